@@ -1,0 +1,17 @@
+"""Plain learning, without Flower and without encryption.
+
+Modules, in the order in which they import each other:
+
+- ``errors``: the exception of this layer
+- ``arrays``: validated, read-only float64 arrays
+- ``table``: cells of CSV and Parquet files as numbers and labels
+- ``data``: datasets, where they come from, and their schema
+- ``scaling``: standardisation of features
+- ``partition``: the test set, and the hospitals of a simulation
+- ``logistic``: loss, gradient and prediction of logistic regression
+- ``model``: a trained model and its JSON file
+- ``baselines``: scikit-learn models and figures to compare with
+
+scikit-learn and polars are imported only inside the functions that need them: a deployed
+client starts a new process for every message, and most messages need neither.
+"""

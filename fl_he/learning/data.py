@@ -1,0 +1,182 @@
+"""Datasets: what they hold, where they come from, and how their schemas differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.arrays import finite_array
+from fl_he.learning.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Dataset:
+    """Examples of two classes. Arrays are copied and read-only; ``repr`` shows no data.
+
+    Parameters
+    ----------
+    features
+        Shape (m, d), finite, m >= 1 and d >= 1.
+    labels
+        Shape (m,), each 0.0 or 1.0. One class only is allowed.
+    feature_names
+        d different names, in the order of the columns.
+
+    Raises
+    ------
+    DataError
+        If one of these does not hold.
+    """
+
+    features: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    feature_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        features = finite_array(self.features, "features", dimensions=2)
+        labels = finite_array(self.labels, "labels", dimensions=1)
+        names = tuple(self.feature_names)
+        rows, columns = features.shape
+        if rows == 0 or columns == 0:
+            raise DataError(f"features must have rows and columns, got shape {features.shape}")
+        if len(labels) != rows:
+            raise DataError(
+                f"labels must have one value for each of {rows} rows, got {len(labels)}"
+            )
+        if len(names) != columns or len(set(names)) != columns:
+            raise DataError(
+                f"feature_names must be {columns} different names, "
+                f"got {len(names)} of which {len(set(names))} differ"
+            )
+        outside = int(np.count_nonzero((labels != 0.0) & (labels != 1.0)))
+        if outside:
+            raise DataError(f"labels must be 0.0 or 1.0, got {outside} other values")
+        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "feature_names", names)
+
+    def __repr__(self) -> str:
+        rows, columns = self.features.shape
+        return f"Dataset(examples={rows}, features={columns})"
+
+    @property
+    def examples(self) -> int:
+        """The number of rows, m."""
+        return len(self.labels)
+
+    @property
+    def schema(self) -> tuple[str, ...]:
+        """What two datasets must share to be trained on together: names and their order."""
+        return self.feature_names
+
+    def take(self, indices: NDArray[np.intp]) -> Dataset:
+        """Return the rows at ``indices``, in that order."""
+        return Dataset(self.features[indices], self.labels[indices], self.feature_names)
+
+
+def load_breast_cancer() -> Dataset:
+    """Load scikit-learn's copy of Breast Cancer Wisconsin (Diagnostic).
+
+    Returns
+    -------
+    Dataset
+        569 examples of 30 features. Labels are scikit-learn's: 1 is benign (357 examples),
+        0 is malignant (212).
+    """
+    # Imported here: scikit-learn takes seconds, and nodes with a table of their own need none.
+    from sklearn.datasets import load_breast_cancer as load  # noqa: PLC0415
+
+    bunch = load()
+    return Dataset(bunch.data, bunch.target, tuple(str(name) for name in bunch.feature_names))
+
+
+def load_table(
+    path: str | Path,
+    target: str,
+    *,
+    positive: str | None = None,
+    threshold: float | None = None,
+    drop: Sequence[str] = (),
+    hint: str | None = None,
+) -> Dataset:
+    """Load a CSV or Parquet file with a header, one example a row and numeric features.
+
+    Column names, here and in the file, are stripped of blanks. Exactly one of ``positive``
+    and ``threshold`` is given. A file may hold one class only: that of one hospital may.
+
+    Parameters
+    ----------
+    path
+        A file whose name ends in ``.csv`` (commas, UTF-8) or ``.parquet``.
+    target
+        The column of labels. Every other column that is not dropped is a feature.
+    positive
+        The class that counts as 1, compared as text; the target has at most one other.
+    threshold
+        A finite number: a numeric target counts as 1 where it is greater or equal.
+    drop
+        Columns to leave out; their cells are not checked.
+    hint
+        Where such a file comes from, for the user whose file is absent.
+
+    Raises
+    ------
+    DataError
+        If the file or a column is absent, a cell is missing or not a finite number, or the
+        target is not one of two classes. The message names the column, never a record.
+    """
+    # Imported here: it needs polars, which only nodes with a table have to load.
+    from fl_he.learning.table import at_least, class_labels, numbers, read_table  # noqa: PLC0415
+
+    table = read_table(Path(path).expanduser(), hint)
+    target = target.strip()
+    dropped = [name.strip() for name in drop]
+    if target not in table.columns:
+        raise DataError(f"target must be one of the columns {table.columns}, got {target!r}")
+    for name in dropped:
+        if name not in table.columns:
+            raise DataError(f"drop must name columns of {table.columns}, got {name!r}")
+    if target in dropped:
+        raise DataError(f"drop must not name the target, got {target!r}")
+    names = tuple(name for name in table.columns if name != target and name not in dropped)
+    if not names:
+        raise DataError(f"data file must have a feature beside {target!r}, got none")
+    if positive is not None and threshold is None:
+        labels = class_labels(table[target], positive)
+    elif threshold is not None and positive is None:
+        labels = at_least(table[target], threshold)
+    else:
+        given = "neither" if positive is None else "both"
+        raise DataError(f"exactly one of positive and threshold must be given, got {given}")
+    return Dataset(np.column_stack([numbers(table[name]) for name in names]), labels, names)
+
+
+def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str | None:
+    """Say in words where two schemas first differ: in number, in a name, or in order.
+
+    Parameters
+    ----------
+    expected, got
+        Feature names in order.
+
+    Returns
+    -------
+    str | None
+        For example ``"feature 3 must be 'age', got 'weight'"``, positions from 1;
+        ``None`` if the schemas are equal.
+    """
+    if len(expected) != len(got):
+        missing = [name for name in expected if name not in got]
+        extra = [name for name in got if name not in expected]
+        detail = f" (first missing: {missing[0]!r})" if missing else ""
+        detail += f" (first unexpected: {extra[0]!r})" if extra else ""
+        return f"number of features must be {len(expected)}, got {len(got)}{detail}"
+    order = " (same names in another order)" if sorted(expected) == sorted(got) else ""
+    for position, (wanted, name) in enumerate(zip(expected, got, strict=True), start=1):
+        if wanted != name:
+            return f"feature {position} must be {wanted!r}, got {name!r}{order}"
+    return None

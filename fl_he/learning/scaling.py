@@ -1,0 +1,89 @@
+"""Standardisation of features: zero mean and unit variance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.arrays import finite_array
+from fl_he.learning.data import Dataset
+from fl_he.learning.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling:
+    """Shift and scale of each feature.
+
+    Parameters
+    ----------
+    mean
+        Shape (d,), finite.
+    scale
+        Shape (d,), finite and greater than 0.
+
+    Raises
+    ------
+    DataError
+        If one of these does not hold.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        mean = finite_array(self.mean, "mean", dimensions=1)
+        scale = finite_array(self.scale, "scale", dimensions=1)
+        if mean.shape != scale.shape:
+            raise DataError(f"scale must have {len(mean)} values as mean has, got {len(scale)}")
+        unusable = int(np.count_nonzero(scale <= 0.0))
+        if unusable:
+            raise DataError(f"scale must be greater than 0, got {unusable} values that are not")
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "scale", scale)
+
+    def apply(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``(features - mean) / scale`` for features of shape (m, d).
+
+        Raises
+        ------
+        DataError
+            If the features do not have d columns.
+        """
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise DataError(
+                f"features must have shape (rows, {len(self.mean)}), got {features.shape}"
+            )
+        scaled: NDArray[np.float64] = (features - self.mean) / self.scale
+        return scaled
+
+
+def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
+    """Standardise a dataset as scikit-learn's ``StandardScaler`` does.
+
+    The scale is the population's standard deviation (divided by m, not m - 1). A feature
+    that is constant within rounding has scale 1. Rounding is judged as scikit-learn does, by
+    the error bound of the two-pass variance: Chan, Golub and LeVeque 1983, "Algorithms for
+    computing the sample variance: analysis and recommendations".
+
+    Returns
+    -------
+    tuple[Dataset, Scaling]
+        The standardised dataset, and what was done to its features.
+
+    Raises
+    ------
+    DataError
+        If a feature is so large that its variance is not a float64.
+    """
+    features = dataset.features
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = features.mean(axis=0)
+        variance = features.var(axis=0)
+        rounding = dataset.examples * np.finfo(np.float64).eps
+        bound = rounding * variance + (rounding * mean) ** 2
+        constant = (variance <= bound) & np.isfinite(variance)
+    scaling = Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
+    scaled = Dataset(scaling.apply(features), dataset.labels, dataset.feature_names)
+    return scaled, scaling

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import datasets
+
+from fl_he.learning.data import (
+    Dataset,
+    first_schema_difference,
+    load_breast_cancer,
+    load_table,
+)
+from fl_he.learning.errors import DataError
+
+GRAD_SCHOOL = Path(__file__).parents[2].parent / "shared" / "data" / "grad_school.csv"
+
+
+def small() -> Dataset:
+    return Dataset(
+        np.array([[1.5, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0.0, 1.0, 1.0]), ("a", "b")
+    )
+
+
+def csv(folder: Path, text: str) -> Path:
+    path = folder / "table.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_dataset_knows_its_size_and_schema() -> None:
+    assert small().examples == 3
+    assert small().schema == ("a", "b")
+
+
+def test_repr_shows_no_data() -> None:
+    assert repr(small()) == "Dataset(examples=3, features=2)"
+
+
+def test_take_selects_rows_in_order() -> None:
+    part = small().take(np.array([2, 0]))
+    np.testing.assert_array_equal(part.features, [[5.0, 6.0], [1.5, 2.0]])
+    np.testing.assert_array_equal(part.labels, [1.0, 0.0])
+    assert part.feature_names == ("a", "b")
+
+
+def test_a_dataset_survives_pickling() -> None:
+    copy = pickle.loads(pickle.dumps(small()))  # noqa: S301
+    np.testing.assert_array_equal(copy.features, small().features)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "names", "message"),
+    [
+        (np.ones(2), [0, 1], ("a",), "features must have 2 axes, got 1"),
+        (np.ones((0, 2)), [], ("a", "b"), r"rows and columns, got shape \(0, 2\)"),
+        (np.ones((2, 0)), [0, 1], (), r"rows and columns, got shape \(2, 0\)"),
+        (np.ones((2, 1)), [0], ("a",), "one value for each of 2 rows, got 1"),
+        (np.ones((2, 1)), [[0], [1]], ("a",), "labels must have 1 axes, got 2"),
+        (np.ones((2, 1)), [0, 1], ("a", "b"), "1 different names, got 2 of which 2 differ"),
+        (np.ones((2, 2)), [0, 1], ("a", "a"), "2 different names, got 2 of which 1 differ"),
+        (np.full((2, 1), np.nan), [0, 1], ("a",), "features must be finite, got 2"),
+        (np.ones((2, 1)), [0, np.inf], ("a",), "labels must be finite, got 1"),
+        (np.ones((3, 1)), [0.5, -1, 1], ("a",), r"labels must be 0.0 or 1.0, got 2 other"),
+    ],
+)
+def test_unusable_data_is_refused(
+    features: np.ndarray, labels: list[float], names: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        Dataset(features, np.array(labels), names)
+
+
+def test_breast_cancer_is_that_of_scikit_learn() -> None:
+    dataset = load_breast_cancer()
+    features, labels = datasets.load_breast_cancer(return_X_y=True)
+    np.testing.assert_array_equal(dataset.features, features)
+    np.testing.assert_array_equal(dataset.labels, labels)
+    assert dataset.labels.sum() == 357
+    assert dataset.feature_names[0] == "mean radius"
+    assert all(type(name) is str for name in dataset.feature_names)
+
+
+def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
+    path = csv(tmp_path, "id, age ,weight,type\nx1,30,70.5,M\nx2,40,80,B\n")
+    dataset = load_table(str(path), target="type ", positive="M", drop=[" id"])
+    assert dataset.schema == ("age", "weight")
+    np.testing.assert_array_equal(dataset.features, [[30.0, 70.5], [40.0, 80.0]])
+    np.testing.assert_array_equal(dataset.labels, [1.0, 0.0])
+
+
+def test_a_parquet_table_with_a_threshold(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"age": [30, 40, 50], "score": [0.5, 0.7, 0.9]}).write_parquet(path)
+    dataset = load_table(path, target="score", threshold=0.7)
+    np.testing.assert_array_equal(dataset.features, [[30.0], [40.0], [50.0]])
+    np.testing.assert_array_equal(dataset.labels, [0.0, 1.0, 1.0])
+
+
+def test_an_absent_file_shows_the_hint(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent.csv', which was not found: ask the registry"):
+        load_table(tmp_path / "absent.csv", target="a", positive="1", hint="ask the registry")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "kind", "positive": "M"}, r"one of the columns \['id', 'age', 'type'\], got"),
+        ({"target": "type"}, "exactly one of positive and threshold must be given, got neither"),
+        ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got both"),
+        ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must name columns .* 'name'"),
+        ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
+        ({"target": "type", "positive": "M", "drop": ["id", "age"]}, "a feature beside 'type'"),
+        ({"target": "type", "positive": "M"}, "column 'id' must be numeric, got 2 values of text"),
+        ({"target": "type", "threshold": 1.0}, "column 'type' must be numeric"),
+    ],
+)
+def test_wrong_descriptions_of_a_table_are_refused(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    path = csv(tmp_path, "id,age,type\nx1,30,M\nx2,40,B\n")
+    with pytest.raises(DataError, match=message):
+        load_table(path, **options)  # type: ignore[arg-type]
+
+
+def test_a_missing_feature_is_named_and_counted(tmp_path: Path) -> None:
+    path = csv(tmp_path, "age,weight,type\n30,,M\n40,,B\n50,60,B\n")
+    with pytest.raises(DataError, match="column 'weight' must have no missing values, got 2"):
+        load_table(path, target="type", positive="M")
+
+
+def test_grad_school_as_the_preset_reads_it() -> None:
+    if not GRAD_SCHOOL.exists():
+        reason = "shared/data/grad_school.csv is absent: it is not part of the repository"
+        print(reason)
+        pytest.skip(reason)
+    dataset = load_table(GRAD_SCHOOL, target="Chance of Admit", threshold=0.7, drop=("Serial No.",))
+    raw = np.genfromtxt(GRAD_SCHOOL, delimiter=",", skip_header=1)
+    assert dataset.schema == (
+        "GRE Score",
+        "TOEFL Score",
+        "University Rating",
+        "SOP",
+        "LOR",
+        "CGPA",
+        "Research",
+    )
+    np.testing.assert_array_equal(dataset.features, raw[:, 1:8])
+    np.testing.assert_array_equal(dataset.labels, [float(row[8] >= 0.7) for row in raw])
+    assert dataset.labels.sum() == 300
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "words"),
+    [
+        (["a", "b"], ["a", "b"], None),
+        ([], [], None),
+        (["a", "b"], ["a"], "number of features must be 2, got 1 (first missing: 'b')"),
+        (["a"], ["a", "b"], "number of features must be 1, got 2 (first unexpected: 'b')"),
+        (
+            ["a", "b", "c"],
+            ["a", "x"],
+            "number of features must be 3, got 2 (first missing: 'b') (first unexpected: 'x')",
+        ),
+        (["a", "a"], ["a"], "number of features must be 2, got 1"),
+        (["a", "b"], ["a", "x"], "feature 2 must be 'b', got 'x'"),
+        (["a", "b"], ["b", "a"], "feature 1 must be 'a', got 'b' (same names in another order)"),
+    ],
+)
+def test_the_first_difference_of_schemas_in_words(
+    expected: list[str], got: list[str], words: str | None
+) -> None:
+    assert first_schema_difference(expected, got) == words
+    assert first_schema_difference(tuple(expected), got) == words
+
+
+def test_clients_do_not_load_heavy_packages() -> None:
+    program = (
+        "import sys\n"
+        "from fl_he.learning import baselines, data, logistic, model, partition, scaling\n"
+        "print(sorted({'sklearn', 'polars', 'flwr', 'phe'} & set(sys.modules)))"
+    )
+    printed = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == "[]"

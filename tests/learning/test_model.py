@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.model import LogisticModel
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def model(**changes: Any) -> LogisticModel:
+    base = LogisticModel(
+        feature_names=("age", "größe"),
+        mean=np.array([50.0, 1.7]),
+        scale=np.array([10.0, 0.1]),
+        coefficients=np.array([0.5, -1.25]),
+        intercept=0.1,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def altered(**changes: Any) -> str:
+    return json.dumps(json.loads(model().to_json()) | changes)
+
+
+def test_the_file_is_readable_without_this_project() -> None:
+    content = json.loads(model().to_json())
+    assert content["format"] == "fl-he logistic model"
+    assert content["version"] == 1
+    assert content["feature_names"] == ["age", "größe"]
+    x = [63.0, 1.55]
+    z = content["intercept"]
+    for i, value in enumerate(x):
+        z += content["coefficients"][i] * (value - content["mean"][i]) / content["scale"][i]
+    expected = 1 / (1 + math.exp(-z))
+    assert model().predict_probability(np.array([x]))[0] == pytest.approx(expected, rel=1e-14)
+    formula = content["how_to_use"]
+    assert all(key in formula for key in ("intercept", "coefficients", "mean", "scale"))
+
+
+@given(
+    st.lists(st.tuples(FINITE, FINITE, st.floats(5e-324, 1.7e308), FINITE), min_size=1, max_size=5),
+    st.lists(st.text(), min_size=5, max_size=5, unique=True),
+)
+def test_every_number_and_name_survives(
+    rows: list[tuple[float, float, float, float]], names: list[str]
+) -> None:
+    coefficients, mean, scale, intercepts = (np.array(column) for column in zip(*rows, strict=True))
+    original = LogisticModel(
+        tuple(names[: len(rows)]), mean, scale, coefficients, float(intercepts[0])
+    )
+    copy = LogisticModel.from_json(original.to_json())
+    assert copy.feature_names == original.feature_names
+    for field in ("mean", "scale", "coefficients"):
+        assert getattr(copy, field).tobytes() == getattr(original, field).tobytes()
+    assert struct.pack("d", copy.intercept) == struct.pack("d", original.intercept)
+
+
+def test_saving_makes_folders_and_leaves_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "model.json"
+    model().save(path)
+    model(intercept=7.0).save(str(path))
+    assert LogisticModel.load(path).intercept == 7.0
+    assert [file.name for file in path.parent.iterdir()] == ["model.json"]
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(OSError, match=r"model\.json"):
+        model().save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.json"]
+
+
+def test_the_file_is_replaced_not_rewritten(tmp_path: Path) -> None:
+    path, link = tmp_path / "model.json", tmp_path / "link"
+    model().save(path)
+    link.hardlink_to(path)
+    model(intercept=7.0).save(path)
+    assert LogisticModel.load(link).intercept == 0.1
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "model.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"model file must be readable text, got '.*model.json'"):
+        LogisticModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be JSON"),
+        ("[" * 100_000, "must be JSON"),
+        ('{"format": "fl-he logistic model", "format": "x"}', "must be JSON"),
+        ('{"intercept": ' + "9" * 5000 + "}", "must be JSON"),
+        ("[]", "must be an object of format"),
+        ("{}", "must be an object of format"),
+        (altered(format="other"), "must be an object of format"),
+        (altered(version=2), "version must be 1"),
+        (altered(version=True), "version must be 1"),
+        (altered(version=1.0), "version must be 1"),
+        (altered(extra=1), "got 0 too few and 1 too many"),
+        (altered(feature_names="ab"), "list of strings"),
+        (altered(feature_names=["a", 1]), "list of strings"),
+        (altered(feature_names=["a"]), "equal length, got 1, 2 and 2"),
+        (altered(feature_names=["a", "a"]), "got 2 of which 1 differ"),
+        (altered(feature_names=[], mean=[], scale=[], coefficients=[]), "at least one"),
+        (altered(coefficients=[1.0]), "equal length, got 2, 2 and 1"),
+        (altered(coefficients=[1.0, "2"]), "coefficients must be made of numbers only"),
+        (altered(coefficients=[1.0, True]), "coefficients must be made of numbers only"),
+        (altered(coefficients=[1.0, None]), "coefficients must be made of numbers only"),
+        (altered(coefficients=[[1.0, 2.0]]), "coefficients must be made of numbers only"),
+        (altered(coefficients={"0": 1.0}), "coefficients must be made of numbers only"),
+        (altered(intercept=[1.0]), "intercept must be made of numbers only"),
+        (altered(intercept=10**400), "intercept must fit into float64"),
+        (altered(intercept=math.nan), "intercept must be finite"),
+        (altered(mean=[0.0, math.inf]), "mean must be finite"),
+        (altered(mean=[0.0]), "scale must have 1 values"),
+        (altered(scale=[1.0, 0.0]), "scale must be greater than 0"),
+        (altered(scale=[1.0, -1.0]), "scale must be greater than 0"),
+        (altered().replace("0.1}", "1e999}"), "intercept must be finite"),
+    ],
+)
+def test_hostile_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        LogisticModel.from_json(text)
+
+
+@pytest.mark.parametrize("key", sorted(json.loads(model().to_json()).keys() - {"format"}))
+def test_every_key_is_required(key: str) -> None:
+    content = json.loads(model().to_json())
+    del content[key]
+    message = "version must be 1" if key == "version" else "got 1 too few and 0 too many"
+    with pytest.raises(DataError, match=message):
+        LogisticModel.from_json(json.dumps(content))
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert LogisticModel.from_json(altered(mean=[0, 1])).mean.tolist() == [0.0, 1.0]
+
+
+def test_a_model_is_checked_when_it_is_made() -> None:
+    with pytest.raises(DataError, match="intercept must be finite"):
+        model(intercept=math.inf)
+    with pytest.raises(DataError, match="coefficients must have 1 axes, got 2"):
+        model(coefficients=np.ones((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones(2), "features must have 2 axes"),
+        (np.ones((1, 3)), r"features must have shape \(rows, 2\)"),
+        (np.array([[1.0, np.nan]]), "features must be finite"),
+        (np.ones((0, 2)), "features must have rows"),
+    ],
+)
+def test_features_that_do_not_fit_the_model_are_refused(features: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        model().predict_probability(features)
