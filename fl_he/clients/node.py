@@ -1,0 +1,91 @@
+"""Who this node is: its role and name, from the node's own configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flwr.app import Context
+
+from fl_he.messages import ProtocolError
+
+
+class Role(StrEnum):
+    """What a node does in the federation; the value of ``role`` in its node configuration."""
+
+    HOSPITAL = "hospital"
+    KEY_HOLDER = "key-holder"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's identity.
+
+    Attributes
+    ----------
+    role : Role
+    name : str
+        For messages to people.
+    partition : int or None
+        The node's number in a simulation, ``None`` for a deployed node.
+    key_fingerprint : str or None
+        The only Paillier key for which a deployed hospital encrypts.
+    """
+
+    role: Role
+    name: str
+    partition: int | None = None
+    key_fingerprint: str | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the node lives in a simulation."""
+        return self.partition is not None
+
+
+def read_node(context: Context) -> Node:
+    """Return the node's identity.
+
+    A deployed node says ``role`` and ``name`` in its node configuration. Flower's simulation
+    configures nothing but partitions: there the last one is the key holder.
+
+    Raises
+    ------
+    ProtocolError
+        If the node configuration does not say enough.
+    """
+    if (role := node_setting(context, "role")) is not None:
+        return _deployed(context, role)
+    partition = context.node_config.get("partition-id")
+    partitions = context.node_config.get("num-partitions")
+    if not isinstance(partition, int) or not isinstance(partitions, int):
+        raise ProtocolError(
+            "a node must say its role: start it with --node-config 'role=\"hospital\" ...' or "
+            "'role=\"key-holder\" ...'"
+        )
+    if partition == partitions - 1:
+        return Node(Role.KEY_HOLDER, "company X", partition)
+    return Node(Role.HOSPITAL, f"hospital-{partition + 1}", partition)
+
+
+def node_setting(context: Context, key: str) -> str | None:
+    """Return a text from the node configuration, ``None`` where it is absent."""
+    value = context.node_config.get(key)
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise ProtocolError(f"{key} in the node configuration must be a text")
+    return value
+
+
+def _deployed(context: Context, role: str) -> Node:
+    if role not in list(Role):
+        raise ProtocolError(
+            f"role in the node configuration must be one of {[r.value for r in Role]}, got {role!r}"
+        )
+    name = node_setting(context, "name") or f"node-{context.node_id}"
+    fingerprint = node_setting(context, "key-fingerprint")
+    if role == Role.HOSPITAL and fingerprint is None:
+        raise ProtocolError(
+            "a deployed hospital must be given key-fingerprint in its node configuration, the "
+            "fingerprint of company X's public key, by another way than the coordinator's"
+        )
+    return Node(Role(role), name, key_fingerprint=fingerprint)

@@ -1,0 +1,439 @@
+"""What travels between the coordinator and the nodes: actions, record keys, array types.
+
+No other file knows them. Each message of section "Messages" of the design is one dataclass here
+with ``to_content`` and ``from_content``. Everything that ``from_content`` reads comes from another
+node and is treated as hostile: a missing key, a wrong type or a value out of range raises
+:class:`ProtocolError`. Cryptographic documents (keys, packings, encrypted vectors) pass through as
+text and bytes; whoever uses them validates them against a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+DESCRIBE = "query.describe"
+DECRYPT = "query.decrypt"
+FINISH = "query.finish"
+#: Actions whose replies hold nothing of a hospital's data and so travel in plain.
+OPEN_ACTIONS = frozenset({DESCRIBE, DECRYPT, FINISH})
+
+#: Default key of the metric that weights a mean, as in Flower.
+NUM_EXAMPLES = "num-examples"
+LOSS = "loss"
+ACCURACY = "accuracy"
+
+ENCRYPTED_STYPE = "fl-he.encrypted-vector"
+TOTAL_STYPE = "fl-he.total"
+
+Purpose = Literal["train", "evaluate"]
+
+_RECORD = "fl-he"
+_SUM_RECORD = "fl-he.sum"
+_SUM = "sum"
+_ARRAYS = "arrays"
+_METRICS = "metrics"
+_COEFFICIENTS = "coefficients"
+_INTERCEPT = "intercept"
+
+_Scalar = TypeVar("_Scalar", str, int, float, bool)
+
+
+class ProtocolError(ValueError):
+    """A message, or a federation, that fl-he refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A node's answer to ``query.describe``.
+
+    Attributes
+    ----------
+    role : str
+        ``"hospital"`` or ``"key-holder"``.
+    name : str
+        The node's name in messages to people.
+    version : str
+        The version of fl-he that the node runs.
+    features : tuple of str
+        A hospital's feature names in the order of its coefficients; empty where the app has none.
+    public_key : str
+        The key holder's public key as JSON; empty for a hospital.
+    session : str
+        The key holder's name for this run: it opens sums of this session only.
+    """
+
+    role: str
+    name: str
+    version: str
+    features: tuple[str, ...] = ()
+    public_key: str = ""
+    session: str = ""
+
+    def to_content(self) -> RecordDict:
+        """Return the records that carry the description."""
+        record = ConfigRecord(
+            {
+                "role": self.role,
+                "name": self.name,
+                "version": self.version,
+                "features": list(self.features),
+                "public-key": self.public_key,
+                "session": self.session,
+            }
+        )
+        return RecordDict({_RECORD: record})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> Description:
+        """Read a description; raises :class:`ProtocolError`."""
+        record = _config(content)
+        features = record.get("features")
+        if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+            raise ProtocolError("features must be a list of strings")
+        return cls(
+            role=_take(record, "role", str),
+            name=_take(record, "name", str),
+            version=_take(record, "version", str),
+            features=tuple(str(name) for name in features),
+            public_key=_take(record, "public-key", str),
+            session=_take(record, "session", str),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionRequest:
+    """What a train or evaluate message asks of ``encryption_mod``.
+
+    Attributes
+    ----------
+    public_key, packing : str
+        JSON of the key to encrypt under and of the slots to use.
+    session : str
+        The key holder's session.
+    round : int
+        The round, from 1.
+    weighted_by : str
+        The metric that weights the mean, Flower's ``num-examples`` as a rule.
+    running_sum : bytes or None
+        Chain only: the encrypted sum so far, to which the update is added.
+    layout : str
+        Chain only: JSON of the layout of the running sum.
+    """
+
+    public_key: str
+    packing: str
+    session: str
+    round: int
+    weighted_by: str = NUM_EXAMPLES
+    running_sum: bytes | None = field(default=None, repr=False)
+    layout: str = ""
+
+    def add_to(self, content: RecordDict) -> RecordDict:
+        """Return a copy of an app's request content that carries this request as well."""
+        records = RecordDict(dict(content.items()))
+        records[_RECORD] = ConfigRecord(
+            {
+                "public-key": self.public_key,
+                "packing": self.packing,
+                "session": self.session,
+                "round": self.round,
+                "weighted-by": self.weighted_by,
+                "layout": self.layout,
+            }
+        )
+        if self.running_sum is not None:
+            records[_SUM_RECORD] = _encrypted(self.running_sum)
+        return records
+
+    def continuing(self, running_sum: bytes, layout: str) -> EncryptionRequest:
+        """Return the same request to the next hospital of a chain."""
+        return replace(self, running_sum=running_sum, layout=layout)
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> EncryptionRequest:
+        """Read the request from a train or evaluate message; raises :class:`ProtocolError`."""
+        record = _config(content)
+        return cls(
+            public_key=_take(record, "public-key", str),
+            packing=_take(record, "packing", str),
+            session=_take(record, "session", str),
+            round=_natural(record, "round"),
+            weighted_by=_take(record, "weighted-by", str),
+            running_sum=_sum_bytes(content) if _SUM_RECORD in content else None,
+            layout=_take(record, "layout", str),
+        )
+
+    @staticmethod
+    def remove_from(content: RecordDict) -> RecordDict:
+        """Return a copy of the content without fl-he's records, as the app expects it."""
+        ours = (_RECORD, _SUM_RECORD)
+        return RecordDict({key: record for key, record in content.items() if key not in ours})
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedReply:
+    """A hospital's whole answer: a ciphertext, its public layout, and what it cost.
+
+    Attributes
+    ----------
+    encrypted_sum : bytes
+        The encrypted update, or the running sum with the update added.
+    layout : str
+        JSON of names, shapes and dtypes of what the slots hold. Public.
+    encrypt_seconds, add_seconds : float
+        Wall time at the hospital.
+    """
+
+    encrypted_sum: bytes = field(repr=False)
+    layout: str
+    encrypt_seconds: float
+    add_seconds: float
+
+    def to_content(self) -> RecordDict:
+        """Return the records that carry the reply."""
+        record = ConfigRecord(
+            {
+                "layout": self.layout,
+                "encrypt-seconds": self.encrypt_seconds,
+                "add-seconds": self.add_seconds,
+            }
+        )
+        return RecordDict({_RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> EncryptedReply:
+        """Read a reply; one with any other record in it is refused as a plaintext leak."""
+        extra = sorted(set(content.keys()) - {_RECORD, _SUM_RECORD})
+        if extra:
+            raise ProtocolError(f"a hospital's reply must be encrypted, got plain records {extra}")
+        record = _config(content)
+        return cls(
+            encrypted_sum=_sum_bytes(content),
+            layout=_take(record, "layout", str),
+            encrypt_seconds=_seconds(record, "encrypt-seconds"),
+            add_seconds=_seconds(record, "add-seconds"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DecryptRequest:
+    """Ask the key holder to open one round's sum.
+
+    Attributes
+    ----------
+    session : str
+        The session that the key holder gave in its description.
+    purpose : {"train", "evaluate"}
+    round : int
+    contributors : int
+        How many hospitals the coordinator claims are in the sum.
+    encrypted_sum : bytes
+    """
+
+    session: str
+    purpose: Purpose
+    round: int
+    contributors: int
+    encrypted_sum: bytes = field(repr=False)
+
+    def to_content(self) -> RecordDict:
+        """Return the records that carry the request."""
+        record = ConfigRecord(
+            {
+                "session": self.session,
+                "purpose": self.purpose,
+                "round": self.round,
+                "contributors": self.contributors,
+            }
+        )
+        return RecordDict({_RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> DecryptRequest:
+        """Read the request; raises :class:`ProtocolError`."""
+        record = _config(content)
+        return cls(
+            session=_take(record, "session", str),
+            purpose=_purpose(_take(record, "purpose", str)),
+            round=_natural(record, "round"),
+            contributors=_natural(record, "contributors"),
+            encrypted_sum=_sum_bytes(content),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DecryptReply:
+    """The total of one round: a float64 vector as long as the encrypted one."""
+
+    total: NDArray[np.float64] = field(repr=False)
+    decrypt_seconds: float
+
+    def to_content(self) -> RecordDict:
+        """Return the records that carry the total."""
+        total = np.ascontiguousarray(self.total, dtype="<f8")
+        array = Array(dtype="float64", shape=total.shape, stype=TOTAL_STYPE, data=total.tobytes())
+        record = ConfigRecord({"decrypt-seconds": self.decrypt_seconds})
+        return RecordDict({_RECORD: record, _SUM_RECORD: ArrayRecord({_SUM: array})})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> DecryptReply:
+        """Read the total; raises :class:`ProtocolError` if it is not a finite vector."""
+        array = _sum_array(content, TOTAL_STYPE)
+        if len(array.data) % 8:
+            raise ProtocolError(
+                f"a total must be whole float64 values, got {len(array.data)} bytes"
+            )
+        total = np.frombuffer(array.data, dtype="<f8").astype(np.float64)
+        if not np.isfinite(total).all():
+            raise ProtocolError("a total must hold finite numbers only")
+        return cls(total=total, decrypt_seconds=_seconds(_config(content), "decrypt-seconds"))
+
+
+def model_arrays(coefficients: NDArray[np.float64], intercept: float) -> ArrayRecord:
+    """Return the ArrayRecord of a logistic model, or of its gradient.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (d,)
+    intercept : float
+    """
+    return ArrayRecord(
+        {
+            _COEFFICIENTS: Array(np.asarray(coefficients, dtype=np.float64)),
+            _INTERCEPT: Array(np.asarray([intercept], dtype=np.float64)),
+        }
+    )
+
+
+def read_model_arrays(arrays: ArrayRecord) -> tuple[NDArray[np.float64], float]:
+    """Return coefficients of shape (d,) and the intercept; raises :class:`ProtocolError`."""
+    if set(arrays.keys()) != {_COEFFICIENTS, _INTERCEPT}:
+        raise ProtocolError(
+            f"a logistic model must hold the arrays {_COEFFICIENTS!r} and {_INTERCEPT!r}, "
+            f"got {sorted(arrays.keys())}"
+        )
+    coefficients = read_array(arrays[_COEFFICIENTS])
+    intercept = read_array(arrays[_INTERCEPT])
+    if coefficients.dtype != np.float64 or coefficients.ndim != 1 or intercept.shape != (1,):
+        raise ProtocolError(
+            "a logistic model must be float64 coefficients of shape (d,) and an intercept of "
+            f"shape (1,), got {coefficients.dtype} {coefficients.shape} and {intercept.shape}"
+        )
+    if not (np.isfinite(coefficients).all() and np.isfinite(intercept).all()):
+        raise ProtocolError("a logistic model must hold finite numbers only")
+    return coefficients.astype(np.float64), float(intercept.astype(np.float64)[0])
+
+
+def read_array(array: Array) -> NDArray[np.generic]:
+    """Return a plain numpy array of a record; raises :class:`ProtocolError` for any other kind."""
+    if array.stype == ENCRYPTED_STYPE:
+        raise ProtocolError("an array is encrypted where a plain one was expected")
+    try:
+        return np.asarray(array.numpy())
+    except (TypeError, ValueError, EOFError, OSError):
+        raise ProtocolError(
+            f"an array must be a numpy array, got {array.stype!r} of {len(array.data)} bytes"
+        ) from None
+
+
+def model_message_content(arrays: ArrayRecord) -> RecordDict:
+    """Return the content that carries a model: ``query.finish``."""
+    return RecordDict({_ARRAYS: arrays})
+
+
+def update_content(arrays: ArrayRecord | None, metrics: MetricRecord) -> RecordDict:
+    """Return an app's ordinary train (arrays and metrics) or evaluate reply (metrics)."""
+    content = RecordDict({_METRICS: metrics})
+    if arrays is not None:
+        content[_ARRAYS] = arrays
+    return content
+
+
+def read_model_message(content: RecordDict) -> tuple[NDArray[np.float64], float]:
+    """Return the model that a train, evaluate or finish message carries."""
+    arrays = content.array_records.get(_ARRAYS)
+    if arrays is None:
+        raise ProtocolError(f"a message must hold the model as {_ARRAYS!r}, and it does not")
+    return read_model_arrays(arrays)
+
+
+def content_bytes(message: Message) -> int:
+    """Return the size of a message's records and their keys in bytes, 0 for an error."""
+    if not message.has_content():
+        return 0
+    content = message.content
+    return sum(
+        len(key) + _value_bytes(value)
+        for record in content.values()
+        for key, value in record.items()
+    )
+
+
+def _value_bytes(value: object) -> int:
+    # Flower's own ConfigRecord.count_bytes fails on an empty text or list.
+    if isinstance(value, Array):
+        return len(value.data)
+    if isinstance(value, list):
+        return sum(_value_bytes(item) for item in value)
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
+def _encrypted(data: bytes) -> ArrayRecord:
+    array = Array(dtype="ciphertext", shape=(len(data),), stype=ENCRYPTED_STYPE, data=data)
+    return ArrayRecord({_SUM: array})
+
+
+def _sum_bytes(content: RecordDict) -> bytes:
+    return _sum_array(content, ENCRYPTED_STYPE).data
+
+
+def _sum_array(content: RecordDict, stype: str) -> Array:
+    record = content.array_records.get(_SUM_RECORD)
+    if record is None or list(record.keys()) != [_SUM]:
+        raise ProtocolError(f"a message must hold the sum in the array record {_SUM_RECORD!r}")
+    array = record[_SUM]
+    if array.stype != stype:
+        raise ProtocolError(f"the sum must be of type {stype!r}, got {array.stype!r}")
+    return array
+
+
+def _config(content: RecordDict) -> ConfigRecord:
+    record = content.config_records.get(_RECORD)
+    if record is None:
+        raise ProtocolError(f"a message must hold the config record {_RECORD!r}, and it does not")
+    return record
+
+
+def _take(record: ConfigRecord, key: str, kind: type[_Scalar]) -> _Scalar:
+    value = record.get(key)
+    # bool is an int for Python, never for us
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        got = "nothing" if value is None else type(value).__name__
+        raise ProtocolError(f"{key} must be {kind.__name__}, got {got}")
+    return value
+
+
+def _natural(record: ConfigRecord, key: str) -> int:
+    value = _take(record, key, int)
+    if value < 1:
+        raise ProtocolError(f"{key} must be at least 1, got {value}")
+    return value
+
+
+def _seconds(record: ConfigRecord, key: str) -> float:
+    value = _take(record, key, float)
+    if not 0 <= value < float("inf"):
+        raise ProtocolError(f"{key} must be a time in seconds, got {value}")
+    return value
+
+
+def _purpose(value: str) -> Purpose:
+    for purpose in get_args(Purpose):
+        if value == purpose:
+            return purpose  # type: ignore[no-any-return]
+    raise ProtocolError(f"purpose must be one of {get_args(Purpose)}, got {value!r:.40}")

@@ -1,0 +1,64 @@
+"""Messages out, replies in, in the order of their arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from time import monotonic, sleep
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fl_he.messages import ProtocolError
+
+#: Seconds between two looks for replies. A look is cheap; Flower's own 0.1 s to 3 s per hop is not.
+_POLL_SECONDS = 0.02
+_REASON_LENGTH = 500
+
+
+def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
+    """Send messages and yield each reply as soon as it is there.
+
+    Parameters
+    ----------
+    grid : Grid
+    messages : iterable of Message
+    timeout : float
+        Seconds to wait for all of the replies.
+
+    Yields
+    ------
+    Message
+        Replies in order of arrival; each may carry an error.
+
+    Raises
+    ------
+    ProtocolError
+        If replies are missing after ``timeout`` seconds.
+    """
+    waiting = set(grid.push_messages(messages))
+    deadline = monotonic() + timeout
+    sent = len(waiting)
+    while waiting:
+        replies = list(grid.pull_messages(waiting))
+        for reply in replies:
+            waiting.discard(reply.metadata.reply_to_message_id)
+            yield reply
+        if not replies:
+            if monotonic() > deadline:
+                raise ProtocolError(
+                    f"{sent} nodes must answer within {timeout:g} s, {len(waiting)} did not: "
+                    "see whether they are up, or raise hop_timeout"
+                )
+            sleep(_POLL_SECONDS)
+
+
+def ask(grid: Grid, message: Message, timeout: float) -> Message:
+    """Send one message and return its reply; raises as :func:`exchange`."""
+    return next(exchange(grid, [message], timeout))
+
+
+def error_reason(reply: Message) -> str:
+    """Return the reason of an error reply as one printable line: a node may have sent anything."""
+    reason = reply.error.reason or f"error code {reply.error.code}"
+    printable = "".join(c if c.isprintable() else " " for c in reason)
+    return " ".join(printable.split())[:_REASON_LENGTH]

@@ -1,0 +1,75 @@
+"""Grids that stand in front of Flower's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from flwr.app import Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+
+class DelegatingGrid(Grid):
+    """A grid that passes everything on; subclasses change what they are for."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def set_run(self, run: Run) -> None:
+        """See Grid."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """See Grid."""
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """See Grid."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """See Grid."""
+        return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """See Grid."""
+        return self._grid.get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """See Grid."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """See Grid."""
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """See Grid."""
+        return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+class HospitalGrid(DelegatingGrid):
+    """Shows a strategy the hospitals only, so that it never samples the key holder."""
+
+    def __init__(self, grid: Grid, hospitals: Collection[int]) -> None:
+        super().__init__(grid)
+        self._hospitals = hospitals
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of the hospitals that are connected."""
+        return [node_id for node_id in self._grid.get_node_ids() if node_id in self._hospitals]
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Return the hospitals that are connected."""
+        return [node for node in self._grid.get_nodes() if node.node_id in self._hospitals]

@@ -1,0 +1,152 @@
+"""How an encrypted sum comes about: fold in the strategy, or chain from hospital to hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.packing import Packing
+from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
+from fl_he.strategies.exchange import ask, error_reason, exchange
+from fl_he.strategies.roster import Roster
+from fl_he.update import UpdateLayout
+
+
+@dataclass
+class RunningSum:
+    """An encrypted sum in the making, and what it has cost so far.
+
+    Attributes
+    ----------
+    vector : EncryptedVector or None
+    layout : UpdateLayout or None
+        What the slots hold; every contributor must have the same.
+    contributors : int
+    bytes_sent : int
+        Size of all messages, both ways.
+    update_bytes : int
+        Size of one encrypted update.
+    encrypt_seconds, add_seconds : float
+        Summed over the hospitals, and for a fold over the strategy's additions.
+    """
+
+    vector: EncryptedVector | None = None
+    layout: UpdateLayout | None = None
+    contributors: int = 0
+    bytes_sent: int = 0
+    update_bytes: int = 0
+    encrypt_seconds: float = 0.0
+    add_seconds: float = 0.0
+
+    def take(self, reply: Message, order: Order) -> EncryptedVector:
+        """Check one hospital's reply and note its cost; raises ProtocolError that names it."""
+        name = order.roster.name(reply.metadata.src_node_id)
+        if reply.has_error():
+            raise ProtocolError(f"{name} did not contribute: {error_reason(reply)}")
+        self.bytes_sent += content_bytes(reply)
+        answer = EncryptedReply.from_content(reply.content)
+        layout = UpdateLayout.from_json(answer.layout)
+        if self.layout is not None and layout != self.layout:
+            raise ProtocolError(
+                f"hospitals must send the same arrays and metrics, {name} sent others than the rest"
+            )
+        try:
+            vector = EncryptedVector.from_bytes(answer.encrypted_sum, order.roster.public_key)
+        except CryptoError as error:
+            raise ProtocolError(f"{name} sent no usable ciphertexts: {error}") from error
+        if len(vector) != len(layout) or vector.packing != order.packing:
+            raise ProtocolError(f"{name} must fill the slots of its own layout as asked")
+        self.layout = layout
+        self.contributors += 1
+        self.update_bytes = len(answer.encrypted_sum)
+        self.encrypt_seconds += answer.encrypt_seconds
+        self.add_seconds += answer.add_seconds
+        return vector
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be summed, and by whom.
+
+    Attributes
+    ----------
+    messages : list of Message
+        The wrapped strategy's, one for each hospital that contributes.
+    request : EncryptionRequest
+        What they all carry besides.
+    roster : Roster
+    packing : Packing
+        What the replies must be packed like.
+    timeout : float
+        Seconds to wait for the replies to one set of messages.
+    """
+
+    messages: list[Message]
+    request: EncryptionRequest
+    roster: Roster
+    packing: Packing
+    timeout: float
+
+
+def fold(grid: Grid, order: Order) -> RunningSum:
+    """Ask all hospitals at once; add their ciphertexts one after another as they arrive.
+
+    Holds one running sum whatever the number of hospitals.
+
+    Raises
+    ------
+    ProtocolError
+        On the first reply that is not what was asked.
+    """
+    running = RunningSum()
+    public_key = order.roster.public_key
+    requests = [addressed(message, order.request) for message in order.messages]
+    running.bytes_sent = sum(content_bytes(message) for message in requests)
+    for reply in exchange(grid, requests, order.timeout):
+        vector = running.take(reply, order)
+        start = perf_counter()
+        running.vector = (
+            vector if running.vector is None else running.vector.add(vector, public_key)
+        )
+        running.add_seconds += perf_counter() - start
+    return running
+
+
+def chain(grid: Grid, order: Order) -> RunningSum:
+    """Hand the running sum from hospital to hospital; each adds its own ciphertext to it.
+
+    Raises as :func:`fold`.
+    """
+    running = RunningSum()
+    request = order.request
+    for message in order.messages:
+        if running.vector is not None and running.layout is not None:
+            request = request.continuing(running.vector.to_bytes(), running.layout.to_json())
+        hop = addressed(message, request)
+        running.bytes_sent += content_bytes(hop)
+        running.vector = running.take(ask(grid, hop, order.timeout), order)
+    return running
+
+
+def addressed(message: Message, request: EncryptionRequest) -> Message:
+    """Return the wrapped strategy's message with the encryption request in it.
+
+    The strategy may have given the same content to all of its messages, so it is copied.
+    """
+    metadata = message.metadata
+    return Message(
+        request.add_to(message.content),
+        metadata.dst_node_id,
+        metadata.message_type,
+        ttl=metadata.ttl,
+        group_id=metadata.group_id,
+    )
+
+
+TOPOLOGIES: dict[str, Callable[[Grid, Order], RunningSum]] = {"fold": fold, "chain": chain}

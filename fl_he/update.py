@@ -1,0 +1,248 @@
+"""One hospital's update as a flat vector, and a total as the weighted mean it stands for.
+
+An update is what a Flower app replies with: arrays, metrics and the number of examples n that
+weights them. As a vector it is ``[1, n, n * arrays..., n * metrics...]``. Such vectors can be
+summed by somebody who cannot read them; the sum's first value is then the number of contributors
+and everything behind the second one, divided by the second one, is the weighted mean.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fl_he.messages import ProtocolError, read_array
+
+#: Position of the contributor count in every vector.
+CONTRIBUTORS = 0
+EXAMPLES = 1
+_FIRST_VALUE = 2
+
+_DTYPES = ("float16", "float32", "float64")
+#: A layout names at most this many values: about 130 MiB of ciphertexts per 10 million.
+_MAX_LENGTH = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySlot:
+    """Where an array came from and what it looked like. ``shape`` is public."""
+
+    record: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSlot:
+    """A metric: a number, or a list of ``length`` numbers (``None``: a single number)."""
+
+    name: str
+    length: int | None
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return 1 if self.length is None else self.length
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateLayout:
+    """What the values of an update's vector are. Public: names, shapes and dtypes only."""
+
+    arrays: tuple[ArraySlot, ...]
+    metric_record: str
+    metrics: tuple[MetricSlot, ...]
+    weighted_by: str
+
+    def __len__(self) -> int:
+        """Return the length of the vector."""
+        values = sum(slot.size for slot in self.arrays) + sum(slot.size for slot in self.metrics)
+        return _FIRST_VALUE + values
+
+    def locate(self, index: int) -> str:
+        """Return words for the value at ``index``: which array or metric, and where in it."""
+        if index == CONTRIBUTORS:
+            return "the contributor count"
+        if index == EXAMPLES:
+            return f"the metric {self.weighted_by!r}"
+        offset = index - _FIRST_VALUE
+        for array in self.arrays:
+            if offset < array.size:
+                position = [int(i) for i in np.unravel_index(offset, array.shape)]
+                return f"the array {array.name!r} at {position}"
+            offset -= array.size
+        for metric in self.metrics:
+            if offset < metric.size:
+                return f"the metric {metric.name!r}"
+            offset -= metric.size
+        raise IndexError(index)
+
+    def mean(self, total: NDArray[np.float64]) -> RecordDict:
+        """Turn a sum of vectors into one reply that holds the weighted mean.
+
+        Parameters
+        ----------
+        total : ndarray, shape (len(self),)
+            A sum of vectors of this layout.
+
+        Returns
+        -------
+        RecordDict
+            Arrays of their original record, shape and dtype; metrics; the number of examples.
+
+        Raises
+        ------
+        ProtocolError
+            If the length is wrong or the number of examples is not positive.
+        """
+        if total.shape != (len(self),):
+            raise ProtocolError(f"a total must hold {len(self)} values, got {total.shape}")
+        examples = float(total[EXAMPLES])
+        if not examples > 0:
+            raise ProtocolError(f"the total of {self.weighted_by!r} must be positive")
+        mean = total[_FIRST_VALUE:] / examples
+        records: dict[str, dict[str, Array]] = {}
+        at = 0
+        for array in self.arrays:
+            values = mean[at : at + array.size].reshape(array.shape).astype(array.dtype)
+            records.setdefault(array.record, {})[array.name] = Array(values)
+            at += array.size
+        metrics = MetricRecord()
+        for metric in self.metrics:
+            values = mean[at : at + metric.size]
+            at += metric.size
+            metrics[metric.name] = float(values[0]) if metric.length is None else values.tolist()
+        metrics[self.weighted_by] = int(examples) if examples.is_integer() else examples
+        content = RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
+        content[self.metric_record] = metrics
+        return content
+
+    def to_json(self) -> str:
+        """Return canonical JSON: equal layouts give equal text."""
+        return json.dumps(
+            {
+                "arrays": [[a.record, a.name, a.dtype, list(a.shape)] for a in self.arrays],
+                "metric_record": self.metric_record,
+                "metrics": [[m.name, m.length] for m in self.metrics],
+                "weighted_by": self.weighted_by,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> UpdateLayout:
+        """Read a layout that another node sent; raises :class:`ProtocolError`."""
+        try:
+            layout = cls._parse(json.loads(text))
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            raise ProtocolError("a layout must be JSON as fl-he writes it, and it is not") from None
+        if len(layout) > _MAX_LENGTH:
+            raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
+        names = [(slot.record, slot.name) for slot in layout.arrays]
+        metrics = [slot.name for slot in layout.metrics] + [layout.weighted_by]
+        if len(set(names)) < len(names) or len(set(metrics)) < len(metrics):
+            raise ProtocolError("a layout must name each array and metric once")
+        return layout
+
+    @classmethod
+    def _parse(cls, document: Any) -> UpdateLayout:
+        arrays = tuple(
+            ArraySlot(
+                record=_text(record),
+                name=_text(name),
+                dtype=_DTYPES[_DTYPES.index(dtype)],
+                shape=tuple(_size(length) for length in shape),
+            )
+            for record, name, dtype, shape in document["arrays"]
+        )
+        metrics = tuple(
+            MetricSlot(_text(name), None if length is None else _size(length))
+            for name, length in document["metrics"]
+        )
+        return cls(
+            arrays, _text(document["metric_record"]), metrics, _text(document["weighted_by"])
+        )
+
+
+def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64], UpdateLayout]:
+    """Return an app's reply as the vector of the module's docstring, with its layout.
+
+    Parameters
+    ----------
+    content : RecordDict
+        ArrayRecords (none in an evaluate reply) and exactly one MetricRecord.
+    weighted_by : str
+        The metric that weights the mean.
+
+    Raises
+    ------
+    ProtocolError
+        If the reply holds something that cannot be averaged under encryption: it says what, and
+        what to do instead.
+    """
+    if content.config_records:
+        raise ProtocolError(
+            "a reply must hold arrays and metrics only, got config records "
+            f"{sorted(content.config_records.keys())}: a config value cannot be averaged"
+        )
+    if len(content.metric_records) != 1:
+        raise ProtocolError(
+            f"a reply must hold exactly one MetricRecord, got {len(content.metric_records)}"
+        )
+    metric_record, metrics = next(iter(content.metric_records.items()))
+    examples = _examples(metrics, weighted_by)
+    arrays: list[ArraySlot] = []
+    metric_slots: list[MetricSlot] = []
+    parts: list[NDArray[np.float64]] = [np.array([1.0, examples])]
+    for record_name, record in sorted(content.array_records.items()):
+        for name, array in record.items():
+            values = read_array(array)
+            if str(values.dtype) not in _DTYPES:
+                raise ProtocolError(
+                    f"the array {name!r} must be of a float type {_DTYPES}, got {values.dtype}: "
+                    "convert it, or leave it out of the reply"
+                )
+            arrays.append(ArraySlot(record_name, name, str(values.dtype), values.shape))
+            parts.append(values.ravel().astype(np.float64) * examples)
+    for name, value in sorted(metrics.items()):
+        if name == weighted_by:
+            continue
+        metric_slots.append(MetricSlot(name, len(value) if isinstance(value, list) else None))
+        parts.append(np.atleast_1d(np.asarray(value, dtype=np.float64)) * examples)
+    layout = UpdateLayout(tuple(arrays), metric_record, tuple(metric_slots), weighted_by)
+    return np.concatenate(parts), layout
+
+
+def _examples(metrics: MetricRecord, weighted_by: str) -> float:
+    examples = metrics.get(weighted_by)
+    if examples is None:
+        raise ProtocolError(
+            f"a reply's metrics must hold {weighted_by!r}, the weight of the mean, and they do not"
+        )
+    if isinstance(examples, list) or not (isfinite(examples) and examples > 0):
+        raise ProtocolError(f"the metric {weighted_by!r} must be a single positive number")
+    return float(examples)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_LENGTH:
+        raise TypeError
+    return value

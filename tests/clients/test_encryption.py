@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fl_he.crypto.private_key import PrivateKey
+from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app.user_config import UserConfig
+
+from fl_he.clients.encryption import encryption_mod
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.packing import Packing
+from fl_he.messages import EncryptedReply, EncryptionRequest
+from fl_he.update import UpdateLayout
+
+KEY = PrivateKey.generate(1024)
+OTHER_KEY = PrivateKey.generate(1024)
+PACKING = Packing()
+HOSPITAL: UserConfig = {"partition-id": 0, "num-partitions": 4}
+
+
+def request(key: PrivateKey = KEY, **changes: object) -> EncryptionRequest:
+    fields = {
+        "public_key": key.public_key.to_json(),
+        "packing": PACKING.to_json(),
+        "session": "session",
+        "round": 1,
+    }
+    return EncryptionRequest(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def context(node_config: UserConfig = HOSPITAL) -> Context:
+    return Context(run_id=1, node_id=5, node_config=node_config, state=RecordDict(), run_config={})
+
+
+def app_reply(gradient: float = -1.25, examples: int = 7) -> RecordDict:
+    return RecordDict(
+        {
+            "arrays": ArrayRecord({"w": Array(np.array([gradient, 2.5]))}),
+            "metrics": MetricRecord({"loss": 0.6875, "num-examples": examples}),
+        }
+    )
+
+
+def ask(
+    content: RecordDict,
+    node: Context,
+    action: str = "train",
+    reply: RecordDict | Error | None = None,
+) -> Message:
+    seen: list[RecordDict] = []
+
+    def app(message: Message, _: Context) -> Message:
+        seen.append(message.content)
+        return Message(app_reply() if reply is None else reply, reply_to=message)  # type: ignore[call-overload, no-any-return]
+
+    answer = encryption_mod(Message(content, 5, action), node, app)
+    assert all("fl-he" not in records for records in seen), "the app must not see our records"
+    return answer
+
+
+def opened(answer: Message) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], UpdateLayout]:
+    reply = EncryptedReply.from_content(answer.content)
+    vector = EncryptedVector.from_bytes(reply.encrypted_sum, KEY.public_key)
+    return KEY.decrypt_vector(vector), UpdateLayout.from_json(reply.layout)
+
+
+def test_reply_is_the_weighted_update_encrypted() -> None:
+    total, layout = opened(ask(request().add_to(RecordDict()), context()))
+    np.testing.assert_array_equal(total, [1, 7, -1.25 * 7, 2.5 * 7, 0.6875 * 7])
+    assert layout.mean(total).array_records["arrays"]["w"].numpy().tolist() == [-1.25, 2.5]
+
+
+def test_running_sum_is_added_to() -> None:
+    node = context()
+    first = ask(request().add_to(RecordDict()), node)
+    sum_so_far = EncryptedReply.from_content(first.content)
+    going_on = request().continuing(sum_so_far.encrypted_sum, sum_so_far.layout)
+    total, _ = opened(ask(going_on.add_to(RecordDict()), node))
+    np.testing.assert_array_equal(total, [2, 14, -1.25 * 14, 2.5 * 14, 0.6875 * 14])
+
+
+def test_evaluate_is_encrypted_as_well() -> None:
+    metrics = RecordDict({"metrics": MetricRecord({"loss": 0.5, "num-examples": 4})})
+    total, _ = opened(ask(request().add_to(RecordDict()), context(), "evaluate", metrics))
+    np.testing.assert_array_equal(total, [1, 4, 2.0])
+
+
+def test_two_encryptions_of_one_update_differ() -> None:
+    answers = [ask(request().add_to(RecordDict()), context()) for _ in range(2)]
+    first, second = (EncryptedReply.from_content(a.content).encrypted_sum for a in answers)
+    assert first != second
+
+
+def refused(answer: Message) -> str:
+    assert answer.has_error()
+    assert not answer.has_content()
+    return str(answer.error.reason)
+
+
+def test_no_key_no_answer() -> None:
+    assert "must hold the config record 'fl-he'" in refused(ask(RecordDict(), context()))
+
+
+@pytest.mark.parametrize("key", ["", "{}", '{"kty":"DAJ","alg":"PAI-GN1","n":"AQ"}'])
+def test_unusable_key_no_answer(key: str) -> None:
+    refused(ask(request(public_key=key).add_to(RecordDict()), context()))
+
+
+def test_another_key_than_the_pinned_one_is_refused() -> None:
+    pinned = context({"role": "hospital", "key-fingerprint": KEY.public_key.fingerprint})
+    assert ask(request().add_to(RecordDict()), pinned).has_content()
+    reason = refused(ask(request(OTHER_KEY).add_to(RecordDict()), pinned))
+    assert "must be the pinned one" in reason
+    assert OTHER_KEY.public_key.fingerprint in reason
+
+
+def test_a_simulated_node_pins_the_first_key_of_the_run() -> None:
+    node = context()
+    assert ask(request().add_to(RecordDict()), node).has_content()
+    assert "must be the pinned one" in refused(ask(request(OTHER_KEY).add_to(RecordDict()), node))
+    assert ask(request(OTHER_KEY).add_to(RecordDict()), context()).has_content()
+
+
+def test_a_value_that_does_not_fit_names_the_array_and_the_setting() -> None:
+    reason = refused(
+        ask(request().add_to(RecordDict()), context(), reply=app_reply(gradient=-(2.0**24)))
+    )
+    assert "the array 'w' at [0]" in reason
+    assert "raise integer_bits" in reason
+    assert "16777216" not in reason
+
+
+def test_running_sum_of_another_layout_is_refused() -> None:
+    node = context()
+    first = EncryptedReply.from_content(ask(request().add_to(RecordDict()), node).content)
+    going_on = request().continuing(first.encrypted_sum, first.layout.replace("loss", "cost"))
+    assert "must have the layout" in refused(ask(going_on.add_to(RecordDict()), node))
+
+
+def test_running_sum_under_another_key_is_refused() -> None:
+    vector = EncryptedVector.encrypt(OTHER_KEY.public_key, PACKING, np.zeros(5))
+    layout = EncryptedReply.from_content(ask(request().add_to(RecordDict()), context()).content)
+    going_on = request().continuing(vector.to_bytes(), layout.layout)
+    assert "the key must be" in refused(ask(going_on.add_to(RecordDict()), context()))
+
+
+def test_a_query_of_the_app_would_answer_in_plain_and_is_refused() -> None:
+    assert "would leave this node in plain" in refused(
+        ask(request().add_to(RecordDict()), context(), "query.peek")
+    )
+
+
+def test_the_key_holder_does_not_train() -> None:
+    holder = context({"partition-id": 3, "num-partitions": 4})
+    assert "must go to a hospital" in refused(ask(request().add_to(RecordDict()), holder))
+
+
+def test_the_words_of_an_exception_stay_at_the_node() -> None:
+    def app(message: Message, context: Context) -> Message:
+        raise ValueError("could not convert 'Smith, 17.99'")
+
+    answer = encryption_mod(Message(request().add_to(RecordDict()), 5, "train"), context(), app)
+    assert "Smith" not in refused(answer)
+
+
+def test_an_error_of_the_app_is_passed_on() -> None:
+    reason = refused(ask(request().add_to(RecordDict()), context(), reply=Error(3, "no data yet")))
+    assert reason == "no data yet"

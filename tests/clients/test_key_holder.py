@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fl_he.crypto.private_key import PrivateKey
+from flwr.app import Context, Message, RecordDict
+from flwr.app.user_config import UserConfig
+from flwr.clientapp import ClientApp
+
+from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.public_key import PublicKey
+from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description
+
+KEY = PrivateKey.generate(1024)
+UPDATE = [1.0, 10.0, -0.5]
+
+
+class Holder:
+    """Company X's node of one run."""
+
+    def __init__(self, node_config: UserConfig, policy: KeyHolderPolicy | None = None) -> None:
+        chosen = policy or KeyHolderPolicy(min_contributors=3, key_bits=1024)
+        self.app = with_key_holder(ClientApp(), lambda _: chosen, lambda _: ("age", "size"))
+        self.context = Context(1, 5, node_config, RecordDict(), {})
+
+    def ask(self, action: str, content: RecordDict) -> Message:
+        return self.app(Message(content, 5, action), self.context)
+
+    def describe(self) -> Description:
+        return Description.from_content(self.ask(DESCRIBE, RecordDict()).content)
+
+    def open(self, contributors: int = 3, **changes: object) -> Message:
+        description = self.describe()
+        key = PublicKey.from_json(description.public_key)
+        fields = {
+            "session": description.session,
+            "purpose": "train",
+            "round": 1,
+            "contributors": contributors,
+            "encrypted_sum": encrypted_sum(key, contributors),
+        }
+        request = DecryptRequest(**{**fields, **changes})  # type: ignore[arg-type]
+        return self.ask(DECRYPT, request.to_content())
+
+
+def encrypted_sum(key: PublicKey, contributors: int) -> bytes:
+    vector = EncryptedVector.encrypt(key, Packing(), np.array(UPDATE))
+    for _ in range(contributors - 1):
+        vector = vector.add(EncryptedVector.encrypt(key, Packing(), np.array(UPDATE)), key)
+    return vector.to_bytes()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "private-key.json"
+    KEY.save(path)
+    return path
+
+
+@pytest.fixture
+def holder(key_file: Path) -> Holder:
+    return Holder({"role": "key-holder", "private-key": str(key_file)})
+
+
+def reason(answer: Message) -> str:
+    assert answer.has_error()
+    return str(answer.error.reason)
+
+
+def test_describe_publishes_key_and_session_and_no_secret(holder: Holder) -> None:
+    description = holder.describe()
+    assert description.role == "key-holder"
+    assert PublicKey.from_json(description.public_key) == KEY.public_key
+    assert len(description.session) == 32
+    assert description.session == holder.describe().session
+    assert '"p"' not in description.public_key
+
+
+def test_sessions_differ_from_run_to_run(key_file: Path) -> None:
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    assert Holder(config).describe().session != Holder(config).describe().session
+
+
+def test_total_of_enough_contributors_is_opened(holder: Holder) -> None:
+    answer = DecryptReply.from_content(holder.open().content)
+    np.testing.assert_array_equal(answer.total, [3.0, 30.0, -1.5])
+
+
+def test_a_simulated_key_holder_makes_its_own_key() -> None:
+    holder = Holder({"partition-id": 3, "num-partitions": 4})
+    assert PublicKey.from_json(holder.describe().public_key).key_bits == 1024
+    assert DecryptReply.from_content(holder.open().content).total[0] == 3
+
+
+@pytest.mark.parametrize("contributors", [1, 2])
+def test_too_few_contributors(holder: Holder, contributors: int) -> None:
+    assert f"at least 3 contributors, got {contributors}" in reason(holder.open(contributors))
+
+
+def test_the_claim_must_be_true(holder: Holder) -> None:
+    lone = encrypted_sum(KEY.public_key, 1)
+    answer = holder.open(contributors=3, encrypted_sum=lone)
+    assert "as many contributors as claimed" in reason(answer)
+    assert "must be" not in reason(answer)
+    assert holder.open().has_content(), "a refused sum must not use up its round"
+
+
+def test_the_node_configuration_goes_before_the_policy(key_file: Path) -> None:
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    assert "at least 4" in reason(Holder({**config, "min-contributors": 4}).open())
+    assert Holder({**config, "min-contributors": 2}).open(2).has_content()
+    for wrong in (0, "3", True):
+        answer = Holder({**config, "min-contributors": wrong}).open()
+        assert "min-contributors in the node configuration" in reason(answer)
+
+
+def test_a_round_is_opened_once(holder: Holder) -> None:
+    assert holder.open().has_content()
+    assert "open already" in reason(holder.open())
+    assert holder.open(round=2).has_content()
+    assert holder.open(purpose="evaluate").has_content()
+    assert "open already" in reason(holder.open(purpose="evaluate"))
+
+
+def test_unknown_session(holder: Holder) -> None:
+    assert "session must be one" in reason(holder.open(session="0" * 32))
+
+
+def test_a_key_holder_that_was_never_asked_to_describe_itself_opens_nothing(
+    key_file: Path,
+) -> None:
+    holder = Holder({"role": "key-holder", "private-key": str(key_file)})
+    request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3))
+    assert "session must be one" in reason(holder.ask(DECRYPT, request.to_content()))
+
+
+def test_sum_under_another_key(holder: Holder) -> None:
+    other = PrivateKey.generate(1024).public_key
+    assert "the key must be" in reason(holder.open(encrypted_sum=encrypted_sum(other, 3)))
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:-1], lambda b: b"XXXX" + b[4:], lambda b: b""])
+def test_spoiled_sum(holder: Holder, spoil: Callable[[bytes], bytes]) -> None:
+    assert reason(holder.open(encrypted_sum=spoil(encrypted_sum(KEY.public_key, 3))))
+
+
+def test_more_contributors_than_the_slots_have_room_for(holder: Holder) -> None:
+    assert "at most 512 contributors, got 513" in reason(
+        holder.open(513, encrypted_sum=encrypted_sum(KEY.public_key, 3))
+    )
+
+
+def test_a_vector_without_count_and_examples(holder: Holder) -> None:
+    lone = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0]))
+    assert "must hold a contributor count" in reason(holder.open(encrypted_sum=lone.to_bytes()))
+
+
+def test_a_deployed_key_holder_needs_its_key_file() -> None:
+    answer = Holder({"role": "key-holder"}).ask(DESCRIBE, RecordDict())
+    assert "must be given private-key" in reason(answer)
+
+
+def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
+    hospital = Holder({"partition-id": 0, "num-partitions": 4})
+    description = hospital.describe()
+    assert (description.role, description.features) == ("hospital", ("age", "size"))
+    assert (description.public_key, description.session) == ("", "")
+    request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3))
+    assert "only the key holder" in reason(hospital.ask(DECRYPT, request.to_content()))
+
+
+def test_records_of_another_form(holder: Holder) -> None:
+    assert "must hold the config record" in reason(holder.ask(DECRYPT, RecordDict()))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfig
+
+from fl_he.clients.node import Node, Role, read_node
+from fl_he.messages import ProtocolError
+
+
+def context(node_config: UserConfig) -> Context:
+    return Context(run_id=1, node_id=9, node_config=node_config, state=RecordDict(), run_config={})
+
+
+def test_last_partition_of_a_simulation_is_the_key_holder() -> None:
+    nodes = [read_node(context({"partition-id": i, "num-partitions": 3})) for i in range(3)]
+    assert [node.role for node in nodes] == [Role.HOSPITAL, Role.HOSPITAL, Role.KEY_HOLDER]
+    assert [node.name for node in nodes] == ["hospital-1", "hospital-2", "company X"]
+    assert all(node.simulated for node in nodes)
+
+
+def test_deployed_hospital() -> None:
+    node = read_node(context({"role": "hospital", "name": "st-mary", "key-fingerprint": "ab" * 32}))
+    assert node == Node(Role.HOSPITAL, "st-mary", key_fingerprint="ab" * 32)
+    assert not node.simulated
+
+
+def test_deployed_key_holder_has_a_name_without_being_given_one() -> None:
+    assert read_node(context({"role": "key-holder"})).name == "node-9"
+
+
+@pytest.mark.parametrize(
+    ("node_config", "words"),
+    [
+        ({}, "a node must say its role"),
+        ({"role": "boss"}, r"role .* must be one of \['hospital', 'key-holder'\], got 'boss'"),
+        ({"role": 1}, "role in the node configuration must be a text"),
+        ({"role": "hospital"}, "must be given key-fingerprint"),
+        ({"role": "hospital", "key-fingerprint": " "}, "key-fingerprint .* must be a text"),
+    ],
+)
+def test_node_configurations_that_say_too_little(node_config: UserConfig, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        read_node(context(node_config))

@@ -1,0 +1,331 @@
+"""The whole protocol in one process: real app, real strategy, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import flwr.serverapp.strategy as flower
+import numpy as np
+import pytest
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg, Strategy
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he.clients.encryption import encryption_mod
+from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.crypto.packing import Packing
+from fl_he.messages import DECRYPT, DecryptReply, EncryptedReply, ProtocolError, read_array
+from fl_he.strategies.sequential_paillier import SequentialPaillier
+
+MODEL = ArrayRecord({"w": Array(np.array([1.0, -2.0])), "b": Array(np.array([0.5], "float32"))})
+
+
+def train_app(features: Callable[[Context], tuple[str, ...]] = lambda _: ()) -> ClientApp:
+    """Return an app whose hospital k has 10 * k examples and moves the model by k."""
+    app = ClientApp(mods=[encryption_mod])
+
+    def number(context: Context) -> int:
+        return int(context.node_config["partition-id"]) + 1
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        k = number(context)
+        arrays = message.content.array_records["arrays"]
+        moved = {
+            name: Array((read_array(a) + k).astype(read_array(a).dtype))  # type: ignore[operator]
+            for name, a in arrays.items()
+        }
+        metrics = MetricRecord({"loss": 1.0 / k, "num-examples": 10 * k})
+        content = RecordDict({"arrays": ArrayRecord(moved), "metrics": metrics})
+        return Message(content, reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        k = number(context)
+        metrics = MetricRecord({"loss": float(k), "num-examples": k})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
+    return with_key_holder(app, lambda _: policy, features)
+
+
+def strategy(inner: Strategy | None = None, **settings: object) -> SequentialPaillier:
+    inner = inner or FedAvg(min_train_nodes=3, min_available_nodes=3)
+    return SequentialPaillier(inner, node_timeout=0.0, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize("hospitals", [3, 5])
+def test_result_is_the_weighted_mean(topology: str, hospitals: int) -> None:
+    encrypted = strategy(topology=topology)
+    grid = LocalGrid(train_app(), simulated_nodes(hospitals))
+    result = encrypted.start(grid, MODEL, num_rounds=2)
+
+    ks = np.arange(1, hospitals + 1)
+    step = np.average(ks, weights=ks)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), [1 + 2 * step, -2 + 2 * step], atol=1e-6)
+    assert result.arrays["b"].numpy().dtype == np.float32
+    assert result.train_metrics_clientapp[1]["loss"] == pytest.approx(
+        np.average(1 / ks, weights=ks), abs=1e-6
+    )
+    assert result.evaluate_metrics_clientapp[2]["loss"] == pytest.approx(
+        np.average(ks, weights=ks), abs=1e-6
+    )
+    assert [(s.purpose, s.round, s.contributors) for s in encrypted.sums] == [
+        (purpose, server_round, hospitals)
+        for server_round in (1, 2)
+        for purpose in ("train", "evaluate")
+    ]
+    assert encrypted.sums[0].examples == 10 * ks.sum()
+    assert encrypted.sums[0].ciphertexts == 1
+    assert all(s.bytes_sent > hospitals * s.update_bytes for s in encrypted.sums)
+
+
+def test_chain_hands_the_sum_on_and_fold_does_not() -> None:
+    sums = {}
+    for topology in ("fold", "chain"):
+        grid = LocalGrid(train_app(), simulated_nodes(3))
+        strategy(FedAvg(fraction_evaluate=0.0), topology=topology).start(grid, MODEL, num_rounds=1)
+        asked = [m for m in grid.sent if m.metadata.message_type == "train"]
+        sums[topology] = ["fl-he.sum" in m.content for m in asked]
+    assert sums == {"fold": [False] * 3, "chain": [False, True, True]}
+
+
+def test_the_key_holder_is_never_asked_to_train() -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    strategy().start(grid, MODEL, num_rounds=1)
+    trained = {m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"}
+    assert trained == {1000, 1001, 1002}
+
+
+def test_partial_participation() -> None:
+    encrypted = strategy(FedAvg(fraction_train=0.5, min_train_nodes=3, fraction_evaluate=0.0))
+    encrypted.start(LocalGrid(train_app(), simulated_nodes(8)), MODEL, num_rounds=1)
+    assert encrypted.sums[0].contributors == 4
+
+
+def test_skipped_phases_stay_skipped() -> None:
+    encrypted = strategy(FedAvg(fraction_train=0.0, fraction_evaluate=0.0))
+    result = encrypted.start(LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1)
+    assert not result.arrays
+    assert encrypted.sums == []
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        flower.Krum(),
+        flower.MultiKrum(),
+        flower.Bulyan(),
+        flower.FedMedian(),
+        flower.FedTrimmedAvg(),
+        flower.QFedAvg(client_learning_rate=0.1),
+        flower.FedXgbBagging(),
+        flower.FedXgbCyclic(),
+    ],
+    ids=lambda inner: type(inner).__name__,
+)
+def test_strategies_that_need_single_updates_are_refused_by_name(inner: Strategy) -> None:
+    with pytest.raises(ProtocolError, match=f"{type(inner).__name__} needs every single update"):
+        SequentialPaillier(inner)
+
+
+def test_they_are_found_inside_other_wrappers() -> None:
+    wrapped = flower.DifferentialPrivacyClientSideFixedClipping(flower.Krum(), 1.0, 1.0, 3)
+    with pytest.raises(ProtocolError, match="Krum needs every single update"):
+        SequentialPaillier(wrapped)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"topology": "ring"}, r"topology must be one of \['fold', 'chain'\], got 'ring'"),
+        ({"min_contributors": 0}, "min_contributors must be at least 1, got 0"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        strategy(**settings)
+
+
+def test_too_few_hospitals() -> None:
+    with pytest.raises(ProtocolError, match="must have 3 hospitals and one key holder, got 2 and"):
+        strategy().start(LocalGrid(train_app(), simulated_nodes(2)), MODEL, num_rounds=1)
+
+
+def test_too_few_sampled() -> None:
+    few = strategy(FedAvg(fraction_train=0.5, min_train_nodes=2))
+    with pytest.raises(ProtocolError, match=r"at least 3 contributors .*, got 2"):
+        few.start(LocalGrid(train_app(), simulated_nodes(4)), MODEL, num_rounds=1)
+
+
+def test_more_than_the_slots_have_room_for() -> None:
+    small = strategy(packing=Packing(max_contributors=3))
+    with pytest.raises(ProtocolError, match="at most 3 contributors, got 4: raise max_contrib"):
+        small.start(LocalGrid(train_app(), simulated_nodes(4)), MODEL, num_rounds=1)
+
+
+def test_no_key_holder() -> None:
+    hospitals = [
+        {"role": "hospital", "key-fingerprint": "ab" * 32, "partition-id": i} for i in range(3)
+    ]
+    with pytest.raises(ProtocolError, match="got 3 and 0 after"):
+        strategy().start(LocalGrid(train_app(), hospitals), MODEL, num_rounds=1)  # type: ignore[arg-type]
+
+
+def test_two_key_holders() -> None:
+    nodes = [{"partition-id": 0, "num-partitions": 1}] * 2
+    with pytest.raises(ProtocolError, match="must have one key holder, got 2"):
+        strategy().start(LocalGrid(train_app(), nodes), MODEL, num_rounds=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (("age", "size"), "hospital-2 differs from hospital-1"),
+        (("age",), "hospital-2 differs from hospital-1"),
+    ],
+)
+def test_hospitals_whose_features_differ(schema: tuple[str, ...], words: str) -> None:
+    def features(context: Context) -> tuple[str, ...]:
+        return schema if context.node_config["partition-id"] == 1 else ("size", "age")
+
+    with pytest.raises(ProtocolError, match=words):
+        strategy().start(LocalGrid(train_app(features), simulated_nodes(3)), MODEL, num_rounds=1)
+
+
+def test_a_node_that_cannot_describe_itself_stops_the_run_with_its_reason() -> None:
+    def features(context: Context) -> tuple[str, ...]:
+        raise ProtocolError("data must have rows, got none")
+
+    with pytest.raises(ProtocolError, match="refused to take part: data must have rows"):
+        strategy().start(LocalGrid(train_app(features), simulated_nodes(3)), MODEL, num_rounds=1)
+
+
+def test_it_must_be_the_outermost_strategy() -> None:
+    encrypted = strategy()
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    encrypted.configure_train(1, MODEL, ConfigRecord(), grid)
+    reply = Message(RecordDict(), reply_to=Message(RecordDict(), 1000, "train"))
+    with pytest.raises(ProtocolError, match="must be the outermost"):
+        encrypted.aggregate_train(1, [reply])
+
+
+def from_train(change: Callable[[Message], Message]) -> Callable[[Message], Message]:
+    """Return a network that changes hospital 1's train replies."""
+
+    def tamper(reply: Message) -> Message:
+        train = reply.metadata.message_type == "train"
+        return change(reply) if train and reply.metadata.src_node_id == 1000 else reply
+
+    return tamper
+
+
+def error(reply: Message) -> Message:
+    reason = Error(6, "no\x1b[2Jt today\n")
+    return Message(error=reason, metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+
+
+def plain(reply: Message) -> Message:
+    reply.content["metrics"] = MetricRecord({"loss": 0.1, "num-examples": 3})
+    return reply
+
+
+def other_layout(reply: Message) -> Message:
+    answer = EncryptedReply.from_content(reply.content)
+    reply.content = replace(answer, layout=answer.layout.replace("loss", "cost")).to_content()
+    return reply
+
+
+def longer_layout(reply: Message) -> Message:
+    answer = EncryptedReply.from_content(reply.content)
+    layout = answer.layout.replace("[2]", "[3]")
+    reply.content = replace(answer, layout=layout).to_content()
+    return reply
+
+
+def cut(reply: Message) -> Message:
+    answer = EncryptedReply.from_content(reply.content)
+    reply.content = replace(answer, encrypted_sum=answer.encrypted_sum[:-1]).to_content()
+    return reply
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (error, "hospital-1 did not contribute: no \\[2Jt today$"),
+        (plain, "must be encrypted, got plain records"),
+        (longer_layout, "must fill the slots of its own layout|must have the layout|same arrays"),
+        (cut, "hospital-1 sent no usable ciphertexts: body must have"),
+    ],
+)
+def test_a_reply_that_was_not_asked_for_stops_the_run(
+    topology: str, change: Callable[[Message], Message], words: str
+) -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = from_train(change)
+    with pytest.raises(ValueError, match=words):
+        strategy(topology=topology).start(grid, MODEL, num_rounds=1)
+
+
+def test_hospitals_with_other_arrays() -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = from_train(other_layout)
+    with pytest.raises(ProtocolError, match="must send the same arrays and metrics"):
+        strategy().start(grid, MODEL, num_rounds=1)
+
+
+def test_a_total_of_another_number_of_contributors_is_refused() -> None:
+    def lie(reply: Message) -> Message:
+        if reply.metadata.message_type == DECRYPT:
+            total = DecryptReply.from_content(reply.content).total
+            total[0] = 4.0
+            reply.content = DecryptReply(total, 0.0).to_content()
+        return reply
+
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = lie
+    with pytest.raises(ProtocolError, match="must be of 3 contributors"):
+        strategy().start(grid, MODEL, num_rounds=1)
+
+
+def test_final_model_reaches_every_hospital() -> None:
+    app, received = train_app(), []
+
+    @app.query("finish")
+    def finish(message: Message, context: Context) -> Message:
+        received.append((context.node_id, message.content.array_records["arrays"]))
+        return Message(RecordDict(), reply_to=message)
+
+    encrypted = strategy()
+    encrypted.call_roll(LocalGrid(app, simulated_nodes(3)))
+    encrypted.finish(MODEL)
+    assert dict(received) == dict.fromkeys((1000, 1001, 1002), MODEL)
+    assert len(received) == 3
+
+
+def test_hospitals_that_could_not_save_are_named() -> None:
+    app = train_app()
+
+    @app.query("finish")
+    def finish(message: Message, context: Context) -> Message:
+        if context.node_id == 1001:
+            raise ProtocolError("the disk is full")
+        return Message(RecordDict(), reply_to=message)
+
+    encrypted = strategy()
+    encrypted.call_roll(LocalGrid(app, simulated_nodes(3)))
+    with pytest.raises(ProtocolError, match="not saved by hospital-2: the disk is full"):
+        encrypted.finish(MODEL)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_he.messages import (
+    DecryptReply,
+    DecryptRequest,
+    Description,
+    EncryptedReply,
+    EncryptionRequest,
+    ProtocolError,
+    content_bytes,
+    model_arrays,
+    read_array,
+    read_model_arrays,
+)
+
+DESCRIPTION = Description("key-holder", "company X", "1.0", ("a", "b"), '{"n": 1}', "session")
+REQUEST = EncryptionRequest("key", "packing", "session", 3, "num-examples", b"\x01\x02", "layout")
+REPLY = EncryptedReply(b"\x00\x01", "layout", 0.5, 0.25)
+DECRYPT_REQUEST = DecryptRequest("session", "train", 4, 3, b"\x09")
+ALL = [
+    (Description, DESCRIPTION.to_content()),
+    (EncryptionRequest, REQUEST.add_to(RecordDict())),
+    (EncryptedReply, REPLY.to_content()),
+    (DecryptRequest, DECRYPT_REQUEST.to_content()),
+    (DecryptReply, DecryptReply(np.array([1.0, 2.0]), 0.1).to_content()),
+]
+
+
+def test_every_message_survives_the_way_there() -> None:
+    assert Description.from_content(DESCRIPTION.to_content()) == DESCRIPTION
+    assert EncryptionRequest.from_content(REQUEST.add_to(RecordDict())) == REQUEST
+    assert EncryptedReply.from_content(REPLY.to_content()) == REPLY
+    assert DecryptRequest.from_content(DECRYPT_REQUEST.to_content()) == DECRYPT_REQUEST
+    total = np.array([3.0, 1e-300, -2.5])
+    reply = DecryptReply.from_content(DecryptReply(total, 0.1).to_content())
+    np.testing.assert_array_equal(reply.total, total)
+    assert reply.decrypt_seconds == 0.1
+
+
+def test_request_is_added_to_a_copy_and_removed_again() -> None:
+    app_content = RecordDict({"config": ConfigRecord({"lr": 0.1})})
+    with_request = REQUEST.add_to(app_content)
+    assert list(app_content.keys()) == ["config"]
+    assert EncryptionRequest.remove_from(with_request) == app_content
+
+
+def test_request_without_running_sum() -> None:
+    request = EncryptionRequest("key", "packing", "session", 1)
+    read = EncryptionRequest.from_content(request.add_to(RecordDict()))
+    assert read.running_sum is None
+    assert read.continuing(b"sum", "layout").running_sum == b"sum"
+
+
+@pytest.mark.parametrize(("kind", "content"), ALL, ids=lambda v: getattr(v, "__name__", ""))
+@given(data=st.data())
+def test_hostile_records_raise_only_protocol_errors(
+    kind: type[Description], content: RecordDict, data: st.DataObject
+) -> None:
+    records = RecordDict(dict(content.items()))
+    record_key = data.draw(st.sampled_from(sorted(records.keys())))
+    record = records[record_key]
+    change = data.draw(st.sampled_from(["drop record", "drop key", "value", "array"]))
+    if change == "drop record":
+        del records[record_key]
+    elif isinstance(record, ConfigRecord):
+        fields = dict(record.items())
+        key = data.draw(st.sampled_from(sorted(fields)))
+        del fields[key]
+        if change == "value":
+            fields[key] = data.draw(
+                st.one_of(st.integers(-5, 0), st.just(float("nan")), st.booleans(), st.just([1]))
+            )
+        records[record_key] = ConfigRecord(fields)
+    else:
+        stype = data.draw(st.sampled_from(["numpy.ndarray", "fl-he.total", "other"]))
+        array = Array(dtype="x", shape=(1,), stype=stype, data=data.draw(st.binary(max_size=20)))
+        records[record_key] = ArrayRecord({data.draw(st.sampled_from(["sum", "x"])): array})
+    with contextlib.suppress(ProtocolError):
+        kind.from_content(records)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("round", 0, "round must be at least 1, got 0"),
+        ("round", True, "round must be int, got bool"),
+        ("round", "1", "round must be int, got str"),
+        ("purpose", "peek", "purpose must be one of"),
+        ("contributors", -1, "contributors must be at least 1, got -1"),
+    ],
+)
+def test_wrong_fields_are_named(key: str, value: int | str, words: str) -> None:
+    content = DECRYPT_REQUEST.to_content()
+    content["fl-he"] = ConfigRecord({**content.config_records["fl-he"], key: value})
+    with pytest.raises(ProtocolError, match=words):
+        DecryptRequest.from_content(content)
+
+
+def test_a_reply_with_a_plain_record_is_refused() -> None:
+    content = REPLY.to_content()
+    content["metrics"] = MetricRecord({"loss": 0.5})
+    with pytest.raises(ProtocolError, match=r"must be encrypted, got plain records \['metrics'\]"):
+        EncryptedReply.from_content(content)
+
+
+def test_ciphertexts_are_not_averaged_by_a_strategy_that_does_not_know_them() -> None:
+    content = REPLY.to_content()
+    del content["fl-he"]
+    content["metrics"] = MetricRecord({"num-examples": 3})
+    question = Message(RecordDict(), 1, "train")
+    replies = [Message(content, reply_to=question)]
+    with pytest.raises(TypeError, match="Unsupported serialization type"):
+        FedAvg().aggregate_train(1, replies)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_totals_are_finite(value: float) -> None:
+    with pytest.raises(ProtocolError, match="finite"):
+        DecryptReply.from_content(DecryptReply(np.array([value]), 0.1).to_content())
+
+
+def test_model_arrays() -> None:
+    coefficients, intercept = read_model_arrays(model_arrays(np.array([1.0, -2.0]), 0.5))
+    np.testing.assert_array_equal(coefficients, [1.0, -2.0])
+    assert intercept == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (ArrayRecord({"w": Array(np.zeros(2))}), "must hold the arrays"),
+        (model_arrays(np.zeros((2, 2)), 0.0), r"shape \(d,\)"),
+        (model_arrays(np.array([np.nan]), 0.0), "finite"),
+        (model_arrays(np.array([1.0]), np.inf), "finite"),
+    ],
+)
+def test_model_arrays_of_another_form_are_refused(arrays: ArrayRecord, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        read_model_arrays(arrays)
+
+
+def test_broken_numpy_bytes_are_refused() -> None:
+    array = Array(dtype="float64", shape=(1,), stype="numpy.ndarray", data=b"not numpy")
+    with pytest.raises(ProtocolError, match="must be a numpy array"):
+        read_array(array)
+
+
+def test_pickled_arrays_are_refused() -> None:
+    array = Array(np.zeros(1))
+    array.data = array.data.replace(b"'<f8'", b"'|O' ")
+    with pytest.raises(ProtocolError, match="must be a numpy array"):
+        read_array(array)
+
+
+def test_content_bytes_counts_all_records() -> None:
+    message = Message(REPLY.to_content(), 1, "train")
+    assert content_bytes(message) > len(REPLY.encrypted_sum)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fl_he.messages import ProtocolError
+from fl_he.update import UpdateLayout, flatten
+
+
+def reply(
+    arrays: dict[str, np.ndarray[Any, Any]], metrics: dict[str, Any], record: str = "arrays"
+) -> RecordDict:
+    return RecordDict(
+        {
+            record: ArrayRecord({name: Array(value) for name, value in arrays.items()}),
+            "metrics": MetricRecord(metrics),
+        }
+    )
+
+
+shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+
+
+@given(
+    shape=shapes,
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    weights=st.lists(st.integers(1, 1000), min_size=1, max_size=4),
+    seed=st.integers(0, 1000),
+)
+def test_sum_of_vectors_is_the_weighted_mean(
+    shape: tuple[int, ...], dtype: str, weights: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    arrays = [np.asarray(rng.normal(size=shape)).astype(dtype) for _ in weights]
+    biases = [rng.normal(size=2) for _ in weights]
+    losses = rng.normal(size=len(weights))
+    flat = [
+        flatten(
+            reply(
+                {"w": a, "b": b}, {"loss": float(loss), "num-examples": n, "hits": [1.0, float(n)]}
+            ),
+            "num-examples",
+        )
+        for a, b, loss, n in zip(arrays, biases, losses, weights, strict=True)
+    ]
+    layout = flat[0][1]
+    assert all(other == layout for _, other in flat)
+    total = np.sum([vector for vector, _ in flat], axis=0)
+    assert total[0] == len(weights)
+    assert len(layout) == len(total)
+
+    mean = layout.mean(total)
+    expected = np.average([a.astype(np.float64) for a in arrays], axis=0, weights=weights)
+    got = mean.array_records["arrays"]["w"].numpy()
+    assert got.shape == shape
+    assert got.dtype == np.dtype(dtype)
+    np.testing.assert_allclose(
+        got, expected.astype(dtype), rtol=1e-3 if dtype == "float16" else 1e-6
+    )
+    np.testing.assert_allclose(
+        mean.array_records["arrays"]["b"].numpy(), np.average(biases, axis=0, weights=weights)
+    )
+    metrics = mean.metric_records["metrics"]
+    assert metrics["num-examples"] == sum(weights)
+    assert metrics["loss"] == pytest.approx(np.average(losses, weights=weights))
+    assert metrics["hits"] == pytest.approx(
+        [1.0, np.average(np.array(weights, dtype=float), weights=weights)]
+    )
+
+
+def test_several_array_records_come_back_under_their_names() -> None:
+    content = reply({"w": np.ones(2)}, {"num-examples": 4}, record="second")
+    content["first"] = ArrayRecord({"w": Array(np.full(3, 2.0))})
+    vector, layout = flatten(content, "num-examples")
+    mean = layout.mean(vector)
+    np.testing.assert_array_equal(mean.array_records["first"]["w"].numpy(), np.full(3, 2.0))
+    np.testing.assert_array_equal(mean.array_records["second"]["w"].numpy(), np.ones(2))
+
+
+def test_evaluate_reply_has_no_arrays() -> None:
+    content = RecordDict({"metrics": MetricRecord({"num-examples": 2, "loss": 0.5})})
+    vector, layout = flatten(content, "num-examples")
+    np.testing.assert_array_equal(vector, [1, 2, 1.0])
+    assert list(layout.mean(vector).keys()) == ["metrics"]
+
+
+def test_locate_names_array_and_index() -> None:
+    content = reply({"w": np.zeros((2, 3)), "b": np.zeros(())}, {"num-examples": 1, "m": [1, 2]})
+    _, layout = flatten(content, "num-examples")
+    assert [layout.locate(i) for i in range(len(layout))] == [
+        "the contributor count",
+        "the metric 'num-examples'",
+        *(f"the array 'w' at [{i}, {j}]" for i in range(2) for j in range(3)),
+        "the array 'b' at []",
+        "the metric 'm'",
+        "the metric 'm'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (reply({"w": np.arange(3)}, {"num-examples": 1}), "'w' must be of a float type"),
+        (reply({"w": np.ones(1)}, {"loss": 1.0}), "must hold 'num-examples'"),
+        (reply({"w": np.ones(1)}, {"num-examples": 0}), "single positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": float("nan")}), "single positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "single positive number"),
+        (RecordDict({"c": ConfigRecord({"a": "b"})}), "config records"),
+        (RecordDict(), "exactly one MetricRecord, got 0"),
+        (RecordDict({"a": MetricRecord(), "b": MetricRecord()}), "MetricRecord, got 2"),
+    ],
+)
+def test_replies_that_cannot_be_averaged_are_refused(content: RecordDict, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        flatten(content, "num-examples")
+
+
+def test_layout_survives_json() -> None:
+    _, layout = flatten(
+        reply({"w": np.ones((2, 2))}, {"num-examples": 1, "l": [1]}), "num-examples"
+    )
+    assert UpdateLayout.from_json(layout.to_json()) == layout
+    assert UpdateLayout.from_json(layout.to_json()).to_json() == layout.to_json()
+
+
+GOOD = {
+    "arrays": [["arrays", "w", "float64", [2]]],
+    "metric_record": "metrics",
+    "metrics": [["loss", None]],
+    "weighted_by": "num-examples",
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arrays": [["arrays", "w", "int64", [2]]]},
+        {"arrays": [["arrays", "w", "float64", [-1]]]},
+        {"arrays": [["arrays", "w", "float64", [True]]]},
+        {"arrays": [["arrays", "w", "float64", [2**40]]]},
+        {"arrays": [["arrays", "w", "float64", [2**20, 2**20]]]},
+        {"arrays": [["arrays", 1, "float64", [2]]]},
+        {"arrays": GOOD["arrays"] * 2},
+        {"arrays": 3},
+        {"metrics": [["loss", None], ["loss", 2]]},
+        {"metrics": [["num-examples", None]]},
+        {"metrics": [["loss", -1]]},
+        {"weighted_by": None},
+    ],
+    ids=str,
+)
+def test_hostile_layouts_are_refused(change: dict[str, Any]) -> None:
+    UpdateLayout.from_json(json.dumps(GOOD))
+    with pytest.raises(ProtocolError):
+        UpdateLayout.from_json(json.dumps({**GOOD, **change}))
+
+
+@given(st.text() | st.recursive(st.none() | st.integers(), st.lists).map(json.dumps))
+def test_any_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        UpdateLayout.from_json(text)
+
+
+@pytest.mark.parametrize("total", [np.zeros(3), np.zeros(5), np.array([1.0, -2.0, 0.0, 0.0, 0.0])])
+def test_totals_of_another_length_or_weight_are_refused(total: np.ndarray[Any, Any]) -> None:
+    layout = UpdateLayout.from_json(json.dumps(GOOD))
+    with pytest.raises(ProtocolError):
+        layout.mean(total)
