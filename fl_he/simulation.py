@@ -1,0 +1,132 @@
+"""One run on Flower's Ray engine, in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from flwr.app import ConfigRecordValues, Context, Message
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from fl_he import client_app, server_app
+from fl_he.config_schema import Config
+from fl_he.strategies.grid import DelegatingGrid
+
+#: One CPU for each node that computes: as many nodes at once as the machine has cores.
+_BACKEND: dict[str, dict[str, ConfigRecordValues]] = {
+    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+    "init_args": {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"},
+}
+
+
+class _InterruptibleGrid(DelegatingGrid):
+    """Ends the ServerApp's thread at its next look for replies once the run was interrupted."""
+
+    def __init__(self, grid: Grid, interrupted: Event) -> None:
+        super().__init__(grid)
+        self._interrupted = interrupted
+
+    def get_node_ids(self) -> Iterable[int]:
+        """See Grid."""
+        self._check()
+        return super().get_node_ids()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """See Grid."""
+        self._check()
+        return super().pull_messages(message_ids)
+
+    def _check(self) -> None:
+        if self._interrupted.is_set():
+            raise InterruptedError("the run was interrupted")
+
+
+def run(
+    config: Config,
+    output_dir: Path,
+    on_round: server_app.OnRound = lambda _: None,
+) -> dict[str, Any]:
+    """Simulate the hospitals and company X on this machine and train a model.
+
+    Parameters
+    ----------
+    config : Config
+    output_dir : Path
+        The run's folder.
+    on_round : callable
+        Called after each round with its entry of ``rounds``, from another thread.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+
+    Raises
+    ------
+    ProtocolError, CryptoError, DataError
+        Whatever the run refused.
+    KeyboardInterrupt
+        After Ctrl-C, when Ray has been shut down.
+    """
+    config = replace(config, output_dir=str(output_dir.resolve()))
+    results: list[dict[str, Any]] = []
+    interrupted = Event()
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        stoppable = _InterruptibleGrid(grid, interrupted)
+        results.append(server_app.train(stoppable, config, output_dir, on_round))
+
+    with _quiet(config.verbose), _environment():
+        try:
+            run_simulation(
+                server,
+                client_app.build(lambda _: config),
+                num_supernodes=config.hospitals + 1,
+                backend_config=_BACKEND,
+                verbose_logging=config.verbose,
+            )
+        finally:
+            interrupted.set()
+    return results[0]
+
+
+@contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep Flower's own log to warnings, without the one about run_simulation."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "run_simulation" not in record.getMessage()
+
+    logger.addFilter(keep)
+    if not verbose:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        logger.setLevel(level)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Give Ray its settings, and take back what Flower adds to PYTHONPATH for the next run."""
+    # Ray's future default; the old one warns on machines without a GPU.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    path = os.environ.get("PYTHONPATH")
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH", None)
+        if path is not None:
+            os.environ["PYTHONPATH"] = path

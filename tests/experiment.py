@@ -1,0 +1,47 @@
+"""Small experiments, and what they must come to, computed without fl-he's learning code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.config import compose
+from fl_he.config_schema import Config
+from fl_he.simulated_data import simulated_data
+
+#: A real table that is not part of the repository.
+GRAD_SCHOOL = Path(__file__).parents[2] / "shared" / "data" / "grad_school.csv"
+
+
+def experiment(*overrides: str, folder: Path, key_bits: int = 1024) -> Config:
+    """Return a composed configuration; tests use small keys unless they say otherwise."""
+    config = compose("config", [f"crypto.key_bits={key_bits}", *overrides])
+    return replace(config, output_dir=str(folder))
+
+
+def pooled_descent(config: Config) -> tuple[NDArray[np.float64], float]:
+    """Return coefficients and intercept of plain gradient descent on the pooled training data."""
+    train = simulated_data(config).train
+    X, y = train.features, train.labels
+    w, b = np.zeros(X.shape[1]), 0.0
+    for _ in range(config.rounds):
+        error = 1.0 / (1.0 + np.exp(-(X @ w + b))) - y
+        penalty = 0.0 if config.C is None else w / (config.C * len(y))
+        w, b = (
+            w - config.optimizer.lr * (X.T @ error / len(y) + penalty),
+            b - config.optimizer.lr * float(error.mean()),
+        )
+    return w, b
+
+
+def check_equals_pooled_descent(config: Config, metrics: dict[str, Any]) -> None:
+    """Assert that the encrypted federation took the very steps of the pooled data."""
+    w, b = pooled_descent(config)
+    federated = metrics["federated"]
+    np.testing.assert_allclose(federated["coefficients"], w, rtol=0, atol=1e-6)
+    assert abs(federated["intercept"] - b) < 1e-6
+    assert np.abs(w).max() > 0.01, "the comparison must not be of zeros"

@@ -1,0 +1,231 @@
+"""What reaches the coordinator, recorded in a real simulation: no update and no private key."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from experiment import experiment
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from fl_he import client_app, server_app
+from fl_he.clients.hospital import HospitalData, add_hospital
+from fl_he.clients.node import read_node
+from fl_he.config_schema import Config
+from fl_he.learning import logistic
+from fl_he.learning.model import LogisticModel
+from fl_he.messages import DESCRIBE, FINISH, Description, read_model_message
+from fl_he.simulated_data import simulated_data
+from fl_he.strategies.grid import DelegatingGrid
+from fl_he.strategies.gradient_descent import GradientDescent
+
+class RecordingGrid(DelegatingGrid):
+    def __init__(self, grid: Grid) -> None:
+        super().__init__(grid)
+        self.sent: list[Message] = []
+        self.received: list[Message] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        listed = list(messages)
+        self.sent += listed
+        return super().push_messages(listed)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        replies = list(super().pull_messages(message_ids))
+        self.received += replies
+        return replies
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        listed = list(messages)
+        self.sent += listed
+        replies = list(super().send_and_receive(listed, timeout=timeout))
+        self.received += replies
+        return replies
+
+
+def recorded_run(config: Config, app: ClientApp, strategy_is_plain: bool = False) -> RecordingGrid:
+    """Run in Ray and return the grid that saw everything the ServerApp sent and received."""
+    grids: list[RecordingGrid] = []
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        recording = RecordingGrid(grid)
+        grids.append(recording)
+        if strategy_is_plain:
+            strategy = GradientDescent(config.optimizer.lr, config.hospitals)
+            features = simulated_data(config).train.features.shape[1]
+            start = server_app.model_arrays(np.zeros(features), 0.0)
+            strategy.start(recording, start, num_rounds=config.rounds)
+        else:
+            server_app.train(recording, config, Path(str(config.output_dir)))
+
+    run_simulation(
+        server,
+        app,
+        num_supernodes=config.hospitals + (not strategy_is_plain),
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+    )
+    return grids[0]
+
+
+def blobs(messages: Iterable[Message]) -> list[bytes]:
+    """Return everything in the messages' records as bytes, numbers in each likely form."""
+    found: list[bytes] = []
+    for message in messages:
+        if message.has_error():
+            found.append(str(message.error.reason).encode())
+            continue
+        for array_record in message.content.array_records.values():
+            found += [array.data for array in array_record.values()]
+        for record in [
+            *message.content.config_records.values(),
+            *message.content.metric_records.values(),
+        ]:
+            for value in record.values():
+                for item in value if isinstance(value, list) else [value]:
+                    found.append(item if isinstance(item, bytes) else str(item).encode())
+                    if isinstance(item, int | float):
+                        found.append(np.array([item], "<f8").tobytes())
+    return found
+
+
+def private_values(config: Config, sent: Iterable[Message]) -> dict[str, float]:
+    """Return what single hospitals must not show, for every model that they were sent."""
+    data = simulated_data(config)
+    values: dict[str, float] = {}
+    models = [
+        read_model_message(message.content)
+        for message in sent
+        if message.metadata.message_type == "train"
+    ]
+    for step, model in enumerate(models):
+        for number, part in enumerate(data.hospitals):
+            gradient, intercept = logistic.gradient(part.features, part.labels, *model)
+            m = part.examples
+            for name, value in {
+                **{f"gradient[{i}]": float(g) for i, g in enumerate(gradient)},
+                **{f"weighted gradient[{i}]": float(g * m) for i, g in enumerate(gradient)},
+                "intercept": intercept,
+                "loss": logistic.log_loss(part.features, part.labels, *model),
+                "accuracy": logistic.accuracy(part.features, part.labels, *model),
+                "examples": float(m),
+            }.items():
+                values[f"model {step}, hospital {number}: {name}"] = value
+    return values
+
+
+def leaks(messages: Iterable[Message], values: dict[str, float]) -> set[str]:
+    """Return the names of the values that stand in the messages, in binary or as text."""
+    everything = b"\n".join(blobs(messages))
+    found = set()
+    for name, value in values.items():
+        forms = [np.array([value], dtype).tobytes() for dtype in ("<f8", ">f8", "<f4", ">f4")]
+        if not value.is_integer():
+            forms.append(f"{value:.9g}".encode()[:10])
+        if value != 0 and any(form in everything for form in forms):
+            found.add(name)
+    return found
+
+
+def factors(messages: Iterable[Message], modulus: int) -> list[int]:
+    """Return the common factors with the modulus of all numbers that stand in the messages."""
+    width = modulus.bit_length() // 16
+    numbers: set[int] = set()
+    for blob in blobs(messages):
+        for start in range(max(1, len(blob) - width + 1)):
+            for order in ("big", "little"):
+                numbers.add(int.from_bytes(blob[start : start + width], order))  # type: ignore[arg-type]
+        for word in re.findall(rb"[A-Za-z0-9_-]{40,}", blob):
+            padded = word + b"=" * (-len(word) % 4)
+            numbers.add(int.from_bytes(base64.urlsafe_b64decode(padded), "big"))
+        numbers |= {int(word) for word in re.findall(rb"[0-9]{40,4000}", blob)}
+    return [g for g in (gcd(number, modulus) for number in numbers if number) if 1 < g < modulus]
+
+
+def modulus_of(messages: Iterable[Message]) -> int:
+    for message in messages:
+        if message.metadata.message_type == DESCRIBE:
+            description = Description.from_content(message.content)
+            if description.role == "key-holder":
+                n = json.loads(description.public_key)["n"]
+                return int.from_bytes(base64.urlsafe_b64decode(n + "=" * (-len(n) % 4)), "big")
+    raise AssertionError("no key holder described itself")
+
+
+def check_view(config: Config) -> RecordingGrid:
+    grid = recorded_run(config, client_app.build(lambda _: config))
+    values = private_values(config, grid.sent)
+    everything = grid.sent + grid.received
+    assert len(values) == config.rounds * config.hospitals**2 * (2 * 30 + 4)
+    assert leaks(everything, values) == set()
+
+    modulus = modulus_of(grid.received)
+    assert modulus.bit_length() == config.crypto.key_bits
+    assert factors(everything, modulus) == []
+
+    for reply in grid.received:
+        kind = reply.metadata.message_type
+        records: dict[str, Any] = dict(reply.content.items())
+        if kind == "train":
+            assert set(records) == {"fl-he", "fl-he.sum"}
+            assert set(records["fl-he"]) == {"layout", "encrypt-seconds", "add-seconds"}
+            assert [a.stype for a in records["fl-he.sum"].values()] == ["fl-he.encrypted-vector"]
+        elif kind == FINISH:
+            assert records == {}
+    return grid
+
+
+def test_fold(tmp_path: Path) -> None:
+    check_view(experiment("rounds=2", folder=tmp_path))
+
+
+def test_chain(tmp_path: Path) -> None:
+    check_view(experiment("rounds=2", "topology=chain", folder=tmp_path))
+
+
+def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    data = simulated_data(config)
+
+    def share(context: Context) -> HospitalData:
+        part = data.hospitals[read_node(context).partition or 0]
+        return HospitalData(part, data.scaling, None)
+
+    plain = add_hospital(ClientApp(), share)
+    grid = recorded_run(config, plain, strategy_is_plain=True)
+    values = private_values(config, grid.sent)
+    found = leaks(grid.received, values)
+    own = {name for name in values if "weighted" not in name}
+    assert len(found & own) > 0.9 * len(own) / config.hospitals
+
+
+def test_the_search_finds_a_private_key() -> None:
+    p, q = (1 << 521) - 1, (1 << 607) - 1
+    text = json.dumps({"p": base64.urlsafe_b64encode(p.to_bytes(66, "big")).decode().rstrip("=")})
+    reply = Message(
+        Description("key-holder", "X", "1", public_key=text).to_content(),
+        reply_to=Message(Description("", "", "").to_content(), 1, DESCRIBE),
+    )
+    assert factors([reply], p * q) == [p]
+
+
+def test_model_files_are_what_was_sent(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    grid = recorded_run(config, client_app.build(lambda _: config))
+    last = [m for m in grid.sent if m.metadata.message_type == FINISH]
+    assert len(last) == config.hospitals
+    coefficients, _ = read_model_message(last[0].content)
+    saved = LogisticModel.load(tmp_path / "hospitals" / "hospital-1" / "model.json")
+    np.testing.assert_array_equal(saved.coefficients, coefficients)

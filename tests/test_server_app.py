@@ -1,0 +1,156 @@
+"""The experiment from configuration to files, in one process without Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiment import GRAD_SCHOOL, check_equals_pooled_descent, experiment
+from local_grid import LocalGrid, simulated_nodes
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from fl_he import client_app, server_app
+from fl_he.config_schema import Config
+from fl_he.learning.model import LogisticModel
+from fl_he.messages import ProtocolError
+from fl_he.simulated_data import simulated_data
+
+
+def run(config: Config, nodes: int | None = None) -> dict[str, object]:
+    app = client_app.build(lambda _: config)
+    grid = LocalGrid(app, simulated_nodes(config.hospitals if nodes is None else nodes))
+    return server_app.train(grid, config, Path(str(config.output_dir)))
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize("hospitals", [3, 10, 50])
+@pytest.mark.parametrize("partition", ["even", "uneven", "by_label"])
+def test_federated_coefficients_are_those_of_the_pooled_data(
+    tmp_path: Path, topology: str, hospitals: int, partition: str
+) -> None:
+    config = experiment(
+        f"topology={topology}",
+        f"hospitals={hospitals}",
+        f"partition={partition}",
+        folder=tmp_path,
+    )
+    metrics = run(config)
+    check_equals_pooled_descent(config, metrics)
+    assert metrics["federated"]["accuracy"] >= 0.95  # type: ignore[index]
+
+
+def test_penalised_coefficients_are_those_of_the_pooled_data(tmp_path: Path) -> None:
+    config = experiment("C=0.01", "rounds=5", folder=tmp_path)
+    check_equals_pooled_descent(config, run(config))
+
+
+def test_many_steps_reach_scikit_learns_optimum(tmp_path: Path) -> None:
+    config = experiment("C=0.01", "rounds=400", "optimizer.lr=0.5", folder=tmp_path)
+    federated = run(config)["federated"]
+    train = simulated_data(config).train
+    fit = LogisticRegression(C=0.01, tol=1e-10, max_iter=1000).fit(train.features, train.labels)
+    np.testing.assert_allclose(federated["coefficients"], fit.coef_[0], atol=1e-5)  # type: ignore[index]
+    assert federated["intercept"] == pytest.approx(fit.intercept_[0], abs=1e-5)  # type: ignore[index]
+
+
+def test_grad_school(tmp_path: Path) -> None:
+    if not GRAD_SCHOOL.exists():
+        pytest.skip("the graduate-admission table is not beside the checkout: see the README")
+    config = experiment(
+        "data=grad_school",
+        f"data.path={GRAD_SCHOOL}",
+        "rounds=15",
+        "optimizer.lr=0.5",
+        folder=tmp_path,
+    )
+    metrics = run(config)
+    check_equals_pooled_descent(config, metrics)
+    assert metrics["federated"]["accuracy"] >= 0.85  # type: ignore[index]
+
+
+def test_files_of_a_run(tmp_path: Path) -> None:
+    config = experiment("rounds=2", folder=tmp_path / "run")
+    metrics = run(config)
+    folder = tmp_path / "run"
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    model = LogisticModel.load(folder / "model.json")
+    np.testing.assert_array_equal(model.coefficients, metrics["federated"]["coefficients"])  # type: ignore[index]
+    saved = [folder / "hospitals" / f"hospital-{i}" / "model.json" for i in (1, 2, 3)]
+    assert [path.read_text() for path in saved] == [(folder / "model.json").read_text()] * 3
+
+
+def test_figures_are_scikit_learns(tmp_path: Path) -> None:
+    config = experiment("rounds=3", folder=tmp_path)
+    metrics = run(config)
+    data = simulated_data(config)
+    pooled = LogisticRegression(tol=1e-8, max_iter=10_000).fit(data.train.features, data.train.labels)
+    probabilities = pooled.predict_proba(data.test.features)[:, 1]
+    assert metrics["pooled"]["roc_auc"] == pytest.approx(  # type: ignore[index]
+        roc_auc_score(data.test.labels, probabilities)
+    )
+    w, b = (metrics["federated"][key] for key in ("coefficients", "intercept"))  # type: ignore[index]
+    federated = 1 / (1 + np.exp(-(data.test.features @ w + b)))
+    expected = log_loss(data.test.labels, federated)
+    assert metrics["federated"]["log_loss"] == pytest.approx(expected)  # type: ignore[index]
+    last = metrics["rounds"][-1]  # type: ignore[index]
+    assert last["test_loss"] == pytest.approx(expected)
+    assert last["test_accuracy"] == metrics["federated"]["accuracy"]  # type: ignore[index]
+    assert [entry["hospital"] for entry in metrics["local"]] == [  # type: ignore[attr-defined]
+        "hospital-1",
+        "hospital-2",
+        "hospital-3",
+    ]
+    assert sum(entry["examples"] for entry in metrics["local"]) == data.train.examples  # type: ignore[attr-defined]
+    assert metrics["federated"]["examples"] == data.train.examples  # type: ignore[index]
+
+
+def test_loss_of_a_round_is_the_pooled_training_loss_before_its_step(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    entry = run(config)["rounds"][0]  # type: ignore[index]
+    labels = simulated_data(config).train.labels
+    assert entry["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert entry["accuracy"] == pytest.approx(np.mean(labels == 0), abs=1e-6)
+
+
+def test_a_breast_cancer_update_is_one_ciphertext(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path, key_bits=2048)
+    crypto = run(config)["crypto"]
+    assert crypto["key_bits"] == 2048  # type: ignore[index]
+    assert crypto["slots_per_ciphertext"] == 35  # type: ignore[index]
+    assert crypto["ciphertexts_per_update"] == 1  # type: ignore[index]
+    assert 512 < crypto["bytes_per_update"] <= 512 + 64  # type: ignore[index, operator]
+
+
+def test_rounds_are_reported_as_they_end(tmp_path: Path) -> None:
+    config = experiment("rounds=3", folder=tmp_path)
+    seen: list[object] = []
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    metrics = server_app.train(grid, config, tmp_path, seen.append)
+    assert seen == metrics["rounds"]
+    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]
+
+
+def test_a_federation_of_another_size_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    config = experiment("hospitals=5", folder=tmp_path)
+    with pytest.raises(
+        ProtocolError, match=r"hospitals=5 needs 6 simulated SuperNodes .* got 4: .*hospitals=3"
+    ):
+        run(config, nodes=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_single_class_hospital_takes_part(tmp_path: Path) -> None:
+    config = experiment(
+        "hospitals=5", "partition=by_label", "partition.alpha=0.02", "rounds=3", folder=tmp_path
+    )
+    labels = [set(part.labels) for part in simulated_data(config).hospitals]
+    assert any(len(classes) == 1 for classes in labels), "choose an alpha that makes one"
+    metrics = run(config)
+    check_equals_pooled_descent(config, metrics)
+    alone = metrics["local"][[len(c) for c in labels].index(1)]  # type: ignore[index]
+    assert alone["roc_auc"] == 0.5
+    assert alone["balanced_accuracy"] == 0.5

@@ -1,0 +1,118 @@
+"""Real runs on Flower's Ray engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from experiment import check_equals_pooled_descent, experiment
+
+from fl_he import simulation
+from fl_he.learning.errors import DataError
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes that a process has started, and theirs."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(entry.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            found.add(child)
+            waiting.append(child)
+    return found
+
+
+def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
+    before = descendants(os.getpid())
+    config = experiment(folder=tmp_path, key_bits=2048)
+    rounds = []
+    metrics = simulation.run(config, tmp_path, rounds.append)
+    check_equals_pooled_descent(config, metrics)
+    assert metrics["federated"]["accuracy"] >= 0.95
+    assert len(rounds) == config.rounds == 15
+    assert metrics["crypto"]["ciphertexts_per_update"] == 1
+    assert metrics["crypto"]["bytes_per_update"] <= 512 + 64
+    model = (tmp_path / "model.json").read_text()
+    for number in (1, 2, 3):
+        assert (tmp_path / "hospitals" / f"hospital-{number}" / "model.json").read_text() == model
+    assert descendants(os.getpid()) <= before, "Ray's processes must be gone"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("topology=chain", "hospitals=10", "partition=uneven"),
+        ("topology=fold", "hospitals=50", "partition=uneven"),
+        ("topology=chain", "hospitals=50", "rounds=2"),
+    ],
+    ids=" ".join,
+)
+def test_more_hospitals(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    config = experiment(*overrides, folder=tmp_path)
+    check_equals_pooled_descent(config, simulation.run(config, tmp_path))
+
+
+def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
+    before = descendants(os.getpid())
+    config = experiment(
+        "data=csv", f"data.path={tmp_path}/no.csv", "data.target=y", "data.positive=1",
+        folder=tmp_path,
+    )
+    with pytest.raises(DataError, match=r"no\.csv"):
+        simulation.run(config, tmp_path)
+    assert descendants(os.getpid()) <= before
+
+
+def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "crypto.key_bits=1024"]
+    with subprocess.Popen(
+        [*command, f"hydra.run.dir={tmp_path}/run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "3/100000" in line or "round 3" in line.lower():
+                break
+        started = descendants(process.pid)
+        assert started, "Ray must be running"
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait() == 130, "".join(lines) + rest
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 20
+    while alive := {pid for pid in started if Path(f"/proc/{pid}").exists()}:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.2)
+
+
+def test_metrics_are_strict_json(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    simulation.run(config, tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["version"] == 1
