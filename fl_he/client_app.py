@@ -65,13 +65,13 @@ def _simulated(context: Context, config: Config) -> HospitalData:
 
 
 def _check_nodes(context: Context, config: Config) -> None:
-    nodes = context.node_config["num-partitions"]
+    nodes = int(context.node_config["num-partitions"])
     needed = config.hospitals + 1
     if nodes != needed:
         raise ProtocolError(
             f"hospitals={config.hospitals} needs {needed} simulated SuperNodes (one more for "
-            f"company X), got {nodes}: set them with `flwr federation simulation-config "
-            f"FEDERATION --num-supernodes {needed}`, or run with hospitals={int(nodes) - 1}"
+            f"company X), got {nodes}: start it with `flwr run . --federation-config "
+            f"'num-supernodes={needed}'`"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from experiment import experiment
-from flwr.app import Context, Message
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
@@ -23,10 +23,11 @@ from fl_he.clients.node import read_node
 from fl_he.config_schema import Config
 from fl_he.learning import logistic
 from fl_he.learning.model import LogisticModel
-from fl_he.messages import DESCRIBE, FINISH, Description, read_model_message
+from fl_he.messages import DESCRIBE, FINISH, Description, model_arrays, read_model_message
 from fl_he.simulated_data import simulated_data
-from fl_he.strategies.grid import DelegatingGrid
 from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.strategies.grid import DelegatingGrid
+
 
 class RecordingGrid(DelegatingGrid):
     def __init__(self, grid: Grid) -> None:
@@ -66,7 +67,7 @@ def recorded_run(config: Config, app: ClientApp, strategy_is_plain: bool = False
         if strategy_is_plain:
             strategy = GradientDescent(config.optimizer.lr, config.hospitals)
             features = simulated_data(config).train.features.shape[1]
-            start = server_app.model_arrays(np.zeros(features), 0.0)
+            start = model_arrays(np.zeros(features), 0.0)
             strategy.start(recording, start, num_rounds=config.rounds)
         else:
             server_app.train(recording, config, Path(str(config.output_dir)))
@@ -88,11 +89,10 @@ def blobs(messages: Iterable[Message]) -> list[bytes]:
             found.append(str(message.error.reason).encode())
             continue
         for array_record in message.content.array_records.values():
-            found += [array.data for array in array_record.values()]
-        for record in [
-            *message.content.config_records.values(),
-            *message.content.metric_records.values(),
-        ]:
+            found += [array_record[name].data for name in array_record.keys()]  # noqa: SIM118
+        for record in message.content.values():
+            if isinstance(record, ArrayRecord):
+                continue
             for value in record.values():
                 for item in value if isinstance(value, list) else [value]:
                     found.append(item if isinstance(item, bytes) else str(item).encode())
@@ -146,7 +146,7 @@ def factors(messages: Iterable[Message], modulus: int) -> list[int]:
     for blob in blobs(messages):
         for start in range(max(1, len(blob) - width + 1)):
             for order in ("big", "little"):
-                numbers.add(int.from_bytes(blob[start : start + width], order))  # type: ignore[arg-type]
+                numbers.add(int.from_bytes(blob[start : start + width], order))
         for word in re.findall(rb"[A-Za-z0-9_-]{40,}", blob):
             padded = word + b"=" * (-len(word) % 4)
             numbers.add(int.from_bytes(base64.urlsafe_b64decode(padded), "big"))

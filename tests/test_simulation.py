@@ -41,7 +41,7 @@ def descendants(pid: int) -> set[int]:
 def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     config = experiment(folder=tmp_path, key_bits=2048)
-    rounds = []
+    rounds: list[object] = []
     metrics = simulation.run(config, tmp_path, rounds.append)
     check_equals_pooled_descent(config, metrics)
     assert metrics["federated"]["accuracy"] >= 0.95
@@ -71,7 +71,10 @@ def test_more_hospitals(tmp_path: Path, overrides: tuple[str, ...]) -> None:
 def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     config = experiment(
-        "data=csv", f"data.path={tmp_path}/no.csv", "data.target=y", "data.positive=1",
+        "data=csv",
+        f"data.path={tmp_path}/no.csv",
+        "data.target=y",
+        "data.positive=1",
         folder=tmp_path,
     )
     with pytest.raises(DataError, match=r"no\.csv"):

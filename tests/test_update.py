@@ -130,7 +130,7 @@ def test_layout_survives_json() -> None:
     assert UpdateLayout.from_json(layout.to_json()).to_json() == layout.to_json()
 
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "arrays": [["arrays", "w", "float64", [2]]],
     "metric_record": "metrics",
     "metrics": [["loss", None]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, sleep
 
 from flwr.app import Message
@@ -15,7 +15,12 @@ _POLL_SECONDS = 0.02
 _REASON_LENGTH = 500
 
 
-def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterator[Message]:
+def exchange(
+    grid: Grid,
+    messages: Iterable[Message],
+    timeout: float,
+    following: Callable[[Message], Message | None] = lambda _: None,
+) -> Iterator[Message]:
     """Send messages and yield each reply as soon as it is there.
 
     Parameters
@@ -23,7 +28,9 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     grid : Grid
     messages : iterable of Message
     timeout : float
-        Seconds to wait for all of the replies.
+        Seconds to wait for the replies to what was sent last.
+    following : callable
+        Is asked for a message to send in turn after each reply that was yielded.
 
     Yields
     ------
@@ -37,16 +44,18 @@ def exchange(grid: Grid, messages: Iterable[Message], timeout: float) -> Iterato
     """
     waiting = set(grid.push_messages(messages))
     deadline = monotonic() + timeout
-    sent = len(waiting)
     while waiting:
         replies = list(grid.pull_messages(waiting))
         for reply in replies:
             waiting.discard(reply.metadata.reply_to_message_id)
             yield reply
+            if (message := following(reply)) is not None:
+                waiting.update(grid.push_messages([message]))
+                deadline = monotonic() + timeout
         if not replies:
             if monotonic() > deadline:
                 raise ProtocolError(
-                    f"{sent} nodes must answer within {timeout:g} s, {len(waiting)} did not: "
+                    f"every node must answer within {timeout:g} s, {len(waiting)} did not: "
                     "see whether they are up, or raise hop_timeout"
                 )
             sleep(_POLL_SECONDS)

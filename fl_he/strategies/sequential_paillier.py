@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isqrt
 from time import perf_counter
 
 import flwr.serverapp.strategy as flower
@@ -42,6 +43,8 @@ _NEED_SINGLE_UPDATES = (
     flower.FedXgbBagging,
     flower.FedXgbCyclic,
 )
+
+AUTO = "auto"
 
 _logger = logging.getLogger(__name__)
 
@@ -100,6 +103,9 @@ class SequentialPaillier(Strategy):
     topology : {"fold", "chain"}
         ``fold``: hospitals answer in parallel and the strategy adds. ``chain``: each hospital adds
         its ciphertext to the running sum it is handed.
+    segments : int or "auto"
+        ``chain`` only: how many chains run side by side; ``"auto"`` takes about the square root of
+        the number of hospitals, which is fastest where hops cost more than additions.
     packing : Packing
         Fixed-point format and slots.
     min_contributors : int
@@ -125,6 +131,7 @@ class SequentialPaillier(Strategy):
         strategy: Strategy,
         *,
         topology: str = "fold",
+        segments: int | str = 1,
         packing: Packing | None = None,
         min_contributors: int = 3,
         hop_timeout: float = 600.0,
@@ -133,10 +140,15 @@ class SequentialPaillier(Strategy):
         _check_mean_is_enough(strategy)
         if topology not in TOPOLOGIES:
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
+        if segments != AUTO and not (isinstance(segments, int) and segments >= 1):
+            raise ProtocolError(f"segments must be at least 1 or {AUTO!r}, got {segments!r}")
+        if topology != "chain" and segments != 1:
+            raise ProtocolError(f"segments must be 1 unless topology is 'chain', got {segments!r}")
         if min_contributors < 1:
             raise ProtocolError(f"min_contributors must be at least 1, got {min_contributors}")
         self.strategy = strategy
         self.topology = topology
+        self.segments = segments
         self.packing = packing or Packing()
         self.min_contributors = min_contributors
         self.hop_timeout = hop_timeout
@@ -258,7 +270,8 @@ class SequentialPaillier(Strategy):
             round=server_round,
             weighted_by=getattr(self.strategy, "weighted_by_key", NUM_EXAMPLES),
         )
-        order = Order(messages, request, roster, self.packing, self.hop_timeout)
+        segments = isqrt(len(messages)) if self.segments == AUTO else int(self.segments)
+        order = Order(messages, request, roster, self.packing, self.hop_timeout, segments)
         running = TOPOLOGIES[self.topology](grid, order)
         return [self._opened(purpose, server_round, running, messages[0], start)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,7 +13,7 @@ from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.packing import Packing
 from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
-from fl_he.strategies.exchange import ask, error_reason, exchange
+from fl_he.strategies.exchange import error_reason, exchange
 from fl_he.strategies.roster import Roster
 from fl_he.update import UpdateLayout
 
@@ -44,7 +44,7 @@ class RunningSum:
     encrypt_seconds: float = 0.0
     add_seconds: float = 0.0
 
-    def take(self, reply: Message, order: Order) -> EncryptedVector:
+    def take(self, reply: Message, order: Order) -> tuple[EncryptedVector, UpdateLayout]:
         """Check one hospital's reply and note its cost; raises ProtocolError that names it."""
         name = order.roster.name(reply.metadata.src_node_id)
         if reply.has_error():
@@ -67,7 +67,16 @@ class RunningSum:
         self.update_bytes = len(answer.encrypted_sum)
         self.encrypt_seconds += answer.encrypt_seconds
         self.add_seconds += answer.add_seconds
-        return vector
+        return vector, layout
+
+    def add(self, vector: EncryptedVector, order: Order) -> None:
+        """Add ciphertexts to the sum, in place."""
+        start = perf_counter()
+        if self.vector is None:
+            self.vector = vector
+        else:
+            self.vector.add_in_place(vector, order.roster.public_key)
+        self.add_seconds += perf_counter() - start
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,8 @@ class Order:
         What the replies must be packed like.
     timeout : float
         Seconds to wait for the replies to one set of messages.
+    segments : int
+        How many chains run side by side, at least 1.
     """
 
     messages: list[Message]
@@ -92,6 +103,7 @@ class Order:
     roster: Roster
     packing: Packing
     timeout: float
+    segments: int = 1
 
 
 def fold(grid: Grid, order: Order) -> RunningSum:
@@ -105,32 +117,48 @@ def fold(grid: Grid, order: Order) -> RunningSum:
         On the first reply that is not what was asked.
     """
     running = RunningSum()
-    public_key = order.roster.public_key
     requests = [addressed(message, order.request) for message in order.messages]
     running.bytes_sent = sum(content_bytes(message) for message in requests)
     for reply in exchange(grid, requests, order.timeout):
-        vector = running.take(reply, order)
-        start = perf_counter()
-        running.vector = (
-            vector if running.vector is None else running.vector.add(vector, public_key)
-        )
-        running.add_seconds += perf_counter() - start
+        vector, _ = running.take(reply, order)
+        running.add(vector, order)
     return running
 
 
 def chain(grid: Grid, order: Order) -> RunningSum:
     """Hand the running sum from hospital to hospital; each adds its own ciphertext to it.
 
+    With several segments so many chains run side by side, each over its share of the hospitals,
+    and the strategy adds their sums: the last reply comes after hospitals / segments hops.
+
     Raises as :func:`fold`.
     """
     running = RunningSum()
-    request = order.request
-    for message in order.messages:
-        if running.vector is not None and running.layout is not None:
-            request = request.continuing(running.vector.to_bytes(), running.layout.to_json())
+    #: For the hospital that is at work in each segment, those that come after it.
+    behind: dict[int, Iterator[Message]] = {}
+    at_work: list[Message] = []
+
+    def ask_next(rest: Iterator[Message], request: EncryptionRequest) -> Message | None:
+        if (message := next(rest, None)) is None:
+            return None
         hop = addressed(message, request)
+        behind[hop.metadata.dst_node_id] = rest
         running.bytes_sent += content_bytes(hop)
-        running.vector = running.take(ask(grid, hop, order.timeout), order)
+        return hop
+
+    def hand_on(reply: Message) -> Message | None:
+        vector, layout = running.take(reply, order)
+        request = order.request.continuing(vector.to_bytes(), layout.to_json())
+        hop = ask_next(behind.pop(reply.metadata.src_node_id), request)
+        if hop is None:
+            running.add(vector, order)
+        return hop
+
+    for start in range(order.segments):
+        first = ask_next(iter(order.messages[start :: order.segments]), order.request)
+        at_work += [] if first is None else [first]
+    for _ in exchange(grid, at_work, order.timeout, hand_on):
+        pass
     return running
 
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fl_he.crypto.private_key import PrivateKey
 from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.encryption import encryption_mod
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
+from fl_he.crypto.private_key import PrivateKey
 from fl_he.messages import EncryptedReply, EncryptionRequest
 from fl_he.update import UpdateLayout
 
@@ -51,7 +51,7 @@ def ask(
 
     def app(message: Message, _: Context) -> Message:
         seen.append(message.content)
-        return Message(app_reply() if reply is None else reply, reply_to=message)  # type: ignore[call-overload, no-any-return]
+        return Message(app_reply() if reply is None else reply, reply_to=message)
 
     answer = encryption_mod(Message(content, 5, action), node, app)
     assert all("fl-he" not in records for records in seen), "the app must not see our records"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fl_he.crypto.private_key import PrivateKey
 from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
@@ -13,6 +12,7 @@ from flwr.clientapp import ClientApp
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
+from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description
 

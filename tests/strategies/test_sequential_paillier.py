@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import flwr.serverapp.strategy as flower
 import numpy as np
@@ -43,7 +44,7 @@ def train_app(features: Callable[[Context], tuple[str, ...]] = lambda _: ()) -> 
         k = number(context)
         arrays = message.content.array_records["arrays"]
         moved = {
-            name: Array((read_array(a) + k).astype(read_array(a).dtype))  # type: ignore[operator]
+            name: Array((read_array(a) + k).astype(read_array(a).dtype))
             for name, a in arrays.items()
         }
         metrics = MetricRecord({"loss": 1.0 / k, "num-examples": 10 * k})
@@ -60,15 +61,25 @@ def train_app(features: Callable[[Context], tuple[str, ...]] = lambda _: ()) -> 
     return with_key_holder(app, lambda _: policy, features)
 
 
-def strategy(inner: Strategy | None = None, **settings: object) -> SequentialPaillier:
+def strategy(inner: Strategy | None = None, **settings: Any) -> SequentialPaillier:
     inner = inner or FedAvg(min_train_nodes=3, min_available_nodes=3)
-    return SequentialPaillier(inner, node_timeout=0.0, **settings)  # type: ignore[arg-type]
+    return SequentialPaillier(inner, node_timeout=0.0, **settings)
 
 
-@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"topology": "fold"},
+        {"topology": "chain"},
+        {"topology": "chain", "segments": 2},
+        {"topology": "chain", "segments": "auto"},
+        {"topology": "chain", "segments": 99},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("hospitals", [3, 5])
-def test_result_is_the_weighted_mean(topology: str, hospitals: int) -> None:
-    encrypted = strategy(topology=topology)
+def test_result_is_the_weighted_mean(settings: dict[str, Any], hospitals: int) -> None:
+    encrypted = strategy(**settings)
     grid = LocalGrid(train_app(), simulated_nodes(hospitals))
     result = encrypted.start(grid, MODEL, num_rounds=2)
 
@@ -100,6 +111,16 @@ def test_chain_hands_the_sum_on_and_fold_does_not() -> None:
         asked = [m for m in grid.sent if m.metadata.message_type == "train"]
         sums[topology] = ["fl-he.sum" in m.content for m in asked]
     assert sums == {"fold": [False] * 3, "chain": [False, True, True]}
+
+
+@pytest.mark.parametrize(("segments", "firsts"), [(1, 1), (3, 3), ("auto", 2), (7, 7), (9, 7)])
+def test_each_segment_starts_without_a_running_sum(segments: int | str, firsts: int) -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(7))
+    segmented = strategy(FedAvg(fraction_evaluate=0.0), topology="chain", segments=segments)
+    segmented.start(grid, MODEL, num_rounds=1)
+    asked = [m for m in grid.sent if m.metadata.message_type == "train"]
+    assert len(asked) == 7
+    assert sum("fl-he.sum" not in m.content for m in asked) == firsts
 
 
 def test_the_key_holder_is_never_asked_to_train() -> None:
@@ -151,10 +172,13 @@ def test_they_are_found_inside_other_wrappers() -> None:
     ("settings", "words"),
     [
         ({"topology": "ring"}, r"topology must be one of \['fold', 'chain'\], got 'ring'"),
+        ({"topology": "chain", "segments": 0}, "segments must be at least 1 or 'auto', got 0"),
+        ({"topology": "chain", "segments": "two"}, "segments must be at least 1 or 'auto'"),
+        ({"segments": 2}, "segments must be 1 unless topology is 'chain', got 2"),
         ({"min_contributors": 0}, "min_contributors must be at least 1, got 0"),
     ],
 )
-def test_settings_are_checked(settings: dict[str, object], words: str) -> None:
+def test_settings_are_checked(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
         strategy(**settings)
 
