@@ -185,7 +185,7 @@ def test_clients_do_not_load_heavy_packages() -> None:
         "from fl_he.learning import baselines, data, logistic, model, partition, scaling\n"
         "print(sorted({'sklearn', 'polars', 'flwr', 'phe'} & set(sys.modules)))"
     )
-    printed = subprocess.run(  # noqa: S603
+    printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
     assert printed.strip() == "[]"

@@ -1,0 +1,57 @@
+# Needs Python 3.11 or newer, with its venv module, and make.
+PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: venv
+venv: $(VENV)/.installed ## create .venv and install the project
+
+.PHONY: run
+run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
+	$(BIN)/fl-he run $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.installed-dev ## lint, format and type checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+.PHONY: clean
+clean: ## delete .venv and caches, but no results
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find fl_he tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+INSTALL = @echo "installing into $(VENV), which takes a minute"; \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+
+# The extras build on each other, so that a larger set-up counts as the smaller ones.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[dev]'
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "PYTHON must be Python 3.11 or newer, got $(PYTHON): $$($(PYTHON) --version 2>&1)." \
+			"Name another one: make venv PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,138 @@
+"""The ``fl-he`` command.
+
+Each command imports what it needs when it runs: Hydra, Flower and Ray take seconds to load.
+"""
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fl_he.config import Config
+
+app = typer.Typer(
+    name="fl-he",
+    help="Encrypted federated learning: hospitals train one model, nobody sees an update.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_format_other_warning = warnings.formatwarning
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from fl_he import __version__
+
+        typer.echo(f"fl-he {__version__}")
+        raise typer.Exit
+
+
+# Hydra parses everything that follows, its own flags and --help included.
+@app.command("run", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def _run(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]... [HYDRA FLAGS]")
+    ] = None,
+) -> None:
+    """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
+    from fl_he.config import ConfigError, run_jobs
+
+    warnings.formatwarning = _format_warning
+    try:
+        succeeded = run_jobs(_simulate, arguments or [], _explain)
+    except ConfigError as error:
+        _explain(error)
+        succeeded = False
+    except KeyboardInterrupt:
+        typer.echo("fl-he: interrupted", err=True)
+        raise typer.Exit(130) from None
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def _report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN_FOLDER...", help="What `fl-he run` wrote.")
+    ],
+) -> None:
+    """Print the tables of finished runs and draw their comparison.png again."""
+    from fl_he.report import MetricsError, load_metrics, write_plot
+
+    succeeded = True
+    for folder in folders:
+        try:
+            metrics = load_metrics(folder)
+        except MetricsError as error:
+            succeeded = not _explain(error)
+            continue
+        _show(metrics, folder)
+        write_plot(folder, metrics)
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+def _simulate(config: Config, folder: Path) -> None:
+    from rich.console import Console
+
+    from fl_he.progress import follow_rounds
+
+    with follow_rounds(Console(), config.hospitals, config.rounds) as on_round:
+        from fl_he import simulation
+
+        metrics = simulation.run(config, folder, on_round)
+    _show(metrics, folder)
+
+
+def _show(metrics: dict[str, object], folder: Path) -> None:
+    from rich.console import Console
+
+    from fl_he.report import comparison_table, cost_table
+
+    Console().print(comparison_table(metrics), cost_table(metrics), sep="\n")
+    here = Path.cwd()
+    typer.echo(f"run folder: {folder.relative_to(here) if folder.is_relative_to(here) else folder}")
+
+
+def _explain(error: Exception) -> bool:
+    """Print an error that fl-he raised on purpose as one line; leave others their traceback."""
+    ours = isinstance(error, ValueError) and _is_ours(type(error))
+    if ours:
+        typer.echo(f"fl-he: {error}", err=True)
+    return ours
+
+
+def _is_ours(kind: type) -> bool:
+    return any(base.__module__.partition(".")[0] == "fl_he" for base in kind.__mro__)
+
+
+def _format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Print fl-he's warnings as one line too, without a place in its source."""
+    if _is_ours(category):
+        return f"fl-he: {message}\n"
+    return _format_other_warning(message, category, filename, lineno, line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The typed schema of the configuration and the rules that its values must follow.
+
+Plain dataclasses: types, defaults and checks are here, :mod:`fl_he.config` fills them with Hydra.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, is_dataclass
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+#: The data set that needs no file.
+BUILT_IN = "breast_cancer"
+OPTIMIZERS = ("gd",)
+#: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
+SLOT_LIMIT = 64
+
+
+class ConfigError(ValueError):
+    """A configuration that fl-he refuses."""
+
+
+class Topology(StrEnum):
+    """Who adds the ciphertexts: the coordinator (fold) or each hospital in turn (chain)."""
+
+    fold = "fold"
+    chain = "chain"
+
+
+class PartitionScheme(StrEnum):
+    """How the patients fall to the hospitals of a simulation."""
+
+    even = "even"
+    uneven = "uneven"
+    by_label = "by_label"
+
+
+@dataclass
+class DataConfig:
+    """Which table to learn from.
+
+    Attributes
+    ----------
+    name : str
+        ``breast_cancer``, ``grad_school`` or ``csv``.
+    path : str or None
+        The table's CSV or Parquet file; None for a data set that needs none.
+    target : str or None
+        Name of the column to predict.
+    positive : str or None
+        The label that counts as 1.
+    threshold : float or None
+        Makes a numeric target binary; excludes `positive`.
+    drop : list of str
+        Columns that are not features.
+    source : str or None
+        Where such a file comes from, for the error when it is missing.
+    """
+
+    name: str = "breast_cancer"
+    path: str | None = None
+    target: str | None = None
+    positive: str | None = None
+    threshold: float | None = None
+    drop: list[str] = field(default_factory=list)
+    source: str | None = None
+
+
+@dataclass
+class PartitionConfig:
+    """How a simulation divides the patients among the hospitals.
+
+    Attributes
+    ----------
+    scheme : PartitionScheme
+        Equal parts, parts of uneven size, or parts of uneven case mix.
+    alpha : float
+        Parameter of the symmetric Dirichlet distribution of the latter two, above 0; the smaller,
+        the more uneven.
+    """
+
+    scheme: PartitionScheme = PartitionScheme.even
+    alpha: float = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    """The step that follows each total.
+
+    Attributes
+    ----------
+    name : str
+        ``gd``, gradient descent.
+    lr : float
+        Learning rate, above 0.
+    """
+
+    name: str = "gd"
+    lr: float = 0.05
+
+
+@dataclass
+class CryptoConfig:
+    """The Paillier key and the fixed-point numbers inside a ciphertext.
+
+    Attributes
+    ----------
+    key_bits : int
+        Bits of the modulus, at least 1024.
+    fraction_bits, integer_bits : int
+        Bits after and before the binary point of one number, at least 0 and 1. With the sign
+        and the room for the contributors they must fit 64 bits.
+    max_contributors : int
+        The most updates that one sum has room for.
+    """
+
+    key_bits: int = 2048
+    fraction_bits: int = 24
+    integer_bits: int = 24
+    max_contributors: int = 512
+
+
+@dataclass
+class Config:
+    """One experiment.
+
+    Attributes
+    ----------
+    data, partition, optimizer : DataConfig, PartitionConfig, OptimizerConfig
+        The groups of ``fl_he/conf``.
+    crypto : CryptoConfig
+        Key and packing.
+    hospitals, rounds : int
+        Number of hospitals and of optimisation steps, at least 1 each.
+    topology : Topology
+        Who adds the ciphertexts.
+    C : float or None
+        Inverse strength of the L2 penalty as in scikit-learn, above 0; None for no penalty. The
+        intercept is never penalised.
+    test_size : float
+        Share of the patients held out for the comparison, between 0 and 1.
+    seed : int
+        Seed of the data splits, from 0 to 2**32 - 1. Keys and ciphertexts never use it.
+    min_contributors : int
+        Fewest updates that a total may consist of, at least 1.
+    hop_timeout : float
+        Seconds to wait for the reply to one message, above 0.
+    verbose : bool
+        Show Flower's own log.
+    output_dir : str or None
+        The run's folder; None for a new one under ``outputs``.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    crypto: CryptoConfig = field(default_factory=CryptoConfig)
+    hospitals: int = 3
+    rounds: int = 15
+    topology: Topology = Topology.fold
+    C: float | None = None
+    test_size: float = 0.25
+    seed: int = 10
+    min_contributors: int = 3
+    hop_timeout: float = 600.0
+    verbose: bool = False
+    output_dir: str | None = None
+
+
+def schema_keys(schema: type = Config) -> dict[str, Any]:
+    """Return the dotted name and the type of every key of the schema, in its order."""
+    keys: dict[str, Any] = {}
+    for name, kind in get_type_hints(schema).items():
+        if is_dataclass(kind) and isinstance(kind, type):
+            keys |= {f"{name}.{key}": inner for key, inner in schema_keys(kind).items()}
+        else:
+            keys[name] = kind
+    return keys
+
+
+def check(config: Config) -> None:
+    """Refuse values that no run could use.
+
+    Parameters
+    ----------
+    config : Config
+        What to check.
+
+    Raises
+    ------
+    ConfigError
+        With the key, what it must be and the value that it has.
+    """
+    crypto = config.crypto
+    for key, count, least in (
+        ("hospitals", config.hospitals, 1),
+        ("rounds", config.rounds, 1),
+        ("min_contributors", config.min_contributors, 1),
+        ("seed", config.seed, 0),
+        ("crypto.key_bits", crypto.key_bits, 1024),
+        ("crypto.fraction_bits", crypto.fraction_bits, 0),
+        ("crypto.integer_bits", crypto.integer_bits, 1),
+        ("crypto.max_contributors", crypto.max_contributors, 1),
+    ):
+        if count < least:
+            raise ConfigError(f"{key} must be at least {least}, got {count}")
+    if config.seed >= 2**32:
+        raise ConfigError(f"seed must be below 2**32, got {config.seed}")
+    for key, number in (
+        ("optimizer.lr", config.optimizer.lr),
+        ("partition.alpha", config.partition.alpha),
+        ("hop_timeout", config.hop_timeout),
+        ("C", config.C),
+    ):
+        if number is not None and not (math.isfinite(number) and number > 0):
+            raise ConfigError(f"{key} must be above 0 and finite, got {number}")
+    if config.optimizer.name not in OPTIMIZERS:
+        raise ConfigError(
+            f"optimizer.name must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer.name!r}"
+        )
+    if not 0 < config.test_size < 1:
+        raise ConfigError(f"test_size must be between 0 and 1, got {config.test_size}")
+    if config.hospitals < config.min_contributors:
+        raise ConfigError(
+            f"hospitals must be at least min_contributors ({config.min_contributors}), got "
+            f"{config.hospitals}: with fewer contributors each could compute the others' update; "
+            f"set min_contributors={config.hospitals} if you accept that"
+        )
+    if crypto.max_contributors < config.hospitals:
+        raise ConfigError(
+            f"crypto.max_contributors must be at least hospitals ({config.hospitals}), got "
+            f"{crypto.max_contributors}"
+        )
+    headroom = (crypto.max_contributors - 1).bit_length()
+    slot = 1 + crypto.integer_bits + crypto.fraction_bits + headroom
+    if slot > SLOT_LIMIT:
+        raise ConfigError(
+            f"crypto.fraction_bits + crypto.integer_bits must be at most "
+            f"{SLOT_LIMIT - 1 - headroom} with crypto.max_contributors={crypto.max_contributors}, "
+            f"got {slot - 1 - headroom}"
+        )
+    _check_data(config.data)
+
+
+def _check_data(data: DataConfig) -> None:
+    keys = ("path", "target", "positive", "threshold", "drop")
+    given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
+    if data.name == BUILT_IN:
+        for key, value in given.items():
+            raise ConfigError(
+                f"data.{key} must be left out for data={BUILT_IN}, got {value!r}: "
+                f"a table of your own is data=csv data.{key}=..."
+            )
+        return
+    for key in ("path", "target"):
+        if key not in given:
+            raise ConfigError(
+                f"data.{key} must be set for data={data.name}, got null: for example "
+                "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
+            )
+    if ("positive" in given) == ("threshold" in given):
+        count = "both" if "positive" in given else "neither"
+        raise ConfigError(
+            f"one of data.positive (the label of {data.target!r} that counts as 1) and "
+            f"data.threshold (the number from which on it counts as 1) must be set, got {count}"
+        )
+    if data.threshold is not None and not math.isfinite(data.threshold):
+        raise ConfigError(f"data.threshold must be finite, got {data.threshold}")

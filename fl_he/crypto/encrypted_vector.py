@@ -1,0 +1,246 @@
+"""Packed ciphertexts of one vector: add, bytes, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.vector_header import HEADER_BYTES, VectorHeader
+from fl_he.crypto.workers import encrypt_blocks
+
+_BLOCK = 128  # ciphertexts encrypted at a time: bounds memory, paces `progress`
+
+Progress = Callable[[int, int], None]
+
+
+class EncryptedVector:
+    """A vector of totals under encryption.
+
+    Made by `encrypt`, `encrypt_integers` or `from_bytes`.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        The key of the ciphertexts; only its fingerprint and length are kept.
+    packing : Packing
+        How values lie in plaintexts.
+    length : int
+        Number of values.
+    body : bytearray
+        ``packing.ciphertexts(length, key_bits)`` big-endian ciphertexts of
+        ``public_key.ciphertext_bytes`` bytes each.
+    """
+
+    __slots__ = ("_body", "_header")
+
+    def __init__(
+        self, public_key: PublicKey, packing: Packing, length: int, body: bytearray
+    ) -> None:
+        header = VectorHeader(public_key.fingerprint, public_key.key_bits, packing, length)
+        if len(body) != header.body_bytes:
+            raise CryptoError(f"body must have {header.body_bytes} bytes, got {len(body)}")
+        self._header = header
+        self._body = body
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the key."""
+        return self._header.fingerprint
+
+    @property
+    def key_bits(self) -> int:
+        """Length of the key's modulus."""
+        return self._header.key_bits
+
+    @property
+    def packing(self) -> Packing:
+        """How values lie in plaintexts."""
+        return self._header.packing
+
+    @property
+    def ciphertexts(self) -> int:
+        """Number of ciphertexts."""
+        return len(self._body) // self._header.ciphertext_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Size of `to_bytes`."""
+        return HEADER_BYTES + len(self._body)
+
+    def __len__(self) -> int:
+        return self._header.length
+
+    def __repr__(self) -> str:
+        return (
+            f"EncryptedVector({len(self)} values, {self.ciphertexts} ciphertexts, "
+            f"key {self.fingerprint[:16]})"
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the ciphertexts."""
+        width = self._header.ciphertext_bytes
+        for start in range(0, len(self._body), width):
+            yield int.from_bytes(self._body[start : start + width], "big")
+
+    @classmethod
+    def encrypt(
+        cls,
+        public_key: PublicKey,
+        packing: Packing,
+        values: NDArray[np.float64],
+        *,
+        cores: int | None = None,
+        progress: Progress | None = None,
+    ) -> EncryptedVector:
+        """Encrypt a vector of one contributor.
+
+        Parameters
+        ----------
+        public_key : PublicKey
+            The key.
+        packing : Packing
+            How to lay the values into plaintexts.
+        values : float64 array of shape (length,)
+            At least one value.
+        cores : int, optional
+            How many cores a long vector may use; all that the process has by default.
+        progress : callable, optional
+            Called as ``progress(values done, values in all)`` by the calling thread.
+
+        Raises
+        ------
+        RangeError
+            If a value is not finite or does not fit the packing.
+        CryptoError
+            If `values` is not such an array.
+        """
+        return cls.encrypt_integers(
+            public_key, packing, packing.encode(values), cores=cores, progress=progress
+        )
+
+    @classmethod
+    def encrypt_integers(
+        cls,
+        public_key: PublicKey,
+        packing: Packing,
+        integers: NDArray[np.int64],
+        *,
+        cores: int | None = None,
+        progress: Progress | None = None,
+    ) -> EncryptedVector:
+        """Encrypt fixed-point integers, as `Packing.encode` makes them; see `encrypt`."""
+        packing.check(integers)
+        length = len(integers)
+        key_bits, width = public_key.key_bits, public_key.ciphertext_bytes
+        rows = packing.ciphertexts(length, key_bits)
+        body = bytearray(rows * width)
+        step = _BLOCK * packing.slots_per_ciphertext(key_bits)
+
+        def source(block: int) -> list[int]:
+            return packing.pack(integers[block * step : (block + 1) * step], key_bits)
+
+        def sink(block: int, ciphertexts: list[int]) -> None:
+            at = block * _BLOCK * width
+            data = b"".join(ciphertext.to_bytes(width, "big") for ciphertext in ciphertexts)
+            body[at : at + len(data)] = data
+
+        def report(blocks: int) -> None:
+            if progress is not None:
+                progress(min(blocks * step, length), length)
+
+        blocks = -(-length // step)
+        encrypt_blocks(public_key.masker, rows, blocks, source, sink, cores=cores, progress=report)
+        return cls(public_key, packing, length, body)
+
+    def add(self, other: EncryptedVector, public_key: PublicKey) -> EncryptedVector:
+        """Return the encrypted sum of two vectors.
+
+        Parameters
+        ----------
+        other : EncryptedVector
+            Of the same key, packing and length.
+        public_key : PublicKey
+            Their key.
+
+        Raises
+        ------
+        CryptoError
+            If key, packing or length differ.
+        """
+        self._require_key(public_key)
+        total = EncryptedVector(public_key, self.packing, len(self), bytearray(self._body))
+        total.add_in_place(other, public_key)
+        return total
+
+    def add_in_place(self, other: EncryptedVector, public_key: PublicKey) -> None:
+        """Add another vector to this one; see `add`."""
+        self._require_key(public_key)
+        other._require_key(public_key)
+        if other.packing != self.packing:
+            raise CryptoError(f"packing must be {self.packing}, got {other.packing}")
+        if len(other) != len(self):
+            raise CryptoError(f"length must be {len(self)}, got {len(other)}")
+        n_squared, width = public_key.n_squared, self._header.ciphertext_bytes
+        mine, theirs = self._body, other._body
+        for start in range(0, len(mine), width):
+            end = start + width
+            product = mpz.from_bytes(mine[start:end]) * mpz.from_bytes(theirs[start:end])
+            mine[start:end] = (product % n_squared).to_bytes(width, "big")
+
+    def rerandomise(self, public_key: PublicKey) -> EncryptedVector:
+        """Return fresh ciphertexts of the same totals; nobody can tell that they are the same.
+
+        Raises
+        ------
+        CryptoError
+            If the key is not this vector's.
+        """
+        self._require_key(public_key)
+        zeros = np.zeros(len(self), dtype=np.int64)
+        fresh = EncryptedVector.encrypt_integers(public_key, self.packing, zeros)
+        fresh.add_in_place(self, public_key)
+        return fresh
+
+    def to_bytes(self) -> bytes:
+        """Return a header of 56 bytes and the ciphertexts."""
+        return self._header.to_bytes() + self._body
+
+    @classmethod
+    def from_bytes(cls, data: bytes, public_key: PublicKey) -> EncryptedVector:
+        """Read a vector that another node sent.
+
+        Parameters
+        ----------
+        data : bytes
+            What `to_bytes` returns.
+        public_key : PublicKey
+            The key that it must be under.
+
+        Raises
+        ------
+        CryptoError
+            If the data is anything else, or a ciphertext is outside ``[1, n**2)`` or not coprime
+            to n.
+        """
+        if not isinstance(data, bytes):
+            raise CryptoError(f"an encrypted vector must be bytes, got {type(data).__name__}")
+        header = VectorHeader.from_bytes(data)
+        if header.fingerprint != public_key.fingerprint:
+            raise CryptoError(f"the key must be {public_key.fingerprint}, got {header.fingerprint}")
+        if header.key_bits != public_key.key_bits:
+            raise CryptoError(f"key_bits must be {public_key.key_bits}, got {header.key_bits}")
+        # The constructor compares the declared length with the bytes that are there; nothing is
+        # allocated by what the header claims.
+        vector = cls(public_key, header.packing, header.length, bytearray(data[HEADER_BYTES:]))
+        public_key.check(list(vector))
+        return vector
+
+    def _require_key(self, public_key: PublicKey) -> None:
+        if public_key.fingerprint != self.fingerprint:
+            raise CryptoError(f"the key must be {self.fingerprint}, got {public_key.fingerprint}")

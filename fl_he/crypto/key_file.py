@@ -1,0 +1,82 @@
+"""Files that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from fl_he.crypto.errors import KeyFileError
+
+
+def write_key_file(path: Path, text: str) -> None:
+    """Write a new file of mode 0600; it appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where no file is yet, on a file system with hard links.
+    text : str
+        ASCII text.
+
+    Raises
+    ------
+    KeyFileError
+        If the file exists already.
+    OSError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            path.hardlink_to(temporary)  # unlike a rename this never replaces a file
+        except FileExistsError:
+            raise KeyFileError(f"a key file must not replace another file, got {path}") from None
+    finally:
+        temporary.unlink()
+
+
+def read_key_file(path: Path, limit: int) -> str:
+    """Read a file that only its owner may touch.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limit : int
+        Largest accepted number of bytes.
+
+    Returns
+    -------
+    str
+        The text; what is not ASCII is replaced.
+
+    Raises
+    ------
+    KeyFileError
+        If it is not a regular file, is too long, or others than its owner may touch it.
+    OSError
+        If it cannot be read.
+    """
+    # O_NONBLOCK: opening a named pipe must not wait for somebody to write.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"a key file must be a regular file, got {path}")
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise KeyFileError(
+                "a key file must be accessible by its owner only (chmod 600), got mode "
+                f"{stat.S_IMODE(status.st_mode):o} of {path}"
+            )
+        if status.st_size > limit:
+            raise KeyFileError(
+                f"a key file must have at most {limit} bytes, got {status.st_size} of {path}"
+            )
+        return file.read(limit).decode("ascii", errors="replace")

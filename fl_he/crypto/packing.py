@@ -1,0 +1,251 @@
+"""float64 vectors to slots of Paillier plaintexts and back.
+
+A value becomes a fixed-point integer, and several integers lie side by side in one plaintext; see
+`slots`. A slot keeps room for the sum of `max_contributors` integers, so adding plaintexts adds
+slot by slot and never carries into a neighbour.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.crypto.errors import CryptoError, RangeError
+from fl_he.crypto.slots import join, split
+from fl_he.crypto.strict_json import parse_object
+
+_MAXIMUM_SLOT_BITS = 64  # a slot's total must fit int64
+_JSON_LIMIT = 256  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a float64 vector is laid into plaintexts.
+
+    Parameters
+    ----------
+    fraction_bits : int
+        Bits after the binary point, at least 0: the fixed-point step is ``2**-fraction_bits``.
+    integer_bits : int
+        Bits before the binary point, at least 1: values are below ``2**integer_bits`` in size.
+    max_contributors : int
+        How many vectors may be added, at least 1, at most 2**32 - 1.
+
+    Raises
+    ------
+    CryptoError
+        If a setting is not an integer in its range, or a slot would exceed 64 bits.
+    """
+
+    fraction_bits: int = 24
+    integer_bits: int = 24
+    max_contributors: int = 512
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("fraction_bits", 0, 63),
+            ("integer_bits", 1, 63),
+            ("max_contributors", 1, 2**32 - 1),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int:  # bool is an int to isinstance
+                raise CryptoError(f"{name} must be an integer, got {type(value).__name__}")
+            if not low <= value <= high:
+                raise CryptoError(f"{name} must be between {low} and {high}, got {_short(value)}")
+        if self.slot_bits > _MAXIMUM_SLOT_BITS:
+            raise CryptoError(
+                "1 + integer_bits + fraction_bits + the bits of max_contributors must be at most "
+                f"{_MAXIMUM_SLOT_BITS}, got {self.slot_bits}"
+            )
+
+    @property
+    def slot_bits(self) -> int:
+        """Width of a slot: sign, integer and fraction bits, room for the contributors."""
+        headroom = (self.max_contributors - 1).bit_length()
+        return 1 + self.integer_bits + self.fraction_bits + headroom
+
+    @property
+    def maximum_integer(self) -> int:
+        """Largest fixed-point integer of one contributor; the smallest is its negative.
+
+        ``max_contributors`` times this is below ``2**(slot_bits - 1)``, so a total of range-edge
+        values still fits its slot.
+        """
+        return (1 << (self.integer_bits + self.fraction_bits)) - 1
+
+    def slots_per_ciphertext(self, key_bits: int) -> int:
+        """Return how many slots a plaintext of a key of `key_bits` bits holds.
+
+        The plaintext's size stays below ``2**(key_bits - 2)``, and a modulus of `key_bits` bits
+        is at least ``2**(key_bits - 1)``: half of it tells positive from negative.
+        """
+        slots = (key_bits - 1) // self.slot_bits
+        if slots < 1:
+            raise CryptoError(
+                f"key_bits must exceed slot_bits, got {key_bits} and {self.slot_bits}"
+            )
+        return slots
+
+    def ciphertexts(self, length: int, key_bits: int) -> int:
+        """Return how many ciphertexts a vector of `length` values needs."""
+        return -(-length // self.slots_per_ciphertext(key_bits))
+
+    def encode(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Round values to the nearest fixed-point step, ties to even.
+
+        Parameters
+        ----------
+        values : float64 array of shape (length,)
+            Finite, below ``2**integer_bits`` in size.
+
+        Returns
+        -------
+        int64 array of shape (length,)
+            ``round(value * 2**fraction_bits)``.
+
+        Raises
+        ------
+        RangeError
+            For the first value that is not finite or does not fit; it is named by its index.
+        """
+        _require_vector(values, np.float64, "values")
+        with np.errstate(over="ignore"):
+            scaled = np.rint(np.ldexp(values, self.fraction_bits))
+        # As floats: maximum_integer itself may not be representable, maximum_integer + 1 is.
+        fits = np.abs(scaled) < float(self.maximum_integer + 1)
+        if not fits.all():
+            index = int(np.argmin(fits))
+            if not np.isfinite(values[index]):
+                raise RangeError(index, "", f"value {index} must be finite")
+            raise self._too_large(index)
+        return scaled.astype(np.int64)
+
+    def check(self, integers: NDArray[np.int64]) -> None:
+        """Raise RangeError unless every fixed-point integer is one contributor's."""
+        _require_vector(integers, np.int64, "integers")
+        fits = (integers <= self.maximum_integer) & (integers >= -self.maximum_integer)
+        if not fits.all():
+            raise self._too_large(int(np.argmin(fits)))
+
+    def decode(self, integers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Turn fixed-point integers back into values.
+
+        Exact up to 53 significant bits, beyond them rounded to the nearest float64.
+        """
+        _require_vector(integers, np.int64, "integers")
+        return np.ldexp(integers.astype(np.float64), -self.fraction_bits)
+
+    def pack(self, integers: NDArray[np.int64], key_bits: int) -> list[int]:
+        """Lay one contributor's integers into plaintexts.
+
+        Parameters
+        ----------
+        integers : int64 array of shape (length,)
+            At most `maximum_integer` in size.
+        key_bits : int
+            Length of the modulus.
+
+        Returns
+        -------
+        list of int
+            ``ciphertexts(length, key_bits)`` signed plaintexts.
+
+        Raises
+        ------
+        RangeError
+            If an integer is out of range.
+        """
+        self.check(integers)
+        slots = self.slots_per_ciphertext(key_bits)
+        rows = self.ciphertexts(integers.size, key_bits)
+        padded = np.zeros((rows, slots), dtype=np.int64)
+        padded.reshape(-1)[: integers.size] = integers
+        return join(padded, self.slot_bits)
+
+    def unpack(self, plaintexts: Sequence[int], length: int, key_bits: int) -> NDArray[np.int64]:
+        """Take the slots' totals out of plaintexts.
+
+        Parameters
+        ----------
+        plaintexts : sequence of int
+            Signed, as `pack` makes them, or sums of at most `max_contributors` of such.
+        length : int
+            Number of values, at least 0.
+        key_bits : int
+            Length of the modulus.
+
+        Returns
+        -------
+        int64 array of shape (length,)
+            The totals.
+
+        Raises
+        ------
+        CryptoError
+            If the number of plaintexts does not fit the length, a plaintext or a total is larger
+            than any sum of `max_contributors` vectors, or an unused slot is not empty.
+        """
+        slots = self.slots_per_ciphertext(key_bits)
+        rows = self.ciphertexts(length, key_bits)
+        if len(plaintexts) != rows:
+            raise CryptoError(
+                f"plaintexts must be {rows} for a length of {length}, got {len(plaintexts)}"
+            )
+        totals = split(plaintexts, slots, self.slot_bits).reshape(-1)
+        limit = self.max_contributors * self.maximum_integer
+        fits = (totals <= limit) & (totals >= -limit)
+        if not fits.all():
+            raise CryptoError(
+                f"slot {int(np.argmin(fits))} must hold a sum of at most "
+                f"{self.max_contributors} contributors, got a larger number"
+            )
+        if totals[length:].any():
+            raise CryptoError(f"slots from {length} on must be empty")
+        return totals[:length]
+
+    def to_json(self) -> str:
+        """Return the settings as JSON text."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Packing:
+        """Read settings that another node sent.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly a JSON object of the three settings, each in its range.
+        """
+        names = ("fraction_bits", "integer_bits", "max_contributors")
+        members = parse_object(text, "packing", names, _JSON_LIMIT)
+        settings: dict[str, int] = {}
+        for name in names:
+            value = members[name]
+            if type(value) is not int:
+                raise CryptoError(f"{name} must be an integer, got {type(value).__name__}")
+            settings[name] = value
+        return cls(**settings)
+
+    def _too_large(self, index: int) -> RangeError:
+        return RangeError(
+            index,
+            "integer_bits",
+            f"value {index} must be below 2**{self.integer_bits} in size, "
+            f"got a larger one: raise integer_bits",
+        )
+
+
+def _require_vector(array: NDArray[np.generic], dtype: type[np.generic], what: str) -> None:
+    if array.ndim != 1 or array.dtype != dtype:
+        raise CryptoError(
+            f"{what} must be a one-dimensional {np.dtype(dtype)} array, "
+            f"got {array.ndim} dimensions of {array.dtype}"
+        )
+
+
+def _short(value: int) -> str:
+    return str(value) if value.bit_length() <= 64 else f"{value.bit_length()} bits"

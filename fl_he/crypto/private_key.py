@@ -1,0 +1,245 @@
+"""Paillier private keys: generation, decryption, key files."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import gmpy2
+import numpy as np
+from numpy.typing import NDArray
+from phe import PaillierPrivateKey
+
+from fl_he.crypto.crt import CrtDecryption
+from fl_he.crypto.encrypted_vector import EncryptedVector, Progress
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.key_file import read_key_file, write_key_file
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.strict_json import (
+    integer_from_base64url,
+    integer_to_base64url,
+    parse_object,
+    require_equal,
+)
+
+_MEMBERS = ("kty", "key_ops", "p", "q", "pub", "kid")
+_JSON_LIMIT = 16384  # characters
+_BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`
+
+
+class PrivateKey:
+    """A Paillier private key of the form that the published base h_s needs.
+
+    Its numbers are in no repr, exception or pickle, and it refuses to be copied.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        The public half.
+    p, q : int
+        The prime factors of n: different, of half its length, 3 modulo 4, with
+        ``gcd(p - 1, q - 1) = 2``.
+
+    Raises
+    ------
+    CryptoError
+        If the numbers are not such a key, or h_s is not an n-th power.
+    """
+
+    __slots__ = ("__crt", "_public_key")
+
+    def __init__(self, public_key: PublicKey, p: int, q: int) -> None:
+        half = public_key.key_bits // 2
+        sizes = (p.bit_length(), q.bit_length())
+        if p < 1 or p * q != public_key.n or sizes != (half, half):
+            raise CryptoError(f"p and q must be factors of n of {half} bits each")
+        if p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2:
+            raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
+        if not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
+            raise CryptoError("p and q must be primes")
+        self._public_key = public_key
+        self.__crt = CrtDecryption(PaillierPrivateKey(public_key.phe_key, p, q))
+        if self.decrypt([public_key.h_s]) != [0]:
+            raise CryptoError("h_s must be an n-th power modulo n**2")
+
+    @classmethod
+    def generate(cls, key_bits: int = 2048, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PrivateKey:
+        """Make a new key.
+
+        Parameters
+        ----------
+        key_bits : int
+            Length of the modulus, a multiple of 2; 2048 by default, 3072 for 128-bit security.
+        minimum_bits : int
+            Shortest accepted modulus. Only tests have a reason to lower it.
+
+        Raises
+        ------
+        CryptoError
+            If `key_bits` is out of range or odd.
+        """
+        check_key_bits(key_bits, minimum_bits)
+        if key_bits % 2:
+            raise CryptoError(f"key_bits must be a multiple of 2, got {key_bits}")
+        p = _random_prime(key_bits // 2)
+        while gmpy2.gcd(p - 1, (q := _random_prime(key_bits // 2)) - 1) != 2:
+            pass  # also as long as q == p
+        n = p * q
+        while gmpy2.gcd(x := secrets.randbelow(n), n) != 1:
+            pass
+        # Damgard, Jurik and Nielsen's base; see `masking`.
+        h_s = int(gmpy2.powmod(-x * x % n, n, n * n))
+        return cls(PublicKey(n, h_s, minimum_bits=minimum_bits), p, q)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+        return self._public_key
+
+    def decrypt(self, ciphertexts: Sequence[int], *, cores: int | None = None) -> list[int]:
+        """Decrypt ciphertexts.
+
+        Parameters
+        ----------
+        ciphertexts : sequence of int
+            In ``[1, n**2)``, coprime to n.
+        cores : int, optional
+            How many threads may run; by default as many as this process has cores. The primes
+            never leave the process.
+
+        Returns
+        -------
+        list of int
+            Plaintexts in ``[0, n)``, as phe's ``raw_decrypt`` has them.
+
+        Raises
+        ------
+        CryptoError
+            If a ciphertext is none.
+        """
+        self._public_key.check(ciphertexts)
+        return self.__crt.decrypt(ciphertexts, cores)
+
+    def decrypt_integers(
+        self,
+        vector: EncryptedVector,
+        *,
+        cores: int | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.int64]:
+        """Decrypt a vector's fixed-point totals.
+
+        Parameters
+        ----------
+        vector : EncryptedVector
+            Under this key.
+        cores : int, optional
+            See `decrypt`.
+        progress : callable, optional
+            Called as ``progress(values done, values in all)``.
+
+        Returns
+        -------
+        int64 array of shape (len(vector),)
+            The totals.
+
+        Raises
+        ------
+        CryptoError
+            If the vector is under another key, or does not hold sums of at most
+            ``packing.max_contributors`` vectors.
+        """
+        if vector.fingerprint != self._public_key.fingerprint:
+            raise CryptoError(
+                f"the key must be {self._public_key.fingerprint}, got {vector.fingerprint}"
+            )
+        n, length, packing = self._public_key.n, len(vector), vector.packing
+        slots = packing.slots_per_ciphertext(vector.key_bits)
+        ciphertexts = list(vector)
+        plaintexts: list[int] = []
+        for start in range(0, len(ciphertexts), _BLOCK):
+            block = self.decrypt(ciphertexts[start : start + _BLOCK], cores=cores)
+            plaintexts.extend(m - n if m > n // 2 else m for m in block)
+            if progress is not None:
+                progress(min(len(plaintexts) * slots, length), length)
+        return packing.unpack(plaintexts, length, vector.key_bits)
+
+    def decrypt_vector(
+        self,
+        vector: EncryptedVector,
+        *,
+        cores: int | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float64]:
+        """Decrypt a vector's totals as numbers; see `decrypt_integers`."""
+        totals = self.decrypt_integers(vector, cores=cores, progress=progress)
+        return vector.packing.decode(totals)
+
+    def to_json(self) -> str:
+        """Return the key in phe's JSON format; the text is secret.
+
+        The format is that of phe's command line (``phe/command_line.py``), which reads it.
+        """
+        p, q = self.__crt.primes
+        return json.dumps(
+            {
+                "kty": "DAJ",
+                "key_ops": ["decrypt"],
+                "p": integer_to_base64url(p),
+                "q": integer_to_base64url(q),
+                "pub": self._public_key.to_members(),
+                "kid": self._public_key.fingerprint,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PrivateKey:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such a key. It shows nothing of the text.
+        """
+        members = parse_object(text, "private key", _MEMBERS, _JSON_LIMIT)
+        require_equal(members["kty"], "DAJ", "kty")
+        require_equal(members["key_ops"], ["decrypt"], "key_ops")
+        public_members = members["pub"]
+        if not isinstance(public_members, dict):
+            raise CryptoError("pub must be a public key")
+        public_key = PublicKey.from_members(public_members, minimum_bits=minimum_bits)
+        require_equal(members["kid"], public_key.fingerprint, "kid")
+        p = integer_from_base64url(members["p"], "p", MAXIMUM_KEY_BITS // 2)
+        q = integer_from_base64url(members["q"], "q", MAXIMUM_KEY_BITS // 2)
+        return cls(public_key, p, q)
+
+    def save(self, path: Path) -> None:
+        """Write the key to a new file that only its owner may read; see `write_key_file`."""
+        write_key_file(path, self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: Path, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PrivateKey:
+        """Read what `save` wrote; see `read_key_file` and `from_json`."""
+        return cls.from_json(read_key_file(path, _JSON_LIMIT), minimum_bits=minimum_bits)
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self._public_key.key_bits} bits, {self._public_key.fingerprint[:16]})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key must not be copied or pickled")
+
+
+def _random_prime(bits: int) -> int:
+    """Return a random prime that is 3 modulo 4 and has its two highest bits set.
+
+    So the product of two has exactly twice as many bits.
+    """
+    while True:
+        candidate = secrets.randbits(bits) | (3 << (bits - 2)) | 3
+        if gmpy2.is_prime(candidate, 50):
+            return candidate

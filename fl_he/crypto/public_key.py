@@ -1,0 +1,254 @@
+"""Paillier public keys with a published base: encrypt, add, rerandomise, check; JSON.
+
+The scheme is Paillier's, "Public-key cryptosystems based on composite degree residuosity
+classes", EUROCRYPT '99, with generator n + 1; see `masking` for the published base h_s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import gmpy2
+from gmpy2 import mpz
+from phe import PaillierPublicKey
+
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_checks import (
+    MAXIMUM_KEY_BITS,
+    MINIMUM_KEY_BITS,
+    check_base,
+    check_key_bits,
+    check_modulus,
+)
+from fl_he.crypto.masking import Masker, masker
+from fl_he.crypto.strict_json import (
+    integer_from_base64url,
+    integer_to_base64url,
+    parse_object,
+    require_equal,
+    require_members,
+)
+
+_MEMBERS = ("kty", "alg", "key_ops", "n", "h_s", "kid")
+_JSON_LIMIT = 8192  # characters; a key of MAXIMUM_KEY_BITS needs about 4,300
+
+
+class PublicKey:
+    """A Paillier public key with its published base.
+
+    Parameters
+    ----------
+    n : int
+        Modulus.
+    h_s : int
+        Published base in ``[2, n**2 - 2]``: an n-th power modulo ``n**2``.
+    minimum_bits : int
+        Shortest accepted modulus. Only tests have a reason to lower it.
+
+    Raises
+    ------
+    CryptoError
+        If the numbers cannot be a key, as far as that shows without the private one. That h_s is
+        an n-th power does not show; it is up to the fingerprint that the node pins.
+
+    Warns
+    -----
+    ShortKeyWarning
+        Below 2048 bits.
+    """
+
+    __slots__ = ("_fingerprint", "_h_s", "_masker", "_n", "_n_squared", "_phe_key")
+
+    def __init__(self, n: int, h_s: int, *, minimum_bits: int = MINIMUM_KEY_BITS) -> None:
+        check_key_bits(n.bit_length(), minimum_bits)
+        check_modulus(n)
+        check_base(h_s, n)
+        self._n = n
+        self._h_s = h_s
+        self._phe_key = PaillierPublicKey(n)
+        self._fingerprint = _fingerprint(n, h_s)
+        self._masker = masker(n, h_s)
+        self._n_squared = mpz(n) ** 2
+
+    @property
+    def n(self) -> int:
+        """Modulus."""
+        return self._n
+
+    @property
+    def h_s(self) -> int:
+        """Published base."""
+        return self._h_s
+
+    @property
+    def n_squared(self) -> mpz:
+        """Square of the modulus, as a gmpy2 integer for loops over many ciphertexts."""
+        return self._n_squared
+
+    @property
+    def key_bits(self) -> int:
+        """Length of the modulus."""
+        return self._n.bit_length()
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Width of a ciphertext."""
+        return -(-2 * self.key_bits // 8)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of n and h_s as 64 hexadecimal digits."""
+        return self._fingerprint
+
+    @property
+    def phe_key(self) -> PaillierPublicKey:
+        """The same key for phe, without h_s."""
+        return self._phe_key
+
+    @property
+    def masker(self) -> Masker:
+        """What encrypts under this key in this process, with the table that it may have."""
+        return self._masker
+
+    def prepare(self, count: int) -> None:
+        """Build the table for `count` encryptions to come, if one repays itself.
+
+        Encryption does so by itself once it has done enough; a caller that knows better can be
+        earlier.
+        """
+        self._masker.prepare(count)
+
+    def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
+        """Encrypt signed plaintexts.
+
+        Parameters
+        ----------
+        plaintexts : sequence of int
+            Each at most ``n // 2`` in size.
+
+        Returns
+        -------
+        list of int
+            One ciphertext in ``[1, n**2)`` per plaintext.
+
+        Raises
+        ------
+        CryptoError
+            If a plaintext is too large.
+        """
+        half = self._n // 2
+        for index, plaintext in enumerate(plaintexts):
+            if not -half <= plaintext <= half:
+                raise CryptoError(f"plaintext {index} must be at most n // 2 in size")
+        return self._masker.encrypt(plaintexts)
+
+    def add(self, first: int, second: int) -> int:
+        """Return a ciphertext of the sum of two ciphertexts' plaintexts."""
+        return int(mpz(first) * second % self.n_squared)
+
+    def rerandomise(self, ciphertexts: Sequence[int]) -> list[int]:
+        """Return fresh ciphertexts of the same plaintexts.
+
+        Nobody without the private key can tell which came from which.
+        """
+        masks = self._masker.encrypt([0] * len(ciphertexts))
+        return [
+            self.add(ciphertext, mask) for ciphertext, mask in zip(ciphertexts, masks, strict=True)
+        ]
+
+    def check(self, ciphertexts: Sequence[int]) -> None:
+        """Raise CryptoError unless all ciphertexts are in ``[1, n**2)`` and coprime to n."""
+        n = mpz(self._n)
+        product = mpz(1)
+        for index, ciphertext in enumerate(ciphertexts):
+            if not 1 <= ciphertext < self.n_squared:
+                raise CryptoError(f"ciphertext {index} must be in [1, n**2)")
+            product = product * ciphertext % n
+        # One gcd for all: a product is coprime to n exactly if each factor is.
+        if gmpy2.gcd(product, n) != 1:
+            index = next(i for i, c in enumerate(ciphertexts) if gmpy2.gcd(c, n) != 1)
+            raise CryptoError(f"ciphertext {index} must be coprime to n")
+
+    def to_json(self) -> str:
+        """Return the key in phe's JSON format, with h_s as a member of our own.
+
+        The format is that of phe's command line (``phe/command_line.py``), which reads it.
+        """
+        return json.dumps(self.to_members(), separators=(",", ":"))
+
+    def to_members(self) -> dict[str, object]:
+        """Return the members of `to_json`."""
+        return {
+            "kty": "DAJ",
+            "alg": "PAI-GN1",
+            "key_ops": ["encrypt"],
+            "n": integer_to_base64url(self._n),
+            "h_s": integer_to_base64url(self._h_s),
+            "kid": self._fingerprint,
+        }
+
+    @classmethod
+    def from_json(cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PublicKey:
+        """Read a key that another node sent.
+
+        Parameters
+        ----------
+        text : str
+            What `to_json` returns.
+        minimum_bits : int
+            See the class.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such a key.
+        """
+        return cls.from_members(
+            parse_object(text, "public key", _MEMBERS, _JSON_LIMIT), minimum_bits=minimum_bits
+        )
+
+    @classmethod
+    def from_members(
+        cls, members: dict[str, object], *, minimum_bits: int = MINIMUM_KEY_BITS
+    ) -> PublicKey:
+        """Read a key from its parsed JSON members; see `from_json`."""
+        require_members(members, "public key", _MEMBERS)
+        require_equal(members["kty"], "DAJ", "kty")
+        require_equal(members["alg"], "PAI-GN1", "alg")
+        require_equal(members["key_ops"], ["encrypt"], "key_ops")
+        n = integer_from_base64url(members["n"], "n", MAXIMUM_KEY_BITS)
+        h_s = integer_from_base64url(members["h_s"], "h_s", 2 * MAXIMUM_KEY_BITS)
+        key = cls(n, h_s, minimum_bits=minimum_bits)
+        require_equal(members["kid"], key.fingerprint, "kid")
+        return key
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PublicKey):
+            return NotImplemented
+        return self._fingerprint == other._fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self._fingerprint)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self._n, self._h_s)
+
+    def __repr__(self) -> str:
+        return f"PublicKey({self.key_bits} bits, {self._fingerprint[:16]})"
+
+
+def _restore(n: int, h_s: int) -> PublicKey:
+    """Unpickle a key; its length was accepted when it was made."""
+    return PublicKey(n, h_s, minimum_bits=n.bit_length())
+
+
+def _fingerprint(n: int, h_s: int) -> str:
+    """Hash both numbers: whoever could swap h_s for 1 would switch encryption off."""
+    digest = hashlib.sha256(b"fl-he Paillier public key 1\0")
+    for number in (n, h_s):
+        data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+        digest.update(len(data).to_bytes(4, "big"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""metrics.json: the contract, version 1, and how the file is read and written.
+
+Figures are finite numbers or null. Where nobody holds test data, as in a deployment, ``local`` is
+empty or null, ``pooled`` is null, and so is each figure on a test set.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+VERSION = 1
+NAME = "metrics.json"
+
+#: Quality of one model on the test set.
+FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+#: Seconds of one round, by step of the encrypted sum.
+STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
+_ROUND = (
+    *("loss", "accuracy", "test_loss", "test_accuracy"),
+    *("contributors", "seconds", "bytes_sent", *STEPS),
+)
+_CRYPTO = ("key_bits", "slots_per_ciphertext", "ciphertexts_per_update", "bytes_per_update")
+_LIMIT = 1e300
+
+
+class MetricsError(ValueError):
+    """Metrics, or a run folder, that break the contract."""
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder; must exist.
+    metrics : mapping
+        The figures of a run. A number that is not finite becomes null.
+
+    Returns
+    -------
+    dict
+        What `read_metrics` would return.
+
+    Raises
+    ------
+    MetricsError
+        If the contract is broken.
+    """
+    plain = _plain(metrics)
+    check_metrics(plain)
+    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
+    replace_file(folder / NAME, f"{text}\n".encode())
+    return dict(plain)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read and check a run's metrics.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    MetricsError
+        If the file is missing, is not strict JSON, or breaks the contract.
+    """
+    path = folder / NAME
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        check_metrics(metrics)
+    except FileNotFoundError:
+        raise MetricsError(f"a run folder must hold {NAME}, got {folder} without one") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise MetricsError(f"{path} must follow the contract of {NAME}: {error}") from error
+    return dict(metrics)
+
+
+def check_metrics(metrics: object) -> None:
+    """Refuse metrics that break the contract.
+
+    Parameters
+    ----------
+    metrics : object
+        As decoded from JSON.
+
+    Raises
+    ------
+    MetricsError
+        With the place of the first thing that is wrong.
+    """
+    top = _mapping(metrics, "metrics")
+    version = top.get("version")
+    if isinstance(version, bool) or version != VERSION:
+        raise MetricsError(f"version must be {VERSION}, got {version!r}")
+    _text(top, "fl_he", "fl_he")
+    config = _mapping(top.get("config"), "config")
+    _text(_mapping(config.get("data"), "config.data"), "name", "config.data.name")
+    _text(config, "topology", "config.topology")
+    _numbers(config, ("hospitals",), "config", optional=False)
+    for key in ("local", "pooled"):
+        if key not in top:
+            raise MetricsError(f"{key} must be given, if only as null, got nothing")
+    if top["local"] is not None:
+        for index, entry in enumerate(_list(top, "local", "local")):
+            where = f"local[{index}]"
+            _numbers(_mapping(entry, where), ("examples", *FIGURES), where)
+            _text(entry, "hospital", f"{where}.hospital")
+    _model(top, "federated")
+    if top["pooled"] is not None:
+        _model(top, "pooled")
+    rounds = _list(top, "rounds", "rounds")
+    if not rounds:
+        raise MetricsError("rounds must have at least one entry, got none")
+    for index, entry in enumerate(rounds):
+        where = f"rounds[{index}]"
+        _numbers(_mapping(entry, where), _ROUND, where)
+        _numbers(entry, ("round",), where, optional=False)
+    crypto = _mapping(top.get("crypto"), "crypto")
+    _text(crypto, "key_fingerprint", "crypto.key_fingerprint")
+    _numbers(crypto, _CRYPTO, "crypto", optional=False)
+    _numbers(top, ("seconds",), "")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    half = path.with_name(f".{path.name}.part")
+    half.write_bytes(content)
+    half.replace(path)
+
+
+def _model(top: Mapping[str, Any], name: str) -> None:
+    model = _mapping(top.get(name), name)
+    _numbers(model, ("examples", *FIGURES, "intercept"), name)
+    for index, value in enumerate(_list(model, "coefficients", f"{name}.coefficients")):
+        _number(value, f"{name}.coefficients[{index}]")
+
+
+def _numbers(
+    mapping: Mapping[str, Any], keys: Sequence[str], where: str, *, optional: bool = True
+) -> None:
+    for key in keys:
+        place = f"{where}.{key}" if where else key
+        if key not in mapping:
+            raise MetricsError(f"{place} must be a number, got nothing")
+        if not (optional and mapping[key] is None):
+            _number(mapping[key], place)
+
+
+def _number(value: object, place: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MetricsError(f"{place} must be a number, got {type(value).__name__}")
+    if not -_LIMIT < value < _LIMIT:
+        raise MetricsError(f"{place} must be between -{_LIMIT:g} and {_LIMIT:g}, got another")
+
+
+def _mapping(value: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise MetricsError(f"{place} must be an object, got {type(value).__name__}")
+    return value
+
+
+def _list(mapping: Mapping[str, Any], key: str, place: str) -> list[Any]:
+    value = mapping.get(key)
+    if not isinstance(value, list):
+        raise MetricsError(f"{place} must be a list, got {type(value).__name__}")
+    return value
+
+
+def _text(mapping: Mapping[str, Any], key: str, place: str) -> None:
+    if not isinstance(mapping.get(key), str):
+        raise MetricsError(f"{place} must be text, got {type(mapping.get(key)).__name__}")
+
+
+def _plain(value: Any) -> Any:
+    """Turn containers into those of JSON and numbers that are not finite into None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MetricsError(f"numbers must be finite or null, got {name}")

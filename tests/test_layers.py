@@ -1,0 +1,202 @@
+"""Imports run one way. The rules are section "Layers" of the design, read from the source here."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fl_he"
+
+#: Which layer may import which. A layer is a file or a folder of fl_he; siblings in one folder may
+#: always import each other. Composition roots come first, what knows nothing of fl_he last.
+ALLOWED: dict[str, set[str]] = {
+    "cli": {"simulation", "report", "config", "progress"},
+    "simulation": {"client_app", "server_app", "strategies", "config_schema"},
+    "server_app": {
+        *("strategies", "learning", "messages", "crypto"),
+        *("simulated_data", "report", "config", "config_schema"),
+    },
+    "client_app": {"clients", "learning", "messages", "simulated_data", "config", "config_schema"},
+    "simulated_data": {"learning", "config_schema"},
+    "strategies": {"messages", "update", "crypto", "learning"},
+    "clients": {"messages", "update", "learning", "crypto"},
+    "update": {"messages"},
+    "messages": set(),
+    "report": {"metrics_file"},
+    "config": {"config_schema"},
+    "config_schema": set(),
+    "metrics_file": set(),
+    "progress": set(),
+    "learning": set(),
+    "crypto": set(),
+    "__init__": set(),
+}
+
+#: "The server cannot decrypt": nobody else may import the private key.
+PRIVATE_KEY = "fl_he.crypto.private_key"
+MAY_DECRYPT = {"fl_he.clients.key_holder", "fl_he.clients.capc"}
+
+#: Other people's packages that only some layers may know.
+EXTERNAL: dict[str, set[str]] = {
+    "hydra": {"config"},
+    "omegaconf": {"config"},
+    "typer": {"cli"},
+    "matplotlib": {"report"},
+    "phe": {"crypto"},
+    "gmpy2": {"crypto"},
+    "sklearn": {"learning"},
+    "polars": {"learning"},
+    "ray": set(),
+    "flwr": {
+        *("messages", "update", "clients", "strategies"),
+        *("client_app", "server_app", "simulation"),
+    },
+}
+
+
+def layer(module: str) -> str:
+    """Return the layer of a dotted module name: its second part."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imports(module: str, source: str) -> Iterator[tuple[str, int]]:
+    """Yield the dotted name and line of everything that a module imports, at any depth."""
+    package = module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name in {"import_module", "__import__"}:
+                yield f"<{name}>", node.lineno
+
+
+def refused(module: str, target: str) -> bool:
+    """Tell whether a module of fl_he must not import a dotted name."""
+    own, root = layer(module), target.partition(".")[0]
+    if target.startswith("<"):  # only the package itself may hide imports: it loads names lazily
+        return own != "__init__"
+    if root != "fl_he":
+        return own not in EXTERNAL.get(root, {own})
+    if target.startswith(PRIVATE_KEY) or target.endswith(".PrivateKey"):
+        return own != "crypto" and module not in MAY_DECRYPT
+    if module.endswith(".__init__"):
+        return True
+    if own == "messages" and layer(target) == "crypto":
+        return not target.startswith("fl_he.crypto.encrypted_vector")
+    return target != "fl_he.__version__" and layer(target) not in {own, *ALLOWED[own]}
+
+
+def violations(sources: Mapping[str, str]) -> list[str]:
+    """Return the forbidden imports of modules, given as dotted name -> source.
+
+    The file of a package is named as such: ``fl_he.crypto.__init__``.
+    """
+    found = [
+        f"{module} has no place in the layers" for module in sources if layer(module) not in ALLOWED
+    ]
+    found += [
+        f"{module}:{line} must not import {target}"
+        for module, source in sources.items()
+        if layer(module) in ALLOWED
+        for target, line in imports(module, source)
+        if refused(module, target)
+    ]
+    return found
+
+
+def project() -> dict[str, str]:
+    return {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path.read_text("utf-8")
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def test_the_project_keeps_its_layers() -> None:
+    sources = project()
+    assert {"fl_he.__init__", "fl_he.cli", "fl_he.messages", "fl_he.config"} <= sources.keys()
+    assert violations(sources) == []
+
+
+def test_every_layer_of_the_rules_exists() -> None:
+    assert {layer(module) for module in project()} == ALLOWED.keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fl_he.strategies.fold", "from fl_he.crypto.private_key import PrivateKey"),
+        ("fl_he.strategies.fold", "from fl_he.crypto import private_key"),
+        ("fl_he.strategies.fold", "import fl_he.crypto.private_key as k"),
+        ("fl_he.strategies.fold", "from ..crypto import private_key"),
+        ("fl_he.strategies.fold", "from fl_he import PrivateKey"),
+        ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PrivateKey"),
+        ("fl_he.strategies.fold", "import fl_he"),
+        ("fl_he.strategies.fold", "from fl_he.clients import hospital"),
+        ("fl_he.strategies.fold", "def f():\n    from fl_he.clients.hospital import train"),
+        ("fl_he.strategies.fold", "if TYPE_CHECKING:\n    from fl_he.clients.hospital import T"),
+        ("fl_he.strategies.fold", "import importlib\nimportlib.import_module(name)"),
+        ("fl_he.strategies.fold", "__import__('fl_he.crypto.private_key')"),
+        ("fl_he.server_app", "from fl_he.crypto.private_key import generate"),
+        ("fl_he.clients.hospital", "from fl_he.crypto.private_key import generate"),
+        ("fl_he.clients.hospital", "from fl_he.strategies.fold import add"),
+        ("fl_he.clients.__init__", "from fl_he.clients.key_holder import PrivateKey"),
+        ("fl_he.messages", "from fl_he.crypto.packing import Packing"),
+        ("fl_he.messages", "from fl_he.update import flatten"),
+        ("fl_he.crypto.packing", "from fl_he.messages import ProtocolError"),
+        ("fl_he.crypto.packing", "from fl_he.learning.errors import DataError"),
+        ("fl_he.crypto.packing", "import flwr.app"),
+        ("fl_he.learning.data", "from flwr.app import Array"),
+        ("fl_he.learning.data", "import phe"),
+        ("fl_he.report", "from fl_he.config import Config"),
+        ("fl_he.config", "from fl_he.crypto.packing import Packing"),
+        ("fl_he.server_app", "from omegaconf import OmegaConf"),
+        ("fl_he.cli", "import hydra.core.utils"),
+        ("fl_he.cli", "from fl_he.server_app import app"),
+        ("fl_he.__init__", "from fl_he.messages import ProtocolError"),
+        ("fl_he.unheard_of", ""),
+    ],
+)
+def test_a_forbidden_import_is_found(module: str, source: str) -> None:
+    assert len(violations({module: source})) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fl_he.clients.key_holder", "from fl_he.crypto.private_key import PrivateKey"),
+        ("fl_he.crypto.private_key", "from fl_he.crypto.public_key import PublicKey"),
+        ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PublicKey"),
+        ("fl_he.strategies.fold", "from fl_he import __version__\nimport numpy as np"),
+        ("fl_he.messages", "from fl_he.crypto.encrypted_vector import EncryptedVector"),
+        ("fl_he.learning.model", "from .data import Dataset"),
+        ("fl_he.__init__", "from importlib import import_module\nimport_module(name)"),
+    ],
+)
+def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
+    assert violations({module: source}) == []
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("fl_he.server_app, fl_he.strategies.sequential_paillier", PRIVATE_KEY),
+        ("fl_he.clients.hospital, fl_he.clients.encryption", PRIVATE_KEY),
+        ("fl_he", "fl_he.messages"),
+        ("fl_he.crypto.encrypted_vector, fl_he.learning.logistic", "flwr"),
+        ("fl_he.cli", "fl_he.config"),
+    ],
+)
+def test_a_running_process_has_not_loaded_it(modules: str, absent: str) -> None:
+    code = f"import sys, {modules}; sys.exit({absent!r} in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=False)
+    assert result.returncode == 0

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from rich.console import Console, RenderableType
+
+from fl_he.metrics_file import check_metrics
+from fl_he.report import (
+    MetricsError,
+    comparison_table,
+    cost_table,
+    load_metrics,
+    write_plot,
+    write_run,
+)
+
+FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+
+
+def make_metrics(hospitals: int = 3, rounds: int = 4) -> dict[str, Any]:
+    def model(seed: int) -> dict[str, Any]:
+        return {
+            "examples": 100 + seed,
+            **{name: (seed + index + 1) / 100 for index, name in enumerate(FIGURES)},
+        }
+
+    parameters = {"coefficients": [0.5, -1.25], "intercept": 0.125}
+    return {
+        "version": 1,
+        "fl_he": "0.1.0",
+        "config": {"data": {"name": "breast_cancer"}, "hospitals": hospitals, "topology": "fold"},
+        "local": [{"hospital": f"hospital-{n}", **model(n)} for n in range(1, hospitals + 1)],
+        "federated": {**model(80), **parameters},
+        "pooled": {**model(90), **parameters},
+        "rounds": [
+            {
+                "round": n,
+                "loss": 0.7 / n,
+                "accuracy": 1 - 0.5 / n,
+                "test_loss": 0.8 / n,
+                "test_accuracy": 1 - 0.6 / n,
+                "contributors": hospitals,
+                "seconds": 0.5,
+                "bytes_sent": 1000 * n,
+                "encrypt_seconds": 0.01 * n,
+                "add_seconds": 0.001 * n,
+                "decrypt_seconds": 0.02 * n,
+            }
+            for n in range(1, rounds + 1)
+        ],
+        "crypto": {
+            "key_bits": 2048,
+            "key_fingerprint": "0123456789abcdef" * 4,
+            "slots_per_ciphertext": 35,
+            "ciphertexts_per_update": 1,
+            "bytes_per_update": 537,
+        },
+        "seconds": 12.5,
+    }
+
+
+def make_deployed() -> dict[str, Any]:
+    """Metrics of a deployment: nobody there holds test data."""
+    metrics = make_metrics()
+    metrics["local"], metrics["pooled"] = [], None
+    metrics["federated"].update(dict.fromkeys(FIGURES))
+    for entry in metrics["rounds"]:
+        entry.update(test_loss=None, test_accuracy=None)
+    return metrics
+
+
+def text(table: RenderableType, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def row(lines: list[str], start: str) -> list[str]:
+    (line,) = [line for line in lines if line.strip("│ ").startswith(start)]
+    return [cell.strip() for cell in line.strip("│ ").split("│")][1:]
+
+
+def test_written_files_are_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "run"
+    write_run(folder, make_metrics(), '{"version": 1}\n')
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "comparison.png",
+        "metrics.json",
+        "model.json",
+    ]
+    assert load_metrics(folder) == make_metrics()
+    assert (folder / "model.json").read_text() == '{"version": 1}\n'
+    assert imread(folder / "comparison.png").shape == (720, 1500, 4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
+def test_numbers_that_are_not_finite_are_written_as_null(tmp_path: Path, value: float) -> None:
+    metrics = make_metrics()
+    metrics["local"][1]["roc_auc"] = value
+    metrics["federated"]["coefficients"] = (np.float64(0.1), -2.0)
+    write_run(tmp_path, metrics, "{}")
+    written = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written["local"][1]["roc_auc"] is None
+    assert written["federated"]["coefficients"] == [0.1, -2.0]
+    assert load_metrics(tmp_path) == written
+
+
+def test_broken_metrics_leave_the_earlier_run_alone(tmp_path: Path) -> None:
+    write_run(tmp_path, make_metrics(), "{}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    broken = make_metrics()
+    del broken["rounds"][2]["add_seconds"]
+    with pytest.raises(MetricsError, match=r"rounds\[2\].add_seconds must be a number"):
+        write_run(tmp_path, broken, '{"other": true}')
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MetricsError, match=r"must hold metrics.json, got .*nowhere"):
+        load_metrics(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"version": NaN}',
+        b"[" * 100_000,
+        b"1" * 5000,
+        b'{"version": 2}',
+    ],
+)
+def test_files_that_are_not_metrics_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.json").write_bytes(content)
+    with pytest.raises(MetricsError, match=r"metrics.json must follow the contract"):
+        load_metrics(tmp_path)
+
+
+def test_a_constant_is_refused_by_name(tmp_path: Path) -> None:
+    write_run(tmp_path, make_metrics(), "{}")
+    path = tmp_path / "metrics.json"
+    path.write_text(path.read_text().replace("12.5", "Infinity"))
+    with pytest.raises(MetricsError, match="numbers must be finite or null, got Infinity"):
+        load_metrics(tmp_path)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the path of everything in nested containers."""
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    found: list[tuple[str | int, ...]] = []
+    for key, inner in children:
+        found.append((*path, key))
+        if isinstance(inner, dict | list):
+            found += places(inner, (*path, key))
+    return found
+
+
+def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    metrics = make_metrics(hospitals=1, rounds=1)
+    inner: Any = metrics
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return metrics
+
+
+ALL_PLACES = places(make_metrics(hospitals=1, rounds=1))
+
+
+@pytest.mark.parametrize("path", ALL_PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_value_of_another_type_is_refused_by_place(path: tuple[str | int, ...]) -> None:
+    names = [part for part in path if isinstance(part, str)]
+    with pytest.raises(MetricsError, match=rf"{names[-1]}.* must be "):
+        check_metrics(changed(path, True))
+
+
+@pytest.mark.parametrize("path", ALL_PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_missing_value_is_refused(path: tuple[str | int, ...]) -> None:
+    metrics = make_metrics(hospitals=1, rounds=1)
+    inner: Any = metrics
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    if isinstance(path[-1], int) and path[0] != "rounds":
+        check_metrics(metrics)  # a list may be shorter
+        return
+    with pytest.raises(MetricsError, match="must "):
+        check_metrics(metrics)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 10**400, math.inf, math.nan, "0.5", [], {}])
+def test_only_numbers_of_a_sane_size_are_figures(value: object) -> None:
+    with pytest.raises(MetricsError, match=r"federated.accuracy must be "):
+        check_metrics(changed(("federated", "accuracy"), value))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(path=st.sampled_from(ALL_PLACES), value=JSON)
+def test_what_passes_the_check_can_be_shown(path: tuple[str | int, ...], value: Any) -> None:
+    metrics = changed(path, value)
+    try:
+        check_metrics(metrics)
+    except MetricsError:
+        return
+    text(comparison_table(metrics))
+    text(cost_table(metrics))
+
+
+def test_comparison_table() -> None:
+    lines = text(comparison_table(make_metrics()))
+    assert "breast_cancer, 3 hospitals, fold, 4 rounds" in lines[0]
+    assert row(lines, "hospital-2 alone") == ["102", "0.030", "0.040", "0.050", "0.060"]
+    assert row(lines, "hospitals alone, mean") == ["102", "0.030", "0.040", "0.050", "0.060"]
+    assert row(lines, "federated (encrypted)") == ["180", "0.810", "0.820", "0.830", "0.840"]
+    assert row(lines, "pooled (scikit-learn)") == ["190", "0.910", "0.920", "0.930", "0.940"]
+
+
+def test_the_mean_skips_figures_that_are_unknown() -> None:
+    metrics = make_metrics()
+    metrics["local"][0]["roc_auc"] = None
+    lines = text(comparison_table(metrics))
+    assert row(lines, "hospital-1 alone")[3] == "n/a"
+    assert row(lines, "hospitals alone, mean")[3] == f"{np.mean([0.05, 0.06]):.3f}"
+
+
+@pytest.mark.parametrize(("hospitals", "alone"), [(12, 12), (13, 12), (50, 12)])
+def test_many_hospitals_are_counted(hospitals: int, alone: int) -> None:
+    lines = text(comparison_table(make_metrics(hospitals)))
+    assert sum(" alone " in line and "hospital-" in line for line in lines) == alone
+    others = [line for line in lines if " more" in line]
+    assert len(others) == (hospitals > alone)
+    assert all(f"... {hospitals - alone} more " in line for line in others)
+    mean = np.mean([n + 1 for n in range(1, hospitals + 1)]) / 100
+    assert row(lines, "hospitals alone, mean")[1] == f"{mean:.3f}"
+
+
+def test_names_are_shown_as_they_are() -> None:
+    metrics = make_metrics()
+    metrics["local"][0]["hospital"] = "[red]St. Mary[/red]"
+    assert row(text(comparison_table(metrics), width=120), "[red]St. Mary[/red] alone")
+
+
+def test_tables_of_a_deployment() -> None:
+    lines = text(comparison_table(make_deployed()))
+    assert row(lines, "federated (encrypted)") == ["180", "n/a", "n/a", "n/a", "n/a"]
+    assert not any("alone" in line or "pooled" in line for line in lines)
+    assert row(text(cost_table(make_deployed())), "bytes sent") == ["2,500", "10,000"]
+
+
+def test_cost_table() -> None:
+    lines = text(cost_table(make_metrics()))
+    assert row(lines, "seconds to encrypt") == ["0.0250", "0.1000"]
+    assert row(lines, "seconds to add") == ["0.0025", "0.0100"]
+    assert row(lines, "seconds to decrypt") == ["0.0500", "0.2000"]
+    assert row(lines, "bytes sent") == ["2,500", "10,000"]
+    assert row(lines, "seconds in all") == ["0.5000", "12.5000"]
+    caption = " ".join(" ".join(lines[-2:]).split())
+    assert caption == (
+        "one update: 1 ciphertext, 537 bytes 35 slots in each, 2048-bit key 0123456789ab"
+    )
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
+    """Collect every figure that is saved."""
+    saved: list[matplotlib.figure.Figure] = []
+    savefig = matplotlib.figure.Figure.savefig
+
+    def spy(figure: matplotlib.figure.Figure, *args: Any, **kwargs: Any) -> None:
+        saved.append(figure)
+        savefig(figure, *args, **kwargs)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", spy)
+    return saved
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 200])
+def test_plot(tmp_path: Path, figures: list[matplotlib.figure.Figure], rounds: int) -> None:
+    write_plot(tmp_path, make_metrics(rounds=rounds))
+    (figure,) = figures
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == (
+        "Accuracy on the test set",
+        "Log loss on the test set",
+    )
+    numbers = np.arange(1, rounds + 1)
+    expected = ((left, 1 - 0.6 / numbers, 0.03, 0.91), (right, 0.8 / numbers, 0.06, 0.94))
+    for axes, curve, local, pooled in expected:
+        federated, *levels = axes.get_lines()
+        np.testing.assert_array_equal(federated.get_xdata(), numbers)
+        np.testing.assert_allclose(np.asarray(federated.get_ydata()), curve)
+        np.testing.assert_allclose(
+            [np.asarray(line.get_ydata())[0] for line in levels], [local, pooled]
+        )
+        assert len({str(line.get_color()) for line in axes.get_lines()}) == 3
+        assert len({line.get_linestyle() for line in axes.get_lines()}) == 3
+        low, high = axes.get_xlim()
+        assert low < 1 <= rounds < high
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+        assert axes.get_xlabel() == "round"
+    (legend,) = figure.legends
+    assert [entry.get_text() for entry in legend.get_texts()] == [
+        "federated (encrypted)",
+        "hospitals alone, mean",
+        "pooled (scikit-learn)",
+    ]
+
+
+def test_nothing_in_the_plot_overlaps(
+    tmp_path: Path, figures: list[matplotlib.figure.Figure]
+) -> None:
+    write_plot(tmp_path, make_metrics())
+    (figure,) = figures
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes.append(figure.legends[0].get_window_extent())
+    for index, box in enumerate(boxes):
+        assert box is not None
+        assert not any(box.overlaps(other) for other in boxes[:index] if other is not None)
+
+
+def test_plot_without_a_test_set(tmp_path: Path, figures: list[matplotlib.figure.Figure]) -> None:
+    write_plot(tmp_path, make_deployed())
+    left, right = figures[0].axes
+    assert left.get_title() == "Accuracy on the hospitals' data"
+    for axes, curve in (
+        (left, [0.5, 0.75, 1 - 0.5 / 3, 0.875]),
+        (right, [0.7, 0.35, 0.7 / 3, 0.175]),
+    ):
+        (line,) = axes.get_lines()
+        np.testing.assert_allclose(np.asarray(line.get_ydata()), curve)
+
+
+def test_a_plot_bridges_unknown_rounds(
+    tmp_path: Path, figures: list[matplotlib.figure.Figure]
+) -> None:
+    metrics = copy.deepcopy(make_metrics())
+    metrics["rounds"][1]["test_loss"] = None
+    write_plot(tmp_path, metrics)
+    drawn = np.asarray(figures[0].axes[1].get_lines()[0].get_ydata())
+    assert np.isnan(drawn).tolist() == [False, True, False, False]
+
+
+def test_a_data_set_may_have_any_name(tmp_path: Path) -> None:
+    metrics = make_metrics()
+    metrics["config"]["data"]["name"] = "$\\frac$ [b] %s"
+    write_plot(tmp_path, metrics)
+    assert "$\\frac$ [b] %s" in "\n".join(text(comparison_table(metrics), width=120))
