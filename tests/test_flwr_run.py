@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,14 +47,28 @@ def flower_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert not processes_with(variable)
 
 
-def flwr_run(home: Path, cwd: Path, nodes: int, overrides: str) -> str:
+@pytest.fixture(scope="module")
+def ports() -> list[int]:
+    """Return two free ports."""
+    with socket.socket() as first, socket.socket() as second:
+        sockets = [first, second]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def flwr_run(home: Path, ports: list[int], cwd: Path, nodes: int, overrides: str) -> str:
     """Run the app of the repository root and return what Flower printed."""
-    flwr = Path(sys.executable).with_name("flwr")
-    command = [str(flwr), "run", str(ROOT), "--stream"]
+    scripts = Path(sys.executable).parent
+    command = [str(scripts / "flwr"), "run", str(ROOT), "--stream"]
     command += ["--federation-config", f"num-supernodes={nodes}"]
     command += ["--run-config", f"overrides='{overrides}'"]
     environment = {
         **os.environ,
+        # flwr starts flower-superlink by name, and on ports that somebody may be using.
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "FLWR_LOCAL_CONTROL_API_PORT": str(ports[0]),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(ports[1]),
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         # What the app needs is installed: the run must not need a network.
@@ -65,9 +80,9 @@ def flwr_run(home: Path, cwd: Path, nodes: int, overrides: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_same_experiment(flower_home: Path, tmp_path: Path) -> None:
+def test_the_same_experiment(flower_home: Path, ports: list[int], tmp_path: Path) -> None:
     overrides = f"hospitals=4 rounds=3 crypto.key_bits=1024 output_dir={tmp_path}/run"
-    printed = flwr_run(flower_home, tmp_path, 5, overrides)
+    printed = flwr_run(flower_home, ports, tmp_path, 5, overrides)
     assert (tmp_path / "run" / "metrics.json").exists(), printed
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     config = experiment("hospitals=4", "rounds=3", folder=tmp_path / "run")
@@ -76,8 +91,11 @@ def test_the_same_experiment(flower_home: Path, tmp_path: Path) -> None:
     assert "round 3: loss" in printed
 
 
-def test_another_number_of_nodes_is_refused(flower_home: Path, tmp_path: Path) -> None:
-    printed = flwr_run(flower_home, tmp_path, 2, f"hospitals=5 output_dir={tmp_path}/run")
+def test_another_number_of_nodes_is_refused(
+    flower_home: Path, ports: list[int], tmp_path: Path
+) -> None:
+    overrides = f"hospitals=5 output_dir={tmp_path}/run"
+    printed = flwr_run(flower_home, ports, tmp_path, 2, overrides)
     assert "hospitals=5 needs 6 simulated SuperNodes" in printed
     assert "num-supernodes=6" in printed
     assert not (tmp_path / "run").exists()
