@@ -15,11 +15,12 @@ import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from fl_he.clients.encryption import encryption_mod
+from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.clients.node import node_setting, read_node
-from fl_he.config_schema import Config
+from fl_he.config_schema import Config, CryptoConfig
+from fl_he.crypto.packing import Packing
 from fl_he.learning.data import Dataset, load_table
 from fl_he.learning.scaling import Scaling
 from fl_he.messages import ProtocolError
@@ -44,9 +45,16 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
             return KeyHolderPolicy()
         chosen = config(context)
         _check_nodes(context, chosen)
-        return KeyHolderPolicy(chosen.min_contributors, chosen.crypto.key_bits)
+        return KeyHolderPolicy(
+            chosen.min_contributors, _packing(chosen.crypto), chosen.crypto.key_bits
+        )
 
-    app = add_hospital(ClientApp(mods=[encryption_mod]), data)
+    def packing(context: Context) -> Packing:
+        if not read_node(context).simulated:
+            return Packing()
+        return _packing(config(context).crypto)
+
+    app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data)
     return with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
 
 
@@ -62,6 +70,10 @@ def _simulated(context: Context, config: Config) -> HospitalData:
         scaling=simulated.scaling,
         model_path=folder / "hospitals" / node.name / "model.json",
     )
+
+
+def _packing(crypto: CryptoConfig) -> Packing:
+    return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
 
 
 def _check_nodes(context: Context, config: Config) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, cast, get_args, get_origin
 
 import hydra
 from hydra import version
@@ -63,7 +63,13 @@ _NAME = "fl-he"
 _HYDRA_VERSION = "1.3"
 #: What Hydra and OmegaConf raise for a configuration that they cannot compose.
 _REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OSError)
-_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
 
 #: Hydra keeps its state in a singleton.
 _COMPOSING = threading.Lock()
@@ -158,11 +164,10 @@ def _to_config(node: DictConfig) -> Config:
     # Merged anew: Hydra lets "+key=value" add keys that the schema does not have.
     try:
         values = OmegaConf.to_container(node, resolve=True)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(error)) from error
-    if not isinstance(config, Config):
-        raise ConfigError(f"the configuration must be a mapping, got {type(config).__name__}")
     check(config)
     return config
 
@@ -222,8 +227,8 @@ def _first_line(error: BaseException) -> str:
 
 def _expected(key: str) -> str:
     kind = schema_keys().get(key.partition("[")[0])
-    if isinstance(kind, UnionType):  # X | None
-        return f"{_word(get_args(kind)[0])} or null"
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_word, get_args(kind)))
     return _word(kind)
 
 

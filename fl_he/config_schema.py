@@ -135,6 +135,9 @@ class Config:
         Number of hospitals and of optimisation steps, at least 1 each.
     topology : Topology
         Who adds the ciphertexts.
+    segments : int or "auto"
+        How many chains run side by side, at least 1 (topology=chain only); ``auto``: about the
+        square root of the number of hospitals.
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn, above 0; None for no penalty. The
         intercept is never penalised.
@@ -159,6 +162,7 @@ class Config:
     hospitals: int = 3
     rounds: int = 15
     topology: Topology = Topology.fold
+    segments: int | str = 1
     C: float | None = None
     test_size: float = 0.25
     seed: int = 10
@@ -221,6 +225,15 @@ def check(config: Config) -> None:
         )
     if not 0 < config.test_size < 1:
         raise ConfigError(f"test_size must be between 0 and 1, got {config.test_size}")
+    if config.segments != "auto" and not (
+        isinstance(config.segments, int) and 1 <= config.segments <= config.hospitals
+    ):
+        raise ConfigError(
+            f"segments must be auto or from 1 to hospitals ({config.hospitals}), "
+            f"got {config.segments!r}"
+        )
+    if config.topology is not Topology.chain and config.segments != 1:
+        raise ConfigError(f"segments must be 1 unless topology=chain, got {config.segments!r}")
     if config.hospitals < config.min_contributors:
         raise ConfigError(
             f"hospitals must be at least min_contributors ({config.min_contributors}), got "

@@ -10,6 +10,7 @@ text and bytes; whoever uses them validates them against a key.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -40,11 +41,24 @@ _METRICS = "metrics"
 _COEFFICIENTS = "coefficients"
 _INTERCEPT = "intercept"
 
+_SHOWN_LENGTH = 500
+
 _Scalar = TypeVar("_Scalar", str, int, float, bool)
 
 
+class Role(StrEnum):
+    """What a node does in the federation; the value of ``role`` in its node configuration."""
+
+    HOSPITAL = "hospital"
+    KEY_HOLDER = "key-holder"
+
+
 class ProtocolError(ValueError):
-    """A message, or a federation, that fl-he refuses."""
+    """A message, or a federation, that fl-he refuses; the text holds public values only."""
+
+
+class PrivateReasonError(ProtocolError):
+    """A refusal whose very reason depends on private data: a deployed node does not give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,7 @@ class Description:
 
     Attributes
     ----------
-    role : str
-        ``"hospital"`` or ``"key-holder"``.
+    role : Role
     name : str
         The node's name in messages to people.
     version : str
@@ -65,43 +78,55 @@ class Description:
         The key holder's public key as JSON; empty for a hospital.
     session : str
         The key holder's name for this run: it opens sums of this session only.
+    packing : str
+        The only packing, as JSON, in which the key holder opens sums.
+    simulated : bool
+        Whether the node lives in a simulation.
     """
 
-    role: str
+    role: Role
     name: str
     version: str
     features: tuple[str, ...] = ()
     public_key: str = ""
     session: str = ""
+    packing: str = ""
+    simulated: bool = False
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the description."""
         record = ConfigRecord(
             {
-                "role": self.role,
+                "role": self.role.value,
                 "name": self.name,
                 "version": self.version,
                 "features": list(self.features),
                 "public-key": self.public_key,
                 "session": self.session,
+                "packing": self.packing,
+                "simulated": self.simulated,
             }
         )
         return RecordDict({_RECORD: record})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Description:
-        """Read a description; raises :class:`ProtocolError`."""
+        """Read a description and nothing else; raises :class:`ProtocolError`."""
+        if list(content.keys()) != [_RECORD]:
+            raise ProtocolError("a description must be one record")
         record = _config(content)
         features = record.get("features")
         if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
             raise ProtocolError("features must be a list of strings")
         return cls(
-            role=_take(record, "role", str),
+            role=_role(_take(record, "role", str)),
             name=_take(record, "name", str),
             version=_take(record, "version", str),
             features=tuple(str(name) for name in features),
             public_key=_take(record, "public-key", str),
             session=_take(record, "session", str),
+            packing=_take(record, "packing", str),
+            simulated=_take(record, "simulated", bool),
         )
 
 
@@ -362,6 +387,12 @@ def read_model_message(content: RecordDict) -> tuple[NDArray[np.float64], float]
     return read_model_arrays(arrays)
 
 
+def printable(text: str) -> str:
+    """Return a text that another node sent as one line fit to show to people."""
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())[:_SHOWN_LENGTH]
+
+
 def content_bytes(message: Message) -> int:
     """Return the size of a message's records and their keys in bytes, 0 for an error."""
     if not message.has_content():
@@ -430,6 +461,15 @@ def _seconds(record: ConfigRecord, key: str) -> float:
     if not 0 <= value < float("inf"):
         raise ProtocolError(f"{key} must be a time in seconds, got {value}")
     return value
+
+
+def _role(value: str) -> Role:
+    try:
+        return Role(value)
+    except ValueError:
+        raise ProtocolError(
+            f"role must be one of {list(map(str, Role))}, got {value!r:.40}"
+        ) from None
 
 
 def _purpose(value: str) -> Purpose:

@@ -14,19 +14,17 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
-from fl_he import __version__, report
+from fl_he import __version__, metrics_file, report
 from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
 from fl_he.learning import logistic
 from fl_he.learning.baselines import figures, fit_alone
 from fl_he.learning.data import Dataset
 from fl_he.learning.model import LogisticModel
-from fl_he.messages import ACCURACY, LOSS, model_arrays, read_model_arrays
+from fl_he.messages import ACCURACY, LOSS, ProtocolError, model_arrays, read_model_arrays
 from fl_he.simulated_data import SimulatedData, simulated_data
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import EncryptedSum, SequentialPaillier
-
-METRICS_VERSION = 1
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +60,7 @@ def train(
     strategy = SequentialPaillier(
         GradientDescent(config.optimizer.lr, config.hospitals, config.C),
         topology=config.topology,
+        segments=config.segments,
         packing=_packing(config),
         min_contributors=config.min_contributors,
         hop_timeout=config.hop_timeout,
@@ -76,6 +75,10 @@ def train(
         on_round(entry)
         return None
 
+    if not strategy.call_roll(grid).simulated:
+        raise ProtocolError(
+            "this ServerApp compares with data that only a simulation has, and a node is deployed"
+        )
     features = len(data.train.feature_names)
     result = strategy.start(
         grid,
@@ -86,7 +89,7 @@ def train(
     strategy.finish(result.arrays)
     coefficients, intercept = read_model_arrays(result.arrays)
     metrics = {
-        "version": METRICS_VERSION,
+        "version": metrics_file.VERSION,
         "fl_he": __version__,
         "config": asdict(config),
         **_comparison(config, data, strategy, coefficients, intercept),

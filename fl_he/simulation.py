@@ -111,11 +111,10 @@ def _quiet(verbose: bool) -> Iterator[None]:
     logger.addFilter(keep)
     if not verbose:
         logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-        logger.setLevel(level)
+    yield
+    # Not after Ctrl-C or an error: Flower's threads go on logging while the process ends.
+    logger.removeFilter(keep)
+    logger.setLevel(level)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.messages import ProtocolError, read_array
+from fl_he.messages import PrivateReasonError, ProtocolError, read_array
 
 #: Position of the contributor count in every vector.
 CONTRIBUTORS = 0
@@ -25,8 +25,10 @@ EXAMPLES = 1
 _FIRST_VALUE = 2
 
 _DTYPES = ("float16", "float32", "float64")
-#: A layout names at most this many values: about 130 MiB of ciphertexts per 10 million.
+#: Limits on a layout that another node sends. Numpy's arrays have at most 64 dimensions.
 _MAX_LENGTH = 1 << 30
+_MAX_DIMENSIONS = 32
+_MAX_TEXT = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class UpdateLayout:
         records: dict[str, dict[str, Array]] = {}
         at = 0
         for array in self.arrays:
-            values = mean[at : at + array.size].reshape(array.shape).astype(array.dtype)
+            values = _cast(mean[at : at + array.size], array).reshape(array.shape)
             records.setdefault(array.record, {})[array.name] = Array(values)
             at += array.size
         metrics = MetricRecord()
@@ -144,12 +146,17 @@ class UpdateLayout:
     @classmethod
     def from_json(cls, text: str) -> UpdateLayout:
         """Read a layout that another node sent; raises :class:`ProtocolError`."""
+        if len(text) > _MAX_TEXT:
+            raise ProtocolError(f"a layout must have at most {_MAX_TEXT} characters")
         try:
             layout = cls._parse(json.loads(text))
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise ProtocolError("a layout must be JSON as fl-he writes it, and it is not") from None
-        if len(layout) > _MAX_LENGTH:
+        slots: list[ArraySlot | MetricSlot] = [*layout.arrays, *layout.metrics]
+        if sum(slot.size for slot in slots) > _MAX_LENGTH:
             raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
+        if layout.metric_record in {slot.record for slot in layout.arrays}:
+            raise ProtocolError("a layout must keep arrays and metrics in different records")
         names = [(slot.record, slot.name) for slot in layout.arrays]
         metrics = [slot.name for slot in layout.metrics] + [layout.weighted_by]
         if len(set(names)) < len(names) or len(set(metrics)) < len(metrics):
@@ -163,7 +170,7 @@ class UpdateLayout:
                 record=_text(record),
                 name=_text(name),
                 dtype=_DTYPES[_DTYPES.index(dtype)],
-                shape=tuple(_size(length) for length in shape),
+                shape=_shape(shape),
             )
             for record, name, dtype, shape in document["arrays"]
         )
@@ -209,6 +216,11 @@ def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64],
     for record_name, record in sorted(content.array_records.items()):
         for name, array in record.items():
             values = read_array(array)
+            if values.ndim > _MAX_DIMENSIONS:
+                raise ProtocolError(
+                    f"the array {name!r} must have at most {_MAX_DIMENSIONS} dimensions, "
+                    f"got {values.ndim}"
+                )
             if str(values.dtype) not in _DTYPES:
                 raise ProtocolError(
                     f"the array {name!r} must be of a float type {_DTYPES}, got {values.dtype}: "
@@ -225,14 +237,24 @@ def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64],
     return np.concatenate(parts), layout
 
 
+def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[np.floating[Any]]:
+    with np.errstate(over="ignore"):
+        cast = values.astype(array.dtype)
+    if not np.isfinite(cast).all():
+        raise ProtocolError(f"the mean of {array.name!r} does not fit {array.dtype}")
+    return cast
+
+
 def _examples(metrics: MetricRecord, weighted_by: str) -> float:
     examples = metrics.get(weighted_by)
     if examples is None:
         raise ProtocolError(
             f"a reply's metrics must hold {weighted_by!r}, the weight of the mean, and they do not"
         )
-    if isinstance(examples, list) or not (isfinite(examples) and examples > 0):
-        raise ProtocolError(f"the metric {weighted_by!r} must be a single positive number")
+    if isinstance(examples, list):
+        raise ProtocolError(f"the metric {weighted_by!r} must be a single number, got a list")
+    if not (isfinite(examples) and examples > 0):
+        raise PrivateReasonError(f"the metric {weighted_by!r} must be a positive number")
     return float(examples)
 
 
@@ -240,6 +262,16 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_DIMENSIONS:
+        raise TypeError
+    shape = tuple(_size(length) for length in value)
+    # Without its zeros, too: numpy multiplies before it sees that nothing is there.
+    if prod(length for length in shape if length) > _MAX_LENGTH:
+        raise ValueError
+    return shape
 
 
 def _size(value: object) -> int:

@@ -54,6 +54,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "C": None,
     "test_size": 0.25,
     "seed": 10,
+    "segments": 1,
     "min_contributors": 3,
     "hop_timeout": 600.0,
     "verbose": False,
@@ -172,6 +173,11 @@ def test_unknown_config_name_is_refused() -> None:
     [
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
         (["rounds=0"], "rounds must be at least 1, got 0"),
+        (["segments=2"], "segments must be 1 unless topology=chain, got 2"),
+        (["topology=chain", "segments=0"], r"auto or from 1 to hospitals \(3\), got 0"),
+        (["topology=chain", "segments=4"], r"auto or from 1 to hospitals \(3\), got 4"),
+        (["topology=chain", "segments=x"], r"auto or from 1 to hospitals \(3\), got 'x'"),
+        (["topology=chain", "segments=1.5"], "segments must be an integer or text, got 1.5"),
         (["min_contributors=0"], "min_contributors must be at least 1, got 0"),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (["seed=4294967296"], r"seed must be below 2\*\*32, got 4294967296"),
@@ -284,6 +290,7 @@ from fl_he.config import ConfigError, compose, run_jobs
 
 def task(config, folder):
     logging.getLogger("a.library").info("noise")
+    logging.getLogger("a.library").warning("beware")
     found = []
     thread = threading.Thread(target=lambda: found.append(compose("config", "hospitals=9")))
     thread.start()
@@ -327,7 +334,7 @@ def test_one_job(tmp_path: Path) -> None:
     result = run_jobs(tmp_path, "hospitals=5", "topology=chain")
     job, end = lines(result)
     assert result.stdout.count("\n") == 2
-    assert result.stderr == ""
+    assert result.stderr == "beware\n"
     assert end == {"succeeded": True, "full": None}
     assert job["config"] == asdict(compose("config", "hospitals=5 topology=chain"))
     assert job["inner"] == 9
@@ -361,7 +368,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
     ]
     assert [job["folder"] for job in jobs] == [str(tmp_path / "sweep" / str(n)) for n in range(4)]
     assert "#3 : hospitals=5 topology=chain" in result.stdout
-    assert result.stderr == ""
+    assert result.stderr == "beware\n" * 4
 
 
 def test_a_sweep_goes_on_after_an_explained_error(tmp_path: Path) -> None:

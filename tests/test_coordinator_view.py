@@ -23,7 +23,7 @@ from fl_he.clients.node import read_node
 from fl_he.config_schema import Config
 from fl_he.learning import logistic
 from fl_he.learning.model import LogisticModel
-from fl_he.messages import DESCRIBE, FINISH, Description, model_arrays, read_model_message
+from fl_he.messages import DESCRIBE, FINISH, Description, Role, model_arrays, read_model_message
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid
@@ -158,7 +158,7 @@ def modulus_of(messages: Iterable[Message]) -> int:
     for message in messages:
         if message.metadata.message_type == DESCRIBE:
             description = Description.from_content(message.content)
-            if description.role == "key-holder":
+            if description.role is Role.KEY_HOLDER:
                 n = json.loads(description.public_key)["n"]
                 return int.from_bytes(base64.urlsafe_b64decode(n + "=" * (-len(n) % 4)), "big")
     raise AssertionError("no key holder described itself")
@@ -215,8 +215,8 @@ def test_the_search_finds_a_private_key() -> None:
     p, q = (1 << 521) - 1, (1 << 607) - 1
     text = json.dumps({"p": base64.urlsafe_b64encode(p.to_bytes(66, "big")).decode().rstrip("=")})
     reply = Message(
-        Description("key-holder", "X", "1", public_key=text).to_content(),
-        reply_to=Message(Description("", "", "").to_content(), 1, DESCRIBE),
+        Description(Role.KEY_HOLDER, "X", "1", public_key=text).to_content(),
+        reply_to=Message(Description(Role.KEY_HOLDER, "", "").to_content(), 1, DESCRIBE),
     )
     assert factors([reply], p * q) == [p]
 

@@ -16,13 +16,17 @@ from fl_he.messages import (
     EncryptedReply,
     EncryptionRequest,
     ProtocolError,
+    Role,
     content_bytes,
     model_arrays,
+    printable,
     read_array,
     read_model_arrays,
 )
 
-DESCRIPTION = Description("key-holder", "company X", "1.0", ("a", "b"), '{"n": 1}', "session")
+DESCRIPTION = Description(
+    Role.KEY_HOLDER, "company X", "1.0", ("a", "b"), '{"n": 1}', "session", "packing", True
+)
 REQUEST = EncryptionRequest("key", "packing", "session", 3, "num-examples", b"\x01\x02", "layout")
 REPLY = EncryptedReply(b"\x00\x01", "layout", 0.5, 0.25)
 DECRYPT_REQUEST = DecryptRequest("session", "train", 4, 3, b"\x09")
@@ -164,3 +168,22 @@ def test_pickled_arrays_are_refused() -> None:
 def test_content_bytes_counts_all_records() -> None:
     message = Message(REPLY.to_content(), 1, "train")
     assert content_bytes(message) > len(REPLY.encrypted_sum)
+
+
+def test_a_description_is_one_record() -> None:
+    content = DESCRIPTION.to_content()
+    content["metrics"] = MetricRecord({"loss": 0.5})
+    with pytest.raises(ProtocolError, match="one record"):
+        Description.from_content(content)
+
+
+def test_unknown_roles_are_refused() -> None:
+    content = DESCRIPTION.to_content()
+    content["fl-he"] = ConfigRecord({**content.config_records["fl-he"], "role": "boss"})
+    with pytest.raises(ProtocolError, match=r"role must be one of .*, got 'boss'"):
+        Description.from_content(content)
+
+
+def test_text_of_others_is_shown_on_one_short_line() -> None:
+    assert printable("St.\x1b[2J Mary\n\tand  more") == "St. [2J Mary and more"
+    assert len(printable("x" * 10_000)) == 500

@@ -43,6 +43,14 @@ def test_federated_coefficients_are_those_of_the_pooled_data(
     assert metrics["federated"]["accuracy"] >= 0.95
 
 
+@pytest.mark.parametrize("segments", ["2", "auto"])
+def test_segments_sum_the_same(tmp_path: Path, segments: str) -> None:
+    config = experiment(
+        "topology=chain", f"segments={segments}", "hospitals=7", "rounds=3", folder=tmp_path
+    )
+    check_equals_pooled_descent(config, run(config))
+
+
 def test_penalised_coefficients_are_those_of_the_pooled_data(tmp_path: Path) -> None:
     config = experiment("C=0.01", "rounds=5", folder=tmp_path)
     check_equals_pooled_descent(config, run(config))

@@ -109,9 +109,10 @@ def test_locate_names_array_and_index() -> None:
     [
         (reply({"w": np.arange(3)}, {"num-examples": 1}), "'w' must be of a float type"),
         (reply({"w": np.ones(1)}, {"loss": 1.0}), "must hold 'num-examples'"),
-        (reply({"w": np.ones(1)}, {"num-examples": 0}), "single positive number"),
-        (reply({"w": np.ones(1)}, {"num-examples": float("nan")}), "single positive number"),
-        (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "single positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": 0}), "must be a positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": float("nan")}), "must be a positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "must be a single number, got a list"),
+        (reply({"w": np.ones((1,) * 33)}, {"num-examples": 1}), "at most 32 dimensions, got 33"),
         (RecordDict({"c": ConfigRecord({"a": "b"})}), "config records"),
         (RecordDict(), "exactly one MetricRecord, got 0"),
         (RecordDict({"a": MetricRecord(), "b": MetricRecord()}), "MetricRecord, got 2"),
@@ -148,13 +149,19 @@ GOOD: dict[str, Any] = {
         {"arrays": [["arrays", "w", "float64", [2**20, 2**20]]]},
         {"arrays": [["arrays", 1, "float64", [2]]]},
         {"arrays": GOOD["arrays"] * 2},
+        {"arrays": [["arrays", "w", "float64", [2**30] * 200_000]]},
+        {"arrays": [["arrays", "w", "float64", [0, 2**30, 2**30, 2**30]]]},
+        {"arrays": [["arrays", "w", "float64", [1] * 33]]},
+        {"arrays": [["metrics", "w", "float64", [2]]]},
+        {"metrics": [[f"m{i}", 2**30] for i in range(9)]},
+        {"weighted_by": "x" * 2**22},
         {"arrays": 3},
         {"metrics": [["loss", None], ["loss", 2]]},
         {"metrics": [["num-examples", None]]},
         {"metrics": [["loss", -1]]},
         {"weighted_by": None},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:60],
 )
 def test_hostile_layouts_are_refused(change: dict[str, Any]) -> None:
     UpdateLayout.from_json(json.dumps(GOOD))
@@ -173,3 +180,9 @@ def test_totals_of_another_length_or_weight_are_refused(total: np.ndarray[Any, A
     layout = UpdateLayout.from_json(json.dumps(GOOD))
     with pytest.raises(ProtocolError):
         layout.mean(total)
+
+
+def test_a_mean_that_does_not_fit_its_dtype_is_refused() -> None:
+    layout = UpdateLayout.from_json(json.dumps(GOOD).replace("float64", "float16"))
+    with pytest.raises(ProtocolError, match="'w' does not fit float16"):
+        layout.mean(np.array([1.0, 1.0, 1e6, 0.0, 0.0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -9,60 +10,129 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
-from fl_he.clients.node import Node, Role, read_node
+from fl_he.clients.node import Node, read_node
 from fl_he.clients.refusal import refusal_mod
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import RangeError
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import OPEN_ACTIONS, EncryptedReply, EncryptionRequest, ProtocolError
+from fl_he.messages import (
+    DECRYPT,
+    DESCRIBE,
+    NUM_EXAMPLES,
+    OPEN_ACTIONS,
+    Description,
+    EncryptedReply,
+    EncryptionRequest,
+    PrivateReasonError,
+    ProtocolError,
+    Role,
+)
 from fl_he.update import UpdateLayout, flatten
 
-_STATE = "fl-he.pinned-key"
-_FINGERPRINT = "fingerprint"
+_STATE = "fl-he.encryption"
+_FINGERPRINT = "pinned-fingerprint"
+_SPENT = "refused-for-a-private-reason"
 
 
-def encryption_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+class EncryptionMod:
     """Flower mod that encrypts whatever the app replies to ``train`` and ``evaluate``.
 
     The app computes its ordinary reply: arrays, metrics and ``num-examples``. The mod weights it,
     encrypts it under company X's public key, adds the running sum if the message brought one, and
     replaces the whole reply. It answers with an error, and nothing else, if the message carries no
-    usable key, another key than the one this node pinned, or if a value does not fit its slot.
-    There is no plaintext fallback.
+    usable key, another key than the one this node pinned, another packing or weight than its own,
+    or if a value does not fit its slot. There is no plaintext fallback.
 
-    A deployed hospital pins the fingerprint in its node configuration. In a simulation, where
-    there is nobody to tell it another way, a node pins the first key of the run.
+    A deployed hospital pins the key's fingerprint in its node configuration. In a simulation,
+    where there is nobody to tell it another way, a node pins the first key of the run.
+
+    That a value does not fit says something about it, and who chooses the model could ask again and
+    again. So the node gives that reason once, a deployed one without naming the value, and answers
+    no further train or evaluate message of the run.
 
     Put it first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first and
     hands it the reply last, so mods behind it work on the plain reply.
+
+    Parameters
+    ----------
+    packing : callable
+        Returns the fixed-point format of the node that asks. It is the node's own: a coordinator
+        that could choose it could make values overflow at will.
+    weighted_by : str
+        The metric that weights the mean.
     """
-    return refusal_mod(message, context, lambda msg, ctx: _encrypt_reply(msg, ctx, call_next))
+
+    def __init__(
+        self,
+        packing: Callable[[Context], Packing] = lambda _: Packing(),
+        weighted_by: str = NUM_EXAMPLES,
+    ) -> None:
+        self.packing = packing
+        self.weighted_by = weighted_by
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Answer as the app behind would, encrypted."""
+        return refusal_mod(message, context, lambda msg, ctx: self._answer(msg, ctx, call_next))
+
+    def _answer(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        action = message.metadata.message_type
+        if action in OPEN_ACTIONS:
+            return _checked_open_reply(action, call_next(message, context))
+        if action.split(".")[0] not in (MessageType.TRAIN, MessageType.EVALUATE):
+            raise ProtocolError(
+                f"a reply to {action!r} would leave this node in plain: only train and evaluate "
+                "replies can be encrypted"
+            )
+        node = read_node(context)
+        if node.role is not Role.HOSPITAL:
+            raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
+        state = _state(context)
+        if _SPENT in state:
+            raise ProtocolError("this node takes no part in the run any more: it refused before")
+        request = EncryptionRequest.from_content(message.content)
+        public_key = PublicKey.from_json(request.public_key)
+        _check_pin(public_key, node, state)
+        self._check_format(request, context)
+        message.content = EncryptionRequest.remove_from(message.content)
+
+        reply = call_next(message, context)
+        if reply.has_error():
+            raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
+        try:
+            values, layout = flatten(reply.content, self.weighted_by)
+            content = _encrypted(values, layout, request, public_key, self.packing(context))
+        except PrivateReasonError:
+            state[_SPENT] = True
+            raise
+        return Message(content, reply_to=message)
+
+    def _check_format(self, request: EncryptionRequest, context: Context) -> None:
+        packing = self.packing(context)
+        if Packing.from_json(request.packing) != packing:
+            raise ProtocolError(
+                f"the packing must be this node's own, {packing}, got {request.packing!r:.120}"
+            )
+        if request.weighted_by != self.weighted_by:
+            raise ProtocolError(
+                f"the mean must be weighted by {self.weighted_by!r}, "
+                f"got {request.weighted_by!r:.40}"
+            )
 
 
-def _encrypt_reply(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    action = message.metadata.message_type
-    if action in OPEN_ACTIONS:
-        return call_next(message, context)
-    if action.split(".")[0] not in (MessageType.TRAIN, MessageType.EVALUATE):
-        raise ProtocolError(
-            f"a reply to {action!r} would leave this node in plain: only train and evaluate "
-            "replies can be encrypted"
-        )
-    node = read_node(context)
-    if node.role is not Role.HOSPITAL:
-        raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
-    request = EncryptionRequest.from_content(message.content)
-    public_key = PublicKey.from_json(request.public_key)
-    packing = Packing.from_json(request.packing)
-    _check_pin(public_key, node, context)
-    message.content = EncryptionRequest.remove_from(message.content)
+#: The mod with the default packing, as :class:`EncryptionMod` describes it.
+encryption_mod = EncryptionMod()
 
-    reply = call_next(message, context)
+
+def _checked_open_reply(action: str, reply: Message) -> Message:
+    """Return a reply that is sent in plain, if it is what the action's replies are."""
     if reply.has_error():
         return reply
-    values, layout = flatten(reply.content, request.weighted_by)
-    return Message(_encrypted(values, layout, request, public_key, packing), reply_to=message)
+    if action == DESCRIBE:
+        Description.from_content(reply.content)
+    elif action != DECRYPT and list(reply.content.keys()):
+        raise ProtocolError(f"a reply to {action!r} must be empty: it leaves this node in plain")
+    return reply
 
 
 def _encrypted(
@@ -76,9 +146,10 @@ def _encrypted(
     try:
         vector = EncryptedVector.encrypt(public_key, packing, values)
     except RangeError as error:
-        raise ProtocolError(
+        raise PrivateReasonError(
             f"{layout.locate(error.index)} does not fit its slot once weighted by "
-            f"{layout.weighted_by!r}: raise {error.setting}"
+            f"{layout.weighted_by!r}: "
+            + (f"raise {error.setting}" if error.setting else "it must be a finite number")
         ) from None
     encrypted = perf_counter()
     if request.running_sum is not None:
@@ -95,11 +166,17 @@ def _encrypted(
     ).to_content()
 
 
-def _check_pin(public_key: PublicKey, node: Node, context: Context) -> None:
+def _state(context: Context) -> ConfigRecord:
+    records = context.state.config_records
+    if _STATE not in records:
+        records[_STATE] = ConfigRecord()
+    return records[_STATE]
+
+
+def _check_pin(public_key: PublicKey, node: Node, state: ConfigRecord) -> None:
     pinned = node.key_fingerprint
     if pinned is None:
-        first = ConfigRecord({_FINGERPRINT: public_key.fingerprint})
-        pinned = context.state.config_records.setdefault(_STATE, first)[_FINGERPRINT]  # type: ignore[assignment]
+        pinned = str(state.setdefault(_FINGERPRINT, public_key.fingerprint))
     if public_key.fingerprint != pinned:
         raise ProtocolError(
             f"the public key must be the pinned one, {pinned}, got {public_key.fingerprint}"

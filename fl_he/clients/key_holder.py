@@ -1,15 +1,18 @@
 """Company X: publishes its public key and opens totals, and nothing but totals.
 
-The policy is the key holder's own, never the coordinator's: a sum is opened if it belongs to the
-session of this run, if its round has not been opened for that purpose, and if the contributor
-count inside the sum is the claimed one and at least ``min_contributors``.
+The policy is the key holder's own, never the coordinator's. A sum is opened if it belongs to the
+session of this run, is packed as the policy says, comes after all rounds opened for that purpose,
+is not one that was opened before, and if the contributor count inside is the claimed one and at
+least ``min_contributors``. A sum that fails the last test has used up its round, and the answer
+says no more than that it failed: what a decryption shows must not depend on what is asked next.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import cast
@@ -20,17 +23,21 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fl_he import __version__
-from fl_he.clients.node import Role, node_setting, read_node
+from fl_he.clients.node import node_setting, read_node
 from fl_he.clients.refusal import refusal_mod
 from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import DecryptReply, DecryptRequest, Description, ProtocolError
+from fl_he.messages import DecryptReply, DecryptRequest, Description, ProtocolError, Role
 from fl_he.update import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
-_KEY = "private-key"
 _SESSION = "session"
-_OPENED = "opened"
+_FINGERPRINT = "fingerprint"
+_SIMULATED_KEY = "private-key"
+_ROUNDS = "opened-rounds"
+_SUMS = "opened-sums"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,16 @@ class KeyHolderPolicy:
     ----------
     min_contributors : int
         A sum of fewer updates is not opened. A deployed node's ``min-contributors`` goes first.
+    packing : Packing
+        The only packing in which sums are opened. A coordinator that could choose it could move
+        the borders of the slots.
     key_bits : int
         Modulus of the key that a simulated key holder makes for the run. A deployed one loads the
         file that ``private-key`` names in its node configuration.
     """
 
     min_contributors: int = 3
+    packing: Packing = field(default_factory=Packing)
     key_bits: int = 2048
 
 
@@ -56,6 +67,8 @@ def with_key_holder(
     features: Callable[[Context], Sequence[str]] = lambda _: (),
 ) -> ClientApp:
     """Make the app play company X as well, on the node whose role says so.
+
+    It encrypts nothing: that is ``encryption_mod``'s part, on the hospitals.
 
     Parameters
     ----------
@@ -71,18 +84,25 @@ def with_key_holder(
     def describe(message: Message, context: Context) -> Message:
         node = read_node(context)
         if node.role is Role.KEY_HOLDER:
-            record = _record(context, policy(context))
-            key = PrivateKey.from_json(str(record[_KEY]))
+            chosen = policy(context)
+            key, record = _start(context, chosen)
             description = Description(
-                role=node.role.value,
+                role=node.role,
                 name=node.name,
                 version=__version__,
                 public_key=key.public_key.to_json(),
                 session=str(record[_SESSION]),
+                packing=chosen.packing.to_json(),
+                simulated=node.simulated,
             )
         else:
-            names = tuple(features(context))
-            description = Description(node.role.value, node.name, __version__, features=names)
+            description = Description(
+                role=node.role,
+                name=node.name,
+                version=__version__,
+                features=tuple(features(context)),
+                simulated=node.simulated,
+            )
         return Message(description.to_content(), reply_to=message)
 
     @app.query("decrypt", mods=[refusal_mod])
@@ -91,37 +111,44 @@ def with_key_holder(
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         request = DecryptRequest.from_content(message.content)
         start = perf_counter()
-        vector = _open(request, context, policy(context))
-        reply = DecryptReply(vector, decrypt_seconds=perf_counter() - start)
+        total = _open(request, context, policy(context))
+        reply = DecryptReply(total, decrypt_seconds=perf_counter() - start)
         return Message(reply.to_content(), reply_to=message)
 
     return app
 
 
-def _record(context: Context, policy: KeyHolderPolicy) -> ConfigRecord:
-    """Return what the key holder remembers of this run; the first call makes it."""
+def _start(context: Context, policy: KeyHolderPolicy) -> tuple[PrivateKey, ConfigRecord]:
+    """Return the key and what the key holder remembers of this run; the first call makes it."""
     records = context.state.config_records
-    if _STATE not in records:
-        records[_STATE] = ConfigRecord(
-            {
-                _KEY: _load_or_generate(context, policy).to_json(),
-                _SESSION: secrets.token_hex(16),
-                _OPENED: [],
-            }
-        )
-    return records[_STATE]
-
-
-def _load_or_generate(context: Context, policy: KeyHolderPolicy) -> PrivateKey:
+    if _STATE in records:
+        return _key(context, records[_STATE]), records[_STATE]
+    record = ConfigRecord({_SESSION: secrets.token_hex(16), _ROUNDS: [], _SUMS: []})
     path = node_setting(context, "private-key")
     if path is not None:
-        return PrivateKey.load(Path(path))
-    if not read_node(context).simulated:
+        key = PrivateKey.load(Path(path))
+    elif read_node(context).simulated:
+        # A simulated node has no disk of its own, and its state never leaves the simulation.
+        key = PrivateKey.generate(policy.key_bits)
+        record[_SIMULATED_KEY] = key.to_json()
+    else:
         raise ProtocolError(
             "a deployed key holder must be given private-key in its node configuration: the "
             "path of its key file"
         )
-    return PrivateKey.generate(policy.key_bits)
+    record[_FINGERPRINT] = key.public_key.fingerprint
+    records[_STATE] = record
+    return key, record
+
+
+def _key(context: Context, record: ConfigRecord) -> PrivateKey:
+    path = node_setting(context, "private-key")
+    if path is None:
+        return PrivateKey.from_json(str(record[_SIMULATED_KEY]))
+    key = PrivateKey.load(Path(path))
+    if key.public_key.fingerprint != record[_FINGERPRINT]:
+        raise ProtocolError("the key file must hold the key with which the run began")
+    return key
 
 
 def _open(
@@ -133,32 +160,47 @@ def _open(
         raise ProtocolError(
             f"the session must be one that this key holder opened, got {request.session!r:.40}"
         )
-    opened = [str(name) for name in cast(list[str], record[_OPENED])]
-    name = f"{request.purpose} {request.round}"
-    if name in opened:
-        raise ProtocolError(f"the sum of {name} is open already: a round is opened once")
     minimum = _min_contributors(context, policy)
-    if request.contributors < minimum:
+    if not minimum <= request.contributors <= policy.packing.max_contributors:
         raise ProtocolError(
-            f"a sum must have at least {minimum} contributors, got {request.contributors}"
+            f"a sum must have at least {minimum} and at most {policy.packing.max_contributors} "
+            f"contributors, got {request.contributors}"
         )
-    key = PrivateKey.from_json(str(record[_KEY]))
+    key = _key(context, record)
     vector = EncryptedVector.from_bytes(request.encrypted_sum, key.public_key)
+    if vector.packing != policy.packing:
+        raise ProtocolError(f"the packing must be {policy.packing}, got {vector.packing}")
     if len(vector) <= EXAMPLES:
         raise ProtocolError("a sum must hold a contributor count and a number of examples")
-    if request.contributors > vector.packing.max_contributors:
+    _use_up(request, record)
+    try:
+        total = key.decrypt_vector(vector)
+    except CryptoError:  # it may say which slot is wrong
+        total = None
+    if total is None or total[CONTRIBUTORS] != request.contributors:
         raise ProtocolError(
-            f"a sum must have at most {vector.packing.max_contributors} contributors, "
-            f"got {request.contributors}"
+            f"the sum must hold the {request.contributors} contributors claimed, and it does not"
         )
-    total = key.decrypt_vector(vector)
-    if total[CONTRIBUTORS] != request.contributors:
-        raise ProtocolError(
-            f"the sum must hold as many contributors as claimed, and it does not hold "
-            f"{request.contributors}"
-        )
-    record[_OPENED] = [*opened, name]
     return total
+
+
+def _use_up(request: DecryptRequest, record: ConfigRecord) -> None:
+    """Note that a round and a sum are opened; raises ProtocolError if they cannot be."""
+    rounds = cast(list[str], record[_ROUNDS])
+    latest = max(
+        (int(name.split()[1]) for name in rounds if name.split()[0] == request.purpose), default=0
+    )
+    if request.round <= latest:
+        raise ProtocolError(
+            f"a round is opened once, in order: {request.purpose} {latest} is open already, "
+            f"got {request.purpose} {request.round}"
+        )
+    digest = sha256(request.encrypted_sum).hexdigest()
+    sums = cast(list[str], record[_SUMS])
+    if digest in sums:
+        raise ProtocolError("this very sum is open already, for another round")
+    record[_ROUNDS] = [*rounds, f"{request.purpose} {request.round}"]
+    record[_SUMS] = [*sums, digest]
 
 
 def _min_contributors(context: Context, policy: KeyHolderPolicy) -> int:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from flwr.app import Context
 
-from fl_he.messages import ProtocolError
+from fl_he.messages import ProtocolError, Role
 
-
-class Role(StrEnum):
-    """What a node does in the federation; the value of ``role`` in its node configuration."""
-
-    HOSPITAL = "hospital"
-    KEY_HOLDER = "key-holder"
+_PARTITION = "partition-id"
+#: Settings that a simulated node never has. Without a role they would be ignored, pins included.
+_DEPLOYED_ONLY = {
+    *("name", "key-fingerprint", "private-key", "min-contributors"),
+    *("data", "target", "positive", "model-path"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,11 @@ class Node:
         return self.partition is not None
 
 
+def is_simulated(context: Context) -> bool:
+    """Return whether the node is one of Flower's simulation; False for any that says a role."""
+    return "role" not in context.node_config and _PARTITION in context.node_config
+
+
 def read_node(context: Context) -> Node:
     """Return the node's identity.
 
@@ -56,7 +60,10 @@ def read_node(context: Context) -> Node:
     """
     if (role := node_setting(context, "role")) is not None:
         return _deployed(context, role)
-    partition = context.node_config.get("partition-id")
+    lost = sorted(_DEPLOYED_ONLY & set(context.node_config))
+    if lost:
+        raise ProtocolError(f"a node whose configuration holds {lost} must say its role as well")
+    partition = context.node_config.get(_PARTITION)
     partitions = context.node_config.get("num-partitions")
     if not isinstance(partition, int) or not isinstance(partitions, int):
         raise ProtocolError(
@@ -79,7 +86,7 @@ def node_setting(context: Context, key: str) -> str | None:
 def _deployed(context: Context, role: str) -> Node:
     if role not in list(Role):
         raise ProtocolError(
-            f"role in the node configuration must be one of {[r.value for r in Role]}, got {role!r}"
+            f"role in the node configuration must be one of {list(map(str, Role))}, got {role!r}"
         )
     name = node_setting(context, "name") or f"node-{context.node_id}"
     fingerprint = node_setting(context, "key-fingerprint")

@@ -8,11 +8,10 @@ from time import monotonic, sleep
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.messages import ProtocolError
+from fl_he.messages import ProtocolError, printable
 
 #: Seconds between two looks for replies. A look is cheap; Flower's own 0.1 s to 3 s per hop is not.
 _POLL_SECONDS = 0.02
-_REASON_LENGTH = 500
 
 
 def exchange(
@@ -67,7 +66,5 @@ def ask(grid: Grid, message: Message, timeout: float) -> Message:
 
 
 def error_reason(reply: Message) -> str:
-    """Return the reason of an error reply as one printable line: a node may have sent anything."""
-    reason = reply.error.reason or f"error code {reply.error.code}"
-    printable = "".join(c if c.isprintable() else " " for c in reason)
-    return " ".join(printable.split())[:_REASON_LENGTH]
+    """Return the reason of an error reply in a form fit to show to people."""
+    return printable(reply.error.reason or f"error code {reply.error.code}")

@@ -8,12 +8,12 @@ from time import monotonic, sleep
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fl_he.crypto.packing import Packing
 from fl_he.crypto.public_key import PublicKey
 from fl_he.learning.data import first_schema_difference
-from fl_he.messages import DESCRIBE, Description, ProtocolError
+from fl_he.messages import DESCRIBE, Description, ProtocolError, Role, printable
 from fl_he.strategies.exchange import error_reason, exchange
 
-_HOSPITAL, _KEY_HOLDER = "hospital", "key-holder"
 _POLL_SECONDS = 0.2
 
 
@@ -31,15 +31,21 @@ class Roster:
         Its name for this run.
     hospitals : dict of int to str
         Node ids and names.
+    packing : Packing
+        The only one in which the key holder opens sums.
     features : tuple of str
         What the hospitals' coefficients stand for; empty where the app does not say.
+    simulated : bool
+        Whether all nodes live in a simulation.
     """
 
     key_holder: int
     public_key: PublicKey
     session: str
     hospitals: dict[int, str]
+    packing: Packing
     features: tuple[str, ...]
+    simulated: bool
 
     def name(self, node_id: int) -> str:
         """Return the node's name for messages to people."""
@@ -70,8 +76,8 @@ def call_roll(grid: Grid, hospitals: int, node_timeout: float, hop_timeout: floa
     while True:
         new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
         described.update(_describe(grid, new, hop_timeout))
-        holders = [n for n, d in described.items() if d.role == _KEY_HOLDER]
-        present = {n: d for n, d in described.items() if d.role == _HOSPITAL}
+        holders = [n for n, d in described.items() if d.role is Role.KEY_HOLDER]
+        present = {n: d for n, d in described.items() if d.role is Role.HOSPITAL}
         if len(holders) > 1:
             raise ProtocolError(f"a federation must have one key holder, got {len(holders)}")
         if holders and len(present) >= hospitals:
@@ -88,8 +94,10 @@ def call_roll(grid: Grid, hospitals: int, node_timeout: float, hop_timeout: floa
         key_holder=holders[0],
         public_key=PublicKey.from_json(holder.public_key),
         session=holder.session,
-        hospitals={n: d.name for n, d in present.items()},
+        hospitals={n: printable(d.name) for n, d in present.items()},
+        packing=Packing.from_json(holder.packing),
         features=_common_features(list(present.values())),
+        simulated=all(d.simulated for d in described.values()),
     )
 
 
@@ -99,10 +107,7 @@ def _describe(grid: Grid, nodes: list[int], timeout: float) -> dict[int, Descrip
     for reply in exchange(grid, requests, timeout):
         if reply.has_error():
             raise ProtocolError(f"a node refused to take part: {error_reason(reply)}")
-        description = Description.from_content(reply.content)
-        if description.role not in (_HOSPITAL, _KEY_HOLDER):
-            raise ProtocolError(f"a node's role must be known, got {description.role!r:.40}")
-        described[reply.metadata.src_node_id] = description
+        described[reply.metadata.src_node_id] = Description.from_content(reply.content)
     return described
 
 
@@ -112,7 +117,7 @@ def _common_features(hospitals: list[Description]) -> tuple[str, ...]:
         difference = first_schema_difference(first.features, other.features)
         if difference is not None:
             raise ProtocolError(
-                f"hospitals must have the same features: {other.name} differs from {first.name}: "
-                f"{difference}"
+                f"hospitals must have the same features: {printable(other.name)} differs from "
+                f"{printable(first.name)}: {printable(difference)}"
             )
     return first.features

@@ -180,7 +180,12 @@ class SequentialPaillier(Strategy):
         self._grid = grid
         if self._roster is None:
             needed = max(self.min_contributors, getattr(self.strategy, "min_available_nodes", 1))
-            self._roster = call_roll(grid, needed, self.node_timeout, self.hop_timeout)
+            roster = call_roll(grid, needed, self.node_timeout, self.hop_timeout)
+            if roster.packing != self.packing:
+                raise ProtocolError(
+                    f"the packing must be the key holder's, {roster.packing}, got {self.packing}"
+                )
+            self._roster = roster
         return self._roster
 
     def configure_train(

@@ -121,13 +121,48 @@ def test_a_simulated_node_pins_the_first_key_of_the_run() -> None:
     assert ask(request(OTHER_KEY).add_to(RecordDict()), context()).has_content()
 
 
-def test_a_value_that_does_not_fit_names_the_array_and_the_setting() -> None:
-    reason = refused(
-        ask(request().add_to(RecordDict()), context(), reply=app_reply(gradient=-(2.0**24)))
-    )
+DEPLOYED: UserConfig = {"role": "hospital", "key-fingerprint": KEY.public_key.fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("gradient", "advice"),
+    [(-(2.0**24), "raise integer_bits"), (np.nan, "must be a finite number")],
+)
+def test_a_value_that_does_not_fit_names_the_array_and_the_setting(
+    gradient: float, advice: str
+) -> None:
+    reply = app_reply(gradient=gradient)
+    reason = refused(ask(request().add_to(RecordDict()), context(), reply=reply))
     assert "the array 'w' at [0]" in reason
-    assert "raise integer_bits" in reason
+    assert advice in reason
     assert "16777216" not in reason
+
+
+@pytest.mark.parametrize(
+    "reply", [app_reply(gradient=2.0**24), app_reply(gradient=np.inf), app_reply(examples=0)]
+)
+def test_a_deployed_node_keeps_such_a_reason_and_takes_no_further_part(
+    reply: RecordDict, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = context(DEPLOYED)
+    reason = refused(ask(request().add_to(RecordDict()), node, reply=reply))
+    assert reason == "PrivateReasonError: this node's log says more"
+    assert "must be" in caplog.text or "does not fit its slot" in caplog.text
+    for action in ("train", "evaluate"):
+        again = refused(ask(request().add_to(RecordDict()), node, action))
+        assert "takes no part in the run any more" in again
+    assert ask(request().add_to(RecordDict()), context(DEPLOYED)).has_content()
+
+
+def test_the_packing_is_the_nodes_own() -> None:
+    other = Packing(fraction_bits=26, integer_bits=22).to_json()
+    reason = refused(ask(request(packing=other).add_to(RecordDict()), context()))
+    assert "the packing must be this node's own" in reason
+
+
+def test_the_weight_is_the_nodes_own() -> None:
+    reason = refused(ask(request(weighted_by="loss").add_to(RecordDict()), context()))
+    assert "must be weighted by 'num-examples', got 'loss'" in reason
 
 
 def test_running_sum_of_another_layout_is_refused() -> None:
@@ -155,14 +190,26 @@ def test_the_key_holder_does_not_train() -> None:
     assert "must go to a hospital" in refused(ask(request().add_to(RecordDict()), holder))
 
 
-def test_the_words_of_an_exception_stay_at_the_node() -> None:
+def test_the_words_of_an_exception_stay_at_a_deployed_node() -> None:
     def app(message: Message, context: Context) -> Message:
         raise ValueError("could not convert 'Smith, 17.99'")
 
-    answer = encryption_mod(Message(request().add_to(RecordDict()), 5, "train"), context(), app)
-    assert "Smith" not in refused(answer)
+    message = Message(request().add_to(RecordDict()), 5, "train")
+    assert "Smith" not in refused(encryption_mod(message, context(DEPLOYED), app))
 
 
-def test_an_error_of_the_app_is_passed_on() -> None:
-    reason = refused(ask(request().add_to(RecordDict()), context(), reply=Error(3, "no data yet")))
-    assert reason == "no data yet"
+def test_an_error_reply_of_the_app_stays_at_a_deployed_node() -> None:
+    error = Error(3, "loss=0.123 of Jane Doe")
+    assert "Jane" not in refused(
+        ask(request().add_to(RecordDict()), context(DEPLOYED), reply=error)
+    )
+    assert "Jane" in refused(ask(request().add_to(RecordDict()), context(), reply=error))
+
+
+@pytest.mark.parametrize("action", ["query.finish", "query.describe"])
+def test_open_replies_hold_nothing_but_what_they_are_for(action: str) -> None:
+    assert refused(ask(RecordDict(), context(), action, reply=app_reply()))
+
+
+def test_an_empty_reply_to_the_final_model_passes() -> None:
+    assert ask(RecordDict(), context(), "query.finish", reply=RecordDict()).content == RecordDict()

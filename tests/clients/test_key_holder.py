@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description
+from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description, Role
 
 KEY = PrivateKey.generate(1024)
 UPDATE = [1.0, 10.0, -0.5]
@@ -67,6 +68,11 @@ def holder(key_file: Path) -> Holder:
     return Holder({"role": "key-holder", "private-key": str(key_file)})
 
 
+def test_no_path_leaves_a_deployed_key_holder(tmp_path: Path) -> None:
+    holder = Holder({"role": "key-holder", "private-key": str(tmp_path / "no-key.json")})
+    assert str(tmp_path) not in reason(holder.ask(DESCRIBE, RecordDict()))
+
+
 def reason(answer: Message) -> str:
     assert answer.has_error()
     return str(answer.error.reason)
@@ -74,7 +80,7 @@ def reason(answer: Message) -> str:
 
 def test_describe_publishes_key_and_session_and_no_secret(holder: Holder) -> None:
     description = holder.describe()
-    assert description.role == "key-holder"
+    assert description.role is Role.KEY_HOLDER
     assert PublicKey.from_json(description.public_key) == KEY.public_key
     assert len(description.session) == 32
     assert description.session == holder.describe().session
@@ -99,15 +105,55 @@ def test_a_simulated_key_holder_makes_its_own_key() -> None:
 
 @pytest.mark.parametrize("contributors", [1, 2])
 def test_too_few_contributors(holder: Holder, contributors: int) -> None:
-    assert f"at least 3 contributors, got {contributors}" in reason(holder.open(contributors))
+    assert f"at least 3 and at most 512 contributors, got {contributors}" in reason(
+        holder.open(contributors)
+    )
 
 
 def test_the_claim_must_be_true(holder: Holder) -> None:
     lone = encrypted_sum(KEY.public_key, 1)
     answer = holder.open(contributors=3, encrypted_sum=lone)
-    assert "as many contributors as claimed" in reason(answer)
-    assert "must be" not in reason(answer)
-    assert holder.open().has_content(), "a refused sum must not use up its round"
+    assert reason(answer) == "the sum must hold the 3 contributors claimed, and it does not"
+    assert "open already" in reason(holder.open()), "who may try again can ask many questions"
+    assert holder.open(round=2).has_content()
+
+
+def test_a_slot_that_overflows_is_refused_in_the_same_words(holder: Holder) -> None:
+    edge = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 2.0**24 - 1]))
+    squeezed = [pow(c, 2**10, KEY.public_key.n**2) for c in edge]
+    width = KEY.public_key.ciphertext_bytes
+    body = b"".join(c.to_bytes(width, "big") for c in squeezed)
+    answer = holder.open(encrypted_sum=edge.to_bytes()[:-width] + body)
+    assert reason(answer) == "the sum must hold the 3 contributors claimed, and it does not"
+
+
+def test_another_packing_than_the_policys(holder: Holder) -> None:
+    moved = Packing(fraction_bits=22, integer_bits=26)
+    vector = EncryptedVector.encrypt(KEY.public_key, moved, np.array([3.0, 1.0]))
+    assert "the packing must be" in reason(holder.open(encrypted_sum=vector.to_bytes()))
+    assert holder.describe().packing == Packing().to_json()
+
+
+def test_a_sum_is_opened_for_one_round(holder: Holder) -> None:
+    encrypted = encrypted_sum(KEY.public_key, 3)
+    assert holder.open(encrypted_sum=encrypted).has_content()
+    assert "this very sum" in reason(holder.open(round=2, encrypted_sum=encrypted))
+    assert "this very sum" in reason(holder.open(purpose="evaluate", encrypted_sum=encrypted))
+
+
+def test_rounds_are_opened_in_order(holder: Holder) -> None:
+    assert holder.open(round=5).has_content()
+    assert "in order: train 5 is open already, got train 4" in reason(holder.open(round=4))
+
+
+def test_a_deployed_key_stays_in_its_file(holder: Holder, key_file: Path) -> None:
+    assert holder.open().has_content()
+    secrets = key_file.read_text()
+    p = json.loads(secrets)["p"]
+    assert p not in repr(holder.context)
+    key_file.unlink()
+    PrivateKey.generate(1024).save(key_file)
+    assert "the key with which the run began" in reason(holder.ask(DESCRIBE, RecordDict()))
 
 
 def test_the_node_configuration_goes_before_the_policy(key_file: Path) -> None:
@@ -168,7 +214,7 @@ def test_a_deployed_key_holder_needs_its_key_file() -> None:
 def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
     hospital = Holder({"partition-id": 0, "num-partitions": 4})
     description = hospital.describe()
-    assert (description.role, description.features) == ("hospital", ("age", "size"))
+    assert (description.role, description.features) == (Role.HOSPITAL, ("age", "size"))
     assert (description.public_key, description.session) == ("", "")
     request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3))
     assert "only the key holder" in reason(hospital.ask(DECRYPT, request.to_content()))

@@ -4,8 +4,8 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.node import Node, Role, read_node
-from fl_he.messages import ProtocolError
+from fl_he.clients.node import Node, read_node
+from fl_he.messages import ProtocolError, Role
 
 
 def context(node_config: UserConfig) -> Context:
@@ -33,6 +33,10 @@ def test_deployed_key_holder_has_a_name_without_being_given_one() -> None:
     ("node_config", "words"),
     [
         ({}, "a node must say its role"),
+        (
+            {"partition-id": 0, "num-partitions": 4, "key-fingerprint": "ab" * 32},
+            r"holds \['key-fingerprint'\] must say its role",
+        ),
         ({"role": "boss"}, r"role .* must be one of \['hospital', 'key-holder'\], got 'boss'"),
         ({"role": 1}, "role in the node configuration must be a text"),
         ({"role": "hospital"}, "must be given key-fingerprint"),

@@ -4,34 +4,68 @@ import logging
 
 import pytest
 from flwr.app import Context, Message, RecordDict
+from flwr.app.user_config import UserConfig
 
 from fl_he.clients.refusal import refusal_mod
-from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
-from fl_he.messages import ProtocolError
+from fl_he.messages import PrivateReasonError, ProtocolError
 
 RECORD = "patient 4711 has 17.99"
 
 
-def answer(error: Exception) -> Message:
+SIMULATED: UserConfig = {"partition-id": 0, "num-partitions": 4}
+
+
+class PanicException(BaseException):
+    """What libraries written in Rust raise."""
+
+
+def answer(error: BaseException, node_config: UserConfig) -> str:
     def app(message: Message, context: Context) -> Message:
         raise error
 
-    message = Message(RecordDict(), 1, "train")
-    context = Context(1, 1, {}, RecordDict(), {})
-    return refusal_mod(message, context, app)
+    context = Context(1, 1, node_config, RecordDict(), {})
+    reply = refusal_mod(Message(RecordDict(), 1, "train"), context, app)
+    assert reply.has_error()
+    return str(reply.error.reason)
 
 
-@pytest.mark.parametrize("kind", [ProtocolError, CryptoError, DataError])
-def test_our_refusals_leave_with_their_words(kind: type[Exception]) -> None:
-    reply = answer(kind("rounds must be at least 1, got 0"))
-    assert reply.error.reason == "rounds must be at least 1, got 0"
+@pytest.mark.parametrize("kind", [ProtocolError, CryptoError])
+@pytest.mark.parametrize("node_config", [{"role": "hospital"}, SIMULATED])
+def test_public_refusals_leave_with_their_words(
+    kind: type[Exception], node_config: UserConfig
+) -> None:
+    assert answer(kind("rounds must be at least 1"), node_config) == "rounds must be at least 1"
 
 
-def test_any_other_exception_leaves_as_its_type_alone(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [DataError, KeyFileError, PrivateReasonError])
+def test_refusals_that_may_name_paths_or_columns_stay_in_the_log(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (
+        answer(kind(RECORD), {"role": "hospital"}) == f"{kind.__name__}: this node's log says more"
+    )
+    assert RECORD in caplog.text
+    assert answer(kind(RECORD), SIMULATED) == RECORD
+
+
+@pytest.mark.parametrize("kind", [ValueError, PanicException])
+@pytest.mark.parametrize("node_config", [{"role": "hospital"}, {}])
+def test_any_other_exception_leaves_as_its_type_alone(
+    kind: type[BaseException], node_config: UserConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
-        reply = answer(ValueError(RECORD))
-    assert RECORD not in str(reply.error.reason)
-    assert "ValueError" in str(reply.error.reason)
+        assert answer(kind(RECORD), node_config) == f"{kind.__name__}: this node's log says more"
     assert RECORD not in caplog.text
     assert "test_refusal.py" in caplog.text
+
+
+def test_a_simulation_says_everything() -> None:
+    assert answer(ValueError(RECORD), SIMULATED) == f"ValueError: {RECORD}"
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_the_end_of_the_process_is_not_an_answer(kind: type[BaseException]) -> None:
+    with pytest.raises(kind):
+        answer(kind(), SIMULATED)

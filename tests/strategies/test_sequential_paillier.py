@@ -23,7 +23,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Strategy
 from local_grid import LocalGrid, simulated_nodes
 
-from fl_he.clients.encryption import encryption_mod
+from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.crypto.packing import Packing
 from fl_he.messages import DECRYPT, DecryptReply, EncryptedReply, ProtocolError, read_array
@@ -32,9 +32,12 @@ from fl_he.strategies.sequential_paillier import SequentialPaillier
 MODEL = ArrayRecord({"w": Array(np.array([1.0, -2.0])), "b": Array(np.array([0.5], "float32"))})
 
 
-def train_app(features: Callable[[Context], tuple[str, ...]] = lambda _: ()) -> ClientApp:
+def train_app(
+    features: Callable[[Context], tuple[str, ...]] = lambda _: (), packing: Packing | None = None
+) -> ClientApp:
     """Return an app whose hospital k has 10 * k examples and moves the model by k."""
-    app = ClientApp(mods=[encryption_mod])
+    packing = packing or Packing()
+    app = ClientApp(mods=[EncryptionMod(lambda _: packing)])
 
     def number(context: Context) -> int:
         return int(context.node_config["partition-id"]) + 1
@@ -57,7 +60,7 @@ def train_app(features: Callable[[Context], tuple[str, ...]] = lambda _: ()) -> 
         metrics = MetricRecord({"loss": float(k), "num-examples": k})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
-    policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
+    policy = KeyHolderPolicy(min_contributors=3, packing=packing, key_bits=1024)
     return with_key_holder(app, lambda _: policy, features)
 
 
@@ -195,9 +198,17 @@ def test_too_few_sampled() -> None:
 
 
 def test_more_than_the_slots_have_room_for() -> None:
-    small = strategy(packing=Packing(max_contributors=3))
+    packing = Packing(max_contributors=3)
+    grid = LocalGrid(train_app(packing=packing), simulated_nodes(4))
     with pytest.raises(ProtocolError, match="at most 3 contributors, got 4: raise max_contrib"):
-        small.start(LocalGrid(train_app(), simulated_nodes(4)), MODEL, num_rounds=1)
+        strategy(packing=packing).start(grid, MODEL, num_rounds=1)
+
+
+def test_another_packing_than_the_key_holders() -> None:
+    with pytest.raises(ProtocolError, match="the packing must be the key holder's"):
+        strategy(packing=Packing(20, 20)).start(
+            LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1
+        )
 
 
 def test_no_key_holder() -> None:
