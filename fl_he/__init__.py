@@ -6,7 +6,15 @@ a client does not pay for the server's imports.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fl_he.clients import encryption_mod, with_key_holder
+    from fl_he.crypto.encrypted_vector import EncryptedVector
+    from fl_he.crypto.packing import Packing
+    from fl_he.crypto.private_key import PrivateKey
+    from fl_he.crypto.public_key import PublicKey
+    from fl_he.strategies import GradientDescent, SequentialPaillier
 
 __version__ = "0.1.0"
 
@@ -21,7 +29,17 @@ _HOMES = {
     "PublicKey": "fl_he.crypto.public_key",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604 - the keys are strings
+__all__ = [
+    "EncryptedVector",
+    "GradientDescent",
+    "Packing",
+    "PrivateKey",
+    "PublicKey",
+    "SequentialPaillier",
+    "__version__",
+    "encryption_mod",
+    "with_key_holder",
+]
 
 
 def __getattr__(name: str) -> Any:

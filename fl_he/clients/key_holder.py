@@ -118,6 +118,17 @@ def with_key_holder(
     return app
 
 
+def key_holder_app(policy: Callable[[Context], KeyHolderPolicy] | None = None) -> ClientApp:
+    """Return an app for a node that is company X and nothing else.
+
+    Parameters
+    ----------
+    policy : callable
+        Returns the key holder's policy; the default one if it is not given.
+    """
+    return with_key_holder(ClientApp(), *(() if policy is None else (policy,)))
+
+
 def _start(context: Context, policy: KeyHolderPolicy) -> tuple[PrivateKey, ConfigRecord]:
     """Return the key and what the key holder remembers of this run; the first call makes it."""
     records = context.state.config_records

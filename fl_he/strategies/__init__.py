@@ -1,6 +1,11 @@
 """The server's side of fl-he; modules in the order in which they import each other.
 
 ``exchange`` (messages out, replies in), ``grid`` (grids in front of Flower's), ``roster`` (which
-nodes take part), ``topologies`` (fold and chain), ``sequential_paillier`` (the wrapper),
-``gradient_descent`` (what to do with a gradient).
+nodes take part), ``mean_only`` (which strategies can be wrapped), ``topologies`` (fold and chain),
+``sequential_paillier`` (the wrapper), ``gradient_descent`` (what to do with a gradient).
 """
+
+from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.strategies.sequential_paillier import SequentialPaillier
+
+__all__ = ["GradientDescent", "SequentialPaillier"]

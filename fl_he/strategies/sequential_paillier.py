@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from math import isqrt
 from time import perf_counter
 
-import flwr.serverapp.strategy as flower
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -28,21 +27,10 @@ from fl_he.messages import (
 )
 from fl_he.strategies.exchange import ask, error_reason, exchange
 from fl_he.strategies.grid import HospitalGrid
+from fl_he.strategies.mean_only import require_mean_only, setting
 from fl_he.strategies.roster import Roster, call_roll
 from fl_he.strategies.topologies import TOPOLOGIES, Order, RunningSum
 from fl_he.update import CONTRIBUTORS, EXAMPLES
-
-#: Strategies that look at single updates, which nobody can see here.
-_NEED_SINGLE_UPDATES = (
-    flower.Krum,
-    flower.MultiKrum,
-    flower.Bulyan,
-    flower.FedMedian,
-    flower.FedTrimmedAvg,
-    flower.QFedAvg,
-    flower.FedXgbBagging,
-    flower.FedXgbCyclic,
-)
 
 AUTO = "auto"
 
@@ -137,7 +125,7 @@ class SequentialPaillier(Strategy):
         hop_timeout: float = 600.0,
         node_timeout: float = 60.0,
     ) -> None:
-        _check_mean_is_enough(strategy)
+        require_mean_only(strategy)
         if topology not in TOPOLOGIES:
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
         if segments != AUTO and not (isinstance(segments, int) and segments >= 1):
@@ -179,7 +167,7 @@ class SequentialPaillier(Strategy):
         """Find out who takes part, once; the first round does it if nobody did before."""
         self._grid = grid
         if self._roster is None:
-            needed = max(self.min_contributors, getattr(self.strategy, "min_available_nodes", 1))
+            needed = max(self.min_contributors, setting(self.strategy, "min_available_nodes", 1))
             roster = call_roll(grid, needed, self.node_timeout, self.hop_timeout)
             if roster.packing != self.packing:
                 raise ProtocolError(
@@ -273,7 +261,7 @@ class SequentialPaillier(Strategy):
             packing=self.packing.to_json(),
             session=roster.session,
             round=server_round,
-            weighted_by=getattr(self.strategy, "weighted_by_key", NUM_EXAMPLES),
+            weighted_by=setting(self.strategy, "weighted_by_key", NUM_EXAMPLES),
         )
         segments = isqrt(len(messages)) if self.segments == AUTO else int(self.segments)
         order = Order(messages, request, roster, self.packing, self.hop_timeout, segments)
@@ -331,15 +319,3 @@ class SequentialPaillier(Strategy):
         if self._grid is None:
             raise ProtocolError("the strategy must be started with a grid first")
         return self._grid, self.roster
-
-
-def _check_mean_is_enough(strategy: Strategy) -> None:
-    inner: object = strategy
-    while isinstance(inner, Strategy):
-        if isinstance(inner, _NEED_SINGLE_UPDATES):
-            raise ProtocolError(
-                f"{type(inner).__name__} needs every single update, and under encryption there is "
-                "only their weighted mean: use a strategy that needs the mean alone, such as "
-                "FedAvg, FedAdam or FedProx"
-            )
-        inner = getattr(inner, "strategy", None)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import flwr.serverapp.strategy as flower
 import numpy as np
 import pytest
 from flwr.app import (
@@ -144,31 +143,6 @@ def test_skipped_phases_stay_skipped() -> None:
     result = encrypted.start(LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1)
     assert not result.arrays
     assert encrypted.sums == []
-
-
-@pytest.mark.parametrize(
-    "inner",
-    [
-        flower.Krum(),
-        flower.MultiKrum(),
-        flower.Bulyan(),
-        flower.FedMedian(),
-        flower.FedTrimmedAvg(),
-        flower.QFedAvg(client_learning_rate=0.1),
-        flower.FedXgbBagging(),
-        flower.FedXgbCyclic(),
-    ],
-    ids=lambda inner: type(inner).__name__,
-)
-def test_strategies_that_need_single_updates_are_refused_by_name(inner: Strategy) -> None:
-    with pytest.raises(ProtocolError, match=f"{type(inner).__name__} needs every single update"):
-        SequentialPaillier(inner)
-
-
-def test_they_are_found_inside_other_wrappers() -> None:
-    wrapped = flower.DifferentialPrivacyClientSideFixedClipping(flower.Krum(), 1.0, 1.0, 3)
-    with pytest.raises(ProtocolError, match="Krum needs every single update"):
-        SequentialPaillier(wrapped)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""Which of Flower's strategies can do with the weighted mean alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import flwr.serverapp.strategy as flower
+from flwr.serverapp.strategy import Strategy
+
+from fl_he.messages import ProtocolError
+
+#: Strategies that look at single updates, or count replies, and what to do instead.
+_SINGLE_UPDATES = {
+    (
+        flower.Krum,
+        flower.MultiKrum,
+        flower.Bulyan,
+        flower.FedMedian,
+        flower.FedTrimmedAvg,
+        flower.QFedAvg,
+        flower.FedXgbBagging,
+        flower.FedXgbCyclic,
+    ): "use a strategy that needs the mean alone, such as FedAvg, FedAdam or FedProx",
+    (
+        flower.DifferentialPrivacyServerSideFixedClipping,
+        flower.DifferentialPrivacyServerSideAdaptiveClipping,
+        flower.DifferentialPrivacyClientSideAdaptiveClipping,
+    ): "use DifferentialPrivacyClientSideFixedClipping, whose clients clip by a fixed norm",
+}
+
+
+def require_mean_only(strategy: Strategy) -> None:
+    """Refuse a strategy, or one that it wraps, that needs more than the weighted mean.
+
+    Raises
+    ------
+    ProtocolError
+        With the strategy's name and what to use instead.
+    """
+    for inner in _unwrapped(strategy):
+        for kinds, instead in _SINGLE_UPDATES.items():
+            if isinstance(inner, kinds):
+                raise ProtocolError(
+                    f"{type(inner).__name__} needs every single update, and under encryption "
+                    f"there is only their weighted mean: {instead}"
+                )
+        if getattr(inner, "accountant", None) is not None:
+            raise ProtocolError(
+                f"{type(inner).__name__} must have no accountant: it counts replies, and under "
+                "encryption there is one for all"
+            )
+
+
+def setting(strategy: Strategy, name: str, default: Any) -> Any:
+    """Return an attribute of a strategy or of the one it wraps; the default if none has it."""
+    for inner in _unwrapped(strategy):
+        if hasattr(inner, name):
+            return getattr(inner, name)
+    return default
+
+
+def _unwrapped(strategy: Strategy) -> Iterator[Strategy]:
+    inner: object = strategy
+    while isinstance(inner, Strategy):
+        yield inner
+        inner = getattr(inner, "strategy", None)
