@@ -30,11 +30,13 @@ ACCURACY = "accuracy"
 
 ENCRYPTED_STYPE = "fl-he.encrypted-vector"
 TOTAL_STYPE = "fl-he.total"
+PLAIN_STYPE = "fl-he.plain"
 
 Purpose = Literal["train", "evaluate"]
 
 _RECORD = "fl-he"
 _SUM_RECORD = "fl-he.sum"
+_PLAIN_RECORD = "fl-he.plain"
 _SUM = "sum"
 _ARRAYS = "arrays"
 _METRICS = "metrics"
@@ -212,12 +214,15 @@ class EncryptedReply:
         JSON of names, shapes and dtypes of what the slots hold. Public.
     encrypt_seconds, add_seconds : float
         Wall time at the hospital.
+    plain : ndarray
+        The arrays that both sides chose not to encrypt; empty as a rule.
     """
 
     encrypted_sum: bytes = field(repr=False)
     layout: str
     encrypt_seconds: float
     add_seconds: float
+    plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the reply."""
@@ -228,20 +233,25 @@ class EncryptedReply:
                 "add-seconds": self.add_seconds,
             }
         )
-        return RecordDict({_RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
+        content = RecordDict({_RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
+        if self.plain.size:
+            content[_PLAIN_RECORD] = _floats(self.plain, PLAIN_STYPE)
+        return content
 
     @classmethod
     def from_content(cls, content: RecordDict) -> EncryptedReply:
-        """Read a reply; one with any other record in it is refused as a plaintext leak."""
-        extra = sorted(set(content.keys()) - {_RECORD, _SUM_RECORD})
+        """Read a reply; one with a record of another kind is refused as a plaintext leak."""
+        extra = sorted(set(content.keys()) - {_RECORD, _SUM_RECORD, _PLAIN_RECORD})
         if extra:
             raise ProtocolError(f"a hospital's reply must be encrypted, got plain records {extra}")
         record = _config(content)
+        has_plain = _PLAIN_RECORD in content
         return cls(
             encrypted_sum=_sum_bytes(content),
             layout=_take(record, "layout", str),
             encrypt_seconds=_seconds(record, "encrypt-seconds"),
             add_seconds=_seconds(record, "add-seconds"),
+            plain=_read_floats(content, _PLAIN_RECORD, PLAIN_STYPE) if has_plain else np.empty(0),
         )
 
 
@@ -300,23 +310,16 @@ class DecryptReply:
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the total."""
-        total = np.ascontiguousarray(self.total, dtype="<f8")
-        array = Array(dtype="float64", shape=total.shape, stype=TOTAL_STYPE, data=total.tobytes())
         record = ConfigRecord({"decrypt-seconds": self.decrypt_seconds})
-        return RecordDict({_RECORD: record, _SUM_RECORD: ArrayRecord({_SUM: array})})
+        return RecordDict({_RECORD: record, _SUM_RECORD: _floats(self.total, TOTAL_STYPE)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> DecryptReply:
         """Read the total; raises :class:`ProtocolError` if it is not a finite vector."""
-        array = _sum_array(content, TOTAL_STYPE)
-        if len(array.data) % 8:
-            raise ProtocolError(
-                f"a total must be whole float64 values, got {len(array.data)} bytes"
-            )
-        total = np.frombuffer(array.data, dtype="<f8").astype(np.float64)
-        if not np.isfinite(total).all():
-            raise ProtocolError("a total must hold finite numbers only")
-        return cls(total=total, decrypt_seconds=_seconds(_config(content), "decrypt-seconds"))
+        return cls(
+            total=_read_floats(content, _SUM_RECORD, TOTAL_STYPE),
+            decrypt_seconds=_seconds(_config(content), "decrypt-seconds"),
+        )
 
 
 def model_arrays(coefficients: NDArray[np.float64], intercept: float) -> ArrayRecord:
@@ -419,17 +422,32 @@ def _encrypted(data: bytes) -> ArrayRecord:
     return ArrayRecord({_SUM: array})
 
 
+def _floats(values: NDArray[np.float64], stype: str) -> ArrayRecord:
+    data = np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return ArrayRecord({_SUM: Array(dtype="float64", shape=values.shape, stype=stype, data=data)})
+
+
+def _read_floats(content: RecordDict, key: str, stype: str) -> NDArray[np.float64]:
+    data = _sum_array(content, key, stype).data
+    if len(data) % 8:
+        raise ProtocolError(f"{stype} must be whole float64 values, got {len(data)} bytes")
+    values = np.frombuffer(data, dtype="<f8").astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ProtocolError(f"{stype} must hold finite numbers only")
+    return values
+
+
 def _sum_bytes(content: RecordDict) -> bytes:
-    return _sum_array(content, ENCRYPTED_STYPE).data
+    return _sum_array(content, _SUM_RECORD, ENCRYPTED_STYPE).data
 
 
-def _sum_array(content: RecordDict, stype: str) -> Array:
-    record = content.array_records.get(_SUM_RECORD)
+def _sum_array(content: RecordDict, key: str, stype: str) -> Array:
+    record = content.array_records.get(key)
     if record is None or list(record.keys()) != [_SUM]:
-        raise ProtocolError(f"a message must hold the sum in the array record {_SUM_RECORD!r}")
+        raise ProtocolError(f"a message must hold one array in the record {key!r}")
     array = record[_SUM]
     if array.stype != stype:
-        raise ProtocolError(f"the sum must be of type {stype!r}, got {array.stype!r}")
+        raise ProtocolError(f"an array must be of type {stype!r}, got {array.stype!r}")
     return array
 
 

@@ -4,11 +4,14 @@ An update is what a Flower app replies with: arrays, metrics and the number of e
 weights them. As a vector it is ``[1, n, n * arrays..., n * metrics...]``. Such vectors can be
 summed by somebody who cannot read them; the sum's first value is then the number of contributors
 and everything behind the second one, divided by the second one, is the weighted mean.
+
+Arrays that are not to be encrypted, if there are any, are a vector of their own, ``n * arrays...``.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any
@@ -33,12 +36,13 @@ _MAX_TEXT = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class ArraySlot:
-    """Where an array came from and what it looked like. ``shape`` is public."""
+    """Where an array came from, what it looked like, and whether it is encrypted. Public."""
 
     record: str
     name: str
     dtype: str
     shape: tuple[int, ...]
+    encrypted: bool = True
 
     @property
     def size(self) -> int:
@@ -69,9 +73,14 @@ class UpdateLayout:
     weighted_by: str
 
     def __len__(self) -> int:
-        """Return the length of the vector."""
-        values = sum(slot.size for slot in self.arrays) + sum(slot.size for slot in self.metrics)
-        return _FIRST_VALUE + values
+        """Return the length of the vector to encrypt."""
+        arrays = sum(slot.size for slot in self.arrays if slot.encrypted)
+        return _FIRST_VALUE + arrays + sum(slot.size for slot in self.metrics)
+
+    @property
+    def plain_length(self) -> int:
+        """Length of the vector that is not encrypted."""
+        return sum(slot.size for slot in self.arrays if not slot.encrypted)
 
     def locate(self, index: int) -> str:
         """Return words for the value at ``index``: which array or metric, and where in it."""
@@ -80,7 +89,7 @@ class UpdateLayout:
         if index == EXAMPLES:
             return f"the metric {self.weighted_by!r}"
         offset = index - _FIRST_VALUE
-        for array in self.arrays:
+        for array in filter(_is_encrypted, self.arrays):
             if offset < array.size:
                 position = [int(i) for i in np.unravel_index(offset, array.shape)]
                 return f"the array {array.name!r} at {position}"
@@ -91,13 +100,15 @@ class UpdateLayout:
             offset -= metric.size
         raise IndexError(index)
 
-    def mean(self, total: NDArray[np.float64]) -> RecordDict:
+    def mean(self, total: NDArray[np.float64], plain: NDArray[np.float64]) -> RecordDict:
         """Turn a sum of vectors into one reply that holds the weighted mean.
 
         Parameters
         ----------
         total : ndarray, shape (len(self),)
             A sum of vectors of this layout.
+        plain : ndarray, shape (plain_length,)
+            The sum of their parts that were not encrypted.
 
         Returns
         -------
@@ -111,20 +122,22 @@ class UpdateLayout:
         """
         if total.shape != (len(self),):
             raise ProtocolError(f"a total must hold {len(self)} values, got {total.shape}")
+        if plain.shape != (self.plain_length,):
+            raise ProtocolError(
+                f"the plain part must hold {self.plain_length} values, got {plain.shape}"
+            )
         examples = float(total[EXAMPLES])
         if not examples > 0:
             raise ProtocolError(f"the total of {self.weighted_by!r} must be positive")
-        mean = total[_FIRST_VALUE:] / examples
+        opened, seen = _Values(total[_FIRST_VALUE:] / examples), _Values(plain / examples)
         records: dict[str, dict[str, Array]] = {}
-        at = 0
         for array in self.arrays:
-            values = _cast(mean[at : at + array.size], array).reshape(array.shape)
-            records.setdefault(array.record, {})[array.name] = Array(values)
-            at += array.size
+            values = (opened if array.encrypted else seen).take(array.size)
+            shaped = _cast(values, array).reshape(array.shape)
+            records.setdefault(array.record, {})[array.name] = Array(shaped)
         metrics = MetricRecord()
         for metric in self.metrics:
-            values = mean[at : at + metric.size]
-            at += metric.size
+            values = opened.take(metric.size)
             metrics[metric.name] = float(values[0]) if metric.length is None else values.tolist()
         metrics[self.weighted_by] = int(examples) if examples.is_integer() else examples
         content = RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
@@ -135,7 +148,9 @@ class UpdateLayout:
         """Return canonical JSON: equal layouts give equal text."""
         return json.dumps(
             {
-                "arrays": [[a.record, a.name, a.dtype, list(a.shape)] for a in self.arrays],
+                "arrays": [
+                    [a.record, a.name, a.dtype, list(a.shape), a.encrypted] for a in self.arrays
+                ],
                 "metric_record": self.metric_record,
                 "metrics": [[m.name, m.length] for m in self.metrics],
                 "weighted_by": self.weighted_by,
@@ -171,8 +186,9 @@ class UpdateLayout:
                 name=_text(name),
                 dtype=_DTYPES[_DTYPES.index(dtype)],
                 shape=_shape(shape),
+                encrypted=_flag(encrypted),
             )
-            for record, name, dtype, shape in document["arrays"]
+            for record, name, dtype, shape, encrypted in document["arrays"]
         )
         metrics = tuple(
             MetricSlot(_text(name), None if length is None else _size(length))
@@ -183,8 +199,22 @@ class UpdateLayout:
         )
 
 
-def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64], UpdateLayout]:
-    """Return an app's reply as the vector of the module's docstring, with its layout.
+class _Values:
+    """Hands out a vector piece by piece."""
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._values = values
+        self._at = 0
+
+    def take(self, count: int) -> NDArray[np.float64]:
+        self._at += count
+        return self._values[self._at - count : self._at]
+
+
+def flatten(
+    content: RecordDict, weighted_by: str, encrypts: Callable[[str], bool] = lambda _: True
+) -> tuple[NDArray[np.float64], NDArray[np.float64], UpdateLayout]:
+    """Return an app's reply as the vectors of the module's docstring, with their layout.
 
     Parameters
     ----------
@@ -192,6 +222,16 @@ def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64],
         ArrayRecords (none in an evaluate reply) and exactly one MetricRecord.
     weighted_by : str
         The metric that weights the mean.
+    encrypts : callable
+        Tells by an array's name whether it is to be encrypted.
+
+    Returns
+    -------
+    values : ndarray, shape (len(layout),)
+        What is to be encrypted.
+    plain : ndarray, shape (layout.plain_length,)
+        What is not.
+    layout : UpdateLayout
 
     Raises
     ------
@@ -213,6 +253,7 @@ def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64],
     arrays: list[ArraySlot] = []
     metric_slots: list[MetricSlot] = []
     parts: list[NDArray[np.float64]] = [np.array([1.0, examples])]
+    plain: list[NDArray[np.float64]] = [np.empty(0)]
     for record_name, record in sorted(content.array_records.items()):
         for name, array in record.items():
             values = read_array(array)
@@ -226,15 +267,21 @@ def flatten(content: RecordDict, weighted_by: str) -> tuple[NDArray[np.float64],
                     f"the array {name!r} must be of a float type {_DTYPES}, got {values.dtype}: "
                     "convert it, or leave it out of the reply"
                 )
-            arrays.append(ArraySlot(record_name, name, str(values.dtype), values.shape))
-            parts.append(values.ravel().astype(np.float64) * examples)
+            slot = ArraySlot(record_name, name, str(values.dtype), values.shape, encrypts(name))
+            arrays.append(slot)
+            weighted = values.ravel().astype(np.float64) * examples
+            (parts if slot.encrypted else plain).append(weighted)
     for name, value in sorted(metrics.items()):
         if name == weighted_by:
             continue
         metric_slots.append(MetricSlot(name, len(value) if isinstance(value, list) else None))
         parts.append(np.atleast_1d(np.asarray(value, dtype=np.float64)) * examples)
     layout = UpdateLayout(tuple(arrays), metric_record, tuple(metric_slots), weighted_by)
-    return np.concatenate(parts), layout
+    return np.concatenate(parts), np.concatenate(plain), layout
+
+
+def _is_encrypted(slot: ArraySlot) -> bool:
+    return slot.encrypted
 
 
 def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[np.floating[Any]]:
@@ -260,6 +307,12 @@ def _examples(metrics: MetricRecord, weighted_by: str) -> float:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
         raise TypeError
     return value
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +43,14 @@ ALL = [
 def test_every_message_survives_the_way_there() -> None:
     assert Description.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     assert EncryptionRequest.from_content(REQUEST.add_to(RecordDict())) == REQUEST
-    assert EncryptedReply.from_content(REPLY.to_content()) == REPLY
+    answer = EncryptedReply.from_content(REPLY.to_content())
+    assert (answer.encrypted_sum, answer.layout) == (REPLY.encrypted_sum, REPLY.layout)
+    assert (answer.encrypt_seconds, answer.add_seconds) == (0.5, 0.25)
+    assert "fl-he.plain" not in REPLY.to_content()
+    plain = replace(REPLY, plain=np.array([0.1, -2.0]))
+    np.testing.assert_array_equal(
+        EncryptedReply.from_content(plain.to_content()).plain, [0.1, -2.0]
+    )
     assert DecryptRequest.from_content(DECRYPT_REQUEST.to_content()) == DECRYPT_REQUEST
     total = np.array([3.0, 1e-300, -2.5])
     reply = DecryptReply.from_content(DecryptReply(total, 0.1).to_content())

@@ -25,6 +25,7 @@ def reply(
     )
 
 
+NOTHING = np.empty(0)
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 
 
@@ -50,13 +51,13 @@ def test_sum_of_vectors_is_the_weighted_mean(
         )
         for a, b, loss, n in zip(arrays, biases, losses, weights, strict=True)
     ]
-    layout = flat[0][1]
-    assert all(other == layout for _, other in flat)
-    total = np.sum([vector for vector, _ in flat], axis=0)
+    layout = flat[0][2]
+    assert all(other == layout for _, _, other in flat)
+    total = np.sum([vector for vector, _, _ in flat], axis=0)
     assert total[0] == len(weights)
     assert len(layout) == len(total)
 
-    mean = layout.mean(total)
+    mean = layout.mean(total, NOTHING)
     expected = np.average([a.astype(np.float64) for a in arrays], axis=0, weights=weights)
     got = mean.array_records["arrays"]["w"].numpy()
     assert got.shape == shape
@@ -78,22 +79,22 @@ def test_sum_of_vectors_is_the_weighted_mean(
 def test_several_array_records_come_back_under_their_names() -> None:
     content = reply({"w": np.ones(2)}, {"num-examples": 4}, record="second")
     content["first"] = ArrayRecord({"w": Array(np.full(3, 2.0))})
-    vector, layout = flatten(content, "num-examples")
-    mean = layout.mean(vector)
+    vector, plain, layout = flatten(content, "num-examples")
+    mean = layout.mean(vector, plain)
     np.testing.assert_array_equal(mean.array_records["first"]["w"].numpy(), np.full(3, 2.0))
     np.testing.assert_array_equal(mean.array_records["second"]["w"].numpy(), np.ones(2))
 
 
 def test_evaluate_reply_has_no_arrays() -> None:
     content = RecordDict({"metrics": MetricRecord({"num-examples": 2, "loss": 0.5})})
-    vector, layout = flatten(content, "num-examples")
+    vector, plain, layout = flatten(content, "num-examples")
     np.testing.assert_array_equal(vector, [1, 2, 1.0])
-    assert list(layout.mean(vector).keys()) == ["metrics"]
+    assert list(layout.mean(vector, plain).keys()) == ["metrics"]
 
 
 def test_locate_names_array_and_index() -> None:
     content = reply({"w": np.zeros((2, 3)), "b": np.zeros(())}, {"num-examples": 1, "m": [1, 2]})
-    _, layout = flatten(content, "num-examples")
+    *_, layout = flatten(content, "num-examples")
     assert [layout.locate(i) for i in range(len(layout))] == [
         "the contributor count",
         "the metric 'num-examples'",
@@ -124,7 +125,7 @@ def test_replies_that_cannot_be_averaged_are_refused(content: RecordDict, words:
 
 
 def test_layout_survives_json() -> None:
-    _, layout = flatten(
+    *_, layout = flatten(
         reply({"w": np.ones((2, 2))}, {"num-examples": 1, "l": [1]}), "num-examples"
     )
     assert UpdateLayout.from_json(layout.to_json()) == layout
@@ -132,7 +133,7 @@ def test_layout_survives_json() -> None:
 
 
 GOOD: dict[str, Any] = {
-    "arrays": [["arrays", "w", "float64", [2]]],
+    "arrays": [["arrays", "w", "float64", [2], True]],
     "metric_record": "metrics",
     "metrics": [["loss", None]],
     "weighted_by": "num-examples",
@@ -142,17 +143,18 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     "change",
     [
-        {"arrays": [["arrays", "w", "int64", [2]]]},
-        {"arrays": [["arrays", "w", "float64", [-1]]]},
-        {"arrays": [["arrays", "w", "float64", [True]]]},
-        {"arrays": [["arrays", "w", "float64", [2**40]]]},
-        {"arrays": [["arrays", "w", "float64", [2**20, 2**20]]]},
-        {"arrays": [["arrays", 1, "float64", [2]]]},
+        {"arrays": [["arrays", "w", "int64", [2], True]]},
+        {"arrays": [["arrays", "w", "float64", [-1], True]]},
+        {"arrays": [["arrays", "w", "float64", [True], True]]},
+        {"arrays": [["arrays", "w", "float64", [2**40], True]]},
+        {"arrays": [["arrays", "w", "float64", [2**20, 2**20], True]]},
+        {"arrays": [["arrays", "w", "float64", [2], 1]]},
+        {"arrays": [["arrays", 1, "float64", [2], True]]},
         {"arrays": GOOD["arrays"] * 2},
-        {"arrays": [["arrays", "w", "float64", [2**30] * 200_000]]},
-        {"arrays": [["arrays", "w", "float64", [0, 2**30, 2**30, 2**30]]]},
-        {"arrays": [["arrays", "w", "float64", [1] * 33]]},
-        {"arrays": [["metrics", "w", "float64", [2]]]},
+        {"arrays": [["arrays", "w", "float64", [2**30] * 200_000, True]]},
+        {"arrays": [["arrays", "w", "float64", [0, 2**30, 2**30, 2**30], True]]},
+        {"arrays": [["arrays", "w", "float64", [1] * 33, True]]},
+        {"arrays": [["metrics", "w", "float64", [2], True]]},
         {"metrics": [[f"m{i}", 2**30] for i in range(9)]},
         {"weighted_by": "x" * 2**22},
         {"arrays": 3},
@@ -179,10 +181,28 @@ def test_any_other_text_is_refused(text: str) -> None:
 def test_totals_of_another_length_or_weight_are_refused(total: np.ndarray[Any, Any]) -> None:
     layout = UpdateLayout.from_json(json.dumps(GOOD))
     with pytest.raises(ProtocolError):
-        layout.mean(total)
+        layout.mean(total, NOTHING)
 
 
 def test_a_mean_that_does_not_fit_its_dtype_is_refused() -> None:
     layout = UpdateLayout.from_json(json.dumps(GOOD).replace("float64", "float16"))
     with pytest.raises(ProtocolError, match="'w' does not fit float16"):
-        layout.mean(np.array([1.0, 1.0, 1e6, 0.0, 0.0]))
+        layout.mean(np.array([1.0, 1.0, 1e6, 0.0, 0.0]), NOTHING)
+
+
+def test_arrays_that_are_not_encrypted_come_back_in_their_place() -> None:
+    arrays = {"body": np.array([[1.0, 2.0]]), "head": np.array([3.0]), "tail": np.array([4.0])}
+    replies = [reply(arrays, {"num-examples": n, "loss": 0.5}) for n in (1, 3)]
+    flat = [flatten(r, "num-examples", lambda name: name == "head") for r in replies]
+    layout = flat[0][2]
+    np.testing.assert_array_equal(flat[1][0], [1, 3, 9.0, 1.5])
+    np.testing.assert_array_equal(flat[1][1], [3.0, 6.0, 12.0])
+    assert (len(layout), layout.plain_length) == (4, 3)
+    assert layout.locate(2) == "the array 'head' at [0]"
+    assert UpdateLayout.from_json(layout.to_json()) == layout
+    mean = layout.mean(flat[0][0] + flat[1][0], flat[0][1] + flat[1][1])
+    got = mean.array_records["arrays"]
+    assert list(got.keys()) == ["body", "head", "tail"]
+    assert all((got[name].numpy() == value).all() for name, value in arrays.items())
+    with pytest.raises(ProtocolError, match="the plain part must hold 3 values"):
+        layout.mean(flat[0][0], NOTHING)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ from fl_he.messages import (
     ProtocolError,
     Role,
 )
+from fl_he.selection import ALL, Selection
 from fl_he.update import UpdateLayout, flatten
 
 _STATE = "fl-he.encryption"
@@ -61,15 +63,20 @@ class EncryptionMod:
         that could choose it could make values overflow at will.
     weighted_by : str
         The metric that weights the mean.
+    encrypt : "all" or sequence of str
+        Patterns of the names of the arrays to encrypt; the strategy must be given the same. All
+        others leave in plain, and the number of examples can be told from them.
     """
 
     def __init__(
         self,
         packing: Callable[[Context], Packing] = lambda _: Packing(),
         weighted_by: str = NUM_EXAMPLES,
+        encrypt: str | Sequence[str] = ALL,
     ) -> None:
         self.packing = packing
         self.weighted_by = weighted_by
+        self.selection = Selection.of(encrypt)
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer as the app behind would, encrypted."""
@@ -100,12 +107,14 @@ class EncryptionMod:
         if reply.has_error():
             raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
         try:
-            values, layout = flatten(reply.content, self.weighted_by)
-            content = _encrypted(values, layout, request, public_key, self.packing(context))
+            values, plain, layout = flatten(
+                reply.content, self.weighted_by, self.selection.encrypts
+            )
+            answer = _encrypted(values, layout, request, public_key, self.packing(context))
         except PrivateReasonError:
             state[_SPENT] = True
             raise
-        return Message(content, reply_to=message)
+        return Message(replace(answer, plain=plain).to_content(), reply_to=message)
 
     def _check_format(self, request: EncryptionRequest, context: Context) -> None:
         packing = self.packing(context)
@@ -141,7 +150,7 @@ def _encrypted(
     request: EncryptionRequest,
     public_key: PublicKey,
     packing: Packing,
-) -> RecordDict:
+) -> EncryptedReply:
     start = perf_counter()
     try:
         vector = EncryptedVector.encrypt(public_key, packing, values)
@@ -163,7 +172,7 @@ def _encrypted(
         layout=layout.to_json(),
         encrypt_seconds=encrypted - start,
         add_seconds=added - encrypted,
-    ).to_content()
+    )
 
 
 def _state(context: Context) -> ConfigRecord:

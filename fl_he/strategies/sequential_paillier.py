@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from time import perf_counter
@@ -25,6 +25,7 @@ from fl_he.messages import (
     content_bytes,
     model_message_content,
 )
+from fl_he.selection import ALL, Selection
 from fl_he.strategies.exchange import ask, error_reason, exchange
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting
@@ -96,6 +97,9 @@ class SequentialPaillier(Strategy):
         the number of hospitals, which is fastest where hops cost more than additions.
     packing : Packing
         Fixed-point format and slots.
+    encrypt : "all" or sequence of str
+        Patterns of the names of the arrays that must be encrypted; the hospitals' mod must be
+        given the same. All others are seen in plain.
     min_contributors : int
         Fewest hospitals in a sum. The key holder has a limit of its own.
     hop_timeout : float
@@ -121,6 +125,7 @@ class SequentialPaillier(Strategy):
         topology: str = "fold",
         segments: int | str = 1,
         packing: Packing | None = None,
+        encrypt: str | Sequence[str] = ALL,
         min_contributors: int = 3,
         hop_timeout: float = 600.0,
         node_timeout: float = 60.0,
@@ -138,6 +143,7 @@ class SequentialPaillier(Strategy):
         self.topology = topology
         self.segments = segments
         self.packing = packing or Packing()
+        self.selection = Selection.of(encrypt)
         self.min_contributors = min_contributors
         self.hop_timeout = hop_timeout
         self.node_timeout = node_timeout
@@ -264,7 +270,9 @@ class SequentialPaillier(Strategy):
             weighted_by=setting(self.strategy, "weighted_by_key", NUM_EXAMPLES),
         )
         segments = isqrt(len(messages)) if self.segments == AUTO else int(self.segments)
-        order = Order(messages, request, roster, self.packing, self.hop_timeout, segments)
+        order = Order(
+            messages, request, roster, self.packing, self.hop_timeout, segments, self.selection
+        )
         running = TOPOLOGIES[self.topology](grid, order)
         return [self._opened(purpose, server_round, running, messages[0], start)]
 
@@ -291,7 +299,7 @@ class SequentialPaillier(Strategy):
         if reply.has_error():
             raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
         answer = DecryptReply.from_content(reply.content)
-        content = running.layout.mean(answer.total)
+        content = running.layout.mean(answer.total, running.plain)
         if answer.total[CONTRIBUTORS] != running.contributors:
             raise ProtocolError(
                 f"the total must be of {running.contributors} contributors, and it is not"

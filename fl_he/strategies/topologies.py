@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.packing import Packing
 from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
+from fl_he.selection import Selection
 from fl_he.strategies.exchange import error_reason, exchange
 from fl_he.strategies.roster import Roster
 from fl_he.update import UpdateLayout
@@ -32,6 +35,8 @@ class RunningSum:
         Size of all messages, both ways.
     update_bytes : int
         Size of one encrypted update.
+    plain : ndarray
+        The sum of what was not encrypted; empty as a rule.
     encrypt_seconds, add_seconds : float
         Summed over the hospitals, and for a fold over the strategy's additions.
     """
@@ -41,6 +46,7 @@ class RunningSum:
     contributors: int = 0
     bytes_sent: int = 0
     update_bytes: int = 0
+    plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     encrypt_seconds: float = 0.0
     add_seconds: float = 0.0
 
@@ -56,12 +62,18 @@ class RunningSum:
             raise ProtocolError(
                 f"hospitals must send the same arrays and metrics, {name} sent others than the rest"
             )
+        in_plain = [slot.name for slot in layout.arrays if not slot.encrypted]
+        if wrongly := list(filter(order.selection.encrypts, in_plain)):
+            raise ProtocolError(f"{name} must encrypt the arrays {wrongly}, and it did not")
+        if len(answer.plain) != layout.plain_length:
+            raise ProtocolError(f"{name} must send the plain arrays of its layout and no others")
         try:
             vector = EncryptedVector.from_bytes(answer.encrypted_sum, order.roster.public_key)
         except CryptoError as error:
             raise ProtocolError(f"{name} sent no usable ciphertexts: {error}") from error
         if len(vector) != len(layout) or vector.packing != order.packing:
             raise ProtocolError(f"{name} must fill the slots of its own layout as asked")
+        self.plain = answer.plain if self.layout is None else self.plain + answer.plain
         self.layout = layout
         self.contributors += 1
         self.update_bytes = len(answer.encrypted_sum)
@@ -96,6 +108,8 @@ class Order:
         Seconds to wait for the replies to one set of messages.
     segments : int
         How many chains run side by side, at least 1.
+    selection : Selection
+        Which arrays must be encrypted.
     """
 
     messages: list[Message]
@@ -103,7 +117,8 @@ class Order:
     roster: Roster
     packing: Packing
     timeout: float
-    segments: int = 1
+    segments: int
+    selection: Selection
 
 
 def fold(grid: Grid, order: Order) -> RunningSum:

@@ -67,7 +67,10 @@ def opened(answer: Message) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]
 def test_reply_is_the_weighted_update_encrypted() -> None:
     total, layout = opened(ask(request().add_to(RecordDict()), context()))
     np.testing.assert_array_equal(total, [1, 7, -1.25 * 7, 2.5 * 7, 0.6875 * 7])
-    assert layout.mean(total).array_records["arrays"]["w"].numpy().tolist() == [-1.25, 2.5]
+    assert layout.mean(total, np.empty(0)).array_records["arrays"]["w"].numpy().tolist() == [
+        -1.25,
+        2.5,
+    ]
 
 
 def test_running_sum_is_added_to() -> None:

@@ -32,11 +32,13 @@ MODEL = ArrayRecord({"w": Array(np.array([1.0, -2.0])), "b": Array(np.array([0.5
 
 
 def train_app(
-    features: Callable[[Context], tuple[str, ...]] = lambda _: (), packing: Packing | None = None
+    features: Callable[[Context], tuple[str, ...]] = lambda _: (),
+    packing: Packing | None = None,
+    encrypt: str | list[str] = "all",
 ) -> ClientApp:
     """Return an app whose hospital k has 10 * k examples and moves the model by k."""
     packing = packing or Packing()
-    app = ClientApp(mods=[EncryptionMod(lambda _: packing)])
+    app = ClientApp(mods=[EncryptionMod(lambda _: packing, encrypt=encrypt)])
 
     def number(context: Context) -> int:
         return int(context.node_config["partition-id"]) + 1
@@ -103,6 +105,26 @@ def test_result_is_the_weighted_mean(settings: dict[str, Any], hospitals: int) -
     assert encrypted.sums[0].examples == 10 * ks.sum()
     assert encrypted.sums[0].ciphertexts == 1
     assert all(s.bytes_sent > hospitals * s.update_bytes for s in encrypted.sums)
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_arrays_that_nobody_asked_to_encrypt(topology: str) -> None:
+    encrypted = strategy(FedAvg(fraction_evaluate=0.0), topology=topology, encrypt=["b"])
+    grid = LocalGrid(train_app(encrypt=["b"]), simulated_nodes(3))
+    result = encrypted.start(grid, MODEL, num_rounds=1)
+    step = np.average([1, 2, 3], weights=[1, 2, 3])
+    np.testing.assert_allclose(result.arrays["w"].numpy(), [1 + step, -2 + step], rtol=1e-12)
+    np.testing.assert_allclose(result.arrays["b"].numpy(), [0.5 + step], rtol=1e-6)
+    assert list(result.arrays.keys()) == ["w", "b"]
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+def test_a_hospital_that_encrypts_less_than_the_strategy_asks_for() -> None:
+    with pytest.raises(ProtocolError, match=r"hospital-. must encrypt the arrays \['w'\]"):
+        strategy().start(
+            LocalGrid(train_app(encrypt=["b"]), simulated_nodes(3)), MODEL, num_rounds=1
+        )
 
 
 def test_chain_hands_the_sum_on_and_fold_does_not() -> None:

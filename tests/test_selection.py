@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from fl_he.messages import ProtocolError
+from fl_he.selection import PlaintextWarning, Selection
+
+
+def test_everything_is_encrypted_unless_somebody_says_otherwise() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        selection = Selection.of("all")
+    assert selection == Selection()
+    assert selection.encrypts("anything.at[0]")
+
+
+def test_patterns_choose_and_warn() -> None:
+    with pytest.warns(PlaintextWarning, match="the coordinator sees every hospital's other arrays"):
+        selection = Selection.of(["classifier.*", "bias"])
+    assert [selection.encrypts(n) for n in ("classifier.w", "bias", "body.w", "Bias")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("encrypt", ["classifier.*", "", [], ()])
+def test_no_choice_is_refused(encrypt: str | list[str]) -> None:
+    with pytest.raises(ProtocolError, match="encrypt must be 'all' or a list of patterns"):
+        Selection.of(encrypt)
