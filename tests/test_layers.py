@@ -62,6 +62,7 @@ EXTERNAL: dict[str, set[str]] = {
     "matplotlib": {"report"},
     "phe": {"crypto", "bench"},
     "gmpy2": {"crypto"},
+    "cryptography": {"crypto"},
     "sklearn": {"learning"},
     "polars": {"learning"},
     "ray": set(),

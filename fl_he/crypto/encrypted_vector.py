@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from gmpy2 import mpz
@@ -82,11 +82,10 @@ class EncryptedVector:
             f"key {self.fingerprint[:16]})"
         )
 
-    def __iter__(self) -> Iterator[int]:
-        """Iterate over the ciphertexts."""
-        width = self._header.ciphertext_bytes
-        for start in range(0, len(self._body), width):
-            yield int.from_bytes(self._body[start : start + width], "big")
+    def to_integers(self) -> list[int]:
+        """Return the ciphertexts as integers."""
+        body, width = self._body, self._header.ciphertext_bytes
+        return [int.from_bytes(body[at : at + width], "big") for at in range(0, len(body), width)]
 
     @classmethod
     def encrypt(
@@ -238,7 +237,7 @@ class EncryptedVector:
         # The constructor compares the declared length with the bytes that are there; nothing is
         # allocated by what the header claims.
         vector = cls(public_key, header.packing, header.length, bytearray(data[HEADER_BYTES:]))
-        public_key.check(list(vector))
+        public_key.check(vector.to_integers())
         return vector
 
     def _require_key(self, public_key: PublicKey) -> None:

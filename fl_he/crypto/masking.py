@@ -3,8 +3,8 @@
     ciphertext = (1 + n)**plaintext * h_s**r  mod n**2,    r random, half as long as n
 
 after Damgard, Jurik and Nielsen, "A generalization of Paillier's public-key system with
-applications to electronic voting", International Journal of Information Security 9 (2010). They
-choose the base as h_s = h**n mod n**2 with h = -x**2 mod n for a random x.
+applications to electronic voting", International Journal of Information Security 9 (2010),
+pages 371-385. They choose the base as h_s = h**n mod n**2 with h = -x**2 mod n for a random x.
 """
 
 from __future__ import annotations

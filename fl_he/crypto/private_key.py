@@ -17,7 +17,7 @@ from fl_he.crypto.crt import CrtDecryption
 from fl_he.crypto.encrypted_vector import EncryptedVector, Progress
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
-from fl_he.crypto.key_file import read_key_file, write_key_file
+from fl_he.crypto.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
 from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.strict_json import (
     integer_from_base64url,
@@ -27,6 +27,7 @@ from fl_he.crypto.strict_json import (
 )
 
 _MEMBERS = ("kty", "key_ops", "p", "q", "pub", "kid")
+_KIND = "paillier-private-key"
 _JSON_LIMIT = 16384  # characters
 _BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`
 
@@ -159,7 +160,7 @@ class PrivateKey:
             )
         n, length, packing = self._public_key.n, len(vector), vector.packing
         slots = packing.slots_per_ciphertext(vector.key_bits)
-        ciphertexts = list(vector)
+        ciphertexts = vector.to_integers()
         plaintexts: list[int] = []
         for start in range(0, len(ciphertexts), _BLOCK):
             block = self.decrypt(ciphertexts[start : start + _BLOCK], cores=cores)
@@ -218,14 +219,22 @@ class PrivateKey:
         q = integer_from_base64url(members["q"], "q", MAXIMUM_KEY_BITS // 2)
         return cls(public_key, p, q)
 
-    def save(self, path: Path) -> None:
-        """Write the key to a new file that only its owner may read; see `write_key_file`."""
-        write_key_file(path, self.to_json() + "\n")
+    def save(
+        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
+    ) -> None:
+        """Write the key to a new file that only its owner may read; see `save_secret`.
+
+        Only without a passphrase is it a file that phe's tools read.
+        """
+        save_secret(path, self.to_json(), _KIND, passphrase, cost)
 
     @classmethod
-    def load(cls, path: Path, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PrivateKey:
-        """Read what `save` wrote; see `read_key_file` and `from_json`."""
-        return cls.from_json(read_key_file(path, _JSON_LIMIT), minimum_bits=minimum_bits)
+    def load(
+        cls, path: Path, passphrase: str | None = None, *, minimum_bits: int = MINIMUM_KEY_BITS
+    ) -> PrivateKey:
+        """Read what `save` wrote; see `load_secret` and `from_json`."""
+        text = load_secret(path, _KIND, passphrase, _JSON_LIMIT)
+        return cls.from_json(text, minimum_bits=minimum_bits)
 
     def __repr__(self) -> str:
         return f"PrivateKey({self._public_key.key_bits} bits, {self._public_key.fingerprint[:16]})"

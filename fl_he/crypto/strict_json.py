@@ -66,8 +66,8 @@ def require_members(members_found: Mapping[str, object], what: str, members: Seq
 
 
 def require_equal(value: object, expected: object, what: str) -> None:
-    """Raise CryptoError unless the value is the expected one, in type too."""
-    if type(value) is not type(expected) or value != expected:
+    """Raise CryptoError unless the value is the expected one."""
+    if value != expected:
         raise CryptoError(f"{what} must be {expected!r}, got another value")
 
 

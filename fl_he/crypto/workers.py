@@ -24,6 +24,7 @@ from fl_he.crypto.threads import available_cores
 
 _SERVE = "from fl_he.crypto.workers import serve; serve()"
 _NUMBER = struct.Struct(">I")
+_READY = b"fl-he worker\n"  # comes first, so that stray output of an import is noticed
 
 # A worker needs a third of a second before it encrypts, so it must save more. In plaintexts times
 # key_bits squared; at 2048 bits this is 2,048 plaintexts, about 0.8 s on one core.
@@ -59,6 +60,7 @@ class Worker:
         )
         # Popen's type does not know that PIPE was asked for.
         self._request, self._answer = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
+        self._ready = False
         self._greeting = b"".join(
             _NUMBER.pack(len(data)) + data
             for number in (masker.n, masker.h_s, count)
@@ -83,6 +85,10 @@ class Worker:
             (plaintext % self._n).to_bytes(self._plaintext_bytes, "big") for plaintext in plaintexts
         )
         request.flush()
+        if not self._ready:
+            self._ready = _read(answer, len(_READY)) == _READY
+            if not self._ready:
+                raise EOFError("the worker wrote something else than its answer")
         return _read_integers(answer, len(plaintexts), self._ciphertext_bytes)
 
 
@@ -183,6 +189,7 @@ def encrypt_blocks(
 def serve() -> None:
     """Encrypt what the parent sends until it closes the pipe: the child's main function."""
     request, answer = sys.stdin.buffer, sys.stdout.buffer
+    answer.write(_READY)
     n, h_s, count = (int.from_bytes(_read(request, _read_number(request)), "big") for _ in range(3))
     plaintext_bytes, ciphertext_bytes = _widths(n)
     masker = Masker(n, h_s)

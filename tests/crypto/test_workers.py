@@ -97,16 +97,53 @@ def test_short_vectors_start_no_worker(
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("executable", ["/nonexistent/python", "/bin/false"])
+@pytest.mark.parametrize(
+    "script", [None, "exit 1", "head -c 9999 /dev/zero | tr '\\0' x; cat > /dev/null"]
+)
 def test_what_a_failed_worker_leaves_is_done_here(
-    small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch, executable: str
+    small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str | None
 ) -> None:
-    monkeypatch.setattr(sys, "executable", executable)
+    # No interpreter, one that fails, and one whose output is something else.
+    executable = tmp_path / "python"
+    if script is not None:
+        executable.write_text(f"#!/bin/sh\n{script}\n")
+        executable.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(executable))
     before = children()
     with pytest.warns(RuntimeWarning, match="of 2 encryption workers failed"):
         ciphertexts, _ = encrypt_all(small_key, list(range(50)), 3)
     assert small_key.decrypt(ciphertexts) == list(range(50))
     assert children() == before
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_a_worker_leaves_after_all_else_is_done(
+    small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masker = Masker(small_key.public_key.n, small_key.public_key.h_s)
+    taken, rest_is_done = threading.Event(), threading.Event()
+    ciphertexts: dict[int, list[int]] = {}
+
+    class LateFailure(Worker):
+        def encrypt(self, plaintexts: list[int]) -> list[int]:
+            taken.set()
+            rest_is_done.wait(60)
+            raise EOFError
+
+    def source(block: int) -> list[int]:
+        if threading.current_thread() is threading.main_thread():
+            taken.wait(60)
+        return [block]
+
+    def sink(block: int, part: list[int]) -> None:
+        ciphertexts[block] = part
+        if len(ciphertexts) == 9:
+            rest_is_done.set()
+
+    monkeypatch.setattr(workers, "Worker", LateFailure)
+    with pytest.warns(RuntimeWarning, match="1 of 1 encryption workers failed"):
+        encrypt_blocks(masker, 10, 10, source, sink, cores=2)
+    assert small_key.decrypt([ciphertexts[block][0] for block in range(10)]) == list(range(10))
 
 
 @pytest.mark.usefixtures("eager")
@@ -149,5 +186,5 @@ def test_a_worker_ends_with_its_parent(small_key: PrivateKey) -> None:
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert process.stdout == b""
+    assert process.stdout in (b"", b"fl-he worker\n")
     assert b"EOFError" in process.stderr

@@ -1,0 +1,141 @@
+"""A node's own identity: the private halves of its signing and its sealing key."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.utils import Buffer
+
+from fl_he.crypto.base64url import bytes_from_base64url, bytes_to_base64url
+from fl_he.crypto.curve25519 import KEY_BYTES
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.public_identity import PublicIdentity, check_name, check_role
+from fl_he.crypto.sealing_key import SEED_BYTES, SealingKey
+from fl_he.crypto.strict_json import parse_object, require_equal
+
+_FORMAT = "fl-he private identity 1"
+_MEMBERS = ("format", "name", "role", "signing", "sealing", "fingerprint")
+_KIND = "identity"
+_JSON_LIMIT = 4096  # characters; an identity has about 350
+
+
+class Identity:
+    """A node's name, role and private keys.
+
+    The keys are in no repr, exception or pickle, and it refuses to be copied.
+
+    Parameters
+    ----------
+    name : str
+        See `public_identity.check_name`.
+    role : str
+        ``"hospital"`` or ``"key-holder"``.
+    signing_seed : bytes of length 32
+        Ed25519 private key (RFC 8032).
+    sealing_seed : bytes of length 32
+        Private sealing key; see `SealingKey`.
+
+    Raises
+    ------
+    CryptoError
+        If one of them cannot be what it should be.
+    """
+
+    __slots__ = ("__sealing", "__signing", "_public")
+
+    def __init__(self, name: str, role: str, signing_seed: bytes, sealing_seed: bytes) -> None:
+        if len(signing_seed) != KEY_BYTES:
+            raise CryptoError(f"a signing key must have {KEY_BYTES} bytes, got {len(signing_seed)}")
+        self.__signing = Ed25519PrivateKey.from_private_bytes(signing_seed)
+        self.__sealing = SealingKey(sealing_seed)
+        self._public = PublicIdentity(
+            name,
+            role,
+            self.__signing.public_key().public_bytes_raw(),
+            self.__sealing.public_bytes,
+        )
+
+    @classmethod
+    def generate(cls, name: str, role: str) -> Identity:
+        """Make new keys for a node.
+
+        Raises
+        ------
+        CryptoError
+            If the name or the role is refused.
+        """
+        return cls(name, role, secrets.token_bytes(KEY_BYTES), secrets.token_bytes(SEED_BYTES))
+
+    @property
+    def public(self) -> PublicIdentity:
+        """What the other nodes may know."""
+        return self._public
+
+    def sign(self, statement: bytes) -> bytes:
+        """Return this node's Ed25519 signature, 64 bytes, over a statement."""
+        return self.__signing.sign(statement)
+
+    def open(self, ciphertext: Buffer, info: bytes) -> bytes:
+        """Decrypt what was encrypted to this node; see `SealingKey.open`."""
+        return self.__sealing.open(ciphertext, info)
+
+    def to_json(self) -> str:
+        """Return the identity as one line of JSON; the text is secret."""
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "name": self._public.name,
+                "role": self._public.role,
+                "signing": bytes_to_base64url(self.__signing.private_bytes_raw()),
+                "sealing": bytes_to_base64url(self.__sealing.secret_seed()),
+                "fingerprint": self._public.fingerprint,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Identity:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such an identity. It shows nothing of the keys.
+        """
+        members = parse_object(text, "private identity", _MEMBERS, _JSON_LIMIT)
+        require_equal(members["format"], _FORMAT, "format")
+        name, role = members["name"], members["role"]
+        check_name(name)
+        check_role(role)
+        identity = cls(
+            str(name),
+            str(role),
+            bytes_from_base64url(members["signing"], "signing", KEY_BYTES),
+            bytes_from_base64url(members["sealing"], "sealing", SEED_BYTES),
+        )
+        # Any 32 bytes are a private key; only this shows that they are still the right ones.
+        require_equal(members["fingerprint"], identity.public.fingerprint, "fingerprint")
+        return identity
+
+    def save(
+        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
+    ) -> None:
+        """Write the identity to a new file that only its owner may read; see `save_secret`."""
+        save_secret(path, self.to_json(), _KIND, passphrase, cost)
+
+    @classmethod
+    def load(cls, path: Path, passphrase: str | None = None) -> Identity:
+        """Read what `save` wrote; see `load_secret` and `from_json`."""
+        return cls.from_json(load_secret(path, _KIND, passphrase, _JSON_LIMIT))
+
+    def __repr__(self) -> str:
+        public = self._public
+        return f"Identity({public.name}, {public.role}, {public.fingerprint[:16]})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key must not be copied or pickled")

@@ -1,0 +1,170 @@
+"""The federation manifest: whose keys a node trusts.
+
+It is handed to every node by another way than the coordinator's. A node that takes keys only from
+it finds out a coordinator that swaps them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.public_identity import PublicIdentity
+from fl_he.crypto.strict_json import parse_object, require_equal
+
+_FORMAT = "fl-he federation 1"
+_MEMBERS = ("format", "paillier", "nodes")
+_JSON_LIMIT = 2**21  # characters; room for about a thousand nodes
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Manifest:
+    """All nodes of a federation, and company X's Paillier key.
+
+    Parameters
+    ----------
+    nodes : tuple of PublicIdentity
+        In any order; kept in the order of their names. No two may share a name (in any case of
+        letters) or a key; there must be exactly one key holder, and a hospital.
+    paillier_fingerprint : str
+        Fingerprint of company X's `PublicKey`, 64 lower-case hexadecimal digits.
+
+    Raises
+    ------
+    CryptoError
+        If they are no federation.
+    """
+
+    nodes: tuple[PublicIdentity, ...]
+    paillier_fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=lambda node: node.name)))
+        _check_fingerprint(self.paillier_fingerprint)
+        _check_different(self.nodes)
+        holders = [node.name for node in self.nodes if node.role == "key-holder"]
+        if len(holders) != 1:
+            raise CryptoError(f"a federation must have exactly one key holder, got {holders}")
+        if len(self.nodes) == 1:
+            raise CryptoError("a federation must have at least one hospital, got none")
+
+    @property
+    def key_holder(self) -> PublicIdentity:
+        """Company X."""
+        return next(node for node in self.nodes if node.role == "key-holder")
+
+    @property
+    def hospitals(self) -> tuple[PublicIdentity, ...]:
+        """The hospitals in the order of their names."""
+        return tuple(node for node in self.nodes if node.role == "hospital")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the whole manifest as 64 hexadecimal digits, whatever the order of nodes.
+
+        Nodes with the same one trust the same keys.
+        """
+        digests = (node.digest for node in self.nodes)
+        paillier = bytes.fromhex(self.paillier_fingerprint)
+        return hashlib.sha256(encode_fields(_FORMAT.encode(), paillier, *digests)).hexdigest()
+
+    def node(self, name: str) -> PublicIdentity:
+        """Return the entry of a node.
+
+        Raises
+        ------
+        CryptoError
+            If there is none of that name.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise CryptoError(
+            f"a node must be one of {[node.name for node in self.nodes]}, got {name[:80]!r}"
+        )
+
+    def require(self, identity: PublicIdentity) -> None:
+        """Raise CryptoError unless exactly this identity is in the manifest.
+
+        For a node's own identity, and for one that somebody else sent.
+        """
+        entry = self.node(identity.name)
+        if entry != identity:
+            raise CryptoError(
+                f"the identity of {entry.name} must be {entry.fingerprint[:16]} as in the "
+                f"manifest, got {identity.fingerprint[:16]}"
+            )
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON, one node below the other."""
+        return json.dumps(
+            {
+                "format": _FORMAT,
+                "paillier": self.paillier_fingerprint,
+                "nodes": [node.to_members() for node in self.nodes],
+            },
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such a manifest.
+        """
+        members = parse_object(text, "federation manifest", _MEMBERS, _JSON_LIMIT)
+        require_equal(members["format"], _FORMAT, "format")
+        nodes, paillier = members["nodes"], members["paillier"]
+        if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+            raise CryptoError("nodes must be a list of public identities")
+        _check_fingerprint(paillier)
+        return cls(tuple(PublicIdentity.from_members(node) for node in nodes), str(paillier))
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest file. Whoever may write it decides whose keys this node trusts.
+
+        Raises
+        ------
+        CryptoError
+            If it is no manifest.
+        OSError
+            If it cannot be read.
+        """
+        with path.open("rb") as file:
+            data = file.read(_JSON_LIMIT + 1)
+        return cls.from_json(data.decode("ascii", errors="replace"))
+
+    def __repr__(self) -> str:
+        return f"Manifest({len(self.nodes)} nodes, {self.fingerprint[:16]})"
+
+
+def _check_fingerprint(value: object) -> None:
+    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
+        raise CryptoError("paillier must be a fingerprint of 64 lower-case hexadecimal digits")
+
+
+def _check_different(nodes: tuple[PublicIdentity, ...]) -> None:
+    """Refuse nodes that share a name or a key."""
+    seen: dict[tuple[str, str | bytes], str] = {}
+    for node in nodes:
+        for what, value in (
+            ("name", node.name.lower()),
+            ("signing key", node.signing_key),
+            ("sealing key", node.sealing_key),
+        ):
+            if (what, value) in seen:
+                raise CryptoError(
+                    f"each node must have its own {what}, got one for {seen[what, value]} and "
+                    f"{node.name}"
+                )
+            seen[what, value] = node.name

@@ -1,0 +1,196 @@
+"""Key files under a passphrase: scrypt makes the key, an AEAD encrypts the file's text."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from fl_he.crypto.base64url import bytes_from_base64url, bytes_to_base64url
+from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.errors import CryptoError, KeyFileError
+from fl_he.crypto.key_file import read_key_file, write_key_file
+from fl_he.crypto.strict_json import parse_object, require_equal
+
+_FORMAT = "fl-he protected key file 1"
+_MARK = '"fl-he protected key file'  # of any version; no plain key file has it in its text
+_MEMBERS = ("format", "kind", "kdf", "n", "r", "p", "salt", "cipher", "nonce", "ciphertext")
+_KDF, _CIPHER = "scrypt", "ChaCha20-Poly1305"
+_SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 32, 12, 32
+_MAXIMUM_WORK = 2**30  # bytes that scrypt writes: 8 times what the default needs
+
+
+@dataclass(frozen=True, slots=True)
+class ScryptCost:
+    """What a guess of the passphrase costs (scrypt's parameters, RFC 7914, section 2).
+
+    The default, 128 MiB and half a second to a second, is OWASP's recommendation (Password Storage
+    Cheat Sheet).
+
+    Parameters
+    ----------
+    n : int
+        Cost, a power of 2 of at least 2 and below ``2**(16 * r)``.
+    r : int
+        Block size, at least 1.
+    p : int
+        Parallelisation, at least 1.
+
+    Raises
+    ------
+    CryptoError
+        If one of them is out of range, or ``128 * n * r * p`` is above 1 GiB: a hostile file must
+        not be able to ask for all memory or for hours.
+    """
+
+    n: int = 2**17
+    r: int = 8
+    p: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, minimum in (("n", self.n, 2), ("r", self.r, 1), ("p", self.p, 1)):
+            if not minimum <= value <= _MAXIMUM_WORK:
+                raise CryptoError(
+                    f"scrypt's {name} must be between {minimum} and {_MAXIMUM_WORK}, "
+                    f"got {value!s:.40}"
+                )
+        if self.n & (self.n - 1):
+            raise CryptoError(f"scrypt's n must be a power of 2, got {self.n}")
+        if self.n.bit_length() > 16 * self.r:
+            raise CryptoError(f"scrypt's n must be below 2**(16 * r), got {self.n} with r={self.r}")
+        work = 128 * self.n * self.r * self.p
+        if work > _MAXIMUM_WORK:
+            raise CryptoError(f"scrypt must write at most {_MAXIMUM_WORK} bytes, got {work}")
+
+
+DEFAULT_COST = ScryptCost()
+
+
+def save_secret(path: Path, text: str, kind: str, passphrase: str | None, cost: ScryptCost) -> None:
+    """Write a secret to a new file of mode 0600; see `write_key_file`.
+
+    Parameters
+    ----------
+    path : Path
+        Where no file is yet.
+    text : str
+        The secret, ASCII.
+    kind : str
+        What the secret is, so that one file cannot take the place of another.
+    passphrase : str or None
+        With one, the text is encrypted; without, it is written as it is.
+    cost : ScryptCost
+        Only tests have a reason to change it.
+
+    Raises
+    ------
+    CryptoError
+        If the passphrase is empty.
+    KeyFileError
+        If the file exists already.
+    OSError
+        If it cannot be written.
+    """
+    if passphrase is not None:
+        text = _protect(text, kind, passphrase, cost)
+    write_key_file(path, text + "\n")
+
+
+def load_secret(path: Path, kind: str, passphrase: str | None, limit: int) -> str:
+    """Read what `save_secret` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        What the secret must be.
+    passphrase : str or None
+        The passphrase if the file has one.
+    limit : int
+        Longest accepted secret in bytes.
+
+    Raises
+    ------
+    KeyFileError
+        If the file is refused by `read_key_file`, has a passphrase and none is given, has none
+        and one is given, or has another one. The second guards against a file that was put in
+        the place of the protected one.
+    CryptoError
+        If the file is malformed.
+    OSError
+        If it cannot be read.
+    """
+    text = read_key_file(path, 2 * limit + 1024)
+    if _MARK not in text:
+        if passphrase is not None:
+            raise KeyFileError(
+                f"the key file must be protected if a passphrase is given, got a plain one: {path}"
+            )
+        return text
+    if passphrase is None:
+        raise KeyFileError(f"the key file is protected: a passphrase must be given for {path}")
+    return _unprotect(text, kind, passphrase, 2 * limit + 1024)
+
+
+def _protect(text: str, kind: str, passphrase: str, cost: ScryptCost) -> str:
+    salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
+    cipher = ChaCha20Poly1305(_key(passphrase, salt, cost))
+    ciphertext = cipher.encrypt(nonce, text.encode("ascii"), _associated_data(kind, salt, cost))
+    return json.dumps(
+        {
+            "format": _FORMAT,
+            "kind": kind,
+            "kdf": _KDF,
+            "n": cost.n,
+            "r": cost.r,
+            "p": cost.p,
+            "salt": bytes_to_base64url(salt),
+            "cipher": _CIPHER,
+            "nonce": bytes_to_base64url(nonce),
+            "ciphertext": bytes_to_base64url(ciphertext),
+        },
+        separators=(",", ":"),
+    )
+
+
+def _unprotect(text: str, kind: str, passphrase: str, limit: int) -> str:
+    members = parse_object(text, "protected key file", _MEMBERS, limit)
+    for name, expected in (("format", _FORMAT), ("kind", kind), ("kdf", _KDF), ("cipher", _CIPHER)):
+        require_equal(members[name], expected, name)
+    cost = ScryptCost(*(_integer(members[name], name) for name in ("n", "r", "p")))
+    salt = bytes_from_base64url(members["salt"], "salt", _SALT_BYTES)
+    nonce = bytes_from_base64url(members["nonce"], "nonce", _NONCE_BYTES)
+    ciphertext = bytes_from_base64url(members["ciphertext"], "ciphertext")
+    cipher = ChaCha20Poly1305(_key(passphrase, salt, cost))
+    try:
+        plaintext = cipher.decrypt(nonce, ciphertext, _associated_data(kind, salt, cost))
+    except InvalidTag:
+        raise KeyFileError("the passphrase does not open the key file") from None
+    return plaintext.decode("ascii")
+
+
+def _integer(value: object, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CryptoError(f"{what} must be an integer, got {type(value).__name__}")
+    return value
+
+
+def _key(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
+    if not passphrase:
+        raise CryptoError("a passphrase must not be empty")
+    # NFC as in RFC 8265, section 4.2.2: an accented letter is typed as one code point here and as
+    # two there. Surrogates stand for bytes of the environment that are not UTF-8.
+    secret = unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass")
+    return Scrypt(salt=salt, length=_KEY_BYTES, n=cost.n, r=cost.r, p=cost.p).derive(secret)
+
+
+def _associated_data(kind: str, salt: bytes, cost: ScryptCost) -> bytes:
+    numbers = (number.to_bytes(8, "big") for number in (cost.n, cost.r, cost.p))
+    return encode_fields(_FORMAT.encode(), kind.encode(), _KDF.encode(), *numbers, salt)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_he.crypto.canonical import decode_fields, encode_fields
+from fl_he.crypto.errors import CryptoError
+
+FIELDS = st.lists(st.binary(max_size=5), max_size=4)
+
+
+def test_the_encoding_stays_what_it_is() -> None:
+    assert encode_fields(b"ab", b"") == b"\0\0\0\x02ab\0\0\0\0"
+    assert encode_fields() == b""
+    assert encode_fields(bytes(300))[:4] == b"\0\0\x01\x2c"
+
+
+@settings(deadline=None)
+@given(FIELDS, FIELDS)
+def test_different_fields_have_different_bytes(first: list[bytes], second: list[bytes]) -> None:
+    assert (encode_fields(*first) == encode_fields(*second)) == (first == second)
+    assert decode_fields(encode_fields(*first), "it") == first
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=20) | st.binary(max_size=9).map(lambda end: b"\0\0\0\x01" + end))
+def test_hostile_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        fields = decode_fields(data, "it")
+    except CryptoError:
+        return
+    assert encode_fields(*fields) == data
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\0\0\0\x01", b"\0\0\0\x02a", b"\xff\xff\xff\xffa"])
+def test_what_ends_too_early_is_refused(data: bytes) -> None:
+    with pytest.raises(CryptoError, match="it must be a sequence of whole fields"):
+        decode_fields(encode_fields(b"x") + data, "it")

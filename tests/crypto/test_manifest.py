@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from identities import COMPANY, EAST, NORTH, SOUTH, make
+
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.manifest import Manifest
+from fl_he.crypto.public_identity import PublicIdentity
+
+PAILLIER = "ab" * 32
+NODES = (NORTH.public, COMPANY.public, SOUTH.public)
+MANIFEST = Manifest(NODES, PAILLIER)
+
+
+def test_lookups() -> None:
+    assert MANIFEST.key_holder == COMPANY.public
+    assert MANIFEST.hospitals == (NORTH.public, SOUTH.public)
+    assert MANIFEST.nodes == (COMPANY.public, NORTH.public, SOUTH.public)
+    assert MANIFEST.node("south") == SOUTH.public
+    assert MANIFEST.paillier_fingerprint == PAILLIER
+    message = "a node must be one of ['company-x', 'north', 'south'], got 'east'"
+    with pytest.raises(CryptoError, match=re.escape(message)):
+        MANIFEST.node("east")
+
+
+def test_the_fingerprint_is_of_everything_but_the_order() -> None:
+    fields = [b"fl-he federation 1", bytes.fromhex(PAILLIER)]
+    fields += [node.digest for node in (COMPANY.public, NORTH.public, SOUTH.public)]
+    encoded = b"".join(struct.pack(">I", len(field)) + field for field in fields)
+    assert MANIFEST.fingerprint == hashlib.sha256(encoded).hexdigest()
+    assert Manifest(NODES[::-1], PAILLIER).fingerprint == MANIFEST.fingerprint
+    assert Manifest(NODES[::-1], PAILLIER) == MANIFEST
+    others = [
+        Manifest(NODES, "ab" * 31 + "ac"),
+        Manifest((*NODES, EAST.public), PAILLIER),
+        Manifest(NODES[:2], PAILLIER),
+        Manifest((make("north", number=1).public, *NODES[1:]), PAILLIER),
+    ]
+    assert len({manifest.fingerprint for manifest in (MANIFEST, *others)}) == 5
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    text = MANIFEST.to_json()
+    assert list(json.loads(text)) == ["format", "paillier", "nodes"]
+    assert Manifest.from_json(text) == MANIFEST
+    path = tmp_path / "federation.json"
+    path.write_text(text)
+    assert Manifest.load(path) == MANIFEST
+    assert repr(MANIFEST) == f"Manifest(3 nodes, {MANIFEST.fingerprint[:16]})"
+    members = json.loads(text)
+    members["nodes"].reverse()
+    assert Manifest.from_json(json.dumps(members)) == MANIFEST
+
+
+def test_a_manifest_is_made_of_what_nodes_print() -> None:
+    entries = [json.loads(identity.public.to_json()) for identity in (SOUTH, COMPANY, NORTH)]
+    members = {"format": "fl-he federation 1", "paillier": PAILLIER, "nodes": entries}
+    assert Manifest.from_json(json.dumps(members)) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ((), r"exactly one key holder, got \[\]"),
+        ((NORTH.public, SOUTH.public), r"exactly one key holder, got \[\]"),
+        (
+            (*NODES, make("company-y", "key-holder").public),
+            r"exactly one key holder, got \['company-x', 'company-y'\]",
+        ),
+        ((COMPANY.public,), "at least one hospital, got none"),
+        ((*NODES, NORTH.public), "its own name, got one for north and north"),
+        ((*NODES, make("north", number=1).public), "its own name, got one for north and north"),
+        ((*NODES, make("NORTH").public), "its own name, got one for NORTH and north"),
+        (
+            (*NODES, dataclasses.replace(EAST.public, signing_key=SOUTH.public.signing_key)),
+            "its own signing key, got one for east and south",
+        ),
+        (
+            (*NODES, dataclasses.replace(EAST.public, sealing_key=SOUTH.public.sealing_key)),
+            "its own sealing key, got one for east and south",
+        ),
+    ],
+)
+def test_what_is_no_federation_is_refused(nodes: tuple[PublicIdentity, ...], message: str) -> None:
+    with pytest.raises(CryptoError, match=message):
+        Manifest(nodes, PAILLIER)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        ("format", "fl-he federation 2", "format must be 'fl-he federation 1'"),
+        ("paillier", "AB" * 32, "paillier must be a fingerprint of 64 lower-case"),
+        ("paillier", "ab" * 33, "paillier must be"),
+        ("paillier", None, "paillier must be"),
+        ("nodes", {}, "nodes must be a list of public identities"),
+        ("nodes", [1], "nodes must be a list of public identities"),
+        ("nodes", [{}], "public identity must have exactly the members"),
+        ("nodes", [{**NORTH.public.to_members(), "role": "key-holder"}], "fingerprint must be"),
+        ("nodes", [], "exactly one key holder"),
+        ("more", 1, "must have exactly the members"),
+    ],
+)
+def test_a_wrong_member_is_refused(member: str, value: object, message: str) -> None:
+    members = json.loads(MANIFEST.to_json())
+    with pytest.raises(CryptoError, match=message):
+        Manifest.from_json(json.dumps(members | {member: value}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_mutated_json_is_refused(data: st.DataObject) -> None:
+    text = list(MANIFEST.to_json())
+    at = data.draw(st.integers(0, len(text) - 1))
+    text[at : at + data.draw(st.integers(0, 2))] = data.draw(st.text(max_size=2))
+    mutated = "".join(text)
+    try:
+        manifest = Manifest.from_json(mutated)
+    except CryptoError:
+        return
+    assert json.loads(manifest.to_json()) == json.loads(mutated)
+    # Company X's Paillier fingerprint is the only value that nothing else in the file vouches for.
+    assert manifest == MANIFEST or manifest.paillier_fingerprint != PAILLIER
+    assert manifest == MANIFEST or manifest.fingerprint != MANIFEST.fingerprint
+
+
+def test_files_that_are_no_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "federation.json"
+    for content in (b"", b"\xff\xfe", b"[]", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(CryptoError, match="federation manifest must be a JSON object"):
+            Manifest.load(path)
+    with path.open("wb") as file:
+        file.truncate(2**21 + 1)
+    with pytest.raises(CryptoError, match="must have at most 2097152 characters, got 2097153"):
+        Manifest.load(path)
+    with pytest.raises(FileNotFoundError):
+        Manifest.load(tmp_path / "absent")
+
+
+def test_swapped_keys_are_found() -> None:
+    MANIFEST.require(NORTH.public)
+    for swapped in (
+        dataclasses.replace(NORTH.public, sealing_key=EAST.public.sealing_key),
+        dataclasses.replace(NORTH.public, signing_key=EAST.public.signing_key),
+        dataclasses.replace(NORTH.public, role="key-holder"),
+    ):
+        message = (
+            f"the identity of north must be {NORTH.public.fingerprint[:16]} as in the manifest, "
+            f"got {swapped.fingerprint[:16]}"
+        )
+        with pytest.raises(CryptoError, match=message):
+            MANIFEST.require(swapped)
+    with pytest.raises(CryptoError, match="a node must be one of"):
+        MANIFEST.require(EAST.public)
