@@ -15,6 +15,16 @@ public_key        encrypt, add, rerandomise, check; JSON; fingerprint
 vector_header     the header of an encrypted vector's bytes
 encrypted_vector  packed ciphertexts of one vector: add, bytes, validation
 crt               decryption modulo the two primes
+canonical         fields as bytes that can be read in one way only
+base64url         bytes as text without padding
+curve25519        which Ed25519 and X25519 public keys are sound
+sealing_key       hybrid post-quantum keys that HPKE envelopes are sealed to
+public_identity   what a node's signing and sealing keys show to others
 key_file          files that only their owner may read
+protected_file    the same under a passphrase
+identity          a node's private signing and sealing keys
+binding           what an envelope is for: run, purpose, round, position, contributors
+sealing           signed and sealed envelopes between two nodes
+manifest          who takes part in a federation, handed out of band
 private_key       key generation, decryption, JSON
 """
