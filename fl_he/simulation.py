@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 from flwr.app import ConfigRecordValues, Context, Message
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
 from fl_he.config_schema import Config
 from fl_he.strategies.grid import DelegatingGrid
+
+Result = TypeVar("Result")
 
 #: One CPU for each node that computes: as many nodes at once as the machine has cores.
 _BACKEND: dict[str, dict[str, ConfigRecordValues]] = {
@@ -76,23 +79,56 @@ def run(
         After Ctrl-C, when Ray has been shut down.
     """
     config = replace(config, output_dir=str(output_dir.resolve()))
-    results: list[dict[str, Any]] = []
+    return run_in_ray(
+        lambda grid: server_app.train(grid, config, output_dir, on_round),
+        client_app.build(lambda _: config),
+        config.hospitals + 1,
+        verbose=config.verbose,
+    )
+
+
+def run_in_ray(
+    main: Callable[[Grid], Result], app: ClientApp, nodes: int, *, verbose: bool = False
+) -> Result:
+    """Start Ray with so many nodes, hand the grid to a function, and shut Ray down.
+
+    Parameters
+    ----------
+    main : callable
+        The server's part; it runs in another thread.
+    app : ClientApp
+        What the nodes run.
+    nodes : int
+        Hospitals and key holder.
+    verbose : bool
+        Show Flower's own log.
+
+    Returns
+    -------
+    object
+        What ``main`` returned.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C, when Ray has been shut down.
+    """
+    results: list[Result] = []
     interrupted = Event()
     server = ServerApp()
 
     @server.main()
-    def main(grid: Grid, context: Context) -> None:
-        stoppable = _InterruptibleGrid(grid, interrupted)
-        results.append(server_app.train(stoppable, config, output_dir, on_round))
+    def serve(grid: Grid, context: Context) -> None:
+        results.append(main(_InterruptibleGrid(grid, interrupted)))
 
-    with _quiet(config.verbose), _environment():
+    with _quiet(verbose), _environment():
         try:
             run_simulation(
                 server,
-                client_app.build(lambda _: config),
-                num_supernodes=config.hospitals + 1,
+                app,
+                num_supernodes=nodes,
                 backend_config=_BACKEND,
-                verbose_logging=config.verbose,
+                verbose_logging=verbose,
             )
         finally:
             interrupted.set()
