@@ -347,10 +347,13 @@ def read_model_arrays(arrays: ArrayRecord) -> tuple[NDArray[np.float64], float]:
         )
     coefficients = read_array(arrays[_COEFFICIENTS])
     intercept = read_array(arrays[_INTERCEPT])
-    if coefficients.dtype != np.float64 or coefficients.ndim != 1 or intercept.shape != (1,):
+    found = f"{coefficients.dtype} {coefficients.shape} and {intercept.dtype} {intercept.shape}"
+    if {coefficients.dtype, intercept.dtype} != {np.dtype(np.float64)} or (
+        coefficients.ndim != 1 or intercept.shape != (1,)
+    ):
         raise ProtocolError(
-            "a logistic model must be float64 coefficients of shape (d,) and an intercept of "
-            f"shape (1,), got {coefficients.dtype} {coefficients.shape} and {intercept.shape}"
+            "a logistic model must be float64 coefficients of shape (d,) and a float64 intercept "
+            f"of shape (1,), got {found}"
         )
     if not (np.isfinite(coefficients).all() and np.isfinite(intercept).all()):
         raise ProtocolError("a logistic model must hold finite numbers only")

@@ -195,3 +195,79 @@ def test_unknown_roles_are_refused() -> None:
 def test_text_of_others_is_shown_on_one_short_line() -> None:
     assert printable("St.\x1b[2J Mary\n\tand  more") == "St. [2J Mary and more"
     assert len(printable("x" * 10_000)) == 500
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        MetricRecord({"loss": 0.5}),
+        ArrayRecord({"w": Array(np.ones(2))}),
+        ConfigRecord({"examples": 7}),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_a_reply_with_a_plain_record_of_any_kind_is_refused(
+    record: MetricRecord | ArrayRecord | ConfigRecord,
+) -> None:
+    content = REPLY.to_content()
+    content["extra"] = record
+    with pytest.raises(ProtocolError, match=r"must be encrypted, got plain records \['extra'\]"):
+        EncryptedReply.from_content(content)
+
+
+def test_the_record_of_the_sum_holds_one_array_of_its_type() -> None:
+    content = REPLY.to_content()
+    content.array_records["fl-he.sum"]["w"] = Array(np.ones(2))
+    with pytest.raises(ProtocolError, match=r"must hold one array in the record 'fl-he\.sum'"):
+        EncryptedReply.from_content(content)
+    content["fl-he.sum"] = ArrayRecord({"sum": Array(np.ones(2))})
+    with pytest.raises(ProtocolError, match=r"must be of type 'fl-he\.encrypted-vector', got"):
+        EncryptedReply.from_content(content)
+    with pytest.raises(ProtocolError, match=r"must be of type 'fl-he\.total', got"):
+        DecryptReply.from_content(DECRYPT_REQUEST.to_content())
+
+
+def test_a_running_sum_of_another_kind_is_not_overlooked() -> None:
+    content = REQUEST.add_to(RecordDict())
+    content["fl-he.sum"] = ConfigRecord({"sum": b"\x01"})
+    with pytest.raises(ProtocolError, match=r"one array in the record 'fl-he\.sum'"):
+        EncryptionRequest.from_content(content)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_times_are_finite(seconds: float) -> None:
+    with pytest.raises(ProtocolError, match="add-seconds must be a time in seconds"):
+        EncryptedReply.from_content(replace(REPLY, add_seconds=seconds).to_content())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("features", [1, 2], "features must be a list of strings"),
+        ("features", "ab", "features must be a list of strings"),
+        ("simulated", 1, "simulated must be bool, got int"),
+    ],
+)
+def test_wrong_fields_of_a_description_are_named(key: str, value: object, words: str) -> None:
+    content = DESCRIPTION.to_content()
+    fields = {**content.config_records["fl-he"], key: value}
+    content["fl-he"] = ConfigRecord(fields)  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match=words):
+        Description.from_content(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"extra": Array(np.zeros(2))},
+        {"coefficients": Array(np.zeros(2, "float32"))},
+        {"coefficients": Array(np.zeros(2, "complex128"))},
+        {"coefficients": Array(np.array(["a", "b"]))},
+        {"intercept": Array(np.array(["a"]))},
+    ],
+    ids=str,
+)
+def test_models_of_other_arrays_or_types_are_refused(change: dict[str, Array]) -> None:
+    arrays = {**model_arrays(np.zeros(2), 0.0), **change}
+    with pytest.raises(ProtocolError, match="a logistic model must"):
+        read_model_arrays(ArrayRecord(arrays))

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from experiment import GRAD_SCHOOL, check_equals_pooled_descent, experiment
+from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from fl_he import client_app, server_app
 from fl_he.config_schema import Config
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.private_key import PrivateKey
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import ProtocolError
 from fl_he.simulated_data import simulated_data
+from fl_he.strategies.gradient_descent import GradientDescent
 
 
 def run(config: Config, nodes: int | None = None) -> dict[str, Any]:
@@ -166,3 +170,81 @@ def test_a_single_class_hospital_takes_part(tmp_path: Path) -> None:
     alone = metrics["local"][[len(c) for c in labels].index(1)]
     assert alone["roc_auc"] == 0.5
     assert alone["balanced_accuracy"] == 0.5
+
+
+def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedError(Exception):
+        pass
+
+    seen: dict[str, Any] = {}
+
+    def spy(inner: GradientDescent, **settings: Any) -> None:
+        seen.update(settings, lr=inner.learning_rate, C=inner.C, nodes=inner.min_available_nodes)
+        raise StoppedError
+
+    monkeypatch.setattr(server_app, "SequentialPaillier", spy)
+    config = experiment(
+        *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
+        *("crypto.fraction_bits=20", "crypto.integer_bits=21", "crypto.max_contributors=7"),
+        *("optimizer.lr=0.3", "C=2.0"),
+        folder=tmp_path,
+    )
+    with pytest.raises(StoppedError):
+        run(config)
+    assert seen == {
+        "topology": "chain",
+        "segments": 2,
+        "packing": Packing(20, 21, 7),
+        "min_contributors": 4,
+        "hop_timeout": 9.0,
+        "lr": 0.3,
+        "C": 2.0,
+        "nodes": 6,
+    }
+
+
+def test_the_key_holder_of_a_simulation_keeps_to_the_configuration(tmp_path: Path) -> None:
+    config = experiment(
+        *("hospitals=2", "rounds=1", "min_contributors=2", "crypto.max_contributors=2"),
+        folder=tmp_path,
+    )
+    assert run(config)["rounds"][0]["contributors"] == 2
+
+
+def test_a_deployed_node_is_not_compared_with(tmp_path: Path) -> None:
+    config = experiment(folder=tmp_path / "run")
+    PrivateKey.generate(1024).save(tmp_path / "key.json")
+    holder: UserConfig = {"role": "key-holder", "private-key": str(tmp_path / "key.json")}
+    grid = LocalGrid(client_app.build(lambda _: config), [*simulated_nodes(3)[:3], holder])
+    with pytest.raises(ProtocolError, match="a node is deployed"):
+        server_app.train(grid, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_baselines_are_penalised_like_the_federation(tmp_path: Path) -> None:
+    config = experiment("C=0.01", "rounds=1", folder=tmp_path)
+    metrics, data = run(config), simulated_data(config)
+    for entry, part in (
+        *zip(metrics["local"], data.hospitals, strict=True),
+        (metrics["pooled"], data.train),
+    ):
+        fit = LogisticRegression(C=0.01, tol=1e-8, max_iter=10_000).fit(part.features, part.labels)
+        expected = log_loss(data.test.labels, fit.predict_proba(data.test.features))
+        assert entry["log_loss"] == pytest.approx(expected, rel=1e-4)
+        assert entry["examples"] == part.examples
+
+
+def test_bytes_of_a_round_are_of_all_messages(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    metrics = run(config)
+    update = metrics["crypto"]["bytes_per_update"]
+    assert metrics["rounds"][0]["bytes_sent"] > 4 * update, "three updates and their sum"
+    assert metrics["rounds"][0]["test_loss"] != metrics["rounds"][0]["loss"]
+
+
+def test_the_models_scaling_is_the_datas(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    run(config)
+    model, scaling = LogisticModel.load(tmp_path / "model.json"), simulated_data(config).scaling
+    np.testing.assert_array_equal(model.mean, scaling.mean)
+    np.testing.assert_array_equal(model.scale, scaling.scale)

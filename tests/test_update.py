@@ -206,3 +206,36 @@ def test_arrays_that_are_not_encrypted_come_back_in_their_place() -> None:
     assert all((got[name].numpy() == value).all() for name, value in arrays.items())
     with pytest.raises(ProtocolError, match="the plain part must hold 3 values"):
         layout.mean(flat[0][0], NOTHING)
+
+
+def test_the_order_of_records_and_metrics_does_not_matter() -> None:
+    one = {"a": ArrayRecord({"w": Array(np.ones(1))}), "b": ArrayRecord({"w": Array(np.zeros(2))})}
+    there = RecordDict({**one, "m": MetricRecord({"loss": 2.0, "hits": 3.0, "num-examples": 4})})
+    back = RecordDict(
+        {
+            **dict(reversed(one.items())),
+            "m": MetricRecord({"num-examples": 4, "hits": 3.0, "loss": 2.0}),
+        }
+    )
+    (vector, _, layout), (other, _, other_layout) = (
+        flatten(content, "num-examples") for content in (there, back)
+    )
+    assert layout.to_json() == other_layout.to_json()
+    np.testing.assert_array_equal(vector, other)
+
+
+def test_the_number_of_examples_comes_back_as_an_integer() -> None:
+    vector, plain, layout = flatten(reply({"w": np.ones(1)}, {"num-examples": 4}), "num-examples")
+    examples = layout.mean(vector, plain).metric_records["metrics"]["num-examples"]
+    assert isinstance(examples, int)
+
+
+def test_arrays_are_weighted_in_float64() -> None:
+    content = reply({"w": np.array([100.0], "float16")}, {"num-examples": 1001})
+    vector, *_ = flatten(content, "num-examples")
+    assert vector[2] == 100_100, "in float16 it would be infinite"
+
+
+def test_deeply_nested_text_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="must be JSON as fl-he writes it"):
+        UpdateLayout.from_json("[" * 100_000)

@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.encryption import encryption_mod
@@ -216,3 +227,46 @@ def test_open_replies_hold_nothing_but_what_they_are_for(action: str) -> None:
 
 def test_an_empty_reply_to_the_final_model_passes() -> None:
     assert ask(RecordDict(), context(), "query.finish", reply=RecordDict()).content == RecordDict()
+
+
+def test_a_deployed_node_never_encrypts_under_the_first_key_it_is_sent() -> None:
+    node = context(DEPLOYED)
+    assert "must be the pinned one" in refused(ask(request(OTHER_KEY).add_to(RecordDict()), node))
+    assert "must be the pinned one" in refused(ask(request(OTHER_KEY).add_to(RecordDict()), node))
+    assert ask(request().add_to(RecordDict()), node).has_content()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"public_key": OTHER_KEY.public_key.to_json()},
+        {"packing": Packing(20, 20).to_json()},
+        {"weighted_by": "loss"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_app_is_not_even_asked_before_the_request_is_checked(changes: dict[str, Any]) -> None:
+    def app(message: Message, context: Context) -> Message:
+        raise AssertionError("the app was asked")
+
+    message = Message(request(**changes).add_to(RecordDict()), 5, "train")
+    assert "must be" in refused(encryption_mod(message, context(DEPLOYED), app))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [MetricRecord({"loss": 0.5}), ConfigRecord({"examples": 7}), ArrayRecord()],
+    ids=lambda record: type(record).__name__,
+)
+def test_the_reply_to_the_final_model_holds_no_record_of_any_kind(
+    record: MetricRecord | ConfigRecord | ArrayRecord,
+) -> None:
+    reply = RecordDict({"extra": record})
+    answer = ask(RecordDict(), context(), "query.finish", reply=reply)
+    assert "must be empty" in refused(answer)
+
+
+@pytest.mark.parametrize("action", ["train.head", "evaluate.head"])
+def test_an_apps_own_train_and_evaluate_functions_are_encrypted(action: str) -> None:
+    total, _ = opened(ask(request().add_to(RecordDict()), context(), action))
+    assert total[1] == 7

@@ -222,3 +222,30 @@ def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
 
 def test_records_of_another_form(holder: Holder) -> None:
     assert "must hold the config record" in reason(holder.ask(DECRYPT, RecordDict()))
+
+
+def test_a_sum_that_overflows_has_used_up_its_round(holder: Holder) -> None:
+    edge = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 2.0**24 - 1]))
+    width = KEY.public_key.ciphertext_bytes
+    header, body = edge.to_bytes()[:-width], edge.to_bytes()[-width:]
+    multiplied = pow(int.from_bytes(body, "big"), 2**10, KEY.public_key.n**2)
+    overflowing = header + multiplied.to_bytes(width, "big")
+    assert "contributors claimed" in reason(holder.open(encrypted_sum=overflowing))
+    assert "open already" in reason(holder.open()), "who may try again learns where it overflows"
+
+
+@pytest.mark.parametrize("inside", [4.0, 3.25, 2.75, -3.0, 0.0])
+def test_the_count_inside_must_be_the_claimed_one_exactly(holder: Holder, inside: float) -> None:
+    vector = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([inside, 30.0, 1.5]))
+    assert "contributors claimed" in reason(holder.open(encrypted_sum=vector.to_bytes()))
+
+
+def test_all_rounds_and_sums_are_remembered_not_the_last_alone(holder: Holder) -> None:
+    first = encrypted_sum(KEY.public_key, 3)
+    assert holder.open(encrypted_sum=first).has_content()
+    assert holder.open(purpose="evaluate").has_content()
+    assert "open already" in reason(holder.open()), (
+        "an evaluation lies between, and changes nothing"
+    )
+    assert holder.open(round=2).has_content()
+    assert "this very sum" in reason(holder.open(round=3, encrypted_sum=first))

@@ -4,7 +4,7 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.node import Node, read_node
+from fl_he.clients.node import Node, is_simulated, read_node
 from fl_he.messages import ProtocolError, Role
 
 
@@ -46,3 +46,28 @@ def test_deployed_key_holder_has_a_name_without_being_given_one() -> None:
 def test_node_configurations_that_say_too_little(node_config: UserConfig, words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
         read_node(context(node_config))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("name", "key-fingerprint", "private-key", "min-contributors"),
+        *("data", "target", "positive", "model-path"),
+    ],
+)
+def test_no_setting_of_a_deployed_node_is_ignored(setting: str) -> None:
+    node_config: UserConfig = {"partition-id": 0, "num-partitions": 4, setting: "1"}
+    with pytest.raises(ProtocolError, match=rf"holds \['{setting}'\] must say its role"):
+        read_node(context(node_config))
+
+
+@pytest.mark.parametrize("role", ["hospital", "key-holder"])
+def test_a_node_that_says_its_role_is_deployed_whatever_else_it_says(role: str) -> None:
+    node_config: UserConfig = {
+        "role": role,
+        "key-fingerprint": "ab" * 32,
+        "partition-id": 0,
+        "num-partitions": 4,
+    }
+    assert not is_simulated(context(node_config))
+    assert not read_node(context(node_config)).simulated

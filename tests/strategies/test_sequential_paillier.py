@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +19,27 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
-from fl_he.messages import DECRYPT, DecryptReply, EncryptedReply, ProtocolError, read_array
+from fl_he.crypto.public_key import PublicKey
+from fl_he.messages import (
+    DECRYPT,
+    DESCRIBE,
+    DecryptReply,
+    EncryptedReply,
+    EncryptionRequest,
+    ProtocolError,
+    content_bytes,
+    read_array,
+)
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.topologies import addressed
 
 MODEL = ArrayRecord({"w": Array(np.array([1.0, -2.0])), "b": Array(np.array([0.5], "float32"))})
 
@@ -360,3 +373,161 @@ def test_hospitals_that_could_not_save_are_named() -> None:
     encrypted.call_roll(LocalGrid(app, simulated_nodes(3)))
     with pytest.raises(ProtocolError, match="not saved by hospital-2: the disk is full"):
         encrypted.finish(MODEL)
+
+
+class Sends(FedAvg):
+    """A strategy that sends its messages to nodes of the test's choice."""
+
+    def __init__(self, *receivers: int) -> None:
+        super().__init__(min_train_nodes=3, min_available_nodes=3)
+        self.receivers = receivers
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        content = RecordDict({"arrays": arrays, "config": config})
+        return [Message(content, node_id, "train") for node_id in self.receivers]
+
+
+@pytest.mark.parametrize(
+    "receivers",
+    [(1000, 1001, 1002, 1003), (1000, 1001, 1002, 1002), (1000, 1001, 1002, 4711)],
+    ids=["the key holder", "one twice", "a stranger"],
+)
+def test_messages_to_others_than_each_hospital_once_are_refused(receivers: tuple[int, ...]) -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    with pytest.raises(ProtocolError, match="one message at most to each hospital"):
+        strategy(Sends(*receivers)).start(grid, MODEL, num_rounds=1)
+    assert {m.metadata.message_type for m in grid.sent} == {"query.describe"}
+
+
+def test_more_contributors_than_the_strategy_asks_for() -> None:
+    encrypted = strategy(FedAvg(fraction_train=0.5, min_train_nodes=2), min_contributors=4)
+    with pytest.raises(ProtocolError, match=r"at least 4 contributors .*, got 3"):
+        encrypted.start(LocalGrid(train_app(), simulated_nodes(6)), MODEL, num_rounds=1)
+    encrypted = strategy(FedAvg(min_available_nodes=2), min_contributors=4)
+    with pytest.raises(ProtocolError, match="must have 4 hospitals and one key holder, got 3 and"):
+        encrypted.call_roll(LocalGrid(train_app(), simulated_nodes(3)))
+    encrypted = strategy(FedAvg(min_available_nodes=5), min_contributors=3)
+    with pytest.raises(ProtocolError, match="must have 5 hospitals and one key holder, got 4 and"):
+        encrypted.call_roll(LocalGrid(train_app(), simulated_nodes(4)))
+
+
+def test_the_wrapped_strategys_weight_is_what_hospitals_are_asked_for() -> None:
+    weighted = strategy(FedAvg(fraction_evaluate=0.0, weighted_by_key="loss"))
+    with pytest.raises(ProtocolError, match="must be weighted by 'num-examples', got 'loss'"):
+        weighted.start(LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1)
+
+
+def test_the_key_holders_refusal_stops_the_run_with_its_reason() -> None:
+    def refuse(reply: Message) -> Message:
+        decrypt = reply.metadata.message_type == DECRYPT
+        return error(reply) if decrypt else reply
+
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = refuse
+    encrypted = strategy()
+    with pytest.raises(ProtocolError, match=r"key holder refused to open the sum: no \[2Jt today$"):
+        encrypted.start(grid, MODEL, num_rounds=1)
+    assert encrypted.sums == []
+
+
+@pytest.mark.parametrize("total", [2.0, 4.0, 3.5])
+def test_a_total_of_any_other_count_is_refused(total: float) -> None:
+    def lie(reply: Message) -> Message:
+        if reply.metadata.message_type == DECRYPT:
+            values = DecryptReply.from_content(reply.content).total
+            values[0] = total
+            reply.content = DecryptReply(values, 0.0).to_content()
+        return reply
+
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = lie
+    with pytest.raises(ProtocolError, match="must be of 3 contributors"):
+        strategy().start(grid, MODEL, num_rounds=1)
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_costs_are_those_of_all_messages(topology: str) -> None:
+    def takes_time(reply: Message) -> Message:
+        if reply.metadata.message_type == "train":
+            answer = EncryptedReply.from_content(reply.content)
+            timed = replace(answer, encrypt_seconds=100.0, add_seconds=10.0)
+            reply.content = timed.to_content()
+        return reply
+
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = takes_time
+    encrypted = strategy(FedAvg(fraction_evaluate=0.0), topology=topology)
+    encrypted.start(grid, MODEL, num_rounds=1)
+    (one,) = encrypted.sums
+    messages = [m for m in grid.sent + grid.received if m.metadata.message_type != DESCRIBE]
+    assert len(messages) == 8
+    assert one.bytes_sent == sum(map(content_bytes, messages))
+    assert one.encrypt_seconds == 300
+    assert 30 <= one.add_seconds < 31
+
+
+def test_ciphertexts_packed_another_way_are_refused() -> None:
+    def repacked(reply: Message) -> Message:
+        answer = EncryptedReply.from_content(reply.content)
+        key = grid_key(reply)
+        other = EncryptedVector.encrypt(key, Packing(20, 20), np.array([1.0, 10.0, 1, 1, 1, 1]))
+        reply.content = replace(answer, encrypted_sum=other.to_bytes()).to_content()
+        return reply
+
+    def grid_key(_: Message) -> PublicKey:
+        return encrypted.roster.public_key
+
+    encrypted = strategy()
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = from_train(repacked)
+    with pytest.raises(ProtocolError, match="hospital-1 must fill the slots"):
+        encrypted.start(grid, MODEL, num_rounds=1)
+
+
+def test_messages_keep_their_group_and_time_to_live() -> None:
+    message = Message(RecordDict(), 1000, "train", ttl=77.0, group_id="5")
+    request = EncryptionRequest("key", "packing", "session", 1)
+    sent = addressed(message, request).metadata
+    assert (sent.ttl, sent.group_id, sent.dst_node_id, sent.message_type) == (
+        *(77.0, "5", 1000, "train"),
+    )
+
+
+DEPLOYED = {"role": "hospital", "key-fingerprint": "ab" * 32}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "simulated"),
+    [(simulated_nodes(3), True), ([*simulated_nodes(3), DEPLOYED], False)],
+    ids=["all", "all but one"],
+)
+def test_a_run_is_simulated_if_all_of_its_nodes_are(nodes: list[Any], simulated: bool) -> None:
+    assert strategy().call_roll(LocalGrid(train_app(), nodes)).simulated is simulated
+
+
+def test_the_third_hospitals_features_count_as_well() -> None:
+    def features(context: Context) -> tuple[str, ...]:
+        return ("size",) if context.node_config["partition-id"] == 2 else ("age",)
+
+    with pytest.raises(ProtocolError, match="hospital-3 differs from hospital-1"):
+        strategy().call_roll(LocalGrid(train_app(features), simulated_nodes(3)))
+
+
+def test_the_roll_is_called_once_in_a_run() -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    strategy().start(grid, MODEL, num_rounds=2)
+    assert [m.metadata.message_type for m in grid.sent].count(DESCRIBE) == 4
+
+
+def test_hospitals_send_no_plain_arrays_that_nobody_knows_of() -> None:
+    def more(reply: Message) -> Message:
+        answer = EncryptedReply.from_content(reply.content)
+        reply.content = replace(answer, plain=np.array([1.0])).to_content()
+        return reply
+
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    grid.tamper = from_train(more)
+    with pytest.raises(ProtocolError, match="hospital-1 must send the plain arrays of its layout"):
+        strategy().start(grid, MODEL, num_rounds=1)

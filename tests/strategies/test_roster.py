@@ -1,0 +1,85 @@
+"""Who takes part, with nodes that come late and a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.messages import Description, ProtocolError
+from fl_he.strategies import roster as module
+from fl_he.strategies.roster import call_roll
+
+
+class LateGrid(LocalGrid):
+    """A grid whose n-th node connects after n seconds."""
+
+    def __init__(self, clock: list[float]) -> None:
+        policy = KeyHolderPolicy(key_bits=1024)
+        super().__init__(with_key_holder(ClientApp(), lambda _: policy), simulated_nodes(3))
+        self.clock = clock
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [node_id for node_id in self.contexts if node_id - 1000 <= self.clock[0]]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        assert now[0] < 60, "it waits for ever"
+
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "sleep", sleep)
+    return now
+
+
+def test_nodes_that_come_late_are_waited_for_and_asked_once(clock: list[float]) -> None:
+    grid = LateGrid(clock)
+    assert len(call_roll(grid, 3, node_timeout=5, hop_timeout=1).hospitals) == 3
+    assert [m.metadata.dst_node_id for m in grid.sent] == [1000, 1001, 1002, 1003]
+
+
+def test_nodes_that_come_too_late_are_not(clock: list[float]) -> None:
+    with pytest.raises(ProtocolError, match=r"one key holder, got 3 and 0 after 2\.5 s"):
+        call_roll(LateGrid(clock), 3, node_timeout=2.5, hop_timeout=1)
+    assert clock[0] < 3
+
+
+def renamed(reply: Message) -> Message:
+    """Return the second hospital's description with a name that would clear a terminal."""
+    if reply.metadata.src_node_id == 1001:
+        description = Description.from_content(reply.content)
+        reply.content = replace(description, name="zoo\x1b[2J\nclinic").to_content()
+    return reply
+
+
+def misspelt(reply: Message) -> Message:
+    if reply.metadata.src_node_id == 1001:
+        description = Description.from_content(reply.content)
+        reply.content = replace(description, features=("a" * 2000,)).to_content()
+    return reply
+
+
+def test_names_are_shown_on_one_line(clock: list[float]) -> None:
+    clock[0] = 10.0
+    grid = LateGrid(clock)
+    grid.tamper = renamed
+    roster = call_roll(grid, 3, node_timeout=0, hop_timeout=1)
+    assert roster.name(1001) == "zoo [2J clinic"
+
+
+def test_what_differs_is_shown_in_short(clock: list[float]) -> None:
+    clock[0] = 10.0
+    grid = LateGrid(clock)
+    grid.tamper = misspelt
+    with pytest.raises(ProtocolError, match="hospital-2 differs from hospital-1") as refused:
+        call_roll(grid, 3, node_timeout=0, hop_timeout=1)
+    assert len(str(refused.value)) < 700

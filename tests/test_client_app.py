@@ -1,0 +1,141 @@
+"""Deployed nodes: they take nothing from the coordinator's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from experiment import experiment
+from flwr.app import Context, Message, RecordDict
+from flwr.app.user_config import UserConfig
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he import client_app
+from fl_he.clients.key_holder import KeyHolderPolicy
+from fl_he.config_schema import Config
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.learning import logistic
+from fl_he.learning.data import load_table
+from fl_he.learning.model import LogisticModel
+from fl_he.messages import (
+    DECRYPT,
+    DESCRIBE,
+    DecryptRequest,
+    Description,
+    ProtocolError,
+    model_arrays,
+    read_model_arrays,
+)
+from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.strategies.sequential_paillier import SequentialPaillier
+
+KEY = PrivateKey.generate(1024)
+ROWS = {1: "1,2,sick\n3,-1,well\n", 2: "0,1,sick\n", 3: "2,2,well\n-1,0,sick\n1,1,well\n"}
+
+
+def coordinators(_: Context) -> Config:
+    raise AssertionError("a deployed node must not ask for the run's configuration")
+
+
+def deployed_nodes(folder: Path) -> list[UserConfig]:
+    """Return three hospitals with tables of their own, and company X with a key file."""
+    KEY.save(folder / "private-key.json")
+    nodes: list[UserConfig] = []
+    for number, rows in ROWS.items():
+        (folder / f"{number}.csv").write_text("age,size,state\n" + rows)
+        nodes.append(
+            {
+                "role": "hospital",
+                "name": f"clinic-{number}",
+                "key-fingerprint": KEY.public_key.fingerprint,
+                "data": str(folder / f"{number}.csv"),
+                "target": "state",
+                "positive": "sick",
+                "model-path": str(folder / f"model-{number}.json"),
+            }
+        )
+    return [*nodes, {"role": "key-holder", "private-key": str(folder / "private-key.json")}]
+
+
+def test_deployed_nodes_train_on_their_own_tables(tmp_path: Path) -> None:
+    grid = LocalGrid(client_app.build(coordinators), deployed_nodes(tmp_path))
+    strategy = SequentialPaillier(GradientDescent(0.5, 3), node_timeout=0.0)
+    assert not strategy.call_roll(grid).simulated
+    assert list(strategy.roster.hospitals.values()) == ["clinic-1", "clinic-2", "clinic-3"]
+    assert strategy.roster.features == ("age", "size")
+    result = strategy.start(grid, model_arrays(np.zeros(2), 0.0), num_rounds=2)
+    strategy.finish(result.arrays)
+
+    (tmp_path / "all.csv").write_text("age,size,state\n" + "".join(ROWS.values()))
+    pooled = load_table(tmp_path / "all.csv", "state", positive="sick")
+    w, b = np.zeros(2), 0.0
+    for _ in range(2):
+        gradient, intercept = logistic.gradient(pooled.features, pooled.labels, w, b)
+        w, b = w - 0.5 * gradient, b - 0.5 * intercept
+    coefficients, intercept = read_model_arrays(result.arrays)
+    np.testing.assert_allclose(coefficients, w, atol=1e-6)
+    assert intercept == pytest.approx(b, abs=1e-6)
+    for number in ROWS:
+        model = LogisticModel.load(tmp_path / f"model-{number}.json")
+        np.testing.assert_array_equal(model.coefficients, coefficients)
+        np.testing.assert_array_equal(model.mean, [0, 0])
+        np.testing.assert_array_equal(model.scale, [1, 1])
+
+
+def test_a_hospital_that_names_no_file_for_the_model_saves_none(tmp_path: Path) -> None:
+    nodes = deployed_nodes(tmp_path)
+    del nodes[0]["model-path"]
+    grid = LocalGrid(client_app.build(coordinators), nodes)
+    strategy = SequentialPaillier(GradientDescent(0.5, 3), node_timeout=0.0)
+    strategy.call_roll(grid)
+    strategy.finish(model_arrays(np.zeros(2), 0.0))
+    assert sorted(p.name for p in tmp_path.glob("model-*")) == ["model-2.json", "model-3.json"]
+
+
+@pytest.mark.parametrize("setting", ["data", "target"])
+def test_a_deployed_hospital_needs_a_table_and_a_target(tmp_path: Path, setting: str) -> None:
+    nodes = deployed_nodes(tmp_path)
+    del nodes[0][setting]
+    grid = LocalGrid(client_app.build(coordinators), nodes)
+    strategy = SequentialPaillier(GradientDescent(0.5, 3), node_timeout=0.0)
+    with pytest.raises(ProtocolError, match="must be given data and target in its node conf"):
+        strategy.call_roll(grid)
+
+
+def test_a_deployed_key_holders_policy_is_the_default_one(tmp_path: Path) -> None:
+    grid = LocalGrid(client_app.build(coordinators), deployed_nodes(tmp_path))
+    assert describe(grid).packing == KeyHolderPolicy().packing.to_json()
+    assert "at least 3 and at most 512 contributors, got 2" in decrypt(grid, 2)
+
+
+def test_a_simulated_key_holders_policy_is_the_configurations(tmp_path: Path) -> None:
+    config = experiment(
+        *("hospitals=5", "min_contributors=5", "crypto.max_contributors=7"), folder=tmp_path
+    )
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(5))
+    assert describe(grid).packing == Packing(24, 24, 7).to_json()
+    assert "at least 5 and at most 7 contributors, got 4" in decrypt(grid, 4)
+
+
+@pytest.mark.parametrize("node", [0, -1], ids=["hospital", "key holder"])
+def test_every_node_refuses_a_federation_of_another_size(tmp_path: Path, node: int) -> None:
+    config = experiment("hospitals=5", folder=tmp_path)
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    node_id = list(grid.contexts)[node]
+    (reply,) = grid.send_and_receive([Message(RecordDict(), node_id, DESCRIBE)])
+    assert "needs 6 simulated SuperNodes" in str(reply.error.reason)
+
+
+def describe(grid: LocalGrid) -> Description:
+    """Return what the last node, the key holder, says."""
+    (reply,) = grid.send_and_receive([Message(RecordDict(), max(grid.contexts), DESCRIBE)])
+    return Description.from_content(reply.content)
+
+
+def decrypt(grid: LocalGrid, contributors: int) -> str:
+    """Return why the key holder does not open a sum of so many."""
+    request = DecryptRequest(describe(grid).session, "train", 1, contributors, b"")
+    (reply,) = grid.send_and_receive([Message(request.to_content(), max(grid.contexts), DECRYPT)])
+    return str(reply.error.reason)

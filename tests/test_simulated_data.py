@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from experiment import experiment
+from numpy.typing import NDArray
+
+from fl_he.learning.data import load_breast_cancer
+from fl_he.learning.partition import partition
+from fl_he.simulated_data import SimulatedData, simulated_data
+
+
+def data_of(folder: Path, *overrides: str) -> SimulatedData:
+    return simulated_data(experiment(*overrides, folder=folder))
+
+
+def rows(features: NDArray[np.float64]) -> set[bytes]:
+    return {row.tobytes() for row in features}
+
+
+def test_every_patient_is_in_one_hospital_or_held_out(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "hospitals=4", "partition=uneven")
+    parts = [*(rows(part.features) for part in data.hospitals), rows(data.test.features)]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == load_breast_cancer().examples
+    assert set().union(*parts[:-1]) == rows(data.train.features)
+
+
+def test_the_share_that_is_held_out_is_the_configurations(tmp_path: Path) -> None:
+    assert data_of(tmp_path, "test_size=0.5").test.examples == 569 // 2 + 1
+
+
+def test_the_seed_decides_the_splits(tmp_path: Path) -> None:
+    first, again, other = (data_of(tmp_path, f"seed={seed}") for seed in (1, 1, 2))
+    assert first.test.features.tolist() == again.test.features.tolist()
+    assert first.test.features.tolist() != other.test.features.tolist()
+    for data, seed in ((first, 1), (other, 2)):
+        parts = partition(data.train.labels, 3, "even", 0.5, seed)
+        for hospital, part in zip(data.hospitals, parts, strict=True):
+            np.testing.assert_array_equal(hospital.features, data.train.features[part])
+
+
+def test_the_scheme_decides_the_sizes(tmp_path: Path) -> None:
+    even, uneven = (
+        [part.examples for part in data_of(tmp_path, f"partition={scheme}").hospitals]
+        for scheme in ("even", "uneven")
+    )
+    assert max(even) - min(even) <= 1
+    assert max(uneven) - min(uneven) > 1
+
+
+TABLE = "id,age,size,state\n" + "".join(
+    f"{i},{i % 7},{-i % 5},{'sick' if i % 3 else 'well'}\n" for i in range(60)
+)
+
+
+def test_a_table_is_read_as_the_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(TABLE)
+    csv = ("data=csv", f"data.path={tmp_path}/table.csv", "data.drop=[id]")
+    classes = data_of(tmp_path, *csv, "data.target=state", "data.positive=sick", "data.drop=[id]")
+    assert classes.train.feature_names == ("age", "size")
+    assert classes.train.labels.sum() + classes.test.labels.sum() == 40
+    above = data_of(
+        tmp_path, *csv[:2], "data.target=age", "data.threshold=5", "data.drop=[id,state]"
+    )
+    assert above.train.feature_names == ("size",)
+    assert above.train.labels.sum() + above.test.labels.sum() == sum(i % 7 >= 5 for i in range(60))
