@@ -6,6 +6,8 @@ Each command imports what it needs when it runs: Hydra, Flower and Ray take seco
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,6 +87,36 @@ def _report(
         write_plot(folder, metrics)
     if not succeeded:
         raise typer.Exit(1)
+
+
+@app.command("bench")
+def _bench(
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[kernel|federation|hospitals]...", help="All if none is named."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("bench.json"),
+) -> None:
+    """Measure what encryption costs on this machine, beside the alternatives."""
+    from rich.console import Console
+
+    from fl_he.bench.command import run_bench
+
+    try:
+        run_bench(sections or [], quick=quick, out=out, console=Console())
+    except KeyboardInterrupt:
+        typer.echo("fl-he: interrupted", err=True)
+        sys.stdout.flush()
+        # Ray is down, but the ServerApp's thread may be in Flower's own loop, where it would wait
+        # for replies until its timeout.
+        os._exit(130)
+    except ValueError as error:
+        if not _explain(error):
+            raise
+        raise typer.Exit(1) from None
 
 
 def _simulate(config: Config, folder: Path) -> None:

@@ -1,0 +1,129 @@
+"""Section `hospitals`: how a round grows with the number of hospitals."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from math import ceil, isqrt
+from typing import Any
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from fl_he import client_app
+from fl_he.bench.follow import Follow
+from fl_he.bench.session import CountingSum, timed_rounds
+from fl_he.bench.timing import Spread
+from fl_he.bench.variants import descent
+from fl_he.config import Config, compose
+from fl_he.messages import model_arrays
+from fl_he.simulated_data import simulated_data
+from fl_he.simulation import run_in_ray
+from fl_he.strategies.sequential_paillier import AUTO
+
+FOLD, CHAIN = "fold", "chain"
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalsPlan:
+    """What the section measures.
+
+    Attributes
+    ----------
+    hospitals : tuple of int
+        One Ray session for each number.
+    rounds : int
+        Rounds that count; one more before them is discarded.
+    key_bits : int
+    """
+
+    hospitals: tuple[int, ...]
+    rounds: int
+    key_bits: int
+
+
+FULL_HOSPITALS = HospitalsPlan(hospitals=(3, 10, 30, 100), rounds=5, key_bits=2048)
+QUICK_HOSPITALS = HospitalsPlan(hospitals=(10,), rounds=2, key_bits=2048)
+
+_TOPOLOGIES: tuple[tuple[str, int | str], ...] = ((FOLD, 1), (CHAIN, 1), (CHAIN, AUTO))
+
+
+def measure_hospitals(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
+    """Measure fold, chain and segmented chain for each number of hospitals.
+
+    Parameters
+    ----------
+    plan : HospitalsPlan
+    follow : Follow
+        Is told what is at work.
+
+    Returns
+    -------
+    dict
+        ``rows``: hospitals, topology, segments, seconds of a round (median, quartiles), ``hops``:
+        messages that wait for each other, the one to the key holder included, ``bytes``: of all
+        messages of a round, and how many times faster than the chain of as many hospitals.
+    """
+    rows = [row for hospitals in plan.hospitals for row in _session(hospitals, plan, follow)]
+    return {"key_bits": plan.key_bits, "rows": rows}
+
+
+def hops(hospitals: int, topology: str, segments: int | str) -> int:
+    """Return how many messages of a round wait for each other.
+
+    Parameters
+    ----------
+    hospitals : int
+    topology : {"fold", "chain"}
+    segments : int or "auto"
+        As SequentialPaillier has them.
+    """
+    if topology == FOLD:
+        return 2
+    chains = isqrt(hospitals) if segments == AUTO else int(segments)
+    return ceil(hospitals / chains) + 1
+
+
+def _session(hospitals: int, plan: HospitalsPlan, follow: Follow) -> list[dict[str, Any]]:
+    config = compose("config", [f"crypto.key_bits={plan.key_bits}", f"hospitals={hospitals}"])
+    follow(f"{hospitals} hospitals: starting Ray")
+    return run_in_ray(
+        lambda grid: measure_topologies(grid, config, plan, follow),
+        client_app.build(lambda _: config),
+        hospitals + 1,
+    )
+
+
+def measure_topologies(
+    grid: Grid, config: Config, plan: HospitalsPlan, follow: Follow
+) -> list[dict[str, Any]]:
+    """Measure on a grid with the hospitals of ``config``; see `measure_hospitals`."""
+    numbers = itertools.count(1)
+    features = len(simulated_data(config).train.feature_names)
+    model = model_arrays(np.zeros(features), 0.0)
+    rows: list[dict[str, Any]] = []
+    for topology, segments in _TOPOLOGIES:
+        strategy = CountingSum(descent(config), numbers, topology, segments)
+        name = f"{config.hospitals} hospitals: {topology}, segments {segments}"
+        seconds: list[float] = []
+        for done in range(plan.rounds + 1):
+            follow(name, done, plan.rounds + 1)
+            seconds += timed_rounds(strategy, grid, model, 1)
+        spread = Spread.of(seconds[1:])
+        rows.append(
+            {
+                "hospitals": config.hospitals,
+                "topology": topology,
+                "segments": segments,
+                "median_seconds": spread.median,
+                "lower_quartile": spread.lower,
+                "upper_quartile": spread.upper,
+                "rounds": spread.runs,
+                "hops": hops(config.hospitals, topology, segments),
+                "bytes": strategy.sums[-1].bytes_sent,
+            }
+        )
+    chain = next(r for r in rows if (r["topology"], r["segments"]) == (CHAIN, 1))
+    for row in rows:
+        row["times_faster_than_chain"] = chain["median_seconds"] / row["median_seconds"]
+    return rows

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he import client_app
+from fl_he.bench.hospitals import (
+    FULL_HOSPITALS,
+    QUICK_HOSPITALS,
+    HospitalsPlan,
+    hops,
+    measure_topologies,
+)
+from fl_he.config import compose
+
+PLAN = HospitalsPlan(hospitals=(5,), rounds=2, key_bits=1024)
+
+
+def test_each_topology_is_measured() -> None:
+    config = compose("config", "crypto.key_bits=1024 hospitals=5")
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(5))
+    rows = measure_topologies(grid, config, PLAN, lambda *_: None)
+    assert [(row["topology"], row["segments"], row["hops"]) for row in rows] == [
+        ("fold", 1, 2),
+        ("chain", 1, 6),
+        ("chain", "auto", 4),
+    ]
+    fold, chain, segmented = rows
+    for row in rows:
+        assert row["rounds"] == 2
+        assert row["times_faster_than_chain"] == pytest.approx(
+            chain["median_seconds"] / row["median_seconds"]
+        )
+    # A chain hands the sum on: one more ciphertext for each hop between hospitals.
+    assert fold["bytes"] < segmented["bytes"] < chain["bytes"]
+    kinds = [message.metadata.message_type for message in grid.sent]
+    assert kinds.count("train") == 3 * (1 + 2) * 5
+    assert kinds.count("query.decrypt") == 3 * (1 + 2)
+    assert not any(message.has_error() for message in grid.received)
+
+
+@pytest.mark.parametrize("hospitals", [3, 4, 10, 30, 99, 100])
+@pytest.mark.parametrize("segments", [1, 2, 3])
+def test_hops_of_a_chain_are_its_longest_segment(hospitals: int, segments: int) -> None:
+    shares = [len(range(hospitals)[start::segments]) for start in range(segments)]
+    assert hops(hospitals, "chain", segments) == max(shares) + 1
+
+
+def test_hops_of_the_rest() -> None:
+    assert hops(100, "fold", 1) == 2
+    assert hops(100, "chain", "auto") == 11
+    assert hops(30, "chain", "auto") == 7
+
+
+def test_quick_selects_less() -> None:
+    assert set(QUICK_HOSPITALS.hospitals) < set(FULL_HOSPITALS.hospitals)
+    assert FULL_HOSPITALS.hospitals == (3, 10, 30, 100)
+    assert QUICK_HOSPITALS.rounds < FULL_HOSPITALS.rounds

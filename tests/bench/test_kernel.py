@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fl_he.bench.kernel import FULL_KERNEL, QUICK_KERNEL, KernelPlan, measure_kernel
+from fl_he.bench.kernel_row import KernelRow, with_ratios
+from fl_he.bench.scheme import UnitRun
+from fl_he.bench.timing import Effort
+from fl_he.crypto.threads import available_cores
+
+TINY = KernelPlan(
+    key_bits=(1024,),
+    lengths=(5, 40),
+    effort=Effort(least=1, most=1, enough=0.0, limit=1.0),
+    phe_limit=0.0,
+    phe_sample=8,
+    long_vector=50,
+)
+
+
+@pytest.fixture(scope="module")
+def section() -> dict[str, Any]:
+    pytest.importorskip("tenseal")
+    return measure_kernel(TINY, lambda *_: None)
+
+
+def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
+    cores = sorted({1, available_cores()})
+    ours = itertools.product(["fl-he"], ["warm", "cold"], cores)
+    expected = [("phe", "warm", 1), *ours, ("ckks", "warm", 1)]
+    rows = section["rows"]
+    assert [(row["length"], row["scheme"], row["state"], row["cores"]) for row in rows] == [
+        (length, *who) for length in (5, 40) for who in expected
+    ]
+    assert section["updates"] == 3
+    assert section["long_vector"]["length"] == 50
+
+
+def test_errors_are_those_of_the_scheme(section: dict[str, Any]) -> None:
+    limits = {"phe": (0.0, 1e-15), "fl-he": (1e-12, 1.5 * 2**-24), "ckks": (1e-12, 1e-5)}
+    for row in section["rows"]:
+        low, high = limits[row["scheme"]]
+        assert low <= row["largest_error"] <= high, row
+
+
+def test_phe_is_scaled_where_it_was_sampled(section: dict[str, Any]) -> None:
+    whole, sampled = (row for row in section["rows"] if row["scheme"] == "phe")
+    assert (whole["timed_values"], whole["scaled"]) == (5, False)
+    assert (sampled["timed_values"], sampled["scaled"]) == (8, True)
+    assert whole["bytes"] == 5 * 256
+    assert sampled["bytes"] == 40 * 256
+    others = [row for row in section["rows"] if row["scheme"] != "phe"]
+    assert all(row["timed_values"] == row["length"] and not row["scaled"] for row in others)
+
+
+def test_ratios_are_of_the_totals(section: dict[str, Any]) -> None:
+    for length in (5, 40):
+        rows = [row for row in section["rows"] if row["length"] == length]
+        totals = {row["scheme"]: row["total_seconds"] for row in rows if row["scheme"] != "fl-he"}
+        for row in rows:
+            assert row["times_faster_than_phe"] == totals["phe"] / row["total_seconds"]
+            assert row["times_faster_than_ckks"] == totals["ckks"] / row["total_seconds"]
+
+
+def test_only_cold_rows_start_processes(section: dict[str, Any]) -> None:
+    for row in section["rows"]:
+        assert (row["start_seconds"] is not None) == (row["state"] == "cold")
+
+
+def test_tables_are_reported(section: dict[str, Any]) -> None:
+    first, second = section["tables"]
+    assert first["window"] > 1
+    assert first["build_seconds"] > 0
+    assert (second["window"], second["build_seconds"]) == (first["window"], 0.0)
+
+
+def test_without_tenseal_its_row_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tenseal", None)  # what makes an import fail
+    monkeypatch.setattr("fl_he.bench.contestants.available_cores", lambda: 1)
+    plan = replace(TINY, lengths=(3,), long_vector=None)
+    section = measure_kernel(plan, lambda *_: None)
+    *others, ckks = section["rows"]
+    assert ckks["scheme"] == "ckks"
+    assert ckks["note"] == "not installed: pip install fl-he[bench]"
+    assert ckks["total_seconds"] is ckks["times_faster_than_phe"] is None
+    assert all(row["times_faster_than_ckks"] is None and not row["note"] for row in others)
+    assert all(row["times_faster_than_phe"] for row in others)
+    assert section["long_vector"] is None
+
+
+def test_a_row_is_the_median_of_its_runs_scaled() -> None:
+    updates = [np.arange(6.0), np.arange(6.0), np.arange(6.0)]
+    runs = [
+        UnitRun(encrypt=e, add=2 * e, decrypt=3 * e, bytes=10, result=np.array([0.0, 3.0 + e]))
+        for e in (0.1, 0.5, 0.3)
+    ]
+    row = KernelRow(2048, 6, "phe", "warm", 1).filled(runs, updates)
+    # Two of six values were timed. A unit is 3e + 2*2e + 3e = 10e.
+    assert row.encrypt_seconds == pytest.approx(0.9)
+    assert row.add_seconds == pytest.approx(1.8)
+    assert row.decrypt_seconds == pytest.approx(2.7)
+    assert row.total_seconds == pytest.approx(9.0)
+    assert (row.lower_quartile, row.upper_quartile) == pytest.approx((6.0, 12.0))
+    assert (row.bytes, row.timed_values, row.scaled, row.runs) == (30, 2, True, 3)
+    assert row.largest_error == pytest.approx(0.5)
+    assert row.start_seconds is None
+
+
+def test_ratios_need_both_sides() -> None:
+    rows = [
+        replace(KernelRow(2048, 6, "phe", "warm", 1), total_seconds=8.0),
+        replace(KernelRow(2048, 6, "fl-he", "warm", 1), total_seconds=2.0),
+        replace(KernelRow(2048, 6, "fl-he", "cold", 1), total_seconds=16.0),
+        KernelRow(2048, 6, "ckks", "warm", 1, note="not installed"),
+    ]
+    assert [row.times_faster_than_phe for row in with_ratios(rows)] == [1.0, 4.0, 0.5, None]
+    assert [row.times_faster_than_ckks for row in with_ratios(rows)] == [None] * 4
+
+
+def test_quick_selects_less() -> None:
+    assert set(QUICK_KERNEL.key_bits) < set(FULL_KERNEL.key_bits)
+    assert set(QUICK_KERNEL.lengths) < set(FULL_KERNEL.lengths)
+    assert QUICK_KERNEL.long_vector is None
+    assert FULL_KERNEL.long_vector == 1_000_000
+    assert QUICK_KERNEL.effort.limit < FULL_KERNEL.effort.limit
+    assert FULL_KERNEL.lengths == (31, 1_000, 10_000, 100_000)
+    assert FULL_KERNEL.key_bits == (2048, 3072)

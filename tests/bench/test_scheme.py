@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fl_he.bench.ckks_scheme import CkksScheme
+from fl_he.bench.packed_scheme import PackedScheme
+from fl_he.bench.phe_scheme import PheScheme
+from fl_he.bench.scheme import Scheme, UnitRun, Vector, example_updates, largest_error, run_unit
+from fl_he.crypto.private_key import PrivateKey
+
+KEY = PrivateKey.generate(256, minimum_bits=256)
+STEP = 2.0**-24  # of the default packing
+
+
+def all_schemes() -> list[tuple[str, Scheme[Any], float]]:
+    """Return each scheme with the error that it may make."""
+    return [
+        ("phe", PheScheme(256), 1e-15),
+        ("packed", PackedScheme(KEY, 1), 1.5 * STEP),
+    ]
+
+
+@pytest.mark.parametrize(("name", "scheme", "error"), all_schemes())
+@pytest.mark.parametrize("length", [1, 9])
+def test_a_unit_sums_three_updates(
+    name: str, scheme: Scheme[Any], error: float, length: int
+) -> None:
+    updates = example_updates(length)
+    run = run_unit(scheme, updates)
+    assert run.result.shape == (length,)
+    np.testing.assert_allclose(run.result, sum(updates), rtol=0, atol=error + 1e-15)
+    assert min(run.encrypt, run.add, run.decrypt) > 0
+
+
+def test_ckks_sums_in_chunks() -> None:
+    pytest.importorskip("tenseal")
+    scheme = CkksScheme()
+    updates = example_updates(5000)
+    run = run_unit(scheme, updates)
+    np.testing.assert_allclose(run.result, sum(updates), rtol=0, atol=1e-5)
+    assert largest_error(run.result, updates) > 0, "CKKS is approximate"
+    assert len(scheme.encrypt(updates[0])) == 2
+    # Two polynomials of 8,192 coefficients modulo 100 bits, for each of two chunks; a little less
+    # once compressed.
+    assert 0.8 < run.bytes / (2 * 2 * 8192 * 13) < 1.3
+
+
+def test_bytes_are_those_that_travel() -> None:
+    updates = example_updates(9)
+    assert run_unit(PheScheme(256), updates).bytes == 9 * 64
+    packed = PackedScheme(KEY, 1)
+    vector = packed.encrypt(updates[0])
+    assert run_unit(packed, updates).bytes == len(vector.to_bytes())
+
+
+def test_updates_are_always_the_same() -> None:
+    first, again = example_updates(50), example_updates(50)
+    assert len(first) == 3
+    np.testing.assert_array_equal(first, again)
+    assert len({values.tobytes() for values in first}) == 3
+
+
+VECTORS = arrays(np.float64, (3, 4), elements=st.floats(-1e9, 1e9))
+
+
+@given(VECTORS, st.integers(0, 3), st.floats(-1e6, 1e6))
+def test_the_error_is_the_largest_difference(updates: Any, index: int, off: float) -> None:
+    exact = [sum(Fraction(value) for value in column) for column in updates.T.tolist()]
+    result = np.array([float(value) for value in exact])
+    assert largest_error(result, updates) == 0.0
+    shifted = result.copy()
+    shifted[index] += off
+    assert largest_error(shifted, updates) == abs(shifted[index] - result[index])
+
+
+class Clockwork:
+    """A scheme whose operations take as long as it says, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def encrypt(self, values: Vector) -> Vector:
+        self.now += 100.0
+        return values
+
+    def add(self, total: Vector, update: Vector) -> Vector:
+        self.now += 10.0
+        return total + update
+
+    def decrypt(self, total: Vector) -> Vector:
+        self.now += 1.0
+        return total
+
+    def size(self, update: Vector) -> int:
+        self.now += 1000.0  # to serialise is no part of the unit
+        return update.nbytes
+
+
+def test_each_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    clockwork = Clockwork()
+    monkeypatch.setattr("fl_he.bench.scheme.perf_counter", lambda: clockwork.now)
+    run = run_unit(clockwork, example_updates(4))
+    assert (run.encrypt, run.add, run.decrypt, run.total) == (100.0, 10.0, 1.0, 321.0)
+    assert run.bytes == 32
+
+
+def test_a_unit_is_three_two_and_one() -> None:
+    run = UnitRun(encrypt=100.0, add=10.0, decrypt=1.0, bytes=0, result=np.zeros(1))
+    assert run.total == 321.0

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from fl_he.bench.kernel_row import KernelRow
+from fl_he.bench.tables import (
+    federation_table,
+    hospitals_table,
+    kernel_tables,
+    seconds,
+    size,
+)
+
+
+def printed(table: RenderableType) -> str:
+    out = StringIO()
+    Console(file=out, width=160).print(table)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (0.0, "0.00 µs"),
+        (1.234e-6, "1.23 µs"),
+        (0.0123456, "12.3 ms"),
+        (0.999, "999 ms"),
+        (1.0, "1.00 s"),
+        (-0.1012, "-101 ms"),
+        (1234.5, "1,234 s"),
+        (9.996, "10.0 s"),
+    ],
+)
+def test_seconds_in_words(value: float | None, text: str) -> None:
+    assert seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (568, "568 B"),
+        (1024, "1.00 KiB"),
+        (1.5 * 2**20, "1.50 MiB"),
+        (2**31, "2.00 GiB"),
+    ],
+)
+def test_bytes_in_words(value: float | None, text: str) -> None:
+    assert size(value) == text
+
+
+FIGURES = KernelRow(
+    *(2048, 10_000, "phe", "warm", 1),
+    encrypt_seconds=140.0,
+    add_seconds=0.5,
+    decrypt_seconds=40.0,
+    total_seconds=461.0,
+    bytes=5_120_000,
+    largest_error=1e-16,
+    timed_values=100,
+    scaled=True,
+    runs=3,
+    times_faster_than_phe=1.0,
+)
+
+
+def kernel_section() -> dict[str, Any]:
+    rows = [
+        FIGURES,
+        replace(FIGURES, scheme="fl-he", cores=2, scaled=False, times_faster_than_phe=512.0),
+        KernelRow(2048, 10_000, "ckks", "warm", 1, note="not installed: pip install x"),
+        replace(FIGURES, key_bits=3072, scheme="fl-he", state="cold", scaled=False),
+    ]
+    tables = [
+        {"key_bits": 2048, "length": 31, "window": 7, "build_seconds": 0.25},
+        {"key_bits": 2048, "length": 1000, "window": 7, "build_seconds": 0.0},
+    ]
+    long_vector = {
+        **{"key_bits": 2048, "length": 1_000_000, "bytes": 14_629_420, "largest_error": 1e-7},
+        **{"encrypt_seconds": 6.0, "add_seconds": 0.1, "decrypt_seconds": 50.0},
+        **{"peak_bytes": 2**29, "limit_bytes": 2**31},
+    }
+    return {
+        "rows": [asdict(row) for row in rows],
+        "tables": tables,
+        "long_vector": long_vector,
+    }
+
+
+def test_kernel_rows_say_what_was_scaled_and_what_is_missing() -> None:
+    text = printed(kernel_tables(kernel_section()))
+    assert "2048-bit key" in text
+    assert "3072-bit key" in text
+    phe, ours = (line for line in text.splitlines() if "phe, each" in line or "warm, 2" in line)
+    assert "(100)" in phe
+    assert "~461 s" in phe
+    assert "~" not in ours
+    assert "512" in ours
+    assert "TenSEAL CKKS: not installed: pip install x" in " ".join(text.split())
+    assert "fl-he cold, 1 core " in text
+    assert "window 7 before 31 values, 250 ms" in text
+    assert "none" in text, "no table was built for the second key"
+    assert "512 MiB" in text
+    assert "2.00 GiB" in text
+
+
+def test_a_quick_kernel_has_no_long_vector() -> None:
+    text = printed(kernel_tables({**kernel_section(), "long_vector": None}))
+    assert "peak memory" not in text
+
+
+def test_federation_shows_ratios() -> None:
+    variant = {
+        **{"median_seconds": 0.2, "lower_quartile": 0.1, "upper_quartile": 0.3},
+        **{"mean_seconds": 0.21, "beyond_empty_seconds": 0.005, "rounds": 40},
+    }
+    section = {
+        **{"hospitals": 3, "topology": "fold", "key_bits": 2048},
+        "variants": [{"variant": name, **variant} for name in ("encrypted", "plain")],
+        "ratios": [{"encrypted_to": "plain", "of_medians": 1.04, "of_means": 1.5}],
+        "steps": {"encrypt_seconds": 0.006, "add_seconds": 0.0001, "decrypt_seconds": 0.02},
+    }
+    text = printed(federation_table(section))
+    plain = next(line for line in text.splitlines() if " plain " in line)
+    assert "1.04" in plain
+    assert "100 ms to 300 ms" in plain
+    assert "5.00 ms" in plain
+    assert "6.00 ms to encrypt" in text
+
+
+def test_hospitals_are_grouped() -> None:
+    row = {
+        **{"hospitals": 100, "topology": "chain", "median_seconds": 11.0, "lower_quartile": 10.5},
+        **{"upper_quartile": 12.0, "rounds": 5, "hops": 101, "bytes": 2048},
+    }
+    section = {
+        "key_bits": 2048,
+        "rows": [
+            {**row, "segments": 1, "times_faster_than_chain": 1.0},
+            {**row, "segments": "auto", "times_faster_than_chain": 8.26, "hops": 11},
+        ],
+    }
+    lines = [line for line in printed(hospitals_table(section)).splitlines() if "chain" in line]
+    assert "101" in lines[-2]
+    assert "chain, segments=auto" in lines[-1]
+    assert "8.3" in lines[-1]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_he.bench.timing import Effort, Measured, Spread, in_turn
+
+SECONDS = st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30)
+
+
+@given(SECONDS)
+def test_a_spread_is_median_quartiles_and_mean(seconds: list[float]) -> None:
+    spread = Spread.of(seconds)
+    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+    assert spread.median == pytest.approx(median)
+    assert (spread.lower, spread.upper) == pytest.approx((lower, upper))
+    assert spread.mean == pytest.approx(sum(seconds) / len(seconds))
+    assert spread.runs == len(seconds)
+
+
+def test_one_run_is_its_own_spread() -> None:
+    assert Spread.of([2.0]) == Spread(2.0, 2.0, 2.0, 2.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("runs", "seconds", "done"),
+    [
+        (0, 99.0, False),  # one run at least, however long it may take
+        (1, 10.0, True),  # the limit goes before `least`
+        (2, 9.9, False),
+        (3, 1.9, False),  # not enough yet
+        (3, 2.0, True),
+        (5, 0.0, True),  # never more than `most`
+        (4, 0.0, False),
+    ],
+)
+def test_an_effort_ends(runs: int, seconds: float, done: bool) -> None:
+    effort = Effort(least=3, most=5, enough=2.0, limit=10.0)
+    assert effort.is_done(runs, seconds) is done
+
+
+def test_calls_take_turns() -> None:
+    order: list[str] = []
+    calls = [Measured(name, lambda name=name: order.append(name)) for name in "ab"]  # type: ignore[misc]
+    effort = Effort(least=3, most=3, enough=0.0, limit=1e9)
+    announced = [call.name for call in in_turn(calls, effort)]
+    assert order == announced == ["a", "b", "a", "b", "a", "b"]
+    assert all(len(call.results) == 3 and call.seconds > 0 for call in calls)
+
+
+def test_results_are_kept_in_order() -> None:
+    numbers = iter(range(10))
+    call = Measured("numbers", lambda: next(numbers))
+    for _ in in_turn([call], Effort(least=4, most=4, enough=0.0, limit=1e9)):
+        pass
+    assert call.results == [0, 1, 2, 3]
