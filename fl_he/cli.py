@@ -6,7 +6,9 @@ Each command imports what it needs when it runs: Hydra, Flower and Ray take seco
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -55,14 +57,12 @@ def _run(
     from fl_he.config import ConfigError, run_jobs
 
     warnings.formatwarning = _format_warning
+    signal.signal(signal.SIGINT, _end_at_once)
     try:
         succeeded = run_jobs(_simulate, arguments or [], _explain)
     except ConfigError as error:
         _explain(error)
         succeeded = False
-    except KeyboardInterrupt:
-        typer.echo("fl-he: interrupted", err=True)
-        raise typer.Exit(130) from None
     if not succeeded:
         raise typer.Exit(1)
 
@@ -105,18 +105,33 @@ def _bench(
 
     from fl_he.bench.command import run_bench
 
+    signal.signal(signal.SIGINT, _end_at_once)
     try:
         run_bench(sections or [], quick=quick, out=out, console=Console())
-    except KeyboardInterrupt:
-        typer.echo("fl-he: interrupted", err=True)
-        sys.stdout.flush()
-        # Ray is down, but the ServerApp's thread may be in Flower's own loop, where it would wait
-        # for replies until its timeout.
-        os._exit(130)
     except ValueError as error:
         if not _explain(error):
             raise
         raise typer.Exit(1) from None
+
+
+def _end_at_once(signum: int, frame: object) -> None:
+    """End the process at Ctrl-C without unwinding.
+
+    Flower's threads may wait for Ray for ever once it is gone, and some of Ray's processes outlive
+    their parent by half a minute. Files are written under another name first, so none is left
+    half done.
+    """
+    import psutil
+
+    ourselves = psutil.Process()
+    # Stopped before they are killed: Ray starts what has ended again.
+    for end in (psutil.Process.suspend, psutil.Process.kill):
+        for child in ourselves.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                end(child)
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    os.write(2, f"{show_cursor}\nfl-he: interrupted\n".encode())
+    os._exit(130)
 
 
 def _simulate(config: Config, folder: Path) -> None:

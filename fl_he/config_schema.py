@@ -183,7 +183,7 @@ def schema_keys(schema: type = Config) -> dict[str, Any]:
     return keys
 
 
-def check(config: Config) -> None:
+def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
     """Refuse values that no run could use.
 
     Parameters
@@ -253,6 +253,8 @@ def check(config: Config) -> None:
             f"{SLOT_LIMIT - 1 - headroom} with crypto.max_contributors={crypto.max_contributors}, "
             f"got {slot - 1 - headroom}"
         )
+    if crypto.key_bits % 2:
+        raise ConfigError(f"crypto.key_bits must be even, got {crypto.key_bits}")
     _check_data(config.data)
 
 

@@ -243,7 +243,10 @@ class EncryptedReply:
         """Read a reply; one with a record of another kind is refused as a plaintext leak."""
         extra = sorted(set(content.keys()) - {_RECORD, _SUM_RECORD, _PLAIN_RECORD})
         if extra:
-            raise ProtocolError(f"a hospital's reply must be encrypted, got plain records {extra}")
+            raise ProtocolError(
+                f"a hospital's reply must be encrypted, got plain records {extra}, which the "
+                "coordinator has seen: its ClientApp must have encryption_mod as its first mod"
+            )
         record = _config(content)
         has_plain = _PLAIN_RECORD in content
         return cls(

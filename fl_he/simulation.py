@@ -18,6 +18,7 @@ from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
 from fl_he.config_schema import Config
+from fl_he.simulated_data import simulated_data
 from fl_he.strategies.grid import DelegatingGrid
 
 Result = TypeVar("Result")
@@ -79,6 +80,7 @@ def run(
         After Ctrl-C, when Ray has been shut down.
     """
     config = replace(config, output_dir=str(output_dir.resolve()))
+    simulated_data(config)  # refused data are refused now, not after Ray has started
     return run_in_ray(
         lambda grid: server_app.train(grid, config, output_dir, on_round),
         client_app.build(lambda _: config),

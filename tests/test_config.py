@@ -178,6 +178,7 @@ def test_unknown_config_name_is_refused() -> None:
         (["topology=chain", "segments=4"], r"auto or from 1 to hospitals \(3\), got 4"),
         (["topology=chain", "segments=x"], r"auto or from 1 to hospitals \(3\), got 'x'"),
         (["topology=chain", "segments=1.5"], "segments must be an integer or text, got 1.5"),
+        (["crypto.key_bits=2047"], "crypto.key_bits must be even, got 2047"),
         (["min_contributors=0"], "min_contributors must be at least 1, got 0"),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (["seed=4294967296"], r"seed must be below 2\*\*32, got 4294967296"),

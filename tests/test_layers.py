@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
         *("strategies", "clients", "messages", "crypto"),
     },
-    "simulation": {"client_app", "server_app", "strategies", "config_schema"},
+    "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
     "server_app": {
         *("strategies", "learning", "messages", "crypto"),
         *("simulated_data", "report", "metrics_file", "config", "config_schema"),

@@ -106,7 +106,10 @@ def _describe(grid: Grid, nodes: list[int], timeout: float) -> dict[int, Descrip
     described = {}
     for reply in exchange(grid, requests, timeout):
         if reply.has_error():
-            raise ProtocolError(f"a node refused to take part: {error_reason(reply)}")
+            raise ProtocolError(
+                f"a node refused to take part: {error_reason(reply)} (a node that knows no "
+                "'describe' runs an app without with_key_holder)"
+            )
         described[reply.metadata.src_node_id] = Description.from_content(reply.content)
     return described
 
