@@ -129,8 +129,8 @@ def _end_at_once(signum: int, frame: object) -> None:
         for child in ourselves.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 end(child)
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-    os.write(2, f"{show_cursor}\nfl-he: interrupted\n".encode())
+    show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
+    os.write(2, f"{show_cursor}fl-he: interrupted\n".encode())
     os._exit(130)
 
 

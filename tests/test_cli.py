@@ -144,7 +144,9 @@ def test_any_other_error_keeps_its_traceback(tmp_path: Path, error: str) -> None
 
 
 def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
-    code, out, err = end_with(tmp_path, "raise KeyboardInterrupt", "-m", "rounds=1,2,3")
+    code, out, err = end_with(
+        tmp_path, "__import__('signal').raise_signal(2)", "-m", "rounds=1,2,3"
+    )
     assert (code, err) == (130, "fl-he: interrupted\n")
     assert out.count("starting Ray") == 1
 
