@@ -18,8 +18,9 @@ from fl_he.crypto.private_key import PrivateKey
 def run_cold_unit(key: PrivateKey, cores: int, updates: Sequence[Vector]) -> UnitRun:
     """Encrypt each update, add them all and decrypt the sum, each step in a process of its own.
 
-    What is timed starts with the JSON of the key and ends with the bytes of the result. The start
-    of the interpreter and its imports are reported apart.
+    What is timed starts with the JSON of the key, whose numbers were checked in the run's first
+    message, and ends with the bytes of the result. The start of the interpreter and its imports are
+    reported apart.
 
     Parameters
     ----------
@@ -29,13 +30,14 @@ def run_cold_unit(key: PrivateKey, cores: int, updates: Sequence[Vector]) -> Uni
         How many cores a step may use.
     updates : sequence of float64 arrays of shape (d,)
     """
+    known = key.public_key.fingerprint
     public = {"key": key.public_key.to_json(), "packing": Packing().to_json(), "cores": cores}
     starts: list[float] = []
 
     def step(job: str, **request: Any) -> dict[str, Any]:
         with FreshProcess() as process:
             starts.append(process.start_seconds)
-            return process.do(job, request)
+            return process.do(job, {**request, "known": known})
 
     encrypted = [step("encrypt", **public, values=to_text(values.tobytes())) for values in updates]
     vectors = [answer["vector"] for answer in encrypted]

@@ -19,7 +19,7 @@ from fl_he.bench.timing import Spread
 from fl_he.bench.variants import EMPTY, ENCRYPTED, all_apps, all_variants, descent
 from fl_he.config import Config, compose
 from fl_he.simulation import run_in_ray
-from fl_he.strategies.sequential_paillier import EncryptedSum
+from fl_he.strategies.encrypted_sum import EncryptedSum
 
 
 @dataclass(frozen=True, slots=True)

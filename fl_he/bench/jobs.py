@@ -50,7 +50,7 @@ def to_bytes(text: str) -> bytes:
 def _encrypt(request: Mapping[str, Any]) -> Answer:
     values = np.frombuffer(to_bytes(request["values"]))
     start = perf_counter()
-    public_key = PublicKey.from_json(request["key"])
+    public_key = PublicKey.from_json(request["key"], known=request["known"])
     packing = Packing.from_json(request["packing"])
     vector = EncryptedVector.encrypt(public_key, packing, values, cores=request["cores"])
     data = vector.to_bytes()
@@ -60,7 +60,7 @@ def _encrypt(request: Mapping[str, Any]) -> Answer:
 def _add(request: Mapping[str, Any]) -> Answer:
     updates = [to_bytes(update) for update in request["updates"]]
     start = perf_counter()
-    public_key = PublicKey.from_json(request["key"])
+    public_key = PublicKey.from_json(request["key"], known=request["known"])
     total = EncryptedVector.from_bytes(updates[0], public_key)
     for update in updates[1:]:
         total.add_in_place(EncryptedVector.from_bytes(update, public_key), public_key)
@@ -71,7 +71,7 @@ def _add(request: Mapping[str, Any]) -> Answer:
 def _decrypt(request: Mapping[str, Any]) -> Answer:
     data = to_bytes(request["vector"])
     start = perf_counter()
-    key = PrivateKey.from_json(request["key"])
+    key = PrivateKey.from_json(request["key"], known=request["known"])
     vector = EncryptedVector.from_bytes(data, key.public_key)
     values = key.decrypt_vector(vector, cores=request["cores"])
     return {"seconds": perf_counter() - start, "values": to_text(values.tobytes())}

@@ -18,7 +18,7 @@ from fl_he.clients.node import read_node
 from fl_he.config import Config
 from fl_he.messages import model_arrays
 from fl_he.simulated_data import simulated_data
-from fl_he.strategies.exchange import ask, exchange
+from fl_he.strategies.exchange import exchange
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid, HospitalGrid
 
@@ -103,7 +103,8 @@ def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int
     for _ in range(rounds):
         for _ in exchange(grid, [_empty_message(node) for node in hospitals], HOP_TIMEOUT):
             pass
-        ask(grid, _empty_message(key_holder), HOP_TIMEOUT)
+        for _ in exchange(grid, [_empty_message(key_holder)], HOP_TIMEOUT):
+            pass
         marks.append(perf_counter())
     seconds: list[float] = np.diff(marks).tolist()
     return seconds

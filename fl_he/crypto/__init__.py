@@ -21,6 +21,7 @@ curve25519        which Ed25519 and X25519 public keys are sound
 sealing_key       hybrid post-quantum keys that HPKE envelopes are sealed to
 public_identity   what a node's signing and sealing keys show to others
 key_file          files that only their owner may read
+passphrase_file   files that hold a passphrase
 protected_file    the same under a passphrase
 identity          a node's private signing and sealing keys
 binding           what an envelope is for: run, purpose, round, position, contributors

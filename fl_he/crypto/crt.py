@@ -15,7 +15,6 @@ from typing import NoReturn
 
 import gmpy2
 from gmpy2 import mpz
-from phe import PaillierPrivateKey
 
 from fl_he.crypto.threads import available_cores, run_all
 
@@ -25,16 +24,17 @@ class CrtDecryption:
 
     Parameters
     ----------
-    key : PaillierPrivateKey
-        phe's key, which computes the numbers.
+    p, q : int
+        The prime factors of n.
     """
 
     __slots__ = ("_p", "_p_inverse", "_q")
 
-    def __init__(self, key: PaillierPrivateKey) -> None:
-        self._p = _Prime(key.p, key.psquare, key.hp)
-        self._q = _Prime(key.q, key.qsquare, key.hq)
-        self._p_inverse = mpz(key.p_inverse)
+    def __init__(self, p: int, q: int) -> None:
+        smaller, larger = sorted((mpz(p), mpz(q)))
+        self._p = _Prime(smaller, larger)
+        self._q = _Prime(larger, smaller)
+        self._p_inverse = gmpy2.invert(smaller, larger)
 
     @property
     def primes(self) -> tuple[int, int]:
@@ -84,14 +84,18 @@ class CrtDecryption:
 
 
 class _Prime:
-    """A prime factor of n with what decryption modulo its square needs."""
+    """A prime factor of n with what decryption modulo its square needs.
+
+    Paillier's h_p is the inverse of ``L_p(g**(p - 1) mod p**2)``. For g = n + 1 that power is
+    ``1 + (p - 1) * n = 1 - q * p  mod p**2``, so h_p is the inverse of -q.
+    """
 
     __slots__ = ("_h", "_square", "value")
 
-    def __init__(self, value: int, square: int, h: int) -> None:
-        self.value = mpz(value)
-        self._square = mpz(square)
-        self._h = mpz(h)
+    def __init__(self, value: mpz, other: mpz) -> None:
+        self.value = value
+        self._square = value * value
+        self._h = gmpy2.invert(-other, value)
 
     def decrypt(self, ciphertexts: Sequence[int]) -> list[mpz]:
         """Decrypt modulo this prime; powmod_base_list releases the interpreter lock."""

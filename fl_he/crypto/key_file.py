@@ -44,6 +44,21 @@ def write_key_file(path: Path, text: str) -> None:
 
 
 def read_key_file(path: Path, limit: int) -> str:
+    """Return what `read_key_bytes` reads as text; what is not ASCII is replaced."""
+    return read_key_bytes(path, limit).decode("ascii", errors="replace")
+
+
+def not_private(status: os.stat_result) -> str | None:
+    """Return what a file that only its owner may touch must be, and what this one is instead."""
+    if not stat.S_ISREG(status.st_mode):
+        return f"a regular file, got one of type {stat.filemode(status.st_mode)[0]!r}"
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = stat.S_IMODE(status.st_mode)
+        return f"accessible by its owner only (chmod 600), got mode {mode:o}"
+    return None
+
+
+def read_key_bytes(path: Path, limit: int) -> bytes:
     """Read a file that only its owner may touch.
 
     Parameters
@@ -55,8 +70,8 @@ def read_key_file(path: Path, limit: int) -> str:
 
     Returns
     -------
-    str
-        The text; what is not ASCII is replaced.
+    bytes
+        Its content.
 
     Raises
     ------
@@ -68,15 +83,10 @@ def read_key_file(path: Path, limit: int) -> str:
     # O_NONBLOCK: opening a named pipe must not wait for somebody to write.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"a key file must be a regular file, got {path}")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeyFileError(
-                "a key file must be accessible by its owner only (chmod 600), got mode "
-                f"{stat.S_IMODE(status.st_mode):o} of {path}"
-            )
+        if (problem := not_private(status)) is not None:
+            raise KeyFileError(f"a key file must be {problem} of {path}")
         if status.st_size > limit:
             raise KeyFileError(
                 f"a key file must have at most {limit} bytes, got {status.st_size} of {path}"
             )
-        return file.read(limit).decode("ascii", errors="replace")
+        return file.read(limit)

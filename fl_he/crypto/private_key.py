@@ -11,7 +11,6 @@ from typing import NoReturn
 import gmpy2
 import numpy as np
 from numpy.typing import NDArray
-from phe import PaillierPrivateKey
 
 from fl_he.crypto.crt import CrtDecryption
 from fl_he.crypto.encrypted_vector import EncryptedVector, Progress
@@ -44,6 +43,9 @@ class PrivateKey:
     p, q : int
         The prime factors of n: different, of half its length, 3 modulo 4, with
         ``gcd(p - 1, q - 1) = 2``.
+    known : str, optional
+        Fingerprint of a key that went through all of these checks before. If it is this key's,
+        only ``p * q = n`` is checked again: n has no other factors of that length.
 
     Raises
     ------
@@ -53,18 +55,17 @@ class PrivateKey:
 
     __slots__ = ("__crt", "_public_key")
 
-    def __init__(self, public_key: PublicKey, p: int, q: int) -> None:
+    def __init__(self, public_key: PublicKey, p: int, q: int, *, known: str | None = None) -> None:
         half = public_key.key_bits // 2
         sizes = (p.bit_length(), q.bit_length())
         if p < 1 or p * q != public_key.n or sizes != (half, half):
             raise CryptoError(f"p and q must be factors of n of {half} bits each")
-        if p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2:
-            raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
-        if not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
-            raise CryptoError("p and q must be primes")
+        new = public_key.fingerprint != known
+        if new:
+            _check_primes(p, q)
         self._public_key = public_key
-        self.__crt = CrtDecryption(PaillierPrivateKey(public_key.phe_key, p, q))
-        if self.decrypt([public_key.h_s]) != [0]:
+        self.__crt = CrtDecryption(p, q)
+        if new and self.decrypt([public_key.h_s]) != [0]:
             raise CryptoError("h_s must be an n-th power modulo n**2")
 
     @classmethod
@@ -199,8 +200,10 @@ class PrivateKey:
         )
 
     @classmethod
-    def from_json(cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PrivateKey:
-        """Read what `to_json` wrote.
+    def from_json(
+        cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS, known: str | None = None
+    ) -> PrivateKey:
+        """Read what `to_json` wrote; `known` as for the class.
 
         Raises
         ------
@@ -213,11 +216,11 @@ class PrivateKey:
         public_members = members["pub"]
         if not isinstance(public_members, dict):
             raise CryptoError("pub must be a public key")
-        public_key = PublicKey.from_members(public_members, minimum_bits=minimum_bits)
+        public_key = PublicKey.from_members(public_members, minimum_bits=minimum_bits, known=known)
         require_equal(members["kid"], public_key.fingerprint, "kid")
         p = integer_from_base64url(members["p"], "p", MAXIMUM_KEY_BITS // 2)
         q = integer_from_base64url(members["q"], "q", MAXIMUM_KEY_BITS // 2)
-        return cls(public_key, p, q)
+        return cls(public_key, p, q, known=known)
 
     def save(
         self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
@@ -230,17 +233,29 @@ class PrivateKey:
 
     @classmethod
     def load(
-        cls, path: Path, passphrase: str | None = None, *, minimum_bits: int = MINIMUM_KEY_BITS
+        cls,
+        path: Path,
+        passphrase: str | None = None,
+        *,
+        minimum_bits: int = MINIMUM_KEY_BITS,
+        known: str | None = None,
     ) -> PrivateKey:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
         text = load_secret(path, _KIND, passphrase, _JSON_LIMIT)
-        return cls.from_json(text, minimum_bits=minimum_bits)
+        return cls.from_json(text, minimum_bits=minimum_bits, known=known)
 
     def __repr__(self) -> str:
         return f"PrivateKey({self._public_key.key_bits} bits, {self._public_key.fingerprint[:16]})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a private key must not be copied or pickled")
+
+
+def _check_primes(p: int, q: int) -> None:
+    if p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2:
+        raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
+    if not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
+        raise CryptoError("p and q must be primes")
 
 
 def _random_prime(bits: int) -> int:

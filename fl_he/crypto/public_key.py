@@ -46,6 +46,9 @@ class PublicKey:
         Published base in ``[2, n**2 - 2]``: an n-th power modulo ``n**2``.
     minimum_bits : int
         Shortest accepted modulus. Only tests have a reason to lower it.
+    known : str, optional
+        Fingerprint of a key whose numbers were checked before. If it is this key's, they are not
+        checked again, which takes as long as half an encryption.
 
     Raises
     ------
@@ -61,10 +64,18 @@ class PublicKey:
 
     __slots__ = ("_fingerprint", "_h_s", "_masker", "_n", "_n_squared", "_phe_key")
 
-    def __init__(self, n: int, h_s: int, *, minimum_bits: int = MINIMUM_KEY_BITS) -> None:
+    def __init__(
+        self,
+        n: int,
+        h_s: int,
+        *,
+        minimum_bits: int = MINIMUM_KEY_BITS,
+        known: str | None = None,
+    ) -> None:
         check_key_bits(n.bit_length(), minimum_bits)
-        check_modulus(n)
-        check_base(h_s, n)
+        if known is None or known != _fingerprint(n, h_s):
+            check_modulus(n)
+            check_base(h_s, n)
         self._n = n
         self._h_s = h_s
         self._phe_key = PaillierPublicKey(n)
@@ -190,14 +201,16 @@ class PublicKey:
         }
 
     @classmethod
-    def from_json(cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PublicKey:
+    def from_json(
+        cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS, known: str | None = None
+    ) -> PublicKey:
         """Read a key that another node sent.
 
         Parameters
         ----------
         text : str
             What `to_json` returns.
-        minimum_bits : int
+        minimum_bits, known
             See the class.
 
         Raises
@@ -206,12 +219,18 @@ class PublicKey:
             If the text is not exactly such a key.
         """
         return cls.from_members(
-            parse_object(text, "public key", _MEMBERS, _JSON_LIMIT), minimum_bits=minimum_bits
+            parse_object(text, "public key", _MEMBERS, _JSON_LIMIT),
+            minimum_bits=minimum_bits,
+            known=known,
         )
 
     @classmethod
     def from_members(
-        cls, members: dict[str, object], *, minimum_bits: int = MINIMUM_KEY_BITS
+        cls,
+        members: dict[str, object],
+        *,
+        minimum_bits: int = MINIMUM_KEY_BITS,
+        known: str | None = None,
     ) -> PublicKey:
         """Read a key from its parsed JSON members; see `from_json`."""
         require_members(members, "public key", _MEMBERS)
@@ -220,7 +239,7 @@ class PublicKey:
         require_equal(members["key_ops"], ["encrypt"], "key_ops")
         n = integer_from_base64url(members["n"], "n", MAXIMUM_KEY_BITS)
         h_s = integer_from_base64url(members["h_s"], "h_s", 2 * MAXIMUM_KEY_BITS)
-        key = cls(n, h_s, minimum_bits=minimum_bits)
+        key = cls(n, h_s, minimum_bits=minimum_bits, known=known)
         require_equal(members["kid"], key.fingerprint, "kid")
         return key
 

@@ -14,7 +14,7 @@ from fl_he.crypto.crt import CrtDecryption
 
 def pair(primes: tuple[int, int]) -> tuple[phe.PaillierPrivateKey, CrtDecryption]:
     key = phe.PaillierPrivateKey(phe.PaillierPublicKey(primes[0] * primes[1]), *primes)
-    return key, CrtDecryption(key)
+    return key, CrtDecryption(*primes)
 
 
 @settings(max_examples=40)

@@ -275,3 +275,18 @@ def test_files_that_are_no_key(tmp_path: Path) -> None:
         path.chmod(0o600)
         with pytest.raises(CryptoError, match="private key must"):
             PrivateKey.load(path)
+
+
+def test_a_known_key_is_read_without_its_checks_but_for_the_product(small_key: PrivateKey) -> None:
+    public = small_key.public_key
+    p, q = primes_of(small_key)
+    text, bits = small_key.to_json(), public.key_bits
+    read = PrivateKey.from_json(text, minimum_bits=bits, known=public.fingerprint)
+    assert read.decrypt(public.encrypt([7])) == [7]
+    with pytest.raises(CryptoError, match="p and q must be factors of n"):
+        PrivateKey(public, p, q - 2, known=public.fingerprint)
+    # What is known must be this key: else a base that is no n-th power is found out.
+    wrong = PublicKey(public.n, public.h_s + public.n * 4, minimum_bits=bits)
+    with pytest.raises(CryptoError, match="h_s must be an n-th power"):
+        PrivateKey(wrong, p, q, known=public.fingerprint)
+    PrivateKey(wrong, p, q, known=wrong.fingerprint)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.public_key import PublicKey, _fingerprint
 
 
 def phe_private(primes: tuple[int, int]) -> phe.PaillierPrivateKey:
@@ -232,3 +232,18 @@ def test_default_length_interoperates_with_phe(large_key: PrivateKey) -> None:
     [ours] = public.encrypt([plaintext])
     assert theirs.raw_decrypt(ours) == plaintext
     assert large_key.decrypt([public.phe_key.raw_encrypt(plaintext)]) == [plaintext]
+
+
+def test_only_the_very_key_that_is_known_is_not_checked_again(small_key: PrivateKey) -> None:
+    public = small_key.public_key
+    read = PublicKey.from_json(
+        public.to_json(), minimum_bits=public.key_bits, known=public.fingerprint
+    )
+    assert read == public
+    # Were it not for `known`, this one could not be made: it shows that the checks are left out.
+    unusable = public.n, 1
+    with pytest.raises(CryptoError, match="h_s must be in"):
+        PublicKey(*unusable, minimum_bits=public.key_bits, known=public.fingerprint)
+    with pytest.raises(CryptoError, match="n must be 1 modulo 4"):
+        PublicKey(public.n + 2, public.h_s, minimum_bits=512, known=public.fingerprint)
+    PublicKey(*unusable, minimum_bits=public.key_bits, known=_fingerprint(*unusable))
