@@ -15,6 +15,8 @@ BUILT_IN = "breast_cancer"
 OPTIMIZERS = ("gd",)
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
+#: Bits of the largest modulus that the crypto layer takes.
+KEY_BITS_LIMIT = 8192
 
 
 class ConfigError(ValueError):
@@ -107,7 +109,7 @@ class CryptoConfig:
     Attributes
     ----------
     key_bits : int
-        Bits of the modulus, at least 1024.
+        Bits of the modulus, from 1024 to 8192.
     fraction_bits, integer_bits : int
         Bits after and before the binary point of one number, at least 0 and 1. With the sign
         and the room for the contributors they must fit 64 bits.
@@ -135,6 +137,9 @@ class Config:
         Number of hospitals and of optimisation steps, at least 1 each.
     topology : Topology
         Who adds the ciphertexts.
+    sealed : bool
+        Whether the sum travels in envelopes that the coordinator cannot read, and the hospitals
+        keep the model to themselves (topology=chain and deployed nodes with a manifest only).
     segments : int or "auto"
         How many chains run side by side, at least 1 (topology=chain only); ``auto``: about the
         square root of the number of hospitals.
@@ -148,11 +153,15 @@ class Config:
     min_contributors : int
         Fewest updates that a total may consist of, at least 1.
     hop_timeout : float
-        Seconds to wait for the reply to one message, above 0.
+        Seconds that a hospital has to reply to one message, above 0; after them it is skipped.
+    key_holder_timeout : float
+        Seconds that company X has to open a sum, restarts of its node included, above 0.
     verbose : bool
         Show Flower's own log.
     output_dir : str or None
         The run's folder; None for a new one under ``outputs``.
+    resume : str or None
+        The folder of a run that was cut off, to go on with it; None for a new run.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -162,14 +171,17 @@ class Config:
     hospitals: int = 3
     rounds: int = 15
     topology: Topology = Topology.fold
+    sealed: bool = False
     segments: int | str = 1
     C: float | None = None
     test_size: float = 0.25
     seed: int = 10
     min_contributors: int = 3
     hop_timeout: float = 600.0
+    key_holder_timeout: float = 600.0
     verbose: bool = False
     output_dir: str | None = None
+    resume: str | None = None
 
 
 def schema_keys(schema: type = Config) -> dict[str, Any]:
@@ -209,12 +221,19 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
     ):
         if count < least:
             raise ConfigError(f"{key} must be at least {least}, got {count}")
+    if crypto.key_bits > KEY_BITS_LIMIT:
+        raise ConfigError(
+            f"crypto.key_bits must be at most {KEY_BITS_LIMIT}, got {crypto.key_bits}"
+        )
+    if config.output_dir is not None and not config.output_dir.strip():
+        raise ConfigError(f"output_dir must be a folder or null, got {config.output_dir!r}")
     if config.seed >= 2**32:
         raise ConfigError(f"seed must be below 2**32, got {config.seed}")
     for key, number in (
         ("optimizer.lr", config.optimizer.lr),
         ("partition.alpha", config.partition.alpha),
         ("hop_timeout", config.hop_timeout),
+        ("key_holder_timeout", config.key_holder_timeout),
         ("C", config.C),
     ):
         if number is not None and not (math.isfinite(number) and number > 0):
@@ -234,6 +253,11 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
         )
     if config.topology is not Topology.chain and config.segments != 1:
         raise ConfigError(f"segments must be 1 unless topology=chain, got {config.segments!r}")
+    if config.sealed and (config.topology is not Topology.chain or config.segments != 1):
+        raise ConfigError(
+            "sealed=true must come with topology=chain and segments=1, got "
+            f"topology={config.topology} segments={config.segments}"
+        )
     if config.hospitals < config.min_contributors:
         raise ConfigError(
             f"hospitals must be at least min_contributors ({config.min_contributors}), got "

@@ -76,14 +76,43 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         If the file is missing, is not strict JSON, or breaks the contract.
     """
     path = folder / NAME
+    if not folder.is_dir():
+        kind = "a file" if folder.exists() else "which does not exist"
+        raise MetricsError(f"a run folder must be a folder, got {folder}, {kind}")
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         check_metrics(metrics)
     except FileNotFoundError:
         raise MetricsError(f"a run folder must hold {NAME}, got {folder} without one") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError:
+        raise MetricsError(f"{path} must be a file that can be read, got another") from None
+    except (ValueError, RecursionError) as error:
         raise MetricsError(f"{path} must follow the contract of {NAME}: {error}") from error
     return dict(metrics)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders that a folder stands for: itself, or those in it.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of a run or of a sweep.
+
+    Returns
+    -------
+    list of Path
+        The folder itself if it holds metrics.json; else every folder in it that does, those with
+        numbers for names in their order; else the folder itself.
+    """
+    if (folder / NAME).exists() or not folder.is_dir():
+        return [folder]
+    found = [path.parent for path in folder.glob(f"*/{NAME}")]
+
+    def place(path: Path) -> tuple[int, str]:
+        return (int(path.name) if path.name.isdecimal() else -1, path.name)
+
+    return sorted(found, key=place) or [folder]
 
 
 def check_metrics(metrics: object) -> None:
@@ -130,13 +159,18 @@ def check_metrics(metrics: object) -> None:
     _text(crypto, "key_fingerprint", "crypto.key_fingerprint")
     _numbers(crypto, _CRYPTO, "crypto", optional=False)
     _numbers(top, ("seconds",), "")
+    if "start_seconds" in top:  # runs of earlier releases did not measure it
+        _numbers(top, ("start_seconds",), "")
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old or the new content, never a part."""
     half = path.with_name(f".{path.name}.part")
-    half.write_bytes(content)
-    half.replace(path)
+    try:
+        half.write_bytes(content)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _model(top: Mapping[str, Any], name: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,13 +18,16 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+
+_COMPARING = "comparing with each hospital and the pooled data"
 
 
 @contextmanager
 def follow_rounds(
     console: Console, hospitals: int, rounds: int
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Show the rounds of a run while the context is open.
+    """Show the start, the rounds and the comparison of a run while the context is open.
 
     Parameters
     ----------
@@ -38,29 +42,47 @@ def follow_rounds(
     callable
         To be called after each round with its entry of ``rounds`` in metrics.json; from any thread.
     """
-    start = f"starting Ray and {hospitals} hospitals"
-    if not console.is_terminal or os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        console.print(start)
-        yield lambda entry: console.print(
-            f"round {entry['round']}/{rounds}: {_quality(entry)}", highlight=False
-        )
+    starting = f"starting Ray and {hospitals} hospitals"
+    if console.is_terminal and os.environ.get("CI", "").lower() in ("", "0", "false"):
+        with _live(console, starting, rounds) as on_round:
+            yield on_round
         return
+
+    def print_round(entry: Mapping[str, Any]) -> None:
+        console.print(f"round {entry['round']}/{rounds}: {_quality(entry)}", highlight=False)
+        if entry["round"] == rounds:
+            console.print(_COMPARING)
+
+    console.print(starting)
+    yield print_round
+
+
+@contextmanager
+def _live(
+    console: Console, starting: str, rounds: int
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Show one line: a spinner before and after the rounds, a bar while they run."""
+    waiting = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
-        transient=True,
+        expand=True,  # the bar takes what the figures leave
     )
-    with bar:
-        # Without a total the bar pulses; the first round makes it one of known length.
-        task = bar.add_task(start, total=None)
-        yield lambda entry: bar.update(
-            task, total=rounds, completed=entry["round"], description=_quality(entry)
-        )
+    wait, step = waiting.add_task(starting), bar.add_task("", total=rounds)
+    with Live(waiting, console=console, transient=True) as live:
+
+        def show_round(entry: Mapping[str, Any]) -> None:
+            bar.update(step, completed=entry["round"], description=_quality(entry))
+            if entry["round"] < rounds:
+                live.update(bar, refresh=True)
+            else:
+                waiting.update(wait, description=_COMPARING)
+                live.update(waiting, refresh=True)
+
+        yield show_round
 
 
 def _quality(entry: Mapping[str, Any]) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.fitted_table import FittedTable, keep_whole
 from fl_he.metrics_file import (
     FIGURES,
     STEPS,
@@ -37,6 +39,8 @@ load_metrics = read_metrics
 
 #: Hospitals that a table lists one by one; the others are counted.
 _ROWS = 12
+#: Narrower names than this are less readable than lines that the terminal wraps.
+_NAME_WIDTH = 10
 _LOCAL = "hospitals alone, mean"
 _FEDERATED = "federated (encrypted)"
 _POOLED = "pooled (scikit-learn)"
@@ -67,7 +71,7 @@ def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None
     write_plot(folder, written)
 
 
-def comparison_table(metrics: Mapping[str, Any]) -> Table:
+def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
     """Compare each hospital alone, their mean, federated and pooled on the held-out test set.
 
     Parameters
@@ -77,13 +81,31 @@ def comparison_table(metrics: Mapping[str, Any]) -> Table:
 
     Returns
     -------
-    rich.table.Table
+    FittedTable
         With at most twelve hospitals; the others are counted, and all are in the mean.
     """
-    table = Table(title=Text(f"On the held-out test set: {_run(metrics)}"))
-    table.add_column("model", no_wrap=True)
-    for title in ("examples", "accuracy", "balanced\naccuracy", "ROC AUC", "log loss"):
-        table.add_column(title, justify="right")
+    title = f"On the held-out test set: {_run(metrics)}"
+    wide = Table(title=Text(title))
+    narrow = Table(
+        title=Text(title),
+        caption="n: examples, bal. acc.: balanced accuracy",
+        box=SIMPLE,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for table, headings in (
+        (wide, ("examples", "accuracy", "balanced\naccuracy", "ROC AUC", "log loss")),
+        (narrow, ("n", "acc.", "bal.\nacc.", "ROC\nAUC", "log\nloss")),
+    ):
+        table.add_column("model", overflow="fold", min_width=_NAME_WIDTH)
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        _add_models(table, metrics)
+        keep_whole(table, range(1, 6))
+    return FittedTable(wide, narrow)
+
+
+def _add_models(table: Table, metrics: Mapping[str, Any]) -> None:
     local = metrics["local"] or []
     for entry in local[:_ROWS]:
         table.add_row(Text(f"{entry['hospital']} alone"), *_cells(entry))
@@ -96,11 +118,10 @@ def comparison_table(metrics: Mapping[str, Any]) -> Table:
     table.add_row(_FEDERATED, *_cells(metrics["federated"]), style="bold")
     if metrics["pooled"]:
         table.add_row(_POOLED, *_cells(metrics["pooled"]))
-    return table
 
 
 def cost_table(metrics: Mapping[str, Any]) -> Table:
-    """Tell what the encryption cost.
+    """Tell what the encryption cost, and where the time of the run went.
 
     Parameters
     ----------
@@ -123,8 +144,8 @@ def cost_table(metrics: Mapping[str, Any]) -> Table:
             f"{crypto['key_bits']}-bit key {crypto['key_fingerprint'][:12]}"
         ),
     )
-    table.add_column("")
-    table.add_column("mean per round", justify="right")
+    table.add_column("", overflow="fold")
+    table.add_column("mean\nper round", justify="right")
     table.add_column("total", justify="right")
     for key in STEPS:
         values = _known(rounds, key)
@@ -132,9 +153,27 @@ def cost_table(metrics: Mapping[str, Any]) -> Table:
         table.add_row(f"seconds to {name}", _seconds(_mean(values)), _seconds(_sum(values)))
     values = _known(rounds, "bytes_sent")
     table.add_row("bytes sent", _count(_mean(values)), _count(_sum(values)))
-    seconds = _mean(_known(rounds, "seconds"))
-    table.add_row("seconds in all", _seconds(seconds), _seconds(metrics["seconds"]))
+    table.add_section()
+    values = _known(rounds, "seconds")
+    table.add_row("seconds in rounds", _seconds(_mean(values)), _seconds(_sum(values)))
+    for name, seconds in _beside_the_rounds(metrics, _sum(values)).items():
+        table.add_row(name, "", _seconds(seconds))
+    table.add_row("seconds in all", "", _seconds(metrics["seconds"]))
+    keep_whole(table, (1, 2))
     return table
+
+
+def _beside_the_rounds(metrics: Mapping[str, Any], in_rounds: float | None) -> dict[str, float]:
+    """Divide the seconds outside the rounds into what is known of them."""
+    if metrics["seconds"] is None or in_rounds is None:
+        return {}
+    start = metrics.get("start_seconds")
+    if start is None:
+        return {"seconds before and after": metrics["seconds"] - in_rounds}
+    return {
+        "seconds to start up": start,
+        "seconds to compare and save": metrics["seconds"] - in_rounds - start,
+    }
 
 
 def write_plot(folder: Path, metrics: Mapping[str, Any]) -> None:

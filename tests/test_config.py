@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -16,7 +13,6 @@ import pytest
 from hydra import version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
-from omegaconf import OmegaConf
 
 from fl_he.config import (
     Config,
@@ -26,12 +22,13 @@ from fl_he.config import (
     Topology,
     check,
     compose,
+    refuse_flags,
     schema_keys,
 )
+from fl_he.config_schema import KEY_BITS_LIMIT
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS
 from fl_he.crypto.packing import Packing
-
-ROOT = Path(__file__).parents[1]
 
 DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.name": "breast_cancer",
@@ -55,10 +52,13 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "test_size": 0.25,
     "seed": 10,
     "segments": 1,
+    "sealed": False,
     "min_contributors": 3,
     "hop_timeout": 600.0,
+    "key_holder_timeout": 600.0,
     "verbose": False,
     "output_dir": None,
+    "resume": None,
 }
 
 CSV = ["data=csv", "data.path=t.csv", "data.target=y"]
@@ -126,7 +126,14 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hospitalz=3"], "hospitalz must be a key .*did you mean hospitals"),
+        (["hospitalz=3"], r"hospitalz must be a key .*; did you mean hospitals\?$"),
+        (["lr=0.5"], r"lr must be a key .*; did you mean optimizer.lr\?$"),
+        (["fraction_bit=9"], r"did you mean crypto.fraction_bits\?$"),
+        (["optimizer.learning_rate=1"], r"did you mean optimizer.lr\?$"),
+        (["n_clients=3"], r"did you mean hospitals\?$"),
+        (["key_length=1024"], r"did you mean crypto.key_bits\?$"),
+        (["dataset=csv"], r"did you mean data\?$"),
+        (["zzz=x"], "fl-he run --help lists all"),
         (["+hospitalz=3"], "hospitalz must be a key .*did you mean hospitals"),
         (["+x.y=3"], "x must be a key of the configuration"),
         (["data.targt=y"], "data.targt must be a key .*did you mean data.target"),
@@ -146,7 +153,9 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["optimizer=adam"], "optimizer must be one of gd, got 'adam'"),
         (["optimizer.name=adam"], "optimizer.name must be one of gd, got 'adam'"),
         (["hospitals"], "an override must be KEY=VALUE, got 'hospitals'"),
-        (["hospitals=[3"], r"an override must be KEY=VALUE, got 'hospitals=\[3'"),
+        (["hospitals=[3"], r"an override must be KEY=VALUE, got 'hospitals=\[3'; "),
+        (["data.drop=[größe]"], r'\]\'; quote the texts of a list: \["a","b"\]$'),
+        (["output_dir=a(1)"], r"got 'output_dir=a\(1\)'; .* quote it: 'output_dir=\"a\(1\)\"'$"),
         (["hospitals=3,5"], "hospitals=3,5.*sweep"),
         (["data.path=${nowhere}"], "data.path: .*nowhere"),
         (["data=3"], "must be a string"),
@@ -156,6 +165,39 @@ def test_what_does_not_compose_is_refused_by_name(overrides: list[str], message:
     with pytest.raises(ConfigError, match=message) as caught:
         compose("config", overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--hospitals", "3"],
+            "key must be written without dashes, got --hospitals: hospitals=3",
+        ),
+        (["rounds=2", "--hospitals=5"], "got --hospitals: hospitals=5"),
+        (["--hospitals", "--multirun"], r"got --hospitals: hospitals=\.\.\.$"),
+        (["--lr"], r"got --lr: optimizer.lr=\.\.\.$"),
+        (["--n_clients=3"], "got --n_clients: hospitals=3"),
+        (["--key-length", "1024"], "got --key-length: crypto.key_bits=1024"),
+        (["--data.path=x=y.csv"], "got --data.path: data.path=x=y.csv"),
+        (["--dataset", "csv"], "got --dataset: data=csv"),
+    ],
+)
+def test_a_key_written_as_a_flag_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        refuse_flags(arguments)
+
+
+def test_flags_of_hydra_are_none_of_our_keys() -> None:
+    refuse_flags(["-m", "--cfg", "job", "--config-name", "config", "--help", "--info", "rounds=2"])
+
+
+@pytest.mark.parametrize("path", ["~/t.csv", "a(1).csv", 'a "b" {c}.csv', "C:\\(1).csv"])
+def test_a_value_can_be_quoted_as_the_refusal_says(path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose("config", ["data=csv", f"data.path={path}"])
+    (quoted,) = shlex.split(str(caught.value).partition("quote it: ")[2])
+    assert compose("config", [*CSV, quoted, "data.positive=1"]).data.path == path
 
 
 def test_unbalanced_quotes_are_refused() -> None:
@@ -174,6 +216,8 @@ def test_unknown_config_name_is_refused() -> None:
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
         (["rounds=0"], "rounds must be at least 1, got 0"),
         (["segments=2"], "segments must be 1 unless topology=chain, got 2"),
+        (["sealed=true"], "sealed=true must come with topology=chain and segments=1, got"),
+        (["sealed=true", "topology=chain", "segments=2"], "topology=chain segments=2"),
         (["topology=chain", "segments=0"], r"auto or from 1 to hospitals \(3\), got 0"),
         (["topology=chain", "segments=4"], r"auto or from 1 to hospitals \(3\), got 4"),
         (["topology=chain", "segments=x"], r"auto or from 1 to hospitals \(3\), got 'x'"),
@@ -182,6 +226,8 @@ def test_unknown_config_name_is_refused() -> None:
         (["min_contributors=0"], "min_contributors must be at least 1, got 0"),
         (["seed=-1"], "seed must be at least 0, got -1"),
         (["seed=4294967296"], r"seed must be below 2\*\*32, got 4294967296"),
+        (["crypto.key_bits=8194"], "crypto.key_bits must be at most 8192, got 8194"),
+        (["output_dir="], "output_dir must be a folder or null, got ''"),
         (["crypto.key_bits=1023"], "crypto.key_bits must be at least 1024, got 1023"),
         (["crypto.fraction_bits=-1"], "crypto.fraction_bits must be at least 0, got -1"),
         (["crypto.integer_bits=0"], "crypto.integer_bits must be at least 1, got 0"),
@@ -233,6 +279,11 @@ def test_values_at_the_edge_are_accepted(overrides: list[str]) -> None:
     compose("config", overrides)
 
 
+def test_the_largest_key_is_the_crypto_layers() -> None:
+    assert KEY_BITS_LIMIT == MAXIMUM_KEY_BITS
+    compose("config", f"crypto.key_bits={MAXIMUM_KEY_BITS}")
+
+
 @pytest.mark.parametrize("fraction_bits", [40, 50, 53, 54])
 @pytest.mark.parametrize("contributors", [3, 4, 5, 512, 513])
 def test_the_packing_agrees_with_the_check(fraction_bits: int, contributors: int) -> None:
@@ -281,142 +332,3 @@ def test_compose_from_many_threads() -> None:
         configs = pool.map(lambda count: compose("config", f"hospitals={count}"), counts)
         assert [config.hospitals for config in configs] == list(counts)
     assert not GlobalHydra.instance().is_initialized()
-
-
-# Hydra's command line changes logging, sys.argv and its singletons: each run has its own process.
-JOB = """
-import json, logging, os, sys, threading
-from dataclasses import asdict
-from fl_he.config import ConfigError, compose, run_jobs
-
-def task(config, folder):
-    logging.getLogger("a.library").info("noise")
-    logging.getLogger("a.library").warning("beware")
-    found = []
-    thread = threading.Thread(target=lambda: found.append(compose("config", "hospitals=9")))
-    thread.start()
-    thread.join()
-    facts = {"exists": folder.is_dir(), "cwd": os.getcwd(), "inner": found[0].hospitals}
-    print(json.dumps({"config": asdict(config), "folder": str(folder), **facts}))
-    if config.hospitals == 4:
-        raise ValueError("a bug")
-
-def is_explained(error):
-    print(json.dumps({"error": str(error)}))
-    return isinstance(error, ConfigError)
-
-try:
-    succeeded = run_jobs(task, sys.argv[1:], is_explained)
-except ConfigError as error:
-    print(json.dumps({"refused": str(error)}))
-else:
-    print(json.dumps({"succeeded": succeeded, "full": os.environ.get("HYDRA_FULL_ERROR")}))
-"""
-
-
-def run_jobs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    return subprocess.run(
-        [sys.executable, "-c", JOB, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-
-
-def test_one_job(tmp_path: Path) -> None:
-    result = run_jobs(tmp_path, "hospitals=5", "topology=chain")
-    job, end = lines(result)
-    assert result.stdout.count("\n") == 2
-    assert result.stderr == "beware\n"
-    assert end == {"succeeded": True, "full": None}
-    assert job["config"] == asdict(compose("config", "hospitals=5 topology=chain"))
-    assert job["inner"] == 9
-    assert job["exists"]
-    assert job["cwd"] == str(tmp_path)
-    folder = Path(job["folder"])
-    assert folder.parts[len(tmp_path.parts)] == "outputs"
-    assert len(folder.relative_to(tmp_path).parts) == 3
-    assert [path.name for path in folder.iterdir()] == [".hydra"]
-    saved = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"))
-    assert saved == job["config"]
-    overrides = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
-    assert overrides == ["hospitals=5", "topology=chain"]
-
-
-def test_the_output_folder_can_be_chosen(tmp_path: Path) -> None:
-    job, _ = lines(run_jobs(tmp_path, "output_dir=here"))
-    assert job["folder"] == str(tmp_path / "here")
-    assert (tmp_path / "here" / ".hydra" / "config.yaml").is_file()
-
-
-def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
-    result = run_jobs(tmp_path, "-m", "hospitals=3,5", "topology=fold,chain", "output_dir=sweep")
-    *jobs, end = lines(result)
-    assert end["succeeded"]
-    assert [(job["config"]["hospitals"], job["config"]["topology"]) for job in jobs] == [
-        (3, "fold"),
-        (3, "chain"),
-        (5, "fold"),
-        (5, "chain"),
-    ]
-    assert [job["folder"] for job in jobs] == [str(tmp_path / "sweep" / str(n)) for n in range(4)]
-    assert "#3 : hospitals=5 topology=chain" in result.stdout
-    assert result.stderr == "beware\n" * 4
-
-
-def test_a_sweep_goes_on_after_an_explained_error(tmp_path: Path) -> None:
-    first, second, end = lines(run_jobs(tmp_path, "-m", "hospitals=0,3"))
-    assert first == {"error": "hospitals must be at least 1, got 0"}
-    assert second["config"]["hospitals"] == 3
-    assert end["succeeded"] is False
-
-
-def test_other_errors_of_a_job_keep_their_traceback(tmp_path: Path) -> None:
-    result = run_jobs(tmp_path, "hospitals=4")
-    assert lines(result)[1] == {"error": "a bug"}
-    assert result.returncode == 1
-    assert result.stderr.rstrip().endswith("ValueError: a bug")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["hospitalz=5"], "hospitalz must be a key .*did you mean hospitals"),
-        (["-m", "hospitals=3,x"], "hospitals must be an integer, got 'x'"),
-        (["-m", "--cfg", "job"], "Only one of"),
-        (["output_dir=/dev/null/x"], "/dev/null/x"),
-    ],
-)
-def test_a_bad_command_line_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = run_jobs(tmp_path, *arguments)
-    (refused,) = lines(result)
-    assert re.search(message, refused["refused"])
-    assert result.stderr == ""
-    assert "\n" not in refused["refused"]
-
-
-def test_cfg_prints_the_configuration(tmp_path: Path) -> None:
-    result = run_jobs(tmp_path, "--cfg", "job", "rounds=2")
-    *text, _ = result.stdout.splitlines()
-    printed = OmegaConf.to_container(OmegaConf.create("\n".join(text)))
-    assert printed == asdict(compose("config", "rounds=2"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_help_lists_groups_and_every_key(tmp_path: Path) -> None:
-    result = run_jobs(tmp_path, "--help")
-    assert result.returncode == 0
-    assert result.stdout.startswith("Usage: fl-he run ")
-    assert "data: breast_cancer, csv, grad_school" in result.stdout
-    keys, _, example = result.stdout.partition("Configuration of this command line")
-    words = keys.replace(",", " ").split()
-    assert [key for key in schema_keys() if key not in words] == []
-    assert "hospitals: 3" in example

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from rich.console import Console, RenderableType
 
-from fl_he.metrics_file import check_metrics
+from fl_he.metrics_file import check_metrics, run_folders
 from fl_he.report import (
     MetricsError,
     comparison_table,
@@ -66,6 +66,7 @@ def make_metrics(hospitals: int = 3, rounds: int = 4) -> dict[str, Any]:
             "ciphertexts_per_update": 1,
             "bytes_per_update": 537,
         },
+        "start_seconds": 3.25,
         "seconds": 12.5,
     }
 
@@ -82,7 +83,7 @@ def make_deployed() -> dict[str, Any]:
 
 def text(table: RenderableType, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
+    console.print(table, crop=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -128,8 +129,33 @@ def test_broken_metrics_leave_the_earlier_run_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MetricsError, match=r"must hold metrics.json, got .*nowhere"):
-        load_metrics(tmp_path / "nowhere")
+    with pytest.raises(MetricsError, match=r"must hold metrics.json, got .* without one$"):
+        load_metrics(tmp_path)
+
+
+def test_what_is_no_folder_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "run" / "metrics.json").mkdir(parents=True)
+    for name, message in (
+        ("file", r"a run folder must be a folder, got .*/file, a file$"),
+        ("nowhere", r"a run folder must be a folder, got .*/nowhere, which does not exist$"),
+        ("file/x", r"a run folder must be a folder, got .*/file/x, which does not exist$"),
+        ("run", r"/run/metrics.json must be a file that can be read, got another$"),
+    ):
+        with pytest.raises(MetricsError, match=message):
+            load_metrics(tmp_path / name)
+
+
+def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path: Path) -> None:
+    for number in (0, 2, 10):
+        (tmp_path / "sweep" / str(number)).mkdir(parents=True)
+        (tmp_path / "sweep" / str(number) / "metrics.json").touch()
+    (tmp_path / "sweep" / "1").mkdir()
+    sweep = tmp_path / "sweep"
+    assert run_folders(sweep) == [sweep / "0", sweep / "2", sweep / "10"]
+    assert run_folders(sweep / "2") == [sweep / "2"]
+    for other in (tmp_path / "nowhere", sweep / "1", sweep / "2" / "metrics.json"):
+        assert run_folders(other) == [other]
 
 
 @pytest.mark.parametrize(
@@ -196,8 +222,8 @@ def test_a_missing_value_is_refused(path: tuple[str | int, ...]) -> None:
     for key in path[:-1]:
         inner = inner[key]
     del inner[path[-1]]
-    if isinstance(path[-1], int) and path[0] != "rounds":
-        check_metrics(metrics)  # a list may be shorter
+    if path == ("start_seconds",) or (isinstance(path[-1], int) and path[0] != "rounds"):
+        check_metrics(metrics)  # optional, and a list may be shorter
         return
     with pytest.raises(MetricsError, match="must "):
         check_metrics(metrics)
@@ -274,11 +300,55 @@ def test_cost_table() -> None:
     assert row(lines, "seconds to add") == ["0.0025", "0.0100"]
     assert row(lines, "seconds to decrypt") == ["0.0500", "0.2000"]
     assert row(lines, "bytes sent") == ["2,500", "10,000"]
-    assert row(lines, "seconds in all") == ["0.5000", "12.5000"]
+    assert row(lines, "seconds in rounds") == ["0.5000", "2.0000"]
+    assert row(lines, "seconds to start up") == ["", "3.2500"]
+    assert row(lines, "seconds to compare and save") == ["", "7.2500"]
+    assert row(lines, "seconds in all") == ["", "12.5000"]
     caption = " ".join(" ".join(lines[-2:]).split())
     assert caption == (
         "one update: 1 ciphertext, 537 bytes 35 slots in each, 2048-bit key 0123456789ab"
     )
+
+
+def test_the_cost_of_a_run_whose_start_was_not_measured() -> None:
+    metrics = make_metrics()
+    del metrics["start_seconds"]
+    check_metrics(metrics)
+    lines = text(cost_table(metrics))
+    assert row(lines, "seconds before and after") == ["", "10.5000"]
+    metrics["rounds"][0]["seconds"] = None
+    assert row(text(cost_table(metrics)), "seconds in rounds") == ["0.5000", "1.5000"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 73, 74, 80, 120])
+def test_no_figure_is_ever_cut(width: int) -> None:
+    metrics = make_metrics(hospitals=30)
+    metrics["local"][0]["hospital"] = "Saint-Bartholomew-of-the-Northern-Valley"
+    metrics["local"][1]["examples"] = 12_345_678
+    metrics["rounds"][0]["bytes_sent"] = 123_456_789_012
+    models = [*metrics["local"][:12], metrics["federated"], metrics["pooled"]]
+    shown = text(comparison_table(metrics), width)
+    words = " ".join(shown).replace("│", " ").split()
+    for model in models:
+        assert f"{model['examples']:,}" in words
+        assert all(f"{model[name]:.3f}" in words for name in FIGURES)
+    cost = " ".join(text(cost_table(metrics), width)).split()
+    assert {"123,456,798,012", "0.1000", "12.5000", "0.0250"} <= set(cost)
+    assert not any("…" in line for line in shown)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tables_fit_the_terminal(width: int) -> None:
+    for table in (comparison_table(make_metrics()), cost_table(make_metrics())):
+        assert max(map(len, text(table, width))) <= width
+    assert "hospitals alone, mean" in "\n".join(text(comparison_table(make_metrics()), width))
+
+
+def test_short_headings_are_explained() -> None:
+    narrow, wide = ("\n".join(text(comparison_table(make_metrics()), n)) for n in (60, 80))
+    assert "n: examples, bal. acc.: balanced accuracy" in narrow
+    assert "bal." not in wide
+    assert "examples" in wide
 
 
 @pytest.fixture

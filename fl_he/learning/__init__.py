@@ -9,6 +9,7 @@ Modules, in the order in which they import each other:
 - ``scaling``: standardisation of features
 - ``partition``: the test set, and the hospitals of a simulation
 - ``logistic``: loss, gradient and prediction of logistic regression
+- ``descent``: a step of gradient descent
 - ``model``: a trained model and its JSON file
 - ``baselines``: scikit-learn models and figures to compare with
 

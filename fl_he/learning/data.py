@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
+
+_MOST_NAMED_COLUMNS = 40
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -25,6 +27,8 @@ class Dataset:
         Shape (m,), each 0.0 or 1.0. One class only is allowed.
     feature_names
         d different names, in the order of the columns.
+    positive
+        What label 1 stands for, such as ``"benign"``; ``None`` if nobody said.
 
     Raises
     ------
@@ -35,6 +39,7 @@ class Dataset:
     features: NDArray[np.float64]
     labels: NDArray[np.float64]
     feature_names: tuple[str, ...]
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -75,7 +80,7 @@ class Dataset:
 
     def take(self, indices: NDArray[np.intp]) -> Dataset:
         """Return the rows at ``indices``, in that order."""
-        return Dataset(self.features[indices], self.labels[indices], self.feature_names)
+        return replace(self, features=self.features[indices], labels=self.labels[indices])
 
 
 def load_breast_cancer() -> Dataset:
@@ -91,7 +96,8 @@ def load_breast_cancer() -> Dataset:
     from sklearn.datasets import load_breast_cancer as load  # noqa: PLC0415
 
     bunch = load()
-    return Dataset(bunch.data, bunch.target, tuple(str(name) for name in bunch.feature_names))
+    names = tuple(str(name) for name in bunch.feature_names)
+    return Dataset(bunch.data, bunch.target, names, positive=str(bunch.target_names[1]))
 
 
 def load_table(
@@ -130,29 +136,51 @@ def load_table(
         target is not one of two classes. The message names the column, never a record.
     """
     # Imported here: it needs polars, which only nodes with a table have to load.
-    from fl_he.learning.table import at_least, class_labels, numbers, read_table  # noqa: PLC0415
+    from fl_he.learning.table import at_least, class_labels, numbers  # noqa: PLC0415
+    from fl_he.learning.table_file import read_table  # noqa: PLC0415
 
-    table = read_table(Path(path).expanduser(), hint)
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f"data file must exist, got {str(path)!r}, and nobody here has that home",
+            setting="path",
+        ) from None
+    table, rows = read_table(file, hint)
     target = target.strip()
     dropped = [name.strip() for name in drop]
     if target not in table.columns:
-        raise DataError(f"target must be one of the columns {table.columns}, got {target!r}")
+        raise DataError(
+            f"target must be one of the columns {_some(table.columns)}, got {target!r}",
+            setting="target",
+        )
     for name in dropped:
         if name not in table.columns:
-            raise DataError(f"drop must name columns of {table.columns}, got {name!r}")
+            raise DataError(
+                f"drop must name columns of {_some(table.columns)}, got {name!r}", setting="drop"
+            )
     if target in dropped:
-        raise DataError(f"drop must not name the target, got {target!r}")
+        raise DataError(f"drop must not name the target, got {target!r}", setting="drop")
     names = tuple(name for name in table.columns if name != target and name not in dropped)
     if not names:
         raise DataError(f"data file must have a feature beside {target!r}, got none")
     if positive is not None and threshold is None:
-        labels = class_labels(table[target], positive)
+        labels, meaning = class_labels(table[target], positive, rows), positive.strip() or None
     elif threshold is not None and positive is None:
-        labels = at_least(table[target], threshold)
+        labels = at_least(table[target], threshold, rows)
+        meaning = f"{target} >= {threshold!r}"
     else:
         given = "neither" if positive is None else "both"
         raise DataError(f"exactly one of positive and threshold must be given, got {given}")
-    return Dataset(np.column_stack([numbers(table[name]) for name in names]), labels, names)
+    features = np.column_stack([numbers(table[name], rows) for name in names])
+    return Dataset(features, labels, names, positive=meaning)
+
+
+def _some(columns: Sequence[str]) -> str:
+    """Name the first columns of a table, which may have thousands."""
+    names = ", ".join(map(repr, columns[:_MOST_NAMED_COLUMNS]))
+    others = len(columns) - _MOST_NAMED_COLUMNS
+    return f"{names} and {others} more" if others > 0 else names
 
 
 def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str | None:

@@ -1,8 +1,26 @@
 """The exception of the learning layer."""
 
+from __future__ import annotations
+
 
 class DataError(ValueError):
     """Data, or a description of how to read or divide it, that cannot be used.
 
-    The message holds names, counts and settings, never a record.
+    The message holds names, counts, row numbers and settings, never a record.
+
+    Parameters
+    ----------
+    message : str
+    setting : str or None
+        The argument of :func:`fl_he.learning.data.load_table` whose change may help, for the
+        layer that knows what the user calls it; None: the data themselves are wrong.
+    column : str or None
+        The column that it is about.
     """
+
+    def __init__(
+        self, message: str, *, setting: str | None = None, column: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.column = column

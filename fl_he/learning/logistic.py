@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from fl_he.learning.errors import DataError
 
@@ -65,7 +64,9 @@ def probabilities(features: Array, coefficients: Array, intercept: float) -> Arr
     DataError
         If the shapes do not fit.
     """
-    result: Array = expit(_margins(features, coefficients, intercept))
+    margins = _margins(features, coefficients, intercept)
+    small = np.exp(-np.abs(margins))  # never overflows
+    result: Array = np.where(margins >= 0.0, 1.0, small) / (1.0 + small)
     return result
 
 

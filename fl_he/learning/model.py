@@ -18,13 +18,14 @@ from fl_he.learning.logistic import probabilities
 from fl_he.learning.scaling import Scaling
 
 FORMAT = "fl-he logistic model"
-VERSION = 1
+VERSION = 2
 _HOW_TO_USE = (
-    "probability of label 1 = 1 / (1 + exp(-(intercept + sum over features i of "
-    "coefficients[i] * (x[i] - mean[i]) / scale[i]))), x in the order of feature_names"
+    "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
+    "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "
+    "x in the order of feature_names"
 )
 _ARRAYS = ("mean", "scale", "coefficients")
-_KEYS = {"format", "version", "how_to_use", "feature_names", "intercept", *_ARRAYS}
+_KEYS = {"format", "version", "how_to_use", "positive", "feature_names", "intercept", *_ARRAYS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +42,9 @@ class LogisticModel:
         Shape (d,), in standardised units: for features after the scaling.
     intercept
         A finite number.
+    positive
+        What label 1 stands for: a class, such as ``"benign"``, or a condition, such as
+        ``"Chance of Admit >= 0.7"``; ``None`` where nobody said.
 
     Raises
     ------
@@ -53,6 +57,7 @@ class LogisticModel:
     scale: NDArray[np.float64]
     coefficients: NDArray[np.float64]
     intercept: float
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         names = tuple(self.feature_names)
@@ -69,6 +74,8 @@ class LogisticModel:
                 "feature_names, mean and coefficients must be of equal length, "
                 f"got {len(names)}, {len(scaling.mean)} and {len(coefficients)}"
             )
+        if self.positive is not None and not self.positive.strip():
+            raise DataError(f"positive must say what label 1 is or be None, got {self.positive!r}")
         object.__setattr__(self, "feature_names", names)
         object.__setattr__(self, "mean", scaling.mean)
         object.__setattr__(self, "scale", scaling.scale)
@@ -100,15 +107,17 @@ class LogisticModel:
     def to_json(self) -> str:
         """Write the model as JSON text.
 
-        An object with the keys ``format`` ("fl-he logistic model"), ``version`` (1),
-        ``how_to_use`` (the formula in words), ``feature_names`` (d strings), ``mean``,
-        ``scale`` and ``coefficients`` (d numbers each) and ``intercept`` (a number). Numbers
-        are written with the digits that give back the same float64.
+        An object with the keys ``format`` ("fl-he logistic model"), ``version`` (2),
+        ``how_to_use`` (the formula in words), ``positive`` (what label 1 stands for, or null),
+        ``feature_names`` (d strings), ``mean``, ``scale`` and ``coefficients`` (d numbers each)
+        and ``intercept`` (a number). Numbers are written with the digits that give back the same
+        float64. Version 1 had no ``positive``.
         """
         content = {
             "format": FORMAT,
             "version": VERSION,
             "how_to_use": _HOW_TO_USE,
+            "positive": self.positive,
             "feature_names": list(self.feature_names),
             "mean": self.mean.tolist(),
             "scale": self.scale.tolist(),
@@ -144,6 +153,9 @@ class LogisticModel:
         names = content["feature_names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError("model's feature_names must be a list of strings")
+        positive = content["positive"]
+        if positive is not None and not isinstance(positive, str):
+            raise DataError("model's positive must be a string or null")
         numbers = {key: _numbers(content[key], key) for key in _ARRAYS}
         (intercept,) = _numbers([content["intercept"]], "intercept")
         return cls(
@@ -152,6 +164,7 @@ class LogisticModel:
             scale=np.array(numbers["scale"]),
             coefficients=np.array(numbers["coefficients"]),
             intercept=intercept,
+            positive=positive,
         )
 
     def save(self, path: str | Path) -> None:

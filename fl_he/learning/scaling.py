@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,11 @@ class Scaling:
             raise DataError(f"scale must be greater than 0, got {unusable} values that are not")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "scale", scale)
+
+    @classmethod
+    def none(cls, features: int) -> Scaling:
+        """Return the scaling that leaves so many features as they are."""
+        return cls(mean=np.zeros(features), scale=np.ones(features))
 
     def apply(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``(features - mean) / scale`` for features of shape (m, d).
@@ -85,5 +90,4 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
         bound = rounding * variance + (rounding * mean) ** 2
         constant = (variance <= bound) & np.isfinite(variance)
     scaling = Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
-    scaled = Dataset(scaling.apply(features), dataset.labels, dataset.feature_names)
-    return scaled, scaling
+    return replace(dataset, features=scaling.apply(features)), scaling

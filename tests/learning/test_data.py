@@ -17,6 +17,7 @@ from fl_he.learning.data import (
     load_table,
 )
 from fl_he.learning.errors import DataError
+from fl_he.learning.scaling import standardise
 
 GRAD_SCHOOL = Path(__file__).parents[2].parent / "shared" / "data" / "grad_school.csv"
 
@@ -82,6 +83,7 @@ def test_breast_cancer_is_that_of_scikit_learn() -> None:
     np.testing.assert_array_equal(dataset.features, features)
     np.testing.assert_array_equal(dataset.labels, labels)
     assert dataset.labels.sum() == 357
+    assert dataset.positive == "benign"
     assert dataset.feature_names[0] == "mean radius"
     assert all(type(name) is str for name in dataset.feature_names)
 
@@ -102,15 +104,50 @@ def test_a_parquet_table_with_a_threshold(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.labels, [0.0, 1.0, 1.0])
 
 
+@pytest.mark.parametrize(
+    ("options", "positive"),
+    [
+        ({"target": "type", "positive": " M"}, "M"),
+        ({"target": "age", "threshold": 30.5, "drop": ["type"]}, "age >= 30.5"),
+        ({"target": "age", "threshold": 0.1, "drop": ["type"]}, "age >= 0.1"),
+    ],
+)
+def test_a_table_says_what_label_1_is(
+    tmp_path: Path, options: dict[str, object], positive: str
+) -> None:
+    path = csv(tmp_path, "age,weight,type\n30,1,M\n40,2,B\n")
+    dataset = load_table(path, **options)  # type: ignore[arg-type]
+    assert dataset.positive == positive
+    assert dataset.take(np.array([1])).positive == positive
+    assert standardise(dataset)[0].positive == positive
+
+
+def test_a_table_of_many_columns_names_the_first(tmp_path: Path) -> None:
+    names = ",".join(f"c{number}" for number in range(50))
+    path = csv(tmp_path, f"{names}\n{names}\n")
+    with pytest.raises(DataError, match=r"'c0', 'c1', .*, 'c39' and 10 more, got 'x'$"):
+        load_table(path, target="x", positive="M")
+
+
 def test_an_absent_file_shows_the_hint(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent.csv', which was not found: ask the registry"):
         load_table(tmp_path / "absent.csv", target="a", positive="1", hint="ask the registry")
 
 
+def test_a_path_may_begin_at_the_users_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    csv(tmp_path, "age,type\n30,M\n")
+    assert load_table("~/table.csv", target="type", positive="M").examples == 1
+    with pytest.raises(DataError, match=r"got '~nobody-at-all/t.csv', and nobody here has"):
+        load_table("~nobody-at-all/t.csv", target="type", positive="M")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "kind", "positive": "M"}, r"one of the columns \['id', 'age', 'type'\], got"),
+        ({"target": "kind", "positive": "M"}, "one of the columns 'id', 'age', 'type', got"),
         ({"target": "type"}, "exactly one of positive and threshold must be given, got neither"),
         ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got both"),
         ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must name columns .* 'name'"),

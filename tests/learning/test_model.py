@@ -25,6 +25,7 @@ def model(**changes: Any) -> LogisticModel:
         scale=np.array([10.0, 0.1]),
         coefficients=np.array([0.5, -1.25]),
         intercept=0.1,
+        positive="großer Mensch",
     )
     return dataclasses.replace(base, **changes)
 
@@ -36,7 +37,8 @@ def altered(**changes: Any) -> str:
 def test_the_file_is_readable_without_this_project() -> None:
     content = json.loads(model().to_json())
     assert content["format"] == "fl-he logistic model"
-    assert content["version"] == 1
+    assert content["version"] == 2
+    assert content["positive"] == "großer Mensch"
     assert content["feature_names"] == ["age", "größe"]
     x = [63.0, 1.55]
     z = content["intercept"]
@@ -46,6 +48,12 @@ def test_the_file_is_readable_without_this_project() -> None:
     assert model().predict_probability(np.array([x]))[0] == pytest.approx(expected, rel=1e-14)
     formula = content["how_to_use"]
     assert all(key in formula for key in ("intercept", "coefficients", "mean", "scale"))
+    assert "'positive'" in formula
+
+
+@pytest.mark.parametrize("positive", [None, "benign", "Chance of Admit >= 0.7"])
+def test_what_label_1_is_survives(positive: str | None) -> None:
+    assert LogisticModel.from_json(model(positive=positive).to_json()).positive == positive
 
 
 @given(
@@ -110,9 +118,11 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None) ->
         ("[]", "must be an object of format"),
         ("{}", "must be an object of format"),
         (altered(format="other"), "must be an object of format"),
-        (altered(version=2), "version must be 1"),
-        (altered(version=True), "version must be 1"),
-        (altered(version=1.0), "version must be 1"),
+        (altered(version=1), "version must be 2"),
+        (altered(version=True), "version must be 2"),
+        (altered(version=2.0), "version must be 2"),
+        (altered(positive=1), "positive must be a string or null"),
+        (altered(positive=" "), "positive must say what label 1 is"),
         (altered(extra=1), "got 0 too few and 1 too many"),
         (altered(feature_names="ab"), "list of strings"),
         (altered(feature_names=["a", 1]), "list of strings"),
@@ -144,7 +154,7 @@ def test_hostile_text_is_refused(text: str, message: str) -> None:
 def test_every_key_is_required(key: str) -> None:
     content = json.loads(model().to_json())
     del content[key]
-    message = "version must be 1" if key == "version" else "got 1 too few and 0 too many"
+    message = "version must be 2" if key == "version" else "got 1 too few and 0 too many"
     with pytest.raises(DataError, match=message):
         LogisticModel.from_json(json.dumps(content))
 

@@ -20,6 +20,11 @@ def test_it_is_what_standard_scaler_does() -> None:
     assert scaled.schema == dataset.schema
 
 
+def test_no_scaling_leaves_features_as_they_are() -> None:
+    features = np.array([[3.0, -1e9], [0.0, 7.0]])
+    np.testing.assert_array_equal(Scaling.none(2).apply(features), features)
+
+
 def test_features_that_are_constant_within_rounding_keep_their_scale() -> None:
     noise = np.random.default_rng(1).uniform(-1e-9, 1e-9, 1000)
     features = np.column_stack([np.full(1000, 0.1), np.zeros(1000), 1e8 + noise, noise])

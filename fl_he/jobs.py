@@ -1,0 +1,175 @@
+"""How Hydra runs the jobs of a command line: one, or each of a sweep.
+
+With :mod:`fl_he.config` the only file that imports Hydra.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from fl_he.config import CONF, REFUSALS, explain, refuse_flags, to_config
+from fl_he.config_schema import Config, ConfigError
+from fl_he.run_folder import FolderClaim, inside, refuse_used, unusable
+
+_HYDRA_VERSION = "1.3"
+
+#: The folder of the run or sweep that Hydra has begun.
+_claim: ContextVar[FolderClaim | None] = ContextVar("fl-he folder", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What became of one job.
+
+    Attributes
+    ----------
+    overrides : tuple of str
+        What its command line set.
+    folder : Path
+        Its output folder; gone if the job left nothing in it.
+    succeeded : bool
+    """
+
+    overrides: tuple[str, ...]
+    folder: Path
+    succeeded: bool
+
+
+class _FolderError(BaseException):
+    """Carries a refusal past Hydra, which makes warnings of a callback's other exceptions."""
+
+    def __init__(self, refusal: ConfigError) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+class ClaimFolder(Callback):
+    """Looks at the output folder before Hydra makes it: ``conf/config.yaml`` names this class."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Claim the folder of a single run."""
+        folder = Path(config.hydra.run.dir)
+        _claim_folder(folder, [folder] if config.resume is None else [])
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Claim the folder that holds the runs of a sweep."""
+        folder = Path(config.hydra.sweep.dir)
+        _claim_folder(folder, inside(folder))
+
+
+def _claim_folder(folder: Path, of_runs: Iterable[Path]) -> None:
+    try:
+        for place in of_runs:
+            refuse_used(place)
+    except ConfigError as refusal:
+        raise _FolderError(refusal) from None
+    _claim.set(FolderClaim(folder))
+
+
+def abandon() -> None:
+    """Remove the run's folder if nothing but copies of the configuration is in it."""
+    claim = _claim.get()
+    if claim is not None:
+        claim.give_back()
+
+
+def run_jobs(
+    task: Callable[[Config, Path], None],
+    arguments: Sequence[str],
+    is_explained: Callable[[Exception], bool],
+) -> list[Job]:
+    """Run a task as Hydra's command line does: once, or for each job of a sweep.
+
+    A job that fails leaves no folder, unless it, or somebody before it, wrote results there.
+
+    Parameters
+    ----------
+    task : callable
+        Gets the checked configuration and the job's output folder, which exists.
+    arguments : sequence of str
+        What follows ``fl-he run``: overrides and Hydra's own flags.
+    is_explained : callable
+        Is shown each exception of a job. True means that the user has been told: a sweep goes on
+        with its next job. False hands the exception to Hydra, which raises it when all is done.
+
+    Returns
+    -------
+    list of Job
+        In the order in which they ran.
+
+    Raises
+    ------
+    ConfigError
+        If the arguments compose to no configuration at all, or the folder cannot be used.
+    SystemExit
+        After ``--help`` and the like, and for an unknown flag.
+    """
+    jobs: list[Job] = []
+    failures: list[Exception] = []
+
+    def job(node: DictConfig) -> None:
+        settings = HydraConfig.get()
+        folder, overrides = Path(settings.runtime.output_dir), tuple(settings.overrides.task)
+        try:
+            config = to_config(node, overrides)
+            if config.resume is not None:
+                folder = Path(str(config.output_dir))
+            task(config, folder)
+        except Exception as error:
+            failures.append(error)
+            jobs.append(Job(overrides, folder, succeeded=False))
+            claim = _claim.get()
+            if claim is not None:
+                claim.give_back(folder)
+            if not is_explained(error):
+                raise
+        else:
+            jobs.append(Job(overrides, folder, succeeded=True))
+
+    refuse_flags(arguments)
+    main = hydra.main(version_base=_HYDRA_VERSION, config_path=CONF, config_name="config")
+    before = _claim.set(None)
+    try:
+        with _command_line(arguments):
+            main(job)()
+    except _FolderError as error:
+        raise error.refusal from None
+    except REFUSALS as error:
+        if any(error is failure for failure in failures):
+            raise
+        claim = _claim.get()
+        if isinstance(error, OSError) and claim is not None:
+            raise unusable(claim.folder) from error
+        raise ConfigError(explain(error)) from error
+    finally:
+        if not any(job.succeeded for job in jobs):
+            abandon()
+        _claim.reset(before)
+    return jobs
+
+
+@contextmanager
+def _command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra read these arguments, and raise what it would print as a traceback."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fl-he run", *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full

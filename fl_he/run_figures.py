@@ -1,0 +1,62 @@
+"""What every kind of run says in metrics.json of its rounds and its encryption."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fl_he.config_schema import CryptoConfig
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.public_key import PublicKey
+
+
+class Cost(Protocol):
+    """What a round cost, whatever topology it had."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Size of all messages, both ways."""
+
+    @property
+    def encrypt_seconds(self) -> float:
+        """Summed over all who encrypted."""
+
+    @property
+    def add_seconds(self) -> float:
+        """Summed over all who added."""
+
+    @property
+    def decrypt_seconds(self) -> float:
+        """At company X."""
+
+
+def packing_of(crypto: CryptoConfig) -> Packing:
+    """Return the packing that a configuration asks for."""
+    return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
+
+
+def cost_figures(cost: Cost) -> dict[str, float]:
+    """Return the cost's part of a round's entry."""
+    return {
+        "seconds": cost.seconds,
+        "bytes_sent": cost.bytes_sent,
+        "encrypt_seconds": cost.encrypt_seconds,
+        "add_seconds": cost.add_seconds,
+        "decrypt_seconds": cost.decrypt_seconds,
+    }
+
+
+def crypto_figures(
+    packing: Packing, key: PublicKey, ciphertexts: int, update_bytes: int
+) -> dict[str, Any]:
+    """Return the member ``crypto``; the last two arguments are of one hospital's update."""
+    return {
+        "key_bits": key.key_bits,
+        "key_fingerprint": key.fingerprint,
+        "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),
+        "ciphertexts_per_update": ciphertexts,
+        "bytes_per_update": update_bytes,
+    }

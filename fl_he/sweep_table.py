@@ -1,0 +1,115 @@
+"""One table over several runs: what each set, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fl_he.fitted_table import keep_whole
+
+#: Keys that differ between any two runs and say nothing of them.
+_PLACES = ("output_dir",)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One run of several.
+
+    Attributes
+    ----------
+    settings : tuple of str
+        KEY=VALUE of what sets it apart.
+    folder : str
+        Its folder.
+    metrics : mapping or None
+        As `load_metrics` returns them; None if the run failed.
+    """
+
+    settings: tuple[str, ...]
+    folder: str
+    metrics: Mapping[str, Any] | None
+
+
+def sweep_table(rows: Sequence[SweepRow]) -> Table:
+    """Compare the federated models of several runs on their held-out test sets.
+
+    Parameters
+    ----------
+    rows : sequence of SweepRow
+        Settings that all of them share are left out.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    shared = set.intersection(*(set(row.settings) for row in rows)) if rows else set()
+    table = Table(title="All runs")
+    table.add_column("run", overflow="fold", min_width=8)
+    for heading in ("test\naccuracy", "log\nloss", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("folder", overflow="fold", min_width=6)
+    for row in rows:
+        settings = " ".join(setting for setting in row.settings if setting not in shared)
+        table.add_row(Text(settings), *_figures(row.metrics), Text(row.folder))
+    keep_whole(table, range(1, 4))
+    return table
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Tell configurations apart by the keys whose values are not the same in all.
+
+    Parameters
+    ----------
+    configs : sequence of mapping
+        As `metrics.json` holds them.
+
+    Returns
+    -------
+    list of tuple of str
+        KEY=VALUE for each of them, in the order of its keys.
+    """
+    flat = [_flat(config) for config in configs]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    telling = [
+        key
+        for key in keys
+        if key not in _PLACES and any(config.get(key) != flat[0].get(key) for config in flat)
+    ]
+    return [
+        tuple(f"{key}={_text(config[key])}" for key in telling if key in config) for config in flat
+    ]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:
+    if metrics is None:
+        return Text("failed", style="bold red"), "", ""
+    federated = metrics["federated"]
+    return (
+        _figure(federated["accuracy"], 3),
+        _figure(federated["log_loss"], 3),
+        _figure(metrics["seconds"], 1),
+    )
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "n/a" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from fl_he.config import compose, schema_keys
+
+ROOT = Path(__file__).parents[1]
+
+# Hydra's command line changes logging, sys.argv and its singletons: each run has its own process.
+JOB = """
+import json, logging, os, sys, threading
+from dataclasses import asdict
+from fl_he.config import ConfigError, compose
+from fl_he.jobs import run_jobs
+
+def task(config, folder):
+    logging.getLogger("a.library").info("noise")
+    logging.getLogger("a.library").warning("beware")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(compose("config", "hospitals=9")))
+    thread.start()
+    thread.join()
+    facts = {"exists": folder.is_dir(), "cwd": os.getcwd(), "inner": found[0].hospitals}
+    print(json.dumps({"config": asdict(config), "folder": str(folder), **facts}))
+    if config.hospitals == 4:
+        raise ValueError("a bug")
+    if config.hospitals == 6:
+        raise ConfigError("refused")
+    if config.hospitals == 7:
+        (folder / "model.json").touch()
+        raise ConfigError("refused late")
+    if config.hospitals == 8:
+        os.kill(os.getpid(), 9)
+
+def is_explained(error):
+    print(json.dumps({"error": str(error)}))
+    return isinstance(error, ConfigError)
+
+try:
+    jobs = run_jobs(task, sys.argv[1:], is_explained)
+except ConfigError as error:
+    print(json.dumps({"refused": str(error)}))
+else:
+    told = [[list(job.overrides), job.folder.name, job.succeeded] for job in jobs]
+    print(json.dumps({"jobs": told, "full": os.environ.get("HYDRA_FULL_ERROR")}))
+"""
+
+
+def run_jobs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        [sys.executable, "-c", JOB, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def test_one_job(tmp_path: Path) -> None:
+    result = run_jobs(tmp_path, "hospitals=5", "topology=chain")
+    job, end = lines(result)
+    assert result.stdout.count("\n") == 2
+    assert result.stderr == "beware\n"
+    (told,) = end["jobs"]
+    assert told[0] == ["hospitals=5", "topology=chain"]
+    assert told[2] is True
+    assert end["full"] is None
+    assert job["config"] == asdict(compose("config", "hospitals=5 topology=chain"))
+    assert job["inner"] == 9
+    assert job["exists"]
+    assert job["cwd"] == str(tmp_path)
+    folder = Path(job["folder"])
+    assert folder.parts[len(tmp_path.parts)] == "outputs"
+    assert len(folder.relative_to(tmp_path).parts) == 3
+    assert [path.name for path in folder.iterdir()] == [".hydra"]
+    saved = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"))
+    assert saved == job["config"]
+    overrides = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
+    assert overrides == ["hospitals=5", "topology=chain"]
+
+
+def test_the_output_folder_can_be_chosen(tmp_path: Path) -> None:
+    job, _ = lines(run_jobs(tmp_path, "output_dir=here"))
+    assert job["folder"] == str(tmp_path / "here")
+    assert (tmp_path / "here" / ".hydra" / "config.yaml").is_file()
+
+
+def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
+    result = run_jobs(tmp_path, "-m", "hospitals=3,5", "topology=fold,chain", "output_dir=sweep")
+    *jobs, end = lines(result)
+    assert end["jobs"] == [
+        [[f"hospitals={n}", f"topology={topology}", "output_dir=sweep"], str(number), True]
+        for number, (n, topology) in enumerate(
+            [(3, "fold"), (3, "chain"), (5, "fold"), (5, "chain")]
+        )
+    ]
+    assert [(job["config"]["hospitals"], job["config"]["topology"]) for job in jobs] == [
+        (3, "fold"),
+        (3, "chain"),
+        (5, "fold"),
+        (5, "chain"),
+    ]
+    assert [job["folder"] for job in jobs] == [str(tmp_path / "sweep" / str(n)) for n in range(4)]
+    assert "#3 : hospitals=5 topology=chain" in result.stdout
+    assert result.stderr == "beware\n" * 4
+
+
+def test_a_sweep_goes_on_after_an_explained_error(tmp_path: Path) -> None:
+    first, second, end = lines(run_jobs(tmp_path, "-m", "hospitals=0,3"))
+    assert first == {"error": "hospitals must be at least 1, got 0"}
+    assert second["config"]["hospitals"] == 3
+    assert [job[2] for job in end["jobs"]] == [False, True]
+
+
+def test_other_errors_of_a_job_keep_their_traceback(tmp_path: Path) -> None:
+    result = run_jobs(tmp_path, "hospitals=4")
+    assert lines(result)[1] == {"error": "a bug"}
+    assert result.returncode == 1
+    assert result.stderr.rstrip().endswith("ValueError: a bug")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hospitalz=5"], "hospitalz must be a key .*did you mean hospitals"),
+        (["-m", "hospitals=3,x"], "hospitals must be an integer, got 'x'"),
+        (["-m", "--cfg", "job"], "Only one of"),
+        (["--hospitals", "3"], "without dashes, got --hospitals: hospitals=3"),
+    ],
+)
+def test_a_bad_command_line_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run_jobs(tmp_path, *arguments)
+    (refused,) = lines(result)
+    assert re.search(message, refused["refused"])
+    assert result.stderr == ""
+    assert "\n" not in refused["refused"]
+
+
+def test_cfg_prints_the_configuration(tmp_path: Path) -> None:
+    result = run_jobs(tmp_path, "--cfg", "job", "rounds=2")
+    *text, _ = result.stdout.splitlines()
+    printed = OmegaConf.to_container(OmegaConf.create("\n".join(text)))
+    assert printed == asdict(compose("config", "rounds=2"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_groups_and_every_key(tmp_path: Path) -> None:
+    result = run_jobs(tmp_path, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith("Usage: fl-he run ")
+    assert "data: breast_cancer, csv, grad_school" in result.stdout
+    keys, _, example = result.stdout.partition("Configuration of this command line")
+    words = keys.replace(",", " ").split()
+    assert [key for key in schema_keys() if key not in words] == []
+    assert "hospitals: 3" in example
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+COPIES = {".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"}
+
+
+@pytest.mark.parametrize("refused", ["hospitals=6", "hospitals=0", "hospitals=4"])
+@pytest.mark.parametrize("where", ["", "output_dir=a/b", "hydra.run.dir=c"])
+def test_a_failed_job_leaves_nothing(tmp_path: Path, refused: str, where: str) -> None:
+    run_jobs(tmp_path, refused, *([where] if where else []))
+    assert tree(tmp_path) == set()
+
+
+def test_what_was_there_before_a_failed_job_stays(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "data.csv").touch()
+    begun = tmp_path / "begun" / ".hydra"
+    begun.mkdir(parents=True)
+    before = tree(tmp_path)
+    for folder in ("empty", "mine", "mine/new", "x/../empty", "begun"):
+        run_jobs(tmp_path, "hospitals=6", f"output_dir={folder}")
+    assert tree(tmp_path) - before <= {"x", *(f"begun/{name}" for name in COPIES)}
+
+
+def test_a_failed_job_keeps_what_it_wrote(tmp_path: Path) -> None:
+    run_jobs(tmp_path, "hospitals=7", "output_dir=run")
+    assert tree(tmp_path / "run") == {*COPIES, "model.json"}
+
+
+def test_failed_jobs_of_a_sweep_leave_nothing(tmp_path: Path) -> None:
+    *_, end = lines(run_jobs(tmp_path, "-m", "hospitals=6,3,0,5", "output_dir=sweep"))
+    assert [job[2] for job in end["jobs"]] == [False, True, False, True]
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"1", "3", "multirun.yaml"}
+    assert tree(tmp_path / "sweep" / "3") == COPIES
+
+
+@pytest.mark.parametrize("jobs", ["hospitals=6,0", "hospitals=3,x"])
+def test_a_sweep_of_failures_leaves_nothing(tmp_path: Path, jobs: str) -> None:
+    run_jobs(tmp_path, "-m", jobs)
+    run_jobs(tmp_path, "-m", jobs, "output_dir=a/sweep")
+    assert tree(tmp_path) == set()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "model.json", "hospitals", "checkpoint.json"])
+def test_another_runs_results_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).touch()
+    (refusal,) = lines(run_jobs(tmp_path, "output_dir=run"))
+    assert refusal["refused"] == (
+        f"output_dir must not hold another run's results, got {str(folder)!r}, which does: "
+        "choose another output_dir, or move or delete that folder (a run that was cut off goes on "
+        "with resume=)"
+    )
+    assert tree(folder) == {name}
+    (refusal,) = lines(run_jobs(tmp_path, "-m", "rounds=1,2", "output_dir=."))
+    assert f"got {str(folder)!r}" in refusal["refused"]
+    assert tree(tmp_path) == {"run", f"run/{name}"}
+    assert len(lines(run_jobs(tmp_path, "output_dir=."))) == 2, "nothing there is overwritten"
+
+
+def test_a_run_that_was_killed_may_be_begun_again(tmp_path: Path) -> None:
+    assert run_jobs(tmp_path, "hospitals=8", "output_dir=run").returncode == -9
+    assert tree(tmp_path / "run") == COPIES
+    job, _ = lines(run_jobs(tmp_path, "hospitals=5", "output_dir=run"))
+    assert job["config"]["hospitals"] == 5
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]])
+@pytest.mark.parametrize("name", ["file", "file/below", "/dev/null/x", "/proc/x"])
+def test_a_folder_that_cannot_be_made_is_refused(
+    tmp_path: Path, name: str, mode: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (refusal,) = lines(run_jobs(tmp_path, *mode, f"output_dir={name}"))
+    assert refusal["refused"] == (
+        f"output_dir must be a folder that can be written to, got {str(tmp_path / name)!r}"
+    )
+    assert tree(tmp_path) == {"file"}
+
+
+def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    job, _ = lines(run_jobs(tmp_path, 'output_dir="~/run"'))
+    assert job["folder"] == job["config"]["output_dir"] == str(tmp_path / "home" / "run")
+    job, _ = lines(run_jobs(tmp_path, 'output_dir="~nobody-at-all/run"'))
+    assert job["folder"] == str(tmp_path / "~nobody-at-all" / "run")

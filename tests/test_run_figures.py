@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_he.config_schema import CryptoConfig
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.run_figures import cost_figures, crypto_figures, packing_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    seconds: float = 5.0
+    bytes_sent: int = 6
+    encrypt_seconds: float = 7.0
+    add_seconds: float = 8.0
+    decrypt_seconds: float = 9.0
+
+
+def test_each_figure_is_its_own() -> None:
+    assert cost_figures(Cost()) == {
+        "seconds": 5.0,
+        "bytes_sent": 6,
+        "encrypt_seconds": 7.0,
+        "add_seconds": 8.0,
+        "decrypt_seconds": 9.0,
+    }
+
+
+def test_the_packing_is_the_configurations() -> None:
+    assert packing_of(CryptoConfig(fraction_bits=20, integer_bits=21, max_contributors=22)) == (
+        Packing(20, 21, 22)
+    )
+    assert packing_of(CryptoConfig()) == Packing()
+
+
+def test_what_is_said_of_the_encryption() -> None:
+    key = PrivateKey.generate(1024).public_key
+    assert crypto_figures(Packing(), key, 2, 312) == {
+        "key_bits": 1024,
+        "key_fingerprint": key.fingerprint,
+        # 58 bits for each number, and a sign and carries below n / 2.
+        "slots_per_ciphertext": 1023 // 58,
+        "ciphertexts_per_update": 2,
+        "bytes_per_update": 312,
+    }

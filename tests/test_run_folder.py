@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fl_he.config_schema import ConfigError
+from fl_he.run_folder import FolderClaim, opened, refuse_used
+
+
+def test_a_folder_is_made_for_the_run_and_kept(tmp_path: Path) -> None:
+    with opened(tmp_path / "a" / "run"):
+        (tmp_path / "a" / "run" / "metrics.json").touch()
+    with pytest.raises(ConfigError, match=r"must not hold another run's results, got '/.*/a/run'"):
+        refuse_used(tmp_path / "a" / "run")
+    refuse_used(tmp_path / "a")
+    refuse_used(tmp_path / "nowhere")
+
+
+def test_a_failed_run_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "a" / "run"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_run_leaves_the_folder_that_was_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="refused"), opened(tmp_path):
+        raise ValueError("refused")
+    assert tmp_path.is_dir()
+
+
+def test_the_work_is_not_begun_without_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "run"
+    with pytest.raises(ConfigError, match=rf"can be written to, got '{below}'$"), opened(below):
+        pytest.fail("there is no folder")
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(ConfigError, match="another run's results"), opened(tmp_path):
+        pytest.fail("it is another run's")
+
+
+def test_only_own_copies_of_the_configuration_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "old" / ".hydra").mkdir(parents=True)
+    claim = FolderClaim(tmp_path / "sweep" / ".." / "sweep")
+    for name in ("old/.hydra", "0/.hydra", "1/.hydra", "2"):
+        (tmp_path / "sweep" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sweep" / name / "config.yaml").touch()
+    (tmp_path / "sweep" / "1" / "checkpoint").touch()
+    claim.give_back()
+    left = {str(path.relative_to(tmp_path / "sweep")) for path in tmp_path.glob("sweep/*/*")}
+    assert left == {"old/.hydra", "1/.hydra", "1/checkpoint", "2/config.yaml"}
+    assert not (tmp_path / "sweep" / "0").exists()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from fl_he.sweep_table import SweepRow, differences, sweep_table
+
+
+def metrics(accuracy: float | None, log_loss: float | None, seconds: float) -> dict[str, Any]:
+    return {"federated": {"accuracy": accuracy, "log_loss": log_loss}, "seconds": seconds}
+
+
+ROWS = [
+    SweepRow(("rounds=2", "hospitals=3", "topology=fold"), "0", metrics(0.9512, 0.1239, 12.34)),
+    SweepRow(("rounds=2", "hospitals=10", "topology=[b]"), "1", None),
+    SweepRow(("rounds=2", "hospitals=3", "topology=chain"), "2", metrics(None, None, 100.0)),
+]
+
+
+def cells(width: int) -> list[list[str]]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(sweep_table(ROWS), crop=False)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_each_run_is_a_row_without_what_all_of_them_set() -> None:
+    assert cells(100) == [
+        ["hospitals=3 topology=fold", "0.951", "0.124", "12.3", "0"],
+        ["hospitals=10 topology=[b]", "failed", "", "", "1"],
+        ["hospitals=3 topology=chain", "n/a", "n/a", "100.0", "2"],
+    ]
+
+
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    for width in (40, 60):
+        shown = [cell for line in cells(width) for cell in line]
+        assert {"0.951", "0.124", "12.3", "failed", "100.0"} <= set(shown)
+        assert "topology=chain" in "".join(line[0] for line in cells(width))
+
+
+def test_runs_differ_in_the_keys_that_are_not_the_same_in_all() -> None:
+    def config(name: str, C: float | None, folder: str, **more: Any) -> dict[str, Any]:
+        return {"data": {"name": name, "drop": []}, "C": C, "output_dir": folder, **more}
+
+    assert differences([config("a", None, "0"), config("b", None, "1")]) == [
+        ("data.name=a",),
+        ("data.name=b",),
+    ]
+    assert differences([config("a", None, "0", verbose=True), config("a", 0.5, "1")]) == [
+        ("C=null", "verbose=true"),
+        ("C=0.5",),
+    ]
+    assert differences([config("a", None, "0")]) == [()]
+    assert differences([]) == []
