@@ -1,0 +1,1 @@
+"""A scikit-learn MLPClassifier on handwritten digits, trained under encryption."""

@@ -1,0 +1,42 @@
+"""The Python of docs/integrate.md runs, block after block, and its figures are right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.clientapp import ClientApp
+
+from fl_he import Packing
+from fl_he.strategies import SequentialPaillier
+
+PAGE = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 6
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)  # noqa: S102 - it is ours
+        assert isinstance(names["app"], ClientApp)
+        assert isinstance(names["strategy"], SequentialPaillier)
+    assert (tmp_path / "company-x.json").stat().st_mode & 0o777 == 0o600
+    assert names["strategy"].packing == Packing(integer_bits=30)
+
+
+def test_its_figures() -> None:
+    packing = Packing()
+    assert f"({2**packing.integer_bits:,} by default)" in PAGE
+    assert f"{packing.slot_bits} in all by default" in PAGE
+    assert packing.fraction_bits == 24
+    slots = packing.slots_per_ciphertext(2048)
+    assert f"{slots} numbers in a ciphertext of 512 bytes" in PAGE
+    megabytes = packing.ciphertexts(1_000_000, 2048) * 512 / 1e6
+    assert f"| {megabytes:.1f} MB: " in PAGE
+    assert 16_777_216 // 10_000 == 1677
+    assert "values may reach 1,677; with 1,000,000 examples 16" in PAGE
