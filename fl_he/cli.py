@@ -12,11 +12,19 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fl_he.commands.enroll import enroll
+from fl_he.commands.federation import federation, show
+from fl_he.commands.keygen import keygen
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
     from fl_he.config import Config
 
 app = typer.Typer(
@@ -25,7 +33,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # Click makes the same suggestion
 )
+
+for command in (keygen, enroll, federation, show):
+    app.command()(command)
 
 _format_other_warning = warnings.formatwarning
 
@@ -54,37 +66,56 @@ def _run(
     ] = None,
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
-    from fl_he.config import ConfigError, run_jobs
+    signal.signal(signal.SIGINT, lambda *_: _end_at_once())  # the imports take seconds
+    from fl_he.config import ConfigError
+    from fl_he.jobs import abandon, run_jobs
+
+    finished: dict[Path, dict[str, Any]] = {}
+
+    def simulate(config: Config, folder: Path) -> None:
+        finished[folder] = _simulate(config, folder)
 
     warnings.formatwarning = _format_warning
-    signal.signal(signal.SIGINT, _end_at_once)
+    signal.signal(signal.SIGINT, lambda *_: _end_at_once(abandon))
     try:
-        succeeded = run_jobs(_simulate, arguments or [], _explain)
+        jobs = run_jobs(simulate, arguments or [], _explain)
     except ConfigError as error:
         _explain(error)
-        succeeded = False
-    if not succeeded:
+        raise typer.Exit(1) from None
+    if len(jobs) > 1:
+        _show_all([(job.overrides, job.folder, finished.get(job.folder)) for job in jobs])
+    if not all(job.succeeded for job in jobs):
         raise typer.Exit(1)
 
 
 @app.command("report")
 def _report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN_FOLDER...", help="What `fl-he run` wrote.")
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="What `fl-he run` wrote: a run, or a sweep."),
     ],
 ) -> None:
     """Print the tables of finished runs and draw their comparison.png again."""
+    from fl_he.metrics_file import run_folders
     from fl_he.report import MetricsError, load_metrics, write_plot
+    from fl_he.sweep_table import differences
 
     succeeded = True
     for folder in folders:
-        try:
-            metrics = load_metrics(folder)
-        except MetricsError as error:
-            succeeded = not _explain(error)
-            continue
-        _show(metrics, folder)
-        write_plot(folder, metrics)
+        shown: dict[Path, dict[str, Any]] = {}
+        for run in run_folders(folder):
+            try:
+                shown[run] = load_metrics(run)
+                _show(shown[run], run)
+                write_plot(run, shown[run])
+            except MetricsError as error:
+                succeeded = not _explain(error)
+            except OSError:
+                typer.echo(f"fl-he: {run} must be writable to draw comparison.png", err=True)
+                succeeded = False
+        if len(shown) > 1:
+            settings = differences([metrics["config"] for metrics in shown.values()])
+            _show_all(list(zip(settings, shown, shown.values(), strict=True)))
     if not succeeded:
         raise typer.Exit(1)
 
@@ -105,7 +136,7 @@ def _bench(
 
     from fl_he.bench.command import run_bench
 
-    signal.signal(signal.SIGINT, _end_at_once)
+    signal.signal(signal.SIGINT, lambda *_: _end_at_once())
     try:
         run_bench(sections or [], quick=quick, out=out, console=Console())
     except ValueError as error:
@@ -114,8 +145,8 @@ def _bench(
         raise typer.Exit(1) from None
 
 
-def _end_at_once(signum: int, frame: object) -> None:
-    """End the process at Ctrl-C without unwinding.
+def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
+    """End the process at Ctrl-C without unwinding, but for one last thing to do.
 
     Flower's threads may wait for Ray for ever once it is gone, and some of Ray's processes outlive
     their parent by half a minute. Files are written under another name first, so none is left
@@ -129,12 +160,13 @@ def _end_at_once(signum: int, frame: object) -> None:
         for child in ourselves.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 end(child)
+    clean_up()
     show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
     os.write(2, f"{show_cursor}fl-he: interrupted\n".encode())
     os._exit(130)
 
 
-def _simulate(config: Config, folder: Path) -> None:
+def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from fl_he.progress import follow_rounds
@@ -144,16 +176,41 @@ def _simulate(config: Config, folder: Path) -> None:
 
         metrics = simulation.run(config, folder, on_round)
     _show(metrics, folder)
+    return metrics
 
 
-def _show(metrics: dict[str, object], folder: Path) -> None:
-    from rich.console import Console
-
+def _show(metrics: dict[str, Any], folder: Path) -> None:
+    from fl_he import divergence
     from fl_he.report import comparison_table, cost_table
 
-    Console().print(comparison_table(metrics), cost_table(metrics), sep="\n")
+    _print(comparison_table(metrics), cost_table(metrics))
+    typer.echo(f"run folder: {_from_here(folder)}")
+    diverges = divergence.hint(metrics["rounds"])
+    if diverges:
+        typer.echo(f"fl-he: warning: {diverges}", err=True)
+
+
+def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -> None:
+    from fl_he.sweep_table import SweepRow, sweep_table
+
+    rows = [
+        SweepRow(settings, folder.name if folder.exists() else "", metrics)
+        for settings, folder, metrics in runs
+    ]
+    _print(sweep_table(rows))
+    typer.echo(f"sweep folder: {_from_here(runs[0][1].parent)}")
+
+
+def _print(*tables: RenderableType) -> None:
+    """Print tables; where a line is too long for the terminal, let it wrap rather than be cut."""
+    from rich.console import Console
+
+    Console().print(*tables, sep="\n", crop=False)
+
+
+def _from_here(folder: Path) -> Path:
     here = Path.cwd()
-    typer.echo(f"run folder: {folder.relative_to(here) if folder.is_relative_to(here) else folder}")
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _explain(error: Exception) -> bool:
@@ -177,7 +234,7 @@ def _format_warning(
 ) -> str:
     """Print fl-he's warnings as one line too, without a place in its source."""
     if _is_ours(category):
-        return f"fl-he: {message}\n"
+        return f"fl-he: warning: {message}\n"
     return _format_other_warning(message, category, filename, lineno, line)
 
 

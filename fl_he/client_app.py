@@ -7,23 +7,30 @@ simulation's data.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
+from fl_he.clients.deployment import CheckedApp
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.hospital import HospitalData, add_hospital
+from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
-from fl_he.clients.node import node_setting, read_node
-from fl_he.config_schema import Config, CryptoConfig
+from fl_he.clients.node import read_node
+from fl_he.clients.sealed_chain import with_sealed_chain
+from fl_he.clients.setting import node_path, node_setting
+from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
-from fl_he.learning.data import Dataset, load_table
+from fl_he.learning.data import load_table
+from fl_he.learning.errors import DataError
 from fl_he.learning.scaling import Scaling
 from fl_he.messages import ProtocolError
+from fl_he.run_figures import packing_of
+
+_logger = logging.getLogger(__name__)
 
 
 def build(config: Callable[[Context], Config]) -> ClientApp:
@@ -46,16 +53,25 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         chosen = config(context)
         _check_nodes(context, chosen)
         return KeyHolderPolicy(
-            chosen.min_contributors, _packing(chosen.crypto), chosen.crypto.key_bits
+            chosen.min_contributors, packing_of(chosen.crypto), chosen.crypto.key_bits
         )
 
     def packing(context: Context) -> Packing:
         if not read_node(context).simulated:
             return Packing()
-        return _packing(config(context).crypto)
+        return packing_of(config(context).crypto)
 
     app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data)
-    return with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
+    app = with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
+    return CheckedApp(
+        with_sealed_chain(
+            app,
+            policy,
+            step=descent_step,
+            initial=lambda context: zero_model(data(context).dataset),
+            packing=packing,
+        )
+    )
 
 
 def _simulated(context: Context, config: Config) -> HospitalData:
@@ -72,10 +88,6 @@ def _simulated(context: Context, config: Config) -> HospitalData:
     )
 
 
-def _packing(crypto: CryptoConfig) -> Packing:
-    return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
-
-
 def _check_nodes(context: Context, config: Config) -> None:
     nodes = int(context.node_config["num-partitions"])
     needed = config.hospitals + 1
@@ -88,24 +100,29 @@ def _check_nodes(context: Context, config: Config) -> None:
 
 
 def _deployed(context: Context) -> HospitalData:
-    path, target = node_setting(context, "data"), node_setting(context, "target")
+    path, target = node_path(context, "data"), node_setting(context, "target")
     if path is None or target is None:
-        raise ProtocolError(
-            "a deployed hospital must be given data and target in its node configuration: the "
-            "path of its table and the name of the column to predict"
+        raise ProtocolError("a deployed hospital must be given data and target")
+    threshold, drop = context.node_config.get("threshold"), node_setting(context, "drop")
+    try:
+        dataset = load_table(
+            path,
+            target,
+            positive=node_setting(context, "positive"),
+            threshold=None if threshold is None else float(threshold),
+            drop=() if drop is None else drop.split(","),
         )
-    model_path = node_setting(context, "model-path")
-    dataset = load_table(path, target, positive=node_setting(context, "positive"))
+    except DataError as error:
+        _logger.error("%s", error)  # it names paths and columns, which are this node's own
+        raise ProtocolError(
+            "data in the node configuration must name a table that can be used with target, "
+            "positive, threshold and drop as they are there: this node's log says what is wrong"
+        ) from None
     return HospitalData(
         dataset=dataset,
-        scaling=_unscaled(dataset),
-        model_path=None if model_path is None else Path(model_path),
+        scaling=Scaling.none(len(dataset.feature_names)),
+        model_path=node_path(context, "model-path"),
     )
-
-
-def _unscaled(dataset: Dataset) -> Scaling:
-    features = len(dataset.feature_names)
-    return Scaling(mean=np.zeros(features), scale=np.ones(features))
 
 
 @lru_cache(maxsize=4)

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.records import RECORD, config_of, natural, seconds, take, texts
+from fl_he.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whose place is here
+
 DESCRIBE = "query.describe"
 DECRYPT = "query.decrypt"
 FINISH = "query.finish"
-#: Actions whose replies hold nothing of a hospital's data and so travel in plain.
-OPEN_ACTIONS = frozenset({DESCRIBE, DECRYPT, FINISH})
 
 #: Default key of the metric that weights a mean, as in Flower.
 NUM_EXAMPLES = "num-examples"
@@ -34,7 +35,6 @@ PLAIN_STYPE = "fl-he.plain"
 
 Purpose = Literal["train", "evaluate"]
 
-_RECORD = "fl-he"
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
 _SUM = "sum"
@@ -45,18 +45,12 @@ _INTERCEPT = "intercept"
 
 _SHOWN_LENGTH = 500
 
-_Scalar = TypeVar("_Scalar", str, int, float, bool)
-
 
 class Role(StrEnum):
     """What a node does in the federation; the value of ``role`` in its node configuration."""
 
     HOSPITAL = "hospital"
     KEY_HOLDER = "key-holder"
-
-
-class ProtocolError(ValueError):
-    """A message, or a federation, that fl-he refuses; the text holds public values only."""
 
 
 class PrivateReasonError(ProtocolError):
@@ -109,26 +103,23 @@ class Description:
                 "simulated": self.simulated,
             }
         )
-        return RecordDict({_RECORD: record})
+        return RecordDict({RECORD: record})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> Description:
         """Read a description and nothing else; raises :class:`ProtocolError`."""
-        if list(content.keys()) != [_RECORD]:
+        if list(content.keys()) != [RECORD]:
             raise ProtocolError("a description must be one record")
-        record = _config(content)
-        features = record.get("features")
-        if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
-            raise ProtocolError("features must be a list of strings")
+        record = config_of(content)
         return cls(
-            role=_role(_take(record, "role", str)),
-            name=_take(record, "name", str),
-            version=_take(record, "version", str),
-            features=tuple(str(name) for name in features),
-            public_key=_take(record, "public-key", str),
-            session=_take(record, "session", str),
-            packing=_take(record, "packing", str),
-            simulated=_take(record, "simulated", bool),
+            role=_role(take(record, "role", str)),
+            name=take(record, "name", str),
+            version=take(record, "version", str),
+            features=texts(record, "features"),
+            public_key=take(record, "public-key", str),
+            session=take(record, "session", str),
+            packing=take(record, "packing", str),
+            simulated=take(record, "simulated", bool),
         )
 
 
@@ -163,17 +154,18 @@ class EncryptionRequest:
     def add_to(self, content: RecordDict) -> RecordDict:
         """Return a copy of an app's request content that carries this request as well."""
         records = RecordDict(dict(content.items()))
-        records[_RECORD] = ConfigRecord(
+        record = ConfigRecord(
             {
                 "public-key": self.public_key,
                 "packing": self.packing,
                 "session": self.session,
                 "round": self.round,
                 "weighted-by": self.weighted_by,
-                "layout": self.layout,
             }
         )
+        records[RECORD] = record
         if self.running_sum is not None:
+            record["layout"] = self.layout
             records[_SUM_RECORD] = _encrypted(self.running_sum)
         return records
 
@@ -184,21 +176,22 @@ class EncryptionRequest:
     @classmethod
     def from_content(cls, content: RecordDict) -> EncryptionRequest:
         """Read the request from a train or evaluate message; raises :class:`ProtocolError`."""
-        record = _config(content)
+        record = config_of(content)
+        chained = _SUM_RECORD in content
         return cls(
-            public_key=_take(record, "public-key", str),
-            packing=_take(record, "packing", str),
-            session=_take(record, "session", str),
-            round=_natural(record, "round"),
-            weighted_by=_take(record, "weighted-by", str),
-            running_sum=_sum_bytes(content) if _SUM_RECORD in content else None,
-            layout=_take(record, "layout", str),
+            public_key=take(record, "public-key", str),
+            packing=take(record, "packing", str),
+            session=take(record, "session", str),
+            round=natural(record, "round"),
+            weighted_by=take(record, "weighted-by", str),
+            running_sum=_sum_bytes(content) if chained else None,
+            layout=take(record, "layout", str) if chained else "",
         )
 
     @staticmethod
     def remove_from(content: RecordDict) -> RecordDict:
         """Return a copy of the content without fl-he's records, as the app expects it."""
-        ours = (_RECORD, _SUM_RECORD)
+        ours = (RECORD, _SUM_RECORD)
         return RecordDict({key: record for key, record in content.items() if key not in ours})
 
 
@@ -233,7 +226,7 @@ class EncryptedReply:
                 "add-seconds": self.add_seconds,
             }
         )
-        content = RecordDict({_RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
+        content = RecordDict({RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
         if self.plain.size:
             content[_PLAIN_RECORD] = _floats(self.plain, PLAIN_STYPE)
         return content
@@ -241,19 +234,19 @@ class EncryptedReply:
     @classmethod
     def from_content(cls, content: RecordDict) -> EncryptedReply:
         """Read a reply; one with a record of another kind is refused as a plaintext leak."""
-        extra = sorted(set(content.keys()) - {_RECORD, _SUM_RECORD, _PLAIN_RECORD})
+        extra = sorted(set(content.keys()) - {RECORD, _SUM_RECORD, _PLAIN_RECORD})
         if extra:
             raise ProtocolError(
                 f"a hospital's reply must be encrypted, got plain records {extra}, which the "
                 "coordinator has seen: its ClientApp must have encryption_mod as its first mod"
             )
-        record = _config(content)
+        record = config_of(content)
         has_plain = _PLAIN_RECORD in content
         return cls(
             encrypted_sum=_sum_bytes(content),
-            layout=_take(record, "layout", str),
-            encrypt_seconds=_seconds(record, "encrypt-seconds"),
-            add_seconds=_seconds(record, "add-seconds"),
+            layout=take(record, "layout", str),
+            encrypt_seconds=seconds(record, "encrypt-seconds"),
+            add_seconds=seconds(record, "add-seconds"),
             plain=_read_floats(content, _PLAIN_RECORD, PLAIN_STYPE) if has_plain else np.empty(0),
         )
 
@@ -289,17 +282,17 @@ class DecryptRequest:
                 "contributors": self.contributors,
             }
         )
-        return RecordDict({_RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
+        return RecordDict({RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> DecryptRequest:
         """Read the request; raises :class:`ProtocolError`."""
-        record = _config(content)
+        record = config_of(content)
         return cls(
-            session=_take(record, "session", str),
-            purpose=_purpose(_take(record, "purpose", str)),
-            round=_natural(record, "round"),
-            contributors=_natural(record, "contributors"),
+            session=take(record, "session", str),
+            purpose=_purpose(take(record, "purpose", str)),
+            round=natural(record, "round"),
+            contributors=natural(record, "contributors"),
             encrypted_sum=_sum_bytes(content),
         )
 
@@ -314,14 +307,14 @@ class DecryptReply:
     def to_content(self) -> RecordDict:
         """Return the records that carry the total."""
         record = ConfigRecord({"decrypt-seconds": self.decrypt_seconds})
-        return RecordDict({_RECORD: record, _SUM_RECORD: _floats(self.total, TOTAL_STYPE)})
+        return RecordDict({RECORD: record, _SUM_RECORD: _floats(self.total, TOTAL_STYPE)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> DecryptReply:
         """Read the total; raises :class:`ProtocolError` if it is not a finite vector."""
         return cls(
             total=_read_floats(content, _SUM_RECORD, TOTAL_STYPE),
-            decrypt_seconds=_seconds(_config(content), "decrypt-seconds"),
+            decrypt_seconds=seconds(config_of(content), "decrypt-seconds"),
         )
 
 
@@ -380,6 +373,14 @@ def model_message_content(arrays: ArrayRecord) -> RecordDict:
     return RecordDict({_ARRAYS: arrays})
 
 
+def read_arrays(content: RecordDict) -> ArrayRecord:
+    """Return the arrays of the model that a message carries; raises :class:`ProtocolError`."""
+    arrays = content.array_records.get(_ARRAYS)
+    if arrays is None:
+        raise ProtocolError(f"a message must hold the model as {_ARRAYS!r}, and it does not")
+    return arrays
+
+
 def update_content(arrays: ArrayRecord | None, metrics: MetricRecord) -> RecordDict:
     """Return an app's ordinary train (arrays and metrics) or evaluate reply (metrics)."""
     content = RecordDict({_METRICS: metrics})
@@ -390,10 +391,7 @@ def update_content(arrays: ArrayRecord | None, metrics: MetricRecord) -> RecordD
 
 def read_model_message(content: RecordDict) -> tuple[NDArray[np.float64], float]:
     """Return the model that a train, evaluate or finish message carries."""
-    arrays = content.array_records.get(_ARRAYS)
-    if arrays is None:
-        raise ProtocolError(f"a message must hold the model as {_ARRAYS!r}, and it does not")
-    return read_model_arrays(arrays)
+    return read_model_arrays(read_arrays(content))
 
 
 def printable(text: str) -> str:
@@ -455,36 +453,6 @@ def _sum_array(content: RecordDict, key: str, stype: str) -> Array:
     if array.stype != stype:
         raise ProtocolError(f"an array must be of type {stype!r}, got {array.stype!r}")
     return array
-
-
-def _config(content: RecordDict) -> ConfigRecord:
-    record = content.config_records.get(_RECORD)
-    if record is None:
-        raise ProtocolError(f"a message must hold the config record {_RECORD!r}, and it does not")
-    return record
-
-
-def _take(record: ConfigRecord, key: str, kind: type[_Scalar]) -> _Scalar:
-    value = record.get(key)
-    # bool is an int for Python, never for us
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        got = "nothing" if value is None else type(value).__name__
-        raise ProtocolError(f"{key} must be {kind.__name__}, got {got}")
-    return value
-
-
-def _natural(record: ConfigRecord, key: str) -> int:
-    value = _take(record, key, int)
-    if value < 1:
-        raise ProtocolError(f"{key} must be at least 1, got {value}")
-    return value
-
-
-def _seconds(record: ConfigRecord, key: str) -> float:
-    value = _take(record, key, float)
-    if not 0 <= value < float("inf"):
-        raise ProtocolError(f"{key} must be a time in seconds, got {value}")
-    return value
 
 
 def _role(value: str) -> Role:

@@ -7,13 +7,27 @@ there, since they share one machine. A deployed hospital reads its own file and 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from fl_he.config_schema import BUILT_IN, Config, DataConfig, PartitionConfig
 from fl_he.learning.data import Dataset, load_breast_cancer, load_table
+from fl_he.learning.errors import DataError
 from fl_he.learning.partition import partition, train_test_split
 from fl_he.learning.scaling import Scaling, standardise
+
+_POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
+#: What may help, by the setting that a DataError names.
+_REMEDIES = {
+    "path": "; data.path=FILE names it",
+    "target": f"; data.target=COLUMN names it, and {_POSITIVE}",
+    "positive": f"; {_POSITIVE}",
+    "drop": "; data.drop=[COLUMN,...] names them",
+}
+#: What Hydra reads as something else than text.
+_HYDRA_WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +78,42 @@ def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
 def _load(data: DataConfig) -> Dataset:
     if data.name == BUILT_IN:
         return load_breast_cancer()
-    return load_table(
-        path=data.path or "",
-        target=data.target or "",
-        positive=data.positive,
-        threshold=data.threshold,
-        drop=data.drop,
-        hint=data.source,
-    )
+    try:
+        dataset = load_table(
+            path=data.path or "",
+            target=data.target or "",
+            positive=data.positive,
+            threshold=data.threshold,
+            drop=data.drop,
+            hint=data.source,
+        )
+    except DataError as error:
+        raise DataError(f"{error}{_remedy(error, data)}") from None
+    if dataset.labels.min() == dataset.labels.max():
+        count = "all" if dataset.labels[0] else "none"
+        raise DataError(
+            f"data.target {data.target!r} must hold both classes, got {count} of "
+            f"{dataset.examples} rows with {dataset.positive!r}{_REMEDIES['positive']}"
+        )
+    return dataset
+
+
+def _remedy(error: DataError, data: DataConfig) -> str:
+    """Say which key of the configuration may help."""
+    setting, column = error.setting, error.column
+    if setting == "drop" and column is not None:
+        if column == (data.target or "").strip():
+            return "" if data.threshold is None else _REMEDIES["positive"]
+        names = ",".join(map(_in_a_list, [*data.drop, column]))
+        return f"; mend the file or leave the column out: {shlex.quote(f'data.drop=[{names}]')}"
+    return _REMEDIES.get(setting or "", "")
+
+
+def _in_a_list(name: str) -> str:
+    """Write a column's name as Hydra reads it between brackets."""
+    if (
+        re.fullmatch(r"[A-Za-z][\w.]*( [\w.]+)*", name, re.ASCII)
+        and name.lower() not in _HYDRA_WORDS
+    ):
+        return name
+    return json.dumps(name, ensure_ascii=False)

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
-from fl_he.config_schema import Config
+from fl_he.config_schema import Config, ConfigError
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.grid import DelegatingGrid
 
@@ -79,6 +79,11 @@ def run(
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
+    if config.sealed:
+        raise ConfigError(
+            "sealed must be false in a simulation, got true: its nodes have no manifest to take "
+            "keys from; deploy them, or use topology=chain alone"
+        )
     config = replace(config, output_dir=str(output_dir.resolve()))
     simulated_data(config)  # refused data are refused now, not after Ray has started
     return run_in_ray(

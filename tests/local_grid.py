@@ -17,14 +17,16 @@ class LocalGrid(Grid):
     """A grid whose nodes run a ClientApp in this process, one message after another.
 
     Messages and replies go through Flower's own serialisation where it matters to a test; here
-    they are handed over as they are. ``sent`` and ``received`` hold all of them.
+    they are handed over as they are. ``sent`` and ``received`` hold all of them. Nodes may leave
+    and come back; a message to one that is away is not taken, as Flower's grids do.
     """
 
-    def __init__(self, app: ClientApp, node_configs: list[UserConfig]) -> None:
+    def __init__(self, app: ClientApp, node_configs: list[UserConfig], *, run_id: int = 7) -> None:
         self.app = app
+        self.run_id = run_id
         self.contexts = {
             1000 + number: Context(
-                run_id=7,
+                run_id=run_id,
                 node_id=1000 + number,
                 node_config=node_config,
                 state=RecordDict(),
@@ -34,16 +36,24 @@ class LocalGrid(Grid):
         }
         self.sent: list[Message] = []
         self.received: list[Message] = []
-        #: Changes a reply on its way, to play a node that misbehaves.
-        self.tamper: Callable[[Message], Message] = lambda reply: reply
+        #: Changes a reply on its way, to play a node that misbehaves. None: the reply is lost.
+        self.tamper: Callable[[Message], Message | None] = lambda reply: reply
         self._replies: dict[str, Message] = {}
+
+    def leave(self, node_id: int) -> Context:
+        """Disconnect a node and return what it would come back with."""
+        return self.contexts.pop(node_id)
+
+    def join(self, node_id: int, node_config: UserConfig) -> None:
+        """Connect a node that remembers nothing."""
+        self.contexts[node_id] = Context(self.run_id, node_id, node_config, RecordDict(), {})
 
     def set_run(self, run: Run) -> None:
         raise NotImplementedError
 
     @property
     def run(self) -> Run:
-        return Run.create_empty(7)
+        return Run.create_empty(self.run_id)
 
     def create_message(
         self,
@@ -66,10 +76,13 @@ class LocalGrid(Grid):
         for message in messages:
             message.metadata.__dict__["_message_id"] = str(uuid4())
             self.sent.append(message)
-            node = self.contexts[message.metadata.dst_node_id]
+            if (node := self.contexts.get(message.metadata.dst_node_id)) is None:
+                continue
             # A copy, as the network would make: a node must not reach into the sender's objects.
             received = Message(metadata=message.metadata, content=RecordDict(dict(message.content)))  # type: ignore[call-overload]
-            self._replies[message.metadata.message_id] = self.tamper(self.app(received, node))
+            reply = self.tamper(self.app(received, node))
+            if reply is not None:
+                self._replies[message.metadata.message_id] = reply
             ids.append(message.metadata.message_id)
         return ids
 
@@ -82,6 +95,41 @@ class LocalGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         return self.pull_messages(self.push_messages(messages))
+
+
+class SlowGrid(LocalGrid):
+    """A grid on which replies take their time, by a clock that a test moves.
+
+    Parameters
+    ----------
+    clock : list of float
+        The time, in its one element.
+    seconds : callable
+        Returns how long the reply to a message takes; None: it never comes.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        node_configs: list[UserConfig],
+        clock: list[float],
+        seconds: Callable[[Message], float | None],
+    ) -> None:
+        super().__init__(app, node_configs)
+        self.clock, self.seconds = clock, seconds
+        self.due: dict[str, float] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        listed = list(messages)
+        ids = list(super().push_messages(listed))
+        for message in listed:
+            if message.metadata.message_id in ids and (wait := self.seconds(message)) is not None:
+                self.due[message.metadata.message_id] = self.clock[0] + wait
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        ready = [i for i in message_ids if self.due.get(i, float("inf")) <= self.clock[0]]
+        return super().pull_messages(ready)
 
 
 def simulated_nodes(hospitals: int) -> list[UserConfig]:

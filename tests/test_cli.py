@@ -1,37 +1,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import fl_he, run_python
 
 from fl_he import __version__
 from fl_he.report import load_metrics
 
-ROOT = Path(__file__).parents[1]
 QUICK = ("crypto.key_bits=1024", "rounds=2")
-
-
-def fl_he(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run ``fl-he`` in a folder; return its exit code, output and errors."""
-    return run_python(folder, "-m", "fl_he.cli", *arguments)
-
-
-def run_python(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return result.returncode, result.stdout, result.stderr
 
 
 def test_version(tmp_path: Path) -> None:
@@ -68,6 +50,9 @@ def test_run_help_is_the_experiments(tmp_path: Path) -> None:
         (["-cn", "nope"], "config-name must be"),
         (["data=csv"], "data.path must be set"),
         (["hospitals"], "an override must be KEY=VALUE"),
+        (["lr=0.5"], "lr must be a key of the configuration, got an unknown one; did you mean"),
+        (["--hospitals", "3"], "a key must be written without dashes, got --hospitals: hospitals"),
+        (["output_dir=/dev/null"], "output_dir must be a folder that can be written to, got"),
     ],
 )
 def test_a_bad_command_line_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -76,6 +61,7 @@ def test_a_bad_command_line_is_one_line(tmp_path: Path, arguments: list[str], me
     assert out == ""
     assert err.startswith(f"fl-he: {message}")
     assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_bad_job_of_a_sweep_is_told(tmp_path: Path) -> None:
@@ -90,6 +76,13 @@ def test_an_unknown_flag_is_a_usage_error(tmp_path: Path) -> None:
     code, _, err = fl_he(tmp_path, "run", "--nope")
     assert code == 2
     assert err.endswith("fl-he run: error: unrecognized arguments: --nope\n")
+
+
+def test_a_mistyped_command_gets_one_suggestion(tmp_path: Path) -> None:
+    code, _, err = fl_he(tmp_path, "rnu")
+    assert code == 2
+    assert "No such command 'rnu'" in err
+    assert err.count("Did you mean") <= 1
 
 
 def test_cfg_job_prints_the_configuration(tmp_path: Path) -> None:
@@ -122,6 +115,7 @@ def end_with(folder: Path, end: str, *arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("error", ["CryptoError", "DataError", "ProtocolError"])
 def test_a_refusal_is_one_line(tmp_path: Path, error: str) -> None:
     code, out, err = end_with(tmp_path, f"raise {error}('it must be so')")
+    assert list(tmp_path.iterdir()) == []
     assert (code, err) == (1, "fl-he: it must be so\n")
     assert out.splitlines()[1] == "round 1/15: loss 0.5000, accuracy 0.500"
 
@@ -132,6 +126,10 @@ def test_a_sweep_goes_on_after_a_refusal(tmp_path: Path) -> None:
     )
     assert (code, err) == (1, "fl-he: fold\nfl-he: chain\n")
     assert out.count("starting Ray") == 2
+    _, _, table = out.partition("All runs")
+    assert re.search(r"topology=fold +│ +failed │ +│ +│ +│", table), "its folder is gone"
+    assert re.search(r"topology=chain +│ +failed │ +│ +│ +│", table)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", ["ValueError", "RuntimeError", "OSError"])
@@ -149,12 +147,13 @@ def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
     )
     assert (code, err) == (130, "fl-he: interrupted\n")
     assert out.count("starting Ray") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_warning_of_ours_is_one_line(tmp_path: Path) -> None:
     end = "warnings.warn('a short key', ShortKeyWarning); raise DataError('the end')"
     _, _, err = end_with(tmp_path, end)
-    assert err == "fl-he: a short key\nfl-he: the end\n"
+    assert err == "fl-he: warning: a short key\nfl-he: the end\n"
 
 
 def test_a_warning_of_others_is_left_alone(tmp_path: Path) -> None:
@@ -166,15 +165,17 @@ def test_a_warning_of_others_is_left_alone(tmp_path: Path) -> None:
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Return the folder of a sweep over both topologies, and what it printed."""
     folder = tmp_path_factory.mktemp("sweep")
-    arguments = ("-m", *QUICK, "topology=fold,chain", "output_dir=both")
+    arguments = ("-m", *QUICK, "topology=fold,chain", "hospitals=3,2", "output_dir=both")
     code, out, err = fl_he(folder, "run", *arguments)
-    assert code == 0, err
+    assert code == 1, "two hospitals are too few"
+    assert err.count("hospitals must be at least min_contributors (3), got 2") == 2
     return folder, out
 
 
 def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
     folder, _ = sweep
-    for number, topology in enumerate(["fold", "chain"]):
+    assert {path.name for path in (folder / "both").iterdir()} == {"0", "2", "multirun.yaml"}
+    for number, topology in ((0, "fold"), (2, "chain")):
         run = folder / "both" / str(number)
         names = {path.name for path in run.iterdir()}
         assert {"metrics.json", "model.json", "comparison.png", ".hydra"} <= names
@@ -188,7 +189,7 @@ def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
 def test_both_topologies_learn_the_same_model(sweep: tuple[Path, str]) -> None:
     folder, _ = sweep
     fold, chain = (
-        load_metrics(folder / "both" / number)["federated"]["coefficients"] for number in "01"
+        load_metrics(folder / "both" / number)["federated"]["coefficients"] for number in "02"
     )
     np.testing.assert_allclose(fold, chain, atol=1e-6)
 
@@ -196,7 +197,7 @@ def test_both_topologies_learn_the_same_model(sweep: tuple[Path, str]) -> None:
 def test_a_run_prints_rounds_tables_and_folder(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
     assert out.count("starting Ray and 3 hospitals\n") == 2
-    for number, topology in enumerate(["fold", "chain"]):
+    for number, topology in ((0, "fold"), (2, "chain")):
         run = load_metrics(folder / "both" / str(number))
         _, _, job = out.partition(f"topology={topology}")
         for entry in run["rounds"]:
@@ -206,18 +207,74 @@ def test_a_run_prints_rounds_tables_and_folder(sweep: tuple[Path, str]) -> None:
         assert f"run folder: both/{number}\n" in job
 
 
+def all_runs(out: str) -> list[list[str]]:
+    """Return the cells of the table over all runs, the last in the output."""
+    lines = out.rpartition("All runs")[2].splitlines()
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_a_sweep_ends_with_one_table_over_all_jobs(sweep: tuple[Path, str]) -> None:
+    folder, out = sweep
+    fold, chain = (load_metrics(folder / "both" / number) for number in "02")
+
+    def cells(metrics: dict[str, Any], number: str) -> list[str]:
+        federated = metrics["federated"]
+        figures = [f"{federated['accuracy']:.3f}", f"{federated['log_loss']:.3f}"]
+        return [*figures, f"{metrics['seconds']:.1f}", number]
+
+    assert all_runs(out) == [
+        ["topology=fold hospitals=3", *cells(fold, "0")],
+        ["topology=fold hospitals=2", "failed", "", "", ""],
+        ["topology=chain hospitals=3", *cells(chain, "2")],
+        ["topology=chain hospitals=2", "failed", "", "", ""],
+    ]
+    assert out.endswith("sweep folder: both\n")
+    code, shown, err = fl_he(folder, "report", "both")
+    assert (code, err) == (0, "")
+    assert "run folder: both/0\n" in shown
+    assert "run folder: both/2\n" in shown
+    assert all_runs(shown) == [
+        ["topology=fold", *cells(fold, "0")],
+        ["topology=chain", *cells(chain, "2")],
+    ]
+    assert shown.endswith("sweep folder: both\n")
+
+
 def test_report_shows_a_run_again(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
-    runs = [folder / "both" / number for number in "01"]
+    runs = [folder / "both" / number for number in "02"]
     plots = [run / "comparison.png" for run in runs]
     before = [plot.read_bytes() for plot in plots]
     for plot in plots:
         plot.unlink()
-    code, shown, err = fl_he(folder, "report", "both/0", "nowhere", "both/1")
+    code, shown, err = fl_he(folder, "report", "both/0", "nowhere", "both/2")
     assert code == 1
-    assert err == "fl-he: a run folder must hold metrics.json, got nowhere without one\n"
+    assert err == "fl-he: a run folder must be a folder, got nowhere, which does not exist\n"
     assert [plot.read_bytes() for plot in plots] == before
     assert shown.splitlines()
     assert set(shown.splitlines()) <= set(out.splitlines())
-    assert "run folder: both/1" in shown
+    assert "run folder: both/2" in shown
     assert fl_he(folder, "report", "both/0")[0] == 0
+
+
+def test_report_draws_where_it_may(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = sweep
+    shutil.copy(folder / "both" / "0" / "metrics.json", tmp_path)
+    (tmp_path / "comparison.png" / "in the way").mkdir(parents=True)
+    code, shown, err = fl_he(tmp_path, "report", ".")
+    assert code == 1
+    assert "federated (encrypted)" in shown
+    assert err == "fl-he: . must be writable to draw comparison.png\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "comparison.png"}
+
+
+def test_a_loss_that_grew_is_a_warning(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = sweep
+    metrics = json.loads((folder / "both" / "0" / "metrics.json").read_text())
+    metrics["rounds"][-1]["test_loss"] = 9.5
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    _, _, err = fl_he(tmp_path, "report", ".")
+    assert err == (
+        "fl-he: warning: the loss went from 0.693 to 9.5, so training diverges: "
+        "lower optimizer.lr\n"
+    )

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deployed_nodes import HEADER, ROWS, deployed_nodes
 from experiment import experiment
 from flwr.app import Context, Message, RecordDict
-from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
 from fl_he.clients.key_holder import KeyHolderPolicy
 from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
 from fl_he.learning import logistic
 from fl_he.learning.data import load_table
 from fl_he.learning.model import LogisticModel
@@ -31,32 +30,9 @@ from fl_he.messages import (
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 
-KEY = PrivateKey.generate(1024)
-ROWS = {1: "1,2,sick\n3,-1,well\n", 2: "0,1,sick\n", 3: "2,2,well\n-1,0,sick\n1,1,well\n"}
-
 
 def coordinators(_: Context) -> Config:
     raise AssertionError("a deployed node must not ask for the run's configuration")
-
-
-def deployed_nodes(folder: Path) -> list[UserConfig]:
-    """Return three hospitals with tables of their own, and company X with a key file."""
-    KEY.save(folder / "private-key.json")
-    nodes: list[UserConfig] = []
-    for number, rows in ROWS.items():
-        (folder / f"{number}.csv").write_text("age,size,state\n" + rows)
-        nodes.append(
-            {
-                "role": "hospital",
-                "name": f"clinic-{number}",
-                "key-fingerprint": KEY.public_key.fingerprint,
-                "data": str(folder / f"{number}.csv"),
-                "target": "state",
-                "positive": "sick",
-                "model-path": str(folder / f"model-{number}.json"),
-            }
-        )
-    return [*nodes, {"role": "key-holder", "private-key": str(folder / "private-key.json")}]
 
 
 def test_deployed_nodes_train_on_their_own_tables(tmp_path: Path) -> None:
@@ -68,7 +44,7 @@ def test_deployed_nodes_train_on_their_own_tables(tmp_path: Path) -> None:
     result = strategy.start(grid, model_arrays(np.zeros(2), 0.0), num_rounds=2)
     strategy.finish(result.arrays)
 
-    (tmp_path / "all.csv").write_text("age,size,state\n" + "".join(ROWS.values()))
+    (tmp_path / "all.csv").write_text(HEADER + "".join(ROWS.values()))
     pooled = load_table(tmp_path / "all.csv", "state", positive="sick")
     w, b = np.zeros(2), 0.0
     for _ in range(2):
@@ -82,6 +58,7 @@ def test_deployed_nodes_train_on_their_own_tables(tmp_path: Path) -> None:
         np.testing.assert_array_equal(model.coefficients, coefficients)
         np.testing.assert_array_equal(model.mean, [0, 0])
         np.testing.assert_array_equal(model.scale, [1, 1])
+        assert model.positive == "sick"
 
 
 def test_a_hospital_that_names_no_file_for_the_model_saves_none(tmp_path: Path) -> None:
@@ -100,7 +77,7 @@ def test_a_deployed_hospital_needs_a_table_and_a_target(tmp_path: Path, setting:
     del nodes[0][setting]
     grid = LocalGrid(client_app.build(coordinators), nodes)
     strategy = SequentialPaillier(GradientDescent(0.5, 3), node_timeout=0.0)
-    with pytest.raises(ProtocolError, match="must be given data and target in its node conf"):
+    with pytest.raises(ProtocolError, match=f"clinic-1: a hospital must be given {setting} in its"):
         strategy.call_roll(grid)
 
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterable
-from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from experiment import experiment
-from flwr.app import ArrayRecord, Context, Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from message_search import factors, leaks
+from plaintext_search import private_values
 
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node import read_node
 from fl_he.config_schema import Config
-from fl_he.learning import logistic
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import DESCRIBE, FINISH, Description, Role, model_arrays, read_model_message
 from fl_he.simulated_data import simulated_data
@@ -81,77 +80,14 @@ def recorded_run(config: Config, app: ClientApp, strategy_is_plain: bool = False
     return grids[0]
 
 
-def blobs(messages: Iterable[Message]) -> list[bytes]:
-    """Return everything in the messages' records as bytes, numbers in each likely form."""
-    found: list[bytes] = []
-    for message in messages:
-        if message.has_error():
-            found.append(str(message.error.reason).encode())
-            continue
-        for array_record in message.content.array_records.values():
-            found += [array_record[name].data for name in array_record.keys()]  # noqa: SIM118
-        for record in message.content.values():
-            if isinstance(record, ArrayRecord):
-                continue
-            for value in record.values():
-                for item in value if isinstance(value, list) else [value]:
-                    found.append(item if isinstance(item, bytes) else str(item).encode())
-                    if isinstance(item, int | float):
-                        found.append(np.array([item], "<f8").tobytes())
-    return found
-
-
-def private_values(config: Config, sent: Iterable[Message]) -> dict[str, float]:
+def searched(config: Config, sent: Iterable[Message]) -> dict[str, float]:
     """Return what single hospitals must not show, for every model that they were sent."""
-    data = simulated_data(config)
-    values: dict[str, float] = {}
     models = [
         read_model_message(message.content)
         for message in sent
         if message.metadata.message_type == "train"
     ]
-    for step, model in enumerate(models):
-        for number, part in enumerate(data.hospitals):
-            gradient, intercept = logistic.gradient(part.features, part.labels, *model)
-            m = part.examples
-            for name, value in {
-                **{f"gradient[{i}]": float(g) for i, g in enumerate(gradient)},
-                **{f"weighted gradient[{i}]": float(g * m) for i, g in enumerate(gradient)},
-                "intercept": intercept,
-                "loss": logistic.log_loss(part.features, part.labels, *model),
-                "accuracy": logistic.accuracy(part.features, part.labels, *model),
-                "examples": float(m),
-            }.items():
-                values[f"model {step}, hospital {number}: {name}"] = value
-    return values
-
-
-def leaks(messages: Iterable[Message], values: dict[str, float]) -> set[str]:
-    """Return the names of the values that stand in the messages, in binary or as text."""
-    everything = b"\n".join(blobs(messages))
-    found = set()
-    for name, value in values.items():
-        forms = [np.array([value], dtype).tobytes() for dtype in ("<f8", ">f8", "<f4", ">f4")]
-        if not value.is_integer():
-            forms.append(f"{value:.9g}".encode()[:10])
-        if value != 0 and any(form in everything for form in forms):
-            found.add(name)
-    return found
-
-
-def factors(messages: Iterable[Message], modulus: int) -> list[int]:
-    """Return the common factors with the modulus of all numbers that stand in the messages."""
-    width = modulus.bit_length() // 16
-    numbers: set[int] = set()
-    for blob in blobs(messages):
-        for start in range(max(1, len(blob) - width + 1)):
-            for order in ("big", "little"):
-                numbers.add(int.from_bytes(blob[start : start + width], order))
-        for word in re.findall(rb"[A-Za-z0-9_-]{40,}", blob):
-            padded = word + b"=" * (-len(word) % 4)
-            numbers.add(int.from_bytes(base64.urlsafe_b64decode(padded), "big"))
-        numbers |= {int(word) for word in re.findall(rb"[0-9]{40,4000}", blob)}
-    return [g for g in (gcd(number, modulus) for number in numbers if number) if 1 < g < modulus]
+    return private_values(simulated_data(config).hospitals, models)
 
 
 def modulus_of(messages: Iterable[Message]) -> int:
@@ -166,9 +102,9 @@ def modulus_of(messages: Iterable[Message]) -> int:
 
 def check_view(config: Config) -> RecordingGrid:
     grid = recorded_run(config, client_app.build(lambda _: config))
-    values = private_values(config, grid.sent)
+    values = searched(config, grid.sent)
     everything = grid.sent + grid.received
-    assert len(values) == config.rounds * config.hospitals**2 * (2 * 30 + 4)
+    assert len(values) == config.rounds * config.hospitals**2 * (2 * (30 + 3) + 1)
     assert leaks(everything, values) == set()
 
     modulus = modulus_of(grid.received)
@@ -205,7 +141,7 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
 
     plain = add_hospital(ClientApp(), share)
     grid = recorded_run(config, plain, strategy_is_plain=True)
-    values = private_values(config, grid.sent)
+    values = searched(config, grid.sent)
     found = leaks(grid.received, values)
     own = {name for name in values if "weighted" not in name}
     assert len(found & own) > 0.9 * len(own) / config.hospitals

@@ -15,30 +15,55 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 #: Which layer may import which. A layer is a file or a folder of fl_he; siblings in one folder may
 #: always import each other. Composition roots come first, what knows nothing of fl_he last.
 ALLOWED: dict[str, set[str]] = {
-    "cli": {"simulation", "report", "config", "progress", "bench"},
+    "cli": {
+        *("simulation", "report", "sweep_table", "metrics_file", "divergence"),
+        *("jobs", "config", "progress", "bench", "commands"),
+    },
+    "commands": {"crypto"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
         *("strategies", "clients", "messages", "crypto"),
     },
     "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
+    "sealed_run": {
+        "run_figures",
+        *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
+    },
     "server_app": {
-        *("strategies", "learning", "messages", "crypto"),
-        *("simulated_data", "report", "metrics_file", "config", "config_schema"),
+        *("sealed_run", "strategies", "learning", "messages", "crypto"),
+        *("comparison", "report", "metrics_file", "checkpoint"),
+        *("run_figures", "run_folder", "divergence", "config", "config_schema"),
     },
     "client_app": {
         *("clients", "crypto", "learning", "messages", "simulated_data"),
-        *("config", "config_schema"),
+        *("run_figures", "config", "config_schema"),
     },
+    "run_figures": {"crypto", "config_schema"},
+    "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
-    "strategies": {"messages", "update", "selection", "crypto", "learning"},
-    "clients": {"messages", "update", "selection", "learning", "crypto"},
+    "strategies": {
+        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("crypto", "learning"),
+    },
+    "clients": {
+        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("learning", "crypto"),
+    },
     "selection": {"messages"},
     "update": {"messages"},
-    "messages": set(),
-    "report": {"metrics_file"},
-    "config": {"config_schema"},
+    "sealed_messages": {"records"},
+    "messages": {"records"},
+    "records": set(),
+    "report": {"metrics_file", "fitted_table"},
+    "sweep_table": {"metrics_file", "fitted_table"},
+    "fitted_table": set(),
+    "divergence": set(),
+    "jobs": {"config", "config_schema", "run_folder"},
+    "run_folder": {"config_schema", "metrics_file", "checkpoint"},
+    "config": {"config_schema", "checkpoint"},
     "config_schema": set(),
     "metrics_file": set(),
+    "checkpoint": set(),
     "progress": set(),
     "learning": set(),
     "crypto": set(),
@@ -48,17 +73,24 @@ ALLOWED: dict[str, set[str]] = {
 #: "The server cannot decrypt": nobody else may import the private key.
 PRIVATE_KEY = "fl_he.crypto.private_key"
 MAY_DECRYPT = {
-    *("fl_he.clients.key_holder", "fl_he.clients.capc"),
+    *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc"),
+    "fl_he.commands.keygen",
     # The benchmark plays all parts, with keys that die with it.
     *(f"fl_he.bench.{name}" for name in ("packed_scheme", "cold_scheme", "jobs")),
     *(f"fl_he.bench.{name}" for name in ("contestants", "kernel", "long_vector")),
 }
 
+#: What opens and signs envelopes. The coordinator routes them, and may import none of it.
+SEALED = tuple(
+    f"fl_he.crypto.{name}" for name in ("identity", "sealing", "sealing_key", "protected_file")
+)
+COORDINATOR = {"server_app", "sealed_run", "strategies"}
+
 #: Other people's packages that only some layers may know.
 EXTERNAL: dict[str, set[str]] = {
-    "hydra": {"config"},
-    "omegaconf": {"config"},
-    "typer": {"cli"},
+    "hydra": {"config", "jobs"},
+    "omegaconf": {"config", "jobs"},
+    "typer": {"cli", "commands"},
     "matplotlib": {"report"},
     "phe": {"crypto", "bench"},
     "gmpy2": {"crypto"},
@@ -68,8 +100,8 @@ EXTERNAL: dict[str, set[str]] = {
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("messages", "update", "clients", "strategies"),
-        *("client_app", "server_app", "simulation", "bench"),
+        *("records", "messages", "sealed_messages", "update", "clients", "strategies"),
+        *("client_app", "server_app", "sealed_run", "simulation", "bench"),
     },
 }
 
@@ -111,7 +143,8 @@ def refused(module: str, target: str) -> bool:
         return own not in EXTERNAL.get(root, {own})
     if target.startswith(PRIVATE_KEY) or target.endswith(".PrivateKey"):
         return own != "crypto" and module not in MAY_DECRYPT
-    if module == "fl_he.__init__":  # loaded by every client and server alike
+    # The package itself is loaded by every client and server alike.
+    if module == "fl_he.__init__" or (own in COORDINATOR and target.startswith(SEALED)):
         return True
     if own == "messages" and layer(target) == "crypto":
         return not target.startswith("fl_he.crypto.encrypted_vector")
@@ -172,6 +205,9 @@ def test_every_layer_of_the_rules_exists() -> None:
         ("fl_he.clients.hospital", "from fl_he.crypto.private_key import generate"),
         ("fl_he.clients.hospital", "from fl_he.strategies.fold import add"),
         ("fl_he.clients.__init__", "from fl_he.clients.key_holder import PrivateKey"),
+        ("fl_he.strategies.fold", "from fl_he.crypto.identity import Identity"),
+        ("fl_he.strategies.fold", "from fl_he.crypto import sealing"),
+        ("fl_he.server_app", "from fl_he.crypto.protected_file import load_secret"),
         ("fl_he.messages", "from fl_he.crypto.packing import Packing"),
         ("fl_he.messages", "from fl_he.update import flatten"),
         ("fl_he.crypto.packing", "from fl_he.messages import ProtocolError"),
@@ -214,6 +250,7 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     ("modules", "absent"),
     [
         ("fl_he.server_app, fl_he.strategies.sequential_paillier", PRIVATE_KEY),
+        ("fl_he.server_app, fl_he.strategies.sealed_chain", "fl_he.crypto.identity"),
         ("fl_he", "fl_he.messages"),
         ("fl_he.crypto.encrypted_vector, fl_he.learning.logistic", "flwr"),
         ("fl_he.cli", "fl_he.config"),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from experiment import GRAD_SCHOOL, check_equals_pooled_descent, experiment
-from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
@@ -17,7 +16,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 from fl_he import client_app, server_app
 from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import ProtocolError
 from fl_he.simulated_data import simulated_data
@@ -92,6 +90,9 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
     model = LogisticModel.load(folder / "model.json")
     np.testing.assert_array_equal(model.coefficients, metrics["federated"]["coefficients"])
+    assert model.positive == "benign"
+    in_rounds = sum(entry["seconds"] for entry in metrics["rounds"])
+    assert 0 < metrics["start_seconds"] <= metrics["seconds"] - in_rounds
     saved = [folder / "hospitals" / f"hospital-{i}" / "model.json" for i in (1, 2, 3)]
     assert [path.read_text() for path in saved] == [(folder / "model.json").read_text()] * 3
 
@@ -180,11 +181,13 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
 
     def spy(inner: GradientDescent, **settings: Any) -> None:
         seen.update(settings, lr=inner.learning_rate, C=inner.C, nodes=inner.min_available_nodes)
+        del seen["on_summed"]
         raise StoppedError
 
     monkeypatch.setattr(server_app, "SequentialPaillier", spy)
     config = experiment(
         *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
+        "key_holder_timeout=8",
         *("crypto.fraction_bits=20", "crypto.integer_bits=21", "crypto.max_contributors=7"),
         *("optimizer.lr=0.3", "C=2.0"),
         folder=tmp_path,
@@ -197,9 +200,11 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
         "packing": Packing(20, 21, 7),
         "min_contributors": 4,
         "hop_timeout": 9.0,
+        "key_holder_timeout": 8.0,
+        "hospitals": 6,
         "lr": 0.3,
         "C": 2.0,
-        "nodes": 6,
+        "nodes": 4,
     }
 
 
@@ -209,16 +214,6 @@ def test_the_key_holder_of_a_simulation_keeps_to_the_configuration(tmp_path: Pat
         folder=tmp_path,
     )
     assert run(config)["rounds"][0]["contributors"] == 2
-
-
-def test_a_deployed_node_is_not_compared_with(tmp_path: Path) -> None:
-    config = experiment(folder=tmp_path / "run")
-    PrivateKey.generate(1024).save(tmp_path / "key.json")
-    holder: UserConfig = {"role": "key-holder", "private-key": str(tmp_path / "key.json")}
-    grid = LocalGrid(client_app.build(lambda _: config), [*simulated_nodes(3)[:3], holder])
-    with pytest.raises(ProtocolError, match="a node is deployed"):
-        server_app.train(grid, config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_baselines_are_penalised_like_the_federation(tmp_path: Path) -> None:
@@ -248,3 +243,15 @@ def test_the_models_scaling_is_the_datas(tmp_path: Path) -> None:
     model, scaling = LogisticModel.load(tmp_path / "model.json"), simulated_data(config).scaling
     np.testing.assert_array_equal(model.mean, scaling.mean)
     np.testing.assert_array_equal(model.scale, scaling.scale)
+
+
+def test_training_that_diverges_is_told_from_numbers_that_are_too_large(tmp_path: Path) -> None:
+    diverging = experiment("optimizer.lr=1e6", "rounds=3", folder=tmp_path)
+    with pytest.raises(ProtocolError) as caught:
+        run(diverging)
+    reason = str(caught.value)
+    assert "raise crypto.integer_bits; the loss went from 0.693 to " in reason
+    assert reason.endswith("so training diverges: lower optimizer.lr")
+    narrow = experiment("crypto.integer_bits=2", folder=tmp_path)
+    with pytest.raises(ProtocolError, match=r"raise crypto\.integer_bits$"):
+        run(narrow)

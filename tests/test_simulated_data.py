@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 from experiment import experiment
 from numpy.typing import NDArray
 
 from fl_he.learning.data import load_breast_cancer
+from fl_he.learning.errors import DataError
 from fl_he.learning.partition import partition
 from fl_he.simulated_data import SimulatedData, simulated_data
 
@@ -65,3 +68,66 @@ def test_a_table_is_read_as_the_configuration_says(tmp_path: Path) -> None:
     )
     assert above.train.feature_names == ("size",)
     assert above.train.labels.sum() + above.test.labels.sum() == sum(i % 7 >= 5 for i in range(60))
+
+
+POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
+
+
+@pytest.mark.parametrize(
+    ("table", "overrides", "end"),
+    [
+        (TABLE, ["data.target=kind", "data.positive=sick"], f"=COLUMN names it, and {POSITIVE}"),
+        (TABLE, ["data.target=state", "data.positive=ill"], f"got 'ill'; {POSITIVE}"),
+        (TABLE, ["data.target=age", "data.positive=1"], f"names it, and {POSITIVE}"),
+        (TABLE, ["data.target=state", "data.threshold=1"], f"(the header is row 1); {POSITIVE}"),
+        (
+            TABLE,
+            ["data.target=age", "data.threshold=9", "data.drop=[state]"],
+            f"none of 60 rows with 'age >= 9.0'; {POSITIVE}",
+        ),
+        (
+            TABLE,
+            ["data.target=age", "data.threshold=0", "data.drop=[state]"],
+            f"all of 60 rows with 'age >= 0.0'; {POSITIVE}",
+        ),
+        (
+            TABLE,
+            ["data.target=age", "data.threshold=1", "data.drop=[x]"],
+            "; data.drop=[COLUMN,...] names them",
+        ),
+        ("a,y\n1,\n2,b\n", ["data.target=y", "data.positive=b"], "row 2 (the header is row 1)"),
+    ],
+)
+def test_a_refused_table_says_which_key_may_help(
+    tmp_path: Path, table: str, overrides: list[str], end: str
+) -> None:
+    (tmp_path / "table.csv").write_text(table)
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", *overrides)
+    assert str(caught.value).endswith(end)
+
+
+@pytest.mark.parametrize(
+    "name", ["name", "Serial No.", "1st", "true", 'a "b" c', "it's, (x)", "größe"]
+)
+def test_a_column_can_be_left_out_as_the_refusal_says(tmp_path: Path, name: str) -> None:
+    header = name.replace('"', '""')
+    rows = "".join(f"{i},x{i},{i % 7},{i % 2},z\n" for i in range(20))
+    (tmp_path / "table.csv").write_text(f'id,"{header}",age,y,other\n{rows}')
+    csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=y", "data.positive=1"]
+    drop = "data.drop=[id]"
+    for _ in (name, "other"):
+        with pytest.raises(DataError, match=r"got 20 values of text, .* row 2 ") as caught:
+            data_of(tmp_path, *csv, drop)
+        (drop,) = shlex.split(str(caught.value).partition("leave the column out: ")[2])
+    assert data_of(tmp_path, *csv, drop).train.feature_names == ("age",)
+
+
+def test_the_path_of_a_table_is_the_configurations(tmp_path: Path) -> None:
+    csv = ["data=csv", "data.target=y", "data.positive=1"]
+    with pytest.raises(DataError, match=rf"got the folder '{tmp_path}'; data.path=FILE names it$"):
+        data_of(tmp_path, *csv, f"data.path={tmp_path}")
+    with pytest.raises(
+        DataError, match=r"which was not found: give the place .* data.path=\.\.\.$"
+    ):
+        data_of(tmp_path, *csv, f"data.path={tmp_path}/no.csv")

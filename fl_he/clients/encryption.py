@@ -11,18 +11,16 @@ from flwr.app import ConfigRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
-from fl_he.clients.node import Node, read_node
+from fl_he.clients.node import read_node
+from fl_he.clients.pin import pinned_fingerprint
 from fl_he.clients.refusal import refusal_mod
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import RangeError
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import (
-    DECRYPT,
-    DESCRIBE,
+    FINISH,
     NUM_EXAMPLES,
-    OPEN_ACTIONS,
-    Description,
     EncryptedReply,
     EncryptionRequest,
     PrivateReasonError,
@@ -34,6 +32,7 @@ from fl_he.update import UpdateLayout, flatten
 
 _STATE = "fl-he.encryption"
 _FINGERPRINT = "pinned-fingerprint"
+_KNOWN = "checked-fingerprint"
 _SPENT = "refused-for-a-private-reason"
 
 
@@ -46,7 +45,8 @@ class EncryptionMod:
     usable key, another key than the one this node pinned, another packing or weight than its own,
     or if a value does not fit its slot. There is no plaintext fallback.
 
-    A deployed hospital pins the key's fingerprint in its node configuration. In a simulation,
+    A deployed hospital has the key's fingerprint in its node configuration, or in the manifest
+    that it was handed. In a simulation,
     where there is nobody to tell it another way, a node pins the first key of the run.
 
     That a value does not fit says something about it, and who chooses the model could ask again and
@@ -84,13 +84,12 @@ class EncryptionMod:
 
     def _answer(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         action = message.metadata.message_type
-        if action in OPEN_ACTIONS:
-            return _checked_open_reply(action, call_next(message, context))
-        if action.split(".")[0] not in (MessageType.TRAIN, MessageType.EVALUATE):
-            raise ProtocolError(
-                f"a reply to {action!r} would leave this node in plain: only train and evaluate "
-                "replies can be encrypted"
-            )
+        if action == FINISH:
+            reply = call_next(message, context)
+            if reply.has_content() and list(reply.content.keys()):
+                raise ProtocolError(f"a reply to {action!r} must be empty: it leaves in plain")
+            return reply
+        require_encryptable(action)
         node = read_node(context)
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
@@ -98,8 +97,10 @@ class EncryptionMod:
         if _SPENT in state:
             raise ProtocolError("this node takes no part in the run any more: it refused before")
         request = EncryptionRequest.from_content(message.content)
-        public_key = PublicKey.from_json(request.public_key)
-        _check_pin(public_key, node, state)
+        # In a deployment every message meets a new process, which need not check again.
+        public_key = PublicKey.from_json(request.public_key, known=_text(state, _KNOWN))
+        _check_pin(public_key, context, state)
+        state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
         message.content = EncryptionRequest.remove_from(message.content)
 
@@ -125,7 +126,8 @@ class EncryptionMod:
         if request.weighted_by != self.weighted_by:
             raise ProtocolError(
                 f"the mean must be weighted by {self.weighted_by!r}, "
-                f"got {request.weighted_by!r:.40}"
+                f"got {request.weighted_by!r:.40}: give the mod of this node's app the same "
+                "weighted_by as the strategy"
             )
 
 
@@ -133,15 +135,13 @@ class EncryptionMod:
 encryption_mod = EncryptionMod()
 
 
-def _checked_open_reply(action: str, reply: Message) -> Message:
-    """Return a reply that is sent in plain, if it is what the action's replies are."""
-    if reply.has_error():
-        return reply
-    if action == DESCRIBE:
-        Description.from_content(reply.content)
-    elif action != DECRYPT and list(reply.content.keys()):
-        raise ProtocolError(f"a reply to {action!r} must be empty: it leaves this node in plain")
-    return reply
+def require_encryptable(action: str) -> None:
+    """Raise ProtocolError if replies to an action would leave the node in plain."""
+    if action.partition(".")[0] not in (MessageType.TRAIN, MessageType.EVALUATE):
+        raise ProtocolError(
+            f"a reply to {action!r} would leave this node in plain: only train and evaluate "
+            "replies can be encrypted"
+        )
 
 
 def _encrypted(
@@ -182,8 +182,12 @@ def _state(context: Context) -> ConfigRecord:
     return records[_STATE]
 
 
-def _check_pin(public_key: PublicKey, node: Node, state: ConfigRecord) -> None:
-    pinned = node.key_fingerprint
+def _text(state: ConfigRecord, key: str) -> str | None:
+    return str(state[key]) if key in state else None
+
+
+def _check_pin(public_key: PublicKey, context: Context, state: ConfigRecord) -> None:
+    pinned = pinned_fingerprint(context)
     if pinned is None:
         pinned = str(state.setdefault(_FINGERPRINT, public_key.fingerprint))
     if public_key.fingerprint != pinned:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he.learning import logistic
+from fl_he.learning import descent, logistic
 from fl_he.learning.data import Dataset
 from fl_he.learning.model import LogisticModel
 from fl_he.learning.scaling import Scaling
@@ -26,9 +27,11 @@ from fl_he.messages import (
     NUM_EXAMPLES,
     ProtocolError,
     model_arrays,
+    read_model_arrays,
     read_model_message,
     update_content,
 )
+from fl_he.records import take
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,46 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
                 scale=hospital.scaling.scale,
                 coefficients=coefficients,
                 intercept=intercept,
+                positive=hospital.dataset.positive,
             ).save(hospital.model_path)
         return Message(RecordDict(), reply_to=message)
 
     return app
+
+
+def zero_model(dataset: Dataset) -> ArrayRecord:
+    """Return the model from which logistic training starts."""
+    return model_arrays(np.zeros(len(dataset.feature_names)), 0.0)
+
+
+def descent_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
+    """Take the step of gradient descent that a round's mean gradient gives.
+
+    Parameters
+    ----------
+    model : ArrayRecord
+    mean : RecordDict
+        The hospitals' mean gradient, with the number of all examples.
+    config : ConfigRecord
+        ``lr``, the step length, and ``C`` as in scikit-learn where there is a penalty.
+
+    Raises
+    ------
+    ProtocolError
+        If the config or the mean is not of this kind.
+    """
+    rate, strength = take(config, "lr", float), take(config, "C", float) if "C" in config else None
+    if not (rate > 0 and (strength is None or strength > 0)):
+        raise ProtocolError("lr and C in the train config must be greater than 0")
+    metrics = next(iter(mean.metric_records.values()))
+    stepped = descent.step(
+        read_model_arrays(model),
+        read_model_arrays(next(iter(mean.array_records.values()))),
+        rate,
+        strength,
+        int(cast(float, metrics[NUM_EXAMPLES])),
+    )
+    return model_arrays(*stepped)
 
 
 def _model_for(dataset: Dataset, message: Message) -> tuple[NDArray[np.float64], float]:

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 from flwr.app import Context
 
+from fl_he.clients.node_config import DEPLOYED_ONLY
+from fl_he.clients.setting import node_setting
 from fl_he.messages import ProtocolError, Role
 
 _PARTITION = "partition-id"
-#: Settings that a simulated node never has. Without a role they would be ignored, pins included.
-_DEPLOYED_ONLY = {
-    *("name", "key-fingerprint", "private-key", "min-contributors"),
-    *("data", "target", "positive", "model-path"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +24,11 @@ class Node:
         For messages to people.
     partition : int or None
         The node's number in a simulation, ``None`` for a deployed node.
-    key_fingerprint : str or None
-        The only Paillier key for which a deployed hospital encrypts.
     """
 
     role: Role
     name: str
     partition: int | None = None
-    key_fingerprint: str | None = None
 
     @property
     def simulated(self) -> bool:
@@ -60,7 +54,8 @@ def read_node(context: Context) -> Node:
     """
     if (role := node_setting(context, "role")) is not None:
         return _deployed(context, role)
-    lost = sorted(_DEPLOYED_ONLY & set(context.node_config))
+    # Without a role they would be ignored, pins included.
+    lost = sorted(DEPLOYED_ONLY & set(context.node_config))
     if lost:
         raise ProtocolError(f"a node whose configuration holds {lost} must say its role as well")
     partition = context.node_config.get(_PARTITION)
@@ -75,24 +70,17 @@ def read_node(context: Context) -> Node:
     return Node(Role.HOSPITAL, f"hospital-{partition + 1}", partition)
 
 
-def node_setting(context: Context, key: str) -> str | None:
-    """Return a text from the node configuration, ``None`` where it is absent."""
-    value = context.node_config.get(key)
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise ProtocolError(f"{key} in the node configuration must be a text")
-    return value
-
-
 def _deployed(context: Context, role: str) -> Node:
     if role not in list(Role):
         raise ProtocolError(
             f"role in the node configuration must be one of {list(map(str, Role))}, got {role!r}"
         )
     name = node_setting(context, "name") or f"node-{context.node_id}"
-    fingerprint = node_setting(context, "key-fingerprint")
-    if role == Role.HOSPITAL and fingerprint is None:
+    pins = ("key-fingerprint", "federation")
+    if role == Role.HOSPITAL and all(node_setting(context, pin) is None for pin in pins):
         raise ProtocolError(
-            "a deployed hospital must be given key-fingerprint in its node configuration, the "
-            "fingerprint of company X's public key, by another way than the coordinator's"
+            "a deployed hospital must be given key-fingerprint or federation in its node "
+            "configuration: the fingerprint of company X's public key, or the manifest that holds "
+            "it, by another way than the coordinator's"
         )
-    return Node(Role(role), name, key_fingerprint=fingerprint)
+    return Node(Role(role), name)

@@ -1,17 +1,73 @@
-"""Messages out, replies in, in the order of their arrival."""
+"""Messages out, replies in, in the order of their arrival; each message gets one answer."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, sleep
 
-from flwr.app import Message
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fl_he.messages import ProtocolError, printable
+from fl_he.messages import printable
 
 #: Seconds between two looks for replies. A look is cheap; Flower's own 0.1 s to 3 s per hop is not.
 _POLL_SECONDS = 0.02
+#: Seconds before a message is sent again, at first and at most. A deployed node starts a process
+#: for every message and answers after 4 s to 6 s.
+_FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
+
+#: The node was not there, or died at work: nobody has decided anything.
+_NOBODY_ANSWERED = {
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.CLIENT_APP_CRASHED,
+}
+
+
+class Post:
+    """Messages under way. Each comes back as one reply, or as an error after its own time.
+
+    Replies are matched to messages by the message's id, and an id is forgotten with its answer or
+    its time. So a reply that comes late, or twice, is never asked for and never seen.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._under_way: dict[str, tuple[Message, float, float]] = {}
+        self._failed: list[Message] = []
+
+    def __bool__(self) -> bool:
+        """Whether answers are still to come."""
+        return bool(self._under_way or self._failed)
+
+    def send(self, messages: Iterable[Message], timeout: float) -> None:
+        """Send messages; each is given so many seconds from now."""
+        for message in messages:
+            # One by one: some grids leave out the id of a message that they cannot deliver.
+            ids = [message_id for message_id in self._grid.push_messages([message]) if message_id]
+            if ids:
+                self._under_way[ids[0]] = message, monotonic() + timeout, timeout
+            else:
+                self._failed.append(_unavailable(message, "it is not connected"))
+
+    def collect(self) -> list[Message]:
+        """Return the answers that are there; see :func:`exchange`."""
+        answers, self._failed = self._failed, []
+        # A set of its own: one of Flower's grids takes ids out of the set that it is given.
+        replies = self._grid.pull_messages(set(self._under_way)) if self._under_way else []
+        for reply in replies:
+            asked = self._under_way.pop(reply.metadata.reply_to_message_id, None)
+            if asked is not None:
+                answers.append(_in_the_nodes_name(reply, asked[0]))
+        now = monotonic()
+        late = [(i, *sent) for i, sent in self._under_way.items() if now > sent[1]]
+        for message_id, message, _, timeout in late:
+            del self._under_way[message_id]
+            answers.append(_unavailable(message, f"no answer within {timeout:g} s"))
+        return answers
 
 
 def exchange(
@@ -27,44 +83,83 @@ def exchange(
     grid : Grid
     messages : iterable of Message
     timeout : float
-        Seconds to wait for the replies to what was sent last.
+        Seconds to wait for the reply to each message.
     following : callable
         Is asked for a message to send in turn after each reply that was yielded.
 
     Yields
     ------
     Message
-        Replies in order of arrival; each may carry an error.
-
-    Raises
-    ------
-    ProtocolError
-        If replies are missing after ``timeout`` seconds.
+        One for each message, in order of arrival. Its ``src_node_id`` is the node that was asked;
+        it carries an error if the node sent one, is not connected or did not answer in time.
     """
-    waiting = set(grid.push_messages(messages))
-    deadline = monotonic() + timeout
-    while waiting:
-        replies = list(grid.pull_messages(waiting))
+    post = Post(grid)
+    post.send(messages, timeout)
+    while post:
+        replies = post.collect()
         for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
             yield reply
             if (message := following(reply)) is not None:
-                waiting.update(grid.push_messages([message]))
-                deadline = monotonic() + timeout
+                post.send([message], timeout)
         if not replies:
-            if monotonic() > deadline:
-                raise ProtocolError(
-                    f"every node must answer within {timeout:g} s, {len(waiting)} did not: "
-                    "see whether they are up, or raise hop_timeout"
-                )
             sleep(_POLL_SECONDS)
 
 
-def ask(grid: Grid, message: Message, timeout: float) -> Message:
-    """Send one message and return its reply; raises as :func:`exchange`."""
-    return next(exchange(grid, [message], timeout))
+def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: float) -> Message:
+    """Send a message again and again until a node has decided on it.
+
+    The pauses grow exponentially, with jitter. Earlier messages may still be answered meanwhile,
+    so it must make no difference which of them is, and how many.
+
+    Parameters
+    ----------
+    grid : Grid
+    message : callable
+        Makes the message; asked anew each time, since the node may have another id by now.
+    timeout : float
+        Seconds after which to give up.
+
+    Returns
+    -------
+    Message
+        The first answer that is not of the kind "nobody is there", else the last one that is.
+    """
+    post = Post(grid)
+    start = again = monotonic()
+    pause = _FIRST_PAUSE
+    last: Message | None = None
+    while True:
+        now = monotonic()
+        if last is not None and now > start + timeout:
+            return last
+        if again <= now <= start + timeout:
+            post.send([message()], start + timeout - now)
+            # Jitter spreads retries out; nothing secret depends on it.
+            again = now + pause * random.uniform(0.5, 1.0)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        for answer in post.collect():
+            if not nobody_answered(answer):
+                return answer
+            last = answer
+        sleep(_POLL_SECONDS)
+
+
+def nobody_answered(reply: Message) -> bool:
+    """Return whether the reply says that the node was not there to decide anything."""
+    return reply.has_error() and reply.error.code in _NOBODY_ANSWERED
 
 
 def error_reason(reply: Message) -> str:
     """Return the reason of an error reply in a form fit to show to people."""
     return printable(reply.error.reason or f"error code {reply.error.code}")
+
+
+def _unavailable(message: Message, reason: str) -> Message:
+    return Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message)
+
+
+def _in_the_nodes_name(reply: Message, asked: Message) -> Message:
+    """Return the reply; an error that the SuperLink made says which node it is about."""
+    if reply.has_error() and reply.metadata.src_node_id != asked.metadata.dst_node_id:
+        return Message(reply.error, reply_to=asked)
+    return reply

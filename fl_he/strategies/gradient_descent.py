@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from fl_he.learning.logistic import penalty_gradient
+from fl_he.learning import descent
 from fl_he.messages import ProtocolError, model_arrays, read_model_arrays
 
 
@@ -23,15 +23,15 @@ class GradientDescent(FedAvg):
     ----------
     learning_rate : float
         Step length, > 0.
-    hospitals : int
-        How many hospitals take part in every round.
+    min_hospitals : int
+        Fewest hospitals that a round starts with. All that are connected take part.
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn; ``None``: no penalty. The intercept
         is not penalised.
     """
 
-    def __init__(self, learning_rate: float, hospitals: int, C: float | None = None) -> None:
-        super().__init__(min_train_nodes=hospitals, min_available_nodes=hospitals)
+    def __init__(self, learning_rate: float, min_hospitals: int, C: float | None = None) -> None:
+        super().__init__(min_train_nodes=min_hospitals, min_available_nodes=min_hospitals)
         # The train reply brings loss and accuracy already: no second round trip for them. Set
         # here, since FedAvg warns about it in its constructor.
         self.fraction_evaluate = 0.0
@@ -62,15 +62,14 @@ class GradientDescent(FedAvg):
                 f"a gradient must have {len(coefficients)} coefficients, got "
                 f"{len(coefficient_gradient)}"
             )
-        penalty = penalty_gradient(coefficients, self.C, _examples(replies, self.weighted_by_key))
-        step = self.learning_rate
-        return (
-            model_arrays(
-                coefficients - step * (coefficient_gradient + penalty),
-                intercept - step * intercept_gradient,
-            ),
-            metrics,
+        stepped = descent.step(
+            (coefficients, intercept),
+            (coefficient_gradient, intercept_gradient),
+            self.learning_rate,
+            self.C,
+            _examples(replies, self.weighted_by_key),
         )
+        return model_arrays(*stepped), metrics
 
 
 def _examples(replies: list[Message], weighted_by: str) -> int:

@@ -60,15 +60,19 @@ class DelegatingGrid(Grid):
 
 
 class HospitalGrid(DelegatingGrid):
-    """Shows a strategy the hospitals only, so that it never samples the key holder."""
+    """Shows a strategy the hospitals only, so that it never samples the key holder.
+
+    They stay the same while it is in use: Flower's strategies wait, without end, for as many nodes
+    as they want, so none of those that were counted before may vanish meanwhile.
+    """
 
     def __init__(self, grid: Grid, hospitals: Collection[int]) -> None:
         super().__init__(grid)
-        self._hospitals = hospitals
+        self._hospitals = list(hospitals)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the ids of the hospitals that are connected."""
-        return [node_id for node_id in self._grid.get_node_ids() if node_id in self._hospitals]
+        """Return the ids of the hospitals."""
+        return list(self._hospitals)
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Return the hospitals that are connected."""

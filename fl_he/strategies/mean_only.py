@@ -38,6 +38,12 @@ def require_mean_only(strategy: Strategy) -> None:
     ProtocolError
         With the strategy's name and what to use instead.
     """
+    if not isinstance(strategy, Strategy):
+        kind = type(strategy)
+        raise ProtocolError(
+            f"the strategy must be one of flwr.serverapp.strategy, got {kind.__module__}."
+            f"{kind.__qualname__}: use its namesake there, such as flwr.serverapp.strategy.FedAvg"
+        )
     for inner in _unwrapped(strategy):
         for kinds, instead in _SINGLE_UPDATES.items():
             if isinstance(inner, kinds):

@@ -3,77 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import isqrt
 from time import perf_counter
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_he.crypto.packing import Packing
 from fl_he.messages import (
-    DECRYPT,
     FINISH,
     NUM_EXAMPLES,
-    DecryptReply,
     DecryptRequest,
     EncryptionRequest,
     ProtocolError,
     Purpose,
-    content_bytes,
     model_message_content,
 )
 from fl_he.selection import ALL, Selection
-from fl_he.strategies.exchange import ask, error_reason, exchange
+from fl_he.strategies.encrypted_sum import EncryptedSum, open_sum
+from fl_he.strategies.exchange import error_reason, exchange
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting
-from fl_he.strategies.roster import Roster, call_roll
-from fl_he.strategies.topologies import TOPOLOGIES, Order, RunningSum
-from fl_he.update import CONTRIBUTORS, EXAMPLES
+from fl_he.strategies.roster import Roster, call_again, call_roll, gather
+from fl_he.strategies.skipped import Skipped
+from fl_he.strategies.topologies import TOPOLOGIES, Order
+from fl_he.strategies.unopened_sum import UnopenedSum
 
 AUTO = "auto"
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EncryptedSum:
-    """What one encrypted sum gave and cost.
-
-    Attributes
-    ----------
-    purpose : {"train", "evaluate"}
-    round : int
-    contributors, examples : int, float
-        From the opened total.
-    metrics : dict of str to float
-        The weighted means of the hospitals' metrics.
-    ciphertexts, update_bytes : int
-        Of one hospital's encrypted update.
-    bytes_sent : int
-        All messages of the sum, both ways, the decryption included.
-    seconds : float
-        Wall time from the first message to the opened total.
-    encrypt_seconds, add_seconds : float
-        Summed over all who encrypted and added.
-    decrypt_seconds : float
-        At the key holder.
-    """
-
-    purpose: Purpose
-    round: int
-    contributors: int
-    examples: float
-    metrics: dict[str, float]
-    ciphertexts: int
-    update_bytes: int
-    bytes_sent: int
-    seconds: float
-    encrypt_seconds: float
-    add_seconds: float
-    decrypt_seconds: float
 
 
 class SequentialPaillier(Strategy):
@@ -83,6 +44,11 @@ class SequentialPaillier(Strategy):
     keeps company X's node out of the sampling, asks the hospitals for encrypted updates
     (``encryption_mod`` on their side), sums the ciphertexts in sequence, has company X open the
     sum, and hands the wrapped strategy ONE reply that holds the weighted mean.
+
+    A hospital that sends an error, or nothing within ``hop_timeout``, is skipped: the round counts
+    who contributed, and goes on while at least ``min_contributors`` did. It is asked again in the
+    next round. Hospitals may leave, join and come back between rounds. While company X is away it
+    is asked again until ``key_holder_timeout``.
 
     Parameters
     ----------
@@ -103,9 +69,19 @@ class SequentialPaillier(Strategy):
     min_contributors : int
         Fewest hospitals in a sum. The key holder has a limit of its own.
     hop_timeout : float
-        Seconds to wait for the replies to one set of messages.
+        Seconds that a hospital has to reply. The ``timeout`` of :meth:`start` does not count: it
+        is for the messages that Flower sends itself, and there are none.
+    key_holder_timeout : float
+        Seconds that company X has to open a sum, restarts of its node included.
     node_timeout : float
-        Seconds to wait for nodes to connect before the first round.
+        Seconds to wait for nodes to connect, before the first round and whenever the wrapped
+        strategy waits for more.
+    hospitals : int or None
+        How many hospitals must be there before the first round; None: as many as the wrapped
+        strategy needs.
+    on_summed : callable
+        Is handed every sum before company X is asked to open it, so that a run that dies meanwhile
+        can be resumed.
 
     Raises
     ------
@@ -128,7 +104,10 @@ class SequentialPaillier(Strategy):
         encrypt: str | Sequence[str] = ALL,
         min_contributors: int = 3,
         hop_timeout: float = 600.0,
+        key_holder_timeout: float = 600.0,
         node_timeout: float = 60.0,
+        hospitals: int | None = None,
+        on_summed: Callable[[UnopenedSum], None] = lambda _: None,
     ) -> None:
         require_mean_only(strategy)
         if topology not in TOPOLOGIES:
@@ -146,11 +125,17 @@ class SequentialPaillier(Strategy):
         self.selection = Selection.of(encrypt)
         self.min_contributors = min_contributors
         self.hop_timeout = hop_timeout
+        self.key_holder_timeout = key_holder_timeout
         self.node_timeout = node_timeout
+        self.hospitals = hospitals
+        self.on_summed = on_summed
         self.sums: list[EncryptedSum] = []
         self._grid: Grid | None = None
         self._roster: Roster | None = None
         self._messages: list[Message] = []
+        self._rounds_before = 0
+        self._resumed: tuple[str, str] | None = None
+        self._unopened: UnopenedSum | None = None
 
     @property
     def roster(self) -> Roster:
@@ -169,67 +154,145 @@ class SequentialPaillier(Strategy):
         )
         self.strategy.summary()
 
+    def resume(
+        self,
+        rounds_before: int,
+        session: str,
+        key_fingerprint: str,
+        unopened: UnopenedSum | None = None,
+    ) -> None:
+        """Go on with a run that was cut off; to be called before the first round.
+
+        A deployed key holder goes on in the old session. A simulated one is gone with its
+        simulation, key and all: the rounds to come have a new one, and a sum that was not opened
+        is asked of the hospitals again.
+
+        Parameters
+        ----------
+        rounds_before : int
+            The last round that was finished. :meth:`start` counts on from there: its
+            ``num_rounds`` are those that are left.
+        session, key_fingerprint : str
+            Of the run.
+        unopened : UnopenedSum or None
+            The sum of the next round's updates if company X may have opened it already.
+
+        Raises
+        ------
+        ProtocolError
+            If the sum is of another session or round.
+        """
+        if unopened is not None:
+            request, due = unopened.request, rounds_before + 1
+            if (request.session, request.purpose, request.round) != (session, "train", due):
+                raise ProtocolError(
+                    f"a sum that is opened after a resumption must be of round {due} in the run's "
+                    f"session, got {request.purpose} {request.round}"
+                )
+        self._rounds_before = rounds_before
+        self._resumed = session, key_fingerprint
+        self._unopened = unopened
+
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, once; the first round does it if nobody did before."""
         self._grid = grid
-        if self._roster is None:
-            needed = max(self.min_contributors, setting(self.strategy, "min_available_nodes", 1))
-            roster = call_roll(grid, needed, self.node_timeout, self.hop_timeout)
-            if roster.packing != self.packing:
-                raise ProtocolError(
-                    f"the packing must be the key holder's, {roster.packing}, got {self.packing}"
-                )
-            self._roster = roster
+        if self._roster is not None:
+            return self._roster
+        wanted = self.hospitals or setting(self.strategy, "min_available_nodes", 1)
+        needed = max(self.min_contributors, wanted)
+        roster = call_roll(grid, needed, self.node_timeout, self.hop_timeout)
+        roster.require_packing(self.packing)
+        self._roster = self._in_old_session(roster)
         return self._roster
+
+    def _in_old_session(self, roster: Roster) -> Roster:
+        if self._resumed is None:
+            return roster
+        session, fingerprint = self._resumed
+        if roster.simulated:
+            _logger.warning(
+                "a simulated key holder does not outlive its simulation: the resumed rounds have "
+                "a new key and a new session"
+            )
+            self._unopened = None
+            return roster
+        if roster.public_key.fingerprint != fingerprint:
+            raise ProtocolError(
+                f"the key holder must have the key with which the run began, {fingerprint}, got "
+                f"{roster.public_key.fingerprint}"
+            )
+        return replace(roster, session=session)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Take the wrapped strategy's messages; they are sent in :meth:`aggregate_train`."""
-        hospitals = HospitalGrid(grid, self.call_roll(grid).hospitals)
-        self._keep(self.strategy.configure_train(server_round, arrays, config, hospitals))
+        number = self._rounds_before + server_round
+        hospitals = self._gathered("train", grid)
+        self._keep(self.strategy.configure_train(number, arrays, config, hospitals))
         return []
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Run the encrypted sum and let the wrapped strategy aggregate its mean."""
-        mean = self._encrypted_mean("train", server_round, replies)
-        return self.strategy.aggregate_train(server_round, mean)
+        number = self._rounds_before + server_round
+        mean = self._encrypted_mean("train", number, replies)
+        return self.strategy.aggregate_train(number, mean)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Take the wrapped strategy's messages; they are sent in :meth:`aggregate_evaluate`."""
-        hospitals = HospitalGrid(grid, self.call_roll(grid).hospitals)
-        self._keep(self.strategy.configure_evaluate(server_round, arrays, config, hospitals))
+        number = self._rounds_before + server_round
+        hospitals = self._gathered("evaluate", grid)
+        self._keep(self.strategy.configure_evaluate(number, arrays, config, hospitals))
         return []
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Run the encrypted sum and let the wrapped strategy aggregate its mean."""
-        mean = self._encrypted_mean("evaluate", server_round, replies)
-        return self.strategy.aggregate_evaluate(server_round, mean)
+        number = self._rounds_before + server_round
+        mean = self._encrypted_mean("evaluate", number, replies)
+        return self.strategy.aggregate_evaluate(number, mean)
 
-    def finish(self, arrays: ArrayRecord) -> None:
+    def finish(self, arrays: ArrayRecord) -> tuple[Skipped, ...]:
         """Send the final model to every hospital, which saves it where its node is configured to.
 
-        Raises
-        ------
-        ProtocolError
-            If a hospital could not save it; the others have it all the same.
+        Returns
+        -------
+        tuple of Skipped
+            The hospitals that could not save it, or did not answer; they are warned about as well.
+            The others have it all the same.
         """
         grid, roster = self._connected()
         content = model_message_content(arrays)
         messages = [Message(content, node_id, FINISH) for node_id in roster.hospitals]
-        failures = [
-            f"{roster.name(reply.metadata.src_node_id)}: {error_reason(reply)}"
+        failures = tuple(
+            Skipped(roster.name(reply.metadata.src_node_id), error_reason(reply))
             for reply in exchange(grid, messages, self.hop_timeout)
             if reply.has_error()
-        ]
-        if failures:
-            raise ProtocolError("the final model was not saved by " + "; ".join(failures))
+        )
+        for one in failures:
+            _logger.warning("%s has not saved the final model: %s", one.name, one.reason)
+        return failures
+
+    def _gathered(self, purpose: Purpose, grid: Grid) -> HospitalGrid:
+        """Show the hospitals that are there, once there are as many as the strategy waits for.
+
+        Flower's strategies would wait without end, and for hospitals that the grid says are gone.
+        """
+        roster = self.call_roll(grid)
+        if setting(self.strategy, f"fraction_{purpose}", 1.0) > 0.0:
+            needed = max(
+                self.min_contributors,
+                setting(self.strategy, "min_available_nodes", 1),
+                setting(self.strategy, f"min_{purpose}_nodes", 1),
+            )
+            roster = gather(roster, grid, needed, self.node_timeout, self.hop_timeout)
+            self._roster = roster
+        return HospitalGrid(grid, roster.hospitals)
 
     def _keep(self, messages: Iterable[Message]) -> None:
         self._messages = list(messages)
@@ -260,6 +323,13 @@ class SequentialPaillier(Strategy):
         messages, self._messages = self._messages, []
         if not messages:
             return []
+        unopened, self._unopened = self._unopened, None
+        if unopened is None:
+            unopened = self._summed(purpose, server_round, messages)
+            self.on_summed(unopened)
+        return [Message(self._opened(unopened), reply_to=messages[0])]
+
+    def _summed(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
         grid, roster = self._connected()
         start = perf_counter()
         request = EncryptionRequest(
@@ -274,54 +344,44 @@ class SequentialPaillier(Strategy):
             messages, request, roster, self.packing, self.hop_timeout, segments, self.selection
         )
         running = TOPOLOGIES[self.topology](grid, order)
-        return [self._opened(purpose, server_round, running, messages[0], start)]
-
-    def _opened(
-        self,
-        purpose: Purpose,
-        server_round: int,
-        running: RunningSum,
-        first: Message,
-        start: float,
-    ) -> Message:
-        grid, roster = self._connected()
-        if running.vector is None or running.layout is None:
-            raise ProtocolError("a sum must have contributors, got none")
-        request = DecryptRequest(
-            session=roster.session,
-            purpose=purpose,
-            round=server_round,
-            contributors=running.contributors,
-            encrypted_sum=running.vector.to_bytes(),
-        )
-        message = Message(request.to_content(), roster.key_holder, DECRYPT)
-        reply = ask(grid, message, self.hop_timeout)
-        if reply.has_error():
-            raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
-        answer = DecryptReply.from_content(reply.content)
-        content = running.layout.mean(answer.total, running.plain)
-        if answer.total[CONTRIBUTORS] != running.contributors:
+        too_few = running.contributors < self.min_contributors
+        if running.vector is None or running.layout is None or too_few:
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in running.skipped)
             raise ProtocolError(
-                f"the total must be of {running.contributors} contributors, and it is not"
+                f"a round must have at least {self.min_contributors} contributors "
+                f"(min_contributors), got {running.contributors}. {reasons}"
             )
-        metrics = next(iter(content.metric_records.values()))
-        self.sums.append(
-            EncryptedSum(
+        return UnopenedSum(
+            request=DecryptRequest(
+                session=roster.session,
                 purpose=purpose,
                 round=server_round,
                 contributors=running.contributors,
-                examples=float(answer.total[EXAMPLES]),
-                metrics={k: float(v) for k, v in metrics.items() if not isinstance(v, list)},
-                ciphertexts=running.vector.ciphertexts,
-                update_bytes=running.update_bytes,
-                bytes_sent=running.bytes_sent + content_bytes(message) + content_bytes(reply),
-                seconds=perf_counter() - start,
-                encrypt_seconds=running.encrypt_seconds,
-                add_seconds=running.add_seconds,
-                decrypt_seconds=answer.decrypt_seconds,
-            )
+                encrypted_sum=running.vector.to_bytes(),
+            ),
+            layout=running.layout,
+            plain=running.plain,
+            skipped=tuple(running.skipped),
+            ciphertexts=running.vector.ciphertexts,
+            update_bytes=running.update_bytes,
+            bytes_sent=running.bytes_sent,
+            seconds=perf_counter() - start,
+            encrypt_seconds=running.encrypt_seconds,
+            add_seconds=running.add_seconds,
         )
-        return Message(content, reply_to=first)
+
+    def _opened(self, unopened: UnopenedSum) -> RecordDict:
+        grid, _ = self._connected()
+
+        def key_holder() -> int:
+            if self.roster.key_holder not in grid.get_node_ids():
+                # Without node authentication it comes back as another node.
+                self._roster = call_again(self.roster, grid, self.hop_timeout)
+            return self.roster.key_holder
+
+        total, content = open_sum(unopened, grid, key_holder, self.key_holder_timeout)
+        self.sums.append(total)
+        return content
 
     def _connected(self) -> tuple[Grid, Roster]:
         if self._grid is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -18,7 +19,10 @@ from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, con
 from fl_he.selection import Selection
 from fl_he.strategies.exchange import error_reason, exchange
 from fl_he.strategies.roster import Roster
+from fl_he.strategies.skipped import Skipped
 from fl_he.update import UpdateLayout
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,6 +43,8 @@ class RunningSum:
         The sum of what was not encrypted; empty as a rule.
     encrypt_seconds, add_seconds : float
         Summed over the hospitals, and for a fold over the strategy's additions.
+    skipped : list of Skipped
+        The hospitals that were asked and are not in the sum.
     """
 
     vector: EncryptedVector | None = None
@@ -49,15 +55,33 @@ class RunningSum:
     plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     encrypt_seconds: float = 0.0
     add_seconds: float = 0.0
+    skipped: list[Skipped] = field(default_factory=list)
 
-    def take(self, reply: Message, order: Order) -> tuple[EncryptedVector, UpdateLayout]:
-        """Check one hospital's reply and note its cost; raises ProtocolError that names it."""
+    def take(self, reply: Message, order: Order) -> EncryptedVector | None:
+        """Check one hospital's reply and note its cost.
+
+        Returns
+        -------
+        EncryptedVector or None
+            None for a hospital that is skipped, since it sent an error or nothing.
+
+        Raises
+        ------
+        ProtocolError
+            With the hospital's name, for any other reply than the one that was asked for: who
+            sends that does not follow the protocol, and a round without it would not mend that.
+        """
         name = order.roster.name(reply.metadata.src_node_id)
         if reply.has_error():
-            raise ProtocolError(f"{name} did not contribute: {error_reason(reply)}")
+            self.skipped.append(Skipped(name, error_reason(reply)))
+            _logger.warning("%s is skipped in this round: %s", name, self.skipped[-1].reason)
+            return None
         self.bytes_sent += content_bytes(reply)
-        answer = EncryptedReply.from_content(reply.content)
-        layout = UpdateLayout.from_json(answer.layout)
+        try:
+            answer = EncryptedReply.from_content(reply.content)
+            layout = UpdateLayout.from_json(answer.layout)
+        except (ProtocolError, CryptoError) as error:
+            raise ProtocolError(f"{name}: {error}") from error
         if self.layout is not None and layout != self.layout:
             raise ProtocolError(
                 f"hospitals must send the same arrays and metrics, {name} sent others than the rest"
@@ -79,7 +103,7 @@ class RunningSum:
         self.update_bytes = len(answer.encrypted_sum)
         self.encrypt_seconds += answer.encrypt_seconds
         self.add_seconds += answer.add_seconds
-        return vector, layout
+        return vector
 
     def add(self, vector: EncryptedVector, order: Order) -> None:
         """Add ciphertexts to the sum, in place."""
@@ -105,7 +129,7 @@ class Order:
     packing : Packing
         What the replies must be packed like.
     timeout : float
-        Seconds to wait for the replies to one set of messages.
+        Seconds to wait for the reply to each message.
     segments : int
         How many chains run side by side, at least 1.
     selection : Selection
@@ -124,7 +148,8 @@ class Order:
 def fold(grid: Grid, order: Order) -> RunningSum:
     """Ask all hospitals at once; add their ciphertexts one after another as they arrive.
 
-    Holds one running sum whatever the number of hospitals.
+    Holds one running sum whatever the number of hospitals. A hospital that sends an error or
+    nothing is left out.
 
     Raises
     ------
@@ -135,44 +160,53 @@ def fold(grid: Grid, order: Order) -> RunningSum:
     requests = [addressed(message, order.request) for message in order.messages]
     running.bytes_sent = sum(content_bytes(message) for message in requests)
     for reply in exchange(grid, requests, order.timeout):
-        vector, _ = running.take(reply, order)
-        running.add(vector, order)
+        if (vector := running.take(reply, order)) is not None:
+            running.add(vector, order)
     return running
+
+
+@dataclass
+class _Segment:
+    """One chain: who is still to come, and the last sum that a hospital of it has returned."""
+
+    rest: list[Message]
+    vector: EncryptedVector | None = None
 
 
 def chain(grid: Grid, order: Order) -> RunningSum:
     """Hand the running sum from hospital to hospital; each adds its own ciphertext to it.
 
     With several segments so many chains run side by side, each over its share of the hospitals,
-    and the strategy adds their sums: the last reply comes after hospitals / segments hops.
+    and the strategy adds their sums: the last reply comes after hospitals / segments hops. If a
+    hospital sends an error or nothing, the next one is handed the sum that it was handed.
 
     Raises as :func:`fold`.
     """
     running = RunningSum()
-    #: For the hospital that is at work in each segment, those that come after it.
-    behind: dict[int, Iterator[Message]] = {}
-    at_work: list[Message] = []
+    at_work: dict[int, _Segment] = {}
 
-    def ask_next(rest: Iterator[Message], request: EncryptionRequest) -> Message | None:
-        if (message := next(rest, None)) is None:
+    def ask_next(segment: _Segment) -> Message | None:
+        if not segment.rest:
+            if segment.vector is not None:
+                running.add(segment.vector, order)
             return None
-        hop = addressed(message, request)
-        behind[hop.metadata.dst_node_id] = rest
+        request = order.request
+        if segment.vector is not None and running.layout is not None:
+            request = request.continuing(segment.vector.to_bytes(), running.layout.to_json())
+        hop = addressed(segment.rest.pop(0), request)
+        at_work[hop.metadata.dst_node_id] = segment
         running.bytes_sent += content_bytes(hop)
         return hop
 
     def hand_on(reply: Message) -> Message | None:
-        vector, layout = running.take(reply, order)
-        request = order.request.continuing(vector.to_bytes(), layout.to_json())
-        hop = ask_next(behind.pop(reply.metadata.src_node_id), request)
-        if hop is None:
-            running.add(vector, order)
-        return hop
+        segment = at_work.pop(reply.metadata.src_node_id)
+        if (vector := running.take(reply, order)) is not None:
+            segment.vector = vector
+        return ask_next(segment)
 
-    for start in range(order.segments):
-        first = ask_next(iter(order.messages[start :: order.segments]), order.request)
-        at_work += [] if first is None else [first]
-    for _ in exchange(grid, at_work, order.timeout, hand_on):
+    segments = [_Segment(order.messages[at :: order.segments]) for at in range(order.segments)]
+    firsts = [hop for segment in segments if (hop := ask_next(segment)) is not None]
+    for _ in exchange(grid, firsts, order.timeout, hand_on):
         pass
     return running
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +25,12 @@ UPDATE = [1.0, 10.0, -0.5]
 class Holder:
     """Company X's node of one run."""
 
-    def __init__(self, node_config: UserConfig, policy: KeyHolderPolicy | None = None) -> None:
+    def __init__(
+        self, node_config: UserConfig, policy: KeyHolderPolicy | None = None, run_id: int = 1
+    ) -> None:
         chosen = policy or KeyHolderPolicy(min_contributors=3, key_bits=1024)
         self.app = with_key_holder(ClientApp(), lambda _: chosen, lambda _: ("age", "size"))
-        self.context = Context(1, 5, node_config, RecordDict(), {})
+        self.context = Context(run_id, 5, node_config, RecordDict(), {})
 
     def ask(self, action: str, content: RecordDict) -> Message:
         return self.app(Message(content, 5, action), self.context)
@@ -89,7 +92,9 @@ def test_describe_publishes_key_and_session_and_no_secret(holder: Holder) -> Non
 
 def test_sessions_differ_from_run_to_run(key_file: Path) -> None:
     config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
-    assert Holder(config).describe().session != Holder(config).describe().session
+    first, second = Holder(config).describe(), Holder(config, run_id=2).describe()
+    assert first.session != second.session
+    assert Holder(config).describe().session == first.session, "its node was restarted"
 
 
 def test_total_of_enough_contributors_is_opened(holder: Holder) -> None:
@@ -249,3 +254,81 @@ def test_all_rounds_and_sums_are_remembered_not_the_last_alone(holder: Holder) -
     )
     assert holder.open(round=2).has_content()
     assert "this very sum" in reason(holder.open(round=3, encrypted_sum=first))
+
+
+def test_the_same_request_has_the_same_answer(holder: Holder) -> None:
+    encrypted = encrypted_sum(KEY.public_key, 3)
+    first = DecryptReply.from_content(holder.open(encrypted_sum=encrypted).content)
+    assert holder.open(round=2).has_content()
+    again = DecryptReply.from_content(holder.open(encrypted_sum=encrypted).content)
+    np.testing.assert_array_equal(again.total, first.total)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"purpose": "evaluate"},
+        {"round": 2},
+        {"contributors": 4},
+        {"encrypted_sum": encrypted_sum(KEY.public_key, 3)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_request_that_differs_in_anything_has_none(
+    holder: Holder, changes: dict[str, object]
+) -> None:
+    encrypted = encrypted_sum(KEY.public_key, 3)
+    assert holder.open(encrypted_sum=encrypted).has_content()
+    assert "open already" in reason(holder.open(**{"encrypted_sum": encrypted, **changes}))  # type: ignore[arg-type]
+    assert holder.open(encrypted_sum=encrypted).has_content()
+
+
+def test_a_sum_that_failed_fails_again(holder: Holder) -> None:
+    lone = encrypted_sum(KEY.public_key, 1)
+    answers = [holder.open(contributors=3, encrypted_sum=lone) for _ in "ab"]
+    assert reason(answers[0]) == reason(answers[1])
+    assert "open already" in reason(holder.open(contributors=4, encrypted_sum=lone))
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_what_was_opened_outlives_the_node(
+    key_file: Path, tmp_path: Path, configured: bool
+) -> None:
+    path = tmp_path / ("my-ledger" if configured else "private-key.json.opened.jsonl")
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    if configured:
+        config["state"] = str(path)
+    first = Holder(config)
+    session = first.describe().session
+    assert first.open().has_content()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for run_id in (1, 2):
+        restarted = Holder(config, run_id=run_id)
+        assert "open already, got train 1" in reason(restarted.open(session=session))
+        assert restarted.open(session=session, round=1 + run_id).has_content()
+    path.unlink()
+    assert "session must be one" in reason(Holder(config).open(session=session, round=9))
+
+
+def test_a_session_ends_with_its_key(key_file: Path, tmp_path: Path) -> None:
+    config: UserConfig = {
+        **{"role": "key-holder", "private-key": str(key_file)},
+        "state": str(tmp_path / "ledger"),
+    }
+    session = Holder(config).describe().session
+    key_file.unlink()
+    other = PrivateKey.generate(1024)
+    other.save(key_file)
+    answer = Holder(config, run_id=2).open(
+        session=session, encrypted_sum=encrypted_sum(other.public_key, 3)
+    )
+    assert "session must be one that this key holder opened with its key" in reason(answer)
+
+
+def test_a_ledger_that_others_may_touch_stops_the_key_holder(
+    holder: Holder, tmp_path: Path
+) -> None:
+    holder.describe()
+    (tmp_path / "private-key.json.opened.jsonl").chmod(0o644)
+    answer = reason(holder.ask(DESCRIBE, RecordDict()))
+    assert answer == "LedgerError: this node's log says more"

@@ -21,7 +21,7 @@ def test_last_partition_of_a_simulation_is_the_key_holder() -> None:
 
 def test_deployed_hospital() -> None:
     node = read_node(context({"role": "hospital", "name": "st-mary", "key-fingerprint": "ab" * 32}))
-    assert node == Node(Role.HOSPITAL, "st-mary", key_fingerprint="ab" * 32)
+    assert node == Node(Role.HOSPITAL, "st-mary")
     assert not node.simulated
 
 
@@ -39,7 +39,7 @@ def test_deployed_key_holder_has_a_name_without_being_given_one() -> None:
         ),
         ({"role": "boss"}, r"role .* must be one of \['hospital', 'key-holder'\], got 'boss'"),
         ({"role": 1}, "role in the node configuration must be a text"),
-        ({"role": "hospital"}, "must be given key-fingerprint"),
+        ({"role": "hospital"}, "must be given key-fingerprint or federation"),
         ({"role": "hospital", "key-fingerprint": " "}, "key-fingerprint .* must be a text"),
     ],
 )
@@ -52,6 +52,7 @@ def test_node_configurations_that_say_too_little(node_config: UserConfig, words:
     "setting",
     [
         *("name", "key-fingerprint", "private-key", "min-contributors"),
+        *("federation", "identity", "passphrase-file"),
         *("data", "target", "positive", "model-path"),
     ],
 )

@@ -1,84 +1,105 @@
-"""Waiting for replies, with a clock that stands still unless a test moves it."""
+"""Waiting for replies, with a clock that stands still unless somebody waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from local_grid import LocalGrid, simulated_nodes
+from flwr.common.constant import ErrorCode
+from local_grid import SlowGrid, simulated_nodes
 
-from fl_he.messages import ProtocolError
-from fl_he.strategies import exchange as module
-from fl_he.strategies.exchange import error_reason, exchange
-
-
-class SlowGrid(LocalGrid):
-    """A grid on which every reply takes so many seconds; None: it never comes."""
-
-    def __init__(self, clock: list[float], seconds: Callable[[int], float | None]) -> None:
-        app = ClientApp()
-
-        @app.train()
-        def train(message: Message, _: object) -> Message:
-            return Message(RecordDict(), reply_to=message)
-
-        super().__init__(app, simulated_nodes(3))
-        self.clock, self.seconds = clock, seconds
-        self.due: dict[str, float] = {}
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        listed = list(messages)
-        ids = list(super().push_messages(listed))
-        for message_id, message in zip(ids, listed, strict=True):
-            wait = self.seconds(message.metadata.dst_node_id)
-            if wait is not None:
-                self.due[message_id] = self.clock[0] + wait
-        return ids
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        ready = [i for i in message_ids if self.due.get(i, float("inf")) <= self.clock[0]]
-        return super().pull_messages(ready)
+from fl_he.strategies.exchange import ask_until_answered, error_reason, exchange, nobody_answered
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [0.0]
+def answering_app() -> ClientApp:
+    app = ClientApp()
 
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-        assert now[0] < 60, "it polls for ever"
+    @app.train()
+    def train(message: Message, _: object) -> Message:
+        return Message(RecordDict(), reply_to=message)
 
-    monkeypatch.setattr(module, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module, "sleep", sleep)
-    return now
+    return app
+
+
+def slow_grid(clock: list[float], seconds: dict[int, float | None]) -> SlowGrid:
+    return SlowGrid(
+        answering_app(), simulated_nodes(3), clock, lambda m: seconds.get(m.metadata.dst_node_id)
+    )
 
 
 def train(node_id: int) -> Message:
     return Message(RecordDict(), node_id, "train")
 
 
-def test_missing_replies_are_a_refusal_after_the_timeout(clock: list[float]) -> None:
-    grid = SlowGrid(clock, lambda node: None if node == 1001 else 0.0)
-    replies = exchange(grid, [train(1000), train(1001)], timeout=5)
-    assert next(replies).metadata.src_node_id == 1000
-    with pytest.raises(ProtocolError, match="must answer within 5 s, 1 did not"):
-        next(replies)
+def test_who_does_not_answer_in_time_is_said_so(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: 0.0, 1001: None})
+    first, second = exchange(grid, [train(1000), train(1001)], timeout=5)
+    assert first.has_content()
+    assert second.metadata.src_node_id == 1001
+    assert error_reason(second) == "no answer within 5 s"
+    assert nobody_answered(second)
     assert 5 <= clock[0] < 6
 
 
+def test_a_late_reply_is_not_waited_for_nor_taken(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: 7.0, 1001: 9.0})
+    replies = list(exchange(grid, [train(1000)], 5)) + list(exchange(grid, [train(1001)], 20))
+    assert [reply.has_error() for reply in replies] == [True, False]
+    assert [reply.metadata.src_node_id for reply in grid.received] == [1001]
+
+
+def test_a_second_reply_to_a_message_is_thrown_away(clock: list[float]) -> None:
+    class Twice(SlowGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            replies = list(super().pull_messages(message_ids))
+            return [*replies, *replies, *(Message(RecordDict(), reply_to=train(7)) for _ in "a")]
+
+    grid = Twice(answering_app(), simulated_nodes(3), clock, lambda _: 1.0)
+    assert len(list(exchange(grid, [train(1000), train(1001)], 5))) == 2
+
+
 def test_replies_come_in_the_order_of_their_arrival(clock: list[float]) -> None:
-    grid = SlowGrid(clock, lambda node: 1002.0 - node)
+    grid = slow_grid(clock, {1000: 2.0, 1001: 1.0, 1002: 0.0})
     replies = list(exchange(grid, [train(1000), train(1001), train(1002)], timeout=5))
     assert [reply.metadata.src_node_id for reply in replies] == [1002, 1001, 1000]
 
 
 def test_each_message_that_follows_has_the_whole_timeout(clock: list[float]) -> None:
-    grid = SlowGrid(clock, lambda node: 4.0)
+    grid = slow_grid(clock, {1000: 4.0, 1001: 4.0, 1002: 4.0})
     rest = [train(1001), train(1002)]
-    replies = exchange(grid, [train(1000)], 5, lambda _: rest.pop(0) if rest else None)
+    replies = list(exchange(grid, [train(1000)], 5, lambda _: rest.pop(0) if rest else None))
     assert [reply.metadata.src_node_id for reply in replies] == [1000, 1001, 1002]
+    assert not any(reply.has_error() for reply in replies)
+
+
+def test_a_message_that_follows_gives_the_others_no_more_time(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: 4.0, 1001: 6.0, 1002: 4.0})
+    rest = [train(1002)]
+    replies = exchange(grid, [train(1000), train(1001)], 5, lambda _: rest.pop(0) if rest else None)
+    answers = [(reply.metadata.src_node_id, reply.has_error()) for reply in replies]
+    assert answers == [(1000, False), (1001, True), (1002, False)]
+
+
+def test_a_node_that_is_away_is_said_to_be(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: 0.0})
+    grid.leave(1001)
+    failed, answered = exchange(grid, [train(1001), train(1000)], 5)
+    assert (failed.metadata.src_node_id, error_reason(failed)) == (1001, "it is not connected")
+    assert answered.has_content()
+
+
+def test_an_error_of_flowers_own_is_about_the_node_that_was_asked(clock: list[float]) -> None:
+    def superlink(reply: Message) -> Message:
+        reply.metadata.__dict__["_src_node_id"] = 1
+        return Message(error=Error(5, "gone"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+
+    grid = slow_grid(clock, {1001: 0.0})
+    grid.tamper = superlink
+    (reply,) = exchange(grid, [train(1001)], 5)
+    assert (reply.metadata.src_node_id, error_reason(reply)) == (1001, "gone")
 
 
 @pytest.mark.parametrize(
@@ -86,3 +107,63 @@ def test_each_message_that_follows_has_the_whole_timeout(clock: list[float]) -> 
 )
 def test_the_reason_of_an_error(reason: str | None, shown: str) -> None:
     assert error_reason(Message(Error(6, reason), reply_to=train(1000))) == shown
+
+
+def test_a_message_is_sent_again_until_it_is_answered(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: None})
+    grid.seconds = lambda _: 2.0 if clock[0] > 50 else None
+    reply = ask_until_answered(grid, lambda: train(1000), 600)
+    assert reply.has_content()
+    assert 50 < clock[0] < 50 + 60 + 2 + 1
+    assert 3 <= len(grid.sent) <= 8
+
+
+def test_the_answer_to_an_earlier_message_counts(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: 40.0})
+    assert ask_until_answered(grid, lambda: train(1000), 600).has_content()
+    assert 40 <= clock[0] < 41
+
+
+def test_pauses_grow(clock: list[float]) -> None:
+    times: list[float] = []
+
+    def message() -> Message:
+        times.append(clock[0])
+        return train(1000)
+
+    reply = ask_until_answered(slow_grid(clock, {}), message, 600)
+    assert error_reason(reply).startswith("no answer within")
+    pauses = [after - before for before, after in pairwise(times)]
+    assert 7 <= pauses[0] <= 16
+    assert all(29 <= pause <= 61 for pause in pauses[2:])
+    assert len(set(pauses)) == len(pauses), "jitter"
+    assert 600 <= clock[0] < 602
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE),
+        *(ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED),
+    ],
+)
+def test_a_node_that_dies_at_work_is_asked_again(clock: list[float], code: int) -> None:
+    grid = slow_grid(clock, {1000: 0.0})
+    grid.tamper = lambda reply: Message(error=Error(code, "gone"), metadata=reply.metadata)  # type: ignore[call-overload]
+
+    def message() -> Message:
+        if clock[0] > 20:
+            grid.tamper = lambda reply: reply
+        return train(1000)
+
+    assert ask_until_answered(grid, message, 600).has_content()
+
+
+@pytest.mark.parametrize(
+    "code", [ErrorCode.MOD_FAILED_PRECONDITION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION]
+)
+def test_a_refusal_is_an_answer(clock: list[float], code: int) -> None:
+    grid = slow_grid(clock, {1000: 0.0})
+    grid.tamper = lambda reply: Message(error=Error(code, "no"), metadata=reply.metadata)  # type: ignore[call-overload]
+    assert error_reason(ask_until_answered(grid, lambda: train(1000), 600)) == "no"
+    assert len(grid.sent) == 1

@@ -10,9 +10,13 @@ from fl_he.strategies.grid import DelegatingGrid, HospitalGrid
 
 
 def test_a_strategy_sees_hospitals_only() -> None:
-    grid = HospitalGrid(LocalGrid(ClientApp(), simulated_nodes(3)), {1000: "a", 1002: "b", 7: "c"})
+    nodes = LocalGrid(ClientApp(), simulated_nodes(3))
+    hospitals = {1000: "a", 1002: "b"}
+    grid = HospitalGrid(nodes, hospitals)
     assert list(grid.get_node_ids()) == [1000, 1002]
-    assert [node.node_id for node in grid.get_nodes()] == [1000, 1002]
+    del nodes.contexts[1002], hospitals[1002]
+    assert list(grid.get_node_ids()) == [1000, 1002], "it must not wait for one that just left"
+    assert [node.node_id for node in grid.get_nodes()] == [1000]
 
 
 def test_the_timeout_is_passed_on() -> None:

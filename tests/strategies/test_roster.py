@@ -12,7 +12,6 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.messages import Description, ProtocolError
-from fl_he.strategies import roster as module
 from fl_he.strategies.roster import call_roll
 
 
@@ -26,19 +25,6 @@ class LateGrid(LocalGrid):
 
     def get_node_ids(self) -> Iterable[int]:
         return [node_id for node_id in self.contexts if node_id - 1000 <= self.clock[0]]
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-        assert now[0] < 60, "it waits for ever"
-
-    monkeypatch.setattr(module, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module, "sleep", sleep)
-    return now
 
 
 def test_nodes_that_come_late_are_waited_for_and_asked_once(clock: list[float]) -> None:

@@ -1,0 +1,79 @@
+"""Search what a coordinator has seen for what single hospitals must not show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning import logistic
+from fl_he.learning.data import Dataset
+
+Model = tuple[NDArray[np.float64], float]
+
+DOUBLES = ("<f8", ">f8")
+SINGLES = ("<f4", ">f4")
+_TEXT_LENGTH = 10  # as many digits are no coincidence
+
+
+def private_values(hospitals: Sequence[Dataset], models: Iterable[Model]) -> dict[str, float]:
+    """Return all numbers of all hospitals' updates, for every model that they were sent.
+
+    Parameters
+    ----------
+    hospitals : sequence of Dataset
+    models : iterable of (coefficients of shape (d,), intercept)
+    """
+    values: dict[str, float] = {}
+    for step, model in enumerate(models):
+        for number, data in enumerate(hospitals):
+            gradient, intercept = logistic.gradient(data.features, data.labels, *model)
+            own = {
+                **{f"gradient[{i}]": float(g) for i, g in enumerate(gradient)},
+                "intercept": intercept,
+                "loss": logistic.log_loss(data.features, data.labels, *model),
+                "accuracy": logistic.accuracy(data.features, data.labels, *model),
+            }
+            weighted = {f"weighted {name}": value * data.examples for name, value in own.items()}
+            for name, value in (own | weighted | {"examples": float(data.examples)}).items():
+                values[f"model {step}, hospital {number}: {name}"] = value
+    return values
+
+
+def found_in(
+    seen: bytes, values: Mapping[str, float], dtypes: Sequence[str] = (*DOUBLES, *SINGLES)
+) -> set[str]:
+    """Return the names of the values that stand in what was seen, in binary or as text.
+
+    Parameters
+    ----------
+    seen : bytes
+    values : mapping of str to float
+    dtypes : sequence of str
+        The binary forms to look for. Four bytes stand in megabytes by chance.
+    """
+    found = set()
+    for name, value in values.items():
+        forms = [np.array([value], dtype).tobytes() for dtype in dtypes]
+        text = f"{value:.9g}".encode()[:_TEXT_LENGTH]
+        if len(text) == _TEXT_LENGTH:
+            forms.append(text)
+        if value != 0 and any(form in seen for form in forms):
+            found.add(name)
+    return found
+
+
+def telling(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values that are found by no chance: of one hospital alone, and of many digits.
+
+    That leaves out counts, shares such as 0.5, and the loss before the first step, which is the
+    same everywhere.
+    """
+    often = Counter(values.values())
+    return {
+        name: value
+        for name, value in values.items()
+        if often[value] == 1 and float(np.float32(value)) != value
+    }

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# A whole federation on this machine, over real TLS and with authenticated nodes: three hospitals
+# with tables of their own, company X, a SuperLink. Trains a model, checks it against a simulation,
+# and searches what the SuperLink has seen. docs/deployment.md explains each step.
+#
+#   examples/deployment/run.sh          everything, in a temporary folder that is deleted
+#   ROUNDS=5 examples/deployment/run.sh
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+rounds=${ROUNDS:-2}
+hospitals=(st-anne st-john st-mary)
+nodes=("${hospitals[@]}" company-x)
+split="hospitals=${#hospitals[@]} rounds=$rounds"
+
+if ! command -v fl-he >/dev/null; then
+	make -C "$root" venv
+	PATH=$root/.venv/bin:$PATH
+fi
+
+work=$(mktemp -d /tmp/fl-he.XXXXXX) # short: Ray's sockets are in it, and their paths have a limit
+echo "everything is in $work until the end"
+export TMPDIR=$work
+export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+# Every message meets a new process, which should find the app compiled.
+unset PYTHONDONTWRITEBYTECODE
+# The nodes use what is installed here, instead of an environment of their own for each app.
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+
+start() { # NAME COMMAND...: in the background, its output in NAME.log
+	local log=$work/$1.log
+	shift
+	"$@" >"$log" 2>&1 &
+}
+clean_up() {
+	local status=$?
+	trap - EXIT
+	trap '' INT TERM # a second Ctrl-C must not leave half of it behind
+	if [ "$status" -ne 0 ]; then
+		for log in "$work"/*.log; do
+			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"
+		done >&2
+	fi
+	python "$here/stop.py" "$FLWR_HOME"
+	rm -rf "$work"
+	exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
+cd "$work"
+
+step "certificates: an authority, and the SuperLink's own"
+mkdir tls "$FLWR_HOME" "${nodes[@]}"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -days 30 -subj /CN=example-ca \
+	-addext keyUsage=critical,keyCertSign,cRLSign -keyout tls/ca.key -out tls/ca.crt 2>openssl.log
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -subj /CN=localhost \
+	-keyout tls/superlink.key -out tls/superlink.csr 2>>openssl.log
+openssl x509 -req -in tls/superlink.csr -CA tls/ca.crt -CAkey tls/ca.key -CAcreateserial -days 30 \
+	-extfile "$here/superlink.ext" -out tls/superlink.crt 2>>openssl.log
+
+step "SuperLink, with TLS and node authentication"
+read -r port node_ports < <(python "$here/free_ports.py" $((1 + ${#nodes[@]})))
+start superlink flower-superlink --host 127.0.0.1 --port "$port" --database "$work/superlink.db" \
+	--ssl-ca-certfile tls/ca.crt --ssl-certfile tls/superlink.crt --ssl-keyfile tls/superlink.key \
+	--enable-supernode-auth
+cat >"$FLWR_HOME/config.toml" <<END
+[superlink]
+default = "example"
+[superlink.example]
+address = "127.0.0.1:$port"
+root-certificates = "$work/tls/ca.crt"
+END
+for _ in {1..20}; do flwr ls >flwr.log 2>&1 && break || sleep 1; done
+flwr ls >flwr.log
+start record python "$here/database_record.py" superlink.db superlink.db-record
+recorder=$!
+
+step "keys: each node makes its own, and only public halves leave it"
+fl-he keygen --key-bits 2048 --out company-x
+for node in "${nodes[@]}"; do
+	[ "$node" = company-x ] && role=key-holder || role=hospital
+	fl-he enroll --name "$node" --role "$role" --out "$node" | tail -n 1
+	ssh-keygen -q -t ecdsa -b 384 -N '' -C "$node" -f "$node/supernode"
+	flwr supernode register "$node/supernode.pub" >>flwr.log
+done
+
+step "manifest: everybody gets a copy and compares the last line by telephone"
+fl-he federation ./*/*.public.json --public-key company-x/public-key.json --out federation.json
+for node in "${nodes[@]}"; do cp federation.json "$node"; done
+
+step "tables: the simulation's own shares"
+python "$here/shares.py" "$split" "${hospitals[@]/%//patients.csv}"
+
+step "SuperNodes"
+connect=(flower-supernode --superlink "127.0.0.1:$port" --root-certificates tls/ca.crt)
+supernode() { # NAME PORT SETTINGS
+	local mine="name=\"$1\" federation=\"$work/$1/federation.json\" identity=\"$work/$1/identity.json\""
+	start "$1" "${connect[@]}" --auth-supernode-private-key "$1/supernode" --port "$2" \
+		--node-config "$mine $3"
+}
+ssh-keygen -q -t ecdsa -b 384 -N '' -f stranger
+timeout 60 "${connect[@]}" --auth-supernode-private-key stranger \
+	--port "$(python "$here/free_ports.py" 1)" >stranger.log 2>&1 || true
+grep -q 'Failed to activate SuperNode' stranger.log && echo "a stranger is turned away"
+read -ra node_ports <<<"$node_ports"
+for i in "${!hospitals[@]}"; do
+	folder=$work/${hospitals[i]}
+	supernode "${hospitals[i]}" "${node_ports[i]}" "role=\"hospital\" data=\"$folder/patients.csv\" \
+		target=\"label\" positive=\"1\" model-path=\"$folder/model.json\""
+done
+supernode company-x "${node_ports[-1]}" "role=\"key-holder\" min-contributors=${#hospitals[@]} \
+	private-key=\"$work/company-x/private-key.json\""
+
+# It also leaves the app compiled on every node, which the first message to a node has to wait for.
+step "a run that is refused before any training: it has another packing than company X"
+flwr run "$root" --stream --run-config "overrides='$split crypto.fraction_bits=20'" >refused.log 2>&1 || true
+grep -o "the packing must be the key holder's" refused.log | head -n 1
+
+step "training over the nodes"
+flwr run "$root" --stream --run-config "overrides='$split output_dir=$work/run'"
+fl-he report run
+
+step "as many empty messages"
+flwr run "$here/empty_app" --stream --run-config "rounds=$rounds" >>flwr.log
+
+step "the same in a simulation"
+fl-he run $split output_dir=simulation
+
+step "checks"
+kill -TERM "$recorder" && wait "$recorder"
+python "$here/check.py" "$work" "$split" "${hospitals[@]}"
+messages=$(((${#nodes[@]} + ${#nodes[@]} * rounds) + ${#hospitals[@]}))
+flwr ls --format json | python "$here/overhead.py" "$messages"
+step "all is well"

@@ -1,0 +1,216 @@
+"""checkpoint.json: what a coordinator that died needs to go on, written after every round.
+
+It holds the configuration, the model and the rounds so far, company X's session and key
+fingerprint, and the sum that was last sent to company X if its total has not come back. Nothing
+in it is more than the coordinator has seen, but it is the owner's alone to read (mode 0600). The
+optimizer is gradient descent, whose whole state is the model; one with a momentum of its own would
+have to add it here. The file stays when the run ends, marked as finished.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+NAME = "checkpoint.json"
+VERSION = 1
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "config": dict,
+    "features": list,
+    "session": str,
+    "key_fingerprint": str,
+    "coefficients": list,
+    "intercept": float,
+    "rounds": list,
+    "examples": int,
+    "crypto": dict,
+    "seconds": float,
+    "finished": bool,
+    "unopened": (dict, type(None)),
+    "sealed": (dict, type(None)),
+}
+#: What may differ when a run is resumed: it changes no number of the result.
+FREE_KEYS = frozenset({"resume", "output_dir", "verbose", "hop_timeout", "key_holder_timeout"})
+
+
+class CheckpointError(ValueError):
+    """A folder that holds no run that could be resumed, or not this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run between two rounds.
+
+    Attributes
+    ----------
+    config : dict
+        The configuration, as plain data.
+    features : list of str
+        The feature names in the order of the coefficients.
+    session, key_fingerprint : str
+        Company X's.
+    coefficients, intercept : list of float, float
+        The model after the last finished round.
+    rounds : list of dict
+        The entries of metrics.json so far.
+    examples : int
+        Patients in the last total.
+    crypto : dict
+        ``crypto`` of metrics.json; empty before the first round.
+    seconds : float
+        Wall time so far.
+    finished : bool
+        Whether the run's files are written.
+    unopened : dict or None
+        The sum of the round at work, see :mod:`fl_he.strategies.unopened_sum`.
+    sealed : dict or None
+        Where a sealed chain stands, see :mod:`fl_he.strategies.sealed_progress`. There the
+        coordinator has no model but the initial one.
+    """
+
+    config: dict[str, Any]
+    features: list[str]
+    session: str
+    key_fingerprint: str
+    coefficients: list[float]
+    intercept: float
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    examples: int = 0
+    crypto: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished: bool = False
+    unopened: dict[str, Any] | None = None
+    sealed: dict[str, Any] | None = None
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace the folder's checkpoint at once; it is on the disk when this returns.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder; must exist.
+    checkpoint : Checkpoint
+    """
+    members = {"version": VERSION, **asdict(checkpoint)}
+    text = json.dumps(members, indent=1, allow_nan=False, ensure_ascii=False)
+    half = folder / f".{NAME}.part"
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(descriptor)
+    half.replace(folder / NAME)
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Checkpoint:
+    """Read the checkpoint of a run that can be resumed.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    config : dataclass, optional
+        The configuration with which to go on.
+
+    Raises
+    ------
+    CheckpointError
+        If that is not the run's, if there is no checkpoint, if it is of another version or
+        damaged, or if the run is finished.
+    """
+    path = folder / NAME
+    try:
+        members = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"resume must be the folder of a run with a {NAME}, got {folder} without one"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} must be a checkpoint: {error}") from error
+    if not isinstance(members, dict) or members.pop("version", None) != VERSION:
+        raise CheckpointError(f"{path} must be a checkpoint of version {VERSION}, got another")
+    if members.keys() != {f.name for f in fields(Checkpoint)}:
+        raise CheckpointError(f"{path} must be a checkpoint of version {VERSION}, got other keys")
+    for name, kind in _KINDS.items():
+        if not isinstance(members[name], kind):
+            raise CheckpointError(f"{name} in {path} must be of another type")
+    checkpoint = Checkpoint(**members)
+    numbers = checkpoint.coefficients
+    if len(numbers) != len(checkpoint.features) or not all(
+        isinstance(number, float) and math.isfinite(number) for number in numbers
+    ):
+        raise CheckpointError(f"coefficients in {path} must be one number for each feature")
+    if not all(isinstance(name, str) for name in checkpoint.features):
+        raise CheckpointError(f"features in {path} must be names")
+    if not all(
+        isinstance(entry, dict) and entry.get("round") == number
+        for number, entry in enumerate(checkpoint.rounds, start=1)
+    ):
+        raise CheckpointError(f"rounds in {path} must be all from the first to the last")
+    if checkpoint.finished:
+        raise CheckpointError(
+            f"resume must be the folder of a run that was cut off, got {folder} of a finished one"
+        )
+    if config is not None:
+        difference = first_difference(checkpoint.config, plain_config(config))
+        if difference is not None:
+            raise CheckpointError(difference)
+    return checkpoint
+
+
+def first_difference(
+    stored: Mapping[str, Any], given: Mapping[str, Any], key: str = ""
+) -> str | None:
+    """Return the first setting that differs, in words; None if the same run is meant.
+
+    Parameters
+    ----------
+    stored, given : mapping
+        Configurations as plain data.
+    key : str
+        Dotted name of the setting or group to compare; all if it is empty.
+    """
+    ours, theirs = dict(_leaves(stored)), dict(_leaves(given))
+    for name in [*ours, *(theirs.keys() - ours.keys())]:
+        if name in FREE_KEYS or (key and name != key and not name.startswith(f"{key}.")):
+            continue
+        if ours.get(name) != theirs.get(name):
+            return (
+                f"{name} must be {ours.get(name)!r} as in the run that is resumed, "
+                f"got {theirs.get(name)!r}"
+            )
+    return None
+
+
+def plain_config(config: DataclassInstance) -> dict[str, Any]:
+    """Return a configuration as what JSON gives back, without the key that resumes it."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    del plain["resume"]
+    return plain
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"numbers must be finite, got {name}")

@@ -1,0 +1,265 @@
+"""What company X remembers: its sessions, and which rounds and sums it has opened in them.
+
+A round is noted before its sum is decrypted. The same request may come again, since the answer
+may have been lost on its way: it is answered again, with the same total. That gives a coordinator
+that cheats nothing that it could not have kept: the answer depends on the key and on the request
+alone, and the request is the same in its session, purpose, round, claimed contributors and every
+byte of the sum. Any other request for the round, or for the sum in another round, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from typing import Protocol, cast, get_args
+
+from flwr.app import ConfigRecord
+
+from fl_he.crypto.errors import KeyFileError
+from fl_he.crypto.strict_json import parse_object
+from fl_he.messages import DecryptRequest, ProtocolError, Purpose
+
+#: Longest line, its end included; ours have at most 300 characters.
+LONGEST_LINE = 1000
+_LINES = "ledger"
+
+
+class LedgerError(KeyFileError):
+    """A ledger that cannot be trusted. Its text may name a path, so it stays on the node."""
+
+
+class Lines(Protocol):
+    """The lines of a ledger while nobody else can change them."""
+
+    def __iter__(self) -> Iterator[str | None]:
+        """Yield the lines in order; None for one whose writing was cut off."""
+
+    def append(self, line: str) -> None:
+        """Add a line that is there for good when this returns."""
+
+
+class Store(Protocol):
+    """Where a ledger is kept."""
+
+    def exclusively(self) -> AbstractContextManager[Lines]:
+        """Lock the ledger and give access to its lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A session was begun, for a Flower run and under a key."""
+
+    run: str
+    session: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A round was opened, with this very sum."""
+
+    session: str
+    purpose: str
+    round: int
+    contributors: int
+    sum: str
+
+
+class Ledger:
+    """Sessions and openings, by the rules of this module.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def session(self, run_id: int, fingerprint: str) -> str:
+        """Return the session of a Flower run; the first call begins it.
+
+        Parameters
+        ----------
+        run_id : int
+            Chosen by the coordinator's side. Who gives the same twice gets the same session, with
+            all that was opened in it.
+        fingerprint : str
+            Of the key that the node has now.
+
+        Raises
+        ------
+        ProtocolError
+            If the session was begun under another key.
+        LedgerError
+            If the ledger cannot be trusted.
+        """
+        with self._store.exclusively() as lines:
+            found: _Session | None = None
+            for entry in _entries(lines):
+                if entry is None:
+                    found = None
+                elif isinstance(entry, _Session) and entry.run == str(run_id):
+                    found = entry
+            if found is None:
+                found = _Session(str(run_id), secrets.token_hex(16), fingerprint)
+                lines.append(_line(found))
+        if found.key != fingerprint:
+            raise ProtocolError("the key file must hold the key with which the run began")
+        return found.session
+
+    def latest(self, session: str, fingerprint: str, before: int | None = None) -> int:
+        """Return the last train round that was opened in a session, 0 if none.
+
+        Parameters
+        ----------
+        session : str
+        fingerprint : str
+            Of the key that the node has now.
+        before : int or None
+            Look at earlier rounds only.
+
+        Raises
+        ------
+        ProtocolError
+            If the session is unknown, closed or of another key.
+        LedgerError
+            If the ledger cannot be trusted.
+        """
+        known, latest = False, 0
+        with self._store.exclusively() as lines:
+            for entry in _entries(lines):
+                if entry is None:
+                    known = False
+                elif entry.session != session:
+                    continue
+                elif isinstance(entry, _Session):
+                    known = entry.key == fingerprint
+                elif entry.purpose == "train" and (before is None or entry.round < before):
+                    latest = max(latest, entry.round)
+        if not known:
+            raise _unknown(session)
+        return latest
+
+    def note(self, request: DecryptRequest, fingerprint: str) -> None:
+        """Note that a sum is opened for its round, before it is.
+
+        Returns as well, and notes nothing, if the same was noted before: see the module.
+
+        Parameters
+        ----------
+        request : DecryptRequest
+        fingerprint : str
+            Of the key that the node has now.
+
+        Raises
+        ------
+        ProtocolError
+            If the session is unknown, closed or of another key, if the round or a later one is
+            open already, or if the sum is.
+        LedgerError
+            If the ledger cannot be trusted.
+        """
+        opening = _Opening(
+            session=request.session,
+            purpose=request.purpose,
+            round=request.round,
+            contributors=request.contributors,
+            sum=sha256(request.encrypted_sum).hexdigest(),
+        )
+        with self._store.exclusively() as lines:
+            if not _is_noted(opening, fingerprint, _entries(lines)):
+                lines.append(_line(opening))
+
+
+def _is_noted(
+    opening: _Opening, fingerprint: str, entries: Iterable[_Session | _Opening | None]
+) -> bool:
+    """Hold an opening against all entries, in constant memory; raises as `Ledger.note`."""
+    known = noted = same_sum = False
+    latest = 0
+    for entry in entries:
+        if entry is None:
+            # It was of any session begun so far: which round it used up is not known, so no more
+            # are opened in them. The next run begins a session behind it.
+            known = False
+        elif entry.session != opening.session:
+            continue
+        elif isinstance(entry, _Session):
+            known = entry.key == fingerprint
+        else:
+            noted = noted or entry == opening
+            same_sum = same_sum or entry.sum == opening.sum
+            if entry.purpose == opening.purpose:
+                latest = max(latest, entry.round)
+    if not known:
+        raise _unknown(opening.session)
+    if noted:
+        return True
+    if opening.round <= latest:
+        raise ProtocolError(
+            f"a round is opened once, in order: {opening.purpose} {latest} is open already, "
+            f"got {opening.purpose} {opening.round}"
+        )
+    if same_sum:
+        raise ProtocolError("this very sum is open already, for another round")
+    return False
+
+
+def _unknown(session: str) -> ProtocolError:
+    return ProtocolError(
+        f"the session must be one that this key holder opened with its key, got {session!r:.40}"
+    )
+
+
+class StateStore:
+    """Keeps the ledger of a simulated node in its state: such a node has no disk of its own.
+
+    Parameters
+    ----------
+    record : ConfigRecord
+        Of ``context.state``.
+    """
+
+    def __init__(self, record: ConfigRecord) -> None:
+        self._record = record
+
+    @contextmanager
+    def exclusively(self) -> Iterator[StateStore]:
+        """See Store; a simulated node's state has one user."""
+        yield self
+
+    def __iter__(self) -> Iterator[str]:
+        """See Lines."""
+        return iter(cast(list[str], self._record.get(_LINES, [])))
+
+    def append(self, line: str) -> None:
+        """See Lines."""
+        self._record[_LINES] = [*self, line]
+
+
+def _line(entry: _Session | _Opening) -> str:
+    return json.dumps(asdict(entry), separators=(",", ":"))
+
+
+def _entries(lines: Lines) -> Iterator[_Session | _Opening | None]:
+    for line in lines:
+        yield None if line is None else _entry(line)
+
+
+def _entry(line: str) -> _Session | _Opening:
+    kind = _Session if line.startswith('{"run":') else _Opening
+    members = parse_object(line, "a ledger's line", [f.name for f in fields(kind)], LONGEST_LINE)
+    numbers = ("round", "contributors")
+    for name, value in members.items():
+        if name in numbers and not (type(value) is int and value >= 1):
+            raise LedgerError(f"{name} in a ledger must be a number from 1")
+        if name not in numbers and not isinstance(value, str):
+            raise LedgerError(f"{name} in a ledger must be text")
+    if kind is _Opening and members["purpose"] not in get_args(Purpose):
+        raise LedgerError(f"purpose in a ledger must be one of {get_args(Purpose)}")
+    return kind(**members)  # type: ignore[arg-type]  # checked above

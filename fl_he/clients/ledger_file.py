@@ -1,0 +1,101 @@
+"""The ledger of a deployed key holder: a file that only grows, and survives a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from fl_he.clients.ledger import LONGEST_LINE, LedgerError
+from fl_he.crypto.key_file import not_private
+
+#: Ends a line whose writing was cut off, put there before the next line. No whole line ends so.
+_CUT_OFF = b"#cut off"
+
+
+class FileStore:
+    """Keeps a ledger in a file of mode 0600, one line after another.
+
+    A line is on the disk when `append` returns: the file is synchronised, and so is its folder
+    when the file is new. Processes take turns by a lock on the file (``flock``), which ends with
+    its process, however that ends. A line that was cut off by a crash, or by a full disk, stays in
+    the file and is read as None.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made at first use, in a folder that exists.
+
+    Raises
+    ------
+    LedgerError
+        When it is used, if the file cannot be opened or is none, others than its owner may touch
+        it, or a line is too long or no ASCII text.
+    OSError
+        If it cannot be read or written further.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def exclusively(self) -> Iterator[_FileLines]:
+        """See Store; waits until no other process has the file."""
+        # O_NONBLOCK: opening a named pipe must not wait for somebody to read.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise LedgerError(
+                f"a ledger must be a file that this node can write, got {self._path}: "
+                f"{error.strerror}"
+            ) from error
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            status = os.fstat(file.fileno())
+            if (problem := not_private(status)) is not None:
+                raise LedgerError(f"a ledger must be {problem} of {self._path}")
+            if status.st_size == 0:
+                _synchronise(self._path.parent)
+            yield _FileLines(file, self._path)
+
+
+class _FileLines:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def __iter__(self) -> Iterator[str | None]:
+        """See Lines; reads line by line, so that a long file needs no memory."""
+        with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
+            reader.seek(0)
+            while line := reader.readline(LONGEST_LINE):
+                whole = line.endswith(b"\n")
+                if not whole and len(line) == LONGEST_LINE:
+                    raise LedgerError(f"a ledger's line must be shorter, got {self._path}")
+                if not whole or line.endswith(_CUT_OFF + b"\n"):
+                    yield None
+                elif not line.isascii():
+                    raise LedgerError(f"a ledger must be ASCII text, got {self._path}")
+                else:
+                    yield line[:-1].decode("ascii")
+
+    def append(self, line: str) -> None:
+        """See Lines."""
+        end = os.fstat(self._file.fileno()).st_size
+        cut_off = end > 0 and os.pread(self._file.fileno(), 1, end - 1) != b"\n"
+        data = (_CUT_OFF + b"\n" if cut_off else b"") + line.encode("ascii") + b"\n"
+        if self._file.write(data) != len(data):
+            raise LedgerError(f"a ledger's line must be written whole, got a part in {self._path}")
+        os.fsync(self._file.fileno())
+
+
+def _synchronise(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""The private key of a deployed key holder, from its disk."""
+
+from __future__ import annotations
+
+import logging
+
+from flwr.app import Context
+
+from fl_he.clients.enrolment import read_passphrase
+from fl_he.clients.pin import pinned_fingerprint
+from fl_he.clients.setting import node_path
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.messages import ProtocolError
+
+_logger = logging.getLogger(__name__)
+
+
+def load_private_key(context: Context, known: str | None = None) -> PrivateKey:
+    """Return the key in the file that ``private-key`` names in the node configuration.
+
+    A protected file is opened with the passphrase in ``passphrase-file``.
+
+    Parameters
+    ----------
+    context : Context
+    known : str, optional
+        Fingerprint of a key that this node has checked before; see `PrivateKey.load`.
+
+    Raises
+    ------
+    ProtocolError
+        If there is no such setting, the file does not open, or it holds another key than the
+        manifest says. It shows no path; the node's log does.
+    """
+    path = node_path(context, "private-key")
+    if path is None:
+        raise ProtocolError(
+            "a deployed key holder must be given private-key in its node configuration: the "
+            "path of its key file"
+        )
+    try:
+        key = PrivateKey.load(path, read_passphrase(context), known=known)
+    except (CryptoError, OSError) as error:
+        _logger.error("private-key: %s", error)
+        raise ProtocolError(
+            "private-key in the node configuration must name a key file that this node can open "
+            "(with passphrase-file if it is protected): this node's log says more"
+        ) from None
+    pinned = pinned_fingerprint(context)
+    if pinned not in (None, key.public_key.fingerprint):
+        raise ProtocolError(
+            f"private-key in the node configuration must name the manifest's key, {pinned}, "
+            f"got {key.public_key.fingerprint}"
+        )
+    return key

@@ -1,0 +1,259 @@
+"""A hospital in a sealed chain: what it accepts from a coordinator that may lie.
+
+The hospital believes company X and the other hospitals of the manifest, as far as they have signed,
+and the coordinator in nothing. Of each message it checks, in this order:
+
+- the session: company X has signed it together with this hospital's own challenge, so it is
+  neither made up nor an old one;
+- the round: it contributes once to a round, to later rounds only;
+- the totals: signed by company X, each to be applied to the model that this hospital has;
+- the running sum: signed by the last contributor, for this hospital, this round and this place,
+  over the same model and the same terms;
+- the next node: one of the manifest that is not in the sum yet; company X only if enough are.
+
+A hospital may be asked to seal its sum of the current round again, for another node, since the
+next one may have failed. A coordinator that lies about that has the same sum sealed for several
+hospitals, and sees as little of each as before. Each of them contributes to one of these sums,
+and company X opens one sum over each model. What remains: the coordinator can hand company X two
+envelopes over one model that differ by the hospitals it calls failed, and company X, if it breaks
+its own rule and decrypts the second one too, learns their updates. That takes both, as in a fold. A
+hospital that was called failed finds out: its log says that a round was opened without the update
+that it had sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flwr.app import Context, Message
+from flwr.clientapp.typing import ClientAppCallable
+
+from fl_he.clients.enrolment import Enrolment
+from fl_he.clients.sealed_model import ModelKeeper
+from fl_he.clients.sealed_payload import (
+    RunningSum,
+    running_sum_binding,
+    session_binding,
+)
+from fl_he.clients.sealed_state import ChainState, Contribution
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.public_identity import PublicIdentity
+from fl_he.crypto.sealing import seal, unseal
+from fl_he.messages import (
+    NUM_EXAMPLES,
+    EncryptedReply,
+    EncryptionRequest,
+    ProtocolError,
+)
+from fl_he.sealed_messages import (
+    Hop,
+    JoinReply,
+    News,
+    ResealRequest,
+    SealedReply,
+)
+
+
+class SealedHospital:
+    """The hospital's half of a sealed chain.
+
+    Parameters
+    ----------
+    app : callable
+        The hospital's app with its ``EncryptionMod``: it answers train messages encrypted.
+    keeper : ModelKeeper
+        Applies the totals.
+    packing : callable
+        The node's own, as its ``EncryptionMod`` has it.
+    min_contributors : callable
+        Returns the fewest updates for which this node seals a sum for company X.
+    weighted_by : str
+        The metric that weights the mean.
+    """
+
+    def __init__(
+        self,
+        app: ClientAppCallable,
+        *,
+        keeper: ModelKeeper,
+        packing: Callable[[Context], Packing],
+        min_contributors: Callable[[Context], int],
+        weighted_by: str = NUM_EXAMPLES,
+    ) -> None:
+        self._app = app
+        self._keeper = keeper
+        self._packing = packing
+        self._min_contributors = min_contributors
+        self._weighted_by = weighted_by
+
+    def join(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+        """Say who this hospital is, what it lacks, and what company X has to sign."""
+        state = ChainState(context)
+        reply = JoinReply(
+            name=enrolment.name,
+            manifest=enrolment.manifest.fingerprint,
+            challenge="" if state.session else state.challenge(),
+            session=state.session,
+            after=state.after,
+        )
+        return Message(reply.to_content(), reply_to=message)
+
+    def train(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+        """Add the own update to the running sum and seal it for the next node."""
+        news, hop = News.from_content(message.content), Hop.from_content(message.content)
+        state = ChainState(context)
+        _check_session(news, state, enrolment)
+        last = state.contribution
+        if last is not None and hop.round == last.round and hop.digest == last.request:
+            # A reply that was lost; nothing new is made.
+            recipient = self._recipient(hop.next_node, last.contributors, context, enrolment)
+            return Message(
+                _sealed(last, recipient, state, enrolment).to_content(), reply_to=message
+            )
+        if last is not None and hop.round <= last.round:
+            raise ProtocolError(
+                f"a hospital contributes to each round once, in order: it has contributed to round "
+                f"{last.round}, got another request for round {hop.round}"
+            )
+        content = self._keeper.learn(news, message.content, state, context, enrolment)
+        if hop.round <= state.after:
+            raise ProtocolError(
+                f"a round must come after those that are open, round {state.after} is, "
+                f"got {hop.round}"
+            )
+        received = _received(hop, state, enrolment)
+        contributors = (*hop.contributors, enrolment.name)
+        recipient = self._recipient(hop.next_node, contributors, context, enrolment)
+        request = EncryptionRequest(
+            public_key=hop.public_key,
+            packing=self._packing(context).to_json(),
+            session=state.session,
+            round=hop.round,
+            weighted_by=self._weighted_by,
+            running_sum=None if received is None else received.vector,
+            layout="" if received is None else received.layout,
+        )
+        message.content = request.add_to(content)
+        reply = self._app(message, context)
+        if reply.has_error():
+            return reply
+        answer = EncryptedReply.from_content(reply.content)
+        if answer.plain.size:
+            raise ProtocolError("a sealed chain must encrypt all arrays, and this app does not")
+        contribution = Contribution(
+            round=hop.round,
+            request=hop.digest,
+            contributors=contributors,
+            running_sum=RunningSum(state.after, state.terms, answer.layout, answer.encrypted_sum),
+        )
+        state.contribution = contribution
+        sealed = _sealed(contribution, recipient, state, enrolment, answer)
+        return Message(sealed.to_content(), reply_to=message)
+
+    def reseal(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+        """Seal the sum of the current round again, for another node."""
+        request = ResealRequest.from_content(message.content)
+        state = ChainState(context)
+        if not state.session or request.session != state.session:
+            raise ProtocolError(
+                f"the session must be the one that this hospital takes part in, "
+                f"got {request.session!r:.40}"
+            )
+        last = state.contribution
+        if last is None or request.round != last.round or request.round <= state.after:
+            raise ProtocolError(
+                "a sum is sealed again in its own round only, as long as its total is not known, "
+                f"got round {request.round}"
+            )
+        recipient = self._recipient(request.next_node, last.contributors, context, enrolment)
+        return Message(_sealed(last, recipient, state, enrolment).to_content(), reply_to=message)
+
+    def finish(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+        """Hand the own model, with the totals it lacked, to the app, which saves it."""
+        news = News.from_content(message.content)
+        state = ChainState(context)
+        _check_session(news, state, enrolment)
+        message.content = self._keeper.learn(news, message.content, state, context, enrolment)
+        return self._app(message, context)
+
+    def _recipient(
+        self, name: str, contributors: tuple[str, ...], context: Context, enrolment: Enrolment
+    ) -> PublicIdentity:
+        """Return whom to seal for; raises if it must not have the sum of these contributors."""
+        node = enrolment.manifest.node(name)
+        if node == enrolment.manifest.key_holder:
+            minimum = self._min_contributors(context)
+            if len(contributors) < minimum:
+                raise ProtocolError(
+                    f"a sum for company X must have at least {minimum} contributors, "
+                    f"got {len(contributors)}"
+                )
+        elif name in contributors:
+            raise ProtocolError(
+                f"the next node must be company X or a hospital that is not in the sum yet, "
+                f"got {name!r}"
+            )
+        return node
+
+
+def _check_session(news: News, state: ChainState, enrolment: Enrolment) -> None:
+    """Pin the session at first; refuse any other later on."""
+    if state.session:
+        if news.session != state.session:
+            raise ProtocolError(
+                f"the session must be {state.session!r} for the whole run, got {news.session!r:.40}"
+            )
+        return
+    if news.statement is None:
+        raise ProtocolError(
+            "this hospital must be told the session first, in company X's own words"
+        )
+    binding = session_binding(news.session)
+    answered = unseal(news.statement, enrolment.identity, enrolment.manifest.key_holder, binding)
+    if answered != state.challenge().encode():
+        raise ProtocolError(
+            "company X's statement of the session must answer this hospital's challenge, got one "
+            "that answers another: it may be an old one"
+        )
+    state.pin_session(news.session)
+
+
+def _received(hop: Hop, state: ChainState, enrolment: Enrolment) -> RunningSum | None:
+    """Open the running sum that this hospital is handed, ``None`` if it is the first."""
+    hospitals = {node.name for node in enrolment.manifest.hospitals}
+    if strangers := sorted(set(hop.contributors) - hospitals):
+        raise ProtocolError(f"contributors must be hospitals of the manifest, got {strangers}")
+    if enrolment.name in hop.contributors:
+        raise ProtocolError("the running sum must not have this hospital's update already")
+    if hop.envelope is None:
+        return None
+    sender = enrolment.manifest.node(hop.contributors[-1])
+    binding = running_sum_binding(state.session, hop.round, hop.contributors)
+    received = RunningSum.from_bytes(unseal(hop.envelope, enrolment.identity, sender, binding))
+    if received.terms != state.terms:
+        raise ProtocolError(
+            f"{sender.name} must have the same initial model and train config as this hospital"
+        )
+    if received.after != state.after:
+        raise ProtocolError(
+            f"{sender.name} must have the model after round {state.after} as this hospital has, "
+            f"got the one after round {received.after}"
+        )
+    return received
+
+
+def _sealed(
+    contribution: Contribution,
+    recipient: PublicIdentity,
+    state: ChainState,
+    enrolment: Enrolment,
+    cost: EncryptedReply | None = None,
+) -> SealedReply:
+    binding = running_sum_binding(state.session, contribution.round, contribution.contributors)
+    payload = contribution.running_sum.to_bytes()
+    return SealedReply(
+        envelope=seal(payload, enrolment.identity, recipient, binding),
+        update_bytes=len(contribution.running_sum.vector),
+        encrypt_seconds=0.0 if cost is None else cost.encrypt_seconds,
+        add_seconds=0.0 if cost is None else cost.add_seconds,
+    )

@@ -1,0 +1,125 @@
+"""Company X in a sealed chain: it tells hospitals its session and seals totals for them.
+
+It opens a sum under the same policy as ever. Besides, the sum must come sealed and signed by the
+last of its contributors, who must all be hospitals of the manifest, and over the model after the
+round that was opened last: so all totals of a session lie on one line, and each hospital can tell
+whether one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+
+from flwr.app import ConfigRecord, Context, Message
+
+from fl_he.clients.enrolment import Enrolment
+from fl_he.clients.key_holder import KeyHolderPolicy, key_and_ledger, open_sum, own_policy
+from fl_he.clients.sealed_payload import (
+    RunningSum,
+    Total,
+    running_sum_binding,
+    session_binding,
+    total_binding,
+)
+from fl_he.crypto.sealing import seal, unseal
+from fl_he.messages import DecryptRequest, ProtocolError, Role
+from fl_he.sealed_messages import OpenReply, OpenRequest, SessionReply, SessionRequest
+
+_STATE = "fl-he.chain-holder"
+_LONGEST_CHALLENGE = 64
+
+
+class SealedKeyHolder:
+    """Company X's half of a sealed chain.
+
+    Parameters
+    ----------
+    policy : callable
+        Returns the policy of the node that asks.
+    """
+
+    def __init__(self, policy: Callable[[Context], KeyHolderPolicy]) -> None:
+        self._policy = policy
+
+    @staticmethod
+    def is_begun(context: Context) -> bool:
+        """Tell whether this node's session is one of sealed chains."""
+        return _STATE in context.state.config_records
+
+    def session(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+        """State the session to each hospital that asks, signed together with its challenge."""
+        request = SessionRequest.from_content(message.content)
+        key, ledger = key_and_ledger(context, self._policy(context))
+        fingerprint = key.public_key.fingerprint
+        session = request.session or ledger.session(context.run_id, fingerprint)
+        latest = ledger.latest(session, fingerprint)
+        context.state.config_records.setdefault(_STATE, ConfigRecord())
+        statements = {}
+        for name, challenge in request.challenges.items():
+            hospital = enrolment.manifest.node(name)
+            if hospital.role != Role.HOSPITAL:
+                raise ProtocolError(f"the session is stated to hospitals, got {name!r}")
+            if len(challenge) > _LONGEST_CHALLENGE:
+                raise ProtocolError(
+                    f"a challenge must have at most {_LONGEST_CHALLENGE} characters, "
+                    f"got {len(challenge)}"
+                )
+            statements[name] = seal(
+                challenge.encode(), enrolment.identity, hospital, session_binding(session)
+            )
+        reply = SessionReply(
+            name=enrolment.name,
+            session=session,
+            manifest=enrolment.manifest.fingerprint,
+            latest=latest,
+            statements=statements,
+        )
+        return Message(reply.to_content(), reply_to=message)
+
+    def open(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+        """Open a round's sum once and seal the total for every hospital of the manifest.
+
+        Who asks for the very same sum again, since the answer was lost, gets the same total again.
+        """
+        request = OpenRequest.from_content(message.content)
+        key, ledger = key_and_ledger(context, self._policy(context))
+        after = ledger.latest(request.session, key.public_key.fingerprint, before=request.round)
+        start = perf_counter()
+        summed = _received(request, enrolment)
+        if summed.after != after:
+            raise ProtocolError(
+                f"a sum must be over the model after round {after}, the last that was opened, "
+                f"got one over the model after round {summed.after}"
+            )
+        total = open_sum(
+            DecryptRequest(
+                session=request.session,
+                purpose="train",
+                round=request.round,
+                contributors=len(request.contributors),
+                encrypted_sum=summed.vector,
+            ),
+            own_policy(context, self._policy(context)),
+            key,
+            ledger,
+        )
+        payload = Total(after, summed.layout, total).to_bytes()
+        binding = total_binding(request.session, request.round, request.contributors)
+        reply = OpenReply(
+            totals={
+                hospital.name: seal(payload, enrolment.identity, hospital, binding)
+                for hospital in enrolment.manifest.hospitals
+            },
+            decrypt_seconds=perf_counter() - start,
+        )
+        return Message(reply.to_content(), reply_to=message)
+
+
+def _received(request: OpenRequest, enrolment: Enrolment) -> RunningSum:
+    hospitals = {node.name for node in enrolment.manifest.hospitals}
+    if strangers := sorted(set(request.contributors) - hospitals):
+        raise ProtocolError(f"contributors must be hospitals of the manifest, got {strangers}")
+    sender = enrolment.manifest.node(request.contributors[-1])
+    binding = running_sum_binding(request.session, request.round, request.contributors)
+    return RunningSum.from_bytes(unseal(request.envelope, enrolment.identity, sender, binding))

@@ -1,0 +1,135 @@
+"""The model of a sealed chain, which every hospital keeps and advances by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from hashlib import sha256
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
+
+from fl_he.clients.enrolment import Enrolment
+from fl_he.clients.sealed_payload import Total, total_binding
+from fl_he.clients.sealed_state import ChainState
+from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.sealing import unseal
+from fl_he.messages import ProtocolError, model_message_content, read_array, read_arrays
+from fl_he.sealed_messages import News, SealedTotal, without_chain
+from fl_he.update import UpdateLayout
+
+Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]
+
+#: Flower's strategies write it into every train config.
+_SERVER_ROUND = "server-round"
+_CONFIG = "config"
+
+_logger = logging.getLogger(__name__)
+
+
+def average_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
+    """Return the mean as the next model: federated averaging."""
+    return next(iter(mean.array_records.values()))
+
+
+class ModelKeeper:
+    """Applies totals to the model in a node's state.
+
+    Parameters
+    ----------
+    step : callable
+        Takes the model, the weighted mean of a round's replies and the train config, and returns
+        the next model. All hospitals must come to the same one.
+    initial : callable or None
+        Returns the initial model of the node that asks; ``None``: that of the first message.
+    """
+
+    def __init__(self, step: Step, initial: Callable[[Context], ArrayRecord] | None) -> None:
+        self._step = step
+        self._initial = initial
+
+    def learn(
+        self,
+        news: News,
+        content: RecordDict,
+        state: ChainState,
+        context: Context,
+        enrolment: Enrolment,
+    ) -> RecordDict:
+        """Apply the totals; return the content as the app expects it, with the own model."""
+        content = without_chain(content)
+        config = content.config_records.get(_CONFIG, ConfigRecord())
+        text = _canonical(config)
+        if state.config is None:
+            model = read_arrays(content) if self._initial is None else self._initial(context)
+            state.begin(text, _terms(text, model), model)
+        elif text != state.config:
+            raise ProtocolError(
+                f"the train config must stay as it was when the run began, {state.config}, "
+                f"got {text:.500}"
+            )
+        for total in news.totals:
+            self._apply(total, config, state, enrolment)
+        for key, record in model_message_content(state.model).items():
+            content[key] = record
+        return content
+
+    def _apply(
+        self, total: SealedTotal, config: ConfigRecord, state: ChainState, enrolment: Enrolment
+    ) -> None:
+        if total.round <= state.after:
+            raise ProtocolError(
+                f"totals are applied once, in order: round {state.after} is applied already, "
+                f"got round {total.round}"
+            )
+        binding = total_binding(state.session, total.round, total.contributors)
+        company_x = enrolment.manifest.key_holder
+        opened = Total.from_bytes(unseal(total.envelope, enrolment.identity, company_x, binding))
+        if opened.after != state.after:
+            raise ProtocolError(
+                f"the total of round {total.round} must follow that of round {opened.after}, and "
+                f"this hospital's model is the one after round {state.after}"
+            )
+        mean = UpdateLayout.from_json(opened.layout).mean(opened.values, np.empty(0))
+        _check_like(state.model, mean)
+        state.advance(total.round, self._step(state.model, mean, config))
+        last = state.contribution
+        sent = last is not None and last.round == total.round
+        if sent and enrolment.name not in total.contributors:
+            _logger.warning(
+                "round %d was opened without this hospital's update, which it had sent",
+                total.round,
+            )
+
+
+def _canonical(config: ConfigRecord) -> str:
+    """Return the train config as text, without what changes from round to round."""
+    items = {
+        key: value.hex() if isinstance(value, bytes) else value
+        for key, value in sorted(config.items())
+        if key != _SERVER_ROUND
+    }
+    return json.dumps(items, default=str)
+
+
+def _terms(config: str, model: ArrayRecord) -> bytes:
+    """Return a digest of what all contributors must have in common from the start."""
+    arrays = [(name, read_array(array)) for name, array in sorted(model.items())]
+    fields = [
+        field
+        for name, values in arrays
+        for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
+    ]
+    return sha256(encode_fields(config.encode(), *fields)).digest()
+
+
+def _check_like(model: ArrayRecord, mean: RecordDict) -> None:
+    """Refuse a mean that is not of the model's arrays."""
+    records = list(mean.array_records.values())
+    if len(records) != 1 or _shapes(records[0]) != _shapes(model):
+        raise ProtocolError("a total must be of arrays like the model's, and it is not")
+
+
+def _shapes(arrays: ArrayRecord) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}

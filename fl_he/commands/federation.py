@@ -1,0 +1,74 @@
+"""``fl-he federation`` and ``fl-he show``: the manifest, and what everybody compares."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fl_he.commands.plain_errors import plain_errors
+from fl_he.commands.public_file import read_public_file, write_public_file
+
+if TYPE_CHECKING:
+    from fl_he.crypto.manifest import Manifest
+
+
+def federation(
+    entries: Annotated[
+        list[Path], typer.Argument(metavar="ENTRY.json...", help="Public entries of all nodes.")
+    ],
+    public_key: Annotated[Path, typer.Option(metavar="FILE", help="Company X's public-key.json.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest.")],
+) -> None:
+    """Put the manifest of a federation together; every node gets a copy of it."""
+    with plain_errors():
+        from fl_he.crypto.manifest import Manifest
+        from fl_he.crypto.public_identity import PublicIdentity
+        from fl_he.crypto.public_key import PublicKey
+
+        nodes = tuple(PublicIdentity.from_json(read_public_file(entry)) for entry in entries)
+        paillier = PublicKey.from_json(read_public_file(public_key)).fingerprint
+        manifest = Manifest(nodes, paillier)
+        write_public_file(out, manifest.to_json())
+        _print(manifest)
+
+
+def show(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Manifests, entries, public keys.")
+    ],
+) -> None:
+    """Print the fingerprints of public files, to be compared by telephone."""
+    with plain_errors():
+        for file in files:
+            _show(read_public_file(file))
+
+
+def _show(text: str) -> None:
+    from fl_he.crypto.manifest import Manifest
+    from fl_he.crypto.public_identity import PublicIdentity
+    from fl_he.crypto.public_key import PublicKey
+
+    members: object = None
+    with suppress(ValueError, RecursionError):  # refused below, as no entry
+        members = json.loads(text)
+    found = members if isinstance(members, dict) else {}
+    if "nodes" in found:
+        _print(Manifest.from_json(text))
+    elif "kty" in found:
+        key = PublicKey.from_json(text)
+        typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits")
+    else:
+        entry = PublicIdentity.from_json(text)
+        typer.echo(f"{entry.fingerprint} {entry.role} {entry.name}")
+
+
+def _print(manifest: Manifest) -> None:
+    for node in manifest.nodes:
+        typer.echo(f"{node.fingerprint} {node.role} {node.name}")
+    typer.echo(f"{manifest.paillier_fingerprint} Paillier key")
+    typer.echo(f"{manifest.fingerprint} manifest")

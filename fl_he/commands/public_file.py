@@ -1,0 +1,44 @@
+"""Files that anybody may read: public keys, public entries, manifests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_LIMIT = 2**21  # characters: a manifest of a thousand nodes
+
+
+def write_public_file(path: Path, text: str) -> None:
+    """Write a new file; what is there already may be in use and is never replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is one.
+    OSError
+        If it cannot be written.
+    """
+    require_absent(path)
+    with path.open("x", encoding="ascii") as file:
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def require_absent(*paths: Path) -> None:
+    """Raise FileExistsError if one of the files is there."""
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(f"a file must not be replaced, got {path}, which exists")
+
+
+def read_public_file(path: Path) -> str:
+    """Return the text of a file, cut off above any sensible length.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(_LIMIT + 1).decode("ascii", errors="replace")

@@ -1,0 +1,162 @@
+"""A run over a sealed chain: the rounds, the checkpoint and what the coordinator can report.
+
+It has no model, no loss and no accuracy to report: each hospital has its own ``model.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+
+from fl_he import __version__, metrics_file
+from fl_he.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    plain_config,
+    write_checkpoint,
+)
+from fl_he.comparison import NoComparison
+from fl_he.config_schema import Config
+from fl_he.run_figures import cost_figures, crypto_figures, packing_of
+from fl_he.strategies.roster import Roster
+from fl_he.strategies.sealed_chain import SealedChain, SealedRound
+from fl_he.strategies.sealed_progress import SealedProgress
+
+
+def train(
+    grid: Grid,
+    config: Config,
+    folder: Path,
+    on_round: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Have the hospitals of the grid train one model that the coordinator does not see.
+
+    Parameters
+    ----------
+    grid : Grid
+    config : Config
+        With ``sealed``.
+    folder : Path
+        Where ``metrics.json`` and, after every round, ``checkpoint.json`` go. With ``resume`` it
+        holds the checkpoint to go on from.
+    on_round : callable
+        Called after each round with its entry of ``rounds``.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds; what the coordinator does not know is null.
+
+    Raises
+    ------
+    ProtocolError, CryptoError, CheckpointError
+        Whenever something is refused; of the run's files only ``checkpoint.json`` is there then.
+    """
+    start = perf_counter()
+    chain = SealedChain(
+        ConfigRecord({"lr": config.optimizer.lr, **({} if config.C is None else {"C": config.C})}),
+        hospitals=config.hospitals,
+        min_contributors=config.min_contributors,
+        hop_timeout=config.hop_timeout,
+        key_holder_timeout=config.key_holder_timeout,
+        on_summed=lambda progress: keep(sealed=progress.to_members()),
+    )
+    earlier = None if config.resume is None else _resumed(chain, config, folder)
+    roster = chain.call_roll(grid)
+    packing = packing_of(config.crypto)
+    roster.require_packing(packing)
+    checkpoint = _first_checkpoint(config, roster, chain.progress, earlier)
+    seconds_before = checkpoint.seconds
+
+    def keep(**changes: Any) -> None:
+        nonlocal checkpoint
+        seconds = seconds_before + perf_counter() - start
+        checkpoint = replace(checkpoint, seconds=seconds, **changes)
+        write_checkpoint(folder, checkpoint)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    keep()
+    while len(checkpoint.rounds) < config.rounds:
+        done = chain.run_round(grid)
+        keep(
+            rounds=[*checkpoint.rounds, _round_entry(done)],
+            crypto=crypto_figures(
+                packing,
+                roster.public_key,
+                # The header is shorter than a ciphertext.
+                done.update_bytes // roster.public_key.ciphertext_bytes,
+                done.update_bytes,
+            ),
+            sealed=chain.progress.to_members(),
+        )
+        on_round(checkpoint.rounds[-1])
+    chain.finish(grid)
+    unknown = dict.fromkeys(("examples", *metrics_file.FIGURES, "intercept"))
+    metrics = metrics_file.write_metrics(
+        folder,
+        {
+            "version": metrics_file.VERSION,
+            "fl_he": __version__,
+            "config": asdict(replace(config, data=NoComparison(roster.features).data)),
+            "local": None,
+            "federated": {**unknown, "coefficients": []},
+            "pooled": None,
+            "rounds": checkpoint.rounds,
+            "crypto": checkpoint.crypto,
+            "seconds": seconds_before + perf_counter() - start,
+        },
+    )
+    keep(finished=True)
+    return metrics
+
+
+def _resumed(chain: SealedChain, config: Config, folder: Path) -> Checkpoint:
+    """Let the chain go on where the folder's run was cut off."""
+    checkpoint = load_checkpoint(folder, config)
+    if checkpoint.sealed is None:
+        raise CheckpointError(f"the checkpoint in {folder} must be one of a sealed chain")
+    chain.resume(SealedProgress.from_members(checkpoint.sealed))
+    return checkpoint
+
+
+def _first_checkpoint(
+    config: Config, roster: Roster, progress: SealedProgress, earlier: Checkpoint | None
+) -> Checkpoint:
+    fingerprint, features = roster.public_key.fingerprint, list(roster.features)
+    if earlier is None:
+        return Checkpoint(
+            plain_config(config),
+            features,
+            progress.session,
+            fingerprint,
+            # The model from which the hospitals start is all that the coordinator knows of it.
+            coefficients=[0.0] * len(features),
+            intercept=0.0,
+            sealed=progress.to_members(),
+        )
+    for name, ours, theirs in (
+        ("features", earlier.features, features),
+        ("key fingerprint", earlier.key_fingerprint, fingerprint),
+    ):
+        if ours != theirs:
+            raise CheckpointError(
+                f"the {name} must be as in the run that is resumed, {ours}, got {theirs}"
+            )
+    return earlier
+
+
+def _round_entry(done: SealedRound) -> dict[str, Any]:
+    return {
+        "round": done.round,
+        **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy")),
+        "contributors": len(done.contributors),
+        "skipped": list(done.skipped),
+        **cost_figures(done),
+    }

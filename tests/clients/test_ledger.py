@@ -1,0 +1,298 @@
+"""Company X's memory on its disk: crashes, torn lines, several processes, random interleavings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import cast
+
+import pytest
+from flwr.app import ConfigRecord
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_he.clients.ledger import Ledger, LedgerError, StateStore
+from fl_he.clients.ledger_file import FileStore
+from fl_he.crypto.errors import CryptoError
+from fl_he.messages import DecryptRequest, ProtocolError, Purpose
+
+KEY = "ab" * 32
+
+
+def request(
+    session: str,
+    round_: int = 1,
+    purpose: str = "train",
+    encrypted_sum: bytes = b"sum",
+    contributors: int = 3,
+) -> DecryptRequest:
+    return DecryptRequest(session, cast(Purpose, purpose), round_, contributors, encrypted_sum)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Ledger:
+    return Ledger(FileStore(path))
+
+
+def test_a_new_ledger_is_its_owners_alone(ledger: Ledger, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        session = ledger.session(1, KEY)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    ledger.note(request(session), KEY)
+    assert path.read_bytes().count(b"\n") == 2
+    ledger.note(request(session), KEY)
+    assert path.read_bytes().count(b"\n") == 2, "the same request leaves no second line"
+
+
+def test_a_session_is_of_one_run_and_one_key(ledger: Ledger) -> None:
+    session = ledger.session(1, KEY)
+    assert ledger.session(1, KEY) == session != ledger.session(2, KEY)
+    with pytest.raises(ProtocolError, match="the key with which the run began"):
+        ledger.session(1, "cd" * 32)
+    with pytest.raises(ProtocolError, match="with its key"):
+        ledger.note(request(session), "cd" * 32)
+
+
+def test_a_line_is_on_the_disk_before_the_answer(
+    ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ledger.session(1, KEY)
+    synchronised: list[bytes] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synchronised.append(path.read_bytes())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    ledger.note(request(session), KEY)
+    assert synchronised[-1] == path.read_bytes()
+    assert b'"round":1' in synchronised[-1]
+
+
+def test_a_disk_that_fails_gives_no_answer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ledger.session(1, KEY)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        ledger.note(request(session), KEY)
+
+
+def test_a_line_that_was_cut_off_closes_the_sessions_before_it(path: Path) -> None:
+    ledger = Ledger(FileStore(path))
+    session = ledger.session(1, KEY)
+    ledger.note(request(session), KEY)
+    ledger.note(request(session, 2, encrypted_sum=b"other"), KEY)
+    whole = path.read_bytes()
+    start = whole.rindex(b"\n", 0, -1) + 1
+    for end in range(start + 1, len(whole)):
+        path.write_bytes(whole[:end])
+        for again in range(2):
+            for round_ in (1, 2, 3):
+                with pytest.raises(ProtocolError, match="session must be one"):
+                    ledger.note(request(session, round_, encrypted_sum=b"third"), KEY)
+            later = ledger.session(1, KEY)
+            assert later != session
+            ledger.note(request(later, 1 + again, encrypted_sum=bytes([again])), KEY)
+
+
+def test_a_cut_off_line_that_is_cut_off_once_more(path: Path) -> None:
+    ledger = Ledger(FileStore(path))
+    session = ledger.session(1, KEY)
+    path.write_bytes(path.read_bytes() + b'{"sess#cut o')
+    assert ledger.session(1, KEY) != session
+    assert b'{"sess#cut o#cut off\n{"run":' in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}",
+        b"\xff",
+        b"\0" * 20,
+        b'{"run":1,"session":"a","key":"b"}',
+        b'{"run":"1","session":"a","key":"b","more":1}',
+        b'{"run":"1","session":"a"}',
+        b'{"session":"a","purpose":"train","round":0,"contributors":3,"sum":"b"}',
+        b'{"session":"a","purpose":"train","round":1.0,"contributors":3,"sum":"b"}',
+        b'{"session":"a","purpose":"train","round":true,"contributors":3,"sum":"b"}',
+        b'{"session":"a","purpose":"other","round":1,"contributors":3,"sum":"b"}',
+        b'{"session":"a","session":"b","purpose":"train","round":1,"contributors":3,"sum":"b"}',
+        b'{"session":"' + b"a" * 2000 + b'","purpose":"train","round":1,"contributors":3,"sum":""}',
+    ],
+)
+def test_a_line_of_another_form_stops_the_key_holder(path: Path, line: bytes) -> None:
+    ledger = Ledger(FileStore(path))
+    session = ledger.session(1, KEY)
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    for use in (lambda: ledger.session(2, KEY), lambda: ledger.note(request(session), KEY)):
+        with pytest.raises((LedgerError, CryptoError)):
+            use()
+
+
+def test_a_ledger_is_a_file_of_its_owners(path: Path, tmp_path: Path) -> None:
+    ledger = Ledger(FileStore(path))
+    ledger.session(1, KEY)
+    for mode in (0o640, 0o604, 0o620):
+        path.chmod(mode)
+        with pytest.raises(LedgerError, match="by its owner only"):
+            ledger.session(1, KEY)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with pytest.raises(LedgerError, match="symbolic links"):
+        Ledger(FileStore(link)).session(1, KEY)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(LedgerError, match="regular file"):
+        Ledger(FileStore(tmp_path / "pipe")).session(1, KEY)
+
+
+def test_many_threads_open_a_round_once(path: Path) -> None:
+    session = Ledger(FileStore(path)).session(1, KEY)
+    outcomes: list[bool] = []
+
+    def ask(number: int) -> None:
+        try:
+            Ledger(FileStore(path)).note(request(session, encrypted_sum=bytes([number])), KEY)
+            outcomes.append(True)
+        except ProtocolError:
+            outcomes.append(False)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == [False] * 15 + [True]
+
+
+def test_who_has_the_ledger_keeps_others_waiting(path: Path) -> None:
+    ledger = Ledger(FileStore(path))
+    session = ledger.session(1, KEY)
+    thread = threading.Thread(target=ledger.note, args=(request(session), KEY))
+    with FileStore(path).exclusively() as lines:
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert len(list(lines)) == 1
+    thread.join()
+    assert path.read_bytes().count(b"\n") == 2
+
+
+_ASKS = """
+import sys
+from pathlib import Path
+from fl_he.clients.ledger import Ledger
+from fl_he.clients.ledger_file import FileStore
+from fl_he.messages import DecryptRequest
+ledger = Ledger(FileStore(Path(sys.argv[1])))
+session = ledger.session(1, "ab" * 32)
+for number in range(1, 100000):
+    ledger.note(DecryptRequest(session, "train", number, 3, b"%d" % number), "ab" * 32)
+    print(number, flush=True)
+"""
+
+
+def test_kill_9_forgets_no_round_that_was_answered(path: Path) -> None:
+    for _ in range(2):
+        command = [sys.executable, "-c", _ASKS, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            answered = [int(process.stdout.readline()) for _ in range(20)]
+            process.send_signal(signal.SIGKILL)
+            answered += [int(line) for line in process.stdout if line.endswith("\n")]
+        ledger = Ledger(FileStore(path))
+        session = ledger.session(1, KEY)
+        with pytest.raises(ProtocolError, match="open already"):
+            ledger.note(request(session, answered[-1], encrypted_sum=b"another"), KEY)
+        ledger.note(request(session, answered[-1], encrypted_sum=b"%d" % answered[-1]), KEY)
+        path.unlink()  # the next process would begin with a round that is open
+
+
+Request = tuple[int, str, int, int, bytes]
+REQUESTS: st.SearchStrategy[list[Request | None]] = st.lists(
+    st.none()
+    | st.tuples(
+        st.integers(0, 1),
+        st.sampled_from(["train", "evaluate"]),
+        st.integers(1, 4),
+        st.integers(3, 4),
+        st.sampled_from([b"a", b"b", b"c", b"d"]),
+    ),
+    max_size=30,
+)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_whatever_is_asked_no_round_is_opened_twice(on_disk: bool) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(REQUESTS)
+    def check(asked: list[Request | None]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            record = ConfigRecord()
+            path = Path(folder) / "ledger"
+
+            def restart() -> Ledger:
+                return Ledger(FileStore(path) if on_disk else StateStore(record))
+
+            ledger = restart()
+            sessions = [ledger.session(number, KEY) for number in (1, 2)]
+            opened: list[Request] = []
+            for one in asked:
+                if one is None:
+                    ledger = restart()
+                    assert [ledger.session(number, KEY) for number in (1, 2)] == sessions
+                    continue
+                number, purpose, round_, contributors, encrypted = one
+                same = [o for o in opened if o[0] == number]
+                fresh = all(o[4] != encrypted for o in same) and all(
+                    o[2] < round_ for o in same if o[1] == purpose
+                )
+                try:
+                    ledger.note(
+                        request(sessions[number], round_, purpose, encrypted, contributors), KEY
+                    )
+                except ProtocolError:
+                    assert not fresh
+                    assert one not in opened
+                else:
+                    assert fresh or one in opened
+                    opened += [one] if fresh else []
+            rounds = [(o[0], o[1], o[2]) for o in opened]
+            assert len(set(rounds)) == len(rounds)
+
+    check()
+
+
+def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:
+    session, other = ledger.session(1, KEY), ledger.session(2, KEY)
+    assert ledger.latest(session, KEY) == 0
+    for number, purpose in ((2, "train"), (3, "evaluate"), (5, "train")):
+        ledger.note(request(session, number, purpose, f"{number}".encode()), KEY)
+    assert ledger.latest(session, KEY) == 5
+    assert [ledger.latest(session, KEY, before=n) for n in (1, 2, 3, 5, 6)] == [0, 0, 2, 2, 5]
+    assert ledger.latest(other, KEY) == 0
+    for unknown, key in (("0" * 32, KEY), (session, "cd" * 32)):
+        with pytest.raises(ProtocolError, match="the session must be one that this key holder"):
+            ledger.latest(unknown, key)
+    with path.open("a") as file:
+        file.write('{"session":"')
+    with pytest.raises(ProtocolError, match="the session must be one"):
+        ledger.latest(session, KEY)

@@ -1,0 +1,149 @@
+"""Any Flower app in a sealed chain: the mean is the next model, the first message brings one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from sealed_federation import Federation
+
+from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
+from fl_he.clients.sealed_state import ChainState
+from fl_he.messages import ProtocolError
+from fl_he.strategies.sealed_chain import SealedChain
+
+HOSPITALS = {"north": 40, "south": 25, "east": 60}
+INITIAL = {"bias": np.array([1.5]), "weights": np.array([[1.0, -2.0], [0.5, 0.25]])}
+
+
+def record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
+    return ArrayRecord({name: Array(values) for name, values in arrays.items()})
+
+
+class AveragingFederation(Federation):
+    """Every hospital adds the number of its patients, in hundreds, to the model it is handed."""
+
+    mod = EncryptionMod()
+    seen: list[RecordDict]
+
+    def app(self) -> ClientApp:
+        self.seen = []
+        app = ClientApp(mods=[self.mod])
+
+        @app.train()
+        def train(message: Message, context: Context) -> Message:
+            self.seen.append(message.content)
+            return Message(self.trained(message, context), reply_to=message)
+
+        @app.query("finish")
+        def finish(message: Message, context: Context) -> Message:
+            return Message(RecordDict(), reply_to=message)
+
+        policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
+        return with_sealed_chain(with_key_holder(app, lambda _: policy), lambda _: policy)
+
+    def trained(self, message: Message, context: Context) -> RecordDict:
+        rows = HOSPITALS[str(context.node_config["name"])]
+        (arrays,) = message.content.array_records.values()
+        moved = {name: array.numpy() + rows / 100 for name, array in arrays.items()}
+        metrics = MetricRecord({"num-examples": rows})
+        return RecordDict({"arrays": record(moved), "metrics": metrics})
+
+
+class ReshapingFederation(AveragingFederation):
+    """Its hospitals return something else than a model."""
+
+    def trained(self, message: Message, context: Context) -> RecordDict:
+        return RecordDict(
+            {
+                "arrays": record({"bias": np.ones(2)}),
+                "metrics": MetricRecord({"num-examples": 1}),
+            }
+        )
+
+
+def chain(**config: float) -> SealedChain:
+    return SealedChain(
+        ConfigRecord(dict(config)), hospitals=3, arrays=record(INITIAL), node_timeout=0.5
+    )
+
+
+def test_the_mean_is_the_next_model(tmp_path: Path) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    running = chain()
+    for _ in range(2):
+        running.run_round(federation.grid)
+    assert running.finish(federation.grid) == ()
+    rows = np.array(list(HOSPITALS.values()))
+    step = (rows * rows / 100).sum() / rows.sum()
+    for name in HOSPITALS:
+        model = ChainState(federation.context(name)).model
+        assert set(model) == set(INITIAL)
+        for key, values in INITIAL.items():
+            np.testing.assert_allclose(model[key].numpy(), values + 2 * step, rtol=0, atol=1e-6)
+
+
+def test_the_app_sees_what_flower_would_send_it(tmp_path: Path) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    chain(lr=0.5).run_round(federation.grid)
+    assert len(federation.seen) == 3
+    for content in federation.seen:
+        assert set(content) == {"arrays", "config"}
+        assert dict(content.config_records["config"]) == {"lr": 0.5}
+
+
+def test_the_number_of_the_round_may_change_in_the_config(tmp_path: Path) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    running = chain(lr=0.5)
+    for number in (1, 2):
+        running.config["server-round"] = number
+        entry = running.run_round(federation.grid)
+        assert len(entry.contributors) == 3
+
+
+def test_a_mean_that_is_no_model(tmp_path: Path) -> None:
+    federation = ReshapingFederation(tmp_path, HOSPITALS)
+    running = chain()
+    running.run_round(federation.grid)
+    with pytest.raises(ProtocolError, match="at least 3 contributors"):
+        running.run_round(federation.grid)
+    reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
+    assert reasons == {"a total must be of arrays like the model's, and it is not"}
+
+
+def test_no_array_leaves_in_plain(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="only arrays named like"):
+
+        class Plain(AveragingFederation):
+            mod = EncryptionMod(encrypt=["weights"])
+
+    federation = Plain(tmp_path, HOSPITALS)
+    with pytest.raises(ProtocolError, match="at least 3 contributors"):
+        chain().run_round(federation.grid)
+    reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
+    assert reasons == {"a sealed chain must encrypt all arrays, and this app does not"}
+
+
+def test_an_app_whose_hospitals_have_no_model_to_start_from(tmp_path: Path) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    running = chain()
+    running.arrays = None
+    with pytest.raises(ProtocolError, match="at least 3 contributors"):
+        running.run_round(federation.grid)
+    reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
+    assert reasons == {"a message must hold the model as 'arrays', and it does not"}
+
+
+def test_functions_registered_later_are_the_apps(tmp_path: Path) -> None:
+    app = with_sealed_chain(ClientApp())
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return Message(RecordDict(), reply_to=message)
+
+    context = Context(7, 1, {"role": "key-holder"}, RecordDict(), {})
+    reply = app(Message(RecordDict(), 1, "evaluate"), context)
+    assert reply.has_content()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_he.clients.sealed_payload import (
+    RunningSum,
+    Total,
+    running_sum_binding,
+    session_binding,
+    total_binding,
+)
+from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.errors import CryptoError
+
+SUM = RunningSum(3, bytes(range(32)), '{"a":"ü"}', b"vector")
+TOTAL = Total(3, '{"a":"ü"}', np.array([1.5, -0.0, 2.0**-30]))
+ROUND = (3).to_bytes(8, "big")
+
+
+def test_round_trips() -> None:
+    assert RunningSum.from_bytes(SUM.to_bytes()) == SUM
+    total = Total.from_bytes(TOTAL.to_bytes())
+    assert (total.after, total.layout) == (TOTAL.after, TOTAL.layout)
+    np.testing.assert_array_equal(total.values, TOTAL.values)
+
+
+def test_reprs_show_neither_sums_nor_totals() -> None:
+    assert "vector" not in repr(SUM)
+    assert "1.5" not in repr(TOTAL)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (),
+        (b"fl-he running sum 1", ROUND, bytes(32), b"{}"),
+        (b"fl-he running sum 2", ROUND, bytes(32), b"{}", b""),
+        (b"fl-he running sum 1", ROUND[:-1], bytes(32), b"{}", b""),
+        (b"fl-he running sum 1", ROUND, bytes(31), b"{}", b""),
+        (b"fl-he running sum 1", ROUND, bytes(32), b"\xff", b""),
+        (b"fl-he running sum 1", ROUND, bytes(32), b"{}", b"", b""),
+    ],
+)
+def test_what_is_no_running_sum(fields: tuple[bytes, ...]) -> None:
+    with pytest.raises(CryptoError, match="must"):
+        RunningSum.from_bytes(encode_fields(*fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"fl-he total 2", ROUND, b"{}", bytes(8)),
+        (b"fl-he total 1", ROUND, b"{}"),
+        (b"fl-he total 1", ROUND + b"0", b"{}", bytes(8)),
+        (b"fl-he total 1", ROUND, b"{}", bytes(9)),
+        (b"fl-he total 1", ROUND, b"\xff", bytes(8)),
+        (b"fl-he total 1", ROUND, b"{}", np.array([np.nan], "<f8").tobytes()),
+        (b"fl-he total 1", ROUND, b"{}", np.array([np.inf], "<f8").tobytes()),
+    ],
+)
+def test_what_is_no_total(fields: tuple[bytes, ...]) -> None:
+    with pytest.raises(CryptoError, match="must"):
+        Total.from_bytes(encode_fields(*fields))
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for kind in (RunningSum, Total):
+        with pytest.raises(CryptoError):
+            kind.from_bytes(data)
+
+
+def test_no_binding_serves_for_two_purposes() -> None:
+    names = ["north", "south"]
+    bindings = [
+        session_binding("s"),
+        running_sum_binding("s", 1, names),
+        running_sum_binding("s", 2, names),
+        running_sum_binding("s", 1, names[:1]),
+        total_binding("s", 1, names),
+        total_binding("s", 1, names[::-1]),
+    ]
+    assert len({binding.to_bytes() for binding in bindings}) == len(bindings)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import fl_he
+from identities import COMPANY, EAST, NORTH
+
+from fl_he.crypto.manifest import Manifest
+from fl_he.crypto.private_key import PrivateKey
+
+KEY = PrivateKey.generate(2048)
+EXPECTED = Manifest((NORTH.public, EAST.public, COMPANY.public), KEY.public_key.fingerprint)
+FEDERATION = ("--public-key", "public-key.json", "--out", "federation.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with the public entries of three nodes and company X's public key."""
+    for node in (NORTH, EAST, COMPANY):
+        (tmp_path / f"{node.public.name}.json").write_text(node.public.to_json() + "\n")
+    (tmp_path / "public-key.json").write_text(KEY.public_key.to_json() + "\n")
+    return tmp_path
+
+
+def test_it_puts_the_manifest_together(folder: Path) -> None:
+    entries = ("north.json", "company-x.json", "east.json")
+    code, out, err = fl_he(folder, "federation", *entries, *FEDERATION)
+    assert (code, err) == (0, "")
+    assert Manifest.load(folder / "federation.json") == EXPECTED
+    assert out.splitlines() == [
+        f"{COMPANY.public.fingerprint} key-holder company-x",
+        f"{EAST.public.fingerprint} hospital east",
+        f"{NORTH.public.fingerprint} hospital north",
+        f"{KEY.public_key.fingerprint} Paillier key",
+        f"{EXPECTED.fingerprint} manifest",
+    ]
+    assert fl_he(folder, "show", "federation.json") == (0, out, "")
+
+
+def test_every_public_file_can_be_shown(folder: Path) -> None:
+    assert fl_he(folder, "show", "north.json", "public-key.json") == (
+        0,
+        f"{NORTH.public.fingerprint} hospital north\n"
+        f"{KEY.public_key.fingerprint} Paillier key of 2048 bits\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"nodes": 1}', '{"kty": 1}', "[" * 99999, "ä"])
+def test_other_files_are_not_shown(folder: Path, text: str) -> None:
+    (folder / "other.json").write_text(text)
+    code, out, err = fl_he(folder, "show", "other.json")
+    assert (code, out) == (1, "")
+    assert err.startswith("fl-he: ")
+    assert err.count("\n") == 1
+
+
+def test_a_private_file_is_not_shown(folder: Path) -> None:
+    NORTH.save(folder / "identity.json")
+    code, out, err = fl_he(folder, "show", "identity.json")
+    assert (code, out) == (1, "")
+    assert json.loads((folder / "identity.json").read_text())["signing"] not in err
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (("north.json", "east.json"), "a federation must have exactly one key holder, got []"),
+        (("company-x.json",), "a federation must have at least one hospital"),
+        (("north.json", "north.json", "company-x.json"), "each node must have its own name"),
+        (("public-key.json",), "public identity must have exactly the members"),
+        (("nowhere.json",), "[Errno 2] No such file or directory: 'nowhere.json'"),
+    ],
+)
+def test_what_is_no_federation_is_refused(
+    folder: Path, entries: tuple[str, ...], words: str
+) -> None:
+    code, out, err = fl_he(folder, "federation", *entries, *FEDERATION)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"fl-he: {words}")
+    assert not (folder / "federation.json").exists()
+
+
+def test_it_replaces_no_manifest(folder: Path) -> None:
+    (folder / "federation.json").write_text("in use")
+    code, out, err = fl_he(
+        folder, "federation", "north.json", "company-x.json", "east.json", *FEDERATION
+    )
+    assert (code, out) == (1, "")
+    assert err == "fl-he: a file must not be replaced, got federation.json, which exists\n"
+    assert (folder / "federation.json").read_text() == "in use"

@@ -1,0 +1,175 @@
+"""Each wrong setting of a node is refused when it is asked what it is, before any training."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from deployed_nodes import HEADER, KEY, deployed_nodes, enrolled_nodes
+from experiment import experiment
+from flwr.app import Message, RecordDict
+from flwr.app.user_config import UserConfig, UserConfigValue
+from identities import make
+from local_grid import LocalGrid
+
+from fl_he import client_app, server_app
+from fl_he.clients.node_config import check_settings
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.messages import DESCRIBE, Description, ProtocolError, Role
+
+APP = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
+
+
+def describe(node: UserConfig) -> str:
+    """Return why the node does not describe itself; an empty text if it does."""
+    grid = LocalGrid(APP, [node])
+    (reply,) = grid.send_and_receive([Message(RecordDict(), next(iter(grid.contexts)), DESCRIBE)])
+    if reply.has_error():
+        return str(reply.error.reason)
+    Description.from_content(reply.content)
+    return ""
+
+
+def test_nodes_that_are_set_up_well_describe_themselves(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    nodes = [*deployed_nodes(tmp_path / "plain"), *enrolled_nodes(tmp_path)]
+    nodes[0] |= {"model-path": str(tmp_path / "new" / "folder" / "model.json")}
+    nodes[1] |= {"target": "size", "threshold": 1.5, "drop": "age"}
+    del nodes[1]["positive"]
+    nodes[2] |= {"drop": " size , age ", "data": str(tmp_path / "wide.csv")}
+    (tmp_path / "wide.csv").write_text("age,size,state,weight\n1,2,sick,3\n")
+    (tmp_path / "plain" / "2.csv").write_text("age,size,weight\nno number,2,3\n")
+    assert [describe(node) for node in nodes] == [""] * 8
+
+
+WRONG: list[tuple[str, UserConfigValue | None, str]] = [
+    ("dta", "x.csv", "got 'dta' (did you mean data?)"),
+    ("private-key", "x.json", "a hospital must have no settings but role, name, "),
+    ("partition-id", 0, "got 'partition-id'"),
+    ("data", None, "a hospital must be given data in its node configuration"),
+    ("data", 3, "data in the node configuration must be a text in quotes, got one of type int"),
+    ("data", "nowhere.csv", "data in the node configuration must name a file that this node can"),
+    ("data", "/", "data in the node configuration must name a file that this node can read"),
+    ("target", None, "a hospital must be given target in its node configuration"),
+    ("target", "weight", "must name a table that can be used with target, positive, threshold"),
+    ("positive", None, "must be given one of positive (the label that counts as 1) and threshold"),
+    ("positive", 1, "positive in the node configuration must be a text in quotes, got one of type"),
+    ("positive", "ill", "must name a table that can be used with target, positive, threshold"),
+    ("threshold", 0.5, "in its node configuration, got both"),
+    ("threshold", "0.5", "threshold in the node configuration must be a number, got one of type"),
+    ("threshold", True, "threshold in the node configuration must be a number, got one of type"),
+    ("drop", "weight", "must name a table that can be used with target, positive, threshold"),
+    ("drop", "", "drop in the node configuration must be a text in quotes, got an empty one"),
+    ("model-path", "/", "model-path in the node configuration must name a file that this node"),
+    ("model-path", "/dev/null/model.json", "model-path in the node configuration must name a file"),
+    ("key-fingerprint", None, "must be given key-fingerprint or federation"),
+    ("key-fingerprint", "ab", "key-fingerprint in the node configuration must be 64 lower-case"),
+    ("federation", "f.json", "holds federation must be given identity as well"),
+    ("role", "boss", "role in the node configuration must be one of ['hospital', 'key-holder']"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), WRONG)
+def test_a_wrong_setting_of_a_hospital(
+    tmp_path: Path, setting: str, value: UserConfigValue | None, words: str
+) -> None:
+    node = deployed_nodes(tmp_path)[0]
+    (tmp_path / "1.csv").write_text(HEADER + "1,2,sick\n3,-1,well\n")
+    node.pop(setting, None)
+    refused = describe(node if value is None else node | {setting: value})
+    assert refused.startswith("clinic-1: ")
+    assert words in refused
+    assert str(tmp_path) not in refused
+
+
+HOLDERS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
+    ("private-key", None, "a key-holder must be given private-key in its node configuration"),
+    ("private-key", "nowhere.json", "must name a key file that this node can open"),
+    ("private-key", "1.csv", "must name a key file that this node can open"),
+    ("private-key", "other-key.json", "must name the manifest's key"),
+    ("private-key", "company-x.json", "must name a key file that this node can open"),
+    ("passphrase-file", "passphrase", "this node's log says more"),
+    ("passphrase-file", "nowhere", "passphrase-file in the node configuration must name a file"),
+    ("min-contributors", "3", "min-contributors in the node configuration must be a whole number"),
+    ("min-contributors", 0, "min-contributors in the node configuration must be a whole number"),
+    ("min-contributors", True, "min-contributors in the node configuration must be a whole"),
+    ("data", "1.csv", "a key-holder must have no settings but role, name, federation, identity"),
+    ("identity", "clinic-1.json", "role in the node configuration must be 'hospital'"),
+    ("identity", "stranger.json", "a node must be one of"),
+    ("federation", "1.csv", "federation manifest must be a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), HOLDERS_WRONG)
+def test_a_wrong_setting_of_the_key_holder(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    setting: str,
+    value: UserConfigValue | None,
+    words: str,
+) -> None:
+    node = enrolled_nodes(tmp_path)[-1]
+    PrivateKey.generate(1024).save(tmp_path / "other-key.json")
+    make("stranger", "key-holder").save(tmp_path / "stranger.json")
+    (tmp_path / "passphrase").touch(0o600)
+    (tmp_path / "passphrase").write_text("secret")
+    if isinstance(value, str) and setting != "min-contributors":
+        value = str(tmp_path / value)
+    node.pop(setting) if value is None else node.update({setting: value})
+    with caplog.at_level(logging.ERROR):
+        refused = describe(node)
+    assert refused.startswith("company-x: ")
+    assert words in refused
+    assert str(tmp_path) not in refused
+    assert caplog.messages or "log says more" not in refused
+
+
+def test_a_protected_key_file_opens_with_the_passphrase(tmp_path: Path) -> None:
+    node = deployed_nodes(tmp_path)[-1]
+    KEY.save(tmp_path / "protected.json", "secret")
+    (tmp_path / "passphrase").touch(0o600)
+    (tmp_path / "passphrase").write_text("secret\n")
+    node |= {"private-key": str(tmp_path / "protected.json")}
+    assert "must name a key file that this node can open" in describe(node)
+    assert describe(node | {"passphrase-file": str(tmp_path / "passphrase")}) == ""
+
+
+@pytest.mark.parametrize("name", [{"name": 3}, {"name": " "}, {}])
+def test_a_node_without_a_name_is_named_by_its_number(tmp_path: Path, name: UserConfig) -> None:
+    node = deployed_nodes(tmp_path)[-1] | {"min-contributors": 0} | name
+    assert describe(node).startswith("node-1000: ")
+
+
+def test_what_is_wrong_with_a_table_stands_in_the_nodes_log_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = deployed_nodes(tmp_path)[0] | {"target": "weight"}
+    with caplog.at_level(logging.ERROR):
+        refused = describe(node)
+    assert "age" not in refused
+    assert "target must be one of the columns" in caplog.messages[0]
+
+
+def test_the_run_ends_before_any_training(tmp_path: Path) -> None:
+    nodes = deployed_nodes(tmp_path)
+    nodes[1]["target"] = "weight"
+    grid = LocalGrid(APP, nodes)
+    with pytest.raises(
+        ProtocolError, match=r"a node refused to take part .*: clinic-2: data in the"
+    ):
+        server_app.train(grid, experiment(folder=tmp_path / "run"), tmp_path / "run")
+    assert {message.metadata.message_type for message in grid.sent} == {DESCRIBE}
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "other"), [(Role.HOSPITAL, "private-key"), (Role.KEY_HOLDER, "data")]
+)
+def test_a_setting_of_the_other_role_is_refused_with_all_that_there_are(
+    role: Role, other: str
+) -> None:
+    with pytest.raises(ProtocolError, match="must have no settings but") as error:
+        check_settings({other: "x"}, role)
+    both = ("role", "name", "federation", "identity", "passphrase-file")
+    assert all(f"{key}, " in str(error.value) for key in both)

@@ -1,0 +1,189 @@
+"""A SuperLink and SuperNodes as processes of their own on loopback, which tests may kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from fl_he.crypto.private_key import PrivateKey
+
+ROOT = Path(__file__).parents[1]
+HOSPITALS = ("st-anne", "st-john", "st-mary", "st-paul")
+HOLDER = "company-x"
+#: Seconds that anything may take on a machine that is busy.
+PATIENCE = 400.0
+
+
+def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the patients of a hospital."""
+    random = np.random.default_rng(HOSPITALS.index(name))
+    X = random.normal(size=(12 + 5 * HOSPITALS.index(name), 2)).round(3)
+    return X, (X[:, 0] - 0.5 * X[:, 1] + random.normal(size=len(X)) > 0).astype(float)
+
+
+def descent(rounds: list[tuple[str, ...]], lr: float) -> tuple[NDArray[np.float64], float]:
+    """Return the model after rounds of gradient descent on the pooled data of who took part."""
+    w, b = np.zeros(2), 0.0
+    for names in rounds:
+        X = np.concatenate([table(name)[0] for name in names])
+        y = np.concatenate([table(name)[1] for name in names])
+        error = 1.0 / (1.0 + np.exp(-(X @ w + b))) - y
+        w, b = w - lr * X.T @ error / len(y), b - lr * float(error.mean())
+    return w, b
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def kill_9(pid: int) -> None:
+    """Kill a process and all that it has started."""
+    family = psutil.Process(pid)
+    for process in [family, *family.children(recursive=True)]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def rounds_of(folder: Path) -> int:
+    """Return how many rounds of a run are finished."""
+    path = folder / "checkpoint.json"
+    return len(json.loads(path.read_text())["rounds"]) if path.exists() else 0
+
+
+class Federation:
+    """A SuperLink without TLS and SuperNodes without authentication, the least that there is.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything that the processes write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(2 + len(HOSPITALS))]
+            for one in sockets:
+                one.bind(("127.0.0.1", 0))
+            ports = [one.getsockname()[1] for one in sockets]
+        self._port = ports[0]
+        self._ports = dict(zip((*HOSPITALS, HOLDER), ports[1:], strict=True))
+        home = folder / "flwr"
+        home.mkdir()
+        (home / "config.toml").write_text(
+            '[superlink]\ndefault = "test"\n[superlink.test]\n'
+            f'address = "127.0.0.1:{self._port}"\ninsecure = true\n'
+        )
+        self._scripts = Path(sys.executable).parent
+        self._environment = {
+            **os.environ,
+            "PATH": f"{self._scripts}{os.pathsep}{os.environ['PATH']}",
+            "FLWR_HOME": str(home),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        key = PrivateKey.generate(1024)
+        key.save(folder / "private-key.json")
+        self._settings = {
+            HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
+            **{name: self._hospital(name, key.public_key.fingerprint) for name in HOSPITALS},
+        }
+        address = ("--host", "127.0.0.1", "--port", str(self._port))
+        self._start("superlink", "flower-superlink", "--insecure", *address)
+        wait_for(self._is_up, self.log("superlink"))
+        for name in self._settings:
+            self.start_node(name)
+
+    def start_node(self, name: str) -> None:
+        """Start a SuperNode, for the first time or again."""
+        settings = f'name="{name}" {self._settings[name]}'
+        superlink = ("--insecure", "--superlink", f"127.0.0.1:{self._port}")
+        port = ("--port", str(self._ports[name]))
+        self._start(name, "flower-supernode", *superlink, *port, "--node-config", settings)
+
+    def kill(self, name: str) -> None:
+        """Kill a node as a power cut would."""
+        kill_9(self._processes[name].pid)
+        self._processes.pop(name).wait()
+
+    def kill_server_app(self) -> None:
+        """Kill the coordinator's ServerApp, which runs under the SuperLink."""
+        children = psutil.Process(self._processes["superlink"].pid).children(recursive=True)
+        apps = [p for p in children if any("serverapp" in word for word in p.cmdline())]
+        assert apps, [p.cmdline() for p in children]
+        for app in apps:
+            app.send_signal(signal.SIGKILL)
+
+    def run(self, *overrides: str) -> subprocess.Popen[bytes]:
+        """Start ``flwr run``; its output is the log "run"."""
+        words = " ".join(overrides)
+        arguments = ("run", str(ROOT), "--stream", "--run-config", f"overrides='{words}'")
+        return self._start("run", "flwr", *arguments)
+
+    def finish(self, folder: Path, process: subprocess.Popen[bytes]) -> dict[str, object]:
+        """Wait for a run to end and return what is in its metrics.json."""
+        process.wait(PATIENCE)
+        path = folder / "metrics.json"
+        assert path.exists(), self.log("run") + self.log("superlink")
+        metrics: dict[str, object] = json.loads(path.read_text())
+        return metrics
+
+    def log(self, name: str) -> str:
+        """Return what a process has printed."""
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                kill_9(process.pid)
+                process.wait()
+
+    def _hospital(self, name: str, fingerprint: str) -> str:
+        X, y = table(name)
+        lines = [f"{a},{b},{int(label)}\n" for (a, b), label in zip(X.tolist(), y, strict=True)]
+        path = self.folder / f"{name}.csv"
+        path.write_text("age,size,label\n" + "".join(lines))
+        return (
+            f'role="hospital" key-fingerprint="{fingerprint}" data="{path}" target="label" '
+            f'positive="1" model-path="{self.folder}/{name}.json"'
+        )
+
+    def _is_up(self) -> bool:
+        done = subprocess.run(
+            [self._scripts / "flwr", "ls"], env=self._environment, capture_output=True, check=False
+        )
+        return done.returncode == 0
+
+    def _start(self, name: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [self._scripts / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=self._environment,
+            )
+        return self._processes[name]

@@ -1,0 +1,166 @@
+"""A federation of enrolled nodes in one process, for the tests of the sealed chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ConfigRecord, Context
+from flwr.app.user_config import UserConfig
+from flwr.clientapp import ClientApp
+from identities import make
+from local_grid import LocalGrid
+from numpy.typing import NDArray
+
+from fl_he.clients.encryption import EncryptionMod
+from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
+from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.clients.sealed_chain import with_sealed_chain
+from fl_he.crypto.identity import Identity
+from fl_he.crypto.manifest import Manifest
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.learning.data import Dataset
+from fl_he.learning.scaling import Scaling
+from fl_he.strategies.sealed_chain import SealedChain, SealedRound
+
+COMPANY = "company-x"
+FEATURES = ("age", "size", "score")
+RATE = 0.5
+
+
+@lru_cache(maxsize=2)
+def paillier_key(number: int = 0) -> PrivateKey:
+    """Return a short key, the same one in all tests of a process."""
+    return PrivateKey.generate(1024)
+
+
+def dataset(name: str, rows: int) -> Dataset:
+    """Return a hospital's patients, the same each time."""
+    random = np.random.default_rng(sum(name.encode()))
+    features = random.normal(size=(rows, len(FEATURES)))
+    labels = (features @ [1.0, -2.0, 0.5] + random.normal(size=rows) > 0).astype(np.float64)
+    return Dataset(features, labels, FEATURES)
+
+
+def pooled_descent(
+    hospitals: Iterable[Dataset], rounds: int, C: float | None = None
+) -> tuple[NDArray[np.float64], float]:
+    """Return plain gradient descent on all patients, by numpy alone."""
+    parts = list(hospitals)
+    return descent_through([parts] * rounds, C)
+
+
+def descent_through(
+    rounds: Iterable[Iterable[Dataset]], C: float | None = None
+) -> tuple[NDArray[np.float64], float]:
+    """Return plain gradient descent where each round has patients of its own."""
+    w, b = np.zeros(len(FEATURES)), 0.0
+    for parts in rounds:
+        listed = list(parts)
+        X = np.concatenate([part.features for part in listed])
+        y = np.concatenate([part.labels for part in listed])
+        error = 1.0 / (1.0 + np.exp(-(X @ w + b))) - y
+        penalty = 0.0 if C is None else w / (C * len(y))
+        w, b = w - RATE * (X.T @ error / len(y) + penalty), b - RATE * float(error.mean())
+    return w, b
+
+
+class Federation:
+    """Hospitals and company X with identities, a manifest and key files in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the nodes' files go.
+    hospitals : mapping of str to int
+        Names and numbers of patients.
+    grid : type
+        What the nodes are connected by.
+    """
+
+    def __init__(
+        self, folder: Path, hospitals: Mapping[str, int], grid: type[LocalGrid] = LocalGrid
+    ) -> None:
+        self.folder = folder
+        self.data = {name: dataset(name, rows) for name, rows in hospitals.items()}
+        self.identities: dict[str, Identity] = {name: make(name) for name in hospitals}
+        self.identities[COMPANY] = make(COMPANY, "key-holder")
+        self.key = paillier_key()
+        self.manifest = Manifest(
+            tuple(identity.public for identity in self.identities.values()),
+            self.key.public_key.fingerprint,
+        )
+        (folder / "federation.json").write_text(self.manifest.to_json())
+        for name, identity in self.identities.items():
+            identity.save(folder / f"{name}.json")
+        self.key.save(folder / "private-key.json")
+        self.grid = grid(self.app(), [self.node(name) for name in self.identities])
+
+    def node(self, name: str, **settings: str | int | bool) -> UserConfig:
+        """Return a node's configuration."""
+        role: UserConfig = (
+            {"role": "key-holder", "private-key": str(self.folder / "private-key.json")}
+            if name == COMPANY
+            else {"role": "hospital", "key-fingerprint": self.key.public_key.fingerprint}
+        )
+        return {
+            **role,
+            "name": name,
+            "federation": str(self.folder / "federation.json"),
+            "identity": str(self.folder / f"{name}.json"),
+            **settings,
+        }
+
+    def app(self) -> ClientApp:
+        """Return the app of all nodes."""
+
+        def data(context: Context) -> HospitalData:
+            part = self.data[str(context.node_config["name"])]
+            scaling = Scaling(np.zeros(len(FEATURES)), np.ones(len(FEATURES)))
+            name = context.node_config["name"]
+            return HospitalData(part, scaling, self.folder / "models" / f"{name}.json")
+
+        policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
+        app = add_hospital(ClientApp(mods=[EncryptionMod()]), data)
+        app = with_key_holder(app, lambda _: policy, lambda _: FEATURES)
+        return with_sealed_chain(
+            app,
+            lambda _: policy,
+            step=descent_step,
+            initial=lambda context: zero_model(data(context).dataset),
+        )
+
+    def context(self, name: str) -> Context:
+        """Return a node's context."""
+        return self.grid.contexts[self.node_id(name)]
+
+    def node_id(self, name: str) -> int:
+        """Return the id under which the grid knows a node."""
+        return next(
+            node_id
+            for node_id, context in self.grid.contexts.items()
+            if context.node_config["name"] == name
+        )
+
+    def chain(self, C: float | None = None, **settings: object) -> SealedChain:
+        """Return the coordinator."""
+        config = ConfigRecord({"lr": RATE, **({} if C is None else {"C": C})})
+        chosen = {"hospitals": len(self.data), "hop_timeout": 10.0, "node_timeout": 0.5}
+        return SealedChain(config, **{**chosen, **settings})  # type: ignore[arg-type]
+
+    def run(
+        self,
+        rounds: int,
+        after_round: Callable[[SealedRound], None] = lambda _: None,
+        C: float | None = None,
+        **settings: object,
+    ) -> list[SealedRound]:
+        """Train for so many rounds, have every hospital save its model, and return the rounds."""
+        chain, done = self.chain(C, **settings), []
+        for _ in range(rounds):
+            done.append(chain.run_round(self.grid))
+            after_round(done[-1])
+        chain.finish(self.grid)
+        return done

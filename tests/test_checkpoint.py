@@ -1,0 +1,286 @@
+"""Runs that are cut off and go on from checkpoint.json, without Ray and with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deployed_nodes import deployed_nodes
+from experiment import check_equals_pooled_descent, experiment
+from flwr.app import Message
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he import client_app, server_app
+from fl_he.checkpoint import CheckpointError, load_checkpoint
+from fl_he.config import ConfigError, compose
+from fl_he.config_schema import Config
+from fl_he.messages import DECRYPT, ProtocolError
+
+
+class KilledError(Exception):
+    """Stands for the end of the coordinator's process."""
+
+
+def kill_after(rounds: int) -> Any:
+    def on_round(entry: Mapping[str, Any]) -> None:
+        if entry["round"] == rounds:
+            raise KilledError
+
+    return on_round
+
+
+def grid_of(config: Config) -> LocalGrid:
+    return LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+
+
+def resumed(folder: Path, *overrides: str) -> Config:
+    return compose("config", [f"resume={folder}", *overrides])
+
+
+def cut_off(folder: Path, *overrides: str, after: int = 2) -> Config:
+    config = experiment("rounds=5", *overrides, folder=folder)
+    with pytest.raises(KilledError):
+        server_app.train(grid_of(config), config, folder, kill_after(after))
+    return config
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 5])
+def test_a_resumed_run_ends_with_the_model_of_an_unbroken_one(tmp_path: Path, after: int) -> None:
+    folder = tmp_path / "run"
+    config = cut_off(folder, "C=2.0", after=after)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.json"]
+    assert stat.S_IMODE((folder / "checkpoint.json").stat().st_mode) == 0o600
+    metrics = server_app.train(grid_of(config), resumed(folder), folder)
+    check_equals_pooled_descent(config, metrics)
+    unbroken = server_app.train(
+        grid_of(config), replace(config, output_dir=str(tmp_path / "b")), tmp_path / "b"
+    )
+    assert metrics["federated"] == unbroken["federated"], "bit for bit"
+    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4, 5]
+    figures = ("round", "loss", "test_loss", "contributors")
+    assert [[e[key] for key in figures] for e in metrics["rounds"]] == [
+        [e[key] for key in figures] for e in unbroken["rounds"]
+    ]
+    assert metrics["seconds"] >= sum(entry["seconds"] for entry in metrics["rounds"])
+    assert (folder / "model.json").read_text() == (tmp_path / "b" / "model.json").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["crypto"]["ciphertexts_per_update"]
+
+
+def test_only_the_rounds_that_are_left_are_run(tmp_path: Path) -> None:
+    config = cut_off(tmp_path / "run", after=3)
+    seen: list[Any] = []
+    server_app.train(grid_of(config), resumed(tmp_path / "run"), tmp_path / "run", seen.append)
+    assert [entry["round"] for entry in seen] == [4, 5]
+
+
+def test_a_run_that_is_cut_off_twice(tmp_path: Path) -> None:
+    config = cut_off(tmp_path, after=1)
+    with pytest.raises(KilledError):
+        server_app.train(grid_of(config), resumed(tmp_path), tmp_path, kill_after(3))
+    metrics = server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+    check_equals_pooled_descent(config, metrics)
+    assert len(metrics["rounds"]) == 5
+
+
+def test_a_finished_run_is_not_resumed(tmp_path: Path) -> None:
+    config = experiment("rounds=1", folder=tmp_path)
+    server_app.train(grid_of(config), config, tmp_path)
+    with pytest.raises(ConfigError, match=r"a run that was cut off, got .* of a finished one"):
+        resumed(tmp_path)
+    again = replace(config, resume=str(tmp_path))
+    with pytest.raises(CheckpointError, match="of a finished one"):
+        server_app.train(grid_of(config), again, tmp_path)
+
+
+def test_a_run_that_ends_before_its_first_sum_leaves_nothing(tmp_path: Path) -> None:
+    config = experiment("crypto.integer_bits=1", folder=tmp_path / "run")
+    with pytest.raises(ProtocolError, match=r"got 0\. hospital-"):
+        server_app.train(grid_of(config), config, tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"resume must be the folder of a run with a checkpoint"):
+        resumed(tmp_path)
+
+
+def test_the_configuration_is_the_folders(tmp_path: Path) -> None:
+    config = cut_off(tmp_path, "hospitals=4", "C=0.5", "partition=uneven")
+    again = resumed(tmp_path)
+    folder = str(tmp_path.resolve())
+    assert again == replace(config, resume=folder, output_dir=folder)
+    same = resumed(tmp_path, "hospitals=4", "rounds=5", "partition=uneven", "data=breast_cancer")
+    assert same == again
+    assert resumed(tmp_path, "hop_timeout=7", "verbose=true") == replace(
+        again, hop_timeout=7.0, verbose=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("rounds=15", "rounds must be 5 as in the run that is resumed, got 15"),
+        ("hospitals=3", "hospitals must be 4 as in .*, got 3"),
+        ("optimizer.lr=0.1", r"optimizer\.lr must be 0\.05 as in .*, got 0\.1"),
+        ("partition=by_label", r"partition\.scheme must be 'even' as in .*, got 'by_label'"),
+        ("C=1", "C must be None as in .*, got 1"),
+    ],
+)
+def test_an_override_that_contradicts_is_refused_by_name(
+    tmp_path: Path, override: str, words: str
+) -> None:
+    config = cut_off(tmp_path, "hospitals=4")
+    with pytest.raises(ConfigError, match=words):
+        resumed(tmp_path, override)
+    key, _, value = override.partition("=")
+    if key == "rounds":
+        other = replace(config, resume=str(tmp_path), rounds=int(value))
+        with pytest.raises(CheckpointError, match=words):
+            server_app.train(grid_of(config), other, tmp_path)
+
+
+def test_other_features_are_refused(tmp_path: Path) -> None:
+    config = cut_off(tmp_path)
+    path = tmp_path / "checkpoint.json"
+    members = json.loads(path.read_text())
+    members["features"].reverse()
+    path.write_text(json.dumps(members))
+    with pytest.raises(CheckpointError, match="the features must be those of the run that is"):
+        server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"version": None},
+        {"more": 1},
+        {"session": 1},
+        {"finished": 0},
+        {"coefficients": [1.0]},
+        {"coefficients": ["1"] * 30},
+        {"coefficients": [float("nan")] * 30},
+        {"intercept": None},
+        {"rounds": [{"round": 2}]},
+        {"rounds": [1]},
+        {"unopened": 3},
+        {"features": [1] * 30},
+        {"seconds": float("inf")},
+    ],
+    ids=str,
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    cut_off(tmp_path, after=1)
+    path = tmp_path / "checkpoint.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, **change}))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(CheckpointError, match="must be a checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_deployed_run_goes_on_in_its_session(tmp_path: Path, lost: str) -> None:
+    """The coordinator dies in round 2 while company X has the sum, opened or not."""
+    folder, nodes = tmp_path / "run", deployed_nodes(tmp_path)
+    config = experiment("rounds=4", "optimizer.lr=0.5", "key_holder_timeout=0.1", folder=folder)
+
+    def grid(run_id: int) -> LocalGrid:
+        return LocalGrid(client_app.build(lambda _: config), nodes, run_id=run_id)
+
+    first = grid(1)
+    opened: list[Message] = []
+
+    def away(reply: Message) -> Message | None:
+        if reply.metadata.message_type == DECRYPT:
+            opened.append(reply)
+            if len(opened) == 2 and lost == "answer":
+                return None
+            if len(opened) == 1 and lost == "request":
+                first.leave(1003)
+        return reply
+
+    first.tamper = away
+    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+        server_app.train(first, config, folder)
+    checkpoint = load_checkpoint(folder)
+    assert len(checkpoint.rounds) == 1
+    assert checkpoint.unopened is not None
+
+    second = grid(2)
+    metrics = server_app.train(second, resumed(folder), folder)
+    sent = [m for m in first.sent + second.sent if m.metadata.message_type == DECRYPT]
+    sums = [m.content.array_records["fl-he.sum"]["sum"].data for m in sent]
+    assert len(set(sums)) == 4, "no round has two sums"
+    assert {str(m.content["fl-he"]["session"]) for m in sent} == {checkpoint.session}
+    unbroken = server_app.train(grid(3), replace(config, key_holder_timeout=600.0), tmp_path / "b")
+    assert metrics["federated"] == unbroken["federated"]
+    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4]
+    assert metrics["crypto"] == unbroken["crypto"]
+
+
+def test_a_checkpoint_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = cut_off(tmp_path, after=2)
+    before = (tmp_path / "checkpoint.json").read_bytes()
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+    assert (tmp_path / "checkpoint.json").read_bytes() == before
+
+
+def run_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fl_he.cli", "run", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+def test_kill_9_and_resume_in_ray(tmp_path: Path) -> None:
+    settings = ("rounds=5", "crypto.key_bits=1024", "output_dir=run")
+    with run_command(tmp_path, *settings) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("round 2/5"):
+                os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    records = (tmp_path / "run" / ".hydra" / "overrides.yaml").read_text()
+    with run_command(tmp_path, "resume=run") as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        assert process.wait() == 0, printed
+    assert "a new key and a new session" in printed
+    assert "round 1/5" not in printed
+    assert "round 5/5" in printed
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    config = experiment("rounds=5", folder=tmp_path / "run")
+    check_equals_pooled_descent(config, metrics)
+    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4, 5]
+    assert np.isfinite(metrics["seconds"])
+    saved = tmp_path / "run" / "hospitals" / "hospital-1" / "model.json"
+    assert saved.read_text() == (tmp_path / "run" / "model.json").read_text()
+    assert (tmp_path / "run" / ".hydra" / "overrides.yaml").read_text() == records
+    assert not (tmp_path / "outputs").exists()
+    with run_command(tmp_path, "resume=run") as process:
+        assert process.stdout is not None
+        assert "got" in process.stdout.read()
+        assert process.wait() == 1

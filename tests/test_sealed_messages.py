@@ -1,0 +1,133 @@
+"""The messages of a sealed chain: what is written is read back, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from fl_he.messages import ProtocolError
+from fl_he.sealed_messages import (
+    Hop,
+    JoinReply,
+    News,
+    OpenReply,
+    OpenRequest,
+    ResealRequest,
+    SealedReply,
+    SealedTotal,
+    SessionReply,
+    SessionRequest,
+    without_chain,
+)
+
+TOTALS = (SealedTotal(2, ("a", "b"), b"two"), SealedTotal(10, ("c",), b"ten"))
+MESSAGES = [
+    JoinReply("north", "ab", "0f", "", 0),
+    SessionRequest("", {}),
+    SessionRequest("s", {"north": "1", "south": "2"}),
+    SessionReply("company-x", "s", "ab", 3, {"north": b"n", "south": b"s"}),
+    SessionReply("company-x", "s", "ab", 0, {}),
+    News("s"),
+    News("s", b"statement", TOTALS),
+    Hop(1, (), "north", "{}"),
+    Hop(2, ("a", "b"), "north", "{}", b"envelope"),
+    SealedReply(b"envelope", 568, 0.5, 0.25),
+    ResealRequest("s", 1, "north"),
+    OpenRequest("s", 1, ("a", "b"), b"envelope"),
+    OpenReply({"north": b"n"}, 0.5),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_round_trip(message: Any) -> None:
+    assert type(message).from_content(message.to_content()) == message
+
+
+def test_reprs_show_no_envelope() -> None:
+    shown = repr(MESSAGES)
+    for word in ("statement'", "envelope'", "b'two'", "b'n'"):
+        assert word not in shown
+
+
+def test_the_records_of_a_chain_leave_the_apps_alone() -> None:
+    content = News("s", b"statement", TOTALS).to_content()
+    content.update(Hop(2, ("a",), "north", "{}", b"envelope").to_content())
+    assert News.is_in(content)
+    content["config"] = ConfigRecord({"lr": 0.5})
+    assert list(without_chain(content)) == ["config"]
+    assert not News.is_in(without_chain(content))
+
+
+def test_requests_that_differ_have_different_digests() -> None:
+    hops = [
+        Hop(1, ("a",), "north", "{}", b"1"),
+        Hop(2, ("a",), "north", "{}", b"1"),
+        Hop(1, ("b",), "north", "{}", b"1"),
+        Hop(1, ("a",), "south", "{}", b"1"),
+        Hop(1, ("a",), "north", "{ }", b"1"),
+        Hop(1, ("a",), "north", "{}", b"2"),
+    ]
+    assert len({hop.digest for hop in hops}) == len(hops)
+
+
+def array(stype: str = "fl-he.envelope") -> ArrayRecord:
+    data = Array(dtype="envelope", shape=(1,), stype=stype, data=b"1")
+    return ArrayRecord({"envelope": data})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "spoil", "words"),
+    [
+        (JoinReply, MESSAGES[0], lambda r: r["fl-he"].update(after=-1), "after must be at least 0"),
+        (JoinReply, MESSAGES[0], lambda r: r["fl-he"].update(name=1), "name must be str"),
+        (JoinReply, MESSAGES[0], lambda r: r.pop("fl-he"), "must hold the config record"),
+        (
+            SessionRequest,
+            MESSAGES[2],
+            lambda r: r["fl-he"].update(names=["north"]),
+            "one challenge for each name",
+        ),
+        (
+            SessionRequest,
+            MESSAGES[2],
+            lambda r: r["fl-he"].update(names=["north", "north"]),
+            "one challenge for each name",
+        ),
+        (SessionRequest, MESSAGES[2], lambda r: r["fl-he"].update(names=[1, 2]), "list of strings"),
+        (SessionReply, MESSAGES[3], lambda r: r.pop("fl-he.envelopes"), "must hold envelopes"),
+        (News, MESSAGES[6], lambda r: r["fl-he.chain"].update(rounds=[2]), "each total must have"),
+        (News, MESSAGES[6], lambda r: r["fl-he.chain"].update(rounds=["2", "3"]), "integers"),
+        (News, MESSAGES[6], lambda r: r["fl-he.chain"].pop("rounds"), "integers"),
+        (
+            News,
+            MESSAGES[6],
+            lambda r: r.update({"fl-he.totals": array()}),
+            "each total must have",
+        ),
+        (News, MESSAGES[6], lambda r: r.update({"statement": array()}), "must hold one envelope"),
+        (Hop, MESSAGES[8], lambda r: r["fl-he"].update(round=0), "round must be at least 1"),
+        (Hop, MESSAGES[8], lambda r: r["fl-he"].update(contributors=[]), "with its contributors"),
+        (Hop, MESSAGES[8], lambda r: r.pop("envelope"), "with its contributors"),
+        (Hop, MESSAGES[8], lambda r: r.update({"envelope": array("x")}), "must be of type"),
+        (SealedReply, MESSAGES[9], lambda r: r.update({"x": ConfigRecord()}), "one envelope and"),
+        (
+            SealedReply,
+            MESSAGES[9],
+            lambda r: r["fl-he"].update({"encrypt-seconds": float("nan")}),
+            "must be a time",
+        ),
+        (ResealRequest, MESSAGES[10], lambda r: r["fl-he"].update(round=True), "round must be int"),
+        (OpenRequest, MESSAGES[11], lambda r: r["fl-he"].update(contributors=[]), "got none"),
+        (OpenReply, MESSAGES[12], lambda r: r["fl-he"].clear(), "decrypt-seconds must be float"),
+    ],
+)
+def test_a_spoiled_message_is_refused(
+    kind: Any, message: Any, spoil: Callable[[RecordDict], object], words: str
+) -> None:
+    content = message.to_content()
+    spoil(content)
+    with pytest.raises(ProtocolError, match=words):
+        kind.from_content(content)

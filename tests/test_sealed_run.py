@@ -1,0 +1,152 @@
+"""A sealed run as the ServerApp does it, over deployed nodes that read their own tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
+
+from fl_he import client_app, server_app, simulation
+from fl_he.checkpoint import CheckpointError, load_checkpoint
+from fl_he.config import compose
+from fl_he.config_schema import Config, ConfigError
+from fl_he.learning.model import LogisticModel
+from fl_he.messages import ProtocolError
+from fl_he.metrics_file import read_metrics
+
+HOSPITALS = {"north": 40, "south": 25, "east": 60}
+
+
+def no_config(_: object) -> Config:
+    raise AssertionError("a deployed node must not be asked for the run's configuration")
+
+
+class DeployedFederation(Federation):
+    """The federation of this project's own app, with tables in files."""
+
+    def app(self) -> ClientApp:
+        for name in self.data:
+            path = self.folder / f"{name}.csv"
+            rows = zip(self.data[name].features, self.data[name].labels, strict=True)
+            lines = [",".join([*map(repr, map(float, x)), "MB"[int(y == 0)]]) for x, y in rows]
+            path.write_text("\n".join([",".join([*FEATURES, "diagnosis"]), *lines]))
+        return client_app.build(no_config)
+
+    def node(self, name: str, **settings: str | int | bool) -> dict[str, str | int | bool | float]:
+        if name == COMPANY:
+            return super().node(name, sealed=True, **settings)
+        own: dict[str, str | int | bool] = {
+            "data": str(self.folder / f"{name}.csv"),
+            "target": "diagnosis",
+            "positive": "M",
+            "model-path": str(self.folder / "models" / f"{name}.json"),
+            "sealed": True,
+        }
+        return super().node(name, **own, **settings)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    return DeployedFederation(tmp_path, HOSPITALS)
+
+
+def config(*overrides: str) -> Config:
+    return compose("config", ["topology=chain", "sealed=true", "optimizer.lr=0.5", *overrides])
+
+
+def check_saved(federation: Federation, rounds: int, C: float | None = None) -> None:
+    w, b = pooled_descent(federation.data.values(), rounds, C)
+    for name in HOSPITALS:
+        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
+        assert abs(saved.intercept - b) < 1e-6
+
+
+def test_a_sealed_run(federation: Federation) -> None:
+    folder, seen = federation.folder / "run", list[Mapping[str, Any]]()
+    metrics = server_app.train(federation.grid, config("rounds=3", "C=0.1"), folder, seen.append)
+    check_saved(federation, 3, C=0.1)
+    assert read_metrics(folder) == metrics
+    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]
+    assert seen == metrics["rounds"]
+    assert {entry["loss"] for entry in seen} == {None}
+    assert {entry["contributors"] for entry in seen} == {3}
+    known = {key: value for key, value in metrics["federated"].items() if value is not None}
+    assert known == {"coefficients": []}
+    assert metrics["crypto"]["ciphertexts_per_update"] == 1
+    assert metrics["crypto"]["key_fingerprint"] == federation.key.public_key.fingerprint
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.json", "metrics.json"]
+
+
+def test_the_coordinators_disk_holds_no_model(federation: Federation) -> None:
+    folder = federation.folder / "run"
+    server_app.train(federation.grid, config("rounds=2"), folder)
+    saved = LogisticModel.load(federation.folder / "models" / "north.json")
+    everything = "".join(path.read_text() for path in folder.iterdir())
+    for value in [*saved.coefficients, saved.intercept]:
+        assert f"{value:.9g}"[:10] not in everything
+
+
+class Killed(BaseException):
+    """What ends a process."""
+
+
+@pytest.mark.parametrize("action", [MessageType.TRAIN, "query.open"])
+def test_a_run_that_was_cut_off_is_resumed(federation: Federation, action: str) -> None:
+    folder, app, left = federation.folder / "run", federation.grid.app, [6]
+
+    def die(message: Message, context: Any) -> Message:
+        left[0] -= message.metadata.message_type == action
+        reply = app(message, context)
+        if left[0] == (0 if action == MessageType.TRAIN else 4):
+            raise Killed
+        return reply
+
+    federation.grid.app = die  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        server_app.train(federation.grid, config("rounds=4"), folder)
+    federation.grid.app = app
+    done = len(load_checkpoint(folder).rounds)
+    assert done == 1
+    for context in federation.grid.contexts.values():
+        context.state, context.run_id = RecordDict(), 8
+    metrics = server_app.train(federation.grid, config("rounds=4", f"resume={folder}"), folder)
+    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4]
+    check_saved(federation, 4)
+    lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
+    opened = [json.loads(line)["round"] for line in lines if "round" in line]
+    assert opened == [1, 2, 3, 4]
+
+
+def test_what_cannot_be_resumed(federation: Federation) -> None:
+    folder = federation.folder / "run"
+    server_app.train(federation.grid, config("rounds=1"), folder)
+    path = folder / "checkpoint.json"
+    members = {**json.loads(path.read_text()), "finished": False}
+    for change, words in (
+        ({"sealed": None}, "must be one of a sealed chain"),
+        ({"key_fingerprint": "ab"}, "the key fingerprint must be as in the run"),
+        ({"features": ["a", "b", "c"]}, "the features must be as in the run"),
+    ):
+        path.write_text(json.dumps({**members, **change}))
+        with pytest.raises(CheckpointError, match=words):
+            server_app.train(federation.grid, config("rounds=1", f"resume={folder}"), folder)
+
+
+def test_another_packing_than_the_nodes(federation: Federation) -> None:
+    with pytest.raises(ProtocolError, match="the packing must be the key holder's"):
+        server_app.train(
+            federation.grid, config("crypto.fraction_bits=20"), federation.folder / "run"
+        )
+
+
+def test_no_simulation_is_sealed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sealed must be false in a simulation, got true"):
+        simulation.run(config(), tmp_path)
