@@ -19,9 +19,10 @@ venv: $(VENV)/.installed ## create .venv and install the project
 run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
 	$(BIN)/fl-he run $(ARGS)
 
+# Most tests wait for processes that they started, so more of them run at once than there are cores.
 .PHONY: test
 test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## lint, format and type checks
@@ -34,7 +35,8 @@ clean: ## delete .venv and caches, but no results
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find fl_he tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-INSTALL = @echo "installing into $(VENV), which takes a minute"; \
+INSTALL = @echo "installing into $(VENV): pip downloads Flower, Ray, scikit-learn and what they" \
+		"need, which takes a minute or more and prints nothing meanwhile"; \
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 # The extras build on each other, so that a larger set-up counts as the smaller ones.
