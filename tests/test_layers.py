@@ -97,6 +97,7 @@ EXTERNAL: dict[str, set[str]] = {
     "cryptography": {"crypto"},
     "sklearn": {"learning"},
     "polars": {"learning"},
+    "dp_accounting": {"learning"},
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {

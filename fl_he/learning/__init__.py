@@ -2,7 +2,7 @@
 
 Modules, in the order in which they import each other:
 
-- ``errors``: the exception of this layer
+- ``errors``: the exceptions of this layer
 - ``arrays``: validated, read-only float64 arrays
 - ``table``: cells of CSV and Parquet files as numbers and labels
 - ``data``: datasets, where they come from, and their schema
@@ -11,8 +11,12 @@ Modules, in the order in which they import each other:
 - ``logistic``: loss, gradient and prediction of logistic regression
 - ``descent``: a step of gradient descent
 - ``model``: a trained model and its JSON file
+- ``discrete_gaussian``: exact samples of noise
+- ``accounting``: what noise is worth as epsilon and delta
+- ``gnmax``: what CaPC's noisy votes cost
 - ``baselines``: scikit-learn models and figures to compare with
 
-scikit-learn and polars are imported only inside the functions that need them: a deployed
-client starts a new process for every message, and most messages need neither.
+scikit-learn, polars, scipy and dp-accounting are imported only inside the functions that need
+them: a deployed client starts a new process for every message, and most messages need none of
+them.
 """

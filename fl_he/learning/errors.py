@@ -1,4 +1,4 @@
-"""The exception of the learning layer."""
+"""The exceptions of the learning layer."""
 
 from __future__ import annotations
 
@@ -24,3 +24,7 @@ class DataError(ValueError):
         super().__init__(message)
         self.setting = setting
         self.column = column
+
+
+class PrivacyError(ValueError):
+    """Differential privacy that cannot be had as asked."""

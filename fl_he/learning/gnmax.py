@@ -1,0 +1,255 @@
+"""What the noisy votes of CaPC cost: Confident-GNMax and its threshold test.
+
+Answering parties vote for classes. The threshold test says whether the largest count with noise of
+standard deviation sigma_threshold reaches the threshold; a query that passes is answered with the
+class whose count, with noise of standard deviation sigma_gnmax on each, is the largest (Papernot
+et al. 2018, "Scalable Private Learning with PATE", algorithm 1).
+
+Neighbours differ in one patient of one answering party, whose model may be another one altogether:
+one vote moves from one class to another. Two counts change by one, sqrt(2) in L2, and the largest
+one by at most one. So an answer is (1 / sigma_gnmax^2)-zCDP and a test
+(1 / (2 sigma_threshold^2))-zCDP, with discrete noise as with continuous (see :mod:`accounting`).
+That holds for all votes: it is the rule by which labels are released. The bounds by the votes
+themselves, below it, are smaller where the parties agree, and are for analysis only: such an
+epsilon tells something about the votes, and must not be released with the labels.
+
+Shapes here: counts (classes,), the votes of each class for one query.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
+from fl_he.learning.errors import PrivacyError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidentGNMax:
+    """The noise of one vote.
+
+    Parameters
+    ----------
+    sigma_gnmax : float
+        Of the noise on each class's count, above 0.
+    sigma_threshold : float or None
+        Of the noise of the threshold test, above 0; None: there is no test, every query is
+        answered.
+    threshold : float
+        The count that the largest one must reach, noise included.
+
+    Raises
+    ------
+    PrivacyError
+        If a sigma is out of range.
+    """
+
+    sigma_gnmax: float
+    sigma_threshold: float | None = None
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("sigma_gnmax", "sigma_threshold"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0.0):
+                raise PrivacyError(f"{name} must be above 0 and finite, got {value:g}")
+
+    @property
+    def rho_answer(self) -> float:
+        """What one answer costs."""
+        return 1.0 / self.sigma_gnmax**2
+
+    @property
+    def rho_test(self) -> float:
+        """What one threshold test costs, whatever it says; 0 without one."""
+        return 0.0 if self.sigma_threshold is None else 0.5 / self.sigma_threshold**2
+
+    def rho(self, queries: int, answered: int) -> float:
+        """Return what so many queries cost, of which so many were answered.
+
+        Raises
+        ------
+        PrivacyError
+            Unless ``0 <= answered <= queries``.
+        """
+        if not 0 <= answered <= queries:
+            raise PrivacyError(f"answered must be from 0 to queries ({queries}), got {answered}")
+        return queries * self.rho_test + answered * self.rho_answer
+
+    def epsilon(self, queries: int, answered: int, delta: float) -> float:
+        """Return the epsilon of so many queries for any votes: this one may be released."""
+        return epsilon_of_rho(self.rho(queries, answered), delta)
+
+
+class VotingBudget:
+    """How much of a budget has been spent, for the patients of one answering party.
+
+    Which queries pass the test is known only afterwards, so the budget is a filter: a test and its
+    answer are allowed if both fit. Rhos may be spent adaptively as long as their sum stays within
+    the budget (Feldman, Zrnic 2021, "Individual Privacy Accounting via a Renyi Filter").
+
+    Parameters
+    ----------
+    noise : ConfidentGNMax
+    epsilon, delta : float
+        The budget over all queries of all querying parties.
+    """
+
+    def __init__(self, noise: ConfidentGNMax, epsilon: float, delta: float) -> None:
+        self.noise = noise
+        self.delta = delta
+        self.queries = 0
+        self.answered = 0
+        self._limit = largest_rho(epsilon, delta)
+
+    @property
+    def rho(self) -> float:
+        """What has been spent."""
+        return self.noise.rho(self.queries, self.answered)
+
+    @property
+    def epsilon(self) -> float:
+        """What has been spent, at the budget's delta."""
+        return epsilon_of_rho(self.rho, self.delta)
+
+    def affordable(self) -> int:
+        """Return how many more queries may be tested, should all of them be answered."""
+        each = self.noise.rho_test + self.noise.rho_answer
+        return max(0, math.floor((self._limit - self.rho) / each))
+
+    def spend(self, queries: int, answered: int) -> None:
+        """Count queries that were tested and answered.
+
+        To be asked for with ``answered=queries`` before anything of a batch is opened, or called
+        afterwards for a batch of at most :meth:`affordable` queries.
+
+        Raises
+        ------
+        PrivacyError
+            If they do not fit; nothing is spent then.
+        """
+        if self.rho + self.noise.rho(queries, answered) > self._limit:
+            raise PrivacyError(
+                f"queries must be at most {self.affordable()}, which is what is left of the "
+                f"privacy budget, got {queries}"
+            )
+        self.queries += queries
+        self.answered += answered
+
+
+def epsilon_by_votes(
+    votes: Iterable[Array], noise: ConfidentGNMax, delta: float, orders: Array = ORDERS
+) -> float:
+    """Return the epsilon of queries with these votes. For analysis, not to be released.
+
+    A query costs its test and, weighted by the chance that it is answered, its answer, as in
+    Papernot et al. 2018, section 4.4. Their noise is the continuous Gaussian's.
+
+    Parameters
+    ----------
+    votes : iterable of ndarray, shape (classes,)
+        The counts of each query, in their order.
+    noise : ConfidentGNMax
+    delta : float
+        Above 0, below 1.
+    orders : ndarray, shape (n,)
+        Renyi orders to try, above 1.
+
+    Raises
+    ------
+    PrivacyError
+        If a value is out of range.
+    """
+    divergences = np.zeros_like(orders)
+    for counts in votes:
+        answers = 0.0
+        if noise.sigma_threshold is not None:
+            answers = _log_chance_of_an_answer(counts, noise)
+            # Whichever of its two results is the less likely one plays the part of another class.
+            rare = min(answers, _log1m_exp(answers))
+            divergences += renyi_by_votes(rare, math.sqrt(2.0) * noise.sigma_threshold, orders)
+        another = log_chance_of_another_class(counts, noise.sigma_gnmax)
+        divergences += math.exp(answers) * renyi_by_votes(another, noise.sigma_gnmax, orders)
+    return epsilon_of_renyi(divergences, delta, orders)
+
+
+def log_chance_of_another_class(counts: Array, sigma: float) -> float:
+    """Return a bound on the log of the chance that GNMax gives another class than the largest.
+
+    Papernot et al. 2018, proposition 7: the sum over the other classes of
+    ``erfc((n_max - n_j) / (2 sigma)) / 2``, and never more than ``1 - 1 / classes``.
+
+    Raises
+    ------
+    PrivacyError
+        If there are fewer than two classes.
+    """
+    from scipy.special import log_ndtr, logsumexp  # noqa: PLC0415 - as slow as dp-accounting
+
+    if counts.ndim != 1 or counts.size < 2:
+        raise PrivacyError(f"counts must be those of at least 2 classes, got {counts.size}")
+    behind = np.delete(counts.max() - counts, int(np.argmax(counts)))
+    bound = float(logsumexp(log_ndtr(-behind / (math.sqrt(2.0) * sigma))))
+    return min(bound, math.log1p(-1.0 / counts.size))
+
+
+def renyi_by_votes(log_q: float, sigma: float, orders: Array = ORDERS) -> Array:
+    """Return bounds on the Renyi divergence of GNMax, by the chance q of another class.
+
+    Papernot et al. 2018, theorem 6 with the two higher orders of proposition 10; where it does not
+    apply or is larger, ``alpha / sigma^2``, which holds for any votes.
+
+    Parameters
+    ----------
+    log_q : float
+        Log of (a bound on) the chance, at most 0.
+    sigma : float
+        Standard deviation of the noise on each count.
+    orders : ndarray, shape (n,)
+        Above 1.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    if log_q == -math.inf:
+        return np.zeros_like(orders)
+    any_votes: Array = orders / sigma**2
+    high2 = sigma * math.sqrt(-log_q)
+    high1 = high2 + 1.0
+    if high2 <= 1.0:
+        return any_votes
+    epsilon1, epsilon2 = high1 / sigma**2, high2 / sigma**2
+    log_limit = (high2 - 1.0) * epsilon2 - high2 * (
+        math.log(high1 / (high1 - 1.0)) + math.log(high2 / (high2 - 1.0))
+    )
+    if log_q > log_limit or log_q + epsilon2 >= 0.0:
+        return any_votes
+    log_p = _log1m_exp(log_q)
+    log_a = log_p - _log1m_exp((log_q + epsilon2) * (high2 - 1.0) / high2)
+    log_b = epsilon1 - log_q / (high1 - 1.0)
+    exponents = orders - 1.0
+    log_moment = np.logaddexp(log_p + exponents * log_a, log_q + exponents * log_b)
+    by_votes: Array = np.where(orders <= high1, log_moment / exponents, np.inf)
+    bounds: Array = np.minimum(any_votes, np.maximum(by_votes, 0.0))
+    return bounds
+
+
+def _log_chance_of_an_answer(counts: Array, noise: ConfidentGNMax) -> float:
+    from scipy.special import log_ndtr  # noqa: PLC0415
+
+    return float(log_ndtr((counts.max() - noise.threshold) / noise.sigma_threshold))
+
+
+def _log1m_exp(x: float) -> float:
+    """Return ``log(1 - exp(x))`` for x of at most 0, precise at both ends."""
+    if x >= 0.0:
+        return -math.inf
+    return math.log1p(-math.exp(x)) if x < -math.log(2.0) else math.log(-math.expm1(x))
