@@ -41,7 +41,7 @@ INSTALL = @echo "installing into $(VENV): pip downloads Flower, Ray, scikit-lear
 
 # The extras build on each other, so that a larger set-up counts as the smaller ones.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) .
+	$(INSTALL) '.[privacy]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python

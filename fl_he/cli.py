@@ -181,9 +181,11 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:
     from fl_he import divergence
+    from fl_he.privacy_table import privacy_table
     from fl_he.report import comparison_table, cost_table
 
-    _print(comparison_table(metrics), cost_table(metrics))
+    tables = [comparison_table(metrics), privacy_table(metrics), cost_table(metrics)]
+    _print(*(table for table in tables if table is not None))
     typer.echo(f"run folder: {_from_here(folder)}")
     diverges = divergence.hint(metrics["rounds"])
     if diverges:

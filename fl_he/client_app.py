@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,17 +18,27 @@ from flwr.clientapp import ClientApp
 
 from fl_he.clients.deployment import CheckedApp
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
+from fl_he.clients.hospital import (
+    Clipping,
+    HospitalData,
+    add_hospital,
+    descent_step,
+    zero_model,
+)
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.clients.node import read_node
+from fl_he.clients.privacy_settings import deployed_privacy, privacy_ledger
+from fl_he.clients.private_release import PrivateGate
 from fl_he.clients.sealed_chain import with_sealed_chain
 from fl_he.clients.setting import node_path, node_setting
 from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
 from fl_he.learning.data import load_table
 from fl_he.learning.errors import DataError
+from fl_he.learning.privacy import GaussianPrivacy
 from fl_he.learning.scaling import Scaling
 from fl_he.messages import ProtocolError
+from fl_he.privacy_statement import privacy_of
 from fl_he.run_figures import packing_of
 
 _logger = logging.getLogger(__name__)
@@ -44,8 +55,18 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
 
     def data(context: Context) -> HospitalData:
         if read_node(context).simulated:
-            return _simulated(context, config(context))
-        return _deployed(context)
+            own = _simulated(context, config(context))
+        else:
+            own = _deployed(context)
+        terms = privacy(context)
+        if terms is None:
+            return own
+        return replace(own, clipping=Clipping(terms.clip, packing(context).fraction_bits))
+
+    def privacy(context: Context) -> GaussianPrivacy | None:
+        if read_node(context).simulated:
+            return privacy_of(config(context))
+        return deployed_privacy(context)
 
     def policy(context: Context) -> KeyHolderPolicy:
         if not read_node(context).simulated:
@@ -61,7 +82,8 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
             return Packing()
         return packing_of(config(context).crypto)
 
-    app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data)
+    gate = PrivateGate(privacy, packing, privacy_ledger)
+    app = add_hospital(ClientApp(mods=[EncryptionMod(packing, privacy=gate)]), data)
     app = with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
     return CheckedApp(
         with_sealed_chain(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.config_schema import Config, DataConfig
-from fl_he.learning import logistic
+from fl_he.learning import descent, logistic
 from fl_he.learning.baselines import figures, fit_alone
 from fl_he.learning.scaling import Scaling
 from fl_he.metrics_file import FIGURES
@@ -57,6 +57,9 @@ class Comparison(Protocol):
             How many it was trained on, from the opened total.
         """
 
+    def without_privacy(self) -> dict[str, float | None] | None:
+        """Return the figures of the same steps without clipping and noise."""
+
 
 class SimulatedComparison:
     """Compare on a simulation's test set with each hospital alone and with the pooled data."""
@@ -64,6 +67,7 @@ class SimulatedComparison:
     def __init__(self, config: Config) -> None:
         self._data = simulated_data(config)
         self._C = config.C
+        self._config = config
         self.data = config.data
         self.feature_names = self._data.train.feature_names
         self.positive = self._data.train.positive
@@ -92,6 +96,15 @@ class SimulatedComparison:
             "federated": _entry(model, examples, self._figures(model)),
             "pooled": _entry(pooled, self._data.train.examples, self._figures(pooled)),
         }
+
+    def without_privacy(self) -> dict[str, float | None] | None:
+        """See Comparison: on the pooled data, which comes to the same as federated."""
+        train, optimizer = self._data.train, self._config.optimizer
+        model: Parameters = np.zeros(len(self.feature_names)), 0.0
+        for _ in range(self._config.rounds):
+            gradient = logistic.gradient(train.features, train.labels, *model)
+            model = descent.step(model, gradient, optimizer.lr, self._C, train.examples)
+        return self._figures(model)
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         test = self._data.test
@@ -122,6 +135,10 @@ class NoComparison:
         """See Comparison."""
         unknown = dict.fromkeys(FIGURES)
         return {"local": None, "federated": _entry(model, examples, unknown), "pooled": None}
+
+    def without_privacy(self) -> dict[str, float | None] | None:
+        """See Comparison."""
+        return None
 
 
 def _entry(model: Parameters, examples: int, found: dict[str, float | None]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from fl_he.config_schema import (
     OptimizerConfig,
     PartitionConfig,
     PartitionScheme,
+    PrivacyConfig,
     Topology,
     check,
     schema_keys,
@@ -58,6 +59,7 @@ __all__ = [
     "OptimizerConfig",
     "PartitionConfig",
     "PartitionScheme",
+    "PrivacyConfig",
     "Topology",
     "check",
     "compose",
@@ -86,7 +88,7 @@ _WORDS = {
     NoneType: "null",
 }
 
-_GROUPS = ("data", "partition", "optimizer")
+_GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
 #: Keys by their last part, where no two keys share it.
 _LAST_PARTS = {part: keys[0] for part, keys in _by_last_part().items() if len(keys) == 1}
 #: What others call a key, the script from which this project grew among them.

@@ -13,6 +13,9 @@ from typing import Any, get_type_hints
 #: The data set that needs no file.
 BUILT_IN = "breast_cancer"
 OPTIMIZERS = ("gd",)
+#: The mechanism of differential privacy, and the optimizers whose releases it counts.
+PRIVACY = "gaussian"
+PRIVATE_OPTIMIZERS = ("gd",)
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
 #: Bits of the largest modulus that the crypto layer takes.
@@ -103,6 +106,27 @@ class OptimizerConfig:
 
 
 @dataclass
+class PrivacyConfig:
+    """Differential privacy for the patients; all of it or none.
+
+    Attributes
+    ----------
+    name : str
+        ``none``, or ``gaussian``: clipped gradients and a share of discrete Gaussian noise from
+        each hospital.
+    epsilon, delta : float or None
+        The budget of the whole run; epsilon above 0, delta between 0 and 1.
+    clip : float or None
+        Largest L2 norm of one patient's gradient, above 0.
+    """
+
+    name: str = "none"
+    epsilon: float | None = None
+    delta: float | None = None
+    clip: float | None = None
+
+
+@dataclass
 class CryptoConfig:
     """The Paillier key and the fixed-point numbers inside a ciphertext.
 
@@ -130,6 +154,7 @@ class Config:
     Attributes
     ----------
     data, partition, optimizer : DataConfig, PartitionConfig, OptimizerConfig
+    privacy : PrivacyConfig
         The groups of ``fl_he/conf``.
     crypto : CryptoConfig
         Key and packing.
@@ -167,6 +192,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
     hospitals: int = 3
     rounds: int = 15
@@ -280,6 +306,29 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
     if crypto.key_bits % 2:
         raise ConfigError(f"crypto.key_bits must be even, got {crypto.key_bits}")
     _check_data(config.data)
+    _check_privacy(config)
+
+
+def _check_privacy(config: Config) -> None:
+    privacy = config.privacy
+    values = {f"privacy.{key}": getattr(privacy, key) for key in ("epsilon", "delta", "clip")}
+    if privacy.name not in ("none", PRIVACY):
+        raise ConfigError(f"privacy must be none or {PRIVACY}, got {privacy.name!r}")
+    if privacy.name == "none":
+        for key, value in values.items():
+            if value is not None:
+                raise ConfigError(f"{key} must come with privacy={PRIVACY}, got {value} without it")
+        return
+    for key, value in values.items():
+        if value is None or not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{key} must be above 0 and finite, got {value}")
+    if values["privacy.delta"] >= 1:
+        raise ConfigError(f"privacy.delta must be below 1, got {privacy.delta}")
+    if config.optimizer.name not in PRIVATE_OPTIMIZERS:
+        raise ConfigError(
+            f"optimizer.name must be one of {', '.join(PRIVATE_OPTIMIZERS)} with "
+            f"privacy={PRIVACY}, got {config.optimizer.name!r}: its releases are not accounted for"
+        )
 
 
 def _check_data(data: DataConfig) -> None:

@@ -23,6 +23,10 @@ _ROUND = (
     *("loss", "accuracy", "test_loss", "test_accuracy"),
     *("contributors", "seconds", "bytes_sent", *STEPS),
 )
+_PRIVACY = (
+    *("epsilon", "delta", "clip", "rounds", "contributors_counted"),
+    *("noise_per_hospital", "noise_per_round"),
+)
 _CRYPTO = ("key_bits", "slots_per_ciphertext", "ciphertexts_per_update", "bytes_per_update")
 _LIMIT = 1e300
 
@@ -158,6 +162,8 @@ def check_metrics(metrics: object) -> None:
     crypto = _mapping(top.get("crypto"), "crypto")
     _text(crypto, "key_fingerprint", "crypto.key_fingerprint")
     _numbers(crypto, _CRYPTO, "crypto", optional=False)
+    if top.get("privacy") is not None:  # earlier releases had none
+        _privacy(_mapping(top["privacy"], "privacy"))
     _numbers(top, ("seconds",), "")
     if "start_seconds" in top:  # runs of earlier releases did not measure it
         _numbers(top, ("start_seconds",), "")
@@ -171,6 +177,18 @@ def replace_file(path: Path, content: bytes) -> None:
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def _privacy(privacy: Mapping[str, Any]) -> None:
+    _numbers(privacy, _PRIVACY, "privacy", optional=False)
+    _numbers(privacy, ("epsilon_towards_a_hospital",), "privacy")
+    for key in ("mechanism", "neighbours"):
+        _text(privacy, key, f"privacy.{key}")
+    for index, text in enumerate(_list(privacy, "not_covered", "privacy.not_covered")):
+        if not isinstance(text, str):
+            raise MetricsError(f"privacy.not_covered[{index}] must be text")
+    if privacy.get("without") is not None:
+        _numbers(_mapping(privacy["without"], "privacy.without"), FIGURES, "privacy.without")
 
 
 def _model(top: Mapping[str, Any], name: str) -> None:

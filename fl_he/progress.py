@@ -86,4 +86,7 @@ def _live(
 
 
 def _quality(entry: Mapping[str, Any]) -> str:
-    return f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
+    if entry["loss"] is not None:
+        return f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
+    # With privacy hospitals tell neither; a simulation has its test set.
+    return f"test loss {entry['test_loss']:.4f}, test accuracy {entry['test_accuracy']:.3f}"

@@ -43,6 +43,8 @@ _ROWS = 12
 _NAME_WIDTH = 10
 _LOCAL = "hospitals alone, mean"
 _FEDERATED = "federated (encrypted)"
+_PRIVATE = "federated (encrypted, epsilon {:.3g})"
+_WITHOUT = "the same without privacy"
 _POOLED = "pooled (scikit-learn)"
 # Okabe and Ito's palette can be told apart with any colour vision; the line styles differ too.
 _COLOURS = {_FEDERATED: "#0072B2", _LOCAL: "#D55E00", _POOLED: "#009E73"}
@@ -115,7 +117,11 @@ def _add_models(table: Table, metrics: Mapping[str, Any]) -> None:
         mean = {key: _mean(_known(local, key)) for key in ("examples", *FIGURES)}
         table.add_row(_LOCAL, *_cells(mean))
     table.add_section()
-    table.add_row(_FEDERATED, *_cells(metrics["federated"]), style="bold")
+    privacy = metrics.get("privacy")
+    name = _PRIVATE.format(privacy["epsilon"]) if privacy else _FEDERATED
+    table.add_row(name, *_cells(metrics["federated"]), style="bold")
+    if privacy and privacy["without"]:
+        table.add_row(_WITHOUT, *_cells({**metrics["federated"], **privacy["without"]}))
     if metrics["pooled"]:
         table.add_row(_POOLED, *_cells(metrics["pooled"]))
 

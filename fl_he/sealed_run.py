@@ -24,6 +24,8 @@ from fl_he.checkpoint import (
 )
 from fl_he.comparison import NoComparison
 from fl_he.config_schema import Config
+from fl_he.privacy_statement import privacy_figures, privacy_of
+from fl_he.privacy_terms import privacy_members
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
@@ -61,7 +63,13 @@ def train(
     """
     start = perf_counter()
     chain = SealedChain(
-        ConfigRecord({"lr": config.optimizer.lr, **({} if config.C is None else {"C": config.C})}),
+        ConfigRecord(
+            {
+                "lr": config.optimizer.lr,
+                **({} if config.C is None else {"C": config.C}),
+                **privacy_members(privacy_of(config)),
+            }
+        ),
         hospitals=config.hospitals,
         min_contributors=config.min_contributors,
         hop_timeout=config.hop_timeout,
@@ -72,6 +80,7 @@ def train(
     roster = chain.call_roll(grid)
     packing = packing_of(config.crypto)
     roster.require_packing(packing)
+    privacy = privacy_figures(config, len(roster.features), simulated=False)
     checkpoint = _first_checkpoint(config, roster, chain.progress, earlier)
     seconds_before = checkpoint.seconds
 
@@ -109,6 +118,7 @@ def train(
             "federated": {**unknown, "coefficients": []},
             "pooled": None,
             "rounds": checkpoint.rounds,
+            "privacy": privacy and {**privacy, "without": None},
             "crypto": checkpoint.crypto,
             "seconds": seconds_before + perf_counter() - start,
         },

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from fl_he import __version__, divergence, metrics_file, report, sealed_run
@@ -26,6 +26,8 @@ from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import ACCURACY, LOSS, ProtocolError, model_arrays, read_model_arrays
+from fl_he.privacy_statement import privacy_figures, privacy_of
+from fl_he.privacy_terms import privacy_members
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
@@ -82,6 +84,12 @@ def train(
     roster = strategy.call_roll(grid)
     started = perf_counter()
     comparison = _comparison(config, roster)
+    privacy = privacy_figures(config, len(comparison.feature_names), simulated=roster.simulated)
+    if privacy and earlier and roster.simulated:
+        raise CheckpointError(
+            "resume must be left out for a simulation with privacy: its hospitals have forgotten "
+            "what they released, and would release it again with other noise"
+        )
     checkpoint = _first_checkpoint(config, list(comparison.feature_names), roster, earlier)
     seconds_before = checkpoint.seconds
 
@@ -115,6 +123,7 @@ def train(
             grid,
             initial_arrays=_model_of(checkpoint),
             num_rounds=config.rounds - len(checkpoint.rounds),
+            train_config=ConfigRecord({**privacy_members(privacy_of(config))}),
             evaluate_fn=after_round,
         )
     except ProtocolError as error:
@@ -130,6 +139,7 @@ def train(
         "config": asdict(replace(config, data=comparison.data)),
         **comparison.at_the_end(trained, checkpoint.examples),
         "rounds": checkpoint.rounds,
+        "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
         "crypto": checkpoint.crypto,
         "start_seconds": started - start,
         "seconds": seconds_before + perf_counter() - start,
@@ -191,8 +201,8 @@ def _comparison(config: Config, roster: Roster) -> Comparison:
 def _round_entry(total: EncryptedSum, tested: Mapping[str, float | None]) -> dict[str, Any]:
     return {
         "round": total.round,
-        "loss": total.metrics[LOSS],
-        "accuracy": total.metrics[ACCURACY],
+        "loss": total.metrics.get(LOSS),  # a private total has neither
+        "accuracy": total.metrics.get(ACCURACY),
         **tested,
         "contributors": total.contributors,
         "skipped": [one.name for one in total.skipped],
@@ -219,7 +229,11 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _log_round(entry: Mapping[str, Any]) -> None:
-    if entry["loss"] is None:
+    if entry["loss"] is None and entry["test_loss"] is not None:
+        _logger.warning(
+            "round %(round)d: test loss %(test_loss).4f, test accuracy %(test_accuracy).3f", entry
+        )
+    elif entry["loss"] is None:
         _logger.warning("round %(round)d: %(contributors)d contributors", entry)
     else:
         _logger.warning("round %(round)d: loss %(loss).4f, accuracy %(accuracy).3f", entry)

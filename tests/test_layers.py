@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 #: always import each other. Composition roots come first, what knows nothing of fl_he last.
 ALLOWED: dict[str, set[str]] = {
     "cli": {
-        *("simulation", "report", "sweep_table", "metrics_file", "divergence"),
+        *("simulation", "report", "privacy_table", "sweep_table", "metrics_file", "divergence"),
         *("jobs", "config", "progress", "bench", "commands"),
     },
     "commands": {"crypto"},
@@ -26,18 +26,21 @@ ALLOWED: dict[str, set[str]] = {
     },
     "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
     "sealed_run": {
-        "run_figures",
+        *("run_figures", "privacy_statement", "privacy_terms"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
     },
     "server_app": {
         *("sealed_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
         *("run_figures", "run_folder", "divergence", "config", "config_schema"),
+        *("privacy_statement", "privacy_terms"),
     },
     "client_app": {
         *("clients", "crypto", "learning", "messages", "simulated_data"),
-        *("run_figures", "config", "config_schema"),
+        *("run_figures", "privacy_statement", "config", "config_schema"),
     },
+    "privacy_statement": {"learning", "config_schema"},
+    "privacy_terms": {"learning", "records"},
     "run_figures": {"crypto", "config_schema"},
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
@@ -46,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         *("crypto", "learning"),
     },
     "clients": {
-        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("messages", "records", "sealed_messages", "update", "selection", "privacy_terms"),
         *("learning", "crypto"),
     },
     "selection": {"messages"},
@@ -57,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"metrics_file", "fitted_table"},
     "sweep_table": {"metrics_file", "fitted_table"},
     "fitted_table": set(),
+    "privacy_table": set(),
     "divergence": set(),
     "jobs": {"config", "config_schema", "run_folder"},
     "run_folder": {"config_schema", "metrics_file", "checkpoint"},
@@ -102,6 +106,7 @@ EXTERNAL: dict[str, set[str]] = {
     "tenseal": {"bench"},
     "flwr": {
         *("records", "messages", "sealed_messages", "update", "clients", "strategies"),
+        "privacy_terms",
         *("client_app", "server_app", "sealed_run", "simulation", "bench"),
     },
 }

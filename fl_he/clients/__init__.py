@@ -3,9 +3,11 @@
 ``setting`` (one setting of a node's configuration), ``node_config`` (which there are), ``node``
 (who this node is), ``enrolment`` (its manifest and its identity), ``pin`` (the one key it works
 with), ``refusal`` (errors that may leave a node), ``wrapped_app`` (an app in front of another),
-``deployment`` (what a deployed node checks first), ``encryption`` (the mod that encrypts),
-``guard`` (the last look at what leaves), ``private_key_file``, ``ledger``, ``ledger_file`` and
-``key_holder`` (company X, its key and what it has opened), ``hospital`` (plain logistic learning),
+``encryption`` (the mod that encrypts), ``guard`` (the last look at what leaves),
+``private_key_file``, ``ledger``, ``ledger_file`` and ``key_holder`` (company X, its key and what it
+has opened), ``privacy_ledger``, ``privacy_settings`` and ``private_release`` (differential privacy:
+what was released, the node's own terms, and the gate), ``deployment`` (what a deployed node checks
+first), ``hospital`` (plain logistic learning),
 ``sealed_payload`` (what is inside the envelopes of a sealed chain), ``sealed_state`` (what a
 hospital remembers of it), ``sealed_model`` (the model that it keeps), ``sealed_hospital`` and
 ``sealed_key_holder`` (their halves), ``sealed_chain`` (the app that takes part in it).

@@ -11,6 +11,7 @@ from fl_he.clients.enrolment import read_enrolment
 from fl_he.clients.node import is_simulated, read_node
 from fl_he.clients.node_config import check_settings
 from fl_he.clients.pin import pinned_fingerprint
+from fl_he.clients.privacy_settings import deployed_privacy
 from fl_he.clients.refusal import refusal, refusal_mod
 from fl_he.clients.setting import node_path
 from fl_he.clients.wrapped_app import WrappedApp
@@ -48,6 +49,8 @@ def _check(context: Context) -> None:
     if node.role is Role.HOSPITAL:
         _require_readable(context, "data")
         _require_writable(context, "model-path")
+        deployed_privacy(context)
+        _require_writable(context, "privacy-ledger")
 
 
 def _name(context: Context) -> str:

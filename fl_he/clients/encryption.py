@@ -35,6 +35,13 @@ _FINGERPRINT = "pinned-fingerprint"
 _KNOWN = "checked-fingerprint"
 _SPENT = "refused-for-a-private-reason"
 
+#: Lays an update's values on fixed-point integers, which are private then.
+Release = Callable[[UpdateLayout, NDArray[np.float64]], NDArray[np.int64]]
+
+
+def _no_privacy(message: Message, context: Context) -> None:
+    """Leave updates as they are."""
+
 
 class EncryptionMod:
     """Flower mod that encrypts whatever the app replies to ``train`` and ``evaluate``.
@@ -66,6 +73,9 @@ class EncryptionMod:
     encrypt : "all" or sequence of str
         Patterns of the names of the arrays to encrypt; the strategy must be given the same. All
         others leave in plain, and the number of examples can be told from them.
+    privacy : callable
+        Asked about each train or evaluate message, as the app gets it; returns what makes the
+        reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
     """
 
     def __init__(
@@ -73,8 +83,10 @@ class EncryptionMod:
         packing: Callable[[Context], Packing] = lambda _: Packing(),
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
+        privacy: Callable[[Message, Context], Release | None] = _no_privacy,
     ) -> None:
         self.packing = packing
+        self.privacy = privacy
         self.weighted_by = weighted_by
         self.selection = Selection.of(encrypt)
 
@@ -103,6 +115,7 @@ class EncryptionMod:
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
         message.content = EncryptionRequest.remove_from(message.content)
+        release = self.privacy(message, context)
 
         reply = call_next(message, context)
         if reply.has_error():
@@ -111,7 +124,9 @@ class EncryptionMod:
             values, plain, layout = flatten(
                 reply.content, self.weighted_by, self.selection.encrypts
             )
-            answer = _encrypted(values, layout, request, public_key, self.packing(context))
+            answer = _encrypted(
+                values, layout, request, public_key, self.packing(context), release=release
+            )
         except PrivateReasonError:
             state[_SPENT] = True
             raise
@@ -150,10 +165,13 @@ def _encrypted(
     request: EncryptionRequest,
     public_key: PublicKey,
     packing: Packing,
+    *,
+    release: Release | None,
 ) -> EncryptedReply:
     start = perf_counter()
     try:
-        vector = EncryptedVector.encrypt(public_key, packing, values)
+        integers = packing.encode(values) if release is None else release(layout, values)
+        vector = EncryptedVector.encrypt_integers(public_key, packing, integers)
     except RangeError as error:
         raise PrivateReasonError(
             f"{layout.locate(error.index)} does not fit its slot once weighted by "

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from fl_he.learning import descent, logistic
 from fl_he.learning.data import Dataset
+from fl_he.learning.errors import PrivacyError
 from fl_he.learning.model import LogisticModel
+from fl_he.learning.privacy import clipped_sum
 from fl_he.learning.scaling import Scaling
 from fl_he.messages import (
     ACCURACY,
@@ -35,6 +37,22 @@ from fl_he.records import take
 
 
 @dataclass(frozen=True, slots=True)
+class Clipping:
+    """How each patient's gradient is clipped under differential privacy.
+
+    Attributes
+    ----------
+    norm : float
+        The largest L2 norm.
+    fraction_bits : int
+        Of the fixed-point numbers on which the sum is counted.
+    """
+
+    norm: float
+    fraction_bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class HospitalData:
     """What a hospital trains on and where its model goes.
 
@@ -46,11 +64,14 @@ class HospitalData:
         From the units of the hospital's table to those of ``dataset``.
     model_path : Path or None
         Where the final model is saved; ``None``: nowhere.
+    clipping : Clipping or None
+        With it training replies hold clipped gradients, and neither loss nor accuracy.
     """
 
     dataset: Dataset
     scaling: Scaling
     model_path: Path | None
+    clipping: Clipping | None = None
 
 
 def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> ClientApp:
@@ -66,10 +87,15 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        dataset = data(context).dataset
-        coefficients, intercept = _model_for(dataset, message)
-        gradient = logistic.gradient(dataset.features, dataset.labels, coefficients, intercept)
-        metrics = _metrics(dataset, coefficients, intercept)
+        hospital = data(context)
+        dataset = hospital.dataset
+        model = _model_for(dataset, message)
+        if hospital.clipping is None:
+            gradient = logistic.gradient(dataset.features, dataset.labels, *model)
+            metrics = _metrics(dataset, *model)
+        else:
+            gradient = _clipped_gradient(dataset, *model, hospital.clipping)
+            metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
         return Message(update_content(model_arrays(*gradient), metrics), reply_to=message)
 
     @app.evaluate()
@@ -140,6 +166,21 @@ def _model_for(dataset: Dataset, message: Message) -> tuple[NDArray[np.float64],
             f"got {len(coefficients)}"
         )
     return coefficients, intercept
+
+
+def _clipped_gradient(
+    dataset: Dataset, coefficients: NDArray[np.float64], intercept: float, clipping: Clipping
+) -> tuple[NDArray[np.float64], float]:
+    """Return the mean of the clipped gradients, whose sum is on the lattice."""
+    gradients = logistic.example_gradients(
+        dataset.features, dataset.labels, coefficients, intercept
+    )
+    try:
+        total = clipped_sum(gradients, clipping.norm, clipping.fraction_bits)
+    except PrivacyError as error:  # public: the clipping norm, the bits, the number of patients
+        raise ProtocolError(str(error)) from None
+    mean = np.ldexp(total.astype(np.float64), -clipping.fraction_bits) / dataset.examples
+    return mean[:-1], float(mean[-1])
 
 
 def _metrics(dataset: Dataset, coefficients: NDArray[np.float64], intercept: float) -> MetricRecord:

@@ -28,6 +28,8 @@ class FileStore:
     ----------
     path : Path
         The file; made at first use, in a folder that exists.
+    longest : int
+        Longest line that is read, its end included.
 
     Raises
     ------
@@ -38,8 +40,9 @@ class FileStore:
         If it cannot be read or written further.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, longest: int = LONGEST_LINE) -> None:
         self._path = path
+        self._longest = longest
 
     @contextmanager
     def exclusively(self) -> Iterator[_FileLines]:
@@ -60,21 +63,22 @@ class FileStore:
                 raise LedgerError(f"a ledger must be {problem} of {self._path}")
             if status.st_size == 0:
                 _synchronise(self._path.parent)
-            yield _FileLines(file, self._path)
+            yield _FileLines(file, self._path, self._longest)
 
 
 class _FileLines:
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path, longest: int) -> None:
         self._file = file
         self._path = path
+        self._longest = longest
 
     def __iter__(self) -> Iterator[str | None]:
         """See Lines; reads line by line, so that a long file needs no memory."""
         with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
             reader.seek(0)
-            while line := reader.readline(LONGEST_LINE):
+            while line := reader.readline(self._longest):
                 whole = line.endswith(b"\n")
-                if not whole and len(line) == LONGEST_LINE:
+                if not whole and len(line) == self._longest:
                     raise LedgerError(f"a ledger's line must be shorter, got {self._path}")
                 if not whole or line.endswith(_CUT_OFF + b"\n"):
                     yield None

@@ -31,6 +31,11 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         "threshold": _NUMBER,
         "drop": _TEXT,
         "model-path": _TEXT,
+        "privacy-epsilon": _NUMBER,
+        "privacy-delta": _NUMBER,
+        "privacy-clip": _NUMBER,
+        "privacy-rounds": _COUNT,
+        "privacy-ledger": _TEXT,
     },
     Role.KEY_HOLDER: {
         **_BOTH,

@@ -14,6 +14,7 @@ Modules, in the order in which they import each other:
 - ``discrete_gaussian``: exact samples of noise
 - ``accounting``: what noise is worth as epsilon and delta
 - ``gnmax``: what CaPC's noisy votes cost
+- ``privacy``: clipped gradients, noise shares and what they are worth
 - ``baselines``: scikit-learn models and figures to compare with
 
 scikit-learn, polars, scipy and dp-accounting are imported only inside the functions that need

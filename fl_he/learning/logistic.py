@@ -56,6 +56,24 @@ def gradient(
     return by_coefficients, float(np.mean(residuals))
 
 
+def example_gradients(
+    features: Array, labels: Array, coefficients: Array, intercept: float
+) -> Array:
+    """Return each example's gradient of its own log loss, shape (m, d + 1), the intercept's last.
+
+    Their mean is :func:`gradient`. A model that is far out may make some of them not a number.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        residuals = probabilities(features, coefficients, intercept) - labels
+    by_coefficients = residuals[:, None] * features
+    return np.concatenate([by_coefficients, residuals[:, None]], axis=1)
+
+
 def probabilities(features: Array, coefficients: Array, intercept: float) -> Array:
     """Return the probability of label 1 for each row, ``sigmoid(Xw + b)``, shape (m,).
 

@@ -1,0 +1,147 @@
+"""The gate through which a hospital's updates leave under differential privacy.
+
+It stands inside ``EncryptionMod``, between an update and its encryption. It holds what the
+coordinator asks against the node's own terms, lets nothing through but the sum of clipped gradients
+and the number of patients, adds this hospital's share of noise to the fixed-point integers, and
+counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from hashlib import sha256
+
+import numpy as np
+from flwr.app import Context, Message, MessageType
+from numpy.typing import NDArray
+
+from fl_he.clients.encryption import Release
+from fl_he.clients.privacy_ledger import PrivacyLedger
+from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.packing import Packing
+from fl_he.learning.discrete_gaussian import discrete_gaussian
+from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy import LARGEST_INTEGER_BITS, GaussianPrivacy, Lattice, noise_variance
+from fl_he.messages import ProtocolError, read_array, read_arrays
+from fl_he.privacy_terms import described, read_privacy
+from fl_he.update import EXAMPLES, UpdateLayout
+
+#: The chance that noise is larger than so many standard deviations is below 2**-180.
+_REACH = 16
+_CONFIG = "config"
+_FIRST_VALUE = EXAMPLES + 1
+
+
+class PrivateGate:
+    """Makes the releases of a node; ``EncryptionMod`` asks it about every message.
+
+    Parameters
+    ----------
+    terms : callable
+        Returns the node's own terms, ``None`` for a node without privacy.
+    packing : callable
+        Returns the node's fixed-point format.
+    ledger : callable
+        Returns the node's ledger.
+    """
+
+    def __init__(
+        self,
+        terms: Callable[[Context], GaussianPrivacy | None],
+        packing: Callable[[Context], Packing],
+        ledger: Callable[[Context], PrivacyLedger],
+    ) -> None:
+        self._terms = terms
+        self._packing = packing
+        self._ledger = ledger
+
+    def __call__(self, message: Message, context: Context) -> Release | None:
+        """Return what makes a reply to this message private, ``None`` where nothing has to.
+
+        Parameters
+        ----------
+        message : Message
+            A train or evaluate message as the app gets it.
+        context : Context
+
+        Raises
+        ------
+        ProtocolError
+            If the terms asked for are not the node's own, or the reply could not be made private.
+        """
+        own = self._terms(context)
+        asked = read_privacy(message.content.config_records.get(_CONFIG))
+        if message.metadata.message_type != MessageType.TRAIN:
+            if own is None:
+                return None
+            raise ProtocolError(
+                f"a node with privacy answers train messages only, got "
+                f"{message.metadata.message_type!r}: nothing else is in its budget"
+            )
+        if asked != own:
+            raise ProtocolError(
+                f"the privacy must be this node's own, {described(own)}, got {described(asked)}"
+            )
+        if own is None:
+            return None
+        packing, ledger = self._packing(context), self._ledger(context)
+        question = _digest(message)
+
+        def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:
+            _check_layout(layout)
+            lattice = Lattice(packing.fraction_bits, len(values) - _FIRST_VALUE)
+
+            def answer(variance: int) -> NDArray[np.int64]:
+                _check_range(own, packing, float(values[EXAMPLES]), variance)
+                integers = packing.encode(values)
+                integers[_FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
+                return integers
+
+            return ledger.release(own, lattice, question, lambda: _variance(own, lattice), answer)
+
+        return release
+
+
+def _variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
+    try:
+        return noise_variance(terms, lattice)
+    except PrivacyError as error:
+        raise ProtocolError(str(error)) from None
+
+
+def _digest(message: Message) -> bytes:
+    """Return a digest of the model, on which alone a gradient depends beside the data."""
+    arrays = [(name, read_array(value)) for name, value in read_arrays(message.content).items()]
+    fields = [
+        field
+        for name, values in sorted(arrays, key=lambda pair: pair[0])
+        for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
+    ]
+    return sha256(encode_fields(*fields)).digest()
+
+
+def _check_layout(layout: UpdateLayout) -> None:
+    """Refuse a reply that holds anything whose clipping is not counted."""
+    if layout.metrics or layout.plain_length or len(layout.arrays) == 0:
+        raise ProtocolError(
+            "a private reply must hold encrypted gradients and the number of examples only, "
+            f"got the metrics {[metric.name for metric in layout.metrics]} and "
+            f"{layout.plain_length} plain values"
+        )
+
+
+def _check_range(terms: GaussianPrivacy, packing: Packing, examples: float, variance: int) -> None:
+    """Refuse, by public numbers alone, a sum that might not fit its slot with the noise."""
+    if packing.integer_bits + packing.fraction_bits > LARGEST_INTEGER_BITS:
+        raise ProtocolError(
+            f"integer_bits + fraction_bits must be at most {LARGEST_INTEGER_BITS} with privacy, "
+            f"got {packing.integer_bits + packing.fraction_bits}"
+        )
+    largest = math.ldexp(examples * max(terms.clip, 1.0), packing.fraction_bits)
+    largest += _REACH * math.sqrt(variance)
+    if largest > packing.maximum_integer:
+        raise ProtocolError(
+            "a private sum must fit its slot with its noise, and it might not: raise integer_bits, "
+            "or lower clip or rounds"
+        )

@@ -1,0 +1,201 @@
+"""Differential privacy of summed gradients: clipping, noise shares, and what they are worth.
+
+Neighbouring data sets differ in the record of one patient of one hospital, which is replaced by any
+other; how many patients each hospital has is public. A patient's gradient is clipped to the norm
+``clip`` and laid on the lattice of fixed-point numbers, towards zero, so the norm does not grow.
+Then replacing a patient moves a hospital's sum by at most ``2 * clip`` in L2, rounding included.
+
+Each hospital adds its own share of discrete Gaussian noise to its integers. Only the shares of
+``contributors`` hospitals are counted, the fewest that a total may consist of; more add noise that
+nobody counts on. A sum of discrete Gaussians is not one itself, but nearly: Kairouz, Liu, Steinke
+2021, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation"
+(arXiv 2102.06387), theorem 1, has the correction that is counted here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.accounting import epsilon_of_rho, largest_rho
+from fl_he.learning.errors import PrivacyError
+
+#: Beyond it a mean times its number of examples is not the sum's integer any more.
+LARGEST_INTEGER_BITS = 50
+#: A norm in float64 is wrong by less than this, relatively, up to a million dimensions.
+_NORM_SLACK = 2.0**-30
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianPrivacy:
+    """What patients are promised, and for which releases.
+
+    Parameters
+    ----------
+    epsilon, delta : float
+        Of all releases together, towards everybody outside the hospitals; epsilon above 0, delta
+        above 0 and below 1.
+    clip : float
+        Largest L2 norm of one patient's gradient, above 0.
+    rounds : int
+        How many gradients a hospital releases, at least 1.
+    contributors : int
+        How many hospitals' noise is counted, at least 1.
+
+    Raises
+    ------
+    PrivacyError
+        If a value is out of range.
+    """
+
+    epsilon: float
+    delta: float
+    clip: float
+    rounds: int
+    contributors: int
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "clip"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise PrivacyError(f"{name} must be above 0 and finite, got {value:g}")
+        if not 0.0 < self.delta < 1.0:
+            raise PrivacyError(f"delta must be above 0 and below 1, got {self.delta:g}")
+        for name in ("rounds", "contributors"):
+            count = getattr(self, name)
+            if count < 1:
+                raise PrivacyError(f"{name} must be at least 1, got {count}")
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """The fixed-point numbers on which sums are counted.
+
+    Parameters
+    ----------
+    fraction_bits : int
+        The step is ``2**-fraction_bits``.
+    dimensions : int
+        Numbers in one sum, at least 1.
+    """
+
+    fraction_bits: int
+    dimensions: int
+
+
+def lattice_clip(clip: float, fraction_bits: int) -> int:
+    """Return the clipping norm in steps of the lattice, rounded down.
+
+    Raises
+    ------
+    PrivacyError
+        If it is less than one step: every gradient would become zero.
+    """
+    steps = math.floor(math.ldexp(clip, fraction_bits))
+    if steps < 1:
+        raise PrivacyError(f"clip must be at least 2**-{fraction_bits}, got {clip:g}")
+    return steps
+
+
+def clipped_sum(
+    gradients: NDArray[np.float64], clip: float, fraction_bits: int
+) -> NDArray[np.int64]:
+    """Return the sum of clipped gradients, in steps of the lattice.
+
+    Parameters
+    ----------
+    gradients : ndarray, shape (m, d)
+        One row for each patient. What is not a number counts as 0: whoever chooses the model
+        could otherwise tell by it.
+    clip : float
+        Largest L2 norm of a row in the sum.
+    fraction_bits : int
+        Of the lattice.
+
+    Returns
+    -------
+    int64 array of shape (d,)
+
+    Raises
+    ------
+    PrivacyError
+        If the sum may leave the integers that are exact, ``2**50``.
+    """
+    steps = lattice_clip(clip, fraction_bits)
+    if (len(gradients) * steps).bit_length() > LARGEST_INTEGER_BITS:
+        raise PrivacyError(
+            f"clip * 2**fraction_bits * patients must be below 2**{LARGEST_INTEGER_BITS}, got "
+            f"clip {clip:g}, {fraction_bits} fraction bits and {len(gradients)} patients"
+        )
+    with np.errstate(divide="ignore", over="ignore"):
+        rows = np.where(np.isfinite(gradients), gradients, 0.0)
+        norms = np.linalg.norm(rows, axis=1)
+        factors = np.minimum(math.ldexp(1.0, fraction_bits), (1.0 - _NORM_SLACK) * steps / norms)
+    total: NDArray[np.int64] = np.trunc(rows * factors[:, None]).astype(np.int64).sum(axis=0)
+    return total
+
+
+def noise_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
+    """Return the variance of one hospital's noise, in steps squared, that keeps the promise.
+
+    Raises
+    ------
+    PrivacyError
+        If dp-accounting is not installed or the clipping norm is less than a step.
+    """
+    allowed = largest_rho(terms.epsilon, terms.delta) / terms.rounds
+    distance = 2 * lattice_clip(terms.clip, lattice.fraction_bits)
+    variance = math.ceil(distance**2 / (2.0 * allowed * terms.contributors))
+    while rho_of_release(terms.clip, variance, terms.contributors, lattice) > allowed:
+        variance += 1 + variance // 10**6  # the correction, and floating point's last digit
+    return variance
+
+
+def rho_of_release(clip: float, variance: int, contributors: int, lattice: Lattice) -> float:
+    """Return the rho of one sum with the noise of so many hospitals.
+
+    Kairouz, Liu, Steinke 2021, theorem 1: with n shares of variance sigma^2 on integers in d
+    dimensions and a sensitivity D, a release is (eps^2 / 2)-zCDP with
+    ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
+    ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
+
+    Parameters
+    ----------
+    clip : float
+        Largest norm of a patient's gradient.
+    variance : int
+        Of one hospital's noise, in steps squared.
+    contributors : int
+        How many shares are counted; infinity is returned for none.
+    lattice : Lattice
+    """
+    if contributors < 1:
+        return math.inf
+    distance = 2 * lattice_clip(clip, lattice.fraction_bits)
+    # The first summand is the largest, so this is at least tau.
+    tau = 10.0 * (contributors - 1) * math.exp(-(math.pi**2) * variance)
+    root = distance / math.sqrt(contributors * variance) + tau * math.sqrt(lattice.dimensions)
+    return 0.5 * root**2
+
+
+def epsilon_of_releases(
+    terms: GaussianPrivacy, variance: int, lattice: Lattice, contributors: int | None = None
+) -> float:
+    """Return the epsilon of all rounds, at the terms' delta.
+
+    Parameters
+    ----------
+    terms : GaussianPrivacy
+    variance : int
+        Of one hospital's noise, in steps squared.
+    lattice : Lattice
+    contributors : int or None
+        How many shares are counted; the terms' number if it is not given. One less is what is
+        left towards a hospital, which knows its own share.
+    """
+    counted = terms.contributors if contributors is None else contributors
+    rho = rho_of_release(terms.clip, variance, counted, lattice)
+    return epsilon_of_rho(terms.rounds * rho, terms.delta)

@@ -1,0 +1,89 @@
+"""What a run with differential privacy promises, in metrics.json and to its reader."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fl_he.config_schema import PRIVACY, Config
+from fl_he.learning.privacy import (
+    GaussianPrivacy,
+    Lattice,
+    epsilon_of_releases,
+    noise_variance,
+)
+
+_NEIGHBOURS = (
+    "one row of one hospital's table is replaced by any other; the numbers of rows are public"
+)
+_ALWAYS = (
+    "a patient with several rows, or rows in several hospitals",
+    "other releases of the same data: runs under another budget, a model of a hospital's own",
+    "hospitals that leave out their noise, beyond those whose noise is not counted",
+)
+_SIMULATED = (
+    "the mean and scale of the features, which a simulation computes from all rows in one place",
+    "the held-out rows, the hospitals' own models and the pooled model, with which it compares",
+    "what was learned from the data before: the choice of clip, learning rate and rounds",
+)
+_DEPLOYED = (
+    "how each hospital prepared its table",
+    "a hospital whose privacy ledger was deleted or rolled back",
+)
+
+
+def privacy_of(config: Config) -> GaussianPrivacy | None:
+    """Return the terms that a configuration asks for, ``None`` where it asks for none."""
+    chosen = config.privacy
+    if chosen.name != PRIVACY:
+        return None
+    if chosen.epsilon is None or chosen.delta is None or chosen.clip is None:
+        raise ValueError("privacy.epsilon, privacy.delta and privacy.clip must be set")  # checked
+    return GaussianPrivacy(
+        epsilon=chosen.epsilon,
+        delta=chosen.delta,
+        clip=chosen.clip,
+        rounds=config.rounds,
+        contributors=config.min_contributors,
+    )
+
+
+def privacy_figures(config: Config, features: int, *, simulated: bool) -> dict[str, Any] | None:
+    """Return the member ``privacy`` of metrics.json, ``None`` for a run without privacy.
+
+    Parameters
+    ----------
+    config : Config
+    features : int
+        How many the model has.
+    simulated : bool
+        Whether the run is a simulation, which does more with the data than a deployment.
+
+    Raises
+    ------
+    PrivacyError
+        If dp-accounting is not installed, or the terms are such that there is no noise for them.
+    """
+    terms = privacy_of(config)
+    if terms is None:
+        return None
+    bits = config.crypto.fraction_bits
+    lattice = Lattice(bits, features + 1)
+    variance = noise_variance(terms, lattice)
+    others = terms.contributors - 1
+    share = math.ldexp(math.sqrt(variance), -bits)
+    return {
+        "mechanism": "discrete Gaussian noise on the sum of clipped gradients",
+        "epsilon": epsilon_of_releases(terms, variance, lattice),
+        "epsilon_towards_a_hospital": (
+            epsilon_of_releases(terms, variance, lattice, others) if others else None
+        ),
+        "delta": terms.delta,
+        "neighbours": _NEIGHBOURS,
+        "clip": terms.clip,
+        "rounds": terms.rounds,
+        "contributors_counted": terms.contributors,
+        "noise_per_hospital": share,
+        "noise_per_round": share * math.sqrt(terms.contributors),
+        "not_covered": [*(_SIMULATED if simulated else _DEPLOYED), *_ALWAYS],
+    }

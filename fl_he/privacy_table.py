@@ -1,0 +1,42 @@
+"""What a run promises its patients, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+
+def privacy_table(metrics: Mapping[str, Any]) -> Table | None:
+    """Return the promise of a run with differential privacy, ``None`` for one without.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+    """
+    privacy = metrics.get("privacy")
+    if privacy is None:
+        return None
+    table = Table(title="What the patients are promised", show_header=False)
+    table.add_column(overflow="fold", min_width=12)
+    table.add_column(overflow="fold")
+    counted = privacy["contributors_counted"]
+    towards = privacy["epsilon_towards_a_hospital"]
+    for name, value in {
+        "epsilon": f"{privacy['epsilon']:.4g} for all {privacy['rounds']} rounds together, "
+        f"at delta {privacy['delta']:g}",
+        "towards": "everybody outside the hospitals, company X and the coordinator included",
+        "towards a hospital": "no promise"
+        if towards is None
+        else f"epsilon {towards:.4g}: it knows its own noise",
+        "neighbours": privacy["neighbours"],
+        "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}",
+        "noise per round": f"standard deviation {privacy['noise_per_round']:.4g} on each sum, "
+        f"{privacy['noise_per_hospital']:.4g} from each of {counted} hospitals",
+        "not covered": "\n".join(privacy["not_covered"]),
+    }.items():
+        table.add_row(name, Text(value))
+    return table
