@@ -69,6 +69,38 @@ def check_saved(federation: Federation, rounds: int, C: float | None = None) -> 
         assert abs(saved.intercept - b) < 1e-6
 
 
+def test_a_sealed_run_with_privacy(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All hospitals have one private model, and accept no other terms afterwards."""
+    terms = {
+        **{"privacy-epsilon": 5.0, "privacy-delta": 1e-5, "privacy-clip": 0.5},
+        **{"privacy-rounds": 2, "min-contributors": 3},
+    }
+    for name in HOSPITALS:
+        ledger = str(federation.folder / f"{name}.privacy")
+        federation.context(name).node_config.update(terms | {"privacy-ledger": ledger})
+    asked = ["privacy=gaussian", "privacy.epsilon=5", "privacy.clip=0.5", "rounds=2"]
+    metrics = server_app.train(federation.grid, config(*asked), federation.folder / "run")
+    assert metrics["privacy"]["epsilon"] == pytest.approx(5.0, rel=1e-3)
+    saved = [
+        LogisticModel.load(federation.folder / "models" / f"{name}.json") for name in HOSPITALS
+    ]
+    for one in saved:
+        np.testing.assert_array_equal(one.coefficients, saved[0].coefficients)
+    w, _ = pooled_descent(federation.data.values(), 2)
+    assert np.abs(saved[0].coefficients - w).max() > 1e-3
+    for name in HOSPITALS:
+        assert len((federation.folder / f"{name}.privacy").read_text().splitlines()) == 2
+    for context in federation.grid.contexts.values():
+        context.state = RecordDict()  # as in a new run of Flower's
+    with pytest.raises(ProtocolError, match="a round must have at least 3 contributors"):
+        server_app.train(
+            federation.grid, config(*asked, "privacy.epsilon=6"), federation.folder / "other"
+        )
+    assert "the privacy must be this node's own, epsilon 5, " in caplog.text
+
+
 def test_a_sealed_run(federation: Federation) -> None:
     folder, seen = federation.folder / "run", list[Mapping[str, Any]]()
     metrics = server_app.train(federation.grid, config("rounds=3", "C=0.1"), folder, seen.append)

@@ -1,0 +1,161 @@
+"""The budget of a hospital's patients: spent once, whatever is asked and however often."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord
+from numpy.typing import NDArray
+
+from fl_he.clients.ledger import LedgerError, StateStore, Store
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.privacy_ledger import LONGEST_LINE, PrivacyLedger
+from fl_he.learning.privacy import GaussianPrivacy, Lattice
+from fl_he.messages import ProtocolError
+
+TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=2, contributors=3)
+LATTICE = Lattice(24, 3)
+
+
+@pytest.fixture(params=["file", "state"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "file":
+        return FileStore(tmp_path / "privacy.jsonl", LONGEST_LINE)
+    return StateStore(ConfigRecord())
+
+
+class Asker:
+    """Asks a ledger and notes what it wanted to know for it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.variances: list[int] = []
+        self.asked = 0
+
+    def __call__(self, question: bytes, terms: GaussianPrivacy = TERMS) -> list[int]:
+        def variance() -> int:
+            self.asked += 1
+            return 10**30  # beyond 64 bits
+
+        def answer(variance: int) -> NDArray[np.int64]:
+            self.variances.append(variance)
+            return np.array([len(self.variances), -(2**62), 2**62])
+
+        ledger = PrivacyLedger(self.store)  # a new one each time, as in a new process
+        return list(map(int, ledger.release(terms, LATTICE, question, variance, answer)))
+
+
+def test_the_same_question_has_the_same_answer_for_ever(store: Store) -> None:
+    ask = Asker(store)
+    first = ask(b"a")
+    assert first == [1, -(2**62), 2**62]
+    assert ask(b"b") == [2, -(2**62), 2**62]
+    assert ask(b"a") == first
+    assert len(ask.variances) == 2
+
+
+def test_the_budget_is_spent_and_old_answers_stay(store: Store) -> None:
+    ask = Asker(store)
+    answers = [ask(b"a"), ask(b"b")]
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match=r"at most 2 gradients .* the budget is spent"):
+            ask(b"c")
+    assert [ask(b"a"), ask(b"b")] == answers
+
+
+def test_the_noise_is_calibrated_once(store: Store) -> None:
+    ask = Asker(store)
+    ask(b"a")
+    ask(b"b")
+    assert ask.asked == 1
+    assert ask.variances == [10**30, 10**30]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epsilon": 0.5}, {"delta": 1e-6}, {"clip": 2.0}, {"rounds": 3}, {"contributors": 2}],
+)
+def test_a_ledger_is_of_one_budget(store: Store, changes: dict[str, float]) -> None:
+    ask = Asker(store)
+    ask(b"a")
+    other = GaussianPrivacy(
+        **{**{name: getattr(TERMS, name) for name in TERMS.__slots__}, **changes}
+    )
+    for question in (b"a", b"b"):
+        with pytest.raises(ProtocolError, match="a privacy ledger must be of one budget"):
+            ask(question, other)
+    assert ask.variances == [10**30]
+
+
+def test_another_lattice_is_another_budget(store: Store) -> None:
+    Asker(store)(b"a")
+    with pytest.raises(ProtocolError, match="a privacy ledger must be of one budget"):
+        PrivacyLedger(store).release(
+            TERMS, Lattice(24, 4), b"a", lambda: 1, lambda _: np.zeros(4, dtype=np.int64)
+        )
+
+
+def test_an_answer_that_is_refused_costs_nothing(store: Store) -> None:
+    def refuse(_: int) -> NDArray[np.int64]:
+        raise ProtocolError("no")
+
+    for _ in range(3):
+        with pytest.raises(ProtocolError, match="no"):
+            PrivacyLedger(store).release(TERMS, LATTICE, b"a", lambda: 1, refuse)
+    assert Asker(store)(b"a")
+
+
+def test_a_release_that_was_cut_off_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "privacy.jsonl"
+    ask = Asker(FileStore(path, LONGEST_LINE))
+    ask(b"a")
+    with path.open("ab") as file:
+        file.write(b'{"terms":"')
+    with pytest.raises(ProtocolError, match="the budget is spent"):
+        ask(b"b")
+
+
+def _without_answer(line: str) -> str:
+    members = json.loads(line)
+    del members["answer"]
+    return json.dumps(members)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: "nonsense",
+        _without_answer,
+        lambda line: json.dumps({**json.loads(line), "answer": [1.5]}),
+        lambda line: json.dumps({**json.loads(line), "answer": [2**63]}),
+        lambda line: json.dumps({**json.loads(line), "answer": 1}),
+        lambda line: json.dumps({**json.loads(line), "variance": "-1"}),
+        lambda line: json.dumps({**json.loads(line), "variance": 5}),
+        lambda line: json.dumps({**json.loads(line), "terms": 5}),
+    ],
+)
+def test_a_ledger_that_cannot_be_trusted_is_refused(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    path = tmp_path / "privacy.jsonl"
+    ask = Asker(FileStore(path, LONGEST_LINE))
+    ask(b"a")
+    path.write_text(damage(path.read_text().strip()) + "\n")
+    with pytest.raises(LedgerError):
+        ask(b"a")
+
+
+def test_a_ledger_is_private_and_may_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "privacy.jsonl"
+    ledger = PrivacyLedger(FileStore(path, LONGEST_LINE))
+    many = np.full(50_000, -(2**47))
+    for _ in range(2):
+        kept = ledger.release(TERMS, LATTICE, b"a", lambda: 1, lambda _: many)
+        np.testing.assert_array_equal(kept, many)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ProtocolError, match="a private release must have fewer numbers"):
+        ledger.release(TERMS, LATTICE, b"b", lambda: 1, lambda _: np.full(10**6, 10))

@@ -1,0 +1,66 @@
+"""A deployed hospital's own terms: all of them or none, and sensible ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfig
+
+from fl_he.clients.privacy_settings import deployed_privacy, privacy_ledger
+from fl_he.learning.privacy import GaussianPrivacy
+from fl_he.messages import ProtocolError
+
+SETTINGS: UserConfig = {
+    "privacy-epsilon": 1,
+    "privacy-delta": 1e-5,
+    "privacy-clip": 0.5,
+    "privacy-rounds": 7,
+    "privacy-ledger": "/nowhere/privacy.jsonl",
+}
+
+
+def node(settings: UserConfig) -> Context:
+    return Context(1, 2, {"role": "hospital", **settings}, RecordDict(), {})
+
+
+def test_all_settings_are_terms() -> None:
+    assert deployed_privacy(node(SETTINGS)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3)
+    five: UserConfig = {**SETTINGS, "min-contributors": 5}
+    assert deployed_privacy(node(five)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 5)
+
+
+def test_no_settings_are_no_privacy() -> None:
+    assert deployed_privacy(node({"min-contributors": 5})) is None
+
+
+@pytest.mark.parametrize("left_out", SETTINGS)
+def test_a_part_of_the_settings_is_refused(left_out: str) -> None:
+    some = {key: value for key, value in SETTINGS.items() if key != left_out}
+    with pytest.raises(ProtocolError, match=rf"must be given .*, got none of {left_out}$"):
+        deployed_privacy(node(some))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("privacy-epsilon", 0, "epsilon must be above 0"),
+        ("privacy-delta", 1.0, "delta must be above 0 and below 1"),
+        ("privacy-clip", True, "privacy-clip in the node configuration must be a number"),
+        ("privacy-clip", "1", "privacy-clip in the node configuration must be a number"),
+        ("privacy-rounds", 1.0, "privacy-rounds in the node configuration must be a whole number"),
+        ("privacy-rounds", 0, "rounds must be at least 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(
+    key: str, value: float | str | bool, message: str
+) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        deployed_privacy(node({**SETTINGS, key: value}))
+
+
+def test_a_ledger_needs_a_file(tmp_path: Path) -> None:
+    assert privacy_ledger(node({"privacy-ledger": str(tmp_path / "privacy.jsonl")}))
+    with pytest.raises(ProtocolError, match="must be given privacy-ledger"):
+        privacy_ledger(node({}))

@@ -1,0 +1,337 @@
+"""Training with differential privacy from configuration to report, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deployed_nodes import deployed_nodes
+from experiment import experiment
+from flwr.app import Message, MessageType
+from flwr.app.user_config import UserConfig
+from local_grid import LocalGrid, simulated_nodes
+from rich.console import Console
+from scipy import stats
+
+from fl_he import client_app, server_app
+from fl_he.checkpoint import CheckpointError
+from fl_he.config import compose
+from fl_he.config_schema import Config, ConfigError
+from fl_he.learning.accounting import epsilon_of_rho
+from fl_he.messages import DECRYPT, DecryptReply, ProtocolError
+from fl_he.metrics_file import read_metrics
+from fl_he.privacy_table import privacy_table
+from fl_he.report import comparison_table
+from fl_he.simulated_data import simulated_data
+
+PRIVATE = ("experiment=private",)
+SMALL = ("privacy=gaussian", "privacy.clip=0.5", "rounds=2", "optimizer.lr=0.5")
+
+
+class Run:
+    """One simulated run and everything that company X was shown."""
+
+    def __init__(self, config: Config, app_config: Config | None = None) -> None:
+        self.config = config
+        app = client_app.build(lambda _: config if app_config is None else app_config)
+        self.grid = LocalGrid(app, simulated_nodes(config.hospitals))
+
+    def train(self) -> dict[str, Any]:
+        return server_app.train(self.grid, self.config, Path(str(self.config.output_dir)))
+
+    @property
+    def totals(self) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+        return [
+            DecryptReply.from_content(reply.content).total
+            for reply in self.grid.received
+            if reply.metadata.message_type == DECRYPT
+        ]
+
+
+def gradient_sum(config: Config, w: Any, b: float) -> Any:
+    """Return the sum of clipped gradients over all patients, by numpy alone."""
+    train = simulated_data(config).train
+    X = np.c_[train.features, np.ones(train.examples)]
+    each = X * (1 / (1 + np.exp(-(X @ np.r_[w, b]))) - train.labels)[:, None]
+    norms = np.sqrt((each**2).sum(axis=1))
+    assert config.privacy.clip is not None
+    assert (norms > config.privacy.clip).any()
+    return (each * np.minimum(1, config.privacy.clip / norms)[:, None]).sum(axis=0)
+
+
+def test_epsilon_one_keeps_the_accuracy(tmp_path: Path) -> None:
+    """Five seeds, twice each: the noise is fresh every time, and means are what counts."""
+    accuracies, without = [], []
+    for seed in range(5):
+        for again in range(2):
+            folder = tmp_path / f"{seed}-{again}"
+            metrics = Run(experiment(*PRIVATE, f"seed={seed}", folder=folder)).train()
+            assert metrics["privacy"]["epsilon"] <= 1.0
+            accuracies.append(metrics["federated"]["accuracy"])
+            without.append(metrics["privacy"]["without"]["accuracy"])
+    assert np.mean(accuracies) >= 0.93
+    assert np.mean(without) >= np.mean(accuracies) - 0.01
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_company_x_opens_clipped_sums_with_the_noise_that_is_reported(
+    tmp_path: Path, topology: str
+) -> None:
+    config = experiment(*PRIVATE, f"topology={topology}", "hospitals=5", folder=tmp_path)
+    run = Run(config)
+    metrics = run.train()
+    deviation = metrics["privacy"]["noise_per_hospital"] * np.sqrt(5)  # all five add theirs
+    w, b = np.zeros(30), 0.0
+    noise = []
+    for total in run.totals:
+        assert len(total) == 2 + 31  # counts and gradient: neither loss nor accuracy
+        assert total[0] == 5
+        assert total[1] == metrics["federated"]["examples"]
+        noise.append((total[2:] - gradient_sum(config, w, b)) / deviation)
+        w, b = (
+            w - config.optimizer.lr * total[2:-1] / total[1],
+            b - config.optimizer.lr * float(total[-1]) / total[1],
+        )
+    np.testing.assert_allclose(metrics["federated"]["coefficients"], w, atol=1e-9)
+    assert stats.kstest(np.concatenate(noise), stats.norm.cdf).pvalue > 1e-6
+
+
+def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
+    config = experiment(*PRIVATE, "rounds=4", "min_contributors=2", folder=tmp_path / "run")
+    metrics = Run(config).train()
+    assert read_metrics(tmp_path / "run") == metrics
+    privacy = metrics["privacy"]
+    # The accounting once more, from the figures of the report alone.
+    rho = 4 * (2 * privacy["clip"] / privacy["noise_per_round"]) ** 2 / 2
+    assert privacy["epsilon"] == pytest.approx(epsilon_of_rho(rho, 1e-5), rel=1e-6)
+    assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
+    alone = epsilon_of_rho(2 * rho, 1e-5)  # of two shares, a hospital knows one
+    assert privacy["epsilon_towards_a_hospital"] == pytest.approx(alone, rel=1e-6)
+    assert {entry["loss"] for entry in metrics["rounds"]} == {None}
+    assert {entry["accuracy"] for entry in metrics["rounds"]} == {None}
+    assert all(entry["test_accuracy"] > 0.5 for entry in metrics["rounds"])
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    console.print(comparison_table(metrics), privacy_table(metrics))
+    text = console.export_text()
+    for part in (
+        "the same without privacy",
+        "federated (encrypted, epsilon 1)",
+        "for all 4 rounds together, at delta 1e-05",
+        "one row of one hospital's table is replaced by any other",
+        *privacy["not_covered"],
+    ):
+        assert part in text
+
+
+def test_without_privacy_nothing_is_promised(tmp_path: Path) -> None:
+    metrics = Run(experiment("rounds=1", folder=tmp_path)).train()
+    assert metrics["privacy"] is None
+    assert privacy_table(metrics) is None
+    assert metrics["rounds"][0]["loss"] is not None
+
+
+def test_one_hospital_that_counts_alone_promises_others_nothing(tmp_path: Path) -> None:
+    metrics = Run(experiment(*SMALL, "min_contributors=1", folder=tmp_path)).train()
+    assert metrics["privacy"]["epsilon_towards_a_hospital"] is None
+
+
+def test_a_simulation_is_not_resumed(tmp_path: Path) -> None:
+    config = experiment(*SMALL, folder=tmp_path)
+    run = Run(config)
+
+    def cut_off(entry: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        server_app.train(run.grid, config, tmp_path, cut_off)
+    resumed = replace(config, resume=str(tmp_path))
+    with pytest.raises(CheckpointError, match="hospitals have forgotten what they released"):
+        Run(resumed).train()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("privacy.epsilon=2",),
+        ("privacy.delta=1e-6",),
+        ("privacy.clip=0.6",),
+        ("rounds=3",),
+        ("min_contributors=2",),
+        ("privacy=none", "privacy.epsilon=null"),
+    ],
+)
+def test_hospitals_refuse_other_terms_than_their_own(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    own = experiment(*SMALL, folder=tmp_path)
+    asked = (
+        experiment("rounds=2", "optimizer.lr=0.5", folder=tmp_path)
+        if overrides[0] == "privacy=none"
+        else experiment(*SMALL, *overrides, folder=tmp_path)
+    )
+    run = Run(asked, own)
+    with pytest.raises(ProtocolError, match="the privacy must be this node's own, epsilon 1,"):
+        run.train()
+    assert run.totals == []
+
+
+def test_hospitals_without_privacy_do_not_pretend_to_have_it(tmp_path: Path) -> None:
+    own = experiment("rounds=2", "optimizer.lr=0.5", folder=tmp_path)
+    run = Run(experiment(*SMALL, folder=tmp_path), own)
+    with pytest.raises(ProtocolError, match="must be this node's own, no privacy, got epsilon 1"):
+        run.train()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["privacy.epsilon=1"], "privacy.epsilon must come with privacy=gaussian, got 1.0"),
+        (["privacy.clip=1"], "privacy.clip must come with privacy=gaussian"),
+        (["privacy=gaussian", "privacy.epsilon=0"], "privacy.epsilon must be above 0 and finite"),
+        (["privacy=gaussian", "privacy.epsilon=null"], "privacy.epsilon must be above 0"),
+        (["privacy=gaussian", "privacy.clip=inf"], "privacy.clip must be above 0 and finite"),
+        (["privacy=gaussian", "privacy.delta=1"], "privacy.delta must be below 1"),
+        (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
+        (["privacy.name=laplace"], "privacy must be none or gaussian, got 'laplace'"),
+    ],
+)
+def test_a_configuration_that_promises_nothing_clear_is_refused(
+    overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose("config", overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["crypto.integer_bits=4"],  # the noise might not fit
+        ["crypto.integer_bits=30", "crypto.max_contributors=16"],  # sums would not be exact
+    ],
+)
+def test_a_slot_without_room_for_the_noise_is_refused(tmp_path: Path, overrides: list[str]) -> None:
+    run = Run(experiment(*SMALL, *overrides, folder=tmp_path))
+    with pytest.raises(ProtocolError, match=r"raise crypto.integer_bits|must be at most 50"):
+        run.train()
+    assert run.totals == []
+
+
+# Deployed hospitals: their own settings, and a file that counts.
+
+TERMS: UserConfig = {
+    "privacy-epsilon": 1.0,
+    "privacy-delta": 1e-5,
+    "privacy-clip": 0.5,
+    "privacy-rounds": 2,
+}
+
+
+def no_config(_: object) -> Config:
+    raise AssertionError("a deployed node must not be asked for the run's configuration")
+
+
+class Deployment:
+    """Deployed nodes; each run is a new one of Flower's, with nothing in the nodes' memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.nodes = deployed_nodes(folder)
+        for number, node in enumerate(self.nodes[:-1]):
+            node |= {**TERMS, "privacy-ledger": str(folder / f"privacy-{number}.jsonl")}
+        self.runs = 0
+
+    def train(
+        self, *overrides: str, tamper: Callable[[Message], Message | None] | None = None
+    ) -> dict[str, Any]:
+        self.runs += 1
+        self.grid = LocalGrid(client_app.build(no_config), self.nodes, run_id=self.runs)
+        if tamper is not None:
+            self.grid.tamper = tamper
+        config = compose("config", ["optimizer.lr=0.5", *overrides])
+        folder = Path(config.resume or self.folder / f"run-{self.runs}")
+        return server_app.train(self.grid, config, folder)
+
+    def released(self, number: int = 0) -> list[str]:
+        return (self.folder / f"privacy-{number}.jsonl").read_text().splitlines()
+
+    def totals(self) -> list[list[float]]:
+        return [
+            DecryptReply.from_content(reply.content).total.tolist()
+            for reply in self.grid.received
+            if reply.metadata.message_type == DECRYPT
+        ]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path)
+
+
+def test_deployed_hospitals_spend_their_budget_once(deployment: Deployment) -> None:
+    metrics = deployment.train(*SMALL)
+    assert metrics["privacy"]["without"] is None
+    assert metrics["federated"]["accuracy"] is None
+    assert [len(deployment.released(number)) for number in range(3)] == [2, 2, 2]
+    # The same run again asks the same questions: it comes to the same, and costs nothing.
+    again = deployment.train(*SMALL)
+    assert again["federated"] == metrics["federated"]
+    assert [len(deployment.released(number)) for number in range(3)] == [2, 2, 2]
+
+
+def test_more_rounds_than_were_budgeted_are_refused(deployment: Deployment) -> None:
+    with pytest.raises(ProtocolError, match="must be this node's own"):
+        deployment.train(*SMALL, "rounds=3")
+    for node in deployment.nodes[:-1]:
+        node["privacy-rounds"] = 3
+    with pytest.raises(ProtocolError, match="must be this node's own"):
+        deployment.train(*SMALL)
+    assert deployment.totals() == []
+
+
+def test_a_resumed_run_is_told_the_same_again(deployment: Deployment) -> None:
+    """Company X is away when the second sum is opened; the hospitals have released theirs."""
+    opened = 0
+
+    def lose_the_second(reply: Message) -> Message | None:
+        nonlocal opened
+        opened += reply.metadata.message_type == DECRYPT
+        return None if opened > 1 and reply.metadata.message_type == DECRYPT else reply
+
+    with pytest.raises(ProtocolError, match="key holder"):
+        deployment.train(*SMALL, "key_holder_timeout=0.1", tamper=lose_the_second)
+    folder = deployment.folder / "run-1"
+    checkpoint = folder / "checkpoint.json"
+    # Without the sum that was not opened, the hospitals are asked for the round again.
+    text = checkpoint.read_text()
+    assert '"unopened": {' in text
+    before = deployment.released()
+    metrics = deployment.train(f"resume={folder}", "key_holder_timeout=10")
+    assert deployment.released() == before
+    assert len(metrics["rounds"]) == 2
+
+
+def test_the_same_model_has_the_same_noisy_sum(deployment: Deployment) -> None:
+    deployment.train(*SMALL)
+    first = deployment.totals()[0]
+    with pytest.raises(ProtocolError, match="the budget is spent"):
+        deployment.train(*SMALL, "optimizer.lr=0.4")  # another second model
+    assert deployment.totals() == [first]
+
+
+def test_an_incomplete_promise_is_refused_at_the_start(deployment: Deployment) -> None:
+    del deployment.nodes[0]["privacy-ledger"]
+    with pytest.raises(ProtocolError, match="clinic-1: a hospital with privacy must be given"):
+        deployment.train(*SMALL)
+
+
+def test_a_hospital_that_owes_privacy_evaluates_nothing(deployment: Deployment) -> None:
+    deployment.train(*SMALL)
+    train = next(m for m in deployment.grid.sent if m.metadata.message_type == MessageType.TRAIN)
+    message = Message(train.content, train.metadata.dst_node_id, MessageType.EVALUATE)
+    reply = next(iter(deployment.grid.send_and_receive([message])))
+    reason = str(reply.error.reason)
+    assert "a node with privacy answers train messages only" in reason
