@@ -1,0 +1,185 @@
+"""The gate: what passes it is a noisy sum of clipped gradients, under the node's own terms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app.user_config import UserConfig
+
+from fl_he.clients.encryption import EncryptionMod
+from fl_he.clients.privacy_settings import privacy_ledger
+from fl_he.clients.private_release import PrivateGate
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy import GaussianPrivacy, Lattice, noise_variance
+from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, model_arrays
+from fl_he.privacy_terms import privacy_members, read_privacy
+from fl_he.selection import PlaintextWarning
+
+KEY = PrivateKey.generate(1024)
+PACKING = Packing()
+TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=3, contributors=3)
+#: On the lattice, so that what is decrypted is this and the noise.
+SUM = np.array([1.5, -2.0, 0.25])
+
+
+class Hospital:
+    """A node whose app replies what a test wants, behind the mod and the gate."""
+
+    def __init__(
+        self, terms: GaussianPrivacy | None = TERMS, encrypt: str | list[str] = "all"
+    ) -> None:
+        gate = PrivateGate(lambda _: terms, lambda _: PACKING, privacy_ledger)
+        self.mod = EncryptionMod(lambda _: PACKING, encrypt=encrypt, privacy=gate)
+        node: UserConfig = {"partition-id": 0, "num-partitions": 4}
+        self.context = Context(1, 5, node, RecordDict(), {})
+        self.metrics = MetricRecord({"num-examples": 8})
+        self.arrays = model_arrays(SUM[:2] / 8, SUM[2] / 8)
+        self.calls = 0
+
+    def ask(
+        self,
+        model: float = 0.0,
+        asked: GaussianPrivacy | None = TERMS,
+        action: str = "train",
+        **config: float,
+    ) -> Message:
+        request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
+        content = RecordDict(
+            {
+                "arrays": model_arrays(np.full(2, model), 0.0),
+                "config": ConfigRecord({"lr": 0.5, **privacy_members(asked), **config}),
+            }
+        )
+        message = Message(request.add_to(content), 5, action)
+        return self.mod(message, self.context, self._app)
+
+    def noise(self, reply: Message) -> list[int]:
+        vector = EncryptedVector.from_bytes(
+            EncryptedReply.from_content(reply.content).encrypted_sum, KEY.public_key
+        )
+        total = KEY.decrypt_vector(vector)
+        assert total[:2].tolist() == [1.0, 8.0]  # the counts are exact
+        return [round(x * 2**24) for x in total[2:] - SUM]
+
+    def _app(self, message: Message, context: Context) -> Message:
+        self.calls += 1
+        content = RecordDict({"arrays": self.arrays, "metrics": self.metrics})
+        return Message(content, reply_to=message)
+
+
+def reason(reply: Message) -> str:
+    assert reply.has_error()
+    return str(reply.error.reason)
+
+
+def test_every_number_but_the_counts_has_noise_of_its_own() -> None:
+    deviation = np.sqrt(noise_variance(TERMS, Lattice(24, 3)))
+    hospitals = [Hospital() for _ in range(4)]
+    noise = [number for one in hospitals for number in one.noise(one.ask())]
+    assert len(set(noise)) == 12
+    assert 0.3 < np.std(noise) / deviation < 3
+
+
+def test_the_model_is_the_question() -> None:
+    hospital = Hospital()
+    first = hospital.noise(hospital.ask())
+    assert hospital.noise(hospital.ask(lr=0.25)) == first
+    assert hospital.noise(hospital.ask(model=-0.0)) != first  # not the same bytes: told anew
+    assert hospital.noise(hospital.ask(model=1.0)) != first
+    assert "the budget is spent" in reason(hospital.ask(model=2.0))
+    assert hospital.noise(hospital.ask()) == first
+
+
+def test_a_metric_does_not_pass() -> None:
+    hospital = Hospital()
+    hospital.metrics["loss"] = 0.5
+    assert "got the metrics ['loss']" in reason(hospital.ask())
+    assert hospital.context.state.config_records["fl-he.privacy"] == {}
+
+
+def test_a_plain_array_does_not_pass() -> None:
+    with pytest.warns(PlaintextWarning):
+        hospital = Hospital(encrypt=["intercept"])
+    assert "and 2 plain values" in reason(hospital.ask())
+
+
+def test_a_reply_without_arrays_does_not_pass() -> None:
+    hospital = Hospital()
+    hospital.arrays = ArrayRecord()
+    assert "a private reply must hold encrypted gradients" in reason(hospital.ask())
+
+
+def test_evaluation_is_not_even_computed() -> None:
+    hospital = Hospital()
+    assert "answers train messages only, got 'evaluate'" in reason(hospital.ask(action="evaluate"))
+    assert hospital.calls == 0
+
+
+@pytest.mark.parametrize("asked", [None, replace(TERMS, clip=2.0), replace(TERMS, rounds=2)])
+def test_other_terms_are_not_even_computed(asked: GaussianPrivacy | None) -> None:
+    hospital = Hospital()
+    assert "the privacy must be this node's own, epsilon 1" in reason(hospital.ask(asked=asked))
+    assert hospital.calls == 0
+
+
+def test_without_privacy_the_gate_is_open() -> None:
+    hospital = Hospital(terms=None)
+    hospital.metrics["loss"] = 0.5
+    assert not hospital.ask(asked=None).has_error()
+    assert not hospital.ask(asked=None, action="evaluate").has_error()
+    assert "no privacy, got epsilon 1" in reason(hospital.ask())
+
+
+def test_a_sum_that_might_not_fit_is_refused_by_public_numbers() -> None:
+    hospital = Hospital()
+    hospital.metrics["num-examples"] = 2**24
+    assert "a private sum must fit its slot with its noise" in reason(hospital.ask())
+    loud = replace(TERMS, clip=2.0**20)  # the sum would fit, its noise would not
+    assert "raise integer_bits" in reason(Hospital(loud).ask(asked=loud))
+
+
+def test_without_the_accountant_nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> int:
+        raise PrivacyError("dp-accounting must be installed")
+
+    monkeypatch.setattr("fl_he.clients.private_release.noise_variance", missing)
+    assert "dp-accounting must be installed" in reason(Hospital().ask())
+
+
+def test_a_question_must_hold_a_model() -> None:
+    hospital = Hospital()
+    request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
+    content = RecordDict({"config": ConfigRecord({**privacy_members(TERMS)})})
+    reply = hospital.mod(
+        Message(request.add_to(content), 5, "train"), hospital.context, hospital._app
+    )
+    assert "a message must hold the model" in reason(reply)
+
+
+def test_terms_travel_whole() -> None:
+    record = ConfigRecord({**privacy_members(TERMS)})
+    assert read_privacy(record) == TERMS
+    assert read_privacy(ConfigRecord({"lr": 1.0})) is None
+    assert read_privacy(None) is None
+    for key in list(record):
+        part = ConfigRecord({name: value for name, value in record.items() if name != key})
+        with pytest.raises(ProtocolError, match=f"{key} must be"):
+            read_privacy(part)
+    record["privacy-delta"] = 2.0
+    with pytest.raises(ProtocolError, match="privacy: delta must be above 0 and below 1, got 2"):
+        read_privacy(record)
+
+
+def test_arrays_of_any_shape_have_noise() -> None:
+    hospital = Hospital()
+    hospital.arrays = ArrayRecord({"w": Array(np.zeros((3, 1)))})
+    vector = EncryptedVector.from_bytes(
+        EncryptedReply.from_content(hospital.ask().content).encrypted_sum, KEY.public_key
+    )
+    assert (KEY.decrypt_vector(vector)[2:] != 0).all()
