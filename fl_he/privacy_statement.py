@@ -19,7 +19,8 @@ _NEIGHBOURS = (
 _ALWAYS = (
     "a patient with several rows, or rows in several hospitals",
     "other releases of the same data: runs under another budget, a model of a hospital's own",
-    "hospitals that leave out their noise, beyond those whose noise is not counted",
+    "a total with the noise of fewer honest hospitals than are counted: hospitals that leave "
+    "theirs out, a coordinator that cheats about who is in it",
 )
 _SIMULATED = (
     "the mean and scale of the features, which a simulation computes from all rows in one place",

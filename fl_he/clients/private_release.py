@@ -13,7 +13,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 import numpy as np
-from flwr.app import Context, Message, MessageType
+from flwr.app import ConfigRecord, Context, Message, MessageType
 from numpy.typing import NDArray
 
 from fl_he.clients.encryption import Release
@@ -30,6 +30,8 @@ from fl_he.update import EXAMPLES, UpdateLayout
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16
 _CONFIG = "config"
+#: Flower's strategies write it into every train config. A resumed run counts on.
+_SERVER_ROUND = "server-round"
 _FIRST_VALUE = EXAMPLES + 1
 
 
@@ -111,14 +113,16 @@ def _variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
 
 
 def _digest(message: Message) -> bytes:
-    """Return a digest of the model, on which alone a gradient depends beside the data."""
+    """Return a digest of all of a message on which a gradient may depend: model and config."""
+    config = message.content.config_records.get(_CONFIG, ConfigRecord())
+    items = {key: value for key, value in sorted(config.items()) if key != _SERVER_ROUND}
     arrays = [(name, read_array(value)) for name, value in read_arrays(message.content).items()]
     fields = [
         field
         for name, values in sorted(arrays, key=lambda pair: pair[0])
         for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
     ]
-    return sha256(encode_fields(*fields)).digest()
+    return sha256(encode_fields(repr(items).encode(), *fields)).digest()
 
 
 def _check_layout(layout: UpdateLayout) -> None:

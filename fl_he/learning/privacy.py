@@ -139,7 +139,12 @@ def clipped_sum(
 
 
 def noise_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
-    """Return the variance of one hospital's noise, in steps squared, that keeps the promise.
+    """Return the variance of one hospital's noise on a gradient that keeps the promise.
+
+    Returns
+    -------
+    int
+        In steps squared, above 0.
 
     Raises
     ------
@@ -147,38 +152,7 @@ def noise_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
         If dp-accounting is not installed or the clipping norm is less than a step.
     """
     allowed = largest_rho(terms.epsilon, terms.delta) / terms.rounds
-    distance = 2 * lattice_clip(terms.clip, lattice.fraction_bits)
-    variance = math.ceil(distance**2 / (2.0 * allowed * terms.contributors))
-    while rho_of_release(terms.clip, variance, terms.contributors, lattice) > allowed:
-        variance += 1 + variance // 10**6  # the correction, and floating point's last digit
-    return variance
-
-
-def rho_of_release(clip: float, variance: int, contributors: int, lattice: Lattice) -> float:
-    """Return the rho of one sum with the noise of so many hospitals.
-
-    Kairouz, Liu, Steinke 2021, theorem 1: with n shares of variance sigma^2 on integers in d
-    dimensions and a sensitivity D, a release is (eps^2 / 2)-zCDP with
-    ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
-    ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
-
-    Parameters
-    ----------
-    clip : float
-        Largest norm of a patient's gradient.
-    variance : int
-        Of one hospital's noise, in steps squared.
-    contributors : int
-        How many shares are counted; infinity is returned for none.
-    lattice : Lattice
-    """
-    if contributors < 1:
-        return math.inf
-    distance = 2 * lattice_clip(clip, lattice.fraction_bits)
-    # The first summand is the largest, so this is at least tau.
-    tau = 10.0 * (contributors - 1) * math.exp(-(math.pi**2) * variance)
-    root = distance / math.sqrt(contributors * variance) + tau * math.sqrt(lattice.dimensions)
-    return 0.5 * root**2
+    return share_variance(allowed, _distance(terms, lattice), terms.contributors, lattice)
 
 
 def epsilon_of_releases(
@@ -197,5 +171,60 @@ def epsilon_of_releases(
         left towards a hospital, which knows its own share.
     """
     counted = terms.contributors if contributors is None else contributors
-    rho = rho_of_release(terms.clip, variance, counted, lattice)
+    rho = rho_of_sum(_distance(terms, lattice), variance, counted, lattice)
     return epsilon_of_rho(terms.rounds * rho, terms.delta)
+
+
+def share_variance(rho: float, distance: int, contributors: int, lattice: Lattice) -> int:
+    """Return the variance of one share with which a sum costs at most so much.
+
+    Parameters
+    ----------
+    rho : float
+        Above 0.
+    distance : int
+        How far, in steps, a sum moves in L2 from a data set to a neighbour, at most.
+    contributors : int
+        How many shares are counted, at least 1.
+    lattice : Lattice
+
+    Returns
+    -------
+    int
+        In steps squared, above 0.
+    """
+    variance = math.ceil(distance**2 / (2.0 * rho * contributors))
+    while rho_of_sum(distance, variance, contributors, lattice) > rho:
+        variance += 1 + variance // 10**6  # the correction, and floating point's last digit
+    return variance
+
+
+def rho_of_sum(distance: int, variance: int, contributors: int, lattice: Lattice) -> float:
+    """Return what one sum with the noise of so many hospitals costs.
+
+    Kairouz, Liu, Steinke 2021, theorem 1: with n shares of variance sigma^2 on integers in d
+    dimensions and a sensitivity D, a release is (eps^2 / 2)-zCDP with
+    ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
+    ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
+
+    Parameters
+    ----------
+    distance : int
+        How far, in steps, a sum moves in L2 from a data set to a neighbour, at most.
+    variance : int
+        Of one hospital's noise, in steps squared.
+    contributors : int
+        How many shares are counted; infinity is returned for none.
+    lattice : Lattice
+    """
+    if contributors < 1:
+        return math.inf
+    # The first summand is the largest, so this is at least tau.
+    tau = 10.0 * (contributors - 1) * math.exp(-(math.pi**2) * variance)
+    root = distance / math.sqrt(contributors * variance) + tau * math.sqrt(lattice.dimensions)
+    return 0.5 * root**2
+
+
+def _distance(terms: GaussianPrivacy, lattice: Lattice) -> int:
+    """Return how far replacing a patient moves a sum of clipped gradients, in steps."""
+    return 2 * lattice_clip(terms.clip, lattice.fraction_bits)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ class Hospital:
         model: float = 0.0,
         asked: GaussianPrivacy | None = TERMS,
         action: str = "train",
-        **config: float,
+        config: Mapping[str, float] = MappingProxyType({}),
     ) -> Message:
         request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
         content = RecordDict(
@@ -86,11 +88,11 @@ def test_every_number_but_the_counts_has_noise_of_its_own() -> None:
     assert 0.3 < np.std(noise) / deviation < 3
 
 
-def test_the_model_is_the_question() -> None:
+def test_the_model_and_its_config_are_the_question() -> None:
     hospital = Hospital()
     first = hospital.noise(hospital.ask())
-    assert hospital.noise(hospital.ask(lr=0.25)) == first
-    assert hospital.noise(hospital.ask(model=-0.0)) != first  # not the same bytes: told anew
+    assert hospital.noise(hospital.ask(config={"server-round": 7})) == first
+    assert hospital.noise(hospital.ask(config={"scale": 2.0})) != first
     assert hospital.noise(hospital.ask(model=1.0)) != first
     assert "the budget is spent" in reason(hospital.ask(model=2.0))
     assert hospital.noise(hospital.ask()) == first

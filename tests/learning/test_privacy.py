@@ -23,7 +23,7 @@ from fl_he.learning.privacy import (
     epsilon_of_releases,
     lattice_clip,
     noise_variance,
-    rho_of_release,
+    rho_of_sum,
 )
 
 ROWS = arrays(
@@ -133,8 +133,7 @@ def test_a_sum_of_discrete_gaussians_is_as_private_as_counted(variance: int, sha
         total = np.convolve(total, one)
     kept = total > 1e-250
     total = total[kept]
-    lattice, clip = Lattice(0, 1), 1.0  # replacing a row moves the sum by 2
-    rho = rho_of_release(clip, variance, shares, lattice)
+    rho = rho_of_sum(2, variance, shares, Lattice(0, 1))
     shifted = np.log(total[:-2]), np.log(total[2:])
     for order in (1.5, 2.0, 4.0):
         for p, q in (shifted, shifted[::-1]):
@@ -143,9 +142,9 @@ def test_a_sum_of_discrete_gaussians_is_as_private_as_counted(variance: int, sha
 
 
 def test_the_correction_matters_for_narrow_shares_only() -> None:
-    narrow = rho_of_release(1.0, 1, 3, Lattice(0, 31))
+    narrow = rho_of_sum(2, 1, 3, Lattice(0, 31))
     assert narrow > 1.001 * 2.0**2 / (2 * 3 * 1)
-    wide = rho_of_release(1.0, 10**6, 3, Lattice(0, 31))
+    wide = rho_of_sum(2, 10**6, 3, Lattice(0, 31))
     assert wide == pytest.approx(4 / (2 * 3 * 10**6), rel=1e-12)
 
 
