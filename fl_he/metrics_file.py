@@ -24,7 +24,7 @@ _ROUND = (
     *("contributors", "seconds", "bytes_sent", *STEPS),
 )
 _PRIVACY = (
-    *("epsilon", "delta", "clip", "rounds", "contributors_counted"),
+    *("epsilon", "epsilon_of_one_update", "delta", "clip", "rounds", "contributors_counted"),
     *("noise_per_hospital", "noise_per_round"),
 )
 _CRYPTO = ("key_bits", "slots_per_ciphertext", "ciphertexts_per_update", "bytes_per_update")

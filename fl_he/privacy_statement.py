@@ -79,6 +79,7 @@ def privacy_figures(config: Config, features: int, *, simulated: bool) -> dict[s
         "epsilon_towards_a_hospital": (
             epsilon_of_releases(terms, variance, lattice, others) if others else None
         ),
+        "epsilon_of_one_update": epsilon_of_releases(terms, variance, lattice, 1),
         "delta": terms.delta,
         "neighbours": _NEIGHBOURS,
         "clip": terms.clip,

@@ -32,6 +32,8 @@ def privacy_table(metrics: Mapping[str, Any]) -> Table | None:
         "towards a hospital": "no promise"
         if towards is None
         else f"epsilon {towards:.4g}: it knows its own noise",
+        "one update alone": f"epsilon {privacy['epsilon_of_one_update']:.4g}, should company X and "
+        "the coordinator open it together",
         "neighbours": privacy["neighbours"],
         "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}",
         "noise per round": f"standard deviation {privacy['noise_per_round']:.4g} on each sum, "

@@ -111,6 +111,7 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
     assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
     alone = epsilon_of_rho(2 * rho, 1e-5)  # of two shares, a hospital knows one
     assert privacy["epsilon_towards_a_hospital"] == pytest.approx(alone, rel=1e-6)
+    assert privacy["epsilon_of_one_update"] == pytest.approx(alone, rel=1e-6)
     assert {entry["loss"] for entry in metrics["rounds"]} == {None}
     assert {entry["accuracy"] for entry in metrics["rounds"]} == {None}
     assert all(entry["test_accuracy"] > 0.5 for entry in metrics["rounds"])
