@@ -187,7 +187,9 @@ def _privacy(privacy: Mapping[str, Any]) -> None:
     for index, text in enumerate(_list(privacy, "not_covered", "privacy.not_covered")):
         if not isinstance(text, str):
             raise MetricsError(f"privacy.not_covered[{index}] must be text")
-    if privacy.get("without") is not None:
+    if "without" not in privacy:
+        raise MetricsError("privacy.without must be figures or null, got nothing")
+    if privacy["without"] is not None:
         _numbers(_mapping(privacy["without"], "privacy.without"), FIGURES, "privacy.without")
 
 

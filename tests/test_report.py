@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from rich.console import Console, RenderableType
 
 from fl_he.metrics_file import check_metrics, run_folders
+from fl_he.privacy_table import privacy_table
 from fl_he.report import (
     MetricsError,
     comparison_table,
@@ -68,6 +69,30 @@ def make_metrics(hospitals: int = 3, rounds: int = 4) -> dict[str, Any]:
         },
         "start_seconds": 3.25,
         "seconds": 12.5,
+    }
+
+
+def make_private() -> dict[str, Any]:
+    """Metrics of a run with differential privacy."""
+    metrics = make_metrics()
+    for entry in metrics["rounds"]:
+        entry.update(loss=None, accuracy=None)
+    return metrics | {
+        "privacy": {
+            "mechanism": "noise",
+            "epsilon": 1.25,
+            "epsilon_towards_a_hospital": 1.5,
+            "epsilon_of_one_update": 2.75,
+            "delta": 1e-5,
+            "neighbours": "one row is replaced by any other",
+            "clip": 0.5,
+            "rounds": 4,
+            "contributors_counted": 3,
+            "noise_per_hospital": 7.25,
+            "noise_per_round": 12.5574,
+            "not_covered": ["patients with several rows", "[bold]other[/] uses"],
+            "without": dict.fromkeys(FIGURES, 0.875),
+        }
     }
 
 
@@ -227,6 +252,61 @@ def test_a_missing_value_is_refused(path: tuple[str | int, ...]) -> None:
         return
     with pytest.raises(MetricsError, match="must "):
         check_metrics(metrics)
+
+
+PRIVATE_PLACES = [("privacy", *path) for path in places(make_private()["privacy"])]
+
+
+def changed_privacy(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    metrics = inner = make_private()
+    for key in path[:-1]:
+        inner = inner[key]  # type: ignore[index]
+    inner[path[-1]] = value  # type: ignore[index]
+    return metrics
+
+
+@pytest.mark.parametrize("path", PRIVATE_PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_promise_of_another_type_is_refused_by_place(path: tuple[str | int, ...]) -> None:
+    check_metrics(make_private())
+    names = [part for part in path if isinstance(part, str)]
+    with pytest.raises(MetricsError, match=rf"{names[-1]}.* must be "):
+        check_metrics(changed_privacy(path, True))
+
+
+@pytest.mark.parametrize("key", make_private()["privacy"])
+def test_a_promise_is_whole(key: str) -> None:
+    metrics = make_private()
+    del metrics["privacy"][key]
+    with pytest.raises(MetricsError, match=rf"privacy.{key} must be "):
+        check_metrics(metrics)
+
+
+@pytest.mark.parametrize("key", ["without", "epsilon_towards_a_hospital"])
+def test_a_promise_may_lack_what_nobody_knows(key: str) -> None:
+    metrics = make_private()
+    metrics["privacy"][key] = None
+    check_metrics(metrics)
+    shown = "\n".join([*text(comparison_table(metrics)), *text(_privacy_table(metrics))])
+    assert ("no promise" in shown) == (key == "epsilon_towards_a_hospital")
+    assert ("the same without privacy" in shown) == (key != "without")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_promise_is_shown_whole(width: int) -> None:
+    lines = text(_privacy_table(make_private()), width)
+    assert max(map(len, lines)) <= width
+    words = " ".join(" ".join(lines).replace("│", " ").split())
+    for part in ("1.25", "1e-05", "1.5:", "2.75,", "0.5", "12.56", "7.25", "[bold]other[/]"):
+        assert part in words
+    rows = text(comparison_table(make_private()), 200)
+    assert row(rows, "federated (encrypted, epsilon 1.25)")[1] == "0.810"
+    assert row(rows, "the same without privacy") == ["180", *["0.875"] * 4]
+
+
+def _privacy_table(metrics: dict[str, Any]) -> RenderableType:
+    table = privacy_table(metrics)
+    assert table is not None
+    return table
 
 
 @pytest.mark.parametrize("value", [1e300, -1e300, 10**400, math.inf, math.nan, "0.5", [], {}])
