@@ -58,6 +58,7 @@ def test_penalised_coefficients_are_those_of_the_pooled_data(tmp_path: Path) -> 
     check_equals_pooled_descent(config, run(config))
 
 
+@pytest.mark.slow
 def test_many_steps_reach_scikit_learns_optimum(tmp_path: Path) -> None:
     config = experiment("C=0.01", "rounds=400", "optimizer.lr=0.5", folder=tmp_path)
     federated = run(config)["federated"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from flower_command import processes_with
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,7 @@ def running() -> Iterator[subprocess.Popen[str]]:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_the_example_passes() -> None:
     with running() as script:
         printed, _ = script.communicate(timeout=_PATIENCE)
@@ -58,6 +60,7 @@ def test_the_example_passes() -> None:
     assert "our own code, per hop" in printed
 
 
+@pytest.mark.slow
 def test_an_interrupted_example_leaves_nothing_behind() -> None:
     with running() as script:
         assert script.stdout is not None
