@@ -20,9 +20,14 @@ def answer(message: Message, context: Context) -> Message:
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    """Take the steps of a run: ask all; in each round all but one, then that one; tell all."""
-    nodes = sorted(grid.get_node_ids())
-    steps = [nodes, *[nodes[1:], nodes[:1]] * int(context.run_config["rounds"]), nodes[1:]]
+    """Take the steps of a training run, as the run config says: rounds, and sealed or not."""
+    holder, *hospitals = sorted(grid.get_node_ids())
+    everybody, rounds = [holder, *hospitals], int(context.run_config["rounds"])
+    if context.run_config["sealed"]:
+        hops = [*([hospital] for hospital in hospitals), [holder]]
+        steps = [everybody, hospitals, [holder], *hops * rounds, hospitals]
+    else:
+        steps = [everybody, *[hospitals, [holder]] * rounds, hospitals]
     for step in steps:
         messages = [Message(RecordDict(), node, "query") for node in step]
         replies = list(grid.send_and_receive(messages, timeout=_TIMEOUT))
