@@ -22,7 +22,7 @@ run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
 # Slow tests mostly wait for processes that they started, so more run at once than there are cores.
 .PHONY: test
 test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
-	$(BIN)/python -m pytest --numprocesses 5 --dist loadgroup \
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup \
 		--no-loadscope-reorder $(ARGS)
 
 .PHONY: check

@@ -73,8 +73,8 @@ def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("topology=chain", "hospitals=10", "partition=uneven"),
-        ("topology=fold", "hospitals=50", "partition=uneven"),
+        ("topology=chain", "hospitals=10", "partition=uneven", "rounds=3"),
+        ("topology=fold", "hospitals=50", "partition=uneven", "rounds=3"),
         ("topology=chain", "hospitals=50", "rounds=2"),
     ],
     ids=" ".join,

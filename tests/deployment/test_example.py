@@ -64,7 +64,7 @@ def test_the_example_passes() -> None:
 def test_an_interrupted_example_leaves_nothing_behind() -> None:
     with running() as script:
         assert script.stdout is not None
-        assert any("== training over the nodes" in line for line in script.stdout)
+        assert any("== a run that is refused" in line for line in script.stdout)
         os.killpg(script.pid, signal.SIGINT)
         script.communicate(timeout=60)
     assert script.returncode == 130

@@ -24,6 +24,7 @@ from fl_he.checkpoint import load_checkpoint
 from fl_he.learning.model import LogisticModel
 
 LR = 0.5
+WITHOUT_ONE = tuple(name for name in HOSPITALS if name != "st-john")
 SEALED = ("topology=chain", "sealed=true")
 
 pytestmark = pytest.mark.slow
@@ -60,50 +61,44 @@ def check_models(federation: Federation, metrics: Any, rounds: list[tuple[str, .
     assert [entry["contributors"] for entry in metrics["rounds"]] == [len(r) for r in rounds]
 
 
-@pytest.mark.parametrize(
-    "topology",
-    [("topology=fold",), ("topology=chain",), SEALED],
-    ids=["fold", "chain", "sealed chain"],
-)
-def test_a_hospital_is_killed_in_a_round_and_comes_back(
-    federation: Federation, tmp_path: Path, topology: tuple[str, ...]
-) -> None:
-    folder = tmp_path / "run"
-    process = begin(federation, folder, "rounds=3", *topology)
-    after_round(federation, folder, 1)
+def killed_hospital(federation: Federation, folder: Path, number: int) -> None:
+    """Kill a hospital during the round after this one; it is back for the next."""
+    after_round(federation, folder, number)
     federation.kill("st-john")
     federation.start_node("st-john")
-    metrics: Any = federation.finish(folder, process)
-    without = tuple(name for name in HOSPITALS if name != "st-john")
-    check_models(federation, metrics, [HOSPITALS, without, HOSPITALS])
-    assert metrics["rounds"][1]["skipped"] == ["st-john"]
 
 
 @pytest.mark.parametrize("topology", [("topology=fold",), SEALED], ids=["fold", "sealed chain"])
-def test_company_x_is_away_for_20_seconds(
+def test_one_after_the_other_is_killed(
     federation: Federation, tmp_path: Path, topology: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "run"
-    process = begin(federation, folder, "rounds=2", *topology)
-    after_round(federation, folder, 1)
+    process = begin(federation, folder, "rounds=4", *topology)
+
+    killed_hospital(federation, folder, 1)
+
+    after_round(federation, folder, 2)
     federation.kill(HOLDER)
     time.sleep(20)
     federation.start_node(HOLDER)
-    check_models(federation, federation.finish(folder, process), [HOSPITALS] * 2)
-    assert "the key holder is back as node" in federation.log("run")
 
-
-@pytest.mark.parametrize("topology", [("topology=fold",), SEALED], ids=["fold", "sealed chain"])
-def test_the_coordinator_is_killed_and_resumed(
-    federation: Federation, tmp_path: Path, topology: tuple[str, ...]
-) -> None:
-    folder = tmp_path / "run"
-    process = begin(federation, folder, "rounds=2", *topology)
-    after_round(federation, folder, 1)
+    after_round(federation, folder, 3)
     federation.kill_server_app()
     process.wait(PATIENCE)
-    checkpoint = load_checkpoint(folder)
-    resumed = federation.run(f"resume={folder}")
-    check_models(federation, federation.finish(folder, resumed), [HOSPITALS] * 2)
+    printed, checkpoint = federation.log("run"), load_checkpoint(folder)
+    metrics: Any = federation.finish(folder, federation.run(f"resume={folder}"))
+
+    check_models(federation, metrics, [HOSPITALS, WITHOUT_ONE, *[HOSPITALS] * 2])
+    assert metrics["rounds"][1]["skipped"] == ["st-john"]
+    assert "the key holder is back as node" in printed
     opened = (federation.folder / "private-key.json.opened.jsonl").read_text()
     assert checkpoint.session in opened
+
+
+def test_a_hospital_of_a_chain_is_killed(federation: Federation, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(federation, folder, "rounds=3", "topology=chain")
+    killed_hospital(federation, folder, 1)
+    metrics: Any = federation.finish(folder, process)
+    check_models(federation, metrics, [HOSPITALS, WITHOUT_ONE, HOSPITALS])
+    assert metrics["rounds"][1]["skipped"] == ["st-john"]
