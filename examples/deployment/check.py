@@ -66,10 +66,13 @@ def describe(values: dict[str, float], found: set[str]) -> str:
 
 
 def sealed_values(training: Training) -> dict[str, float]:
-    """Return the numbers of a sealed run that the coordinator must not see: models and totals."""
+    """Return the numbers of a sealed run that the coordinator must not see: models and totals.
+
+    Not the first total, which is that of the open run too: both start with the same model.
+    """
     totals = {
         f"total {number}[{index}]": float(value)
-        for number, total in enumerate(training.totals)
+        for number, total in enumerate(training.totals[1:], start=1)
         for index, value in enumerate(total)
     }
     return model_values(training.models[1:]) | totals
