@@ -19,10 +19,11 @@ venv: $(VENV)/.installed ## create .venv and install the project
 run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
 	$(BIN)/fl-he run $(ARGS)
 
-# Most tests wait for processes that they started, so more of them run at once than there are cores.
+# Slow tests mostly wait for processes that they started, so more run at once than there are cores.
 .PHONY: test
 test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
-	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup \
+		--no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## lint, format and type checks

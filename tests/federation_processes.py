@@ -15,12 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from identities import make
 from numpy.typing import NDArray
 
+from fl_he.crypto.manifest import Manifest
 from fl_he.crypto.private_key import PrivateKey
 
 ROOT = Path(__file__).parents[1]
-HOSPITALS = ("st-anne", "st-john", "st-mary", "st-paul")
+HOSPITALS = ("st-anne", "st-john", "st-mary")
+#: One hospital may be away.
+ENOUGH = len(HOSPITALS) - 1
 HOLDER = "company-x"
 #: Seconds that anything may take on a machine that is busy.
 PATIENCE = 400.0
@@ -69,7 +73,7 @@ def rounds_of(folder: Path) -> int:
 
 
 class Federation:
-    """A SuperLink without TLS and SuperNodes without authentication, the least that there is.
+    """Enrolled nodes, but a SuperLink without TLS and SuperNodes without authentication.
 
     Parameters
     ----------
@@ -104,9 +108,14 @@ class Federation:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         key = PrivateKey.generate(1024)
         key.save(folder / "private-key.json")
+        identities = [*map(make, HOSPITALS), make(HOLDER, "key-holder")]
+        for identity in identities:
+            identity.save(folder / f"{identity.public.name}.identity.json")
+        manifest = Manifest(tuple(one.public for one in identities), key.public_key.fingerprint)
+        (folder / "federation.json").write_text(manifest.to_json())
         self._settings = {
             HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
-            **{name: self._hospital(name, key.public_key.fingerprint) for name in HOSPITALS},
+            **{name: self._hospital(name) for name in HOSPITALS},
         }
         address = ("--host", "127.0.0.1", "--port", str(self._port))
         self._start("superlink", "flower-superlink", "--insecure", *address)
@@ -116,7 +125,11 @@ class Federation:
 
     def start_node(self, name: str) -> None:
         """Start a SuperNode, for the first time or again."""
-        settings = f'name="{name}" {self._settings[name]}'
+        settings = (
+            f'name="{name}" identity="{self.folder}/{name}.identity.json" '
+            f'federation="{self.folder}/federation.json" min-contributors={ENOUGH} '
+            f"{self._settings[name]}"
+        )
         superlink = ("--insecure", "--superlink", f"127.0.0.1:{self._port}")
         port = ("--port", str(self._ports[name]))
         self._start(name, "flower-supernode", *superlink, *port, "--node-config", settings)
@@ -160,14 +173,14 @@ class Federation:
                 kill_9(process.pid)
                 process.wait()
 
-    def _hospital(self, name: str, fingerprint: str) -> str:
+    def _hospital(self, name: str) -> str:
         X, y = table(name)
         lines = [f"{a},{b},{int(label)}\n" for (a, b), label in zip(X.tolist(), y, strict=True)]
         path = self.folder / f"{name}.csv"
         path.write_text("age,size,label\n" + "".join(lines))
         return (
-            f'role="hospital" key-fingerprint="{fingerprint}" data="{path}" target="label" '
-            f'positive="1" model-path="{self.folder}/{name}.json"'
+            f'role="hospital" data="{path}" target="label" positive="1" '
+            f'model-path="{self.folder}/{name}.json"'
         )
 
     def _is_up(self) -> bool:

@@ -255,6 +255,7 @@ def run_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_kill_9_and_resume_in_ray(tmp_path: Path) -> None:
     settings = ("rounds=5", "crypto.key_bits=1024", "output_dir=run")
     with run_command(tmp_path, *settings) as process:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from experiment import experiment
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -123,14 +124,23 @@ def check_view(config: Config) -> RecordingGrid:
     return grid
 
 
+@pytest.mark.slow
 def test_fold(tmp_path: Path) -> None:
-    check_view(experiment("rounds=2", folder=tmp_path))
+    config = experiment("rounds=2", folder=tmp_path)
+    grid = check_view(config)
+    last = [m for m in grid.sent if m.metadata.message_type == FINISH]
+    assert len(last) == config.hospitals
+    coefficients, _ = read_model_message(last[0].content)
+    saved = LogisticModel.load(tmp_path / "hospitals" / "hospital-1" / "model.json")
+    np.testing.assert_array_equal(saved.coefficients, coefficients)
 
 
+@pytest.mark.slow
 def test_chain(tmp_path: Path) -> None:
     check_view(experiment("rounds=2", "topology=chain", folder=tmp_path))
 
 
+@pytest.mark.slow
 def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
     config = experiment("rounds=1", folder=tmp_path)
     data = simulated_data(config)
@@ -155,13 +165,3 @@ def test_the_search_finds_a_private_key() -> None:
         reply_to=Message(Description(Role.KEY_HOLDER, "", "").to_content(), 1, DESCRIBE),
     )
     assert factors([reply], p * q) == [p]
-
-
-def test_model_files_are_what_was_sent(tmp_path: Path) -> None:
-    config = experiment("rounds=1", folder=tmp_path)
-    grid = recorded_run(config, client_app.build(lambda _: config))
-    last = [m for m in grid.sent if m.metadata.message_type == FINISH]
-    assert len(last) == config.hospitals
-    coefficients, _ = read_model_message(last[0].content)
-    saved = LogisticModel.load(tmp_path / "hospitals" / "hospital-1" / "model.json")
-    np.testing.assert_array_equal(saved.coefficients, coefficients)

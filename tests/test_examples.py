@@ -43,6 +43,8 @@ def superlink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
         yield running
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("examples")
 @pytest.mark.parametrize(
     ("app", "run_config"),
     [

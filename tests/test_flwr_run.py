@@ -13,6 +13,8 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flwr run")]
+
 ROOT = Path(__file__).parents[1]
 
 

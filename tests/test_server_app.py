@@ -58,11 +58,12 @@ def test_penalised_coefficients_are_those_of_the_pooled_data(tmp_path: Path) -> 
     check_equals_pooled_descent(config, run(config))
 
 
+@pytest.mark.slow
 def test_many_steps_reach_scikit_learns_optimum(tmp_path: Path) -> None:
-    config = experiment("C=0.01", "rounds=400", "optimizer.lr=0.5", folder=tmp_path)
+    config = experiment("C=0.001", "rounds=220", "optimizer.lr=0.3", folder=tmp_path)
     federated = run(config)["federated"]
     train = simulated_data(config).train
-    fit = LogisticRegression(C=0.01, tol=1e-10, max_iter=1000).fit(train.features, train.labels)
+    fit = LogisticRegression(C=0.001, tol=1e-10, max_iter=1000).fit(train.features, train.labels)
     np.testing.assert_allclose(federated["coefficients"], fit.coef_[0], atol=1e-5)
     assert federated["intercept"] == pytest.approx(fit.intercept_[0], abs=1e-5)
 

@@ -38,6 +38,15 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def wait_until_gone(processes: set[int]) -> None:
+    """Wait for processes that were told to end; a busy machine takes its time."""
+    deadline = time.monotonic() + 20
+    while alive := {pid for pid in processes if Path(f"/proc/{pid}").exists()}:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
 def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     config = experiment(folder=tmp_path, key_bits=2048)
@@ -51,14 +60,21 @@ def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
     model = (tmp_path / "model.json").read_text()
     for number in (1, 2, 3):
         assert (tmp_path / "hospitals" / f"hospital-{number}" / "model.json").read_text() == model
-    assert descendants(os.getpid()) <= before, "Ray's processes must be gone"
+    wait_until_gone(descendants(os.getpid()) - before)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    saved = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert saved["version"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("topology=chain", "hospitals=10", "partition=uneven"),
-        ("topology=fold", "hospitals=50", "partition=uneven"),
+        ("topology=chain", "hospitals=10", "partition=uneven", "rounds=3"),
+        ("topology=fold", "hospitals=50", "partition=uneven", "rounds=3"),
         ("topology=chain", "hospitals=50", "rounds=2"),
     ],
     ids=" ".join,
@@ -82,6 +98,7 @@ def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
     assert descendants(os.getpid()) <= before
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "crypto.key_bits=1024"]
     with subprocess.Popen(
@@ -104,18 +121,4 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         rest = process.stdout.read()
         assert process.wait() == 130, "".join(lines) + rest
     assert "Traceback" not in rest
-    deadline = time.monotonic() + 20
-    while alive := {pid for pid in started if Path(f"/proc/{pid}").exists()}:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.2)
-
-
-def test_metrics_are_strict_json(tmp_path: Path) -> None:
-    config = experiment("rounds=1", folder=tmp_path)
-    simulation.run(config, tmp_path)
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
-    assert metrics["version"] == 1
+    wait_until_gone(started)

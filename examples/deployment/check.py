@@ -1,6 +1,7 @@
-"""Check a finished deployment: ``python check.py WORK "CONFIGURATION" HOSPITAL...``.
+"""Check finished deployments: ``python check.py WORK "CONFIGURATION" HOSPITAL...``.
 
-WORK is the folder of ``run.sh``; CONFIGURATION that of the simulation on the same split.
+WORK is the folder of ``run.sh``; CONFIGURATION that of the simulation on the same split. The sealed
+run has another step length, so that its models and totals are not the open run's.
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from plain_training import Training, train
 from plaintext_search import DOUBLES, Model, found_in, private_values, telling
 
 from fl_he.config import compose
-from fl_he.config_schema import Config
-from fl_he.crypto.packing import Packing
-from fl_he.learning import logistic
-from fl_he.learning.data import Dataset, load_table
+from fl_he.learning.data import load_table
 from fl_he.learning.model import LogisticModel
 
 _TOLERANCE = 1e-6
 _PRIVATE_KEY = Path("company-x", "private-key.json")
 _ENCRYPTED = b"fl-he.encrypted-vector"
+_ENVELOPE = b"fl-he.envelope"
 
 
 def model_of(metrics: dict[str, Any]) -> NDArray[np.float64]:
@@ -38,23 +38,6 @@ def saved(file: Path) -> NDArray[np.float64]:
     """Return coefficients and intercept of a model file in one array."""
     model = LogisticModel.load(file)
     return np.array([*model.coefficients, model.intercept])
-
-
-def models(hospitals: Sequence[Dataset], config: Config) -> list[Model]:
-    """Return all models from the first one to the trained one, rounded as the protocol does."""
-    packing, lr = Packing(), config.optimizer.lr
-    examples = sum(data.examples for data in hospitals)
-    w, b = np.zeros(len(hospitals[0].feature_names)), 0.0
-    trained: list[Model] = [(w, b)]
-    for _ in range(config.rounds):
-        total = np.zeros(len(w) + 1, np.int64)
-        for data in hospitals:
-            gradient, intercept = logistic.gradient(data.features, data.labels, w, b)
-            total += packing.encode(np.array([*gradient, intercept]) * data.examples)
-        mean = packing.decode(total) / examples
-        w, b = w - lr * mean[:-1], b - lr * float(mean[-1])
-        trained.append((w, b))
-    return trained
 
 
 def private_key_forms(path: Path) -> dict[str, bytes]:
@@ -82,6 +65,19 @@ def describe(values: dict[str, float], found: set[str]) -> str:
     )
 
 
+def sealed_values(training: Training) -> dict[str, float]:
+    """Return the numbers of a sealed run that the coordinator must not see: models and totals.
+
+    Not the first total, which is that of the open run too: both start with the same model.
+    """
+    totals = {
+        f"total {number}[{index}]": float(value)
+        for number, total in enumerate(training.totals[1:], start=1)
+        for index, value in enumerate(total)
+    }
+    return model_values(training.models[1:]) | totals
+
+
 def model_values(steps: Sequence[Model]) -> dict[str, float]:
     """Return the numbers of the models that the coordinator sent to the hospitals."""
     return {
@@ -94,37 +90,50 @@ def model_values(steps: Sequence[Model]) -> dict[str, float]:
 def main() -> int:
     """Check all and return the exit code."""
     work, config, names = Path(sys.argv[1]), compose("config", sys.argv[2].split()), sys.argv[3:]
-    deployed, simulated = (
-        json.loads((work / run / "metrics.json").read_text()) for run in ("run", "simulation")
+    deployed, sealed, simulated = (
+        json.loads((work / run / "metrics.json").read_text())
+        for run in ("run", "sealed", "simulation")
     )
     difference = float(np.abs(model_of(deployed) - model_of(simulated)).max())
     what = f"the model is the simulation's: they differ by {difference:.1e} at most"
     results = [passed(difference <= _TOLERANCE, what)]
 
     for name in names:
-        file = work / name / "model.json"
+        file = work / name / "open-model.json"
         has_it = file.exists() and np.array_equal(saved(file), model_of(deployed))
         results.append(passed(has_it, f"{name} has the model"))
 
     tables = [load_table(work / name / "patients.csv", "label", positive="1") for name in names]
-    steps = models(tables, config)
+    training = train(tables, config.rounds, config.optimizer.lr)
+    hidden = train(tables, config.rounds, float(sealed["config"]["optimizer"]["lr"]))
+    coefficients, intercept = hidden.models[-1]
+    for name in names:
+        same = np.array_equal(saved(work / name / "model.json"), [*coefficients, intercept])
+        results.append(passed(same, f"{name} has the model of the sealed chain"))
+
     seen = b"".join(path.read_bytes() for path in sorted(work.glob("superlink.db*")))
-    values = telling(private_values(tables, steps[:-1]))
-    updates = config.rounds * (config.hospitals + 1)
+    values = telling(private_values(tables, [*training.models[:-1], *hidden.models[:-1]]))
+    updates, envelopes = config.rounds * (config.hospitals + 1), config.rounds * config.hospitals
     results += [
         passed(
-            seen.count(_ENCRYPTED) >= updates,
+            seen.count(_ENCRYPTED) >= updates and seen.count(_ENVELOPE) >= envelopes,
             f"the SuperLink's database was recorded: {len(seen):,} bytes, "
-            f"{seen.count(_ENCRYPTED)} encrypted vectors",
+            f"{seen.count(_ENCRYPTED)} encrypted vectors, {seen.count(_ENVELOPE)} envelopes",
         ),
         passed(not (found := found_in(seen, values, DOUBLES)), describe(values, found)),
+        passed(
+            not (found := found_in(seen, secret := telling(sealed_values(hidden)), DOUBLES)),
+            f"nor of {len(secret)} numbers of the sealed chain's models and totals"
+            + (f", but {sorted(found)[:5]}" if found else ""),
+        ),
         passed(
             not any(form in seen for form in private_key_forms(work / _PRIVATE_KEY).values()),
             "and nothing of the private key",
         ),
         passed(
-            len(found_in(seen, sent := model_values(steps[1:]), DOUBLES)) == len(sent),
-            f"while the search finds all {len(sent)} numbers of the models, which it may see",
+            len(found_in(seen, sent := model_values(training.models[1:]), DOUBLES)) == len(sent),
+            f"while the search finds all {len(sent)} numbers of the open run's models, "
+            "which it may see",
         ),
     ]
     return 0 if all(results) else 1

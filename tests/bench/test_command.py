@@ -118,6 +118,7 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "at_work"), [("kernel", "cold"), ("federation", "plain: warming up")]
 )

@@ -47,6 +47,8 @@ from fl_he.clients import KeyHolderPolicy, encryption_mod, with_key_holder
 from fl_he.simulation import run_in_ray
 from fl_he.strategies import SequentialPaillier
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wrapped strategies")]
+
 ROUNDS = 3
 SAMPLED = 3
 STEPS = "steps"

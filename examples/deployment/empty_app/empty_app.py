@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from time import monotonic, sleep
+
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 _TIMEOUT = 300.0  # seconds for the replies to one set of messages
+_PAUSE = 0.2  # seconds; Flower's own send_and_receive looks for replies every three
 
 client = ClientApp()
 server = ServerApp()
@@ -20,11 +23,27 @@ def answer(message: Message, context: Context) -> Message:
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    """Take the steps of a run: ask all; in each round all but one, then that one; tell all."""
-    nodes = sorted(grid.get_node_ids())
-    steps = [nodes, *[nodes[1:], nodes[:1]] * int(context.run_config["rounds"]), nodes[1:]]
+    """Take the steps of a training run, as the run config says: rounds, and sealed or not."""
+    holder, *hospitals = sorted(grid.get_node_ids())
+    everybody, rounds = [holder, *hospitals], int(context.run_config["rounds"])
+    if context.run_config["sealed"]:
+        hops = [*([hospital] for hospital in hospitals), [holder]]
+        steps = [everybody, hospitals, [holder], *hops * rounds, hospitals]
+    else:
+        steps = [everybody, *[hospitals, [holder]] * rounds, hospitals]
     for step in steps:
-        messages = [Message(RecordDict(), node, "query") for node in step]
-        replies = list(grid.send_and_receive(messages, timeout=_TIMEOUT))
-        if len(replies) < len(step) or any(reply.has_error() for reply in replies):
-            raise RuntimeError(f"{len(step)} nodes must answer, got {len(replies)} replies")
+        exchange(grid, [Message(RecordDict(), node, "query") for node in step])
+
+
+def exchange(grid: Grid, messages: list[Message]) -> None:
+    """Send messages and wait until all are answered."""
+    waiting = set(grid.push_messages(messages))
+    deadline = monotonic() + _TIMEOUT
+    while waiting:
+        for reply in grid.pull_messages(waiting):
+            if reply.has_error():
+                raise RuntimeError(f"a node must answer, got the error {reply.error.reason}")
+            waiting.remove(reply.metadata.reply_to_message_id)
+        if monotonic() > deadline:
+            raise RuntimeError(f"{len(messages)} nodes must answer, {len(waiting)} have not")
+        sleep(_PAUSE)
