@@ -10,14 +10,15 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import GaussianPrivacy
 from fl_he.records import ProtocolError, take
 
-_KEYS = {field.name: f"privacy-{field.name}" for field in fields(GaussianPrivacy)}
+#: Keys of the terms in a train config, by their field.
+KEYS = {field.name: f"privacy-{field.name}" for field in fields(GaussianPrivacy)}
 
 
 def privacy_members(terms: GaussianPrivacy | None) -> dict[str, float | int]:
     """Return the members of a train config that say the terms; none where there are none."""
     if terms is None:
         return {}
-    return {key: getattr(terms, name) for name, key in _KEYS.items()}
+    return {key: getattr(terms, name) for name, key in KEYS.items()}
 
 
 def read_privacy(config: ConfigRecord | None) -> GaussianPrivacy | None:
@@ -28,15 +29,15 @@ def read_privacy(config: ConfigRecord | None) -> GaussianPrivacy | None:
     ProtocolError
         If it says a part of them, or a value is out of range.
     """
-    if config is None or not any(key in config for key in _KEYS.values()):
+    if config is None or not any(key in config for key in KEYS.values()):
         return None
     try:
         return GaussianPrivacy(
-            epsilon=take(config, _KEYS["epsilon"], float),
-            delta=take(config, _KEYS["delta"], float),
-            clip=take(config, _KEYS["clip"], float),
-            rounds=take(config, _KEYS["rounds"], int),
-            contributors=take(config, _KEYS["contributors"], int),
+            epsilon=take(config, KEYS["epsilon"], float),
+            delta=take(config, KEYS["delta"], float),
+            clip=take(config, KEYS["clip"], float),
+            rounds=take(config, KEYS["rounds"], int),
+            contributors=take(config, KEYS["contributors"], int),
         )
     except PrivacyError as error:
         raise ProtocolError(f"the train config's privacy: {error}") from None

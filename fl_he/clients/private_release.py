@@ -24,7 +24,7 @@ from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import LARGEST_INTEGER_BITS, GaussianPrivacy, Lattice, noise_variance
 from fl_he.messages import ProtocolError, read_array, read_arrays
-from fl_he.privacy_terms import described, read_privacy
+from fl_he.privacy_terms import KEYS, described, read_privacy
 from fl_he.update import EXAMPLES, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
@@ -32,6 +32,8 @@ _REACH = 16
 _CONFIG = "config"
 #: Flower's strategies write it into every train config. A resumed run counts on.
 _SERVER_ROUND = "server-round"
+#: What a train config may say: nothing that changes how much a patient weighs in a sum.
+_HARMLESS = {_SERVER_ROUND, "lr", "C", *KEYS.values()}
 _FIRST_VALUE = EXAMPLES + 1
 
 
@@ -87,6 +89,7 @@ class PrivateGate:
             )
         if own is None:
             return None
+        _check_config(message)
         packing, ledger = self._packing(context), self._ledger(context)
         question = _digest(message)
 
@@ -123,6 +126,16 @@ def _digest(message: Message) -> bytes:
         for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
     ]
     return sha256(encode_fields(repr(items).encode(), *fields)).digest()
+
+
+def _check_config(message: Message) -> None:
+    """Refuse requests that the accounting does not know, such as a scaling by the data."""
+    unknown = sorted(set(message.content.config_records.get(_CONFIG, ())) - _HARMLESS)
+    if unknown:
+        raise ProtocolError(
+            f"the train config of a private run must hold nothing but {sorted(_HARMLESS)}, "
+            f"got {unknown}: what they do to a patient's weight is not counted"
+        )
 
 
 def _check_layout(layout: UpdateLayout) -> None:

@@ -92,7 +92,7 @@ def test_the_model_and_its_config_are_the_question() -> None:
     hospital = Hospital()
     first = hospital.noise(hospital.ask())
     assert hospital.noise(hospital.ask(config={"server-round": 7})) == first
-    assert hospital.noise(hospital.ask(config={"scale": 2.0})) != first
+    assert hospital.noise(hospital.ask(config={"lr": 2.0})) != first
     assert hospital.noise(hospital.ask(model=1.0)) != first
     assert "the budget is spent" in reason(hospital.ask(model=2.0))
     assert hospital.noise(hospital.ask()) == first
@@ -127,6 +127,13 @@ def test_evaluation_is_not_even_computed() -> None:
 def test_other_terms_are_not_even_computed(asked: GaussianPrivacy | None) -> None:
     hospital = Hospital()
     assert "the privacy must be this node's own, epsilon 1" in reason(hospital.ask(asked=asked))
+    assert hospital.calls == 0
+
+
+@pytest.mark.parametrize("key", ["scaling", "mean", "class-weights", "hessian"])
+def test_what_the_accounting_does_not_know_is_not_even_computed(key: str) -> None:
+    hospital = Hospital()
+    assert f"got ['{key}']: what they do" in reason(hospital.ask(config={key: 1.0}))
     assert hospital.calls == 0
 
 
