@@ -1,10 +1,10 @@
 """checkpoint.json: what a coordinator that died needs to go on, written after every round.
 
-It holds the configuration, the model and the rounds so far, company X's session and key
-fingerprint, and the sum that was last sent to company X if its total has not come back. Nothing
-in it is more than the coordinator has seen, but it is the owner's alone to read (mode 0600). The
-optimizer is gradient descent, whose whole state is the model; one with a momentum of its own would
-have to add it here. The file stays when the run ends, marked as finished.
+It holds the configuration, the model, what the optimizer remembers beside it, what is known of the
+pooled data, the rounds so far, company X's session and key fingerprint, and the sum that was last
+sent to company X if its total has not come back. Nothing in it is more than the coordinator has
+seen, but it is the owner's alone to read (mode 0600). The file stays when the run ends, marked as
+finished.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 NAME = "checkpoint.json"
-VERSION = 1
+VERSION = 2
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "features": list,
     "session": str,
     "key_fingerprint": str,
-    "coefficients": list,
-    "intercept": float,
+    "parameters": list,
+    "optimizer": dict,
+    "preparation": (dict, type(None)),
     "rounds": list,
     "examples": int,
     "crypto": dict,
@@ -57,8 +58,12 @@ class Checkpoint:
         The feature names in the order of the coefficients.
     session, key_fingerprint : str
         Company X's.
-    coefficients, intercept : list of float, float
-        The model after the last finished round.
+    parameters : list of float
+        The model after the last finished round, see :mod:`fl_he.learning.parameters`.
+    optimizer : dict
+        What the optimizer remembers, see :mod:`fl_he.learning.optimizers`.
+    preparation : dict or None
+        What is known of the pooled data, see :mod:`fl_he.strategies.preparation`.
     rounds : list of dict
         The entries of metrics.json so far.
     examples : int
@@ -80,8 +85,9 @@ class Checkpoint:
     features: list[str]
     session: str
     key_fingerprint: str
-    coefficients: list[float]
-    intercept: float
+    parameters: list[float]
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    preparation: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0
     crypto: dict[str, Any] = field(default_factory=dict)
@@ -150,11 +156,15 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
         if not isinstance(members[name], kind):
             raise CheckpointError(f"{name} in {path} must be of another type")
     checkpoint = Checkpoint(**members)
-    numbers = checkpoint.coefficients
-    if len(numbers) != len(checkpoint.features) or not all(
-        isinstance(number, float) and math.isfinite(number) for number in numbers
+    numbers, width = checkpoint.parameters, len(checkpoint.features) + 1
+    if (
+        not numbers
+        or len(numbers) % width
+        or not all(isinstance(number, float) and math.isfinite(number) for number in numbers)
     ):
-        raise CheckpointError(f"coefficients in {path} must be one number for each feature")
+        raise CheckpointError(
+            f"parameters in {path} must be one number for each feature and an intercept"
+        )
     if not all(isinstance(name, str) for name in checkpoint.features):
         raise CheckpointError(f"features in {path} must be names")
     if not all(

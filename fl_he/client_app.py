@@ -26,7 +26,7 @@ from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
 from fl_he.learning.data import load_table
 from fl_he.learning.errors import DataError
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.moments import Limbs
 from fl_he.messages import ProtocolError
 from fl_he.run_figures import packing_of
 
@@ -61,7 +61,11 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
             return Packing()
         return packing_of(config(context).crypto)
 
-    app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data)
+    def limbs(context: Context) -> Limbs:
+        own = packing(context)
+        return Limbs(own.fraction_bits, own.integer_bits)
+
+    app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data, limbs)
     app = with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
     return CheckedApp(
         with_sealed_chain(
@@ -83,7 +87,6 @@ def _simulated(context: Context, config: Config) -> HospitalData:
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}")
     return HospitalData(
         dataset=simulated.hospitals[node.partition or 0],
-        scaling=simulated.scaling,
         model_path=folder / "hospitals" / node.name / "model.json",
     )
 
@@ -120,7 +123,6 @@ def _deployed(context: Context) -> HospitalData:
         ) from None
     return HospitalData(
         dataset=dataset,
-        scaling=Scaling.none(len(dataset.feature_names)),
         model_path=node_path(context, "model-path"),
     )
 

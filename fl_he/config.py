@@ -38,6 +38,7 @@ from fl_he.checkpoint import (
     plain_config,
 )
 from fl_he.config_schema import (
+    ClassWeight,
     Config,
     ConfigError,
     CryptoConfig,
@@ -45,12 +46,14 @@ from fl_he.config_schema import (
     OptimizerConfig,
     PartitionConfig,
     PartitionScheme,
+    Scaling,
     Topology,
     check,
     schema_keys,
 )
 
 __all__ = [
+    "ClassWeight",
     "Config",
     "ConfigError",
     "CryptoConfig",
@@ -58,6 +61,7 @@ __all__ = [
     "OptimizerConfig",
     "PartitionConfig",
     "PartitionScheme",
+    "Scaling",
     "Topology",
     "check",
     "compose",
@@ -97,6 +101,7 @@ _ALSO_CALLED = {
     **dict.fromkeys(("key_length", "key_size", "n_length"), "crypto.key_bits"),
     **dict.fromkeys(("learning_rate", "eta"), "optimizer.lr"),
     **dict.fromkeys(("output", "out", "folder"), "output_dir"),
+    **dict.fromkeys(("tol", "eps"), "tolerance"),
 }
 
 #: Hydra keeps its state in a singleton.

@@ -175,9 +175,19 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def _model(top: Mapping[str, Any], name: str) -> None:
     model = _mapping(top.get(name), name)
-    _numbers(model, ("examples", *FIGURES, "intercept"), name)
-    for index, value in enumerate(_list(model, "coefficients", f"{name}.coefficients")):
-        _number(value, f"{name}.coefficients[{index}]")
+    _numbers(model, ("examples", *FIGURES), name)
+    if isinstance(model.get("intercept"), list):
+        _vector(model, "intercept", name)
+        for index, row in enumerate(_list(model, "coefficients", f"{name}.coefficients")):
+            _vector({f"coefficients[{index}]": row}, f"coefficients[{index}]", name)
+        return
+    _numbers(model, ("intercept",), name)
+    _vector(model, "coefficients", name)
+
+
+def _vector(mapping: Mapping[str, Any], key: str, where: str) -> None:
+    for index, value in enumerate(_list(mapping, key, f"{where}.{key}")):
+        _number(value, f"{where}.{key}[{index}]")
 
 
 def _numbers(

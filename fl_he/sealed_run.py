@@ -24,6 +24,7 @@ from fl_he.checkpoint import (
 )
 from fl_he.comparison import NoComparison
 from fl_he.config_schema import Config
+from fl_he.learning_messages import LearningTerms
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
@@ -61,7 +62,7 @@ def train(
     """
     start = perf_counter()
     chain = SealedChain(
-        ConfigRecord({"lr": config.optimizer.lr, **({} if config.C is None else {"C": config.C})}),
+        _train_config(config),
         hospitals=config.hospitals,
         min_contributors=config.min_contributors,
         hop_timeout=config.hop_timeout,
@@ -117,6 +118,14 @@ def train(
     return metrics
 
 
+def _train_config(config: Config) -> ConfigRecord:
+    record = LearningTerms(config.scaling.value).to_config()
+    record["lr"] = config.optimizer.lr
+    if config.C is not None:
+        record["C"] = config.C
+    return record
+
+
 def _resumed(chain: SealedChain, config: Config, folder: Path) -> Checkpoint:
     """Let the chain go on where the folder's run was cut off."""
     checkpoint = load_checkpoint(folder, config)
@@ -137,8 +146,7 @@ def _first_checkpoint(
             progress.session,
             fingerprint,
             # The model from which the hospitals start is all that the coordinator knows of it.
-            coefficients=[0.0] * len(features),
-            intercept=0.0,
+            parameters=[0.0] * (len(features) + 1),
             sealed=progress.to_members(),
         )
     for name, ours, theirs in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -23,13 +23,20 @@ from fl_he.checkpoint import (
     write_checkpoint,
 )
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
-from fl_he.config_schema import Config
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import ACCURACY, LOSS, ProtocolError, model_arrays, read_model_arrays
+from fl_he.config_schema import ClassWeight, Config
+from fl_he.learning import parameters
+from fl_he.learning.damped import LBFGS, Newton
+from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import Nesterov, Optimizer
+from fl_he.learning.scaling import Scaling
+from fl_he.learning.softmax_model import model_of
+from fl_he.learning_messages import LearningTerms
+from fl_he.messages import ACCURACY, LOSS, ProtocolError, model_arrays, read_parameters
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
-from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
+from fl_he.strategies.preparation import Preparation, prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
@@ -67,8 +74,9 @@ def train(
     if config.sealed:
         return sealed_run.train(grid, config, folder, on_round)
     start = perf_counter()
+    objective = objective_of(config)
     strategy = SequentialPaillier(
-        GradientDescent(config.optimizer.lr, config.min_contributors, config.C),
+        objective,
         topology=config.topology,
         segments=config.segments,
         packing=packing_of(config.crypto),
@@ -78,11 +86,12 @@ def train(
         hospitals=config.hospitals,
         on_summed=lambda unopened: keep(unopened=unopened.to_members()),
     )
-    earlier = None if config.resume is None else _resumed(strategy, config, folder)
+    earlier = None if config.resume is None else _resumed(strategy, objective, config, folder)
     roster = strategy.call_roll(grid)
     started = perf_counter()
     comparison = _comparison(config, roster)
-    checkpoint = _first_checkpoint(config, list(comparison.feature_names), roster, earlier)
+    classes = len(comparison.classes) or 2
+    checkpoint = _first_checkpoint(config, comparison.feature_names, classes, roster, earlier)
     seconds_before = checkpoint.seconds
 
     def keep(**changes: Any) -> None:
@@ -94,11 +103,16 @@ def train(
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         if server_round == 0:
             return None
-        total, model = strategy.sums[-1], read_model_arrays(arrays)
-        entry = _round_entry(total, comparison.after_round(model))
+        total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
+        norm = None if objective.point is None else objective.point.gradient_norm
+        entry = {
+            **_round_entry(total, comparison.after_round(model)),
+            "gradient_norm": norm,
+            "converged": norm is not None and norm <= config.tolerance,
+        }
         keep(
-            coefficients=model[0].tolist(),
-            intercept=model[1],
+            parameters=model.tolist(),
+            optimizer=objective.optimizer.to_members(),
             rounds=[*checkpoint.rounds, entry],
             examples=round(total.examples),
             crypto=crypto_figures(
@@ -107,23 +121,38 @@ def train(
             unopened=None,
         )
         on_round(entry)
+        if entry["converged"]:
+            raise _ConvergedError
         return None
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        strategy.start(
+        terms = prepare(
+            strategy,
             grid,
-            initial_arrays=_model_of(checkpoint),
-            num_rounds=config.rounds - len(checkpoint.rounds),
-            evaluate_fn=after_round,
+            _preparation(checkpoint, config),
+            balanced=config.class_weight is ClassWeight.balanced,
+            classes=classes,
+            keep=lambda known: keep(preparation=known.to_members(), unopened=None),
         )
+        scaling = _scaling(terms, len(comparison.feature_names))
+        comparison.use(scaling)
+        if not _is_converged(checkpoint):
+            with suppress(_ConvergedError):
+                strategy.start(
+                    grid,
+                    initial_arrays=_model_of(checkpoint),
+                    num_rounds=config.rounds - len(checkpoint.rounds),
+                    train_config=terms.to_config(),
+                    evaluate_fn=after_round,
+                )
     except ProtocolError as error:
         # A hospital's own configuration has no groups of keys; this one has.
         reason = str(error).replace("raise integer_bits", "raise crypto.integer_bits")
         hint = divergence.hint(checkpoint.rounds)
         raise ProtocolError(f"{reason}; {hint}" if hint else reason) from error
-    strategy.finish(_model_of(checkpoint))
-    coefficients, intercept = trained = read_model_arrays(_model_of(checkpoint))
+    strategy.finish(_model_of(checkpoint), terms.to_config())
+    trained = np.array(checkpoint.parameters)
     metrics = {
         "version": metrics_file.VERSION,
         "fl_he": __version__,
@@ -134,20 +163,33 @@ def train(
         "start_seconds": started - start,
         "seconds": seconds_before + perf_counter() - start,
     }
-    model = LogisticModel(
-        feature_names=comparison.feature_names,
-        mean=comparison.scaling.mean,
-        scale=comparison.scaling.scale,
-        coefficients=coefficients,
-        intercept=intercept,
-        positive=comparison.positive,
+    model = model_of(
+        trained, comparison.feature_names, scaling, comparison.positive, comparison.classes
     )
     report.write_run(folder, metrics, model.to_json())
     keep(finished=True)
     return metrics
 
 
-def _resumed(strategy: SequentialPaillier, config: Config, folder: Path) -> Checkpoint:
+def objective_of(config: Config) -> SummedObjective:
+    """Return the strategy that takes the configuration's steps."""
+    if config.optimizer.name == "gd":
+        return GradientDescent(config.optimizer.lr, config.min_contributors, config.C)
+    chosen: dict[str, Callable[[], Optimizer]] = {
+        "nesterov": lambda: Nesterov(config.optimizer.lr),
+        "newton": Newton,
+        "lbfgs": LBFGS,
+    }
+    return SummedObjective(chosen[config.optimizer.name](), config.min_contributors, config.C)
+
+
+class _ConvergedError(Exception):
+    """Ends Flower's loop over the rounds, which knows no other way."""
+
+
+def _resumed(
+    strategy: SequentialPaillier, objective: SummedObjective, config: Config, folder: Path
+) -> Checkpoint:
     """Let the strategy go on where the folder's run was cut off."""
     checkpoint = load_checkpoint(folder, config)
     unopened = checkpoint.unopened
@@ -157,27 +199,59 @@ def _resumed(strategy: SequentialPaillier, config: Config, folder: Path) -> Chec
         checkpoint.key_fingerprint,
         None if unopened is None else UnopenedSum.from_members(unopened),
     )
+    if checkpoint.rounds:
+        try:
+            objective.optimizer.restore(checkpoint.optimizer)
+        except DataError as error:
+            raise CheckpointError(f"the checkpoint in {folder}: {error}") from error
     return checkpoint
 
 
 def _first_checkpoint(
-    config: Config, features: list[str], roster: Roster, earlier: Checkpoint | None
+    config: Config,
+    feature_names: tuple[str, ...],
+    classes: int,
+    roster: Roster,
+    earlier: Checkpoint | None,
 ) -> Checkpoint:
-    fingerprint = roster.public_key.fingerprint
+    fingerprint, features = roster.public_key.fingerprint, list(feature_names)
+    zeros = [0.0] * parameters.count(len(features), classes)
     if earlier is None:
-        zeros = [0.0] * len(features)
-        return Checkpoint(plain_config(config), features, roster.session, fingerprint, zeros, 0.0)
+        return Checkpoint(plain_config(config), features, roster.session, fingerprint, zeros)
     if earlier.features != features:
         raise CheckpointError(
             f"the features must be those of the run that is resumed, {earlier.features}, got "
             f"{features}"
+        )
+    if len(earlier.parameters) != len(zeros):
+        raise CheckpointError(
+            f"a checkpoint of {classes} classes must have {len(zeros)} parameters"
         )
     unopened = earlier.unopened if roster.session == earlier.session else None
     return replace(earlier, session=roster.session, key_fingerprint=fingerprint, unopened=unopened)
 
 
 def _model_of(checkpoint: Checkpoint) -> ArrayRecord:
-    return model_arrays(np.array(checkpoint.coefficients), checkpoint.intercept)
+    return model_arrays(
+        *parameters.split(np.array(checkpoint.parameters), len(checkpoint.features))
+    )
+
+
+def _is_converged(checkpoint: Checkpoint) -> bool:
+    return any(entry.get("converged") for entry in checkpoint.rounds)
+
+
+def _preparation(checkpoint: Checkpoint, config: Config) -> Preparation:
+    if checkpoint.preparation is None:
+        return Preparation(terms=LearningTerms(scaling=config.scaling.value))
+    return Preparation.from_members(checkpoint.preparation)
+
+
+def _scaling(terms: LearningTerms, features: int) -> Scaling:
+    """Return from what units the tables come to those of the model, as far as it is the same."""
+    if terms.scaling != "federated":
+        return Scaling.none(features)
+    return Scaling(np.array(terms.mean), np.array(terms.scale))
 
 
 def _comparison(config: Config, roster: Roster) -> Comparison:

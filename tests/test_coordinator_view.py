@@ -137,7 +137,7 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
 
     def share(context: Context) -> HospitalData:
         part = data.hospitals[read_node(context).partition or 0]
-        return HospitalData(part, data.scaling, None)
+        return HospitalData(part, None)
 
     plain = add_hospital(ClientApp(), share)
     grid = recorded_run(config, plain, strategy_is_plain=True)

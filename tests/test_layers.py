@@ -22,17 +22,18 @@ ALLOWED: dict[str, set[str]] = {
     "commands": {"crypto"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
-        *("strategies", "clients", "messages", "crypto"),
+        *("strategies", "clients", "messages", "learning_messages", "crypto"),
     },
     "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
     "sealed_run": {
-        "run_figures",
+        *("run_figures", "learning_messages"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
     },
     "server_app": {
         *("sealed_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
         *("run_figures", "run_folder", "divergence", "config", "config_schema"),
+        "learning_messages",
     },
     "client_app": {
         *("clients", "crypto", "learning", "messages", "simulated_data"),
@@ -42,16 +43,17 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
-        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("messages", "records", "sealed_messages", "learning_messages", "update", "selection"),
         *("crypto", "learning"),
     },
     "clients": {
-        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("messages", "records", "sealed_messages", "learning_messages", "update", "selection"),
         *("learning", "crypto"),
     },
     "selection": {"messages"},
     "update": {"messages"},
     "sealed_messages": {"records"},
+    "learning_messages": {"messages", "records"},
     "messages": {"records"},
     "records": set(),
     "report": {"metrics_file", "fitted_table"},
@@ -100,7 +102,15 @@ EXTERNAL: dict[str, set[str]] = {
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("records", "messages", "sealed_messages", "update", "clients", "strategies"),
+        *(
+            "records",
+            "messages",
+            "sealed_messages",
+            "learning_messages",
+            "update",
+            "clients",
+            "strategies",
+        ),
         *("client_app", "server_app", "sealed_run", "simulation", "bench"),
     },
 }

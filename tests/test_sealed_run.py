@@ -58,7 +58,9 @@ def federation(tmp_path: Path) -> Federation:
 
 
 def config(*overrides: str) -> Config:
-    return compose("config", ["topology=chain", "sealed=true", "optimizer.lr=0.5", *overrides])
+    return compose(
+        "config", ["topology=chain", "sealed=true", "scaling=none", "optimizer.lr=0.5", *overrides]
+    )
 
 
 def check_saved(federation: Federation, rounds: int, C: float | None = None) -> None:

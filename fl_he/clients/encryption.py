@@ -104,7 +104,11 @@ class EncryptionMod:
         self._check_format(request, context)
         message.content = EncryptionRequest.remove_from(message.content)
 
-        reply = call_next(message, context)
+        try:
+            reply = call_next(message, context)
+        except PrivateReasonError:
+            state[_SPENT] = True
+            raise
         if reply.has_error():
             raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
         try:

@@ -28,10 +28,22 @@ def log_loss(features: Array, labels: Array, coefficients: Array, intercept: flo
     DataError
         If the shapes do not fit.
     """
+    return float(np.mean(log_losses(features, labels, coefficients, intercept)))
+
+
+def log_losses(features: Array, labels: Array, coefficients: Array, intercept: float) -> Array:
+    """Return the log loss of each row, shape (m,), of which :func:`log_loss` is the mean.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit.
+    """
     margins = _margins(features, coefficients, intercept)
     _check_labels(labels, margins)
     signs = 2.0 * labels - 1.0
-    return float(np.mean(np.logaddexp(0.0, -signs * margins)))
+    losses: Array = np.logaddexp(0.0, -signs * margins)
+    return losses
 
 
 def gradient(
@@ -107,7 +119,7 @@ def penalty(coefficients: Array, C: float | None, examples: int) -> float:
     ValueError
         If ``C`` or ``examples`` is out of range.
     """
-    return 0.5 * _strength(C, examples) * float(coefficients @ coefficients)
+    return 0.5 * penalty_strength(C, examples) * float(coefficients @ coefficients)
 
 
 def penalty_gradient(coefficients: Array, C: float | None, examples: int) -> Array:
@@ -118,10 +130,11 @@ def penalty_gradient(coefficients: Array, C: float | None, examples: int) -> Arr
     ValueError
         If ``C`` or ``examples`` is out of range.
     """
-    return _strength(C, examples) * coefficients
+    return penalty_strength(C, examples) * coefficients
 
 
-def _strength(C: float | None, examples: int) -> float:
+def penalty_strength(C: float | None, examples: int) -> float:
+    """Return ``1 / (C n)``, the factor of :func:`penalty_gradient`; raises as it does."""
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples}")
     if C is None:

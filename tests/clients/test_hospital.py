@@ -8,7 +8,6 @@ from sklearn.metrics import log_loss
 
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.learning.data import Dataset
-from fl_he.learning.scaling import Scaling
 from fl_he.messages import ProtocolError, model_arrays, model_message_content
 
 DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 1]), ("a", "b"))
@@ -16,8 +15,7 @@ W, B = np.array([0.25, -0.5]), 0.125
 
 
 def ask(action: str, coefficients: np.ndarray[tuple[int], np.dtype[np.float64]] = W) -> RecordDict:
-    scaling = Scaling(mean=np.zeros(2), scale=np.ones(2))
-    app = add_hospital(ClientApp(), lambda _: HospitalData(DATA, scaling, None))
+    app = add_hospital(ClientApp(), lambda _: HospitalData(DATA, None))
     content = model_message_content(model_arrays(coefficients, B))
     context = Context(1, 5, {"partition-id": 0, "num-partitions": 4}, RecordDict(), {})
     return app(Message(content, 5, action), context).content
