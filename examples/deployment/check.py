@@ -9,12 +9,20 @@ import base64
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plaintext_search import DOUBLES, Model, found_in, private_values, telling
+from plaintext_search import (
+    DOUBLES,
+    Model,
+    found_in,
+    private_sums,
+    private_values,
+    telling,
+)
 
 from fl_he.config import compose
 from fl_he.config_schema import Config
@@ -24,6 +32,8 @@ from fl_he.learning.data import Dataset, load_table
 from fl_he.learning.model import LogisticModel
 
 _TOLERANCE = 1e-6
+#: Rounds before the first one, for mean and variance.
+PREPARATION = 2
 _PRIVATE_KEY = Path("company-x", "private-key.json")
 _ENCRYPTED = b"fl-he.encrypted-vector"
 
@@ -107,10 +117,13 @@ def main() -> int:
         results.append(passed(has_it, f"{name} has the model"))
 
     tables = [load_table(work / name / "patients.csv", "label", positive="1") for name in names]
+    model = LogisticModel.load(work / "run" / "model.json")
+    sums = private_sums(tables, model.mean)
+    tables = [replace(t, features=(t.features - model.mean) / model.scale) for t in tables]
     steps = models(tables, config)
     seen = b"".join(path.read_bytes() for path in sorted(work.glob("superlink.db*")))
-    values = telling(private_values(tables, steps[:-1]))
-    updates = config.rounds * (config.hospitals + 1)
+    values = telling(sums | private_values(tables, steps[:-1]))
+    updates = (config.rounds + PREPARATION) * (config.hospitals + 1)
     results += [
         passed(
             seen.count(_ENCRYPTED) >= updates,

@@ -15,6 +15,8 @@ from fl_he.learning.errors import DataError
 
 # scikit-learn's own default.
 _DEFAULT_C = 1.0
+#: Parameters of the largest model whose Hessian is no burden.
+_MOST_FOR_NEWTON = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray
     if len(present) == 1:
         intercepts[present] = 0.0
         return parameters.join(rows, intercepts)
-    fitted = _regression(C, balanced=balanced).fit(dataset.features, dataset.labels)
+    fitted = _regression(dataset, C, balanced=balanced).fit(dataset.features, dataset.labels)
     # Of two classes scikit-learn gives the difference of their rows.
     sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
     rows[present] = sides @ fitted.coef_
@@ -108,17 +110,25 @@ def fit_alone(
         log_odds = math.log(dataset.examples + 1)
         constant = log_odds if labels[0] == 1.0 else -log_odds
         return np.zeros(dataset.features.shape[1]), constant
-    fitted = _regression(C, balanced=balanced).fit(dataset.features, labels)
+    fitted = _regression(dataset, C, balanced=balanced).fit(dataset.features, labels)
     return np.asarray(fitted.coef_[0], dtype=np.float64), float(fitted.intercept_[0])
 
 
-def _regression(C: float | None, *, balanced: bool) -> Any:
+def _regression(dataset: Dataset, C: float | None, *, balanced: bool) -> Any:
     # Imported here: clients import this layer in every new process and never fit a baseline.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     strength = _DEFAULT_C if C is None or math.isinf(C) else C
-    weight = "balanced" if balanced else None
-    return LogisticRegression(C=strength, tol=1e-8, max_iter=10_000, class_weight=weight)
+    size = parameters.count(dataset.features.shape[1], dataset.class_count)
+    # On features that nobody scaled, L-BFGS takes thousands of steps.
+    solver = "newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs"
+    return LogisticRegression(
+        C=strength,
+        tol=1e-8,
+        max_iter=10_000,
+        solver=solver,
+        class_weight="balanced" if balanced else None,
+    )
 
 
 def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> Figures:
