@@ -191,6 +191,7 @@ def _show(metrics: dict[str, Any], folder: Path) -> None:
 
 
 def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -> None:
+    from fl_he.sweep_plot import write_sweep_plot
     from fl_he.sweep_table import SweepRow, sweep_table
 
     rows = [
@@ -198,7 +199,11 @@ def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -
         for settings, folder, metrics in runs
     ]
     _print(sweep_table(rows))
-    typer.echo(f"sweep folder: {_from_here(runs[0][1].parent)}")
+    folder = runs[0][1].parent
+    if folder.is_dir() and all(run[1].parent == folder for run in runs):
+        with contextlib.suppress(OSError):
+            write_sweep_plot(folder, rows)
+    typer.echo(f"sweep folder: {_from_here(folder)}")
 
 
 def _print(*tables: RenderableType) -> None:

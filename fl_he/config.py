@@ -90,7 +90,7 @@ _WORDS = {
     NoneType: "null",
 }
 
-_GROUPS = ("data", "partition", "optimizer")
+_GROUPS = ("data", "partition", "optimizer", "experiment")
 #: Keys by their last part, where no two keys share it.
 _LAST_PARTS = {part: keys[0] for part, keys in _by_last_part().items() if len(keys) == 1}
 #: What others call a key, the script from which this project grew among them.

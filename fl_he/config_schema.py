@@ -170,6 +170,9 @@ class Config:
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn, above 0; None for no penalty. The
         intercept is never penalised.
+    evaluate : bool
+        Whether the hospitals count, encrypted, what the final model predicts right on data that
+        they hold out.
     test_size : float
         Share of the patients held out for the comparison, between 0 and 1.
     seed : int
@@ -201,6 +204,7 @@ class Config:
     tolerance: float = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
     C: float | None = None
+    evaluate: bool = False
     test_size: float = 0.25
     seed: int = 10
     min_contributors: int = 3
@@ -320,6 +324,8 @@ def _check_sealed(config: Config) -> None:
             "scaling must be local or none with sealed=true, got federated: the coordinator would "
             "have to know the totals; set scaling=none for tables in common units, or scaling=local"
         )
+    if config.evaluate:
+        raise ConfigError("evaluate must be false with sealed=true, got true")
     if config.optimizer.name != "gd" or config.class_weight is not ClassWeight.equal:
         raise ConfigError(
             "sealed=true must come with optimizer=gd and class_weight=equal, got "

@@ -22,6 +22,8 @@ from fl_he.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whos
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"
+#: Counts on held-out data.
+FIGURES = "evaluate.figures"
 DESCRIBE = "query.describe"
 DECRYPT = "query.decrypt"
 FINISH = "query.finish"

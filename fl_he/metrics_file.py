@@ -148,6 +148,12 @@ def check_metrics(metrics: object) -> None:
     _model(top, "federated")
     if top["pooled"] is not None:
         _model(top, "pooled")
+    if top.get("evaluation") is not None:  # runs of earlier releases had none
+        _numbers(
+            _mapping(top["evaluation"], "evaluation"),
+            ("examples", "hospitals", *FIGURES, "calibration_error"),
+            "evaluation",
+        )
     rounds = _list(top, "rounds", "rounds")
     if not rounds:
         raise MetricsError("rounds must have at least one entry, got none")

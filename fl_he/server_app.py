@@ -36,6 +36,7 @@ from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
+from fl_he.strategies.pooled_figures import pooled_figures
 from fl_he.strategies.preparation import Preparation, prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
@@ -153,11 +154,19 @@ def train(
         raise ProtocolError(f"{reason}; {hint}" if hint else reason) from error
     strategy.finish(_model_of(checkpoint), terms.to_config())
     trained = np.array(checkpoint.parameters)
+    evaluation = None
+    if config.evaluate:
+        number = len(checkpoint.rounds)
+        evaluation = pooled_figures(
+            strategy, grid, number, _model_of(checkpoint), terms.to_config()
+        )
+        keep(unopened=None)
     metrics = {
         "version": metrics_file.VERSION,
         "fl_he": __version__,
         "config": asdict(replace(config, data=comparison.data)),
         **comparison.at_the_end(trained, checkpoint.examples),
+        "evaluation": evaluation,
         "rounds": checkpoint.rounds,
         "crypto": checkpoint.crypto,
         "start_seconds": started - start,

@@ -12,6 +12,8 @@ import shlex
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from fl_he.config_schema import BUILT_IN, Config, DataConfig, PartitionConfig
 from fl_he.learning.data import (
     Dataset,
@@ -52,6 +54,11 @@ class SimulatedData:
     hospitals: tuple[Dataset, ...]
     train: Dataset
     test: Dataset
+
+    def held_out(self, hospital: int) -> Dataset | None:
+        """Return a hospital's share of the test set, by its number from 0; None if it has none."""
+        share = np.arange(hospital, self.test.examples, len(self.hospitals))
+        return self.test.take(share) if len(share) else None
 
 
 def simulated_data(config: Config) -> SimulatedData:

@@ -46,17 +46,21 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     -------
     rich.table.Table
     """
-    shared = set.intersection(*(set(row.settings) for row in rows)) if rows else set()
     table = Table(title="All runs")
     table.add_column("run", overflow="fold", min_width=8)
-    for heading in ("test\naccuracy", "log\nloss", "seconds"):
+    for heading in ("rounds", "test\naccuracy", "log\nloss", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("folder", overflow="fold", min_width=6)
-    for row in rows:
-        settings = " ".join(setting for setting in row.settings if setting not in shared)
-        table.add_row(Text(settings), *_figures(row.metrics), Text(row.folder))
-    keep_whole(table, range(1, 4))
+    for label, row in zip(labels(rows), rows, strict=True):
+        table.add_row(Text(label), *_figures(row.metrics), Text(row.folder))
+    keep_whole(table, range(1, 5))
     return table
+
+
+def labels(rows: Sequence[SweepRow]) -> list[str]:
+    """Return what sets each run apart: its settings without those that all runs share."""
+    shared = set.intersection(*(set(row.settings) for row in rows)) if rows else set()
+    return [" ".join(one for one in row.settings if one not in shared) for row in rows]
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -100,11 +104,12 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:
+def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str, str]:
     if metrics is None:
-        return Text("failed", style="bold red"), "", ""
+        return Text("failed", style="bold red"), "", "", ""
     federated = metrics["federated"]
     return (
+        str(len(metrics["rounds"])),
         _figure(federated["accuracy"], 3),
         _figure(federated["log_loss"], 3),
         _figure(metrics["seconds"], 1),

@@ -52,6 +52,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "tolerance": 1e-7,
     "class_weight": "equal",
     "C": None,
+    "evaluate": False,
     "test_size": 0.25,
     "seed": 10,
     "segments": 1,

@@ -30,7 +30,7 @@ def run(config: Config) -> tuple[dict[str, Any], LocalGrid]:
 
 def opened(grid: LocalGrid) -> list[str]:
     asked = [m.content["fl-he"] for m in grid.sent if m.metadata.message_type == DECRYPT]
-    return [f"{record['purpose']} {record['round']}" for record in asked]
+    return [f"{record['purpose']!s} {record['round']!s}" for record in asked]
 
 
 @pytest.mark.parametrize(

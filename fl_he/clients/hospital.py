@@ -6,6 +6,7 @@ ordinary Flower app.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +17,16 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he.learning import descent, likelihood, moments, parameters
+from fl_he.learning import descent, evaluation, likelihood, moments, parameters
 from fl_he.learning.data import Dataset
+from fl_he.learning.model import write_model
 from fl_he.learning.moments import Limbs
 from fl_he.learning.scaling import Scaling, standardise
 from fl_he.learning.softmax_model import model_of
 from fl_he.learning_messages import LearningTerms, MomentsRequest
 from fl_he.messages import (
     ACCURACY,
+    FIGURES,
     FINISH,
     LOSS,
     MOMENTS,
@@ -50,10 +53,13 @@ class HospitalData:
         In the units of the hospital's table.
     model_path : Path or None
         Where the final model is saved; ``None``: nowhere.
+    test : Dataset or None
+        Held out from training, in the same units.
     """
 
     dataset: Dataset
     model_path: Path | None
+    test: Dataset | None = None
 
 
 def add_hospital(
@@ -96,6 +102,26 @@ def add_hospital(
         dataset, terms, _ = _prepared(data(context).dataset, message)
         metrics = _metrics(_examples(dataset, terms, message))
         return Message(update_content(None, metrics), reply_to=message)
+
+    @app.evaluate(FIGURES.split(".")[1])
+    def count(message: Message, context: Context) -> Message:
+        hospital = data(context)
+        if hospital.test is None:
+            raise ProtocolError("a hospital that evaluates must have data held out, this has none")
+        test, _, _ = _prepared(hospital.test, message, reference=hospital.dataset)
+        counts = evaluation.count(test, _model_for(test, message))
+        if hospital.model_path is not None:
+            figures = json.dumps(evaluation.figures(counts), indent=2)
+            write_model(hospital.model_path.with_suffix(".figures.json"), f"{figures}\n")
+        arrays = named_arrays(
+            confusion=counts.confusion / counts.examples,
+            scores=counts.scores / counts.examples,
+            calibration=counts.calibration / counts.examples,
+        )
+        metrics = MetricRecord(
+            {LOSS: counts.log_loss / counts.examples, NUM_EXAMPLES: counts.examples}
+        )
+        return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.query(FINISH.split(".")[1])
     def finish(message: Message, context: Context) -> Message:
@@ -146,12 +172,17 @@ def descent_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> 
     return model_arrays(*stepped)
 
 
-def _prepared(dataset: Dataset, message: Message) -> tuple[Dataset, LearningTerms, Scaling]:
-    """Return the dataset in the units of the model, the terms, and how the units came about."""
+def _prepared(
+    dataset: Dataset, message: Message, reference: Dataset | None = None
+) -> tuple[Dataset, LearningTerms, Scaling]:
+    """Return the dataset in the units of the model, the terms, and how the units came about.
+
+    Local units are those of the reference, or of the dataset itself.
+    """
     terms = LearningTerms.from_content(message.content)
     if terms.scaling == "local":
-        scaled, scaling = standardise(dataset)
-        return scaled, terms, scaling
+        _, scaling = standardise(reference or dataset)
+        return replace(dataset, features=scaling.apply(dataset.features)), terms, scaling
     features = len(dataset.feature_names)
     if terms.scaling == "none":
         return dataset, terms, Scaling.none(features)
