@@ -48,12 +48,12 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     """
     table = Table(title="All runs")
     table.add_column("run", overflow="fold", min_width=8)
-    for heading in ("rounds", "test\naccuracy", "log\nloss", "seconds"):
+    for heading in ("test\naccuracy", "log\nloss", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("folder", overflow="fold", min_width=6)
     for label, row in zip(labels(rows), rows, strict=True):
         table.add_row(Text(label), *_figures(row.metrics), Text(row.folder))
-    keep_whole(table, range(1, 5))
+    keep_whole(table, range(1, 4))
     return table
 
 
@@ -104,12 +104,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str, str]:
+def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:
     if metrics is None:
-        return Text("failed", style="bold red"), "", "", ""
+        return Text("failed", style="bold red"), "", ""
     federated = metrics["federated"]
     return (
-        str(len(metrics["rounds"])),
         _figure(federated["accuracy"], 3),
         _figure(federated["log_loss"], 3),
         _figure(metrics["seconds"], 1),
