@@ -29,6 +29,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "key_fingerprint": str,
     "parameters": list,
     "optimizer": dict,
+    "hessian": (list, type(None)),
     "preparation": (dict, type(None)),
     "rounds": list,
     "examples": int,
@@ -62,6 +63,8 @@ class Checkpoint:
         The model after the last finished round, see :mod:`fl_he.learning.parameters`.
     optimizer : dict
         What the optimizer remembers, see :mod:`fl_he.learning.optimizers`.
+    hessian : list of float or None
+        Upper triangle of the last Hessian, penalty included, if the optimizer asks for it.
     preparation : dict or None
         What is known of the pooled data, see :mod:`fl_he.strategies.preparation`.
     rounds : list of dict
@@ -87,6 +90,7 @@ class Checkpoint:
     key_fingerprint: str
     parameters: list[float]
     optimizer: dict[str, Any] = field(default_factory=dict)
+    hessian: list[float] | None = None
     preparation: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0

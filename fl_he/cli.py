@@ -19,6 +19,7 @@ import typer
 from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import keygen
+from fl_he.commands.predict import export, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ app = typer.Typer(
     suggest_commands=False,  # Click makes the same suggestion
 )
 
-for command in (keygen, enroll, federation, show):
+for command in (keygen, enroll, federation, show, predict, export):
     app.command()(command)
 
 _format_other_warning = warnings.formatwarning
@@ -181,9 +182,11 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:
     from fl_he import divergence
-    from fl_he.report import comparison_table, cost_table
+    from fl_he.report import coefficient_table, comparison_table, cost_table
 
-    _print(comparison_table(metrics), cost_table(metrics))
+    coefficients = coefficient_table(metrics)
+    tables = [] if coefficients is None else [coefficients]
+    _print(comparison_table(metrics), *tables, cost_table(metrics))
     typer.echo(f"run folder: {_from_here(folder)}")
     diverges = divergence.hint(metrics["rounds"])
     if diverges:

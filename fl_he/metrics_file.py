@@ -17,6 +17,11 @@ NAME = "metrics.json"
 
 #: Quality of one model on the test set.
 FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+#: What is known of one coefficient.
+INFERENCE = (
+    *("estimate", "standard_error", "z", "p_value", "lower", "upper"),
+    *("odds_ratio", "odds_ratio_lower", "odds_ratio_upper"),
+)
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
 _ROUND = (
@@ -148,6 +153,13 @@ def check_metrics(metrics: object) -> None:
     _model(top, "federated")
     if top["pooled"] is not None:
         _model(top, "pooled")
+    if top.get("inference") is not None:  # runs of earlier releases had none
+        for index, entry in enumerate(
+            _list(_mapping(top["inference"], "inference"), "coefficients", "inference.coefficients")
+        ):
+            where = f"inference.coefficients[{index}]"
+            _numbers(_mapping(entry, where), INFERENCE, where)
+            _text(entry, "name", f"{where}.name")
     if top.get("evaluation") is not None:  # runs of earlier releases had none
         _numbers(
             _mapping(top["evaluation"], "evaluation"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MetricsError",
+    "coefficient_table",
     "comparison_table",
     "cost_table",
     "load_metrics",
@@ -118,6 +119,45 @@ def _add_models(table: Table, metrics: Mapping[str, Any]) -> None:
     table.add_row(_FEDERATED, *_cells(metrics["federated"]), style="bold")
     if metrics["pooled"]:
         table.add_row(_POOLED, *_cells(metrics["pooled"]))
+
+
+def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
+    """List the coefficients of a logistic model as a statistician expects them.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As `load_metrics` returns them.
+
+    Returns
+    -------
+    rich.table.Table or None
+        ``None`` where there is nothing to say beside model.json: no standard error is known.
+    """
+    inference = metrics.get("inference")
+    if inference is None or not _known(inference["coefficients"], "standard_error"):
+        return None
+    rows = inference["coefficients"]
+    penalty = ", penalised" if inference["penalised"] else ""
+    percent = f"{inference['level']:.0%}"
+    table = Table(
+        title=Text(f"Coefficients in the tables' units{penalty}"),
+        box=SIMPLE,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("feature", overflow="fold", min_width=_NAME_WIDTH)
+    for heading in ("estimate", "std. err.", "p", "odds ratio", f"{percent} interval"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        known = row["odds_ratio_lower"] is not None and row["odds_ratio_upper"] is not None
+        interval = f"{row['odds_ratio_lower']:.3g}, {row['odds_ratio_upper']:.3g}" if known else ""
+        table.add_row(
+            Text(row["name"]),
+            *(_short(row[key]) for key in ("estimate", "standard_error", "p_value", "odds_ratio")),
+            interval,
+        )
+    return table
 
 
 def cost_table(metrics: Mapping[str, Any]) -> Table:
@@ -267,6 +307,10 @@ def _count(value: float | None) -> str:
 
 def _decimal(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
+
+
+def _short(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3g}"
 
 
 def _seconds(value: float | None) -> str:

@@ -24,10 +24,11 @@ from fl_he.checkpoint import (
 )
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import ClassWeight, Config
-from fl_he.learning import parameters
+from fl_he.config_schema import Scaling as ScalingChoice
+from fl_he.learning import inference, likelihood, parameters
 from fl_he.learning.damped import LBFGS, Newton
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import Nesterov, Optimizer
+from fl_he.learning.optimizers import Nesterov, Optimizer, Point
 from fl_he.learning.scaling import Scaling
 from fl_he.learning.softmax_model import model_of
 from fl_he.learning_messages import LearningTerms
@@ -114,6 +115,7 @@ def train(
         keep(
             parameters=model.tolist(),
             optimizer=objective.optimizer.to_members(),
+            hessian=_triangle(objective.point),
             rounds=[*checkpoint.rounds, entry],
             examples=round(total.examples),
             crypto=crypto_figures(
@@ -166,6 +168,7 @@ def train(
         "fl_he": __version__,
         "config": asdict(replace(config, data=comparison.data)),
         **comparison.at_the_end(trained, checkpoint.examples),
+        "inference": _inference(checkpoint, config, scaling),
         "evaluation": evaluation,
         "rounds": checkpoint.rounds,
         "crypto": checkpoint.crypto,
@@ -244,6 +247,30 @@ def _model_of(checkpoint: Checkpoint) -> ArrayRecord:
     return model_arrays(
         *parameters.split(np.array(checkpoint.parameters), len(checkpoint.features))
     )
+
+
+def _triangle(point: Point | None) -> list[float] | None:
+    if point is None or point.hessian is None:
+        return None
+    triangle: list[float] = likelihood.upper_triangle(point.hessian).tolist()
+    return triangle
+
+
+def _inference(checkpoint: Checkpoint, config: Config, scaling: Scaling) -> dict[str, Any] | None:
+    """Return the table of coefficients; ``None`` of more than two classes or mixed units."""
+    theta, features = np.array(checkpoint.parameters), checkpoint.features
+    if len(theta) != len(features) + 1 or config.scaling is ScalingChoice.local:
+        return None
+    cov = None
+    # With class weights the inverse Hessian is not the estimates' covariance.
+    if checkpoint.hessian is not None and config.class_weight is ClassWeight.equal:
+        hessian = likelihood.from_upper_triangle(np.array(checkpoint.hessian), len(theta))
+        cov = inference.covariance(hessian, checkpoint.examples)
+    return {
+        "level": inference.LEVEL,
+        "penalised": config.C is not None,
+        "coefficients": inference.coefficient_table(theta, features, scaling, cov),
+    }
 
 
 def _is_converged(checkpoint: Checkpoint) -> bool:

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
         *("simulation", "report", "sweep_table", "sweep_plot", "metrics_file", "divergence"),
         *("jobs", "config", "progress", "bench", "commands"),
     },
-    "commands": {"crypto"},
+    "commands": {"crypto", "learning"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
         *("strategies", "clients", "messages", "learning_messages", "crypto"),
@@ -99,6 +99,7 @@ EXTERNAL: dict[str, set[str]] = {
     "gmpy2": {"crypto"},
     "cryptography": {"crypto"},
     "sklearn": {"learning"},
+    "skops": {"learning"},
     "polars": {"learning"},
     "ray": set(),
     "tenseal": {"bench"},

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import statsmodels.api as statsmodels
 from experiment import experiment, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from fl_he import client_app, server_app
+from fl_he import client_app, report, server_app
 from fl_he.config import compose
 from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
@@ -77,7 +78,7 @@ def test_gradient_descent_stops_at_the_tolerance(tmp_path: Path) -> None:
     [
         (["data=wine", "optimizer=newton"], 1.0),
         (["data=wine", "optimizer=newton", "class_weight=balanced"], 1.0),
-        (["data=digits", "optimizer=lbfgs", "rounds=40"], 0.99),
+        (["data=digits", "optimizer=lbfgs", "rounds=15", "test_size=0.6"], 0.99),
     ],
     ids=str,
 )
@@ -210,3 +211,67 @@ def test_other_scalings_are_as_they_say(tmp_path: Path, scaling: str) -> None:
     second = simulated_data(config).hospitals[1].features
     expected = second.std(axis=0) if scaling == "local" else np.ones(13)
     np.testing.assert_allclose(own.scale, expected, rtol=1e-12)
+
+
+def logistic_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Write a table whose logistic regression has a finite optimum; return what is in it."""
+    rng = np.random.default_rng(11)
+    X = rng.standard_normal((600, 3)) * [1.0, 20.0, 0.01] + [5.0, -40.0, 0.2]
+    odds = X @ [0.8, -0.05, 60.0] - 18.0
+    y = (rng.random(600) < 1 / (1 + np.exp(-odds))).astype(float)
+    rows = [
+        f"{a!r},{b!r},{c!r},{int(label)}" for (a, b, c), label in zip(X.tolist(), y, strict=True)
+    ]
+    path.write_text("\n".join(["dose,days,level,sick", *rows]))
+    return X, y
+
+
+def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
+    logistic_table(tmp_path / "table.csv")
+    settings = (
+        *("data=csv", f"data.path={tmp_path}/table.csv", "data.target=sick", "data.positive=1"),
+        "optimizer=newton",
+    )
+    config = experiment(*settings, folder=tmp_path / "run")
+    metrics, _ = run(config)
+    train = simulated_data(config).train
+    expected = statsmodels.Logit(train.labels, statsmodels.add_constant(train.features)).fit(
+        disp=False, tol=1e-12, maxiter=100
+    )
+    order = [1, 2, 3, 0]  # the intercept is statsmodels' first, and our last
+    rows = metrics["inference"]["coefficients"]
+    assert [row["name"] for row in rows] == ["dose", "days", "level", "(intercept)"]
+    intervals = expected.conf_int()[order]
+    for key, values in (
+        ("estimate", expected.params[order]),
+        ("standard_error", expected.bse[order]),
+        ("z", expected.tvalues[order]),
+        ("lower", intervals[:, 0]),
+        ("upper", intervals[:, 1]),
+        ("odds_ratio", np.exp(expected.params[order])),
+        ("odds_ratio_upper", np.exp(intervals[:, 1])),
+    ):
+        np.testing.assert_allclose([row[key] for row in rows], values, rtol=1e-4)
+    p_values = [row["p_value"] for row in rows]
+    np.testing.assert_allclose(p_values, expected.pvalues[order], rtol=1e-3, atol=1e-12)
+
+    table = report.coefficient_table(metrics)
+    assert table is not None
+    assert table.row_count == 4
+
+    def kill(entry: Mapping[str, Any]) -> None:
+        if entry["converged"]:
+            raise KilledError
+
+    config = experiment(*settings, folder=tmp_path / "cut")
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    with pytest.raises(KilledError):
+        server_app.train(grid, config, tmp_path / "cut", kill)
+    resumed, _ = run(compose("config", [f"resume={tmp_path / 'cut'}"]))
+    assert resumed["inference"] == metrics["inference"]
+
+
+def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
+    metrics, _ = run(experiment("rounds=1", folder=tmp_path))
+    assert {row["standard_error"] for row in metrics["inference"]["coefficients"]} == {None}
+    assert report.coefficient_table(metrics) is None
