@@ -44,6 +44,7 @@ _ROWS = 12
 _NAME_WIDTH = 10
 _LOCAL = "hospitals alone, mean"
 _FEDERATED = "federated (encrypted)"
+_COUNTED = "its encrypted test counts"
 _POOLED = "pooled (scikit-learn)"
 # Okabe and Ito's palette can be told apart with any colour vision; the line styles differ too.
 _COLOURS = {_FEDERATED: "#0072B2", _LOCAL: "#D55E00", _POOLED: "#009E73"}
@@ -117,6 +118,9 @@ def _add_models(table: Table, metrics: Mapping[str, Any]) -> None:
         table.add_row(_LOCAL, *_cells(mean))
     table.add_section()
     table.add_row(_FEDERATED, *_cells(metrics["federated"]), style="bold")
+    if metrics.get("evaluation"):
+        # Of the examples that were counted, not of those that were trained on.
+        table.add_row(_COUNTED, *_cells(metrics["evaluation"]))
     if metrics["pooled"]:
         table.add_row(_POOLED, *_cells(metrics["pooled"]))
 
@@ -142,6 +146,7 @@ def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
     percent = f"{inference['level']:.0%}"
     table = Table(
         title=Text(f"Coefficients in the tables' units{penalty}"),
+        caption="odds ratio: of one standard deviation more, if features are scaled",
         box=SIMPLE,
         show_edge=False,
         padding=(0, 1, 0, 0),

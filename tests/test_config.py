@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 
 from fl_he.config import (
+    CONF,
     Config,
     ConfigError,
     DataConfig,
@@ -65,6 +66,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "resume": None,
 }
 
+SEALED = ["sealed=true", "topology=chain"]
 CSV = ["data=csv", "data.path=t.csv", "data.target=y"]
 
 
@@ -103,6 +105,17 @@ def test_values_are_plain_python() -> None:
 def test_partition_group(scheme: str) -> None:
     config = compose("config", f"partition={scheme} partition.alpha=0.25")
     assert (config.partition.scheme, config.partition.alpha) == (scheme, 0.25)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (Path(CONF) / "experiment").glob("*.yaml"))
+)
+def test_experiments_compose(name: str) -> None:
+    config = compose("config", f"experiment={name} rounds=7")
+    assert config.C == 1.0
+    assert config.rounds == 7, "the command line goes first"
+    names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs"}
+    assert config.optimizer.name == names.get(name, "newton")
 
 
 def test_grad_school_preset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +239,11 @@ def test_unknown_config_name_is_refused() -> None:
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
         (["rounds=0"], "rounds must be at least 1, got 0"),
         (["segments=2"], "segments must be 1 unless topology=chain, got 2"),
+        (["tolerance=-1"], "tolerance must be at least 0 and finite, got -1"),
+        (SEALED, "scaling must be local or none with sealed=true, got federated: .*scaling=none"),
+        ([*SEALED, "scaling=none", "evaluate=true"], "evaluate must be false with sealed=true"),
+        ([*SEALED, "scaling=local", "optimizer=newton"], "sealed=true must come with optimizer=gd"),
+        ([*SEALED, "scaling=none", "class_weight=balanced"], "class_weight=equal, got"),
         (["sealed=true"], "sealed=true must come with topology=chain and segments=1, got"),
         (["sealed=true", "topology=chain", "segments=2"], "topology=chain segments=2"),
         (["topology=chain", "segments=0"], r"auto or from 1 to hospitals \(3\), got 0"),

@@ -242,14 +242,16 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
     rows = metrics["inference"]["coefficients"]
     assert [row["name"] for row in rows] == ["dose", "days", "level", "(intercept)"]
     intervals = expected.conf_int()[order]
+    deviations = np.array([*train.features.std(axis=0), 1.0])
     for key, values in (
         ("estimate", expected.params[order]),
         ("standard_error", expected.bse[order]),
         ("z", expected.tvalues[order]),
         ("lower", intervals[:, 0]),
         ("upper", intervals[:, 1]),
-        ("odds_ratio", np.exp(expected.params[order])),
-        ("odds_ratio_upper", np.exp(intervals[:, 1])),
+        ("odds_ratio", np.exp(deviations * expected.params[order])),
+        ("odds_ratio_lower", np.exp(deviations * intervals[:, 0])),
+        ("odds_ratio_upper", np.exp(deviations * intervals[:, 1])),
     ):
         np.testing.assert_allclose([row[key] for row in rows], values, rtol=1e-4)
     p_values = [row["p_value"] for row in rows]

@@ -64,9 +64,10 @@ def coefficient_table(
     Returns
     -------
     list of dict
-        ``name``, ``estimate`` (log odds per unit), ``odds_ratio``, and if they are known
-        ``standard_error``, ``z``, ``p_value`` (Wald, two-sided), ``lower`` and ``upper`` (95%, of
-        the estimate), ``odds_ratio_lower`` and ``odds_ratio_upper``; else these are ``None``.
+        ``name``, ``estimate`` (log odds per unit), ``odds_ratio`` for one ``scale`` more, which is
+        a standard deviation where features are scaled, and if they are known ``standard_error``,
+        ``z``, ``p_value`` (Wald, two-sided), ``lower`` and ``upper`` (95%, of the estimate),
+        ``odds_ratio_lower`` and ``odds_ratio_upper``; else these are ``None``.
     """
     d = len(names)
     # From standardised to original units; the intercept takes what the means leave.
@@ -76,14 +77,16 @@ def coefficient_table(
     back[d, d] = 1.0
     estimates = back @ theta
     errors = None if cov is None else np.sqrt(np.diag(back @ cov @ back.T))
+    steps = [*scaling.scale.tolist(), 1.0]
     return [
-        _row(name, float(estimates[i]), None if errors is None else float(errors[i]))
+        _row(name, float(estimates[i]), None if errors is None else float(errors[i]), steps[i])
         for i, name in enumerate([*names, INTERCEPT])
     ]
 
 
-def _row(name: str, estimate: float, error: float | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": name, "estimate": estimate, "odds_ratio": _odds(estimate)}
+def _row(name: str, estimate: float, error: float | None, step: float) -> dict[str, Any]:
+    odds_ratio = _odds(step * estimate)
+    row: dict[str, Any] = {"name": name, "estimate": estimate, "odds_ratio": odds_ratio}
     if error is None or not error > 0:
         unknown = ("standard_error", "z", "p_value", "lower", "upper")
         return row | dict.fromkeys((*unknown, "odds_ratio_lower", "odds_ratio_upper"))
@@ -95,8 +98,8 @@ def _row(name: str, estimate: float, error: float | None) -> dict[str, Any]:
         "p_value": math.erfc(abs(z) / math.sqrt(2)),
         "lower": estimate - reach,
         "upper": estimate + reach,
-        "odds_ratio_lower": _odds(estimate - reach),
-        "odds_ratio_upper": _odds(estimate + reach),
+        "odds_ratio_lower": _odds(step * (estimate - reach)),
+        "odds_ratio_upper": _odds(step * (estimate + reach)),
     }
 
 
