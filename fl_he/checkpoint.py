@@ -161,16 +161,14 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
             raise CheckpointError(f"{name} in {path} must be of another type")
     checkpoint = Checkpoint(**members)
     numbers, width = checkpoint.parameters, len(checkpoint.features) + 1
-    if (
-        not numbers
-        or len(numbers) % width
-        or not all(isinstance(number, float) and math.isfinite(number) for number in numbers)
-    ):
+    if not numbers or len(numbers) % width or not _are_finite(numbers):
         raise CheckpointError(
             f"parameters in {path} must be one number for each feature and an intercept"
         )
-    if not all(isinstance(name, str) for name in checkpoint.features):
-        raise CheckpointError(f"features in {path} must be names")
+    named = all(isinstance(name, str) for name in checkpoint.features)
+    if not named or not _are_finite(checkpoint.hessian or []):
+        what = "hessian" if named else "features"
+        raise CheckpointError(f"{what} in {path} must be {'numbers' if named else 'names'}")
     if not all(
         isinstance(entry, dict) and entry.get("round") == number
         for number, entry in enumerate(checkpoint.rounds, start=1)
@@ -224,6 +222,10 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _are_finite(numbers: list[Any]) -> bool:
+    return all(isinstance(number, float) and math.isfinite(number) for number in numbers)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -188,6 +188,11 @@ def _show(metrics: dict[str, Any], folder: Path) -> None:
     tables = [] if coefficients is None else [coefficients]
     _print(comparison_table(metrics), *tables, cost_table(metrics))
     typer.echo(f"run folder: {_from_here(folder)}")
+    if evaluation := metrics.get("evaluation"):
+        typer.echo(
+            f"calibration error {evaluation['calibration_error']:.3f} over "
+            f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
+        )
     diverges = divergence.hint(metrics["rounds"])
     if diverges:
         typer.echo(f"fl-he: warning: {diverges}", err=True)

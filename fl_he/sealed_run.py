@@ -109,6 +109,8 @@ def train(
             "local": None,
             "federated": {**unknown, "coefficients": []},
             "pooled": None,
+            "inference": None,
+            "evaluation": None,
             "rounds": checkpoint.rounds,
             "crypto": checkpoint.crypto,
             "seconds": seconds_before + perf_counter() - start,
@@ -163,7 +165,8 @@ def _first_checkpoint(
 def _round_entry(done: SealedRound) -> dict[str, Any]:
     return {
         "round": done.round,
-        **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy")),
+        **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm")),
+        "converged": False,
         "contributors": len(done.contributors),
         "skipped": list(done.skipped),
         **cost_figures(done),

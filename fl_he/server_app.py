@@ -14,34 +14,25 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he import __version__, divergence, metrics_file, report, sealed_run
+from fl_he import __version__, divergence, metrics_file, report, run_state, sealed_run
 from fl_he.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    plain_config,
     write_checkpoint,
 )
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import ClassWeight, Config
-from fl_he.config_schema import Scaling as ScalingChoice
-from fl_he.learning import inference, likelihood, parameters
+from fl_he.learning import parameters
 from fl_he.learning.damped import LBFGS, Newton
-from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import Nesterov, Optimizer, Point
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.optimizers import Nesterov, Optimizer
 from fl_he.learning.softmax_model import model_of
-from fl_he.learning_messages import LearningTerms
-from fl_he.messages import ACCURACY, LOSS, ProtocolError, model_arrays, read_parameters
+from fl_he.messages import ACCURACY, LOSS, ProtocolError, read_parameters
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
 from fl_he.strategies.pooled_figures import pooled_figures
-from fl_he.strategies.preparation import Preparation, prepare
+from fl_he.strategies.preparation import prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.strategies.unopened_sum import UnopenedSum
 
 _logger = logging.getLogger(__name__)
 
@@ -88,12 +79,16 @@ def train(
         hospitals=config.hospitals,
         on_summed=lambda unopened: keep(unopened=unopened.to_members()),
     )
-    earlier = None if config.resume is None else _resumed(strategy, objective, config, folder)
+    earlier = (
+        None if config.resume is None else run_state.resumed(strategy, objective, config, folder)
+    )
     roster = strategy.call_roll(grid)
     started = perf_counter()
     comparison = _comparison(config, roster)
     classes = len(comparison.classes) or 2
-    checkpoint = _first_checkpoint(config, comparison.feature_names, classes, roster, earlier)
+    checkpoint = run_state.first_checkpoint(
+        config, comparison.feature_names, classes, roster, earlier
+    )
     seconds_before = checkpoint.seconds
 
     def keep(**changes: Any) -> None:
@@ -115,7 +110,7 @@ def train(
         keep(
             parameters=model.tolist(),
             optimizer=objective.optimizer.to_members(),
-            hessian=_triangle(objective.point),
+            hessian=run_state.triangle_of(objective.point),
             rounds=[*checkpoint.rounds, entry],
             examples=round(total.examples),
             crypto=crypto_figures(
@@ -133,18 +128,18 @@ def train(
         terms = prepare(
             strategy,
             grid,
-            _preparation(checkpoint, config),
+            run_state.preparation_of(checkpoint, config),
             balanced=config.class_weight is ClassWeight.balanced,
             classes=classes,
             keep=lambda known: keep(preparation=known.to_members(), unopened=None),
         )
-        scaling = _scaling(terms, len(comparison.feature_names))
+        scaling = run_state.scaling_of(terms, len(comparison.feature_names))
         comparison.use(scaling)
-        if not _is_converged(checkpoint):
+        if not run_state.is_converged(checkpoint):
             with suppress(_ConvergedError):
                 strategy.start(
                     grid,
-                    initial_arrays=_model_of(checkpoint),
+                    initial_arrays=run_state.arrays_of(checkpoint),
                     num_rounds=config.rounds - len(checkpoint.rounds),
                     train_config=terms.to_config(),
                     evaluate_fn=after_round,
@@ -154,13 +149,13 @@ def train(
         reason = str(error).replace("raise integer_bits", "raise crypto.integer_bits")
         hint = divergence.hint(checkpoint.rounds)
         raise ProtocolError(f"{reason}; {hint}" if hint else reason) from error
-    strategy.finish(_model_of(checkpoint), terms.to_config())
+    strategy.finish(run_state.arrays_of(checkpoint), terms.to_config())
     trained = np.array(checkpoint.parameters)
     evaluation = None
     if config.evaluate:
         number = len(checkpoint.rounds)
         evaluation = pooled_figures(
-            strategy, grid, number, _model_of(checkpoint), terms.to_config()
+            strategy, grid, number, run_state.arrays_of(checkpoint), terms.to_config()
         )
         keep(unopened=None)
     metrics = {
@@ -168,7 +163,7 @@ def train(
         "fl_he": __version__,
         "config": asdict(replace(config, data=comparison.data)),
         **comparison.at_the_end(trained, checkpoint.examples),
-        "inference": _inference(checkpoint, config, scaling),
+        "inference": run_state.inference_of(checkpoint, config, scaling),
         "evaluation": evaluation,
         "rounds": checkpoint.rounds,
         "crypto": checkpoint.crypto,
@@ -197,97 +192,6 @@ def objective_of(config: Config) -> SummedObjective:
 
 class _ConvergedError(Exception):
     """Ends Flower's loop over the rounds, which knows no other way."""
-
-
-def _resumed(
-    strategy: SequentialPaillier, objective: SummedObjective, config: Config, folder: Path
-) -> Checkpoint:
-    """Let the strategy go on where the folder's run was cut off."""
-    checkpoint = load_checkpoint(folder, config)
-    unopened = checkpoint.unopened
-    strategy.resume(
-        len(checkpoint.rounds),
-        checkpoint.session,
-        checkpoint.key_fingerprint,
-        None if unopened is None else UnopenedSum.from_members(unopened),
-    )
-    if checkpoint.rounds:
-        try:
-            objective.optimizer.restore(checkpoint.optimizer)
-        except DataError as error:
-            raise CheckpointError(f"the checkpoint in {folder}: {error}") from error
-    return checkpoint
-
-
-def _first_checkpoint(
-    config: Config,
-    feature_names: tuple[str, ...],
-    classes: int,
-    roster: Roster,
-    earlier: Checkpoint | None,
-) -> Checkpoint:
-    fingerprint, features = roster.public_key.fingerprint, list(feature_names)
-    zeros = [0.0] * parameters.count(len(features), classes)
-    if earlier is None:
-        return Checkpoint(plain_config(config), features, roster.session, fingerprint, zeros)
-    if earlier.features != features:
-        raise CheckpointError(
-            f"the features must be those of the run that is resumed, {earlier.features}, got "
-            f"{features}"
-        )
-    if len(earlier.parameters) != len(zeros):
-        raise CheckpointError(
-            f"a checkpoint of {classes} classes must have {len(zeros)} parameters"
-        )
-    unopened = earlier.unopened if roster.session == earlier.session else None
-    return replace(earlier, session=roster.session, key_fingerprint=fingerprint, unopened=unopened)
-
-
-def _model_of(checkpoint: Checkpoint) -> ArrayRecord:
-    return model_arrays(
-        *parameters.split(np.array(checkpoint.parameters), len(checkpoint.features))
-    )
-
-
-def _triangle(point: Point | None) -> list[float] | None:
-    if point is None or point.hessian is None:
-        return None
-    triangle: list[float] = likelihood.upper_triangle(point.hessian).tolist()
-    return triangle
-
-
-def _inference(checkpoint: Checkpoint, config: Config, scaling: Scaling) -> dict[str, Any] | None:
-    """Return the table of coefficients; ``None`` of more than two classes or mixed units."""
-    theta, features = np.array(checkpoint.parameters), checkpoint.features
-    if len(theta) != len(features) + 1 or config.scaling is ScalingChoice.local:
-        return None
-    cov = None
-    # With class weights the inverse Hessian is not the estimates' covariance.
-    if checkpoint.hessian is not None and config.class_weight is ClassWeight.equal:
-        hessian = likelihood.from_upper_triangle(np.array(checkpoint.hessian), len(theta))
-        cov = inference.covariance(hessian, checkpoint.examples)
-    return {
-        "level": inference.LEVEL,
-        "penalised": config.C is not None,
-        "coefficients": inference.coefficient_table(theta, features, scaling, cov),
-    }
-
-
-def _is_converged(checkpoint: Checkpoint) -> bool:
-    return any(entry.get("converged") for entry in checkpoint.rounds)
-
-
-def _preparation(checkpoint: Checkpoint, config: Config) -> Preparation:
-    if checkpoint.preparation is None:
-        return Preparation(terms=LearningTerms(scaling=config.scaling.value))
-    return Preparation.from_members(checkpoint.preparation)
-
-
-def _scaling(terms: LearningTerms, features: int) -> Scaling:
-    """Return from what units the tables come to those of the model, as far as it is the same."""
-    if terms.scaling != "federated":
-        return Scaling.none(features)
-    return Scaling(np.array(terms.mean), np.array(terms.scale))
 
 
 def _comparison(config: Config, roster: Roster) -> Comparison:

@@ -172,6 +172,7 @@ def test_other_features_are_refused(tmp_path: Path) -> None:
         {"parameters": ["1"] * 31},
         {"parameters": [float("nan")] * 31},
         {"optimizer": None},
+        {"hessian": ["1"]},
         {"preparation": 1},
         {"rounds": [{"round": 2}]},
         {"rounds": [1]},

@@ -32,8 +32,11 @@ ALLOWED: dict[str, set[str]] = {
     "server_app": {
         *("sealed_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
-        *("run_figures", "run_folder", "divergence", "config", "config_schema"),
-        "learning_messages",
+        *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
+    },
+    "run_state": {
+        *("strategies", "learning", "messages", "learning_messages"),
+        *("checkpoint", "config_schema"),
     },
     "client_app": {
         *("clients", "crypto", "learning", "messages", "simulated_data"),
@@ -87,7 +90,7 @@ MAY_DECRYPT = {
 SEALED = tuple(
     f"fl_he.crypto.{name}" for name in ("identity", "sealing", "sealing_key", "protected_file")
 )
-COORDINATOR = {"server_app", "sealed_run", "strategies"}
+COORDINATOR = {"server_app", "run_state", "sealed_run", "strategies"}
 
 #: Other people's packages that only some layers may know.
 EXTERNAL: dict[str, set[str]] = {
@@ -113,7 +116,7 @@ EXTERNAL: dict[str, set[str]] = {
             "clients",
             "strategies",
         ),
-        *("client_app", "server_app", "sealed_run", "simulation", "bench"),
+        *("client_app", "server_app", "run_state", "sealed_run", "simulation", "bench"),
     },
 }
 

@@ -1,7 +1,8 @@
 """Encrypted sums before the first round: pooled mean, variance and class counts.
 
 One round for the sums and counts, and one for the squares about the mean. See
-:mod:`fl_he.learning.moments` for how the numbers travel.
+:mod:`fl_he.learning.moments` for how the numbers travel. If another set of hospitals answers the
+second time, the variance is theirs, about the first ones' mean.
 """
 
 from __future__ import annotations
