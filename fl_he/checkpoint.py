@@ -1,10 +1,10 @@
 """checkpoint.json: what a coordinator that died needs to go on, written after every round.
 
-It holds the configuration, the model and the rounds so far, company X's session and key
-fingerprint, and the sum that was last sent to company X if its total has not come back. Nothing
-in it is more than the coordinator has seen, but it is the owner's alone to read (mode 0600). The
-optimizer is gradient descent, whose whole state is the model; one with a momentum of its own would
-have to add it here. The file stays when the run ends, marked as finished.
+It holds the configuration, the model, what the optimizer remembers beside it, what is known of the
+pooled data, the rounds so far, company X's session and key fingerprint, and the sum that was last
+sent to company X if its total has not come back. Nothing in it is more than the coordinator has
+seen, but it is the owner's alone to read (mode 0600). The file stays when the run ends, marked as
+finished.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 NAME = "checkpoint.json"
-VERSION = 1
+VERSION = 2
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "features": list,
     "session": str,
     "key_fingerprint": str,
-    "coefficients": list,
-    "intercept": float,
+    "parameters": list,
+    "optimizer": dict,
+    "hessian": (list, type(None)),
+    "preparation": (dict, type(None)),
     "rounds": list,
     "examples": int,
     "crypto": dict,
@@ -57,8 +59,14 @@ class Checkpoint:
         The feature names in the order of the coefficients.
     session, key_fingerprint : str
         Company X's.
-    coefficients, intercept : list of float, float
-        The model after the last finished round.
+    parameters : list of float
+        The model after the last finished round, see :mod:`fl_he.learning.parameters`.
+    optimizer : dict
+        What the optimizer remembers, see :mod:`fl_he.learning.optimizers`.
+    hessian : list of float or None
+        Upper triangle of the last Hessian, penalty included, if the optimizer asks for it.
+    preparation : dict or None
+        What is known of the pooled data, see :mod:`fl_he.strategies.preparation`.
     rounds : list of dict
         The entries of metrics.json so far.
     examples : int
@@ -80,8 +88,10 @@ class Checkpoint:
     features: list[str]
     session: str
     key_fingerprint: str
-    coefficients: list[float]
-    intercept: float
+    parameters: list[float]
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    hessian: list[float] | None = None
+    preparation: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0
     crypto: dict[str, Any] = field(default_factory=dict)
@@ -150,13 +160,15 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
         if not isinstance(members[name], kind):
             raise CheckpointError(f"{name} in {path} must be of another type")
     checkpoint = Checkpoint(**members)
-    numbers = checkpoint.coefficients
-    if len(numbers) != len(checkpoint.features) or not all(
-        isinstance(number, float) and math.isfinite(number) for number in numbers
-    ):
-        raise CheckpointError(f"coefficients in {path} must be one number for each feature")
-    if not all(isinstance(name, str) for name in checkpoint.features):
-        raise CheckpointError(f"features in {path} must be names")
+    numbers, width = checkpoint.parameters, len(checkpoint.features) + 1
+    if not numbers or len(numbers) % width or not _are_finite(numbers):
+        raise CheckpointError(
+            f"parameters in {path} must be one number for each feature and an intercept"
+        )
+    named = all(isinstance(name, str) for name in checkpoint.features)
+    if not named or not _are_finite(checkpoint.hessian or []):
+        what = "hessian" if named else "features"
+        raise CheckpointError(f"{what} in {path} must be {'numbers' if named else 'names'}")
     if not all(
         isinstance(entry, dict) and entry.get("round") == number
         for number, entry in enumerate(checkpoint.rounds, start=1)
@@ -210,6 +222,10 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _are_finite(numbers: list[Any]) -> bool:
+    return all(isinstance(number, float) and math.isfinite(number) for number in numbers)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -19,6 +19,7 @@ import typer
 from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import keygen
+from fl_he.commands.predict import export, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ app = typer.Typer(
     suggest_commands=False,  # Click makes the same suggestion
 )
 
-for command in (keygen, enroll, federation, show):
+for command in (keygen, enroll, federation, show, predict, export):
     app.command()(command)
 
 _format_other_warning = warnings.formatwarning
@@ -182,17 +183,28 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 def _show(metrics: dict[str, Any], folder: Path) -> None:
     from fl_he import divergence
     from fl_he.privacy_table import privacy_table
-    from fl_he.report import comparison_table, cost_table
+    from fl_he.report import coefficient_table, comparison_table, cost_table
 
-    tables = [comparison_table(metrics), privacy_table(metrics), cost_table(metrics)]
+    tables = [
+        comparison_table(metrics),
+        privacy_table(metrics),
+        coefficient_table(metrics),
+        cost_table(metrics),
+    ]
     _print(*(table for table in tables if table is not None))
     typer.echo(f"run folder: {_from_here(folder)}")
+    if evaluation := metrics.get("evaluation"):
+        typer.echo(
+            f"calibration error {evaluation['calibration_error']:.3f} over "
+            f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
+        )
     diverges = divergence.hint(metrics["rounds"])
     if diverges:
         typer.echo(f"fl-he: warning: {diverges}", err=True)
 
 
 def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -> None:
+    from fl_he.sweep_plot import write_sweep_plot
     from fl_he.sweep_table import SweepRow, sweep_table
 
     rows = [
@@ -200,7 +212,11 @@ def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -
         for settings, folder, metrics in runs
     ]
     _print(sweep_table(rows))
-    typer.echo(f"sweep folder: {_from_here(runs[0][1].parent)}")
+    folder = runs[0][1].parent
+    if folder.is_dir() and all(run[1].parent == folder for run in runs):
+        with contextlib.suppress(OSError):
+            write_sweep_plot(folder, rows)
+    typer.echo(f"sweep folder: {_from_here(folder)}")
 
 
 def _print(*tables: RenderableType) -> None:

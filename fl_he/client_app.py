@@ -33,10 +33,10 @@ from fl_he.clients.sealed_chain import with_sealed_chain
 from fl_he.clients.setting import node_path, node_setting
 from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
-from fl_he.learning.data import load_table
+from fl_he.learning.data import Dataset, load_table
 from fl_he.learning.errors import DataError
+from fl_he.learning.moments import Limbs
 from fl_he.learning.privacy import GaussianPrivacy
-from fl_he.learning.scaling import Scaling
 from fl_he.messages import ProtocolError
 from fl_he.privacy_statement import privacy_of
 from fl_he.run_figures import packing_of
@@ -82,8 +82,12 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
             return Packing()
         return packing_of(config(context).crypto)
 
+    def limbs(context: Context) -> Limbs:
+        own = packing(context)
+        return Limbs(own.fraction_bits, own.integer_bits)
+
     gate = PrivateGate(privacy, packing, privacy_ledger)
-    app = add_hospital(ClientApp(mods=[EncryptionMod(packing, privacy=gate)]), data)
+    app = add_hospital(ClientApp(mods=[EncryptionMod(packing, privacy=gate)]), data, limbs)
     app = with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
     return CheckedApp(
         with_sealed_chain(
@@ -105,7 +109,7 @@ def _simulated(context: Context, config: Config) -> HospitalData:
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}")
     return HospitalData(
         dataset=simulated.hospitals[node.partition or 0],
-        scaling=simulated.scaling,
+        test=simulated.held_out(node.partition or 0),
         model_path=folder / "hospitals" / node.name / "model.json",
     )
 
@@ -122,12 +126,22 @@ def _check_nodes(context: Context, config: Config) -> None:
 
 
 def _deployed(context: Context) -> HospitalData:
-    path, target = node_path(context, "data"), node_setting(context, "target")
-    if path is None or target is None:
+    dataset = _table(context, "data")
+    if dataset is None:
         raise ProtocolError("a deployed hospital must be given data and target")
+    test = _table(context, "test-data")
+    if test is not None and test.schema != dataset.schema:
+        raise ProtocolError("test-data in the node configuration must have the columns of data")
+    return HospitalData(dataset, node_path(context, "model-path"), test)
+
+
+def _table(context: Context, setting: str) -> Dataset | None:
+    path, target = node_path(context, setting), node_setting(context, "target")
+    if path is None or target is None:
+        return None
     threshold, drop = context.node_config.get("threshold"), node_setting(context, "drop")
     try:
-        dataset = load_table(
+        return load_table(
             path,
             target,
             positive=node_setting(context, "positive"),
@@ -137,14 +151,9 @@ def _deployed(context: Context) -> HospitalData:
     except DataError as error:
         _logger.error("%s", error)  # it names paths and columns, which are this node's own
         raise ProtocolError(
-            "data in the node configuration must name a table that can be used with target, "
+            f"{setting} in the node configuration must name a table that can be used with target, "
             "positive, threshold and drop as they are there: this node's log says what is wrong"
         ) from None
-    return HospitalData(
-        dataset=dataset,
-        scaling=Scaling.none(len(dataset.feature_names)),
-        model_path=node_path(context, "model-path"),
-    )
 
 
 @lru_cache(maxsize=4)

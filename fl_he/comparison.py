@@ -6,21 +6,25 @@ nobody holds any of them, and the figures are null in metrics.json.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config_schema import Config, DataConfig
-from fl_he.learning import descent, logistic
-from fl_he.learning.baselines import figures, fit_alone
-from fl_he.learning.scaling import Scaling
+from fl_he.config_schema import ClassWeight, Config, DataConfig
+from fl_he.config_schema import Scaling as ScalingChoice
+from fl_he.learning import likelihood, optimizers, parameters
+from fl_he.learning.baselines import figures, fit
+from fl_he.learning.data import Dataset
+from fl_he.learning.optimizer_choice import optimizer_of
+from fl_he.learning.scaling import Scaling, standardise
+from fl_he.learning.softmax_model import class_probabilities
 from fl_he.metrics_file import FIGURES
 from fl_he.simulated_data import simulated_data
 
-#: Coefficients of shape (d,), and the intercept.
-Parameters = tuple[NDArray[np.float64], float]
+#: A model's parameters, as fl_he.learning.parameters lays them out.
+Parameters = NDArray[np.float64]
 
 
 class Comparison(Protocol):
@@ -34,14 +38,17 @@ class Comparison(Protocol):
         In the order of the coefficients.
     positive : str or None
         What label 1 stands for; ``None`` where only the hospitals know.
-    scaling : Scaling
-        From the tables' units to those of the coefficients.
+    classes : tuple of str
+        Names of more than two classes; empty for two.
     """
 
     data: DataConfig
     feature_names: tuple[str, ...]
     positive: str | None
-    scaling: Scaling
+    classes: tuple[str, ...]
+
+    def use(self, scaling: Scaling) -> None:
+        """Compare in the units of the model: those that this scaling makes of the tables'."""
 
     def after_round(self, model: Parameters) -> dict[str, float | None]:
         """Return the test figures of a round in metrics.json."""
@@ -51,7 +58,7 @@ class Comparison(Protocol):
 
         Parameters
         ----------
-        model : tuple
+        model : ndarray
             The trained one.
         examples : int
             How many it was trained on, from the opened total.
@@ -65,50 +72,85 @@ class SimulatedComparison:
     """Compare on a simulation's test set with each hospital alone and with the pooled data."""
 
     def __init__(self, config: Config) -> None:
-        self._data = simulated_data(config)
+        self._raw = simulated_data(config)
         self._C = config.C
         self._config = config
+        self._local = config.scaling is ScalingChoice.local
+        self._balanced = config.class_weight is ClassWeight.balanced
         self.data = config.data
-        self.feature_names = self._data.train.feature_names
-        self.positive = self._data.train.positive
-        self.scaling = self._data.scaling
+        self.feature_names = self._raw.train.feature_names
+        self.positive = self._raw.train.positive
+        self.classes = self._raw.train.classes
+        self.use(Scaling.none(len(self.feature_names)))
+
+    def use(self, scaling: Scaling) -> None:
+        """See Comparison."""
+
+        def scaled(dataset: Dataset) -> Dataset:
+            if self._local:
+                return standardise(dataset)[0]
+            return replace(dataset, features=scaling.apply(dataset.features))
+
+        self._hospitals = [scaled(hospital) for hospital in self._raw.hospitals]
+        # With local scaling, as a hospital does to which the model is new.
+        self._test = scaled(self._raw.test)
+        self._train = replace(
+            self._raw.train,
+            features=np.concatenate([part.features for part in self._hospitals]),
+            labels=np.concatenate([part.labels for part in self._hospitals]),
+        )
 
     def after_round(self, model: Parameters) -> dict[str, float | None]:
         """See Comparison."""
-        test = self._data.test
+        examples = likelihood.examples_of(self._test, model)
         return {
-            "test_loss": logistic.log_loss(test.features, test.labels, *model),
-            "test_accuracy": logistic.accuracy(test.features, test.labels, *model),
+            "test_loss": float(np.mean(examples.losses)),
+            "test_accuracy": float(np.mean(examples.hits)),
         }
 
     def at_the_end(self, model: Parameters, examples: int) -> dict[str, Any]:
         """See Comparison."""
-        pooled = fit_alone(self._data.train, self._C)
+        pooled = self._fit(self._train)
         return {
             "local": [
                 {
                     "hospital": f"hospital-{number}",
                     "examples": hospital.examples,
-                    **self._figures(fit_alone(hospital, self._C)),
+                    **self._figures(self._fit(hospital)),
                 }
-                for number, hospital in enumerate(self._data.hospitals, start=1)
+                for number, hospital in enumerate(self._hospitals, start=1)
             ],
-            "federated": _entry(model, examples, self._figures(model)),
-            "pooled": _entry(pooled, self._data.train.examples, self._figures(pooled)),
+            "federated": self._entry(model, examples),
+            "pooled": self._entry(pooled, self._train.examples),
         }
 
     def without_privacy(self) -> dict[str, float | None] | None:
         """See Comparison: on the pooled data, which comes to the same as federated."""
-        train, optimizer = self._data.train, self._config.optimizer
-        model: Parameters = np.zeros(len(self.feature_names)), 0.0
+        features = len(self.feature_names)
+        optimizer = optimizer_of(self._config.optimizer.name, self._config.optimizer.lr)
+        theta = np.zeros(parameters.count(features, len(self.classes) or 2))
         for _ in range(self._config.rounds):
-            gradient = logistic.gradient(train.features, train.labels, *model)
-            model = descent.step(model, gradient, optimizer.lr, self._C, train.examples)
-        return self._figures(model)
+            examples = likelihood.examples_of(self._train, theta)
+            point = optimizers.Point(
+                theta,
+                float(np.mean(examples.losses)),
+                likelihood.mean_gradient(examples),
+                self._train.examples,
+            )
+            theta = optimizer.step(optimizers.penalised(point, features, self._C))
+        return self._figures(theta)
+
+    def _fit(self, dataset: Dataset) -> Parameters:
+        return fit(dataset, self._C, balanced=self._balanced)
+
+    def _entry(self, model: Parameters, examples: int) -> dict[str, Any]:
+        return _entry(model, len(self.feature_names), examples, self._figures(model))
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
-        test = self._data.test
-        return asdict(figures(logistic.probabilities(test.features, *model), test.labels))
+        probabilities = class_probabilities(model, self._test.features)
+        if not self.classes:
+            probabilities = probabilities[:, 1]
+        return asdict(figures(probabilities, self._test.labels))
 
 
 class NoComparison:
@@ -124,8 +166,10 @@ class NoComparison:
         self.data = DataConfig(name="each hospital's own table")
         self.feature_names = feature_names
         self.positive: str | None = None
-        # Deployed hospitals train on their tables as they are.
-        self.scaling = Scaling.none(len(feature_names))
+        self.classes: tuple[str, ...] = ()
+
+    def use(self, scaling: Scaling) -> None:
+        """See Comparison."""
 
     def after_round(self, model: Parameters) -> dict[str, float | None]:
         """See Comparison."""
@@ -133,19 +177,22 @@ class NoComparison:
 
     def at_the_end(self, model: Parameters, examples: int) -> dict[str, Any]:
         """See Comparison."""
-        unknown = dict.fromkeys(FIGURES)
-        return {"local": None, "federated": _entry(model, examples, unknown), "pooled": None}
+        federated = _entry(model, len(self.feature_names), examples, dict.fromkeys(FIGURES))
+        return {"local": None, "federated": federated, "pooled": None}
 
     def without_privacy(self) -> dict[str, float | None] | None:
         """See Comparison."""
         return None
 
 
-def _entry(model: Parameters, examples: int, found: dict[str, float | None]) -> dict[str, Any]:
-    coefficients, intercept = model
+def _entry(
+    model: Parameters, features: int, examples: int, found: dict[str, float | None]
+) -> dict[str, Any]:
+    coefficients, intercepts = parameters.split(model, features)
+    binary = len(intercepts) == 1
     return {
         "examples": examples,
         **found,
-        "coefficients": coefficients.tolist(),
-        "intercept": intercept,
+        "coefficients": (coefficients[0] if binary else coefficients).tolist(),
+        "intercept": float(intercepts[0]) if binary else intercepts.tolist(),
     }

@@ -38,6 +38,7 @@ from fl_he.checkpoint import (
     plain_config,
 )
 from fl_he.config_schema import (
+    ClassWeight,
     Config,
     ConfigError,
     CryptoConfig,
@@ -46,12 +47,14 @@ from fl_he.config_schema import (
     PartitionConfig,
     PartitionScheme,
     PrivacyConfig,
+    Scaling,
     Topology,
     check,
     schema_keys,
 )
 
 __all__ = [
+    "ClassWeight",
     "Config",
     "ConfigError",
     "CryptoConfig",
@@ -60,6 +63,7 @@ __all__ = [
     "PartitionConfig",
     "PartitionScheme",
     "PrivacyConfig",
+    "Scaling",
     "Topology",
     "check",
     "compose",
@@ -99,6 +103,7 @@ _ALSO_CALLED = {
     **dict.fromkeys(("key_length", "key_size", "n_length"), "crypto.key_bits"),
     **dict.fromkeys(("learning_rate", "eta"), "optimizer.lr"),
     **dict.fromkeys(("output", "out", "folder"), "output_dir"),
+    **dict.fromkeys(("tol", "eps"), "tolerance"),
 }
 
 #: Hydra keeps its state in a singleton.

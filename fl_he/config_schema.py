@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, is_dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
 
-#: The data set that needs no file.
-BUILT_IN = "breast_cancer"
-OPTIMIZERS = ("gd",)
-#: The mechanism of differential privacy, and the optimizers whose releases it counts.
+#: The data sets that need no file.
+BUILT_IN = ("breast_cancer", "digits", "wine")
+OPTIMIZERS = ("gd", "nesterov", "newton", "lbfgs")
+#: The mechanism of differential privacy, and the optimizers that need noisy gradients alone.
 PRIVACY = "gaussian"
-PRIVATE_OPTIMIZERS = ("gd",)
+PRIVATE_OPTIMIZERS = ("gd", "nesterov")
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
 #: Bits of the largest modulus that the crypto layer takes.
@@ -41,6 +41,25 @@ class PartitionScheme(StrEnum):
     by_label = "by_label"
 
 
+class Scaling(StrEnum):
+    """In which units the hospitals' features are: see :attr:`Config.scaling`."""
+
+    federated = "federated"
+    local = "local"
+    none = "none"
+
+
+#: The scalings under which one row has no influence on the others.
+PRIVATE_SCALINGS = (Scaling.none,)
+
+
+class ClassWeight(StrEnum):
+    """How much an example weighs in the loss, by its class."""
+
+    equal = "equal"
+    balanced = "balanced"
+
+
 @dataclass
 class DataConfig:
     """Which table to learn from.
@@ -48,7 +67,7 @@ class DataConfig:
     Attributes
     ----------
     name : str
-        ``breast_cancer``, ``grad_school`` or ``csv``.
+        ``breast_cancer``, ``digits``, ``wine``, ``grad_school`` or ``csv``.
     path : str or None
         The table's CSV or Parquet file; None for a data set that needs none.
     target : str or None
@@ -96,9 +115,10 @@ class OptimizerConfig:
     Attributes
     ----------
     name : str
-        ``gd``, gradient descent.
+        ``gd``, gradient descent; ``nesterov``, with momentum; ``newton``, with the summed Hessian;
+        ``lbfgs``, which learns the curvature from the gradients.
     lr : float
-        Learning rate, above 0.
+        Learning rate of the first two, above 0.
     """
 
     name: str = "gd"
@@ -159,7 +179,7 @@ class Config:
     crypto : CryptoConfig
         Key and packing.
     hospitals, rounds : int
-        Number of hospitals and of optimisation steps, at least 1 each.
+        Number of hospitals and, at most, of optimisation steps, at least 1 each.
     topology : Topology
         Who adds the ciphertexts.
     sealed : bool
@@ -168,9 +188,20 @@ class Config:
     segments : int or "auto"
         How many chains run side by side, at least 1 (topology=chain only); ``auto``: about the
         square root of the number of hospitals.
+    scaling : Scaling
+        Units of the model: ``federated``, standardised by the mean and variance of all hospitals'
+        training data, from encrypted sums; ``local``, by each hospital's own; ``none``, as in the
+        tables.
+    tolerance : float
+        Norm of the penalised gradient at which training stops before all `rounds`, at least 0.
+    class_weight : ClassWeight
+        ``balanced`` makes up for rare classes, as in scikit-learn.
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn, above 0; None for no penalty. The
         intercept is never penalised.
+    evaluate : bool
+        Whether the hospitals count, encrypted, what the final model predicts right on data that
+        they hold out.
     test_size : float
         Share of the patients held out for the comparison, between 0 and 1.
     seed : int
@@ -199,7 +230,11 @@ class Config:
     topology: Topology = Topology.fold
     sealed: bool = False
     segments: int | str = 1
+    scaling: Scaling = Scaling.federated
+    tolerance: float = 1e-7
+    class_weight: ClassWeight = ClassWeight.equal
     C: float | None = None
+    evaluate: bool = False
     test_size: float = 0.25
     seed: int = 10
     min_contributors: int = 3
@@ -264,6 +299,8 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
     ):
         if number is not None and not (math.isfinite(number) and number > 0):
             raise ConfigError(f"{key} must be above 0 and finite, got {number}")
+    if not (math.isfinite(config.tolerance) and config.tolerance >= 0):
+        raise ConfigError(f"tolerance must be at least 0 and finite, got {config.tolerance}")
     if config.optimizer.name not in OPTIMIZERS:
         raise ConfigError(
             f"optimizer.name must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer.name!r}"
@@ -284,6 +321,8 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
             "sealed=true must come with topology=chain and segments=1, got "
             f"topology={config.topology} segments={config.segments}"
         )
+    if config.sealed:
+        _check_sealed(config)
     if config.hospitals < config.min_contributors:
         raise ConfigError(
             f"hospitals must be at least min_contributors ({config.min_contributors}), got "
@@ -324,20 +363,43 @@ def _check_privacy(config: Config) -> None:
             raise ConfigError(f"{key} must be above 0 and finite, got {value}")
     if values["privacy.delta"] >= 1:
         raise ConfigError(f"privacy.delta must be below 1, got {privacy.delta}")
-    if config.optimizer.name not in PRIVATE_OPTIMIZERS:
+    for key, value, allowed in (
+        ("optimizer.name", config.optimizer.name, PRIVATE_OPTIMIZERS),
+        ("scaling", config.scaling, PRIVATE_SCALINGS),
+        ("class_weight", config.class_weight, (ClassWeight.equal,)),
+        ("evaluate", config.evaluate, (False,)),
+    ):
+        if value not in allowed:
+            raise ConfigError(
+                f"{key} must be {' or '.join(str(one).lower() for one in allowed)} with "
+                f"privacy={PRIVACY}, got {str(value).lower()}: what else that releases of the data "
+                "is not accounted for"
+            )
+
+
+def _check_sealed(config: Config) -> None:
+    """Refuse what a coordinator would have to know the totals for."""
+    if config.scaling is Scaling.federated:
         raise ConfigError(
-            f"optimizer.name must be one of {', '.join(PRIVATE_OPTIMIZERS)} with "
-            f"privacy={PRIVACY}, got {config.optimizer.name!r}: its releases are not accounted for"
+            "scaling must be local or none with sealed=true, got federated: the coordinator would "
+            "have to know the totals; set scaling=none for tables in common units, or scaling=local"
+        )
+    if config.evaluate:
+        raise ConfigError("evaluate must be false with sealed=true, got true")
+    if config.optimizer.name != "gd" or config.class_weight is not ClassWeight.equal:
+        raise ConfigError(
+            "sealed=true must come with optimizer=gd and class_weight=equal, got "
+            f"optimizer={config.optimizer.name} class_weight={config.class_weight}"
         )
 
 
 def _check_data(data: DataConfig) -> None:
     keys = ("path", "target", "positive", "threshold", "drop")
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
-    if data.name == BUILT_IN:
+    if data.name in BUILT_IN:
         for key, value in given.items():
             raise ConfigError(
-                f"data.{key} must be left out for data={BUILT_IN}, got {value!r}: "
+                f"data.{key} must be left out for data={data.name}, got {value!r}: "
                 f"a table of your own is data=csv data.{key}=..."
             )
         return

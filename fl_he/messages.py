@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from fl_he.records import RECORD, config_of, natural, seconds, take, texts
 from fl_he.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whose place is here
 
+#: Train actions before the first round: what the hospitals' data sum up to.
+MOMENTS = "train.moments"
+#: Counts on held-out data.
+FIGURES = "evaluate.figures"
 DESCRIBE = "query.describe"
 DECRYPT = "query.decrypt"
 FINISH = "query.finish"
@@ -33,7 +37,8 @@ ENCRYPTED_STYPE = "fl-he.encrypted-vector"
 TOTAL_STYPE = "fl-he.total"
 PLAIN_STYPE = "fl-he.plain"
 
-Purpose = Literal["train", "evaluate"]
+#: What is summed up: updates; figures of a model; what is to be known before the first model.
+Purpose = Literal["train", "evaluate", "prepare"]
 
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
@@ -42,6 +47,9 @@ _ARRAYS = "arrays"
 _METRICS = "metrics"
 _COEFFICIENTS = "coefficients"
 _INTERCEPT = "intercept"
+_HESSIAN = "hessian"
+#: Flower's name for the config record of a train message.
+CONFIG = "config"
 
 _SHOWN_LENGTH = 500
 
@@ -259,7 +267,7 @@ class DecryptRequest:
     ----------
     session : str
         The session that the key holder gave in its description.
-    purpose : {"train", "evaluate"}
+    purpose : {"train", "evaluate", "prepare"}
     round : int
     contributors : int
         How many hospitals the coordinator claims are in the sum.
@@ -318,42 +326,96 @@ class DecryptReply:
         )
 
 
-def model_arrays(coefficients: NDArray[np.float64], intercept: float) -> ArrayRecord:
-    """Return the ArrayRecord of a logistic model, or of its gradient.
+def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
+    """Return an ArrayRecord of float64 arrays under their names."""
+    return ArrayRecord({name: Array(np.asarray(a, np.float64)) for name, a in arrays.items()})
+
+
+def read_named_array(content: RecordDict, name: str) -> NDArray[np.float64]:
+    """Return one float64 array of a mean; raises :class:`ProtocolError`."""
+    arrays = read_arrays(content)
+    if name not in arrays:
+        raise ProtocolError(f"a total must hold the array {name!r}, got {sorted(arrays.keys())}")
+    values = read_array(arrays[name])
+    if values.dtype != np.float64:
+        raise ProtocolError(f"the array {name!r} must be float64, got {values.dtype}")
+    return values.astype(np.float64)
+
+
+def model_arrays(
+    coefficients: NDArray[np.float64],
+    intercept: float | NDArray[np.float64],
+    hessian: NDArray[np.float64] | None = None,
+) -> ArrayRecord:
+    """Return the ArrayRecord of a logistic or softmax model, or of its derivatives.
 
     Parameters
     ----------
-    coefficients : ndarray, shape (d,)
-    intercept : float
+    coefficients : ndarray, shape (d,) or (k, d)
+    intercept : float or ndarray, shape (k,)
+    hessian : ndarray or None
+        The upper triangle of the second derivatives.
     """
-    return ArrayRecord(
-        {
-            _COEFFICIENTS: Array(np.asarray(coefficients, dtype=np.float64)),
-            _INTERCEPT: Array(np.asarray([intercept], dtype=np.float64)),
-        }
-    )
+    # Softmax of one row does not exist: a row is a logistic model's.
+    rows = coefficients[0] if coefficients.ndim == 2 and len(coefficients) == 1 else coefficients
+    arrays = {
+        _COEFFICIENTS: Array(np.asarray(rows, dtype=np.float64)),
+        _INTERCEPT: Array(np.atleast_1d(np.asarray(intercept, dtype=np.float64))),
+    }
+    if hessian is not None:
+        arrays[_HESSIAN] = Array(np.asarray(hessian, dtype=np.float64))
+    return ArrayRecord(arrays)
 
 
-def read_model_arrays(arrays: ArrayRecord) -> tuple[NDArray[np.float64], float]:
-    """Return coefficients of shape (d,) and the intercept; raises :class:`ProtocolError`."""
+def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return coefficients of shape (k, d) and intercepts of shape (k,), k = 1 for two classes.
+
+    Raises
+    ------
+    ProtocolError
+        If the arrays are of no logistic or softmax model.
+    """
     if set(arrays.keys()) != {_COEFFICIENTS, _INTERCEPT}:
         raise ProtocolError(
             f"a logistic model must hold the arrays {_COEFFICIENTS!r} and {_INTERCEPT!r}, "
             f"got {sorted(arrays.keys())}"
         )
     coefficients = read_array(arrays[_COEFFICIENTS])
-    intercept = read_array(arrays[_INTERCEPT])
-    found = f"{coefficients.dtype} {coefficients.shape} and {intercept.dtype} {intercept.shape}"
-    if {coefficients.dtype, intercept.dtype} != {np.dtype(np.float64)} or (
-        coefficients.ndim != 1 or intercept.shape != (1,)
+    intercepts = read_array(arrays[_INTERCEPT])
+    if coefficients.ndim == 1:
+        expected: tuple[int, ...] = (1,)
+    else:
+        expected = coefficients.shape[:1]
+    if (
+        {coefficients.dtype, intercepts.dtype} != {np.dtype(np.float64)}
+        or coefficients.ndim not in (1, 2)
+        or (coefficients.ndim == 2 and len(coefficients) < 3)
+        or intercepts.shape != expected
     ):
         raise ProtocolError(
             "a logistic model must be float64 coefficients of shape (d,) and a float64 intercept "
-            f"of shape (1,), got {found}"
+            "of shape (1,), or for k > 2 classes (k, d) and (k,), got "
+            f"{coefficients.dtype} {coefficients.shape} and {intercepts.dtype} {intercepts.shape}"
         )
-    if not (np.isfinite(coefficients).all() and np.isfinite(intercept).all()):
+    if not (np.isfinite(coefficients).all() and np.isfinite(intercepts).all()):
         raise ProtocolError("a logistic model must hold finite numbers only")
-    return coefficients.astype(np.float64), float(intercept.astype(np.float64)[0])
+    return np.atleast_2d(coefficients.astype(np.float64)), intercepts.astype(np.float64)
+
+
+def split_hessian(arrays: ArrayRecord) -> tuple[ArrayRecord, NDArray[np.float64] | None]:
+    """Return a mean's gradient, and the Hessian's upper triangle if it is there."""
+    gradient = ArrayRecord({name: array for name, array in arrays.items() if name != _HESSIAN})
+    return gradient, read_array(arrays[_HESSIAN]).astype(np.float64) if _HESSIAN in arrays else None
+
+
+def read_model_arrays(arrays: ArrayRecord) -> tuple[NDArray[np.float64], float]:
+    """Return coefficients of shape (d,) and the intercept; raises :class:`ProtocolError`."""
+    coefficients, intercepts = read_parameters(arrays)
+    if len(coefficients) > 1:
+        raise ProtocolError(
+            f"a logistic model must be of two classes, got coefficients for {len(coefficients)}"
+        )
+    return coefficients[0], float(intercepts[0])
 
 
 def read_array(array: Array) -> NDArray[np.generic]:
@@ -368,9 +430,12 @@ def read_array(array: Array) -> NDArray[np.generic]:
         ) from None
 
 
-def model_message_content(arrays: ArrayRecord) -> RecordDict:
-    """Return the content that carries a model: ``query.finish``."""
-    return RecordDict({_ARRAYS: arrays})
+def model_message_content(arrays: ArrayRecord, config: ConfigRecord | None = None) -> RecordDict:
+    """Return the content that carries a model, and its terms: ``query.finish``."""
+    records: dict[str, ArrayRecord | ConfigRecord] = {_ARRAYS: arrays}
+    if config is not None:
+        records[CONFIG] = config
+    return RecordDict(dict(records))
 
 
 def read_arrays(content: RecordDict) -> ArrayRecord:

@@ -17,6 +17,11 @@ NAME = "metrics.json"
 
 #: Quality of one model on the test set.
 FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+#: What is known of one coefficient.
+INFERENCE = (
+    *("estimate", "standard_error", "z", "p_value", "lower", "upper"),
+    *("odds_ratio", "odds_ratio_lower", "odds_ratio_upper"),
+)
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
 _ROUND = (
@@ -162,8 +167,14 @@ def check_metrics(metrics: object) -> None:
     crypto = _mapping(top.get("crypto"), "crypto")
     _text(crypto, "key_fingerprint", "crypto.key_fingerprint")
     _numbers(crypto, _CRYPTO, "crypto", optional=False)
-    if top.get("privacy") is not None:  # earlier releases had none
-        _privacy(_mapping(top["privacy"], "privacy"))
+    # Runs of earlier releases had none of these.
+    for key, check in (
+        ("inference", _inference),
+        ("evaluation", _evaluation),
+        ("privacy", _privacy),
+    ):
+        if top.get(key) is not None:
+            check(_mapping(top[key], key))
     _numbers(top, ("seconds",), "")
     if "start_seconds" in top:  # runs of earlier releases did not measure it
         _numbers(top, ("start_seconds",), "")
@@ -177,6 +188,17 @@ def replace_file(path: Path, content: bytes) -> None:
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def _inference(inference: Mapping[str, Any]) -> None:
+    for index, entry in enumerate(_list(inference, "coefficients", "inference.coefficients")):
+        where = f"inference.coefficients[{index}]"
+        _numbers(_mapping(entry, where), INFERENCE, where)
+        _text(entry, "name", f"{where}.name")
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> None:
+    _numbers(evaluation, ("examples", "hospitals", *FIGURES, "calibration_error"), "evaluation")
 
 
 def _privacy(privacy: Mapping[str, Any]) -> None:
@@ -195,9 +217,19 @@ def _privacy(privacy: Mapping[str, Any]) -> None:
 
 def _model(top: Mapping[str, Any], name: str) -> None:
     model = _mapping(top.get(name), name)
-    _numbers(model, ("examples", *FIGURES, "intercept"), name)
-    for index, value in enumerate(_list(model, "coefficients", f"{name}.coefficients")):
-        _number(value, f"{name}.coefficients[{index}]")
+    _numbers(model, ("examples", *FIGURES), name)
+    if isinstance(model.get("intercept"), list):
+        _vector(model, "intercept", name)
+        for index, row in enumerate(_list(model, "coefficients", f"{name}.coefficients")):
+            _vector({f"coefficients[{index}]": row}, f"coefficients[{index}]", name)
+        return
+    _numbers(model, ("intercept",), name)
+    _vector(model, "coefficients", name)
+
+
+def _vector(mapping: Mapping[str, Any], key: str, where: str) -> None:
+    for index, value in enumerate(_list(mapping, key, f"{where}.{key}")):
+        _number(value, f"{where}.{key}[{index}]")
 
 
 def _numbers(

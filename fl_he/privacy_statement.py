@@ -49,13 +49,13 @@ def privacy_of(config: Config) -> GaussianPrivacy | None:
     )
 
 
-def privacy_figures(config: Config, features: int, *, simulated: bool) -> dict[str, Any] | None:
+def privacy_figures(config: Config, parameters: int, *, simulated: bool) -> dict[str, Any] | None:
     """Return the member ``privacy`` of metrics.json, ``None`` for a run without privacy.
 
     Parameters
     ----------
     config : Config
-    features : int
+    parameters : int
         How many the model has.
     simulated : bool
         Whether the run is a simulation, which does more with the data than a deployment.
@@ -69,7 +69,7 @@ def privacy_figures(config: Config, features: int, *, simulated: bool) -> dict[s
     if terms is None:
         return None
     bits = config.crypto.fraction_bits
-    lattice = Lattice(bits, features + 1)
+    lattice = Lattice(bits, parameters)
     variance = noise_variance(terms, lattice)
     others = terms.contributors - 1
     share = math.ldexp(math.sqrt(variance), -bits)

@@ -50,7 +50,7 @@ def follow_rounds(
 
     def print_round(entry: Mapping[str, Any]) -> None:
         console.print(f"round {entry['round']}/{rounds}: {_quality(entry)}", highlight=False)
-        if entry["round"] == rounds:
+        if _is_last(entry, rounds):
             console.print(_COMPARING)
 
     console.print(starting)
@@ -76,7 +76,7 @@ def _live(
 
         def show_round(entry: Mapping[str, Any]) -> None:
             bar.update(step, completed=entry["round"], description=_quality(entry))
-            if entry["round"] < rounds:
+            if not _is_last(entry, rounds):
                 live.update(bar, refresh=True)
             else:
                 waiting.update(wait, description=_COMPARING)
@@ -90,3 +90,7 @@ def _quality(entry: Mapping[str, Any]) -> str:
         return f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
     # With privacy hospitals tell neither; a simulation has its test set.
     return f"test loss {entry['test_loss']:.4f}, test accuracy {entry['test_accuracy']:.3f}"
+
+
+def _is_last(entry: Mapping[str, Any], rounds: int) -> bool:
+    return entry["round"] == rounds or bool(entry.get("converged"))

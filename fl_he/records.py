@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TypeVar
 
 from flwr.app import ConfigRecord, RecordDict
@@ -48,6 +49,17 @@ def integers(record: ConfigRecord, key: str) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(number) is int for number in value):
         raise ProtocolError(f"{key} must be a list of integers")
     return tuple(number for number in value if isinstance(number, int))
+
+
+def floats(record: ConfigRecord, key: str) -> tuple[float, ...]:
+    """Return a list of finite numbers; empty if there is none."""
+    value = record.get(key, [])
+    if not isinstance(value, list) or not all(type(number) is float for number in value):
+        raise ProtocolError(f"{key} must be a list of numbers")
+    numbers = tuple(float(number) for number in value)
+    if not all(isfinite(number) for number in numbers):
+        raise ProtocolError(f"{key} must hold finite numbers only")
+    return numbers
 
 
 def natural(record: ConfigRecord, key: str) -> int:

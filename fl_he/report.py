@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MetricsError",
+    "coefficient_table",
     "comparison_table",
     "cost_table",
     "load_metrics",
@@ -45,6 +46,7 @@ _LOCAL = "hospitals alone, mean"
 _FEDERATED = "federated (encrypted)"
 _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without privacy"
+_COUNTED = "its encrypted test counts"
 _POOLED = "pooled (scikit-learn)"
 # Okabe and Ito's palette can be told apart with any colour vision; the line styles differ too.
 _COLOURS = {_FEDERATED: "#0072B2", _LOCAL: "#D55E00", _POOLED: "#009E73"}
@@ -122,8 +124,51 @@ def _add_models(table: Table, metrics: Mapping[str, Any]) -> None:
     table.add_row(name, *_cells(metrics["federated"]), style="bold")
     if privacy and privacy["without"]:
         table.add_row(_WITHOUT, *_cells({**metrics["federated"], **privacy["without"]}))
+    if metrics.get("evaluation"):
+        # Of the examples that were counted, not of those that were trained on.
+        table.add_row(_COUNTED, *_cells(metrics["evaluation"]))
     if metrics["pooled"]:
         table.add_row(_POOLED, *_cells(metrics["pooled"]))
+
+
+def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
+    """List the coefficients of a logistic model as a statistician expects them.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As `load_metrics` returns them.
+
+    Returns
+    -------
+    rich.table.Table or None
+        ``None`` where there is nothing to say beside model.json: no standard error is known.
+    """
+    inference = metrics.get("inference")
+    if inference is None or not _known(inference["coefficients"], "standard_error"):
+        return None
+    rows = inference["coefficients"]
+    penalty = ", penalised" if inference["penalised"] else ""
+    percent = f"{inference['level']:.0%}"
+    table = Table(
+        title=Text(f"Coefficients in the tables' units{penalty}"),
+        caption="odds ratio: of one standard deviation more, if features are scaled",
+        box=SIMPLE,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("feature", overflow="fold", min_width=_NAME_WIDTH)
+    for heading in ("estimate", "std. err.", "p", "odds ratio", f"{percent} interval"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        known = row["odds_ratio_lower"] is not None and row["odds_ratio_upper"] is not None
+        interval = f"{row['odds_ratio_lower']:.3g}, {row['odds_ratio_upper']:.3g}" if known else ""
+        table.add_row(
+            Text(row["name"]),
+            *(_short(row[key]) for key in ("estimate", "standard_error", "p_value", "odds_ratio")),
+            interval,
+        )
+    return table
 
 
 def cost_table(metrics: Mapping[str, Any]) -> Table:
@@ -273,6 +318,10 @@ def _count(value: float | None) -> str:
 
 def _decimal(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
+
+
+def _short(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3g}"
 
 
 def _seconds(value: float | None) -> str:

@@ -24,6 +24,7 @@ from fl_he.checkpoint import (
 )
 from fl_he.comparison import NoComparison
 from fl_he.config_schema import Config
+from fl_he.learning_messages import LearningTerms
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
@@ -63,13 +64,7 @@ def train(
     """
     start = perf_counter()
     chain = SealedChain(
-        ConfigRecord(
-            {
-                "lr": config.optimizer.lr,
-                **({} if config.C is None else {"C": config.C}),
-                **privacy_members(privacy_of(config)),
-            }
-        ),
+        _train_config(config),
         hospitals=config.hospitals,
         min_contributors=config.min_contributors,
         hop_timeout=config.hop_timeout,
@@ -80,7 +75,7 @@ def train(
     roster = chain.call_roll(grid)
     packing = packing_of(config.crypto)
     roster.require_packing(packing)
-    privacy = privacy_figures(config, len(roster.features), simulated=False)
+    privacy = privacy_figures(config, len(roster.features) + 1, simulated=False)
     checkpoint = _first_checkpoint(config, roster, chain.progress, earlier)
     seconds_before = checkpoint.seconds
 
@@ -117,6 +112,8 @@ def train(
             "local": None,
             "federated": {**unknown, "coefficients": []},
             "pooled": None,
+            "inference": None,
+            "evaluation": None,
             "rounds": checkpoint.rounds,
             "privacy": privacy and {**privacy, "without": None},
             "crypto": checkpoint.crypto,
@@ -125,6 +122,15 @@ def train(
     )
     keep(finished=True)
     return metrics
+
+
+def _train_config(config: Config) -> ConfigRecord:
+    record = LearningTerms(config.scaling.value).to_config()
+    record["lr"] = config.optimizer.lr
+    if config.C is not None:
+        record["C"] = config.C
+    record.update(privacy_members(privacy_of(config)))
+    return record
 
 
 def _resumed(chain: SealedChain, config: Config, folder: Path) -> Checkpoint:
@@ -147,8 +153,7 @@ def _first_checkpoint(
             progress.session,
             fingerprint,
             # The model from which the hospitals start is all that the coordinator knows of it.
-            coefficients=[0.0] * len(features),
-            intercept=0.0,
+            parameters=[0.0] * (len(features) + 1),
             sealed=progress.to_members(),
         )
     for name, ours, theirs in (
@@ -165,7 +170,8 @@ def _first_checkpoint(
 def _round_entry(done: SealedRound) -> dict[str, Any]:
     return {
         "round": done.round,
-        **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy")),
+        **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm")),
+        "converged": False,
         "contributors": len(done.contributors),
         "skipped": list(done.skipped),
         **cost_figures(done),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -14,27 +14,24 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he import __version__, divergence, metrics_file, report, sealed_run
-from fl_he.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    plain_config,
-    write_checkpoint,
-)
+from fl_he import __version__, divergence, metrics_file, report, run_state, sealed_run
+from fl_he.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
-from fl_he.config_schema import Config
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import ACCURACY, LOSS, ProtocolError, model_arrays, read_model_arrays
+from fl_he.config_schema import ClassWeight, Config
+from fl_he.learning import parameters
+from fl_he.learning.optimizer_choice import optimizer_of
+from fl_he.learning.softmax_model import model_of
+from fl_he.messages import ACCURACY, LOSS, ProtocolError, read_parameters
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
-from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
+from fl_he.strategies.pooled_figures import pooled_figures
+from fl_he.strategies.preparation import prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.strategies.unopened_sum import UnopenedSum
 
 _logger = logging.getLogger(__name__)
 
@@ -69,8 +66,9 @@ def train(
     if config.sealed:
         return sealed_run.train(grid, config, folder, on_round)
     start = perf_counter()
+    objective = objective_of(config)
     strategy = SequentialPaillier(
-        GradientDescent(config.optimizer.lr, config.min_contributors, config.C),
+        objective,
         topology=config.topology,
         segments=config.segments,
         packing=packing_of(config.crypto),
@@ -80,17 +78,19 @@ def train(
         hospitals=config.hospitals,
         on_summed=lambda unopened: keep(unopened=unopened.to_members()),
     )
-    earlier = None if config.resume is None else _resumed(strategy, config, folder)
+    earlier = (
+        None if config.resume is None else run_state.resumed(strategy, objective, config, folder)
+    )
     roster = strategy.call_roll(grid)
     started = perf_counter()
     comparison = _comparison(config, roster)
-    privacy = privacy_figures(config, len(comparison.feature_names), simulated=roster.simulated)
-    if privacy and earlier and roster.simulated:
-        raise CheckpointError(
-            "resume must be left out for a simulation with privacy: its hospitals have forgotten "
-            "what they released, and would release it again with other noise"
-        )
-    checkpoint = _first_checkpoint(config, list(comparison.feature_names), roster, earlier)
+    classes = len(comparison.classes) or 2
+    privacy = _privacy(
+        config, parameters.count(len(comparison.feature_names), classes), roster, earlier
+    )
+    checkpoint = run_state.first_checkpoint(
+        config, comparison.feature_names, classes, roster, earlier
+    )
     seconds_before = checkpoint.seconds
 
     def keep(**changes: Any) -> None:
@@ -102,11 +102,17 @@ def train(
     def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         if server_round == 0:
             return None
-        total, model = strategy.sums[-1], read_model_arrays(arrays)
-        entry = _round_entry(total, comparison.after_round(model))
+        total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
+        norm = None if objective.point is None else objective.point.gradient_norm
+        entry = {
+            **_round_entry(total, comparison.after_round(model)),
+            "gradient_norm": norm,
+            "converged": norm is not None and norm <= config.tolerance,
+        }
         keep(
-            coefficients=model[0].tolist(),
-            intercept=model[1],
+            parameters=model.tolist(),
+            optimizer=objective.optimizer.to_members(),
+            hessian=run_state.triangle_of(objective.point),
             rounds=[*checkpoint.rounds, entry],
             examples=round(total.examples),
             crypto=crypto_figures(
@@ -115,79 +121,92 @@ def train(
             unopened=None,
         )
         on_round(entry)
+        if entry["converged"]:
+            raise _ConvergedError
         return None
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        strategy.start(
+        terms = prepare(
+            strategy,
             grid,
-            initial_arrays=_model_of(checkpoint),
-            num_rounds=config.rounds - len(checkpoint.rounds),
-            train_config=ConfigRecord({**privacy_members(privacy_of(config))}),
-            evaluate_fn=after_round,
+            run_state.preparation_of(checkpoint, config),
+            balanced=config.class_weight is ClassWeight.balanced,
+            classes=classes,
+            keep=lambda known: keep(preparation=known.to_members(), unopened=None),
         )
+        scaling = run_state.scaling_of(terms, len(comparison.feature_names))
+        comparison.use(scaling)
+        if not run_state.is_converged(checkpoint):
+            with suppress(_ConvergedError):
+                strategy.start(
+                    grid,
+                    initial_arrays=run_state.arrays_of(checkpoint),
+                    num_rounds=config.rounds - len(checkpoint.rounds),
+                    train_config=ConfigRecord(
+                        {**terms.to_config(), **privacy_members(privacy_of(config))}
+                    ),
+                    evaluate_fn=after_round,
+                )
     except ProtocolError as error:
         # A hospital's own configuration has no groups of keys; this one has.
         reason = str(error).replace("raise integer_bits", "raise crypto.integer_bits")
         hint = divergence.hint(checkpoint.rounds)
         raise ProtocolError(f"{reason}; {hint}" if hint else reason) from error
-    strategy.finish(_model_of(checkpoint))
-    coefficients, intercept = trained = read_model_arrays(_model_of(checkpoint))
+    strategy.finish(run_state.arrays_of(checkpoint), terms.to_config())
+    trained = np.array(checkpoint.parameters)
+    evaluation = None
+    if config.evaluate:
+        number = len(checkpoint.rounds)
+        evaluation = pooled_figures(
+            strategy, grid, number, run_state.arrays_of(checkpoint), terms.to_config()
+        )
+        keep(unopened=None)
     metrics = {
         "version": metrics_file.VERSION,
         "fl_he": __version__,
         "config": asdict(replace(config, data=comparison.data)),
         **comparison.at_the_end(trained, checkpoint.examples),
+        "inference": run_state.inference_of(checkpoint, config, scaling),
+        "evaluation": evaluation,
         "rounds": checkpoint.rounds,
         "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
         "crypto": checkpoint.crypto,
         "start_seconds": started - start,
         "seconds": seconds_before + perf_counter() - start,
     }
-    model = LogisticModel(
-        feature_names=comparison.feature_names,
-        mean=comparison.scaling.mean,
-        scale=comparison.scaling.scale,
-        coefficients=coefficients,
-        intercept=intercept,
-        positive=comparison.positive,
+    model = model_of(
+        trained, comparison.feature_names, scaling, comparison.positive, comparison.classes
     )
     report.write_run(folder, metrics, model.to_json())
     keep(finished=True)
     return metrics
 
 
-def _resumed(strategy: SequentialPaillier, config: Config, folder: Path) -> Checkpoint:
-    """Let the strategy go on where the folder's run was cut off."""
-    checkpoint = load_checkpoint(folder, config)
-    unopened = checkpoint.unopened
-    strategy.resume(
-        len(checkpoint.rounds),
-        checkpoint.session,
-        checkpoint.key_fingerprint,
-        None if unopened is None else UnopenedSum.from_members(unopened),
-    )
-    return checkpoint
+def objective_of(config: Config) -> SummedObjective:
+    """Return the strategy that takes the configuration's steps."""
+    chosen = config.optimizer
+    if chosen.name == "gd":
+        return GradientDescent(chosen.lr, config.min_contributors, config.C)
+    optimizer = optimizer_of(chosen.name, chosen.lr)
+    return SummedObjective(optimizer, config.min_contributors, config.C)
 
 
-def _first_checkpoint(
-    config: Config, features: list[str], roster: Roster, earlier: Checkpoint | None
-) -> Checkpoint:
-    fingerprint = roster.public_key.fingerprint
-    if earlier is None:
-        zeros = [0.0] * len(features)
-        return Checkpoint(plain_config(config), features, roster.session, fingerprint, zeros, 0.0)
-    if earlier.features != features:
+def _privacy(
+    config: Config, size: int, roster: Roster, earlier: Checkpoint | None
+) -> dict[str, Any] | None:
+    """Return what the run promises, for a model of so many parameters."""
+    privacy = privacy_figures(config, size, simulated=roster.simulated)
+    if privacy and earlier and roster.simulated:
         raise CheckpointError(
-            f"the features must be those of the run that is resumed, {earlier.features}, got "
-            f"{features}"
+            "resume must be left out for a simulation with privacy: its hospitals have forgotten "
+            "what they released, and would release it again with other noise"
         )
-    unopened = earlier.unopened if roster.session == earlier.session else None
-    return replace(earlier, session=roster.session, key_fingerprint=fingerprint, unopened=unopened)
+    return privacy
 
 
-def _model_of(checkpoint: Checkpoint) -> ArrayRecord:
-    return model_arrays(np.array(checkpoint.coefficients), checkpoint.intercept)
+class _ConvergedError(Exception):
+    """Ends Flower's loop over the rounds, which knows no other way."""
 
 
 def _comparison(config: Config, roster: Roster) -> Comparison:

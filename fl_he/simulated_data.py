@@ -1,4 +1,4 @@
-"""The data of a simulation: one table, standardised, split, and divided among the hospitals.
+"""The data of a simulation: one table, split, and divided among the hospitals.
 
 Every process of a simulation can compute all of it: the separation of the hospitals is logical
 there, since they share one machine. A deployed hospital reads its own file and nothing else.
@@ -12,11 +12,18 @@ import shlex
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from fl_he.config_schema import BUILT_IN, Config, DataConfig, PartitionConfig
-from fl_he.learning.data import Dataset, load_breast_cancer, load_table
+from fl_he.learning.data import (
+    Dataset,
+    load_breast_cancer,
+    load_digits,
+    load_table,
+    load_wine,
+)
 from fl_he.learning.errors import DataError
 from fl_he.learning.partition import partition, train_test_split
-from fl_he.learning.scaling import Scaling, standardise
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
 #: What may help, by the setting that a DataError names.
@@ -26,13 +33,14 @@ _REMEDIES = {
     "positive": f"; {_POSITIVE}",
     "drop": "; data.drop=[COLUMN,...] names them",
 }
+_LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "wine": load_wine}
 #: What Hydra reads as something else than text.
 _HYDRA_WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedData:
-    """What the hospitals train on and what their models are tested on, in standardised units.
+    """What the hospitals train on and what their models are tested on, in the table's units.
 
     Attributes
     ----------
@@ -41,14 +49,16 @@ class SimulatedData:
         All of the hospitals' rows, for the pooled baseline.
     test : Dataset
         Held out from every hospital.
-    scaling : Scaling
-        From the table's units to standardised ones.
     """
 
     hospitals: tuple[Dataset, ...]
     train: Dataset
     test: Dataset
-    scaling: Scaling
+
+    def held_out(self, hospital: int) -> Dataset | None:
+        """Return a hospital's share of the test set, by its number from 0; None if it has none."""
+        share = np.arange(hospital, self.test.examples, len(self.hospitals))
+        return self.test.take(share) if len(share) else None
 
 
 def simulated_data(config: Config) -> SimulatedData:
@@ -68,16 +78,15 @@ def simulated_data(config: Config) -> SimulatedData:
 @lru_cache(maxsize=1)
 def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
     data, division, hospitals = json.loads(key)
-    dataset, scaling = standardise(_load(DataConfig(**data)))
-    train, test = train_test_split(dataset, test_size, seed)
+    train, test = train_test_split(_load(DataConfig(**data)), test_size, seed)
     division = PartitionConfig(**division)
     parts = partition(train.labels, hospitals, division.scheme, division.alpha, seed)
-    return SimulatedData(tuple(train.take(part) for part in parts), train, test, scaling)
+    return SimulatedData(tuple(train.take(part) for part in parts), train, test)
 
 
 def _load(data: DataConfig) -> Dataset:
-    if data.name == BUILT_IN:
-        return load_breast_cancer()
+    if data.name in BUILT_IN:
+        return _LOADERS[data.name]()
     try:
         dataset = load_table(
             path=data.path or "",

@@ -46,17 +46,21 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     -------
     rich.table.Table
     """
-    shared = set.intersection(*(set(row.settings) for row in rows)) if rows else set()
     table = Table(title="All runs")
     table.add_column("run", overflow="fold", min_width=8)
     for heading in ("test\naccuracy", "log\nloss", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("folder", overflow="fold", min_width=6)
-    for row in rows:
-        settings = " ".join(setting for setting in row.settings if setting not in shared)
-        table.add_row(Text(settings), *_figures(row.metrics), Text(row.folder))
+    for label, row in zip(labels(rows), rows, strict=True):
+        table.add_row(Text(label), *_figures(row.metrics), Text(row.folder))
     keep_whole(table, range(1, 4))
     return table
+
+
+def labels(rows: Sequence[SweepRow]) -> list[str]:
+    """Return what sets each run apart: its settings without those that all runs share."""
+    shared = set.intersection(*(set(row.settings) for row in rows)) if rows else set()
+    return [" ".join(one for one in row.settings if one not in shared) for row in rows]
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
 from fl_he.config import compose
 from fl_he.config_schema import Config
-from fl_he.simulated_data import simulated_data
+from fl_he.learning.data import Dataset
+from fl_he.simulated_data import SimulatedData, simulated_data
 
 #: A real table that is not part of the repository.
 GRAD_SCHOOL = Path(__file__).parents[2] / "shared" / "data" / "grad_school.csv"
@@ -23,9 +25,20 @@ def experiment(*overrides: str, folder: Path, key_bits: int = 1024) -> Config:
     return replace(config, output_dir=str(folder))
 
 
+def standardised(config: Config) -> SimulatedData:
+    """Return a simulation's data in the units of scikit-learn's scaler on the training data."""
+    raw = simulated_data(config)
+    scaler = StandardScaler().fit(raw.train.features)
+
+    def scaled(data: Dataset) -> Dataset:
+        return replace(data, features=scaler.transform(data.features))
+
+    return SimulatedData(tuple(map(scaled, raw.hospitals)), scaled(raw.train), scaled(raw.test))
+
+
 def pooled_descent(config: Config) -> tuple[NDArray[np.float64], float]:
     """Return coefficients and intercept of plain gradient descent on the pooled training data."""
-    train = simulated_data(config).train
+    train = standardised(config).train
     X, y = train.features, train.labels
     w, b = np.zeros(X.shape[1]), 0.0
     for _ in range(config.rounds):

@@ -22,7 +22,6 @@ from fl_he.crypto.identity import Identity
 from fl_he.crypto.manifest import Manifest
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.learning.data import Dataset
-from fl_he.learning.scaling import Scaling
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
 
 COMPANY = "company-x"
@@ -118,9 +117,8 @@ class Federation:
 
         def data(context: Context) -> HospitalData:
             part = self.data[str(context.node_config["name"])]
-            scaling = Scaling(np.zeros(len(FEATURES)), np.ones(len(FEATURES)))
             name = context.node_config["name"]
-            return HospitalData(part, scaling, self.folder / "models" / f"{name}.json")
+            return HospitalData(part, self.folder / "models" / f"{name}.json")
 
         policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
         app = add_hospital(ClientApp(mods=[EncryptionMod()]), data)

@@ -162,15 +162,18 @@ def test_other_features_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
         {"version": None},
         {"more": 1},
         {"session": 1},
         {"finished": 0},
-        {"coefficients": [1.0]},
-        {"coefficients": ["1"] * 30},
-        {"coefficients": [float("nan")] * 30},
-        {"intercept": None},
+        {"parameters": [1.0]},
+        {"parameters": []},
+        {"parameters": ["1"] * 31},
+        {"parameters": [float("nan")] * 31},
+        {"optimizer": None},
+        {"hessian": ["1"]},
+        {"preparation": 1},
         {"rounds": [{"round": 2}]},
         {"rounds": [1]},
         {"unopened": 3},
@@ -192,10 +195,17 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any])
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
-def test_a_deployed_run_goes_on_in_its_session(tmp_path: Path, lost: str) -> None:
-    """The coordinator dies in round 2 while company X has the sum, opened or not."""
+@pytest.mark.parametrize(("scaling", "before"), [("none", 1), ("federated", 1), ("federated", 3)])
+def test_a_deployed_run_goes_on_in_its_session(
+    tmp_path: Path, lost: str, scaling: str, before: int
+) -> None:
+    """The coordinator dies while company X has the sum after so many others, opened or not."""
     folder, nodes = tmp_path / "run", deployed_nodes(tmp_path)
-    config = experiment("rounds=4", "optimizer.lr=0.5", "key_holder_timeout=0.1", folder=folder)
+    preparation = 2 if scaling == "federated" else 0
+    config = experiment(
+        *("rounds=4", "optimizer.lr=0.5", "key_holder_timeout=0.1", f"scaling={scaling}"),
+        folder=folder,
+    )
 
     def grid(run_id: int) -> LocalGrid:
         return LocalGrid(client_app.build(lambda _: config), nodes, run_id=run_id)
@@ -206,9 +216,9 @@ def test_a_deployed_run_goes_on_in_its_session(tmp_path: Path, lost: str) -> Non
     def away(reply: Message) -> Message | None:
         if reply.metadata.message_type == DECRYPT:
             opened.append(reply)
-            if len(opened) == 2 and lost == "answer":
+            if len(opened) == before + 1 and lost == "answer":
                 return None
-            if len(opened) == 1 and lost == "request":
+            if len(opened) == before and lost == "request":
                 first.leave(1003)
         return reply
 
@@ -216,14 +226,14 @@ def test_a_deployed_run_goes_on_in_its_session(tmp_path: Path, lost: str) -> Non
     with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
         server_app.train(first, config, folder)
     checkpoint = load_checkpoint(folder)
-    assert len(checkpoint.rounds) == 1
+    assert len(checkpoint.rounds) == max(0, before - preparation)
     assert checkpoint.unopened is not None
 
     second = grid(2)
     metrics = server_app.train(second, resumed(folder), folder)
     sent = [m for m in first.sent + second.sent if m.metadata.message_type == DECRYPT]
     sums = [m.content.array_records["fl-he.sum"]["sum"].data for m in sent]
-    assert len(set(sums)) == 4, "no round has two sums"
+    assert len(set(sums)) == 4 + preparation, "no round has two sums"
     assert {str(m.content["fl-he"]["session"]) for m in sent} == {checkpoint.session}
     unbroken = server_app.train(grid(3), replace(config, key_holder_timeout=600.0), tmp_path / "b")
     assert metrics["federated"] == unbroken["federated"]

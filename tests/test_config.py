@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 
 from fl_he.config import (
+    CONF,
     Config,
     ConfigError,
     DataConfig,
@@ -52,7 +53,11 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "hospitals": 3,
     "rounds": 15,
     "topology": "fold",
+    "scaling": "federated",
+    "tolerance": 1e-7,
+    "class_weight": "equal",
     "C": None,
+    "evaluate": False,
     "test_size": 0.25,
     "seed": 10,
     "segments": 1,
@@ -65,6 +70,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "resume": None,
 }
 
+SEALED = ["sealed=true", "topology=chain"]
 CSV = ["data=csv", "data.path=t.csv", "data.target=y"]
 
 
@@ -103,6 +109,17 @@ def test_values_are_plain_python() -> None:
 def test_partition_group(scheme: str) -> None:
     config = compose("config", f"partition={scheme} partition.alpha=0.25")
     assert (config.partition.scheme, config.partition.alpha) == (scheme, 0.25)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (Path(CONF) / "experiment").glob("*.yaml"))
+)
+def test_experiments_compose(name: str) -> None:
+    config = compose("config", f"experiment={name} rounds=7")
+    assert config.C == 1.0
+    assert config.rounds == 7, "the command line goes first"
+    names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs"}
+    assert config.optimizer.name == names.get(name, "newton")
 
 
 def test_grad_school_preset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,10 +169,16 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["data.path=[a]"], "data.path must be text or null"),
         (["crypto=3"], "crypto must be a group of keys, got 3"),
         (["topology=ring"], "topology must be one of fold, chain, got 'ring'"),
-        (["data=mnist"], "data must be one of breast_cancer, csv, grad_school, got 'mnist'"),
+        (
+            ["data=mnist"],
+            "data must be one of breast_cancer, csv, digits, grad_school, wine, got 'mnist'",
+        ),
         (["partition=random"], "partition must be one of by_label, even, uneven, got 'random'"),
-        (["optimizer=adam"], "optimizer must be one of gd, got 'adam'"),
-        (["optimizer.name=adam"], "optimizer.name must be one of gd, got 'adam'"),
+        (["optimizer=adam"], "optimizer must be one of gd, lbfgs, nesterov, newton, got 'adam'"),
+        (
+            ["optimizer.name=adam"],
+            "optimizer.name must be one of gd, nesterov, newton, lbfgs, got 'adam'",
+        ),
         (["hospitals"], "an override must be KEY=VALUE, got 'hospitals'"),
         (["hospitals=[3"], r"an override must be KEY=VALUE, got 'hospitals=\[3'; "),
         (["data.drop=[größe]"], r'\]\'; quote the texts of a list: \["a","b"\]$'),
@@ -220,6 +243,11 @@ def test_unknown_config_name_is_refused() -> None:
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
         (["rounds=0"], "rounds must be at least 1, got 0"),
         (["segments=2"], "segments must be 1 unless topology=chain, got 2"),
+        (["tolerance=-1"], "tolerance must be at least 0 and finite, got -1"),
+        (SEALED, "scaling must be local or none with sealed=true, got federated: .*scaling=none"),
+        ([*SEALED, "scaling=none", "evaluate=true"], "evaluate must be false with sealed=true"),
+        ([*SEALED, "scaling=local", "optimizer=newton"], "sealed=true must come with optimizer=gd"),
+        ([*SEALED, "scaling=none", "class_weight=balanced"], "class_weight=equal, got"),
         (["sealed=true"], "sealed=true must come with topology=chain and segments=1, got"),
         (["sealed=true", "topology=chain", "segments=2"], "topology=chain segments=2"),
         (["topology=chain", "segments=0"], r"auto or from 1 to hospitals \(3\), got 0"),

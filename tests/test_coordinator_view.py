@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 from message_search import factors, leaks
-from plaintext_search import private_values
+from plaintext_search import private_sums, private_values
 
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node import read_node
 from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
+from fl_he.learning_messages import LearningTerms
 from fl_he.messages import DESCRIBE, FINISH, Description, Role, model_arrays, read_model_message
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.gradient_descent import GradientDescent
@@ -83,12 +85,15 @@ def recorded_run(config: Config, app: ClientApp, strategy_is_plain: bool = False
 
 def searched(config: Config, sent: Iterable[Message]) -> dict[str, float]:
     """Return what single hospitals must not show, for every model that they were sent."""
-    models = [
-        read_model_message(message.content)
-        for message in sent
-        if message.metadata.message_type == "train"
-    ]
-    return private_values(simulated_data(config).hospitals, models)
+    asked = [message.content for message in sent if message.metadata.message_type == "train"]
+    terms = LearningTerms.from_content(asked[0])
+    hospitals = list(simulated_data(config).hospitals)
+    sums: dict[str, float] = {}
+    if terms.mean:
+        mean, scale = np.array(terms.mean), np.array(terms.scale)
+        sums = private_sums(hospitals, mean)
+        hospitals = [replace(data, features=(data.features - mean) / scale) for data in hospitals]
+    return sums | private_values(hospitals, [read_model_message(content) for content in asked])
 
 
 def modulus_of(messages: Iterable[Message]) -> int:
@@ -105,7 +110,8 @@ def check_view(config: Config) -> RecordingGrid:
     grid = recorded_run(config, client_app.build(lambda _: config))
     values = searched(config, grid.sent)
     everything = grid.sent + grid.received
-    assert len(values) == config.rounds * config.hospitals**2 * (2 * (30 + 3) + 1)
+    sums = config.hospitals * 2 * 2 * 30
+    assert len(values) == sums + config.rounds * config.hospitals**2 * (2 * (30 + 3) + 1)
     assert leaks(everything, values) == set()
 
     modulus = modulus_of(grid.received)
@@ -115,7 +121,7 @@ def check_view(config: Config) -> RecordingGrid:
     for reply in grid.received:
         kind = reply.metadata.message_type
         records: dict[str, Any] = dict(reply.content.items())
-        if kind == "train":
+        if kind.partition(".")[0] == "train":
             assert set(records) == {"fl-he", "fl-he.sum"}
             assert set(records["fl-he"]) == {"layout", "encrypt-seconds", "add-seconds"}
             assert [a.stype for a in records["fl-he.sum"].values()] == ["fl-he.encrypted-vector"]
@@ -147,7 +153,7 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
 
     def share(context: Context) -> HospitalData:
         part = data.hospitals[read_node(context).partition or 0]
-        return HospitalData(part, data.scaling, None)
+        return HospitalData(part, None)
 
     plain = add_hospital(ClientApp(), share)
     grid = recorded_run(config, plain, strategy_is_plain=True)

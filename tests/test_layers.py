@@ -16,24 +16,29 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 #: always import each other. Composition roots come first, what knows nothing of fl_he last.
 ALLOWED: dict[str, set[str]] = {
     "cli": {
-        *("simulation", "report", "privacy_table", "sweep_table", "metrics_file", "divergence"),
+        *("simulation", "report", "privacy_table", "sweep_table", "sweep_plot", "metrics_file"),
+        "divergence",
         *("jobs", "config", "progress", "bench", "commands"),
     },
-    "commands": {"crypto"},
+    "commands": {"crypto", "learning"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
-        *("strategies", "clients", "messages", "crypto"),
+        *("strategies", "clients", "messages", "learning_messages", "crypto"),
     },
     "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
     "sealed_run": {
-        *("run_figures", "privacy_statement", "privacy_terms"),
+        *("run_figures", "privacy_statement", "privacy_terms", "learning_messages"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
     },
     "server_app": {
         *("sealed_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
-        *("run_figures", "run_folder", "divergence", "config", "config_schema"),
+        *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
         *("privacy_statement", "privacy_terms"),
+    },
+    "run_state": {
+        *("strategies", "learning", "messages", "learning_messages"),
+        *("checkpoint", "config_schema"),
     },
     "client_app": {
         *("clients", "crypto", "learning", "messages", "simulated_data"),
@@ -45,20 +50,23 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
-        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("messages", "records", "sealed_messages", "learning_messages", "update", "selection"),
         *("crypto", "learning"),
     },
     "clients": {
-        *("messages", "records", "sealed_messages", "update", "selection", "privacy_terms"),
+        *("messages", "records", "sealed_messages", "learning_messages", "update", "selection"),
+        "privacy_terms",
         *("learning", "crypto"),
     },
     "selection": {"messages"},
     "update": {"messages"},
     "sealed_messages": {"records"},
+    "learning_messages": {"messages", "records"},
     "messages": {"records"},
     "records": set(),
     "report": {"metrics_file", "fitted_table"},
     "sweep_table": {"metrics_file", "fitted_table"},
+    "sweep_plot": {"metrics_file", "sweep_table"},
     "fitted_table": set(),
     "privacy_table": set(),
     "divergence": set(),
@@ -88,26 +96,27 @@ MAY_DECRYPT = {
 SEALED = tuple(
     f"fl_he.crypto.{name}" for name in ("identity", "sealing", "sealing_key", "protected_file")
 )
-COORDINATOR = {"server_app", "sealed_run", "strategies"}
+COORDINATOR = {"server_app", "run_state", "sealed_run", "strategies"}
 
 #: Other people's packages that only some layers may know.
 EXTERNAL: dict[str, set[str]] = {
     "hydra": {"config", "jobs"},
     "omegaconf": {"config", "jobs"},
     "typer": {"cli", "commands"},
-    "matplotlib": {"report"},
+    "matplotlib": {"report", "sweep_plot"},
     "phe": {"crypto", "bench"},
     "gmpy2": {"crypto"},
     "cryptography": {"crypto"},
     "sklearn": {"learning"},
+    "skops": {"learning"},
     "polars": {"learning"},
     "dp_accounting": {"learning"},
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("records", "messages", "sealed_messages", "update", "clients", "strategies"),
-        "privacy_terms",
-        *("client_app", "server_app", "sealed_run", "simulation", "bench"),
+        *("records", "messages", "sealed_messages", "learning_messages", "update"),
+        *("clients", "strategies", "privacy_terms"),
+        *("client_app", "server_app", "run_state", "sealed_run", "simulation", "bench"),
     },
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from flwr.app import Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
+from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app, simulation
 from fl_he.checkpoint import CheckpointError, load_checkpoint
@@ -58,7 +60,9 @@ def federation(tmp_path: Path) -> Federation:
 
 
 def config(*overrides: str) -> Config:
-    return compose("config", ["topology=chain", "sealed=true", "optimizer.lr=0.5", *overrides])
+    return compose(
+        "config", ["topology=chain", "sealed=true", "scaling=none", "optimizer.lr=0.5", *overrides]
+    )
 
 
 def check_saved(federation: Federation, rounds: int, C: float | None = None) -> None:
@@ -115,6 +119,22 @@ def test_a_sealed_run(federation: Federation) -> None:
     assert metrics["crypto"]["ciphertexts_per_update"] == 1
     assert metrics["crypto"]["key_fingerprint"] == federation.key.public_key.fingerprint
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.json", "metrics.json"]
+
+
+def test_local_scaling_works_in_a_sealed_run(federation: Federation) -> None:
+    folder = federation.folder / "run"
+    server_app.train(federation.grid, config("rounds=2", "scaling=local"), folder)
+    scaled = {
+        name: StandardScaler().fit_transform(data.features)
+        for name, data in federation.data.items()
+    }
+    parts = [replace(data, features=scaled[name]) for name, data in federation.data.items()]
+    w, b = pooled_descent(parts, 2)
+    for name, data in federation.data.items():
+        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
+        assert abs(saved.intercept - b) < 1e-6
+        np.testing.assert_allclose(saved.mean, data.features.mean(axis=0))
 
 
 def test_the_coordinators_disk_holds_no_model(federation: Federation) -> None:

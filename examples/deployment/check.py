@@ -1,7 +1,8 @@
 """Check finished deployments: ``python check.py WORK "CONFIGURATION" HOSPITAL...``.
 
 WORK is the folder of ``run.sh``; CONFIGURATION that of the simulation on the same split. The sealed
-run has another step length, so that its models and totals are not the open run's.
+run learns in the tables' units and the open one in standardised ones, so that its models and totals
+are not the open run's.
 """
 
 from __future__ import annotations
@@ -10,19 +11,29 @@ import base64
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from plain_training import Training, train
-from plaintext_search import DOUBLES, Model, found_in, private_values, telling
+from plaintext_search import (
+    DOUBLES,
+    Model,
+    found_in,
+    private_sums,
+    private_values,
+    telling,
+)
 
 from fl_he.config import compose
 from fl_he.learning.data import load_table
 from fl_he.learning.model import LogisticModel
 
 _TOLERANCE = 1e-6
+#: Rounds before the first one, for mean and variance.
+PREPARATION = 2
 _PRIVATE_KEY = Path("company-x", "private-key.json")
 _ENCRYPTED = b"fl-he.encrypted-vector"
 _ENVELOPE = b"fl-he.envelope"
@@ -66,13 +77,10 @@ def describe(values: dict[str, float], found: set[str]) -> str:
 
 
 def sealed_values(training: Training) -> dict[str, float]:
-    """Return the numbers of a sealed run that the coordinator must not see: models and totals.
-
-    Not the first total, which is that of the open run too: both start with the same model.
-    """
+    """Return the numbers of a sealed run that the coordinator must not see: models and totals."""
     totals = {
         f"total {number}[{index}]": float(value)
-        for number, total in enumerate(training.totals[1:], start=1)
+        for number, total in enumerate(training.totals, start=1)
         for index, value in enumerate(total)
     }
     return model_values(training.models[1:]) | totals
@@ -104,7 +112,10 @@ def main() -> int:
         results.append(passed(has_it, f"{name} has the model"))
 
     tables = [load_table(work / name / "patients.csv", "label", positive="1") for name in names]
-    training = train(tables, config.rounds, config.optimizer.lr)
+    model = LogisticModel.load(work / "run" / "model.json")
+    scaled = [replace(t, features=(t.features - model.mean) / model.scale) for t in tables]
+    training = train(scaled, config.rounds, config.optimizer.lr)
+    # The sealed run leaves the tables' units as they are.
     hidden = train(tables, config.rounds, float(sealed["config"]["optimizer"]["lr"]))
     coefficients, intercept = hidden.models[-1]
     for name in names:
@@ -112,8 +123,18 @@ def main() -> int:
         results.append(passed(same, f"{name} has the model of the sealed chain"))
 
     seen = b"".join(path.read_bytes() for path in sorted(work.glob("superlink.db*")))
-    values = telling(private_values(tables, [*training.models[:-1], *hidden.models[:-1]]))
-    updates, envelopes = config.rounds * (config.hospitals + 1), config.rounds * config.hospitals
+    of_runs = {
+        "open": private_values(scaled, training.models[:-1]),
+        "sealed": private_values(tables, hidden.models[:-1]),
+    }
+    updates_of_runs = {
+        f"{run} run, {name}": value
+        for run, values in of_runs.items()
+        for name, value in values.items()
+    }
+    values = telling(private_sums(tables, model.mean) | updates_of_runs)
+    updates = (config.rounds + PREPARATION) * (config.hospitals + 1)
+    envelopes = config.rounds * config.hospitals
     results += [
         passed(
             seen.count(_ENCRYPTED) >= updates and seen.count(_ENVELOPE) >= envelopes,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from plaintext_search import Model
 
 from fl_he.crypto.packing import Packing
-from fl_he.learning import logistic
+from fl_he.learning import likelihood
 from fl_he.learning.data import Dataset
 
 
@@ -39,8 +39,8 @@ def train(hospitals: Sequence[Dataset], rounds: int, lr: float) -> Training:
     for _ in range(rounds):
         summed = np.zeros(len(w) + 1, np.int64)
         for data in hospitals:
-            gradient, intercept = logistic.gradient(data.features, data.labels, w, b)
-            summed += packing.encode(np.array([*gradient, intercept]) * data.examples)
+            gradient = likelihood.mean_gradient(likelihood.examples_of(data, np.array([*w, b])))
+            summed += packing.encode(gradient * data.examples)
         total = packing.decode(summed)
         w, b = w - lr * (total / examples)[:-1], b - lr * float(total[-1] / examples)
         done.models.append((w, b))

@@ -42,6 +42,28 @@ def private_values(hospitals: Sequence[Dataset], models: Iterable[Model]) -> dic
     return values
 
 
+def private_sums(hospitals: Sequence[Dataset], mean: NDArray[np.float64]) -> dict[str, float]:
+    """Return what single hospitals' features sum up to, from which the scaling was computed.
+
+    Parameters
+    ----------
+    hospitals : sequence of Dataset
+        In their tables' units.
+    mean : ndarray, shape (d,)
+        Of all hospitals.
+    """
+    return {
+        f"hospital {number}: {name}[{i}]": float(value) / weight
+        for number, data in enumerate(hospitals)
+        for weight in (1, data.examples)
+        for name, values in (
+            (f"sum / {weight}", data.features.sum(axis=0)),
+            (f"squares / {weight}", np.square(data.features - mean).sum(axis=0)),
+        )
+        for i, value in enumerate(values)
+    }
+
+
 def found_in(
     seen: bytes, values: Mapping[str, float], dtypes: Sequence[str] = (*DOUBLES, *SINGLES)
 ) -> set[str]:

@@ -9,7 +9,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 rounds=${ROUNDS:-2}
-sealed_lr=0.04 # another one than the simulation's, so that the sealed chain's models are others
+preparation=2  # rounds of the open run before the first one, for mean and variance
+sealed_lr=1e-6 # a sealed chain has no common mean and variance: short steps in the tables' units
 hospitals=(st-anne st-john st-mary)
 nodes=("${hospitals[@]}" company-x)
 split="hospitals=${#hospitals[@]} rounds=$rounds"
@@ -127,10 +128,10 @@ for hospital in "${hospitals[@]}"; do mv "$hospital/model.json" "$hospital/open-
 
 step "training over a sealed chain: the coordinator sees envelopes only"
 flwr run "$root" --stream --run-config \
-	"overrides='$split optimizer.lr=$sealed_lr topology=chain sealed=true output_dir=$work/sealed'"
+	"overrides='$split scaling=none optimizer.lr=$sealed_lr topology=chain sealed=true output_dir=$work/sealed'"
 
 step "as many empty messages"
-flwr run "$here/empty_app" --stream --run-config "rounds=$rounds" >>flwr.log
+flwr run "$here/empty_app" --stream --run-config "rounds=$((rounds + preparation))" >>flwr.log
 flwr run "$here/empty_app" --stream --run-config "rounds=$rounds sealed=true" >>flwr.log
 
 step "the same in a simulation"
@@ -140,7 +141,7 @@ step "checks"
 kill -TERM "$recorder" && wait "$recorder"
 python "$here/check.py" "$work" "$split" "${hospitals[@]}"
 # Asked what it is, each round's, and told the end; in a sealed chain they meet first.
-open=$((${#nodes[@]} + ${#nodes[@]} * rounds + ${#hospitals[@]}))
-sealed=$((open + ${#nodes[@]}))
+sealed=$((2 * ${#nodes[@]} + ${#nodes[@]} * rounds + ${#hospitals[@]}))
+open=$((sealed + ${#nodes[@]} * (preparation - 1)))
 flwr ls --format json | python "$here/overhead.py" "fold:$open" "sealed chain:$sealed"
 step "all is well"

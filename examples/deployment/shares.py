@@ -1,7 +1,7 @@
 """Write the hospitals' shares of a simulation as CSV files.
 
 ``python shares.py "CONFIGURATION" FILE...`` writes one file for each hospital of the simulation
-that ``fl-he run CONFIGURATION`` would run: its rows in standardised units, and its labels in the
+that ``fl-he run CONFIGURATION`` would run: its rows in the table's units, and its labels in the
 column ``label``. Numbers have 17 digits, so they are read back as the same float64.
 """
 

@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fl_he.learning_messages import LearningTerms
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 
 #: Seconds to wait for replies: what is measured takes a fraction of it.
@@ -64,8 +65,15 @@ def timed_rounds(strategy: Strategy, grid: Grid, model: ArrayRecord, rounds: int
         marks.append(perf_counter())
         return None
 
+    # Units in which no gradient outgrows its slot, without a round to find them.
     strategy.start(
-        grid, initial_arrays=model, num_rounds=rounds, timeout=HOP_TIMEOUT, evaluate_fn=mark
+        grid,
+        initial_arrays=model,
+        num_rounds=rounds,
+        timeout=HOP_TIMEOUT,
+        train_config=LearningTerms("local").to_config(),
+        evaluate_config=LearningTerms("local").to_config(),
+        evaluate_fn=mark,
     )
     seconds: list[float] = np.diff(marks).tolist()
     return seconds

@@ -118,9 +118,8 @@ def _plain_app(config: Config) -> ClientApp:
     """Return the hospitals' app as it is without encryption."""
 
     def data(context: Context) -> HospitalData:
-        simulated = simulated_data(config)
-        dataset = simulated.hospitals[read_node(context).partition or 0]
-        return HospitalData(dataset, simulated.scaling, model_path=None)
+        dataset = simulated_data(config).hospitals[read_node(context).partition or 0]
+        return HospitalData(dataset, model_path=None)
 
     return add_hospital(ClientApp(), data)
 

@@ -48,6 +48,7 @@ def _check(context: Context) -> None:
     pinned_fingerprint(context)
     if node.role is Role.HOSPITAL:
         _require_readable(context, "data")
+        _require_readable(context, "test-data")
         _require_writable(context, "model-path")
         deployed_privacy(context)
         _require_writable(context, "privacy-ledger")

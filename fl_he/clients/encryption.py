@@ -117,7 +117,11 @@ class EncryptionMod:
         message.content = EncryptionRequest.remove_from(message.content)
         release = self.privacy(message, context)
 
-        reply = call_next(message, context)
+        try:
+            reply = call_next(message, context)
+        except PrivateReasonError:
+            state[_SPENT] = True
+            raise
         if reply.has_error():
             raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
         try:

@@ -6,8 +6,9 @@ ordinary Flower app.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,21 +17,29 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he.learning import descent, logistic
+from fl_he.learning import descent, evaluation, likelihood, moments, parameters
 from fl_he.learning.data import Dataset
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.model import LogisticModel
+from fl_he.learning.model import write_model
+from fl_he.learning.moments import Limbs
 from fl_he.learning.privacy import clipped_sum
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.scaling import Scaling, standardise
+from fl_he.learning.softmax_model import model_of
+from fl_he.learning_messages import LearningTerms, MomentsRequest
 from fl_he.messages import (
     ACCURACY,
+    FIGURES,
     FINISH,
     LOSS,
+    MOMENTS,
     NUM_EXAMPLES,
+    PrivateReasonError,
     ProtocolError,
     model_arrays,
+    named_arrays,
+    read_arrays,
     read_model_arrays,
-    read_model_message,
+    read_parameters,
     update_content,
 )
 from fl_he.records import take
@@ -59,23 +68,27 @@ class HospitalData:
     Attributes
     ----------
     dataset : Dataset
-        In the units in which the model is trained.
-    scaling : Scaling
-        From the units of the hospital's table to those of ``dataset``.
+        In the units of the hospital's table.
     model_path : Path or None
         Where the final model is saved; ``None``: nowhere.
+    test : Dataset or None
+        Held out from training, in the same units.
     clipping : Clipping or None
         With it training replies hold clipped gradients, and neither loss nor accuracy.
     """
 
     dataset: Dataset
-    scaling: Scaling
     model_path: Path | None
+    test: Dataset | None = None
     clipping: Clipping | None = None
 
 
-def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> ClientApp:
-    """Register the handlers that train, evaluate and save a logistic model.
+def add_hospital(
+    app: ClientApp,
+    data: Callable[[Context], HospitalData],
+    limbs: Callable[[Context], Limbs] = lambda _: Limbs(24, 24),
+) -> ClientApp:
+    """Register the handlers that sum up, train, evaluate and save a model.
 
     Parameters
     ----------
@@ -83,40 +96,68 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
         It is changed and returned.
     data : callable
         Returns the data of the node that asks.
+    limbs : callable
+        Returns how a node writes sums that are larger or smaller than its fixed-point numbers.
     """
+
+    @app.train(MOMENTS.split(".")[1])
+    def sum_up(message: Message, context: Context) -> Message:
+        request = MomentsRequest.from_content(message.content)
+        arrays = _moments(data(context).dataset, request, limbs(context))
+        metrics = MetricRecord({NUM_EXAMPLES: data(context).dataset.examples})
+        return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         hospital = data(context)
-        dataset = hospital.dataset
-        model = _model_for(dataset, message)
+        dataset, terms, _ = _prepared(hospital.dataset, message, clipping=hospital.clipping)
+        examples = _examples(dataset, terms, message)
         if hospital.clipping is None:
-            gradient = logistic.gradient(dataset.features, dataset.labels, *model)
-            metrics = _metrics(dataset, *model)
+            gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
         else:
-            gradient = _clipped_gradient(dataset, *model, hospital.clipping)
+            gradient = _clipped_gradient(examples, terms, hospital.clipping)
             metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
-        return Message(update_content(model_arrays(*gradient), metrics), reply_to=message)
+        hessian = (
+            likelihood.upper_triangle(likelihood.mean_hessian(examples)) if terms.hessian else None
+        )
+        arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)), hessian)
+        return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        dataset = data(context).dataset
-        metrics = _metrics(dataset, *_model_for(dataset, message))
+        dataset, terms, _ = _prepared(data(context).dataset, message)
+        metrics = _metrics(_examples(dataset, terms, message))
         return Message(update_content(None, metrics), reply_to=message)
+
+    @app.evaluate(FIGURES.split(".")[1])
+    def count(message: Message, context: Context) -> Message:
+        hospital = data(context)
+        if hospital.test is None:
+            raise ProtocolError("a hospital that evaluates must have data held out, this has none")
+        test, _, _ = _prepared(hospital.test, message, reference=hospital.dataset)
+        counts = evaluation.count(test, _model_for(test, message))
+        if hospital.model_path is not None:
+            figures = json.dumps(evaluation.figures(counts), indent=2)
+            write_model(hospital.model_path.with_suffix(".figures.json"), f"{figures}\n")
+        arrays = named_arrays(
+            confusion=counts.confusion / counts.examples,
+            scores=counts.scores / counts.examples,
+            calibration=counts.calibration / counts.examples,
+        )
+        metrics = MetricRecord(
+            {LOSS: counts.log_loss / counts.examples, NUM_EXAMPLES: counts.examples}
+        )
+        return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.query(FINISH.split(".")[1])
     def finish(message: Message, context: Context) -> Message:
         hospital = data(context)
-        coefficients, intercept = _model_for(hospital.dataset, message)
+        dataset, _, scaling = _prepared(hospital.dataset, message, clipping=hospital.clipping)
+        theta = _model_for(dataset, message)
         if hospital.model_path is not None:
-            LogisticModel(
-                feature_names=hospital.dataset.feature_names,
-                mean=hospital.scaling.mean,
-                scale=hospital.scaling.scale,
-                coefficients=coefficients,
-                intercept=intercept,
-                positive=hospital.dataset.positive,
-            ).save(hospital.model_path)
+            model_of(theta, dataset.feature_names, scaling, dataset.positive, dataset.classes).save(
+                hospital.model_path
+            )
         return Message(RecordDict(), reply_to=message)
 
     return app
@@ -157,38 +198,108 @@ def descent_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> 
     return model_arrays(*stepped)
 
 
-def _model_for(dataset: Dataset, message: Message) -> tuple[NDArray[np.float64], float]:
-    coefficients, intercept = read_model_message(message.content)
+def _prepared(
+    dataset: Dataset,
+    message: Message,
+    reference: Dataset | None = None,
+    clipping: Clipping | None = None,
+) -> tuple[Dataset, LearningTerms, Scaling]:
+    """Return the dataset in the units of the model, the terms, and how the units came about.
+
+    Local units are those of the reference, or of the dataset itself. Under privacy numbers that
+    overflow are no reason to refuse, since that would tell of a patient: clipping drops them.
+    """
+    terms = LearningTerms.from_content(message.content)
+    if terms.scaling == "local":
+        _, scaling = standardise(reference or dataset)
+        return replace(dataset, features=scaling.apply(dataset.features)), terms, scaling
     features = len(dataset.feature_names)
-    if len(coefficients) != features:
+    if terms.scaling == "none":
+        return dataset, terms, Scaling.none(features)
+    if not len(terms.mean) == len(terms.scale) == features or min(terms.scale) <= 0:
+        raise ProtocolError(
+            f"mean and scale must be of this hospital's {features} features, scale above 0, "
+            f"got {len(terms.mean)} and {len(terms.scale)}"
+        )
+    scaling = Scaling(np.array(terms.mean), np.array(terms.scale))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled_features = scaling.apply(dataset.features)
+    if clipping is None and not np.isfinite(scaled_features).all():
+        raise PrivateReasonError("features must be finite numbers once they are scaled")
+    return replace(dataset, features=scaled_features), terms, scaling
+
+
+def _moments(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
+    """Return means that are sums once they are weighted by the number of examples."""
+    features, examples = dataset.features, dataset.examples
+    if request.mean:
+        if len(request.mean) != features.shape[1]:
+            raise ProtocolError(
+                f"a mean must be of this hospital's {features.shape[1]} features, "
+                f"got {len(request.mean)}"
+            )
+        squares = moments.squared_deviations(features, np.array(request.mean))
+        return named_arrays(squares=limbs.split(squares) / examples)
+    arrays: dict[str, NDArray[np.float64]] = {}
+    if request.sums:
+        arrays["sums"] = limbs.split(moments.column_sums(features)) / examples
+    if request.counts:
+        arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
+    return named_arrays(**arrays)
+
+
+def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
+    coefficients, intercepts = read_parameters(read_arrays(message.content))
+    features, rows = len(dataset.feature_names), parameters.rows_of(dataset.class_count)
+    if coefficients.shape[1] != features:
         raise ProtocolError(
             f"a model must have one coefficient for each of this hospital's {features} features, "
-            f"got {len(coefficients)}"
+            f"got {coefficients.shape[1]}"
         )
-    return coefficients, intercept
+    if len(coefficients) != rows:
+        raise ProtocolError(
+            f"a model must be of this hospital's {dataset.class_count} classes, "
+            f"got coefficients for {len(coefficients)}"
+        )
+    return parameters.join(coefficients, intercepts)
+
+
+def _examples(dataset: Dataset, terms: LearningTerms, message: Message) -> likelihood.Examples:
+    weights = np.array(terms.class_weights) if terms.class_weights else None
+    if weights is not None and (len(weights) != dataset.class_count or not (weights > 0).all()):
+        raise ProtocolError(
+            f"class weights must be {dataset.class_count} numbers greater than 0, "
+            f"got {len(weights)} of which {int(np.count_nonzero(weights > 0))} are"
+        )
+    # Whoever chooses model and scale may make them overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return likelihood.examples_of(dataset, _model_for(dataset, message), weights)
 
 
 def _clipped_gradient(
-    dataset: Dataset, coefficients: NDArray[np.float64], intercept: float, clipping: Clipping
-) -> tuple[NDArray[np.float64], float]:
+    examples: likelihood.Examples, terms: LearningTerms, clipping: Clipping
+) -> NDArray[np.float64]:
     """Return the mean of the clipped gradients, whose sum is on the lattice."""
-    gradients = logistic.example_gradients(
-        dataset.features, dataset.labels, coefficients, intercept
-    )
+    if terms.hessian or terms.class_weights or terms.scaling == "local":
+        raise ProtocolError(
+            "a hospital with privacy must be asked for gradients alone, of examples that weigh the "
+            "same in units that do not depend on its data: the rest is not accounted for"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        gradients = likelihood.example_gradients(examples)
     try:
         total = clipped_sum(gradients, clipping.norm, clipping.fraction_bits)
     except PrivacyError as error:  # public: the clipping norm, the bits, the number of patients
         raise ProtocolError(str(error)) from None
-    mean = np.ldexp(total.astype(np.float64), -clipping.fraction_bits) / dataset.examples
-    return mean[:-1], float(mean[-1])
+    mean: NDArray[np.float64] = np.ldexp(total.astype(np.float64), -clipping.fraction_bits)
+    return mean / len(gradients)
 
 
-def _metrics(dataset: Dataset, coefficients: NDArray[np.float64], intercept: float) -> MetricRecord:
-    features, labels = dataset.features, dataset.labels
+def _metrics(examples: likelihood.Examples) -> MetricRecord:
     return MetricRecord(
         {
-            LOSS: logistic.log_loss(features, labels, coefficients, intercept),
-            ACCURACY: logistic.accuracy(features, labels, coefficients, intercept),
-            NUM_EXAMPLES: len(labels),
+            LOSS: float(np.mean(examples.losses)),
+            ACCURACY: float(np.mean(examples.hits)),
+            NUM_EXAMPLES: len(examples.losses),
         }
     )

@@ -26,6 +26,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **_BOTH,
         "key-fingerprint": _TEXT,
         "data": _TEXT,
+        "test-data": _TEXT,
         "target": _TEXT,
         "positive": _TEXT,
         "threshold": _NUMBER,

@@ -13,13 +13,14 @@ import typer
 def plain_errors() -> Iterator[None]:
     """Print a refusal on standard error and end the command with exit code 1."""
     from fl_he.crypto.errors import CryptoError  # noqa: PLC0415 - see the package
+    from fl_he.learning.errors import DataError  # noqa: PLC0415
 
     refused: Exception | None = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
-        except (CryptoError, OSError) as error:
+        except (CryptoError, DataError, OSError) as error:
             refused = error
     for warning in {str(entry.message): None for entry in caught}:
         typer.echo(f"fl-he: {warning}", err=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.learning import parameters
 from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
 
 # scikit-learn's own default.
 _DEFAULT_C = 1.0
+#: Parameters of the largest model whose Hessian is no burden.
+_MOST_FOR_NEWTON = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,38 @@ class Figures:
     log_loss: float
 
 
-def fit_alone(dataset: Dataset, C: float | None) -> tuple[NDArray[np.float64], float]:
-    """Fit scikit-learn's logistic regression to standardised data.
+def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray[np.float64]:
+    """Fit scikit-learn's logistic regression to data of any number of classes.
+
+    As :func:`fit_alone`. Of more than two classes, one that has no examples gets coefficients 0 and
+    the intercept of Laplace's rule, ``-log(m + 1)``.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Parameters, as :mod:`fl_he.learning.parameters` lays them out.
+    """
+    if dataset.class_count == 2:
+        coefficients, intercept = fit_alone(dataset, C, balanced=balanced)
+        return parameters.join(coefficients, np.array([intercept]))
+    present = np.unique(dataset.labels).astype(np.intp)
+    rows = np.zeros((dataset.class_count, dataset.features.shape[1]))
+    intercepts = np.full(dataset.class_count, -math.log(dataset.examples + 1))
+    if len(present) == 1:
+        intercepts[present] = 0.0
+        return parameters.join(rows, intercepts)
+    fitted = _regression(dataset, C, balanced=balanced).fit(dataset.features, dataset.labels)
+    # Of two classes scikit-learn gives the difference of their rows.
+    sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
+    rows[present] = sides @ fitted.coef_
+    intercepts[present] = sides @ fitted.intercept_
+    return parameters.join(rows, intercepts)
+
+
+def fit_alone(
+    dataset: Dataset, C: float | None, *, balanced: bool = False
+) -> tuple[NDArray[np.float64], float]:
+    """Fit scikit-learn's logistic regression to standardised data of two classes.
 
     Used for one hospital alone and for the pooled data. The fit is deterministic.
 
@@ -56,6 +90,8 @@ def fit_alone(dataset: Dataset, C: float | None) -> tuple[NDArray[np.float64], f
         Inverse strength of the L2 penalty, greater than 0. ``None`` or infinity (no penalty)
         is fitted with scikit-learn's default of 1.0: on separable data, such as that of a
         small hospital, an unpenalised fit has no finite optimum.
+    balanced
+        Whether classes weigh the same, however many examples they have.
 
     Returns
     -------
@@ -74,30 +110,44 @@ def fit_alone(dataset: Dataset, C: float | None) -> tuple[NDArray[np.float64], f
         log_odds = math.log(dataset.examples + 1)
         constant = log_odds if labels[0] == 1.0 else -log_odds
         return np.zeros(dataset.features.shape[1]), constant
+    fitted = _regression(dataset, C, balanced=balanced).fit(dataset.features, labels)
+    return np.asarray(fitted.coef_[0], dtype=np.float64), float(fitted.intercept_[0])
+
+
+def _regression(dataset: Dataset, C: float | None, *, balanced: bool) -> Any:
     # Imported here: clients import this layer in every new process and never fit a baseline.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     strength = _DEFAULT_C if C is None or math.isinf(C) else C
-    fit = LogisticRegression(C=strength, tol=1e-8, max_iter=10_000)
-    fit.fit(dataset.features, labels)
-    return np.asarray(fit.coef_[0], dtype=np.float64), float(fit.intercept_[0])
+    size = parameters.count(dataset.features.shape[1], dataset.class_count)
+    # On features that nobody scaled, L-BFGS takes thousands of steps.
+    solver = "newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs"
+    return LogisticRegression(
+        C=strength,
+        tol=1e-8,
+        max_iter=10_000,
+        solver=solver,
+        class_weight="balanced" if balanced else None,
+    )
 
 
 def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> Figures:
-    """Compare probabilities of label 1 with labels.
+    """Compare probabilities with labels.
 
     Parameters
     ----------
     probabilities
-        Shape (m,), m >= 1, in [0, 1].
+        Of label 1, shape (m,), m >= 1, in [0, 1]; or of each of k > 2 classes, shape (m, k).
     labels
-        Shape (m,), each 0.0 or 1.0.
+        Shape (m,), each 0.0 or 1.0, or up to k - 1.
 
     Raises
     ------
     DataError
         If the shapes differ or are empty.
     """
+    if probabilities.ndim == 2 and probabilities.shape[1] > 2:
+        return _figures_of_classes(probabilities, labels)
     if labels.ndim != 1 or len(labels) == 0 or probabilities.shape != labels.shape:
         raise DataError(
             "probabilities and labels must have one shape (m,), m > 0, "
@@ -117,4 +167,30 @@ def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> 
         balanced_accuracy=float(metrics.balanced_accuracy_score(labels, predicted)),
         roc_auc=float(metrics.roc_auc_score(labels, probabilities)),
         log_loss=loss,
+    )
+
+
+def _figures_of_classes(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> Figures:
+    """Compare as :func:`figures`; the ROC AUC is the mean of each class against the others."""
+    if labels.shape != probabilities.shape[:1] or not len(labels):
+        raise DataError(
+            "probabilities must have a row for each label, "
+            f"got shapes {probabilities.shape} and {labels.shape}"
+        )
+    from sklearn import metrics  # noqa: PLC0415
+
+    predicted = probabilities.argmax(axis=1).astype(np.float64)
+    names = np.arange(probabilities.shape[1])
+    one_against_others = [
+        metrics.roc_auc_score(labels == name, probabilities[:, name])
+        for name in names
+        if 0 < np.count_nonzero(labels == name) < len(labels)
+    ]
+    present = np.unique(labels)
+    recalls = [float(np.mean(predicted[labels == name] == name)) for name in present]
+    return Figures(
+        accuracy=float(np.mean(predicted == labels)),
+        balanced_accuracy=float(np.mean(recalls)),
+        roc_auc=float(np.mean(one_against_others)) if one_against_others else math.nan,
+        log_loss=float(metrics.log_loss(labels, probabilities, labels=names)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,20 @@ _MOST_NAMED_COLUMNS = 40
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Dataset:
-    """Examples of two classes. Arrays are copied and read-only; ``repr`` shows no data.
+    """Examples of two or more classes. Arrays are copied and read-only; ``repr`` shows no data.
 
     Parameters
     ----------
     features
         Shape (m, d), finite, m >= 1 and d >= 1.
     labels
-        Shape (m,), each 0.0 or 1.0. One class only is allowed.
+        Shape (m,), each 0.0 or 1.0, or up to k - 1 with k ``classes``. One class only is allowed.
     feature_names
         d different names, in the order of the columns.
     positive
         What label 1 stands for, such as ``"benign"``; ``None`` if nobody said.
+    classes
+        What the labels 0, 1, ... stand for where there are more than two; else empty.
 
     Raises
     ------
@@ -40,6 +43,7 @@ class Dataset:
     labels: NDArray[np.float64]
     feature_names: tuple[str, ...]
     positive: str | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -57,12 +61,20 @@ class Dataset:
                 f"feature_names must be {columns} different names, "
                 f"got {len(names)} of which {len(set(names))} differ"
             )
-        outside = int(np.count_nonzero((labels != 0.0) & (labels != 1.0)))
+        classes = tuple(self.classes)
+        if classes and (len(classes) < 3 or len(set(classes)) != len(classes)):
+            raise DataError(
+                f"classes must be at least 3 different names, or none for two classes, got "
+                f"{len(classes)} of which {len(set(classes))} differ"
+            )
+        allowed = "0.0 or 1.0" if not classes else f"0.0 to {len(classes) - 1:.1f}"
+        outside = int(np.count_nonzero(~np.isin(labels, np.arange(len(classes) or 2))))
         if outside:
-            raise DataError(f"labels must be 0.0 or 1.0, got {outside} other values")
+            raise DataError(f"labels must be {allowed}, got {outside} other values")
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "feature_names", names)
+        object.__setattr__(self, "classes", classes)
 
     def __repr__(self) -> str:
         rows, columns = self.features.shape
@@ -72,6 +84,11 @@ class Dataset:
     def examples(self) -> int:
         """The number of rows, m."""
         return len(self.labels)
+
+    @property
+    def class_count(self) -> int:
+        """How many classes there may be, at least 2."""
+        return len(self.classes) or 2
 
     @property
     def schema(self) -> tuple[str, ...]:
@@ -98,6 +115,29 @@ def load_breast_cancer() -> Dataset:
     bunch = load()
     names = tuple(str(name) for name in bunch.feature_names)
     return Dataset(bunch.data, bunch.target, names, positive=str(bunch.target_names[1]))
+
+
+def load_digits() -> Dataset:
+    """Load scikit-learn's copy of the UCI handwritten digits: 1797 images of 8 x 8, ten classes."""
+    from sklearn.datasets import load_digits as load  # noqa: PLC0415
+
+    return _of_classes(load())
+
+
+def load_wine() -> Dataset:
+    """Load scikit-learn's copy of the UCI wine recognition data: 178 wines, three classes."""
+    from sklearn.datasets import load_wine as load  # noqa: PLC0415
+
+    return _of_classes(load())
+
+
+def _of_classes(bunch: Any) -> Dataset:
+    return Dataset(
+        bunch.data,
+        bunch.target,
+        tuple(str(name) for name in bunch.feature_names),
+        classes=tuple(str(name) for name in bunch.target_names),
+    )
 
 
 def load_table(

@@ -28,10 +28,22 @@ def log_loss(features: Array, labels: Array, coefficients: Array, intercept: flo
     DataError
         If the shapes do not fit.
     """
+    return float(np.mean(log_losses(features, labels, coefficients, intercept)))
+
+
+def log_losses(features: Array, labels: Array, coefficients: Array, intercept: float) -> Array:
+    """Return the log loss of each row, shape (m,), of which :func:`log_loss` is the mean.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit.
+    """
     margins = _margins(features, coefficients, intercept)
     _check_labels(labels, margins)
     signs = 2.0 * labels - 1.0
-    return float(np.mean(np.logaddexp(0.0, -signs * margins)))
+    losses: Array = np.logaddexp(0.0, -signs * margins)
+    return losses
 
 
 def gradient(
@@ -54,24 +66,6 @@ def gradient(
     residuals = predicted - labels
     by_coefficients: Array = residuals @ features / len(labels)
     return by_coefficients, float(np.mean(residuals))
-
-
-def example_gradients(
-    features: Array, labels: Array, coefficients: Array, intercept: float
-) -> Array:
-    """Return each example's gradient of its own log loss, shape (m, d + 1), the intercept's last.
-
-    Their mean is :func:`gradient`. A model that is far out may make some of them not a number.
-
-    Raises
-    ------
-    DataError
-        If the shapes do not fit.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        residuals = probabilities(features, coefficients, intercept) - labels
-    by_coefficients = residuals[:, None] * features
-    return np.concatenate([by_coefficients, residuals[:, None]], axis=1)
 
 
 def probabilities(features: Array, coefficients: Array, intercept: float) -> Array:
@@ -125,7 +119,7 @@ def penalty(coefficients: Array, C: float | None, examples: int) -> float:
     ValueError
         If ``C`` or ``examples`` is out of range.
     """
-    return 0.5 * _strength(C, examples) * float(coefficients @ coefficients)
+    return 0.5 * penalty_strength(C, examples) * float(coefficients @ coefficients)
 
 
 def penalty_gradient(coefficients: Array, C: float | None, examples: int) -> Array:
@@ -136,10 +130,11 @@ def penalty_gradient(coefficients: Array, C: float | None, examples: int) -> Arr
     ValueError
         If ``C`` or ``examples`` is out of range.
     """
-    return _strength(C, examples) * coefficients
+    return penalty_strength(C, examples) * coefficients
 
 
-def _strength(C: float | None, examples: int) -> float:
+def penalty_strength(C: float | None, examples: int) -> float:
+    """Return ``1 / (C n)``, the factor of :func:`penalty_gradient`; raises as it does."""
     if examples < 1:
         raise ValueError(f"examples must be at least 1, got {examples}")
     if C is None:

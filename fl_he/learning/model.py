@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,33 +137,14 @@ class LogisticModel:
             If the text is not JSON, is of another format or version, lacks a key or has one
             more or twice, or holds anything but finite numbers and names.
         """
-        try:
-            content = json.loads(text, object_pairs_hook=_unique)
-        except (ValueError, RecursionError):
-            raise DataError("model must be JSON, got text that is not") from None
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DataError(f"model must be an object of format {FORMAT!r}, got another one")
-        if type(content.get("version")) is not int or content["version"] != VERSION:
-            raise DataError(f"model version must be {VERSION}, got another one")
-        if content.keys() != _KEYS:
-            raise DataError(
-                f"model must have the keys {sorted(_KEYS)}, "
-                f"got {len(_KEYS - content.keys())} too few and "
-                f"{len(content.keys() - _KEYS)} too many"
-            )
-        names = content["feature_names"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError("model's feature_names must be a list of strings")
+        content = parse_members(text, _KEYS, {FORMAT: VERSION})
         positive = content["positive"]
         if positive is not None and not isinstance(positive, str):
             raise DataError("model's positive must be a string or null")
-        numbers = {key: _numbers(content[key], key) for key in _ARRAYS}
-        (intercept,) = _numbers([content["intercept"]], "intercept")
+        (intercept,) = read_numbers([content["intercept"]], "intercept")
         return cls(
-            feature_names=tuple(names),
-            mean=np.array(numbers["mean"]),
-            scale=np.array(numbers["scale"]),
-            coefficients=np.array(numbers["coefficients"]),
+            feature_names=read_names(content, "feature_names"),
+            **{key: read_numbers(content[key], key) for key in _ARRAYS},
             intercept=intercept,
             positive=positive,
         )
@@ -175,18 +157,7 @@ class LogisticModel:
         OSError
             If the file cannot be written. An older file is then still whole.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, since only a rename within a file system is atomic.
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(self.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_model(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> LogisticModel:
@@ -197,14 +168,91 @@ class LogisticModel:
         DataError
             If the file cannot be read, or :meth:`from_json` refuses its text.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            kind = type(error).__name__
-            raise DataError(
-                f"model file must be readable text, got {str(path)!r} ({kind})"
-            ) from None
-        return cls.from_json(text)
+        return cls.from_json(read_model(path))
+
+
+def write_model(path: str | Path, text: str) -> None:
+    """Write a model's text to a file, all or nothing; missing folders are made.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. An older file is then still whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since only a rename within a file system is atomic.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_model(path: str | Path) -> str:
+    """Return the text of a model's file; raises DataError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        kind = type(error).__name__
+        raise DataError(f"model file must be readable text, got {str(path)!r} ({kind})") from None
+
+
+def parse_members(text: str, keys: set[str], kinds: Mapping[str, int]) -> dict[str, Any]:
+    """Return the members of a model's JSON object.
+
+    Parameters
+    ----------
+    text
+        From a source that need not be trusted.
+    keys
+        All that it must have.
+    kinds
+        The formats that are known, each with its version.
+
+    Raises
+    ------
+    DataError
+        If the text is not JSON, is of another format or version, or has other keys.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise DataError("model must be JSON, got text that is not") from None
+    kind = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        formats = " or ".join(map(repr, kinds))
+        raise DataError(f"model must be an object of format {formats}, got another one")
+    if type(content.get("version")) is not int or content["version"] != kinds[kind]:
+        raise DataError(f"model version must be {kinds[kind]}, got another one")
+    if content.keys() != keys:
+        raise DataError(
+            f"model must have the keys {sorted(keys)}, "
+            f"got {len(keys - content.keys())} too few and {len(content.keys() - keys)} too many"
+        )
+    return dict(content)
+
+
+def read_names(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return a list of names of a model's members; raises DataError."""
+    names = content[key]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"model's {key} must be a list of strings")
+    return tuple(names)
+
+
+def read_numbers(values: object, key: str) -> NDArray[np.float64]:
+    """Refuse what numpy would turn into numbers by itself: true, null, "1"."""
+    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+        raise DataError(f"model's {key} must be made of numbers only")
+    try:
+        return np.array([float(value) for value in values])
+    except OverflowError:
+        raise DataError(f"model's {key} must fit into float64") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -212,13 +260,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         raise ValueError("a key is there twice")
     return content
-
-
-def _numbers(values: object, key: str) -> list[float]:
-    """Refuse what numpy would turn into numbers by itself: true, null, "1"."""
-    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
-        raise DataError(f"model's {key} must be made of numbers only")
-    try:
-        return [float(value) for value in values]
-    except OverflowError:
-        raise DataError(f"model's {key} must fit into float64") from None

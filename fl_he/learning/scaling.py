@@ -67,10 +67,8 @@ class Scaling:
 def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     """Standardise a dataset as scikit-learn's ``StandardScaler`` does.
 
-    The scale is the population's standard deviation (divided by m, not m - 1). A feature
-    that is constant within rounding has scale 1. Rounding is judged as scikit-learn does, by
-    the error bound of the two-pass variance: Chan, Golub and LeVeque 1983, "Algorithms for
-    computing the sample variance: analysis and recommendations".
+    The scale is the population's standard deviation (divided by m, not m - 1), and 1 for a
+    constant feature: see :func:`from_moments`.
 
     Returns
     -------
@@ -84,10 +82,33 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     """
     features = dataset.features
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = features.mean(axis=0)
-        variance = features.var(axis=0)
-        rounding = dataset.examples * np.finfo(np.float64).eps
+        scaling = from_moments(features.mean(axis=0), features.var(axis=0), dataset.examples)
+    return replace(dataset, features=scaling.apply(features)), scaling
+
+
+def from_moments(
+    mean: NDArray[np.float64], variance: NDArray[np.float64], examples: int
+) -> Scaling:
+    """Return the scaling that makes features of this mean and variance standard.
+
+    A feature that is constant within rounding has scale 1. Rounding is judged as scikit-learn
+    does, by the error bound of the two-pass variance: Chan, Golub and LeVeque 1983, "Algorithms
+    for computing the sample variance: analysis and recommendations".
+
+    Parameters
+    ----------
+    mean, variance
+        Shape (d,), of all examples; the variance is the population's.
+    examples
+        How many they are of.
+
+    Raises
+    ------
+    DataError
+        If one of them is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounding = examples * np.finfo(np.float64).eps
         bound = rounding * variance + (rounding * mean) ** 2
         constant = (variance <= bound) & np.isfinite(variance)
-    scaling = Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
-    return replace(dataset, features=scaling.apply(features)), scaling
+        return Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))

@@ -1,23 +1,110 @@
-"""Gradient descent on a summed gradient: every hospital's model takes the same step."""
+"""Steps on summed derivatives: every hospital's model takes the same one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
 
-from fl_he.learning import descent
-from fl_he.messages import ProtocolError, model_arrays, read_model_arrays
+from fl_he.learning import likelihood, optimizers, parameters
+from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import Optimizer, Point
+from fl_he.learning_messages import HESSIAN
+from fl_he.messages import (
+    LOSS,
+    ProtocolError,
+    model_arrays,
+    read_parameters,
+    split_hessian,
+)
 
 
-class GradientDescent(FedAvg):
-    """Step a logistic model against the mean of the hospitals' gradients.
+class SummedObjective(FedAvg):
+    """Move a logistic or softmax model by what the hospitals' derivatives come to.
 
-    FedAvg averages what the hospitals send, weighted by their numbers of examples. Here that is
-    the gradient of the mean log loss over all of their data, so that one round is one step of
-    gradient descent on the pooled data: ``w <- w - learning_rate * (gradient + w / (C * n))``.
+    FedAvg averages what the hospitals send, weighted by their numbers of examples. Here these are
+    loss, gradient and, if the optimizer asks for it, Hessian of the mean log loss over all of their
+    data. So a round is one evaluation of the objective of the pooled data.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Chooses the next model.
+    min_hospitals : int
+        Fewest hospitals that a round starts with. All that are connected take part.
+    C : float or None
+        Inverse strength of the L2 penalty as in scikit-learn; ``None``: no penalty. Intercepts
+        are not penalised.
+
+    Notes
+    -----
+    ``point`` is the last evaluation, the penalty included.
+    """
+
+    def __init__(self, optimizer: Optimizer, min_hospitals: int, C: float | None = None) -> None:
+        super().__init__(min_train_nodes=min_hospitals, min_available_nodes=min_hospitals)
+        # The train reply brings loss and accuracy already: no second round trip for them. Set
+        # here, since FedAvg warns about it in its constructor.
+        self.fraction_evaluate = 0.0
+        self.min_evaluate_nodes = 0
+        self.optimizer = optimizer
+        self.C = C
+        self.point: Point | None = None
+        self._model: ArrayRecord | None = None
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send the model to every hospital and remember it for the step."""
+        self._model = arrays
+        if self.optimizer.second_order:
+            config = ConfigRecord({**config, HESSIAN: True})
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the derivatives and take the step; returns new model and mean metrics."""
+        replies = list(replies)
+        mean, metrics = super().aggregate_train(server_round, replies)
+        if mean is None or metrics is None or self._model is None:
+            return None, metrics
+        examples = _examples(replies, self.weighted_by_key)
+        coefficients, intercepts = read_parameters(self._model)
+        arrays, triangle = split_hessian(mean)
+        gradient = read_parameters(arrays)
+        if gradient[0].shape != coefficients.shape:
+            raise ProtocolError(
+                f"a gradient must have {_shape(coefficients)} coefficients, got "
+                f"{_shape(gradient[0])}"
+            )
+        # A private total has no loss; an optimizer that needs one refuses.
+        if not isinstance(loss := metrics.get(LOSS, math.nan), float):
+            raise ProtocolError(f"the hospitals' metrics must hold {LOSS!r}, one number")
+        theta = parameters.join(coefficients, intercepts)
+        features = coefficients.shape[1]
+        try:
+            hessian = None
+            if triangle is not None:
+                hessian = likelihood.from_upper_triangle(triangle, len(theta))
+            point = Point(theta, loss, parameters.join(*gradient), examples, hessian)
+            self.point = optimizers.penalised(point, features, self.C)
+            stepped = self.optimizer.step(self.point)
+        except DataError as error:
+            raise ProtocolError(f"the hospitals' mean: {error}") from error
+        return model_arrays(*parameters.split(stepped, features)), metrics
+
+
+class GradientDescent(SummedObjective):
+    """Step a model against the mean of the hospitals' gradients.
+
+    One round is one step of gradient descent on the pooled data:
+    ``w <- w - learning_rate * (gradient + w / (C * n))``.
 
     Parameters
     ----------
@@ -31,45 +118,13 @@ class GradientDescent(FedAvg):
     """
 
     def __init__(self, learning_rate: float, min_hospitals: int, C: float | None = None) -> None:
-        super().__init__(min_train_nodes=min_hospitals, min_available_nodes=min_hospitals)
-        # The train reply brings loss and accuracy already: no second round trip for them. Set
-        # here, since FedAvg warns about it in its constructor.
-        self.fraction_evaluate = 0.0
-        self.min_evaluate_nodes = 0
+        super().__init__(optimizers.GradientDescent(learning_rate), min_hospitals, C)
         self.learning_rate = learning_rate
-        self.C = C
-        self._model: ArrayRecord | None = None
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Send the model to every hospital and remember it for the step."""
-        self._model = arrays
-        return super().configure_train(server_round, arrays, config, grid)
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the gradients and take the step; returns the new model and the mean metrics."""
-        replies = list(replies)
-        gradient, metrics = super().aggregate_train(server_round, replies)
-        if gradient is None or self._model is None:
-            return None, metrics
-        coefficients, intercept = read_model_arrays(self._model)
-        coefficient_gradient, intercept_gradient = read_model_arrays(gradient)
-        if coefficient_gradient.shape != coefficients.shape:
-            raise ProtocolError(
-                f"a gradient must have {len(coefficients)} coefficients, got "
-                f"{len(coefficient_gradient)}"
-            )
-        stepped = descent.step(
-            (coefficients, intercept),
-            (coefficient_gradient, intercept_gradient),
-            self.learning_rate,
-            self.C,
-            _examples(replies, self.weighted_by_key),
-        )
-        return model_arrays(*stepped), metrics
+def _shape(coefficients: NDArray[np.float64]) -> str:
+    rows, features = coefficients.shape
+    return str(features) if rows == 1 else f"{rows} x {features}"
 
 
 def _examples(replies: list[Message], weighted_by: str) -> int:

@@ -184,7 +184,8 @@ class SequentialPaillier(Strategy):
         """
         if unopened is not None:
             request, due = unopened.request, rounds_before + 1
-            if (request.session, request.purpose, request.round) != (session, "train", due):
+            follows = request.purpose != "train" or request.round == due
+            if request.session != session or not follows:
                 raise ProtocolError(
                     f"a sum that is opened after a resumption must be of round {due} in the run's "
                     f"session, got {request.purpose} {request.round}"
@@ -257,8 +258,51 @@ class SequentialPaillier(Strategy):
         mean = self._encrypted_mean("evaluate", number, replies)
         return self.strategy.aggregate_evaluate(number, mean)
 
-    def finish(self, arrays: ArrayRecord) -> tuple[Skipped, ...]:
+    def sum_up(
+        self, grid: Grid, purpose: Purpose, number: int, action: str, content: RecordDict
+    ) -> RecordDict:
+        """Ask every hospital the same, beside the wrapped strategy's rounds.
+
+        Parameters
+        ----------
+        grid : Grid
+        purpose : {"evaluate", "prepare"}
+            Sums of one purpose are opened in the order of their numbers.
+        number : int
+            From 1.
+        action : str
+            Whose replies the hospitals' mod encrypts: ``train.NAME`` or ``evaluate.NAME``.
+        content : RecordDict
+            Of every message.
+
+        Returns
+        -------
+        RecordDict
+            The weighted mean of the replies, in the form of one reply.
+
+        Raises
+        ------
+        ProtocolError
+            If too few hospitals answer, or company X does not open the sum.
+        """
+        needed = max(self.min_contributors, setting(self.strategy, "min_available_nodes", 1))
+        self._roster = gather(
+            self.call_roll(grid), grid, needed, self.node_timeout, self.hop_timeout
+        )
+        self._keep([Message(content, node_id, action) for node_id in self._roster.hospitals])
+        (mean,) = self._encrypted_mean(purpose, number, ())
+        return mean.content
+
+    def finish(
+        self, arrays: ArrayRecord, config: ConfigRecord | None = None
+    ) -> tuple[Skipped, ...]:
         """Send the final model to every hospital, which saves it where its node is configured to.
+
+        Parameters
+        ----------
+        arrays : ArrayRecord
+        config : ConfigRecord or None
+            What the app is to know of the model beside.
 
         Returns
         -------
@@ -267,7 +311,7 @@ class SequentialPaillier(Strategy):
             The others have it all the same.
         """
         grid, roster = self._connected()
-        content = model_message_content(arrays)
+        content = model_message_content(arrays, config)
         messages = [Message(content, node_id, FINISH) for node_id in roster.hospitals]
         failures = tuple(
             Skipped(roster.name(reply.metadata.src_node_id), error_reason(reply))
@@ -324,7 +368,8 @@ class SequentialPaillier(Strategy):
         if not messages:
             return []
         unopened, self._unopened = self._unopened, None
-        if unopened is None:
+        due = (purpose, server_round)
+        if unopened is None or (unopened.request.purpose, unopened.request.round) != due:
             unopened = self._summed(purpose, server_round, messages)
             self.on_summed(unopened)
         return [Message(self._opened(unopened), reply_to=messages[0])]

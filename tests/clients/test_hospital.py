@@ -1,23 +1,30 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.learning.data import Dataset
-from fl_he.learning.scaling import Scaling
-from fl_he.messages import ProtocolError, model_arrays, model_message_content
+from fl_he.learning.moments import Limbs
+from fl_he.learning_messages import LearningTerms, MomentsRequest
+from fl_he.messages import (
+    PrivateReasonError,
+    ProtocolError,
+    model_arrays,
+    model_message_content,
+)
 
 DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 1]), ("a", "b"))
 W, B = np.array([0.25, -0.5]), 0.125
 
 
 def ask(action: str, coefficients: np.ndarray[tuple[int], np.dtype[np.float64]] = W) -> RecordDict:
-    scaling = Scaling(mean=np.zeros(2), scale=np.ones(2))
-    app = add_hospital(ClientApp(), lambda _: HospitalData(DATA, scaling, None))
+    app = add_hospital(ClientApp(), lambda _: HospitalData(DATA, None))
     content = model_message_content(model_arrays(coefficients, B))
     context = Context(1, 5, {"partition-id": 0, "num-partitions": 4}, RecordDict(), {})
     return app(Message(content, 5, action), context).content
@@ -39,3 +46,113 @@ def test_evaluation_is_of_the_model_that_was_sent_and_holds_no_arrays() -> None:
 def test_a_model_of_other_features_is_refused(action: str, features: int) -> None:
     with pytest.raises(ProtocolError, match=f"this hospital's 2 features, got {features}"):
         ask(action, np.zeros(features))
+
+
+THREE = Dataset(
+    np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]),
+    np.array([2.0, 0.0, 2.0]),
+    ("a", "b"),
+    classes=("x", "y", "z"),
+)
+
+
+def answer(
+    action: str, content: RecordDict, dataset: Dataset = DATA, test: Dataset | None = None
+) -> RecordDict:
+    app = add_hospital(ClientApp(), lambda _: HospitalData(dataset, None, test))
+    context = Context(1, 5, {"partition-id": 0, "num-partitions": 4}, RecordDict(), {})
+    return app(Message(content, 5, action), context).content
+
+
+def with_terms(terms: LearningTerms, arrays: ArrayRecord | None = None) -> RecordDict:
+    model = model_arrays(W, B) if arrays is None else arrays
+    return model_message_content(model, terms.to_config())
+
+
+def test_a_gradient_is_of_the_features_as_the_terms_scale_them() -> None:
+    terms = LearningTerms("federated", (1.0, -1.0), (2.0, 0.5), (0.5, 3.0), hessian=True)
+    content = answer("train", with_terms(terms))
+    X = (DATA.features - [1.0, -1.0]) / [2.0, 0.5]
+    p = 1 / (1 + np.exp(-(X @ W + B)))
+    weights = np.where(DATA.labels == 1.0, 3.0, 0.5)
+    design = np.column_stack([X, np.ones(3)])
+    gradient = (weights * (p - DATA.labels)) @ design / 3
+    hessian = (design * (weights * p * (1 - p))[:, None]).T @ design / 3
+    arrays = content.array_records["arrays"]
+    np.testing.assert_allclose(arrays["coefficients"].numpy(), gradient[:2])
+    np.testing.assert_allclose(arrays["intercept"].numpy(), gradient[2:])
+    np.testing.assert_allclose(arrays["hessian"].numpy(), hessian[np.triu_indices(3)])
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"scaling": "global"}, "scaling must be one of none, local, federated, got 'global'"),
+        ({"scaling": 1}, "scaling must be str, got int"),
+        ({"scaling": "federated"}, "mean and scale must be of this hospital's 2 features"),
+        ({"scaling": "federated", "mean": [0.0], "scale": [1.0]}, "got 1 and 1"),
+        ({"scaling": "federated", "mean": [0.0, 0.0], "scale": [1.0, 0.0]}, "scale above 0"),
+        ({"scaling": "federated", "mean": [0.0, np.nan], "scale": [1.0, 1.0]}, "finite numbers"),
+        ({"mean": [1, 2]}, "mean must be a list of numbers"),
+        ({"class-weights": [1.0]}, "class weights must be 2 numbers greater than 0, got 1"),
+        ({"class-weights": [1.0, -1.0]}, "got 2 of which 1 are"),
+        ({"hessian": 1}, "hessian must be bool, got int"),
+    ],
+)
+@pytest.mark.parametrize("action", ["train", "evaluate.figures"])
+def test_terms_that_cannot_be_met_are_refused(
+    action: str, config: dict[str, Any], words: str
+) -> None:
+    if action != "train" and "class-weights" in config:
+        pytest.skip("an evaluation weighs nothing")
+    content = model_message_content(model_arrays(W, B), ConfigRecord(config))
+    with pytest.raises(ProtocolError, match=words):
+        answer(action, content, test=DATA)
+
+
+def test_a_scale_that_makes_features_infinite_is_a_private_reason() -> None:
+    terms = LearningTerms("federated", (0.0, 0.0), (1e-308, 1.0))
+    with pytest.raises(PrivateReasonError):
+        answer("train", with_terms(terms, model_arrays(np.zeros(2), 0.0)), DATA_LARGE)
+
+
+DATA_LARGE = Dataset(np.array([[1e3, 2.0]]), np.array([1.0]), ("a", "b"))
+
+
+def test_a_model_of_other_classes_is_refused() -> None:
+    with pytest.raises(ProtocolError, match=r"this hospital's 3 classes, got coefficients for 1"):
+        answer("train", with_terms(LearningTerms()), THREE)
+    four = model_arrays(np.zeros((4, 2)), np.zeros(4))
+    with pytest.raises(ProtocolError, match=r"this hospital's 3 classes, got coefficients for 4"):
+        answer("train", with_terms(LearningTerms(), four), THREE)
+    three = model_arrays(np.zeros((3, 2)), np.zeros(3))
+    assert answer("train", with_terms(LearningTerms(), three), THREE)
+
+
+def test_sums_are_of_what_was_asked_for() -> None:
+    limbs = Limbs(24, 24)
+    content = answer("train.moments", MomentsRequest(sums=True, counts=True).to_content(), THREE)
+    arrays = content.array_records["arrays"]
+    found = limbs.join(np.asarray(arrays["sums"].numpy()) * 3)
+    np.testing.assert_array_equal(found, THREE.features.sum(axis=0))
+    np.testing.assert_allclose(np.asarray(arrays["counts"].numpy()) * 3, [1, 0, 2])
+    assert content.metric_records["metrics"]["num-examples"] == 3
+    content = answer("train.moments", MomentsRequest(mean=(1.0, 0.5)).to_content(), THREE)
+    arrays = content.array_records["arrays"]
+    assert list(arrays.keys()) == ["squares"]
+    squares = np.square(THREE.features - [1.0, 0.5]).sum(axis=0)
+    found = limbs.join(np.asarray(arrays["squares"].numpy()) * 3)
+    np.testing.assert_allclose(found, squares, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"sums": True}, "counts must be bool, got nothing"),
+        ({"sums": True, "counts": True, "mean": [1.0]}, "this hospital's 2 features, got 1"),
+        ({"sums": True, "counts": True, "mean": [1.0, np.inf]}, "must hold finite numbers only"),
+    ],
+)
+def test_requests_for_sums_that_are_wrong_are_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        answer("train.moments", RecordDict({"config": ConfigRecord(config)}))

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,9 @@ from fl_he.learning.data import (
     Dataset,
     first_schema_difference,
     load_breast_cancer,
+    load_digits,
     load_table,
+    load_wine,
 )
 from fl_he.learning.errors import DataError
 from fl_he.learning.scaling import standardise
@@ -216,10 +219,40 @@ def test_the_first_difference_of_schemas_in_words(
     assert first_schema_difference(tuple(expected), got) == words
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(load_digits, datasets.load_digits), (load_wine, datasets.load_wine)]
+)
+def test_data_sets_of_more_classes_are_scikit_learns(ours: Any, theirs: Any) -> None:
+    dataset, bunch = ours(), theirs()
+    np.testing.assert_array_equal(dataset.features, bunch.data)
+    np.testing.assert_array_equal(dataset.labels, bunch.target)
+    assert dataset.classes == tuple(map(str, bunch.target_names))
+    assert dataset.class_count == len(bunch.target_names)
+    assert dataset.take(np.array([0, 5])).classes == dataset.classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "words"),
+    [
+        ([0.0, 2.0], (), "labels must be 0.0 or 1.0, got 1 other values"),
+        ([0.0, 3.0], ("a", "b", "c"), "labels must be 0.0 to 2.0, got 1 other values"),
+        ([0.5, 1.0], ("a", "b", "c"), "labels must be 0.0 to 2.0, got 1 other values"),
+        ([0.0, 1.0], ("a", "b"), "classes must be at least 3 different names"),
+        ([0.0, 1.0], ("a", "b", "b"), "got 3 of which 2 differ"),
+    ],
+)
+def test_labels_must_be_of_the_classes(
+    labels: list[float], classes: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        Dataset(np.zeros((2, 1)), np.array(labels), ("x",), classes=classes)
+
+
 def test_clients_do_not_load_heavy_packages() -> None:
     program = (
         "import sys\n"
-        "from fl_he.learning import baselines, data, logistic, model, partition, scaling\n"
+        "from fl_he.learning import baselines, data, evaluation, likelihood, model, moments\n"
+        "from fl_he.learning import partition, scaling, softmax_model\n"
         "print(sorted({'sklearn', 'polars', 'flwr', 'phe'} & set(sys.modules)))"
     )
     printed = subprocess.run(

@@ -165,20 +165,3 @@ def test_shapes_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         getattr(logistic, name)(features, labels, coefficients, 0.0)
-
-
-def test_the_mean_of_the_examples_gradients_is_the_gradient() -> None:
-    random = np.random.default_rng(4)
-    X, y = random.normal(size=(20, 3)), (random.random(20) > 0.5).astype(float)
-    w, b = random.normal(size=3), 0.3
-    each = logistic.example_gradients(X, y, w, b)
-    by_coefficients, by_intercept = logistic.gradient(X, y, w, b)
-    assert each.shape == (20, 4)
-    np.testing.assert_allclose(each.mean(axis=0), [*by_coefficients, by_intercept], atol=1e-15)
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_model_far_out_gives_gradients_all_the_same() -> None:
-    X, y = np.array([[1e300, -1e300], [1.0, 2.0]]), np.array([1.0, 0.0])
-    each = logistic.example_gradients(X, y, np.array([1e300, 1e300]), 0.0)
-    np.testing.assert_array_equal(each[1], [1.0, 2.0, 1.0])

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from fl_he.learning import likelihood
+from fl_he.learning.data import Dataset
 from fl_he.learning.discrete_gaussian import discrete_gaussian
-from fl_he.learning.logistic import example_gradients
 from fl_he.learning.privacy import (
     GaussianPrivacy,
     Lattice,
@@ -40,7 +41,9 @@ def hospitals(label: float) -> list[NDArray[np.int64]]:
         X, y = random.normal(size=(20, 2)), (random.random(20) > 0.5).astype(float)
         if number == 2:
             X[-1], y[-1] = TARGET, label
-        gradients = example_gradients(X, y, np.zeros(2), 0.0)
+        gradients = likelihood.example_gradients(
+            likelihood.examples_of(Dataset(X, y, ("a", "b")), np.zeros(3))
+        )
         sums.append(clipped_sum(gradients, TERMS.clip, LATTICE.fraction_bits))
     return sums
 

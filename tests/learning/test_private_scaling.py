@@ -14,7 +14,7 @@ from fl_he.learning.accounting import largest_rho
 from fl_he.learning.data import load_breast_cancer
 from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import DataError
-from fl_he.learning.logistic import accuracy, example_gradients
+from fl_he.learning.logistic import accuracy, probabilities
 from fl_he.learning.privacy import Lattice, clipped_sum, share_variance
 from fl_he.learning.private_scaling import Ranges, range_distance, range_sums, scaling_of_sums
 
@@ -74,7 +74,9 @@ def test_one_budget_pays_for_scaling_and_training() -> None:
         X, w, b = scaling.apply(train.features), np.zeros(30), 0.0
         variance = share_variance(0.7 * budget / 10, 2 * 2**22, 1, Lattice(24, 31))
         for _ in range(10):
-            total = clipped_sum(example_gradients(X, train.labels, w, b), 0.25, 24)
+            residuals = probabilities(X, w, b) - train.labels
+            gradients = residuals[:, None] * np.c_[X, np.ones(426)]
+            total = clipped_sum(gradients, 0.25, 24)
             step = 8.0 * (total + discrete_gaussian(variance, 31)) / 2**24 / 426
             w, b = w - step[:-1], b - float(step[-1])
         scores.append(accuracy(scaling.apply(test.features), test.labels, w, b))

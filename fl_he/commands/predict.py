@@ -1,0 +1,62 @@
+"""``fl-he predict``: a saved model on a table. ``fl-he export``: a model for another program."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fl_he.commands.plain_errors import plain_errors
+from fl_he.commands.public_file import require_absent
+
+_MODEL = "model.json"
+_TARGETS = ("sklearn",)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run's model.json.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet table.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write; if absent, here.")
+    ] = None,
+) -> None:
+    """Predict each row of a table; prints CSV in the order of its rows."""
+    with plain_errors():
+        from fl_he.learning.prediction import predictions
+        from fl_he.learning.softmax_model import load_model
+
+        header, rows = predictions(load_model(_model_file(model)), data)
+        if out is None:
+            csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+            return
+        require_absent(out)
+        with out.open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its model.json.")],
+    to: Annotated[str, typer.Option(metavar="sklearn", help="For which program.")] = "sklearn",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="If absent, RUN/model.skops.")
+    ] = None,
+) -> None:
+    """Save a run's model for scikit-learn: a fitted Pipeline, in skops' format."""
+    with plain_errors():
+        from fl_he.learning.sklearn_export import save_pipeline
+        from fl_he.learning.softmax_model import load_model
+
+        if to not in _TARGETS:
+            raise typer.BadParameter(f"--to must be one of {', '.join(_TARGETS)}, got {to!r}")
+        source = _model_file(run)
+        target = out or source.with_suffix(".skops")
+        save_pipeline(load_model(source), target)
+        typer.echo(f"{target}: read it with skops.io.load")
+
+
+def _model_file(path: Path) -> Path:
+    return path / _MODEL if path.is_dir() else path

@@ -1,0 +1,203 @@
+"""Newton's method and L-BFGS, whose steps are halved while the log loss would rise.
+
+A round evaluates the objective once, so a step that was too long is found out in the next round:
+then the next model is half as far from the last good one, in the same direction. A step is good if
+the loss falls by a share of what the gradient promises (Armijo): Nocedal and Wright 2006,
+"Numerical Optimization", equation 3.4, algorithm 3.1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import Point, read, read_vector
+
+Array = NDArray[np.float64]
+
+_SHARE = 1e-4
+#: A rise by less may be the rounding of fixed-point numbers.
+_ROUNDING = 1e-7
+#: Steps are not halved below it: the direction is no good, and the next one is taken from here.
+_SHORTEST = 2.0**-20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Base:
+    """The last good model, and the step that was taken from it."""
+
+    theta: Array
+    loss: float
+    gradient: Array
+    examples: int
+    direction: Array
+    length: float
+
+
+class DampedOptimizer(ABC):
+    """An optimizer that tries a full step along a direction of descent first."""
+
+    second_order = False
+
+    def __init__(self) -> None:
+        self._base: _Base | None = None
+
+    def step(self, point: Point) -> Array:
+        """See Optimizer."""
+        if np.isnan(point.loss):
+            raise DataError("a damped step must be given the loss")
+        base = self._base
+        if base is not None and self._is_too_long(base, point):
+            length = base.length / 2
+            direction = base.direction
+            self._base = _Base(
+                base.theta, base.loss, base.gradient, base.examples, direction, length
+            )
+            return base.theta + length * direction
+        if base is not None and base.examples == point.examples:
+            self.learn(point.theta - base.theta, point.gradient - base.gradient)
+        direction, length = self.direction(point)
+        self._base = _Base(
+            point.theta, point.loss, point.gradient, point.examples, direction, length
+        )
+        return point.theta + length * direction
+
+    @staticmethod
+    def _is_too_long(base: _Base, point: Point) -> bool:
+        # The losses of other hospitals' examples are another function.
+        if base.examples != point.examples or base.length < _SHORTEST:
+            return False
+        promised = _SHARE * base.length * float(base.gradient @ base.direction)
+        return point.loss > base.loss + promised + _ROUNDING
+
+    @abstractmethod
+    def direction(self, point: Point) -> tuple[Array, float]:
+        """Return a direction of descent, shape (p,), and the length to try first."""
+
+    @abstractmethod
+    def learn(self, moved: Array, turned: Array) -> None:
+        """Take note of a good step, and of how the gradient changed with it."""
+
+    def to_members(self) -> dict[str, Any]:
+        """See Optimizer."""
+        base = self._base
+        if base is None:
+            return {"base": None}
+        return {
+            "base": {
+                "theta": base.theta.tolist(),
+                "loss": base.loss,
+                "gradient": base.gradient.tolist(),
+                "examples": base.examples,
+                "direction": base.direction.tolist(),
+                "length": base.length,
+            }
+        }
+
+    def restore(self, members: Mapping[str, Any]) -> None:
+        """See Optimizer."""
+        base = members.get("base")
+        if base is None:
+            self._base = None
+            return
+        if not isinstance(base, Mapping):
+            raise DataError("the optimizer's base must be an object")
+        vectors = [read_vector(base, key) for key in ("theta", "gradient", "direction")]
+        theta, gradient, direction = (_given(vector, _length(vectors[0])) for vector in vectors)
+        self._base = _Base(
+            theta,
+            read(base, "loss"),
+            gradient,
+            int(read(base, "examples")),
+            direction,
+            read(base, "length"),
+        )
+
+
+class Newton(DampedOptimizer):
+    """Damped Newton's method: the step solves ``H step = -gradient``.
+
+    Where the Hessian is singular (softmax does not fix the sum of the intercepts, and without a
+    penalty not that of the coefficients), it is the shortest of all solutions. Hastie, Tibshirani
+    and Friedman 2009, "The Elements of Statistical Learning", section 4.4.1, equation 4.24.
+    """
+
+    second_order = True
+
+    def direction(self, point: Point) -> tuple[Array, float]:
+        """See DampedOptimizer."""
+        if point.hessian is None:
+            raise DataError("Newton's method must be given a Hessian")
+        solution, *_ = np.linalg.lstsq(point.hessian, -point.gradient, rcond=None)
+        return np.asarray(solution, dtype=np.float64), 1.0
+
+    def learn(self, moved: Array, turned: Array) -> None:
+        """See DampedOptimizer; every Hessian is new."""
+
+
+class LBFGS(DampedOptimizer):
+    """Limited-memory BFGS: curvature from the last steps instead of a Hessian.
+
+    For models whose Hessian would be too much to encrypt. Nocedal and Wright 2006, algorithms 7.4
+    and 7.5. A step whose curvature is not positive is not learnt from.
+
+    Parameters
+    ----------
+    memory
+        How many steps are remembered, at least 1.
+    """
+
+    def __init__(self, memory: int = 10) -> None:
+        super().__init__()
+        self._memory = memory
+        self._steps: list[tuple[Array, Array]] = []
+
+    def direction(self, point: Point) -> tuple[Array, float]:
+        """See DampedOptimizer."""
+        if not self._steps:
+            return -point.gradient, min(1.0, 1.0 / max(point.gradient_norm, 1e-300))
+        q, shares = point.gradient.copy(), list[float]()
+        for moved, turned in reversed(self._steps):
+            shares.append(float(moved @ q) / float(moved @ turned))
+            q = q - shares[-1] * turned
+        moved, turned = self._steps[-1]
+        q = q * (float(moved @ turned) / float(turned @ turned))
+        for moved, turned in self._steps:
+            q = q + (shares.pop() - float(turned @ q) / float(moved @ turned)) * moved
+        return -q, 1.0
+
+    def learn(self, moved: Array, turned: Array) -> None:
+        """See DampedOptimizer."""
+        lengths = float(np.linalg.norm(moved) * np.linalg.norm(turned))
+        if float(moved @ turned) > 1e-10 * lengths:
+            self._steps = [*self._steps, (moved, turned)][-self._memory :]
+
+    def to_members(self) -> dict[str, Any]:
+        """See Optimizer."""
+        steps = [{"moved": m.tolist(), "turned": t.tolist()} for m, t in self._steps]
+        return {**super().to_members(), "steps": steps}
+
+    def restore(self, members: Mapping[str, Any]) -> None:
+        """See Optimizer."""
+        super().restore(members)
+        steps = members.get("steps")
+        if not isinstance(steps, list) or not all(isinstance(one, Mapping) for one in steps):
+            raise DataError("the optimizer's steps must be a list of objects")
+        pairs = [(read_vector(one, "moved"), read_vector(one, "turned")) for one in steps]
+        self._steps = [(_given(m, _length(m)), _given(t, _length(m))) for m, t in pairs]
+
+
+def _given(vector: Array | None, length: int) -> Array:
+    if vector is None or len(vector) != length:
+        raise DataError("the optimizer's vectors must be of one length")
+    return vector
+
+
+def _length(vector: Array | None) -> int:
+    return -1 if vector is None else len(vector)

@@ -1,0 +1,154 @@
+"""What one hospital computes of a model: loss, accuracy, gradient and Hessian, for any classes.
+
+All are means over the hospital's examples of what each example contributes, so that the mean over
+hospitals, weighted by their numbers of examples, is that of the pooled data. The contribution of
+example i to the gradient is the outer product of :attr:`Examples.residuals` and
+:attr:`Examples.design`, row i of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning import logistic, parameters, softmax
+from fl_he.learning.data import Dataset
+from fl_he.learning.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What each of m examples contributes, before anything is added up.
+
+    Attributes
+    ----------
+    design
+        Features and a one, shape (m, d + 1).
+    probabilities
+        Of each class that has parameters, shape (m, 1) for two classes, else (m, k).
+    losses
+        Weighted log loss, shape (m,).
+    hits
+        1.0 where the label is predicted, shape (m,).
+    residuals
+        Weighted derivative of the loss by the margins, shape (m, 1) or (m, k).
+    weights
+        Weight of the example's class, shape (m,).
+    """
+
+    design: Array
+    probabilities: Array
+    losses: Array
+    hits: Array
+    residuals: Array
+    weights: Array
+
+
+def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = None) -> Examples:
+    """Evaluate a model on each example.
+
+    Parameters
+    ----------
+    dataset
+        In the units of the model.
+    theta
+        Parameters, as :mod:`fl_he.learning.parameters` lays them out.
+    class_weights
+        Shape (classes,); ``None``: 1 for every class.
+
+    Raises
+    ------
+    DataError
+        If the model or the weights are of other features or classes than the dataset.
+    """
+    features, labels = dataset.features, dataset.labels
+    needed = parameters.count(features.shape[1], dataset.class_count)
+    if theta.shape != (needed,):
+        raise DataError(f"a model of this data must have {needed} parameters, got {len(theta)}")
+    if class_weights is not None and class_weights.shape != (dataset.class_count,):
+        raise DataError(
+            f"class weights must be one for each of {dataset.class_count} classes, "
+            f"got {len(class_weights)}"
+        )
+    weights = np.ones(len(labels))
+    if class_weights is not None:
+        weights = class_weights[labels.astype(np.intp)]
+    coefficients, intercepts = parameters.split(theta, features.shape[1])
+    if dataset.class_count == 2:
+        row, intercept = coefficients[0], float(intercepts[0])
+        predicted = logistic.probabilities(features, row, intercept)[:, None]
+        losses = logistic.log_losses(features, labels, row, intercept)
+        residuals = predicted - labels[:, None]
+        hits = (predicted[:, 0] > 0.5) == (labels == 1.0)
+    else:
+        logarithms = softmax.log_probabilities(features, coefficients, intercepts)
+        predicted = np.exp(logarithms)
+        losses = softmax.log_losses(logarithms, labels)
+        residuals = softmax.residuals(predicted, labels)
+        hits = predicted.argmax(axis=1) == labels
+    return Examples(
+        design=np.column_stack([features, np.ones(len(labels))]),
+        probabilities=predicted,
+        losses=weights * losses,
+        hits=hits.astype(np.float64),
+        residuals=weights[:, None] * residuals,
+        weights=weights,
+    )
+
+
+def mean_gradient(examples: Examples) -> Array:
+    """Return the gradient of the mean loss, laid out like the parameters."""
+    by_class = examples.residuals.T @ examples.design / len(examples.losses)
+    return parameters.join(by_class[:, :-1], by_class[:, -1])
+
+
+def example_gradients(examples: Examples) -> Array:
+    """Return each example's part of the gradient, a row laid out like the parameters."""
+    by_class = examples.residuals[:, :, None] * examples.design[:, None, :]
+    rows = len(by_class)
+    return np.column_stack([by_class[:, :, :-1].reshape(rows, -1), by_class[:, :, -1]])
+
+
+def mean_hessian(examples: Examples) -> Array:
+    """Return the Hessian of the mean loss, its rows and columns laid out like the parameters."""
+    design, predicted = examples.design, examples.probabilities
+    if predicted.shape[1] == 1:
+        p = predicted[:, 0]
+        curvature = examples.weights * p * (1.0 - p)
+        full = (design * curvature[:, None]).T @ design / len(design)
+    else:
+        full = softmax.hessian(design, predicted, examples.weights)
+    width, classes = design.shape[1], predicted.shape[1]
+    # Class by class, each with its intercept last, to all coefficients first.
+    places = np.arange(classes * width).reshape(classes, width)
+    order = np.concatenate([places[:, :-1].ravel(), places[:, -1]])
+    return np.asarray(full[np.ix_(order, order)], dtype=np.float64)
+
+
+def upper_triangle(matrix: Array) -> Array:
+    """Return a symmetric matrix's upper triangle, row by row: p (p + 1) / 2 values."""
+    return np.asarray(matrix[np.triu_indices(len(matrix))], dtype=np.float64)
+
+
+def from_upper_triangle(values: Array, size: int) -> Array:
+    """Return the symmetric matrix of an upper triangle.
+
+    Raises
+    ------
+    DataError
+        If the values are not ``size * (size + 1) / 2``.
+    """
+    if values.shape != (size * (size + 1) // 2,):
+        raise DataError(
+            f"a Hessian's upper triangle must have {size * (size + 1) // 2} values, "
+            f"got {values.size}"
+        )
+    matrix = np.empty((size, size))
+    rows, columns = np.triu_indices(size)
+    matrix[rows, columns] = values
+    matrix[columns, rows] = values
+    return matrix

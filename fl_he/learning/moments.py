@@ -1,0 +1,155 @@
+"""Sums over examples as limbs, so that a fixed-point sum of them is as exact as float64.
+
+A fixed-point number of 48 bits holds no sum of squares of an area in square millimetres beside one
+of a fractal dimension. So a hospital writes each of its sums in base ``2**bits``, from ``2**-94``
+up, and sends the digits, which are integers that fit. Digits are added place by place, and the
+pooled sum is put together from the pooled digits. Whatever carries over lies in the headroom of
+the slots.
+
+The variance takes two passes, the mean first and then the squares of what remains: one pass would
+lose the leading digits that ``mean(x^2)`` and ``mean(x)^2`` have in common. Chan, Golub and
+LeVeque 1983, "Algorithms for computing the sample variance: analysis and recommendations",
+section 1, equation 1.1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+
+Array = NDArray[np.float64]
+
+#: Sums are cut off below 2**-94 and must be below 2**94: 5e-29 and 2e28.
+_LOWEST = -94
+_SPAN = 188
+#: More bits than these would not survive a product and a quotient of float64.
+_MOST_BITS = 47
+
+
+@dataclass(frozen=True, slots=True)
+class Limbs:
+    """How a sum is written as digits that fit fixed-point numbers.
+
+    Parameters
+    ----------
+    fraction_bits, integer_bits
+        Of the fixed-point numbers, as the packing has them.
+    """
+
+    fraction_bits: int
+    integer_bits: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of one digit, at least 1."""
+        return max(1, min(_MOST_BITS, self.fraction_bits + self.integer_bits - 1))
+
+    @property
+    def count(self) -> int:
+        """Digits of one sum."""
+        return -(-_SPAN // self.bits)
+
+    def split(self, sums: Array) -> Array:
+        """Write sums as digits, the lowest first.
+
+        A digit is an integer times ``2**-fraction_bits`` and has the sign of its sum. The highest
+        takes all that is left, and is too large for its slot if the sum is too large.
+
+        Parameters
+        ----------
+        sums
+            Shape (d,), finite.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Shape (count, d).
+
+        Raises
+        ------
+        DataError
+            If a sum is not finite.
+        """
+        if not np.isfinite(sums).all():
+            raise DataError("sums over a hospital's examples must be finite numbers")
+        digits = np.empty((self.count, len(sums)))
+        for column, value in enumerate(sums):
+            rest = int(Fraction(abs(float(value))) * 2**-_LOWEST)
+            sign = math.copysign(1.0, value)
+            for row in range(self.count - 1):
+                digits[row, column] = sign * (rest & ((1 << self.bits) - 1))
+                rest >>= self.bits
+            digits[-1, column] = sign * float(rest)
+        scaled: Array = np.ldexp(digits, -self.fraction_bits)
+        return scaled
+
+    def join(self, totals: Array) -> Array:
+        """Put sums together from added digits, each rounded to the nearest integer it stands for.
+
+        Parameters
+        ----------
+        totals
+            Shape (count, d).
+
+        Raises
+        ------
+        DataError
+            If the shape is another one.
+        """
+        if totals.ndim != 2 or len(totals) != self.count:
+            raise DataError(f"digits must have shape ({self.count}, d), got {totals.shape}")
+        digits = np.rint(np.ldexp(totals, self.fraction_bits))
+        return np.array(
+            [
+                float(
+                    Fraction(sum(int(v) << (self.bits * k) for k, v in enumerate(c)), 2**-_LOWEST)
+                )
+                for c in digits.T
+            ]
+        )
+
+
+def column_sums(values: Array) -> Array:
+    """Return the correctly rounded sum of each column of an array of shape (m, d)."""
+    return np.array([math.fsum(column) for column in values.T])
+
+
+def squared_deviations(features: Array, mean: Array) -> Array:
+    """Return ``sum((x - mean)^2)`` of each column of an array of shape (m, d)."""
+    with np.errstate(over="ignore"):
+        return column_sums(np.square(features - mean))
+
+
+def class_counts(labels: Array, classes: int) -> Array:
+    """Return how many labels are 0, 1, ...; shape (classes,)."""
+    return np.bincount(labels.astype(np.intp), minlength=classes).astype(np.float64)
+
+
+def balanced_weights(counts: Array) -> Array:
+    """Return scikit-learn's ``balanced`` class weights, ``n / (classes * counts)``.
+
+    Source: King and Zeng 2001, "Logistic Regression in Rare Events Data", section 4.
+
+    Parameters
+    ----------
+    counts
+        Shape (classes,), of all hospitals together.
+
+    Raises
+    ------
+    DataError
+        If a class has no examples.
+    """
+    if not (counts > 0).all():
+        raise DataError(
+            "balanced class weights must be of classes that have examples, got "
+            f"{int(np.count_nonzero(counts <= 0))} of {len(counts)} without"
+        )
+    weights: Array = counts.sum() / (len(counts) * counts)
+    return weights

@@ -1,0 +1,177 @@
+"""How the next model follows from what a round found out about the last one.
+
+Every optimizer sees one :class:`Point` a round: the penalised mean loss of the model that was sent,
+its gradient and, if it asks for it, its Hessian. What it remembers from round to round is
+``to_members``, plain numbers that give it back bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.logistic import penalty_strength
+from fl_he.learning.parameters import is_penalised
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """A model, and what its objective looks like there.
+
+    Attributes
+    ----------
+    theta
+        Parameters, shape (p,).
+    loss
+        Mean log loss with the penalty; not a number where nobody may know it.
+    gradient
+        Shape (p,).
+    examples
+        How many the means are of. Points of different examples are not compared.
+    hessian
+        Shape (p, p), or ``None`` if nobody asked for it.
+    """
+
+    theta: Array
+    loss: float
+    gradient: Array
+    examples: int
+    hessian: Array | None = None
+
+    @property
+    def gradient_norm(self) -> float:
+        """Euclidean norm of the gradient."""
+        return float(np.linalg.norm(self.gradient))
+
+
+def penalised(point: Point, features: int, C: float | None) -> Point:
+    """Add scikit-learn's L2 penalty ``w'w / (2 C n)``, which spares the intercepts.
+
+    Raises
+    ------
+    ValueError
+        If ``C`` or the number of examples is out of range.
+    """
+    strength = penalty_strength(C, point.examples) * is_penalised(point.theta, features)
+    return Point(
+        theta=point.theta,
+        loss=point.loss + 0.5 * float(strength * point.theta @ point.theta),
+        gradient=point.gradient + strength * point.theta,
+        examples=point.examples,
+        hessian=None if point.hessian is None else point.hessian + np.diag(strength),
+    )
+
+
+class Optimizer(Protocol):
+    """An algorithm that needs one evaluation of the objective a round."""
+
+    @property
+    def second_order(self) -> bool:
+        """Whether it needs the Hessian."""
+
+    def step(self, point: Point) -> Array:
+        """Return the next parameters to evaluate, shape (p,)."""
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what it remembers, as JSON can hold it."""
+
+    def restore(self, members: Mapping[str, Any]) -> None:
+        """Go on from what `to_members` returned; raises DataError if it is not that."""
+
+
+class GradientDescent:
+    """``theta - learning_rate * gradient``: nothing to remember.
+
+    Parameters
+    ----------
+    learning_rate
+        Greater than 0.
+    """
+
+    second_order = False
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+
+    def step(self, point: Point) -> Array:
+        """See Optimizer."""
+        return point.theta - self.learning_rate * point.gradient
+
+    def to_members(self) -> dict[str, Any]:
+        """See Optimizer."""
+        return {}
+
+    def restore(self, members: Mapping[str, Any]) -> None:
+        """See Optimizer."""
+
+
+class Nesterov:
+    """Accelerated gradient descent with adaptive restart.
+
+    ``x = y - learning_rate * gradient(y)``, then ``y = x + k / (k + 3) * (x - x_before)``; k begins
+    anew when the gradient points along the movement. Nesterov 1983, "A method for solving the
+    convex programming problem with convergence rate O(1/k^2)"; O'Donoghue and Candes 2015,
+    "Adaptive Restart for Accelerated Gradient Schemes", section 3.2, gradient scheme. The model is
+    y, where the gradient is taken.
+
+    Parameters
+    ----------
+    learning_rate
+        Greater than 0.
+    """
+
+    second_order = False
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self._before: Array | None = None
+        self._steps = 0
+
+    def step(self, point: Point) -> Array:
+        """See Optimizer."""
+        stepped = point.theta - self.learning_rate * point.gradient
+        moved = np.zeros_like(stepped) if self._before is None else stepped - self._before
+        self._before = stepped
+        self._steps = 0 if point.gradient @ moved > 0 else self._steps + 1
+        momentum: Array = stepped + self._steps / (self._steps + 3) * moved
+        return momentum if self._steps else stepped
+
+    def to_members(self) -> dict[str, Any]:
+        """See Optimizer."""
+        return {
+            "before": None if self._before is None else self._before.tolist(),
+            "steps": self._steps,
+        }
+
+    def restore(self, members: Mapping[str, Any]) -> None:
+        """See Optimizer."""
+        self._before, self._steps = read_vector(members, "before"), int(read(members, "steps"))
+
+
+def read(members: Mapping[str, Any], key: str) -> float:
+    """Return a number of what an optimizer remembered; raises DataError."""
+    value = members.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise DataError(f"the optimizer's {key} must be a finite number")
+    return value
+
+
+def read_vector(members: Mapping[str, Any], key: str) -> Array | None:
+    """Return a vector of what an optimizer remembered, or ``None``; raises DataError."""
+    value = members.get(key)
+    if value is None:
+        return None
+    try:
+        vector = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"the optimizer's {key} must be numbers") from None
+    if vector.ndim != 1 or not np.isfinite(vector).all():
+        raise DataError(f"the optimizer's {key} must be a vector of finite numbers")
+    return vector

@@ -1,0 +1,50 @@
+"""A model's parameters as one vector: all coefficients, class by class, then the intercepts.
+
+Two classes have one row of coefficients and one intercept; k > 2 classes have k of each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+def rows_of(classes: int) -> int:
+    """Return how many rows of coefficients a model of so many classes has."""
+    return 1 if classes == 2 else classes
+
+
+def count(features: int, classes: int) -> int:
+    """Return how many parameters a model has."""
+    return rows_of(classes) * (features + 1)
+
+
+def join(coefficients: Array, intercepts: Array) -> Array:
+    """Return the vector of coefficients of shape (d,) or (k, d), and intercepts."""
+    return np.concatenate([np.ravel(coefficients), np.ravel(intercepts)])
+
+
+def split(parameters: Array, features: int) -> tuple[Array, Array]:
+    """Return coefficients of shape (k, d) and intercepts of shape (k,); k = 1 for two classes.
+
+    Raises
+    ------
+    DataError
+        If the vector's length is that of no model of so many features.
+    """
+    rows, rest = divmod(len(parameters), features + 1)
+    if rest or not rows:
+        raise DataError(
+            f"parameters must be {features + 1} for each row of a model, got {len(parameters)}"
+        )
+    return parameters[: rows * features].reshape(rows, features), parameters[rows * features :]
+
+
+def is_penalised(parameters: Array, features: int) -> NDArray[np.bool_]:
+    """Return which parameters are coefficients: intercepts are not penalised."""
+    rows = len(parameters) // (features + 1)
+    return np.arange(len(parameters)) < rows * features

@@ -1,0 +1,72 @@
+"""A trained model as scikit-learn's own: a Pipeline of its scaler and LogisticRegression."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.softmax_model import Model, SoftmaxModel
+
+
+def to_pipeline(model: Model) -> Any:
+    """Return a fitted Pipeline that predicts what the model predicts, from the tables' units.
+
+    Parameters
+    ----------
+    model
+        Its labels are 0 and 1, or the names of more than two classes.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        Steps ``scaler`` and ``classifier``. It knows the features' names, as if it had been fitted
+        to a data frame.
+    """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to load
+    from sklearn.pipeline import Pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    names = np.array(model.feature_names, dtype=object)
+    scaler = StandardScaler()
+    scaler.mean_, scaler.scale_ = np.array(model.mean), np.array(model.scale)
+    scaler.var_ = np.square(scaler.scale_)
+    scaler.n_features_in_, scaler.feature_names_in_ = len(names), names
+    classifier = LogisticRegression()
+    if isinstance(model, SoftmaxModel):
+        classifier.classes_ = np.array(model.classes)
+        classifier.coef_, classifier.intercept_ = map(
+            np.array, (model.coefficients, model.intercepts)
+        )
+    else:
+        classifier.classes_ = np.array([0, 1])
+        classifier.coef_ = np.array([model.coefficients])
+        classifier.intercept_ = np.array([model.intercept])
+    classifier.n_features_in_ = len(names)
+    return Pipeline([("scaler", scaler), ("classifier", classifier)])
+
+
+def save_pipeline(model: Model, path: Path) -> None:
+    """Write the Pipeline in skops' format, which runs no code when it is read.
+
+    Raises
+    ------
+    DataError
+        If skops is not installed.
+    OSError
+        If the file cannot be written.
+    """
+    try:
+        from skops import io  # noqa: PLC0415
+    except ImportError:
+        raise DataError(
+            "skops must be installed to export to scikit-learn: pip install 'fl-he[export]'"
+        ) from None
+    half = path.with_name(f".{path.name}.part")
+    try:
+        io.dump(to_pipeline(model), half)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""Encrypted sums before the first round: pooled mean, variance and class counts.
+
+One round for the sums and counts, and one for the squares about the mean. See
+:mod:`fl_he.learning.moments` for how the numbers travel. If another set of hospitals answers the
+second time, the variance is theirs, about the first ones' mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.moments import Limbs, balanced_weights
+from fl_he.learning.scaling import from_moments
+from fl_he.learning_messages import LearningTerms, MomentsRequest
+from fl_he.messages import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError, read_named_array
+from fl_he.strategies.sequential_paillier import SequentialPaillier
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is known of the pooled data before the first round.
+
+    Attributes
+    ----------
+    rounds : int
+        Sums that were opened so far.
+    terms : LearningTerms
+        What the hospitals are told; after the first of two sums the scale is missing.
+    """
+
+    rounds: int = 0
+    terms: LearningTerms = field(default_factory=LearningTerms)
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        terms = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.terms).items()}
+        return {"rounds": self.rounds, "terms": terms}
+
+    @classmethod
+    def from_members(cls, members: Mapping[str, Any]) -> Preparation:
+        """Read what `to_members` returned; raises ProtocolError."""
+        try:
+            terms = {k: v for k, v in members["terms"].items() if v not in ([], "none", False)}
+            renamed = {key.replace("_", "-"): value for key, value in terms.items()}
+            # The same checks as the hospitals', so that a damaged file is found here.
+            content = RecordDict({CONFIG: ConfigRecord(renamed)})
+            return cls(int(members["rounds"]), LearningTerms.from_content(content))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProtocolError(
+                f"what is known of the pooled data must be whole, got {type(error).__name__}"
+            ) from error
+
+
+def prepare(
+    strategy: SequentialPaillier,
+    grid: Grid,
+    known: Preparation,
+    *,
+    balanced: bool,
+    classes: int,
+    keep: Callable[[Preparation], None] = lambda _: None,
+) -> LearningTerms:
+    """Have the hospitals' data summed up as far as it is needed and not known yet.
+
+    Parameters
+    ----------
+    strategy : SequentialPaillier
+        Sums up in its topology and packing.
+    grid : Grid
+    known : Preparation
+        At first nothing but the scaling that is wanted.
+    balanced : bool
+        Whether class weights are wanted that make up for rare classes.
+    classes : int
+        Number of classes.
+    keep : callable
+        Is handed what is known after each sum.
+
+    Raises
+    ------
+    ProtocolError
+        If a sum is refused, or a class or a feature is such that nothing can be made of it.
+    """
+    sums = known.terms.scaling == "federated"
+    if known.rounds < 1 and (sums or balanced):
+        request = MomentsRequest(sums=sums, counts=balanced)
+        totals = _Totals(strategy, grid, 1, request)
+        terms = known.terms
+        if sums:
+            mean = totals.digits("sums") / totals.examples
+            terms = replace(terms, mean=tuple(mean.tolist()))
+        if balanced:
+            terms = replace(terms, class_weights=totals.weights(classes))
+        known = Preparation(1, terms)
+        keep(known)
+    if known.rounds < 2 and sums:
+        mean = np.array(known.terms.mean)
+        totals = _Totals(strategy, grid, 2, MomentsRequest(mean=known.terms.mean))
+        variance = totals.digits("squares") / totals.examples
+        try:
+            scaling = from_moments(mean, variance, totals.examples)
+        except DataError as error:
+            raise ProtocolError(f"the pooled {error}") from error
+        known = Preparation(2, replace(known.terms, scale=tuple(scaling.scale.tolist())))
+        keep(known)
+    return known.terms
+
+
+class _Totals:
+    """What one sum came to."""
+
+    def __init__(
+        self, strategy: SequentialPaillier, grid: Grid, number: int, request: MomentsRequest
+    ) -> None:
+        self._mean = strategy.sum_up(grid, "prepare", number, MOMENTS, request.to_content())
+        packing = strategy.packing
+        self._limbs = Limbs(packing.fraction_bits, packing.integer_bits)
+        metrics = next(iter(self._mean.metric_records.values()))
+        self.examples = int(cast(int, metrics[NUM_EXAMPLES]))
+
+    def digits(self, name: str) -> NDArray[np.float64]:
+        try:
+            return self._limbs.join(read_named_array(self._mean, name) * self.examples)
+        except DataError as error:
+            raise ProtocolError(f"the hospitals' {name}: {error}") from error
+
+    def weights(self, classes: int) -> tuple[float, ...]:
+        counts = np.rint(read_named_array(self._mean, "counts") * self.examples)
+        if counts.shape != (classes,):
+            raise ProtocolError(f"the hospitals must count {classes} classes, got {len(counts)}")
+        try:
+            return tuple(balanced_weights(counts).tolist())
+        except DataError as error:
+            raise ProtocolError(f"the hospitals' {error}") from error

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas
+import polars as pl
+import pytest
+from command_line import fl_he
+from skops import io
+
+from fl_he.learning.data import load_breast_cancer, load_wine
+from fl_he.learning.model import LogisticModel
+from fl_he.learning.sklearn_export import to_pipeline
+from fl_he.learning.softmax_model import Model, SoftmaxModel
+
+WINE = load_wine()
+
+
+def logistic_model() -> LogisticModel:
+    rng = np.random.default_rng(1)
+    return LogisticModel(
+        feature_names=("age", "size"),
+        mean=np.array([50.0, 3.0]),
+        scale=np.array([10.0, 0.5]),
+        coefficients=rng.standard_normal(2),
+        intercept=0.25,
+        positive="sick",
+    )
+
+
+def softmax_model() -> SoftmaxModel:
+    rng = np.random.default_rng(2)
+    return SoftmaxModel(
+        feature_names=WINE.feature_names,
+        mean=WINE.features.mean(axis=0),
+        scale=WINE.features.std(axis=0),
+        coefficients=rng.standard_normal((3, 13)),
+        intercepts=rng.standard_normal(3),
+        classes=WINE.classes,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("model", [logistic_model(), softmax_model()], ids=["two", "three"])
+def test_the_exported_pipeline_predicts_what_the_model_predicts(
+    tmp_path: Path, model: Model
+) -> None:
+    model.save(tmp_path / "model.json")
+    code, out, err = fl_he(tmp_path, "export", ".", "--to", "sklearn")
+    assert (code, err) == (0, "")
+    assert "model.skops" in out
+    pipeline = io.load(tmp_path / "model.skops", trusted=[])
+    rng = np.random.default_rng(3)
+    features = model.mean + model.scale * rng.standard_normal((50, len(model.mean)))
+    expected = model.predict_probability(features)
+    found = pipeline.predict_proba(features)
+    np.testing.assert_allclose(found if found.shape[1] > 2 else found[:, 1], expected, rtol=1e-12)
+    frame = pandas.DataFrame(features, columns=list(model.feature_names))
+    assert (pipeline.predict(frame) == pipeline.predict(features)).all()
+    with pytest.raises(ValueError, match="feature names"):
+        pipeline.predict(frame[frame.columns[::-1]])
+
+
+def test_predictions_are_by_name_and_exact(tmp_path: Path) -> None:
+    model = logistic_model()
+    model.save(tmp_path / "model.json")
+    (tmp_path / "new.csv").write_text("size,id,age\n3.25,a,61\n2.5,b,40\n")
+    code, out, err = fl_he(tmp_path, "predict", "model.json", "new.csv")
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(out.splitlines()))
+    expected = model.predict_probability(np.array([[61, 3.25], [40, 2.5]]))
+    assert [float(row["probability"]) for row in rows] == expected.tolist()
+    assert [int(row["predicted"]) for row in rows] == (expected > 0.5).astype(int).tolist()
+    assert fl_he(tmp_path, "predict", ".", "new.csv", "--out", "p.csv") == (0, "", "")
+    assert (tmp_path / "p.csv").read_text() == out
+    code, _, err = fl_he(tmp_path, "predict", ".", "new.csv", "--out", "p.csv")
+    assert code == 1
+    assert "must not be replaced" in err
+
+
+def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
+    model = softmax_model()
+    model.save(tmp_path / "model.json")
+    pl.DataFrame(WINE.features, schema=list(WINE.feature_names)).write_csv(tmp_path / "wine.csv")
+    code, out, _ = fl_he(tmp_path, "predict", ".", "wine.csv")
+    assert code == 0
+    rows = list(csv.DictReader(out.splitlines()))
+    expected = model.predict_probability(WINE.features)
+    assert [row["predicted"] for row in rows] == [WINE.classes[i] for i in expected.argmax(axis=1)]
+    found = [[float(row[name]) for name in WINE.classes] for row in rows]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("age\n3\n", "must have the model's 2 features, got one without 'size'"),
+        ("age,size\n3,secret\n", "column 'size' must be numeric"),
+    ],
+)
+def test_a_table_that_cannot_be_predicted(tmp_path: Path, table: str, words: str) -> None:
+    logistic_model().save(tmp_path / "model.json")
+    (tmp_path / "new.csv").write_text(table)
+    code, out, err = fl_he(tmp_path, "predict", ".", "new.csv")
+    assert (code, out) == (1, "")
+    assert words in err
+    assert "secret" not in err
+
+
+def test_what_cannot_be_exported(tmp_path: Path) -> None:
+    assert "model file must be readable text" in fl_he(tmp_path, "export", ".")[2]
+    logistic_model().save(tmp_path / "model.json")
+    code, _, err = fl_he(tmp_path, "export", ".", "--to", "R")
+    assert code == 2
+    assert "--to must be one of sklearn, got 'R'" in " ".join(err.split())
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_a_pipeline_of_a_fitted_model_is_the_fitted_pipeline() -> None:
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    data = load_breast_cancer()
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.features, data.labels)
+    scaler, classifier = fitted
+    model = LogisticModel(
+        feature_names=data.feature_names,
+        mean=scaler.mean_,
+        scale=scaler.scale_,
+        coefficients=classifier.coef_[0],
+        intercept=float(classifier.intercept_[0]),
+    )
+    ours = to_pipeline(model)
+    np.testing.assert_array_equal(
+        ours.predict_proba(data.features), fitted.predict_proba(data.features)
+    )

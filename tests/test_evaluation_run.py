@@ -1,0 +1,90 @@
+"""Test figures from encrypted counts, beside those of the test set in one place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deployed_nodes import deployed_nodes
+from experiment import experiment, standardised
+from local_grid import LocalGrid, simulated_nodes
+from sklearn.metrics import confusion_matrix
+
+from fl_he import client_app, server_app
+from fl_he.learning.softmax_model import load_model
+from fl_he.messages import ProtocolError
+from fl_he.metrics_file import read_metrics
+from fl_he.simulated_data import simulated_data
+
+FIGURES = ("accuracy", "balanced_accuracy", "log_loss")
+
+
+def run(folder: Path, *overrides: str) -> tuple[dict[str, Any], LocalGrid]:
+    config = experiment("evaluate=true", *overrides, folder=folder)
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    return server_app.train(grid, config, folder), grid
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["rounds=3"],
+        ["rounds=2", "hospitals=4", "partition=by_label", "topology=chain", "optimizer=newton"],
+        ["rounds=3", "data=wine", "optimizer.lr=0.5"],
+    ],
+    ids=str,
+)
+def test_pooled_figures_are_those_of_the_pooled_predictions(
+    tmp_path: Path, overrides: list[str]
+) -> None:
+    metrics, grid = run(tmp_path, *overrides)
+    evaluation, central = metrics["evaluation"], metrics["federated"]
+    for name in FIGURES:
+        assert evaluation[name] == pytest.approx(central[name], abs=1e-6)
+    assert evaluation["roc_auc"] == pytest.approx(central["roc_auc"], abs=0.005)
+    config = experiment(*overrides, folder=tmp_path)
+    test = simulated_data(config).test
+    assert evaluation["examples"] == test.examples
+    assert evaluation["hospitals"] == config.hospitals
+    predicted = load_model(tmp_path / "model.json").predict_probability(test.features)
+    classes = predicted > 0.5 if predicted.ndim == 1 else predicted.argmax(axis=1)
+    assert evaluation["confusion"] == confusion_matrix(test.labels, classes).tolist()
+    assert read_metrics(tmp_path)["evaluation"] == evaluation
+    replies = [m for m in grid.received if m.metadata.message_type == "evaluate.figures"]
+    assert [set(reply.content.keys()) for reply in replies] == [{"fl-he", "fl-he.sum"}] * (
+        config.hospitals
+    )
+
+
+def test_a_hospitals_own_figures_stay_on_its_disk(tmp_path: Path) -> None:
+    run(tmp_path, "rounds=2")
+    config = experiment("rounds=2", folder=tmp_path)
+    test = standardised(config).test
+    model = load_model(tmp_path / "model.json")
+    predicted = model.predict_probability(simulated_data(config).test.features) > 0.5
+    for number in range(3):
+        own = slice(number, None, 3)
+        path = tmp_path / "hospitals" / f"hospital-{number + 1}" / "model.figures.json"
+        figures = json.loads(path.read_text())
+        assert figures["accuracy"] == pytest.approx(np.mean(predicted[own] == test.labels[own]))
+        assert figures["examples"] == len(test.labels[own])
+
+
+def test_deployed_hospitals_need_data_of_their_own_for_it(tmp_path: Path) -> None:
+    nodes = deployed_nodes(tmp_path)
+    config = experiment("evaluate=true", "rounds=1", folder=tmp_path / "run")
+    app = client_app.build(lambda _: config)
+    with pytest.raises(ProtocolError, match="a hospital that evaluates must have data held out"):
+        server_app.train(LocalGrid(app, nodes), config, tmp_path / "run")
+    (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n0,0,well\n")
+    for node in nodes[:3]:
+        node["test-data"] = str(tmp_path / "test.csv")
+    metrics = server_app.train(LocalGrid(app, nodes, run_id=8), config, tmp_path / "other")
+    assert metrics["evaluation"]["examples"] == 6
+    assert metrics["evaluation"]["hospitals"] == 3
+    (tmp_path / "test.csv").write_text("age,weight,state\n2,1,sick\n0,0,well\n")
+    with pytest.raises(ProtocolError, match=r"test-data .* must have the columns of data"):
+        server_app.train(LocalGrid(app, nodes, run_id=9), config, tmp_path / "third")
