@@ -65,8 +65,26 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         own = packing(context)
         return Limbs(own.fraction_bits, own.integer_bits)
 
-    app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data, limbs)
-    app = with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
+    def held_out(context: Context) -> Dataset | None:
+        if not read_node(context).simulated:
+            return _table(context, "test-data")
+        from fl_he.simulated_data import simulated_data  # noqa: PLC0415 - as in _simulated
+
+        return simulated_data(config(context)).held_out(read_node(context).partition or 0)
+
+    def features(context: Context) -> tuple[str, ...]:
+        names = data(context).dataset.feature_names
+        # Looked at before training, not when it is over.
+        if not read_node(context).simulated:
+            test = _table(context, "test-data")
+            if test is not None and test.feature_names != names:
+                raise ProtocolError(
+                    "test-data in the node configuration must have the columns of data"
+                )
+        return names
+
+    app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data, limbs, held_out)
+    app = with_key_holder(app, policy, features)
     return CheckedApp(
         with_sealed_chain(
             app,
@@ -87,7 +105,6 @@ def _simulated(context: Context, config: Config) -> HospitalData:
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}")
     return HospitalData(
         dataset=simulated.hospitals[node.partition or 0],
-        test=simulated.held_out(node.partition or 0),
         model_path=folder / "hospitals" / node.name / "model.json",
     )
 
@@ -107,10 +124,7 @@ def _deployed(context: Context) -> HospitalData:
     dataset = _table(context, "data")
     if dataset is None:
         raise ProtocolError("a deployed hospital must be given data and target")
-    test = _table(context, "test-data")
-    if test is not None and test.schema != dataset.schema:
-        raise ProtocolError("test-data in the node configuration must have the columns of data")
-    return HospitalData(dataset, node_path(context, "model-path"), test)
+    return HospitalData(dataset, node_path(context, "model-path"))
 
 
 def _table(context: Context, setting: str) -> Dataset | None:

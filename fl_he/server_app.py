@@ -24,6 +24,7 @@ from fl_he.learning import parameters
 from fl_he.learning.damped import LBFGS, Newton
 from fl_he.learning.optimizers import Nesterov, Optimizer
 from fl_he.learning.softmax_model import model_of
+from fl_he.learning_messages import LearningTerms
 from fl_he.messages import ACCURACY, LOSS, ProtocolError, read_parameters
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
@@ -153,10 +154,7 @@ def train(
     trained = np.array(checkpoint.parameters)
     evaluation = None
     if config.evaluate:
-        number = len(checkpoint.rounds)
-        evaluation = pooled_figures(
-            strategy, grid, number, run_state.arrays_of(checkpoint), terms.to_config()
-        )
+        evaluation = _evaluated(strategy, grid, terms, lambda: checkpoint)
         keep(unopened=None)
     metrics = {
         "version": metrics_file.VERSION,
@@ -176,6 +174,22 @@ def train(
     report.write_run(folder, metrics, model.to_json())
     keep(finished=True)
     return metrics
+
+
+def _evaluated(
+    strategy: SequentialPaillier, grid: Grid, terms: LearningTerms, state: Callable[[], Checkpoint]
+) -> dict[str, Any] | None:
+    """Return the pooled figures; ``None`` if hospitals have nothing to evaluate the model on."""
+    trained = state()
+    try:
+        return pooled_figures(
+            strategy, grid, len(trained.rounds), run_state.arrays_of(trained), terms.to_config()
+        )
+    except ProtocolError as error:
+        if state().unopened is not None:
+            raise  # the run can be resumed when company X is back
+        _logger.warning("the model is trained, but nobody evaluated it: %s", error)
+        return None
 
 
 def objective_of(config: Config) -> SummedObjective:
