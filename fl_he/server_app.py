@@ -15,9 +15,7 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from fl_he import __version__, divergence, metrics_file, report, run_state, sealed_run
-from fl_he.checkpoint import (
-    write_checkpoint,
-)
+from fl_he.checkpoint import Checkpoint, write_checkpoint
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import ClassWeight, Config
 from fl_he.learning import parameters
