@@ -84,7 +84,9 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         return names
 
     app = add_hospital(ClientApp(mods=[EncryptionMod(packing)]), data, limbs, held_out)
-    app = with_key_holder(app, policy, features)
+    app = with_key_holder(
+        app, policy, features, classes=lambda context: data(context).dataset.classes
+    )
     return CheckedApp(
         with_sealed_chain(
             app,
@@ -132,19 +134,22 @@ def _table(context: Context, setting: str) -> Dataset | None:
     if path is None or target is None:
         return None
     threshold, drop = context.node_config.get("threshold"), node_setting(context, "drop")
+    classes = node_setting(context, "classes")
     try:
         return load_table(
             path,
             target,
             positive=node_setting(context, "positive"),
             threshold=None if threshold is None else float(threshold),
+            classes=() if classes is None else classes.split(","),
             drop=() if drop is None else drop.split(","),
         )
     except DataError as error:
         _logger.error("%s", error)  # it names paths and columns, which are this node's own
         raise ProtocolError(
             f"{setting} in the node configuration must name a table that can be used with target, "
-            "positive, threshold and drop as they are there: this node's log says what is wrong"
+            "positive, threshold, classes and drop as they are there: this node's log says what is "
+            "wrong"
         ) from None
 
 

@@ -211,7 +211,7 @@ def _comparison(config: Config, roster: Roster) -> Comparison:
         return SimulatedComparison(config)
     if not roster.features:
         raise ProtocolError("the hospitals must say what their features are, and they do not")
-    return NoComparison(roster.features)
+    return NoComparison(roster.features, roster.classes)
 
 
 def _round_entry(total: EncryptedSum, tested: Mapping[str, float | None]) -> dict[str, Any]:

@@ -139,7 +139,9 @@ def add_hospital(
 
 
 def zero_model(dataset: Dataset) -> ArrayRecord:
-    """Return the model from which logistic training starts."""
+    """Return the model from which logistic training starts; two classes only."""
+    if dataset.class_count != 2:
+        raise ProtocolError(f"a sealed chain must be of two classes, got {dataset.class_count}")
     return model_arrays(np.zeros(len(dataset.feature_names)), 0.0)
 
 
