@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from identities import make
 from sealed_federation import COMPANY, FEATURES, Federation
 from sealed_steps import Steps, reason, sealed
 
+from fl_he.clients.key_holder import open_sum
 from fl_he.clients.sealed_payload import (
     RunningSum,
     Total,
@@ -256,6 +258,28 @@ class TestReplay:
         steps.round(1, [NORTH, SOUTH, EAST])
         names = [WEST, NORTH, SOUTH]
         assert "over the model after round 1" in reason(steps.open(2, names, steps.chain(2, names)))
+        assert steps.opened_rounds() == [1]
+
+    def test_two_sums_over_one_model_at_the_same_time(
+        self, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two processes of company X: one opens its sum while the other has not noted its own."""
+        all_of_them = steps.chain(1, [NORTH, SOUTH, EAST, WEST])
+        without_west = steps.chain(2, [NORTH, SOUTH, EAST])
+        where = "fl_he.clients.sealed_key_holder.open_sum"
+        others: list[Message] = []
+
+        def meanwhile(*arguments: Any, **settings: Any) -> Any:
+            monkeypatch.setattr(where, open_sum)
+            others.append(steps.open(1, [NORTH, SOUTH, EAST, WEST], all_of_them))
+            return open_sum(*arguments, **settings)
+
+        monkeypatch.setattr(where, meanwhile)
+        assert reason(steps.open(2, [NORTH, SOUTH, EAST], without_west)) == (
+            "a sum must be over the model after round 1, the last that was opened, got one over "
+            "the model after round 0"
+        )
+        assert others[0].has_content()
         assert steps.opened_rounds() == [1]
 
 
