@@ -29,7 +29,7 @@ from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.manifest import Manifest
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.sealing import seal
+from fl_he.crypto.sealing import seal, unseal
 from fl_he.messages import (
     DECRYPT,
     FINISH,
@@ -62,6 +62,14 @@ def nothing_opened(steps: Steps) -> Iterator[None]:
         for reply in steps.federation.grid.received
         if reply.metadata.message_type in (OPEN, DECRYPT) and reply.has_content()
     ]
+
+
+def sealed_layout(steps: Steps) -> str:
+    """Return what the slots of a sum hold, as a hospital wrote it."""
+    sealed(steps.hop(NORTH, 1, [], SOUTH))
+    contribution = ChainState(steps.federation.context(NORTH)).contribution
+    assert contribution is not None
+    return contribution.running_sum.layout
 
 
 def model(steps: Steps, name: str) -> dict[str, list[float]]:
@@ -119,6 +127,10 @@ class TestLoneCiphertext:
     def test_no_hospital_seals_its_update_alone_for_company_x(self, steps: Steps) -> None:
         assert reason(steps.hop(NORTH, 1, [], COMPANY)) == (
             "a sum for company X must have at least 3 contributors, got 1"
+        )
+        envelope = sealed(steps.hop(NORTH, 1, [], SOUTH))
+        assert "at least 3 contributors, got 2" in reason(
+            steps.hop(SOUTH, 1, [NORTH], COMPANY, envelope)
         )
 
     def test_nor_when_it_is_asked_to_seal_it_again(self, steps: Steps) -> None:
@@ -252,6 +264,7 @@ class TestReplay:
     def test_a_round_before_one_that_is_open(self, steps: Steps) -> None:
         totals = steps.round(5, [NORTH, SOUTH, EAST])
         assert "round 5 is, got 4" in reason(steps.hop(WEST, 4, [], SOUTH, None, [totals[WEST]]))
+        assert "round 5 is, got 5" in reason(steps.hop(WEST, 5, [], SOUTH))
 
     def test_a_sum_over_the_model_before(self, steps: Steps) -> None:
         """Two rounds on one model would show, by subtraction, in what they differ."""
@@ -447,6 +460,41 @@ class TestTotals:
             "round 1 was opened without this hospital's update, which it had sent"
         ]
 
+    def test_who_is_said_to_be_in_a_sum_finds_out(
+        self, steps: Steps, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """North makes the others up, in league with the coordinator: all of the sum is west's."""
+        federation = steps.federation
+        others = (SOUTH, EAST, NORTH)
+        layout = sealed_layout(steps)
+        made_up = EncryptedVector.encrypt(
+            federation.key.public_key, Packing(), np.array([3.0, 1.0, *[0.0] * 6])
+        )
+        terms = ChainState(federation.context(NORTH)).terms
+        envelope = seal(
+            RunningSum(0, terms, layout, made_up.to_bytes()).to_bytes(),
+            federation.identities[NORTH],
+            federation.identities[WEST].public,
+            running_sum_binding(steps.session, 2, others),
+        )
+        assert steps.finish(SOUTH).has_content()
+        last = sealed(steps.hop(WEST, 2, others, COMPANY, envelope))
+        reply = OpenReply.from_content(steps.open(2, (*others, WEST), last).content)
+        opened = unseal(
+            reply.totals[NORTH],
+            federation.identities[NORTH],
+            federation.identities[COMPANY].public,
+            total_binding(steps.session, 2, (*others, WEST)),
+        )
+        patients = Total.from_bytes(opened).values[1] - 1.0
+        assert patients == HOSPITALS[WEST], "docs/sealed-chain.md must say so as long as it is so"
+        for name in (SOUTH, EAST, WEST):
+            total = SealedTotal(2, (*others, WEST), reply.totals[name])
+            assert steps.finish(name, [total]).has_content()
+        assert [record.message for record in caplog.records if "name" in record.message] == [
+            "round 2 was opened with an update in this hospital's name that it had not sent"
+        ]
+
     def test_who_lacks_a_total_contributes_to_no_sum(self, steps: Steps) -> None:
         first = steps.round(1, [NORTH, SOUTH, EAST])
         envelope = sealed(steps.hop(NORTH, 2, [], WEST, None, [first[NORTH]]))
@@ -523,6 +571,18 @@ class TestTerms:
         assert reason(steps.hop(NORTH, 2, [], SOUTH)) == (
             'the train config must stay as it was when the run began, {"lr": 0.5}, got {"lr": 0.25}'
         )
+
+    def test_no_two_configs_pass_for_one(self, steps: Steps) -> None:
+        different = (b"\x00", "00", ["00"], [b"\x00"], [0], 0, 0.0, False, [False], "[0]")
+        for number, value in enumerate(different):
+            steps.config = ConfigRecord({"lr": 0.5, "more": value})
+            asked = [NORTH, SOUTH, EAST, WEST][number % 4]
+            reply = steps.hop(asked, number + 1, [], COMPANY)
+            if number < 4:
+                assert "at least 3 contributors" in reason(reply)
+            else:
+                assert "the train config must stay" in reason(reply)
+        assert len({ChainState(steps.federation.context(name)).terms for name in ALL}) == 4
 
     def test_and_the_same_for_all(self, steps: Steps) -> None:
         envelope = sealed(steps.hop(NORTH, 1, [], SOUTH))
