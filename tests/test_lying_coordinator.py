@@ -460,6 +460,42 @@ class TestTotals:
             "round 1 was opened without this hospital's update, which it had sent"
         ]
 
+    def test_who_was_not_asked_has_nothing_to_find_out(
+        self, steps: Steps, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert steps.finish(WEST).has_content()
+        names = [NORTH, SOUTH, EAST]
+        totals = steps.round(1, names)
+        for name in ALL:
+            assert steps.finish(name, [totals[name]]).has_content()
+        assert "this hospital" not in caplog.text
+
+    def test_totals_lie_on_one_line(self, steps: Steps) -> None:
+        """Company X states after which round each is, and it could be wrong."""
+        names = (NORTH, SOUTH, EAST)
+        totals = steps.round(2, names)
+        assert steps.finish(WEST, [totals[WEST]]).has_content()
+        company_x = steps.federation.identities[COMPANY]
+        west = steps.federation.identities[WEST]
+        opened = Total.from_bytes(
+            unseal(
+                totals[WEST].envelope,
+                west,
+                company_x.public,
+                total_binding(steps.session, 2, names),
+            )
+        )
+        for after in (0, 1, 3):
+            envelope = seal(
+                dataclasses.replace(opened, after=after).to_bytes(),
+                company_x,
+                west.public,
+                total_binding(steps.session, 3, names),
+            )
+            assert f"must follow that of round {after}" in reason(
+                steps.finish(WEST, [SealedTotal(3, names, envelope)])
+            )
+
     def test_who_is_said_to_be_in_a_sum_finds_out(
         self, steps: Steps, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -573,7 +609,9 @@ class TestTerms:
         )
 
     def test_no_two_configs_pass_for_one(self, steps: Steps) -> None:
-        different = (b"\x00", "00", ["00"], [b"\x00"], [0], 0, 0.0, False, [False], "[0]")
+        different: tuple[Any, ...] = (
+            *(b"\x00", "00", ["00"], [b"\x00"], [0], 0, 0.0, False, [False], "[0]"),
+        )
         for number, value in enumerate(different):
             steps.config = ConfigRecord({"lr": 0.5, "more": value})
             asked = [NORTH, SOUTH, EAST, WEST][number % 4]

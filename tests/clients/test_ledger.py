@@ -108,6 +108,8 @@ def test_a_line_that_was_cut_off_closes_the_sessions_before_it(path: Path) -> No
             for round_ in (1, 2, 3):
                 with pytest.raises(ProtocolError, match="session must be one"):
                     ledger.note(request(session, round_, encrypted_sum=b"third"), KEY)
+            with pytest.raises(ProtocolError, match="session must be one"):
+                ledger.note(request(session), KEY)  # not even what was opened in it
             later = ledger.session(1, KEY)
             assert later != session
             ledger.note(request(later, 1 + again, encrypted_sum=bytes([again])), KEY)

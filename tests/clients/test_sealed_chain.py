@@ -115,7 +115,7 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
         @staticmethod
         def step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
             rate = 1 / int(str(config["server-round"]))
-            after = {name: array.numpy() for name, array in mean["arrays"].items()}
+            after = {n: a.numpy() for n, a in mean.array_records["arrays"].items()}
             return record({n: a.numpy() + rate * (after[n] - a.numpy()) for n, a in model.items()})
 
     federation = Slowing(tmp_path, HOSPITALS)
@@ -130,6 +130,23 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
     for model in models[1:]:
         for key in INITIAL:
             np.testing.assert_array_equal(model[key].numpy(), models[0][key].numpy())
+
+
+def test_the_coordinator_gives_all_the_same_model(tmp_path: Path) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    running = chain(lr=0.5)
+    content = running._content
+
+    def another(news: News) -> RecordDict:
+        assert running.arrays is not None
+        running.arrays["bias"] = Array(running.arrays["bias"].numpy() + 1e-9)
+        return content(news)
+
+    running._content = another  # type: ignore[method-assign]
+    with pytest.raises(ProtocolError, match="at least 3 contributors"):
+        running.run_round(federation.grid)
+    reasons = [str(m.error.reason) for m in federation.grid.received if m.has_error()]
+    assert "must have the same initial model and train config as this hospital" in reasons[0]
 
 
 @pytest.mark.parametrize("name", ["more", "fl-he.more"])
