@@ -61,3 +61,23 @@ class Selection:
     def encrypts(self, name: str) -> bool:
         """Return whether the array of that name is encrypted."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def require_use(self, names: Sequence[str]) -> None:
+        """Refuse a pattern that no array is named like: a misspelt one would encrypt nothing.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of all arrays of a reply; none for one without arrays, where nothing is to be chosen.
+
+        Raises
+        ------
+        ProtocolError
+            With the patterns and the names.
+        """
+        idle = [p for p in self.patterns if not any(fnmatchcase(name, p) for name in names)]
+        if names and idle:
+            raise ProtocolError(
+                f"each pattern of encrypt must name an array of the reply, {list(names)}, "
+                f"got {idle}"
+            )

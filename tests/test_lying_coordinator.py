@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from identities import make
 from sealed_federation import COMPANY, FEATURES, Federation
 from sealed_steps import Steps, reason, sealed
 
+from fl_he.clients.key_holder import open_sum
 from fl_he.clients.sealed_payload import (
     RunningSum,
     Total,
@@ -27,7 +29,7 @@ from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.manifest import Manifest
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.sealing import seal
+from fl_he.crypto.sealing import seal, unseal
 from fl_he.messages import (
     DECRYPT,
     FINISH,
@@ -60,6 +62,14 @@ def nothing_opened(steps: Steps) -> Iterator[None]:
         for reply in steps.federation.grid.received
         if reply.metadata.message_type in (OPEN, DECRYPT) and reply.has_content()
     ]
+
+
+def sealed_layout(steps: Steps) -> str:
+    """Return what the slots of a sum hold, as a hospital wrote it."""
+    sealed(steps.hop(NORTH, 1, [], SOUTH))
+    contribution = ChainState(steps.federation.context(NORTH)).contribution
+    assert contribution is not None
+    return contribution.running_sum.layout
 
 
 def model(steps: Steps, name: str) -> dict[str, list[float]]:
@@ -117,6 +127,10 @@ class TestLoneCiphertext:
     def test_no_hospital_seals_its_update_alone_for_company_x(self, steps: Steps) -> None:
         assert reason(steps.hop(NORTH, 1, [], COMPANY)) == (
             "a sum for company X must have at least 3 contributors, got 1"
+        )
+        envelope = sealed(steps.hop(NORTH, 1, [], SOUTH))
+        assert "at least 3 contributors, got 2" in reason(
+            steps.hop(SOUTH, 1, [NORTH], COMPANY, envelope)
         )
 
     def test_nor_when_it_is_asked_to_seal_it_again(self, steps: Steps) -> None:
@@ -250,12 +264,35 @@ class TestReplay:
     def test_a_round_before_one_that_is_open(self, steps: Steps) -> None:
         totals = steps.round(5, [NORTH, SOUTH, EAST])
         assert "round 5 is, got 4" in reason(steps.hop(WEST, 4, [], SOUTH, None, [totals[WEST]]))
+        assert "round 5 is, got 5" in reason(steps.hop(WEST, 5, [], SOUTH))
 
     def test_a_sum_over_the_model_before(self, steps: Steps) -> None:
         """Two rounds on one model would show, by subtraction, in what they differ."""
         steps.round(1, [NORTH, SOUTH, EAST])
         names = [WEST, NORTH, SOUTH]
         assert "over the model after round 1" in reason(steps.open(2, names, steps.chain(2, names)))
+        assert steps.opened_rounds() == [1]
+
+    def test_two_sums_over_one_model_at_the_same_time(
+        self, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two processes of company X: one opens its sum while the other has not noted its own."""
+        all_of_them = steps.chain(1, [NORTH, SOUTH, EAST, WEST])
+        without_west = steps.chain(2, [NORTH, SOUTH, EAST])
+        where = "fl_he.clients.sealed_key_holder.open_sum"
+        others: list[Message] = []
+
+        def meanwhile(*arguments: Any, **settings: Any) -> Any:
+            monkeypatch.setattr(where, open_sum)
+            others.append(steps.open(1, [NORTH, SOUTH, EAST, WEST], all_of_them))
+            return open_sum(*arguments, **settings)
+
+        monkeypatch.setattr(where, meanwhile)
+        assert reason(steps.open(2, [NORTH, SOUTH, EAST], without_west)) == (
+            "a sum must be over the model after round 1, the last that was opened, got one over "
+            "the model after round 0"
+        )
+        assert others[0].has_content()
         assert steps.opened_rounds() == [1]
 
 
@@ -423,6 +460,77 @@ class TestTotals:
             "round 1 was opened without this hospital's update, which it had sent"
         ]
 
+    def test_who_was_not_asked_has_nothing_to_find_out(
+        self, steps: Steps, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert steps.finish(WEST).has_content()
+        names = [NORTH, SOUTH, EAST]
+        totals = steps.round(1, names)
+        for name in ALL:
+            assert steps.finish(name, [totals[name]]).has_content()
+        assert "this hospital" not in caplog.text
+
+    def test_totals_lie_on_one_line(self, steps: Steps) -> None:
+        """Company X states after which round each is, and it could be wrong."""
+        names = (NORTH, SOUTH, EAST)
+        totals = steps.round(2, names)
+        assert steps.finish(WEST, [totals[WEST]]).has_content()
+        company_x = steps.federation.identities[COMPANY]
+        west = steps.federation.identities[WEST]
+        opened = Total.from_bytes(
+            unseal(
+                totals[WEST].envelope,
+                west,
+                company_x.public,
+                total_binding(steps.session, 2, names),
+            )
+        )
+        for after in (0, 1, 3):
+            envelope = seal(
+                dataclasses.replace(opened, after=after).to_bytes(),
+                company_x,
+                west.public,
+                total_binding(steps.session, 3, names),
+            )
+            assert f"must follow that of round {after}" in reason(
+                steps.finish(WEST, [SealedTotal(3, names, envelope)])
+            )
+
+    def test_who_is_said_to_be_in_a_sum_finds_out(
+        self, steps: Steps, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """North makes the others up, in league with the coordinator: all of the sum is west's."""
+        federation = steps.federation
+        others = (SOUTH, EAST, NORTH)
+        layout = sealed_layout(steps)
+        made_up = EncryptedVector.encrypt(
+            federation.key.public_key, Packing(), np.array([3.0, 1.0, *[0.0] * 6])
+        )
+        terms = ChainState(federation.context(NORTH)).terms
+        envelope = seal(
+            RunningSum(0, terms, layout, made_up.to_bytes()).to_bytes(),
+            federation.identities[NORTH],
+            federation.identities[WEST].public,
+            running_sum_binding(steps.session, 2, others),
+        )
+        assert steps.finish(SOUTH).has_content()
+        last = sealed(steps.hop(WEST, 2, others, COMPANY, envelope))
+        reply = OpenReply.from_content(steps.open(2, (*others, WEST), last).content)
+        opened = unseal(
+            reply.totals[NORTH],
+            federation.identities[NORTH],
+            federation.identities[COMPANY].public,
+            total_binding(steps.session, 2, (*others, WEST)),
+        )
+        patients = Total.from_bytes(opened).values[1] - 1.0
+        assert patients == HOSPITALS[WEST], "docs/sealed-chain.md must say so as long as it is so"
+        for name in (SOUTH, EAST, WEST):
+            total = SealedTotal(2, (*others, WEST), reply.totals[name])
+            assert steps.finish(name, [total]).has_content()
+        assert [record.message for record in caplog.records if "name" in record.message] == [
+            "round 2 was opened with an update in this hospital's name that it had not sent"
+        ]
+
     def test_who_lacks_a_total_contributes_to_no_sum(self, steps: Steps) -> None:
         first = steps.round(1, [NORTH, SOUTH, EAST])
         envelope = sealed(steps.hop(NORTH, 2, [], WEST, None, [first[NORTH]]))
@@ -499,6 +607,20 @@ class TestTerms:
         assert reason(steps.hop(NORTH, 2, [], SOUTH)) == (
             'the train config must stay as it was when the run began, {"lr": 0.5}, got {"lr": 0.25}'
         )
+
+    def test_no_two_configs_pass_for_one(self, steps: Steps) -> None:
+        different: tuple[Any, ...] = (
+            *(b"\x00", "00", ["00"], [b"\x00"], [0], 0, 0.0, False, [False], "[0]"),
+        )
+        for number, value in enumerate(different):
+            steps.config = ConfigRecord({"lr": 0.5, "more": value})
+            asked = [NORTH, SOUTH, EAST, WEST][number % 4]
+            reply = steps.hop(asked, number + 1, [], COMPANY)
+            if number < 4:
+                assert "at least 3 contributors" in reason(reply)
+            else:
+                assert "the train config must stay" in reason(reply)
+        assert len({ChainState(steps.federation.context(name)).terms for name in ALL}) == 4
 
     def test_and_the_same_for_all(self, steps: Steps) -> None:
         envelope = sealed(steps.hop(NORTH, 1, [], SOUTH))

@@ -31,3 +31,12 @@ def test_patterns_choose_and_warn() -> None:
 def test_no_choice_is_refused(encrypt: str | list[str]) -> None:
     with pytest.raises(ProtocolError, match="encrypt must be 'all' or a list of patterns"):
         Selection.of(encrypt)
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+def test_a_pattern_that_names_nothing_is_refused() -> None:
+    selection = Selection.of(["clasifier.*", "bias"])
+    selection.require_use([])
+    selection.require_use(["clasifier.w", "bias", "body"])
+    with pytest.raises(ProtocolError, match=r"\['body', 'bias'\], got \['clasifier\.\*'\]$"):
+        selection.require_use(["body", "bias"])

@@ -128,6 +128,7 @@ class EncryptionMod:
             values, plain, layout = flatten(
                 reply.content, self.weighted_by, self.selection.encrypts
             )
+            self.selection.require_use([slot.name for slot in layout.arrays])
             answer = _encrypted(
                 values, layout, request, public_key, self.packing(context), release=release
             )

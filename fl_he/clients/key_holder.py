@@ -176,7 +176,11 @@ def _ledger_path(context: Context) -> Path:
 
 
 def open_sum(
-    request: DecryptRequest, policy: KeyHolderPolicy, key: PrivateKey, ledger: Ledger
+    request: DecryptRequest,
+    policy: KeyHolderPolicy,
+    key: PrivateKey,
+    ledger: Ledger,
+    follows: int | None = None,
 ) -> NDArray[np.float64]:
     """Decrypt a sum if the policy allows.
 
@@ -187,6 +191,8 @@ def open_sum(
         With the node's own ``min_contributors``; see :func:`own_policy`.
     key : PrivateKey
     ledger : Ledger
+    follows : int or None
+        See :meth:`Ledger.note`.
 
     Returns
     -------
@@ -210,7 +216,7 @@ def open_sum(
         raise ProtocolError(f"the packing must be {policy.packing}, got {vector.packing}")
     if len(vector) <= EXAMPLES:
         raise ProtocolError("a sum must hold a contributor count and a number of examples")
-    ledger.note(request, key.public_key.fingerprint)
+    ledger.note(request, key.public_key.fingerprint, follows)
     try:
         total = key.decrypt_vector(vector)
     except CryptoError:  # it may say which slot is wrong

@@ -112,7 +112,7 @@ class Ledger:
             raise ProtocolError("the key file must hold the key with which the run began")
         return found.session
 
-    def latest(self, session: str, fingerprint: str, before: int | None = None) -> int:
+    def latest(self, session: str, fingerprint: str) -> int:
         """Return the last train round that was opened in a session, 0 if none.
 
         Parameters
@@ -120,8 +120,6 @@ class Ledger:
         session : str
         fingerprint : str
             Of the key that the node has now.
-        before : int or None
-            Look at earlier rounds only.
 
         Raises
         ------
@@ -139,13 +137,13 @@ class Ledger:
                     continue
                 elif isinstance(entry, _Session):
                     known = entry.key == fingerprint
-                elif entry.purpose == "train" and (before is None or entry.round < before):
+                elif entry.purpose == "train":
                     latest = max(latest, entry.round)
         if not known:
             raise _unknown(session)
         return latest
 
-    def note(self, request: DecryptRequest, fingerprint: str) -> None:
+    def note(self, request: DecryptRequest, fingerprint: str, follows: int | None = None) -> None:
         """Note that a sum is opened for its round, before it is.
 
         Returns as well, and notes nothing, if the same was noted before: see the module.
@@ -155,12 +153,15 @@ class Ledger:
         request : DecryptRequest
         fingerprint : str
             Of the key that the node has now.
+        follows : int or None
+            The round that must be the last one opened before this one, 0 for none. It is compared
+            under the same lock: of two processes only one opens a sum over the same model.
 
         Raises
         ------
         ProtocolError
             If the session is unknown, closed or of another key, if the round or a later one is
-            open already, or if the sum is.
+            open already, or if the sum is, or if it follows another round.
         LedgerError
             If the ledger cannot be trusted.
         """
@@ -172,16 +173,19 @@ class Ledger:
             sum=sha256(request.encrypted_sum).hexdigest(),
         )
         with self._store.exclusively() as lines:
-            if not _is_noted(opening, fingerprint, _entries(lines)):
+            if not _is_noted(opening, fingerprint, _entries(lines), follows):
                 lines.append(_line(opening))
 
 
 def _is_noted(
-    opening: _Opening, fingerprint: str, entries: Iterable[_Session | _Opening | None]
+    opening: _Opening,
+    fingerprint: str,
+    entries: Iterable[_Session | _Opening | None],
+    follows: int | None,
 ) -> bool:
     """Hold an opening against all entries, in constant memory; raises as `Ledger.note`."""
     known = noted = same_sum = False
-    latest = 0
+    latest = before = 0
     for entry in entries:
         if entry is None:
             # It was of any session begun so far: which round it used up is not known, so no more
@@ -196,8 +200,15 @@ def _is_noted(
             same_sum = same_sum or entry.sum == opening.sum
             if entry.purpose == opening.purpose:
                 latest = max(latest, entry.round)
+                if entry.round < opening.round:
+                    before = max(before, entry.round)
     if not known:
         raise _unknown(opening.session)
+    if follows not in (None, before):
+        raise ProtocolError(
+            f"a sum must be over the model after round {before}, the last that was opened, "
+            f"got one over the model after round {follows}"
+        )
     if noted:
         return True
     if opening.round <= latest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flwr.app import Context
+from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he.clients.node_config import DEPLOYED_ONLY
 from fl_he.clients.setting import node_setting
@@ -38,7 +39,19 @@ class Node:
 
 def is_simulated(context: Context) -> bool:
     """Return whether the node is one of Flower's simulation; False for any that says a role."""
-    return "role" not in context.node_config and _PARTITION in context.node_config
+    silent = "role" not in context.node_config and _PARTITION in context.node_config
+    return silent and not _has_own_process(context)
+
+
+def _has_own_process(context: Context) -> bool:
+    """Return whether a SuperNode started this process, as a simulation starts none for a node.
+
+    Deployed nodes may have partitions in their configuration too, as Flower's guides show it.
+    """
+    try:
+        return TaskIdentity.node_id == context.node_id
+    except RuntimeError:  # it is not set in the actors of a simulation
+        return False
 
 
 def read_node(context: Context) -> Node:
@@ -58,6 +71,11 @@ def read_node(context: Context) -> Node:
     lost = sorted(DEPLOYED_ONLY & set(context.node_config))
     if lost:
         raise ProtocolError(f"a node whose configuration holds {lost} must say its role as well")
+    if _PARTITION in context.node_config and not is_simulated(context):
+        raise ProtocolError(
+            f"a deployed node must say its role as well, {_PARTITION} alone is for simulations: "
+            "there it would take whatever key it is sent, and its errors would be told in full"
+        )
     partition = context.node_config.get(_PARTITION)
     partitions = context.node_config.get("num-partitions")
     if not isinstance(partition, int) or not isinstance(partitions, int):

@@ -115,7 +115,9 @@ class SealedHospital:
                 f"a hospital contributes to each round once, in order: it has contributed to round "
                 f"{last.round}, got another request for round {hop.round}"
             )
-        content = self._keeper.learn(news, message.content, state, context, enrolment)
+        content = self._keeper.learn(
+            news, message.content, state, context, enrolment, round_=hop.round
+        )
         if hop.round <= state.after:
             raise ProtocolError(
                 f"a round must come after those that are open, round {state.after} is, "

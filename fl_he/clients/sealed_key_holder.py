@@ -84,14 +84,9 @@ class SealedKeyHolder:
         """
         request = OpenRequest.from_content(message.content)
         key, ledger = key_and_ledger(context, self._policy(context))
-        after = ledger.latest(request.session, key.public_key.fingerprint, before=request.round)
+        ledger.latest(request.session, key.public_key.fingerprint)  # refuses an unknown session
         start = perf_counter()
         summed = _received(request, enrolment)
-        if summed.after != after:
-            raise ProtocolError(
-                f"a sum must be over the model after round {after}, the last that was opened, "
-                f"got one over the model after round {summed.after}"
-            )
         total = open_sum(
             DecryptRequest(
                 session=request.session,
@@ -103,8 +98,9 @@ class SealedKeyHolder:
             own_policy(context, self._policy(context)),
             key,
             ledger,
+            follows=summed.after,
         )
-        payload = Total(after, summed.layout, total).to_bytes()
+        payload = Total(summed.after, summed.layout, total).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(
             totals={

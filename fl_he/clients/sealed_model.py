@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 
 from fl_he.clients.enrolment import Enrolment
 from fl_he.clients.sealed_payload import Total, total_binding
-from fl_he.clients.sealed_state import ChainState
+from fl_he.clients.sealed_state import ChainState, Contribution
 from fl_he.crypto.canonical import encode_fields
 from fl_he.crypto.sealing import unseal
 from fl_he.messages import ProtocolError, model_message_content, read_array, read_arrays
@@ -56,12 +56,34 @@ class ModelKeeper:
         state: ChainState,
         context: Context,
         enrolment: Enrolment,
+        *,
+        round_: int | None = None,
     ) -> RecordDict:
-        """Apply the totals; return the content as the app expects it, with the own model."""
+        """Apply the totals; return the content as the app expects it, with the own model.
+
+        Parameters
+        ----------
+        news : News
+        content : RecordDict
+            Of the message. Beside fl-he's own records it may hold the train config and the initial
+            model, and nothing else that could differ from hospital to hospital.
+        state : ChainState
+        context : Context
+        enrolment : Enrolment
+        round_ : int or None
+            The round that the message is about, ``None`` if about none.
+
+        Raises
+        ------
+        ProtocolError, CryptoError
+            If the message holds something else, or a total is not the next one.
+        """
         content = without_chain(content)
+        _require_known(content)
         config = content.config_records.get(_CONFIG, ConfigRecord())
         text = _canonical(config)
-        if state.config is None:
+        remembers = state.config is not None
+        if not remembers:
             model = read_arrays(content) if self._initial is None else self._initial(context)
             state.begin(text, _terms(text, model), model)
         elif text != state.config:
@@ -70,10 +92,12 @@ class ModelKeeper:
                 f"got {text:.500}"
             )
         for total in news.totals:
-            self._apply(total, config, state, enrolment)
-        for key, record in model_message_content(state.model).items():
-            content[key] = record
-        return content
+            self._apply(total, _numbered(config, total.round), state, enrolment)
+            if remembers:
+                _compare(total, state.contribution, enrolment.name)
+        return RecordDict(
+            {**model_message_content(state.model), _CONFIG: _numbered(config, round_)}
+        )
 
     def _apply(
         self, total: SealedTotal, config: ConfigRecord, state: ChainState, enrolment: Enrolment
@@ -94,23 +118,58 @@ class ModelKeeper:
         mean = UpdateLayout.from_json(opened.layout).mean(opened.values, np.empty(0))
         _check_like(state.model, mean)
         state.advance(total.round, self._step(state.model, mean, config))
-        last = state.contribution
-        sent = last is not None and last.round == total.round
-        if sent and enrolment.name not in total.contributors:
-            _logger.warning(
-                "round %d was opened without this hospital's update, which it had sent",
-                total.round,
-            )
+
+
+def _require_known(content: RecordDict) -> None:
+    """Refuse records that no digest covers: the app could train by them."""
+    if extra := sorted(set(content.keys()) - {_CONFIG, *model_message_content(ArrayRecord())}):
+        raise ProtocolError(
+            f"a message of a sealed chain must hold no records but the train config, as "
+            f"{_CONFIG!r}, and the initial model, got {extra}"
+        )
+
+
+def _numbered(config: ConfigRecord, round_: int | None) -> ConfigRecord:
+    """Return the train config with the round's own number, where it has one at all.
+
+    Flower's strategies write it into every config. The coordinator's word for it is not taken:
+    hospitals could be told different ones.
+    """
+    items = {key: value for key, value in config.items() if key != _SERVER_ROUND}
+    if _SERVER_ROUND in config and round_ is not None:
+        items[_SERVER_ROUND] = round_
+    return ConfigRecord(items)
+
+
+def _compare(total: SealedTotal, last: Contribution | None, name: str) -> None:
+    """Warn if a total is said to have this hospital's update and has it not, or the other way.
+
+    Only a hospital that has kept its state since can tell.
+    """
+    sent = last is not None and last.round == total.round
+    if sent and name not in total.contributors:
+        _logger.warning(
+            "round %d was opened without this hospital's update, which it had sent", total.round
+        )
+    if not sent and name in total.contributors and (last is None or last.round < total.round):
+        _logger.warning(
+            "round %d was opened with an update in this hospital's name that it had not sent",
+            total.round,
+        )
 
 
 def _canonical(config: ConfigRecord) -> str:
     """Return the train config as text, without what changes from round to round."""
-    items = {
-        key: value.hex() if isinstance(value, bytes) else value
-        for key, value in sorted(config.items())
-        if key != _SERVER_ROUND
-    }
-    return json.dumps(items, default=str)
+    return json.dumps(
+        {key: _plain(value) for key, value in sorted(config.items()) if key != _SERVER_ROUND}
+    )
+
+
+def _plain(value: object) -> object:
+    """Return what JSON can hold, different for different values."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {"bytes": value.hex()} if isinstance(value, bytes) else value
 
 
 def _terms(config: str, model: ArrayRecord) -> bytes:

@@ -170,7 +170,7 @@ class SealedChain:
         self.on_summed = on_summed
         self.progress = SealedProgress()
         self._roster: Roster | None = None
-        self._company_x = ""
+        self._company_x = self._manifest = ""
         self._number = 0
         self._members: dict[int, _Member] = {}
 
@@ -360,6 +360,11 @@ class SealedChain:
         if not new:
             return []
         joining, failed = self._joining(grid, new)
+        if self._manifest:
+            # Company X would refuse to answer anybody as long as one of them is a stranger to it.
+            joining = self._fitting(joining, self._manifest, failed)
+        if not joining:
+            return failed
         request = SessionRequest(
             self.progress.session,
             {reply.name: reply.challenge for reply in joining.values() if reply.challenge},
@@ -370,27 +375,38 @@ class SealedChain:
         stated = SessionReply.from_content(answer.content)
         if self.progress.session not in ("", stated.session):
             raise ProtocolError("the key holder must keep to the session in which the run began")
-        self._company_x = stated.name
+        self._company_x, self._manifest = stated.name, stated.manifest
         self.progress = replace(self.progress, session=stated.session)
-        for node_id, reply in joining.items():
-            if (reason := self._misfit(reply, stated)) is not None:
-                failed.append(Skipped(printable(reply.name), reason))
-                continue
+        for node_id, reply in self._fitting(joining, stated.manifest, failed).items():
             self._members[node_id] = _Member(
                 node_id, reply.name, reply.after, stated.statements.get(reply.name)
             )
         return failed
 
-    def _misfit(self, reply: JoinReply, stated: SessionReply) -> str | None:
-        if reply.manifest != stated.manifest:
-            return (
-                f"its manifest must be company X's, {stated.manifest}, "
-                f"got {printable(reply.manifest)}"
-            )
-        if not reply.challenge and reply.session != stated.session:
+    def _fitting(
+        self, joining: dict[int, JoinReply], manifest: str, failed: list[Skipped]
+    ) -> dict[int, JoinReply]:
+        """Return those that may take part; add the others, and why, to those that failed."""
+        fitting: dict[int, JoinReply] = {}
+        names = {member.name for member in self._members.values()}
+        for node_id, reply in joining.items():
+            if (reason := self._misfit(reply, manifest, names)) is None:
+                fitting[node_id] = reply
+                names.add(reply.name)
+            else:
+                failed.append(Skipped(printable(reply.name), reason))
+        return fitting
+
+    def _misfit(self, reply: JoinReply, manifest: str, names: set[str]) -> str | None:
+        if reply.manifest != manifest:
+            return f"its manifest must be company X's, {manifest}, got {printable(reply.manifest)}"
+        if not reply.challenge and reply.session != self.progress.session:
             return "it takes part in another session"
-        if reply.name in {member.name for member in self._members.values()}:
+        if reply.name in names:
             return "there is a node of that name already"
+        lacking = (one for one in self.progress.opened if one.number > reply.after)
+        if any(reply.name not in one.totals for one in lacking):
+            return "company X has sealed no totals for it: it was not in the manifest then"
         return None
 
     def _joining(self, grid: Grid, nodes: list[int]) -> tuple[dict[int, JoinReply], list[Skipped]]:
@@ -401,8 +417,11 @@ class SealedChain:
             node_id = reply.metadata.src_node_id
             if reply.has_error():
                 failed.append(Skipped(self.roster.name(node_id), error_reason(reply)))
-            else:
+                continue
+            try:
                 joining[node_id] = JoinReply.from_content(reply.content)
+            except ProtocolError as error:
+                failed.append(Skipped(self.roster.name(node_id), str(error)))
         return joining, failed
 
     def _ask_company_x(self, grid: Grid, action: str, content: RecordDict) -> Message:

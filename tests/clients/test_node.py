@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
+from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he.clients.node import Node, is_simulated, read_node
 from fl_he.messages import ProtocolError, Role
@@ -17,6 +18,24 @@ def test_last_partition_of_a_simulation_is_the_key_holder() -> None:
     assert [node.role for node in nodes] == [Role.HOSPITAL, Role.HOSPITAL, Role.KEY_HOLDER]
     assert [node.name for node in nodes] == ["hospital-1", "hospital-2", "company X"]
     assert all(node.simulated for node in nodes)
+
+
+@pytest.mark.parametrize("partition", [0, 2])
+def test_a_deployed_node_with_partitions_is_not_taken_for_a_simulated_one(partition: int) -> None:
+    """Flower's guides start SuperNodes so; the process that it starts says whose it is."""
+    deployed = context({"partition-id": partition, "num-partitions": 3})
+    assert is_simulated(deployed)
+    TaskIdentity.node_id = deployed.node_id
+    assert not is_simulated(deployed)
+    with pytest.raises(ProtocolError, match="a deployed node must say its role as well"):
+        read_node(deployed)
+    deployed.node_config["role"] = "key-holder"
+    assert read_node(deployed).role is Role.KEY_HOLDER
+
+
+def test_a_process_that_is_nobodys_is_a_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TaskIdentity, "_node_id", None)
+    assert is_simulated(context({"partition-id": 0, "num-partitions": 3}))
 
 
 def test_deployed_hospital() -> None:

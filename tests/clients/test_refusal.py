@@ -25,7 +25,7 @@ def answer(error: BaseException, node_config: UserConfig) -> str:
     def app(message: Message, context: Context) -> Message:
         raise error
 
-    context = Context(1, 1, node_config, RecordDict(), {})
+    context = Context(1, 9, node_config, RecordDict(), {})
     reply = refusal_mod(Message(RecordDict(), 1, "train"), context, app)
     assert reply.has_error()
     return str(reply.error.reason)

@@ -11,8 +11,10 @@ from flwr.clientapp import ClientApp
 from sealed_federation import Federation
 
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
+from fl_he.clients.sealed_model import average_step
 from fl_he.clients.sealed_state import ChainState
 from fl_he.messages import ProtocolError
+from fl_he.sealed_messages import News
 from fl_he.strategies.sealed_chain import SealedChain
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
@@ -27,6 +29,7 @@ class AveragingFederation(Federation):
     """Every hospital adds the number of its patients, in hundreds, to the model it is handed."""
 
     mod = EncryptionMod()
+    step = staticmethod(average_step)
     seen: list[RecordDict]
 
     def app(self) -> ClientApp:
@@ -43,7 +46,8 @@ class AveragingFederation(Federation):
             return Message(RecordDict(), reply_to=message)
 
         policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
-        return with_sealed_chain(with_key_holder(app, lambda _: policy), lambda _: policy)
+        app = with_key_holder(app, lambda _: policy)
+        return with_sealed_chain(app, lambda _: policy, step=self.step)
 
     def trained(self, message: Message, context: Context) -> RecordDict:
         rows = HOSPITALS[str(context.node_config["name"])]
@@ -95,13 +99,77 @@ def test_the_app_sees_what_flower_would_send_it(tmp_path: Path) -> None:
         assert dict(content.config_records["config"]) == {"lr": 0.5}
 
 
-def test_the_number_of_the_round_may_change_in_the_config(tmp_path: Path) -> None:
+def test_the_number_of_the_round_is_not_the_coordinators_to_choose(tmp_path: Path) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
     running = chain(lr=0.5)
-    for number in (1, 2):
+    for number in (7, 70):
         running.config["server-round"] = number
         entry = running.run_round(federation.grid)
         assert len(entry.contributors) == 3
+    seen = [dict(content.config_records["config"]) for content in federation.seen]
+    assert seen == [{"lr": 0.5, "server-round": number} for number in (1, 1, 1, 2, 2, 2)]
+
+
+def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path) -> None:
+    class Slowing(AveragingFederation):
+        @staticmethod
+        def step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
+            rate = 1 / int(str(config["server-round"]))
+            after = {n: a.numpy() for n, a in mean.array_records["arrays"].items()}
+            return record({n: a.numpy() + rate * (after[n] - a.numpy()) for n, a in model.items()})
+
+    federation = Slowing(tmp_path, HOSPITALS)
+    running = chain()
+    for number in (1, 2, 3):
+        running.config["server-round"] = number
+        running.run_round(federation.grid)
+    federation.context("north").state = RecordDict()
+    running._members.clear()
+    assert running.finish(federation.grid) == ()
+    models = [ChainState(federation.context(name)).model for name in HOSPITALS]
+    for model in models[1:]:
+        for key in INITIAL:
+            np.testing.assert_array_equal(model[key].numpy(), models[0][key].numpy())
+
+
+def test_the_coordinator_gives_all_the_same_model(tmp_path: Path) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    running = chain(lr=0.5)
+    content = running._content
+
+    def another(news: News) -> RecordDict:
+        assert running.arrays is not None
+        running.arrays["bias"] = Array(running.arrays["bias"].numpy() + 1e-9)
+        return content(news)
+
+    running._content = another  # type: ignore[method-assign]
+    with pytest.raises(ProtocolError, match="at least 3 contributors"):
+        running.run_round(federation.grid)
+    reasons = [str(m.error.reason) for m in federation.grid.received if m.has_error()]
+    assert "must have the same initial model and train config as this hospital" in reasons[0]
+
+
+@pytest.mark.parametrize("name", ["more", "fl-he.more"])
+def test_records_that_no_digest_covers_are_refused(tmp_path: Path, name: str) -> None:
+    federation = AveragingFederation(tmp_path, HOSPITALS)
+    running = chain(lr=0.5)
+    content = running._content
+    for extra in (ConfigRecord({"lr": 9.0}), record(INITIAL), MetricRecord({"a": 1})):
+
+        def more(
+            news: News, extra: ArrayRecord | ConfigRecord | MetricRecord = extra
+        ) -> RecordDict:
+            return RecordDict({name: extra, **content(news)})
+
+        running._content = more  # type: ignore[method-assign]
+        with pytest.raises(ProtocolError, match="at least 3 contributors"):
+            running.run_round(federation.grid)
+    reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
+    assert reasons == {
+        "a message of a sealed chain must hold no records but the train config, as 'config', and "
+        f"the initial model, got ['{name}']"
+    }
+    assert federation.seen == []
 
 
 def test_a_mean_that_is_no_model(tmp_path: Path) -> None:

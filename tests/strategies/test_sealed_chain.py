@@ -14,12 +14,20 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from identities import make
 from local_grid import LocalGrid
-from sealed_federation import COMPANY, RATE, Federation, descent_through, pooled_descent
+from sealed_federation import (
+    COMPANY,
+    RATE,
+    Federation,
+    dataset,
+    descent_through,
+    pooled_descent,
+)
 
+from fl_he.crypto.identity import Identity
 from fl_he.crypto.manifest import Manifest
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import FINISH, ProtocolError
-from fl_he.sealed_messages import OPEN, RESEAL, SESSION, Hop, News, SessionReply
+from fl_he.sealed_messages import JOIN, OPEN, RESEAL, SESSION, Hop, News, SessionReply
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
 from fl_he.strategies.sealed_progress import SealedProgress
 
@@ -281,6 +289,67 @@ def test_nodes_must_have_the_same_manifest(federation: Federation) -> None:
     federation.context("north").node_config["federation"] = str(federation.folder / "other.json")
     with pytest.raises(ProtocolError, match=r"north takes part in no sealed chain: its manifest"):
         federation.chain().call_roll(federation.grid)
+
+
+def enrolled(federation: Federation, name: str, identity: Identity) -> UserConfig:
+    """Return the configuration of a node whose manifest holds this identity as well."""
+    manifest = Manifest(
+        (*federation.manifest.nodes, identity.public), federation.manifest.paillier_fingerprint
+    )
+    file = federation.folder / "other.json"
+    file.write_text(manifest.to_json())
+    identity.save(federation.folder / f"{name}.json")
+    federation.data[name] = dataset(name, 20)
+    return {**federation.node(name), "federation": str(file)}
+
+
+def test_a_newcomer_whom_company_x_does_not_know_stops_nobody(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = federation.chain()
+    rounds = [chain.run_round(federation.grid)]
+    federation.grid.join(2000, enrolled(federation, "stranger", make("stranger")))
+    federation.context("north").state = RecordDict()
+    chain._members.clear()  # all have to meet company X again, together with the stranger
+    rounds.append(chain.run_round(federation.grid))
+    assert [len(entry.contributors) for entry in rounds] == [4, 4]
+    assert chain.finish(federation.grid) == ()
+    check_models(federation, rounds, *HOSPITALS)
+    assert "stranger takes no part yet: its manifest must be company X's" in caplog.text
+
+
+def test_a_newcomer_to_the_manifest_has_no_totals_of_the_rounds_before(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = federation.chain()
+    rounds = [chain.run_round(federation.grid)]
+    federation.grid.join(2000, enrolled(federation, "later", make("later")))
+    text = (federation.folder / "other.json").read_text()
+    (federation.folder / "federation.json").write_text(text)
+    again = federation.chain(hospitals=4)
+    again.resume(chain.progress)
+    with pytest.raises(ProtocolError, match="later takes part in no sealed chain: company X has"):
+        again.call_roll(federation.grid)
+    rounds.append(again.run_round(federation.grid))
+    assert [len(entry.contributors) for entry in rounds] == [4, 4]
+    assert "later takes no part yet: company X has sealed no totals for it" in caplog.text
+
+
+def test_a_reply_that_is_none_stops_nobody_else(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = federation.chain()
+    chain.run_round(federation.grid)
+    federation.grid.join(2000, federation.grid.leave(federation.node_id("south")).node_config)
+
+    def spoiled(reply: Message) -> Message:
+        if reply.metadata.message_type == JOIN:
+            reply.content = RecordDict()
+        return reply
+
+    federation.grid.tamper = spoiled
+    assert len(chain.run_round(federation.grid).contributors) == 3
+    assert "south takes no part yet: a message must hold the config record" in caplog.text
 
 
 def test_company_x_must_keep_to_the_session(federation: Federation) -> None:

@@ -96,6 +96,16 @@ def test_a_hospital_that_encrypts_less_than_the_strategy_asks_for() -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+def test_a_misspelt_pattern_sends_nothing_in_plain() -> None:
+    grid = LocalGrid(train_app(encrypt=["B"]), simulated_nodes(3))
+    with pytest.raises(
+        ProtocolError, match=r"name an array of the reply, \['w', 'b'\], got \['B'\]"
+    ):
+        strategy(encrypt=["B"]).start(grid, MODEL, num_rounds=1)
+    assert all(m.has_error() for m in grid.received if m.metadata.message_type == "train")
+
+
 def test_chain_hands_the_sum_on_and_fold_does_not() -> None:
     sums = {}
     for topology in ("fold", "chain"):
