@@ -86,9 +86,30 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         own = packing(context)
         return Limbs(own.fraction_bits, own.integer_bits)
 
+    def held_out(context: Context) -> Dataset | None:
+        if not read_node(context).simulated:
+            return _table(context, "test-data")
+        from fl_he.simulated_data import simulated_data  # noqa: PLC0415 - as in _simulated
+
+        return simulated_data(config(context)).held_out(read_node(context).partition or 0)
+
+    def features(context: Context) -> tuple[str, ...]:
+        names = data(context).dataset.feature_names
+        # Looked at before training, not when it is over.
+        if not read_node(context).simulated:
+            test = _table(context, "test-data")
+            if test is not None and test.feature_names != names:
+                raise ProtocolError(
+                    "test-data in the node configuration must have the columns of data"
+                )
+        return names
+
     gate = PrivateGate(privacy, packing, privacy_ledger)
-    app = add_hospital(ClientApp(mods=[EncryptionMod(packing, privacy=gate)]), data, limbs)
-    app = with_key_holder(app, policy, lambda context: data(context).dataset.feature_names)
+    mod = EncryptionMod(packing, privacy=gate)
+    app = add_hospital(ClientApp(mods=[mod]), data, limbs, held_out)
+    app = with_key_holder(
+        app, policy, features, classes=lambda context: data(context).dataset.classes
+    )
     return CheckedApp(
         with_sealed_chain(
             app,
@@ -109,7 +130,6 @@ def _simulated(context: Context, config: Config) -> HospitalData:
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}")
     return HospitalData(
         dataset=simulated.hospitals[node.partition or 0],
-        test=simulated.held_out(node.partition or 0),
         model_path=folder / "hospitals" / node.name / "model.json",
     )
 
@@ -129,10 +149,7 @@ def _deployed(context: Context) -> HospitalData:
     dataset = _table(context, "data")
     if dataset is None:
         raise ProtocolError("a deployed hospital must be given data and target")
-    test = _table(context, "test-data")
-    if test is not None and test.schema != dataset.schema:
-        raise ProtocolError("test-data in the node configuration must have the columns of data")
-    return HospitalData(dataset, node_path(context, "model-path"), test)
+    return HospitalData(dataset, node_path(context, "model-path"))
 
 
 def _table(context: Context, setting: str) -> Dataset | None:
@@ -140,19 +157,22 @@ def _table(context: Context, setting: str) -> Dataset | None:
     if path is None or target is None:
         return None
     threshold, drop = context.node_config.get("threshold"), node_setting(context, "drop")
+    classes = node_setting(context, "classes")
     try:
         return load_table(
             path,
             target,
             positive=node_setting(context, "positive"),
             threshold=None if threshold is None else float(threshold),
+            classes=() if classes is None else classes.split(","),
             drop=() if drop is None else drop.split(","),
         )
     except DataError as error:
         _logger.error("%s", error)  # it names paths and columns, which are this node's own
         raise ProtocolError(
             f"{setting} in the node configuration must name a table that can be used with target, "
-            "positive, threshold and drop as they are there: this node's log says what is wrong"
+            "positive, threshold, classes and drop as they are there: this node's log says what is "
+            "wrong"
         ) from None
 
 

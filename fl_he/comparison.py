@@ -160,13 +160,15 @@ class NoComparison:
     ----------
     feature_names : tuple of str
         What the hospitals' coefficients stand for.
+    classes : tuple of str
+        What their labels stand for if there are more than two.
     """
 
-    def __init__(self, feature_names: tuple[str, ...]) -> None:
+    def __init__(self, feature_names: tuple[str, ...], classes: tuple[str, ...] = ()) -> None:
         self.data = DataConfig(name="each hospital's own table")
         self.feature_names = feature_names
         self.positive: str | None = None
-        self.classes: tuple[str, ...] = ()
+        self.classes = classes
 
     def use(self, scaling: Scaling) -> None:
         """See Comparison."""

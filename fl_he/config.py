@@ -205,6 +205,11 @@ def _resumed(given: Config, folder: Path, overrides: Sequence[str]) -> Config:
         raise ConfigError(str(error)) from error
     values = plain_config(given)
     keys = [o.key_or_group for o in OverridesParser.create().parse_overrides(list(overrides))]
+    if "experiment" in keys:
+        raise ConfigError(
+            "experiment must be left out with resume, got one: the settings are those of the "
+            "folder's run"
+        )
     for key in keys:
         if (difference := first_difference(stored, values, key)) is not None:
             raise ConfigError(difference)

@@ -77,6 +77,8 @@ class DataConfig:
         The label that counts as 1.
     threshold : float or None
         Makes a numeric target binary; excludes `positive`.
+    classes : list of str
+        Names of more than two classes, in the order of their labels; excludes both.
     drop : list of str
         Columns that are not features.
     source : str or None
@@ -88,6 +90,7 @@ class DataConfig:
     target: str | None = None
     positive: str | None = None
     threshold: float | None = None
+    classes: list[str] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
     source: str | None = None
 
@@ -411,7 +414,7 @@ def _check_sealed(config: Config) -> None:
 
 
 def _check_data(data: DataConfig) -> None:
-    keys = ("path", "target", "positive", "threshold", "drop")
+    keys = ("path", "target", "positive", "threshold", "classes", "drop")
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
     if data.name in BUILT_IN:
         for key, value in given.items():
@@ -426,11 +429,18 @@ def _check_data(data: DataConfig) -> None:
                 f"data.{key} must be set for data={data.name}, got null: for example "
                 "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
             )
-    if ("positive" in given) == ("threshold" in given):
-        count = "both" if "positive" in given else "neither"
+    meanings = given.keys() & {"positive", "threshold", "classes"}
+    if len(meanings) != 1:
+        count = ("neither", "", "both", "all")[len(meanings)]
         raise ConfigError(
             f"one of data.positive (the label of {data.target!r} that counts as 1) and "
-            f"data.threshold (the number from which on it counts as 1) must be set, got {count}"
+            f"data.threshold (the number from which on it counts as 1), or data.classes (more "
+            f"than two labels), must be set, got {count}"
+        )
+    if "classes" in given and (len(data.classes) < 3 or len(set(data.classes)) < len(data.classes)):
+        raise ConfigError(
+            f"data.classes must be at least 3 different labels, got {len(data.classes)} of which "
+            f"{len(set(data.classes))} differ"
         )
     if data.threshold is not None and not math.isfinite(data.threshold):
         raise ConfigError(f"data.threshold must be finite, got {data.threshold}")

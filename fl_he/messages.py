@@ -78,6 +78,8 @@ class Description:
         The version of fl-he that the node runs.
     features : tuple of str
         A hospital's feature names in the order of its coefficients; empty where the app has none.
+    classes : tuple of str
+        A hospital's classes in the order of their labels if there are more than two; else empty.
     public_key : str
         The key holder's public key as JSON; empty for a hospital.
     session : str
@@ -96,6 +98,7 @@ class Description:
     session: str = ""
     packing: str = ""
     simulated: bool = False
+    classes: tuple[str, ...] = ()
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the description."""
@@ -105,6 +108,7 @@ class Description:
                 "name": self.name,
                 "version": self.version,
                 "features": list(self.features),
+                "classes": list(self.classes),
                 "public-key": self.public_key,
                 "session": self.session,
                 "packing": self.packing,
@@ -124,6 +128,7 @@ class Description:
             name=take(record, "name", str),
             version=take(record, "version", str),
             features=texts(record, "features"),
+            classes=texts(record, "classes"),
             public_key=take(record, "public-key", str),
             session=take(record, "session", str),
             packing=take(record, "packing", str),

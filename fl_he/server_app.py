@@ -21,6 +21,7 @@ from fl_he.config_schema import ClassWeight, Config
 from fl_he.learning import parameters
 from fl_he.learning.optimizer_choice import optimizer_of
 from fl_he.learning.softmax_model import model_of
+from fl_he.learning_messages import LearningTerms
 from fl_he.messages import ACCURACY, LOSS, ProtocolError, read_parameters
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
@@ -157,10 +158,7 @@ def train(
     trained = np.array(checkpoint.parameters)
     evaluation = None
     if config.evaluate:
-        number = len(checkpoint.rounds)
-        evaluation = pooled_figures(
-            strategy, grid, number, run_state.arrays_of(checkpoint), terms.to_config()
-        )
+        evaluation = _evaluated(strategy, grid, terms, lambda: checkpoint)
         keep(unopened=None)
     metrics = {
         "version": metrics_file.VERSION,
@@ -181,6 +179,22 @@ def train(
     report.write_run(folder, metrics, model.to_json())
     keep(finished=True)
     return metrics
+
+
+def _evaluated(
+    strategy: SequentialPaillier, grid: Grid, terms: LearningTerms, state: Callable[[], Checkpoint]
+) -> dict[str, Any] | None:
+    """Return the pooled figures; ``None`` if hospitals have nothing to evaluate the model on."""
+    trained = state()
+    try:
+        return pooled_figures(
+            strategy, grid, len(trained.rounds), run_state.arrays_of(trained), terms.to_config()
+        )
+    except ProtocolError as error:
+        if state().unopened is not None:
+            raise  # the run can be resumed when company X is back
+        _logger.warning("the model is trained, but nobody evaluated it: %s", error)
+        return None
 
 
 def objective_of(config: Config) -> SummedObjective:
@@ -214,7 +228,7 @@ def _comparison(config: Config, roster: Roster) -> Comparison:
         return SimulatedComparison(config)
     if not roster.features:
         raise ProtocolError("the hospitals must say what their features are, and they do not")
-    return NoComparison(roster.features)
+    return NoComparison(roster.features, roster.classes)
 
 
 def _round_entry(total: EncryptedSum, tested: Mapping[str, float | None]) -> dict[str, Any]:

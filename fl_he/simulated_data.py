@@ -31,6 +31,7 @@ _REMEDIES = {
     "path": "; data.path=FILE names it",
     "target": f"; data.target=COLUMN names it, and {_POSITIVE}",
     "positive": f"; {_POSITIVE}",
+    "classes": "; data.classes=[LABEL,...] names them",
     "drop": "; data.drop=[COLUMN,...] names them",
 }
 _LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "wine": load_wine}
@@ -93,12 +94,13 @@ def _load(data: DataConfig) -> Dataset:
             target=data.target or "",
             positive=data.positive,
             threshold=data.threshold,
+            classes=data.classes,
             drop=data.drop,
             hint=data.source,
         )
     except DataError as error:
         raise DataError(f"{error}{_remedy(error, data)}") from None
-    if dataset.labels.min() == dataset.labels.max():
+    if dataset.labels.min() == dataset.labels.max() and not dataset.classes:
         count = "all" if dataset.labels[0] else "none"
         raise DataError(
             f"data.target {data.target!r} must hold both classes, got {count} of "

@@ -134,6 +134,7 @@ def test_the_configuration_is_the_folders(tmp_path: Path) -> None:
         ("optimizer.lr=0.1", r"optimizer\.lr must be 0\.05 as in .*, got 0\.1"),
         ("partition=by_label", r"partition\.scheme must be 'even' as in .*, got 'by_label'"),
         ("C=1", "C must be None as in .*, got 1"),
+        ("experiment=newton", "experiment must be left out with resume, got one"),
     ],
 )
 def test_an_override_that_contradicts_is_refused_by_name(

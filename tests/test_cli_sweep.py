@@ -36,7 +36,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
     folder, _ = sweep
-    assert {path.name for path in (folder / "both").iterdir()} == {"0", "2", "multirun.yaml"}
+    files = {"multirun.yaml", "convergence.png"}
+    assert {path.name for path in (folder / "both").iterdir()} == {"0", "2", *files}
     for number, topology in ((0, "fold"), (2, "chain")):
         run = folder / "both" / str(number)
         names = {path.name for path in run.iterdir()}

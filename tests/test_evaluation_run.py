@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
 from experiment import experiment, standardised
+from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.metrics import confusion_matrix
 
 from fl_he import client_app, server_app
+from fl_he.config import compose
 from fl_he.learning.softmax_model import load_model
-from fl_he.messages import ProtocolError
+from fl_he.messages import DECRYPT, ProtocolError
 from fl_he.metrics_file import read_metrics
 from fl_he.simulated_data import simulated_data
 
@@ -73,12 +75,17 @@ def test_a_hospitals_own_figures_stay_on_its_disk(tmp_path: Path) -> None:
         assert figures["examples"] == len(test.labels[own])
 
 
-def test_deployed_hospitals_need_data_of_their_own_for_it(tmp_path: Path) -> None:
+def test_deployed_hospitals_need_data_of_their_own_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     nodes = deployed_nodes(tmp_path)
     config = experiment("evaluate=true", "rounds=1", folder=tmp_path / "run")
     app = client_app.build(lambda _: config)
-    with pytest.raises(ProtocolError, match="a hospital that evaluates must have data held out"):
-        server_app.train(LocalGrid(app, nodes), config, tmp_path / "run")
+    metrics = server_app.train(LocalGrid(app, nodes), config, tmp_path / "run")
+    assert metrics["evaluation"] is None
+    assert "nobody evaluated it" in caplog.text
+    assert "a hospital that evaluates must have data held out" in caplog.text
+    assert (tmp_path / "run" / "model.json").exists()
     (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n0,0,well\n")
     for node in nodes[:3]:
         node["test-data"] = str(tmp_path / "test.csv")
@@ -88,3 +95,30 @@ def test_deployed_hospitals_need_data_of_their_own_for_it(tmp_path: Path) -> Non
     (tmp_path / "test.csv").write_text("age,weight,state\n2,1,sick\n0,0,well\n")
     with pytest.raises(ProtocolError, match=r"test-data .* must have the columns of data"):
         server_app.train(LocalGrid(app, nodes, run_id=9), config, tmp_path / "third")
+    assert not (tmp_path / "third").exists(), "before any training"
+
+
+def test_an_evaluation_that_company_x_did_not_open_is_resumed(tmp_path: Path) -> None:
+    nodes, folder = deployed_nodes(tmp_path), tmp_path / "run"
+    (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n0,0,well\n")
+    for node in nodes[:3]:
+        node["test-data"] = str(tmp_path / "test.csv")
+    config = experiment(
+        *("evaluate=true", "rounds=1", "scaling=none", "key_holder_timeout=0.1"), folder=folder
+    )
+    app = client_app.build(lambda _: config)
+    grid = LocalGrid(app, nodes)
+    asked: list[Message] = []
+
+    def lose_the_second(reply: Message) -> Message | None:
+        if reply.metadata.message_type == DECRYPT:
+            asked.append(reply)
+        return None if len(asked) > 1 else reply
+
+    grid.tamper = lose_the_second
+    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+        server_app.train(grid, config, folder)
+    again = LocalGrid(app, nodes, run_id=8)
+    metrics = server_app.train(again, compose("config", [f"resume={folder}"]), folder)
+    assert metrics["evaluation"]["examples"] == 6
+    assert not [m for m in again.sent if m.metadata.message_type.startswith(("train", "evaluate"))]

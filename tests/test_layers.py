@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         *("sealed_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
         *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
-        *("privacy_statement", "privacy_terms"),
+        *("privacy_statement", "privacy_terms", "learning_messages"),
     },
     "declared_ranges": {"learning", "learning_messages", "config_schema"},
     "run_state": {

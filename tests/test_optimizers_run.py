@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import statsmodels.api as statsmodels
+from deployed_nodes import deployed_nodes
 from experiment import experiment, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
@@ -277,3 +278,29 @@ def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     metrics, _ = run(experiment("rounds=1", folder=tmp_path))
     assert {row["standard_error"] for row in metrics["inference"]["coefficients"]} == {None}
     assert report.coefficient_table(metrics) is None
+
+
+def test_deployed_hospitals_train_more_than_two_classes(tmp_path: Path) -> None:
+    nodes = deployed_nodes(tmp_path)
+    rng = np.random.default_rng(3)
+    X, labels = rng.standard_normal((60, 2)), rng.integers(0, 3, 60)
+    names = ("b", "a", "c")
+    for number, node in enumerate(nodes[:3]):
+        rows = [f"{x!r},{y!r},{names[k]}" for (x, y), k in zip(X.tolist(), labels, strict=True)]
+        (tmp_path / f"{number}.csv").write_text("\n".join(["x,y,kind", *rows[number::3]]))
+        del node["positive"]
+        node |= {"data": str(tmp_path / f"{number}.csv"), "target": "kind", "classes": "b, a,c"}
+    config = experiment("optimizer=newton", "C=1", "rounds=9", folder=tmp_path / "run")
+    app = client_app.build(lambda _: config)
+    metrics = server_app.train(LocalGrid(app, nodes), config, tmp_path / "run")
+    scaled = StandardScaler().fit_transform(X)
+    fit = LogisticRegression(C=1, tol=1e-12, max_iter=10_000).fit(scaled, labels)
+    np.testing.assert_allclose(metrics["federated"]["coefficients"], fit.coef_, atol=1e-6)
+    model = SoftmaxModel.load(tmp_path / "model-1.json")
+    assert model.classes == names
+    np.testing.assert_array_equal(model.coefficients, metrics["federated"]["coefficients"])
+    nodes[1]["classes"] = "a,b,c"
+    with pytest.raises(
+        ProtocolError, match="clinic-2 differs from clinic-1: classes must be 'b', "
+    ):
+        server_app.train(LocalGrid(app, nodes, run_id=8), config, tmp_path / "other")

@@ -270,7 +270,10 @@ class Deployment:
         self.grid = LocalGrid(client_app.build(no_config), self.nodes, run_id=self.runs)
         if tamper is not None:
             self.grid.tamper = tamper
-        config = compose("config", ["optimizer.lr=0.5", *overrides])
+        # A resumed run has its own configuration.
+        resumed = any(override.startswith("resume=") for override in overrides)
+        units = [] if resumed else ["scaling=none", "ranges=null"]
+        config = compose("config", ["optimizer.lr=0.5", *overrides, *units])
         folder = Path(config.resume or self.folder / f"run-{self.runs}")
         return server_app.train(self.grid, config, folder)
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from rich.console import Console, RenderableType
 
-from fl_he.metrics_file import check_metrics, run_folders
+from fl_he.metrics_file import INFERENCE, check_metrics, run_folders
 from fl_he.privacy_table import privacy_table
 from fl_he.report import (
     MetricsError,
+    coefficient_table,
     comparison_table,
     cost_table,
     load_metrics,
@@ -516,3 +517,49 @@ def test_a_data_set_may_have_any_name(tmp_path: Path) -> None:
     metrics["config"]["data"]["name"] = "$\\frac$ [b] %s"
     write_plot(tmp_path, metrics)
     assert "$\\frac$ [b] %s" in "\n".join(text(comparison_table(metrics), width=120))
+
+
+def counted() -> dict[str, Any]:
+    metrics = make_metrics()
+    figures = {"accuracy": 0.875, "balanced_accuracy": 0.75, "roc_auc": None, "log_loss": 0.5}
+    metrics["evaluation"] = {
+        **figures,
+        "examples": 16,
+        "hospitals": 3,
+        "calibration_error": 0.125,
+        "confusion": [[6, 2], [0, 8]],
+        "calibration": [],
+    }
+    return metrics
+
+
+def test_encrypted_counts_are_a_row_of_the_comparison(tmp_path: Path) -> None:
+    lines = text(comparison_table(counted()), width=100)
+    assert row(lines, "its encrypted test counts") == ["16", "0.875", "0.750", "n/a", "0.500"]
+    metrics = counted()
+    del metrics["evaluation"]["calibration_error"]
+    with pytest.raises(MetricsError, match=r"evaluation\.calibration_error must be a number"):
+        write_run(tmp_path, metrics, "{}")
+
+
+def test_coefficients_are_listed_where_standard_errors_are_known(tmp_path: Path) -> None:
+    known = dict.fromkeys(INFERENCE, 0.25)
+    unknown = {**dict.fromkeys(INFERENCE), "estimate": 1.5, "odds_ratio": 4.48}
+    metrics = make_metrics()
+    metrics["inference"] = {
+        "level": 0.95,
+        "penalised": True,
+        "coefficients": [{"name": "[age]", **known}, {"name": "size", **unknown}],
+    }
+    table = coefficient_table(metrics)
+    assert table is not None
+    lines = text(table)
+    assert any("penalised" in line for line in lines)
+    shown = {words[0]: words[1:] for line in lines if (words := line.split())}
+    assert shown["[age]"] == ["0.25", "0.25", "0.25", "0.25", "0.25,", "0.25"]
+    assert shown["size"] == ["1.5", "n/a", "n/a", "4.48"]
+    metrics["inference"]["coefficients"] = [{"name": "size", **unknown}]
+    assert coefficient_table(metrics) is None
+    del metrics["inference"]["coefficients"][0]["z"]
+    with pytest.raises(MetricsError, match=r"inference\.coefficients\[0\]\.z must be a number"):
+        write_run(tmp_path, metrics, "{}")

@@ -71,15 +71,12 @@ class HospitalData:
         In the units of the hospital's table.
     model_path : Path or None
         Where the final model is saved; ``None``: nowhere.
-    test : Dataset or None
-        Held out from training, in the same units.
     clipping : Clipping or None
         With it training replies hold clipped gradients, and neither loss nor accuracy.
     """
 
     dataset: Dataset
     model_path: Path | None
-    test: Dataset | None = None
     clipping: Clipping | None = None
 
 
@@ -87,6 +84,7 @@ def add_hospital(
     app: ClientApp,
     data: Callable[[Context], HospitalData],
     limbs: Callable[[Context], Limbs] = lambda _: Limbs(24, 24),
+    held_out: Callable[[Context], Dataset | None] = lambda _: None,
 ) -> ClientApp:
     """Register the handlers that sum up, train, evaluate and save a model.
 
@@ -98,13 +96,16 @@ def add_hospital(
         Returns the data of the node that asks.
     limbs : callable
         Returns how a node writes sums that are larger or smaller than its fixed-point numbers.
+    held_out : callable
+        Returns what the node keeps for evaluation, in the units of its table; ``None``: nothing.
     """
 
     @app.train(MOMENTS.split(".")[1])
     def sum_up(message: Message, context: Context) -> Message:
         request = MomentsRequest.from_content(message.content)
-        arrays = _moments(data(context).dataset, request, limbs(context))
-        metrics = MetricRecord({NUM_EXAMPLES: data(context).dataset.examples})
+        dataset = data(context).dataset
+        arrays = _moments(dataset, request, limbs(context))
+        metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
         return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.train()
@@ -131,10 +132,10 @@ def add_hospital(
 
     @app.evaluate(FIGURES.split(".")[1])
     def count(message: Message, context: Context) -> Message:
-        hospital = data(context)
-        if hospital.test is None:
+        hospital, own = data(context), held_out(context)
+        if own is None:
             raise ProtocolError("a hospital that evaluates must have data held out, this has none")
-        test, _, _ = _prepared(hospital.test, message, reference=hospital.dataset)
+        test, _, _ = _prepared(own, message, reference=hospital.dataset)
         counts = evaluation.count(test, _model_for(test, message))
         if hospital.model_path is not None:
             figures = json.dumps(evaluation.figures(counts), indent=2)
@@ -164,7 +165,9 @@ def add_hospital(
 
 
 def zero_model(dataset: Dataset) -> ArrayRecord:
-    """Return the model from which logistic training starts."""
+    """Return the model from which logistic training starts; two classes only."""
+    if dataset.class_count != 2:
+        raise ProtocolError(f"a sealed chain must be of two classes, got {dataset.class_count}")
     return model_arrays(np.zeros(len(dataset.feature_names)), 0.0)
 
 

@@ -73,6 +73,7 @@ def with_key_holder(
     app: ClientApp,
     policy: Callable[[Context], KeyHolderPolicy] = lambda _: KeyHolderPolicy(),
     features: Callable[[Context], Sequence[str]] = lambda _: (),
+    classes: Callable[[Context], Sequence[str]] = lambda _: (),
 ) -> ClientApp:
     """Return an app that plays company X as well, on the node whose role says so.
 
@@ -87,6 +88,8 @@ def with_key_holder(
         Returns the key holder's policy on the key holder's node.
     features : callable
         Returns the feature names on a hospital's node; hospitals must agree on them.
+    classes : callable
+        Returns the names of more than two classes there; likewise.
 
     Raises
     ------
@@ -114,6 +117,7 @@ def with_key_holder(
                 name=node.name,
                 version=__version__,
                 features=tuple(features(context)),
+                classes=tuple(classes(context)),
                 simulated=node.simulated,
             )
         return Message(description.to_content(), reply_to=message)

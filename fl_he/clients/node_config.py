@@ -30,6 +30,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         "target": _TEXT,
         "positive": _TEXT,
         "threshold": _NUMBER,
+        "classes": _TEXT,
         "drop": _TEXT,
         "model-path": _TEXT,
         "privacy-epsilon": _NUMBER,
@@ -73,11 +74,12 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
     for key in _NEEDED[role]:
         if key not in node_config:
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")
-    if role is Role.HOSPITAL and ("positive" in node_config) == ("threshold" in node_config):
+    meanings = {"positive", "threshold", "classes"} & node_config.keys()
+    if role is Role.HOSPITAL and len(meanings) != 1:
         raise ProtocolError(
             "a hospital must be given one of positive (the label that counts as 1) and threshold "
-            "(the number from which on the target counts as 1) in its node configuration, got "
-            + ("both" if "positive" in node_config else "neither")
+            "(the number from which on the target counts as 1), or classes (more than two labels), "
+            f"in its node configuration, got {('neither', 'one', 'both', 'all')[len(meanings)]}"
         )
 
 

@@ -146,13 +146,15 @@ def load_table(
     *,
     positive: str | None = None,
     threshold: float | None = None,
+    classes: Sequence[str] = (),
     drop: Sequence[str] = (),
     hint: str | None = None,
 ) -> Dataset:
     """Load a CSV or Parquet file with a header, one example a row and numeric features.
 
-    Column names, here and in the file, are stripped of blanks. Exactly one of ``positive``
-    and ``threshold`` is given. A file may hold one class only: that of one hospital may.
+    Column names, here and in the file, are stripped of blanks. Exactly one of ``positive``,
+    ``threshold`` and ``classes`` is given. A file may hold one class only: that of
+    one hospital may.
 
     Parameters
     ----------
@@ -164,6 +166,8 @@ def load_table(
         The class that counts as 1, compared as text; the target has at most one other.
     threshold
         A finite number: a numeric target counts as 1 where it is greater or equal.
+    classes
+        The names of more than two classes, in the order of their labels.
     drop
         Columns to leave out; their cells are not checked.
     hint
@@ -176,7 +180,12 @@ def load_table(
         target is not one of two classes. The message names the column, never a record.
     """
     # Imported here: it needs polars, which only nodes with a table have to load.
-    from fl_he.learning.table import at_least, class_labels, numbers  # noqa: PLC0415
+    from fl_he.learning.table import (  # noqa: PLC0415
+        at_least,
+        class_labels,
+        class_numbers,
+        numbers,
+    )
     from fl_he.learning.table_file import read_table  # noqa: PLC0415
 
     try:
@@ -204,16 +213,23 @@ def load_table(
     names = tuple(name for name in table.columns if name != target and name not in dropped)
     if not names:
         raise DataError(f"data file must have a feature beside {target!r}, got none")
-    if positive is not None and threshold is None:
+    meaning: str | None = None
+    given = [positive is not None, threshold is not None, bool(classes)].count(True)
+    if given != 1:
+        raise DataError(
+            "exactly one of positive, threshold and classes must be given, got "
+            f"{('neither', 'one', 'both', 'all')[given]}"
+        )
+    if positive is not None:
         labels, meaning = class_labels(table[target], positive, rows), positive.strip() or None
-    elif threshold is not None and positive is None:
+    elif threshold is not None:
         labels = at_least(table[target], threshold, rows)
         meaning = f"{target} >= {threshold!r}"
     else:
-        given = "neither" if positive is None else "both"
-        raise DataError(f"exactly one of positive and threshold must be given, got {given}")
+        labels = class_numbers(table[target], classes, rows)
     features = np.column_stack([numbers(table[name], rows) for name in names])
-    return Dataset(features, labels, names, positive=meaning)
+    named = tuple(name.strip() for name in classes)
+    return Dataset(features, labels, names, positive=meaning, classes=named)
 
 
 def _some(columns: Sequence[str]) -> str:

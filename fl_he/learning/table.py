@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -103,6 +104,43 @@ def class_labels(column: pl.Series, positive: str, rows: RowNumbers) -> NDArray[
             setting="positive",
         )
     return (text == label).cast(pl.Float64).to_numpy()
+
+
+def class_numbers(
+    column: pl.Series, classes: Sequence[str], rows: RowNumbers
+) -> NDArray[np.float64]:
+    """Read a column of class names as each one's place among the classes, from 0.0.
+
+    Parameters
+    ----------
+    column
+        Class names; other types are compared as the text that polars writes for them.
+    classes
+        All that there may be, at least 3. Blanks around them and around the cells are ignored.
+    rows
+        Where the cells are in the file, for errors.
+
+    Raises
+    ------
+    DataError
+        If a name is missing or is none of the classes.
+    """
+    try:
+        text = column.cast(pl.String).str.strip_chars()
+    except pl.exceptions.PolarsError:
+        raise DataError(
+            f"target {column.name!r} must hold class names, got type {column.dtype}"
+        ) from None
+    _refuse(column, "have no missing values", _is_missing_text(text), "", rows)
+    names = [name.strip() for name in classes]
+    other = ~text.is_in(names)
+    if other.any():
+        raise DataError(
+            f"target {column.name!r} must hold the classes {', '.join(map(repr, names))} only, "
+            f"got {int(other.sum())} others, the first in {rows.first(other)}",
+            setting="classes",
+        )
+    return text.replace_strict(names, list(range(len(names))), return_dtype=pl.Float64).to_numpy()
 
 
 def at_least(column: pl.Series, threshold: float, rows: RowNumbers) -> NDArray[np.float64]:

@@ -40,6 +40,8 @@ class Roster:
         The only one in which the key holder opens sums.
     features : tuple of str
         What the hospitals' coefficients stand for; empty where the app does not say.
+    classes : tuple of str
+        What their labels stand for if there are more than two; else empty.
     simulated : bool
         Whether all nodes live in a simulation.
     strangers : frozenset of int
@@ -54,6 +56,7 @@ class Roster:
     features: tuple[str, ...]
     simulated: bool
     strangers: frozenset[int] = frozenset()
+    classes: tuple[str, ...] = ()
 
     def require_packing(self, packing: Packing) -> None:
         """Raise ProtocolError unless the key holder opens sums in this packing."""
@@ -128,6 +131,7 @@ def call_roll(grid: Grid, hospitals: int, node_timeout: float, hop_timeout: floa
         packing=Packing.from_json(holder.packing),
         features=_common_features(list(present.values())),
         simulated=all(d.simulated for d in described.values()),
+        classes=next(iter(present.values())).classes,
     )
 
 
@@ -214,6 +218,7 @@ def _with_newcomer(roster: Roster, node_id: int, reply: Message, connected: set[
         _logger.warning("the key holder is back as node %d", node_id)
         return replace(roster, key_holder=node_id)
     difference = first_schema_difference(roster.features, description.features)
+    difference = difference or _class_difference(roster.classes, description.classes)
     if difference is not None:
         raise ProtocolError(
             f"hospitals must have the same features: {name} differs: {printable(difference)}"
@@ -242,9 +247,17 @@ def _common_features(hospitals: list[Description]) -> tuple[str, ...]:
     first = hospitals[0]
     for other in hospitals[1:]:
         difference = first_schema_difference(first.features, other.features)
+        difference = difference or _class_difference(first.classes, other.classes)
         if difference is not None:
             raise ProtocolError(
                 f"hospitals must have the same features: {printable(other.name)} differs from "
                 f"{printable(first.name)}: {printable(difference)}"
             )
     return first.features
+
+
+def _class_difference(expected: tuple[str, ...], got: tuple[str, ...]) -> str | None:
+    if expected == got:
+        return None
+    shown = [", ".join(map(repr, classes)) or "two" for classes in (expected, got)]
+    return f"classes must be {shown[0]}, got {shown[1]}"

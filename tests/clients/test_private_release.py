@@ -49,7 +49,7 @@ class Hospital:
         model: float = 0.0,
         asked: GaussianPrivacy | None = TERMS,
         action: str = "train",
-        config: Mapping[str, float] = MappingProxyType({}),
+        config: Mapping[str, float | str] = MappingProxyType({}),
     ) -> Message:
         request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
         content = RecordDict(

@@ -151,7 +151,10 @@ def test_a_path_may_begin_at_the_users_home(
     ("options", "message"),
     [
         ({"target": "kind", "positive": "M"}, "one of the columns 'id', 'age', 'type', got"),
-        ({"target": "type"}, "exactly one of positive and threshold must be given, got neither"),
+        (
+            {"target": "type"},
+            "exactly one of positive, threshold and classes must be given, got neither",
+        ),
         ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got both"),
         ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must name columns .* 'name'"),
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
@@ -229,6 +232,21 @@ def test_data_sets_of_more_classes_are_scikit_learns(ours: Any, theirs: Any) -> 
     assert dataset.classes == tuple(map(str, bunch.target_names))
     assert dataset.class_count == len(bunch.target_names)
     assert dataset.take(np.array([0, 5])).classes == dataset.classes
+
+
+def test_a_table_of_more_classes(tmp_path: Path) -> None:
+    path = csv(tmp_path, "age,kind\n30, c\n40,a\n50,c\n60,b\n")
+    dataset = load_table(path, target="kind", classes=("a ", "b", "c"))
+    assert dataset.labels.tolist() == [2.0, 0.0, 2.0, 1.0]
+    assert dataset.classes == ("a", "b", "c")
+    assert dataset.positive is None
+    with pytest.raises(DataError, match=r"'a', 'b', 'd' only, got 2 others, .* row 2 "):
+        load_table(path, target="kind", classes=("a", "b", "d"))
+    with pytest.raises(DataError, match="must be given, got both"):
+        load_table(path, target="kind", classes=("a", "b", "c"), positive="a")
+    empty = csv(tmp_path, "age,kind\n30,a\n40,\n")
+    with pytest.raises(DataError, match="'kind' must have no missing values"):
+        load_table(empty, target="kind", classes=("a", "b", "c"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,13 @@ from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import DataError
 from fl_he.learning.logistic import accuracy, probabilities
 from fl_he.learning.privacy import Lattice, clipped_sum, share_variance
-from fl_he.learning.private_scaling import Ranges, range_distance, range_sums, scaling_of_sums
+from fl_he.learning.private_scaling import (
+    Ranges,
+    range_distance,
+    range_sums,
+    read_ranges,
+    scaling_of_sums,
+)
 
 ROW = arrays(np.float64, 3, elements=st.one_of(st.floats(-1e9, 1e9), st.floats(-2, 12)))
 RANGES = Ranges(np.array([-1.0, 0.0, 1e-3]), np.array([1.0, 10.0, 1e3]))
