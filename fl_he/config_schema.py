@@ -45,12 +45,13 @@ class Scaling(StrEnum):
     """In which units the hospitals' features are: see :attr:`Config.scaling`."""
 
     federated = "federated"
+    ranges = "ranges"
     local = "local"
     none = "none"
 
 
 #: The scalings under which one row has no influence on the others.
-PRIVATE_SCALINGS = (Scaling.none,)
+PRIVATE_SCALINGS = (Scaling.ranges, Scaling.none)
 
 
 class ClassWeight(StrEnum):
@@ -193,8 +194,12 @@ class Config:
         square root of the number of hospitals.
     scaling : Scaling
         Units of the model: ``federated``, standardised by the mean and variance of all hospitals'
-        training data, from encrypted sums; ``local``, by each hospital's own; ``none``, as in the
-        tables.
+        training data, from encrypted sums; ``ranges``, by declared ranges, which become -1 to 1;
+        ``local``, by each hospital's own; ``none``, as in the tables.
+    ranges : str or None
+        CSV file with the columns feature, low and high: between what most of a feature's values
+        are by public knowledge, not by looking at the data; ``breast_cancer``: those that fl-he
+        has for that data set. None unless ``scaling=ranges``.
     tolerance : float
         Norm of the penalised gradient at which training stops before all `rounds`, at least 0.
     class_weight : ClassWeight
@@ -234,6 +239,7 @@ class Config:
     sealed: bool = False
     segments: int | str = 1
     scaling: Scaling = Scaling.federated
+    ranges: str | None = None
     tolerance: float = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
     C: float | None = None
@@ -348,6 +354,11 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
     if crypto.key_bits % 2:
         raise ConfigError(f"crypto.key_bits must be even, got {crypto.key_bits}")
     _check_data(config.data)
+    if (config.ranges is None) is (config.scaling is Scaling.ranges):
+        raise ConfigError(
+            "ranges=FILE, a CSV file with the columns feature, low and high, must come with "
+            f"scaling=ranges, got scaling={config.scaling} ranges={config.ranges or 'null'}"
+        )
     _check_privacy(config)
 
 
@@ -366,9 +377,14 @@ def _check_privacy(config: Config) -> None:
             raise ConfigError(f"{key} must be above 0 and finite, got {value}")
     if values["privacy.delta"] >= 1:
         raise ConfigError(f"privacy.delta must be below 1, got {privacy.delta}")
+    if config.scaling not in PRIVATE_SCALINGS:
+        raise ConfigError(
+            f"scaling must be {' or '.join(PRIVATE_SCALINGS)} with privacy={PRIVACY}, got "
+            f"{config.scaling}: means and variances are releases that are not accounted for; "
+            "declare what is publicly known of the features with scaling=ranges ranges=FILE"
+        )
     for key, value, allowed in (
         ("optimizer.name", config.optimizer.name, PRIVATE_OPTIMIZERS),
-        ("scaling", config.scaling, PRIVATE_SCALINGS),
         ("class_weight", config.class_weight, (ClassWeight.equal,)),
         ("evaluate", config.evaluate, (False,)),
     ):
@@ -382,10 +398,11 @@ def _check_privacy(config: Config) -> None:
 
 def _check_sealed(config: Config) -> None:
     """Refuse what a coordinator would have to know the totals for."""
-    if config.scaling is Scaling.federated:
+    if config.scaling not in (Scaling.local, Scaling.none):
         raise ConfigError(
-            "scaling must be local or none with sealed=true, got federated: the coordinator would "
-            "have to know the totals; set scaling=none for tables in common units, or scaling=local"
+            f"scaling must be local or none with sealed=true, got {config.scaling}: the "
+            "coordinator would have to know the totals or the features; set scaling=none for "
+            "tables in common units, or scaling=local"
         )
     if config.evaluate:
         raise ConfigError("evaluate must be false with sealed=true, got true")

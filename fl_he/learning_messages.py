@@ -29,7 +29,8 @@ class LearningTerms:
         Units of the model: the table's, those that the hospital's own mean and variance make, or
         those of ``mean`` and ``scale``.
     mean, scale : tuple of float
-        Of all hospitals' data; empty unless ``scaling`` is ``"federated"`` and they are known.
+        The same for all hospitals: of all their data, or declared; empty unless ``scaling`` is
+        ``"federated"`` and they are known.
     class_weights : tuple of float
         Weight of an example by its class; empty: all weigh 1.
     hessian : bool

@@ -23,9 +23,8 @@ _ALWAYS = (
     "theirs out, a coordinator that cheats about who is in it",
 )
 _SIMULATED = (
-    "the mean and scale of the features, which a simulation computes from all rows in one place",
     "the held-out rows, the hospitals' own models and the pooled model, with which it compares",
-    "what was learned from the data before: the choice of clip, learning rate and rounds",
+    "what was learned from the data before: the choice of clip, learning rate, rounds and ranges",
 )
 _DEPLOYED = (
     "how each hospital prepared its table",

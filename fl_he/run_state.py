@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord
 from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
 from fl_he.config_schema import ClassWeight, Config
 from fl_he.config_schema import Scaling as ScalingChoice
+from fl_he.declared_ranges import first_terms
 from fl_he.learning import inference, likelihood, parameters
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import Point
@@ -131,7 +132,7 @@ def is_converged(checkpoint: Checkpoint) -> bool:
 def preparation_of(checkpoint: Checkpoint, config: Config) -> Preparation:
     """Return what is known of the pooled data, at first what is wanted."""
     if checkpoint.preparation is None:
-        return Preparation(terms=LearningTerms(scaling=config.scaling.value))
+        return Preparation(terms=first_terms(config, checkpoint.features))
     return Preparation.from_members(checkpoint.preparation)
 
 

@@ -55,6 +55,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "rounds": 15,
     "topology": "fold",
     "scaling": "federated",
+    "ranges": None,
     "tolerance": 1e-7,
     "class_weight": "equal",
     "C": None,
@@ -117,9 +118,9 @@ def test_partition_group(scheme: str) -> None:
 )
 def test_experiments_compose(name: str) -> None:
     config = compose("config", f"experiment={name} rounds=7")
-    assert config.C == 1.0
+    assert (None if name == "private" else 1.0) == config.C
     assert config.rounds == 7, "the command line goes first"
-    names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs"}
+    names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs", "private": "gd"}
     assert config.optimizer.name == names.get(name, "newton")
 
 
@@ -244,6 +245,8 @@ def test_unknown_config_name_is_refused() -> None:
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
         (["rounds=0"], "rounds must be at least 1, got 0"),
         (["segments=2"], "segments must be 1 unless topology=chain, got 2"),
+        (["scaling=ranges"], "must come with scaling=ranges, got scaling=ranges ranges=null"),
+        (["ranges=ranges.csv"], "got scaling=federated ranges=ranges.csv"),
         ([*CSV, "data.classes=[a,b]"], "data.classes must be at least 3 different labels, got 2"),
         ([*CSV, "data.classes=[a,b,c]", "data.positive=a"], "must be set, got both"),
         (["tolerance=-1"], "tolerance must be at least 0 and finite, got -1"),

@@ -36,8 +36,9 @@ ALLOWED: dict[str, set[str]] = {
         *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
         *("privacy_statement", "privacy_terms", "learning_messages"),
     },
+    "declared_ranges": {"learning", "learning_messages", "config_schema"},
     "run_state": {
-        *("strategies", "learning", "messages", "learning_messages"),
+        *("strategies", "learning", "messages", "learning_messages", "declared_ranges"),
         *("checkpoint", "config_schema"),
     },
     "client_app": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from scipy import stats
 
 from fl_he import client_app, server_app
 from fl_he.checkpoint import CheckpointError
-from fl_he.config import compose
+from fl_he.config import CONF, compose
 from fl_he.config_schema import Config, ConfigError
 from fl_he.learning.accounting import epsilon_of_rho
 from fl_he.messages import DECRYPT, DecryptReply, ProtocolError
@@ -29,7 +30,8 @@ from fl_he.report import comparison_table
 from fl_he.simulated_data import simulated_data
 
 PRIVATE = ("experiment=private",)
-SMALL = ("privacy=gaussian", "privacy.clip=0.5", "rounds=2", "optimizer.lr=0.5")
+UNITS = ("scaling=ranges", "ranges=breast_cancer")
+SMALL = ("privacy=gaussian", "privacy.clip=0.5", "rounds=2", "optimizer.lr=0.5", *UNITS)
 
 
 class Run:
@@ -55,7 +57,14 @@ class Run:
 def gradient_sum(config: Config, w: Any, b: float) -> Any:
     """Return the sum of clipped gradients over all patients, by numpy alone."""
     train = simulated_data(config).train
-    X = np.c_[train.features, np.ones(train.examples)]
+    with (Path(CONF).parent / "learning" / "ranges" / "breast_cancer.csv").open() as file:
+        ranges = {row["feature"]: row for row in csv.DictReader(file)}
+    low, high = (
+        np.array([float(ranges[name][end]) for name in train.feature_names])
+        for end in ("low", "high")
+    )
+    mapped = 2 * (train.features - low) / (high - low) - 1
+    X = np.c_[mapped, np.ones(train.examples)]
     each = X * (1 / (1 + np.exp(-(X @ np.r_[w, b]))) - train.labels)[:, None]
     norms = np.sqrt((each**2).sum(axis=1))
     assert config.privacy.clip is not None
@@ -170,7 +179,7 @@ def test_hospitals_refuse_other_terms_than_their_own(
 ) -> None:
     own = experiment(*SMALL, folder=tmp_path)
     asked = (
-        experiment("rounds=2", "optimizer.lr=0.5", folder=tmp_path)
+        experiment("rounds=2", "optimizer.lr=0.5", *UNITS, folder=tmp_path)
         if overrides[0] == "privacy=none"
         else experiment(*SMALL, *overrides, folder=tmp_path)
     )
@@ -196,6 +205,15 @@ def test_hospitals_without_privacy_do_not_pretend_to_have_it(tmp_path: Path) -> 
         (["privacy=gaussian", "privacy.epsilon=null"], "privacy.epsilon must be above 0"),
         (["privacy=gaussian", "privacy.clip=inf"], "privacy.clip must be above 0 and finite"),
         (["privacy=gaussian", "privacy.delta=1"], "privacy.delta must be below 1"),
+        (
+            ["privacy=gaussian"],
+            "scaling must be ranges or none with .*, got federated",
+        ),
+        (["privacy=gaussian", "scaling=local"], "got local: .* declare what is publicly known"),
+        ([*PRIVATE, "class_weight=balanced"], "class_weight must be equal with privacy=gaussian"),
+        ([*PRIVATE, "evaluate=true"], "evaluate must be false with privacy=gaussian, got true"),
+        ([*PRIVATE, "optimizer=newton"], "optimizer.name must be gd or nesterov with privacy="),
+        ([*PRIVATE, "optimizer=lbfgs"], "got lbfgs: .* not accounted for"),
         (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
         (["privacy.name=laplace"], "privacy must be none or gaussian, got 'laplace'"),
     ],
@@ -252,7 +270,10 @@ class Deployment:
         self.grid = LocalGrid(client_app.build(no_config), self.nodes, run_id=self.runs)
         if tamper is not None:
             self.grid.tamper = tamper
-        config = compose("config", ["optimizer.lr=0.5", *overrides])
+        # A resumed run has its own configuration.
+        resumed = any(override.startswith("resume=") for override in overrides)
+        units = [] if resumed else ["scaling=none", "ranges=null"]
+        config = compose("config", ["optimizer.lr=0.5", *overrides, *units])
         folder = Path(config.resume or self.folder / f"run-{self.runs}")
         return server_app.train(self.grid, config, folder)
 

@@ -33,7 +33,7 @@ _CONFIG = "config"
 #: Flower's strategies write it into every train config. A resumed run counts on.
 _SERVER_ROUND = "server-round"
 #: What a train config may say: nothing that changes how much a patient weighs in a sum.
-_HARMLESS = {_SERVER_ROUND, "lr", "C", *KEYS.values()}
+_HARMLESS = {_SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *KEYS.values()}
 _FIRST_VALUE = EXAMPLES + 1
 
 
@@ -129,8 +129,18 @@ def _digest(message: Message) -> bytes:
 
 
 def _check_config(message: Message) -> None:
-    """Refuse requests that the accounting does not know, such as a scaling by the data."""
-    unknown = sorted(set(message.content.config_records.get(_CONFIG, ())) - _HARMLESS)
+    """Refuse requests that the accounting does not know, such as a scaling by the own data.
+
+    Mean and scale in the config are as harmless as a model: whatever they are, they are the same
+    for all rows, and each row's gradient is clipped after them.
+    """
+    config = message.content.config_records.get(_CONFIG, ConfigRecord())
+    if config.get("scaling") == "local":
+        raise ProtocolError(
+            "scaling must be none, or by a mean and scale that the message holds, in a private "
+            "run, got local: one patient would change how all others are scaled"
+        )
+    unknown = sorted(set(config) - _HARMLESS)
     if unknown:
         raise ProtocolError(
             f"the train config of a private run must hold nothing but {sorted(_HARMLESS)}, "

@@ -10,8 +10,11 @@ patient moves a feature's two sums by (u - v) and (u^2 - v^2), whose squares tog
 
 from __future__ import annotations
 
+import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +50,8 @@ class Ranges:
     def __post_init__(self) -> None:
         low = finite_array(self.low, "low", dimensions=1)
         high = finite_array(self.high, "high", dimensions=1)
-        if low.shape != high.shape or not (low < high).all():
+        # Half a range of neighbouring float64 may be 0.
+        if low.shape != high.shape or not (low / 2.0 < high / 2.0).all():
             raise DataError("low must be below high for every feature, and both of one length")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
@@ -63,6 +67,37 @@ class Ranges:
         """Half of each range's length."""
         half: Array = self.high / 2.0 - self.low / 2.0
         return half
+
+
+def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
+    """Read a CSV file with the columns feature, low and high, in any order of rows.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or does not hold one usable range for each feature.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"ranges must be a CSV file, got {path}: {type(error).__name__}") from error
+    found: dict[str, tuple[float, float]] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            name, bounds = row["feature"].strip(), (float(row["low"]), float(row["high"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DataError(
+                f"ranges must have a feature and the numbers low and high in row {number} of {path}"
+            ) from None
+        if name in found or name not in feature_names:
+            what = "twice" if name in found else "which is no feature"
+            raise DataError(f"ranges must be one for each feature, got {name!r} {what}")
+        found[name] = bounds
+    if missing := [name for name in feature_names if name not in found]:
+        raise DataError(f"ranges must be one for each feature, got none for {missing[0]!r}")
+    low, high = np.array([found[name] for name in feature_names]).reshape(-1, 2).T
+    return Ranges(low, high)
 
 
 def range_sums(features: Array, ranges: Ranges, fraction_bits: int) -> NDArray[np.int64]:

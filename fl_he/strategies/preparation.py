@@ -89,7 +89,7 @@ def prepare(
     ProtocolError
         If a sum is refused, or a class or a feature is such that nothing can be made of it.
     """
-    sums = known.terms.scaling == "federated"
+    sums = known.terms.scaling == "federated" and not known.terms.scale
     if known.rounds < 1 and (sums or balanced):
         request = MomentsRequest(sums=sums, counts=balanced)
         totals = _Totals(strategy, grid, 1, request)

@@ -49,7 +49,7 @@ class Hospital:
         model: float = 0.0,
         asked: GaussianPrivacy | None = TERMS,
         action: str = "train",
-        config: Mapping[str, float] = MappingProxyType({}),
+        config: Mapping[str, float | str] = MappingProxyType({}),
     ) -> Message:
         request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
         content = RecordDict(
@@ -130,10 +130,18 @@ def test_other_terms_are_not_even_computed(asked: GaussianPrivacy | None) -> Non
     assert hospital.calls == 0
 
 
-@pytest.mark.parametrize("key", ["scaling", "mean", "class-weights", "hessian"])
+@pytest.mark.parametrize("key", ["sums", "class-weights", "hessian"])
 def test_what_the_accounting_does_not_know_is_not_even_computed(key: str) -> None:
     hospital = Hospital()
     assert f"got ['{key}']: what they do" in reason(hospital.ask(config={key: 1.0}))
+    assert hospital.calls == 0
+
+
+def test_a_scaling_by_the_own_data_is_not_even_computed() -> None:
+    hospital = Hospital()
+    assert "got local: one patient would change" in reason(
+        hospital.ask(config={"scaling": "local"})
+    )
     assert hospital.calls == 0
 
 

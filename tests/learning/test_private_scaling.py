@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,13 @@ from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import DataError
 from fl_he.learning.logistic import accuracy, probabilities
 from fl_he.learning.privacy import Lattice, clipped_sum, share_variance
-from fl_he.learning.private_scaling import Ranges, range_distance, range_sums, scaling_of_sums
+from fl_he.learning.private_scaling import (
+    Ranges,
+    range_distance,
+    range_sums,
+    read_ranges,
+    scaling_of_sums,
+)
 
 ROW = arrays(np.float64, 3, elements=st.one_of(st.floats(-1e9, 1e9), st.floats(-2, 12)))
 RANGES = Ranges(np.array([-1.0, 0.0, 1e-3]), np.array([1.0, 10.0, 1e3]))
@@ -98,3 +106,37 @@ def test_other_shapes_are_refused() -> None:
         scaling_of_sums(np.zeros(5, dtype=np.int64), 10, RANGES, 20)
     with pytest.raises(DataError, match="of 0"):
         scaling_of_sums(np.zeros(6, dtype=np.int64), 0, RANGES, 20)
+
+
+def test_ranges_are_read_in_the_order_of_the_features(tmp_path: Path) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text("feature,low,high\nage,0,120\n weight ,2.5,300\n")
+    ranges = read_ranges(file, ["weight", "age"])
+    assert ranges.low.tolist() == [2.5, 0.0]
+    assert ranges.high.tolist() == [300.0, 120.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("feature,low,high\n", "got none for 'age'"),
+        ("feature,low,high\nage,0,120\nage,0,120\n", "got 'age' twice"),
+        ("feature,low,high\nage,0,120\nheight,0,3\n", "got 'height' which is no feature"),
+        ("feature,low,high\nage,0,old\n", "in row 1 of"),
+        ("feature,low\nage,0\n", "in row 1 of"),
+        ("feature,low,high\nage,120,0\n", "low must be below high"),
+        ("feature,low,high\nage,0,inf\n", "finite"),
+    ],
+)
+def test_a_file_of_ranges_that_cannot_be_used_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_ranges(file, ["age"])
+
+
+def test_a_missing_file_of_ranges_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="ranges must be a CSV file"):
+        read_ranges(tmp_path / "none.csv", ["age"])

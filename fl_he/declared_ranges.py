@@ -1,0 +1,45 @@
+"""The ranges of features that a configuration declares, and the scaling that they make.
+
+They are public knowledge of the features, so scaling by them tells nothing of any patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fl_he.config_schema import Config
+from fl_he.config_schema import Scaling as ScalingChoice
+from fl_he.learning.private_scaling import Ranges, read_ranges
+from fl_he.learning.scaling import Scaling
+from fl_he.learning_messages import LearningTerms
+
+_SHIPPED = Path(__file__).parent / "learning" / "ranges"
+
+
+def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges:
+    """Return the ranges that the configuration names.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read, or are not of these features.
+    """
+    name = config.ranges or ""
+    shipped = _SHIPPED / f"{name}.csv"
+    return read_ranges(shipped if shipped.is_file() else Path(name).expanduser(), feature_names)
+
+
+def first_terms(config: Config, feature_names: Sequence[str]) -> LearningTerms:
+    """Return what hospitals are told of the scaling before anything is known of their data.
+
+    Raises
+    ------
+    DataError
+        If the declared ranges cannot be used.
+    """
+    if config.scaling is not ScalingChoice.ranges:
+        return LearningTerms(scaling=config.scaling.value)
+    ranges = declared_ranges(config, feature_names)
+    scaling = Scaling(ranges.centre, ranges.half)
+    return LearningTerms("federated", tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist()))
