@@ -150,11 +150,13 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
         if not isinstance(members[name], kind):
             raise CheckpointError(f"{name} in {path} must be of another type")
     checkpoint = Checkpoint(**members)
-    numbers = checkpoint.coefficients
-    if len(numbers) != len(checkpoint.features) or not all(
+    numbers = [*checkpoint.coefficients, checkpoint.intercept]
+    if len(numbers) != len(checkpoint.features) + 1 or not all(
         isinstance(number, float) and math.isfinite(number) for number in numbers
     ):
-        raise CheckpointError(f"coefficients in {path} must be one number for each feature")
+        raise CheckpointError(
+            f"coefficients and intercept in {path} must be one number for each feature, and one"
+        )
     if not all(isinstance(name, str) for name in checkpoint.features):
         raise CheckpointError(f"features in {path} must be names")
     if not all(
