@@ -21,7 +21,13 @@ from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app
-from fl_he.checkpoint import CheckpointError, load_checkpoint
+from fl_he.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    first_difference,
+    load_checkpoint,
+    write_checkpoint,
+)
 from fl_he.config import ConfigError, compose
 from fl_he.config_schema import Config
 from fl_he.messages import DECRYPT, ProtocolError
@@ -52,6 +58,43 @@ def cut_off(folder: Path, *overrides: str, after: int = 2) -> Config:
     with pytest.raises(KilledError):
         server_app.train(grid_of(config), config, folder, kill_after(after))
     return config
+
+
+def made(folder: Path, **changes: Any) -> Checkpoint:
+    checkpoint = replace(Checkpoint({}, ["age"], "s", "f", [1.0, 0.5]), **changes)
+    write_checkpoint(folder, checkpoint)
+    return checkpoint
+
+
+def test_what_is_left_of_a_half_written_checkpoint_does_no_harm(tmp_path: Path) -> None:
+    half = tmp_path / ".checkpoint.json.part"
+    half.write_text("{" * 5000)
+    half.chmod(0o644)
+    checkpoint = made(tmp_path)
+    assert load_checkpoint(tmp_path) == checkpoint
+    assert stat.S_IMODE((tmp_path / "checkpoint.json").stat().st_mode) == 0o600
+    other = tmp_path / "other"
+    other.write_text("kept")
+    half.symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        made(tmp_path)
+    assert other.read_text() == "kept"
+
+
+@pytest.mark.parametrize("member", ["parameters", "hessian"])
+def test_numbers_too_large_for_a_float_are_damage(tmp_path: Path, member: str) -> None:
+    made(tmp_path)
+    path = tmp_path / "checkpoint.json"
+    members = json.loads(path.read_text())
+    members[member] = [-1e300, 0.0]
+    path.write_text(json.dumps(members).replace("-1e+300", "-1e999"))
+    with pytest.raises(CheckpointError, match=rf"{member} in .* must be"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_setting_that_the_run_did_not_have_is_a_difference() -> None:
+    words = "a.b must be None as in the run that is resumed, got 1"
+    assert first_difference({"x": 1}, {"x": 1, "a": {"b": 1}}) == words
 
 
 @pytest.mark.parametrize("after", [1, 2, 4, 5])

@@ -73,9 +73,9 @@ def test_requests_that_differ_have_different_digests() -> None:
     assert len({hop.digest for hop in hops}) == len(hops)
 
 
-def array(stype: str = "fl-he.envelope") -> ArrayRecord:
+def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",)) -> ArrayRecord:
     data = Array(dtype="envelope", shape=(1,), stype=stype, data=b"1")
-    return ArrayRecord({"envelope": data})
+    return ArrayRecord(dict.fromkeys(names, data))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,19 @@ def array(stype: str = "fl-he.envelope") -> ArrayRecord:
             lambda r: r.update({"fl-he.totals": array()}),
             "each total must have",
         ),
+        (
+            News,
+            MESSAGES[6],
+            lambda r: r.update({"fl-he.totals": array(names=("0", "2"))}),
+            "each total must have",
+        ),
         (News, MESSAGES[6], lambda r: r.update({"statement": array()}), "must hold one envelope"),
+        (
+            Hop,
+            MESSAGES[8],
+            lambda r: r.update({"envelope": array(names=("envelope", "more"))}),
+            "must hold one envelope",
+        ),
         (Hop, MESSAGES[8], lambda r: r["fl-he"].update(round=0), "round must be at least 1"),
         (Hop, MESSAGES[8], lambda r: r["fl-he"].update(contributors=[]), "with its contributors"),
         (Hop, MESSAGES[8], lambda r: r.pop("envelope"), "with its contributors"),

@@ -13,7 +13,14 @@ from flwr.common.constant import ErrorCode
 from fl_he.clients import encryption_mod, with_key_holder
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import DESCRIBE, Description, EncryptedReply, EncryptionRequest, ProtocolError
+from fl_he.messages import (
+    DESCRIBE,
+    FINISH,
+    Description,
+    EncryptedReply,
+    EncryptionRequest,
+    ProtocolError,
+)
 
 KEY = PrivateKey.generate(1024).public_key
 REQUEST = EncryptionRequest(KEY.to_json(), Packing().to_json(), "session", 1)
@@ -55,6 +62,19 @@ def test_an_encrypted_one_leaves_whether_registered_before_or_after() -> None:
     after.train()(trained)
     for app in (with_key_holder(before), after):
         EncryptedReply.from_content(ask(app, "train", SIMULATED).content)
+
+
+def test_only_an_empty_reply_to_the_final_model_leaves() -> None:
+    for content in (RecordDict(), update()):
+        app = with_key_holder(ClientApp())
+
+        @app.query("finish")
+        def finish(message: Message, _: Context, content: RecordDict = content) -> Message:
+            return Message(content, reply_to=message)
+
+        answer = ask(app, FINISH, SIMULATED)
+        assert answer.has_error() == bool(list(content.keys()))
+    assert "'query.finish' would leave this node in plain" in reason(answer)
 
 
 def test_a_query_of_the_app_would_answer_in_plain_even_without_the_mod() -> None:

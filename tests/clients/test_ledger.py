@@ -58,6 +58,22 @@ def test_a_new_ledger_is_its_owners_alone(ledger: Ledger, path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 2, "the same request leaves no second line"
 
 
+def test_the_folder_of_a_new_ledger_is_synchronised(
+    ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[bool] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        kinds.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    ledger.session(1, KEY)
+    ledger.session(2, KEY)
+    assert kinds == [True, False, False]
+
+
 def test_a_session_is_of_one_run_and_one_key(ledger: Ledger) -> None:
     session = ledger.session(1, KEY)
     assert ledger.session(1, KEY) == session != ledger.session(2, KEY)

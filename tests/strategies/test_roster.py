@@ -12,7 +12,7 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.messages import Description, ProtocolError
-from fl_he.strategies.roster import call_roll
+from fl_he.strategies.roster import call_again, call_roll
 
 
 class LateGrid(LocalGrid):
@@ -37,6 +37,19 @@ def test_nodes_that_come_too_late_are_not(clock: list[float]) -> None:
     with pytest.raises(ProtocolError, match=r"one key holder, got 3 and 0 after 2\.5 s"):
         call_roll(LateGrid(clock), 3, node_timeout=2.5, hop_timeout=1)
     assert clock[0] < 3
+
+
+def test_no_deployed_node_comes_late_to_a_simulation(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = LateGrid(clock)
+    roster = call_roll(grid, 3, node_timeout=5, hop_timeout=1)
+    grid.join(1004, {"role": "hospital", "name": "st-mary", "key-fingerprint": "ab" * 32})
+    clock[0] = 9
+    later = call_again(roster, grid, hop_timeout=1)
+    assert later.hospitals == roster.hospitals
+    assert later.strangers == {1004}
+    assert "all simulated or all deployed, st-mary differs" in caplog.text
 
 
 def renamed(reply: Message) -> Message:

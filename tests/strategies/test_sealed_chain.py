@@ -151,6 +151,7 @@ def test_a_sum_that_is_lost_with_its_last_contributor_begins_anew(federation: Fe
     rounds = federation.run(2, hop_timeout=0.3)
     assert len(grid.struck) == 2
     assert [len(entry.contributors) for entry in rounds] == [4, 4]
+    assert [entry.skipped for entry in rounds] == [(), ()], "all are in the second attempt"
     check_models(federation, rounds, *HOSPITALS)
 
 
