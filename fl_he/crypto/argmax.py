@@ -19,6 +19,7 @@ from itertools import combinations
 import gmpy2
 from gmpy2 import mpz
 
+from fl_he.crypto.blinding import mask_plaintexts, random_masks
 from fl_he.crypto.comparison import Digits, compare
 from fl_he.crypto.dgk_key import DgkPublicKey
 from fl_he.crypto.errors import CryptoError
@@ -101,11 +102,10 @@ def blind_pairs(
         )
     inverses = [[gmpy2.invert(number, n_squared) for number in packs] for packs in ranked]
     blinded, masks = [], []
-    offset = 1 << layout.value_bits
     for first, second in pairs(count):
-        mask = [secrets.randbits(layout.mask_bits) for _ in range(queries)]
+        mask = random_masks(layout, queries)
         masks.append(mask)
-        added = layout.join([offset + r for r in mask])
+        added = mask_plaintexts(layout, mask)
         blinded.append(
             [
                 int(a * b % n_squared * (1 + n * plus) % n_squared)

@@ -32,13 +32,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gmpy2
 from gmpy2 import mpz
 
 from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError
+
+if TYPE_CHECKING:  # Alice and the coordinator have no use for it
+    from fl_he.crypto.dgk_private_key import DgkPrivateKey
 
 DIGIT_BITS = 2
 
@@ -184,7 +187,7 @@ def compare(
         group.append(delta_a * higher % n)  # c_(-1)
         _shuffle(group)
         zero_or_not += group
-    return _hidden(public_key, zero_or_not)
+    return hidden(public_key, zero_or_not)
 
 
 def results(
@@ -217,7 +220,7 @@ def _less_and_more(
     return less, own[alpha] if alpha < len(own) else None
 
 
-def _hidden(public_key: DgkPublicKey, ciphertexts: Sequence[mpz]) -> list[mpz]:
+def hidden(public_key: DgkPublicKey, ciphertexts: Sequence[mpz]) -> list[mpz]:
     """Multiply every plaintext by a random number other than 0, with fresh randomness (step 4i)."""
     n, factors = mpz(public_key.n), _nonzero(public_key.u)
     return [

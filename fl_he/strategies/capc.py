@@ -1,0 +1,221 @@
+"""The rounds of CaPC: the coordinator carries each step's parts from node to node.
+
+All queries of a batch and all answering parties take a step together, so a batch takes the same
+number of hops whatever their number: 12 without a threshold test, 14 with one.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.public_key import PublicKey
+from fl_he.messages import ProtocolError, content_bytes
+from fl_he.strategies.exchange import error_reason, exchange
+
+_LARGEST_REPORT = 1 << 20
+
+
+@dataclass(slots=True)
+class StepCost:
+    """What one step has cost.
+
+    Attributes
+    ----------
+    step : str
+    hops : int
+        How often messages went out and came back for it.
+    seconds : float
+        Wall time from sending to the last reply.
+    node_seconds : float
+        CPU time of all nodes.
+    bytes_sent : int
+        Both ways.
+    """
+
+    step: str
+    hops: int = 0
+    seconds: float = 0.0
+    node_seconds: float = 0.0
+    bytes_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of one querying party's batch.
+
+    Attributes
+    ----------
+    queries : int
+    report : dict
+        What the querying party says of itself.
+    """
+
+    queries: int
+    report: dict[str, Any] = field(repr=False)
+
+
+class CaPC:
+    """Lets parties label each other's queries.
+
+    Parameters
+    ----------
+    grid : Grid
+    guardian : int
+        Node id of the privacy guardian.
+    parties : mapping of int to str
+        Node ids and names of the parties.
+    threshold : bool
+        Whether there is a threshold test.
+    timeout : float
+        Seconds that a node has for one step.
+    on_step : callable
+        Called with each step's name when it is done.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        guardian: int,
+        parties: Mapping[int, str],
+        *,
+        threshold: bool,
+        timeout: float = 600.0,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._grid = grid
+        self._guardian = guardian
+        self._parties = dict(parties)
+        self._threshold = threshold
+        self._timeout = timeout
+        self._on_step = on_step
+        self._keys: dict[int, dict[str, str]] = {}
+        self.costs: dict[CapcStep, StepCost] = {}
+
+    def ask(self, querying: int, queries: int) -> Batch:
+        """Have one party's batch of queries answered by all others.
+
+        Parameters
+        ----------
+        querying : int
+            Node id of the querying party.
+        queries : int
+            How many, at least 1.
+
+        Raises
+        ------
+        ProtocolError, CryptoError
+            Whatever a node refused.
+        """
+        answering = [node for node in self._parties if node != querying]
+        keys = self._public_keys(querying)
+        session = secrets.token_hex(16)
+
+        def one(step: CapcStep, node: int, parts: Mapping[str, bytes]) -> CapcReply:
+            request = CapcRequest(session, queries, keys, parts)
+            return self._take(step, {node: request})[node]
+
+        def each(step: CapcStep, parts: Mapping[int, Mapping[str, bytes]]) -> dict[int, CapcReply]:
+            requests = {n: CapcRequest(session, queries, keys, p) for n, p in parts.items()}
+            return self._take(step, requests)
+
+        features = one(CapcStep.ASK, querying, {}).part("features")
+        logits = each(CapcStep.EVALUATE, {node: {"features": features} for node in answering})
+        bits = one(CapcStep.LOGIT_BITS, querying, _named(logits, "blinded"))
+        compared = each(
+            CapcStep.COMPARE, {node: {"bits": bits.part(str(node))} for node in answering}
+        )
+        positions = one(CapcStep.VOTE, querying, _named(compared, "compared"))
+        votes = each(
+            CapcStep.COLLECT, {node: {"positions": positions.part(str(node))} for node in answering}
+        )
+        noise = one(CapcStep.NOISE, self._guardian, {})
+        counts = self._noisy_counts([votes[node].part("votes") for node in answering], noise)
+        blinded = one(CapcStep.COUNT, querying, counts)
+        count_bits = one(CapcStep.COUNT_BITS, self._guardian, blinded.parts)
+        decided = one(CapcStep.COMPARE_COUNTS, querying, count_bits.parts)
+        answers = one(CapcStep.DECIDE, self._guardian, decided.parts)
+        if self._threshold:
+            hidden = one(CapcStep.ANY, querying, answers.parts)
+            answers = one(CapcStep.RELEASE, self._guardian, hidden.parts)
+        return Batch(queries, _report(one(CapcStep.LEARN, querying, answers.parts).report))
+
+    def _public_keys(self, querying: int) -> dict[str, str]:
+        missing = [node for node in (querying, self._guardian) if node not in self._keys]
+        if missing:
+            request = CapcRequest("0" * 32, 1)
+            for node, reply in self._take(
+                CapcStep.DESCRIBE, dict.fromkeys(missing, request)
+            ).items():
+                self._keys[node] = dict(reply.keys)
+        owners = {"querying": querying, "guardian": self._guardian}
+        return {
+            f"{owner}-{name}": text
+            for owner, node in owners.items()
+            for name, text in self._keys[node].items()
+        }
+
+    def _noisy_counts(self, votes: Sequence[bytes], noise: CapcReply) -> dict[str, bytes]:
+        """Add the votes one after another, then the guardian's noise."""
+        key = PublicKey.from_json(self._keys[self._guardian]["paillier"])
+        total = EncryptedVector.from_bytes(votes[0], key)
+        for data in votes[1:]:
+            total.add_in_place(EncryptedVector.from_bytes(data, key), key)
+        names = {"noisy-counts": "noise"}
+        if self._threshold:
+            names["tested-counts"] = "test-noise"
+        return {
+            name: total.add(EncryptedVector.from_bytes(noise.part(part), key), key).to_bytes()
+            for name, part in names.items()
+        }
+
+    def _take(
+        self, step: CapcStep, requests: Mapping[int, CapcRequest]
+    ) -> dict[int, CapcReply]:
+        """Send a step to nodes and return their replies."""
+        start = perf_counter()
+        messages = [
+            Message(request.to_content(), node, step.value) for node, request in requests.items()
+        ]
+        cost = self.costs.setdefault(step, StepCost(step.value))
+        cost.hops += 1
+        cost.bytes_sent += sum(content_bytes(message) for message in messages)
+        replies: dict[int, CapcReply] = {}
+        for message in exchange(self._grid, messages, self._timeout):
+            node = message.metadata.src_node_id
+            if message.has_error():
+                raise ProtocolError(f"{self._name(node)}: {error_reason(message)}")
+            cost.bytes_sent += content_bytes(message)
+            replies[node] = CapcReply.from_content(message.content)
+            cost.node_seconds += replies[node].seconds
+        cost.seconds += perf_counter() - start
+        self._on_step(step.value)
+        return replies
+
+    def _name(self, node: int) -> str:
+        return self._parties.get(node, "the privacy guardian")
+
+
+def _named(replies: Mapping[int, CapcReply], part: str) -> dict[str, bytes]:
+    return {str(node): reply.part(part) for node, reply in replies.items()}
+
+
+def _report(text: str) -> dict[str, Any]:
+    if len(text) > _LARGEST_REPORT:
+        raise ProtocolError(f"a report must have at most {_LARGEST_REPORT} characters, got more")
+    try:
+        report = json.loads(text)
+    except ValueError:
+        report = None
+    if not isinstance(report, dict):
+        raise ProtocolError("a report must be a JSON object")
+    return report
