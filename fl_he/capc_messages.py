@@ -85,7 +85,9 @@ class CapcRequest:
         queries = natural(record, "queries")
         if queries > _MOST_QUERIES:
             raise ProtocolError(f"queries must be at most {_MOST_QUERIES}, got {queries}")
-        return cls(session, queries, {name: take(keys, name, str) for name in keys}, _parts(content))
+        return cls(
+            session, queries, {name: take(keys, name, str) for name in keys}, _parts(content)
+        )
 
     def key(self, name: str) -> str:
         """Return a public key's JSON; raises :class:`ProtocolError` if it is not there."""

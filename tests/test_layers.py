@@ -42,16 +42,18 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
-        *("messages", "records", "sealed_messages", "update", "selection"),
+        *("messages", "records", "sealed_messages", "capc_messages", "update", "selection"),
         *("crypto", "learning"),
     },
     "clients": {
-        *("messages", "records", "sealed_messages", "update", "selection"),
-        *("learning", "crypto"),
+        *("messages", "records", "sealed_messages", "capc_messages", "update", "selection"),
+        *("learning", "crypto", "capc_terms"),
     },
     "selection": {"messages"},
     "update": {"messages"},
     "sealed_messages": {"records"},
+    "capc_messages": {"records"},
+    "capc_terms": {"crypto"},
     "messages": {"records"},
     "records": set(),
     "report": {"metrics_file", "fitted_table"},
@@ -72,8 +74,9 @@ ALLOWED: dict[str, set[str]] = {
 
 #: "The server cannot decrypt": nobody else may import the private key.
 PRIVATE_KEY = "fl_he.crypto.private_key"
+DGK_PRIVATE_KEY = "fl_he.crypto.dgk_private_key"
 MAY_DECRYPT = {
-    *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc"),
+    *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc_keys"),
     "fl_he.commands.keygen",
     # The benchmark plays all parts, with keys that die with it.
     *(f"fl_he.bench.{name}" for name in ("packed_scheme", "cold_scheme", "jobs")),
@@ -101,7 +104,8 @@ EXTERNAL: dict[str, set[str]] = {
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("records", "messages", "sealed_messages", "update", "clients", "strategies"),
+        *("records", "messages", "sealed_messages", "capc_messages", "update"),
+        *("clients", "strategies"),
         *("client_app", "server_app", "sealed_run", "simulation", "bench"),
     },
 }
@@ -142,7 +146,8 @@ def refused(module: str, target: str) -> bool:
         return own != "__init__"
     if root != "fl_he":
         return own not in EXTERNAL.get(root, {own})
-    if target.startswith(PRIVATE_KEY) or target.endswith(".PrivateKey"):
+    private = (".PrivateKey", ".DgkPrivateKey")
+    if target.startswith((PRIVATE_KEY, DGK_PRIVATE_KEY)) or target.endswith(private):
         return own != "crypto" and module not in MAY_DECRYPT
     # The package itself is loaded by every client and server alike.
     if module == "fl_he.__init__" or (own in COORDINATOR and target.startswith(SEALED)):
@@ -195,6 +200,9 @@ def test_every_layer_of_the_rules_exists() -> None:
         ("fl_he.strategies.fold", "import fl_he.crypto.private_key as k"),
         ("fl_he.strategies.fold", "from ..crypto import private_key"),
         ("fl_he.strategies.fold", "from fl_he import PrivateKey"),
+        ("fl_he.strategies.capc", "from fl_he.crypto.dgk_private_key import DgkPrivateKey"),
+        ("fl_he.strategies.capc", "from fl_he.crypto.comparison import DgkPrivateKey"),
+        ("fl_he.clients.capc_answering", "from fl_he.crypto import dgk_private_key"),
         ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PrivateKey"),
         ("fl_he.strategies.fold", "import fl_he"),
         ("fl_he.strategies.fold", "from fl_he.clients import hospital"),
@@ -233,6 +241,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("fl_he.clients.key_holder", "from fl_he.crypto.private_key import PrivateKey"),
+        ("fl_he.clients.capc_keys", "from fl_he.crypto.dgk_private_key import DgkPrivateKey"),
         ("fl_he.crypto.private_key", "from fl_he.crypto.public_key import PublicKey"),
         ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PublicKey"),
         ("fl_he.strategies.fold", "from fl_he import __version__\nimport numpy as np"),
@@ -251,6 +260,7 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     ("modules", "absent"),
     [
         ("fl_he.server_app, fl_he.strategies.sequential_paillier", PRIVATE_KEY),
+        ("fl_he.strategies.capc, fl_he.capc_terms", DGK_PRIVATE_KEY),
         ("fl_he.server_app, fl_he.strategies.sealed_chain", "fl_he.crypto.identity"),
         ("fl_he", "fl_he.messages"),
         ("fl_he.crypto.encrypted_vector, fl_he.learning.logistic", "flwr"),

@@ -64,9 +64,7 @@ def decide(request: CapcRequest, context: Context, party: Party, keys: KeyPair) 
     terms, queries = party.terms, request.queries
     each = len(pairs(terms.classes))
     found = keys.results(VOTE_BITS, request.part("compared"), each * queries)
-    winners = [
-        winner(terms.classes, found[at : at + each]) for at in range(0, len(found), each)
-    ]
+    winners = [winner(terms.classes, found[at : at + each]) for at in range(0, len(found), each)]
     if terms.threshold is None:
         return CapcReply({"winners": bytes(winners)})
     Memory(context, request.session).keep(_WINNERS, winners)

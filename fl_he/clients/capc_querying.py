@@ -128,7 +128,10 @@ def any_reached(request: CapcRequest, context: Context, party: Party, keys: KeyP
     compared, secret = any_of(
         dgk,
         [shares[at] for at in order],
-        [[coins[label * queries + query] for label in range(terms.classes)] for query in range(queries)],
+        [
+            [coins[label * queries + query] for label in range(terms.classes)]
+            for query in range(queries)
+        ],
     )
     key = keys.public.paillier
     return CapcReply(

@@ -90,13 +90,19 @@ def blind_pairs(
     ranks = _random_orders(count, queries)
     # The zeros' randomness is uniform to Bob, who could otherwise tell from the ciphertexts of his
     # queries how they were combined.
-    zeros = iter(owner_masker(public_key.n, public_key.h_s).encrypt([0] * count * layout.packs(queries)))
+    zeros = iter(
+        owner_masker(public_key.n, public_key.h_s).encrypt([0] * count * layout.packs(queries))
+    )
     ranked: list[list[mpz]] = []
     for label, packs in enumerate(classes):
         tie = layout.join([order[label] for order in ranks])
         ranked.append(
             [
-                gmpy2.powmod(number, shift, n_squared) * (1 + n * rank) % n_squared * next(zeros) % n_squared
+                gmpy2.powmod(number, shift, n_squared)
+                * (1 + n * rank)
+                % n_squared
+                * next(zeros)
+                % n_squared
                 for number, rank in zip(packs, tie, strict=True)
             ]
         )

@@ -25,6 +25,8 @@ def ciphertexts_from_bytes(public_key: PublicKey, data: bytes, count: int) -> li
     width = public_key.ciphertext_bytes
     if len(data) != count * width:
         raise CryptoError(f"{count} ciphertexts must be {count * width} bytes, got {len(data)}")
-    ciphertexts = [int.from_bytes(data[at : at + width], "big") for at in range(0, len(data), width)]
+    ciphertexts = [
+        int.from_bytes(data[at : at + width], "big") for at in range(0, len(data), width)
+    ]
     public_key.check(ciphertexts)
     return ciphertexts

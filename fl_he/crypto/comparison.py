@@ -86,7 +86,9 @@ class Digits:
         """Return the digits of ``number mod 2**l``, the lowest first."""
         number &= (1 << self.value_bits) - 1
         low = self._thresholds
-        return [(number >> at) & low for at in range(0, self.count * self.digit_bits, self.digit_bits)]
+        return [
+            (number >> at) & low for at in range(0, self.count * self.digit_bits, self.digit_bits)
+        ]
 
     def carry(self, number: int) -> int:
         """Return bit l of a number."""
@@ -169,7 +171,7 @@ def compare(
         delta_a = beta[-1]
         if digits.carry(mask) ^ 1 ^ coin:
             delta_a = g * gmpy2.invert(delta_a, n) % n
-        # s = 1 - 2 * delta_A
+        # s of the paper, 1 less twice delta_A
         s = g * gmpy2.invert(delta_a * delta_a % n, n) % n
         higher = mpz(1)  # the sum of all w_j of higher digits
         group: list[mpz] = []
@@ -190,9 +192,7 @@ def compare(
     return hidden(public_key, zero_or_not)
 
 
-def results(
-    private_key: DgkPrivateKey, per_result: int, ciphertexts: Sequence[mpz]
-) -> list[int]:
+def results(private_key: DgkPrivateKey, per_result: int, ciphertexts: Sequence[mpz]) -> list[int]:
     """Bob's look for zeros (step 4j).
 
     Parameters
@@ -212,9 +212,7 @@ def results(
     return [int(any(zero[at : at + per_result])) for at in range(0, len(zero), per_result)]
 
 
-def _less_and_more(
-    own: Sequence[mpz], alpha: int, g: mpz, n: mpz
-) -> tuple[mpz, mpz | None]:
+def _less_and_more(own: Sequence[mpz], alpha: int, g: mpz, n: mpz) -> tuple[mpz, mpz | None]:
     """Return ``[beta_i < alpha_i]`` and ``[beta_i > alpha_i]``; None for an encrypted 0."""
     less = g * gmpy2.invert(own[alpha - 1], n) % n if alpha else mpz(1)
     return less, own[alpha] if alpha < len(own) else None

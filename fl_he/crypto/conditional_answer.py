@@ -97,9 +97,7 @@ def any_of(
 def encrypt_coins(public_key: PublicKey, coins: Sequence[int]) -> list[int]:
     """Encrypt Alice's coins under her own key, each in the slot of its query's answer."""
     layout = answer_layout(public_key)
-    return public_key.encrypt(
-        [coin * layout.place(query)[1] for query, coin in enumerate(coins)]
-    )
+    return public_key.encrypt([coin * layout.place(query)[1] for query, coin in enumerate(coins)])
 
 
 def release(
@@ -150,6 +148,4 @@ def release(
 
 def answers(layout: SlotLayout, plaintexts: Sequence[int], queries: int) -> list[int | None]:
     """Return what Alice was told for each query; None where no bit was 1."""
-    return [
-        number if number < ANSWERS else None for number in layout.split(plaintexts, queries)
-    ]
+    return [number if number < ANSWERS else None for number in layout.split(plaintexts, queries)]

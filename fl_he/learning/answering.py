@@ -48,8 +48,8 @@ class LinearModel:
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the class of each row of features, shape (m, d)."""
-        scores = features @ self.weights.T + self.offsets
-        return scores.argmax(axis=1).astype(np.int64)
+        scores: NDArray[np.float64] = features @ self.weights.T + self.offsets
+        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

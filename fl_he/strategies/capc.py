@@ -178,9 +178,7 @@ class CaPC:
             for name, part in names.items()
         }
 
-    def _take(
-        self, step: CapcStep, requests: Mapping[int, CapcRequest]
-    ) -> dict[int, CapcReply]:
+    def _take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
         """Send a step to nodes and return their replies."""
         start = perf_counter()
         messages = [
