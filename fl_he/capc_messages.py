@@ -20,7 +20,6 @@ PART_STYPE = "fl-he.capc-part"
 
 _PARTS = "fl-he.capc"
 _KEYS = "fl-he.capc-keys"
-_REPORT = "fl-he.capc-report"
 _SESSION_LENGTH = 32
 _MOST_QUERIES = 1 << 20
 
@@ -31,6 +30,7 @@ class CapcStep(StrEnum):
     """The actions, in the order of the protocol; who takes each step is said by its role."""
 
     DESCRIBE = "query.capc_describe"
+    KEYS = "query.capc_keys"
     ASK = "query.capc_ask"
     EVALUATE = "query.capc_evaluate"
     LOGIT_BITS = "query.capc_logit_bits"
@@ -109,36 +109,48 @@ class CapcReply:
     seconds : float
         CPU time at the node.
     keys : mapping of str to str
-        DESCRIBE only: the node's public keys, empty for a party that only answers.
+        KEYS only: the public keys of the querying party or the guardian.
     report : str
         LEARN only: what the querying party says of itself, as JSON.
+    name, role : str
+        DESCRIBE only.
     """
 
     parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     keys: Mapping[str, str] = field(default_factory=dict)
     report: str = ""
+    name: str = ""
+    role: str = ""
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the reply."""
         return RecordDict(
             {
-                RECORD: ConfigRecord({"seconds": self.seconds}),
+                RECORD: ConfigRecord(
+                    {
+                        "seconds": self.seconds,
+                        "report": self.report,
+                        "name": self.name,
+                        "role": self.role,
+                    }
+                ),
                 _KEYS: ConfigRecord(dict(self.keys)),
                 _PARTS: _arrays(self.parts),
-                _REPORT: ConfigRecord({"report": self.report}),
             }
         )
 
     @classmethod
     def from_content(cls, content: RecordDict) -> CapcReply:
         """Read a reply; raises :class:`ProtocolError`."""
-        keys = config_of(content, _KEYS)
+        record, keys = config_of(content), config_of(content, _KEYS)
         return cls(
             parts=_parts(content),
-            seconds=seconds(config_of(content), "seconds"),
+            seconds=seconds(record, "seconds"),
             keys={name: take(keys, name, str) for name in keys},
-            report=take(config_of(content, _REPORT), "report", str),
+            report=take(record, "report", str),
+            name=take(record, "name", str),
+            role=take(record, "role", str),
         )
 
     def part(self, name: str) -> bytes:

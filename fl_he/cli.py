@@ -96,7 +96,8 @@ def _report(
     ],
 ) -> None:
     """Print the tables of finished runs and draw their comparison.png again."""
-    from fl_he.metrics_file import run_folders
+    from fl_he.capc_report import write_plot as write_capc
+    from fl_he.metrics_file import CAPC, run_folders
     from fl_he.report import MetricsError, load_metrics, write_plot
     from fl_he.sweep_table import differences
 
@@ -107,7 +108,8 @@ def _report(
             try:
                 shown[run] = load_metrics(run)
                 _show(shown[run], run)
-                write_plot(run, shown[run])
+                draw = write_capc if shown[run].get("protocol") == CAPC else write_plot
+                draw(run, shown[run])
             except MetricsError as error:
                 succeeded = not _explain(error)
             except OSError:
@@ -169,9 +171,14 @@ def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
-    from fl_he.progress import follow_rounds
+    from fl_he.progress import follow_rounds, follow_steps
 
-    with follow_rounds(Console(), config.hospitals, config.rounds) as on_round:
+    follow = (
+        follow_steps(Console(), config.hospitals)
+        if config.capc.enabled
+        else follow_rounds(Console(), config.hospitals, config.rounds)
+    )
+    with follow as on_round:
         from fl_he import simulation
 
         metrics = simulation.run(config, folder, on_round)
@@ -181,8 +188,14 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:
     from fl_he import divergence
+    from fl_he.capc_report import answers_table, steps_table
+    from fl_he.metrics_file import CAPC
     from fl_he.report import comparison_table, cost_table
 
+    if metrics.get("protocol") == CAPC:
+        _print(answers_table(metrics), steps_table(metrics))
+        typer.echo(f"run folder: {_from_here(folder)}")
+        return
     _print(comparison_table(metrics), cost_table(metrics))
     typer.echo(f"run folder: {_from_here(folder)}")
     diverges = divergence.hint(metrics["rounds"])

@@ -38,6 +38,8 @@ from fl_he.checkpoint import (
     plain_config,
 )
 from fl_he.config_schema import (
+    Backend,
+    CapcConfig,
     Config,
     ConfigError,
     CryptoConfig,
@@ -51,6 +53,8 @@ from fl_he.config_schema import (
 )
 
 __all__ = [
+    "Backend",
+    "CapcConfig",
     "Config",
     "ConfigError",
     "CryptoConfig",
@@ -86,7 +90,7 @@ _WORDS = {
     NoneType: "null",
 }
 
-_GROUPS = ("data", "partition", "optimizer")
+_GROUPS = ("data", "partition", "optimizer", "experiment")
 #: Keys by their last part, where no two keys share it.
 _LAST_PARTS = {part: keys[0] for part, keys in _by_last_part().items() if len(keys) == 1}
 #: What others call a key, the script from which this project grew among them.

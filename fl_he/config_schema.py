@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 
 #: The data set that needs no file.
 BUILT_IN = "breast_cancer"
+#: Handwritten digits, ten classes: for CaPC, which is not bound to two.
+DIGITS = "digits"
 OPTIMIZERS = ("gd",)
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
@@ -38,6 +40,13 @@ class PartitionScheme(StrEnum):
     by_label = "by_label"
 
 
+class Backend(StrEnum):
+    """Whether CaPC's votes are computed under encryption, or in plain for studies."""
+
+    encrypted = "encrypted"
+    plain = "plain"
+
+
 @dataclass
 class DataConfig:
     """Which table to learn from.
@@ -45,7 +54,7 @@ class DataConfig:
     Attributes
     ----------
     name : str
-        ``breast_cancer``, ``grad_school`` or ``csv``.
+        ``breast_cancer``, ``grad_school`` or ``csv``; ``digits`` with CaPC.
     path : str or None
         The table's CSV or Parquet file; None for a data set that needs none.
     target : str or None
@@ -124,6 +133,68 @@ class CryptoConfig:
 
 
 @dataclass
+class CapcConfig:
+    """Parties label each other's queries instead of training one model.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether the run is one of CaPC; ``experiment=capc_breast_cancer`` sets it.
+    backend : Backend
+        ``plain`` computes the same votes without any encryption.
+    models : list of str
+        Kinds of the parties' models; the parties take them in turn.
+    querying : list of int
+        The numbers of the hospitals that query, from 1. Each is answered by all others.
+    queries : int
+        How many cases each of them asks about, at least 1.
+    selection : str
+        Which ones: ``random``, ``entropy``, ``margin`` or ``k_center``.
+    pool_size : float
+        Share of the patients whose labels nobody has, between 0 and 1: they are asked about.
+    examples : int or None
+        How many examples a querying party has, at least 1; None for a share like the others'.
+    weak_classes : list of int
+        Classes of which a querying party has few examples.
+    weak_ratio : float
+        Share of those examples that it keeps, from 0 to 1.
+    sigma_gnmax : float or None
+        Standard deviation of the noise on each count, above 0; None for none.
+    sigma_threshold : float or None
+        Standard deviation of the noise of the threshold test, above 0; None for none.
+    threshold : float or None
+        The count that the largest one must reach, noise included; None: every query is answered.
+    epsilon : float or None
+        The budget of each answering party's patients, above 0; None for none.
+    delta : float
+        Above 0, below 1.
+    value_bits : int
+        Bits of a number that is compared, from 16 to 80.
+    fraction_bits, integer_bits : int
+        Fixed point of a feature.
+    """
+
+    enabled: bool = False
+    backend: Backend = Backend.encrypted
+    models: list[str] = field(default_factory=lambda: ["logistic", "lda", "linear_svc"])
+    querying: list[int] = field(default_factory=lambda: [1])
+    queries: int = 50
+    selection: str = "random"
+    pool_size: float = 0.3
+    examples: int | None = None
+    weak_classes: list[int] = field(default_factory=list)
+    weak_ratio: float = 1.0
+    sigma_gnmax: float | None = None
+    sigma_threshold: float | None = None
+    threshold: float | None = None
+    epsilon: float | None = None
+    delta: float = 1e-5
+    value_bits: int = 32
+    fraction_bits: int = 12
+    integer_bits: int = 5
+
+
+@dataclass
 class Config:
     """One experiment.
 
@@ -133,6 +204,8 @@ class Config:
         The groups of ``fl_he/conf``.
     crypto : CryptoConfig
         Key and packing.
+    capc : CapcConfig
+        CaPC in place of training.
     hospitals, rounds : int
         Number of hospitals and of optimisation steps, at least 1 each.
     topology : Topology
@@ -168,6 +241,7 @@ class Config:
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
+    capc: CapcConfig = field(default_factory=CapcConfig)
     hospitals: int = 3
     rounds: int = 15
     topology: Topology = Topology.fold
@@ -279,16 +353,70 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
         )
     if crypto.key_bits % 2:
         raise ConfigError(f"crypto.key_bits must be even, got {crypto.key_bits}")
+    if config.capc.enabled:
+        _check_capc(config)
+    elif config.data.name == DIGITS:
+        raise ConfigError("data must have two classes, got digits: experiment=capc_digits uses it")
     _check_data(config.data)
+
+
+def _check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after another
+    capc = config.capc
+    if config.sealed or config.resume is not None:
+        raise ConfigError("capc.enabled must be false with sealed or resume, got true")
+    for key, count, least, most in (
+        ("capc.queries", capc.queries, 1, 100_000),
+        ("capc.examples", capc.examples or 1, 1, None),
+        ("capc.value_bits", capc.value_bits, 16, 80),
+        ("capc.fraction_bits", capc.fraction_bits, 0, 32),
+        ("capc.integer_bits", capc.integer_bits, 1, 32),
+    ):
+        if count < least or (most is not None and count > most):
+            bound = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise ConfigError(f"{key} must be {bound}, got {count}")
+    for key, number in (
+        ("capc.sigma_gnmax", capc.sigma_gnmax),
+        ("capc.sigma_threshold", capc.sigma_threshold),
+        ("capc.epsilon", capc.epsilon),
+    ):
+        if number is not None and not (math.isfinite(number) and number > 0):
+            raise ConfigError(f"{key} must be above 0 and finite, or null, got {number}")
+    for key, share in (("capc.pool_size", capc.pool_size), ("capc.delta", capc.delta)):
+        if not 0 < share < 1:
+            raise ConfigError(f"{key} must be between 0 and 1, got {share}")
+    if not 0 <= capc.weak_ratio <= 1:
+        raise ConfigError(f"capc.weak_ratio must be from 0 to 1, got {capc.weak_ratio}")
+    if capc.threshold is not None and not math.isfinite(capc.threshold):
+        raise ConfigError(f"capc.threshold must be finite or null, got {capc.threshold}")
+    if capc.threshold is None and capc.sigma_threshold is not None:
+        raise ConfigError("capc.threshold must be set with capc.sigma_threshold, got null")
+    if capc.epsilon is not None and (
+        capc.sigma_gnmax is None or (capc.threshold is not None and capc.sigma_threshold is None)
+    ):
+        raise ConfigError("capc.epsilon must be null unless all that is released is noisy, got one")
+    if not capc.models:
+        raise ConfigError("capc.models must name at least one kind, got none")
+    if not capc.querying or not all(1 <= number <= config.hospitals for number in capc.querying):
+        raise ConfigError(
+            f"capc.querying must hold numbers from 1 to hospitals ({config.hospitals}), got "
+            f"{capc.querying}"
+        )
+    if len(set(capc.querying)) != len(capc.querying):
+        raise ConfigError(f"capc.querying must hold no number twice, got {capc.querying}")
+    if config.hospitals - 1 < config.min_contributors:
+        raise ConfigError(
+            f"hospitals must be above min_contributors ({config.min_contributors}) in CaPC, got "
+            f"{config.hospitals}: whoever queries does not answer"
+        )
 
 
 def _check_data(data: DataConfig) -> None:
     keys = ("path", "target", "positive", "threshold", "drop")
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
-    if data.name == BUILT_IN:
+    if data.name in (BUILT_IN, DIGITS):
         for key, value in given.items():
             raise ConfigError(
-                f"data.{key} must be left out for data={BUILT_IN}, got {value!r}: "
+                f"data.{key} must be left out for data={data.name}, got {value!r}: "
                 f"a table of your own is data=csv data.{key}=..."
             )
         return

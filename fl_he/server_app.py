@@ -64,6 +64,10 @@ def train(
     ProtocolError, CryptoError, DataError, CheckpointError
         Whenever something is refused; of the run's files only ``checkpoint.json`` is there then.
     """
+    if config.capc.enabled:
+        from fl_he import capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
+
+        return capc_run.run_encrypted(grid, config, folder, lambda step: on_round({"step": step}))
     if config.sealed:
         return sealed_run.train(grid, config, folder, on_round)
     start = perf_counter()
@@ -212,14 +216,16 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}").resolve()
     with opened(folder) if config.resume is None else nullcontext():
         metrics = train(grid, config, folder, _log_round)
-    federated = metrics["federated"]
-    if federated["accuracy"] is not None:
+    federated = metrics.get("federated")
+    if federated is not None and federated["accuracy"] is not None:
         _logger.warning("test accuracy %(accuracy).3f, log loss %(log_loss).3f", federated)
     _logger.warning("the run's files are in %s; `fl-he report` prints them", folder)
 
 
 def _log_round(entry: Mapping[str, Any]) -> None:
-    if entry["loss"] is None:
+    if "step" in entry:
+        _logger.warning("%(step)s is done", entry)
+    elif entry["loss"] is None:
         _logger.warning("round %(round)d: %(contributors)d contributors", entry)
     else:
         _logger.warning("round %(round)d: loss %(loss).4f, accuracy %(accuracy).3f", entry)

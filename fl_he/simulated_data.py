@@ -68,11 +68,16 @@ def simulated_data(config: Config) -> SimulatedData:
 @lru_cache(maxsize=1)
 def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
     data, division, hospitals = json.loads(key)
-    dataset, scaling = standardise(_load(DataConfig(**data)))
+    dataset, scaling = whole_table(DataConfig(**data))
     train, test = train_test_split(dataset, test_size, seed)
     division = PartitionConfig(**division)
     parts = partition(train.labels, hospitals, division.scheme, division.alpha, seed)
     return SimulatedData(tuple(train.take(part) for part in parts), train, test, scaling)
+
+
+def whole_table(data: DataConfig) -> tuple[Dataset, Scaling]:
+    """Return a two-class table in standardised units, and what was done to it; see above."""
+    return standardise(_load(data))
 
 
 def _load(data: DataConfig) -> Dataset:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 #: always import each other. Composition roots come first, what knows nothing of fl_he last.
 ALLOWED: dict[str, set[str]] = {
     "cli": {
-        *("simulation", "report", "sweep_table", "metrics_file", "divergence"),
+        *("simulation", "report", "capc_report", "sweep_table", "metrics_file", "divergence"),
         *("jobs", "config", "progress", "bench", "commands"),
     },
     "commands": {"crypto"},
@@ -24,18 +24,21 @@ ALLOWED: dict[str, set[str]] = {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
         *("strategies", "clients", "messages", "crypto"),
     },
-    "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
+    "simulation": {
+        *("client_app", "server_app", "capc_run", "capc_plain"),
+        *("simulated_data", "strategies", "config_schema"),
+    },
     "sealed_run": {
         "run_figures",
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
     },
     "server_app": {
-        *("sealed_run", "strategies", "learning", "messages", "crypto"),
+        *("sealed_run", "capc_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
         *("run_figures", "run_folder", "divergence", "config", "config_schema"),
     },
     "client_app": {
-        *("clients", "crypto", "learning", "messages", "simulated_data"),
+        *("clients", "crypto", "learning", "messages", "simulated_data", "capc_simulation"),
         *("run_figures", "config", "config_schema"),
     },
     "run_figures": {"crypto", "config_schema"},
@@ -52,6 +55,15 @@ ALLOWED: dict[str, set[str]] = {
     "selection": {"messages"},
     "update": {"messages"},
     "sealed_messages": {"records"},
+    "capc_plain": {
+        *("capc_run", "capc_data", "capc_simulation", "learning", "config_schema"),
+    },
+    "capc_run": {"strategies", "learning", "capc_report", "metrics_file", "config_schema"},
+    "capc_simulation": {
+        *("capc_data", "capc_terms", "clients", "learning", "crypto", "config_schema"),
+    },
+    "capc_data": {"simulated_data", "learning", "config_schema"},
+    "capc_report": {"metrics_file"},
     "capc_messages": {"records"},
     "capc_terms": {"crypto"},
     "messages": {"records"},
@@ -87,14 +99,14 @@ MAY_DECRYPT = {
 SEALED = tuple(
     f"fl_he.crypto.{name}" for name in ("identity", "sealing", "sealing_key", "protected_file")
 )
-COORDINATOR = {"server_app", "sealed_run", "strategies"}
+COORDINATOR = {"server_app", "sealed_run", "capc_run", "strategies"}
 
 #: Other people's packages that only some layers may know.
 EXTERNAL: dict[str, set[str]] = {
     "hydra": {"config", "jobs"},
     "omegaconf": {"config", "jobs"},
     "typer": {"cli", "commands"},
-    "matplotlib": {"report"},
+    "matplotlib": {"report", "capc_report"},
     "phe": {"crypto", "bench"},
     "gmpy2": {"crypto"},
     "cryptography": {"crypto"},
@@ -106,7 +118,7 @@ EXTERNAL: dict[str, set[str]] = {
     "flwr": {
         *("records", "messages", "sealed_messages", "capc_messages", "update"),
         *("clients", "strategies"),
-        *("client_app", "server_app", "sealed_run", "simulation", "bench"),
+        *("client_app", "server_app", "sealed_run", "capc_run", "simulation", "bench"),
     },
 }
 

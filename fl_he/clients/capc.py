@@ -11,14 +11,14 @@ from time import process_time
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import ClientAppCallable
 
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
 from fl_he.clients import capc_answering, capc_guardian, capc_querying
 from fl_he.clients.capc_keys import KeyPair, simulated_keys
 from fl_he.clients.capc_party import Party
-from fl_he.clients.guard import GuardedApp
-from fl_he.clients.node import read_node
+from fl_he.clients.node import is_simulated, read_node
+from fl_he.clients.refusal import refusal_mod
+from fl_he.clients.wrapped_app import WrappedApp
 from fl_he.messages import ProtocolError, Role
 
 _Owner = Callable[[CapcRequest, Context, Party, KeyPair], CapcReply]
@@ -44,6 +44,7 @@ _ANSWERING: dict[CapcStep, _Answering] = {
     CapcStep.COMPARE: capc_answering.compare,
     CapcStep.COLLECT: capc_answering.collect,
 }
+_STEPS = frozenset(step.value for step in CapcStep)
 
 
 def with_capc(app: ClientApp, party: Callable[[Context], Party]) -> ClientApp:
@@ -55,27 +56,40 @@ def with_capc(app: ClientApp, party: Callable[[Context], Party]) -> ClientApp:
     party : callable
         Returns what a node brings along; the guardian's node needs the terms only.
     """
+    return _CapcApp(app, party)
 
-    def answer(step: CapcStep) -> ClientAppCallable:
-        def handle(message: Message, context: Context) -> Message:
-            start = process_time()
-            reply = _answer(step, message, context, party(context))
-            reply = replace(reply, seconds=process_time() - start)
-            return Message(reply.to_content(), reply_to=message)
 
-        return handle
+class _CapcApp(WrappedApp):
+    """A ClientApp that takes CaPC's steps by itself and leaves all other messages to the app."""
 
-    return GuardedApp(app, {step.value: answer(step) for step in CapcStep})
+    def __init__(self, app: ClientApp, party: Callable[[Context], Party]) -> None:
+        super().__init__(app)
+        self._party = party
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message."""
+        if message.metadata.message_type not in _STEPS:
+            return self._app(message, context)
+        return refusal_mod(message, context, self._take)
+
+    def _take(self, message: Message, context: Context) -> Message:
+        start = process_time()
+        if not is_simulated(context):
+            raise ProtocolError("CaPC must run in a simulation so far, got a deployed node")
+        step = CapcStep(message.metadata.message_type)
+        reply = _answer(step, message, context, self._party(context))
+        return Message(
+            replace(reply, seconds=process_time() - start).to_content(), reply_to=message
+        )
 
 
 def _answer(step: CapcStep, message: Message, context: Context, party: Party) -> CapcReply:
     node = read_node(context)
-    if not node.simulated:
-        raise ProtocolError("CaPC must run in a simulation so far, got a deployed node")
     guardian = node.role is Role.KEY_HOLDER
     if step is CapcStep.DESCRIBE:
-        keys = simulated_keys(context, party.terms.key_bits)
-        return CapcReply(keys=keys.public.to_texts())
+        return CapcReply(name=node.name, role=node.role.value)
+    if step is CapcStep.KEYS:
+        return CapcReply(keys=simulated_keys(context, party.terms.key_bits).public.to_texts())
     request = CapcRequest.from_content(message.content)
     if step in _ANSWERING and not guardian:
         return _ANSWERING[step](request, context, party)

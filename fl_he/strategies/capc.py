@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from flwr.app import Message
@@ -19,10 +19,11 @@ from flwr.serverapp import Grid
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import ProtocolError, content_bytes
+from fl_he.messages import ProtocolError, Role, content_bytes, printable
 from fl_he.strategies.exchange import error_reason, exchange
 
 _LARGEST_REPORT = 1 << 20
+_POLL_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -70,36 +71,46 @@ class CaPC:
     Parameters
     ----------
     grid : Grid
-    guardian : int
-        Node id of the privacy guardian.
-    parties : mapping of int to str
-        Node ids and names of the parties.
+    parties : int
+        How many parties take part, beside the privacy guardian.
     threshold : bool
         Whether there is a threshold test.
     timeout : float
         Seconds that a node has for one step.
+    node_timeout : float
+        Seconds to wait for nodes to connect.
     on_step : callable
         Called with each step's name when it is done.
+
+    Raises
+    ------
+    ProtocolError
+        If there are not exactly so many parties and one guardian.
     """
 
     def __init__(
         self,
         grid: Grid,
-        guardian: int,
-        parties: Mapping[int, str],
+        parties: int,
         *,
         threshold: bool,
         timeout: float = 600.0,
+        node_timeout: float = 120.0,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._grid = grid
-        self._guardian = guardian
-        self._parties = dict(parties)
         self._threshold = threshold
         self._timeout = timeout
         self._on_step = on_step
         self._keys: dict[int, dict[str, str]] = {}
         self.costs: dict[CapcStep, StepCost] = {}
+        self._parties: dict[int, str] = {}
+        self._guardian = self._call_roll(parties, node_timeout)
+
+    @property
+    def parties(self) -> dict[str, int]:
+        """Node ids of the parties by their names."""
+        return {name: node for node, name in self._parties.items()}
 
     def ask(self, querying: int, queries: int) -> Batch:
         """Have one party's batch of queries answered by all others.
@@ -149,13 +160,35 @@ class CaPC:
             answers = one(CapcStep.RELEASE, self._guardian, hidden.parts)
         return Batch(queries, _report(one(CapcStep.LEARN, querying, answers.parts).report))
 
+    def _call_roll(self, parties: int, node_timeout: float) -> int:
+        """Ask all nodes for name and role; return the guardian's node id."""
+        deadline = monotonic() + node_timeout
+        while len(nodes := list(self._grid.get_node_ids())) < parties + 1:
+            if monotonic() > deadline:
+                raise ProtocolError(
+                    f"CaPC must have {parties} parties and a guardian, got {len(nodes)} nodes"
+                )
+            sleep(_POLL_SECONDS)
+        replies = self._take(CapcStep.DESCRIBE, dict.fromkeys(nodes, CapcRequest("0" * 32, 1)))
+        guardians = [n for n, reply in replies.items() if reply.role == Role.KEY_HOLDER]
+        self._parties = {
+            node: printable(reply.name)
+            for node, reply in sorted(replies.items())
+            if reply.role == Role.HOSPITAL
+        }
+        names = set(self._parties.values())
+        if len(guardians) != 1 or not len(names) == len(self._parties) == parties:
+            raise ProtocolError(
+                f"CaPC must have {parties} parties of different names and a guardian, got "
+                f"{len(names)} and {len(guardians)}"
+            )
+        return guardians[0]
+
     def _public_keys(self, querying: int) -> dict[str, str]:
         missing = [node for node in (querying, self._guardian) if node not in self._keys]
         if missing:
             request = CapcRequest("0" * 32, 1)
-            for node, reply in self._take(
-                CapcStep.DESCRIBE, dict.fromkeys(missing, request)
-            ).items():
+            for node, reply in self._take(CapcStep.KEYS, dict.fromkeys(missing, request)).items():
                 self._keys[node] = dict(reply.keys)
         owners = {"querying": querying, "guardian": self._guardian}
         return {
