@@ -14,8 +14,9 @@ from fl_he.capc_terms import Terms
 from fl_he.clients.capc_party import Party
 from fl_he.config_schema import Config
 from fl_he.crypto.argmax import largest_difference
-from fl_he.learning.answering import IntegerLinearModel, fixed_point, in_integers, linear_model
+from fl_he.learning.answering import answering_model
 from fl_he.learning.class_accuracy import class_accuracy
+from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
 from fl_he.learning.party_models import probabilities
 from fl_he.learning.query_selection import select_queries
 
@@ -71,14 +72,15 @@ def chosen_queries(config: Config, data: CapcData, index: int, count: int) -> Ex
     return pool.take(rows)
 
 
-def integer_model(config: Config, data: CapcData, index: int) -> IntegerLinearModel:
+def integer_model(config: Config, data: CapcData, index: int) -> IntegerModel:
     """Return the model with which a party answers."""
     capc = config.capc
     return in_integers(
-        linear_model(fitted_model(data, config, index), data.classes),
-        capc.fraction_bits,
-        capc.integer_bits,
-        largest_difference(data.classes, capc.value_bits),
+        answering_model(fitted_model(data, config, index), data.classes),
+        fraction_bits=capc.fraction_bits,
+        integer_bits=capc.integer_bits,
+        largest_value=(1 << capc.value_bits) - 1,
+        largest_difference=largest_difference(data.classes, capc.value_bits),
     )
 
 

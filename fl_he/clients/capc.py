@@ -26,6 +26,8 @@ _Answering = Callable[[CapcRequest, Context, Party], CapcReply]
 
 _QUERYING: dict[CapcStep, _Owner] = {
     CapcStep.ASK: capc_querying.ask,
+    CapcStep.UNIT_BITS: capc_querying.unit_bits,
+    CapcStep.PRODUCTS: capc_querying.unit_products,
     CapcStep.LOGIT_BITS: capc_querying.logit_bits,
     CapcStep.VOTE: capc_querying.vote,
     CapcStep.COUNT: capc_querying.count,
@@ -41,6 +43,8 @@ _GUARDIAN: dict[CapcStep, _Owner] = {
 }
 _ANSWERING: dict[CapcStep, _Answering] = {
     CapcStep.EVALUATE: capc_answering.evaluate,
+    CapcStep.COMPARE_UNITS: capc_answering.compare_units,
+    CapcStep.RECTIFY: capc_answering.rectify,
     CapcStep.COMPARE: capc_answering.compare,
     CapcStep.COLLECT: capc_answering.collect,
 }

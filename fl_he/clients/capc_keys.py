@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Context
@@ -67,15 +67,22 @@ class KeyPair:
 
     def bits(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> bytes:
         """Open blinded numbers, `numbers` for each query, and encrypt their digits."""
+        return self.digits(layout, self.open(layout, blinded, numbers, queries))
+
+    def open(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> list[int]:
+        """Open blinded numbers, by number, then by query."""
         key = self.paillier.public_key
         packs = layout.packs(queries)
         ciphertexts = ciphertexts_from_bytes(key, blinded, numbers * packs)
         plaintexts = self.paillier.decrypt(ciphertexts)
-        opened = [
+        return [
             z
             for at in range(0, len(plaintexts), packs)
             for z in layout.split(plaintexts[at : at + packs], queries)
         ]
+
+    def digits(self, layout: SlotLayout, opened: Sequence[int]) -> bytes:
+        """Encrypt the digits of opened numbers."""
         encrypted = bits(self.dgk, Digits(layout.value_bits), opened)
         return self.dgk.public_key.to_bytes(encrypted)
 

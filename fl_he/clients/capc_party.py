@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fl_he.capc_terms import VOTE_BITS, Terms
 from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.slot_layout import SlotLayout
-from fl_he.learning.answering import IntegerLinearModel
+from fl_he.learning.integer_model import IntegerModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Party:
 
     terms: Terms
     queries: Callable[[int], NDArray[np.int64]] = field(repr=False)
-    model: Callable[[], IntegerLinearModel] = field(repr=False)
+    model: Callable[[], IntegerModel] = field(repr=False)
     learn: Callable[[NDArray[np.int64]], dict[str, Any]] = field(repr=False)
 
     def logit_layout(self, key: PublicKey) -> SlotLayout:

@@ -20,9 +20,11 @@ from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to
 from fl_he.crypto.comparison import Digits, compare
 from fl_he.crypto.conditional_answer import answer_layout, answers, any_of, encrypt_coins
 from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.relu import products
 from fl_he.crypto.votes import by_class, encrypt_winners, vote_length
 from fl_he.records import ProtocolError
 
+_UNITS = "units"
 _MASKS, _ORDERS = "count-masks", "count-orders"
 _REACHED_MASKS, _REACHED_COINS = "reached-masks", "reached-coins"
 
@@ -39,6 +41,33 @@ def ask(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> 
     layout = party.logit_layout(key)
     plaintexts = [joined for column in queries.T.tolist() for joined in layout.join(column)]
     return CapcReply({"features": ciphertexts_to_bytes(key, key.encrypt(plaintexts))})
+
+
+def unit_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+    """Open the masked units of every answering party's hidden layer and encrypt their digits."""
+    key, memory = keys.public.paillier, Memory(context, request.session)
+    layout = party.logit_layout(key)
+    parts = {}
+    for name, blinded in request.parts.items():
+        # how many units there are is the answering party's to say
+        units = len(blinded) // (layout.packs(request.queries) * key.ciphertext_bytes)
+        opened = keys.open(layout, blinded, units, request.queries)
+        memory.keep(f"{_UNITS}-{name}", opened)
+        parts[name] = keys.digits(layout, opened)
+    return CapcReply(parts)
+
+
+def unit_products(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+    """Multiply each masked unit by its result, which is under a coin of the answering party's."""
+    key, memory = keys.public.paillier, Memory(context, request.session)
+    layout = party.logit_layout(key)
+    parts = {}
+    for name, compared in request.parts.items():
+        opened = memory.take(f"{_UNITS}-{name}")
+        found = keys.results(party.terms.value_bits, compared, len(opened))
+        factors = products(key, layout, opened, found, request.queries)
+        parts[name] = ciphertexts_to_bytes(key, factors)
+    return CapcReply(parts)
 
 
 def logit_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:

@@ -1,8 +1,7 @@
-"""Models that an answering party can evaluate under encryption, as integers.
+"""What an answering party can evaluate under encryption, out of fitted scikit-learn classifiers.
 
-A linear classifier's class is the one with the largest ``weights @ features + offset``. Only the
-order of the classes counts, so weights and offsets may be scaled together until they fill the bits
-that there are for a comparison.
+A linear classifier's class is the one with the largest ``weights @ features + offset``. A neural
+network's is that of its last layer, after layers of the same form with a ReLU behind each.
 """
 
 from __future__ import annotations
@@ -27,57 +26,74 @@ LINEAR_KINDS = (
     "PassiveAggressiveClassifier",
     "NearestCentroid",
 )
-#: Weights longer than this make the evaluation slower and no better.
-_LARGEST_SCALE_BITS = 16
-_FEWEST_WEIGHT_BITS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LinearModel:
-    """A linear classifier.
+class Layer:
+    """A linear map.
 
     Parameters
     ----------
-    weights : ndarray, shape (classes, features)
-    offsets : ndarray, shape (classes,)
-        ``-inf`` for a class that the model does not know.
+    weights : ndarray, shape (outputs, inputs)
+    offsets : ndarray, shape (outputs,)
+        In the last layer ``-inf`` for a class that the model does not know.
     """
 
     weights: NDArray[np.float64] = field(repr=False)
     offsets: NDArray[np.float64] = field(repr=False)
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweringModel:
+    """Layers with a ReLU behind each but the last.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        At least one; the last one's outputs are the classes.
+
+    Raises
+    ------
+    DataError
+        If the layers do not fit each other, or hold anything but finite numbers.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise DataError("a model must have at least one layer, got none")
+        inputs = self.layers[0].weights.shape[1:]
+        for number, layer in enumerate(self.layers):
+            shape, last = layer.weights.shape, number == len(self.layers) - 1
+            if len(shape) != 2 or shape[1:] != inputs or layer.offsets.shape != shape[:1]:
+                raise DataError(
+                    f"layer {number} must have {inputs} inputs and an offset for each output, got "
+                    f"weights {shape} and offsets {layer.offsets.shape}"
+                )
+            offsets = layer.offsets[layer.offsets != -np.inf] if last else layer.offsets
+            if not (np.isfinite(layer.weights).all() and np.isfinite(offsets).all()):
+                raise DataError("a model must hold finite numbers only")
+            inputs = shape[:1]
+
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the class of each row of features, shape (m, d)."""
-        scores: NDArray[np.float64] = features @ self.weights.T + self.offsets
+        values = features
+        for layer in self.layers[:-1]:
+            values = np.maximum(values @ layer.weights.T + layer.offsets, 0.0)
+        last = self.layers[-1]
+        scores: NDArray[np.float64] = values @ last.weights.T + last.offsets
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class IntegerLinearModel:
-    """The same in integers: what is computed under encryption, exactly.
-
-    Attributes
-    ----------
-    weights : list of list of int, shape (classes, features)
-    offsets : list of int, shape (classes,)
-    """
-
-    weights: list[list[int]] = field(repr=False)
-    offsets: list[int] = field(repr=False)
-
-    def scores(self, features: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return ``weights @ features + offsets`` of each row, shape (m, classes)."""
-        scores: NDArray[np.int64] = features @ np.array(self.weights).T + np.array(self.offsets)
-        return scores
-
-
-def linear_model(estimator: Any, classes: int) -> LinearModel:
-    """Read a fitted scikit-learn classifier.
+def answering_model(estimator: Any, classes: int) -> AnsweringModel:
+    """Read a fitted scikit-learn classifier, or take a model as it is.
 
     Parameters
     ----------
     estimator : object
-        Fitted on labels from 0 to ``classes - 1``; it need not have seen all of them.
+        An AnsweringModel, or a classifier fitted on labels from 0 to ``classes - 1``; it need not
+        have seen all of them.
     classes : int
 
     Raises
@@ -85,101 +101,63 @@ def linear_model(estimator: Any, classes: int) -> LinearModel:
     DataError
         If it is of another kind; the error names those that can be evaluated.
     """
+    if isinstance(estimator, AnsweringModel):
+        if len(estimator.layers[-1].offsets) != classes:
+            raise DataError(f"a model's last layer must have {classes} outputs, got another number")
+        return estimator
     kind = type(estimator).__name__
-    if kind not in LINEAR_KINDS or not type(estimator).__module__.startswith("sklearn."):
-        raise DataError(
-            f"an answering model must be one of {', '.join(LINEAR_KINDS)} of scikit-learn, got "
-            f"{kind}"
-        )
+    ours = type(estimator).__module__.startswith("sklearn.")
+    if ours and kind == "MLPClassifier":
+        return _network(estimator, classes)
+    if ours and kind in LINEAR_KINDS:
+        return AnsweringModel((_linear(estimator, classes),))
+    raise DataError(
+        f"an answering model must be one of {', '.join(LINEAR_KINDS)}, MLPClassifier of "
+        f"scikit-learn, or layers with ReLUs as an AnsweringModel, got {kind}"
+    )
+
+
+def _network(estimator: Any, classes: int) -> AnsweringModel:
+    if estimator.activation != "relu":
+        raise DataError(f"an MLPClassifier must have ReLUs, got {estimator.activation}")
+    layers = [
+        Layer(np.asarray(weights.T, dtype=np.float64), np.asarray(offsets, dtype=np.float64))
+        for weights, offsets in zip(estimator.coefs_, estimator.intercepts_, strict=True)
+    ]
+    last = _by_class(layers[-1].weights, layers[-1].offsets, estimator.classes_, classes)
+    return AnsweringModel((*layers[:-1], last))
+
+
+def _linear(estimator: Any, classes: int) -> Layer:
+    kind = type(estimator).__name__
     if kind == "NearestCentroid":
         coefficients, intercepts = _nearest_centroid(estimator)
     else:
         coefficients = np.asarray(estimator.coef_, dtype=np.float64)
         intercepts = np.broadcast_to(estimator.intercept_, len(coefficients)).astype(np.float64)
-    known = np.asarray(estimator.classes_)
+    return _by_class(coefficients, intercepts, estimator.classes_, classes)
+
+
+def _by_class(
+    weights: NDArray[np.float64], offsets: NDArray[np.float64], labels: Any, classes: int
+) -> Layer:
+    """Return the scores in the order of all classes, of which the model may know a few only."""
+    known = np.asarray(labels)
     if not np.issubdtype(known.dtype, np.number) or not np.isin(known, np.arange(classes)).all():
         raise DataError(f"a model's labels must be integers from 0 to {classes - 1}, got others")
-    if len(coefficients) == 1 and len(known) == 2:
+    if len(weights) == 1 and len(known) == 2:
         # one score for two classes: the second one's, against 0
-        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([[0.0], intercepts])
-    if coefficients.shape[0] != len(known):
+        weights = np.vstack([np.zeros_like(weights), weights])
+        offsets = np.concatenate([[0.0], offsets])
+    if len(weights) != len(known):
         raise DataError(
-            f"a model must have a score for each of its {len(known)} classes, got "
-            f"{coefficients.shape[0]} (one against one is not linear in the features)"
+            f"a model must have a score for each of its {len(known)} classes, got {len(weights)}"
         )
-    weights = np.zeros((classes, coefficients.shape[1]))
-    offsets = np.full(classes, -np.inf)
-    labels = known.astype(np.int64)
-    weights[labels], offsets[labels] = coefficients, intercepts
-    if not (np.isfinite(weights).all() and np.isfinite(offsets[labels]).all()):
-        raise DataError("a model must hold finite numbers only")
-    return LinearModel(weights, offsets)
-
-
-def in_integers(
-    model: LinearModel, fraction_bits: int, integer_bits: int, largest_difference: int
-) -> IntegerLinearModel:
-    """Scale and round a model so that no two classes' scores are too far apart.
-
-    Parameters
-    ----------
-    model : LinearModel
-    fraction_bits, integer_bits : int
-        Fixed point of the features.
-    largest_difference : int
-        Between two classes' scores.
-
-    Raises
-    ------
-    DataError
-        If too few bits would be left for the weights.
-    """
-    known = np.isfinite(model.offsets)
-    centred = model.weights - model.weights[known].mean(axis=0)
-    centred[~known] = 0.0
-    offsets = np.where(known, model.offsets, 0.0)
-    offsets = np.where(known, offsets - offsets[known].mean(), 0.0)
-    limit = float(1 << (fraction_bits + integer_bits))
-    unit = float(1 << fraction_bits)
-    # reach of each class's score; 1 for the rounding of each weight
-    size = np.abs(centred).sum(axis=1) * limit + np.abs(offsets) * unit
-    rounding = 0.5 * (model.weights.shape[1] * limit + 1.0)
-    share = (largest_difference - 1) / 2.0
-    scale = min((share - rounding) / max(size.max(), 1e-300), 2.0**_LARGEST_SCALE_BITS)
-    largest_weight = np.abs(centred).max() * scale
-    if share <= rounding or largest_weight < 1 << _FEWEST_WEIGHT_BITS:
-        raise DataError(
-            "a model must leave its weights at least "
-            f"{_FEWEST_WEIGHT_BITS} bits: raise value_bits, or lower fraction_bits or integer_bits"
-        )
-    weights = np.rint(centred * scale).astype(np.int64)
-    scaled = np.rint(offsets * scale * unit).astype(np.int64)
-    reach = int(np.abs(weights).sum(axis=1).max() * int(limit) + np.abs(scaled).max())
-    scaled[~known] = -reach - 1  # below all others, whatever the query
-    return IntegerLinearModel(weights.tolist(), scaled.tolist())
-
-
-def fixed_point(
-    features: NDArray[np.float64], fraction_bits: int, integer_bits: int
-) -> NDArray[np.int64]:
-    """Round features of shape (m, d) to fixed point.
-
-    Raises
-    ------
-    DataError
-        For the first one that is not finite or too large, by its place.
-    """
-    with np.errstate(over="ignore"):
-        scaled = np.rint(np.ldexp(features, fraction_bits))
-    fits = np.abs(scaled) < float(1 << (fraction_bits + integer_bits))
-    if not fits.all():
-        row, column = np.argwhere(~fits)[0]
-        raise DataError(
-            f"feature {column} of query {row} must be below 2**{integer_bits} in size, got a "
-            "larger one: raise integer_bits, or scale the feature"
-        )
-    return scaled.astype(np.int64)
+    places = known.astype(np.int64)
+    all_weights = np.zeros((classes, weights.shape[1]))
+    all_offsets = np.full(classes, -np.inf)
+    all_weights[places], all_offsets[places] = weights, offsets
+    return Layer(all_weights, all_offsets)
 
 
 def _nearest_centroid(estimator: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

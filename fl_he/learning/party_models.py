@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 
-KINDS = ("logistic", "lda", "linear_svc", "sgd", "ridge", "nearest_centroid")
+KINDS = ("logistic", "lda", "linear_svc", "sgd", "ridge", "nearest_centroid", "mlp")
 
 
 def new_model(kind: str, seed: int) -> Any:
@@ -35,6 +35,7 @@ def new_model(kind: str, seed: int) -> Any:
         SGDClassifier,
     )
     from sklearn.neighbors import NearestCentroid  # noqa: PLC0415
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415
     from sklearn.svm import LinearSVC  # noqa: PLC0415
 
     if kind not in KINDS:
@@ -46,6 +47,7 @@ def new_model(kind: str, seed: int) -> Any:
         "sgd": lambda: SGDClassifier(random_state=seed),
         "ridge": RidgeClassifier,
         "nearest_centroid": NearestCentroid,
+        "mlp": lambda: MLPClassifier((32,), random_state=seed, max_iter=500),
     }[kind]()
 
 

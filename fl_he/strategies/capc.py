@@ -1,7 +1,8 @@
 """The rounds of CaPC: the coordinator carries each step's parts from node to node.
 
 All queries of a batch and all answering parties take a step together, so a batch takes the same
-number of hops whatever their number: 12 without a threshold test, 14 with one.
+number of hops whatever their number: 12 without a threshold test, 14 with one, and 4 for each
+hidden layer of the deepest model.
 """
 
 from __future__ import annotations
@@ -141,6 +142,16 @@ class CaPC:
 
         features = one(CapcStep.ASK, querying, {}).part("features")
         logits = each(CapcStep.EVALUATE, {node: {"features": features} for node in answering})
+        # Hidden layers: parties with fewer of them wait for those with more.
+        while hidden := {node: reply for node, reply in logits.items() if "units" in reply.parts}:
+            bits = one(CapcStep.UNIT_BITS, querying, _named(hidden, "units"))
+            compared = each(
+                CapcStep.COMPARE_UNITS, {node: {"bits": bits.part(str(node))} for node in hidden}
+            )
+            factors = one(CapcStep.PRODUCTS, querying, _named(compared, "compared"))
+            logits |= each(
+                CapcStep.RECTIFY, {node: {"products": factors.part(str(node))} for node in hidden}
+            )
         bits = one(CapcStep.LOGIT_BITS, querying, _named(logits, "blinded"))
         compared = each(
             CapcStep.COMPARE, {node: {"bits": bits.part(str(node))} for node in answering}
@@ -156,8 +167,8 @@ class CaPC:
         decided = one(CapcStep.COMPARE_COUNTS, querying, count_bits.parts)
         answers = one(CapcStep.DECIDE, self._guardian, decided.parts)
         if self._threshold:
-            hidden = one(CapcStep.ANY, querying, answers.parts)
-            answers = one(CapcStep.RELEASE, self._guardian, hidden.parts)
+            under_coins = one(CapcStep.ANY, querying, answers.parts)
+            answers = one(CapcStep.RELEASE, self._guardian, under_coins.parts)
         return Batch(queries, _report(one(CapcStep.LEARN, querying, answers.parts).report))
 
     def _call_roll(self, parties: int, node_timeout: float) -> int:
