@@ -18,7 +18,6 @@ from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to
 from fl_he.crypto.comparison import Digits
 from fl_he.crypto.comparison import compare as dgk_compare
 from fl_he.crypto.linear_map import linear_map
-from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.relu import PRODUCTS, rectified
 from fl_he.crypto.votes import collect_votes
 
@@ -34,7 +33,7 @@ def evaluate(request: CapcRequest, context: Context, party: Party) -> CapcReply:
         key, request.part("features"), party.terms.features * packs
     )
     features = [ciphertexts[at : at + packs] for at in range(0, len(ciphertexts), packs)]
-    return _layer(0, features, request, context, party, key)
+    return _layer(0, features, request, context, party)
 
 
 def compare_units(request: CapcRequest, context: Context, party: Party) -> CapcReply:
@@ -59,7 +58,7 @@ def rectify(request: CapcRequest, context: Context, party: Party) -> CapcReply:
     count = PRODUCTS * len(masks) * request.queries
     factors = ciphertexts_from_bytes(key, request.part("products"), count)
     units = rectified(key, party.logit_layout(key), factors, masks, coins)
-    return _layer(memory.take(_LAYER) + 1, units, request, context, party, key)
+    return _layer(memory.take(_LAYER) + 1, units, request, context, party)
 
 
 def compare(request: CapcRequest, context: Context, party: Party) -> CapcReply:
@@ -93,13 +92,13 @@ def _layer(
     request: CapcRequest,
     context: Context,
     party: Party,
-    key: PublicKey,
 ) -> CapcReply:
     """Evaluate one layer, inputs of shape (inputs, packs), and hide what the querying party opens.
 
     That is each unit of a hidden layer, and after the last one the differences of all pairs of
     classes.
     """
+    key = PublicKeys.from_texts(request.keys, QUERYING, party.terms.key_bits).paillier
     model, layout = party.model(), party.logit_layout(key)
     layer, queries = model.layers[number], request.queries
     outputs = []

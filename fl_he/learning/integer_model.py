@@ -152,11 +152,12 @@ def _last_layer(
     offsets[known] = layer.offsets[known] - layer.offsets[known].mean()
     # How far a class's number may be from 0; half a step for the rounding of each weight.
     share = (largest_difference - 1) / 2.0
-    rounding = 0.5 * (weights.shape[1] * float(reach) + 1.0)
+    rounding = 0.5 * (int((weights != 0.0).sum(axis=1).max()) * float(reach) + 1.0)
     size = (np.abs(weights).sum(axis=1) * float(reach) + np.abs(offsets) * unit).max()
-    largest = max(float(np.abs(weights).max()), 1e-300)
-    scale = min((share - rounding) / max(float(size), 1e-300), 2.0**_MOST_SCALE_BITS / largest)
-    if scale * largest < 2.0**fewest_bits:
+    largest = float(np.abs(weights).max())
+    most = 2.0**_MOST_SCALE_BITS / max(largest, 1e-300)
+    scale = min((share - rounding) / max(float(size), 1e-300), most)
+    if scale <= 0.0 or 0.0 < scale * largest < 2.0**fewest_bits:
         return None
     scaled = np.rint(weights * scale).astype(np.int64)
     shifts = [round(float(offset) * scale * unit) for offset in offsets]
