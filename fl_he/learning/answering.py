@@ -133,7 +133,7 @@ def _linear(estimator: Any, classes: int) -> Layer:
     if kind == "NearestCentroid":
         coefficients, intercepts = _nearest_centroid(estimator)
     else:
-        coefficients = np.asarray(estimator.coef_, dtype=np.float64)
+        coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
         intercepts = np.broadcast_to(estimator.intercept_, len(coefficients)).astype(np.float64)
     return _by_class(coefficients, intercepts, estimator.classes_, classes)
 

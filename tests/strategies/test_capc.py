@@ -17,7 +17,8 @@ from sklearn.neural_network import MLPClassifier
 
 from fl_he.capc_messages import CapcStep
 from fl_he.capc_terms import Terms
-from fl_he.learning.answering import answering_model
+from fl_he.learning.answering import Layer, answering_model
+from fl_he.learning.layers import Convolution, network
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
@@ -198,3 +199,22 @@ def test_counts_below_zero_and_a_threshold_out_of_reach() -> None:
         [constant_model(0, 3, 4)] * 2,
     )
     assert set(parties.ask()) == {0, 1, 2}
+
+
+def test_a_convolutional_network_answers_as_it_predicts() -> None:
+    rng = np.random.default_rng(5)
+    made = network(
+        [
+            Convolution(rng.normal(size=(2, 1, 3, 3)), rng.normal(size=2), stride=(2, 2)),
+            Convolution(rng.normal(size=(3, 2, 2, 2)), rng.normal(size=3)),
+            Layer(rng.normal(size=(3, 12)), rng.normal(size=3)),
+        ],
+        (1, 7, 7),
+    )
+    images = rng.integers(-16, 16, size=(8, 49)) / 16
+    parties = Parties(
+        terms(features=49, fraction_bits=4, integer_bits=1, value_bits=48), images, [made]
+    )
+    labels = parties.ask()
+    assert labels == made.predict(images).tolist()
+    assert len(set(labels)) > 1
