@@ -30,8 +30,8 @@ def capc_terms(config: Config) -> Terms:
     return Terms(
         classes=data.classes,
         features=data.test.features.shape[1],
-        fraction_bits=capc.fraction_bits,
-        integer_bits=capc.integer_bits,
+        fraction_bits=capc.feature_fraction_bits,
+        integer_bits=capc.feature_integer_bits,
         value_bits=capc.value_bits,
         # counts are whole numbers: one that reaches the threshold reaches the next whole one
         threshold=None if capc.threshold is None else ceil(capc.threshold),
@@ -77,8 +77,8 @@ def integer_model(config: Config, data: CapcData, index: int) -> IntegerModel:
     capc = config.capc
     return in_integers(
         answering_model(fitted_model(data, config, index), data.classes),
-        fraction_bits=capc.fraction_bits,
-        integer_bits=capc.integer_bits,
+        fraction_bits=capc.feature_fraction_bits,
+        integer_bits=capc.feature_integer_bits,
         largest_value=(1 << capc.value_bits) - 1,
         largest_difference=largest_difference(data.classes, capc.value_bits),
     )

@@ -170,7 +170,7 @@ class CapcConfig:
         Above 0, below 1.
     value_bits : int
         Bits of a number that is compared, from 16 to 80.
-    fraction_bits, integer_bits : int
+    feature_fraction_bits, feature_integer_bits : int
         Fixed point of a feature.
     """
 
@@ -190,8 +190,8 @@ class CapcConfig:
     epsilon: float | None = None
     delta: float = 1e-5
     value_bits: int = 32
-    fraction_bits: int = 12
-    integer_bits: int = 5
+    feature_fraction_bits: int = 12
+    feature_integer_bits: int = 5
 
 
 @dataclass
@@ -368,8 +368,8 @@ def _check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anoth
         ("capc.queries", capc.queries, 1, 100_000),
         ("capc.examples", capc.examples or 1, 1, None),
         ("capc.value_bits", capc.value_bits, 16, 80),
-        ("capc.fraction_bits", capc.fraction_bits, 0, 32),
-        ("capc.integer_bits", capc.integer_bits, 1, 32),
+        ("capc.feature_fraction_bits", capc.feature_fraction_bits, 0, 32),
+        ("capc.feature_integer_bits", capc.feature_integer_bits, 1, 32),
     ):
         if count < least or (most is not None and count > most):
             bound = f"at least {least}" if most is None else f"from {least} to {most}"
