@@ -85,6 +85,7 @@ class Budget:
         if capc.sigma_gnmax is not None and tested:
             threshold = 0.0 if capc.threshold is None else capc.threshold
             self._noise = ConfidentGNMax(capc.sigma_gnmax, capc.sigma_threshold, threshold)
+            self._noise.epsilon(1, 1, capc.delta)  # refused now if dp-accounting is not there
         if self._noise is not None and capc.epsilon is not None:
             self._budget = VotingBudget(self._noise, capc.epsilon, capc.delta)
             if not self._budget.affordable():

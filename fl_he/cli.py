@@ -126,7 +126,9 @@ def _report(
 def _bench(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[kernel|federation|hospitals]...", help="All if none is named."),
+        typer.Argument(
+            metavar="[kernel|federation|hospitals|capc]...", help="All if none is named."
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
