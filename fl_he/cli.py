@@ -97,7 +97,8 @@ def _report(
     ],
 ) -> None:
     """Print the tables of finished runs and draw their comparison.png again."""
-    from fl_he.metrics_file import run_folders
+    from fl_he.capc_report import write_plot as write_capc
+    from fl_he.metrics_file import CAPC, run_folders
     from fl_he.report import MetricsError, load_metrics, write_plot
     from fl_he.sweep_table import differences
 
@@ -108,7 +109,8 @@ def _report(
             try:
                 shown[run] = load_metrics(run)
                 _show(shown[run], run)
-                write_plot(run, shown[run])
+                draw = write_capc if shown[run].get("protocol") == CAPC else write_plot
+                draw(run, shown[run])
             except MetricsError as error:
                 succeeded = not _explain(error)
             except OSError:
@@ -125,7 +127,9 @@ def _report(
 def _bench(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[kernel|federation|hospitals]...", help="All if none is named."),
+        typer.Argument(
+            metavar="[kernel|federation|hospitals|capc]...", help="All if none is named."
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
@@ -170,9 +174,14 @@ def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
-    from fl_he.progress import follow_rounds
+    from fl_he.progress import follow_rounds, follow_steps
 
-    with follow_rounds(Console(), config.hospitals, config.rounds) as on_round:
+    follow = (
+        follow_steps(Console(), config.hospitals)
+        if config.capc.enabled
+        else follow_rounds(Console(), config.hospitals, config.rounds)
+    )
+    with follow as on_round:
         from fl_he import simulation
 
         metrics = simulation.run(config, folder, on_round)
@@ -182,9 +191,15 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:
     from fl_he import divergence
+    from fl_he.capc_report import answers_table, steps_table
+    from fl_he.metrics_file import CAPC
     from fl_he.privacy_table import privacy_table
     from fl_he.report import coefficient_table, comparison_table, cost_table
 
+    if metrics.get("protocol") == CAPC:
+        _print(answers_table(metrics), steps_table(metrics))
+        typer.echo(f"run folder: {_from_here(folder)}")
+        return
     tables = [
         comparison_table(metrics),
         privacy_table(metrics),

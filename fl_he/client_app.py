@@ -16,6 +16,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
+from fl_he.clients.capc import with_capc
+from fl_he.clients.capc_party import Party
 from fl_he.clients.deployment import CheckedApp
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import (
@@ -110,7 +112,17 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
     app = with_key_holder(
         app, policy, features, classes=lambda context: data(context).dataset.classes
     )
-    return CheckedApp(
+
+    def party(context: Context) -> Party:
+        from fl_he.capc_simulation import simulated_party  # noqa: PLC0415 - with scikit-learn
+
+        chosen = config(context)
+        if not chosen.capc.enabled:
+            raise ProtocolError("capc.enabled must be true in the configuration, got false")
+        _check_nodes(context, chosen)
+        return simulated_party(chosen, read_node(context).partition or 0)
+
+    checked = CheckedApp(
         with_sealed_chain(
             app,
             policy,
@@ -119,6 +131,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
             packing=packing,
         )
     )
+    return with_capc(checked, party)
 
 
 def _simulated(context: Context, config: Config) -> HospitalData:

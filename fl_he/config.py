@@ -38,6 +38,8 @@ from fl_he.checkpoint import (
     plain_config,
 )
 from fl_he.config_schema import (
+    Backend,
+    CapcConfig,
     ClassWeight,
     Config,
     ConfigError,
@@ -54,6 +56,8 @@ from fl_he.config_schema import (
 )
 
 __all__ = [
+    "Backend",
+    "CapcConfig",
     "ClassWeight",
     "Config",
     "ConfigError",

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 VERSION = 1
 NAME = "metrics.json"
+#: Value of ``protocol`` in a run of CaPC, whose contract is docs/capc.md's.
+CAPC = "capc"
 
 #: Quality of one model on the test set.
 FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
@@ -143,6 +145,9 @@ def check_metrics(metrics: object) -> None:
         raise MetricsError(f"version must be {VERSION}, got {version!r}")
     _text(top, "fl_he", "fl_he")
     config = _mapping(top.get("config"), "config")
+    if top.get("protocol") == CAPC:
+        _check_capc(top)
+        return
     _text(_mapping(config.get("data"), "config.data"), "name", "config.data.name")
     _text(config, "topology", "config.topology")
     _numbers(config, ("hospitals",), "config", optional=False)
@@ -178,6 +183,28 @@ def check_metrics(metrics: object) -> None:
     _numbers(top, ("seconds",), "")
     if "start_seconds" in top:  # runs of earlier releases did not measure it
         _numbers(top, ("start_seconds",), "")
+
+
+def _check_capc(top: Mapping[str, Any]) -> None:
+    if not isinstance(top.get("encrypted"), bool):
+        raise MetricsError("encrypted must be true or false, got another")
+    for index, result in enumerate(_list(top, "querying", "querying")):
+        where = f"querying[{index}]"
+        _text(_mapping(result, where), "party", f"{where}.party")
+        counts = ("queries", "answered", "refused", "examples")
+        _numbers(result, counts, where, optional=False)
+        _numbers(result, ("label_accuracy", "equal_to_plain_majority"), where)
+        for when in ("before", "after"):
+            quality = _mapping(result.get(when), f"{where}.{when}")
+            _numbers(quality, ("accuracy", "balanced_accuracy"), f"{where}.{when}")
+            _list(quality, "per_class_accuracy", f"{where}.{when}.per_class_accuracy")
+    privacy = _mapping(top.get("privacy"), "privacy")
+    _numbers(privacy, ("epsilon", "delta", "queries"), "privacy")
+    for index, step in enumerate(_list(top, "steps", "steps")):
+        where = f"steps[{index}]"
+        _text(_mapping(step, where), "step", f"{where}.step")
+        _numbers(step, ("hops", "seconds", "node_seconds", "bytes_sent"), where, optional=False)
+    _numbers(top, ("seconds",), "", optional=False)
 
 
 def replace_file(path: Path, content: bytes) -> None:

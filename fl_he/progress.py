@@ -58,6 +58,29 @@ def follow_rounds(
 
 
 @contextmanager
+def follow_steps(console: Console, parties: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Show the steps of a run of CaPC while the context is open.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    parties : int
+        Of the run.
+
+    Yields
+    ------
+    callable
+        To be called after each step with its name as ``step``; from any thread.
+    """
+
+    def tell(entry: Mapping[str, Any]) -> None:
+        console.print(f"done: {entry['step'].removeprefix('query.capc_')}", highlight=False)
+
+    console.print(f"starting {parties} parties and the privacy guardian")
+    yield tell
+
+
+@contextmanager
 def _live(
     console: Console, starting: str, rounds: int
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:

@@ -42,7 +42,7 @@ OnRound = Callable[[Mapping[str, Any]], None]
 def train(
     grid: Grid, config: Config, folder: Path, on_round: OnRound = lambda _: None
 ) -> dict[str, Any]:
-    """Train one model over the hospitals of the grid and write the run's files.
+    """Run what the configuration says over the hospitals of the grid and write the run's files.
 
     Parameters
     ----------
@@ -64,8 +64,17 @@ def train(
     ProtocolError, CryptoError, DataError, CheckpointError
         Whenever something is refused; of the run's files only ``checkpoint.json`` is there then.
     """
+    if config.capc.enabled:
+        from fl_he import capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
+
+        return capc_run.run_encrypted(grid, config, folder, lambda step: on_round({"step": step}))
     if config.sealed:
         return sealed_run.train(grid, config, folder, on_round)
+    return _train_open(grid, config, folder, on_round)
+
+
+def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> dict[str, Any]:
+    """Train with totals that the coordinator sees."""
     start = perf_counter()
     objective = objective_of(config)
     strategy = SequentialPaillier(
@@ -255,14 +264,16 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}").resolve()
     with opened(folder) if config.resume is None else nullcontext():
         metrics = train(grid, config, folder, _log_round)
-    federated = metrics["federated"]
-    if federated["accuracy"] is not None:
+    federated = metrics.get("federated")
+    if federated is not None and federated["accuracy"] is not None:
         _logger.warning("test accuracy %(accuracy).3f, log loss %(log_loss).3f", federated)
     _logger.warning("the run's files are in %s; `fl-he report` prints them", folder)
 
 
 def _log_round(entry: Mapping[str, Any]) -> None:
-    if entry["loss"] is None and entry["test_loss"] is not None:
+    if "step" in entry:
+        _logger.warning("%(step)s is done", entry)
+    elif entry["loss"] is None and entry["test_loss"] is not None:
         _logger.warning(
             "round %(round)d: test loss %(test_loss).4f, test accuracy %(test_accuracy).3f", entry
         )

@@ -79,13 +79,14 @@ def simulated_data(config: Config) -> SimulatedData:
 @lru_cache(maxsize=1)
 def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
     data, division, hospitals = json.loads(key)
-    train, test = train_test_split(_load(DataConfig(**data)), test_size, seed)
+    train, test = train_test_split(whole_table(DataConfig(**data)), test_size, seed)
     division = PartitionConfig(**division)
     parts = partition(train.labels, hospitals, division.scheme, division.alpha, seed)
     return SimulatedData(tuple(train.take(part) for part in parts), train, test)
 
 
-def _load(data: DataConfig) -> Dataset:
+def whole_table(data: DataConfig) -> Dataset:
+    """Return all of the data, in the units of the table; raises DataError."""
     if data.name in BUILT_IN:
         return _LOADERS[data.name]()
     try:

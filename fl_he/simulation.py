@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
-from fl_he.config_schema import Config, ConfigError
+from fl_he.config_schema import Backend, Config, ConfigError
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.grid import DelegatingGrid
 
@@ -65,7 +65,8 @@ def run(
     output_dir : Path
         The run's folder.
     on_round : callable
-        Called after each round with its entry of ``rounds``, from another thread.
+        Called after each round with its entry of ``rounds``, from another thread; in a run of
+        CaPC after each step, with its name as ``step``.
 
     Returns
     -------
@@ -85,9 +86,25 @@ def run(
             "keys from; deploy them, or use topology=chain alone"
         )
     config = replace(config, output_dir=str(output_dir.resolve()))
+    if config.capc.enabled:
+        return _run_capc(config, output_dir, on_round)
     simulated_data(config)  # refused data are refused now, not after Ray has started
     return run_in_ray(
         lambda grid: server_app.train(grid, config, output_dir, on_round),
+        client_app.build(lambda _: config),
+        config.hospitals + 1,
+        verbose=config.verbose,
+    )
+
+
+def _run_capc(config: Config, folder: Path, on_round: server_app.OnRound) -> dict[str, Any]:
+    from fl_he import capc_plain, capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
+
+    if config.capc.backend is Backend.plain:
+        return capc_plain.run_plain(config, folder)
+    capc_plain.check(config)  # refused now, not after Ray has started
+    return run_in_ray(
+        lambda grid: capc_run.run_encrypted(grid, config, folder, lambda s: on_round({"step": s})),
         client_app.build(lambda _: config),
         config.hospitals + 1,
         verbose=config.verbose,

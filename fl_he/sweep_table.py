@@ -107,7 +107,7 @@ def _text(value: Any) -> str:
 def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:
     if metrics is None:
         return Text("failed", style="bold red"), "", ""
-    federated = metrics["federated"]
+    federated = metrics.get("federated", {"accuracy": None, "log_loss": None})
     return (
         _figure(federated["accuracy"], 3),
         _figure(federated["log_loss"], 3),

@@ -51,6 +51,24 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "crypto.fraction_bits": 24,
     "crypto.integer_bits": 24,
     "crypto.max_contributors": 512,
+    "capc.enabled": False,
+    "capc.backend": "encrypted",
+    "capc.models": ["logistic", "lda", "linear_svc"],
+    "capc.querying": [1],
+    "capc.queries": 50,
+    "capc.selection": "random",
+    "capc.pool_size": 0.3,
+    "capc.examples": None,
+    "capc.weak_classes": [],
+    "capc.weak_ratio": 1.0,
+    "capc.sigma_gnmax": None,
+    "capc.sigma_threshold": None,
+    "capc.threshold": None,
+    "capc.epsilon": None,
+    "capc.delta": 1e-5,
+    "capc.value_bits": 32,
+    "capc.feature_fraction_bits": 12,
+    "capc.feature_integer_bits": 5,
     "hospitals": 3,
     "rounds": 15,
     "topology": "fold",
@@ -118,10 +136,12 @@ def test_partition_group(scheme: str) -> None:
 )
 def test_experiments_compose(name: str) -> None:
     config = compose("config", f"experiment={name} rounds=7")
-    assert (None if name == "private" else 1.0) == config.C
     assert config.rounds == 7, "the command line goes first"
-    names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs", "private": "gd"}
-    assert config.optimizer.name == names.get(name, "newton")
+    assert config.capc.enabled is name.startswith("capc_")
+    if not config.capc.enabled:
+        assert (None if name == "private" else 1.0) == config.C
+        names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs", "private": "gd"}
+        assert config.optimizer.name == names.get(name, "newton")
 
 
 def test_grad_school_preset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 ALLOWED: dict[str, set[str]] = {
     "cli": {
         *("simulation", "report", "privacy_table", "sweep_table", "sweep_plot", "metrics_file"),
-        "divergence",
+        *("divergence", "capc_report"),
         *("jobs", "config", "progress", "bench", "commands"),
     },
     "commands": {"crypto", "learning"},
@@ -25,13 +25,16 @@ ALLOWED: dict[str, set[str]] = {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
         *("strategies", "clients", "messages", "learning_messages", "crypto"),
     },
-    "simulation": {"client_app", "server_app", "simulated_data", "strategies", "config_schema"},
+    "simulation": {
+        *("client_app", "server_app", "capc_run", "capc_plain"),
+        *("simulated_data", "strategies", "config_schema"),
+    },
     "sealed_run": {
         *("run_figures", "privacy_statement", "privacy_terms", "learning_messages"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
     },
     "server_app": {
-        *("sealed_run", "strategies", "learning", "messages", "crypto"),
+        *("sealed_run", "capc_run", "strategies", "learning", "messages", "crypto"),
         *("comparison", "report", "metrics_file", "checkpoint"),
         *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
         *("privacy_statement", "privacy_terms", "learning_messages"),
@@ -42,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         *("checkpoint", "config_schema"),
     },
     "client_app": {
-        *("clients", "crypto", "learning", "messages", "simulated_data"),
+        *("clients", "crypto", "learning", "messages", "simulated_data", "capc_simulation"),
         *("run_figures", "privacy_statement", "config", "config_schema"),
     },
     "privacy_statement": {"learning", "config_schema"},
@@ -51,18 +54,29 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
-        *("messages", "records", "sealed_messages", "learning_messages", "update", "selection"),
-        *("crypto", "learning"),
+        *("messages", "records", "sealed_messages", "learning_messages", "capc_messages"),
+        *("update", "selection", "crypto", "learning"),
     },
     "clients": {
-        *("messages", "records", "sealed_messages", "learning_messages", "update", "selection"),
-        "privacy_terms",
+        *("messages", "records", "sealed_messages", "learning_messages", "capc_messages"),
+        *("update", "selection", "privacy_terms", "capc_terms"),
         *("learning", "crypto"),
     },
     "selection": {"messages"},
     "update": {"messages"},
     "sealed_messages": {"records"},
     "learning_messages": {"messages", "records"},
+    "capc_plain": {
+        *("capc_run", "capc_data", "capc_simulation", "learning", "config_schema"),
+    },
+    "capc_run": {"strategies", "learning", "capc_report", "metrics_file", "config_schema"},
+    "capc_simulation": {
+        *("capc_data", "capc_terms", "clients", "learning", "crypto", "config_schema"),
+    },
+    "capc_data": {"simulated_data", "learning", "config_schema"},
+    "capc_report": {"metrics_file"},
+    "capc_messages": {"records"},
+    "capc_terms": {"crypto"},
     "messages": {"records"},
     "records": set(),
     "report": {"metrics_file", "fitted_table"},
@@ -85,8 +99,9 @@ ALLOWED: dict[str, set[str]] = {
 
 #: "The server cannot decrypt": nobody else may import the private key.
 PRIVATE_KEY = "fl_he.crypto.private_key"
+DGK_PRIVATE_KEY = "fl_he.crypto.dgk_private_key"
 MAY_DECRYPT = {
-    *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc"),
+    *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc_keys"),
     "fl_he.commands.keygen",
     # The benchmark plays all parts, with keys that die with it.
     *(f"fl_he.bench.{name}" for name in ("packed_scheme", "cold_scheme", "jobs")),
@@ -97,14 +112,14 @@ MAY_DECRYPT = {
 SEALED = tuple(
     f"fl_he.crypto.{name}" for name in ("identity", "sealing", "sealing_key", "protected_file")
 )
-COORDINATOR = {"server_app", "run_state", "sealed_run", "strategies"}
+COORDINATOR = {"server_app", "run_state", "sealed_run", "capc_run", "strategies"}
 
 #: Other people's packages that only some layers may know.
 EXTERNAL: dict[str, set[str]] = {
     "hydra": {"config", "jobs"},
     "omegaconf": {"config", "jobs"},
     "typer": {"cli", "commands"},
-    "matplotlib": {"report", "sweep_plot"},
+    "matplotlib": {"report", "sweep_plot", "capc_report"},
     "phe": {"crypto", "bench"},
     "gmpy2": {"crypto"},
     "cryptography": {"crypto"},
@@ -115,9 +130,10 @@ EXTERNAL: dict[str, set[str]] = {
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("records", "messages", "sealed_messages", "learning_messages", "update"),
-        *("clients", "strategies", "privacy_terms"),
-        *("client_app", "server_app", "run_state", "sealed_run", "simulation", "bench"),
+        *("records", "messages", "sealed_messages", "learning_messages", "capc_messages"),
+        *("update", "clients", "strategies", "privacy_terms"),
+        *("client_app", "server_app", "run_state", "sealed_run", "capc_run"),
+        *("simulation", "bench"),
     },
 }
 
@@ -157,7 +173,8 @@ def refused(module: str, target: str) -> bool:
         return own != "__init__"
     if root != "fl_he":
         return own not in EXTERNAL.get(root, {own})
-    if target.startswith(PRIVATE_KEY) or target.endswith(".PrivateKey"):
+    private = (".PrivateKey", ".DgkPrivateKey")
+    if target.startswith((PRIVATE_KEY, DGK_PRIVATE_KEY)) or target.endswith(private):
         return own != "crypto" and module not in MAY_DECRYPT
     # The package itself is loaded by every client and server alike.
     if module == "fl_he.__init__" or (own in COORDINATOR and target.startswith(SEALED)):
@@ -210,6 +227,9 @@ def test_every_layer_of_the_rules_exists() -> None:
         ("fl_he.strategies.fold", "import fl_he.crypto.private_key as k"),
         ("fl_he.strategies.fold", "from ..crypto import private_key"),
         ("fl_he.strategies.fold", "from fl_he import PrivateKey"),
+        ("fl_he.strategies.capc", "from fl_he.crypto.dgk_private_key import DgkPrivateKey"),
+        ("fl_he.strategies.capc", "from fl_he.crypto.comparison import DgkPrivateKey"),
+        ("fl_he.clients.capc_answering", "from fl_he.crypto import dgk_private_key"),
         ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PrivateKey"),
         ("fl_he.strategies.fold", "import fl_he"),
         ("fl_he.strategies.fold", "from fl_he.clients import hospital"),
@@ -248,6 +268,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("fl_he.clients.key_holder", "from fl_he.crypto.private_key import PrivateKey"),
+        ("fl_he.clients.capc_keys", "from fl_he.crypto.dgk_private_key import DgkPrivateKey"),
         ("fl_he.crypto.private_key", "from fl_he.crypto.public_key import PublicKey"),
         ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PublicKey"),
         ("fl_he.strategies.fold", "from fl_he import __version__\nimport numpy as np"),
@@ -266,6 +287,7 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     ("modules", "absent"),
     [
         ("fl_he.server_app, fl_he.strategies.sequential_paillier", PRIVATE_KEY),
+        ("fl_he.strategies.capc, fl_he.capc_terms", DGK_PRIVATE_KEY),
         ("fl_he.server_app, fl_he.strategies.sealed_chain", "fl_he.crypto.identity"),
         ("fl_he", "fl_he.messages"),
         ("fl_he.crypto.encrypted_vector, fl_he.learning.logistic", "flwr"),

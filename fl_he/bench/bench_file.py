@@ -2,7 +2,8 @@
 
 ``version`` of this format, ``fl_he``, ``command``, ``quick`` (fewer runs and cases: for a look,
 not for comparison), ``machine`` (see `machine`), ``seconds`` of the whole benchmark, and
-``sections`` with one member for each that was run: ``kernel``, ``federation``, ``hospitals``.
+``sections`` with one member for each that was run: ``kernel``, ``federation``, ``hospitals``,
+``capc``.
 Names that end in ``_seconds`` are seconds, others with ``bytes`` are bytes. There is no host name,
 no user and no path in it.
 """

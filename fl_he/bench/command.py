@@ -64,10 +64,24 @@ def _hospitals(quick: bool, follow: Follow) -> dict[str, Any]:
     return measure_hospitals(QUICK_HOSPITALS if quick else FULL_HOSPITALS, follow)
 
 
+def _capc(quick: bool, follow: Follow) -> dict[str, Any]:
+    follow("loading Flower")
+    from fl_he.bench.capc import FULL_CAPC, QUICK_CAPC, measure_capc  # noqa: PLC0415
+
+    return measure_capc(QUICK_CAPC if quick else FULL_CAPC, follow)
+
+
+def _capc_table(results: Mapping[str, Any]) -> RenderableType:
+    from fl_he.bench.capc import capc_table  # noqa: PLC0415 - it loads Flower
+
+    return capc_table(results)
+
+
 SECTIONS: dict[str, Section] = {
     "kernel": Section(_kernel, kernel_tables),
     "federation": Section(_federation, federation_table),
     "hospitals": Section(_hospitals, hospitals_table),
+    "capc": Section(_capc, _capc_table),
 }
 
 

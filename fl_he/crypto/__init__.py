@@ -28,4 +28,16 @@ binding           what an envelope is for: run, purpose, round, position, contri
 sealing           signed and sealed envelopes between two nodes
 manifest          who takes part in a federation, handed out of band
 private_key       key generation, decryption, JSON
+power_table       a table of powers modulo any number
+dgk_key           DGK public keys: small plaintexts, cheap tests for zero
+dgk_private_key   their generation, encryption by the owner, the test
+slot_layout       many queries in the slots of one plaintext
+blinding          numbers hidden from the owner of the key who opens them
+comparison        secure comparison with 0
+argmax            secure argmax over classes by all pairs
+relu              the ReLU of encrypted numbers
+conditional_answer  a number told if a hidden bit is set
+ciphertext_bytes  lists of ciphertexts as bytes
+linear_map        a matrix times an encrypted vector
+votes             encrypted votes, summed as any vector
 """

@@ -21,6 +21,9 @@ from gmpy2 import mpz
 from fl_he.crypto.fixed_base import FixedBaseTable, best_window
 from fl_he.crypto.threads import available_cores, run_all
 
+#: By how much a random exponent must exceed an order to be uniform to 2**-40.
+SURPLUS_BYTES = 5
+
 
 class Masker:
     """Encrypts under one key and keeps the table that makes it fast.
@@ -35,15 +38,17 @@ class Masker:
         Paillier modulus.
     h_s : int
         Published base.
+    exponent_bytes : int, optional
+        Length of r; half of n's by default.
     """
 
-    def __init__(self, n: int, h_s: int) -> None:
+    def __init__(self, n: int, h_s: int, exponent_bytes: int | None = None) -> None:
         self.n = n
         self.h_s = h_s
         self._n = mpz(n)
         self._n_squared = self._n * self._n
         self._h_s = mpz(h_s)
-        self._exponent_bytes = -(-n.bit_length() // 16)
+        self._exponent_bytes = exponent_bytes or -(-n.bit_length() // 16)
         self._done = 0
         self._table: FixedBaseTable | None = None
         self._building = threading.Lock()
@@ -122,3 +127,14 @@ class Masker:
 def masker(n: int, h_s: int) -> Masker:
     """Return this process's Masker of a key."""
     return Masker(n, h_s)
+
+
+@functools.lru_cache(maxsize=2)
+def owner_masker(n: int, h_s: int) -> Masker:
+    """Return a Masker whose ciphertexts say nothing to the key's owner but their plaintexts.
+
+    The owner can look at a ciphertext's power of h_s, and a computation that multiplies ciphertexts
+    of the owner's leaves its traces there. r is longer than the order of h_s by `SURPLUS_BYTES`,
+    so that the power is uniform, to 2**-40, among all powers of h_s.
+    """
+    return Masker(n, h_s, -(-n.bit_length() // 8) + SURPLUS_BYTES)

@@ -64,7 +64,7 @@ def test_everything_is_measured_by_default(
     tmp_path: Path, sections: list[tuple[str, bool]]
 ) -> None:
     written, shown = bench(tmp_path / "bench.json")
-    names = ["kernel", "federation", "hospitals"]
+    names = ["kernel", "federation", "hospitals", "capc"]
     assert sections == [(name, False) for name in names]
     assert written["sections"] == {name: {"figure": at} for at, name in enumerate(names, 1)}
     assert written["command"] == "fl-he bench"
@@ -101,7 +101,7 @@ def test_what_was_measured_survives_an_interrupt(
 
 
 def test_refusals_come_before_any_work(tmp_path: Path, sections: list[tuple[str, bool]]) -> None:
-    with pytest.raises(BenchError, match="one of kernel, federation, hospitals, got kernels"):
+    with pytest.raises(BenchError, match="one of kernel, federation, hospitals, capc, got kernels"):
         bench(tmp_path / "bench.json", "kernel", "kernels")
     with pytest.raises(BenchError, match="out must be a file in a folder that exists"):
         bench(tmp_path / "nowhere" / "bench.json")
@@ -114,7 +114,7 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     out, err = fl_he(tmp_path, "speed").communicate()
     assert (out, err) == (
         "",
-        "fl-he: a section must be one of kernel, federation, hospitals, got speed\n",
+        "fl-he: a section must be one of kernel, federation, hospitals, capc, got speed\n",
     )
 
 

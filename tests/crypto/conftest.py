@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 
@@ -54,6 +56,31 @@ def small_primes() -> tuple[int, int]:
 @pytest.fixture(scope="session")
 def other_small_key() -> PrivateKey:
     return _key(*_OTHER_SMALL)
+
+
+_SMALL_DGK = {  # u is 257
+    "p": 0xC9C0B9019E44AB9AEFB9386F86EEF20E0FCD83F9CCE704E14F933763860454E3,
+    "q": 0xF47D27912C9E7E476ED2F190CF60D8A2303ED9DE34275A1E99E573D68BE3A347,
+    "v_p": 0xC9A7ADE9BA923175D503713DFBD8DE57D08A98A1,
+    "v_q": 0x8B7A585744790E1A1D81208C5E9842EAE32F2F83,
+    "g": int(
+        "B1E81B26B3B8B497D0B62D14A14D69B02121EDB52E19064B57F8B035B4B191C0"
+        "C68768F22E5895C96442F502BD3705FC8DF41D9C09CB8DE439C4A13EF591B3FA",
+        16,
+    ),
+    "h": int(
+        "5B6C4CD797C27CEA5FC83AC3CEB933E5DD011DA906467D96AA1DB30C1309C504"
+        "5D8C6BC3DE37250BC45EE469ED1EC53D339D6A55712B922F2181A5D127F30B63",
+        16,
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def small_dgk() -> DgkPrivateKey:
+    k = _SMALL_DGK
+    public = DgkPublicKey(k["p"] * k["q"], k["g"], k["h"], minimum_bits=SMALL_BITS)
+    return DgkPrivateKey(public, k["p"], k["q"], k["v_p"], k["v_q"])
 
 
 @pytest.fixture(scope="session")

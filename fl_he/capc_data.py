@@ -1,0 +1,150 @@
+"""The data of a simulated CaPC run: each party's own, the pools to ask about, a test set.
+
+As in :mod:`fl_he.simulated_data`, every process can compute all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.config_schema import CapcConfig, Config, DataConfig, PartitionConfig
+from fl_he.learning.errors import DataError
+from fl_he.learning.partition import partition
+from fl_he.learning.party_models import new_model
+from fl_he.learning.scaling import standardise
+from fl_he.simulated_data import whole_table
+
+_BRIGHTEST = 16.0  # of the pixels of data=digits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Features of shape (m, d) and labels of shape (m,), from 0 to classes - 1."""
+
+    features: NDArray[np.float64] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+
+    def take(self, rows: NDArray[Any]) -> Examples:
+        """Return some of the rows."""
+        return Examples(self.features[rows], self.labels[rows])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CapcData:
+    """Who has what.
+
+    Attributes
+    ----------
+    parties : tuple of Examples
+        What each party's model is trained on.
+    pools : dict of int to Examples
+        By the index of a querying party; the labels are for judging the run only.
+    test : Examples
+        Held out from all.
+    classes : int
+    """
+
+    parties: tuple[Examples, ...]
+    pools: dict[int, Examples]
+    test: Examples
+    classes: int
+
+
+def capc_data(config: Config) -> CapcData:
+    """Return the data of the run that ``config`` describes.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be used, or a part of it would be too small.
+    """
+    return _cached(json.dumps(asdict(config), sort_keys=True))
+
+
+@lru_cache(maxsize=1)
+def _cached(key: str) -> CapcData:
+    config = _config(json.loads(key))
+    capc = config.capc
+    everything, classes = _load(config)
+    rng = np.random.default_rng(config.seed)
+    order = rng.permutation(len(everything))
+    tests = int(np.ceil(config.test_size * len(order)))
+    pooled = int(np.ceil(capc.pool_size * len(order)))
+    if tests + pooled + config.hospitals > len(order):
+        raise DataError("test_size and capc.pool_size must leave rows to train on, and do not")
+    test, pool, train = (everything.take(rows) for rows in np.split(order, [tests, tests + pooled]))
+    parts = partition(
+        train.labels.astype(np.float64),
+        config.hospitals,
+        config.partition.scheme,
+        config.partition.alpha,
+        config.seed,
+    )
+    querying = [number - 1 for number in sorted(capc.querying)]
+    shares = np.array_split(np.arange(len(pool)), len(querying))
+    parties = [train.take(part) for part in parts]
+    for party in querying:
+        parties[party] = _weakened(parties[party], capc, rng)
+    if min(map(len, shares)) < capc.queries:
+        raise DataError(
+            f"capc.queries must be at most {min(map(len, shares))}, the size of a pool, got "
+            f"{capc.queries}"
+        )
+    pools = {party: pool.take(share) for party, share in zip(querying, shares, strict=True)}
+    return CapcData(tuple(parties), pools, test, classes)
+
+
+def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | None = None) -> Any:
+    """Return a party's model, fitted on its examples and those that it has learned since.
+
+    Raises
+    ------
+    DataError
+        If the party's examples are of one class only.
+    """
+    kinds, own = config.capc.models, data.parties[party]
+    features, labels = own.features, own.labels
+    if extra is not None:
+        features = np.concatenate([features, extra.features])
+        labels = np.concatenate([labels, extra.labels])
+    if len(np.unique(labels)) < 2:
+        raise DataError(
+            f"hospital-{party + 1} must have examples of two classes at least, got one: choose "
+            "fewer hospitals, another partition, or more of capc.examples"
+        )
+    model = new_model(kinds[party % len(kinds)], config.seed)
+    return model.fit(features, labels)
+
+
+def _config(values: dict[str, Any]) -> Config:
+    """Undo `asdict` as far as this file reads it."""
+    groups = {"data": DataConfig, "partition": PartitionConfig, "capc": CapcConfig}
+    plain = {key: value for key, value in values.items() if key not in ("optimizer", "crypto")}
+    return Config(**{**plain, **{key: kind(**values[key]) for key, kind in groups.items()}})
+
+
+def _load(config: Config) -> tuple[Examples, int]:
+    table = whole_table(config.data)
+    if config.data.name == "digits":
+        features = table.features / _BRIGHTEST
+    else:
+        features = standardise(table)[0].features
+    return Examples(features, table.labels.astype(np.int64)), table.class_count
+
+
+def _weakened(own: Examples, capc: CapcConfig, rng: np.random.Generator) -> Examples:
+    """Return a querying party's examples: fewer of its weak classes, and not too many."""
+    weak = np.isin(own.labels, capc.weak_classes)
+    kept = own.take(np.flatnonzero(~weak | (rng.random(len(own)) < capc.weak_ratio)))
+    if capc.examples is None or capc.examples >= len(kept):
+        return kept
+    return kept.take(rng.permutation(len(kept))[: capc.examples])

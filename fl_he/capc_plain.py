@@ -1,0 +1,54 @@
+"""CaPC in one process without encryption, for studies, and what can be refused before a run.
+
+Only a simulation can do either: it has everybody's data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from fl_he.capc_data import capc_data
+from fl_he.capc_run import Budget, write_run
+from fl_he.capc_simulation import capc_terms, chosen_queries, integer_model, outcome, plain_votes
+from fl_he.config_schema import Config
+from fl_he.learning.integer_model import fixed_point
+from fl_he.learning.noisy_vote import noisy_labels
+
+
+def check(config: Config) -> None:
+    """Refuse what the run would refuse later: data, models, budget.
+
+    Raises
+    ------
+    DataError, CryptoError, PrivacyError
+    """
+    data, _ = capc_data(config), Budget(config)
+    capc_terms(config)
+    for party in range(config.hospitals):
+        integer_model(config, data, party)
+    for party in data.pools:
+        queries = chosen_queries(config, data, party, config.capc.queries)
+        fixed_point(
+            queries.features, config.capc.feature_fraction_bits, config.capc.feature_integer_bits
+        )
+
+
+def run_plain(config: Config, folder: Path) -> dict[str, Any]:
+    """Compute the same votes without encryption, in this process; see `capc_run.run_encrypted`."""
+    start = perf_counter()
+    budget, data, terms = Budget(config), capc_data(config), capc_terms(config)
+    results = []
+    for number in sorted(config.capc.querying):
+        if queries := budget.next_batch():
+            labels = noisy_labels(
+                plain_votes(config, data, number - 1, queries),
+                terms.variance_gnmax,
+                terms.threshold,
+                terms.variance_threshold,
+            )
+            results.append(outcome(config, data, number - 1, labels))
+    return write_run(
+        config, folder, budget, results=results, steps=[], seconds=perf_counter() - start
+    )

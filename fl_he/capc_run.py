@@ -1,0 +1,153 @@
+"""A run of CaPC: the querying parties one after another, the budget, the run's files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from fl_he import __version__, capc_report, metrics_file
+from fl_he.config_schema import Backend, Config
+from fl_he.learning.errors import PrivacyError
+from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.strategies.capc import CaPC
+
+#: What is told while a run goes on.
+OnStep = Callable[[str], None]
+
+
+def run_encrypted(
+    grid: Grid, config: Config, folder: Path, on_step: OnStep = lambda _: None
+) -> dict[str, Any]:
+    """Have the querying parties' batches answered over the grid, and write the run's files.
+
+    Parameters
+    ----------
+    grid : Grid
+    config : Config
+        With ``capc.enabled``.
+    folder : Path
+        Where metrics.json and capc.png go.
+    on_step : callable
+        Is told each step.
+
+    Returns
+    -------
+    dict
+        What metrics.json holds; docs/capc.md documents it.
+
+    Raises
+    ------
+    ProtocolError, CryptoError, DataError, PrivacyError
+        Whatever was refused; no file is written then.
+    """
+    start = perf_counter()
+    budget = Budget(config)
+    protocol = CaPC(
+        grid,
+        config.hospitals,
+        threshold=config.capc.threshold is not None,
+        timeout=config.hop_timeout,
+        on_step=on_step,
+    )
+    results = []
+    for number in sorted(config.capc.querying):
+        if queries := budget.next_batch():
+            results.append(protocol.ask(protocol.parties[f"hospital-{number}"], queries).report)
+    steps = [asdict(cost) for cost in protocol.costs.values()]
+    return write_run(
+        config,
+        folder,
+        budget,
+        results=results,
+        steps=steps,
+        seconds=perf_counter() - start,
+    )
+
+
+class Budget:
+    """How many queries may still be asked, and what they have cost.
+
+    Who got no answer is known to the querying party alone, so every query counts as answered.
+    """
+
+    def __init__(self, config: Config) -> None:
+        capc = config.capc
+        self._queries, self._delta = capc.queries, capc.delta
+        self._noise: ConfidentGNMax | None = None
+        self._budget: VotingBudget | None = None
+        self._asked = 0
+        tested = capc.threshold is None or capc.sigma_threshold is not None
+        if capc.sigma_gnmax is not None and tested:
+            threshold = 0.0 if capc.threshold is None else capc.threshold
+            self._noise = ConfidentGNMax(capc.sigma_gnmax, capc.sigma_threshold, threshold)
+            self._noise.epsilon(1, 1, capc.delta)  # refused now if dp-accounting is not there
+        if self._noise is not None and capc.epsilon is not None:
+            self._budget = VotingBudget(self._noise, capc.epsilon, capc.delta)
+            if not self._budget.affordable():
+                raise PrivacyError(
+                    f"capc.epsilon must allow one query at least, got {capc.epsilon:g}: raise it, "
+                    "or the sigmas"
+                )
+
+    def next_batch(self) -> int:
+        """Return the size of the next batch, 0 if nothing is left, and count it as spent."""
+        queries = self._queries
+        if self._budget is not None:
+            queries = min(queries, self._budget.affordable())
+            self._budget.spend(queries, queries)
+        self._asked += queries
+        return queries
+
+    def spent(self) -> dict[str, Any]:
+        """Return what may be said of privacy: for any votes, and every query as answered."""
+        epsilon = None
+        if self._noise is not None:
+            epsilon = self._noise.epsilon(self._asked, self._asked, self._delta)
+        return {"epsilon": epsilon, "delta": self._delta, "queries": self._asked}
+
+
+def write_run(
+    config: Config,
+    folder: Path,
+    budget: Budget,
+    *,
+    results: list[dict[str, Any]],
+    steps: list[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write metrics.json and capc.png; return what the former holds.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        Made if it does not exist.
+    budget : Budget
+        As it was spent.
+    results : list of dict
+        What each querying party said of itself.
+    steps : list of dict
+        What each step cost; none without encryption.
+    seconds : float
+        Of the whole run.
+    """
+    metrics = {
+        "version": metrics_file.VERSION,
+        "protocol": metrics_file.CAPC,
+        "fl_he": __version__,
+        "config": asdict(config),
+        "encrypted": config.capc.backend is Backend.encrypted,
+        "querying": results,
+        "privacy": budget.spent(),
+        "steps": steps,
+        "seconds": seconds,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    written = metrics_file.write_metrics(folder, metrics)
+    capc_report.write_plot(folder, written)
+    return written

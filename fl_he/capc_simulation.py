@@ -1,0 +1,137 @@
+"""One simulated node's part in CaPC, from the configuration and the data of the simulation."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.capc_data import CapcData, Examples, capc_data, fitted_model
+from fl_he.capc_terms import Terms
+from fl_he.clients.capc_party import Party
+from fl_he.config_schema import Config
+from fl_he.crypto.argmax import largest_difference
+from fl_he.learning.answering import answering_model
+from fl_he.learning.class_accuracy import class_accuracy
+from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.party_models import probabilities
+from fl_he.learning.query_selection import select_queries
+
+#: A query that got no answer.
+NO_ANSWER = -1
+
+
+def capc_terms(config: Config) -> Terms:
+    """Return the terms of the run that ``config`` describes."""
+    capc, data = config.capc, capc_data(config)
+    return Terms(
+        classes=data.classes,
+        features=data.test.features.shape[1],
+        fraction_bits=capc.feature_fraction_bits,
+        integer_bits=capc.feature_integer_bits,
+        value_bits=capc.value_bits,
+        # counts are whole numbers: one that reaches the threshold reaches the next whole one
+        threshold=None if capc.threshold is None else ceil(capc.threshold),
+        variance_gnmax=_variance(capc.sigma_gnmax),
+        variance_threshold=_variance(capc.sigma_threshold),
+        key_bits=config.crypto.key_bits,
+    )
+
+
+def simulated_party(config: Config, index: int) -> Party:
+    """Return a party by its index; the guardian has one beyond all parties."""
+    terms, data = capc_terms(config), capc_data(config)
+
+    def queries(count: int) -> NDArray[np.int64]:
+        chosen = chosen_queries(config, data, index, count)
+        return fixed_point(chosen.features, terms.fraction_bits, terms.integer_bits)
+
+    return Party(
+        terms,
+        queries,
+        lambda: integer_model(config, data, index),
+        lambda labels: outcome(config, data, index, labels),
+    )
+
+
+def chosen_queries(config: Config, data: CapcData, index: int, count: int) -> Examples:
+    """Return the cases that a querying party asks about."""
+    pool, own = data.pools[index], data.parties[index]
+    chances = probabilities(fitted_model(data, config, index), pool.features, data.classes)
+    rows = select_queries(
+        config.capc.selection,
+        pool.features,
+        chances,
+        own.features,
+        count=count,
+        seed=config.seed + index,
+    )
+    return pool.take(rows)
+
+
+def integer_model(config: Config, data: CapcData, index: int) -> IntegerModel:
+    """Return the model with which a party answers."""
+    capc = config.capc
+    return in_integers(
+        answering_model(fitted_model(data, config, index), data.classes),
+        fraction_bits=capc.feature_fraction_bits,
+        integer_bits=capc.feature_integer_bits,
+        largest_value=(1 << capc.value_bits) - 1,
+        largest_difference=largest_difference(data.classes, capc.value_bits),
+    )
+
+
+def plain_votes(config: Config, data: CapcData, index: int, count: int) -> NDArray[np.int64]:
+    """Return the votes on a party's queries without noise, shape (count, classes).
+
+    They are those of the other parties' own ``predict``, without fixed point or encryption.
+    """
+    asked = chosen_queries(config, data, index, count)
+    votes = np.zeros((count, data.classes), dtype=np.int64)
+    for other in range(config.hospitals):
+        if other != index:
+            labels = fitted_model(data, config, other).predict(asked.features)
+            votes[np.arange(count), labels.astype(np.int64)] += 1
+    return votes
+
+
+def outcome(
+    config: Config, data: CapcData, index: int, labels: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Learn from the answers; return how good they are, and what they were good for.
+
+    Only a simulation can say most of it: it knows the true labels and everybody's votes.
+    """
+    asked = chosen_queries(config, data, index, len(labels))
+    answered = np.flatnonzero(labels != NO_ANSWER)
+    given = labels[answered]
+    votes = plain_votes(config, data, index, len(labels))[answered]
+    top = votes.max(axis=1, initial=0) == votes[np.arange(len(given)), given]
+    learned = Examples(asked.features[answered], given)
+    return {
+        "party": f"hospital-{index + 1}",
+        "queries": len(labels),
+        "answered": len(given),
+        "refused": len(labels) - len(given),
+        "label_accuracy": _share(given == asked.labels[answered]),
+        "equal_to_plain_majority": int(top.sum()),
+        "examples": len(data.parties[index]),
+        "before": _quality(fitted_model(data, config, index), data),
+        "after": _quality(fitted_model(data, config, index, learned), data),
+    }
+
+
+def _quality(model: Any, data: CapcData) -> dict[str, Any]:
+    return class_accuracy(model.predict(data.test.features), data.test.labels, data.classes)
+
+
+def _share(right: NDArray[np.bool_]) -> float | None:
+    return float(right.mean()) if len(right) else None
+
+
+def _variance(sigma: float | None) -> Fraction | None:
+    # as it was written, not as the nearest float
+    return None if sigma is None else Fraction(str(sigma)) ** 2

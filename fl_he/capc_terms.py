@@ -1,0 +1,76 @@
+"""What all parties of a CaPC run have agreed on beforehand: each has it from its own configuration.
+
+Nothing here comes from another node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from fl_he.crypto.argmax import largest_difference
+from fl_he.crypto.conditional_answer import ANSWERS
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.slot_layout import STATISTICAL_BITS
+
+#: Counts are compared as numbers of so many bits, ties included. With their masks they then fill
+#: a slot of the packing, 64 bits.
+VOTE_BITS = 62 - STATISTICAL_BITS
+#: The votes are summed as any update is; a slot has room for noise beside them.
+VOTE_PACKING = Packing(fraction_bits=0, integer_bits=54, max_contributors=512)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The agreement.
+
+    Parameters
+    ----------
+    classes : int
+        At least 2.
+    features : int
+        Of a query, after the public feature map.
+    fraction_bits, integer_bits : int
+        Fixed point of a feature: below ``2**integer_bits`` in size.
+    value_bits : int
+        l: logits are compared as numbers of so many bits.
+    threshold : int or None
+        The noisy count that the largest one must reach; None: every query is answered.
+    variance_gnmax, variance_threshold : Fraction or None
+        Of the guardian's noise on each count and of the threshold test; None for none.
+    key_bits : int
+        Of all keys, Paillier and DGK.
+
+    Raises
+    ------
+    CryptoError
+        If a value is out of range.
+    """
+
+    classes: int
+    features: int
+    fraction_bits: int = 12
+    integer_bits: int = 5
+    value_bits: int = 32
+    threshold: int | None = None
+    variance_gnmax: Fraction | None = None
+    variance_threshold: Fraction | None = None
+    key_bits: int = 2048
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.classes <= 128:
+            raise CryptoError(f"classes must be between 2 and 128, got {self.classes}")
+        if self.classes >= ANSWERS or self.features < 1:
+            raise CryptoError(f"features must be at least 1, got {self.features}")
+        if self.threshold is None and self.variance_threshold is not None:
+            raise CryptoError("a threshold must be given with its noise, got none")
+        if self.threshold is not None and abs(self.threshold) > self.largest_count:
+            raise CryptoError(
+                f"the threshold must be at most {self.largest_count} in size, got {self.threshold}"
+            )
+
+    @property
+    def largest_count(self) -> int:
+        """Noisy counts must not exceed it in size, or comparing them would go wrong."""
+        return largest_difference(self.classes, VOTE_BITS) // 2

@@ -1,0 +1,97 @@
+"""The privacy guardian's steps: noise, and comparisons of noisy counts that it cannot see."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from fl_he.capc_messages import CapcReply, CapcRequest
+from fl_he.capc_terms import VOTE_BITS, VOTE_PACKING, Terms
+from fl_he.clients.capc_keys import QUERYING, KeyPair, PublicKeys
+from fl_he.clients.capc_memory import Memory
+from fl_he.clients.capc_party import Party
+from fl_he.crypto.argmax import pairs, winner
+from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
+from fl_he.crypto.conditional_answer import release
+from fl_he.crypto.votes import encrypt_counts
+from fl_he.learning.discrete_gaussian import discrete_gaussian
+from fl_he.records import ProtocolError
+
+_WINNERS = "winners"
+_NOISE = "noise"
+
+
+def noise(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+    """Encrypt noise for each count, and for the threshold test one number for all classes."""
+    terms, queries = party.terms, request.queries
+    Memory(context, request.session).keep(_NOISE, queries)  # one set of noise for each batch
+    shape = (terms.classes, queries)
+    key = keys.public.paillier
+    drawn = _gaussian(terms, terms.variance_gnmax, terms.classes * queries).reshape(shape)
+    parts = {"noise": drawn}
+    if terms.threshold is not None:
+        test = _gaussian(terms, terms.variance_threshold, queries)
+        # the largest noisy count reaches the threshold exactly if any does
+        parts["test-noise"] = np.broadcast_to(test, shape)
+    layout = party.vote_layout(key)
+    return CapcReply(
+        {
+            name: encrypt_counts(key, layout, VOTE_PACKING, values).to_bytes()
+            for name, values in parts.items()
+        }
+    )
+
+
+def count_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+    """Open masked differences and encrypt their digits."""
+    terms, queries = party.terms, request.queries
+    if Memory(context, request.session).take(_NOISE) != queries:
+        raise ProtocolError("counts must be compared with the noise of this batch")
+    layout = party.vote_layout(keys.public.paillier)
+    numbers = len(pairs(terms.classes))
+    parts = {"bits": keys.bits(layout, request.part("blinded"), numbers, queries)}
+    if terms.threshold is not None:
+        reached = request.part("reached")
+        parts["reached-bits"] = keys.bits(layout, reached, terms.classes, queries)
+    return CapcReply(parts)
+
+
+def decide(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+    """Find each query's winner, a position in an order that only the querying party knows."""
+    terms, queries = party.terms, request.queries
+    each = len(pairs(terms.classes))
+    found = keys.results(VOTE_BITS, request.part("compared"), each * queries)
+    winners = [winner(terms.classes, found[at : at + each]) for at in range(0, len(found), each)]
+    if terms.threshold is None:
+        return CapcReply({"winners": bytes(winners)})
+    Memory(context, request.session).keep(_WINNERS, winners)
+    shares = keys.results(VOTE_BITS, request.part("reached"), terms.classes * queries)
+    return CapcReply({"shares": keys.public.dgk.to_bytes(keys.dgk.encrypt_bits(shares))})
+
+
+def release_winners(
+    request: CapcRequest, context: Context, party: Party, keys: KeyPair
+) -> CapcReply:
+    """Hand each winner over where a class has reached the threshold, without learning where."""
+    terms, queries = party.terms, request.queries
+    querying = PublicKeys.from_texts(request.keys, QUERYING, terms.key_bits).paillier
+    winners = Memory(context, request.session).take(_WINNERS)
+    dgk, classes = keys.public.dgk, terms.classes
+    zero = keys.dgk.are_zero(dgk.from_bytes(request.part("compared"), classes * queries))
+    found = [int(any(zero[at : at + classes])) for at in range(0, len(zero), classes)]
+    coins = ciphertexts_from_bytes(querying, request.part("coins"), queries)
+    return CapcReply(
+        {"answers": ciphertexts_to_bytes(querying, release(querying, winners, found, coins))}
+    )
+
+
+def _gaussian(terms: Terms, variance: Fraction | None, size: int) -> NDArray[np.int64]:
+    if variance is None:
+        return np.zeros(size, dtype=np.int64)
+    drawn = discrete_gaussian(variance, size)
+    if np.abs(drawn).max() + VOTE_PACKING.max_contributors > terms.largest_count:
+        raise ProtocolError("the noise must fit the counts, and a sample does not: lower sigma")
+    return drawn

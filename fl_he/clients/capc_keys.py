@@ -1,0 +1,103 @@
+"""The keys of a CaPC node: a Paillier and a DGK key, of the querying party and of the guardian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Context
+
+from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
+from fl_he.crypto.comparison import Digits, bits, results
+from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.records import ProtocolError
+
+_STATE = "fl-he.capc-keys"
+_PAILLIER, _DGK = "paillier", "dgk"
+
+#: Names of the keys in messages.
+QUERYING, GUARDIAN = "querying", "guardian"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeys:
+    """Both public keys of a node that owns keys."""
+
+    paillier: PublicKey
+    dgk: DgkPublicKey
+
+    def to_texts(self) -> dict[str, str]:
+        """Return both as JSON."""
+        return {_PAILLIER: self.paillier.to_json(), _DGK: self.dgk.to_json()}
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str], owner: str, key_bits: int) -> PublicKeys:
+        """Read the keys of the querying party or of the guardian from a message.
+
+        Raises
+        ------
+        CryptoError
+            If one is not a key of `key_bits` bits.
+        """
+        found = cls(
+            PublicKey.from_json(texts.get(f"{owner}-{_PAILLIER}", "")),
+            DgkPublicKey.from_json(texts.get(f"{owner}-{_DGK}", "")),
+        )
+        for key in (found.paillier, found.dgk):
+            if key.key_bits != key_bits:
+                raise ProtocolError(f"the {owner}'s keys must have {key_bits} bits, got {key!r}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Both private keys of a node, and Bob's part in comparisons."""
+
+    paillier: PrivateKey
+    dgk: DgkPrivateKey
+
+    @property
+    def public(self) -> PublicKeys:
+        """The public halves."""
+        return PublicKeys(self.paillier.public_key, self.dgk.public_key)
+
+    def bits(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> bytes:
+        """Open blinded numbers, `numbers` for each query, and encrypt their digits."""
+        return self.digits(layout, self.open(layout, blinded, numbers, queries))
+
+    def open(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> list[int]:
+        """Open blinded numbers, by number, then by query."""
+        key = self.paillier.public_key
+        packs = layout.packs(queries)
+        ciphertexts = ciphertexts_from_bytes(key, blinded, numbers * packs)
+        plaintexts = self.paillier.decrypt(ciphertexts)
+        return [
+            z
+            for at in range(0, len(plaintexts), packs)
+            for z in layout.split(plaintexts[at : at + packs], queries)
+        ]
+
+    def digits(self, layout: SlotLayout, opened: Sequence[int]) -> bytes:
+        """Encrypt the digits of opened numbers."""
+        encrypted = bits(self.dgk, Digits(layout.value_bits), opened)
+        return self.dgk.public_key.to_bytes(encrypted)
+
+    def results(self, value_bits: int, compared: bytes, count: int) -> list[int]:
+        """Return the results of `count` comparisons."""
+        size = Digits(value_bits).returned
+        return results(self.dgk, size, self.dgk.public_key.from_bytes(compared, count * size))
+
+
+def simulated_keys(context: Context, key_bits: int) -> KeyPair:
+    """Return a simulated node's keys; the first call makes them, in the node's own state."""
+    record = context.state.config_records.setdefault(_STATE, ConfigRecord())
+    if _PAILLIER not in record:
+        record[_PAILLIER] = PrivateKey.generate(key_bits).to_json()
+        record[_DGK] = DgkPrivateKey.generate(key_bits).to_json()
+    return KeyPair(
+        PrivateKey.from_json(str(record[_PAILLIER])), DgkPrivateKey.from_json(str(record[_DGK]))
+    )

@@ -1,0 +1,58 @@
+"""What a node remembers between two steps of a batch: in its own state, each entry for one use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flwr.app import ConfigRecord, Context
+
+from fl_he.records import ProtocolError
+
+_STATE = "fl-he.capc-memory"
+
+
+class Memory:
+    """The entries of one batch on one node.
+
+    An entry is taken once: whoever asks for a step a second time would get masks and permutations
+    used twice.
+
+    Parameters
+    ----------
+    context : Context
+        The node's.
+    session : str
+        Names the batch.
+    """
+
+    def __init__(self, context: Context, session: str) -> None:
+        self._record = context.state.config_records.setdefault(_STATE, ConfigRecord())
+        self._session = session
+
+    def keep(self, name: str, value: Any) -> None:
+        """Remember integers, texts and lists of them.
+
+        Raises
+        ------
+        ProtocolError
+            If this batch has such an entry already.
+        """
+        key = f"{self._session}/{name}"
+        if key in self._record:
+            raise ProtocolError(f"a step must be asked for once for each batch: {name} is there")
+        self._record[key] = json.dumps(value).encode()
+
+    def take(self, name: str) -> Any:
+        """Return an entry and forget it.
+
+        Raises
+        ------
+        ProtocolError
+            If it is not there.
+        """
+        key = f"{self._session}/{name}"
+        if key not in self._record:
+            raise ProtocolError(f"a step must come once, after the one that makes {name}")
+        value = self._record.pop(key)
+        return json.loads(bytes(value))  # type: ignore[arg-type]

@@ -1,0 +1,186 @@
+"""Secure argmax over classes by comparing all pairs, as pure step functions.
+
+Alice has, for each query, one number per class under Bob's Paillier key. At the end Bob knows an
+order of the classes under a permutation that only Alice knows, so it is a uniformly random order
+to him; Alice knows nothing new. All pairs of all queries are compared at once, so there are as many
+hops as for one comparison (see `comparison`), whatever the number of classes.
+
+Equal numbers would show in the order. So Alice makes room below the numbers' last bit and puts a
+random order of the classes there, for each query another: of tied classes each is as likely to win.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import gmpy2
+from gmpy2 import mpz
+
+from fl_he.crypto.blinding import mask_plaintexts, random_masks
+from fl_he.crypto.comparison import Digits, compare
+from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.masking import owner_masker
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.slot_layout import SlotLayout
+
+_shuffle = secrets.SystemRandom().shuffle
+
+#: Ciphertexts of the classes: [class][pack], with the queries in slots.
+Classes = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class PairSecrets:
+    """What Alice remembers between two hops. It is secret and serves once.
+
+    Attributes
+    ----------
+    masks : list of list of int
+        [pair][query]
+    permutations : list of list of int
+        [query][position]: the class at that position.
+    """
+
+    masks: list[list[int]] = field(repr=False)
+    permutations: list[list[int]] = field(repr=False)
+
+
+def pairs(classes: int) -> list[tuple[int, int]]:
+    """Return all pairs of classes, the smaller first."""
+    return list(combinations(range(classes), 2))
+
+
+def tie_bits(classes: int) -> int:
+    """Return how many bits below a number's last one the random order takes."""
+    return (classes - 1).bit_length()
+
+
+def largest_difference(classes: int, value_bits: int) -> int:
+    """Return how far apart two classes' numbers may be at most for numbers of l bits."""
+    return (1 << (value_bits - tie_bits(classes))) - 2
+
+
+def blind_pairs(
+    public_key: PublicKey, layout: SlotLayout, classes: Classes, queries: int
+) -> tuple[list[list[int]], PairSecrets]:
+    """Alice's first step.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        Bob's.
+    layout : SlotLayout
+    classes : sequence of sequence of int, shape (classes, packs)
+        Ciphertexts; no two classes' numbers of a query are farther apart than
+        `largest_difference`.
+    queries : int
+
+    Returns
+    -------
+    blinded : list of list of int, shape (pairs, packs)
+        For Bob.
+    kept : PairSecrets
+    """
+    count, shift = len(classes), 1 << tie_bits(len(classes))
+    n, n_squared = mpz(public_key.n), public_key.n_squared
+    ranks = _random_orders(count, queries)
+    # The zeros' randomness is uniform to Bob, who could otherwise tell from the ciphertexts of his
+    # queries how they were combined.
+    zeros = iter(
+        owner_masker(public_key.n, public_key.h_s).encrypt([0] * count * layout.packs(queries))
+    )
+    ranked: list[list[mpz]] = []
+    for label, packs in enumerate(classes):
+        tie = layout.join([order[label] for order in ranks])
+        ranked.append(
+            [
+                gmpy2.powmod(number, shift, n_squared)
+                * (1 + n * rank)
+                % n_squared
+                * next(zeros)
+                % n_squared
+                for number, rank in zip(packs, tie, strict=True)
+            ]
+        )
+    inverses = [[gmpy2.invert(number, n_squared) for number in packs] for packs in ranked]
+    blinded, masks = [], []
+    for first, second in pairs(count):
+        mask = random_masks(layout, queries)
+        masks.append(mask)
+        added = mask_plaintexts(layout, mask)
+        blinded.append(
+            [
+                int(a * b % n_squared * (1 + n * plus) % n_squared)
+                for a, b, plus in zip(ranked[first], inverses[second], added, strict=True)
+            ]
+        )
+    return blinded, PairSecrets(masks, _random_orders(count, queries))
+
+
+def compare_permuted(
+    dgk_key: DgkPublicKey, digits: Digits, encrypted_bits: Sequence[mpz], kept: PairSecrets
+) -> list[mpz]:
+    """Alice's second step: the comparisons of each query's classes in her random order.
+
+    Parameters
+    ----------
+    dgk_key : DgkPublicKey
+        Bob's.
+    digits : Digits
+    encrypted_bits : sequence of mpz
+        Bob's answer to `blind_pairs`, by pair, then by query.
+    kept : PairSecrets
+        Serves once.
+
+    Returns
+    -------
+    list of mpz
+        By query, then by pair of positions: is the first one's class larger?
+    """
+    queries, count = len(kept.permutations), len(kept.permutations[0])
+    number_of = {pair: index for index, pair in enumerate(pairs(count))}
+    chosen: list[mpz] = []
+    masks, coins = [], []
+    for query, classes in enumerate(kept.permutations):
+        for first, second in combinations(classes, 2):
+            pair = number_of[min(first, second), max(first, second)]
+            at = (pair * queries + query) * digits.sent
+            chosen += encrypted_bits[at : at + digits.sent]
+            masks.append(kept.masks[pair][query])
+            coins.append(int(first > second))
+    return compare(dgk_key, digits, chosen, masks, coins)
+
+
+def winner(classes: int, results: Sequence[int]) -> int:
+    """Return Bob's result for one query: the position that wins against all others.
+
+    Parameters
+    ----------
+    classes : int
+    results : sequence of int
+        One bit for each pair of positions, as `compare_permuted` has them.
+
+    Raises
+    ------
+    CryptoError
+        If there is none, which no honest Alice can bring about.
+    """
+    wins = [0] * classes
+    for (first, second), result in zip(pairs(classes), results, strict=True):
+        wins[first if result else second] += 1
+    if sorted(wins) != list(range(classes)):
+        raise CryptoError("the results of all pairs must be those of an order, and they are not")
+    return wins.index(classes - 1)
+
+
+def _random_orders(count: int, queries: int) -> list[list[int]]:
+    orders = []
+    for _ in range(queries):
+        order = list(range(count))
+        _shuffle(order)
+        orders.append(order)
+    return orders

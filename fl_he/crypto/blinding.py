@@ -1,0 +1,69 @@
+"""Numbers under another's Paillier key, hidden from that other so that he may open them.
+
+    z = d + 2**l + r,    r random, 40 bits longer than d
+
+The ciphertext, too, says nothing but z: its randomness is uniform (see `masking.owner_masker`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from gmpy2 import mpz
+
+from fl_he.crypto.masking import owner_masker
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.slot_layout import SlotLayout
+
+
+def random_masks(layout: SlotLayout, count: int) -> list[int]:
+    """Return so many r."""
+    return [secrets.randbits(layout.mask_bits) for _ in range(count)]
+
+
+def mask_plaintexts(layout: SlotLayout, masks: Sequence[int]) -> list[int]:
+    """Return the plaintexts that hide one number per query: ``2**l + r`` in each slot."""
+    return layout.join([(1 << layout.value_bits) + mask for mask in masks])
+
+
+def blind(
+    public_key: PublicKey,
+    layout: SlotLayout,
+    numbers: Sequence[Sequence[int]],
+    queries: int,
+    constant: int = 0,
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Hide numbers (step 1 of Veugen's protocol 2).
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        Of whoever opens them.
+    layout : SlotLayout
+    numbers : sequence of sequence of int, shape (numbers, packs)
+        Ciphertexts; ``number + constant`` is in ``[-2**l, 2**l)`` for each query.
+    queries : int
+    constant : int
+        Is added to each number.
+
+    Returns
+    -------
+    blinded : list of list of int, shape (numbers, packs)
+    masks : list of list of int, shape (numbers, queries)
+    """
+    n, n_squared = mpz(public_key.n), public_key.n_squared
+    masker = owner_masker(public_key.n, public_key.h_s)
+    blinded, masks = [], []
+    constants = layout.join([constant] * queries)
+    for packs in numbers:
+        mask = random_masks(layout, queries)
+        fresh = masker.encrypt(mask_plaintexts(layout, mask))
+        masks.append(mask)
+        blinded.append(
+            [
+                int(mpz(number) * zero % n_squared * (1 + n * (added % n)) % n_squared)
+                for number, zero, added in zip(packs, fresh, constants, strict=True)
+            ]
+        )
+    return blinded, masks

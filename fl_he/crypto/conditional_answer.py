@@ -1,0 +1,151 @@
+"""Tell Alice Bob's number if one of several hidden bits is 1; Bob does not learn whether.
+
+Bob has, for each query, shares of n bits (bit xor Alice's coin), and a number below `ANSWERS`.
+Alice gets the number if any bit is 1, and otherwise a random one; nobody learns which bit it was.
+
+    B  encrypt_bits   [share_j]                                                  -> A
+    A  any_of         s = the number of ones;  c_1, ..., c_n, one of which holds 0 if and only if
+                      (s > 0) xor (not coin);  [[coin]] under Alice's own key    -> B
+    B  release        number + random * (1 - any)                                -> A
+
+Alice's c are ``s, random, ...`` for a coin of 0 and ``s - 1, ..., s - n`` for a 1, each times a
+random number: s is from 0 to n. So Bob's bit is uniform, and `release` undoes the coin under
+Alice's key: ``any`` is linear in the coin. The c are in random order and tell nothing but that bit.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import gmpy2
+from gmpy2 import mpz
+
+from fl_he.crypto.comparison import hidden
+from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.masking import owner_masker
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.slot_layout import SlotLayout
+
+#: Numbers to be told are below it.
+ANSWERS = 1 << 16
+_RANDOM_BITS = 64  # hides a number of 16 bits to 2**-48
+_VALUE_BITS = 32  # 74 bits to a slot: room for the random number
+
+_shuffle = secrets.SystemRandom().shuffle
+
+
+def answer_layout(public_key: PublicKey) -> SlotLayout:
+    """Return how answers lie in plaintexts of Alice's key."""
+    return SlotLayout(_VALUE_BITS, public_key.key_bits)
+
+
+def any_of(
+    dgk_key: DgkPublicKey, shares: Sequence[mpz], coins: Sequence[Sequence[int]]
+) -> tuple[list[mpz], list[int]]:
+    """Alice's step.
+
+    Parameters
+    ----------
+    dgk_key : DgkPublicKey
+        Bob's.
+    shares : sequence of mpz
+        Bob's encrypted shares, n for each query.
+    coins : sequence of sequence of int, shape (queries, n)
+        Alice's shares.
+
+    Returns
+    -------
+    compared : list of mpz
+        n for each query.
+    secret : list of int
+        A coin for each query, to be sent under encryption only.
+
+    Raises
+    ------
+    CryptoError
+        If u is not above n.
+    """
+    n, g = mpz(dgk_key.n), mpz(dgk_key.g)
+    compared: list[mpz] = []
+    secret = []
+    at = 0
+    for own in coins:
+        count = len(own)
+        if dgk_key.u <= count:
+            raise CryptoError(f"u must be above {count} for so many bits, got {dgk_key.u}")
+        total = mpz(1)
+        for coin, share in zip(own, shares[at : at + count], strict=True):
+            total = total * (g * gmpy2.invert(share, n) if coin else share) % n
+        at += count
+        coin = secrets.randbits(1)
+        secret.append(coin)
+        if coin:
+            step = gmpy2.invert(g, n)
+            group = []
+            for _ in range(count):
+                total = total * step % n
+                group.append(total)
+        else:
+            group = [total, *[g] * (count - 1)]  # `hidden` makes random numbers of the ones
+        _shuffle(group)
+        compared += group
+    return hidden(dgk_key, compared), secret
+
+
+def encrypt_coins(public_key: PublicKey, coins: Sequence[int]) -> list[int]:
+    """Encrypt Alice's coins under her own key, each in the slot of its query's answer."""
+    layout = answer_layout(public_key)
+    return public_key.encrypt([coin * layout.place(query)[1] for query, coin in enumerate(coins)])
+
+
+def release(
+    public_key: PublicKey,
+    numbers: Sequence[int],
+    results: Sequence[int],
+    encrypted_coins: Sequence[int],
+) -> list[int]:
+    """Bob's last step.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        Alice's.
+    numbers : sequence of int
+        What to tell for each query, from 0 to ``ANSWERS - 1``.
+    results : sequence of int
+        Whether a c was 0 for each query.
+    encrypted_coins : sequence of int
+        From `encrypt_coins`, for the same queries.
+
+    Returns
+    -------
+    list of int
+        Ciphertexts for Alice, with the answers in slots.
+    """
+    if not all(0 <= number < ANSWERS for number in numbers):
+        raise CryptoError(f"numbers must be from 0 to {ANSWERS - 1}, got others")
+    layout = answer_layout(public_key)
+    n, n_squared = mpz(public_key.n), public_key.n_squared
+    packs = owner_masker(public_key.n, public_key.h_s).encrypt([0] * layout.packs(len(numbers)))
+    plain = []
+    for query, (number, result, coin) in enumerate(
+        zip(numbers, results, encrypted_coins, strict=True)
+    ):
+        noise = ANSWERS + secrets.randbits(_RANDOM_BITS)
+        # 1 - any is 1 - coin where a c was 0, and coin where none was
+        pack = query // layout.slots  # the coin lies in its slot already
+        packs[pack] = int(
+            packs[pack] * gmpy2.powmod(coin, -noise if result else noise, n_squared) % n_squared
+        )
+        plain.append(number + noise if result else number)
+    return [
+        int(pack * (1 + n * constant) % n_squared)
+        for pack, constant in zip(packs, layout.join(plain), strict=True)
+    ]
+
+
+def answers(layout: SlotLayout, plaintexts: Sequence[int], queries: int) -> list[int | None]:
+    """Return what Alice was told for each query; None where no bit was 1."""
+    return [number if number < ANSWERS else None for number in layout.split(plaintexts, queries)]

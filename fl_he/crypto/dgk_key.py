@@ -1,0 +1,223 @@
+"""Public keys of the DGK scheme: small plaintexts, cheap tests for zero.
+
+    ciphertext = g**plaintext * h**r  mod n,    plaintext modulo a small prime u
+
+Damgard, Geisler, Kroigaard, "Efficient and Secure Comparison for On-Line Auctions", ACISP 2007,
+section 3, with their "A correction to ...", International Journal of Applied Cryptography 1
+(2009), pages 323-324: v_p and v_q divide p - 1 and q - 1, g is of order ``u * v_p * v_q`` and h
+of order ``v_p * v_q``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+
+import gmpy2
+from gmpy2 import mpz
+
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.power_table import PowerTable
+from fl_he.crypto.strict_json import (
+    integer_from_base64url,
+    integer_to_base64url,
+    parse_object,
+    require_equal,
+)
+
+#: The plaintext space unless a test wants another: room for numbers of 84 bits, see `comparison`.
+PLAINTEXT_PRIME = 257
+_MAXIMUM_PRIME_BITS = 128
+_MEMBERS = ("kty", "n", "g", "h", "u", "kid")
+_KTY = "DGK"
+_JSON_LIMIT = 8192  # characters
+
+
+def order_bits(key_bits: int) -> int:
+    """Return the length t of v_p and v_q.
+
+    A subgroup whose order has t bits resists for ``2**(t / 2)`` steps, so t is twice the strength
+    that the modulus has: NIST SP 800-57 part 1 revision 5, table 2.
+    """
+    if key_bits < 2048:
+        return 160
+    return 224 if key_bits < 3072 else 256
+
+
+class DgkPublicKey:
+    """A DGK public key.
+
+    Parameters
+    ----------
+    n : int
+        Modulus.
+    g, h : int
+        In ``[2, n - 2]``.
+    u : int
+        A prime, the plaintext space.
+    minimum_bits : int
+        Shortest accepted modulus. Only tests have a reason to lower it.
+
+    Raises
+    ------
+    CryptoError
+        If the numbers cannot be a key, as far as that shows without the private one.
+    """
+
+    __slots__ = ("_fingerprint", "_g", "_h", "_n", "_u")
+
+    def __init__(
+        self, n: int, g: int, h: int, u: int = PLAINTEXT_PRIME, *, minimum_bits: int | None = None
+    ) -> None:
+        check_key_bits(n.bit_length(), MINIMUM_KEY_BITS if minimum_bits is None else minimum_bits)
+        _check(n, g, h, u)
+        self._n, self._g, self._h, self._u = n, g, h, u
+        self._fingerprint = _fingerprint(n, g, h, u)
+
+    @property
+    def n(self) -> int:
+        """Modulus."""
+        return self._n
+
+    @property
+    def g(self) -> int:
+        """Base of plaintexts."""
+        return self._g
+
+    @property
+    def h(self) -> int:
+        """Base of randomness."""
+        return self._h
+
+    @property
+    def u(self) -> int:
+        """Plaintexts count modulo this prime."""
+        return self._u
+
+    @property
+    def key_bits(self) -> int:
+        """Length of the modulus."""
+        return self._n.bit_length()
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Width of a ciphertext."""
+        return -(-self.key_bits // 8)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all four numbers as 64 hexadecimal digits."""
+        return self._fingerprint
+
+    def masks(self, count: int) -> list[mpz]:
+        """Return fresh encryptions of 0, uniform to the owner of the key as well.
+
+        The exponents have 2.5 t bits and the order of h has 2 t (section 3 of the paper).
+        """
+        return _table(self._h, self._n, self.key_bits).random_powers(count)
+
+    def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
+        """Encrypt integers; they count modulo u."""
+        g, n, u = mpz(self._g), self._n, self._u
+        return [
+            int(gmpy2.powmod(g, plaintext % u, n) * mask % n)
+            for plaintext, mask in zip(plaintexts, self.masks(len(plaintexts)), strict=True)
+        ]
+
+    def to_bytes(self, ciphertexts: Sequence[mpz | int]) -> bytes:
+        """Return ciphertexts as big-endian bytes of `ciphertext_bytes` each."""
+        width = self.ciphertext_bytes
+        return b"".join(int(ciphertext).to_bytes(width, "big") for ciphertext in ciphertexts)
+
+    def from_bytes(self, data: bytes, count: int) -> list[mpz]:
+        """Read ciphertexts that another node sent.
+
+        Raises
+        ------
+        CryptoError
+            If there are not so many, or one is outside ``[1, n)`` or not coprime to n.
+        """
+        width, n = self.ciphertext_bytes, mpz(self._n)
+        if not isinstance(data, bytes) or len(data) != count * width:
+            got = len(data) if isinstance(data, bytes) else type(data).__name__
+            raise CryptoError(f"DGK ciphertexts must be {count * width} bytes, got {got}")
+        ciphertexts = [
+            mpz(int.from_bytes(data[at : at + width], "big")) for at in range(0, len(data), width)
+        ]
+        product = mpz(1)
+        for index, ciphertext in enumerate(ciphertexts):
+            if not 1 <= ciphertext < n:
+                raise CryptoError(f"DGK ciphertext {index} must be in [1, n)")
+            product = product * ciphertext % n
+        if gmpy2.gcd(product, n) != 1:
+            raise CryptoError("DGK ciphertexts must be coprime to n")
+        return ciphertexts
+
+    def to_json(self) -> str:
+        """Return the key as JSON text."""
+        return json.dumps(
+            {
+                "kty": _KTY,
+                "n": integer_to_base64url(self._n),
+                "g": integer_to_base64url(self._g),
+                "h": integer_to_base64url(self._h),
+                "u": integer_to_base64url(self._u),
+                "kid": self._fingerprint,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str, *, minimum_bits: int | None = None) -> DgkPublicKey:
+        """Read a key that another node sent.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such a key.
+        """
+        members = parse_object(text, "DGK public key", _MEMBERS, _JSON_LIMIT)
+        require_equal(members["kty"], _KTY, "kty")
+        n, g, h = (integer_from_base64url(members[k], k, MAXIMUM_KEY_BITS) for k in ("n", "g", "h"))
+        u = integer_from_base64url(members["u"], "u", _MAXIMUM_PRIME_BITS)
+        key = cls(n, g, h, u, minimum_bits=minimum_bits)
+        require_equal(members["kid"], key.fingerprint, "kid")
+        return key
+
+    def __repr__(self) -> str:
+        return f"DgkPublicKey({self.key_bits} bits, {self._fingerprint[:16]})"
+
+
+# A node parses the same key in every message; exceptions are not kept.
+@functools.lru_cache(maxsize=16)
+def _check(n: int, g: int, h: int, u: int) -> None:
+    if u.bit_length() > _MAXIMUM_PRIME_BITS or u < 3 or not gmpy2.is_prime(u):
+        raise CryptoError("u must be an odd prime of at most 128 bits")
+    if n % 2 == 0 or gmpy2.gcd(n, gmpy2.primorial(1000)) != 1 or gmpy2.is_strong_prp(n, 2):
+        raise CryptoError("n must be a product of two large primes")
+    for name, base in (("g", g), ("h", h)):
+        if not 2 <= base <= n - 2 or gmpy2.gcd(base, n) != 1:
+            raise CryptoError(f"{name} must be in [2, n - 2] and coprime to n")
+    # Under an h of small order everybody could read, under such a g nobody. It holds modulo both
+    # factors of n.
+    for name, base in (("g", gmpy2.powmod(g, u, n)), ("h", h)):
+        if gmpy2.gcd(gmpy2.powmod(base, gmpy2.primorial(200) ** 2, n) - 1, n) != 1:
+            raise CryptoError(f"{name} must be of large order modulo both factors of n")
+
+
+# Public numbers only, so all nodes of one process may share them. About 5 MB each at 2048 bits.
+@functools.lru_cache(maxsize=4)
+def _table(h: int, n: int, key_bits: int) -> PowerTable:
+    return PowerTable(h, n, -(-5 * order_bits(key_bits) // 16))
+
+
+def _fingerprint(*numbers: int) -> str:
+    digest = hashlib.sha256(b"fl-he DGK public key 1\0")
+    for number in numbers:
+        data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+        digest.update(len(data).to_bytes(4, "big"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,235 @@
+"""DGK private keys: generation, fast encryption by the owner, the test for zero.
+
+The owner works modulo the two primes apart, where the group that randomness comes from has only t
+bits: encryption is about four times as fast as with the public key.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from typing import NoReturn
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+
+from fl_he.crypto.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order_bits
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.masking import SURPLUS_BYTES
+from fl_he.crypto.power_table import PowerTable
+from fl_he.crypto.strict_json import (
+    integer_from_base64url,
+    integer_to_base64url,
+    parse_object,
+    require_equal,
+)
+
+_MEMBERS = ("kty", "p", "q", "v_p", "v_q", "pub", "kid")
+_KTY = "DGK-private"
+_JSON_LIMIT = 24576  # characters
+_SIEVE_LIMIT = 1 << 16
+_SIEVE_WIDTH = 1 << 18
+
+
+class DgkPrivateKey:
+    """A DGK private key.
+
+    Its numbers are in no repr, exception or pickle, and it refuses to be copied.
+
+    Parameters
+    ----------
+    public_key : DgkPublicKey
+        The public half.
+    p, q : int
+        The prime factors of n.
+    v_p, v_q : int
+        The orders of h modulo p and q, primes.
+
+    Raises
+    ------
+    CryptoError
+        If the numbers are not such a key.
+    """
+
+    __slots__ = ("__p", "__p_inverse", "__q", "_public_key")
+
+    def __init__(self, public_key: DgkPublicKey, p: int, q: int, v_p: int, v_q: int) -> None:
+        if p * q != public_key.n or p == q:
+            raise CryptoError("p and q must be the factors of n")
+        for prime, v in ((p, v_p), (q, v_q)):
+            if not (gmpy2.is_prime(prime) and gmpy2.is_prime(v)):
+                raise CryptoError("p, q, v_p and v_q must be primes")
+            half = gmpy2.powmod(public_key.g, v, prime)
+            if (
+                gmpy2.powmod(public_key.h, v, prime) != 1
+                or half == 1
+                or gmpy2.powmod(half, public_key.u, prime) != 1
+            ):
+                raise CryptoError("g and h must be of the orders u * v_p * v_q and v_p * v_q")
+        self._public_key = public_key
+        self.__p = _Half(p, v_p, public_key)
+        self.__q = _Half(q, v_q, public_key)
+        self.__p_inverse = gmpy2.invert(p, q)
+
+    @classmethod
+    def generate(
+        cls, key_bits: int = 2048, *, u: int = PLAINTEXT_PRIME, minimum_bits: int = MINIMUM_KEY_BITS
+    ) -> DgkPrivateKey:
+        """Make a new key: some seconds at 2048 bits.
+
+        Raises
+        ------
+        CryptoError
+            If `key_bits` is out of range or odd.
+        """
+        check_key_bits(key_bits, minimum_bits)
+        if key_bits % 2:
+            raise CryptoError(f"key_bits must be a multiple of 2, got {key_bits}")
+        p, v_p = _prime(key_bits // 2, order_bits(key_bits), u)
+        while (found := _prime(key_bits // 2, order_bits(key_bits), u))[0] == p:
+            pass
+        q, v_q = found
+        n = p * q
+        g = _join(_of_order(p, u * v_p, (u, v_p)), _of_order(q, u * v_q, (u, v_q)), p, q)
+        h = _join(_of_order(p, v_p, (v_p,)), _of_order(q, v_q, (v_q,)), p, q)
+        return cls(DgkPublicKey(n, g, h, u, minimum_bits=minimum_bits), p, q, v_p, v_q)
+
+    @property
+    def public_key(self) -> DgkPublicKey:
+        """The public half."""
+        return self._public_key
+
+    def encrypt_bits(self, bits: Sequence[int]) -> list[mpz]:
+        """Encrypt plaintexts that are 0 or 1."""
+        g, n = mpz(self._public_key.g), mpz(self._public_key.n)
+        p, q, inverse = self.__p, self.__q, self.__p_inverse
+        masks_p, masks_q = p.masks(len(bits)), q.masks(len(bits))
+        ciphertexts = []
+        for bit, mask_p, mask_q in zip(bits, masks_p, masks_q, strict=True):
+            mask = mask_p + (mask_q - mask_p) * inverse % q.prime * p.prime
+            ciphertexts.append(mask * g % n if bit else mask)
+        return ciphertexts
+
+    def are_zero(self, ciphertexts: Sequence[mpz]) -> list[bool]:
+        """Tell of each ciphertext whether it holds 0: ``c**v_p mod p`` is 1 (section 3)."""
+        powers = self.__p.to_order(ciphertexts)
+        return [power == 1 for power in powers]
+
+    def to_json(self) -> str:
+        """Return the key as JSON text. It is secret."""
+        p, q = self.__p, self.__q
+        return json.dumps(
+            {
+                "kty": _KTY,
+                "p": integer_to_base64url(int(p.prime)),
+                "q": integer_to_base64url(int(q.prime)),
+                "v_p": integer_to_base64url(int(p.order)),
+                "v_q": integer_to_base64url(int(q.order)),
+                "pub": self._public_key.to_json(),
+                "kid": self._public_key.fingerprint,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str, *, minimum_bits: int | None = None) -> DgkPrivateKey:
+        """Read what `to_json` returned; CryptoError for anything else."""
+        members = parse_object(text, "DGK private key", _MEMBERS, _JSON_LIMIT)
+        require_equal(members["kty"], _KTY, "kty")
+        public = DgkPublicKey.from_json(str(members["pub"]), minimum_bits=minimum_bits)
+        require_equal(members["kid"], public.fingerprint, "kid")
+        numbers = [
+            integer_from_base64url(members[name], name, MAXIMUM_KEY_BITS)
+            for name in ("p", "q", "v_p", "v_q")
+        ]
+        return cls(public, *numbers)
+
+    def __repr__(self) -> str:
+        return f"DgkPrivateKey({self._public_key!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key must not be copied or pickled; save it to a file")
+
+
+class _Half:
+    """A prime factor of n with what is done modulo it."""
+
+    __slots__ = ("_base", "_table", "order", "prime")
+
+    def __init__(self, prime: int, order: int, public_key: DgkPublicKey) -> None:
+        self.prime, self.order = mpz(prime), mpz(order)
+        self._base = public_key.h
+        self._table: PowerTable | None = None
+
+    def masks(self, count: int) -> list[mpz]:
+        if self._table is None:
+            width = -(-int(self.order).bit_length() // 8) + SURPLUS_BYTES
+            self._table = PowerTable(self._base, int(self.prime), width)
+        return self._table.random_powers(count)
+
+    def to_order(self, ciphertexts: Sequence[mpz]) -> list[mpz]:
+        if not ciphertexts:
+            return []
+        residues = [ciphertext % self.prime for ciphertext in ciphertexts]
+        powers: list[mpz] = gmpy2.powmod_base_list(residues, self.order, self.prime)
+        return powers
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("private numbers must not be copied or pickled")
+
+
+def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:
+    """Return a prime p = 2 u v r + 1 of so many bits with primes v and r, and v.
+
+    r is looked for in a row from a random start, where neither r nor p has a small factor.
+    """
+    v = _random_prime(v_bits)
+    step = 2 * u * v
+    low, high = (1 << (bits - 1)) + (1 << (bits - 2)), 1 << bits  # so that p * q has all bits
+    primes = _small_primes()
+    while True:
+        start = (low // step + secrets.randbelow((high - low) // step - 2 * _SIEVE_WIDTH)) | 1
+        # candidates r = start + 2 i
+        good = np.ones(_SIEVE_WIDTH, dtype=np.bool_)
+        for prime in primes:
+            half = (prime + 1) // 2
+            good[-start * half % prime :: prime] = False
+            if step % prime:
+                root = (-pow(step, -1, prime) - start) * half % prime  # step * r + 1 = 0
+                good[root::prime] = False
+        for index in np.flatnonzero(good):
+            r = mpz(start + 2 * int(index))
+            if not gmpy2.is_strong_prp(r, 2) or not gmpy2.is_strong_prp(p := step * r + 1, 2):
+                continue
+            if low <= p < high and gmpy2.is_prime(r, 40) and gmpy2.is_prime(p, 40):
+                return int(p), v
+
+
+def _small_primes() -> list[int]:
+    sieve = np.ones(_SIEVE_LIMIT, dtype=np.bool_)
+    sieve[:2] = False
+    for number in range(2, 1 << 8):
+        if sieve[number]:
+            sieve[number * number :: number] = False
+    return [int(prime) for prime in np.flatnonzero(sieve)[1:]]
+
+
+def _random_prime(bits: int) -> int:
+    while not gmpy2.is_prime(found := secrets.randbits(bits) | 1 | (1 << (bits - 1)), 40):
+        pass
+    return found
+
+
+def _of_order(prime: int, order: int, factors: tuple[int, ...]) -> int:
+    """Return an element of an order whose prime factors are given."""
+    while True:
+        element = gmpy2.powmod(secrets.randbelow(prime - 3) + 2, (prime - 1) // order, prime)
+        if all(gmpy2.powmod(element, order // factor, prime) != 1 for factor in factors):
+            return int(element)
+
+
+def _join(a: int, b: int, p: int, q: int) -> int:
+    return int(a + (b - a) * pow(p, -1, q) % q * p)

@@ -1,0 +1,105 @@
+"""Many queries side by side in one Paillier plaintext, in slots of any width.
+
+joined = sum over i of integer[i] * 2**(bits * i)
+
+`slots` does the same in numpy for slots of up to 64 bits; here they are wider, since a masked
+number is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fl_he.crypto.errors import CryptoError
+
+#: What is seen of a masked number is within ``2**-STATISTICAL_BITS`` of a uniform one, whatever is
+#: under the mask.
+STATISTICAL_BITS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLayout:
+    """How numbers lie in the plaintexts of one key.
+
+    Parameters
+    ----------
+    value_bits : int
+        l: numbers are compared that are below ``2**value_bits`` in size, 1 to 80.
+    key_bits : int
+        Length of the Paillier modulus.
+
+    Raises
+    ------
+    CryptoError
+        If the key has no room for a single slot.
+    """
+
+    value_bits: int
+    key_bits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.value_bits <= 80:
+            raise CryptoError(f"value_bits must be between 1 and 80, got {self.value_bits}")
+        if self.slots < 1:
+            raise CryptoError(
+                f"key_bits must be at least {self.bits + 2} for value_bits={self.value_bits}, got "
+                f"{self.key_bits}"
+            )
+
+    @property
+    def bits(self) -> int:
+        """Width of a slot: a number, its mask, and the carry of their sum."""
+        return self.value_bits + STATISTICAL_BITS + 2
+
+    @property
+    def mask_bits(self) -> int:
+        """Length of masks: ``2**value_bits`` plus a signed number has value_bits + 1 bits."""
+        return self.value_bits + 1 + STATISTICAL_BITS
+
+    @property
+    def slots(self) -> int:
+        """How many queries one plaintext holds: always below half of the modulus."""
+        return (self.key_bits - 2) // self.bits
+
+    def packs(self, queries: int) -> int:
+        """Return how many plaintexts so many queries need."""
+        return -(-queries // self.slots)
+
+    def place(self, query: int) -> tuple[int, int]:
+        """Return the plaintext in which a query lies, and what its slot is worth there."""
+        pack, slot = divmod(query, self.slots)
+        return pack, 1 << (slot * self.bits)
+
+    def join(self, integers: Sequence[int]) -> list[int]:
+        """Lay one signed integer per query into plaintexts."""
+        bits, joined = self.bits, []
+        for start in range(0, len(integers), self.slots):
+            plaintext = 0
+            for integer in reversed(integers[start : start + self.slots]):
+                plaintext = (plaintext << bits) + int(integer)
+            joined.append(plaintext)
+        return joined
+
+    def split(self, plaintexts: Sequence[int], queries: int) -> list[int]:
+        """Take non-negative integers out of plaintexts, one per query.
+
+        Raises
+        ------
+        CryptoError
+            If the plaintexts do not hold exactly so many.
+        """
+        if len(plaintexts) != self.packs(queries):
+            raise CryptoError(
+                f"plaintexts must be {self.packs(queries)} for {queries} queries, got "
+                f"{len(plaintexts)}"
+            )
+        low, integers = (1 << self.bits) - 1, []
+        for pack, plaintext in enumerate(plaintexts):
+            rest = int(plaintext)
+            for _ in range(min(self.slots, queries - pack * self.slots)):
+                integers.append(rest & low)
+                rest >>= self.bits
+            if rest:
+                raise CryptoError(f"plaintext {pack} must be empty after its last slot")
+        return integers

@@ -1,0 +1,167 @@
+"""Models and queries in fixed point: what is computed under encryption, exactly.
+
+Only the order of the classes counts, so each layer's weights and offsets may be scaled together
+until the numbers fill the bits that there are for a comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.answering import AnsweringModel, Layer
+from fl_he.learning.errors import DataError
+
+#: Longer weights make the evaluation slower and no better.
+_MOST_SCALE_BITS = 16
+_FEWEST_SCALE_BITS = 3
+
+#: Python's integers in a numpy array: of any size.
+_Integers = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerLayer:
+    """A linear map in integers.
+
+    Attributes
+    ----------
+    weights : list of list of int, shape (outputs, inputs)
+    offsets : list of int, shape (outputs,)
+    """
+
+    weights: list[list[int]] = field(repr=False)
+    offsets: list[int] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerModel:
+    """Layers with a ReLU behind each but the last.
+
+    Attributes
+    ----------
+    layers : tuple of IntegerLayer
+    """
+
+    layers: tuple[IntegerLayer, ...]
+
+    def scores(self, features: NDArray[np.int64]) -> _Integers:
+        """Return the numbers of each class for each row of features, shape (m, classes)."""
+        values: _Integers = features.astype(object)
+        for number, layer in enumerate(self.layers):
+            if number:
+                values = np.maximum(values, 0)
+            values = values @ np.array(layer.weights, dtype=object).T + np.array(
+                layer.offsets, dtype=object
+            )
+        return values
+
+
+def in_integers(
+    model: AnsweringModel,
+    *,
+    fraction_bits: int,
+    integer_bits: int,
+    largest_value: int,
+    largest_difference: int,
+) -> IntegerModel:
+    """Scale and round a model so that no number outgrows its bits, whatever the query.
+
+    Parameters
+    ----------
+    model : AnsweringModel
+    fraction_bits, integer_bits : int
+        Fixed point of the features.
+    largest_value : int
+        Of a unit before its ReLU.
+    largest_difference : int
+        Between two classes' numbers.
+
+    Raises
+    ------
+    DataError
+        If too few bits would be left for the weights.
+    """
+    # All layers get as many bits, the last one what is left, too.
+    for bits in range(_MOST_SCALE_BITS, _FEWEST_SCALE_BITS - 1, -1):
+        layers: list[IntegerLayer] = []
+        reach, unit = 1 << (fraction_bits + integer_bits), float(1 << fraction_bits)
+        for layer in model.layers[:-1]:
+            made, reach, unit = _rounded(layer, bits, reach, unit)
+            layers.append(made)
+            if reach > largest_value:
+                break
+        else:
+            fewest = bits if layers else _FEWEST_SCALE_BITS
+            last = _last_layer(model.layers[-1], reach, unit, largest_difference, fewest)
+            if last is not None:
+                return IntegerModel((*layers, last))
+    raise DataError(
+        f"a model must leave at least {_FEWEST_SCALE_BITS} bits to its weights: raise value_bits, "
+        "or lower fraction_bits or integer_bits"
+    )
+
+
+def fixed_point(
+    features: NDArray[np.float64], fraction_bits: int, integer_bits: int
+) -> NDArray[np.int64]:
+    """Round features of shape (m, d) to fixed point.
+
+    Raises
+    ------
+    DataError
+        For the first one that is not finite or too large, by its place.
+    """
+    with np.errstate(over="ignore"):
+        scaled = np.rint(np.ldexp(features, fraction_bits))
+    fits = np.abs(scaled) < float(1 << (fraction_bits + integer_bits))
+    if not fits.all():
+        row, column = np.argwhere(~fits)[0]
+        raise DataError(
+            f"feature {column} of query {row} must be below 2**{integer_bits} in size, got a "
+            "larger one: raise integer_bits, or scale the feature"
+        )
+    return scaled.astype(np.int64)
+
+
+def _rounded(layer: Layer, bits: int, reach: int, unit: float) -> tuple[IntegerLayer, int, float]:
+    """Return a layer with its largest weight of so many bits, its units' reach, their unit.
+
+    reach : how large an input may be;  unit : which input stands for 1.
+    """
+    largest = max(float(np.abs(layer.weights).max(initial=0.0)), 1e-300)
+    scale = 2.0 ** (bits - int(np.ceil(np.log2(largest))))
+    weights = np.rint(layer.weights * scale).astype(np.int64)
+    offsets = [round(float(offset) * scale * unit) for offset in layer.offsets]
+    grown = max(
+        int(size) * reach + abs(offset)
+        for size, offset in zip(np.abs(weights).sum(axis=1), offsets, strict=True)
+    )
+    return IntegerLayer(weights.tolist(), offsets), grown, unit * scale
+
+
+def _last_layer(
+    layer: Layer, reach: int, unit: float, largest_difference: int, fewest_bits: int
+) -> IntegerLayer | None:
+    """Return the layer scaled to fill what it may; None if that is too little."""
+    known = np.isfinite(layer.offsets)
+    weights, offsets = np.zeros_like(layer.weights), np.zeros_like(layer.offsets)
+    weights[known] = layer.weights[known] - layer.weights[known].mean(axis=0)
+    offsets[known] = layer.offsets[known] - layer.offsets[known].mean()
+    # How far a class's number may be from 0; half a step for the rounding of each weight.
+    share = (largest_difference - 1) / 2.0
+    rounding = 0.5 * (int((weights != 0.0).sum(axis=1).max()) * float(reach) + 1.0)
+    size = (np.abs(weights).sum(axis=1) * float(reach) + np.abs(offsets) * unit).max()
+    largest = float(np.abs(weights).max())
+    most = 2.0**_MOST_SCALE_BITS / max(largest, 1e-300)
+    scale = min((share - rounding) / max(float(size), 1e-300), most)
+    if scale <= 0.0 or 0.0 < scale * largest < 2.0**fewest_bits:
+        return None
+    scaled = np.rint(weights * scale).astype(np.int64)
+    shifts = [round(float(offset) * scale * unit) for offset in offsets]
+    grown = int(np.abs(scaled).sum(axis=1).max()) * reach + max(map(abs, shifts))
+    # below all others, whatever the query
+    below = [s if k else -grown - 1 for s, k in zip(shifts, known, strict=True)]
+    return IntegerLayer(scaled.tolist(), below)

@@ -1,0 +1,49 @@
+"""Confident-GNMax on counts that one party sees: what the protocol computes under encryption.
+
+Papernot et al. 2018, "Scalable Private Learning with PATE" (arXiv 1802.08908), algorithm 1, with
+discrete noise, and the same noise on every class in the threshold test.
+"""
+
+from __future__ import annotations
+
+import secrets
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.discrete_gaussian import discrete_gaussian
+
+_random = secrets.SystemRandom()
+
+
+def noisy_labels(
+    votes: NDArray[np.int64],
+    variance_gnmax: Fraction | None,
+    threshold: int | None,
+    variance_threshold: Fraction | None,
+) -> NDArray[np.int64]:
+    """Return a label for each query, -1 for "no answer"; ties are broken at random.
+
+    Parameters
+    ----------
+    votes : ndarray, shape (queries, classes)
+    variance_gnmax, variance_threshold : Fraction or None
+        Of the noise; None for none.
+    threshold : int or None
+        None: every query is answered.
+    """
+    noisy = votes + _noise(variance_gnmax, votes.size).reshape(votes.shape)
+    labels = np.array(
+        [_random.choice(np.flatnonzero(row == row.max()).tolist()) for row in noisy], dtype=np.int64
+    )
+    if threshold is None:
+        return labels
+    reached = votes.max(axis=1) + _noise(variance_threshold, len(votes)) >= threshold
+    return np.where(reached, labels, -1)
+
+
+def _noise(variance: Fraction | None, size: int) -> NDArray[np.int64]:
+    if variance is None:
+        return np.zeros(size, dtype=np.int64)
+    return discrete_gaussian(variance, size)

@@ -1,0 +1,69 @@
+"""The kinds of models that a simulated party can have, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+
+KINDS = ("logistic", "lda", "linear_svc", "sgd", "ridge", "nearest_centroid", "mlp")
+
+
+def new_model(kind: str, seed: int) -> Any:
+    """Return an unfitted scikit-learn classifier.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    seed : int
+        For kinds that are fitted by chance.
+
+    Raises
+    ------
+    DataError
+        If there is no such kind.
+    """
+    # scikit-learn takes a second to import
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: PLC0415
+    from sklearn.linear_model import (  # noqa: PLC0415
+        LogisticRegression,
+        RidgeClassifier,
+        SGDClassifier,
+    )
+    from sklearn.neighbors import NearestCentroid  # noqa: PLC0415
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415
+    from sklearn.svm import LinearSVC  # noqa: PLC0415
+
+    if kind not in KINDS:
+        raise DataError(f"a model must be one of {', '.join(KINDS)}, got {kind!r}")
+    return {
+        "logistic": lambda: LogisticRegression(max_iter=1000),
+        "lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        "linear_svc": lambda: LinearSVC(random_state=seed),
+        "sgd": lambda: SGDClassifier(random_state=seed),
+        "ridge": RidgeClassifier,
+        "nearest_centroid": NearestCentroid,
+        "mlp": lambda: MLPClassifier((32,), random_state=seed, max_iter=500),
+    }[kind]()
+
+
+def probabilities(model: Any, features: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """Return a model's chances of each class, shape (m, classes); of its scores where it has none.
+
+    Scores become chances by the softmax, or the logistic function where there is one score.
+    """
+    if hasattr(model, "predict_proba"):
+        known = model.predict_proba(features)
+    else:
+        scores = np.asarray(model.decision_function(features), dtype=np.float64)
+        if scores.ndim == 1:
+            scores = np.stack([np.zeros_like(scores), scores], axis=1)
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        known = scores / scores.sum(axis=1, keepdims=True)
+    chances = np.zeros((len(features), classes))
+    chances[:, np.asarray(model.classes_, dtype=np.int64)] = known
+    return chances

@@ -1,0 +1,79 @@
+"""Which unlabelled cases a querying party asks about.
+
+Uncertainty: Settles 2009, "Active Learning Literature Survey", section 3.1 (entropy, margin).
+Coverage: greedy k-center, Sener and Savarese 2018, "Active Learning for Convolutional Neural
+Networks: A Core-Set Approach" (arXiv 1708.00489), algorithm 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+
+SELECTIONS = ("random", "entropy", "margin", "k_center")
+
+
+def select_queries(
+    selection: str,
+    pool: NDArray[np.float64],
+    chances: NDArray[np.float64],
+    labelled: NDArray[np.float64],
+    *,
+    count: int,
+    seed: int,
+) -> NDArray[np.intp]:
+    """Return the rows of the pool to ask about, no row twice.
+
+    Parameters
+    ----------
+    selection : str
+        One of `SELECTIONS`.
+    pool : ndarray, shape (m, d)
+    chances : ndarray, shape (m, classes)
+        The party's own model's, for ``entropy`` and ``margin``.
+    labelled : ndarray, shape (l, d)
+        What the party has labels of, for ``k_center``; l may be 0.
+    count : int
+        From 1 to m.
+    seed : int
+
+    Raises
+    ------
+    DataError
+        If the selection is unknown or the pool is too small.
+    """
+    if not 1 <= count <= len(pool):
+        raise DataError(f"queries must be from 1 to {len(pool)}, the pool's size, got {count}")
+    rng = np.random.default_rng(seed)
+    # Equal ones come in random order.
+    order = rng.permutation(len(pool))
+    match selection:
+        case "random":
+            return order[:count]
+        case "entropy":
+            logs = np.log(np.clip(chances, 1e-300, None))
+            return order[np.argsort((chances * logs).sum(axis=1)[order], kind="stable")][:count]
+        case "margin":
+            best = np.sort(chances, axis=1)
+            return order[np.argsort((best[:, -1] - best[:, -2])[order], kind="stable")][:count]
+        case "k_center":
+            return _k_center(pool, labelled, count, int(order[0]))
+    raise DataError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
+
+
+def _k_center(
+    pool: NDArray[np.float64], labelled: NDArray[np.float64], count: int, first: int
+) -> NDArray[np.intp]:
+    """Choose, again and again, the row farthest from all that are labelled or chosen."""
+    nearest = np.full(len(pool), np.inf)
+    for row in labelled:
+        nearest = np.minimum(nearest, ((pool - row) ** 2).sum(axis=1))
+    chosen: list[int] = []
+    for _ in range(count):
+        row = int(np.argmax(nearest)) if np.isfinite(nearest).all() else first
+        chosen.append(row)
+        nearest = np.minimum(nearest, ((pool - pool[row]) ** 2).sum(axis=1))
+        nearest[row] = -1.0
+    return np.array(chosen, dtype=np.intp)

@@ -1,0 +1,44 @@
+"""Secure argmax with both roles played in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.crypto.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
+from fl_he.crypto.comparison import Digits, bits, results
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.slot_layout import SlotLayout
+
+VALUE_BITS = 14
+
+
+def winners(
+    paillier: PrivateKey, dgk: DgkPrivateKey, numbers: NDArray[np.int64]
+) -> tuple[list[int], PairSecrets, list[list[int]]]:
+    """Return winning positions, Alice's secrets, and what Bob decrypts.
+
+    numbers : shape (queries, classes)
+    """
+    queries, classes = numbers.shape
+    public = paillier.public_key
+    layout, digits = SlotLayout(VALUE_BITS, public.key_bits), Digits(VALUE_BITS)
+    encrypted = [public.encrypt(layout.join(column)) for column in numbers.T.tolist()]
+    blinded, kept = blind_pairs(public, layout, encrypted, queries)
+    opened = [layout.split(paillier.decrypt(packs), queries) for packs in blinded]
+    sent = bits(dgk, digits, [z for row in opened for z in row])
+    answer = compare_permuted(dgk.public_key, digits, sent, kept)
+    found = results(dgk, digits.returned, answer)
+    each = len(pairs(classes))
+    return (
+        [winner(classes, found[at : at + each]) for at in range(0, len(found), each)],
+        kept,
+        opened,
+    )
+
+
+def labels(won: Sequence[int], kept: PairSecrets) -> list[int]:
+    return [order[position] for position, order in zip(won, kept.permutations, strict=True)]

@@ -1,0 +1,94 @@
+"""CaPC's parties in one process, with models and queries of a test's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+from local_grid import LocalGrid, simulated_nodes
+from numpy.typing import NDArray
+
+from fl_he.capc_messages import CapcRequest, CapcStep
+from fl_he.capc_terms import Terms
+from fl_he.clients.capc import with_capc
+from fl_he.clients.capc_keys import KeyPair, simulated_keys
+from fl_he.clients.capc_party import Party
+from fl_he.crypto.argmax import largest_difference
+from fl_he.learning.answering import AnsweringModel, Layer
+from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.strategies.capc import CaPC
+
+KEY_BITS = 1024
+
+
+def constant_model(label: int, classes: int, features: int) -> AnsweringModel:
+    """Return a model that always votes for one class."""
+    return AnsweringModel((Layer(np.zeros((classes, features)), np.eye(classes)[label]),))
+
+
+class Parties:
+    """One querying party, the first, answering parties with these models, and the guardian.
+
+    ``labels`` are what the querying party learned last.
+    """
+
+    def __init__(
+        self, terms: Terms, queries: NDArray[np.float64], models: Sequence[AnsweringModel]
+    ) -> None:
+        self.terms = terms
+        self.models = [self._in_integers(model) for model in models]
+        self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
+        self.labels: list[int] = []
+        self.grid = LocalGrid(with_capc(ClientApp(), self._party), simulated_nodes(1 + len(models)))
+        self.protocol = CaPC(self.grid, 1 + len(models), threshold=terms.threshold is not None)
+        self.querying, *self.answering, self.guardian = self.grid.contexts
+
+    def ask(self) -> list[int]:
+        """Have all queries answered and return their labels."""
+        self.protocol.ask(self.querying, len(self.queries))
+        return self.labels
+
+    def keys(self, node: int) -> KeyPair:
+        """Return a node's private keys."""
+        return simulated_keys(self.grid.contexts[node], self.terms.key_bits)
+
+    def sent(self, step: CapcStep) -> list[CapcRequest]:
+        """Return all requests of a step."""
+        return [
+            CapcRequest.from_content(message.content)
+            for message in self.grid.sent
+            if message.metadata.message_type == step
+        ]
+
+    def votes(self) -> NDArray[np.int64]:
+        """Return the votes of the integer models, shape (queries, classes)."""
+        votes = np.zeros((len(self.queries), self.terms.classes), dtype=np.int64)
+        for model in self.models:
+            chosen = model.scores(self.queries).astype(np.int64).argmax(axis=1)
+            votes[np.arange(len(votes)), chosen] += 1
+        return votes
+
+    def _in_integers(self, model: AnsweringModel) -> IntegerModel:
+        bits = self.terms.value_bits
+        return in_integers(
+            model,
+            fraction_bits=self.terms.fraction_bits,
+            integer_bits=self.terms.integer_bits,
+            largest_value=(1 << bits) - 1,
+            largest_difference=largest_difference(self.terms.classes, bits),
+        )
+
+    def _party(self, context: Context) -> Party:
+        index = int(context.node_config["partition-id"])
+
+        def model() -> IntegerModel:
+            return self.models[index - 1]
+
+        def learn(labels: NDArray[np.int64]) -> dict[str, Any]:
+            self.labels = labels.tolist()
+            return {"party": context.node_id}
+
+        return Party(self.terms, lambda count: self.queries[:count], model, learn)

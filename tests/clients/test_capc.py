@@ -1,0 +1,164 @@
+"""Steps of CaPC that come twice, too early, from the wrong node or in a wrong form are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from capc_parties import KEY_BITS, Parties, constant_model
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc_terms import Terms
+from fl_he.crypto.errors import CryptoError
+from fl_he.messages import ProtocolError
+
+pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+
+TERMS = Terms(2, 3, fraction_bits=4, integer_bits=4, value_bits=12, threshold=1, key_bits=KEY_BITS)
+
+
+@pytest.fixture(scope="module")
+def parties() -> Parties:
+    """Parties that have answered once."""
+    from flwr.supercore.task_identity import TaskIdentity  # noqa: PLC0415
+
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1
+    made = Parties(TERMS, np.zeros((3, 3)), [constant_model(0, 2, 3)] * 2)
+    assert made.ask() == [0] * 3
+    return made
+
+
+def refusal(parties: Parties, node: int, step: CapcStep, content: RecordDict) -> str:
+    """Ask a node for a step and return why it refuses."""
+    (reply,) = parties.grid.send_and_receive([Message(content, node, step.value)])
+    assert reply.has_error(), step
+    return str(reply.error.reason)
+
+
+def recorded(parties: Parties, step: CapcStep) -> Message:
+    """Return the first message of a step."""
+    return next(m for m in parties.grid.sent if m.metadata.message_type == step)
+
+
+def changed(message: Message, **changes: Any) -> RecordDict:
+    """Return a recorded request in another session, with changes."""
+    request = CapcRequest.from_content(message.content)
+    values = {"queries": request.queries, "keys": request.keys, "parts": request.parts}
+    return CapcRequest(**{"session": "ab" * 16, **values, **changes}).to_content()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        CapcStep.COMPARE,
+        CapcStep.COLLECT,
+        CapcStep.COUNT_BITS,
+        CapcStep.COMPARE_COUNTS,
+        CapcStep.ANY,
+        CapcStep.RELEASE,
+        CapcStep.LEARN,
+    ],
+)
+def test_a_step_that_comes_twice_or_too_early_is_refused(parties: Parties, step: CapcStep) -> None:
+    """What a step keeps serves once: no mask and no permutation is used for a second answer."""
+    message = recorded(parties, step)
+    for content in (message.content, changed(message)):
+        reason = refusal(parties, message.metadata.dst_node_id, step, content)
+        assert "a step must come once" in reason
+
+
+def test_every_step_refuses_parts_that_are_cut_short_or_missing(parties: Parties) -> None:
+    for step in CapcStep:
+        messages = [m for m in parties.grid.sent if m.metadata.message_type == step]
+        if not messages or not CapcRequest.from_content(messages[0].content).parts:
+            continue
+        message = messages[0]
+        node = message.metadata.dst_node_id
+        parts = CapcRequest.from_content(message.content).parts
+        short = {name: data[:-1] for name, data in parts.items()}
+        zeros = {name: bytes(len(data)) for name, data in parts.items()}
+        for wrong in (short, zeros, {}):
+            if step in (CapcStep.LOGIT_BITS, CapcStep.VOTE) and not wrong:
+                continue  # no party, no answer
+            assert refusal(parties, node, step, changed(message, parts=wrong))
+
+
+def test_steps_of_another_role_are_refused(parties: Parties) -> None:
+    for step, node in (
+        (CapcStep.NOISE, parties.querying),
+        (CapcStep.DECIDE, parties.answering[0]),
+        (CapcStep.ASK, parties.guardian),
+        (CapcStep.EVALUATE, parties.guardian),
+    ):
+        content = changed(recorded(parties, step))
+        assert "must be asked of another node" in refusal(parties, node, step, content)
+
+
+def test_keys_of_another_length_are_refused(parties: Parties) -> None:
+    message = recorded(parties, CapcStep.EVALUATE)
+    keys = dict(CapcRequest.from_content(message.content).keys)
+    node = message.metadata.dst_node_id
+    for changes in (
+        {"querying-paillier": keys["querying-dgk"]},
+        {"querying-dgk": ""},
+        {"querying-paillier": "{}"},
+    ):
+        content = changed(message, keys={**keys, **changes})
+        assert refusal(parties, node, CapcStep.EVALUATE, content)
+
+
+def test_a_deployed_node_takes_no_part_so_far(parties: Parties) -> None:
+    grid = parties.grid
+    grid.join(77, {"role": "hospital", "name": "a", "key-fingerprint": "x"})
+    try:
+        content = CapcRequest("0" * 32, 1).to_content()
+        assert "simulation" in refusal(parties, 77, CapcStep.DESCRIBE, content)
+    finally:
+        grid.leave(77)
+
+
+def test_other_messages_go_to_the_app_behind(parties: Parties) -> None:
+    context: Context = parties.grid.contexts[parties.querying]
+    message = Message(RecordDict(), parties.querying, "query.describe")
+    with pytest.raises(ValueError, match="describe"):
+        parties.grid.app(message, context)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"session": "ab" * 15, "queries": 1},
+        {"session": "AB" * 16, "queries": 1},
+        {"session": "ab" * 16, "queries": 0},
+        {"session": "ab" * 16, "queries": 1 << 21},
+        {"session": "ab" * 16, "queries": True},
+        {"session": "ab" * 16},
+        {"queries": 1},
+    ],
+)
+def test_a_request_in_a_wrong_form_is_refused(members: Mapping[str, Any]) -> None:
+    content = CapcRequest("ab" * 16, 1).to_content()
+    content["fl-he"] = ConfigRecord(dict(members))
+    with pytest.raises(ProtocolError):
+        CapcRequest.from_content(content)
+
+
+def test_requests_and_replies_survive_their_records() -> None:
+    request = CapcRequest("ab" * 16, 5, {"guardian-dgk": "{}"}, {"bits": b"12", "x": b""})
+    assert CapcRequest.from_content(request.to_content()) == request
+    reply = CapcReply({"votes": b"1"}, 0.5, {"paillier": "{}"}, "{}", "hospital-1", "hospital")
+    assert CapcReply.from_content(reply.to_content()) == reply
+    with pytest.raises(ProtocolError, match="the part 'y'"):
+        request.part("y")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"classes": 1}, {"classes": 129}, {"features": 0}, {"threshold": 10**9}],
+)
+def test_terms_out_of_range_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(CryptoError):
+        Terms(**{"classes": 2, "features": 1, **changes})

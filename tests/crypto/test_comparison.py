@@ -1,0 +1,98 @@
+"""Secure comparison against plain comparison, with both roles played here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import pytest
+from dgk_decryption import decrypted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_he.crypto.blinding import blind
+from fl_he.crypto.comparison import Digits, bits, compare, results
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.slot_layout import STATISTICAL_BITS, SlotLayout
+
+
+def compared(
+    key: DgkPrivateKey, digits: Digits, numbers: Sequence[int], coins: Sequence[int]
+) -> tuple[list[int], list[bool]]:
+    """Return Bob's results, and which of the ciphertexts that he got hold 0."""
+    masks = [secrets.randbits(digits.value_bits + 1 + STATISTICAL_BITS) for _ in numbers]
+    blinded = [d + (1 << digits.value_bits) + r for d, r in zip(numbers, masks, strict=True)]
+    encrypted = bits(key, digits, blinded)
+    assert len(encrypted) == digits.sent * len(numbers)
+    ciphertexts = compare(key.public_key, digits, encrypted, masks, coins)
+    assert len(ciphertexts) == digits.returned * len(numbers)
+    return results(key, digits.returned, ciphertexts), key.are_zero(ciphertexts)
+
+
+@pytest.mark.parametrize(("value_bits", "digit_bits"), [(1, 1), (3, 1), (3, 2), (4, 2), (3, 3)])
+def test_every_small_number_is_compared_with_zero(
+    small_dgk: DgkPrivateKey, value_bits: int, digit_bits: int
+) -> None:
+    limit = 1 << value_bits
+    numbers = list(range(-limit, limit)) * 2
+    coins = [0] * (2 * limit) + [1] * (2 * limit)
+    found, _ = compared(small_dgk, Digits(value_bits, digit_bits), numbers, coins)
+    assert found == [int(d >= 0) ^ coin for d, coin in zip(numbers, coins, strict=True)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(numbers=st.lists(st.integers(-(2**32), 2**32 - 1), min_size=1, max_size=4))
+def test_wide_numbers_are_compared_with_zero(small_dgk: DgkPrivateKey, numbers: list[int]) -> None:
+    coins = [secrets.randbits(1) for _ in numbers]
+    found, zero = compared(small_dgk, Digits(32), numbers, coins)
+    assert found == [int(d >= 0) ^ coin for d, coin in zip(numbers, coins, strict=True)]
+    # one zero or none: their number must not tell more than the result
+    assert sum(zero) == sum(found)
+
+
+def test_zeros_are_at_random_places_whatever_the_number(small_dgk: DgkPrivateKey) -> None:
+    digits = Digits(6)
+    _, zero = compared(small_dgk, digits, [63] * 200, [0] * 200)
+    places = [zero[at : at + 4].index(True) for at in range(0, 800, 4)]
+    assert {place: places.count(place) > 20 for place in range(4)} == dict.fromkeys(range(4), True)
+
+
+def test_equal_messages_of_bob_get_different_answers(small_dgk: DgkPrivateKey) -> None:
+    digits = Digits(4)
+    encrypted = bits(small_dgk, digits, [77]) * 2
+    answer = compare(small_dgk.public_key, digits, encrypted, [5, 5], [0, 0])
+    assert len({int(c) for c in answer}) == len(answer) == 6
+
+
+def test_plaintexts_under_the_answers_are_random_but_for_the_zero(
+    small_dgk: DgkPrivateKey,
+) -> None:
+    digits = Digits(2, 1)
+    values = []
+    for _ in range(60):
+        encrypted = bits(small_dgk, digits, [9])
+        answer = compare(small_dgk.public_key, digits, encrypted, [3], [0])
+        values += [decrypted(small_dgk, c) for c in answer]
+    assert len(set(values)) > 60  # of 257; without factors they would be at most 9
+
+
+def test_a_number_that_the_plaintexts_have_no_room_for_is_refused(
+    small_dgk: DgkPrivateKey,
+) -> None:
+    Digits(84, 1).require_room(257)
+    with pytest.raises(CryptoError, match="u must be above 257"):
+        compare(small_dgk.public_key, Digits(85, 1), [], [], [])
+
+
+def test_blinded_numbers_hold_number_mask_and_offset(small_key: PrivateKey) -> None:
+    public = small_key.public_key
+    layout = SlotLayout(20, public.key_bits)
+    numbers = [5, -7, 0, 2**19, -(2**19), 3, 4, 5, 6, -1]
+    encrypted = public.encrypt(layout.join(numbers))
+    blinded, masks = blind(public, layout, [encrypted], len(numbers), constant=-3)
+    opened = layout.split(small_key.decrypt(blinded[0]), len(numbers))
+    assert opened == [d - 3 + 2**20 + r for d, r in zip(numbers, masks[0], strict=True)]
+    assert all(0 <= r < 2 ** (20 + 1 + STATISTICAL_BITS) for r in masks[0])
+    assert len(set(masks[0])) == len(numbers)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import gmpy2
+import pytest
+from dgk_decryption import decrypted, private_numbers
+from gmpy2 import mpz
+
+from fl_he.crypto.dgk_key import DgkPublicKey, order_bits
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.errors import CryptoError
+
+SMALL_BITS = 512
+
+
+def test_the_owner_and_the_others_encrypt_what_can_be_opened(small_dgk: DgkPrivateKey) -> None:
+    public = small_dgk.public_key
+    for plaintext in (0, 1, 2, 128, 256, 257, -1):
+        (ciphertext,) = public.encrypt([plaintext])
+        assert decrypted(small_dgk, mpz(ciphertext)) == plaintext % 257
+    zero, one = small_dgk.encrypt_bits([0, 1])
+    assert (decrypted(small_dgk, zero), decrypted(small_dgk, one)) == (0, 1)
+    assert small_dgk.are_zero([zero, one, one * one % public.n, mpz(public.encrypt([257])[0])]) == [
+        *(True, False, False, True)
+    ]
+
+
+def test_products_of_ciphertexts_hold_sums(small_dgk: DgkPrivateKey) -> None:
+    public = small_dgk.public_key
+    a, b = map(mpz, public.encrypt([100, 200]))
+    assert decrypted(small_dgk, a * b % public.n) == (100 + 200) % 257
+
+
+def test_equal_plaintexts_have_different_ciphertexts(small_dgk: DgkPrivateKey) -> None:
+    assert len(set(small_dgk.encrypt_bits([1] * 50))) == 50
+    assert len(set(small_dgk.public_key.encrypt([1] * 50))) == 50
+
+
+@pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+def test_a_generated_key_has_elements_of_the_stated_orders() -> None:
+    key = DgkPrivateKey.generate(1024, u=1031)
+    public, (p, q, v_p, v_q) = key.public_key, private_numbers(key)
+    assert p * q == public.n
+    assert public.key_bits == 1024
+    for prime, v in ((p, v_p), (q, v_q)):
+        assert v.bit_length() == order_bits(1024) == 160
+        cofactor, rest = divmod(prime - 1, 2 * 1031 * v)
+        assert rest == 0
+        assert all(gmpy2.is_prime(number) for number in (prime, v, cofactor))
+        assert gmpy2.powmod(public.h, v, prime) == 1 != gmpy2.powmod(public.h, 1, prime)
+        for factor in (1031, v):
+            assert gmpy2.powmod(public.g, 1031 * v // factor, prime) != 1
+        assert gmpy2.powmod(public.g, 1031 * v, prime) == 1
+
+
+def test_orders_grow_with_the_modulus() -> None:
+    assert [order_bits(bits) for bits in (1024, 2048, 3072)] == [160, 224, 256]
+
+
+def test_keys_survive_json(small_dgk: DgkPrivateKey) -> None:
+    again = DgkPrivateKey.from_json(small_dgk.to_json(), minimum_bits=SMALL_BITS)
+    assert again.are_zero(small_dgk.encrypt_bits([0, 1])) == [True, False]
+    public = DgkPublicKey.from_json(small_dgk.public_key.to_json(), minimum_bits=SMALL_BITS)
+    assert public.fingerprint == small_dgk.public_key.fingerprint
+
+
+def test_ciphertexts_survive_bytes_and_others_are_refused(small_dgk: DgkPrivateKey) -> None:
+    public = small_dgk.public_key
+    data = public.to_bytes(ciphertexts := small_dgk.encrypt_bits([0, 1, 1]))
+    assert public.from_bytes(data, 3) == ciphertexts
+    p = private_numbers(small_dgk)[0]
+    for wrong in (data[1:], data + b"\0", bytes(len(data)), b"\xff" * len(data)):
+        with pytest.raises(CryptoError):
+            public.from_bytes(wrong, 3)
+    with pytest.raises(CryptoError, match="coprime"):
+        public.from_bytes(public.to_bytes([ciphertexts[0], p, ciphertexts[1]]), 3)
+
+
+def test_public_numbers_that_hide_nothing_are_refused(small_dgk: DgkPrivateKey) -> None:
+    public = small_dgk.public_key
+    n, g, h = public.n, public.g, public.h
+    p = int(private_numbers(small_dgk)[0])
+    half_one = int(gmpy2.invert(n // p, p) * (n // p) * (h - 1) % n + 1)  # 1 modulo q
+    for wrong in (
+        *(
+            (n, g, 1, 257),
+            (n, g, n - 1, 257),
+            (n, g, p, 257),
+            (n, 1, h, 257),
+            (n, g, half_one, 257),
+        ),
+        *((n, g, h, 256), (n, g, h, 2), (n + 1, g, h, 257), (n * 3, g, h, 257)),
+    ):
+        with pytest.raises(CryptoError):
+            DgkPublicKey(*wrong, minimum_bits=SMALL_BITS)
+
+
+def test_private_numbers_that_do_not_belong_together_are_refused(small_dgk: DgkPrivateKey) -> None:
+    public, (p, q, v_p, v_q) = small_dgk.public_key, map(int, private_numbers(small_dgk))
+    for wrong in ((q, q, v_p, v_q), (p, q, v_q, v_p), (p, q, v_p, p), (1, p * q, v_p, v_q)):
+        with pytest.raises(CryptoError):
+            DgkPrivateKey(public, *wrong)
+
+
+def test_a_private_key_shows_and_hands_out_nothing(small_dgk: DgkPrivateKey) -> None:
+    assert "8433ff2cb5f43067" in repr(small_dgk)
+    assert str(json.loads(small_dgk.to_json())["p"]) not in repr(small_dgk)
+    with pytest.raises(TypeError):
+        pickle.dumps(small_dgk)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from fl_he.crypto.blinding import blind
+from fl_he.crypto.comparison import Digits, bits, compare, results
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.relu import products, rectified
+from fl_he.crypto.slot_layout import SlotLayout
+
+
+def test_units_become_what_numpy_makes_of_them(
+    small_key: PrivateKey, small_dgk: DgkPrivateKey
+) -> None:
+    public, value_bits, queries = small_key.public_key, 20, 11
+    layout, digits = SlotLayout(value_bits, public.key_bits), Digits(value_bits)
+    units = np.random.default_rng(0).integers(-(2**20), 2**20, size=(3, queries))
+    units[0, :4] = [0, -1, 1, -(2**20)]
+    encrypted = [public.encrypt(layout.join(row)) for row in units.tolist()]
+    blinded, masks = blind(public, layout, encrypted, queries)
+    opened = [z for row in blinded for z in layout.split(small_key.decrypt(row), queries)]
+    coins = [[secrets.randbits(1) for _ in row] for row in masks]
+    compared = compare(
+        small_dgk.public_key,
+        digits,
+        bits(small_dgk, digits, opened),
+        [mask for row in masks for mask in row],
+        [coin for row in coins for coin in row],
+    )
+    signs = results(small_dgk, digits.returned, compared)
+    assert 0 < sum(signs) < len(signs)
+    factors = products(public, layout, opened, signs, queries)
+    found = rectified(public, layout, factors, masks, coins)
+    assert [layout.split(small_key.decrypt(packs), queries) for packs in found] == np.maximum(
+        units, 0
+    ).tolist()
+
+
+def test_bobs_bit_says_nothing_of_a_sign(small_key: PrivateKey, small_dgk: DgkPrivateKey) -> None:
+    digits = Digits(6)
+    masks = [secrets.randbits(47) for _ in range(200)]
+    coins = [secrets.randbits(1) for _ in masks]
+    encrypted = bits(small_dgk, digits, [(1 << 6) + 5 + mask for mask in masks])
+    compared = compare(small_dgk.public_key, digits, encrypted, masks, coins)
+    assert 60 < sum(results(small_dgk, digits.returned, compared)) < 140

@@ -1,0 +1,145 @@
+"""Models read from scikit-learn, and in integers, against their own predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import (
+    LogisticRegression,
+    Perceptron,
+    RidgeClassifier,
+    SGDClassifier,
+)
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from fl_he.learning.answering import AnsweringModel, Layer, answering_model
+from fl_he.learning.errors import DataError
+from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
+
+FEATURES, LABELS = load_iris(return_X_y=True)
+# quarters, which fixed point holds exactly
+FEATURES = np.rint(FEATURES * 4) / 4
+BITS = {"fraction_bits": 2, "integer_bits": 4}
+
+KINDS = [
+    LogisticRegression(max_iter=1000),
+    LinearDiscriminantAnalysis(),
+    LinearSVC(random_state=0),
+    SGDClassifier(random_state=0),
+    RidgeClassifier(),
+    Perceptron(random_state=0),
+    NearestCentroid(),
+    MLPClassifier((8,), random_state=0, max_iter=200, solver="lbfgs"),
+    MLPClassifier((7, 5), random_state=0, max_iter=200, solver="lbfgs"),
+]
+
+
+def integers(model: AnsweringModel, value_bits: int = 36, **changes: int) -> IntegerModel:
+    limit = 1 << value_bits
+    return in_integers(
+        model, **{**BITS, "largest_value": limit - 1, "largest_difference": limit - 2, **changes}
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("estimator", KINDS, ids=lambda kind: type(kind).__name__)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_model_predicts_what_its_classifier_does(estimator: Any, classes: int) -> None:
+    rows = classes > LABELS
+    fitted = estimator.fit(FEATURES[rows], LABELS[rows])
+    model = answering_model(fitted, classes)
+    wanted = fitted.predict(FEATURES)
+    assert model.predict(FEATURES).tolist() == wanted.tolist()
+    scores = integers(model, 60).scores(fixed_point(FEATURES, **BITS))
+    assert scores.astype(float).argmax(axis=1).tolist() == wanted.tolist()
+
+
+def test_a_class_that_a_model_has_not_seen_never_wins() -> None:
+    rows = LABELS != 1
+    fitted = LogisticRegression(max_iter=1000).fit(FEATURES[rows], LABELS[rows])
+    model = answering_model(fitted, 4)
+    rng = np.random.default_rng(0)
+    limit = 2 ** sum(BITS.values()) - 1
+    queries = rng.choice([-limit, limit], size=(200, 4))  # the corners of what is allowed
+    scores = integers(model, 20).scores(queries)
+    assert set(scores.astype(float).argmax(axis=1)) <= {0, 2}
+    assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**20 - 2
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("value_bits", [14, 20, 28, 40])
+def test_no_number_outgrows_its_bits_at_any_query(value_bits: int) -> None:
+    fitted = KINDS[-1].fit(FEATURES, LABELS) if value_bits > 28 else KINDS[0].fit(FEATURES, LABELS)
+    model = integers(answering_model(fitted, 3), value_bits)
+    limit = 2 ** sum(BITS.values()) - 1
+    corners = np.random.default_rng(1).choice([-limit, limit], size=(300, 4))
+    scores = model.scores(corners)
+    assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**value_bits - 2
+    for depth in range(1, len(model.layers)):
+        units = IntegerModel(model.layers[:depth]).scores(corners)
+        assert int(np.abs(units).max()) < 2**value_bits
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_too_few_bits_are_refused_by_the_settings_that_help() -> None:
+    model = answering_model(KINDS[-1].fit(FEATURES, LABELS), 3)
+    with pytest.raises(DataError, match="raise value_bits"):
+        integers(model, 16)
+
+
+@pytest.mark.parametrize(
+    "estimator", [DecisionTreeClassifier(), SVC(kernel="rbf"), KNeighborsClassifier()]
+)
+def test_another_kind_is_refused_with_those_that_can(estimator: Any) -> None:
+    with pytest.raises(DataError, match=r"LogisticRegression.*MLPClassifier.*got \w*(er|SVC)$"):
+        answering_model(estimator.fit(FEATURES, LABELS), 3)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (MLPClassifier((3,), activation="tanh", max_iter=5), "ReLUs"),
+        (NearestCentroid(shrink_threshold=0.1), "NearestCentroid must"),
+        (NearestCentroid(metric="manhattan"), "NearestCentroid must"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_settings_that_cannot_be_evaluated_are_refused(estimator: Any, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        answering_model(estimator.fit(FEATURES, LABELS), 3)
+
+
+def test_labels_that_are_no_class_are_refused() -> None:
+    for labels in (LABELS + 1, np.array(["a", "b", "c"])[LABELS]):
+        with pytest.raises(DataError, match="labels must be integers from 0 to 2"):
+            answering_model(LogisticRegression(max_iter=1000).fit(FEATURES, labels), 3)
+
+
+def test_layers_that_do_not_fit_are_refused() -> None:
+    two = Layer(np.ones((2, 4)), np.zeros(2))
+    for layers in (
+        (),
+        (two, two),
+        (Layer(np.ones((2, 4)), np.zeros(3)),),
+        (Layer(np.full((2, 4), np.nan), np.zeros(2)),),
+        (Layer(np.ones((4, 4)), np.full(4, -np.inf)), two),
+    ):
+        with pytest.raises(DataError):
+            AnsweringModel(layers)
+    with pytest.raises(DataError, match="must have 3 outputs"):
+        answering_model(AnsweringModel((two,)), 3)
+
+
+def test_features_round_to_the_nearest_step_and_large_ones_are_refused() -> None:
+    features = np.array([[0.26, 1.12], [0.24, -1.13]])
+    assert fixed_point(features, **BITS).tolist() == [[1, 4], [1, -5]]
+    for value in (16.0, -16.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="feature 1 of query 0 must be below"):
+            fixed_point(np.array([[0.0, value]]), **BITS)

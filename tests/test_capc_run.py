@@ -1,0 +1,180 @@
+"""Whole runs of CaPC from a configuration: in one process, in Ray, and without encryption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Message
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he import capc_plain, capc_run, client_app, simulation
+from fl_he.capc_data import capc_data
+from fl_he.capc_report import answers_table, steps_table
+from fl_he.config import Config, ConfigError, compose
+from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.metrics_file import MetricsError, check_metrics, read_metrics
+
+pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+
+SMALL = ("crypto.key_bits=1024", "capc.queries=12", "capc.value_bits=28")
+
+
+def configured(*overrides: str) -> Config:
+    return compose("config", ["experiment=capc_breast_cancer", *SMALL, *overrides])
+
+
+def run(config: Config, folder: Path) -> tuple[dict[str, Any], LocalGrid]:
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    return capc_run.run_encrypted(grid, config, folder), grid
+
+
+def test_a_run_answers_with_the_plain_majority_and_writes_its_files(tmp_path: Path) -> None:
+    config = configured("capc.querying=[1,3]", "min_contributors=3")
+    metrics, _ = run(config, tmp_path)
+    assert read_metrics(tmp_path) == metrics
+    assert (tmp_path / "capc.png").read_bytes().startswith(b"\x89PNG")
+    assert [result["party"] for result in metrics["querying"]] == ["hospital-1", "hospital-3"]
+    for result in metrics["querying"]:
+        assert result["answered"] == result["equal_to_plain_majority"] == 12
+        assert result["examples"] == 20
+        assert result["label_accuracy"] > 0.8
+    assert metrics["privacy"]["epsilon"] is None
+    assert metrics["encrypted"] is True
+    assert sum(step["hops"] for step in metrics["steps"]) == 2 * 12 + 1 + 2
+    assert answers_table(metrics).row_count == 2
+    assert steps_table(metrics).row_count == len(metrics["steps"]) == 14
+
+
+def test_both_backends_give_the_same_without_noise(tmp_path: Path) -> None:
+    config = configured("hospitals=6", "capc.threshold=4", "capc.selection=entropy")
+    encrypted, _ = run(config, tmp_path / "a")
+    plain = capc_plain.run_plain(config, tmp_path / "b")
+    # five parties of two classes do not tie
+    assert encrypted["querying"] == plain["querying"]
+    assert 0 < plain["querying"][0]["refused"] < 12
+
+
+def test_the_plain_backend_says_so(tmp_path: Path) -> None:
+    config = configured("capc.backend=plain")
+    metrics = simulation.run(config, tmp_path)
+    assert metrics["encrypted"] is False
+    assert metrics["steps"] == []
+    assert "WITHOUT ENCRYPTION" in str(answers_table(metrics).title)
+    assert metrics["querying"][0]["equal_to_plain_majority"] == 12
+
+
+def test_the_budget_cuts_the_batches_and_is_never_exceeded(tmp_path: Path) -> None:
+    noisy = ("capc.sigma_gnmax=5", "capc.sigma_threshold=10", "capc.threshold=2")
+    config = configured(*noisy, "capc.epsilon=6", "capc.querying=[1,2]", "capc.backend=plain")
+    metrics = capc_plain.run_plain(config, tmp_path)
+    asked = [result["queries"] for result in metrics["querying"]]
+    assert asked[0] == 12
+    assert 0 < asked[1] < 12, "the second one's queries count for the same patients"
+    privacy = metrics["privacy"]
+    assert privacy["queries"] == sum(asked)
+    assert privacy["epsilon"] <= 6
+    with pytest.raises(PrivacyError, match=r"capc\.epsilon must allow one query"):
+        capc_plain.run_plain(configured(*noisy, "capc.epsilon=0.1"), tmp_path)
+
+
+def test_nobody_shares_data_and_a_weak_party_is_weak() -> None:
+    config = configured("capc.weak_classes=[1]", "capc.weak_ratio=0.1", "capc.examples=null")
+    data = capc_data(config)
+    rows = [
+        row.tobytes()
+        for part in (*data.parties, *data.pools.values(), data.test)
+        for row in part.features
+    ]
+    assert len(set(rows)) == len(rows)
+    shares = [part.labels.mean() for part in data.parties]
+    assert shares[0] < 0.3 < min(shares[1:])
+
+
+def test_no_label_query_or_count_stands_in_a_message(tmp_path: Path) -> None:
+    config = configured()
+    metrics, grid = run(config, tmp_path)
+    messages: list[Message] = [*grid.sent, *grid.received]
+    for message in messages:
+        for name, record in message.content.config_records.items():
+            for key, value in record.items():
+                assert (name, key) in {
+                    *(("fl-he", k) for k in ("session", "queries", "seconds", "name", "role")),
+                    ("fl-he", "report"),
+                    *(
+                        ("fl-he.capc-keys", f"{owner}{kind}")
+                        for owner in ("", "querying-", "guardian-")
+                        for kind in ("paillier", "dgk")
+                    ),
+                }, (key, value)
+    # only the winners, positions in an order that the querying party alone knows, are no ciphertext
+    plain = {
+        name
+        for message in messages
+        for record in message.content.array_records.values()
+        for name, array in record.items()
+        if len(array.data) < 128
+    }
+    assert plain == {"winners"}
+    reports = [m.content["fl-he"]["report"] for m in grid.received]
+    assert [json.loads(str(r)) for r in reports if r] == metrics["querying"]
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("capc.querying=[5]", "capc.querying must hold numbers from 1 to hospitals"),
+        ("capc.querying=[1,1]", "no number twice"),
+        ("capc.querying=[]", "capc.querying must hold"),
+        ("capc.queries=0", "capc.queries must be from 1"),
+        ("capc.value_bits=81", "capc.value_bits must be from 16 to 80"),
+        ("capc.sigma_gnmax=0", "capc.sigma_gnmax must be above 0"),
+        ("capc.sigma_threshold=1", "capc.threshold must be set"),
+        ("capc.epsilon=1", "capc.epsilon must be null unless"),
+        ("capc.delta=1", "capc.delta must be between 0 and 1"),
+        ("capc.weak_ratio=2", "capc.weak_ratio must be from 0 to 1"),
+        ("capc.models=[]", "capc.models must name"),
+        ("hospitals=3", "hospitals must be above min_contributors"),
+        ("sealed=true topology=chain", "capc.enabled must be false"),
+        ("privacy=gaussian", "privacy must be none in CaPC"),
+    ],
+)
+def test_settings_that_no_run_could_use_are_refused(override: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        configured(*override.split())
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("capc.queries=400", "capc.queries must be at most"),
+        ("capc.models=[tree]", "a model must be one of"),
+        ("capc.selection=best", "selection must be one of"),
+        ("capc.value_bits=20", "raise value_bits"),
+        ("test_size=0.7", "must leave rows"),
+    ],
+)
+def test_what_the_data_do_not_allow_is_refused_before_ray_starts(
+    override: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        simulation.run(configured(override), tmp_path)
+
+
+def test_metrics_that_break_the_contract_are_refused(tmp_path: Path) -> None:
+    metrics = capc_plain.run_plain(configured(), tmp_path)
+    for key, wrong in (("encrypted", 1), ("querying", {}), ("privacy", []), ("steps", None)):
+        with pytest.raises(MetricsError):
+            check_metrics({**metrics, key: wrong})
+
+
+def test_three_kinds_answer_fifty_queries_in_ray_at_2048_bits(tmp_path: Path) -> None:
+    config = compose("config", ["experiment=capc_breast_cancer"])
+    metrics = simulation.run(config, tmp_path)
+    (result,) = metrics["querying"]
+    assert config.crypto.key_bits == 2048
+    assert len(set(config.capc.models[1:])) == config.hospitals - 1 == 3
+    assert result["answered"] == result["equal_to_plain_majority"] >= 50
+    assert metrics["seconds"] < 300
