@@ -87,6 +87,8 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
         raise DataError(
             f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
         ) from error
+    if not isinstance(rows, list):
+        raise DataError(f"ranges must be a list in a JSON file, got another thing in {path}")
     found: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         try:
