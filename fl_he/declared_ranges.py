@@ -26,7 +26,7 @@ def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges:
         If they cannot be read, or are not of these features.
     """
     name = config.ranges or ""
-    shipped = _SHIPPED / f"{name}.csv"
+    shipped = _SHIPPED / f"{name}.json"
     return read_ranges(shipped if shipped.is_file() else Path(name).expanduser(), feature_names)
 
 

@@ -32,7 +32,7 @@ def test_flower_ships_the_package_and_nothing_else(tmp_path: Path) -> None:
     ours = {
         path.relative_to(project).as_posix()
         for path in (project / "fl_he").rglob("*")
-        if path.suffix in {".py", ".yaml", ".csv"}
+        if path.suffix in {".py", ".yaml", ".json"}
     }
-    assert {"fl_he/conf/config.yaml", "fl_he/learning/ranges/breast_cancer.csv"} <= ours
+    assert {"fl_he/conf/config.yaml", "fl_he/learning/ranges/breast_cancer.json"} <= ours
     assert shipped == {*ours, "pyproject.toml", "README.md", "LICENSE"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,8 +57,8 @@ class Run:
 def gradient_sum(config: Config, w: Any, b: float) -> Any:
     """Return the sum of clipped gradients over all patients, by numpy alone."""
     train = simulated_data(config).train
-    with (Path(CONF).parent / "learning" / "ranges" / "breast_cancer.csv").open() as file:
-        ranges = {row["feature"]: row for row in csv.DictReader(file)}
+    with (Path(CONF).parent / "learning" / "ranges" / "breast_cancer.json").open() as file:
+        ranges = {row["feature"]: row for row in json.load(file)}
     low, high = (
         np.array([float(ranges[name][end]) for name in train.feature_names])
         for end in ("low", "high")

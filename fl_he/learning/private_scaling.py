@@ -11,6 +11,7 @@ patient moves a feature's two sums by (u - v) and (u^2 - v^2), whose squares tog
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Ranges:
 def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
     """Read a CSV file with the columns feature, low and high, in any order of rows.
 
+    A JSON file is a list of objects with these members; Flower ships no CSV files.
+
     Raises
     ------
     DataError
@@ -79,9 +82,13 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"ranges must be a CSV file, got {path}: {type(error).__name__}") from error
+            rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
+        ) from error
+    if not isinstance(rows, list):
+        raise DataError(f"ranges must be a list in a JSON file, got another thing in {path}")
     found: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         try:

@@ -138,5 +138,5 @@ def test_a_file_of_ranges_that_cannot_be_used_is_refused(
 
 
 def test_a_missing_file_of_ranges_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="ranges must be a CSV file"):
+    with pytest.raises(DataError, match="ranges must be a CSV or JSON file"):
         read_ranges(tmp_path / "none.csv", ["age"])
