@@ -37,16 +37,19 @@ def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return X, (X[:, 0] - 0.5 * X[:, 1] + random.normal(size=len(X)) > 0).astype(float)
 
 
-def descent(rounds: list[tuple[str, ...]], lr: float) -> tuple[NDArray[np.float64], float]:
+def descent(
+    rounds: list[tuple[str, ...]], lr: float, *, scaled: bool
+) -> tuple[NDArray[np.float64], float]:
     """Return the model after rounds of gradient descent on the pooled data of who took part.
 
     Everybody takes part in the scaling, which comes before the first round.
     """
     everybody = np.concatenate([table(name)[0] for name in HOSPITALS])
+    mean, scale = (everybody.mean(axis=0), everybody.std(axis=0)) if scaled else (0.0, 1.0)
     w, b = np.zeros(2), 0.0
     for names in rounds:
         X = np.concatenate([table(name)[0] for name in names])
-        X = (X - everybody.mean(axis=0)) / everybody.std(axis=0)
+        X = (X - mean) / scale
         y = np.concatenate([table(name)[1] for name in names])
         error = 1.0 / (1.0 + np.exp(-(X @ w + b))) - y
         w, b = w - lr * X.T @ error / len(y), b - lr * float(error.mean())
