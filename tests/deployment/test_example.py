@@ -15,7 +15,7 @@ from flower_command import processes_with
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "deployment" / "run.sh"
-_PATIENCE = 600.0  # seconds
+_PATIENCE = 1500.0  # seconds
 
 
 @contextmanager
