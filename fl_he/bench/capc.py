@@ -17,7 +17,7 @@ from fl_he import simulation
 from fl_he.bench.follow import Follow
 from fl_he.config import compose
 
-FULL_CAPC, QUICK_CAPC = (1, 50), (1, 5)
+FULL_CAPC, QUICK_CAPC = (1, 50), (1, 2)
 
 _ANSWERING = 3
 #: The steps that take part in each answering party's argmax.

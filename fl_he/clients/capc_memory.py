@@ -55,4 +55,6 @@ class Memory:
         if key not in self._record:
             raise ProtocolError(f"a step must come once, after the one that makes {name}")
         value = self._record.pop(key)
-        return json.loads(bytes(value))  # type: ignore[arg-type]
+        if not isinstance(value, bytes):
+            raise ProtocolError(f"{name} must be kept as bytes, got {type(value).__name__}")
+        return json.loads(value)
