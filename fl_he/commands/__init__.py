@@ -1,6 +1,6 @@
 """Commands for keys and federations, in the order in which an administrator needs them.
 
-``keygen`` (company X's Paillier key), ``enroll`` (a node's identity), ``federation`` (the manifest
+``keygen`` (Paillier and DGK keys), ``enroll`` (a node's identity), ``federation`` (the manifest
 of all nodes), ``show`` (what a public file holds). Beside them ``passphrase`` (the option that key
 files share), ``public_file`` (files that anybody may read), ``plain_errors`` (refusals and warnings
 as one line).

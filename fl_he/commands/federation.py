@@ -49,6 +49,7 @@ def show(
 
 
 def _show(text: str) -> None:
+    from fl_he.crypto.dgk_key import DgkPublicKey
     from fl_he.crypto.manifest import Manifest
     from fl_he.crypto.public_identity import PublicIdentity
     from fl_he.crypto.public_key import PublicKey
@@ -59,6 +60,9 @@ def _show(text: str) -> None:
     found = members if isinstance(members, dict) else {}
     if "nodes" in found:
         _print(Manifest.from_json(text))
+    elif found.get("kty") == "DGK":
+        dgk = DgkPublicKey.from_json(text)
+        typer.echo(f"{dgk.fingerprint} DGK key of {dgk.key_bits} bits")
     elif "kty" in found:
         key = PublicKey.from_json(text)
         typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits")

@@ -1,4 +1,4 @@
-"""``fl-he keygen``: company X's Paillier key."""
+"""``fl-he keygen``: a Paillier and a DGK key, of company X and of whoever queries in CaPC."""
 # ruff: noqa: PLC0415 - see the package
 
 from __future__ import annotations
@@ -16,30 +16,43 @@ from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import require_absent, write_public_file
 
 PRIVATE, PUBLIC = "private-key.json", "public-key.json"
+DGK_PRIVATE, DGK_PUBLIC = "dgk-private-key.json", "dgk-public-key.json"
 _PATIENCE = 2.0  # seconds without a sign of life
 
 
 def keygen(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the two files go.")],
-    key_bits: Annotated[int, typer.Option(help="Modulus; 3072 for 128-bit security.")] = 2048,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the four files go.")],
+    key_bits: Annotated[int, typer.Option(help="Moduli; 3072 for 128-bit security.")] = 2048,
     passphrase_file: PassphraseFile = None,
     ask_passphrase: AskPassphrase = False,
 ) -> None:
-    """Make company X's Paillier key: private-key.json, public-key.json, a fingerprint."""
+    """Make a node's Paillier and DGK keys.
+
+    Company X needs them, for CaPC also each hospital that queries; sums need the Paillier key only.
+    """
     with plain_errors():
+        from fl_he.crypto.dgk_private_key import DgkPrivateKey
         from fl_he.crypto.private_key import PrivateKey
 
         passphrase = new_passphrase(passphrase_file, ask_passphrase)
         out.mkdir(parents=True, exist_ok=True)
         private, public = out / PRIVATE, out / PUBLIC
-        require_absent(private, public)
-        with _signs_of_life(f"making a key of {key_bits} bits"):
+        dgk_private, dgk_public = out / DGK_PRIVATE, out / DGK_PUBLIC
+        require_absent(private, public, dgk_private, dgk_public)
+        with _signs_of_life(f"making a Paillier key of {key_bits} bits"):
             key = PrivateKey.generate(key_bits)
+        with _signs_of_life(f"making a DGK key of {key_bits} bits"):
+            dgk = DgkPrivateKey.generate(key_bits)
         key.save(private, passphrase)
+        dgk.save(dgk_private, passphrase)
         write_public_file(public, key.public_key.to_json())
-        typer.echo(f"private key: {private} (secret: only company X has it)")
+        write_public_file(dgk_public, dgk.public_key.to_json())
+        typer.echo(f"private key: {private} (secret: only this node has it)")
         typer.echo(f"public key:  {public}")
         typer.echo(f"fingerprint: {key.public_key.fingerprint}")
+        typer.echo(f"private DGK key: {dgk_private} (secret, too)")
+        typer.echo(f"public DGK key:  {dgk_public}")
+        typer.echo(f"DGK fingerprint: {dgk.public_key.fingerprint}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import gmpy2
@@ -20,6 +21,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
 from fl_he.crypto.masking import SURPLUS_BYTES
 from fl_he.crypto.power_table import PowerTable
+from fl_he.crypto.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
 from fl_he.crypto.strict_json import (
     integer_from_base64url,
     integer_to_base64url,
@@ -29,6 +31,7 @@ from fl_he.crypto.strict_json import (
 
 _MEMBERS = ("kty", "p", "q", "v_p", "v_q", "pub", "kid")
 _KTY = "DGK-private"
+_KIND = "dgk-private-key"
 _JSON_LIMIT = 24576  # characters
 _SIEVE_LIMIT = 1 << 16
 _SIEVE_WIDTH = 1 << 18
@@ -146,6 +149,20 @@ class DgkPrivateKey:
             for name in ("p", "q", "v_p", "v_q")
         ]
         return cls(public, *numbers)
+
+    def save(
+        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
+    ) -> None:
+        """Write the key to a new file that only its owner may read; see `save_secret`."""
+        save_secret(path, self.to_json(), _KIND, passphrase, cost)
+
+    @classmethod
+    def load(
+        cls, path: Path, passphrase: str | None = None, *, minimum_bits: int | None = None
+    ) -> DgkPrivateKey:
+        """Read what `save` wrote; see `load_secret` and `from_json`."""
+        text = load_secret(path, _KIND, passphrase, _JSON_LIMIT)
+        return cls.from_json(text, minimum_bits=minimum_bits)
 
     def __repr__(self) -> str:
         return f"DgkPrivateKey({self._public_key!r})"

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import rich.console
 from command_line import fl_he
+from gmpy2 import mpz
 
 from fl_he.commands import keygen
-from fl_he.crypto.errors import KeyFileError
+from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 
@@ -30,12 +33,32 @@ def test_it_makes_a_key(tmp_path: Path) -> None:
     assert key.decrypt(published.encrypt([42])) == [42]
     assert f"fingerprint: {published.fingerprint}\n" in out
     assert mode(private) == 0o600
-    assert {path.name for path in private.parent.iterdir()} == {private.name, public.name}
+    names = {"private-key.json", "public-key.json", "dgk-private-key.json", "dgk-public-key.json"}
+    assert {path.name for path in private.parent.iterdir()} == names
     secrets = set(re.findall(r"[\w-]{40,}", private.read_text())) - set(
         re.findall(r"[\w-]{40,}", public.read_text())
     )
     assert len(secrets) == 2
     assert not any(secret in out for secret in secrets)
+
+
+def test_it_makes_a_dgk_key_as_well(tmp_path: Path) -> None:
+    code, out, _ = fl_he(tmp_path, *SHORT)
+    assert code == 0
+    private, public = (tmp_path / "keys" / f"dgk-{kind}-key.json" for kind in ("private", "public"))
+    key, published = DgkPrivateKey.load(private), DgkPublicKey.from_json(public.read_text())
+    assert published.key_bits == 1024
+    ciphertexts = published.encrypt([0, 1, 256])
+    assert key.are_zero([mpz(c) for c in ciphertexts]) == [True, False, False]
+    assert out.endswith(f"DGK fingerprint: {published.fingerprint}\n")
+    assert mode(private) == 0o600
+    secrets = set(re.findall(r"[\w-]{20,}", private.read_text())) - set(
+        re.findall(r"[\w-]{20,}", public.read_text())
+    )
+    assert len(secrets) >= 4
+    assert not any(secret in out + public.read_text() for secret in secrets)
+    code, out, _ = fl_he(tmp_path, "show", "keys/dgk-public-key.json")
+    assert (code, out) == (0, f"{published.fingerprint} DGK key of 1024 bits\n")
 
 
 def test_a_short_key_warns_in_one_line(tmp_path: Path) -> None:
@@ -45,7 +68,9 @@ def test_a_short_key_warns_in_one_line(tmp_path: Path) -> None:
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("existing", ["private-key.json", "public-key.json"])
+@pytest.mark.parametrize(
+    "existing", ["private-key.json", "public-key.json", "dgk-private-key.json"]
+)
 def test_it_replaces_no_file(tmp_path: Path, existing: str) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / existing).write_text("in use")
@@ -77,6 +102,12 @@ def test_a_passphrase_protects_the_private_key(tmp_path: Path, typed: bool) -> N
     assert PrivateKey.load(private, "käse").public_key.fingerprint in out
     with pytest.raises(KeyFileError, match="must be given"):
         PrivateKey.load(private)
+    dgk = tmp_path / "keys" / "dgk-private-key.json"
+    assert DgkPrivateKey.load(dgk, "käse").public_key.fingerprint in out
+    with pytest.raises(KeyFileError, match="must be given"):
+        DgkPrivateKey.load(dgk)
+    with pytest.raises(CryptoError, match="kind must be"):
+        DgkPrivateKey.load(private, "käse")
 
 
 def test_passphrases_that_are_refused(tmp_path: Path) -> None:
