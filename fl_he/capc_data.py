@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from fl_he.config_schema import CapcConfig, Config, DataConfig, PartitionConfig
 from fl_he.learning.errors import DataError
+from fl_he.learning.feature_map import FeatureMap, Fourier, union
 from fl_he.learning.partition import partition
-from fl_he.learning.party_models import new_model
+from fl_he.learning.party_models import maps_of, new_model
 from fl_he.learning.scaling import standardise
 from fl_he.simulated_data import whole_table
 
 _BRIGHTEST = 16.0  # of the pixels of data=digits
+_SEED = 10  # of the public random features; they need not differ between runs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +123,21 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
             f"hospital-{party + 1} must have examples of two classes at least, got one: choose "
             "fewer hospitals, another partition, or more of capc.examples"
         )
-    model = new_model(kinds[party % len(kinds)], config.seed)
+    fourier = public_fourier(config, features.shape[1])
+    model = new_model(kinds[party % len(kinds)], config.seed, fourier)
     return model.fit(features, labels)
+
+
+def public_map(config: Config, data: CapcData) -> FeatureMap:
+    """Return what the querying parties make of their features: the union of all models' maps."""
+    inputs = data.test.features.shape[1]
+    return union(inputs, maps_of(config.capc.models), public_fourier(config, inputs))
+
+
+def public_fourier(config: Config, inputs: int) -> Fourier:
+    """Return the random features that all parties know."""
+    gamma = config.capc.fourier_gamma
+    return Fourier(config.capc.fourier_components, 1 / inputs if gamma is None else gamma, _SEED)
 
 
 def _config(values: dict[str, Any]) -> Config:

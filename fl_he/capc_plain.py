@@ -11,9 +11,8 @@ from typing import Any
 
 from fl_he.capc_data import capc_data
 from fl_he.capc_run import Budget, write_run
-from fl_he.capc_simulation import capc_terms, chosen_queries, integer_model, outcome, plain_votes
+from fl_he.capc_simulation import capc_terms, integer_model, mapped_queries, outcome, plain_votes
 from fl_he.config_schema import Config
-from fl_he.learning.integer_model import fixed_point
 from fl_he.learning.noisy_vote import noisy_labels
 
 
@@ -29,10 +28,7 @@ def check(config: Config) -> None:
     for party in range(config.hospitals):
         integer_model(config, data, party)
     for party in data.pools:
-        queries = chosen_queries(config, data, party, config.capc.queries)
-        fixed_point(
-            queries.features, config.capc.feature_fraction_bits, config.capc.feature_integer_bits
-        )
+        mapped_queries(config, data, party, config.capc.queries)
 
 
 def run_plain(config: Config, folder: Path) -> dict[str, Any]:

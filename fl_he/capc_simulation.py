@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.capc_data import CapcData, Examples, capc_data, fitted_model
+from fl_he.capc_data import CapcData, Examples, capc_data, fitted_model, public_map
 from fl_he.capc_terms import Terms
 from fl_he.clients.capc_party import Party
 from fl_he.config_schema import Config
 from fl_he.crypto.argmax import largest_difference
-from fl_he.learning.answering import answering_model
 from fl_he.learning.class_accuracy import class_accuracy
+from fl_he.learning.estimators import answering_model
 from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
 from fl_he.learning.party_models import probabilities
 from fl_he.learning.query_selection import select_queries
@@ -29,7 +29,7 @@ def capc_terms(config: Config) -> Terms:
     capc, data = config.capc, capc_data(config)
     return Terms(
         classes=data.classes,
-        features=data.test.features.shape[1],
+        features=public_map(config, data).size,
         fraction_bits=capc.feature_fraction_bits,
         integer_bits=capc.feature_integer_bits,
         value_bits=capc.value_bits,
@@ -43,15 +43,10 @@ def capc_terms(config: Config) -> Terms:
 
 def simulated_party(config: Config, index: int) -> Party:
     """Return a party by its index; the guardian has one beyond all parties."""
-    terms, data = capc_terms(config), capc_data(config)
-
-    def queries(count: int) -> NDArray[np.int64]:
-        chosen = chosen_queries(config, data, index, count)
-        return fixed_point(chosen.features, terms.fraction_bits, terms.integer_bits)
-
+    data = capc_data(config)
     return Party(
-        terms,
-        queries,
+        capc_terms(config),
+        lambda count: mapped_queries(config, data, index, count),
         lambda: integer_model(config, data, index),
         lambda labels: outcome(config, data, index, labels),
     )
@@ -72,13 +67,23 @@ def chosen_queries(config: Config, data: CapcData, index: int, count: int) -> Ex
     return pool.take(rows)
 
 
+def mapped_queries(config: Config, data: CapcData, index: int, count: int) -> NDArray[np.int64]:
+    """Return them as the querying party encrypts them: on the public map, in fixed point."""
+    capc, mapping = config.capc, public_map(config, data)
+    return fixed_point(
+        mapping.apply(chosen_queries(config, data, index, count).features),
+        capc.feature_fraction_bits,
+        mapping.integer_bits(capc.feature_integer_bits),
+    )
+
+
 def integer_model(config: Config, data: CapcData, index: int) -> IntegerModel:
     """Return the model with which a party answers."""
-    capc = config.capc
+    capc, mapping = config.capc, public_map(config, data)
     return in_integers(
-        answering_model(fitted_model(data, config, index), data.classes),
+        answering_model(fitted_model(data, config, index), data.classes, mapping),
         fraction_bits=capc.feature_fraction_bits,
-        integer_bits=capc.feature_integer_bits,
+        integer_bits=mapping.integer_bits(capc.feature_integer_bits),
         largest_value=(1 << capc.value_bits) - 1,
         largest_difference=largest_difference(data.classes, capc.value_bits),
     )

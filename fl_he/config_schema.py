@@ -218,6 +218,10 @@ class CapcConfig:
         Bits of a number that is compared, from 16 to 80.
     feature_fraction_bits, feature_integer_bits : int
         Fixed point of a feature.
+    fourier_components : int
+        Public random Fourier features, at least 1, for parties with the model ``fourier``.
+    fourier_gamma : float or None
+        Of their kernel ``exp(-gamma |x - y|^2)``, above 0; None for 1 / features.
     """
 
     enabled: bool = False
@@ -238,6 +242,8 @@ class CapcConfig:
     value_bits: int = 32
     feature_fraction_bits: int = 12
     feature_integer_bits: int = 5
+    fourier_components: int = 100
+    fourier_gamma: float | None = None
 
 
 @dataclass
@@ -502,6 +508,7 @@ def _check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anoth
         ("capc.value_bits", capc.value_bits, 16, 80),
         ("capc.feature_fraction_bits", capc.feature_fraction_bits, 0, 32),
         ("capc.feature_integer_bits", capc.feature_integer_bits, 1, 32),
+        ("capc.fourier_components", capc.fourier_components, 1, 10_000),
     ):
         if count < least or (most is not None and count > most):
             bound = f"at least {least}" if most is None else f"from {least} to {most}"
@@ -510,6 +517,7 @@ def _check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anoth
         ("capc.sigma_gnmax", capc.sigma_gnmax),
         ("capc.sigma_threshold", capc.sigma_threshold),
         ("capc.epsilon", capc.epsilon),
+        ("capc.fourier_gamma", capc.fourier_gamma),
     ):
         if number is not None and not (math.isfinite(number) and number > 0):
             raise ConfigError(f"{key} must be above 0 and finite, or null, got {number}")

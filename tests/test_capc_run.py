@@ -13,6 +13,7 @@ from local_grid import LocalGrid, simulated_nodes
 from fl_he import capc_plain, capc_run, client_app, simulation
 from fl_he.capc_data import capc_data
 from fl_he.capc_report import answers_table, steps_table
+from fl_he.capc_simulation import capc_terms
 from fl_he.config import Config, ConfigError, compose
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.metrics_file import MetricsError, check_metrics, read_metrics
@@ -55,6 +56,17 @@ def test_both_backends_give_the_same_without_noise(tmp_path: Path) -> None:
     # five parties of two classes do not tie
     assert encrypted["querying"] == plain["querying"]
     assert 0 < plain["querying"][0]["refused"] < 12
+
+
+def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path) -> None:
+    kinds = "capc.models=[logistic,gaussian_nb,polynomial,fourier]"
+    config = configured(kinds, "capc.value_bits=40", "capc.fourier_components=20")
+    assert capc_terms(config).features == 30 + 465 + 20
+    encrypted, _ = run(config, tmp_path / "a")
+    plain = capc_plain.run_plain(config, tmp_path / "b")
+    # three parties of two classes do not tie
+    assert encrypted["querying"] == plain["querying"]
+    assert plain["querying"][0]["label_accuracy"] > 0.8
 
 
 def test_the_plain_backend_says_so(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "capc.value_bits": 32,
     "capc.feature_fraction_bits": 12,
     "capc.feature_integer_bits": 5,
+    "capc.fourier_components": 100,
+    "capc.fourier_gamma": None,
     "hospitals": 3,
     "rounds": 15,
     "topology": "fold",

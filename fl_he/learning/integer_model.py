@@ -6,6 +6,7 @@ until the numbers fill the bits that there are for a comparison.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,7 +64,7 @@ def in_integers(
     model: AnsweringModel,
     *,
     fraction_bits: int,
-    integer_bits: int,
+    integer_bits: int | Sequence[int],
     largest_value: int,
     largest_difference: int,
 ) -> IntegerModel:
@@ -72,8 +73,10 @@ def in_integers(
     Parameters
     ----------
     model : AnsweringModel
-    fraction_bits, integer_bits : int
+    fraction_bits : int
         Fixed point of the features.
+    integer_bits : int or sequence of int
+        Features are below ``2**integer_bits`` in size; for all of them, or for each.
     largest_value : int
         Of a unit before its ReLU.
     largest_difference : int
@@ -84,14 +87,17 @@ def in_integers(
     DataError
         If too few bits would be left for the weights.
     """
+    inputs = model.layers[0].weights.shape[1]
+    each = [integer_bits] * inputs if isinstance(integer_bits, int) else integer_bits
+    reaches = [1 << (fraction_bits + bits) for bits in each]
     # All layers get as many bits, the last one what is left, too.
     for bits in range(_MOST_SCALE_BITS, _FEWEST_SCALE_BITS - 1, -1):
         layers: list[IntegerLayer] = []
-        reach, unit = 1 << (fraction_bits + integer_bits), float(1 << fraction_bits)
+        reach, unit = list(reaches), float(1 << fraction_bits)
         for layer in model.layers[:-1]:
             made, reach, unit = _rounded(layer, bits, reach, unit)
             layers.append(made)
-            if reach > largest_value:
+            if max(reach) > largest_value:
                 break
         else:
             fewest = bits if layers else _FEWEST_SCALE_BITS
@@ -105,9 +111,9 @@ def in_integers(
 
 
 def fixed_point(
-    features: NDArray[np.float64], fraction_bits: int, integer_bits: int
+    features: NDArray[np.float64], fraction_bits: int, integer_bits: int | Sequence[int]
 ) -> NDArray[np.int64]:
-    """Round features of shape (m, d) to fixed point.
+    """Round features of shape (m, d) to fixed point; `integer_bits` for all of them, or for each.
 
     Raises
     ------
@@ -116,34 +122,42 @@ def fixed_point(
     """
     with np.errstate(over="ignore"):
         scaled = np.rint(np.ldexp(features, fraction_bits))
-    fits = np.abs(scaled) < float(1 << (fraction_bits + integer_bits))
+    bits = np.broadcast_to(np.asarray(integer_bits), features.shape[1:])
+    fits = np.abs(scaled) < np.ldexp(1.0, fraction_bits + bits)
     if not fits.all():
         row, column = np.argwhere(~fits)[0]
         raise DataError(
-            f"feature {column} of query {row} must be below 2**{integer_bits} in size, got a "
+            f"feature {column} of query {row} must be below 2**{bits[column]} in size, got a "
             "larger one: raise integer_bits, or scale the feature"
         )
     return scaled.astype(np.int64)
 
 
-def _rounded(layer: Layer, bits: int, reach: int, unit: float) -> tuple[IntegerLayer, int, float]:
+def _rounded(
+    layer: Layer, bits: int, reach: Sequence[int], unit: float
+) -> tuple[IntegerLayer, list[int], float]:
     """Return a layer with its largest weight of so many bits, its units' reach, their unit.
 
-    reach : how large an input may be;  unit : which input stands for 1.
+    reach : how large each input may be;  unit : which input stands for 1.
     """
     largest = max(float(np.abs(layer.weights).max(initial=0.0)), 1e-300)
     scale = 2.0 ** (bits - int(np.ceil(np.log2(largest))))
     weights = np.rint(layer.weights * scale).astype(np.int64)
     offsets = [round(float(offset) * scale * unit) for offset in layer.offsets]
-    grown = max(
-        int(size) * reach + abs(offset)
-        for size, offset in zip(np.abs(weights).sum(axis=1), offsets, strict=True)
-    )
+    grown = [
+        size + abs(offset) for size, offset in zip(_sizes(weights, reach), offsets, strict=True)
+    ]
     return IntegerLayer(weights.tolist(), offsets), grown, unit * scale
 
 
+def _sizes(weights: NDArray[np.int64], reach: Sequence[int]) -> list[int]:
+    """Return how large each output may become without its offset."""
+    sizes: list[int] = (np.abs(weights).astype(object) @ np.array(reach, dtype=object)).tolist()
+    return sizes
+
+
 def _last_layer(
-    layer: Layer, reach: int, unit: float, largest_difference: int, fewest_bits: int
+    layer: Layer, reach: Sequence[int], unit: float, largest_difference: int, fewest_bits: int
 ) -> IntegerLayer | None:
     """Return the layer scaled to fill what it may; None if that is too little."""
     known = np.isfinite(layer.offsets)
@@ -152,8 +166,9 @@ def _last_layer(
     offsets[known] = layer.offsets[known] - layer.offsets[known].mean()
     # How far a class's number may be from 0; half a step for the rounding of each weight.
     share = (largest_difference - 1) / 2.0
-    rounding = 0.5 * (int((weights != 0.0).sum(axis=1).max()) * float(reach) + 1.0)
-    size = (np.abs(weights).sum(axis=1) * float(reach) + np.abs(offsets) * unit).max()
+    reaches = np.array([float(r) for r in reach])
+    rounding = 0.5 * (float(((weights != 0.0) @ reaches).max()) + 1.0)
+    size = (np.abs(weights) @ reaches + np.abs(offsets) * unit).max()
     largest = float(np.abs(weights).max())
     most = 2.0**_MOST_SCALE_BITS / max(largest, 1e-300)
     scale = min((share - rounding) / max(float(size), 1e-300), most)
@@ -161,7 +176,7 @@ def _last_layer(
         return None
     scaled = np.rint(weights * scale).astype(np.int64)
     shifts = [round(float(offset) * scale * unit) for offset in offsets]
-    grown = int(np.abs(scaled).sum(axis=1).max()) * reach + max(map(abs, shifts))
+    grown = max(_sizes(scaled, reach)) + max(map(abs, shifts))
     # below all others, whatever the query
     below = [s if k else -grown - 1 for s, k in zip(shifts, known, strict=True)]
     return IntegerLayer(scaled.tolist(), below)

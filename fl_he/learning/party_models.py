@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.feature_map import FOURIER, IDENTITY, PRODUCTS, SQUARES, Fourier
 
-KINDS = ("logistic", "lda", "linear_svc", "sgd", "ridge", "nearest_centroid", "mlp")
+#: The kinds, and the feature maps on which they are linear, or a network.
+_MAPS = {
+    "logistic": (IDENTITY,),
+    "lda": (IDENTITY,),
+    "linear_svc": (IDENTITY,),
+    "sgd": (IDENTITY,),
+    "ridge": (IDENTITY,),
+    "nearest_centroid": (IDENTITY,),
+    "mlp": (IDENTITY,),
+    "gaussian_nb": (IDENTITY, SQUARES),
+    "polynomial": (IDENTITY, PRODUCTS),
+    "fourier": (FOURIER,),
+}
+KINDS = tuple(_MAPS)
+_SMOOTHING = 0.01  # of the largest variance
+_POLYNOMIAL_C = 0.1
 
 
-def new_model(kind: str, seed: int) -> Any:
+def maps_of(kinds: Iterable[str]) -> set[str]:
+    """Return the names of the feature maps that models of these kinds are on.
+
+    Raises
+    ------
+    DataError
+        If there is no such kind.
+    """
+    maps: set[str] = set()
+    for kind in kinds:
+        if kind not in _MAPS:
+            raise DataError(f"a model must be one of {', '.join(KINDS)}, got {kind!r}")
+        maps.update(_MAPS[kind])
+    return maps
+
+
+def new_model(kind: str, seed: int, fourier: Fourier) -> Any:
     """Return an unfitted scikit-learn classifier.
 
     Parameters
@@ -21,6 +54,8 @@ def new_model(kind: str, seed: int) -> Any:
         One of `KINDS`.
     seed : int
         For kinds that are fitted by chance.
+    fourier : Fourier
+        The public random features, for the kind that is on them.
 
     Raises
     ------
@@ -34,12 +69,14 @@ def new_model(kind: str, seed: int) -> Any:
         RidgeClassifier,
         SGDClassifier,
     )
+    from sklearn.naive_bayes import GaussianNB  # noqa: PLC0415
     from sklearn.neighbors import NearestCentroid  # noqa: PLC0415
     from sklearn.neural_network import MLPClassifier  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import PolynomialFeatures  # noqa: PLC0415
     from sklearn.svm import LinearSVC  # noqa: PLC0415
 
-    if kind not in KINDS:
-        raise DataError(f"a model must be one of {', '.join(KINDS)}, got {kind!r}")
+    maps_of([kind])
     return {
         "logistic": lambda: LogisticRegression(max_iter=1000),
         "lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
@@ -48,6 +85,12 @@ def new_model(kind: str, seed: int) -> Any:
         "ridge": RidgeClassifier,
         "nearest_centroid": NearestCentroid,
         "mlp": lambda: MLPClassifier((32,), random_state=seed, max_iter=500),
+        # the usual smoothing leaves variances so small that no fixed point holds their inverses
+        "gaussian_nb": lambda: GaussianNB(var_smoothing=_SMOOTHING),
+        "polynomial": lambda: make_pipeline(
+            PolynomialFeatures(2), LogisticRegression(C=_POLYNOMIAL_C, max_iter=1000)
+        ),
+        "fourier": lambda: make_pipeline(fourier.unfitted(), LogisticRegression(max_iter=1000)),
     }[kind]()
 
 

@@ -19,8 +19,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from fl_he.learning.answering import AnsweringModel, Layer, answering_model
+from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
+from fl_he.learning.estimators import answering_model
 from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
 
 FEATURES, LABELS = load_iris(return_X_y=True)

@@ -17,7 +17,8 @@ from sklearn.neural_network import MLPClassifier
 
 from fl_he.capc_messages import CapcStep
 from fl_he.capc_terms import Terms
-from fl_he.learning.answering import Layer, answering_model
+from fl_he.learning.answering import Layer
+from fl_he.learning.estimators import answering_model
 from fl_he.learning.layers import Convolution, network
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
