@@ -98,16 +98,16 @@ def _report(
 ) -> None:
     """Print the tables of finished runs and draw their comparison.png again."""
     from fl_he.capc_report import write_plot as write_capc
-    from fl_he.metrics_file import CAPC, run_folders
-    from fl_he.report import MetricsError, load_metrics, write_plot
-    from fl_he.sweep_table import differences
+    from fl_he.metrics_file import CAPC, MetricsError, read_metrics, run_folders
+    from fl_he.report.rounds_plot import write_plot
+    from fl_he.report.sweep_table import differences
 
     succeeded = True
     for folder in folders:
         shown: dict[Path, dict[str, Any]] = {}
         for run in run_folders(folder):
             try:
-                shown[run] = load_metrics(run)
+                shown[run] = read_metrics(run)
                 _show(shown[run], run)
                 draw = write_capc if shown[run].get("protocol") == CAPC else write_plot
                 draw(run, shown[run])
@@ -193,8 +193,10 @@ def _show(metrics: dict[str, Any], folder: Path) -> None:
     from fl_he import divergence
     from fl_he.capc_report import answers_table, steps_table
     from fl_he.metrics_file import CAPC
-    from fl_he.privacy_table import privacy_table
-    from fl_he.report import coefficient_table, comparison_table, cost_table
+    from fl_he.report.coefficient_table import coefficient_table
+    from fl_he.report.comparison_table import comparison_table
+    from fl_he.report.cost_table import cost_table
+    from fl_he.report.privacy_table import privacy_table
 
     if metrics.get("protocol") == CAPC:
         _print(answers_table(metrics), steps_table(metrics))
@@ -219,8 +221,8 @@ def _show(metrics: dict[str, Any], folder: Path) -> None:
 
 
 def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -> None:
-    from fl_he.sweep_plot import write_sweep_plot
-    from fl_he.sweep_table import SweepRow, sweep_table
+    from fl_he.report.sweep_plot import write_sweep_plot
+    from fl_he.report.sweep_table import SweepRow, sweep_table
 
     rows = [
         SweepRow(settings, folder.name if folder.exists() else "", metrics)

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he import __version__, divergence, metrics_file, report, run_state, sealed_run
+from fl_he import __version__, divergence, metrics_file, run_state, sealed_run
 from fl_he.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import ClassWeight, Config
@@ -25,6 +25,7 @@ from fl_he.learning_messages import LearningTerms
 from fl_he.messages import ACCURACY, LOSS, ProtocolError, read_parameters
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
+from fl_he.report.run_files import write_run
 from fl_he.run_figures import cost_figures, crypto_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
@@ -185,7 +186,7 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
     model = model_of(
         trained, comparison.feature_names, scaling, comparison.positive, comparison.classes
     )
-    report.write_run(folder, metrics, model.to_json())
+    write_run(folder, metrics, model.to_json())
     keep(finished=True)
     return metrics
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command_line import fl_he
 
-from fl_he.report import load_metrics
+from fl_he.metrics_file import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sweep")]
 
@@ -42,7 +42,7 @@ def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
         run = folder / "both" / str(number)
         names = {path.name for path in run.iterdir()}
         assert {"metrics.json", "model.json", "comparison.png", ".hydra"} <= names
-        metrics = load_metrics(run)
+        metrics = read_metrics(run)
         assert metrics["config"]["topology"] == topology
         assert metrics["crypto"]["key_bits"] == 1024
         assert [entry["round"] for entry in metrics["rounds"]] == [1, 2]
@@ -52,7 +52,7 @@ def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
 def test_both_topologies_learn_the_same_model(sweep: tuple[Path, str]) -> None:
     folder, _ = sweep
     fold, chain = (
-        load_metrics(folder / "both" / number)["federated"]["coefficients"] for number in "02"
+        read_metrics(folder / "both" / number)["federated"]["coefficients"] for number in "02"
     )
     np.testing.assert_allclose(fold, chain, atol=1e-6)
 
@@ -61,7 +61,7 @@ def test_a_run_prints_rounds_tables_and_folder(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
     assert out.count("starting Ray and 3 hospitals\n") == 2
     for number, topology in ((0, "fold"), (2, "chain")):
-        run = load_metrics(folder / "both" / str(number))
+        run = read_metrics(folder / "both" / str(number))
         _, _, job = out.partition(f"topology={topology}")
         for entry in run["rounds"]:
             line = f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
@@ -78,7 +78,7 @@ def all_runs(out: str) -> list[list[str]]:
 
 def test_a_sweep_ends_with_one_table_over_all_jobs(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
-    fold, chain = (load_metrics(folder / "both" / number) for number in "02")
+    fold, chain = (read_metrics(folder / "both" / number) for number in "02")
 
     def cells(metrics: dict[str, Any], number: str) -> list[str]:
         federated = metrics["federated"]

@@ -16,12 +16,13 @@ from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from fl_he import client_app, report, server_app
+from fl_he import client_app, server_app
 from fl_he.config import compose
 from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
 from fl_he.learning.softmax_model import SoftmaxModel
 from fl_he.messages import DECRYPT, ProtocolError
+from fl_he.report.coefficient_table import coefficient_table
 from fl_he.simulated_data import simulated_data
 
 
@@ -258,7 +259,7 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
     p_values = [row["p_value"] for row in rows]
     np.testing.assert_allclose(p_values, expected.pvalues[order], rtol=1e-3, atol=1e-12)
 
-    table = report.coefficient_table(metrics)
+    table = coefficient_table(metrics)
     assert table is not None
     assert table.row_count == 4
 
@@ -277,7 +278,7 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
 def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     metrics, _ = run(experiment("rounds=1", folder=tmp_path))
     assert {row["standard_error"] for row in metrics["inference"]["coefficients"]} == {None}
-    assert report.coefficient_table(metrics) is None
+    assert coefficient_table(metrics) is None
 
 
 def test_deployed_hospitals_train_more_than_two_classes(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from fl_he.config_schema import Config, ConfigError
 from fl_he.learning.accounting import epsilon_of_rho
 from fl_he.messages import DECRYPT, DecryptReply, ProtocolError
 from fl_he.metrics_file import read_metrics
-from fl_he.privacy_table import privacy_table
-from fl_he.report import comparison_table
+from fl_he.report.comparison_table import comparison_table
+from fl_he.report.privacy_table import privacy_table
 from fl_he.simulated_data import simulated_data
 
 PRIVATE = ("experiment=private",)

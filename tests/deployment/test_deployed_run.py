@@ -13,10 +13,11 @@ from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from rich.console import Console
 
-from fl_he import client_app, report, server_app
+from fl_he import client_app, metrics_file, server_app
 from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import ProtocolError
+from fl_he.report.comparison_table import comparison_table
 
 
 def grid_of(nodes: list[UserConfig], config: Config) -> LocalGrid:
@@ -71,7 +72,7 @@ def test_figures_that_nobody_knows_are_null(tmp_path: Path) -> None:
     assert metrics["rounds"][0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
 
     shown = Console(width=100, record=True, quiet=False)
-    shown.print(report.comparison_table(report.load_metrics(run)))
+    shown.print(comparison_table(metrics_file.read_metrics(run)))
     assert "n/a" in shown.export_text()
     assert (run / "comparison.png").stat().st_size > 1000
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fl_he.sweep_plot import NAME, write_sweep_plot
-from fl_he.sweep_table import SweepRow
+from fl_he.report.sweep_plot import NAME, write_sweep_plot
+from fl_he.report.sweep_table import SweepRow
 
 
 def row(name: str, losses: list[float] | None) -> SweepRow:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.fitted_table import keep_whole
+from fl_he.report.fitted_table import keep_whole
 
 #: Keys that differ between any two runs and say nothing of them.
 _PLACES = ("output_dir",)
@@ -26,7 +26,7 @@ class SweepRow:
     folder : str
         Its folder.
     metrics : mapping or None
-        As `load_metrics` returns them; None if the run failed.
+        As :func:`fl_he.metrics_file.read_metrics` returns them. None if the run failed.
     """
 
     settings: tuple[str, ...]

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 from fl_he.metrics_file import replace_file
-from fl_he.sweep_table import SweepRow, labels
+from fl_he.report.sweep_table import SweepRow, labels
 
 NAME = "convergence.png"
 #: More lines than these cannot be told apart.

@@ -1,0 +1,58 @@
+"""The coefficients of a logistic model as a statistician expects them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from fl_he.report.figures import known, short
+
+_NAME_WIDTH = 10
+
+
+def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
+    """List the coefficients of a logistic model as a statistician expects them.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+
+    Returns
+    -------
+    rich.table.Table or None
+        ``None`` where there is nothing to say beside model.json: no standard error is known.
+    """
+    inference = metrics.get("inference")
+    if inference is None or not known(inference["coefficients"], "standard_error"):
+        return None
+    rows = inference["coefficients"]
+    penalty = ", penalised" if inference["penalised"] else ""
+    percent = f"{inference['level']:.0%}"
+    table = Table(
+        title=Text(f"Coefficients in the tables' units{penalty}"),
+        caption="odds ratio: of one standard deviation more, if features are scaled",
+        box=SIMPLE,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("feature", overflow="fold", min_width=_NAME_WIDTH)
+    for heading in ("estimate", "std. err.", "p", "odds ratio", f"{percent} interval"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            Text(row["name"]),
+            *(short(row[key]) for key in ("estimate", "standard_error", "p_value", "odds_ratio")),
+            odds_interval(row),
+        )
+    return table
+
+
+def odds_interval(row: Mapping[str, Any]) -> str:
+    """Write the confidence interval of an odds ratio; nothing where it is unknown."""
+    lower, upper = row["odds_ratio_lower"], row["odds_ratio_upper"]
+    return "" if lower is None or upper is None else f"{lower:.3g}, {upper:.3g}"

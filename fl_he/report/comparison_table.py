@@ -1,0 +1,124 @@
+"""The federated model beside each hospital alone and the pooled data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from fl_he.metrics_file import FIGURES
+from fl_he.report.figures import count, decimal, known, mean, run_name
+from fl_he.report.fitted_table import FittedTable, keep_whole
+
+LOCAL = "hospitals alone, mean"
+FEDERATED = "federated (encrypted)"
+POOLED = "pooled (scikit-learn)"
+_PRIVATE = "federated (encrypted, epsilon {:.3g})"
+_WITHOUT = "the same without privacy"
+_COUNTED = "its encrypted test counts"
+
+#: Hospitals that a table lists one by one; the others are counted.
+_ROWS = 12
+#: Narrower names than this are less readable than lines that the terminal wraps.
+_NAME_WIDTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedModel:
+    """One line of the comparison.
+
+    Attributes
+    ----------
+    name : str
+        What was trained, on whose data.
+    cells : tuple of str
+        Number of examples and the four figures of quality, written; empty for a line that only
+        counts hospitals.
+    alone : bool
+        Whether it is of single hospitals.
+    ours : bool
+        Whether it is the model of this run.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    alone: bool = False
+    ours: bool = False
+
+
+def compared_models(metrics: Mapping[str, Any]) -> list[ComparedModel]:
+    """Return each hospital alone, their mean, the federated model and the pooled one.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+
+    Returns
+    -------
+    list of ComparedModel
+        With at most twelve hospitals; the others are counted, and all are in the mean.
+    """
+    local = metrics["local"] or []
+    models = [
+        ComparedModel(f"{entry['hospital']} alone", _cells(entry), alone=True)
+        for entry in local[:_ROWS]
+    ]
+    if len(local) > _ROWS:
+        models.append(ComparedModel(f"... {len(local) - _ROWS} more", (), alone=True))
+    if local:
+        means = {key: mean(known(local, key)) for key in ("examples", *FIGURES)}
+        models.append(ComparedModel(LOCAL, _cells(means), alone=True))
+    privacy = metrics.get("privacy")
+    name = _PRIVATE.format(privacy["epsilon"]) if privacy else FEDERATED
+    models.append(ComparedModel(name, _cells(metrics["federated"]), ours=True))
+    if privacy and privacy["without"]:
+        without = {**metrics["federated"], **privacy["without"]}
+        models.append(ComparedModel(_WITHOUT, _cells(without)))
+    if metrics.get("evaluation"):
+        # Of the examples that were counted, not of those that were trained on.
+        models.append(ComparedModel(_COUNTED, _cells(metrics["evaluation"])))
+    if metrics["pooled"]:
+        models.append(ComparedModel(POOLED, _cells(metrics["pooled"])))
+    return models
+
+
+def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
+    """Compare the models of a run on the held-out test set.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+    """
+    title = f"On the held-out test set: {run_name(metrics)}"
+    wide = Table(title=Text(title))
+    narrow = Table(
+        title=Text(title),
+        caption="n: examples, bal. acc.: balanced accuracy",
+        box=SIMPLE,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    models = compared_models(metrics)
+    for table, headings in (
+        (wide, ("examples", "accuracy", "balanced\naccuracy", "ROC AUC", "log loss")),
+        (narrow, ("n", "acc.", "bal.\nacc.", "ROC\nAUC", "log\nloss")),
+    ):
+        table.add_column("model", overflow="fold", min_width=_NAME_WIDTH)
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for model in models:
+            if model.ours:
+                table.add_section()
+            table.add_row(Text(model.name), *model.cells, style="bold" if model.ours else None)
+        keep_whole(table, range(1, 6))
+    return FittedTable(wide, narrow)
+
+
+def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return (count(entry["examples"]), *(decimal(entry[key]) for key in FIGURES))

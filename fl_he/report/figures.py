@@ -1,0 +1,55 @@
+"""How figures are gathered and written, in the terminal and on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+#: What stands for a figure that nobody knows.
+UNKNOWN = "n/a"
+
+
+def run_name(metrics: Mapping[str, Any]) -> str:
+    """Return data set, hospitals, topology and rounds of a run on one line."""
+    config, rounds = metrics["config"], len(metrics["rounds"])
+    return (
+        f"{config['data']['name']}, {count(config['hospitals'])} hospitals, "
+        f"{config['topology']}, {rounds} {'round' if rounds == 1 else 'rounds'}"
+    )
+
+
+def known(entries: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    """Return the values of a key that are known."""
+    return [entry[key] for entry in entries if entry.get(key) is not None]
+
+
+def mean(values: list[float]) -> float | None:
+    """Return the mean; ``None`` of no values."""
+    return fmean(values) if values else None
+
+
+def total(values: list[float]) -> float | None:
+    """Return the sum; ``None`` of no values."""
+    return math.fsum(values) if values else None
+
+
+def count(value: float | None) -> str:
+    """Write a whole number."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def decimal(value: float | None) -> str:
+    """Write a figure of quality."""
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def short(value: float | None) -> str:
+    """Write an estimate."""
+    return UNKNOWN if value is None else f"{value:.3g}"
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration."""
+    return UNKNOWN if value is None else f"{value:.4f}"

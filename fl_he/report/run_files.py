@@ -1,0 +1,33 @@
+"""The files of a run that show what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fl_he.metrics_file import replace_file, write_metrics
+from fl_he.report.rounds_plot import write_plot
+
+
+def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None:
+    """Write metrics.json, model.json and comparison.png, each at once or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder; made if it does not exist.
+    metrics : mapping
+        By the contract in :mod:`fl_he.metrics_file`. A number that is not finite becomes null.
+    model_json : str
+        The text of model.json.
+
+    Raises
+    ------
+    MetricsError
+        If `metrics` break the contract; then nothing is written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = write_metrics(folder, metrics)
+    replace_file(folder / "model.json", model_json.encode())
+    write_plot(folder, written)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pytest
+from example_metrics import make_deployed, make_metrics, text
+
+from fl_he.report.comparison_table import comparison_table
+from fl_he.report.rounds_plot import write_plot
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
+    """Collect every figure that is saved."""
+    saved: list[matplotlib.figure.Figure] = []
+    savefig = matplotlib.figure.Figure.savefig
+
+    def spy(figure: matplotlib.figure.Figure, *args: Any, **kwargs: Any) -> None:
+        saved.append(figure)
+        savefig(figure, *args, **kwargs)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", spy)
+    return saved
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 200])
+def test_plot(tmp_path: Path, figures: list[matplotlib.figure.Figure], rounds: int) -> None:
+    write_plot(tmp_path, make_metrics(rounds=rounds))
+    (figure,) = figures
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == (
+        "Accuracy on the test set",
+        "Log loss on the test set",
+    )
+    numbers = np.arange(1, rounds + 1)
+    expected = ((left, 1 - 0.6 / numbers, 0.03, 0.91), (right, 0.8 / numbers, 0.06, 0.94))
+    for axes, curve, local, pooled in expected:
+        federated, *levels = axes.get_lines()
+        np.testing.assert_array_equal(federated.get_xdata(), numbers)
+        np.testing.assert_allclose(np.asarray(federated.get_ydata()), curve)
+        np.testing.assert_allclose(
+            [np.asarray(line.get_ydata())[0] for line in levels], [local, pooled]
+        )
+        assert len({str(line.get_color()) for line in axes.get_lines()}) == 3
+        assert len({line.get_linestyle() for line in axes.get_lines()}) == 3
+        low, high = axes.get_xlim()
+        assert low < 1 <= rounds < high
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+        assert axes.get_xlabel() == "round"
+    (legend,) = figure.legends
+    assert [entry.get_text() for entry in legend.get_texts()] == [
+        "federated (encrypted)",
+        "hospitals alone, mean",
+        "pooled (scikit-learn)",
+    ]
+
+
+def test_nothing_in_the_plot_overlaps(
+    tmp_path: Path, figures: list[matplotlib.figure.Figure]
+) -> None:
+    write_plot(tmp_path, make_metrics())
+    (figure,) = figures
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes.append(figure.legends[0].get_window_extent())
+    for index, box in enumerate(boxes):
+        assert box is not None
+        assert not any(box.overlaps(other) for other in boxes[:index] if other is not None)
+
+
+def test_plot_without_a_test_set(tmp_path: Path, figures: list[matplotlib.figure.Figure]) -> None:
+    write_plot(tmp_path, make_deployed())
+    left, right = figures[0].axes
+    assert left.get_title() == "Accuracy on the hospitals' data"
+    for axes, curve in (
+        (left, [0.5, 0.75, 1 - 0.5 / 3, 0.875]),
+        (right, [0.7, 0.35, 0.7 / 3, 0.175]),
+    ):
+        (line,) = axes.get_lines()
+        np.testing.assert_allclose(np.asarray(line.get_ydata()), curve)
+
+
+def test_a_plot_bridges_unknown_rounds(
+    tmp_path: Path, figures: list[matplotlib.figure.Figure]
+) -> None:
+    metrics = copy.deepcopy(make_metrics())
+    metrics["rounds"][1]["test_loss"] = None
+    write_plot(tmp_path, metrics)
+    drawn = np.asarray(figures[0].axes[1].get_lines()[0].get_ydata())
+    assert np.isnan(drawn).tolist() == [False, True, False, False]
+
+
+def test_a_data_set_may_have_any_name(tmp_path: Path) -> None:
+    metrics = make_metrics()
+    metrics["config"]["data"]["name"] = "$\\frac$ [b] %s"
+    write_plot(tmp_path, metrics)
+    assert "$\\frac$ [b] %s" in "\n".join(text(comparison_table(metrics), width=120))

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from example_metrics import make_metrics, make_private, text
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+
+from fl_he.metrics_file import MetricsError, check_metrics, read_metrics, run_folders
+from fl_he.report.comparison_table import comparison_table
+from fl_he.report.cost_table import cost_table
+from fl_he.report.run_files import write_run
+
+
+def test_written_files_are_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "run"
+    write_run(folder, make_metrics(), '{"version": 1}\n')
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "comparison.png",
+        "metrics.json",
+        "model.json",
+    ]
+    assert read_metrics(folder) == make_metrics()
+    assert (folder / "model.json").read_text() == '{"version": 1}\n'
+    assert imread(folder / "comparison.png").shape == (720, 1500, 4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
+def test_numbers_that_are_not_finite_are_written_as_null(tmp_path: Path, value: float) -> None:
+    metrics = make_metrics()
+    metrics["local"][1]["roc_auc"] = value
+    metrics["federated"]["coefficients"] = (np.float64(0.1), -2.0)
+    write_run(tmp_path, metrics, "{}")
+    written = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written["local"][1]["roc_auc"] is None
+    assert written["federated"]["coefficients"] == [0.1, -2.0]
+    assert read_metrics(tmp_path) == written
+
+
+def test_broken_metrics_leave_the_earlier_run_alone(tmp_path: Path) -> None:
+    write_run(tmp_path, make_metrics(), "{}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    broken = make_metrics()
+    del broken["rounds"][2]["add_seconds"]
+    with pytest.raises(MetricsError, match=r"rounds\[2\].add_seconds must be a number"):
+        write_run(tmp_path, broken, '{"other": true}')
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MetricsError, match=r"must hold metrics.json, got .* without one$"):
+        read_metrics(tmp_path)
+
+
+def test_what_is_no_folder_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "run" / "metrics.json").mkdir(parents=True)
+    for name, message in (
+        ("file", r"a run folder must be a folder, got .*/file, a file$"),
+        ("nowhere", r"a run folder must be a folder, got .*/nowhere, which does not exist$"),
+        ("file/x", r"a run folder must be a folder, got .*/file/x, which does not exist$"),
+        ("run", r"/run/metrics.json must be a file that can be read, got another$"),
+    ):
+        with pytest.raises(MetricsError, match=message):
+            read_metrics(tmp_path / name)
+
+
+def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path: Path) -> None:
+    for number in (0, 2, 10):
+        (tmp_path / "sweep" / str(number)).mkdir(parents=True)
+        (tmp_path / "sweep" / str(number) / "metrics.json").touch()
+    (tmp_path / "sweep" / "1").mkdir()
+    sweep = tmp_path / "sweep"
+    assert run_folders(sweep) == [sweep / "0", sweep / "2", sweep / "10"]
+    assert run_folders(sweep / "2") == [sweep / "2"]
+    for other in (tmp_path / "nowhere", sweep / "1", sweep / "2" / "metrics.json"):
+        assert run_folders(other) == [other]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"version": NaN}',
+        b"[" * 100_000,
+        b"1" * 5000,
+        b'{"version": 2}',
+    ],
+)
+def test_files_that_are_not_metrics_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.json").write_bytes(content)
+    with pytest.raises(MetricsError, match=r"metrics.json must follow the contract"):
+        read_metrics(tmp_path)
+
+
+def test_a_constant_is_refused_by_name(tmp_path: Path) -> None:
+    write_run(tmp_path, make_metrics(), "{}")
+    path = tmp_path / "metrics.json"
+    path.write_text(path.read_text().replace("12.5", "Infinity"))
+    with pytest.raises(MetricsError, match="numbers must be finite or null, got Infinity"):
+        read_metrics(tmp_path)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Return the path of everything in nested containers."""
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    found: list[tuple[str | int, ...]] = []
+    for key, inner in children:
+        found.append((*path, key))
+        if isinstance(inner, dict | list):
+            found += places(inner, (*path, key))
+    return found
+
+
+def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    metrics = make_metrics(hospitals=1, rounds=1)
+    inner: Any = metrics
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return metrics
+
+
+ALL_PLACES = places(make_metrics(hospitals=1, rounds=1))
+
+
+@pytest.mark.parametrize("path", ALL_PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_value_of_another_type_is_refused_by_place(path: tuple[str | int, ...]) -> None:
+    names = [part for part in path if isinstance(part, str)]
+    with pytest.raises(MetricsError, match=rf"{names[-1]}.* must be "):
+        check_metrics(changed(path, True))
+
+
+@pytest.mark.parametrize("path", ALL_PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_missing_value_is_refused(path: tuple[str | int, ...]) -> None:
+    metrics = make_metrics(hospitals=1, rounds=1)
+    inner: Any = metrics
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    if path == ("start_seconds",) or (isinstance(path[-1], int) and path[0] != "rounds"):
+        check_metrics(metrics)  # optional, and a list may be shorter
+        return
+    with pytest.raises(MetricsError, match="must "):
+        check_metrics(metrics)
+
+
+PRIVATE_PLACES = [("privacy", *path) for path in places(make_private()["privacy"])]
+
+
+def changed_privacy(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    metrics = inner = make_private()
+    for key in path[:-1]:
+        inner = inner[key]  # type: ignore[index]
+    inner[path[-1]] = value  # type: ignore[index]
+    return metrics
+
+
+@pytest.mark.parametrize("path", PRIVATE_PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_promise_of_another_type_is_refused_by_place(path: tuple[str | int, ...]) -> None:
+    check_metrics(make_private())
+    names = [part for part in path if isinstance(part, str)]
+    with pytest.raises(MetricsError, match=rf"{names[-1]}.* must be "):
+        check_metrics(changed_privacy(path, True))
+
+
+@pytest.mark.parametrize("key", make_private()["privacy"])
+def test_a_promise_is_whole(key: str) -> None:
+    metrics = make_private()
+    del metrics["privacy"][key]
+    with pytest.raises(MetricsError, match=rf"privacy.{key} must be "):
+        check_metrics(metrics)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 10**400, math.inf, math.nan, "0.5", [], {}])
+def test_only_numbers_of_a_sane_size_are_figures(value: object) -> None:
+    with pytest.raises(MetricsError, match=r"federated.accuracy must be "):
+        check_metrics(changed(("federated", "accuracy"), value))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(path=st.sampled_from(ALL_PLACES), value=JSON)
+def test_what_passes_the_check_can_be_shown(path: tuple[str | int, ...], value: Any) -> None:
+    metrics = changed(path, value)
+    try:
+        check_metrics(metrics)
+    except MetricsError:
+        return
+    text(comparison_table(metrics))
+    text(cost_table(metrics))
