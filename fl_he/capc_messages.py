@@ -14,9 +14,12 @@ from typing import TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take
+from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take, texts
 
 PART_STYPE = "fl-he.capc-part"
+
+#: The part that holds the encrypted sum of votes, so far or whole.
+SUM = "sum"
 
 _PARTS = "fl-he.capc"
 _KEYS = "fl-he.capc-keys"
@@ -61,6 +64,10 @@ class CapcRequest:
         Names one batch of queries: 32 hexadecimal digits.
     queries : int
         Size of the batch, at least 1.
+    querying : str
+        Name of the party whose queries they are.
+    answering : tuple of str
+        Names of the parties that answer; a chain of votes goes in this order.
     keys : mapping of str to str
         Public keys as JSON.
     parts : mapping of str to bytes
@@ -69,12 +76,21 @@ class CapcRequest:
 
     session: str
     queries: int
+    querying: str = ""
+    answering: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the request."""
-        record = ConfigRecord({"session": self.session, "queries": self.queries})
+        record = ConfigRecord(
+            {
+                "session": self.session,
+                "queries": self.queries,
+                "querying": self.querying,
+                "answering": list(self.answering),
+            }
+        )
         return RecordDict(
             {RECORD: record, _KEYS: ConfigRecord(dict(self.keys)), _PARTS: _arrays(self.parts)}
         )
@@ -90,7 +106,12 @@ class CapcRequest:
         if queries > _MOST_QUERIES:
             raise ProtocolError(f"queries must be at most {_MOST_QUERIES}, got {queries}")
         return cls(
-            session, queries, {name: take(keys, name, str) for name in keys}, _parts(content)
+            session,
+            queries,
+            querying=take(record, "querying", str),
+            answering=texts(record, "answering"),
+            keys={name: take(keys, name, str) for name in keys},
+            parts=_parts(content),
         )
 
     def key(self, name: str) -> str:

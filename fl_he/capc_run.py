@@ -15,6 +15,7 @@ from fl_he.config_schema import Backend, Config
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.strategies.capc import CaPC
+from fl_he.strategies.topologies import segments_of
 
 #: What is told while a run goes on.
 OnStep = Callable[[str], None]
@@ -51,6 +52,8 @@ def run_encrypted(
         grid,
         config.hospitals,
         threshold=config.capc.threshold is not None,
+        topology=config.topology,
+        segments=segments_of(config.segments, config.hospitals - 1),
         timeout=config.hop_timeout,
         on_step=on_step,
     )

@@ -32,18 +32,23 @@ def constant_model(label: int, classes: int, features: int) -> AnsweringModel:
 class Parties:
     """One querying party, the first, answering parties with these models, and the guardian.
 
-    ``labels`` are what the querying party learned last.
+    ``labels`` are what the querying party learned last. ``settings`` are those of `CaPC`.
     """
 
     def __init__(
-        self, terms: Terms, queries: NDArray[np.float64], models: Sequence[AnsweringModel]
+        self,
+        terms: Terms,
+        queries: NDArray[np.float64],
+        models: Sequence[AnsweringModel],
+        **settings: Any,
     ) -> None:
         self.terms = terms
         self.models = [self._in_integers(model) for model in models]
         self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
         self.labels: list[int] = []
         self.grid = LocalGrid(with_capc(ClientApp(), self._party), simulated_nodes(1 + len(models)))
-        self.protocol = CaPC(self.grid, 1 + len(models), threshold=terms.threshold is not None)
+        threshold = terms.threshold is not None
+        self.protocol = CaPC(self.grid, 1 + len(models), threshold=threshold, **settings)
         self.querying, *self.answering, self.guardian = self.grid.contexts
 
     def ask(self) -> list[int]:

@@ -69,6 +69,29 @@ def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path)
     assert plain["querying"][0]["label_accuracy"] > 0.8
 
 
+def test_a_chain_gives_the_same_labels_as_a_fold(tmp_path: Path) -> None:
+    topologies = ("topology=fold", "topology=chain", "topology=chain segments=auto")
+    runs = [
+        run(configured("hospitals=6", "capc.threshold=4", *topology.split()), tmp_path / str(at))[0]
+        for at, topology in enumerate(topologies)
+    ]
+    assert runs[0]["querying"] == runs[1]["querying"] == runs[2]["querying"]
+    hops = [
+        next(step["hops"] for step in each["steps"] if step["step"] == "query.capc_collect")
+        for each in runs
+    ]
+    assert hops == [1, 5, 3]
+
+
+@pytest.mark.slow
+def test_a_chain_in_ray(tmp_path: Path) -> None:
+    metrics = simulation.run(configured("topology=chain", "capc.queries=3"), tmp_path)
+    (result,) = metrics["querying"]
+    assert result["answered"] == result["equal_to_plain_majority"] == 3
+    collect = next(s for s in metrics["steps"] if s["step"] == "query.capc_collect")
+    assert collect["hops"] == 3
+
+
 def test_the_plain_backend_says_so(tmp_path: Path) -> None:
     config = configured("capc.backend=plain")
     metrics = simulation.run(config, tmp_path)
@@ -113,8 +136,8 @@ def test_no_label_query_or_count_stands_in_a_message(tmp_path: Path) -> None:
         for name, record in message.content.config_records.items():
             for key, value in record.items():
                 assert (name, key) in {
-                    *(("fl-he", k) for k in ("session", "queries", "seconds", "name", "role")),
-                    ("fl-he", "report"),
+                    *(("fl-he", k) for k in ("session", "queries", "querying", "answering")),
+                    *(("fl-he", k) for k in ("seconds", "name", "role", "report")),
                     *(
                         ("fl-he.capc-keys", f"{owner}{kind}")
                         for owner in ("", "querying-", "guardian-")

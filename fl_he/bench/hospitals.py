@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from math import ceil, isqrt
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from fl_he.config import Config, compose
 from fl_he.messages import model_arrays
 from fl_he.simulated_data import simulated_data
 from fl_he.simulation import run_in_ray
-from fl_he.strategies.sequential_paillier import AUTO
+from fl_he.strategies.topologies import AUTO, segments_of
 
 FOLD, CHAIN = "fold", "chain"
 
@@ -80,7 +80,7 @@ def hops(hospitals: int, topology: str, segments: int | str) -> int:
     """
     if topology == FOLD:
         return 2
-    chains = isqrt(hospitals) if segments == AUTO else int(segments)
+    chains = segments_of(segments, hospitals)
     return ceil(hospitals / chains) + 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flwr.app import Context
 
-from fl_he.capc_messages import CapcReply, CapcRequest
+from fl_he.capc_messages import SUM, CapcReply, CapcRequest
 from fl_he.capc_terms import VOTE_PACKING
 from fl_he.clients.capc_keys import GUARDIAN, QUERYING, PublicKeys
 from fl_he.clients.capc_memory import Memory
@@ -17,6 +17,7 @@ from fl_he.crypto.blinding import blind
 from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
 from fl_he.crypto.comparison import Digits
 from fl_he.crypto.comparison import compare as dgk_compare
+from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.linear_map import linear_map
 from fl_he.crypto.relu import PRODUCTS, rectified
 from fl_he.crypto.votes import collect_votes
@@ -76,14 +77,16 @@ def compare(request: CapcRequest, context: Context, party: Party) -> CapcReply:
 
 
 def collect(request: CapcRequest, context: Context, party: Party) -> CapcReply:
-    """Put the encrypted vote back into the order of the classes."""
+    """Put the encrypted vote back into the order of the classes and add it to the running sum."""
     terms, memory = party.terms, Memory(context, request.session)
     key = PublicKeys.from_texts(request.keys, GUARDIAN, terms.key_bits).paillier
     count = request.queries * terms.classes
     positions = ciphertexts_from_bytes(key, request.part("positions"), count)
     orders = memory.take(_ORDERS)
     votes = collect_votes(key, party.vote_layout(key), VOTE_PACKING, positions, orders)
-    return CapcReply({"votes": votes.to_bytes()})
+    if SUM in request.parts:
+        votes.add_in_place(EncryptedVector.from_bytes(request.part(SUM), key), key)
+    return CapcReply({SUM: votes.to_bytes()})
 
 
 def _layer(

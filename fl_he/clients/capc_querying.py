@@ -40,7 +40,8 @@ def ask(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> 
     key = keys.public.paillier
     layout = party.logit_layout(key)
     plaintexts = [joined for column in queries.T.tolist() for joined in layout.join(column)]
-    return CapcReply({"features": ciphertexts_to_bytes(key, key.encrypt(plaintexts))})
+    features = ciphertexts_to_bytes(key, key.encrypt(plaintexts))
+    return CapcReply(dict.fromkeys(request.answering, features))
 
 
 def unit_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:

@@ -2,16 +2,17 @@
 
 All queries of a batch and all answering parties take a step together, so a batch takes the same
 number of hops whatever their number: 12 without a threshold test, 14 with one, and 4 for each
-hidden layer of the deepest model.
+hidden layer of the deepest model. Only a chain of votes takes a hop for each party.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from time import monotonic, perf_counter, sleep
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil
+from time import monotonic, sleep
 from typing import Any
 
 from flwr.app import Message
@@ -20,35 +21,14 @@ from flwr.serverapp import Grid
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import ProtocolError, Role, content_bytes, printable
-from fl_he.strategies.exchange import error_reason, exchange
+from fl_he.messages import ProtocolError, Role, printable
+from fl_he.strategies.capc_steps import StepCost, Steps
+from fl_he.strategies.capc_votes import VoteSum
+from fl_he.strategies.topologies import TOPOLOGIES, Order
 
 _LARGEST_REPORT = 1 << 20
 _POLL_SECONDS = 0.2
-
-
-@dataclass(slots=True)
-class StepCost:
-    """What one step has cost.
-
-    Attributes
-    ----------
-    step : str
-    hops : int
-        How often messages went out and came back for it.
-    seconds : float
-        Wall time from sending to the last reply.
-    node_seconds : float
-        CPU time of all nodes.
-    bytes_sent : int
-        Both ways.
-    """
-
-    step: str
-    hops: int = 0
-    seconds: float = 0.0
-    node_seconds: float = 0.0
-    bytes_sent: int = 0
+_NO_SESSION = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +56,10 @@ class CaPC:
         How many parties take part, beside the privacy guardian.
     threshold : bool
         Whether there is a threshold test.
+    topology : {"fold", "chain"}
+        How the votes are summed: by the coordinator, or from party to party.
+    segments : int
+        ``chain`` only: how many chains run side by side.
     timeout : float
         Seconds that a node has for one step.
     node_timeout : float
@@ -95,16 +79,19 @@ class CaPC:
         parties: int,
         *,
         threshold: bool,
+        topology: str = "fold",
+        segments: int = 1,
         timeout: float = 600.0,
         node_timeout: float = 120.0,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._grid = grid
+        if topology not in TOPOLOGIES:
+            raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
+        self._steps = Steps(grid, timeout, on_step)
         self._threshold = threshold
-        self._timeout = timeout
-        self._on_step = on_step
+        self._topology = topology
+        self._segments = segments
         self._keys: dict[int, dict[str, str]] = {}
-        self.costs: dict[CapcStep, StepCost] = {}
         self._parties: dict[int, str] = {}
         self._guardian = self._call_roll(parties, node_timeout)
 
@@ -112,6 +99,11 @@ class CaPC:
     def parties(self) -> dict[str, int]:
         """Node ids of the parties by their names."""
         return {name: node for node, name in self._parties.items()}
+
+    @property
+    def costs(self) -> dict[CapcStep, StepCost]:
+        """What each step has cost so far."""
+        return self._steps.costs
 
     def ask(self, querying: int, queries: int) -> Batch:
         """Have one party's batch of queries answered by all others.
@@ -128,40 +120,36 @@ class CaPC:
         ProtocolError, CryptoError
             Whatever a node refused.
         """
-        answering = [node for node in self._parties if node != querying]
-        keys = self._public_keys(querying)
-        session = secrets.token_hex(16)
+        answering = {node: name for node, name in self._parties.items() if node != querying}
+        call = CapcRequest(
+            secrets.token_hex(16),
+            queries,
+            self._parties[querying],
+            tuple(answering.values()),
+            self._public_keys(querying),
+        )
 
         def one(step: CapcStep, node: int, parts: Mapping[str, bytes]) -> CapcReply:
-            request = CapcRequest(session, queries, keys, parts)
-            return self._take(step, {node: request})[node]
+            return self._take(step, {node: replace(call, parts=parts)})[node]
 
-        def each(step: CapcStep, parts: Mapping[int, Mapping[str, bytes]]) -> dict[int, CapcReply]:
-            requests = {n: CapcRequest(session, queries, keys, p) for n, p in parts.items()}
-            return self._take(step, requests)
+        def each(step: CapcStep, part: str, given: CapcReply, to: Iterable[int]) -> _Replies:
+            requests = {n: replace(call, parts={part: given.part(answering[n])}) for n in to}
+            return {answering[n]: reply for n, reply in self._take(step, requests).items()}
 
-        features = one(CapcStep.ASK, querying, {}).part("features")
-        logits = each(CapcStep.EVALUATE, {node: {"features": features} for node in answering})
+        asked = one(CapcStep.ASK, querying, {})
+        logits = each(CapcStep.EVALUATE, "features", asked, answering)
         # Hidden layers: parties with fewer of them wait for those with more.
-        while hidden := {node: reply for node, reply in logits.items() if "units" in reply.parts}:
-            bits = one(CapcStep.UNIT_BITS, querying, _named(hidden, "units"))
-            compared = each(
-                CapcStep.COMPARE_UNITS, {node: {"bits": bits.part(str(node))} for node in hidden}
-            )
-            factors = one(CapcStep.PRODUCTS, querying, _named(compared, "compared"))
-            logits |= each(
-                CapcStep.RECTIFY, {node: {"products": factors.part(str(node))} for node in hidden}
-            )
-        bits = one(CapcStep.LOGIT_BITS, querying, _named(logits, "blinded"))
-        compared = each(
-            CapcStep.COMPARE, {node: {"bits": bits.part(str(node))} for node in answering}
-        )
-        positions = one(CapcStep.VOTE, querying, _named(compared, "compared"))
-        votes = each(
-            CapcStep.COLLECT, {node: {"positions": positions.part(str(node))} for node in answering}
-        )
+        while hidden := {name: reply for name, reply in logits.items() if "units" in reply.parts}:
+            deep = [node for node, name in answering.items() if name in hidden]
+            bits = one(CapcStep.UNIT_BITS, querying, _parts(hidden, "units"))
+            compared = each(CapcStep.COMPARE_UNITS, "bits", bits, deep)
+            factors = one(CapcStep.PRODUCTS, querying, _parts(compared, "compared"))
+            logits |= each(CapcStep.RECTIFY, "products", factors, deep)
+        bits = one(CapcStep.LOGIT_BITS, querying, _parts(logits, "blinded"))
+        compared = each(CapcStep.COMPARE, "bits", bits, answering)
+        positions = one(CapcStep.VOTE, querying, _parts(compared, "compared"))
         noise = one(CapcStep.NOISE, self._guardian, {})
-        counts = self._noisy_counts([votes[node].part("votes") for node in answering], noise)
+        counts = self._noisy_counts(self._votes(call, answering, positions), noise)
         blinded = one(CapcStep.COUNT, querying, counts)
         count_bits = one(CapcStep.COUNT_BITS, self._guardian, blinded.parts)
         decided = one(CapcStep.COMPARE_COUNTS, querying, count_bits.parts)
@@ -174,13 +162,13 @@ class CaPC:
     def _call_roll(self, parties: int, node_timeout: float) -> int:
         """Ask all nodes for name and role; return the guardian's node id."""
         deadline = monotonic() + node_timeout
-        while len(nodes := list(self._grid.get_node_ids())) < parties + 1:
+        while len(nodes := list(self._steps.grid.get_node_ids())) < parties + 1:
             if monotonic() > deadline:
                 raise ProtocolError(
                     f"CaPC must have {parties} parties and a guardian, got {len(nodes)} nodes"
                 )
             sleep(_POLL_SECONDS)
-        replies = self._take(CapcStep.DESCRIBE, dict.fromkeys(nodes, CapcRequest("0" * 32, 1)))
+        replies = self._take(CapcStep.DESCRIBE, dict.fromkeys(nodes, CapcRequest(_NO_SESSION, 1)))
         guardians = [n for n, reply in replies.items() if reply.role == Role.KEY_HOLDER]
         self._parties = {
             node: printable(reply.name)
@@ -198,7 +186,7 @@ class CaPC:
     def _public_keys(self, querying: int) -> dict[str, str]:
         missing = [node for node in (querying, self._guardian) if node not in self._keys]
         if missing:
-            request = CapcRequest("0" * 32, 1)
+            request = CapcRequest(_NO_SESSION, 1)
             for node, reply in self._take(CapcStep.KEYS, dict.fromkeys(missing, request)).items():
                 self._keys[node] = dict(reply.keys)
         owners = {"querying": querying, "guardian": self._guardian}
@@ -208,47 +196,55 @@ class CaPC:
             for name, text in self._keys[node].items()
         }
 
-    def _noisy_counts(self, votes: Sequence[bytes], noise: CapcReply) -> dict[str, bytes]:
-        """Add the votes one after another, then the guardian's noise."""
-        key = PublicKey.from_json(self._keys[self._guardian]["paillier"])
-        total = EncryptedVector.from_bytes(votes[0], key)
-        for data in votes[1:]:
-            total.add_in_place(EncryptedVector.from_bytes(data, key), key)
+    def _votes(
+        self, call: CapcRequest, answering: Mapping[int, str], positions: CapcReply
+    ) -> EncryptedVector:
+        """Have the votes summed as gradients are."""
+        messages = [
+            Message(
+                replace(call, parts={"positions": positions.part(name)}).to_content(),
+                node,
+                CapcStep.COLLECT.value,
+            )
+            for node, name in answering.items()
+        ]
+        running = VoteSum(self._guardians_key, answering)
+        with self._steps.counted(CapcStep.COLLECT) as cost:
+            order = Order(messages, self._steps.timeout, self._segments)
+            TOPOLOGIES[self._topology](self._steps.grid, order, running)
+            cost.hops += 1 if self._topology == "fold" else ceil(len(messages) / self._segments)
+            cost.node_seconds += running.node_seconds
+            cost.bytes_sent += running.bytes_sent
+        if running.vector is None:
+            raise ProtocolError("CaPC must have at least one answering party, got none")
+        return running.vector
+
+    def _noisy_counts(self, votes: EncryptedVector, noise: CapcReply) -> dict[str, bytes]:
+        """Add the guardian's noise."""
+        key = self._guardians_key
         names = {"noisy-counts": "noise"}
         if self._threshold:
             names["tested-counts"] = "test-noise"
         return {
-            name: total.add(EncryptedVector.from_bytes(noise.part(part), key), key).to_bytes()
+            name: votes.add(EncryptedVector.from_bytes(noise.part(part), key), key).to_bytes()
             for name, part in names.items()
         }
 
+    @property
+    def _guardians_key(self) -> PublicKey:
+        return PublicKey.from_json(self._keys[self._guardian]["paillier"])
+
     def _take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
-        """Send a step to nodes and return their replies."""
-        start = perf_counter()
-        messages = [
-            Message(request.to_content(), node, step.value) for node, request in requests.items()
-        ]
-        cost = self.costs.setdefault(step, StepCost(step.value))
-        cost.hops += 1
-        cost.bytes_sent += sum(content_bytes(message) for message in messages)
-        replies: dict[int, CapcReply] = {}
-        for message in exchange(self._grid, messages, self._timeout):
-            node = message.metadata.src_node_id
-            if message.has_error():
-                raise ProtocolError(f"{self._name(node)}: {error_reason(message)}")
-            cost.bytes_sent += content_bytes(message)
-            replies[node] = CapcReply.from_content(message.content)
-            cost.node_seconds += replies[node].seconds
-        cost.seconds += perf_counter() - start
-        self._on_step(step.value)
-        return replies
-
-    def _name(self, node: int) -> str:
-        return self._parties.get(node, "the privacy guardian")
+        return self._steps.take(
+            step, requests, lambda node: self._parties.get(node, "the privacy guardian")
+        )
 
 
-def _named(replies: Mapping[int, CapcReply], part: str) -> dict[str, bytes]:
-    return {str(node): reply.part(part) for node, reply in replies.items()}
+_Replies = dict[str, CapcReply]
+
+
+def _parts(replies: Mapping[str, CapcReply], part: str) -> dict[str, bytes]:
+    return {name: reply.part(part) for name, reply in replies.items()}
 
 
 def _report(text: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from math import isqrt
 from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -29,10 +28,9 @@ from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting
 from fl_he.strategies.roster import Roster, call_again, call_roll, gather
 from fl_he.strategies.skipped import Skipped
-from fl_he.strategies.topologies import TOPOLOGIES, Order
+from fl_he.strategies.topologies import AUTO, TOPOLOGIES, Order, segments_of
 from fl_he.strategies.unopened_sum import UnopenedSum
-
-AUTO = "auto"
+from fl_he.strategies.update_sum import UpdateSum
 
 _logger = logging.getLogger(__name__)
 
@@ -384,11 +382,9 @@ class SequentialPaillier(Strategy):
             round=server_round,
             weighted_by=setting(self.strategy, "weighted_by_key", NUM_EXAMPLES),
         )
-        segments = isqrt(len(messages)) if self.segments == AUTO else int(self.segments)
-        order = Order(
-            messages, request, roster, self.packing, self.hop_timeout, segments, self.selection
-        )
-        running = TOPOLOGIES[self.topology](grid, order)
+        segments = segments_of(self.segments, len(messages))
+        running = UpdateSum(request, roster, self.packing, self.selection)
+        TOPOLOGIES[self.topology](grid, Order(messages, self.hop_timeout, segments), running)
         too_few = running.contributors < self.min_contributors
         if running.vector is None or running.layout is None or too_few:
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in running.skipped)

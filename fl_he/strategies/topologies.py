@@ -1,206 +1,130 @@
-"""How an encrypted sum comes about: fold in the strategy, or chain from hospital to hospital."""
+"""How an encrypted sum comes about: fold in the strategy, or chain from node to node."""
 
 from __future__ import annotations
 
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import isqrt
 from time import perf_counter
 
-import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
-from fl_he.selection import Selection
-from fl_he.strategies.exchange import error_reason, exchange
-from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipped import Skipped
-from fl_he.update import UpdateLayout
+from fl_he.crypto.public_key import PublicKey
+from fl_he.messages import content_bytes
+from fl_he.strategies.exchange import exchange
 
-_logger = logging.getLogger(__name__)
+AUTO = "auto"
 
 
-@dataclass
-class RunningSum:
+class RunningSum(ABC):
     """An encrypted sum in the making, and what it has cost so far.
+
+    Subclasses know what is summed: what a contributor is asked and how its reply is read.
 
     Attributes
     ----------
     vector : EncryptedVector or None
-    layout : UpdateLayout or None
-        What the slots hold; every contributor must have the same.
-    contributors : int
     bytes_sent : int
         Size of all messages, both ways.
-    update_bytes : int
-        Size of one encrypted update.
-    plain : ndarray
-        The sum of what was not encrypted; empty as a rule.
-    encrypt_seconds, add_seconds : float
-        Summed over the hospitals, and for a fold over the strategy's additions.
-    skipped : list of Skipped
-        The hospitals that were asked and are not in the sum.
+    add_seconds : float
+        What the additions took.
     """
 
-    vector: EncryptedVector | None = None
-    layout: UpdateLayout | None = None
-    contributors: int = 0
-    bytes_sent: int = 0
-    update_bytes: int = 0
-    plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    encrypt_seconds: float = 0.0
-    add_seconds: float = 0.0
-    skipped: list[Skipped] = field(default_factory=list)
+    def __init__(self, public_key: PublicKey) -> None:
+        self.vector: EncryptedVector | None = None
+        self.bytes_sent = 0
+        self.add_seconds = 0.0
+        self._public_key = public_key
 
-    def take(self, reply: Message, order: Order) -> EncryptedVector | None:
-        """Check one hospital's reply and note its cost.
+    @abstractmethod
+    def ask(self, message: Message, handed: EncryptedVector | None) -> Message:
+        """Return what a contributor is sent, with the sum that it is to add to, if any."""
 
-        Returns
-        -------
-        EncryptedVector or None
-            None for a hospital that is skipped, since it sent an error or nothing.
+    @abstractmethod
+    def take(self, reply: Message) -> EncryptedVector | None:
+        """Check a contributor's reply; None for one that is skipped."""
 
-        Raises
-        ------
-        ProtocolError
-            With the hospital's name, for any other reply than the one that was asked for: who
-            sends that does not follow the protocol, and a round without it would not mend that.
-        """
-        name = order.roster.name(reply.metadata.src_node_id)
-        if reply.has_error():
-            self.skipped.append(Skipped(name, error_reason(reply)))
-            _logger.warning("%s is skipped in this round: %s", name, self.skipped[-1].reason)
-            return None
-        self.bytes_sent += content_bytes(reply)
-        try:
-            answer = EncryptedReply.from_content(reply.content)
-            layout = UpdateLayout.from_json(answer.layout)
-        except (ProtocolError, CryptoError) as error:
-            raise ProtocolError(f"{name}: {error}") from error
-        if self.layout is not None and layout != self.layout:
-            raise ProtocolError(
-                f"hospitals must send the same arrays and metrics, {name} sent others than the rest"
-            )
-        in_plain = [slot.name for slot in layout.arrays if not slot.encrypted]
-        if wrongly := list(filter(order.selection.encrypts, in_plain)):
-            raise ProtocolError(f"{name} must encrypt the arrays {wrongly}, and it did not")
-        if len(answer.plain) != layout.plain_length:
-            raise ProtocolError(f"{name} must send the plain arrays of its layout and no others")
-        try:
-            vector = EncryptedVector.from_bytes(answer.encrypted_sum, order.roster.public_key)
-        except CryptoError as error:
-            raise ProtocolError(f"{name} sent no usable ciphertexts: {error}") from error
-        if len(vector) != len(layout) or vector.packing != order.packing:
-            raise ProtocolError(f"{name} must fill the slots of its own layout as asked")
-        self.plain = answer.plain if self.layout is None else self.plain + answer.plain
-        self.layout = layout
-        self.contributors += 1
-        self.update_bytes = len(answer.encrypted_sum)
-        self.encrypt_seconds += answer.encrypt_seconds
-        self.add_seconds += answer.add_seconds
-        return vector
-
-    def add(self, vector: EncryptedVector, order: Order) -> None:
+    def add(self, vector: EncryptedVector) -> None:
         """Add ciphertexts to the sum, in place."""
         start = perf_counter()
         if self.vector is None:
             self.vector = vector
         else:
-            self.vector.add_in_place(vector, order.roster.public_key)
+            self.vector.add_in_place(vector, self._public_key)
         self.add_seconds += perf_counter() - start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
-    """What is to be summed, and by whom.
+    """Who contributes, and how.
 
     Attributes
     ----------
     messages : list of Message
-        The wrapped strategy's, one for each hospital that contributes.
-    request : EncryptionRequest
-        What they all carry besides.
-    roster : Roster
-    packing : Packing
-        What the replies must be packed like.
+        One for each contributor.
     timeout : float
         Seconds to wait for the reply to each message.
     segments : int
         How many chains run side by side, at least 1.
-    selection : Selection
-        Which arrays must be encrypted.
     """
 
     messages: list[Message]
-    request: EncryptionRequest
-    roster: Roster
-    packing: Packing
     timeout: float
-    segments: int
-    selection: Selection
+    segments: int = 1
 
 
-def fold(grid: Grid, order: Order) -> RunningSum:
-    """Ask all hospitals at once; add their ciphertexts one after another as they arrive.
+def fold(grid: Grid, order: Order, running: RunningSum) -> None:
+    """Ask all contributors at once; add their ciphertexts one after another as they arrive.
 
-    Holds one running sum whatever the number of hospitals. A hospital that sends an error or
-    nothing is left out.
+    Holds one running sum whatever their number. One that sends an error or nothing is left out.
 
     Raises
     ------
     ProtocolError
         On the first reply that is not what was asked.
     """
-    running = RunningSum()
-    requests = [addressed(message, order.request) for message in order.messages]
-    running.bytes_sent = sum(content_bytes(message) for message in requests)
+    requests = [running.ask(message, None) for message in order.messages]
+    running.bytes_sent += sum(content_bytes(message) for message in requests)
     for reply in exchange(grid, requests, order.timeout):
-        if (vector := running.take(reply, order)) is not None:
-            running.add(vector, order)
-    return running
+        if (vector := running.take(reply)) is not None:
+            running.add(vector)
 
 
 @dataclass
 class _Segment:
-    """One chain: who is still to come, and the last sum that a hospital of it has returned."""
+    """One chain: who is still to come, and the last sum that a contributor of it has returned."""
 
     rest: list[Message]
     vector: EncryptedVector | None = None
 
 
-def chain(grid: Grid, order: Order) -> RunningSum:
-    """Hand the running sum from hospital to hospital; each adds its own ciphertext to it.
+def chain(grid: Grid, order: Order, running: RunningSum) -> None:
+    """Hand the running sum from node to node; each adds its own ciphertext to it.
 
-    With several segments so many chains run side by side, each over its share of the hospitals,
-    and the strategy adds their sums: the last reply comes after hospitals / segments hops. If a
-    hospital sends an error or nothing, the next one is handed the sum that it was handed.
+    With several segments so many chains run side by side, each over its share of the contributors,
+    and the strategy adds their sums: the last reply comes after contributors / segments hops. If
+    one sends an error or nothing, the next one is handed the sum that it was handed.
 
     Raises as :func:`fold`.
     """
-    running = RunningSum()
     at_work: dict[int, _Segment] = {}
 
     def ask_next(segment: _Segment) -> Message | None:
         if not segment.rest:
             if segment.vector is not None:
-                running.add(segment.vector, order)
+                running.add(segment.vector)
             return None
-        request = order.request
-        if segment.vector is not None and running.layout is not None:
-            request = request.continuing(segment.vector.to_bytes(), running.layout.to_json())
-        hop = addressed(segment.rest.pop(0), request)
+        hop = running.ask(segment.rest.pop(0), segment.vector)
         at_work[hop.metadata.dst_node_id] = segment
         running.bytes_sent += content_bytes(hop)
         return hop
 
     def hand_on(reply: Message) -> Message | None:
         segment = at_work.pop(reply.metadata.src_node_id)
-        if (vector := running.take(reply, order)) is not None:
+        if (vector := running.take(reply)) is not None:
             segment.vector = vector
         return ask_next(segment)
 
@@ -208,22 +132,11 @@ def chain(grid: Grid, order: Order) -> RunningSum:
     firsts = [hop for segment in segments if (hop := ask_next(segment)) is not None]
     for _ in exchange(grid, firsts, order.timeout, hand_on):
         pass
-    return running
 
 
-def addressed(message: Message, request: EncryptionRequest) -> Message:
-    """Return the wrapped strategy's message with the encryption request in it.
-
-    The strategy may have given the same content to all of its messages, so it is copied.
-    """
-    metadata = message.metadata
-    return Message(
-        request.add_to(message.content),
-        metadata.dst_node_id,
-        metadata.message_type,
-        ttl=metadata.ttl,
-        group_id=metadata.group_id,
-    )
+def segments_of(segments: int | str, contributors: int) -> int:
+    """Return how many chains are meant: ``"auto"`` is about the square root of the contributors."""
+    return isqrt(contributors) if segments == AUTO else int(segments)
 
 
-TOPOLOGIES: dict[str, Callable[[Grid, Order], RunningSum]] = {"fold": fold, "chain": chain}
+TOPOLOGIES: dict[str, Callable[[Grid, Order, RunningSum], None]] = {"fold": fold, "chain": chain}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def recorded(parties: Parties, step: CapcStep) -> Message:
 def changed(message: Message, **changes: Any) -> RecordDict:
     """Return a recorded request in another session, with changes."""
     request = CapcRequest.from_content(message.content)
-    values = {"queries": request.queries, "keys": request.keys, "parts": request.parts}
+    values = {f.name: getattr(request, f.name) for f in fields(request) if f.name != "session"}
     return CapcRequest(**{"session": "ab" * 16, **values, **changes}).to_content()
 
 
@@ -147,7 +148,8 @@ def test_a_request_in_a_wrong_form_is_refused(members: Mapping[str, Any]) -> Non
 
 
 def test_requests_and_replies_survive_their_records() -> None:
-    request = CapcRequest("ab" * 16, 5, {"guardian-dgk": "{}"}, {"bits": b"12", "x": b""})
+    parts = {"bits": b"12", "x": b""}
+    request = CapcRequest("ab" * 16, 5, "a", ("b", "c"), {"guardian-dgk": "{}"}, parts)
     assert CapcRequest.from_content(request.to_content()) == request
     reply = CapcReply({"votes": b"1"}, 0.5, {"paillier": "{}"}, "{}", "hospital-1", "hospital")
     assert CapcReply.from_content(reply.to_content()) == reply

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from capc_parties import KEY_BITS, Parties, constant_model
+from flwr.app import Message
 from scipy.stats import chisquare
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from fl_he.capc_messages import CapcStep
-from fl_he.capc_terms import Terms
+from fl_he.capc_messages import CapcReply, CapcStep
+from fl_he.capc_terms import VOTE_BITS, Terms
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.slot_layout import SlotLayout
 from fl_he.learning.answering import Layer
 from fl_he.learning.estimators import answering_model
 from fl_he.learning.layers import Convolution, network
+from fl_he.messages import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
@@ -81,6 +85,54 @@ def test_the_number_of_hops_grows_with_neither_queries_nor_parties() -> None:
         assert parties.ask() == [1] * queries
         hops.add(sum(cost.hops for cost in parties.protocol.costs.values()))
     assert hops == {16}
+
+
+@pytest.mark.parametrize(("segments", "hops"), [(1, 4), (2, 2)])
+def test_in_a_chain_each_party_adds_its_vote_to_the_running_sum(segments: int, hops: int) -> None:
+    models, asked = fitted(), FEATURES[ORDER[120:136]]
+    parties = Parties(
+        terms(threshold=3),
+        asked,
+        [answering_model(model, 3) for model in models],
+        topology="chain",
+        segments=segments,
+    )
+    labels, votes = parties.ask(), parties.votes()
+    assert labels == [int(row.argmax()) if row.max() >= 3 else -1 for row in votes]
+    assert parties.protocol.costs[CapcStep.COLLECT].hops == hops
+    # What the coordinator sees are running sums, each of one vote more.
+    guardian = parties.keys(parties.guardian)
+    layout = SlotLayout(VOTE_BITS, KEY_BITS)
+    for index, model in enumerate(parties.models):
+        node = parties.answering[index]
+        (reply,) = [
+            CapcReply.from_content(message.content)
+            for message in parties.grid.received
+            if message.metadata.message_type == CapcStep.COLLECT
+            and message.metadata.src_node_id == node
+        ]
+        vector = EncryptedVector.from_bytes(reply.part("sum"), guardian.public.paillier)
+        counts = guardian.paillier.decrypt_integers(vector).reshape(3, -1)[:, : len(asked)].T
+        assert layout.slots * layout.packs(len(asked)) * 3 == len(vector)
+        assert (counts.sum(axis=1) == index // segments + 1).all()
+        scores = model.scores(parties.queries).astype(np.int64)
+        assert (counts[np.arange(len(asked)), scores.argmax(axis=1)] >= 1).all()
+
+
+def test_a_party_that_fails_in_a_chain_ends_the_batch_by_its_name() -> None:
+    parties = Parties(
+        terms(value_bits=12), np.zeros((2, 4)), [constant_model(1, 3, 4)] * 3, topology="chain"
+    )
+
+    def fail(reply: Message) -> Message:
+        second = reply.metadata.src_node_id == parties.answering[1]
+        if second and reply.metadata.message_type == CapcStep.COLLECT:
+            reply.content.array_records.clear()
+        return reply
+
+    parties.grid.tamper = fail
+    with pytest.raises(ProtocolError, match="hospital-3"):
+        parties.ask()
 
 
 def pmf(variance: Fraction) -> dict[int, float]:

@@ -36,7 +36,7 @@ from fl_he.messages import (
     content_bytes,
 )
 from fl_he.strategies.skipped import Skipped
-from fl_he.strategies.topologies import addressed
+from fl_he.strategies.update_sum import addressed
 
 
 @pytest.mark.parametrize(

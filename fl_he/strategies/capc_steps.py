@@ -1,0 +1,106 @@
+"""One step of CaPC: messages out, replies in, and what it has cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
+from fl_he.messages import ProtocolError, content_bytes
+from fl_he.strategies.exchange import error_reason, exchange
+
+
+@dataclass(slots=True)
+class StepCost:
+    """What one step has cost.
+
+    Attributes
+    ----------
+    step : str
+    hops : int
+        How often messages went out and came back for it.
+    seconds : float
+        Wall time from sending to the last reply.
+    node_seconds : float
+        CPU time of all nodes.
+    bytes_sent : int
+        Both ways.
+    """
+
+    step: str
+    hops: int = 0
+    seconds: float = 0.0
+    node_seconds: float = 0.0
+    bytes_sent: int = 0
+
+
+class Steps:
+    """Takes steps over a grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    timeout : float
+        Seconds that a node has for one step.
+    on_step : callable
+        Called with each step's name when it is done.
+
+    Attributes
+    ----------
+    costs : dict of CapcStep to StepCost
+    """
+
+    def __init__(self, grid: Grid, timeout: float, on_step: Callable[[str], None]) -> None:
+        self.grid = grid
+        self.timeout = timeout
+        self.costs: dict[CapcStep, StepCost] = {}
+        self._on_step = on_step
+
+    @contextmanager
+    def counted(self, step: CapcStep) -> Iterator[StepCost]:
+        """Give what a step has cost so far, and add the time until the end."""
+        start = perf_counter()
+        cost = self.costs.setdefault(step, StepCost(step.value))
+        yield cost
+        cost.seconds += perf_counter() - start
+        self._on_step(step.value)
+
+    def take(
+        self, step: CapcStep, requests: Mapping[int, CapcRequest], name: Callable[[int], str]
+    ) -> dict[int, CapcReply]:
+        """Send a step to nodes and return their replies.
+
+        Parameters
+        ----------
+        step : CapcStep
+        requests : mapping of int to CapcRequest
+            By node id.
+        name : callable
+            Returns a node's name for messages to people.
+
+        Raises
+        ------
+        ProtocolError
+            On the first node that refuses or does not answer.
+        """
+        replies: dict[int, CapcReply] = {}
+        with self.counted(step) as cost:
+            messages = [
+                Message(request.to_content(), node, step.value)
+                for node, request in requests.items()
+            ]
+            cost.hops += 1
+            cost.bytes_sent += sum(content_bytes(message) for message in messages)
+            for message in exchange(self.grid, messages, self.timeout):
+                node = message.metadata.src_node_id
+                if message.has_error():
+                    raise ProtocolError(f"{name(node)}: {error_reason(message)}")
+                cost.bytes_sent += content_bytes(message)
+                replies[node] = CapcReply.from_content(message.content)
+                cost.node_seconds += replies[node].seconds
+        return replies

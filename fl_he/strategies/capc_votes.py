@@ -1,0 +1,68 @@
+"""The sum of encrypted votes in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from flwr.app import Message
+
+from fl_he.capc_messages import SUM, CapcReply, CapcRequest
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.public_key import PublicKey
+from fl_he.messages import ProtocolError, content_bytes
+from fl_he.strategies.exchange import error_reason
+from fl_he.strategies.topologies import RunningSum
+
+
+class VoteSum(RunningSum):
+    """A running sum of the votes of answering parties.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        The guardian's.
+    names : mapping of int to str
+        Of the parties, by their node ids.
+
+    Attributes
+    ----------
+    node_seconds : float
+        CPU time of all parties.
+    """
+
+    def __init__(self, public_key: PublicKey, names: Mapping[int, str]) -> None:
+        super().__init__(public_key)
+        self.node_seconds = 0.0
+        self._names = names
+
+    def ask(self, message: Message, handed: EncryptedVector | None) -> Message:
+        """See RunningSum."""
+        if handed is None:
+            return message
+        request = CapcRequest.from_content(message.content)
+        request = replace(request, parts={**request.parts, SUM: handed.to_bytes()})
+        return Message(
+            request.to_content(), message.metadata.dst_node_id, message.metadata.message_type
+        )
+
+    def take(self, reply: Message) -> EncryptedVector:
+        """Check a party's reply and note its cost.
+
+        Raises
+        ------
+        ProtocolError
+            For anything but votes: a batch has the votes of all parties or none.
+        """
+        name = self._names[reply.metadata.src_node_id]
+        if reply.has_error():
+            raise ProtocolError(f"{name}: {error_reason(reply)}")
+        self.bytes_sent += content_bytes(reply)
+        try:
+            answer = CapcReply.from_content(reply.content)
+            vector = EncryptedVector.from_bytes(answer.part(SUM), self._public_key)
+        except (ProtocolError, CryptoError) as error:
+            raise ProtocolError(f"{name} sent no usable votes: {error}") from error
+        self.node_seconds += answer.seconds
+        return vector
