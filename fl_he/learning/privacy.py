@@ -9,7 +9,7 @@ Each hospital adds its own share of discrete Gaussian noise to its integers. Onl
 ``contributors`` hospitals are counted, the fewest that a total may consist of; more add noise that
 nobody counts on. A sum of discrete Gaussians is not one itself, but nearly: Kairouz, Liu, Steinke
 2021, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation"
-(arXiv 2102.06387), theorem 1, has the correction that is counted here.
+(arXiv 2102.06387), proposition 14, has the correction that is counted here.
 """
 
 from __future__ import annotations
@@ -202,8 +202,9 @@ def share_variance(rho: float, distance: int, contributors: int, lattice: Lattic
 def rho_of_sum(distance: int, variance: int, contributors: int, lattice: Lattice) -> float:
     """Return what one sum with the noise of so many hospitals costs.
 
-    Kairouz, Liu, Steinke 2021, theorem 1: with n shares of variance sigma^2 on integers in d
-    dimensions and a sensitivity D, a release is (eps^2 / 2)-zCDP with
+    Kairouz, Liu, Steinke 2021, proposition 14, the last of its three bounds: with n shares of
+    variance sigma^2 >= 1/4 on integers in d dimensions and a sensitivity D, a release is
+    (eps^2 / 2)-zCDP with
     ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
     ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
 
