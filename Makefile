@@ -31,6 +31,15 @@ check: $(VENV)/.installed-dev ## lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 
+.PHONY: docs
+docs: $(VENV)/.installed-test ## build the documentation: build/site/index.html
+	$(BIN)/python docs/make_configuration.py > docs/configuration.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: diagrams
+diagrams: ## draw the documentation's diagrams (needs npm and chromium)
+	docs/diagrams/render.sh
+
 .PHONY: clean
 clean: ## delete .venv and caches, but no results
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

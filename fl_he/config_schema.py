@@ -77,17 +77,17 @@ class DataConfig:
     name : str
         ``breast_cancer``, ``digits``, ``wine``, ``grad_school`` or ``csv``.
     path : str or None
-        The table's CSV or Parquet file; None for a data set that needs none.
+        The table's CSV or Parquet file, with a header; None for a data set that needs none.
     target : str or None
         Name of the column to predict.
     positive : str or None
         The label that counts as 1.
     threshold : float or None
-        Makes a numeric target binary; excludes `positive`.
+        Makes a numeric target binary: 1 from this value on; excludes `positive`.
     classes : list of str
-        Names of more than two classes, in the order of their labels; excludes both.
+        Labels of more than two classes, in their order: ``"data.classes=[a,b,c]"``; excludes both.
     drop : list of str
-        Columns that are not features.
+        Columns that are not features: ``"data.drop=[id,name]"``.
     source : str or None
         Where such a file comes from, for the error when it is missing.
     """
@@ -109,7 +109,7 @@ class PartitionConfig:
     Attributes
     ----------
     scheme : PartitionScheme
-        Equal parts, parts of uneven size, or parts of uneven case mix.
+        Equal parts (``even``), parts of uneven size, or of uneven case mix (``by_label``).
     alpha : float
         Parameter of the symmetric Dirichlet distribution of the latter two, above 0; the smaller,
         the more uneven.
@@ -164,10 +164,10 @@ class CryptoConfig:
     Attributes
     ----------
     key_bits : int
-        Bits of the modulus, from 1024 to 8192.
+        Bits of the modulus, from 1024 (which warns) to 8192; 3072 for 128-bit security.
     fraction_bits, integer_bits : int
-        Bits after and before the binary point of one number, at least 0 and 1. With the sign
-        and the room for the contributors they must fit 64 bits.
+        Bits after and before the binary point of one weighted value, at least 0 and 1. With the
+        sign and the room for the contributors they must fit 64 bits.
     max_contributors : int
         The most updates that one sum has room for.
     """
@@ -260,9 +260,10 @@ class Config:
     capc : CapcConfig
         CaPC in place of training.
     hospitals, rounds : int
-        Number of hospitals and, at most, of optimisation steps, at least 1 each.
+        Number of hospitals, and of optimisation steps at most; at least 1 each.
     topology : Topology
-        Who adds the ciphertexts.
+        ``fold``: the coordinator adds the ciphertexts as they arrive; ``chain``: each hospital adds
+        its own to the running sum it is handed.
     sealed : bool
         Whether the sum travels in envelopes that the coordinator cannot read, and the hospitals
         keep the model to themselves (topology=chain and deployed nodes with a manifest only).
@@ -271,36 +272,42 @@ class Config:
         square root of the number of hospitals.
     scaling : Scaling
         Units of the model: ``federated``, standardised by the mean and variance of all hospitals'
-        training data, from encrypted sums; ``ranges``, by declared ranges, which become -1 to 1;
-        ``local``, by each hospital's own; ``none``, as in the tables.
+        training data, from two encrypted sums before the first round; ``ranges``, by declared
+        ranges, which become -1 to 1; ``local``, by each hospital's own mean and variance; ``none``,
+        as in the tables.
     ranges : str or None
-        CSV file with the columns feature, low and high: between what most of a feature's values
-        are by public knowledge, not by looking at the data; ``breast_cancer``: those that fl-he
-        has for that data set. None unless ``scaling=ranges``.
+        CSV file with the columns feature, low and high (or a JSON list of objects with these
+        members): between what most of a feature's values are by public knowledge, not by looking
+        at the data; ``breast_cancer``: those that fl-he has for that data set. None unless
+        ``scaling=ranges``.
     tolerance : float
-        Norm of the penalised gradient at which training stops before all `rounds`, at least 0.
+        Training stops with the step at which the norm of the penalised gradient is no larger; at
+        least 0.
     class_weight : ClassWeight
-        ``balanced`` makes up for rare classes, as in scikit-learn.
+        ``balanced``: a class weighs the more the rarer it is in all data, as in scikit-learn.
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn, above 0; None for no penalty. The
         intercept is never penalised.
     evaluate : bool
         Whether the hospitals count, encrypted, what the final model predicts right on data that
-        they hold out.
+        they hold out: one more sum at the end. A simulation deals the test set out; a deployed
+        hospital names its own as ``test-data``.
     test_size : float
         Share of the patients held out for the comparison, between 0 and 1.
     seed : int
         Seed of the data splits, from 0 to 2**32 - 1. Keys and ciphertexts never use it.
     min_contributors : int
-        Fewest updates that a total may consist of, at least 1.
+        Fewest updates that a total may consist of, for the strategy and for company X; at least 1.
     hop_timeout : float
         Seconds that a hospital has to reply to one message, above 0; after them it is skipped.
     key_holder_timeout : float
         Seconds that company X has to open a sum, restarts of its node included, above 0.
     verbose : bool
-        Show Flower's own log.
+        Whether to show Flower's own log.
     output_dir : str or None
-        The run's folder; None for a new one under ``outputs``.
+        The run's folder; None: ``outputs/<date>/<time>``. One that holds another run's results is
+        refused. Of a sweep (``-m``): the folder of its runs ``0``, ``1``, ...; None:
+        ``multirun/<date>/<time>``.
     resume : str or None
         The folder of a run that was cut off, to go on with it; None for a new run.
     """

@@ -58,7 +58,7 @@ def train(
     Returns
     -------
     dict
-        What ``metrics.json`` holds; the README documents it.
+        What ``metrics.json`` holds; docs/files.md documents it.
 
     Raises
     ------

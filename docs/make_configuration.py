@@ -1,0 +1,131 @@
+"""Print docs/configuration.md: every key of the schema, and every choice of its groups.
+
+    python docs/make_configuration.py > docs/configuration.md
+
+``make docs`` runs it, and tests/docs/test_site.py compares the page with what it prints.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import docstring_parser
+import yaml
+
+from fl_he import config_schema
+from fl_he.config_schema import Config
+
+CONF = Path(config_schema.__file__).parent / "conf"
+GROUPS = ("data", "partition", "optimizer", "privacy")
+#: What a choice sets and nobody else would.
+UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name", "privacy.name"}
+
+HEAD = """\
+# Configuration
+
+<!-- Made by docs/make_configuration.py from fl_he/config_schema.py and fl_he/conf: edit those. -->
+
+A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`, and in
+`flwr run` by `--run-config "overrides='hospitals=5'"`. Keys with a dot belong to a group, and a
+group's choice is one word: `optimizer=newton`. Unknown keys and values of the wrong type or out of
+range are refused by name. `fl-he run --help` prints the keys, `fl-he run --cfg job` what a command
+line comes to, and every run's `metrics.json` holds its whole configuration.
+
+`null` is no value. On deployed nodes some keys are the nodes' own:
+[Deploy a federation](deployment.md#7-coordinator-run). `privacy` is explained on
+[a page of its own](privacy.md), and so is [`capc`](capc.md).
+"""
+
+
+def main() -> None:
+    """Print the page."""
+    print(page(), end="")
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [HEAD, "## One run", _table("", Config)]
+    for name, kind in get_type_hints(Config).items():
+        if isinstance(kind, type) and is_dataclass(kind):
+            summary = docstring_parser.parse(kind.__doc__ or "").short_description
+            parts += [f"## `{name}`", str(summary), _table(f"{name}.", kind)]
+            if name in GROUPS:
+                parts.append(_choices(name))
+    parts += [
+        "## `experiment`",
+        "Several settings at once. What stands on the command line beside it wins.",
+        _choices("experiment"),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _table(prefix: str, kind: type) -> str:
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    values = kind()
+    for names, description in _attributes(kind):
+        shown = [getattr(values, name) for name in names]
+        if any(is_dataclass(value) for value in shown):
+            continue
+        keys = ", ".join(f"`{prefix}{name}`" for name in names)
+        defaults = ", ".join(dict.fromkeys(_text(value) for value in shown))
+        rows.append(f"| {keys} | {defaults} | {description} |")
+    return "\n".join(rows)
+
+
+def _attributes(kind: type) -> Iterator[tuple[list[str], str]]:
+    """Yield the names and the description of each entry of a docstring's section Attributes."""
+    described = set()
+    for entry in docstring_parser.parse(kind.__doc__ or "").params:
+        names = entry.arg_name.split(", ")
+        described |= set(names)
+        text = " ".join((entry.description or "").split())
+        yield names, text.replace("``", "`").replace("None", "null")
+    missing = {field.name for field in fields(kind)} - described
+    if missing:
+        raise SystemExit(f"the docstring of {kind.__name__} must describe {sorted(missing)}")
+
+
+def _text(value: Any) -> str:
+    """Return a default as it would be written on the command line."""
+    if isinstance(value, list):
+        return f"`[{','.join(str(one) for one in value)}]`"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"`{value.value}`" if isinstance(value, Enum) else f"`{value}`"
+
+
+def _choices(group: str) -> str:
+    """Return the choices of a group: the comment at the head of each file, and what it sets."""
+    rows = ["| choice | | sets |", "|---|---|---|"]
+    for file in sorted((CONF / group).glob("*.yaml")):
+        text = file.read_text().removeprefix("# @package _global_\n")
+        head = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
+        comment = " ".join(line.removeprefix("# ") for line in head)
+        prefix = "" if group == "experiment" else f"{group}."
+        settings = " ".join(f"`{setting}`" for setting in _settings(prefix, yaml.safe_load(text)))
+        rows.append(f"| `{group}={file.stem}` | {comment} | {settings} |")
+    return "\n".join(rows)
+
+
+def _settings(prefix: str, values: dict[str, Any]) -> Iterator[str]:
+    """Yield what a file sets, as it would be written on the command line."""
+    for key, value in values.items():
+        if key == "defaults":
+            for override in value:
+                ((choice, name),) = override.items()
+                yield f"{choice.removeprefix('override /')}={name}"
+        elif key == "hydra":
+            yield from (f"-m {name}={swept}" for name, swept in value["sweeper"]["params"].items())
+        elif isinstance(value, dict):
+            yield from _settings(f"{prefix}{key}.", value)
+        elif f"{prefix}{key}" not in UNINTERESTING and value is not None:
+            yield f"{prefix}{key}={_text(value).strip('`')}"
+
+
+if __name__ == "__main__":
+    main()
