@@ -221,7 +221,7 @@ class CapcConfig:
     fourier_components : int
         Public random Fourier features, at least 1, for parties with the model ``fourier``.
     fourier_gamma : float or None
-        Of their kernel ``exp(-gamma |x - y|^2)``, above 0; None for 1 / features.
+        Of their kernel ``exp(-gamma * distance**2)``, above 0; None for 1 / features.
     """
 
     enabled: bool = False
