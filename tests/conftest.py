@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
+from hypothesis import Phase, settings
+
+# For mutation tests: the same examples for each mutant, and none is made smaller.
+settings.register_profile(
+    "mutation",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

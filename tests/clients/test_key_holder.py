@@ -11,7 +11,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 
-from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.clients.key_holder import KeyHolderPolicy, key_holder_app, with_key_holder
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
@@ -88,6 +88,16 @@ def test_describe_publishes_key_and_session_and_no_secret(holder: Holder) -> Non
     assert len(description.session) == 32
     assert description.session == holder.describe().session
     assert '"p"' not in description.public_key
+
+
+def test_a_node_that_is_company_x_and_nothing_else(key_file: Path) -> None:
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    holder = Holder(config)
+    for policy in (None, lambda _: KeyHolderPolicy(min_contributors=4)):
+        holder.app = key_holder_app(policy)
+        answer = holder.open(round=1 if policy is None else 2)
+        assert answer.has_content() is (policy is None)
+    assert "at least 4" in reason(answer)
 
 
 def test_sessions_differ_from_run_to_run(key_file: Path) -> None:

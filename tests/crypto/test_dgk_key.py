@@ -55,6 +55,19 @@ def test_a_generated_key_has_elements_of_the_stated_orders() -> None:
         assert gmpy2.powmod(public.g, 1031 * v, prime) == 1
 
 
+@pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+def test_generated_primes_have_their_two_highest_bits() -> None:
+    # otherwise some moduli would be a bit short
+    for _ in range(8):
+        key = DgkPrivateKey.generate(SMALL_BITS, u=1031, minimum_bits=SMALL_BITS)
+        for prime in private_numbers(key)[:2]:
+            assert int(prime) >> (SMALL_BITS // 2 - 2) == 3
+    again = DgkPrivateKey.from_json(key.to_json(), minimum_bits=SMALL_BITS)
+    assert again.public_key.u == 1031
+    public = DgkPublicKey.from_json(key.public_key.to_json(), minimum_bits=SMALL_BITS)
+    assert public.fingerprint == again.public_key.fingerprint
+
+
 def test_orders_grow_with_the_modulus() -> None:
     assert [order_bits(bits) for bits in (1024, 2048, 3072)] == [160, 224, 256]
 
@@ -71,8 +84,18 @@ def test_ciphertexts_survive_bytes_and_others_are_refused(small_dgk: DgkPrivateK
     data = public.to_bytes(ciphertexts := small_dgk.encrypt_bits([0, 1, 1]))
     assert public.from_bytes(data, 3) == ciphertexts
     p = private_numbers(small_dgk)[0]
-    for wrong in (data[1:], data + b"\0", bytes(len(data)), b"\xff" * len(data)):
-        with pytest.raises(CryptoError):
+    width = public.ciphertext_bytes
+    for number in (1, public.n - 1):
+        assert public.from_bytes(number.to_bytes(width, "big"), 1) == [number]
+    for wrong, message in (
+        (data[1:], f"must be {3 * width} bytes, got {3 * width - 1}"),
+        (data + b"\0", f"must be {3 * width} bytes, got {3 * width + 1}"),
+        (bytearray(data), f"must be {3 * width} bytes, got bytearray"),
+        (bytes(3 * width), r"ciphertext 0 must be in \[1, n\)"),
+        (data[:width] + b"\xff" * 2 * width, r"ciphertext 1 must be in \[1, n\)"),
+        (data[width:] + public.n.to_bytes(width, "big"), r"ciphertext 2 must be in \[1, n\)"),
+    ):
+        with pytest.raises(CryptoError, match=message):
             public.from_bytes(wrong, 3)
     with pytest.raises(CryptoError, match="coprime"):
         public.from_bytes(public.to_bytes([ciphertexts[0], p, ciphertexts[1]]), 3)

@@ -18,6 +18,7 @@ def test_a_range_error_crosses_processes() -> None:
     error = RangeError(3, "integer_bits", "value 3 must be smaller")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (again.index, again.setting, str(again)) == (3, "integer_bits", str(error))
+    assert again.args == error.args == (3, "integer_bits", str(error))
 
 
 def test_one_class_catches_all() -> None:

@@ -38,6 +38,24 @@ def test_all_queries_get_the_matrix_product(small_key: PrivateKey, size: int) ->
         assert found.tolist() == wanted[:, label].tolist()
 
 
+def test_nothing_is_mapped_to_nothing_and_no_inputs_to_the_offsets(small_key: PrivateKey) -> None:
+    public = small_key.public_key
+    assert linear_map(public, [], [], []) == []
+    assert small_key.decrypt(linear_map(public, [[], []], [], [3, -4])) == [3, public.n - 4]
+
+
+def test_shapes_that_do_not_fit_are_refused(small_key: PrivateKey) -> None:
+    public = small_key.public_key
+    features = public.encrypt([1, 2])
+    for weights, offsets in (
+        ([[1, 2], [3, 4]], [5]),
+        ([[1, 2]], [5, 6]),
+        ([[1, 2, 3]], [5]),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            linear_map(public, weights, features, offsets)
+
+
 @given(
     value_bits=st.integers(1, 80),
     key_bits=st.integers(200, 2048),

@@ -100,6 +100,8 @@ def test_the_fingerprint_depends_on_both_numbers(
     assert same.fingerprint == public.fingerprint
     assert same == public
     assert hash(same) == hash(public)
+    assert len({public, same, changed}) == 2
+    assert hash(changed) != hash(public)
     assert changed != public
     assert public != 1
 

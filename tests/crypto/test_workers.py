@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.masking import Masker
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.workers import Worker, encrypt_blocks
+from fl_he.crypto.workers import Worker, encrypt_blocks, serve
 
 
 @pytest.fixture
@@ -170,6 +172,33 @@ def test_a_vector_on_two_cores_is_exact(small_key: PrivateKey) -> None:
     assert small_key.decrypt_integers(vector).tolist() == packing.encode(values).tolist()
     assert seen == sorted(seen)
     assert seen[-1] == 3000
+
+
+def test_the_child_answers_in_order_until_its_input_ends(
+    small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = small_key.public_key
+    blocks = [[1, 2, public.n - 3], [], [public.n // 2]]
+    greeting = (public.n, public.h_s, 1000)
+    request = b"".join(
+        len(data).to_bytes(4, "big") + data
+        for number in greeting
+        for data in [number.to_bytes((number.bit_length() + 7) // 8, "big")]
+    )
+    for block in blocks:
+        request += len(block).to_bytes(4, "big")
+        request += b"".join(plaintext.to_bytes(64, "big") for plaintext in block)
+    streams = SimpleNamespace(buffer=io.BytesIO(request)), SimpleNamespace(buffer=io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", streams[0])
+    monkeypatch.setattr(sys, "stdout", streams[1])
+    with pytest.raises(EOFError):
+        serve()
+    ready, answer = streams[1].buffer.getvalue()[:13], streams[1].buffer.getvalue()[13:]
+    assert ready == b"fl-he worker\n"
+    ciphertexts = [
+        int.from_bytes(answer[at : at + 128], "big") for at in range(0, len(answer), 128)
+    ]
+    assert small_key.decrypt(ciphertexts) == [plaintext for block in blocks for plaintext in block]
 
 
 def test_a_worker_ends_with_its_parent(small_key: PrivateKey) -> None:
