@@ -98,6 +98,8 @@ def test_a_node_that_is_company_x_and_nothing_else(key_file: Path) -> None:
         answer = holder.open(round=1 if policy is None else 2)
         assert answer.has_content() is (policy is None)
     assert "at least 4" in reason(answer)
+    # nobody's training: Flower's own error, whose words stay here
+    assert reason(holder.ask("train", RecordDict())).startswith("ValueError")
 
 
 def test_sessions_differ_from_run_to_run(key_file: Path) -> None:

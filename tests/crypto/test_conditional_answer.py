@@ -56,6 +56,12 @@ def test_the_number_is_told_exactly_if_a_bit_is_set(
     ]
 
 
+def test_numbers_from_the_limit_on_are_no_answers(small_key: PrivateKey) -> None:
+    layout = answer_layout(small_key.public_key)
+    told = layout.join([0, ANSWERS - 1, ANSWERS, ANSWERS + 1])
+    assert answers(layout, told, 4) == [0, ANSWERS - 1, None, None]
+
+
 def test_bob_cannot_tell_the_two_cases_apart(
     small_key: PrivateKey, small_dgk: DgkPrivateKey
 ) -> None:

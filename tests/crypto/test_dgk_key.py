@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import stat
+from pathlib import Path
 
 import gmpy2
 import pytest
@@ -10,7 +12,8 @@ from gmpy2 import mpz
 
 from fl_he.crypto.dgk_key import DgkPublicKey, order_bits
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.errors import CryptoError, KeyFileError
+from fl_he.crypto.protected_file import ScryptCost
 
 SMALL_BITS = 512
 
@@ -77,6 +80,31 @@ def test_keys_survive_json(small_dgk: DgkPrivateKey) -> None:
     assert again.are_zero(small_dgk.encrypt_bits([0, 1])) == [True, False]
     public = DgkPublicKey.from_json(small_dgk.public_key.to_json(), minimum_bits=SMALL_BITS)
     assert public.fingerprint == small_dgk.public_key.fingerprint
+
+
+def test_a_key_file_is_private_and_opens_with_its_passphrase(
+    small_dgk: DgkPrivateKey, tmp_path: Path
+) -> None:
+    plain, protected = tmp_path / "plain.json", tmp_path / "protected.json"
+    small_dgk.save(plain)
+    small_dgk.save(protected, "käse", cost=ScryptCost(n=2, r=1, p=1))
+    assert stat.S_IMODE(plain.stat().st_mode) == stat.S_IMODE(protected.stat().st_mode) == 0o600
+    assert plain.read_text() == small_dgk.to_json() + "\n"
+    assert json.loads(protected.read_text())["n"] == 2
+    assert json.loads(small_dgk.to_json())["p"] not in protected.read_text()
+    for path, passphrase in ((plain, None), (protected, "käse")):
+        again = DgkPrivateKey.load(path, passphrase, minimum_bits=SMALL_BITS)
+        assert again.to_json() == small_dgk.to_json()
+        with pytest.raises(CryptoError, match="between 1024 and 8192 bits, got 512"):
+            DgkPrivateKey.load(path, passphrase)
+    for wrong in (None, "kase"):
+        with pytest.raises(CryptoError):
+            DgkPrivateKey.load(protected, wrong, minimum_bits=SMALL_BITS)
+    with pytest.raises(KeyFileError, match="must not replace"):
+        small_dgk.save(plain)
+    plain.write_text(" " * 30_000)
+    with pytest.raises(CryptoError, match="at most 24576 characters"):
+        DgkPrivateKey.load(plain, minimum_bits=SMALL_BITS)
 
 
 def test_ciphertexts_survive_bytes_and_others_are_refused(small_dgk: DgkPrivateKey) -> None:

@@ -4,7 +4,7 @@ import secrets
 
 import pytest
 
-from fl_he.crypto.masking import Masker, masker
+from fl_he.crypto.masking import Masker, masker, owner_masker
 from fl_he.crypto.private_key import PrivateKey
 
 
@@ -57,6 +57,26 @@ def test_both_ways_raise_h_s_to_the_random_exponent(
     fast.prepare(1000)
     assert fast.encrypt([5, 6, 7]) == expected
     assert requested == [3 * size, 3 * size]
+
+
+def test_ciphertexts_for_the_keys_owner_have_longer_exponents(
+    small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the order of h_s has as many bits as n, here 512: 40 more make its power uniform to 2**-40
+    public = small_key.public_key
+    requested: list[int] = []
+    token_bytes = secrets.token_bytes
+
+    def keep(count: int) -> bytes:
+        requested.append(count)
+        return token_bytes(count)
+
+    monkeypatch.setattr(secrets, "token_bytes", keep)
+    owners = owner_masker(public.n, public.h_s)
+    assert small_key.decrypt(owners.encrypt([5, 6])) == [5, 6]
+    assert requested == [2 * (512 + 40) // 8]
+    assert owners is owner_masker(public.n, public.h_s)
+    assert owners is not masker(public.n, public.h_s)
 
 
 def test_equal_plaintexts_get_different_ciphertexts(small_key: PrivateKey) -> None:
