@@ -18,7 +18,7 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import Point
 from fl_he.learning.scaling import Scaling
 from fl_he.learning_messages import LearningTerms
-from fl_he.messages import model_arrays
+from fl_he.model_messages import model_arrays
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.preparation import Preparation
 from fl_he.strategies.roster import Roster

@@ -22,7 +22,8 @@ from fl_he.learning import parameters
 from fl_he.learning.optimizer_choice import optimizer_of
 from fl_he.learning.softmax_model import model_of
 from fl_he.learning_messages import LearningTerms
-from fl_he.messages import ACCURACY, LOSS, ProtocolError, read_parameters
+from fl_he.messages import ACCURACY, LOSS, ProtocolError
+from fl_he.model_messages import read_parameters
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
 from fl_he.report.run_files import write_run

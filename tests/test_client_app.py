@@ -18,15 +18,8 @@ from fl_he.crypto.packing import Packing
 from fl_he.learning import logistic
 from fl_he.learning.data import load_table
 from fl_he.learning.model import LogisticModel
-from fl_he.messages import (
-    DECRYPT,
-    DESCRIBE,
-    DecryptRequest,
-    Description,
-    ProtocolError,
-    model_arrays,
-    read_model_arrays,
-)
+from fl_he.messages import DECRYPT, DESCRIBE, DecryptRequest, Description, ProtocolError
+from fl_he.model_messages import model_arrays, read_model_arrays
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 

@@ -25,7 +25,8 @@ from fl_he.clients.node import read_node
 from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
 from fl_he.learning_messages import LearningTerms
-from fl_he.messages import DESCRIBE, FINISH, Description, Role, model_arrays, read_model_message
+from fl_he.messages import DESCRIBE, FINISH, Description, Role
+from fl_he.model_messages import model_arrays, read_model_message
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": {"crypto", "learning"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
-        *("strategies", "clients", "messages", "learning_messages", "crypto"),
+        *("strategies", "clients", "messages", "model_messages", "learning_messages", "crypto"),
     },
     "simulation": {
         *("client_app", "server_app", "capc_run", "capc_plain"),
@@ -33,14 +33,16 @@ ALLOWED: dict[str, set[str]] = {
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
     },
     "server_app": {
-        *("sealed_run", "capc_run", "strategies", "learning", "messages", "crypto"),
+        *("sealed_run", "capc_run", "strategies", "learning", "messages", "model_messages"),
+        "crypto",
         *("comparison", "report", "metrics_file", "checkpoint"),
         *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
         *("privacy_statement", "privacy_terms", "learning_messages"),
     },
     "declared_ranges": {"learning", "learning_messages", "config_schema"},
     "run_state": {
-        *("strategies", "learning", "messages", "learning_messages", "declared_ranges"),
+        *("strategies", "learning", "messages", "model_messages", "learning_messages"),
+        "declared_ranges",
         *("checkpoint", "config_schema"),
     },
     "client_app": {
@@ -53,11 +55,13 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
-        *("messages", "records", "sealed_messages", "learning_messages", "capc_messages"),
+        *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
+        "capc_messages",
         *("update", "selection", "crypto", "learning"),
     },
     "clients": {
-        *("messages", "records", "sealed_messages", "learning_messages", "capc_messages"),
+        *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
+        "capc_messages",
         *("update", "selection", "privacy_terms", "capc_terms"),
         *("learning", "crypto"),
     },
@@ -65,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "update": {"messages"},
     "sealed_messages": {"records"},
     "learning_messages": {"messages", "records"},
+    "model_messages": {"messages"},
     "capc_plain": {
         *("capc_run", "capc_data", "capc_simulation", "learning", "config_schema"),
     },
@@ -125,8 +130,8 @@ EXTERNAL: dict[str, set[str]] = {
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("records", "messages", "sealed_messages", "learning_messages", "capc_messages"),
-        *("update", "clients", "strategies", "privacy_terms"),
+        *("records", "messages", "model_messages", "sealed_messages", "learning_messages"),
+        *("capc_messages", "update", "clients", "strategies", "privacy_terms"),
         *("client_app", "server_app", "run_state", "sealed_run", "capc_run"),
         *("simulation", "bench"),
     },

@@ -19,10 +19,8 @@ from fl_he.messages import (
     ProtocolError,
     Role,
     content_bytes,
-    model_arrays,
     printable,
     read_array,
-    read_model_arrays,
 )
 
 DESCRIPTION = Description(
@@ -140,39 +138,6 @@ def test_totals_are_finite(value: float) -> None:
         DecryptReply.from_content(DecryptReply(np.array([value]), 0.1).to_content())
 
 
-def test_model_arrays() -> None:
-    coefficients, intercept = read_model_arrays(model_arrays(np.array([1.0, -2.0]), 0.5))
-    np.testing.assert_array_equal(coefficients, [1.0, -2.0])
-    assert intercept == 0.5
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        (ArrayRecord({"w": Array(np.zeros(2))}), "must hold the arrays"),
-        (model_arrays(np.zeros((2, 2)), 0.0), r"shape \(d,\)"),
-        (model_arrays(np.array([np.nan]), 0.0), "finite"),
-        (model_arrays(np.array([1.0]), np.inf), "finite"),
-    ],
-)
-def test_model_arrays_of_another_form_are_refused(arrays: ArrayRecord, words: str) -> None:
-    with pytest.raises(ProtocolError, match=words):
-        read_model_arrays(arrays)
-
-
-def test_broken_numpy_bytes_are_refused() -> None:
-    array = Array(dtype="float64", shape=(1,), stype="numpy.ndarray", data=b"not numpy")
-    with pytest.raises(ProtocolError, match="must be a numpy array"):
-        read_array(array)
-
-
-def test_pickled_arrays_are_refused() -> None:
-    array = Array(np.zeros(1))
-    array.data = array.data.replace(b"'<f8'", b"'|O' ")
-    with pytest.raises(ProtocolError, match="must be a numpy array"):
-        read_array(array)
-
-
 def test_content_bytes_counts_all_records() -> None:
     message = Message(REPLY.to_content(), 1, "train")
     assert content_bytes(message) > len(REPLY.encrypted_sum)
@@ -256,18 +221,14 @@ def test_wrong_fields_of_a_description_are_named(key: str, value: object, words:
         Description.from_content(content)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"extra": Array(np.zeros(2))},
-        {"coefficients": Array(np.zeros(2, "float32"))},
-        {"coefficients": Array(np.zeros(2, "complex128"))},
-        {"coefficients": Array(np.array(["a", "b"]))},
-        {"intercept": Array(np.array(["a"]))},
-    ],
-    ids=str,
-)
-def test_models_of_other_arrays_or_types_are_refused(change: dict[str, Array]) -> None:
-    arrays = {**model_arrays(np.zeros(2), 0.0), **change}
-    with pytest.raises(ProtocolError, match="a logistic model must"):
-        read_model_arrays(ArrayRecord(arrays))
+def test_broken_numpy_bytes_are_refused() -> None:
+    array = Array(dtype="float64", shape=(1,), stype="numpy.ndarray", data=b"not numpy")
+    with pytest.raises(ProtocolError, match="must be a numpy array"):
+        read_array(array)
+
+
+def test_pickled_arrays_are_refused() -> None:
+    array = Array(np.zeros(1))
+    array.data = array.data.replace(b"'<f8'", b"'|O' ")
+    with pytest.raises(ProtocolError, match="must be a numpy array"):
+        read_array(array)

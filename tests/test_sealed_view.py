@@ -21,7 +21,8 @@ from fl_he.crypto.canonical import decode_fields
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.identity import Identity
 from fl_he.learning import logistic
-from fl_he.messages import FINISH, read_model_arrays, update_content
+from fl_he.messages import FINISH
+from fl_he.model_messages import read_model_arrays, update_content
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 ROUNDS = 3

@@ -35,6 +35,8 @@ from fl_he.messages import (
     NUM_EXAMPLES,
     PrivateReasonError,
     ProtocolError,
+)
+from fl_he.model_messages import (
     model_arrays,
     named_arrays,
     read_arrays,

@@ -23,7 +23,8 @@ from fl_he.crypto.packing import Packing
 from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import LARGEST_INTEGER_BITS, GaussianPrivacy, Lattice, noise_variance
-from fl_he.messages import ProtocolError, read_array, read_arrays
+from fl_he.messages import ProtocolError, read_array
+from fl_he.model_messages import read_arrays
 from fl_he.privacy_terms import KEYS, described, read_privacy
 from fl_he.update import EXAMPLES, UpdateLayout
 

@@ -15,7 +15,8 @@ from fl_he.clients.sealed_payload import Total, total_binding
 from fl_he.clients.sealed_state import ChainState, Contribution
 from fl_he.crypto.canonical import encode_fields
 from fl_he.crypto.sealing import unseal
-from fl_he.messages import ProtocolError, model_message_content, read_array, read_arrays
+from fl_he.messages import ProtocolError, read_array
+from fl_he.model_messages import model_message_content, read_arrays
 from fl_he.sealed_messages import News, SealedTotal, without_chain
 from fl_he.update import UpdateLayout
 

@@ -15,13 +15,8 @@ from fl_he.learning import likelihood, optimizers, parameters
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import Optimizer, Point
 from fl_he.learning_messages import HESSIAN
-from fl_he.messages import (
-    LOSS,
-    ProtocolError,
-    model_arrays,
-    read_parameters,
-    split_hessian,
-)
+from fl_he.messages import LOSS, ProtocolError
+from fl_he.model_messages import model_arrays, read_parameters, split_hessian
 
 
 class SummedObjective(FedAvg):

@@ -10,14 +10,8 @@ from flwr.serverapp import Grid
 
 from fl_he.learning import evaluation
 from fl_he.learning.errors import DataError
-from fl_he.messages import (
-    FIGURES,
-    LOSS,
-    NUM_EXAMPLES,
-    ProtocolError,
-    model_message_content,
-    read_named_array,
-)
+from fl_he.messages import FIGURES, LOSS, NUM_EXAMPLES, ProtocolError
+from fl_he.model_messages import model_message_content, read_named_array
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 
 

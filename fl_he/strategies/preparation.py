@@ -20,7 +20,8 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.moments import Limbs, balanced_weights
 from fl_he.learning.scaling import from_moments
 from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError, read_named_array
+from fl_he.messages import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError
+from fl_he.model_messages import read_named_array
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 
 

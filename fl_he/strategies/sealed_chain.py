@@ -16,7 +16,8 @@ from time import perf_counter
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fl_he.messages import FINISH, ProtocolError, content_bytes, model_message_content, printable
+from fl_he.messages import FINISH, ProtocolError, content_bytes, printable
+from fl_he.model_messages import model_message_content
 from fl_he.sealed_messages import (
     JOIN,
     OPEN,

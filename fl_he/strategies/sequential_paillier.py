@@ -19,8 +19,8 @@ from fl_he.messages import (
     EncryptionRequest,
     ProtocolError,
     Purpose,
-    model_message_content,
 )
+from fl_he.model_messages import model_message_content
 from fl_he.selection import ALL, Selection
 from fl_he.strategies.encrypted_sum import EncryptedSum, open_sum
 from fl_he.strategies.exchange import error_reason, exchange

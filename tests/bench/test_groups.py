@@ -5,7 +5,7 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.bench.groups import GroupGrid, SideBySide
-from fl_he.messages import update_content
+from fl_he.model_messages import update_content
 
 
 def app_that_says(name: str) -> ClientApp:

@@ -12,12 +12,8 @@ from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.learning.data import Dataset
 from fl_he.learning.moments import Limbs
 from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import (
-    PrivateReasonError,
-    ProtocolError,
-    model_arrays,
-    model_message_content,
-)
+from fl_he.messages import PrivateReasonError, ProtocolError
+from fl_he.model_messages import model_arrays, model_message_content
 
 DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 1]), ("a", "b"))
 W, B = np.array([0.25, -0.5]), 0.125

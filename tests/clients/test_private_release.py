@@ -19,7 +19,8 @@ from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import GaussianPrivacy, Lattice, noise_variance
-from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, model_arrays
+from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError
+from fl_he.model_messages import model_arrays
 from fl_he.privacy_terms import privacy_members, read_privacy
 from fl_he.selection import PlaintextWarning
 

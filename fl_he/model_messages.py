@@ -1,0 +1,140 @@
+"""A model, its derivatives and named sums as the records of ordinary Flower messages.
+
+Plain learning needs no more than these, with encryption or without it. What is read comes from
+another node: :class:`ProtocolError` says what was expected.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fl_he.messages import CONFIG, ProtocolError, read_array
+
+_ARRAYS = "arrays"
+_METRICS = "metrics"
+_COEFFICIENTS = "coefficients"
+_INTERCEPT = "intercept"
+_HESSIAN = "hessian"
+
+
+def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
+    """Return an ArrayRecord of float64 arrays under their names."""
+    return ArrayRecord({name: Array(np.asarray(a, np.float64)) for name, a in arrays.items()})
+
+
+def read_named_array(content: RecordDict, name: str) -> NDArray[np.float64]:
+    """Return one float64 array of a mean; raises :class:`ProtocolError`."""
+    arrays = read_arrays(content)
+    if name not in arrays:
+        raise ProtocolError(f"a total must hold the array {name!r}, got {sorted(arrays.keys())}")
+    values = read_array(arrays[name])
+    if values.dtype != np.float64:
+        raise ProtocolError(f"the array {name!r} must be float64, got {values.dtype}")
+    return values.astype(np.float64)
+
+
+def model_arrays(
+    coefficients: NDArray[np.float64],
+    intercept: float | NDArray[np.float64],
+    hessian: NDArray[np.float64] | None = None,
+) -> ArrayRecord:
+    """Return the ArrayRecord of a logistic or softmax model, or of its derivatives.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (d,) or (k, d)
+    intercept : float or ndarray, shape (k,)
+    hessian : ndarray or None
+        The upper triangle of the second derivatives.
+    """
+    # Softmax of one row does not exist: a row is a logistic model's.
+    rows = coefficients[0] if coefficients.ndim == 2 and len(coefficients) == 1 else coefficients
+    arrays = {
+        _COEFFICIENTS: Array(np.asarray(rows, dtype=np.float64)),
+        _INTERCEPT: Array(np.atleast_1d(np.asarray(intercept, dtype=np.float64))),
+    }
+    if hessian is not None:
+        arrays[_HESSIAN] = Array(np.asarray(hessian, dtype=np.float64))
+    return ArrayRecord(arrays)
+
+
+def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return coefficients of shape (k, d) and intercepts of shape (k,), k = 1 for two classes.
+
+    Raises
+    ------
+    ProtocolError
+        If the arrays are of no logistic or softmax model.
+    """
+    if set(arrays.keys()) != {_COEFFICIENTS, _INTERCEPT}:
+        raise ProtocolError(
+            f"a logistic model must hold the arrays {_COEFFICIENTS!r} and {_INTERCEPT!r}, "
+            f"got {sorted(arrays.keys())}"
+        )
+    coefficients = read_array(arrays[_COEFFICIENTS])
+    intercepts = read_array(arrays[_INTERCEPT])
+    if coefficients.ndim == 1:
+        expected: tuple[int, ...] = (1,)
+    else:
+        expected = coefficients.shape[:1]
+    if (
+        {coefficients.dtype, intercepts.dtype} != {np.dtype(np.float64)}
+        or coefficients.ndim not in (1, 2)
+        or (coefficients.ndim == 2 and len(coefficients) < 3)
+        or intercepts.shape != expected
+    ):
+        raise ProtocolError(
+            "a logistic model must be float64 coefficients of shape (d,) and a float64 intercept "
+            "of shape (1,), or for k > 2 classes (k, d) and (k,), got "
+            f"{coefficients.dtype} {coefficients.shape} and {intercepts.dtype} {intercepts.shape}"
+        )
+    if not (np.isfinite(coefficients).all() and np.isfinite(intercepts).all()):
+        raise ProtocolError("a logistic model must hold finite numbers only")
+    return np.atleast_2d(coefficients.astype(np.float64)), intercepts.astype(np.float64)
+
+
+def read_model_arrays(arrays: ArrayRecord) -> tuple[NDArray[np.float64], float]:
+    """Return coefficients of shape (d,) and the intercept; raises :class:`ProtocolError`."""
+    coefficients, intercepts = read_parameters(arrays)
+    if len(coefficients) > 1:
+        raise ProtocolError(
+            f"a logistic model must be of two classes, got coefficients for {len(coefficients)}"
+        )
+    return coefficients[0], float(intercepts[0])
+
+
+def split_hessian(arrays: ArrayRecord) -> tuple[ArrayRecord, NDArray[np.float64] | None]:
+    """Return a mean's gradient, and the Hessian's upper triangle if it is there."""
+    gradient = ArrayRecord({name: array for name, array in arrays.items() if name != _HESSIAN})
+    return gradient, read_array(arrays[_HESSIAN]).astype(np.float64) if _HESSIAN in arrays else None
+
+
+def model_message_content(arrays: ArrayRecord, config: ConfigRecord | None = None) -> RecordDict:
+    """Return the content that carries a model, and its terms: ``query.finish``."""
+    records: dict[str, ArrayRecord | ConfigRecord] = {_ARRAYS: arrays}
+    if config is not None:
+        records[CONFIG] = config
+    return RecordDict(dict(records))
+
+
+def read_model_message(content: RecordDict) -> tuple[NDArray[np.float64], float]:
+    """Return the model that a train, evaluate or finish message carries."""
+    return read_model_arrays(read_arrays(content))
+
+
+def read_arrays(content: RecordDict) -> ArrayRecord:
+    """Return the arrays of the model that a message carries; raises :class:`ProtocolError`."""
+    arrays = content.array_records.get(_ARRAYS)
+    if arrays is None:
+        raise ProtocolError(f"a message must hold the model as {_ARRAYS!r}, and it does not")
+    return arrays
+
+
+def update_content(arrays: ArrayRecord | None, metrics: MetricRecord) -> RecordDict:
+    """Return an app's ordinary train (arrays and metrics) or evaluate reply (metrics)."""
+    content = RecordDict({_METRICS: metrics})
+    if arrays is not None:
+        content[_ARRAYS] = arrays
+    return content
