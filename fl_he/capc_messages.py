@@ -14,12 +14,15 @@ from typing import TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take, texts
+from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take, texts, whole
 
 PART_STYPE = "fl-he.capc-part"
 
-#: The part that holds the encrypted sum of votes, so far or whole.
+#: Parts: the encrypted sum of votes, so far or whole; the guardian's noise on the counts, and that
+#: of the threshold test; the sum with the one and with the other.
 SUM = "sum"
+NOISE, TEST_NOISE = "noise", "test-noise"
+COUNTS, TESTED_COUNTS = "noisy-counts", "tested-counts"
 
 _PARTS = "fl-he.capc"
 _KEYS = "fl-he.capc-keys"
@@ -61,7 +64,8 @@ class CapcRequest:
     Attributes
     ----------
     session : str
-        Names one batch of queries: 32 hexadecimal digits.
+        Names one batch of queries: 32 hexadecimal digits. The querying party chooses it when it is
+        asked, and never twice the same.
     queries : int
         Size of the batch, at least 1.
     querying : str
@@ -139,6 +143,16 @@ class CapcReply:
         LEARN only: what the querying party says of itself, as JSON.
     name, role : str
         DESCRIBE only.
+    agreement : str
+        DESCRIBE only: what a deployed node has agreed to, as JSON; empty in a simulation.
+    answers : bool
+        DESCRIBE only: whether it has a model to answer with.
+    affordable : int
+        DESCRIBE only: how many queries the budget of a deployed party's patients still allows.
+    open_cases : int
+        DESCRIBE only: how many cases a deployed node wants labels for.
+    session : str
+        ASK only: the name that the querying party has given to its batch.
     """
 
     parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -147,6 +161,11 @@ class CapcReply:
     report: str = ""
     name: str = ""
     role: str = ""
+    agreement: str = ""
+    answers: bool = True
+    affordable: int = 0
+    open_cases: int = 0
+    session: str = ""
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the reply."""
@@ -158,6 +177,11 @@ class CapcReply:
                         "report": self.report,
                         "name": self.name,
                         "role": self.role,
+                        "agreement": self.agreement,
+                        "answers": self.answers,
+                        "affordable": self.affordable,
+                        "open-cases": self.open_cases,
+                        "session": self.session,
                     }
                 ),
                 _KEYS: ConfigRecord(dict(self.keys)),
@@ -176,6 +200,11 @@ class CapcReply:
             report=take(record, "report", str),
             name=take(record, "name", str),
             role=take(record, "role", str),
+            agreement=take(record, "agreement", str),
+            answers=take(record, "answers", bool),
+            affordable=whole(record, "affordable"),
+            open_cases=whole(record, "open-cases"),
+            session=take(record, "session", str),
         )
 
     def part(self, name: str) -> bytes:

@@ -32,13 +32,15 @@ def answers_table(metrics: Mapping[str, Any]) -> Table:
     for heading in ("answered", "labels\nright", "accuracy", "balanced\naccuracy"):
         table.add_column(heading, justify="right")
     for result in metrics["querying"]:
-        before, after = result["before"], result["after"]
+        # what a deployed party does not tell
+        before, after = result["before"] or {}, result["after"] or {}
+        answered = "?" if result["answered"] is None else result["answered"]
         table.add_row(
             Text(result["party"]),
-            f"{result['answered']} of {result['queries']}",
+            f"{answered} of {result['queries']}",
             _share(result["label_accuracy"]),
-            f"{_share(before['accuracy'])} > {_share(after['accuracy'])}",
-            f"{_share(before['balanced_accuracy'])} > {_share(after['balanced_accuracy'])}",
+            f"{_share(before.get('accuracy'))} > {_share(after.get('accuracy'))}",
+            f"{_share(before.get('balanced_accuracy'))} > {_share(after.get('balanced_accuracy'))}",
         )
     return table
 
@@ -61,10 +63,15 @@ def steps_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def write_plot(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Draw capc.png: each class's accuracy before and after, for each querying party."""
+    """Draw capc.png: each class's accuracy before and after, for each querying party.
+
+    There is nothing to draw of deployed parties, which tell nobody.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415 - a second to import
 
-    results = metrics["querying"]
+    results = [result for result in metrics["querying"] if result["before"] is not None]
+    if metrics["querying"] and not results:
+        return
     figure = Figure(figsize=(7.0, 1.0 + 2.4 * max(len(results), 1)), layout="constrained")
     figure.suptitle(f"Accuracy on the held-out test set{_how(metrics)}")
     for row, result in enumerate(results):

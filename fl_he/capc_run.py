@@ -11,11 +11,19 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he import __version__, capc_report, metrics_file
+from fl_he.capc_agreement import Agreement
 from fl_he.config_schema import Backend, Config
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.records import ProtocolError
 from fl_he.strategies.capc import CaPC
 from fl_he.strategies.topologies import segments_of
+
+#: What only a simulation knows of a querying party.
+_UNTOLD = (
+    *("answered", "refused", "label_accuracy", "equal_to_plain_majority", "examples"),
+    *("before", "after"),
+)
 
 #: What is told while a run goes on.
 OnStep = Callable[[str], None]
@@ -57,6 +65,8 @@ def run_encrypted(
         timeout=config.hop_timeout,
         on_step=on_step,
     )
+    if protocol.agreement is not None:
+        return _run_deployed(protocol, protocol.agreement, config, folder, start)
     results = []
     for number in sorted(config.capc.querying):
         if queries := budget.next_batch():
@@ -68,6 +78,36 @@ def run_encrypted(
         budget,
         results=results,
         steps=steps,
+        seconds=perf_counter() - start,
+    )
+
+
+def _run_deployed(
+    protocol: CaPC, agreement: Agreement, config: Config, folder: Path, start: float
+) -> dict[str, Any]:
+    """Ask for each party that has open cases, in the order of names.
+
+    What came of them the parties tell nobody. How much of the budgets earlier runs have spent is in
+    the answering parties' ledgers, which refuse what is too much.
+    """
+    results, asked = [], 0
+    for name, node in sorted(protocol.parties.items()):
+        if (queries := min(config.capc.queries, protocol.askable(node))) > 0:
+            protocol.ask(node, queries)
+            asked += queries
+            results.append({"party": name, "queries": queries, **dict.fromkeys(_UNTOLD)})
+    if not results:
+        raise ProtocolError(
+            "CaPC must have a party with open cases, and budget left with all who answer, got none"
+        )
+    noise = ConfidentGNMax(agreement.sigma_gnmax, agreement.sigma_threshold)
+    epsilon = noise.epsilon(asked, asked, agreement.delta)
+    return _write(
+        config,
+        folder,
+        results=results,
+        privacy={"epsilon": epsilon, "delta": agreement.delta, "queries": asked},
+        steps=[asdict(cost) for cost in protocol.costs.values()],
         seconds=perf_counter() - start,
     )
 
@@ -139,6 +179,20 @@ def write_run(
     seconds : float
         Of the whole run.
     """
+    return _write(
+        config, folder, results=results, privacy=budget.spent(), steps=steps, seconds=seconds
+    )
+
+
+def _write(
+    config: Config,
+    folder: Path,
+    *,
+    results: list[dict[str, Any]],
+    privacy: dict[str, Any],
+    steps: list[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
     metrics = {
         "version": metrics_file.VERSION,
         "protocol": metrics_file.CAPC,
@@ -146,7 +200,7 @@ def write_run(
         "config": asdict(config),
         "encrypted": config.capc.backend is Backend.encrypted,
         "querying": results,
-        "privacy": budget.spent(),
+        "privacy": privacy,
         "steps": steps,
         "seconds": seconds,
     }

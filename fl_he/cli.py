@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fl_he.commands.agree import agree
 from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import keygen
@@ -37,7 +38,7 @@ app = typer.Typer(
     suggest_commands=False,  # Click makes the same suggestion
 )
 
-for command in (keygen, enroll, federation, show, predict, export):
+for command in (keygen, enroll, federation, agree, show, predict, export):
     app.command()(command)
 
 _format_other_warning = warnings.formatwarning

@@ -191,10 +191,13 @@ def _check_capc(top: Mapping[str, Any]) -> None:
     for index, result in enumerate(_list(top, "querying", "querying")):
         where = f"querying[{index}]"
         _text(_mapping(result, where), "party", f"{where}.party")
-        counts = ("queries", "answered", "refused", "examples")
-        _numbers(result, counts, where, optional=False)
+        _numbers(result, ("queries",), where, optional=False)
+        # the others a deployed party tells nobody
+        _numbers(result, ("answered", "refused", "examples"), where)
         _numbers(result, ("label_accuracy", "equal_to_plain_majority"), where)
         for when in ("before", "after"):
+            if result.get(when) is None:
+                continue
             quality = _mapping(result.get(when), f"{where}.{when}")
             _numbers(quality, ("accuracy", "balanced_accuracy"), f"{where}.{when}")
             _list(quality, "per_class_accuracy", f"{where}.{when}.per_class_accuracy")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,24 +80,27 @@ def rounds_of(folder: Path) -> int:
     return len(json.loads(path.read_text())["rounds"]) if path.exists() else 0
 
 
-class Federation:
-    """Enrolled nodes, but a SuperLink without TLS and SuperNodes without authentication.
+class Processes:
+    """A SuperLink without TLS and SuperNodes without authentication.
 
     Parameters
     ----------
     folder : Path
         For everything that the processes write.
+    settings : mapping of str to str
+        Node configurations by the nodes' names.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
+        self._settings = settings
         with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(2 + len(HOSPITALS))]
+            sockets = [stack.enter_context(socket.socket()) for _ in range(1 + len(settings))]
             for one in sockets:
                 one.bind(("127.0.0.1", 0))
             ports = [one.getsockname()[1] for one in sockets]
         self._port = ports[0]
-        self._ports = dict(zip((*HOSPITALS, HOLDER), ports[1:], strict=True))
+        self._ports = dict(zip(settings, ports[1:], strict=True))
         home = folder / "flwr"
         home.mkdir()
         (home / "config.toml").write_text(
@@ -114,33 +117,19 @@ class Federation:
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        key = PrivateKey.generate(1024)
-        key.save(folder / "private-key.json")
-        identities = [*map(make, HOSPITALS), make(HOLDER, "key-holder")]
-        for identity in identities:
-            identity.save(folder / f"{identity.public.name}.identity.json")
-        manifest = Manifest(tuple(one.public for one in identities), key.public_key.fingerprint)
-        (folder / "federation.json").write_text(manifest.to_json())
-        self._settings = {
-            HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
-            **{name: self._hospital(name) for name in HOSPITALS},
-        }
         address = ("--host", "127.0.0.1", "--port", str(self._port))
         self._start("superlink", "flower-superlink", "--insecure", *address)
         wait_for(self._is_up, self.log("superlink"))
-        for name in self._settings:
+        for name in settings:
             self.start_node(name)
 
     def start_node(self, name: str) -> None:
         """Start a SuperNode, for the first time or again."""
-        settings = (
-            f'name="{name}" identity="{self.folder}/{name}.identity.json" '
-            f'federation="{self.folder}/federation.json" min-contributors={ENOUGH} '
-            f"{self._settings[name]}"
-        )
         superlink = ("--insecure", "--superlink", f"127.0.0.1:{self._port}")
         port = ("--port", str(self._ports[name]))
-        self._start(name, "flower-supernode", *superlink, *port, "--node-config", settings)
+        self._start(
+            name, "flower-supernode", *superlink, *port, "--node-config", self._settings[name]
+        )
 
     def kill(self, name: str) -> None:
         """Kill a node as a power cut would."""
@@ -181,16 +170,6 @@ class Federation:
                 kill_9(process.pid)
                 process.wait()
 
-    def _hospital(self, name: str) -> str:
-        X, y = table(name)
-        lines = [f"{a},{b},{int(label)}\n" for (a, b), label in zip(X.tolist(), y, strict=True)]
-        path = self.folder / f"{name}.csv"
-        path.write_text("age,size,label\n" + "".join(lines))
-        return (
-            f'role="hospital" data="{path}" target="label" positive="1" '
-            f'model-path="{self.folder}/{name}.json"'
-        )
-
     def _is_up(self) -> bool:
         done = subprocess.run(
             [self._scripts / "flwr", "ls"], env=self._environment, capture_output=True, check=False
@@ -208,3 +187,45 @@ class Federation:
                 env=self._environment,
             )
         return self._processes[name]
+
+
+class Federation(Processes):
+    """Enrolled hospitals with tables, and company X.
+
+    Parameters
+    ----------
+    folder : Path
+        For everything that the processes write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        key = PrivateKey.generate(1024)
+        key.save(folder / "private-key.json")
+        identities = [*map(make, HOSPITALS), make(HOLDER, "key-holder")]
+        for identity in identities:
+            identity.save(folder / f"{identity.public.name}.identity.json")
+        manifest = Manifest(tuple(one.public for one in identities), key.public_key.fingerprint)
+        (folder / "federation.json").write_text(manifest.to_json())
+        own = {
+            HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
+            **{name: _hospital(folder, name) for name in HOSPITALS},
+        }
+        super().__init__(
+            folder,
+            {
+                name: f'name="{name}" identity="{folder}/{name}.identity.json" '
+                f'federation="{folder}/federation.json" min-contributors={ENOUGH} {settings}'
+                for name, settings in own.items()
+            },
+        )
+
+
+def _hospital(folder: Path, name: str) -> str:
+    X, y = table(name)
+    lines = [f"{a},{b},{int(label)}\n" for (a, b), label in zip(X.tolist(), y, strict=True)]
+    path = folder / f"{name}.csv"
+    path.write_text("age,size,label\n" + "".join(lines))
+    return (
+        f'role="hospital" data="{path}" target="label" positive="1" '
+        f'model-path="{folder}/{name}.json"'
+    )

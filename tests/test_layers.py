@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
         *("simulation", "report", "metrics_file", "divergence", "capc_report"),
         *("jobs", "config", "progress", "bench", "commands"),
     },
-    "commands": {"crypto", "learning"},
+    "commands": {"capc_agreement", "crypto", "learning"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
         *("strategies", "clients", "messages", "model_messages", "learning_messages", "crypto"),
@@ -56,13 +56,13 @@ ALLOWED: dict[str, set[str]] = {
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
         *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
-        "capc_messages",
+        *("capc_messages", "capc_agreement"),
         *("update", "selection", "crypto", "learning"),
     },
     "clients": {
         *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
-        "capc_messages",
-        *("update", "selection", "privacy_terms", "capc_terms"),
+        *("capc_messages", "capc_terms", "capc_agreement"),
+        *("update", "selection", "privacy_terms"),
         *("learning", "crypto"),
     },
     "selection": {"messages"},
@@ -73,7 +73,10 @@ ALLOWED: dict[str, set[str]] = {
     "capc_plain": {
         *("capc_run", "capc_data", "capc_simulation", "learning", "config_schema"),
     },
-    "capc_run": {"strategies", "learning", "capc_report", "metrics_file", "config_schema"},
+    "capc_run": {
+        *("strategies", "learning", "capc_agreement", "capc_report", "records"),
+        *("metrics_file", "config_schema"),
+    },
     "capc_simulation": {
         *("capc_data", "capc_terms", "clients", "learning", "crypto", "config_schema"),
     },
@@ -81,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     "capc_report": {"metrics_file"},
     "capc_messages": {"records"},
     "capc_terms": {"crypto"},
+    "capc_agreement": {"capc_terms", "crypto"},
     "messages": {"records"},
     "records": set(),
     "report": {"metrics_file"},

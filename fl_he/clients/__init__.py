@@ -10,7 +10,11 @@ what was released, the node's own terms, and the gate), ``deployment`` (what a d
 first), ``hospital`` (plain logistic learning),
 ``sealed_payload`` (what is inside the envelopes of a sealed chain), ``sealed_state`` (what a
 hospital remembers of it), ``sealed_model`` (the model that it keeps), ``sealed_hospital`` and
-``sealed_key_holder`` (their halves), ``sealed_chain`` (the app that takes part in it).
+``sealed_key_holder`` (their halves), ``sealed_chain`` (the app that takes part in it). Of CaPC:
+``capc_keys``, ``capc_memory`` and ``capc_party`` (what a node has), ``capc_budget`` (what its
+patients' budget was spent on), ``capc_querying``, ``capc_answering`` and ``capc_guardian`` (the
+parts), ``capc_envelopes`` (how a deployed node's parts travel), ``capc_deployed`` (what it has on
+its disk), ``capc`` (the app that takes part in it).
 """
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod

@@ -1,12 +1,15 @@
 """CaPC on a node: which step goes to which part, under the terms of the node's own.
 
+A deployed node takes and gives parts in envelopes only.
+
 Choquette-Choo et al., "CaPC Learning: Confidential and Private Collaborative Learning", ICLR 2021.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import process_time
 
 from flwr.app import Context, Message
@@ -14,7 +17,9 @@ from flwr.clientapp import ClientApp
 
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
 from fl_he.clients import capc_answering, capc_guardian, capc_querying
+from fl_he.clients.capc_deployed import DeployedNode
 from fl_he.clients.capc_keys import KeyPair, simulated_keys
+from fl_he.clients.capc_memory import Memory
 from fl_he.clients.capc_party import Party
 from fl_he.clients.node import is_simulated, read_node
 from fl_he.clients.refusal import refusal_mod
@@ -48,6 +53,7 @@ _ANSWERING: dict[CapcStep, _Answering] = {
     CapcStep.COMPARE: capc_answering.compare,
     CapcStep.COLLECT: capc_answering.collect,
 }
+_FIRST = (CapcStep.ASK, CapcStep.EVALUATE, CapcStep.NOISE)
 _STEPS = frozenset(step.value for step in CapcStep)
 
 
@@ -58,7 +64,8 @@ def with_capc(app: ClientApp, party: Callable[[Context], Party]) -> ClientApp:
     ----------
     app : ClientApp
     party : callable
-        Returns what a node brings along; the guardian's node needs the terms only.
+        Returns what a simulated node brings along; the guardian's needs the terms only. A deployed
+        node has its own files.
     """
     return _CapcApp(app, party)
 
@@ -78,26 +85,65 @@ class _CapcApp(WrappedApp):
 
     def _take(self, message: Message, context: Context) -> Message:
         start = process_time()
-        if not is_simulated(context):
-            raise ProtocolError("CaPC must run in a simulation so far, got a deployed node")
         step = CapcStep(message.metadata.message_type)
-        reply = _answer(step, message, context, self._party(context))
+        if is_simulated(context):
+            reply = self._simulated(step, message, context)
+        else:
+            reply = _deployed(step, message, DeployedNode.of(context))
         return Message(
             replace(reply, seconds=process_time() - start).to_content(), reply_to=message
         )
 
+    def _simulated(self, step: CapcStep, message: Message, context: Context) -> CapcReply:
+        node, party = read_node(context), self._party(context)
 
-def _answer(step: CapcStep, message: Message, context: Context, party: Party) -> CapcReply:
-    node = read_node(context)
-    guardian = node.role is Role.KEY_HOLDER
+        def keys() -> KeyPair:
+            return simulated_keys(context, party.terms.key_bits)
+
+        if step is CapcStep.DESCRIBE:
+            return CapcReply(name=node.name, role=node.role.value)
+        if step is CapcStep.KEYS:
+            return CapcReply(keys=keys().public.to_texts())
+        owner = _Node(node.name, node.role, context, party, keys)
+        return _answer(step, _read(step, message, context), owner)
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    name: str
+    role: Role
+    context: Context
+    party: Party
+    keys: Callable[[], KeyPair]
+
+
+def _deployed(step: CapcStep, message: Message, node: DeployedNode) -> CapcReply:
     if step is CapcStep.DESCRIBE:
-        return CapcReply(name=node.name, role=node.role.value)
+        return node.describe()
     if step is CapcStep.KEYS:
-        return CapcReply(keys=simulated_keys(context, party.terms.key_bits).public.to_texts())
+        return CapcReply(keys=node.keys().public.to_texts())
+    request = _read(step, message, node.context)
+    owner = _Node(node.enrolment.name, node.role, node.context, node.party(), node.keys)
+    return node.sealed(step, request, _answer(step, node.opened(step, request), owner))
+
+
+def _read(step: CapcStep, message: Message, context: Context) -> CapcRequest:
+    """Return the request; the first step of a batch ends what is left of others."""
     request = CapcRequest.from_content(message.content)
+    if step is CapcStep.ASK:
+        # Nobody else chooses it: what was sealed for an old batch is of no use in a new one.
+        request = replace(request, session=secrets.token_hex(16))
+    if step in _FIRST:
+        Memory(context, request.session).begin()
+    return request
+
+
+def _answer(step: CapcStep, request: CapcRequest, node: _Node) -> CapcReply:
+    guardian = node.role is Role.KEY_HOLDER
     if step in _ANSWERING and not guardian:
-        return _ANSWERING[step](request, context, party)
+        return _ANSWERING[step](request, node.context, node.party)
     steps = _GUARDIAN if guardian else _QUERYING
     if step not in steps:
         raise ProtocolError(f"{step} must be asked of another node, got {node.name}")
-    return steps[step](request, context, party, simulated_keys(context, party.terms.key_bits))
+    reply = steps[step](request, node.context, node.party, node.keys())
+    return replace(reply, session=request.session) if step is CapcStep.ASK else reply

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from flwr.app import Context
 
-from fl_he.capc_messages import SUM, CapcReply, CapcRequest
+from fl_he.capc_messages import (
+    COUNTS,
+    NOISE,
+    SUM,
+    TEST_NOISE,
+    TESTED_COUNTS,
+    CapcReply,
+    CapcRequest,
+)
 from fl_he.capc_terms import VOTE_PACKING
 from fl_he.clients.capc_keys import GUARDIAN, QUERYING, PublicKeys
 from fl_he.clients.capc_memory import Memory
@@ -28,6 +36,7 @@ _LAYER, _UNIT_MASKS, _UNITS = "layer", "unit-masks", "units"
 
 def evaluate(request: CapcRequest, context: Context, party: Party) -> CapcReply:
     """Evaluate the model's first layer on encrypted queries."""
+    party.require_budget(request.queries)
     key = PublicKeys.from_texts(request.keys, QUERYING, party.terms.key_bits).paillier
     packs = party.logit_layout(key).packs(request.queries)
     ciphertexts = ciphertexts_from_bytes(
@@ -77,7 +86,11 @@ def compare(request: CapcRequest, context: Context, party: Party) -> CapcReply:
 
 
 def collect(request: CapcRequest, context: Context, party: Party) -> CapcReply:
-    """Put the encrypted vote back into the order of the classes and add it to the running sum."""
+    """Put the encrypted vote back into the order of the classes and add it to the running sum.
+
+    Where parts travel sealed, the last party of a chain adds the guardian's noise as well: it is
+    those whose patients are at stake that see to it.
+    """
     terms, memory = party.terms, Memory(context, request.session)
     key = PublicKeys.from_texts(request.keys, GUARDIAN, terms.key_bits).paillier
     count = request.queries * terms.classes
@@ -86,7 +99,18 @@ def collect(request: CapcRequest, context: Context, party: Party) -> CapcReply:
     votes = collect_votes(key, party.vote_layout(key), VOTE_PACKING, positions, orders)
     if SUM in request.parts:
         votes.add_in_place(EncryptedVector.from_bytes(request.part(SUM), key), key)
-    return CapcReply({SUM: votes.to_bytes()})
+    # Until here nobody has learned anything of this party's patients.
+    party.spend(request.session, request.queries)
+    if NOISE not in request.parts:
+        return CapcReply({SUM: votes.to_bytes()})
+
+    def noisy(name: str) -> bytes:
+        return votes.add(EncryptedVector.from_bytes(request.part(name), key), key).to_bytes()
+
+    parts = {COUNTS: noisy(NOISE)}
+    if terms.threshold is not None:
+        parts[TESTED_COUNTS] = noisy(TEST_NOISE)
+    return CapcReply(parts)
 
 
 def _layer(

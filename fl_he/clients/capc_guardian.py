@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.capc_messages import CapcReply, CapcRequest
+from fl_he.capc_messages import NOISE, TEST_NOISE, CapcReply, CapcRequest
 from fl_he.capc_terms import VOTE_BITS, VOTE_PACKING, Terms
 from fl_he.clients.capc_keys import QUERYING, KeyPair, PublicKeys
 from fl_he.clients.capc_memory import Memory
@@ -21,21 +21,21 @@ from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.records import ProtocolError
 
 _WINNERS = "winners"
-_NOISE = "noise"
+_DRAWN = "noise"
 
 
 def noise(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
     """Encrypt noise for each count, and for the threshold test one number for all classes."""
     terms, queries = party.terms, request.queries
-    Memory(context, request.session).keep(_NOISE, queries)  # one set of noise for each batch
+    Memory(context, request.session).keep(_DRAWN, queries)  # one set of noise for each batch
     shape = (terms.classes, queries)
     key = keys.public.paillier
     drawn = _gaussian(terms, terms.variance_gnmax, terms.classes * queries).reshape(shape)
-    parts = {"noise": drawn}
+    parts = {NOISE: drawn}
     if terms.threshold is not None:
         test = _gaussian(terms, terms.variance_threshold, queries)
         # the largest noisy count reaches the threshold exactly if any does
-        parts["test-noise"] = np.broadcast_to(test, shape)
+        parts[TEST_NOISE] = np.broadcast_to(test, shape)
     layout = party.vote_layout(key)
     return CapcReply(
         {
@@ -48,7 +48,7 @@ def noise(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -
 def count_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
     """Open masked differences and encrypt their digits."""
     terms, queries = party.terms, request.queries
-    if Memory(context, request.session).take(_NOISE) != queries:
+    if Memory(context, request.session).take(_DRAWN) != queries:
         raise ProtocolError("counts must be compared with the noise of this batch")
     layout = party.vote_layout(keys.public.paillier)
     numbers = len(pairs(terms.classes))

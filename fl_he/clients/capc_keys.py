@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Context
 
+from fl_he.capc_agreement import KeyPins
+from fl_he.clients.private_key_file import load_key_file
 from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
 from fl_he.crypto.comparison import Digits, bits, results
 from fl_he.crypto.dgk_key import DgkPublicKey
@@ -14,10 +16,11 @@ from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.slot_layout import SlotLayout
-from fl_he.records import ProtocolError
+from fl_he.messages import ProtocolError, Role
 
 _STATE = "fl-he.capc-keys"
 _PAILLIER, _DGK = "paillier", "dgk"
+_DGK_SETTING = "capc-dgk-key"
 
 #: Names of the keys in messages.
 QUERYING, GUARDIAN = "querying", "guardian"
@@ -90,6 +93,38 @@ class KeyPair:
         """Return the results of `count` comparisons."""
         size = Digits(value_bits).returned
         return results(self.dgk, size, self.dgk.public_key.from_bytes(compared, count * size))
+
+
+def deployed_keys(context: Context, role: Role, pins: KeyPins) -> KeyPair:
+    """Return a deployed node's keys, from the files that its configuration names.
+
+    They are company X's ``private-key``, a querying hospital's ``capc-private-key``, and the
+    ``capc-dgk-key`` of both.
+
+    Raises
+    ------
+    ProtocolError
+        If a file does not open, or its key is not the one that is pinned for this node.
+    """
+    paillier = "private-key" if role is Role.KEY_HOLDER else "capc-private-key"
+    pair = KeyPair(
+        load_key_file(
+            context,
+            paillier,
+            lambda path, word: PrivateKey.load(path, word, known=pins.paillier),
+        ),
+        load_key_file(context, _DGK_SETTING, DgkPrivateKey.load),
+    )
+    for setting, found, pinned in (
+        (paillier, pair.public.paillier.fingerprint, pins.paillier),
+        (_DGK_SETTING, pair.public.dgk.fingerprint, pins.dgk),
+    ):
+        if found != pinned:
+            raise ProtocolError(
+                f"{setting} in the node configuration must name the agreement's key, {pinned}, "
+                f"got {found}"
+            )
+    return pair
 
 
 def simulated_keys(context: Context, key_bits: int) -> KeyPair:

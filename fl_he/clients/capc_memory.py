@@ -30,6 +30,21 @@ class Memory:
         self._record = context.state.config_records.setdefault(_STATE, ConfigRecord())
         self._session = session
 
+    def begin(self) -> None:
+        """Forget what is left of all other batches: nobody may come back to them."""
+        for key in list(self._record):
+            if not key.startswith(f"{self._session}/"):
+                del self._record[key]
+
+    def count(self, name: str) -> int:
+        """Return how often this was called before with the name, in this batch."""
+        key = f"{self._session}/{name}"
+        number = self._record.get(key, 0)
+        if not isinstance(number, int):
+            raise ProtocolError(f"{name} must be a number in the memory")
+        self._record[key] = number + 1
+        return number
+
     def keep(self, name: str, value: Any) -> None:
         """Remember integers, texts and lists of them.
 

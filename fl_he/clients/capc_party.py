@@ -30,12 +30,18 @@ class Party:
     learn : callable
         Takes the labels of the queries, -1 for "no answer", and returns what the party says of
         itself afterwards.
+    require_budget : callable
+        Takes a number of queries and refuses more than its patients' budget has left.
+    spend : callable
+        Takes the batch's session and number of queries, and counts them as answered.
     """
 
     terms: Terms
     queries: Callable[[int], NDArray[np.int64]] = field(repr=False)
     model: Callable[[], IntegerModel] = field(repr=False)
     learn: Callable[[NDArray[np.int64]], dict[str, Any]] = field(repr=False)
+    require_budget: Callable[[int], None] = field(default=lambda _: None, repr=False)
+    spend: Callable[[str, int], None] = field(default=lambda _, __: None, repr=False)
 
     def logit_layout(self, key: PublicKey) -> SlotLayout:
         """Return how features and logits lie under the querying party's key."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from flwr.app import Context
 
-from fl_he.capc_messages import CapcReply, CapcRequest
+from fl_he.capc_messages import COUNTS, TESTED_COUNTS, CapcReply, CapcRequest
 from fl_he.capc_terms import VOTE_PACKING
 from fl_he.clients.capc_keys import GUARDIAN, KeyPair, PublicKeys
 from fl_he.clients.capc_memory import Memory
@@ -110,14 +110,14 @@ def count(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -
             raise ProtocolError(f"{name} must be {length} counts, got {vector!r}")
         return by_class(vector, terms.classes)
 
-    blinded, kept = blind_pairs(guardian, layout, counts("noisy-counts"), request.queries)
+    blinded, kept = blind_pairs(guardian, layout, counts(COUNTS), request.queries)
     memory.keep(_MASKS, kept.masks)
     memory.keep(_ORDERS, kept.permutations)
     parts = {"blinded": ciphertexts_to_bytes(guardian, [c for packs in blinded for c in packs])}
     if terms.threshold is not None:
         # d = count - threshold, at least 0 if it is reached
         reached, masks = blind(
-            guardian, layout, counts("tested-counts"), request.queries, -terms.threshold
+            guardian, layout, counts(TESTED_COUNTS), request.queries, -terms.threshold
         )
         memory.keep(_REACHED_MASKS, masks)
         parts["reached"] = ciphertexts_to_bytes(guardian, [c for packs in reached for c in packs])

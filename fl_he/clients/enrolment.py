@@ -78,7 +78,7 @@ def read_manifest(context: Context) -> Manifest | None:
         raise ProtocolError(
             f"a node whose configuration holds {given} must be given {missing} as well"
         )
-    return _read(_FEDERATION, federation, Manifest.load)
+    return read_named_file(_FEDERATION, federation, Manifest.load)
 
 
 def read_enrolment(context: Context) -> Enrolment | None:
@@ -103,7 +103,7 @@ def read_enrolment(context: Context) -> Enrolment | None:
         return None
     path = str(node_setting(context, _IDENTITY))
     passphrase = read_passphrase(context)
-    identity = _read(_IDENTITY, path, lambda file: Identity.load(file, passphrase))
+    identity = read_named_file(_IDENTITY, path, lambda file: Identity.load(file, passphrase))
     manifest.require(identity.public)
     _check_same(context, "role", identity.public.role)
     if node_setting(context, "name") is not None:
@@ -122,7 +122,9 @@ def read_passphrase(context: Context) -> str | None:
         See `read_passphrase_file`.
     """
     path = node_setting(context, _PASSPHRASE_FILE)
-    return None if path is None else _read(_PASSPHRASE_FILE, path, read_passphrase_file)
+    if path is None:
+        return None
+    return read_named_file(_PASSPHRASE_FILE, path, read_passphrase_file)
 
 
 def _check_same(context: Context, setting: str, enrolled: str) -> None:
@@ -134,7 +136,8 @@ def _check_same(context: Context, setting: str, enrolled: str) -> None:
         )
 
 
-def _read(setting: str, path: str, load: Callable[[Path], _Loaded]) -> _Loaded:
+def read_named_file(setting: str, path: str, load: Callable[[Path], _Loaded]) -> _Loaded:
+    """Read the file that a setting names; ProtocolError without its path if it cannot be read."""
     try:
         return load(Path(path).expanduser())
     except OSError as error:

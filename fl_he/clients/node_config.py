@@ -20,6 +20,8 @@ _BOTH = {
     "passphrase-file": _TEXT,
     "min-contributors": _COUNT,
     "sealed": _FLAG,
+    "capc": _TEXT,
+    "capc-dgk-key": _TEXT,
 }
 _KINDS: Mapping[Role, Mapping[str, str]] = {
     Role.HOSPITAL: {
@@ -38,6 +40,11 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,
         "privacy-ledger": _TEXT,
+        "capc-private-key": _TEXT,
+        "capc-model": _TEXT,
+        "capc-ledger": _TEXT,
+        "capc-cases": _TEXT,
+        "capc-labels": _TEXT,
     },
     Role.KEY_HOLDER: {
         **_BOTH,
@@ -58,6 +65,21 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
     ProtocolError
         With the setting's name, never with the value of one: it may be a path.
     """
+    check_kinds(node_config, role)
+    for key in _NEEDED[role]:
+        if key not in node_config:
+            raise ProtocolError(f"a {role} must be given {key} in its node configuration")
+    meanings = {"positive", "threshold", "classes"} & node_config.keys()
+    if role is Role.HOSPITAL and len(meanings) != 1:
+        raise ProtocolError(
+            "a hospital must be given one of positive (the label that counts as 1) and threshold "
+            "(the number from which on the target counts as 1), or classes (more than two labels), "
+            f"in its node configuration, got {('neither', 'one', 'both', 'all')[len(meanings)]}"
+        )
+
+
+def check_kinds(node_config: UserConfig, role: Role) -> None:
+    """Refuse settings that are unknown or of a wrong kind, as `check_settings` does."""
     kinds = _KINDS[role]
     for key, value in node_config.items():
         if key not in kinds:
@@ -71,16 +93,6 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
             raise ProtocolError(
                 f"{key} in the node configuration must be {kinds[key]}, got {_shown(value)}"
             )
-    for key in _NEEDED[role]:
-        if key not in node_config:
-            raise ProtocolError(f"a {role} must be given {key} in its node configuration")
-    meanings = {"positive", "threshold", "classes"} & node_config.keys()
-    if role is Role.HOSPITAL and len(meanings) != 1:
-        raise ProtocolError(
-            "a hospital must be given one of positive (the label that counts as 1) and threshold "
-            "(the number from which on the target counts as 1), or classes (more than two labels), "
-            f"in its node configuration, got {('neither', 'one', 'both', 'all')[len(meanings)]}"
-        )
 
 
 def _is(value: UserConfigValue, kind: str) -> bool:

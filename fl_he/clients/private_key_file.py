@@ -1,8 +1,11 @@
-"""The private key of a deployed key holder, from its disk."""
+"""The private keys of a deployed node, from its disk."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 from flwr.app import Context
 
@@ -14,6 +17,34 @@ from fl_he.crypto.private_key import PrivateKey
 from fl_he.messages import ProtocolError
 
 _logger = logging.getLogger(__name__)
+
+_Key = TypeVar("_Key")
+
+
+def load_key_file(context: Context, setting: str, load: Callable[[Path, str | None], _Key]) -> _Key:
+    """Return the private key in the file that a setting names; see `load_private_key`.
+
+    Parameters
+    ----------
+    context : Context
+    setting : str
+    load : callable
+        Takes the path and the passphrase, None without ``passphrase-file``.
+    """
+    path = node_path(context, setting)
+    if path is None:
+        raise ProtocolError(
+            f"a deployed node that owns keys must be given {setting} in its node configuration: "
+            "the path of its key file"
+        )
+    try:
+        return load(path, read_passphrase(context))
+    except (CryptoError, OSError) as error:
+        _logger.error("%s: %s", setting, error)
+        raise ProtocolError(
+            f"{setting} in the node configuration must name a key file that this node can open "
+            "(with passphrase-file if it is protected): this node's log says more"
+        ) from None
 
 
 def load_private_key(context: Context, known: str | None = None) -> PrivateKey:
@@ -33,20 +64,9 @@ def load_private_key(context: Context, known: str | None = None) -> PrivateKey:
         If there is no such setting, the file does not open, or it holds another key than the
         manifest says. It shows no path; the node's log does.
     """
-    path = node_path(context, "private-key")
-    if path is None:
-        raise ProtocolError(
-            "a deployed key holder must be given private-key in its node configuration: the "
-            "path of its key file"
-        )
-    try:
-        key = PrivateKey.load(path, read_passphrase(context), known=known)
-    except (CryptoError, OSError) as error:
-        _logger.error("private-key: %s", error)
-        raise ProtocolError(
-            "private-key in the node configuration must name a key file that this node can open "
-            "(with passphrase-file if it is protected): this node's log says more"
-        ) from None
+    key = load_key_file(
+        context, "private-key", lambda path, word: PrivateKey.load(path, word, known=known)
+    )
     pinned = pinned_fingerprint(context)
     if pinned not in (None, key.public_key.fingerprint):
         raise ProtocolError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fl_he.commands.agree import show_agreement
 from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import read_public_file, write_public_file
 
@@ -39,7 +40,8 @@ def federation(
 
 def show(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Manifests, entries, public keys.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Manifests, entries, keys, agreements."),
     ],
 ) -> None:
     """Print the fingerprints of public files, to be compared by telephone."""
@@ -58,7 +60,9 @@ def _show(text: str) -> None:
     with suppress(ValueError, RecursionError):  # refused below, as no entry
         members = json.loads(text)
     found = members if isinstance(members, dict) else {}
-    if "nodes" in found:
+    if "sigma_gnmax" in found:
+        show_agreement(text)
+    elif "nodes" in found:
         _print(Manifest.from_json(text))
     elif found.get("kty") == "DGK":
         dgk = DgkPublicKey.from_json(text)

@@ -8,7 +8,6 @@ hidden layer of the deepest model. Only a chain of votes takes a hop for each pa
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -18,7 +17,16 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc_agreement import Agreement
+from fl_he.capc_messages import (
+    COUNTS,
+    NOISE,
+    TEST_NOISE,
+    TESTED_COUNTS,
+    CapcReply,
+    CapcRequest,
+    CapcStep,
+)
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import ProtocolError, Role, printable
@@ -92,6 +100,9 @@ class CaPC:
         self._topology = topology
         self._segments = segments
         self._keys: dict[int, dict[str, str]] = {}
+        self._described: dict[int, CapcReply] = {}
+        self._answered: dict[int, int] = {}  # queries by node id
+        self.agreement: Agreement | None = None
         self._parties: dict[int, str] = {}
         self._guardian = self._call_roll(parties, node_timeout)
 
@@ -104,6 +115,15 @@ class CaPC:
     def costs(self) -> dict[CapcStep, StepCost]:
         """What each step has cost so far."""
         return self._steps.costs
+
+    def askable(self, querying: int) -> int:
+        """Return how many queries a deployed party has, as far as all others may answer them."""
+        budgets = [
+            reply.affordable - self._answered.get(node, 0)
+            for node, reply in self._described.items()
+            if reply.answers and node != querying
+        ]
+        return min([self._described[querying].open_cases, *budgets])
 
     def ask(self, querying: int, queries: int) -> Batch:
         """Have one party's batch of queries answered by all others.
@@ -120,9 +140,13 @@ class CaPC:
         ProtocolError, CryptoError
             Whatever a node refused.
         """
-        answering = {node: name for node, name in self._parties.items() if node != querying}
+        answering = {
+            node: name
+            for node, name in self._parties.items()
+            if node != querying and self._described[node].answers
+        }
         call = CapcRequest(
-            secrets.token_hex(16),
+            _NO_SESSION,
             queries,
             self._parties[querying],
             tuple(answering.values()),
@@ -137,6 +161,7 @@ class CaPC:
             return {answering[n]: reply for n, reply in self._take(step, requests).items()}
 
         asked = one(CapcStep.ASK, querying, {})
+        call = replace(call, session=asked.session)
         logits = each(CapcStep.EVALUATE, "features", asked, answering)
         # Hidden layers: parties with fewer of them wait for those with more.
         while hidden := {name: reply for name, reply in logits.items() if "units" in reply.parts}:
@@ -149,7 +174,12 @@ class CaPC:
         compared = each(CapcStep.COMPARE, "bits", bits, answering)
         positions = one(CapcStep.VOTE, querying, _parts(compared, "compared"))
         noise = one(CapcStep.NOISE, self._guardian, {})
-        counts = self._noisy_counts(self._votes(call, answering, positions), noise)
+        if self.agreement is None:
+            counts = self._noisy_counts(self._votes(call, answering, positions), noise)
+        else:
+            counts = self._handed_on(call, answering, positions, noise)
+            for node in answering:
+                self._answered[node] = self._answered.get(node, 0) + queries
         blinded = one(CapcStep.COUNT, querying, counts)
         count_bits = one(CapcStep.COUNT_BITS, self._guardian, blinded.parts)
         decided = one(CapcStep.COMPARE_COUNTS, querying, count_bits.parts)
@@ -169,6 +199,7 @@ class CaPC:
                 )
             sleep(_POLL_SECONDS)
         replies = self._take(CapcStep.DESCRIBE, dict.fromkeys(nodes, CapcRequest(_NO_SESSION, 1)))
+        self._described = replies
         guardians = [n for n, reply in replies.items() if reply.role == Role.KEY_HOLDER]
         self._parties = {
             node: printable(reply.name)
@@ -181,7 +212,27 @@ class CaPC:
                 f"CaPC must have {parties} parties of different names and a guardian, got "
                 f"{len(names)} and {len(guardians)}"
             )
+        self._agree(replies.values())
         return guardians[0]
+
+    def _agree(self, replies: Iterable[CapcReply]) -> None:
+        """Take what deployed nodes have agreed on; they must have the same."""
+        texts = {reply.agreement for reply in replies}
+        if texts == {""}:
+            return
+        if len(texts) != 1:
+            raise ProtocolError(
+                f"all nodes of CaPC must have the same agreement, got {len(texts)} different ones: "
+                "compare what `fl-he show` prints of them"
+            )
+        self.agreement = Agreement.from_json(texts.pop())
+        self._threshold = self.agreement.threshold is not None
+        if (self._topology, self._segments) != ("chain", 1):
+            raise ProtocolError(
+                "topology must be chain, and segments 1, with deployed nodes, got "
+                f"{self._topology} and {self._segments}: in a fold the coordinator would see each "
+                "vote, and could leave the guardian's noise out"
+            )
 
     def _public_keys(self, querying: int) -> dict[str, str]:
         missing = [node for node in (querying, self._guardian) if node not in self._keys]
@@ -219,12 +270,29 @@ class CaPC:
             raise ProtocolError("CaPC must have at least one answering party, got none")
         return running.vector
 
+    def _handed_on(
+        self,
+        call: CapcRequest,
+        answering: Mapping[int, str],
+        positions: CapcReply,
+        noise: CapcReply,
+    ) -> dict[str, bytes]:
+        """Have the votes summed in a chain of envelopes; the last party adds the noise."""
+        handed: dict[str, bytes] = {}
+        last = list(answering)[-1]
+        for node, name in answering.items():
+            own = {"positions": positions.part(name), **handed}
+            parts = {**own, **noise.parts} if node == last else own
+            reply = self._take(CapcStep.COLLECT, {node: replace(call, parts=parts)})[node]
+            handed = dict(reply.parts)
+        return handed
+
     def _noisy_counts(self, votes: EncryptedVector, noise: CapcReply) -> dict[str, bytes]:
         """Add the guardian's noise."""
         key = self._guardians_key
-        names = {"noisy-counts": "noise"}
+        names = {COUNTS: NOISE}
         if self._threshold:
-            names["tested-counts"] = "test-noise"
+            names[TESTED_COUNTS] = TEST_NOISE
         return {
             name: votes.add(EncryptedVector.from_bytes(noise.part(part), key), key).to_bytes()
             for name, part in names.items()

@@ -1,0 +1,147 @@
+"""What an answering party has answered, so that its patients' budget is spent once.
+
+A batch is noted before the party's votes leave. It counts as tested and answered in full, since
+who got no answer only the querying party knows. A ledger belongs to one promise and one noise,
+whatever runs it is spent in, and whoever asked: others need a new ledger, which is a promise of its
+own that adds to the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from fl_he.clients.ledger import LedgerError, Lines, Store
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.strict_json import parse_object
+from fl_he.learning.errors import PrivacyError
+from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.messages import ProtocolError
+
+_LONGEST_LINE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the patients are promised, and the noise by which it is kept.
+
+    Attributes
+    ----------
+    epsilon, delta : float
+    sigma_gnmax : float
+    sigma_threshold : float or None
+    """
+
+    epsilon: float
+    delta: float
+    sigma_gnmax: float
+    sigma_threshold: float | None
+
+    def budget(self) -> VotingBudget:
+        """Return the whole budget."""
+        noise = ConfidentGNMax(self.sigma_gnmax, self.sigma_threshold)
+        return VotingBudget(noise, self.epsilon, self.delta)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch was answered."""
+
+    promise: str
+    session: str
+    queries: int
+
+
+class VotingLedger:
+    """The batches that one party has answered.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are noted.
+    promise : Promise
+    """
+
+    def __init__(self, store: Store, promise: Promise) -> None:
+        self._store = store
+        self._promise = promise
+
+    def left(self) -> int:
+        """Return how many more queries the budget allows."""
+        with self._store.exclusively() as lines:
+            return self._budget(lines).affordable()
+
+    def require(self, queries: int) -> None:
+        """Raise ProtocolError unless so many queries are within what is left; spend nothing."""
+        with self._store.exclusively() as lines:
+            self._spend(self._budget(lines), queries)
+
+    def spend(self, session: str, queries: int) -> None:
+        """Note a batch.
+
+        Parameters
+        ----------
+        session : str
+            Names the batch.
+        queries : int
+
+        Raises
+        ------
+        ProtocolError
+            If the budget does not allow it, the batch is there already, or the ledger is another
+            promise's; nothing is noted.
+        LedgerError
+            If the ledger cannot be trusted.
+        """
+        with self._store.exclusively() as lines:
+            self._spend(self._budget(lines, session), queries)
+            note = _Batch(self._words, session, queries)
+            lines.append(json.dumps(asdict(note), separators=(",", ":")))
+
+    @property
+    def _words(self) -> str:
+        return json.dumps(asdict(self._promise), sort_keys=True)
+
+    def _budget(self, lines: Lines, session: str | None = None) -> VotingBudget:
+        """Return the budget without what is spent, which must not be in the session."""
+        budget = self._promise.budget()
+        for line in lines:
+            if line is None:
+                # its batch was not answered: the line had to be whole first
+                continue
+            batch = _read(line)
+            if batch.promise != self._words:
+                raise ProtocolError(
+                    "a voting ledger must be of one promise, and this node's has batches under "
+                    "another epsilon, delta or noise: give it a new one if its patients are "
+                    "promised that beside the old one"
+                )
+            if batch.session == session:
+                # else noise could be used twice
+                raise ProtocolError("a batch must be answered once, got one that was before")
+            self._spend(budget, batch.queries)
+        return budget
+
+    @staticmethod
+    def _spend(budget: VotingBudget, queries: int) -> None:
+        try:
+            budget.spend(queries, queries)
+        except PrivacyError:
+            raise ProtocolError(
+                f"queries must be at most {budget.affordable()}, which is what is left of this "
+                f"party's privacy budget, got {queries}"
+            ) from None
+
+
+def _read(line: str) -> _Batch:
+    names = [field.name for field in fields(_Batch)]
+    try:
+        members = parse_object(line, "a voting ledger's line", names, _LONGEST_LINE)
+    except CryptoError as error:
+        raise LedgerError(str(error)) from None
+    promise, session, queries = (members[name] for name in names)
+    if not isinstance(promise, str) or not isinstance(session, str):
+        raise LedgerError("promise and session in a voting ledger must be text")
+    if type(queries) is not int or queries < 1:
+        raise LedgerError("queries in a voting ledger must be a number of at least 1")
+    return _Batch(promise, session, queries)

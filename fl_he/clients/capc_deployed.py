@@ -1,0 +1,205 @@
+"""CaPC on a deployed node: what it has agreed to, and what it brings along from its own disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Context
+from numpy.typing import NDArray
+
+from fl_he.capc_agreement import Agreement
+from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
+from fl_he.clients.capc_budget import Promise, VotingLedger
+from fl_he.clients.capc_envelopes import Envelopes
+from fl_he.clients.capc_keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, deployed_keys
+from fl_he.clients.capc_memory import Memory
+from fl_he.clients.capc_party import Party
+from fl_he.clients.enrolment import Enrolment, read_enrolment, read_named_file
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node import read_node
+from fl_he.clients.node_config import check_kinds
+from fl_he.clients.setting import node_path, node_setting
+from fl_he.crypto.argmax import largest_difference
+from fl_he.learning.case_files import note_labels, open_cases
+from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.model_file import load_model_file
+from fl_he.messages import ProtocolError, Role
+
+_STATE = "fl-he.capc-asked"
+_CASES = "cases"
+_MODEL, _LEDGER, _OPEN, _LABELS = "capc-model", "capc-ledger", "capc-cases", "capc-labels"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DeployedNode:
+    """A deployed node in CaPC.
+
+    Attributes
+    ----------
+    context : Context
+    enrolment : Enrolment
+    agreement : Agreement
+    """
+
+    context: Context
+    enrolment: Enrolment
+    agreement: Agreement
+
+    @classmethod
+    def of(cls, context: Context) -> DeployedNode:
+        """Read a node's part from its own configuration.
+
+        Raises
+        ------
+        ProtocolError, CryptoError
+            If the node has no manifest or no agreement, or the two do not fit together: nobody's
+            keys are pinned then, and it takes no part.
+        """
+        enrolment = read_enrolment(context)
+        path = node_setting(context, "capc")
+        if enrolment is None or path is None:
+            raise ProtocolError(
+                "a deployed node in CaPC must be given capc (the agreement), federation and "
+                "identity in its node configuration: without them no keys are pinned"
+            )
+        agreement = read_named_file("capc", path, Agreement.load)
+        holder = enrolment.manifest.key_holder.name
+        if agreement.pins(holder).paillier != enrolment.manifest.paillier_fingerprint:
+            raise ProtocolError(
+                f"the agreement's Paillier key of {holder} must be the manifest's, "
+                f"{enrolment.manifest.paillier_fingerprint}, got {agreement.pins(holder).paillier}"
+            )
+        return cls(context, enrolment, agreement)
+
+    @property
+    def role(self) -> Role:
+        """The node's role."""
+        return read_node(self.context).role
+
+    def describe(self) -> CapcReply:
+        """Check all that the node is configured with, and say what it has.
+
+        Raises
+        ------
+        ProtocolError, CryptoError, DataError
+            For the first thing that is wrong.
+        """
+        check_kinds(self.context.node_config, self.role)
+        reply = CapcReply(
+            name=self.enrolment.name,
+            role=self.role.value,
+            agreement=self.agreement.to_json(),
+            answers=False,
+        )
+        if self.role is Role.KEY_HOLDER:
+            self.keys()
+            return reply
+        if self._both(_MODEL, _LEDGER):
+            self._model()
+            reply = replace(reply, answers=True, affordable=self._ledger().left())
+        if self._both(_OPEN, _LABELS):
+            self.keys()
+            reply = replace(reply, open_cases=len(self._open_cases()))
+        return reply
+
+    def keys(self) -> KeyPair:
+        """Return the node's own private keys, which must be the pinned ones."""
+        return deployed_keys(self.context, self.role, self.agreement.pins(self.enrolment.name))
+
+    def party(self) -> Party:
+        """Return what the node brings along."""
+        return Party(
+            self.agreement.terms,
+            self._queries,
+            self._model,
+            self._learn,
+            lambda queries: self._ledger().require(queries),
+            lambda session, queries: self._ledger().spend(session, queries),
+        )
+
+    def opened(self, step: CapcStep, request: CapcRequest) -> CapcRequest:
+        """Return a request with its parts out of their envelopes.
+
+        Raises
+        ------
+        ProtocolError, CryptoError
+            If a key is not the pinned one, or an envelope does not open.
+        """
+        for owner, name in (
+            (QUERYING, request.querying),
+            (GUARDIAN, self.enrolment.manifest.key_holder.name),
+        ):
+            found = PublicKeys.from_texts(request.keys, owner, self.agreement.key_bits)
+            pins = self.agreement.pins(name)
+            if (found.paillier.fingerprint, found.dgk.fingerprint) != (pins.paillier, pins.dgk):
+                raise ProtocolError(f"the {owner} keys must be those pinned for {name}, got others")
+        return self._envelopes(request).open(step, request)
+
+    def sealed(self, step: CapcStep, request: CapcRequest, reply: CapcReply) -> CapcReply:
+        """Return a reply with its parts in envelopes."""
+        return self._envelopes(request).seal(step, reply)
+
+    def _envelopes(self, request: CapcRequest) -> Envelopes:
+        memory = Memory(self.context, request.session)
+        return Envelopes(self.enrolment, self.agreement, request, memory)
+
+    def _queries(self, count: int) -> NDArray[np.int64]:
+        cases = self._open_cases()
+        if len(cases) < count:
+            raise ProtocolError(
+                f"queries must be at most {len(cases)}, the open cases, got {count}"
+            )
+        self.context.state.config_records[_STATE] = ConfigRecord({_CASES: cases[:count].tobytes()})
+        low, high = np.array(list(self.agreement.features.values())).T
+        scaled = (2.0 * cases[:count] - low - high) / (high - low)
+        return fixed_point(scaled, self.agreement.fraction_bits, self.agreement.integer_bits)
+
+    def _learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
+        """Write the labels down; nothing of them is told to anybody."""
+        record = self.context.state.config_records.pop(_STATE, ConfigRecord())
+        data = record.get(_CASES)
+        features = list(self.agreement.features)
+        if not isinstance(data, bytes) or len(data) != 8 * len(features) * len(labels):
+            raise ProtocolError("labels must be as many as the cases that were asked about")
+        cases = np.frombuffer(data, dtype=np.float64).reshape(len(labels), len(features))
+        names = [None if label < 0 else self.agreement.classes[label] for label in labels]
+        note_labels(self._path(_LABELS), features, cases, names)
+        return {}
+
+    def _open_cases(self) -> NDArray[np.float64]:
+        return open_cases(self._path(_OPEN), self._path(_LABELS), list(self.agreement.features))
+
+    def _model(self) -> IntegerModel:
+        agreed = self.agreement
+        model = load_model_file(self._path(_MODEL), agreed.classes, agreed.features)
+        return in_integers(
+            model,
+            fraction_bits=agreed.fraction_bits,
+            integer_bits=agreed.integer_bits,
+            largest_value=(1 << agreed.value_bits) - 1,
+            largest_difference=largest_difference(len(agreed.classes), agreed.value_bits),
+        )
+
+    def _ledger(self) -> VotingLedger:
+        agreed = self.agreement
+        promise = Promise(agreed.epsilon, agreed.delta, agreed.sigma_gnmax, agreed.sigma_threshold)
+        return VotingLedger(FileStore(self._path(_LEDGER)), promise)
+
+    def _path(self, setting: str) -> Path:
+        path = node_path(self.context, setting)
+        if path is None:
+            raise ProtocolError(f"this party must be given {setting} in its node configuration")
+        return path
+
+    def _both(self, first: str, second: str) -> bool:
+        """Tell whether a node has both settings; one alone is refused."""
+        given = [setting in self.context.node_config for setting in (first, second)]
+        if given[0] != given[1]:
+            raise ProtocolError(
+                f"a hospital in CaPC must be given both {first} and {second} in its node "
+                "configuration, or neither"
+            )
+        return all(given)

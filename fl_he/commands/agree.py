@@ -1,0 +1,61 @@
+"""``fl-he agree``: what the parties of a deployed CaPC agree on, with the keys to be pinned."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fl_he.commands.keygen import DGK_PUBLIC, PUBLIC
+from fl_he.commands.plain_errors import plain_errors
+from fl_he.commands.public_file import read_public_file, write_public_file
+
+
+def agree(
+    terms: Annotated[Path, typer.Argument(metavar="TERMS.json", help="See docs/capc.md.")],
+    keys: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help=f"{PUBLIC} and {DGK_PUBLIC} of company X, and of each who queries.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The agreement.")],
+) -> None:
+    """Put the agreement of a deployed CaPC together; every node gets a copy of it."""
+    with plain_errors():
+        from fl_he.capc_agreement import Agreement, KeyPins
+        from fl_he.crypto.dgk_key import DgkPublicKey
+        from fl_he.crypto.public_key import PublicKey
+
+        pins: dict[str, KeyPins] = {}
+        for pair in keys:
+            name, equals, folder = pair.partition("=")
+            if not equals or name in pins:
+                raise typer.BadParameter(f"--keys must be NAME=FOLDER, each name once, got {pair}")
+            pins[name] = KeyPins(
+                PublicKey.from_json(read_public_file(Path(folder) / PUBLIC)).fingerprint,
+                DgkPublicKey.from_json(read_public_file(Path(folder) / DGK_PUBLIC)).fingerprint,
+            )
+        agreement = Agreement.from_terms_json(read_public_file(terms), pins)
+        write_public_file(out, agreement.to_json())
+        show_agreement(agreement.to_json())
+
+
+def show_agreement(text: str) -> None:
+    """Print whose keys an agreement pins, what it promises, and its fingerprint."""
+    from fl_he.capc_agreement import Agreement
+
+    agreement = Agreement.from_json(text)
+    for name, pins in sorted(agreement.keys.items()):
+        typer.echo(f"{pins.paillier} Paillier key of {name}")
+        typer.echo(f"{pins.dgk} DGK key of {name}")
+    typer.echo(f"{', '.join(agreement.classes)} by {len(agreement.features)} features")
+    typer.echo(
+        f"epsilon {agreement.epsilon:g}, delta {agreement.delta:g}, sigma_gnmax "
+        f"{agreement.sigma_gnmax:g}, sigma_threshold {agreement.sigma_threshold}, threshold "
+        f"{agreement.threshold}, at least {agreement.min_contributors} votes"
+    )
+    typer.echo(f"{agreement.fingerprint} agreement")

@@ -1,0 +1,100 @@
+"""A querying party's own files: the cases that it wants labels for, and those that it has."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.table import numbers
+from fl_he.learning.table_file import read_table
+
+#: The column of labels; it is empty where a case got no answer.
+LABEL = "label"
+
+
+def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> NDArray[np.float64]:
+    """Return the cases without a label in their order, shape (m, d), each once.
+
+    Parameters
+    ----------
+    cases : Path
+        A CSV or Parquet table with the features among its columns.
+    labelled : Path
+        What `note_labels` wrote; need not exist.
+    features : sequence of str
+        Names in their order.
+
+    Raises
+    ------
+    DataError
+        If a table cannot be used. It shows no cell.
+    """
+    if LABEL in features:
+        raise DataError(f"a feature must not be called {LABEL!r}")
+    done = {_key(row) for row in _features(labelled, features)} if labelled.exists() else set()
+    rows = []
+    for row in _features(cases, features):
+        if _key(row) not in done:
+            done.add(_key(row))
+            rows.append(row)
+    return np.array(rows).reshape(len(rows), len(features))
+
+
+def note_labels(
+    labelled: Path,
+    features: Sequence[str],
+    cases: NDArray[np.float64],
+    labels: Sequence[str | None],
+) -> None:
+    """Add cases with their labels to a CSV file of mode 0600, all of them or none.
+
+    Parameters
+    ----------
+    labelled : Path
+        Made if it does not exist, in a folder that does.
+    features : sequence of str
+    cases : ndarray, shape (m, d)
+    labels : sequence of str or None
+        None for a case that got no answer.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not labelled.exists():
+        writer.writerow([*features, LABEL])
+    for case, label in zip(cases.tolist(), labels, strict=True):
+        writer.writerow([*map(repr, case), label or ""])
+    earlier = labelled.read_bytes() if labelled.exists() else b""
+    half = labelled.with_name(f".{labelled.name}.part")
+    half.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(earlier + text.getvalue().encode())
+            file.flush()
+            os.fsync(descriptor)
+        half.replace(labelled)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _features(path: Path, features: Sequence[str]) -> NDArray[np.float64]:
+    table, rows = read_table(path)
+    if missing := [name for name in features if name not in table.columns]:
+        raise DataError(f"a table of cases must have the features, got one without {missing[:5]}")
+    return np.column_stack([numbers(table[name], rows) for name in features])
+
+
+def _key(row: NDArray[np.float64]) -> bytes:
+    return (row + 0.0).tobytes()  # there is one zero
