@@ -25,6 +25,14 @@ test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup \
 		--no-loadscope-reorder $(ARGS)
 
+# At most two at a time, a limit on memory, and low priority: a mutant may compute for ever.
+MODULE ?= *
+.PHONY: mutation
+mutation: $(VENV)/.installed-mutation ## mutation tests, hours for all: make mutation MODULE=crypto.slots
+	ulimit -v 16000000; nice $(BIN)/mutmut run --max-children 2 'fl_he.$(MODULE).*'
+	$(BIN)/mutmut results
+	$(BIN)/python tests/mutation_table.py 'fl_he.$(MODULE).*'
+
 .PHONY: check
 check: $(VENV)/.installed-dev ## lint, format and type checks
 	$(BIN)/ruff check .
@@ -42,7 +50,7 @@ diagrams: ## draw the documentation's diagrams (needs npm and chromium)
 
 .PHONY: clean
 clean: ## delete .venv and caches, but no results
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find fl_he tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 INSTALL = @echo "installing into $(VENV): pip downloads Flower, Ray, scikit-learn and what they" \
@@ -60,6 +68,10 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[dev]'
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
+$(VENV)/.installed-mutation: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[mutation]'
 	@touch $(VENV)/.installed $(VENV)/.installed-test $@
 
 $(BIN)/python:

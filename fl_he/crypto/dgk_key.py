@@ -196,7 +196,7 @@ class DgkPublicKey:
 def _check(n: int, g: int, h: int, u: int) -> None:
     if u.bit_length() > _MAXIMUM_PRIME_BITS or u < 3 or not gmpy2.is_prime(u):
         raise CryptoError("u must be an odd prime of at most 128 bits")
-    if n % 2 == 0 or gmpy2.gcd(n, gmpy2.primorial(1000)) != 1 or gmpy2.is_strong_prp(n, 2):
+    if gmpy2.gcd(n, gmpy2.primorial(1000)) != 1 or gmpy2.is_strong_prp(n, 2):
         raise CryptoError("n must be a product of two large primes")
     for name, base in (("g", g), ("h", h)):
         if not 2 <= base <= n - 2 or gmpy2.gcd(base, n) != 1:

@@ -135,6 +135,40 @@ def test_the_claim_must_be_true(holder: Holder) -> None:
     assert holder.open(round=2).has_content()
 
 
+def test_a_round_is_used_up_before_its_sum_is_decrypted(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateKey, "decrypt_vector", die)
+        with pytest.raises(SystemExit):
+            holder.open()
+    assert "open already" in reason(holder.open()), "who kills the process may ask no more often"
+
+
+def test_what_is_refused_unopened_uses_up_no_round(holder: Holder, key_file: Path) -> None:
+    holder.describe()
+    ledger = key_file.with_name("private-key.json.opened.jsonl")
+    before = ledger.read_bytes()
+    moved = EncryptedVector.encrypt(KEY.public_key, Packing(22, 26), np.array(UPDATE))
+    short = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0]))
+    refused: list[dict[str, object]] = [
+        {"contributors": 2},
+        {"contributors": 513},
+        {"encrypted_sum": moved.to_bytes()},
+        {"encrypted_sum": short.to_bytes()},
+        {"encrypted_sum": b"no vector"},
+        {"session": "0" * 32},
+    ]
+    for changes in refused:
+        good = {"encrypted_sum": encrypted_sum(KEY.public_key, 3)}
+        assert reason(holder.open(**{**good, **changes}))  # type: ignore[arg-type]
+        assert ledger.read_bytes() == before
+    assert holder.open().has_content()
+
+
 def test_a_slot_that_overflows_is_refused_in_the_same_words(holder: Holder) -> None:
     edge = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 2.0**24 - 1]))
     width = KEY.public_key.ciphertext_bytes
