@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fl_he.crypto.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
 from fl_he.crypto.comparison import Digits, bits, results
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.merging import split_merged
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.slot_layout import SlotLayout
 
@@ -28,15 +29,15 @@ def winners(
     layout, digits = SlotLayout(VALUE_BITS, public.key_bits), Digits(VALUE_BITS)
     encrypted = [public.encrypt(layout.join(column)) for column in numbers.T.tolist()]
     blinded, kept = blind_pairs(public, layout, encrypted, queries)
-    opened = [layout.split(paillier.decrypt(packs), queries) for packs in blinded]
-    sent = bits(dgk, digits, [z for row in opened for z in row])
+    each = len(pairs(classes))
+    opened = split_merged(layout, paillier.decrypt(blinded), each, queries)
+    sent = bits(dgk, digits, opened)
     answer = compare_permuted(dgk.public_key, digits, sent, kept)
     found = results(dgk, digits.returned, answer)
-    each = len(pairs(classes))
     return (
         [winner(classes, found[at : at + each]) for at in range(0, len(found), each)],
         kept,
-        opened,
+        [opened[at : at + queries] for at in range(0, len(opened), queries)],
     )
 
 

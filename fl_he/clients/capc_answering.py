@@ -137,13 +137,13 @@ def _layer(
     units = list(zip(*outputs, strict=True))
     memory = Memory(context, request.session)
     if number < len(model.layers) - 1:
-        blinded, masks = blind(key, layout, units, queries)
+        hidden, masks = blind(key, layout, units, queries)
         memory.keep(_LAYER, number)
         memory.keep(_UNIT_MASKS, masks)
-        name = "units"
+        name, blinded = "units", [c for packs in hidden for c in packs]
     else:
         blinded, kept = blind_pairs(key, layout, units, queries)
         memory.keep(_MASKS, kept.masks)
         memory.keep(_ORDERS, kept.permutations)
         name = "blinded"
-    return CapcReply({name: ciphertexts_to_bytes(key, [c for packs in blinded for c in packs])})
+    return CapcReply({name: ciphertexts_to_bytes(key, blinded)})

@@ -51,8 +51,8 @@ def count_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPa
     if Memory(context, request.session).take(_DRAWN) != queries:
         raise ProtocolError("counts must be compared with the noise of this batch")
     layout = party.vote_layout(keys.public.paillier)
-    numbers = len(pairs(terms.classes))
-    parts = {"bits": keys.bits(layout, request.part("blinded"), numbers, queries)}
+    blinded = request.part("blinded")
+    parts = {"bits": keys.pair_bits(layout, blinded, terms.classes, queries)}
     if terms.threshold is not None:
         reached = request.part("reached")
         parts["reached-bits"] = keys.bits(layout, reached, terms.classes, queries)

@@ -9,10 +9,12 @@ from flwr.app import ConfigRecord, Context
 
 from fl_he.capc_agreement import KeyPins
 from fl_he.clients.private_key_file import load_key_file
+from fl_he.crypto.argmax import pairs
 from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
 from fl_he.crypto.comparison import Digits, bits, results
 from fl_he.crypto.dgk_key import DgkPublicKey
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.merging import merged_count, split_merged
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.slot_layout import SlotLayout
@@ -71,6 +73,19 @@ class KeyPair:
     def bits(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> bytes:
         """Open blinded numbers, `numbers` for each query, and encrypt their digits."""
         return self.digits(layout, self.open(layout, blinded, numbers, queries))
+
+    def pair_bits(self, layout: SlotLayout, blinded: bytes, classes: int, queries: int) -> bytes:
+        """Open what `argmax.blind_pairs` made, and encrypt the digits."""
+        return self.digits(layout, self.open_pairs(layout, blinded, classes, queries))
+
+    def open_pairs(
+        self, layout: SlotLayout, blinded: bytes, classes: int, queries: int
+    ) -> list[int]:
+        """Open what `argmax.blind_pairs` made, by pair, then by query."""
+        numbers = len(pairs(classes))
+        count = merged_count(layout, numbers, queries)
+        ciphertexts = ciphertexts_from_bytes(self.paillier.public_key, blinded, count)
+        return split_merged(layout, self.paillier.decrypt(ciphertexts), numbers, queries)
 
     def open(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> list[int]:
         """Open blinded numbers, by number, then by query."""

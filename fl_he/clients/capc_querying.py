@@ -74,10 +74,10 @@ def unit_products(request: CapcRequest, context: Context, party: Party, keys: Ke
 def logit_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
     """Open the masked differences of every answering party and encrypt their digits."""
     layout = party.logit_layout(keys.public.paillier)
-    numbers = len(pairs(party.terms.classes))
+    classes = party.terms.classes
     return CapcReply(
         {
-            name: keys.bits(layout, blinded, numbers, request.queries)
+            name: keys.pair_bits(layout, blinded, classes, request.queries)
             for name, blinded in request.parts.items()
         }
     )
@@ -113,7 +113,7 @@ def count(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -
     blinded, kept = blind_pairs(guardian, layout, counts(COUNTS), request.queries)
     memory.keep(_MASKS, kept.masks)
     memory.keep(_ORDERS, kept.permutations)
-    parts = {"blinded": ciphertexts_to_bytes(guardian, [c for packs in blinded for c in packs])}
+    parts = {"blinded": ciphertexts_to_bytes(guardian, blinded)}
     if terms.threshold is not None:
         # d = count - threshold, at least 0 if it is reached
         reached, masks = blind(

@@ -7,6 +7,7 @@ strict_json       hostile JSON text to checked members
 slots             signed integers side by side in one large integer
 packing           float64 vectors to plaintexts and back
 threads           threads for calls that release the interpreter lock
+radix             exponents in digits, and how long a digit pays
 fixed_base        a table of powers of the public base h_s
 masking           encrypts plaintexts: decides when a table repays its building
 workers           encrypts long vectors on several cores
@@ -32,6 +33,7 @@ power_table       a table of powers modulo any number
 dgk_key           DGK public keys: small plaintexts, cheap tests for zero
 dgk_private_key   their generation, encryption by the owner, the test
 slot_layout       many queries in the slots of one plaintext
+merging           numbers of small batches put into one plaintext
 blinding          numbers hidden from the owner of the key who opens them
 comparison        secure comparison with 0
 argmax            secure argmax over classes by all pairs

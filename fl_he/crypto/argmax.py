@@ -12,7 +12,7 @@ random order of the classes there, for each query another: of tied classes each 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -24,6 +24,7 @@ from fl_he.crypto.comparison import Digits, compare
 from fl_he.crypto.dgk_key import DgkPublicKey
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.masking import owner_masker
+from fl_he.crypto.merging import grouped, merge
 from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.slot_layout import SlotLayout
 
@@ -66,7 +67,7 @@ def largest_difference(classes: int, value_bits: int) -> int:
 
 def blind_pairs(
     public_key: PublicKey, layout: SlotLayout, classes: Classes, queries: int
-) -> tuple[list[list[int]], PairSecrets]:
+) -> tuple[list[int], PairSecrets]:
     """Alice's first step.
 
     Parameters
@@ -81,44 +82,52 @@ def blind_pairs(
 
     Returns
     -------
-    blinded : list of list of int, shape (pairs, packs)
-        For Bob.
+    blinded : list of int
+        For Bob: `merging.merged_count` ciphertexts of all pairs' numbers.
     kept : PairSecrets
     """
-    count, shift = len(classes), 1 << tie_bits(len(classes))
     n, n_squared = mpz(public_key.n), public_key.n_squared
-    ranks = _random_orders(count, queries)
-    # The zeros' randomness is uniform to Bob, who could otherwise tell from the ciphertexts of his
-    # queries how they were combined.
-    zeros = iter(
-        owner_masker(public_key.n, public_key.h_s).encrypt([0] * count * layout.packs(queries))
-    )
-    ranked: list[list[mpz]] = []
-    for label, packs in enumerate(classes):
-        tie = layout.join([order[label] for order in ranks])
-        ranked.append(
-            [
-                gmpy2.powmod(number, shift, n_squared)
-                * (1 + n * rank)
-                % n_squared
-                * next(zeros)
-                % n_squared
-                for number, rank in zip(packs, tie, strict=True)
-            ]
-        )
-    inverses = [[gmpy2.invert(number, n_squared) for number in packs] for packs in ranked]
-    blinded, masks = [], []
-    for first, second in pairs(count):
-        mask = random_masks(layout, queries)
-        masks.append(mask)
-        added = mask_plaintexts(layout, mask)
-        blinded.append(
-            [
-                int(a * b % n_squared * (1 + n * plus) % n_squared)
-                for a, b, plus in zip(ranked[first], inverses[second], added, strict=True)
-            ]
-        )
-    return blinded, PairSecrets(masks, _random_orders(count, queries))
+    masker = owner_masker(public_key.n, public_key.h_s)
+    ranked, small = _ranked(public_key, layout, classes, queries), layout.together(queries) > 1
+    # Bob must not tell from the randomness of his queries' ciphertexts how they were combined: that
+    # of a zero is uniform to him. There are fewest of them on the classes, or after merging.
+    if not small:
+        zeros = iter(masker.encrypt([0] * len(classes) * layout.packs(queries)))
+        ranked = [[number * next(zeros) % n_squared for number in packs] for packs in ranked]
+    minus = [[gmpy2.invert(number, n_squared) for number in packs] for packs in ranked]
+    numbers = [
+        a * b % n_squared
+        for first, second in pairs(len(classes))
+        for a, b in zip(ranked[first], minus[second], strict=True)
+    ]
+    masks = [random_masks(layout, queries) for _ in pairs(len(classes))]
+    added = [
+        plain
+        for group in grouped(layout, masks, queries)
+        for plain in mask_plaintexts(layout, group)
+    ]
+    if small:
+        numbers = merge(public_key, layout, numbers, queries)
+        fresh: Iterable[mpz | int] = masker.encrypt(added)
+    else:
+        fresh = (1 + n * plain for plain in added)
+    blinded = [int(a * b % n_squared) for a, b in zip(numbers, fresh, strict=True)]
+    return blinded, PairSecrets(masks, _random_orders(len(classes), queries))
+
+
+def _ranked(
+    public_key: PublicKey, layout: SlotLayout, classes: Classes, queries: int
+) -> list[list[mpz]]:
+    """Return the classes' numbers with a random order of the classes below their last bit."""
+    n, n_squared, shift = mpz(public_key.n), public_key.n_squared, 1 << tie_bits(len(classes))
+    ranks = _random_orders(len(classes), queries)
+    return [
+        [
+            gmpy2.powmod(number, shift, n_squared) * (1 + n * rank) % n_squared
+            for number, rank in zip(packs, layout.join([o[label] for o in ranks]), strict=True)
+        ]
+        for label, packs in enumerate(classes)
+    ]
 
 
 def compare_permuted(

@@ -208,7 +208,7 @@ def _check(n: int, g: int, h: int, u: int) -> None:
             raise CryptoError(f"{name} must be of large order modulo both factors of n")
 
 
-# Public numbers only, so all nodes of one process may share them. About 5 MB each at 2048 bits.
+# Public numbers only, so all nodes of one process may share them.
 @functools.lru_cache(maxsize=4)
 def _table(h: int, n: int, key_bits: int) -> PowerTable:
     return PowerTable(h, n, -(-5 * order_bits(key_bits) // 16))

@@ -174,17 +174,14 @@ class DgkPrivateKey:
 class _Half:
     """A prime factor of n with what is done modulo it."""
 
-    __slots__ = ("_base", "_table", "order", "prime")
+    __slots__ = ("_table", "order", "prime")
 
     def __init__(self, prime: int, order: int, public_key: DgkPublicKey) -> None:
         self.prime, self.order = mpz(prime), mpz(order)
-        self._base = public_key.h
-        self._table: PowerTable | None = None
+        exponent_bytes = -(-order.bit_length() // 8) + SURPLUS_BYTES
+        self._table = PowerTable(public_key.h, prime, exponent_bytes)
 
     def masks(self, count: int) -> list[mpz]:
-        if self._table is None:
-            width = -(-int(self.order).bit_length() // 8) + SURPLUS_BYTES
-            self._table = PowerTable(self._base, int(self.prime), width)
         return self._table.random_powers(count)
 
     def to_order(self, ciphertexts: Sequence[mpz]) -> list[mpz]:

@@ -1,10 +1,6 @@
 """A table of powers of a public base, for exponentiation modulo n**2.
 
-For exponents of `exponent_bits` bits, written in digits of `window` bits, the table holds
-``base**(digit * 2**(window * position))`` for every position and digit. A power is then one
-product over the positions, without any squaring: the radix method of Brickell, Gordon, McCurley
-and Wilson, "Fast exponentiation with precomputation", EUROCRYPT '92, with the powers of all
-digits stored.
+See `radix` for the method.
 
 An element of the group modulo n**2 is kept as (residue, lift):
 
@@ -22,6 +18,8 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
+
+from fl_he.crypto.radix import cheapest_window, exponent_digits, positions
 
 # Costs relative to one step of `split_power`, measured at 2048 and 3072 bits (docs/performance.md).
 _BUILD_COST = 2.2  # one table entry
@@ -88,27 +86,8 @@ class FixedBaseTable:
         return product, lift
 
     def exponent_digits(self, exponents: NDArray[np.uint8]) -> list[list[int]]:
-        """Cut exponents into digits.
-
-        Parameters
-        ----------
-        exponents : uint8 array of shape (count, ceil(exponent_bits / 8))
-            Little-endian bytes of one exponent per row, each below ``2**exponent_bits``.
-
-        Returns
-        -------
-        list of lists of int
-            Shape (count, positions).
-        """
-        positions = len(self._residues)
-        bits = np.unpackbits(exponents, axis=1, count=self.exponent_bits, bitorder="little")
-        padded = np.zeros((len(exponents), positions * self.window), dtype=np.uint8)
-        padded[:, : self.exponent_bits] = bits
-        weights = 1 << np.arange(self.window)
-        digits: list[list[int]] = (
-            padded.reshape(len(exponents), positions, self.window) @ weights
-        ).tolist()
-        return digits
+        """Cut exponents into digits for `split_power`; see `radix.exponent_digits`."""
+        return exponent_digits(exponents, self.exponent_bits, self.window)
 
 
 def best_window(
@@ -135,24 +114,17 @@ def best_window(
         A window above `window_now` if building that table repays itself, else `window_now`.
     """
     if window_now:
-        cheapest = float(count * _positions(exponent_bits, window_now))
+        cheapest = float(count * positions(exponent_bits, window_now))
     else:
         cheapest = count * exponent_bits * _POWMOD_COST / min(threads, max(count, 1))
-    best = window_now
-    entry_bytes = modulus_bits // 4 + 2 * _INTEGER_OVERHEAD
-    for window in range(window_now + 1, exponent_bits + 1):
-        positions = _positions(exponent_bits, window)
-        entries = positions * 2**window
-        if entries * entry_bytes > _MAXIMUM_TABLE_BYTES:
-            break
-        cost = entries * _BUILD_COST + count * positions
-        if cost < cheapest:
-            best, cheapest = window, cost
-    return best
-
-
-def _positions(exponent_bits: int, window: int) -> int:
-    return -(-exponent_bits // window)
+    return cheapest_window(
+        exponent_bits,
+        count,
+        build_cost=_BUILD_COST,
+        most_entries=_MAXIMUM_TABLE_BYTES // (modulus_bits // 4 + 2 * _INTEGER_OVERHEAD),
+        cheapest=cheapest,
+        window_now=window_now,
+    )
 
 
 def _powers(base: mpz, n: mpz, count: int) -> tuple[list[mpz], list[mpz]]:

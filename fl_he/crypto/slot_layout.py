@@ -66,6 +66,10 @@ class SlotLayout:
         """Return how many plaintexts so many queries need."""
         return -(-queries // self.slots)
 
+    def together(self, queries: int) -> int:
+        """Return how many numbers of so many queries have room in one plaintext, at least 1."""
+        return max(1, self.slots // queries)
+
     def place(self, query: int) -> tuple[int, int]:
         """Return the plaintext in which a query lies, and what its slot is worth there."""
         pack, slot = divmod(query, self.slots)

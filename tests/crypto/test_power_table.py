@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import secrets
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
@@ -12,18 +13,57 @@ from fl_he.crypto.power_table import PowerTable
 MODULUS = 1000003 * 998244353
 
 
-@given(st.integers(0, 2 * MODULUS), st.binary(min_size=1, max_size=6))
-def test_a_power_from_the_table_is_the_power(base: int, exponent: bytes) -> None:
-    table = PowerTable(base, MODULUS, len(exponent))
-    largest = b"\xff" * len(exponent)
-    for data in (exponent, largest, bytes(len(exponent))):
-        assert table.power(data) == pow(base, int.from_bytes(data, "little"), MODULUS)
+def rows(exponents: list[int], width: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    data = b"".join(exponent.to_bytes(width, "little") for exponent in exponents)
+    return np.frombuffer(data, dtype=np.uint8).reshape(len(exponents), width)
 
 
-def test_an_exponent_of_another_length_is_refused() -> None:
-    for wrong in (b"\1\2", b"\1\2\3\4"):
-        with pytest.raises(ValueError, match="zip"):
-            PowerTable(3, MODULUS, 3).power(wrong)
+@settings(max_examples=40)
+@given(
+    st.integers(0, MODULUS * 2),
+    st.integers(1, 6).flatmap(
+        lambda width: st.tuples(
+            st.just(width), st.lists(st.integers(0, 256**width - 1), min_size=1, max_size=300)
+        )
+    ),
+)
+def test_powers_are_the_powers(base: int, drawn: tuple[int, list[int]]) -> None:
+    width, exponents = drawn
+    exponents += [0, 1, 256**width - 1]
+    table = PowerTable(base, MODULUS, width)
+    assert table.powers(rows(exponents, width)) == [pow(base, e, MODULUS) for e in exponents]
+
+
+def test_random_powers_are_powers_of_the_base_and_differ() -> None:
+    # 5 has order 22 modulo 23
+    table = PowerTable(4, 23, 2)
+    powers = table.random_powers(5000)  # more than one block
+    assert len(powers) == 5000
+    squares = {pow(4, e, 23) for e in range(11)}
+    counts = {power: powers.count(power) for power in squares}
+    assert sum(counts.values()) == 5000
+    assert min(counts.values()) > 300, "of 5000, an eleventh each"
+
+
+def test_digits_grow_with_what_is_asked_for_at_once_and_never_shrink() -> None:
+    table = PowerTable(3, MODULUS, 30)
+    assert table.window == 0
+    windows = []
+    for count in (1, 100, 5000, 1, 100):
+        table.random_powers(count)
+        windows.append(table.window)
+    assert windows[0] < windows[1] < windows[2] == windows[3] == windows[4]
+
+
+def test_a_table_stays_below_its_largest_size() -> None:
+    table = PowerTable(3, (1 << 2048) + 1, 8)
+    table._prepare(10**9)
+    assert sum(map(len, table._rows)) * (2048 // 8) < 32 * 2**20
+    assert table.window > 10
+
+
+def test_nothing_asked_for_is_nothing() -> None:
+    assert PowerTable(3, MODULUS, 4).random_powers(0) == []
 
 
 @pytest.fixture
