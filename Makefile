@@ -44,6 +44,13 @@ docs: $(VENV)/.installed-test ## build the documentation: build/site/index.html
 	$(BIN)/python docs/make_configuration.py > docs/configuration.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# In a fresh clone, so what is not committed is not in it.
+PAGES = README.md CONTRIBUTING.md docs examples
+.PHONY: commands
+commands: $(VENV)/.installed-test ## run what README and docs tell: make commands ARGS=docs/runs.md
+	PYTHONPATH=tests $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
+		--confcutdir=docs --verbosity=-1 $(or $(ARGS),$(PAGES))
+
 .PHONY: diagrams
 diagrams: ## draw the documentation's diagrams (needs npm and chromium)
 	docs/diagrams/render.sh

@@ -69,13 +69,17 @@ def flower(home: Path) -> Iterator[Flower]:
     try:
         yield Flower(home, ports)
     finally:
-        variable = f"FLWR_HOME={home}".encode()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in processes_with(variable):
-                os.kill(pid, number)
-            deadline = time.monotonic() + _PATIENCE
-            while processes_with(variable) and time.monotonic() < deadline:
-                time.sleep(0.2)
+        end_processes_with(f"FLWR_HOME={home}".encode())
+
+
+def end_processes_with(variable: bytes) -> None:
+    """End the processes, but for this one, whose environment holds the variable."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in processes_with(variable):
+            os.kill(pid, number)
+        deadline = time.monotonic() + _PATIENCE
+        while processes_with(variable) and time.monotonic() < deadline:
+            time.sleep(0.2)
     assert not processes_with(variable)
 
 
