@@ -10,12 +10,14 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he import __version__, capc_report, metrics_file
+from fl_he import capc_report, metrics_file
 from fl_he.capc_agreement import Agreement
 from fl_he.config_schema import Backend, Config
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.records import ProtocolError
+from fl_he.report.page import write_page
+from fl_he.run_figures import origin_figures
 from fl_he.strategies.capc import CaPC
 from fl_he.strategies.topologies import segments_of
 
@@ -163,7 +165,7 @@ def write_run(
     steps: list[dict[str, Any]],
     seconds: float,
 ) -> dict[str, Any]:
-    """Write metrics.json and capc.png; return what the former holds.
+    """Write metrics.json, capc.png and report.html; return what the former holds.
 
     Parameters
     ----------
@@ -194,9 +196,8 @@ def _write(
     seconds: float,
 ) -> dict[str, Any]:
     metrics = {
-        "version": metrics_file.VERSION,
+        **origin_figures(),
         "protocol": metrics_file.CAPC,
-        "fl_he": __version__,
         "config": asdict(config),
         "encrypted": config.capc.backend is Backend.encrypted,
         "querying": results,
@@ -207,4 +208,5 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     written = metrics_file.write_metrics(folder, metrics)
     capc_report.write_plot(folder, written)
+    write_page(folder, written)
     return written

@@ -25,8 +25,6 @@ from fl_he.commands.predict import export, predict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import RenderableType
-
     from fl_he.config import Config
 
 app = typer.Typer(
@@ -85,7 +83,9 @@ def _run(
         _explain(error)
         raise typer.Exit(1) from None
     if len(jobs) > 1:
-        _show_all([(job.overrides, job.folder, finished.get(job.folder)) for job in jobs])
+        from fl_he.show import ShownRun, show_all
+
+        show_all([ShownRun(job.overrides, job.folder, finished.get(job.folder)) for job in jobs])
     if not all(job.succeeded for job in jobs):
         raise typer.Exit(1)
 
@@ -94,32 +94,49 @@ def _run(
 def _report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="What `fl-he run` wrote: a run, or a sweep."),
+        typer.Argument(metavar="FOLDER...", help="What `fl-he run` wrote: runs, or sweeps."),
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the page: of a single run its report, of several their comparison. "
+            "[default: report.html in the run's folder; comparison.html in the folder that holds "
+            "all of the runs, else here]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Print the tables of finished runs and draw their comparison.png again."""
-    from fl_he.capc_report import write_plot as write_capc
-    from fl_he.metrics_file import CAPC, MetricsError, read_metrics, run_folders
-    from fl_he.report.rounds_plot import write_plot
-    from fl_he.report.sweep_table import differences
+    """Print the tables of finished runs, and write report.html and the plots of each again.
 
+    Several runs are compared, in one more table and a page of its own.
+    """
+    from fl_he.metrics_file import MetricsError, read_metrics, run_folders
+    from fl_he.report.sweep_table import differences
+    from fl_he.show import ShownRun, from_here, show_all, write_again
+
+    runs: dict[Path, dict[str, Any]] = {}
     succeeded = True
-    for folder in folders:
-        shown: dict[Path, dict[str, Any]] = {}
-        for run in run_folders(folder):
-            try:
-                shown[run] = read_metrics(run)
-                _show(shown[run], run)
-                draw = write_capc if shown[run].get("protocol") == CAPC else write_plot
-                draw(run, shown[run])
-            except MetricsError as error:
-                succeeded = not _explain(error)
-            except OSError:
-                typer.echo(f"fl-he: {run} must be writable to draw comparison.png", err=True)
-                succeeded = False
-        if len(shown) > 1:
-            settings = differences([metrics["config"] for metrics in shown.values()])
-            _show_all(list(zip(settings, shown, shown.values(), strict=True)))
+    for run in dict.fromkeys(run for folder in folders for run in run_folders(folder)):
+        try:
+            runs[run] = read_metrics(run)
+        except MetricsError as error:
+            succeeded = not _explain(error)
+    for run, metrics in runs.items():
+        _show(metrics, run)
+        try:
+            page = write_again(metrics, run, None if len(runs) > 1 else output)
+        except OSError:
+            typer.echo(f"fl-he: {run} must be writable to draw plots and report again", err=True)
+            succeeded = False
+        else:
+            typer.echo(f"report: {from_here(page)}")
+    if len(runs) > 1:
+        settings = differences([metrics["config"] for metrics in runs.values()])
+        try:
+            show_all(list(map(ShownRun, settings, runs, runs.values())), output)
+        except OSError:
+            typer.echo("fl-he: --output must be a file that can be written", err=True)
+            succeeded = False
     if not succeeded:
         raise typer.Exit(1)
 
@@ -191,62 +208,11 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:
-    from fl_he import divergence
-    from fl_he.capc_report import answers_table, steps_table
-    from fl_he.metrics_file import CAPC
-    from fl_he.report.coefficient_table import coefficient_table
-    from fl_he.report.comparison_table import comparison_table
-    from fl_he.report.cost_table import cost_table
-    from fl_he.report.privacy_table import privacy_table
+    from fl_he.show import show_run
 
-    if metrics.get("protocol") == CAPC:
-        _print(answers_table(metrics), steps_table(metrics))
-        typer.echo(f"run folder: {_from_here(folder)}")
-        return
-    tables = [
-        comparison_table(metrics),
-        privacy_table(metrics),
-        coefficient_table(metrics),
-        cost_table(metrics),
-    ]
-    _print(*(table for table in tables if table is not None))
-    typer.echo(f"run folder: {_from_here(folder)}")
-    if evaluation := metrics.get("evaluation"):
-        typer.echo(
-            f"calibration error {evaluation['calibration_error']:.3f} over "
-            f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
-        )
-    diverges = divergence.hint(metrics["rounds"])
-    if diverges:
-        typer.echo(f"fl-he: warning: {diverges}", err=True)
-
-
-def _show_all(runs: list[tuple[tuple[str, ...], Path, dict[str, Any] | None]]) -> None:
-    from fl_he.report.sweep_plot import write_sweep_plot
-    from fl_he.report.sweep_table import SweepRow, sweep_table
-
-    rows = [
-        SweepRow(settings, folder.name if folder.exists() else "", metrics)
-        for settings, folder, metrics in runs
-    ]
-    _print(sweep_table(rows))
-    folder = runs[0][1].parent
-    if folder.is_dir() and all(run[1].parent == folder for run in runs):
-        with contextlib.suppress(OSError):
-            write_sweep_plot(folder, rows)
-    typer.echo(f"sweep folder: {_from_here(folder)}")
-
-
-def _print(*tables: RenderableType) -> None:
-    """Print tables; where a line is too long for the terminal, let it wrap rather than be cut."""
-    from rich.console import Console
-
-    Console().print(*tables, sep="\n", crop=False)
-
-
-def _from_here(folder: Path) -> Path:
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    warning = show_run(metrics, folder)
+    if warning:
+        typer.echo(f"fl-he: warning: {warning}", err=True)
 
 
 def _explain(error: Exception) -> bool:

@@ -145,6 +145,7 @@ def check_metrics(metrics: object) -> None:
         raise MetricsError(f"version must be {VERSION}, got {version!r}")
     _text(top, "fl_he", "fl_he")
     config = _mapping(top.get("config"), "config")
+    _check_origin(top)
     if top.get("protocol") == CAPC:
         _check_capc(top)
         return
@@ -183,6 +184,21 @@ def check_metrics(metrics: object) -> None:
     _numbers(top, ("seconds",), "")
     if "start_seconds" in top:  # runs of earlier releases did not measure it
         _numbers(top, ("start_seconds",), "")
+
+
+def _check_origin(top: Mapping[str, Any]) -> None:
+    """Check what runs of earlier releases did not say of themselves."""
+    for name, value in _mapping(top.get("software", {}), "software").items():
+        if not isinstance(value, str):
+            raise MetricsError(f"software.{name} must be text, got {type(value).__name__}")
+    if "ended" in top:
+        _text(top, "ended", "ended")
+    if not isinstance(top.get("simulated", False), bool):
+        raise MetricsError("simulated must be true or false, got another")
+    for key in ("feature_names", "classes"):
+        for index, name in enumerate(_list({key: top.get(key, [])}, key, key)):
+            if not isinstance(name, str):
+                raise MetricsError(f"{key}[{index}] must be text, got {type(name).__name__}")
 
 
 def _check_capc(top: Mapping[str, Any]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from fl_he import __version__, metrics_file
 from fl_he.config_schema import CryptoConfig
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.public_key import PublicKey
+from fl_he.software import software_versions
 
 
 class Cost(Protocol):
@@ -31,6 +34,16 @@ class Cost(Protocol):
     @property
     def decrypt_seconds(self) -> float:
         """At company X."""
+
+
+def origin_figures() -> dict[str, Any]:
+    """Return what metrics.json says first: its version, and by what and when it was made."""
+    return {
+        "version": metrics_file.VERSION,
+        "fl_he": __version__,
+        "software": software_versions(),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def packing_of(crypto: CryptoConfig) -> Packing:

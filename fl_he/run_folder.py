@@ -13,7 +13,14 @@ from fl_he import checkpoint, metrics_file
 from fl_he.config_schema import ConfigError
 
 #: What shows that a folder holds the results of a run, or what it takes to go on with one.
-_RESULTS = (metrics_file.NAME, "model.json", "comparison.png", "hospitals", checkpoint.NAME)
+_RESULTS = (
+    metrics_file.NAME,
+    "model.json",
+    "comparison.png",
+    "report.html",
+    "hospitals",
+    checkpoint.NAME,
+)
 #: Copies of the configuration, which alone are worth nothing.
 _COPIES = (".hydra", "multirun.yaml")
 

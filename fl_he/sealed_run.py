@@ -14,7 +14,7 @@ from typing import Any
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he import __version__, metrics_file
+from fl_he import metrics_file
 from fl_he.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -27,7 +27,8 @@ from fl_he.config_schema import Config
 from fl_he.learning_messages import LearningTerms
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
-from fl_he.run_figures import cost_figures, crypto_figures, packing_of
+from fl_he.report.page import write_page
+from fl_he.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
 from fl_he.strategies.sealed_progress import SealedProgress
@@ -47,8 +48,8 @@ def train(
     config : Config
         With ``sealed``.
     folder : Path
-        Where ``metrics.json`` and, after every round, ``checkpoint.json`` go. With ``resume`` it
-        holds the checkpoint to go on from.
+        Where ``metrics.json``, ``report.html`` and, after every round, ``checkpoint.json`` go.
+        With ``resume`` it holds the checkpoint to go on from.
     on_round : callable
         Called after each round with its entry of ``rounds``.
 
@@ -106,8 +107,9 @@ def train(
     metrics = metrics_file.write_metrics(
         folder,
         {
-            "version": metrics_file.VERSION,
-            "fl_he": __version__,
+            **origin_figures(),
+            "simulated": roster.simulated,
+            "feature_names": list(roster.features),
             "config": asdict(replace(config, data=NoComparison(roster.features).data)),
             "local": None,
             "federated": {**unknown, "coefficients": []},
@@ -120,6 +122,7 @@ def train(
             "seconds": seconds_before + perf_counter() - start,
         },
     )
+    write_page(folder, metrics)
     keep(finished=True)
     return metrics
 

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he import __version__, divergence, metrics_file, run_state, sealed_run
+from fl_he import divergence, run_state, sealed_run
 from fl_he.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import ClassWeight, Config
@@ -27,7 +27,7 @@ from fl_he.model_messages import read_parameters
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
 from fl_he.report.run_files import write_run
-from fl_he.run_figures import cost_figures, crypto_figures, packing_of
+from fl_he.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
@@ -51,8 +51,8 @@ def train(
     grid : Grid
     config : Config
     folder : Path
-        Where ``metrics.json``, ``model.json``, ``comparison.png`` and, after every round,
-        ``checkpoint.json`` go. With ``resume`` it holds the checkpoint to go on from.
+        Where ``metrics.json``, ``model.json``, ``comparison.png``, ``report.html`` and, after every
+        round, ``checkpoint.json`` go. With ``resume`` it holds the checkpoint to go on from.
     on_round : callable
         Called after each round with its entry of ``rounds``.
 
@@ -172,8 +172,10 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
         evaluation = _evaluated(strategy, grid, terms, lambda: checkpoint)
         keep(unopened=None)
     metrics = {
-        "version": metrics_file.VERSION,
-        "fl_he": __version__,
+        **origin_figures(),
+        "simulated": roster.simulated,
+        "feature_names": list(comparison.feature_names),
+        "classes": list(comparison.classes),
         "config": asdict(replace(config, data=comparison.data)),
         **comparison.at_the_end(trained, checkpoint.examples),
         "inference": run_state.inference_of(checkpoint, config, scaling),

@@ -36,12 +36,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
     folder, _ = sweep
-    files = {"multirun.yaml", "convergence.png"}
+    files = {"multirun.yaml", "convergence.png", "comparison.html"}
     assert {path.name for path in (folder / "both").iterdir()} == {"0", "2", *files}
     for number, topology in ((0, "fold"), (2, "chain")):
         run = folder / "both" / str(number)
         names = {path.name for path in run.iterdir()}
-        assert {"metrics.json", "model.json", "comparison.png", ".hydra"} <= names
+        assert {"metrics.json", "model.json", "comparison.png", "report.html", ".hydra"} <= names
         metrics = read_metrics(run)
         assert metrics["config"]["topology"] == topology
         assert metrics["crypto"]["key_bits"] == 1024
@@ -91,7 +91,7 @@ def test_a_sweep_ends_with_one_table_over_all_jobs(sweep: tuple[Path, str]) -> N
         ["topology=chain hospitals=3", *cells(chain, "2")],
         ["topology=chain hospitals=2", "failed", "", "", ""],
     ]
-    assert out.endswith("sweep folder: both\n")
+    assert out.endswith("comparison: both/comparison.html\nsweep folder: both\n")
     code, shown, err = fl_he(folder, "report", "both")
     assert (code, err) == (0, "")
     assert "run folder: both/0\n" in shown
@@ -100,24 +100,47 @@ def test_a_sweep_ends_with_one_table_over_all_jobs(sweep: tuple[Path, str]) -> N
         ["topology=fold", *cells(fold, "0")],
         ["topology=chain", *cells(chain, "2")],
     ]
-    assert shown.endswith("sweep folder: both\n")
+    assert "report: both/0/report.html\n" in shown
+    assert shown.endswith("comparison: both/comparison.html\nsweep folder: both\n")
 
 
 def test_report_shows_a_run_again(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
     runs = [folder / "both" / number for number in "02"]
-    plots = [run / "comparison.png" for run in runs]
-    before = [plot.read_bytes() for plot in plots]
-    for plot in plots:
-        plot.unlink()
+    made = [run / name for run in runs for name in ("comparison.png", "report.html")]
+    before = [path.read_bytes() for path in made]
+    for path in made:
+        path.unlink()
     code, shown, err = fl_he(folder, "report", "both/0", "nowhere", "both/2")
     assert code == 1
     assert err == "fl-he: a run folder must be a folder, got nowhere, which does not exist\n"
-    assert [plot.read_bytes() for plot in plots] == before
-    assert shown.splitlines()
-    assert set(shown.splitlines()) <= set(out.splitlines())
+    assert [path.read_bytes() for path in made] == before
+    _, _, job = out.partition("topology=fold")
+    assert all(
+        line in shown for line in job.partition("What the encryption cost")[0].splitlines()[5:]
+    )
     assert "run folder: both/2" in shown
     assert fl_he(folder, "report", "both/0")[0] == 0
+
+
+def test_the_page_goes_where_one_says(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = sweep
+    one, other = (str(folder / "both" / number) for number in "02")
+    code, shown, _ = fl_he(tmp_path, "report", one, "--output", "one.html")
+    assert (code, "report: one.html\n" in shown) == (0, True)
+    assert "breast_cancer, 3 hospitals" in (tmp_path / "one.html").read_text()
+    code, shown, _ = fl_he(tmp_path, "report", one, other, "--output", "both.html")
+    assert (code, "comparison: both.html\n" in shown) == (0, True)
+    page = (tmp_path / "both.html").read_text()
+    assert "topology=chain" in page
+    assert "0/report.html" in page
+    shutil.copytree(one, tmp_path / "a" / "run")
+    shutil.copytree(other, tmp_path / "b" / "run")
+    code, shown, _ = fl_he(tmp_path, "report", "a/run", "b/run")
+    assert (code, "comparison: comparison.html\n" in shown) == (0, True)
+    assert [row[-1] for row in all_runs(shown)] == ["a/run", "b/run"]
+    code, _, err = fl_he(tmp_path, "report", "a/run", "b/run", "--output", "no/such/page.html")
+    assert (code, err) == (1, "fl-he: --output must be a file that can be written\n")
 
 
 def test_report_draws_where_it_may(sweep: tuple[Path, str], tmp_path: Path) -> None:
@@ -127,7 +150,7 @@ def test_report_draws_where_it_may(sweep: tuple[Path, str], tmp_path: Path) -> N
     code, shown, err = fl_he(tmp_path, "report", ".")
     assert code == 1
     assert "federated (encrypted)" in shown
-    assert err == "fl-he: . must be writable to draw comparison.png\n"
+    assert err == "fl-he: . must be writable to draw plots and report again\n"
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "comparison.png"}
 
 

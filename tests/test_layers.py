@@ -16,9 +16,10 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 #: always import each other. Composition roots come first, what knows nothing of fl_he last.
 ALLOWED: dict[str, set[str]] = {
     "cli": {
-        *("simulation", "report", "metrics_file", "divergence", "capc_report"),
+        *("simulation", "report", "show", "metrics_file"),
         *("jobs", "config", "progress", "bench", "commands"),
     },
+    "show": {"report", "capc_report", "metrics_file", "divergence"},
     "commands": {"capc_agreement", "crypto", "learning"},
     "bench": {
         *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
@@ -31,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "sealed_run": {
         *("run_figures", "privacy_statement", "privacy_terms", "learning_messages"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
+        "report",
     },
     "server_app": {
         *("sealed_run", "capc_run", "strategies", "learning", "messages", "model_messages"),
@@ -51,7 +53,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "privacy_statement": {"learning", "config_schema"},
     "privacy_terms": {"learning", "records"},
-    "run_figures": {"crypto", "config_schema"},
+    "run_figures": {"crypto", "metrics_file", "software", "config_schema"},
+    "software": set(),
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
@@ -75,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "capc_run": {
         *("strategies", "learning", "capc_agreement", "capc_report", "records"),
+        *("report", "run_figures"),
         *("metrics_file", "config_schema"),
     },
     "capc_simulation": {
@@ -87,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     "capc_agreement": {"capc_terms", "crypto"},
     "messages": {"records"},
     "records": set(),
-    "report": {"metrics_file"},
+    "report": {"metrics_file", "divergence"},
     "divergence": set(),
     "jobs": {"config", "config_schema", "run_folder"},
     "run_folder": {"config_schema", "metrics_file", "checkpoint"},
@@ -122,8 +126,10 @@ COORDINATOR = {"server_app", "run_state", "sealed_run", "capc_run", "strategies"
 EXTERNAL: dict[str, set[str]] = {
     "hydra": {"config", "jobs"},
     "omegaconf": {"config", "jobs"},
-    "typer": {"cli", "commands"},
+    "typer": {"cli", "show", "commands"},
     "matplotlib": {"report", "capc_report"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
     "phe": {"crypto", "bench"},
     "gmpy2": {"crypto"},
     "cryptography": {"crypto"},

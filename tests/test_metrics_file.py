@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from example_metrics import make_metrics, make_private, text
+from example_pages import make_capc
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
@@ -25,6 +26,7 @@ def test_written_files_are_read_back(tmp_path: Path) -> None:
         "comparison.png",
         "metrics.json",
         "model.json",
+        "report.html",
     ]
     assert read_metrics(folder) == make_metrics()
     assert (folder / "model.json").read_text() == '{"version": 1}\n'
@@ -203,3 +205,33 @@ def test_what_passes_the_check_can_be_shown(path: tuple[str | int, ...], value: 
         return
     text(comparison_table(metrics))
     text(cost_table(metrics))
+
+
+ORIGIN: dict[str, Any] = {
+    "simulated": True,
+    "feature_names": ["age", "size"],
+    "classes": [],
+    "software": {"python": "3.11.9"},
+    "ended": "2026-01-02T03:04:05+00:00",
+}
+
+
+@pytest.mark.parametrize("metrics", [make_metrics(), make_capc()], ids=["training", "CaPC"])
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("simulated", 1, "simulated"),
+        ("feature_names", ["age", 2], r"feature_names\[1\]"),
+        ("feature_names", "age", "feature_names"),
+        ("classes", [None], r"classes\[0\]"),
+        ("software", {"python": 3.11}, "software.python"),
+        ("software", ["python"], "software"),
+        ("ended", 2026, "ended"),
+    ],
+)
+def test_what_a_run_says_of_itself_is_checked(
+    metrics: dict[str, Any], key: str, value: object, place: str
+) -> None:
+    check_metrics(metrics | ORIGIN)
+    with pytest.raises(MetricsError, match=rf"^{place} must be "):
+        check_metrics(metrics | ORIGIN | {key: value})

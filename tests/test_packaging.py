@@ -32,7 +32,8 @@ def test_flower_ships_the_package_and_nothing_else(tmp_path: Path) -> None:
     ours = {
         path.relative_to(project).as_posix()
         for path in (project / "fl_he").rglob("*")
-        if path.suffix in {".py", ".yaml", ".json"}
+        if path.suffix in {".py", ".yaml", ".json", ".md"}
     }
     assert {"fl_he/conf/config.yaml", "fl_he/learning/ranges/breast_cancer.json"} <= ours
+    assert {"fl_he/report/templates/page.html.md", "fl_he/report/templates/style.css.md"} <= ours
     assert shipped == {*ours, "pyproject.toml", "README.md", "LICENSE"}

@@ -1,4 +1,4 @@
-"""What a run promises its patients, for the terminal."""
+"""What a run promises its patients."""
 
 from __future__ import annotations
 
@@ -23,9 +23,22 @@ def privacy_table(metrics: Mapping[str, Any]) -> Table | None:
     table = Table(title="What the patients are promised", show_header=False)
     table.add_column(overflow="fold", min_width=12)
     table.add_column(overflow="fold")
+    for name, value in privacy_facts(privacy).items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def privacy_facts(privacy: Mapping[str, Any]) -> dict[str, str]:
+    """Write the promise of a run with differential privacy, point by point.
+
+    Parameters
+    ----------
+    privacy : mapping
+        ``privacy`` of metrics.json.
+    """
     counted = privacy["contributors_counted"]
     towards = privacy["epsilon_towards_a_hospital"]
-    for name, value in {
+    return {
         "epsilon": f"{privacy['epsilon']:.4g} for all {privacy['rounds']} rounds together, "
         f"at delta {privacy['delta']:g}",
         "towards": "everybody outside the hospitals, company X and the coordinator included",
@@ -39,6 +52,4 @@ def privacy_table(metrics: Mapping[str, Any]) -> Table | None:
         "noise per round": f"standard deviation {privacy['noise_per_round']:.4g} on each sum, "
         f"{privacy['noise_per_hospital']:.4g} from each of {counted} hospitals",
         "not covered": "\n".join(privacy["not_covered"]),
-    }.items():
-        table.add_row(name, Text(value))
-    return table
+    }

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fl_he.metrics_file import replace_file, write_metrics
+from fl_he.report.page import write_page
 from fl_he.report.rounds_plot import write_plot
 
 
 def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None:
-    """Write metrics.json, model.json and comparison.png, each at once or not at all.
+    """Write metrics.json, model.json, comparison.png and report.html, each at once or not at all.
 
     Parameters
     ----------
@@ -31,3 +32,4 @@ def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None
     written = write_metrics(folder, metrics)
     replace_file(folder / "model.json", model_json.encode())
     write_plot(folder, written)
+    write_page(folder, written)

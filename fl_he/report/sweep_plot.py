@@ -32,7 +32,9 @@ def write_sweep_plot(folder: Path, rows: Sequence[SweepRow]) -> bool:
     drawn = [
         (label, row.metrics["rounds"])
         for label, row in zip(labels(rows), rows, strict=True)
-        if row.metrics is not None and row.metrics["rounds"][0]["loss"] is not None
+        if row.metrics is not None
+        # A run of CaPC has none.
+        and any(entry["loss"] is not None for entry in row.metrics.get("rounds", [])[:1])
     ]
     if not 2 <= len(drawn) <= _MOST:
         return False

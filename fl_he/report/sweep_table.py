@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.fitted_table import keep_whole
+from fl_he.report.settings import flat_settings, setting_text
 
 #: Keys that differ between any two runs and say nothing of them.
 _PLACES = ("output_dir",)
@@ -76,7 +77,7 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     list of tuple of str
         KEY=VALUE for each of them, in the order of its keys.
     """
-    flat = [_flat(config) for config in configs]
+    flat = [flat_settings(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
     telling = [
         key
@@ -84,24 +85,9 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         if key not in _PLACES and any(config.get(key) != flat[0].get(key) for config in flat)
     ]
     return [
-        tuple(f"{key}={_text(config[key])}" for key in telling if key in config) for config in flat
+        tuple(f"{key}={setting_text(config[key])}" for key in telling if key in config)
+        for config in flat
     ]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return str(value)
 
 
 def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:

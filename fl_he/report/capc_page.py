@@ -1,0 +1,208 @@
+"""The page of a run of CaPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fl_he.report.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
+from fl_he.report.charts import Curve, bar_chart
+from fl_he.report.figures import count, decimal, short
+from fl_he.report.run_page import configuration, versions
+
+_PLAIN = (
+    "NOT ENCRYPTED. This run used backend=plain: one process computed the same votes in the open, "
+    "for a study. Nothing was hidden from anybody, and its times say nothing of the protocol."
+)
+_SIMULATION = (
+    "This run was a simulation: its nodes shared one machine and one user, and the querying "
+    "party's labels were compared with the true ones, which only a simulation has."
+)
+_AFTER, _BEFORE = 1, 2
+
+
+def capc_page(metrics: Mapping[str, Any]) -> Page:
+    """Return the page of a run of CaPC.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+    """
+    config, encrypted = metrics["config"], metrics["encrypted"]
+    data = (config.get("data") or {}).get("name", "CaPC")
+    return Page(
+        title=f"CaPC on {data}, {count(config.get('hospitals'))} parties",
+        subtitle="Parties that label each other's cases"
+        + (", encrypted" if encrypted else ", WITHOUT ENCRYPTION"),
+        tiles=_tiles(metrics),
+        notes=[] if encrypted else [Note(_PLAIN, warning=True)],
+        sections=[
+            _answers(metrics),
+            _visibility(metrics),
+            _privacy(metrics),
+            _steps(metrics),
+            configuration(metrics),
+            versions(metrics),
+        ],
+    )
+
+
+def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
+    results, privacy = metrics["querying"], metrics["privacy"]
+    tiles = {"encryption": "yes" if metrics["encrypted"] else "NONE"}
+    if results and quality(results[0], "after", "accuracy") is not None:
+        first = results[0]
+        tiles[f"accuracy of {first['party']} before"] = decimal(
+            quality(first, "before", "accuracy")
+        )
+        tiles["and after"] = decimal(quality(first, "after", "accuracy"))
+    asked = count(sum(one["queries"] for one in results))
+    if all(one["answered"] is not None for one in results):
+        tiles["queries answered"] = f"{count(sum(one['answered'] for one in results))} of {asked}"
+    else:
+        tiles["queries"] = asked
+    tiles["epsilon"] = "none" if privacy["epsilon"] is None else f"{privacy['epsilon']:.3g}"
+    return tiles
+
+
+def quality(result: Mapping[str, Any], when: str, figure: str) -> float | None:
+    """Return a figure of a querying party's model; ``None`` where the party tells nobody."""
+    return (result.get(when) or {}).get(figure)
+
+
+def answered(result: Mapping[str, Any]) -> str:
+    """Write how many of its queries a party got answers to."""
+    asked = count(result["queries"])
+    known = result["answered"] is not None
+    return f"{count(result['answered'])} of {asked}" if known else f"untold of {asked}"
+
+
+def _answers(metrics: Mapping[str, Any]) -> Section:
+    results = metrics["querying"]
+    told = [one for one in results if one.get("before") and one.get("after")]
+    if not told:
+        rows = [Row((one["party"], count(one["queries"]))) for one in results]
+        text = "A deployed party tells nobody which queries were answered, nor what it learned."
+        sheet = Sheet("Querying parties", ("party", "queries"), rows)
+        return Section("Queries", [sheet, Note(text)])
+    rows = []
+    for one in told:
+        figures = [
+            [decimal(quality(one, when, key)) for key in ("accuracy", "balanced_accuracy")]
+            for when in ("before", "after")
+        ]
+        rows.append(Row((f"{one['party']}, before", "", "", *figures[0])))
+        right = decimal(one["label_accuracy"])
+        rows.append(Row((f"{one['party']}, after", answered(one), right, *figures[1]), strong=True))
+    sheet = Sheet(
+        "Querying parties on the held-out test set",
+        ("party", "answered", "labels right", "accuracy", "balanced accuracy"),
+        rows,
+    )
+    charts = [chart for one in told if (chart := _by_class(one)) is not None]
+    return Section("Before and after", [sheet, Charts(charts)])
+
+
+def _by_class(result: Mapping[str, Any]) -> Chart | None:
+    shares = {
+        when: [
+            value if isinstance(value, int | float) else None
+            for value in result[when]["per_class_accuracy"]
+        ]
+        for when in ("before", "after")
+    }
+    classes = min(map(len, shares.values()))
+    return bar_chart(
+        f"Accuracy by class of {result['party']}",
+        list(range(classes)),
+        [
+            Curve("before", shares["before"][:classes], _BEFORE),
+            Curve("after", shares["after"][:classes], _AFTER),
+        ],
+        axis="class",
+    )
+
+
+def _visibility(metrics: Mapping[str, Any]) -> Section:
+    if not metrics["encrypted"]:
+        return Section("Who could see what", [Note(_PLAIN, warning=True)])
+    table = Sheet(
+        "By role",
+        ("", "a query", "an answering model", "a vote", "the counts", "the label"),
+        (
+            Row(
+                (
+                    *("querying party", "yes", "no, but its layers' sizes", "no", "no"),
+                    "yes, or that there is none",
+                )
+            ),
+            Row(("answering party", "no", "its own", "no, not even its own", "no", "no")),
+            Row(("privacy guardian", "no", "no", "no", "no", "no, nor whether there is one")),
+            Row(
+                (
+                    *("coordinator", "no", "no, but its layers' sizes", "no", "no"),
+                    "no, nor whether there is one",
+                )
+            ),
+        ),
+        text=True,
+    )
+    honest = (
+        "All parties are taken to be honest but curious, and no two of querying party, answering "
+        "party and guardian collude. Sizes and times are plain."
+    )
+    blocks: list[Block] = [table, Note(honest)]
+    if any(one.get("before") for one in metrics["querying"]):
+        blocks.insert(0, Note(_SIMULATION, warning=True))
+    return Section("Who could see what", blocks)
+
+
+def _privacy(metrics: Mapping[str, Any]) -> Section:
+    privacy = metrics["privacy"]
+    if privacy["epsilon"] is None:
+        text = (
+            "No differential privacy: what is released is not noisy, and nothing bounds what the "
+            "labels say about one patient of an answering party."
+        )
+        return Section("Privacy of the patients", [Note(text)])
+    facts = {
+        "epsilon": f"{privacy['epsilon']:.4g} at delta {privacy['delta']:g}",
+        "of whom": "each answering party's patients, one of whom changes one vote",
+        "queries": f"{count(privacy['queries'])}, all counted as answered",
+    }
+    return Section("Privacy of the patients", [Facts(facts)])
+
+
+def _steps(metrics: Mapping[str, Any]) -> Section:
+    if not metrics["steps"]:
+        text = f"No step was encrypted. The run took {short(metrics['seconds'])} seconds."
+        return Section("Cost of the protocol", [Note(text)])
+    rows = [
+        Row(
+            (
+                one["step"].removeprefix("query.capc_").replace("_", " "),
+                count(one["hops"]),
+                f"{one['seconds']:.2f}",
+                f"{one['node_seconds']:.2f}",
+                count(one["bytes_sent"]),
+            )
+        )
+        for one in metrics["steps"]
+    ]
+    sums = [sum(one[key] for one in metrics["steps"]) for key in ("seconds", "node_seconds")]
+    hops, sent = (sum(one[key] for one in metrics["steps"]) for key in ("hops", "bytes_sent"))
+    rows.append(
+        Row(("all steps", count(hops), *(f"{s:.2f}" for s in sums), count(sent)), strong=True)
+    )
+    return Section(
+        "Cost of the protocol",
+        [
+            Sheet(
+                "By step",
+                ("step", "hops", "seconds", "CPU seconds of all nodes", "bytes"),
+                rows,
+            ),
+            Note(f"{short(metrics['seconds'])} seconds in all."),
+        ],
+    )

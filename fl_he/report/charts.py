@@ -1,0 +1,175 @@
+"""Plots for the page: SVG whose colours are the page's own, so that they are right in the dark too.
+
+Matplotlib draws with placeholder colours, which are replaced by the style sheet's variables.
+Only figures and our own words come into a plot; names from elsewhere stand in its legend, which the
+template escapes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from fl_he.report.blocks import Chart, Key
+from fl_he.report.figures import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Series that can be told apart; further ones repeat the colours with broken lines.
+SERIES = 6
+_INK, _RULE = "#0a0b01", "#0a0b02"
+_STYLE = {_INK: "var(--muted)", _RULE: "var(--rule)"} | {
+    f"#0c0d0{number}": f"var(--series-{number})" for number in range(1, SERIES + 1)
+}
+_DASHES = ("-", "--", ":")
+_SIZE = (4.6, 2.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One series of a plot.
+
+    Attributes
+    ----------
+    label : str
+    values : sequence of float or None
+        One for each place.
+    series : int
+        Its number, from 1, which is its colour.
+    level : bool
+        Whether it is a single value, to be drawn across.
+    """
+
+    label: str
+    values: Sequence[float | None]
+    series: int
+    level: bool = False
+
+
+def line_chart(
+    title: str, places: Sequence[float], curves: Sequence[Curve], *, logarithmic: bool = False
+) -> Chart | None:
+    """Draw curves over the rounds.
+
+    Parameters
+    ----------
+    title : str
+    places : sequence of float
+        Numbers of the rounds.
+    curves : sequence of Curve
+        Those with no known value are left out. One with fewer values than places ends early.
+    logarithmic : bool
+        Whether the scale is; values that are not above 0 are left out then.
+
+    Returns
+    -------
+    Chart or None
+        ``None`` if there is nothing to draw.
+    """
+    least = 0.0 if logarithmic else -math.inf
+    shown = [curve for curve in curves if any(v is not None and v > least for v in curve.values)]
+    if not shown or not places:
+        return None
+    figure, axes = _axes()
+    for index, curve in enumerate(shown):
+        colour = f"#0c0d0{(curve.series - 1) % SERIES + 1}"
+        values = [math.nan if v is None or v <= least else v for v in curve.values]
+        if curve.level:
+            axes.axhline(values[0], color=colour, linestyle="--", linewidth=1.3)
+            continue
+        axes.plot(
+            places[: len(values)],
+            values,
+            color=colour,
+            linestyle=_DASHES[(curve.series - 1) // SERIES % len(_DASHES)],
+            # Where curves are the same, the lower ones look out from under the upper ones.
+            linewidth=1.8 + 1.3 * min(3, sum(not c.level for c in shown[index + 1 :])),
+            marker="o",
+            markersize=3.5,
+            markevery=max(1, len(values) // 25),
+        )
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.margins(x=0.03, y=0.12)
+    return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+
+
+def bar_chart(
+    title: str, places: Sequence[float], curves: Sequence[Curve], axis: str = "round"
+) -> Chart | None:
+    """Draw bars side by side at each place; unknown values are left out. See `line_chart`."""
+    shown = [curve for curve in curves if any(value is not None for value in curve.values)]
+    if not shown or not places:
+        return None
+    figure, axes = _axes(axis)
+    width = 0.8 / len(shown)
+    for index, curve in enumerate(shown):
+        shift = (index - (len(shown) - 1) / 2) * width
+        axes.bar(
+            [place + shift for place in places],
+            [0.0 if value is None else value for value in curve.values],
+            width=width * 0.92,
+            color=f"#0c0d0{(curve.series - 1) % SERIES + 1}",
+        )
+    return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+
+
+def _axes(axis: str = "round") -> tuple[Figure, Axes]:
+    # Slow to import, and the tables need none of it.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel(axis, color=_INK)
+    axes.tick_params(colors=_INK, which="both", length=0)
+    axes.grid(visible=True, axis="y", color=_RULE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_RULE)
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str) -> str:
+    from matplotlib import rc_context  # noqa: PLC0415
+
+    text = StringIO()
+    # The salt keeps the names that plots refer to by apart.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    _, _, body = text.getvalue().partition("<svg")
+    _, _, inner = body.partition(">")
+    width, height = (72 * inches for inches in _SIZE)
+    inner = re.sub(r"<(metadata|style)\b.*?</\1>", "", inner, flags=re.DOTALL)
+    # What nothing refers to would be there twice, once in each plot of the page.
+    used = set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", inner))
+    names = {name for pair in used for name in pair if name}
+    inner = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in names else "", inner)
+    inner = re.sub(r"font-family: [^;\"]*; ", "", inner)
+    for placeholder, variable in _STYLE.items():
+        inner = inner.replace(placeholder, variable)
+    return f'<svg viewBox="0 0 {width:g} {height:g}" aria-hidden="true">{inner}'
+
+
+def _legend(curves: Sequence[Curve]) -> list[Key]:
+    return [Key(c.label, (c.series - 1) % SERIES + 1, c.series > SERIES or c.level) for c in curves]
+
+
+def _alt(title: str, curves: Sequence[Curve]) -> str:
+    parts = []
+    for curve in curves:
+        values = [value for value in curve.values if value is not None]
+        if len(values) == 1:
+            parts.append(f"{curve.label} {short(values[0])}")
+        else:
+            parts.append(f"{curve.label} from {short(values[0])} to {short(values[-1])}")
+    return f"{title}: {'; '.join(parts)}."

@@ -1,0 +1,228 @@
+"""The page of a training run: which sections it has, and what is in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fl_he.divergence import hint
+from fl_he.report.blocks import Block, Charts, Facts, Note, Page, Points, Row, Section, Sheet
+from fl_he.report.charts import Curve, bar_chart, line_chart
+from fl_he.report.coefficient_sheet import coefficients
+from fl_he.report.comparison_table import FEDERATED, LOCAL, POOLED, compared_models
+from fl_he.report.cost_table import costs, update_size
+from fl_he.report.figures import count, decimal, known, mean
+from fl_he.report.hop_sheet import hops
+from fl_he.report.privacy_table import privacy_facts
+from fl_he.report.settings import flat_settings, setting_text
+from fl_he.report.visibility import is_simulated, visibility
+
+#: Settings of another protocol, which a training run does not read.
+_OTHERS = ("capc.",)
+#: Colours of the alternatives, the same in every plot.
+_OURS, _ALONE, _ALL = 1, 2, 3
+
+
+def run_page(metrics: Mapping[str, Any]) -> Page:
+    """Return the page of a training run.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+    """
+    config = metrics["config"]
+    diverges = hint(metrics["rounds"])
+    return Page(
+        title=f"{config['data']['name']}, {count(config['hospitals'])} hospitals",
+        subtitle=_subtitle(metrics),
+        tiles=_tiles(metrics),
+        notes=[Note(f"Warning: {diverges}", warning=True)] if diverges else [],
+        sections=[
+            _quality(metrics),
+            _rounds(metrics),
+            coefficients(metrics),
+            visibility(metrics),
+            _privacy(metrics),
+            _cost(metrics),
+            configuration(metrics, without=_OTHERS),
+            versions(metrics),
+        ],
+    )
+
+
+def _subtitle(metrics: Mapping[str, Any]) -> str:
+    config = metrics["config"]
+    how = "sealed chain" if config.get("sealed") else config["topology"]
+    optimizer = (config.get("optimizer") or {}).get("name", "gd")
+    kind = "Simulated" if is_simulated(metrics) else "Deployed"
+    return f"{kind} federation, {how}, {optimizer}, {metrics['crypto']['key_bits']}-bit Paillier"
+
+
+def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
+    federated, pooled = metrics["federated"], metrics["pooled"] or {}
+    rounds, privacy = metrics["rounds"], metrics.get("privacy")
+    tiles = {}
+    if federated["accuracy"] is not None:
+        tiles["accuracy on the test set"] = decimal(federated["accuracy"])
+    if pooled.get("accuracy") is not None:
+        tiles["of pooled data"] = decimal(pooled["accuracy"])
+    if privacy:
+        tiles["epsilon"] = f"{privacy['epsilon']:.3g}"
+    tiles["rounds"] = count(len(rounds))
+    if rounds[-1]["contributors"] is not None:
+        tiles["hospitals in the last total"] = count(rounds[-1]["contributors"])
+    tiles["bytes in one update"] = count(metrics["crypto"]["bytes_per_update"])
+    return tiles
+
+
+def _quality(metrics: Mapping[str, Any]) -> Section:
+    tested = metrics["federated"]["accuracy"] is not None
+    blocks: list[Block] = []
+    if not tested and not metrics.get("evaluation"):
+        blocks.append(
+            Note(
+                "Nobody here holds test data, so no figure of quality is known. The model was "
+                "compared with nothing."
+            )
+        )
+    else:
+        blocks.append(
+            Sheet(
+                "On the held-out test set",
+                ("model", "examples", "accuracy", "balanced accuracy", "ROC AUC", "log loss"),
+                [Row((m.name, *m.cells), strong=m.ours) for m in compared_models(metrics)],
+            )
+        )
+    if evaluation := metrics.get("evaluation"):
+        blocks.append(
+            Note(
+                f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
+                f"{count(evaluation['hospitals'])} hospitals, whose calibration error is "
+                f"{decimal(evaluation['calibration_error'])}."
+            )
+        )
+    return Section("Comparison", blocks)
+
+
+def _rounds(metrics: Mapping[str, Any]) -> Section:
+    rounds = metrics["rounds"]
+    places = [entry["round"] for entry in rounds]
+    skipped = [
+        f"round {entry['round']}: without {', '.join(map(str, entry['skipped']))}"
+        for entry in rounds
+        if entry.get("skipped")
+    ]
+
+    def of(key: str) -> list[float | None]:
+        return [entry.get(key) for entry in rounds]
+
+    def against(level: str) -> list[Curve]:
+        alone = mean(known(metrics["local"] or [], level))
+        pooled = (metrics["pooled"] or {}).get(level)
+        return [
+            Curve(LOCAL, [alone], _ALONE, level=True),
+            Curve(POOLED, [pooled], _ALL, level=True),
+        ]
+
+    if known(rounds, "test_loss"):
+        quality = [
+            line_chart(
+                "Accuracy on the test set",
+                places,
+                [Curve(FEDERATED, of("test_accuracy"), _OURS), *against("accuracy")],
+            ),
+            line_chart(
+                "Log loss on the test set",
+                places,
+                [Curve(FEDERATED, of("test_loss"), _OURS), *against("log_loss")],
+            ),
+        ]
+    else:
+        quality = [
+            line_chart(
+                "Accuracy on the hospitals' data",
+                places,
+                [Curve("from the encrypted totals", of("accuracy"), _OURS)],
+            ),
+            line_chart(
+                "Log loss on the hospitals' data",
+                places,
+                [Curve("from the encrypted totals", of("loss"), _OURS)],
+            ),
+        ]
+    drawn = [
+        *quality,
+        line_chart(
+            "Norm of the gradient",
+            places,
+            [Curve("before the step", of("gradient_norm"), _OURS)],
+            logarithmic=True,
+        ),
+        bar_chart("Seconds per round", places, [Curve("wall time", of("seconds"), _OURS)]),
+    ]
+    blocks: list[Block] = [Charts([chart for chart in drawn if chart is not None])]
+    if rounds[-1].get("converged"):
+        blocks.append(Note("Training stopped when the gradient's norm was within tolerance."))
+    if skipped:
+        blocks += [Note("Hospitals that were asked and are not in the total:"), Points(skipped)]
+    return Section("Round by round", blocks)
+
+
+def _privacy(metrics: Mapping[str, Any]) -> Section:
+    privacy = metrics.get("privacy")
+    if not privacy:
+        return Section(
+            "Privacy of the patients",
+            [
+                Note(
+                    "No differential privacy: encryption hides single updates, but the totals "
+                    "and the model are exact, and nothing bounds what they say about one patient. "
+                    "privacy=gaussian would."
+                )
+            ],
+        )
+    facts = privacy_facts(privacy)
+    del facts["not covered"]
+    return Section(
+        "Privacy of the patients",
+        [
+            Facts({"mechanism": privacy["mechanism"], **facts}),
+            Note("Not covered:"),
+            Points(privacy["not_covered"]),
+        ],
+    )
+
+
+def _cost(metrics: Mapping[str, Any]) -> Section:
+    size, slots = update_size(metrics)
+    blocks: list[Block] = [
+        Sheet(
+            "Seconds by step, and bytes both ways",
+            ("", "mean per round", "total"),
+            [Row((line.name, line.per_round, line.total)) for line in costs(metrics)],
+        ),
+        Note(
+            f"{size.capitalize()}; {slots}. Seconds to encrypt and to add are summed over all who "
+            "did, and may be more than the wall time of a round."
+        ),
+    ]
+    blocks += hops(metrics["rounds"])
+    return Section("Cost of the encryption", blocks)
+
+
+def configuration(metrics: Mapping[str, Any], without: tuple[str, ...] = ()) -> Section:
+    """List all settings but those that begin with one of the given prefixes."""
+    flat = flat_settings(metrics["config"])
+    shown = {key: setting_text(value) for key, value in flat.items() if not key.startswith(without)}
+    return Section("Configuration", [Facts(shown, dense=True)])
+
+
+def versions(metrics: Mapping[str, Any]) -> Section:
+    """Say what made the run, and under which key."""
+    facts = {"fl-he": metrics["fl_he"], **metrics.get("software", {})}
+    if metrics.get("ended"):
+        facts["ended"] = metrics["ended"]
+    if crypto := metrics.get("crypto"):
+        facts["public key"] = f"{crypto['key_bits']} bits, fingerprint {crypto['key_fingerprint']}"
+    return Section("Versions and key", [Facts(facts)])

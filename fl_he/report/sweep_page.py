@@ -1,0 +1,150 @@
+"""The page that compares several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fl_he.report.blocks import Block, Charts, Note, Page, Row, Section, Sheet
+from fl_he.report.capc_page import answered, quality
+from fl_he.report.charts import Curve, line_chart
+from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, total
+from fl_he.report.sweep_table import SweepRow, labels
+
+#: More curves than these cannot be told apart.
+_MOST = 12
+
+
+def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
+    """Return the page that compares several runs.
+
+    Parameters
+    ----------
+    rows : sequence of SweepRow
+        At least one.
+    links : sequence of str
+        Where each run's own page is, as seen from this one; empty for nowhere.
+    """
+    names = [label or row.folder for label, row in zip(labels(rows), rows, strict=True)]
+    training = [
+        (name, row.metrics, link)
+        for name, row, link in zip(names, rows, links, strict=True)
+        if row.metrics is not None and "rounds" in row.metrics
+    ]
+    capc = [
+        (name, row.metrics, link)
+        for name, row, link in zip(names, rows, links, strict=True)
+        if row.metrics is not None and "rounds" not in row.metrics
+    ]
+    failed = [name for name, row in zip(names, rows, strict=True) if row.metrics is None]
+    sections = []
+    if training:
+        sections += [_figures(training), _curves(training)]
+    if capc:
+        sections.append(_capc(capc))
+    best = max(known([run["federated"] for _, run, _ in training], "accuracy"), default=None)
+    tiles = {"runs": count(len(rows))}
+    if best is not None:
+        tiles["best accuracy on a test set"] = decimal(best)
+    if failed:
+        tiles["failed"] = count(len(failed))
+    return Page(
+        title="Comparison of runs",
+        subtitle=f"{count(len(rows))} runs, by what sets them apart",
+        tiles=tiles,
+        notes=[Note(f"Failed: {'; '.join(failed)}", warning=True)] if failed else [],
+        sections=sections,
+    )
+
+
+_Runs = Sequence[tuple[str, Mapping[str, Any], str]]
+
+
+def _figures(runs: _Runs) -> Section:
+    rows = []
+    for name, metrics, link in runs:
+        federated, rounds = metrics["federated"], metrics["rounds"]
+        privacy = metrics.get("privacy")
+        rows.append(
+            Row(
+                (
+                    name,
+                    *(decimal(federated[key]) for key in ("accuracy", "roc_auc", "log_loss")),
+                    f"{privacy['epsilon']:.3g}" if privacy else "none",
+                    count(len(rounds)),
+                    count(mean(known(rounds, "bytes_sent"))),
+                    _tenth(total(known(rounds, "encrypt_seconds"))),
+                    _tenth(metrics["seconds"]),
+                ),
+                href=link,
+            )
+        )
+    sheet = Sheet(
+        "Federated models on their held-out test sets",
+        (
+            *("run", "accuracy", "ROC AUC", "log loss", "epsilon", "rounds"),
+            *("bytes per round", "seconds to encrypt", "seconds in all"),
+        ),
+        rows,
+    )
+    return Section("Comparison", [sheet])
+
+
+def _curves(runs: _Runs) -> Section:
+    most = max(len(metrics["rounds"]) for _, metrics, _ in runs)
+    places = list(range(1, most + 1))
+    drawn = [
+        line_chart(
+            title,
+            places,
+            [
+                Curve(name, [entry.get(key) for entry in metrics["rounds"]], series)
+                for series, (name, metrics, _) in enumerate(runs[:_MOST], start=1)
+            ],
+            logarithmic=logarithmic,
+        )
+        for title, key, logarithmic in (
+            ("Accuracy on the test set", "test_accuracy", False),
+            ("Log loss on the test set", "test_loss", False),
+            ("Log loss on the hospitals' data", "loss", False),
+            ("Norm of the gradient", "gradient_norm", True),
+        )
+    ]
+    blocks: list[Block] = [Charts([chart for chart in drawn if chart is not None])]
+    if len(runs) > _MOST:
+        blocks.append(Note(f"The first {_MOST} of {len(runs)} runs are drawn."))
+    return Section("Round by round", blocks)
+
+
+def _capc(runs: _Runs) -> Section:
+    rows = []
+    for name, metrics, link in runs:
+        epsilon = metrics["privacy"]["epsilon"]
+        rows += [
+            Row(
+                (
+                    f"{name}, {one['party']}",
+                    "yes" if metrics["encrypted"] else "NOT ENCRYPTED",
+                    answered(one),
+                    decimal(quality(one, "before", "balanced_accuracy")),
+                    decimal(quality(one, "after", "balanced_accuracy")),
+                    "none" if epsilon is None else f"{epsilon:.3g}",
+                    _tenth(metrics["seconds"]),
+                ),
+                href=link,
+            )
+            for one in metrics["querying"]
+        ]
+    sheet = Sheet(
+        "Querying parties on the held-out test set",
+        (
+            *("run and party", "encrypted", "answered", "balanced accuracy before", "after"),
+            *("epsilon", "seconds in all"),
+        ),
+        rows,
+    )
+    return Section("CaPC", [sheet])
+
+
+def _tenth(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f}"

@@ -1,0 +1,113 @@
+"""Who could see what in a run: the promise of the README's table, for this run's topology."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
+
+_OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
+#: How company X would come to know one hospital's update.
+_COLLUSION = {
+    "fold": "unless it colludes with the coordinator",
+    "chain": "unless it colludes with the coordinator, or with the neighbours of that hospital",
+    "sealed": "unless it colludes with the neighbours of that hospital, or with a coordinator "
+    "that calls a hospital failed",
+}
+_SIMULATION = (
+    "This run was a simulation. All of its nodes shared one machine and one user, so it separated "
+    "nobody: the table says what each would learn on machines of its own."
+)
+_HONEST = (
+    "All parties are taken to be honest but curious: they follow the protocol and try to learn "
+    "from what they see."
+)
+
+
+def visibility(metrics: Mapping[str, Any]) -> Section:
+    """Say who could see what in a training run.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As :func:`fl_he.metrics_file.read_metrics` returns them.
+    """
+    config = metrics["config"]
+    sealed = bool(config.get("sealed"))
+    topology = "sealed" if sealed else config["topology"]
+    own = "no" if sealed else "yes"
+    update = "no: it routes envelopes that it cannot read" if sealed else "no: ciphertexts only"
+    collusion = _COLLUSION.get(topology, _COLLUSION["chain"])
+    blocks: list[Block] = [
+        Sheet(
+            f"In a {'sealed chain' if sealed else topology}",
+            ("", *_OBJECTS),
+            (
+                Row(
+                    ("that hospital", "yes", "yes", "yes" if sealed else "through the model", "yes")
+                ),
+                Row(
+                    (
+                        "another hospital",
+                        "no",
+                        "no",
+                        "yes" if sealed else "through the model",
+                        "yes",
+                    )
+                ),
+                Row(("coordinator", "no", update, own, own)),
+                Row(("company X (key holder)", "no", f"no, {collusion}", "yes", "yes")),
+            ),
+            text=True,
+        ),
+        Note(_HONEST),
+    ]
+    if is_simulated(metrics):
+        blocks.insert(0, Note(_SIMULATION, warning=True))
+    if sealed:
+        blocks += [Note("What the coordinator knows of this run:"), Points(_SEALED_KNOWLEDGE)]
+    else:
+        blocks += [Note("What was opened, and so is known as a total:"), Points(opened(config))]
+    return Section("Who could see what", blocks)
+
+
+_SEALED_KNOWLEDGE = (
+    "names of the hospitals and of their features, and who took part in which round",
+    "sizes and times of all messages",
+    "the configuration, the model from which the hospitals started, and company X's public key",
+    "no ciphertext of an update, no total, no model, no loss and no accuracy: those figures are "
+    "empty in this report, and each hospital has its own model file",
+)
+
+
+def is_simulated(metrics: Mapping[str, Any]) -> bool:
+    """Return whether a run was a simulation; earlier releases say so by what they compare with."""
+    return bool(metrics.get("simulated", bool(metrics.get("local"))))
+
+
+def opened(config: Mapping[str, Any]) -> list[str]:
+    """List the sums that a configuration has company X open, in words.
+
+    Parameters
+    ----------
+    config : mapping
+        Of an open run, as metrics.json holds it.
+    """
+    private = (config.get("privacy") or {}).get("name") == "gaussian"
+    optimizer = (config.get("optimizer") or {}).get("name")
+    sums = [
+        "each round: the noisy sum of clipped gradients and the number of contributors"
+        if private
+        else "each round: the gradient, the loss and the accuracy of the pooled data, the numbers "
+        "of patients and of contributors"
+    ]
+    if optimizer == "newton":
+        sums.append("each round: the Hessian, so second moments of the features")
+    if config.get("scaling") == "federated":
+        sums.append("once: mean and variance of every feature, which the hospitals learn too")
+    if config.get("class_weight") == "balanced":
+        sums.append("once: the sizes of the classes")
+    if config.get("evaluate"):
+        sums.append("once: counts of right and wrong predictions on held-out patients")
+    return sums

@@ -1,0 +1,124 @@
+"""How the command shows finished runs: tables on the terminal, plots and pages in their folders."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from fl_he import capc_report, divergence
+from fl_he.metrics_file import CAPC
+from fl_he.report import page, rounds_plot
+from fl_he.report.coefficient_table import coefficient_table
+from fl_he.report.comparison_table import comparison_table
+from fl_he.report.cost_table import cost_table
+from fl_he.report.privacy_table import privacy_table
+from fl_he.report.sweep_plot import write_sweep_plot
+from fl_he.report.sweep_table import SweepRow, sweep_table
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRun:
+    """One run of several.
+
+    Attributes
+    ----------
+    settings : tuple of str
+        KEY=VALUE of what sets it apart.
+    folder : Path
+    metrics : mapping or None
+        As :func:`fl_he.metrics_file.read_metrics` returns them; None if the run failed.
+    """
+
+    settings: tuple[str, ...]
+    folder: Path
+    metrics: Mapping[str, Any] | None
+
+
+def show_run(metrics: Mapping[str, Any], folder: Path) -> str:
+    """Print a run's tables and where its files are; return a warning, or nothing."""
+    if metrics.get("protocol") == CAPC:
+        _print(capc_report.answers_table(metrics), capc_report.steps_table(metrics))
+        typer.echo(f"run folder: {from_here(folder)}")
+        return ""
+    tables = [
+        comparison_table(metrics),
+        privacy_table(metrics),
+        coefficient_table(metrics),
+        cost_table(metrics),
+    ]
+    _print(*(table for table in tables if table is not None))
+    typer.echo(f"run folder: {from_here(folder)}")
+    if evaluation := metrics.get("evaluation"):
+        typer.echo(
+            f"calibration error {evaluation['calibration_error']:.3f} over "
+            f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
+        )
+    return divergence.hint(metrics["rounds"])
+
+
+def write_again(metrics: Mapping[str, Any], folder: Path, path: Path | None = None) -> Path:
+    """Write a finished run's plot and page again; return where the page is.
+
+    Parameters
+    ----------
+    metrics : mapping
+    folder : Path
+        The run's folder.
+    path : Path or None
+        The page's file, None for report.html in the folder.
+    """
+    draw = capc_report.write_plot if metrics.get("protocol") == CAPC else rounds_plot.write_plot
+    draw(folder, metrics)
+    return page.write_page(folder, metrics, path)
+
+
+def show_all(runs: Sequence[ShownRun], path: Path | None = None) -> None:
+    """Print the table that compares several runs and write the page that does.
+
+    Parameters
+    ----------
+    runs : sequence of ShownRun
+        At least one.
+    path : Path or None
+        The page's file, None for comparison.html in the folder that holds all of the runs, or, if
+        none does, in the current one.
+    """
+    parents = {run.folder.parent for run in runs}
+    together = len(parents) == 1
+    folder = parents.pop() if together else Path()
+    rows = [
+        SweepRow(run.settings, _name(run.folder, together=together), run.metrics) for run in runs
+    ]
+    _print(sweep_table(rows))
+    path = folder / page.COMPARISON if path is None else path
+    if together and folder.is_dir():
+        with contextlib.suppress(OSError):
+            write_sweep_plot(folder, rows)
+    if any(run.metrics is not None for run in runs):
+        page.write_comparison(path, rows, [run.folder for run in runs])
+        typer.echo(f"comparison: {from_here(path)}")
+    if together:
+        typer.echo(f"sweep folder: {from_here(folder)}")
+
+
+def from_here(path: Path) -> Path:
+    """Return a path as seen from the current folder, if it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _name(folder: Path, *, together: bool) -> str:
+    if not folder.exists():
+        return ""
+    return folder.name if together else str(from_here(folder))
+
+
+def _print(*tables: RenderableType) -> None:
+    """Print tables; where a line is too long for the terminal, let it wrap rather than be cut."""
+    Console().print(*tables, sep="\n", crop=False)

@@ -1,0 +1,20 @@
+"""Which versions of what made a run."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+#: What a run's figures depend on.
+_PACKAGES = ("flwr", "phe", "gmpy2", "cryptography", "numpy", "scikit-learn", "dp-accounting")
+
+
+def software_versions() -> dict[str, str]:
+    """Return the version of Python and of each package that is installed."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # of an extra
+            continue
+    return versions

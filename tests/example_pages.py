@@ -1,0 +1,116 @@
+"""Runs of every kind for the page, with names that somebody else has chosen badly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from example_metrics import make_deployed, make_metrics, make_private
+
+from fl_he.metrics_file import INFERENCE
+
+HOSTILE = "<script>alert('x')</script>\"'&{{ 7 * 7 }}"
+
+
+def make_newton() -> dict[str, Any]:
+    """Metrics of a run with standard errors, hops, and everything that a run can tell."""
+    metrics = make_metrics(rounds=6)
+    names = [HOSTILE, *(f"a rather long feature name {n}" for n in range(12))]
+    metrics["feature_names"] = names
+    metrics["federated"]["coefficients"] = [0.5] * len(names)
+    metrics["inference"] = {
+        "level": 0.95,
+        "penalised": True,
+        "coefficients": [{"name": name, **dict.fromkeys(INFERENCE, -0.0625)} for name in names],
+    }
+    metrics["simulated"] = True
+    metrics["software"] = {"python": "3.11.9", "flwr": "1.41.0"}
+    metrics["ended"] = "2026-01-02T03:04:05+00:00"
+    metrics["config"] |= {
+        "optimizer": {"name": "newton"},
+        "scaling": "federated",
+        "evaluate": True,
+        "output_dir": "/a/very/long/path" * 8,
+    }
+    for entry in metrics["rounds"]:
+        entry["gradient_norm"] = 10.0 ** -entry["round"]
+        entry["hops"] = [
+            {"node": node, "seconds": 0.25 * entry["round"], "failed": node == HOSTILE}
+            for node in (HOSTILE, "hospital-2", "the key holder")
+        ]
+    metrics["rounds"][2]["skipped"] = [HOSTILE]
+    metrics["local"][0]["hospital"] = HOSTILE
+    metrics["evaluation"] = {
+        **dict.fromkeys(("accuracy", "balanced_accuracy", "roc_auc", "log_loss"), 0.875),
+        **{"examples": 16, "hospitals": 3, "calibration_error": 0.125},
+    }
+    return metrics
+
+
+def make_classes() -> dict[str, Any]:
+    """Metrics of a run with more than two classes."""
+    metrics = make_metrics()
+    for model in ("federated", "pooled"):
+        metrics[model] |= {"coefficients": [[0.5, -1.25]] * 3, "intercept": [0.0, 0.25, 0.5]}
+    return metrics | {"feature_names": ["x", "y"], "classes": ["red", HOSTILE, "blue"]}
+
+
+def make_sealed() -> dict[str, Any]:
+    """Metrics of a sealed chain, whose coordinator knows next to nothing."""
+    metrics = make_deployed()
+    metrics["config"] |= {"topology": "chain", "sealed": True}
+    metrics["federated"] |= {"coefficients": [], "intercept": None, "examples": None}
+    for entry in metrics["rounds"]:
+        entry.update(loss=None, accuracy=None)
+    return metrics | {"simulated": False, "feature_names": ["age", HOSTILE]}
+
+
+def make_capc(*, encrypted: bool = True, epsilon: float | None = 9.5) -> dict[str, Any]:
+    """Metrics of a run of CaPC."""
+
+    def quality(shift: float) -> dict[str, Any]:
+        return {
+            "accuracy": 0.5 + shift,
+            "balanced_accuracy": 0.25 + shift,
+            "per_class_accuracy": [0.5 + shift, None, 0.75],
+        }
+
+    return {
+        **{"version": 1, "protocol": "capc", "fl_he": "0.1.0", "encrypted": encrypted},
+        "config": {"data": {"name": "digits"}, "hospitals": 4, "capc": {"queries": 60}},
+        "querying": [
+            {
+                **{"party": HOSTILE, "queries": 60, "answered": 57, "refused": 3, "examples": 20},
+                **{"label_accuracy": 0.9375, "equal_to_plain_majority": 1.0},
+                **{"before": quality(0.0), "after": quality(0.125)},
+            }
+        ],
+        "privacy": {"epsilon": epsilon, "delta": 1e-5, "queries": 60},
+        "steps": [
+            {"step": f"query.capc_{s}", "hops": 1, "seconds": 1.5, "node_seconds": 0.5, **sent}
+            for s, sent in (("ask", {"bytes_sent": 1024}), ("logit_bits", {"bytes_sent": 2048}))
+            if encrypted
+        ],
+        "seconds": 12.5,
+    }
+
+
+def make_deployed_capc() -> dict[str, Any]:
+    """Metrics of a deployed run of CaPC, whose parties tell nobody what came of it."""
+    metrics = make_capc()
+    for result in metrics["querying"]:
+        result.update(dict.fromkeys(result.keys() - {"party", "queries"}))
+    return metrics
+
+
+EXAMPLES = {
+    "normal": make_metrics(),
+    "newton": make_newton(),
+    "private": make_private(),
+    "classes": make_classes(),
+    "deployed": make_deployed(),
+    "sealed": make_sealed(),
+    "capc": make_capc(),
+    "deployed capc": make_deployed_capc(),
+    "capc in plain": make_capc(encrypted=False, epsilon=None),
+    "one round": make_metrics(hospitals=30, rounds=1),
+}

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import copy
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from example_metrics import make_metrics, make_private
+from example_pages import (
+    EXAMPLES,
+    HOSTILE,
+    make_capc,
+    make_deployed_capc,
+    make_newton,
+    make_sealed,
+)
+
+from fl_he.metrics_file import check_metrics
+from fl_he.report.page import write_comparison, write_page
+from fl_he.report.sweep_table import SweepRow, differences
+
+ROOT = Path(__file__).parents[2]
+
+
+def page(folder: Path, metrics: dict[str, Any]) -> str:
+    check_metrics(metrics)
+    return write_page(folder, metrics).read_text("utf-8")
+
+
+def words(html: str) -> str:
+    """Return the text of a page without its markup."""
+    body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def cells(html: str, first: str) -> list[str]:
+    """Return the texts of the first row of a table that begins with a name."""
+    for row in re.findall(r"<tr[^>]*>(.*?)</tr>", html, flags=re.DOTALL):
+        found = [words(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        if found and found[0] == first:
+            return found[1:]
+    raise AssertionError(f"no row {first!r}")
+
+
+def row_names(html: str) -> list[str]:
+    return re.findall(r'<th scope="row">(.*?)</th>', html)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
+    html = page(tmp_path, copy.deepcopy(EXAMPLES[name]))
+    assert "<script" not in html
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", html)
+    assert not re.search(r'(?:src|href)="(?!#|data:,")', html)
+    assert "default-src 'none'" in html
+
+
+@pytest.mark.parametrize("name", ["newton", "classes", "capc"])
+def test_names_from_elsewhere_are_text(tmp_path: Path, name: str) -> None:
+    text = words(page(tmp_path, copy.deepcopy(EXAMPLES[name])))
+    assert HOSTILE in text, "and no template evaluates what is in the braces"
+
+
+def strings(value: Any, text: str) -> Any:
+    """Put a text in the place of every text, but for those that choose between pages."""
+    if isinstance(value, dict):
+        keep = {"version", "protocol", "topology", "key_fingerprint"}
+        return {k: v if k in keep else strings(v, text) for k, v in value.items()}
+    if isinstance(value, list):
+        return [strings(inner, text) for inner in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_text_of_the_metrics_is_escaped(tmp_path: Path, name: str) -> None:
+    metrics = strings(copy.deepcopy(EXAMPLES[name]), "</style><img src=x onerror=alert(1)>\"'")
+    html = page(tmp_path, metrics)
+    assert "<img" not in html
+    assert html.count("</style>") == 1
+    assert "onerror=alert(1)>" not in html
+
+
+def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
+    html = page(tmp_path, make_metrics())
+    assert cells(html, "hospital-2 alone") == ["102", "0.030", "0.040", "0.050", "0.060"]
+    assert cells(html, "federated (encrypted)") == ["180", "0.810", "0.820", "0.830", "0.840"]
+    assert cells(html, "pooled (scikit-learn)") == ["190", "0.910", "0.920", "0.930", "0.940"]
+    assert cells(html, "seconds to decrypt") == ["0.0500", "0.2000"]
+    assert cells(html, "bytes sent") == ["2,500", "10,000"]
+    assert "0123456789abcdef" * 4 in words(html)
+    assert "537 bytes" in words(html)
+
+
+def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> None:
+    html = page(tmp_path, make_newton())
+    assert cells(html, HOSTILE) == ["-0.0625"] * 7
+    assert cells(html, "hospital-2") == ["6", "0.8750", "1.5000", "0"]
+    text = words(html)
+    for part in ("3.11.9", "1.41.0", "2026-01-02", "round 3: without", "second moments"):
+        assert part in text
+    assert "mean and variance of every feature" in text
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_the_promise_is_that_of_the_readme(tmp_path: Path, topology: str) -> None:
+    metrics = make_metrics()
+    metrics["config"]["topology"] = topology
+    html = page(tmp_path, metrics)
+    table = (ROOT / "README.md").read_text().partition("## Who learns what")[2]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("| ") and "|---" not in line
+    ][1:5]
+    for name, *readme in rows:
+        ours = cells(html, "company X (key holder)" if name == "company X" else name)
+        for theirs, here in zip(readme, ours, strict=True):
+            assert theirs.startswith(re.split(r"[,:;]", here)[0])
+
+
+def test_who_could_see_what_in_a_sealed_chain(tmp_path: Path) -> None:
+    html = page(tmp_path, make_sealed())
+    assert cells(html, "coordinator")[2:] == ["no", "no"]
+    assert "cannot read" in cells(html, "coordinator")[1]
+    assert "What the coordinator knows of this run" in words(html)
+    assert "simulation" not in words(html)
+    assert "Only the hospitals have the model" in words(html)
+
+
+def test_a_simulation_says_that_it_separates_nobody(tmp_path: Path) -> None:
+    metrics = make_metrics()
+    assert "separated nobody" in words(page(tmp_path, metrics))
+    assert "separated nobody" not in words(page(tmp_path, metrics | {"simulated": False}))
+
+
+def test_the_promise_to_patients(tmp_path: Path) -> None:
+    text = words(page(tmp_path, make_private()))
+    for part in ("1.25", "1e-05", "epsilon 1.5", "epsilon 2.75", "patients with several rows"):
+        assert part in text
+    assert "the noisy sum of clipped gradients" not in text, "the configuration says no privacy"
+    assert "No differential privacy" in words(page(tmp_path, make_metrics()))
+
+
+def test_capc(tmp_path: Path) -> None:
+    html = page(tmp_path, make_capc())
+    assert cells(html, f"{HOSTILE}, before")[2:] == ["0.500", "0.250"]
+    assert cells(html, f"{HOSTILE}, after") == ["57 of 60", "0.938", "0.625", "0.375"]
+    assert cells(html, "logit bits") == ["1", "1.50", "0.50", "2,048"]
+    assert cells(html, "all steps") == ["2", "3.00", "1.00", "3,072"]
+    assert "9.5 at delta 1e-05" in words(html)
+    assert "NOT ENCRYPTED" not in html
+
+
+def test_deployed_capc_says_what_nobody_tells(tmp_path: Path) -> None:
+    html = page(tmp_path, make_deployed_capc())
+    assert cells(html, HOSTILE) == ["60"]
+    assert "tells nobody" in words(html)
+    assert "simulation" not in words(html)
+
+
+def test_capc_in_plain_says_so_loudly(tmp_path: Path) -> None:
+    html = page(tmp_path, make_capc(encrypted=False))
+    header = html.partition("<header>")[2].partition("</header>")[0]
+    assert '<p class="warning">NOT ENCRYPTED.' in header
+    assert "WITHOUT ENCRYPTION" in header
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    runs = [make_metrics(), make_metrics(rounds=6), make_capc(encrypted=False)]
+    runs[1]["config"] |= {"topology": "chain", "seed": HOSTILE}
+    folders = [tmp_path / name for name in ("a b#", "1", "2")]
+    for folder, metrics in zip(folders, runs, strict=True):
+        folder.mkdir()
+        page(folder, metrics)
+    (folders[1] / "report.html").unlink()
+    settings = differences([metrics["config"] for metrics in runs])
+    rows = [
+        SweepRow(one, folder.name, metrics)
+        for one, folder, metrics in zip(settings, folders, runs, strict=True)
+    ]
+    path = tmp_path / "comparison.html"
+    write_comparison(path, [*rows, SweepRow(("seed=3",), "3", None)], [*folders, tmp_path / "3"])
+    html = path.read_text()
+    assert 'href="a%20b%23/report.html"' in html
+    assert 'href="1/report.html"' not in html, "there is no page"
+    assert "Failed: seed=3" in words(html)
+    assert "NOT ENCRYPTED" in words(html)
+    assert HOSTILE in words(html)
+    assert "<script" not in html
+    assert html.count("<figure") == 3
+    (chain,) = (label for label in map(words, row_names(html)) if "topology=chain" in label)
+    assert cells(html, chain)[:3] == ["0.810", "0.830", "0.840"]
