@@ -65,11 +65,9 @@ def _fresh_clone() -> Iterator[Clone]:
         for one in (first, second):
             one.bind(("127.0.0.1", 0))
         ports = [str(one.getsockname()[1]) for one in (first, second)]
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTEST_", "FLWR_", "VIRTUAL_ENV", "PYTHON", "MAKE", "MFLAGS", "ARGS"))
-    }
+    # What a reader's terminal has not: this environment's settings, and what make hands down.
+    ours = ("PYTEST_", "FLWR_", "VIRTUAL_ENV", "PYTHON", "MAKE", "MFLAGS", "ARGS")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     inside = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join(
         place for place in environment["PATH"].split(os.pathsep) if place != inside
