@@ -21,8 +21,9 @@ from fl_he.clients.capc_deployed import DeployedNode
 from fl_he.clients.capc_keys import KeyPair, simulated_keys
 from fl_he.clients.capc_memory import Memory
 from fl_he.clients.capc_party import Party
+from fl_he.clients.deployment import name_of
 from fl_he.clients.node import is_simulated, read_node
-from fl_he.clients.refusal import refusal_mod
+from fl_he.clients.refusal import refusal, refusal_mod
 from fl_he.clients.wrapped_app import WrappedApp
 from fl_he.messages import ProtocolError, Role
 
@@ -81,7 +82,11 @@ class _CapcApp(WrappedApp):
         """Answer a message."""
         if message.metadata.message_type not in _STEPS:
             return self._app(message, context)
-        return refusal_mod(message, context, self._take)
+        reply = refusal_mod(message, context, self._take)
+        described = message.metadata.message_type == CapcStep.DESCRIBE
+        if reply.has_error() and described and not is_simulated(context):
+            return refusal(message, f"{name_of(context)}: {reply.error.reason}")
+        return reply
 
     def _take(self, message: Message, context: Context) -> Message:
         start = process_time()

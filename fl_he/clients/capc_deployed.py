@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import ConfigRecord, Context
@@ -17,16 +19,22 @@ from fl_he.clients.capc_envelopes import Envelopes
 from fl_he.clients.capc_keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, deployed_keys
 from fl_he.clients.capc_memory import Memory
 from fl_he.clients.capc_party import Party
+from fl_he.clients.deployment import require_writable
 from fl_he.clients.enrolment import Enrolment, read_enrolment, read_named_file
+from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node import read_node
 from fl_he.clients.node_config import check_kinds
 from fl_he.clients.setting import node_path, node_setting
 from fl_he.crypto.argmax import largest_difference
 from fl_he.learning.case_files import note_labels, open_cases
+from fl_he.learning.errors import DataError
 from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
 from fl_he.learning.model_file import load_model_file
 from fl_he.messages import ProtocolError, Role
+
+_Read = TypeVar("_Read")
+_logger = logging.getLogger(__name__)
 
 _STATE = "fl-he.capc-asked"
 _CASES = "cases"
@@ -84,8 +92,9 @@ class DeployedNode:
 
         Raises
         ------
-        ProtocolError, CryptoError, DataError
-            For the first thing that is wrong.
+        ProtocolError, CryptoError
+            For the first thing that is wrong, by its setting. It shows no path and no column; the
+            node's log does.
         """
         check_kinds(self.context.node_config, self.role)
         reply = CapcReply(
@@ -98,11 +107,14 @@ class DeployedNode:
             self.keys()
             return reply
         if self._both(_MODEL, _LEDGER):
-            self._model()
-            reply = replace(reply, answers=True, affordable=self._ledger().left())
+            _named(_MODEL, self._model)
+            affordable = _named(_LEDGER, self._ledger().left)
+            reply = replace(reply, answers=True, affordable=affordable)
         if self._both(_OPEN, _LABELS):
             self.keys()
-            reply = replace(reply, open_cases=len(self._open_cases()))
+            require_writable(self.context, _LABELS)
+            open_cases = _named(f"{_OPEN} or {_LABELS}", self._open_cases)
+            reply = replace(reply, open_cases=len(open_cases))
         return reply
 
     def keys(self) -> KeyPair:
@@ -203,3 +215,15 @@ class DeployedNode:
                 "configuration, or neither"
             )
         return all(given)
+
+
+def _named(setting: str, read: Callable[[], _Read]) -> _Read:
+    """Read what a setting names."""
+    try:
+        return read()
+    except (DataError, LedgerError, OSError) as error:
+        _logger.error("%s: %s", setting, error)
+        raise ProtocolError(
+            f"{setting} in the node configuration must name a file that fits the agreement: this "
+            "node's log says what is wrong"
+        ) from None

@@ -33,7 +33,7 @@ class CheckedApp(WrappedApp):
             return self._app(message, context)
         reply = refusal_mod(message, context, self._describe)
         if reply.has_error():
-            return refusal(message, f"{_name(context)}: {reply.error.reason}")
+            return refusal(message, f"{name_of(context)}: {reply.error.reason}")
         return reply
 
     def _describe(self, message: Message, context: Context) -> Message:
@@ -49,12 +49,13 @@ def _check(context: Context) -> None:
     if node.role is Role.HOSPITAL:
         _require_readable(context, "data")
         _require_readable(context, "test-data")
-        _require_writable(context, "model-path")
+        require_writable(context, "model-path")
         deployed_privacy(context)
-        _require_writable(context, "privacy-ledger")
+        require_writable(context, "privacy-ledger")
 
 
-def _name(context: Context) -> str:
+def name_of(context: Context) -> str:
+    """Return a deployed node's name for messages to people, before anything of it is checked."""
     name = context.node_config.get("name")
     return printable(name) if isinstance(name, str) and name.strip() else f"node-{context.node_id}"
 
@@ -71,7 +72,7 @@ def _require_readable(context: Context, setting: str) -> None:
         ) from None
 
 
-def _require_writable(context: Context, setting: str) -> None:
+def require_writable(context: Context, setting: str) -> None:
     """Write a file without a name where the one of the setting would go, or its first folder."""
     file = node_path(context, setting)
     if file is None:

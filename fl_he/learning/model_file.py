@@ -95,8 +95,8 @@ def _scaling(scaler: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.f
         if scaler.clip:
             raise DataError("a MinMaxScaler must not clip")
         return -scaler.min_ / scaler.scale_, np.asarray(scaler.scale_, dtype=np.float64)
-    mean = np.zeros(count) if scaler.mean_ is None else scaler.mean_
-    scale = np.ones(count) if scaler.scale_ is None else scaler.scale_
+    mean = scaler.mean_ if scaler.with_mean else np.zeros(count)
+    scale = scaler.scale_ if scaler.with_std else np.ones(count)
     return np.asarray(mean, dtype=np.float64), 1.0 / np.asarray(scale, dtype=np.float64)
 
 

@@ -303,9 +303,13 @@ class CaPC:
         return PublicKey.from_json(self._keys[self._guardian]["paillier"])
 
     def _take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
-        return self._steps.take(
-            step, requests, lambda node: self._parties.get(node, "the privacy guardian")
-        )
+        def name(node: int) -> str:
+            # before the roll was called nobody has a name
+            return self._parties.get(
+                node, "the privacy guardian" if self._parties else f"node {node}"
+            )
+
+        return self._steps.take(step, requests, name)
 
 
 _Replies = dict[str, CapcReply]

@@ -1,40 +1,75 @@
-"""CaPC on deployed nodes, whose files are on this disk and whose messages a test may change."""
+"""CaPC on deployed nodes, whose files are on this disk and whose messages a coordinator changes."""
 
 from __future__ import annotations
 
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from capc_nodes import QUERYING, capc_nodes, majority
+from capc_nodes import ANSWERING, HOLDER, KEYS, QUERYING, agreement, capc_nodes, majority
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
+from fl_he.capc_messages import COUNTS, NOISE, SUM, CapcReply, CapcRequest, CapcStep
 from fl_he.clients.capc import with_capc
 from fl_he.clients.capc_party import Party
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.messages import ProtocolError
 from fl_he.strategies.capc import CaPC
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
 CASES = np.array([[20.0, 1.0], [90.0, 4.5], [55.5, 2.25], [40.0, 3.0]])
+LAST = ANSWERING[-1]
+
+Change = Callable[[CapcStep, str, CapcRequest], CapcRequest]
 
 
-def no_party(context: object) -> Party:
+def no_party(context: Context) -> Party:
     raise AssertionError("a deployed node must be asked for its own files alone")
 
 
+class Coordinator(LocalGrid):
+    """Changes requests on their way to a node."""
+
+    change: Change = staticmethod(lambda step, name, request: request)
+
+    def push_messages(self, messages: Any) -> Any:
+        listed = list(messages)
+        for message in listed:
+            node = message.metadata.dst_node_id
+            name = str(self.contexts[node].node_config["name"])
+            step = CapcStep(message.metadata.message_type)
+            request = self.change(step, name, CapcRequest.from_content(message.content))
+            message.content = request.to_content()
+        return super().push_messages(listed)
+
+
 class Deployed:
-    def __init__(self, folder: Path, **changes: object) -> None:
+    """Nodes on this disk. A new one on the same folder is what restarted nodes are."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
         self.nodes = capc_nodes(folder, CASES, **changes)
-        self.grid = LocalGrid(with_capc(ClientApp(), no_party), self.nodes)
+        self.restart()
 
-    def protocol(self) -> CaPC:
-        return CaPC(self.grid, 4, threshold=False, topology="chain")
+    def restart(self) -> None:
+        self.grid = Coordinator(with_capc(ClientApp(), no_party), self.nodes)
 
-    def ask(self, queries: int) -> None:
-        protocol = self.protocol()
+    def ask(self, queries: int, **settings: Any) -> None:
+        chosen = {"topology": "chain", **settings}
+        protocol = CaPC(self.grid, len(self.nodes) - 1, threshold=False, **chosen)
         protocol.ask(protocol.parties[QUERYING], queries)
+
+    def own(self, name: str) -> Any:
+        return next(node for node in self.nodes if node["name"] == name)
 
     @property
     def labels(self) -> list[str]:
@@ -42,11 +77,361 @@ class Deployed:
         assert lines[0] == "age,size,label"
         return [line.rpartition(",")[2] for line in lines[1:]]
 
+    def require_no_label(self) -> None:
+        assert not (self.folder / QUERYING / "labels.csv").exists()
 
-def test_the_querying_party_gets_the_majority_label_on_its_own_disk(tmp_path: Path) -> None:
-    deployed = Deployed(tmp_path)
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Deployed:
+    return Deployed(tmp_path)
+
+
+def test_the_querying_party_gets_the_majority_label_on_its_own_disk(deployed: Deployed) -> None:
     deployed.ask(3)
     assert deployed.labels == majority(CASES)[:3]
     assert set(deployed.labels) == {"well", "sick"}
+    deployed.restart()
     deployed.ask(1)
     assert deployed.labels == majority(CASES), "the next run asks about what is left"
+    for path in (QUERYING + "/labels.csv", LAST + "/voting.jsonl"):
+        assert stat.S_IMODE((deployed.folder / path).stat().st_mode) == 0o600
+    with pytest.raises(ProtocolError, match="open cases"):
+        deployed.ask(1)
+
+
+def test_a_case_without_an_answer_has_an_empty_cell(tmp_path: Path) -> None:
+    deployed = Deployed(tmp_path, threshold=4)
+    deployed.ask(2)
+    assert deployed.labels == ["", ""], "three parties cannot reach four votes"
+
+
+def test_without_a_threshold_every_case_is_answered(tmp_path: Path) -> None:
+    deployed = Deployed(tmp_path, threshold=None, sigma_threshold=None)
+    deployed.ask(4)
+    assert deployed.labels == majority(CASES)
+
+
+def test_the_coordinator_sees_envelopes_and_no_report(deployed: Deployed) -> None:
+    deployed.ask(4)
+    parts = [
+        array.data
+        for message in [*deployed.grid.sent, *deployed.grid.received]
+        for record in message.content.array_records.values()
+        for array in record.values()
+    ]
+    assert len(parts) > 50
+    assert all(part.startswith(b"FLSE") for part in parts)
+    assert len(set(parts)) * 2 == len(parts), "each goes in and out once"
+    replies = [CapcReply.from_content(message.content) for message in deployed.grid.received]
+    assert {reply.report for reply in replies} == {"", "{}"}
+
+
+def test_nothing_secret_is_left_in_the_state_and_none_of_it_was_in_a_message(
+    deployed: Deployed,
+) -> None:
+    kept: set[bytes] = set()
+
+    def look(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        for context in deployed.grid.contexts.values():
+            for record in context.state.config_records.values():
+                kept.update(value for value in record.values() if isinstance(value, bytes))
+        return request
+
+    deployed.grid.change = look
+    deployed.ask(4)
+    assert len(kept) > 8, "masks and permutations were there"
+    for context in deployed.grid.contexts.values():
+        for record in context.state.config_records.values():
+            assert not [value for value in record.values() if not isinstance(value, int)]
+    sent = b"".join(
+        array.data
+        for message in [*deployed.grid.sent, *deployed.grid.received]
+        for record in message.content.array_records.values()
+        for array in record.values()
+    )
+    assert not [value for value in kept if len(value) > 16 and value in sent]
+
+
+def test_what_a_broken_batch_left_is_gone_with_the_next_one(deployed: Deployed) -> None:
+    def stop(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        if step is CapcStep.COMPARE:
+            raise KeyboardInterrupt
+        return request
+
+    deployed.grid.change = stop
+    with pytest.raises(KeyboardInterrupt):
+        deployed.ask(1)
+    deployed.grid.change = lambda step, name, request: request
+    deployed.ask(1)
+    for context in deployed.grid.contexts.values():
+        memory = context.state.config_records["fl-he.capc-memory"]
+        assert len({key.partition("/")[0] for key in memory}) == 1
+
+
+@pytest.mark.parametrize("owner", ["querying", "guardian"])
+@pytest.mark.parametrize("kind", ["paillier", "dgk"])
+def test_a_key_that_is_not_pinned_is_refused_by_whoever_gets_it(
+    deployed: Deployed, owner: str, kind: str
+) -> None:
+    made = PrivateKey.generate(1024) if kind == "paillier" else DgkPrivateKey.generate(1024)
+    other = made.public_key.to_json()
+
+    def swap(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        return replace(request, keys={**request.keys, f"{owner}-{kind}": other})
+
+    for victim in (QUERYING, LAST, HOLDER):
+        deployed.grid.change = lambda step, name, request, victim=victim: (
+            swap(step, name, request)
+            if name == victim and step not in (CapcStep.DESCRIBE, CapcStep.KEYS)
+            else request
+        )
+        with pytest.raises(ProtocolError, match=f"the {owner} keys must be those pinned"):
+            deployed.ask(1)
+    deployed.require_no_label()
+
+
+def test_one_partys_own_keys_do_not_pass_for_anothers(deployed: Deployed) -> None:
+    """The guardian's keys are pinned, but not for the querying party."""
+    key, dgk = KEYS[HOLDER]
+    own = {
+        "querying-paillier": key.public_key.to_json(),
+        "querying-dgk": dgk.public_key.to_json(),
+    }
+    deployed.grid.change = lambda step, name, request: replace(
+        request, keys={**request.keys, **own} if step is CapcStep.EVALUATE else request.keys
+    )
+    with pytest.raises(ProtocolError, match="the querying keys must be those pinned"):
+        deployed.ask(1)
+
+
+@pytest.mark.parametrize("missing", [("capc",), ("federation", "identity")])
+@pytest.mark.parametrize("name", [HOLDER, QUERYING, LAST])
+def test_a_node_without_pins_takes_no_part(
+    tmp_path: Path, missing: tuple[str, ...], name: str
+) -> None:
+    deployed = Deployed(tmp_path)
+    for setting in missing:
+        del deployed.own(name)[setting]
+    with pytest.raises(ProtocolError) as refused:
+        deployed.ask(1)
+    assert f"{name}: a deployed node in CaPC must be given capc" in str(refused.value)
+
+
+def test_a_fold_is_refused(deployed: Deployed) -> None:
+    with pytest.raises(ProtocolError, match="topology must be chain"):
+        deployed.ask(1, topology="fold")
+    with pytest.raises(ProtocolError, match="segments 1"):
+        deployed.ask(1, segments=2)
+
+
+def test_nodes_with_different_agreements_are_told(deployed: Deployed) -> None:
+    other = deployed.folder / "other.json"
+    other.write_text(agreement(sigma_gnmax=0.06).to_json())
+    deployed.own(LAST)["capc"] = str(other)
+    with pytest.raises(ProtocolError, match="the same agreement, got 2 different"):
+        deployed.ask(1)
+
+
+def test_nor_does_a_coordinator_that_hides_it_get_far(deployed: Deployed) -> None:
+    """The guardian has agreed to less noise than the others."""
+    other = deployed.folder / "other.json"
+    other.write_text(agreement(sigma_gnmax=0.06).to_json())
+    deployed.own(HOLDER)["capc"] = str(other)
+
+    def hide(reply: Message) -> Message:
+        if reply.metadata.message_type == CapcStep.DESCRIBE:
+            found = CapcReply.from_content(reply.content)
+            reply.content = replace(found, agreement=agreement().to_json()).to_content()
+        return reply
+
+    deployed.grid.tamper = hide
+    with pytest.raises(ProtocolError, match="the envelope's run must be"):
+        deployed.ask(1)
+    deployed.require_no_label()
+
+
+def recorded(deployed: Deployed, step: CapcStep, name: str) -> CapcRequest:
+    """Return what a node was asked in the last run."""
+    node = next(n for n, c in deployed.grid.contexts.items() if c.node_config["name"] == name)
+    message = [
+        m
+        for m in deployed.grid.sent
+        if m.metadata.message_type == step and m.metadata.dst_node_id == node
+    ][-1]
+    return CapcRequest.from_content(message.content)
+
+
+STEPS = [
+    (CapcStep.EVALUATE, LAST),
+    (CapcStep.LOGIT_BITS, QUERYING),
+    (CapcStep.COMPARE, LAST),
+    (CapcStep.VOTE, QUERYING),
+    (CapcStep.COLLECT, ANSWERING[1]),
+    (CapcStep.COUNT, QUERYING),
+    (CapcStep.COUNT_BITS, HOLDER),
+    (CapcStep.COMPARE_COUNTS, QUERYING),
+    (CapcStep.DECIDE, HOLDER),
+    (CapcStep.ANY, QUERYING),
+    (CapcStep.RELEASE, HOLDER),
+    (CapcStep.LEARN, QUERYING),
+]
+
+
+@pytest.mark.parametrize(("step", "name"), STEPS, ids=str)
+def test_parts_that_were_altered_or_are_old_are_refused(
+    deployed: Deployed, step: CapcStep, name: str
+) -> None:
+    deployed.ask(1)
+    old = recorded(deployed, step, name)
+    deployed.restart()
+
+    def altered(request: CapcRequest) -> CapcRequest:
+        part, data = sorted(request.parts.items())[0]
+        flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+        return replace(request, parts={**request.parts, part: flipped})
+
+    for forge, reason in (
+        (altered, "got an altered or a forged one"),
+        (lambda request: replace(request, parts=old.parts), "the envelope's run must be"),
+    ):
+        deployed.grid.change = lambda own, to, request, forge=forge: (
+            forge(request) if (own, to) == (step, name) else request
+        )
+        with pytest.raises(ProtocolError, match=reason):
+            deployed.ask(1)
+    assert len(deployed.labels) == 1
+
+
+def test_parts_of_this_batch_are_refused_out_of_their_place(deployed: Deployed) -> None:
+    """Two that the guardian sends the querying party in one reply, exchanged."""
+    deployed.grid.change = lambda step, name, request: (
+        replace(
+            request,
+            parts={"bits": request.part("reached-bits"), "reached-bits": request.part("bits")},
+        )
+        if step is CapcStep.COMPARE_COUNTS
+        else request
+    )
+    with pytest.raises(ProtocolError, match="the envelope's purpose must be"):
+        deployed.ask(1)
+
+
+@pytest.mark.parametrize(
+    ("step", "change", "reason"),
+    [
+        (CapcStep.EVALUATE, {"queries": 2}, "the envelope's position must be 2"),
+        (CapcStep.EVALUATE, {"answering": ANSWERING[::-1]}, "the envelope's contributors must be"),
+        (CapcStep.NOISE, {"answering": ANSWERING[:2]}, "answering parties must be at least 3"),
+        (CapcStep.NOISE, {"answering": (*ANSWERING[:2], "st-nobody")}, "hospitals of the manifest"),
+        (CapcStep.ASK, {"answering": (*ANSWERING[:2], QUERYING)}, "each of them once"),
+        (CapcStep.EVALUATE, {"querying": ANSWERING[0], "answering": (*ANSWERING[1:], QUERYING)},
+         "st-john"),
+        (CapcStep.COUNT_BITS, {"session": "ab" * 16}, "the envelope's run must be"),
+    ],
+)  # fmt: skip
+def test_nodes_that_are_told_different_stories_find_out(
+    deployed: Deployed, step: CapcStep, change: Any, reason: str
+) -> None:
+    deployed.grid.change = lambda own, name, request: (
+        replace(request, **change) if own is step else request
+    )
+    with pytest.raises(ProtocolError, match=reason):
+        deployed.ask(1)
+    deployed.require_no_label()
+
+
+def test_the_noise_cannot_be_left_out(deployed: Deployed) -> None:
+    deployed.grid.change = lambda step, name, request: (
+        replace(request, parts={k: v for k, v in request.parts.items() if NOISE not in k})
+        if step is CapcStep.COLLECT
+        else request
+    )
+    with pytest.raises(ProtocolError, match="must have the guardian's noise added"):
+        deployed.ask(1)
+    deployed.require_no_label()
+
+
+def test_nor_may_the_sum_of_another_party_pass_for_noisy_counts(deployed: Deployed) -> None:
+    sums: list[bytes] = []
+
+    def swap(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        if step is CapcStep.COLLECT and SUM in request.parts:
+            sums.append(request.part(SUM))
+        if step is CapcStep.COUNT:
+            return replace(request, parts={**request.parts, COUNTS: sums[0]})
+        return request
+
+    deployed.grid.change = swap
+    with pytest.raises(ProtocolError, match="the envelope must be from st-mary"):
+        deployed.ask(1)
+
+
+def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> None:
+    # a test and an answer cost rho = 1 / 0.5**2 + 0.5 / 0.5**2 = 6
+    deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
+    deployed.ask(2)
+    deployed.restart()
+    protocol = CaPC(deployed.grid, 4, threshold=False, topology="chain")
+    assert protocol.askable(protocol.parties[QUERYING]) == 0
+    with pytest.raises(ProtocolError, match="queries must be at most 0, which is what is left"):
+        deployed.ask(1)
+    assert len(deployed.labels) == 2
+    for name in ANSWERING:
+        lines = (tmp_path / name / "voting.jsonl").read_text().splitlines()
+        assert [json.loads(line)["queries"] for line in lines] == [2]
+
+
+def test_a_batch_is_noted_before_the_vote_leaves(deployed: Deployed) -> None:
+    seen: dict[CapcStep, int] = {}
+
+    def look(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        path = deployed.folder / LAST / "voting.jsonl"
+        seen[step] = len(path.read_text().splitlines()) if path.exists() else 0
+        return request
+
+    deployed.grid.change = look
+    deployed.ask(1)
+    assert (seen[CapcStep.VOTE], seen[CapcStep.COUNT]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "content", "reason"),
+    [
+        (LAST, "capc-model", b"\x80\x04N.", "capc-model in the node configuration must name"),
+        (LAST, "capc-ledger", b"{}\n", "capc-ledger in the node configuration must name"),
+        (QUERYING, "capc-cases", b"age\n1\n", "capc-cases or capc-labels in the node"),
+        (QUERYING, "capc-private-key", b"{}", "capc-private-key in the node configuration must"),
+        (HOLDER, "capc-dgk-key", b"{}", "capc-dgk-key in the node configuration must name"),
+        (HOLDER, "capc", b"{}", "a CaPC agreement must have exactly the members"),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_the_run_before_it_begins(
+    deployed: Deployed, name: str, setting: str, content: bytes, reason: str
+) -> None:
+    path = deployed.folder / "wrong"
+    path.touch(0o600)
+    path.write_bytes(content)
+    deployed.own(name)[setting] = str(path)
+    with pytest.raises(ProtocolError) as refused:
+        deployed.ask(1)
+    assert f"{name}: {reason}" in str(refused.value)
+    assert str(deployed.folder) not in str(refused.value)
+
+
+def test_another_key_than_the_agreements_is_refused(deployed: Deployed) -> None:
+    deployed.own(QUERYING)["capc-private-key"] = deployed.own(HOLDER)["private-key"]
+    with pytest.raises(ProtocolError, match="must name the agreement's key"):
+        deployed.ask(1)
+
+
+def test_half_of_a_part_is_refused(deployed: Deployed) -> None:
+    del deployed.own(LAST)["capc-ledger"]
+    with pytest.raises(ProtocolError, match="both capc-model and capc-ledger"):
+        deployed.ask(1)
+
+
+def test_one_without_a_model_does_not_answer(deployed: Deployed) -> None:
+    for setting in ("capc-model", "capc-ledger"):
+        del deployed.own(LAST)[setting]
+    with pytest.raises(ProtocolError, match="answering parties must be at least 3"):
+        deployed.ask(1)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fl_he.clients.capc_budget import Promise, VotingLedger
+from fl_he.clients.ledger import LedgerError
+from fl_he.clients.ledger_file import FileStore
+from fl_he.learning.gnmax import ConfidentGNMax
+from fl_he.messages import ProtocolError
+
+PROMISE = Promise(epsilon=4.0, delta=1e-5, sigma_gnmax=10.0, sigma_threshold=20.0)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Callable[[Promise], VotingLedger]:
+    """Return the ledger in one file, as a new process opens it."""
+    return lambda promise: VotingLedger(FileStore(tmp_path / "voting.jsonl"), promise)
+
+
+def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
+    ledger: Callable[[Promise], VotingLedger],
+) -> None:
+    noise, asked = ConfidentGNMax(10.0, 20.0), 0
+    while (left := ledger(PROMISE).left()) > 0:
+        queries = min(7, left)
+        ledger(PROMISE).spend(f"{asked:032x}", queries)
+        asked += queries
+    assert noise.epsilon(asked, asked, 1e-5) <= 4.0 < noise.epsilon(asked + 1, asked + 1, 1e-5)
+    with pytest.raises(ProtocolError, match="at most 0, which is what is left"):
+        ledger(PROMISE).spend("f" * 32, 1)
+    with pytest.raises(ProtocolError, match="at most 0, which is what is left"):
+        ledger(PROMISE).require(1)
+
+
+def test_too_large_a_batch_spends_nothing(ledger: Callable[[Promise], VotingLedger]) -> None:
+    left = ledger(PROMISE).left()
+    with pytest.raises(ProtocolError, match=f"at most {left},"):
+        ledger(PROMISE).spend("a" * 32, left + 1)
+    assert ledger(PROMISE).left() == left
+    ledger(PROMISE).require(left)
+    assert ledger(PROMISE).left() == left
+
+
+def test_a_batch_is_answered_once(ledger: Callable[[Promise], VotingLedger]) -> None:
+    ledger(PROMISE).spend("a" * 32, 1)
+    ledger(PROMISE).spend("b" * 32, 1)
+    with pytest.raises(ProtocolError, match="a batch must be answered once"):
+        ledger(PROMISE).spend("a" * 32, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Promise(8.0, 1e-5, 10.0, 20.0),
+        Promise(4.0, 1e-6, 10.0, 20.0),
+        Promise(4.0, 1e-5, 11.0, 20.0),
+        Promise(4.0, 1e-5, 10.0, None),
+    ],
+)
+def test_a_ledger_is_of_one_promise(
+    ledger: Callable[[Promise], VotingLedger], other: Promise
+) -> None:
+    ledger(PROMISE).spend("a" * 32, 1)
+    for use in (lambda: ledger(other).left(), lambda: ledger(other).spend("b" * 32, 1)):
+        with pytest.raises(ProtocolError, match="must be of one promise"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        '{"promise":1,"session":"a","queries":1}',
+        '{"promise":"a","session":"a","queries":0}',
+        '{"promise":"a","session":"a","queries":true}',
+        '{"promise":"a","session":"a","queries":1.5}',
+        "nonsense",
+    ],
+)
+def test_a_ledger_that_is_none_is_not_trusted(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "voting.jsonl"
+    path.touch(0o600)
+    path.write_text(line + "\n")
+    with pytest.raises(LedgerError):
+        VotingLedger(FileStore(path), PROMISE).left()

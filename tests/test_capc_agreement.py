@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from capc_nodes import HOLDER, KEYS, QUERYING, TERMS, agreement
+from command_line import fl_he
+
+from fl_he.capc_agreement import Agreement
+from fl_he.crypto.errors import CryptoError
+
+
+def test_it_survives_its_json_and_gives_the_terms() -> None:
+    agreed = agreement(sigma_gnmax=0.1)
+    again = Agreement.from_json(agreed.to_json())
+    assert again == agreed
+    assert again.fingerprint == agreed.fingerprint
+    terms = again.terms
+    assert (terms.classes, terms.features, terms.threshold) == (2, 2, 2)
+    assert terms.variance_gnmax == Fraction(1, 100), "the number as it was written"
+    assert terms.key_bits == 1024
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": ["sick", "well"]},
+        {"features": {"size": [0, 5], "age": [0, 100]}},
+        {"features": {"age": [0, 101], "size": [0, 5]}},
+        *({name: 3} for name in ("fraction_bits", "integer_bits", "threshold")),
+        {"value_bits": 25},
+        {"min_contributors": 2},
+        {"sigma_gnmax": 0.06},
+        {"sigma_threshold": 0.06},
+        {"epsilon": 1.0},
+        {"delta": 1e-6},
+    ],
+    ids=str,
+)
+def test_every_part_of_it_is_in_the_fingerprint(changes: dict[str, Any]) -> None:
+    assert agreement(**changes).fingerprint != agreement().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"classes": ["a"]}, "classes must be between 2"),
+        ({"classes": ["a", "a"]}, "all different"),
+        ({"classes": "ab"}, "a list of names"),
+        ({"classes": [1, 2]}, "classes must be names"),
+        ({"features": {}}, "features must be at least 1"),
+        ({"features": {"age": [1, 1]}}, "the lower one first"),
+        ({"features": {"age": [0, 1, 2]}}, "two bounds"),
+        ({"features": {"age": ["0", 1]}}, "must be a number"),
+        ({"features": []}, "JSON object"),
+        ({"sigma_gnmax": None}, "must be a number"),
+        ({"sigma_gnmax": 0}, "above 0"),
+        ({"epsilon": None}, "must be a number"),
+        ({"epsilon": -1}, "above 0"),
+        ({"delta": 1}, "between 0 and 1"),
+        ({"sigma_threshold": None}, "both be set"),
+        ({"threshold": None}, "both be set"),
+        ({"threshold": 1.5}, "threshold must be a whole number"),
+        ({"key_bits": True}, "key_bits must be a whole number"),
+        ({"min_contributors": 0}, "min_contributors must be a whole number"),
+        ({"unheard_of": 1}, "exactly the members"),
+    ],
+    ids=str,
+)
+def test_terms_that_cannot_be_kept_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CryptoError, match=reason):
+        agreement(**changes)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"company-x": {"paillier": "0" * 64, "dgk": "0" * 64}},
+        {"a b": {"paillier": "0" * 64, "dgk": "0" * 64}, "c": {}},
+        {name: {"paillier": "0" * 64, "dgk": "0" * 63} for name in ("a", "b")},
+        {name: {"paillier": "0" * 64} for name in ("a", "b")},
+        dict.fromkeys(("a", "b"), "0" * 64),
+        [],
+    ],
+    ids=str,
+)
+def test_keys_that_are_none_are_refused(keys: Any) -> None:
+    members = {**json.loads(agreement().to_json()), "keys": keys}
+    with pytest.raises(CryptoError):
+        Agreement.from_json(json.dumps(members))
+
+
+def test_the_command_puts_it_together_and_shows_what_to_compare(tmp_path: Path) -> None:
+    (tmp_path / "terms.json").write_text(json.dumps(TERMS))
+    for name, (key, dgk) in KEYS.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "public-key.json").write_text(key.public_key.to_json())
+        (tmp_path / name / "dgk-public-key.json").write_text(dgk.public_key.to_json())
+    pairs = [word for name in (HOLDER, QUERYING) for word in ("--keys", f"{name}={name}")]
+    code, out, err = fl_he(tmp_path, "agree", "terms.json", *pairs, "--out", "capc.json")
+    assert code == 0, err
+    assert Agreement.load(tmp_path / "capc.json") == agreement()
+    assert out.splitlines()[-1] == f"{agreement().fingerprint} agreement"
+    for name, (key, dgk) in KEYS.items():
+        assert f"{key.public_key.fingerprint} Paillier key of {name}\n" in out
+        assert f"{dgk.public_key.fingerprint} DGK key of {name}\n" in out
+    assert fl_he(tmp_path, "show", "capc.json")[1] == out
+    for wrong in (["--keys", "company-x"], [*pairs, *pairs]):
+        code, _, err = fl_he(tmp_path, "agree", "terms.json", *wrong, "--out", "other.json")
+        assert code != 0
+        assert "NAME=FOLDER" in err
+    code, _, err = fl_he(tmp_path, "agree", "terms.json", *pairs, "--out", "capc.json")
+    assert (code, "must not be replaced" in err) == (1, True)
