@@ -18,10 +18,10 @@ from flwr.clientapp import ClientApp
 
 from fl_he.clients.capc import with_capc
 from fl_he.clients.capc_party import Party
+from fl_he.clients.clipping import Clipping
 from fl_he.clients.deployment import CheckedApp
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import (
-    Clipping,
     HospitalData,
     add_hospital,
     descent_step,

@@ -50,8 +50,8 @@ class Scaling(StrEnum):
     none = "none"
 
 
-#: The scalings under which one row has no influence on the others.
-PRIVATE_SCALINGS = (Scaling.ranges, Scaling.none)
+#: The scalings under which one row has no influence on the others, or one that is accounted for.
+PRIVATE_SCALINGS = (Scaling.ranges, Scaling.federated, Scaling.none)
 
 
 class ClassWeight(StrEnum):
@@ -149,12 +149,16 @@ class PrivacyConfig:
         The budget of the whole run; epsilon above 0, delta between 0 and 1.
     clip : float or None
         Largest L2 norm of one patient's gradient, above 0.
+    scaling : float or None
+        Share of the budget for the noisy sums of ``scaling=federated``, between 0 and 1; with
+        another scaling there are none, and all of the budget is for the gradients.
     """
 
     name: str = "none"
     epsilon: float | None = None
     delta: float | None = None
     clip: float | None = None
+    scaling: float | None = None
 
 
 @dataclass
@@ -272,14 +276,14 @@ class Config:
         square root of the number of hospitals.
     scaling : Scaling
         Units of the model: ``federated``, standardised by the mean and variance of all hospitals'
-        training data, from two encrypted sums before the first round; ``ranges``, by declared
-        ranges, which become -1 to 1; ``local``, by each hospital's own mean and variance; ``none``,
-        as in the tables.
+        training data, from two encrypted sums before the first round (with privacy one noisy sum);
+        ``ranges``, by declared ranges, which become -1 to 1; ``local``, by each hospital's own mean
+        and variance; ``none``, as in the tables.
     ranges : str or None
         CSV file with the columns feature, low and high (or a JSON list of objects with these
         members): between what most of a feature's values are by public knowledge, not by looking
         at the data; ``breast_cancer``: those that fl-he has for that data set. None unless
-        ``scaling=ranges``.
+        ``scaling=ranges``, or ``federated`` with privacy, where values are clipped to them.
     tolerance : float
         Training stops with the step at which the norm of the penalised gradient is no larger; at
         least 0.
@@ -441,17 +445,24 @@ def check(config: Config) -> None:  # noqa: PLR0912 - one rule after another
     if crypto.key_bits % 2:
         raise ConfigError(f"crypto.key_bits must be even, got {crypto.key_bits}")
     _check_data(config.data)
-    if (config.ranges is None) is (config.scaling is Scaling.ranges):
+    _check_privacy(config)
+    private = config.privacy.name == PRIVACY
+    needed = config.scaling is Scaling.ranges or (private and config.scaling is Scaling.federated)
+    if (config.ranges is None) is needed:
         raise ConfigError(
             "ranges=FILE, a CSV file with the columns feature, low and high, must come with "
-            f"scaling=ranges, got scaling={config.scaling} ranges={config.ranges or 'null'}"
+            f"scaling=ranges, and with scaling=federated and privacy={PRIVACY}, and with nothing "
+            f"else, got privacy={config.privacy.name} scaling={config.scaling} "
+            f"ranges={config.ranges or 'null'}"
         )
-    _check_privacy(config)
+
+
+_PRIVATE = ("epsilon", "delta", "clip", "scaling")
 
 
 def _check_privacy(config: Config) -> None:
     privacy = config.privacy
-    values = {f"privacy.{key}": getattr(privacy, key) for key in ("epsilon", "delta", "clip")}
+    values = {f"privacy.{key}": getattr(privacy, key) for key in _PRIVATE}
     if privacy.name not in ("none", PRIVACY):
         raise ConfigError(f"privacy must be none or {PRIVACY}, got {privacy.name!r}")
     if privacy.name == "none":
@@ -462,12 +473,13 @@ def _check_privacy(config: Config) -> None:
     for key, value in values.items():
         if value is None or not (math.isfinite(value) and value > 0):
             raise ConfigError(f"{key} must be above 0 and finite, got {value}")
-    if values["privacy.delta"] >= 1:
-        raise ConfigError(f"privacy.delta must be below 1, got {privacy.delta}")
+    for key in ("privacy.delta", "privacy.scaling"):
+        if values[key] >= 1:
+            raise ConfigError(f"{key} must be below 1, got {values[key]}")
     if config.scaling not in PRIVATE_SCALINGS:
         raise ConfigError(
             f"scaling must be {' or '.join(PRIVATE_SCALINGS)} with privacy={PRIVACY}, got "
-            f"{config.scaling}: means and variances are releases that are not accounted for; "
+            f"{config.scaling}: each hospital's own mean and variance are not accounted for; "
             "declare what is publicly known of the features with scaling=ranges ranges=FILE"
         )
     for key, value, allowed in (

@@ -1,6 +1,7 @@
 """The ranges of features that a configuration declares, and the scaling that they make.
 
-They are public knowledge of the features, so scaling by them tells nothing of any patient.
+They are public knowledge of the features, so scaling by them tells nothing of any patient. Under
+privacy they also bound what one patient does to the sums by which the features are scaled.
 """
 
 from __future__ import annotations
@@ -10,22 +11,24 @@ from pathlib import Path
 
 from fl_he.config_schema import Config
 from fl_he.config_schema import Scaling as ScalingChoice
-from fl_he.learning.private_scaling import Ranges, read_ranges
+from fl_he.learning.feature_ranges import Ranges, read_ranges
 from fl_he.learning.scaling import Scaling
 from fl_he.learning_messages import LearningTerms
 
 _SHIPPED = Path(__file__).parent / "learning" / "ranges"
 
 
-def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges:
-    """Return the ranges that the configuration names.
+def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges | None:
+    """Return the ranges that the configuration names, ``None`` if it names none.
 
     Raises
     ------
     DataError
         If they cannot be read, or are not of these features.
     """
-    name = config.ranges or ""
+    if config.ranges is None:
+        return None
+    name = config.ranges
     shipped = _SHIPPED / f"{name}.json"
     return read_ranges(shipped if shipped.is_file() else Path(name).expanduser(), feature_names)
 
@@ -38,8 +41,8 @@ def first_terms(config: Config, feature_names: Sequence[str]) -> LearningTerms:
     DataError
         If the declared ranges cannot be used.
     """
-    if config.scaling is not ScalingChoice.ranges:
-        return LearningTerms(scaling=config.scaling.value)
     ranges = declared_ranges(config, feature_names)
+    if ranges is None or config.scaling is not ScalingChoice.ranges:
+        return LearningTerms(scaling=config.scaling.value)
     scaling = Scaling(ranges.centre, ranges.half)
     return LearningTerms("federated", tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist()))

@@ -15,6 +15,7 @@ from fl_he.records import ProtocolError, config_of, floats, take
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"
 _LISTS = ("mean", "scale", "class-weights")
+_MOMENTS_LISTS = ("mean", "low", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +86,28 @@ class MomentsRequest:
         Whether the numbers of examples of each class are.
     mean : tuple of float
         Unless empty, the sums of ``(x - mean)^2`` are asked for and nothing else.
+    low, high : tuple of float
+        Unless empty, the noisy sums of the values within these ranges, and of their squares, are
+        asked for and nothing else.
     """
 
     sums: bool = False
     counts: bool = False
     mean: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the request."""
         record = ConfigRecord({"sums": self.sums, "counts": self.counts})
-        if self.mean:
-            record["mean"] = list(self.mean)
+        for key in _MOMENTS_LISTS:
+            if values := getattr(self, key):
+                record[key] = list(values)
         return RecordDict({CONFIG: record})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> MomentsRequest:
         """Read the request; raises :class:`ProtocolError`."""
         record = config_of(content, CONFIG)
-        return cls(take(record, "sums", bool), take(record, "counts", bool), floats(record, "mean"))
+        lists = (floats(record, key) for key in _MOMENTS_LISTS)
+        return cls(take(record, "sums", bool), take(record, "counts", bool), *lists)

@@ -32,7 +32,7 @@ _ROUND = (
 )
 _PRIVACY = (
     *("epsilon", "epsilon_of_one_update", "delta", "clip", "rounds", "contributors_counted"),
-    *("noise_per_hospital", "noise_per_round"),
+    *("noise_per_hospital", "noise_per_round", "scaling"),
 )
 _CRYPTO = ("key_bits", "slots_per_ciphertext", "ciphertexts_per_update", "bytes_per_update")
 _LIMIT = 1e300
@@ -249,7 +249,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> None:
 
 def _privacy(privacy: Mapping[str, Any]) -> None:
     _numbers(privacy, _PRIVACY, "privacy", optional=False)
-    _numbers(privacy, ("epsilon_towards_a_hospital",), "privacy")
+    _numbers(privacy, ("epsilon_towards_a_hospital", "noise_of_scaling"), "privacy")
     for key in ("mechanism", "neighbours"):
         _text(privacy, key, f"privacy.{key}")
     for index, text in enumerate(_list(privacy, "not_covered", "privacy.not_covered")):

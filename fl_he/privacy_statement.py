@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fl_he.config_schema import PRIVACY, Config
+from fl_he.config_schema import PRIVACY, Config, Scaling
+from fl_he.learning import parameters
 from fl_he.learning.privacy import (
     GaussianPrivacy,
     Lattice,
     epsilon_of_releases,
     noise_variance,
 )
+from fl_he.learning.private_scaling import rho_of_scaling, scaling_variance
 
 _NEIGHBOURS = (
     "one row of one hospital's table is replaced by any other; the numbers of rows are public"
@@ -37,24 +39,32 @@ def privacy_of(config: Config) -> GaussianPrivacy | None:
     chosen = config.privacy
     if chosen.name != PRIVACY:
         return None
-    if chosen.epsilon is None or chosen.delta is None or chosen.clip is None:
-        raise ValueError("privacy.epsilon, privacy.delta and privacy.clip must be set")  # checked
+    if (
+        chosen.epsilon is None
+        or chosen.delta is None
+        or chosen.clip is None
+        or chosen.scaling is None
+    ):
+        raise ValueError("privacy must be given all of its settings")  # checked
     return GaussianPrivacy(
         epsilon=chosen.epsilon,
         delta=chosen.delta,
         clip=chosen.clip,
         rounds=config.rounds,
         contributors=config.min_contributors,
+        scaling=chosen.scaling if config.scaling is Scaling.federated else 0.0,
     )
 
 
-def privacy_figures(config: Config, parameters: int, *, simulated: bool) -> dict[str, Any] | None:
+def privacy_figures(
+    config: Config, features: int, classes: int = 2, *, simulated: bool
+) -> dict[str, Any] | None:
     """Return the member ``privacy`` of metrics.json, ``None`` for a run without privacy.
 
     Parameters
     ----------
     config : Config
-    parameters : int
+    features, classes : int
         How many the model has.
     simulated : bool
         Whether the run is a simulation, which does more with the data than a deployment.
@@ -68,17 +78,22 @@ def privacy_figures(config: Config, parameters: int, *, simulated: bool) -> dict
     if terms is None:
         return None
     bits = config.crypto.fraction_bits
-    lattice = Lattice(bits, parameters)
+    lattice = Lattice(bits, parameters.count(features, classes))
     variance = noise_variance(terms, lattice)
     others = terms.contributors - 1
     share = math.ldexp(math.sqrt(variance), -bits)
+    sums = Lattice(bits, 2 * features)
+    noise = scaling_variance(terms, sums) if terms.scaling else None
+
+    def epsilon(counted: int) -> float:
+        rho = 0.0 if noise is None else rho_of_scaling(noise, counted, sums)
+        return epsilon_of_releases(terms, variance, lattice, counted, scaling_rho=rho)
+
     return {
         "mechanism": "discrete Gaussian noise on the sum of clipped gradients",
-        "epsilon": epsilon_of_releases(terms, variance, lattice),
-        "epsilon_towards_a_hospital": (
-            epsilon_of_releases(terms, variance, lattice, others) if others else None
-        ),
-        "epsilon_of_one_update": epsilon_of_releases(terms, variance, lattice, 1),
+        "epsilon": epsilon(terms.contributors),
+        "epsilon_towards_a_hospital": epsilon(others) if others else None,
+        "epsilon_of_one_update": epsilon(1),
         "delta": terms.delta,
         "neighbours": _NEIGHBOURS,
         "clip": terms.clip,
@@ -86,5 +101,9 @@ def privacy_figures(config: Config, parameters: int, *, simulated: bool) -> dict
         "contributors_counted": terms.contributors,
         "noise_per_hospital": share,
         "noise_per_round": share * math.sqrt(terms.contributors),
+        "scaling": terms.scaling,
+        "noise_of_scaling": (
+            None if noise is None else math.ldexp(math.sqrt(terms.contributors * noise), -bits)
+        ),
         "not_covered": [*(_SIMULATED if simulated else _DEPLOYED), *_ALWAYS],
     }

@@ -38,6 +38,7 @@ def read_privacy(config: ConfigRecord | None) -> GaussianPrivacy | None:
             clip=take(config, KEYS["clip"], float),
             rounds=take(config, KEYS["rounds"], int),
             contributors=take(config, KEYS["contributors"], int),
+            scaling=take(config, KEYS["scaling"], float),
         )
     except PrivacyError as error:
         raise ProtocolError(f"the train config's privacy: {error}") from None
@@ -49,5 +50,6 @@ def described(terms: GaussianPrivacy | None) -> str:
         return "no privacy"
     return (
         f"epsilon {terms.epsilon:g}, delta {terms.delta:g}, clip {terms.clip:g}, "
-        f"{terms.rounds} rounds and the noise of {terms.contributors} hospitals"
+        f"{terms.rounds} rounds, the noise of {terms.contributors} hospitals and "
+        f"{terms.scaling:g} of the budget for scaling"
     )

@@ -12,15 +12,17 @@ from flwr.app import ArrayRecord
 from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
 from fl_he.config_schema import ClassWeight, Config
 from fl_he.config_schema import Scaling as ScalingChoice
-from fl_he.declared_ranges import first_terms
+from fl_he.declared_ranges import declared_ranges, first_terms
 from fl_he.learning import inference, likelihood, parameters
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import Point
 from fl_he.learning.scaling import Scaling
 from fl_he.learning_messages import LearningTerms
 from fl_he.model_messages import model_arrays
+from fl_he.privacy_statement import privacy_of
+from fl_he.privacy_terms import privacy_members
 from fl_he.strategies.gradient_descent import SummedObjective
-from fl_he.strategies.preparation import Preparation
+from fl_he.strategies.preparation import Preparation, PrivateScaling
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
@@ -134,6 +136,20 @@ def preparation_of(checkpoint: Checkpoint, config: Config) -> Preparation:
     if checkpoint.preparation is None:
         return Preparation(terms=first_terms(config, checkpoint.features))
     return Preparation.from_members(checkpoint.preparation)
+
+
+def private_scaling_of(config: Config, feature_names: tuple[str, ...]) -> PrivateScaling | None:
+    """Return how mean and variance are asked for under privacy, ``None`` without.
+
+    Raises
+    ------
+    DataError
+        If the declared ranges cannot be used.
+    """
+    privacy, ranges = privacy_of(config), declared_ranges(config, feature_names)
+    if privacy is None or ranges is None:
+        return None
+    return PrivateScaling(ranges, privacy_members(privacy))
 
 
 def scaling_of(terms: LearningTerms, features: int) -> Scaling:

@@ -76,7 +76,7 @@ def train(
     roster = chain.call_roll(grid)
     packing = packing_of(config.crypto)
     roster.require_packing(packing)
-    privacy = privacy_figures(config, len(roster.features) + 1, simulated=False)
+    privacy = privacy_figures(config, len(roster.features), simulated=False)
     checkpoint = _first_checkpoint(config, roster, chain.progress, earlier)
     seconds_before = checkpoint.seconds
 

@@ -97,9 +97,7 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
     started = perf_counter()
     comparison = _comparison(config, roster)
     classes = len(comparison.classes) or 2
-    privacy = _privacy(
-        config, parameters.count(len(comparison.feature_names), classes), roster, earlier
-    )
+    privacy = _privacy(config, len(comparison.feature_names), classes, roster, earlier)
     checkpoint = run_state.first_checkpoint(
         config, comparison.feature_names, classes, roster, earlier
     )
@@ -145,6 +143,7 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
             run_state.preparation_of(checkpoint, config),
             balanced=config.class_weight is ClassWeight.balanced,
             classes=classes,
+            private=run_state.private_scaling_of(config, comparison.feature_names),
             keep=lambda known: keep(preparation=known.to_members(), unopened=None),
         )
         scaling = run_state.scaling_of(terms, len(comparison.feature_names))
@@ -220,10 +219,10 @@ def objective_of(config: Config) -> SummedObjective:
 
 
 def _privacy(
-    config: Config, size: int, roster: Roster, earlier: Checkpoint | None
+    config: Config, features: int, classes: int, roster: Roster, earlier: Checkpoint | None
 ) -> dict[str, Any] | None:
-    """Return what the run promises, for a model of so many parameters."""
-    privacy = privacy_figures(config, size, simulated=roster.simulated)
+    """Return what the run promises, for a model of so many features and classes."""
+    privacy = privacy_figures(config, features, classes, simulated=roster.simulated)
     if privacy and earlier and roster.simulated:
         raise CheckpointError(
             "resume must be left out for a simulation with privacy: its hospitals have forgotten "

@@ -71,6 +71,8 @@ def make_private() -> dict[str, Any]:
             "contributors_counted": 3,
             "noise_per_hospital": 7.25,
             "noise_per_round": 12.5574,
+            "scaling": 0.25,
+            "noise_of_scaling": 6.5,
             "not_covered": ["patients with several rows", "[bold]other[/] uses"],
             "without": dict.fromkeys(FIGURES, 0.875),
         }

@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "declared_ranges": {"learning", "learning_messages", "config_schema"},
     "run_state": {
         *("strategies", "learning", "messages", "model_messages", "learning_messages"),
-        "declared_ranges",
+        *("declared_ranges", "privacy_statement", "privacy_terms"),
         *("checkpoint", "config_schema"),
     },
     "client_app": {

@@ -80,9 +80,9 @@ def gradient_sum(config: Config, w: Any, b: float) -> Any:
 def private_descent(config: Config) -> float:
     """Return the test accuracy of a private run's steps on the pooled clipped sums."""
     data, terms, bits = simulated_data(config), privacy_of(config), config.crypto.fraction_bits
+    ranges = declared_ranges(config, data.train.feature_names)
     assert terms is not None
-    names = data.train.feature_names
-    ranges = declared_ranges(config, names)
+    assert ranges is not None
     X, test = (
         np.c_[(part.features - ranges.centre) / ranges.half, np.ones(part.examples)]
         for part in (data.train, data.test)
@@ -170,6 +170,54 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
         assert part in text
 
 
+def test_the_scaling_is_a_release_of_the_same_budget(tmp_path: Path) -> None:
+    """Many patients of three features: the noise in mean and scale is small, and is reported."""
+    random = np.random.default_rng(5)
+    X = random.normal([50.0, 3.0, -1.0], [9.0, 0.4, 2.0], (4000, 3))
+    y = X @ [0.2, 1.0, 0.5] + random.normal(size=4000) > 12.5
+    table, ranges = tmp_path / "patients.csv", tmp_path / "ranges.csv"
+    rows = np.c_[X, y].tolist()
+    table.write_text("\n".join(["age,ratio,score,sick", *(",".join(map(repr, r)) for r in rows)]))
+    ranges.write_text("feature,low,high\nage,0,120\nratio,0,10\nscore,-10,10\n")
+    config = experiment(
+        *("data=csv", f"data.path={table}", "data.target=sick", "data.threshold=1"),
+        *("privacy=gaussian", "privacy.clip=0.5", "privacy.scaling=0.25", "optimizer.lr=2"),
+        *("scaling=federated", f"ranges={ranges}", "rounds=6"),
+        folder=tmp_path / "run",
+    )
+    run = Run(config)
+    metrics = run.train()
+    assert read_metrics(tmp_path / "run") == metrics
+    privacy, train = metrics["privacy"], simulated_data(config).train
+    # The accounting once more, from the figures of the report alone.
+    rho = (2 * np.sqrt(3) / privacy["noise_of_scaling"]) ** 2 / 2
+    rho += 6 * (2 * 0.5 / privacy["noise_per_round"]) ** 2 / 2
+    assert privacy["epsilon"] == pytest.approx(epsilon_of_rho(rho, 1e-5), rel=1e-4)
+    assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
+    alone = epsilon_of_rho(3 * rho, 1e-5)
+    assert privacy["epsilon_of_one_update"] == pytest.approx(alone, rel=1e-4)
+    # What company X opened first is the sums, with that noise.
+    half, middle = np.array([60.0, 5.0, 10.0]), np.array([60.0, 5.0, 0.0])
+    mapped = (np.clip(train.features, middle - half, middle + half) - middle) / half
+    exact = np.r_[mapped.sum(axis=0), (mapped**2).sum(axis=0)]
+    noise = (run.totals[0][2:] - exact) / privacy["noise_of_scaling"]
+    assert run.totals[0][:2].tolist() == [3, 3000]
+    assert 1e-6 < np.abs(noise).max() < 6
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    np.testing.assert_allclose(
+        model["mean"], middle + half * run.totals[0][2:5] / 3000, rtol=0, atol=1e-6
+    )
+    assert (np.abs(model["mean"] - train.features.mean(axis=0)) < 0.05 * half).all()
+    saved = json.loads((tmp_path / "run/hospitals/hospital-2/model.json").read_text())
+    assert saved["mean"] == model["mean"]
+    assert metrics["federated"]["accuracy"] > 0.8
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    console.print(privacy_table(metrics))
+    text = console.export_text()
+    assert "for all 6 rounds together and the scaling, at delta 1e-05" in text
+    assert "25% of the budget: standard deviation" in text
+
+
 def test_without_privacy_nothing_is_promised(tmp_path: Path) -> None:
     metrics = Run(experiment("rounds=1", folder=tmp_path)).train()
     assert metrics["privacy"] is None
@@ -238,10 +286,11 @@ def test_hospitals_without_privacy_do_not_pretend_to_have_it(tmp_path: Path) -> 
         (["privacy=gaussian", "privacy.epsilon=null"], "privacy.epsilon must be above 0"),
         (["privacy=gaussian", "privacy.clip=inf"], "privacy.clip must be above 0 and finite"),
         (["privacy=gaussian", "privacy.delta=1"], "privacy.delta must be below 1"),
-        (
-            ["privacy=gaussian"],
-            "scaling must be ranges or none with .*, got federated",
-        ),
+        (["privacy=gaussian"], "with scaling=federated and privacy=gaussian, .* ranges=null"),
+        (["scaling=federated", "ranges=x.csv"], "got privacy=none scaling=federated ranges=x.csv"),
+        ([*PRIVATE, "privacy.scaling=1"], "privacy.scaling must be below 1, got 1.0"),
+        ([*PRIVATE, "privacy.scaling=0"], "privacy.scaling must be above 0 and finite, got 0.0"),
+        (["privacy.scaling=0.5"], "privacy.scaling must come with privacy=gaussian"),
         (["privacy=gaussian", "scaling=local"], "got local: .* declare what is publicly known"),
         ([*PRIVATE, "class_weight=balanced"], "class_weight must be equal with privacy=gaussian"),
         ([*PRIVATE, "evaluate=true"], "evaluate must be false with privacy=gaussian, got true"),
@@ -297,7 +346,10 @@ class Deployment:
         self.runs = 0
 
     def train(
-        self, *overrides: str, tamper: Callable[[Message], Message | None] | None = None
+        self,
+        *overrides: str,
+        tamper: Callable[[Message], Message | None] | None = None,
+        on_round: server_app.OnRound = lambda _: None,
     ) -> dict[str, Any]:
         self.runs += 1
         self.grid = LocalGrid(client_app.build(no_config), self.nodes, run_id=self.runs)
@@ -305,10 +357,11 @@ class Deployment:
             self.grid.tamper = tamper
         # A resumed run has its own configuration.
         resumed = any(override.startswith("resume=") for override in overrides)
-        units = [] if resumed else ["scaling=none", "ranges=null"]
+        scaled = "scaling=federated" in overrides
+        units = [] if resumed or scaled else ["scaling=none", "ranges=null"]
         config = compose("config", ["optimizer.lr=0.5", *overrides, *units])
         folder = Path(config.resume or self.folder / f"run-{self.runs}")
-        return server_app.train(self.grid, config, folder)
+        return server_app.train(self.grid, config, folder, on_round)
 
     def released(self, number: int = 0) -> list[str]:
         return (self.folder / f"privacy-{number}.jsonl").read_text().splitlines()
@@ -331,9 +384,10 @@ def test_deployed_hospitals_spend_their_budget_once(deployment: Deployment) -> N
     assert metrics["privacy"]["without"] is None
     assert metrics["federated"]["accuracy"] is None
     assert [len(deployment.released(number)) for number in range(3)] == [2, 2, 2]
-    # The same run again asks the same questions: it comes to the same, and costs nothing.
-    again = deployment.train(*SMALL)
-    assert again["federated"] == metrics["federated"]
+    # The same run again is another session, whose totals would be held against the first one's.
+    with pytest.raises(ProtocolError, match="the budget is spent"):
+        deployment.train(*SMALL)
+    assert deployment.totals() == []
     assert [len(deployment.released(number)) for number in range(3)] == [2, 2, 2]
 
 
@@ -369,12 +423,41 @@ def test_a_resumed_run_is_told_the_same_again(deployment: Deployment) -> None:
     assert len(metrics["rounds"]) == 2
 
 
-def test_the_same_model_has_the_same_noisy_sum(deployment: Deployment) -> None:
-    deployment.train(*SMALL)
-    first = deployment.totals()[0]
-    with pytest.raises(ProtocolError, match="the budget is spent"):
-        deployment.train(*SMALL, "optimizer.lr=0.4")  # another second model
-    assert deployment.totals() == [first]
+def test_two_sessions_over_one_model_share_no_noise(deployment: Deployment) -> None:
+    """Else what differs in two totals would be a few hospitals' sums, with their noise alone."""
+
+    def cut_off(_: object) -> None:
+        raise KeyboardInterrupt
+
+    totals = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            deployment.train(*SMALL, on_round=cut_off)
+        totals += deployment.totals()
+    first, second = totals
+    assert first[:2] == second[:2]  # the same hospitals and patients
+    assert all(one != other for one, other in zip(first[2:], second[2:], strict=True))
+
+
+def test_a_deployed_hospital_pays_for_one_scaling_if_its_own_terms_say_so(
+    deployment: Deployment,
+) -> None:
+    ranges = deployment.folder / "ranges.csv"
+    ranges.write_text("feature,low,high\nage,-4,4\nsize,-4,4\n")
+    scaled = (*SMALL[:4], "privacy.scaling=0.3", "scaling=federated", f"ranges={ranges}")
+    with pytest.raises(ProtocolError, match=r"must be this node's own, .* 0 of the budget"):
+        deployment.train(*scaled)
+    for node in deployment.nodes[:-1]:
+        node["privacy-scaling"] = 0.3
+    with pytest.raises(ProtocolError, match=r"must be this node's own, .* 0\.3 of the budget"):
+        deployment.train(*SMALL)
+    metrics = deployment.train(*scaled)
+    assert metrics["privacy"]["scaling"] == 0.3
+    assert 0.999 < metrics["privacy"]["epsilon"] <= 1.0
+    for number in range(3):
+        kinds = [json.loads(line)["kind"] for line in deployment.released(number)]
+        assert kinds == ["scaling", "gradient", "gradient"]
+    assert [len(total) for total in deployment.totals()] == [2 + 4, 2 + 3, 2 + 3]
 
 
 def test_an_incomplete_promise_is_refused_at_the_start(deployment: Deployment) -> None:

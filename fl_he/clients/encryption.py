@@ -39,7 +39,7 @@ _SPENT = "refused-for-a-private-reason"
 Release = Callable[[UpdateLayout, NDArray[np.float64]], NDArray[np.int64]]
 
 
-def _no_privacy(message: Message, context: Context) -> None:
+def _no_privacy(message: Message, context: Context, session: str) -> None:
     """Leave updates as they are."""
 
 
@@ -74,8 +74,8 @@ class EncryptionMod:
         Patterns of the names of the arrays to encrypt; the strategy must be given the same. All
         others leave in plain, and the number of examples can be told from them.
     privacy : callable
-        Asked about each train or evaluate message, as the app gets it; returns what makes the
-        reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
+        Asked about each train or evaluate message, as the app gets it, and its session; returns
+        what makes the reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EncryptionMod:
         packing: Callable[[Context], Packing] = lambda _: Packing(),
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
-        privacy: Callable[[Message, Context], Release | None] = _no_privacy,
+        privacy: Callable[[Message, Context, str], Release | None] = _no_privacy,
     ) -> None:
         self.packing = packing
         self.privacy = privacy
@@ -115,7 +115,7 @@ class EncryptionMod:
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
         message.content = EncryptionRequest.remove_from(message.content)
-        release = self.privacy(message, context)
+        release = self.privacy(message, context, request.session)
 
         try:
             reply = call_next(message, context)

@@ -17,12 +17,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he.learning import descent, evaluation, likelihood, moments, parameters
+from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
+from fl_he.clients.hospital_moments import moment_sums
+from fl_he.learning import descent, evaluation, likelihood, parameters
 from fl_he.learning.data import Dataset
-from fl_he.learning.errors import PrivacyError
 from fl_he.learning.model import write_model
 from fl_he.learning.moments import Limbs
-from fl_he.learning.privacy import clipped_sum
 from fl_he.learning.scaling import Scaling, standardise
 from fl_he.learning.softmax_model import model_of
 from fl_he.learning_messages import LearningTerms, MomentsRequest
@@ -45,22 +45,6 @@ from fl_he.model_messages import (
     update_content,
 )
 from fl_he.records import take
-
-
-@dataclass(frozen=True, slots=True)
-class Clipping:
-    """How each patient's gradient is clipped under differential privacy.
-
-    Attributes
-    ----------
-    norm : float
-        The largest L2 norm.
-    fraction_bits : int
-        Of the fixed-point numbers on which the sum is counted.
-    """
-
-    norm: float
-    fraction_bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +89,12 @@ def add_hospital(
     @app.train(MOMENTS.split(".")[1])
     def sum_up(message: Message, context: Context) -> Message:
         request = MomentsRequest.from_content(message.content)
-        dataset = data(context).dataset
-        arrays = _moments(dataset, request, limbs(context))
+        hospital = data(context)
+        dataset = hospital.dataset
+        if hospital.clipping is None:
+            arrays = moment_sums(dataset, request, limbs(context))
+        else:
+            arrays = range_moments(dataset, request, hospital.clipping)
         metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
         return Message(update_content(arrays, metrics), reply_to=message)
 
@@ -118,7 +106,7 @@ def add_hospital(
         if hospital.clipping is None:
             gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
         else:
-            gradient = _clipped_gradient(examples, terms, hospital.clipping)
+            gradient = clipped_gradient(examples, terms, hospital.clipping)
             metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
         hessian = (
             likelihood.upper_triangle(likelihood.mean_hessian(examples)) if terms.hessian else None
@@ -234,25 +222,6 @@ def _prepared(
     return replace(dataset, features=scaled_features), terms, scaling
 
 
-def _moments(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
-    """Return means that are sums once they are weighted by the number of examples."""
-    features, examples = dataset.features, dataset.examples
-    if request.mean:
-        if len(request.mean) != features.shape[1]:
-            raise ProtocolError(
-                f"a mean must be of this hospital's {features.shape[1]} features, "
-                f"got {len(request.mean)}"
-            )
-        squares = moments.squared_deviations(features, np.array(request.mean))
-        return named_arrays(squares=limbs.split(squares) / examples)
-    arrays: dict[str, NDArray[np.float64]] = {}
-    if request.sums:
-        arrays["sums"] = limbs.split(moments.column_sums(features)) / examples
-    if request.counts:
-        arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
-    return named_arrays(**arrays)
-
-
 def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
     coefficients, intercepts = read_parameters(read_arrays(message.content))
     features, rows = len(dataset.feature_names), parameters.rows_of(dataset.class_count)
@@ -279,25 +248,6 @@ def _examples(dataset: Dataset, terms: LearningTerms, message: Message) -> likel
     # Whoever chooses model and scale may make them overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         return likelihood.examples_of(dataset, _model_for(dataset, message), weights)
-
-
-def _clipped_gradient(
-    examples: likelihood.Examples, terms: LearningTerms, clipping: Clipping
-) -> NDArray[np.float64]:
-    """Return the mean of the clipped gradients, whose sum is on the lattice."""
-    if terms.hessian or terms.class_weights or terms.scaling == "local":
-        raise ProtocolError(
-            "a hospital with privacy must be asked for gradients alone, of examples that weigh the "
-            "same in units that do not depend on its data: the rest is not accounted for"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        gradients = likelihood.example_gradients(examples)
-    try:
-        total = clipped_sum(gradients, clipping.norm, clipping.fraction_bits)
-    except PrivacyError as error:  # public: the clipping norm, the bits, the number of patients
-        raise ProtocolError(str(error)) from None
-    mean: NDArray[np.float64] = np.ldexp(total.astype(np.float64), -clipping.fraction_bits)
-    return mean / len(gradients)
 
 
 def _metrics(examples: likelihood.Examples) -> MetricRecord:

@@ -36,6 +36,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         "drop": _TEXT,
         "model-path": _TEXT,
         "privacy-epsilon": _NUMBER,
+        "privacy-scaling": _NUMBER,
         "privacy-delta": _NUMBER,
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,

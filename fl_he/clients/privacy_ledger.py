@@ -1,8 +1,9 @@
 """What a hospital has released under differential privacy, so that its budget is spent once.
 
 A release is noted, with its noise, before it leaves. Asked the same question again, for the same
-model, a hospital gives the same integers again, which tells nobody anything new: so a reply that
-was lost, or a run that is resumed, costs no budget. Any other question is a release of its own.
+model in the same session, a hospital gives the same integers again, which tells nobody anything
+new: so a reply that was lost, or a run that is resumed, costs no budget. Any other question is a
+release of its own.
 A ledger belongs to one budget, whatever runs it is spent in: other terms need a new ledger, which
 is a promise of its own that adds to the old one.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +28,20 @@ from fl_he.messages import ProtocolError
 LONGEST_LINE = 1 << 21
 
 
+class Kind(StrEnum):
+    """What is released."""
+
+    gradient = "gradient"
+    scaling = "scaling"
+
+
 @dataclass(frozen=True, slots=True)
 class _Release:
     """One release: for which budget and question, with which noise, and what was said."""
 
     terms: str
+    kind: str
+    lattice: str
     variance: str
     question: str
     answer: list[int]
@@ -51,8 +62,10 @@ class PrivacyLedger:
     def release(
         self,
         terms: GaussianPrivacy,
+        kind: Kind,
         lattice: Lattice,
         question: bytes,
+        *,
         variance: Callable[[], int],
         answer: Callable[[int], NDArray[np.int64]],
     ) -> NDArray[np.int64]:
@@ -62,11 +75,15 @@ class PrivacyLedger:
         ----------
         terms : GaussianPrivacy
             The budget.
+        kind : Kind
+            Gradients are released once for each round of the terms, sums for the scaling once if
+            they have a share of the budget.
         lattice : Lattice
+            Of all releases of this kind.
         question : bytes
             Digest of all that the answer depends on, beside the data and the noise.
         variance : callable
-            Returns that of this hospital's noise; asked at the first release only.
+            Returns that of this hospital's noise; asked at the first release of a kind only.
         answer : callable
             Makes the answer with noise of a variance; called if there is none yet.
 
@@ -77,35 +94,44 @@ class PrivacyLedger:
         LedgerError
             If the ledger cannot be trusted.
         """
-        budget = json.dumps({**asdict(terms), **asdict(lattice)}, sort_keys=True)
+        budget, numbers = _text(terms), _text(lattice)
+        allowed = terms.rounds if kind is Kind.gradient else int(terms.scaling > 0.0)
         with self._store.exclusively() as lines:
             spent, noise = 0, None
             for entry in _entries(lines):
-                spent += 1  # a line that was cut off may have been a release
                 if entry is None:
+                    spent += 1  # a line that was cut off may have been a release of either kind
                     continue
-                if entry.terms != budget:
+                of_kind = entry.kind == kind
+                if entry.terms != budget or (of_kind and entry.lattice != numbers):
                     raise ProtocolError(
                         "a privacy ledger must be of one budget, and this node's has releases "
                         "under other terms: give it a new one if its patients are promised "
                         "another epsilon beside the old one"
                     )
+                if not of_kind:
+                    continue
                 if entry.question == question.hex():
                     return np.array(entry.answer, dtype=np.int64)
+                spent += 1
                 noise = int(entry.variance)
-            if spent >= terms.rounds:
+            if spent >= allowed:
                 raise ProtocolError(
-                    f"a hospital must release at most {terms.rounds} gradients under this privacy "
-                    f"budget, and it has: the budget is spent"
+                    f"a hospital must make at most {allowed} releases of {kind} sums under this "
+                    "privacy budget, and it has: the budget is spent"
                 )
             noise = variance() if noise is None else noise
             made = answer(noise)
-            note = _Release(budget, str(noise), question.hex(), made.tolist())
+            note = _Release(budget, kind, numbers, str(noise), question.hex(), made.tolist())
             line = json.dumps(asdict(note), separators=(",", ":"))
             if len(line) >= LONGEST_LINE:
                 raise ProtocolError("a private release must have fewer numbers")
             lines.append(line)
         return made
+
+
+def _text(members: GaussianPrivacy | Lattice) -> str:
+    return json.dumps(asdict(members), sort_keys=True)
 
 
 def _entries(lines: Lines) -> Iterator[_Release | None]:
@@ -127,6 +153,9 @@ def _entry(line: str) -> _Release:
         raise LedgerError("answer in a privacy ledger must be integers")
     if not isinstance(variance, str) or not (variance.isdecimal() and int(variance) > 0):
         raise LedgerError("variance in a privacy ledger must be a number")
-    if not isinstance(members["terms"], str) or not isinstance(members["question"], str):
-        raise LedgerError("terms and question in a privacy ledger must be text")
-    return _Release(members["terms"], variance, members["question"], answer)
+    if members["kind"] not in list(Kind):
+        raise LedgerError("kind in a privacy ledger must be one that is counted")
+    terms, lattice, question = (members[name] for name in ("terms", "lattice", "question"))
+    if not (isinstance(terms, str) and isinstance(lattice, str) and isinstance(question, str)):
+        raise LedgerError("terms, lattice and question in a privacy ledger must be text")
+    return _Release(terms, str(members["kind"]), lattice, variance, question, answer)

@@ -15,6 +15,7 @@ from fl_he.learning.privacy import GaussianPrivacy
 from fl_he.messages import ProtocolError
 
 _STATE = "fl-he.privacy"
+_SCALING = "privacy-scaling"
 _SETTINGS = ("privacy-epsilon", "privacy-delta", "privacy-clip", "privacy-rounds", "privacy-ledger")
 
 
@@ -36,7 +37,7 @@ def deployed_privacy(
     """
     config = context.node_config
     missing = [setting for setting in _SETTINGS if setting not in config]
-    if len(missing) == len(_SETTINGS):
+    if len(missing) == len(_SETTINGS) and _SCALING not in config:
         return None
     if missing:
         raise ProtocolError(
@@ -47,9 +48,10 @@ def deployed_privacy(
     rounds = config["privacy-rounds"]
     if not isinstance(rounds, int) or isinstance(rounds, bool):
         raise ProtocolError("privacy-rounds in the node configuration must be a whole number")
+    scaling = _number(config.get(_SCALING, 0.0), _SCALING)
     try:
         return GaussianPrivacy(
-            epsilon, delta, clip, rounds, least_contributors(context, contributors)
+            epsilon, delta, clip, rounds, least_contributors(context, contributors), scaling
         )
     except PrivacyError as error:
         raise ProtocolError(f"privacy in the node configuration: {error}") from None

@@ -1,9 +1,12 @@
 """The gate through which a hospital's updates leave under differential privacy.
 
 It stands inside ``EncryptionMod``, between an update and its encryption. It holds what the
-coordinator asks against the node's own terms, lets nothing through but the sum of clipped gradients
-and the number of patients, adds this hospital's share of noise to the fixed-point integers, and
-counts.
+coordinator asks against the node's own terms, lets nothing through but sums that one patient moves
+by a known distance, and the number of patients, adds this hospital's share of noise to the
+fixed-point integers, and counts.
+
+Such sums are those of clipped gradients, and, once, if the terms have a share of the budget for it,
+those of values within ranges, by which the features are scaled.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from flwr.app import ConfigRecord, Context, Message, MessageType
 from numpy.typing import NDArray
 
 from fl_he.clients.encryption import Release
-from fl_he.clients.privacy_ledger import PrivacyLedger
+from fl_he.clients.privacy_ledger import Kind, PrivacyLedger
 from fl_he.crypto.canonical import encode_fields
 from fl_he.crypto.packing import Packing
 from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import LARGEST_INTEGER_BITS, GaussianPrivacy, Lattice, noise_variance
-from fl_he.messages import ProtocolError, read_array
+from fl_he.learning.private_scaling import scaling_variance
+from fl_he.learning_messages import MomentsRequest
+from fl_he.messages import MOMENTS, ProtocolError, read_array
 from fl_he.model_messages import read_arrays
 from fl_he.privacy_terms import KEYS, described, read_privacy
 from fl_he.update import EXAMPLES, UpdateLayout
@@ -35,6 +40,8 @@ _CONFIG = "config"
 _SERVER_ROUND = "server-round"
 #: What a train config may say: nothing that changes how much a patient weighs in a sum.
 _HARMLESS = {_SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *KEYS.values()}
+#: What a request for sums within ranges says; how far a patient moves them, no range changes.
+_WITHIN_RANGES = {"sums", "counts", "low", "high", *KEYS.values()}
 _FIRST_VALUE = EXAMPLES + 1
 
 
@@ -61,7 +68,7 @@ class PrivateGate:
         self._packing = packing
         self._ledger = ledger
 
-    def __call__(self, message: Message, context: Context) -> Release | None:
+    def __call__(self, message: Message, context: Context, session: str) -> Release | None:
         """Return what makes a reply to this message private, ``None`` where nothing has to.
 
         Parameters
@@ -69,6 +76,8 @@ class PrivateGate:
         message : Message
             A train or evaluate message as the app gets it.
         context : Context
+        session : str
+            Company X's, in which the sum will be opened.
 
         Raises
         ------
@@ -77,12 +86,11 @@ class PrivateGate:
         """
         own = self._terms(context)
         asked = read_privacy(message.content.config_records.get(_CONFIG))
-        if message.metadata.message_type != MessageType.TRAIN:
-            if own is None:
-                return None
+        action = message.metadata.message_type
+        if own is not None and action not in (MessageType.TRAIN, MOMENTS):
             raise ProtocolError(
-                f"a node with privacy answers train messages only, got "
-                f"{message.metadata.message_type!r}: nothing else is in its budget"
+                f"a node with privacy answers train messages only, got {action!r}: nothing else is "
+                "in its budget"
             )
         if asked != own:
             raise ProtocolError(
@@ -90,9 +98,14 @@ class PrivateGate:
             )
         if own is None:
             return None
-        _check_config(message)
+        if action == MOMENTS:
+            _check_moments(own, message)
+            kind, calibrated = Kind.scaling, scaling_variance
+        else:
+            _check_config(message)
+            kind, calibrated = Kind.gradient, noise_variance
         packing, ledger = self._packing(context), self._ledger(context)
-        question = _digest(message)
+        question = _digest(message, session)
 
         def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:
             _check_layout(layout)
@@ -104,29 +117,37 @@ class PrivateGate:
                 integers[_FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
                 return integers
 
-            return ledger.release(own, lattice, question, lambda: _variance(own, lattice), answer)
+            def variance() -> int:
+                try:
+                    return calibrated(own, lattice)
+                except PrivacyError as error:
+                    raise ProtocolError(str(error)) from None
+
+            return ledger.release(own, kind, lattice, question, variance=variance, answer=answer)
 
         return release
 
 
-def _variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
-    try:
-        return noise_variance(terms, lattice)
-    except PrivacyError as error:
-        raise ProtocolError(str(error)) from None
+def _digest(message: Message, session: str) -> bytes:
+    """Return a digest of the session, and of all of a message on which a sum may depend.
 
-
-def _digest(message: Message) -> bytes:
-    """Return a digest of all of a message on which a gradient may depend: model and config."""
+    In another session company X opens another sum, perhaps with other hospitals in it. If this
+    one's part was the same in both, the difference of the totals would tell the others' with less
+    noise than was counted.
+    """
     config = message.content.config_records.get(_CONFIG, ConfigRecord())
     items = {key: value for key, value in sorted(config.items()) if key != _SERVER_ROUND}
-    arrays = [(name, read_array(value)) for name, value in read_arrays(message.content).items()]
+    asks_for_model = message.metadata.message_type == MessageType.TRAIN
+    arrays = [
+        (name, read_array(value))
+        for name, value in (read_arrays(message.content) if asks_for_model else {}).items()
+    ]
     fields = [
         field
         for name, values in sorted(arrays, key=lambda pair: pair[0])
         for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
     ]
-    return sha256(encode_fields(repr(items).encode(), *fields)).digest()
+    return sha256(encode_fields(session.encode(), repr(items).encode(), *fields)).digest()
 
 
 def _check_config(message: Message) -> None:
@@ -141,10 +162,28 @@ def _check_config(message: Message) -> None:
             "scaling must be none, or by a mean and scale that the message holds, in a private "
             "run, got local: one patient would change how all others are scaled"
         )
-    unknown = sorted(set(config) - _HARMLESS)
-    if unknown:
+    _check_keys(config, _HARMLESS)
+
+
+def _check_moments(terms: GaussianPrivacy, message: Message) -> None:
+    """Refuse sums that are not those of values within ranges, or that the terms do not pay for."""
+    if terms.scaling <= 0.0:
         raise ProtocolError(
-            f"the train config of a private run must hold nothing but {sorted(_HARMLESS)}, "
+            "a node with privacy answers train messages only, got 'train.moments': nothing of its "
+            "budget is for scaling"
+        )
+    _check_keys(message.content.config_records[_CONFIG], _WITHIN_RANGES)
+    request = MomentsRequest.from_content(message.content)
+    if request.sums or request.counts or not request.low:
+        raise ProtocolError(
+            "a node with privacy must be asked for sums of values within ranges alone"
+        )
+
+
+def _check_keys(config: ConfigRecord, allowed: set[str]) -> None:
+    if unknown := sorted(set(config) - allowed):
+        raise ProtocolError(
+            f"the train config of a private run must hold nothing but {sorted(allowed)}, "
             f"got {unknown}: what they do to a patient's weight is not counted"
         )
 

@@ -15,6 +15,7 @@ Modules, in the order in which they import each other:
 - ``accounting``: what noise is worth as epsilon and delta
 - ``gnmax``: what CaPC's noisy votes cost
 - ``privacy``: clipped gradients, noise shares and what they are worth
+- ``feature_ranges``: between what the values of features are, by public knowledge
 - ``private_scaling``: mean and variance under differential privacy, from public ranges
 - ``baselines``: scikit-learn models and figures to compare with
 

@@ -44,6 +44,9 @@ class GaussianPrivacy:
         How many gradients a hospital releases, at least 1.
     contributors : int
         How many hospitals' noise is counted, at least 1.
+    scaling : float
+        Share of the budget, below 1, that one release of sums pays with by which the features are
+        scaled (:mod:`fl_he.learning.private_scaling`); 0: there is none.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class GaussianPrivacy:
     clip: float
     rounds: int
     contributors: int
+    scaling: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "clip"):
@@ -68,6 +72,8 @@ class GaussianPrivacy:
             count = getattr(self, name)
             if count < 1:
                 raise PrivacyError(f"{name} must be at least 1, got {count}")
+        if not 0.0 <= self.scaling < 1.0:
+            raise PrivacyError(f"scaling must be at least 0 and below 1, got {self.scaling:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +157,19 @@ def noise_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
     PrivacyError
         If dp-accounting is not installed or the clipping norm is less than a step.
     """
-    allowed = largest_rho(terms.epsilon, terms.delta) / terms.rounds
+    allowed = (1.0 - terms.scaling) * largest_rho(terms.epsilon, terms.delta) / terms.rounds
     return share_variance(allowed, _distance(terms, lattice), terms.contributors, lattice)
 
 
 def epsilon_of_releases(
-    terms: GaussianPrivacy, variance: int, lattice: Lattice, contributors: int | None = None
+    terms: GaussianPrivacy,
+    variance: int,
+    lattice: Lattice,
+    contributors: int | None = None,
+    *,
+    scaling_rho: float = 0.0,
 ) -> float:
-    """Return the epsilon of all rounds, at the terms' delta.
+    """Return the epsilon of all releases, at the terms' delta.
 
     Parameters
     ----------
@@ -169,10 +180,12 @@ def epsilon_of_releases(
     contributors : int or None
         How many shares are counted; the terms' number if it is not given. One less is what is
         left towards a hospital, which knows its own share.
+    scaling_rho : float
+        What the sums for the scaling cost, with as many shares, if they are released.
     """
     counted = terms.contributors if contributors is None else contributors
     rho = rho_of_sum(_distance(terms, lattice), variance, counted, lattice)
-    return epsilon_of_rho(terms.rounds * rho, terms.delta)
+    return epsilon_of_rho(terms.rounds * rho + scaling_rho, terms.delta)
 
 
 def share_variance(rho: float, distance: int, contributors: int, lattice: Lattice) -> int:

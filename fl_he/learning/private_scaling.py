@@ -1,110 +1,29 @@
 """Mean and variance of features under differential privacy, from ranges that are public.
 
-What a feature's values are in is declared beforehand, from what is known of the feature and not
-from the data: an age is between 0 and 120. Values are clipped to their range and mapped to
-[-1, 1]; one patient's part of the sums is that value and its square for each feature. Replacing a
-patient moves a feature's two sums by (u - v) and (u^2 - v^2), whose squares together are largest,
-4, at u = 1 and v = -1: so all sums together move by at most ``2 sqrt(d)`` in L2, and each of the
-2 d numbers by at most one step more for its rounding.
+Values are clipped to their range and mapped to [-1, 1]; one patient's part of the sums is that
+value and its square for each feature. Replacing a patient moves a feature's two sums by (u - v) and
+(u^2 - v^2), whose squares together are largest, 4, at u = 1 and v = -1: so all sums together move
+by at most ``2 sqrt(d)`` in L2, and each of the 2 d numbers by at most one step more for its
+rounding. It is so for any ranges, whoever chose them.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.arrays import finite_array
-from fl_he.learning.errors import DataError
+from fl_he.learning.accounting import largest_rho
+from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.learning.feature_ranges import Ranges
+from fl_he.learning.privacy import GaussianPrivacy, Lattice, rho_of_sum, share_variance
 from fl_he.learning.scaling import Scaling
 
 Array = NDArray[np.float64]
 
 #: Of half the range: a smaller scale would make noise into a feature.
 _LEAST_SCALE = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranges:
-    """Between what the values of each feature are, by public knowledge.
-
-    Parameters
-    ----------
-    low, high
-        Shape (d,), finite, each low below its high.
-
-    Raises
-    ------
-    DataError
-        If one of these does not hold.
-    """
-
-    low: Array
-    high: Array
-
-    def __post_init__(self) -> None:
-        low = finite_array(self.low, "low", dimensions=1)
-        high = finite_array(self.high, "high", dimensions=1)
-        # Half a range of neighbouring float64 may be 0.
-        if low.shape != high.shape or not (low / 2.0 < high / 2.0).all():
-            raise DataError("low must be below high for every feature, and both of one length")
-        object.__setattr__(self, "low", low)
-        object.__setattr__(self, "high", high)
-
-    @property
-    def centre(self) -> Array:
-        """Middle of each range."""
-        centre: Array = self.low / 2.0 + self.high / 2.0
-        return centre
-
-    @property
-    def half(self) -> Array:
-        """Half of each range's length."""
-        half: Array = self.high / 2.0 - self.low / 2.0
-        return half
-
-
-def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
-    """Read a CSV file with the columns feature, low and high, in any order of rows.
-
-    A JSON file is a list of objects with these members; Flower ships no CSV files.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or does not hold one usable range for each feature.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
-        ) from error
-    if not isinstance(rows, list):
-        raise DataError(f"ranges must be a list in a JSON file, got another thing in {path}")
-    found: dict[str, tuple[float, float]] = {}
-    for number, row in enumerate(rows, start=1):
-        try:
-            name, bounds = row["feature"].strip(), (float(row["low"]), float(row["high"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise DataError(
-                f"ranges must have a feature and the numbers low and high in row {number} of {path}"
-            ) from None
-        if name in found or name not in feature_names:
-            what = "twice" if name in found else "which is no feature"
-            raise DataError(f"ranges must be one for each feature, got {name!r} {what}")
-        found[name] = bounds
-    if missing := [name for name in feature_names if name not in found]:
-        raise DataError(f"ranges must be one for each feature, got none for {missing[0]!r}")
-    low, high = np.array([found[name] for name in feature_names]).reshape(-1, 2).T
-    return Ranges(low, high)
 
 
 def range_sums(features: Array, ranges: Ranges, fraction_bits: int) -> NDArray[np.int64]:
@@ -154,6 +73,41 @@ def range_distance(features: int, fraction_bits: int) -> int:
     return exact + math.isqrt(2 * features) + 1
 
 
+def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
+    """Return the variance of one hospital's noise on :func:`range_sums`.
+
+    Parameters
+    ----------
+    terms
+        With a share of the budget for it.
+    lattice
+        Of the 2 d sums.
+
+    Returns
+    -------
+    int
+        In steps squared, above 0.
+
+    Raises
+    ------
+    PrivacyError
+        If nothing of the budget is for it, or dp-accounting is not installed.
+    """
+    if terms.scaling <= 0.0:
+        raise PrivacyError("scaling must have a share of the budget, got none")
+    allowed = terms.scaling * largest_rho(terms.epsilon, terms.delta)
+    return share_variance(allowed, _distance(lattice), terms.contributors, lattice)
+
+
+def rho_of_scaling(variance: int, contributors: int, lattice: Lattice) -> float:
+    """Return what :func:`range_sums` cost with the noise of so many hospitals, as zCDP's rho."""
+    return rho_of_sum(_distance(lattice), variance, contributors, lattice)
+
+
+def _distance(lattice: Lattice) -> int:
+    return range_distance(lattice.dimensions // 2, lattice.fraction_bits)
+
+
 def scaling_of_sums(
     sums: NDArray[np.int64], examples: int, ranges: Ranges, fraction_bits: int
 ) -> Scaling:
@@ -170,6 +124,11 @@ def scaling_of_sums(
         Of all hospitals, at least 1.
     ranges, fraction_bits
         As in :func:`range_sums`.
+
+    Raises
+    ------
+    DataError
+        If the numbers are not as many as that.
     """
     features = len(ranges.low)
     if sums.shape != (2 * features,) or examples < 1:

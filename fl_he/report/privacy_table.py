@@ -39,8 +39,8 @@ def privacy_facts(privacy: Mapping[str, Any]) -> dict[str, str]:
     counted = privacy["contributors_counted"]
     towards = privacy["epsilon_towards_a_hospital"]
     return {
-        "epsilon": f"{privacy['epsilon']:.4g} for all {privacy['rounds']} rounds together, "
-        f"at delta {privacy['delta']:g}",
+        "epsilon": f"{privacy['epsilon']:.4g} for all {privacy['rounds']} rounds together"
+        f"{' and the scaling' if privacy['scaling'] else ''}, at delta {privacy['delta']:g}",
         "towards": "everybody outside the hospitals, company X and the coordinator included",
         "towards a hospital": "no promise"
         if towards is None
@@ -51,5 +51,16 @@ def privacy_facts(privacy: Mapping[str, Any]) -> dict[str, str]:
         "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}",
         "noise per round": f"standard deviation {privacy['noise_per_round']:.4g} on each sum, "
         f"{privacy['noise_per_hospital']:.4g} from each of {counted} hospitals",
+        **_scaling(privacy),
         "not covered": "\n".join(privacy["not_covered"]),
+    }
+
+
+def _scaling(privacy: Mapping[str, Any]) -> dict[str, str]:
+    if not privacy["scaling"]:
+        return {}
+    return {
+        "scaling": f"{privacy['scaling']:.0%} of the budget: standard deviation "
+        f"{privacy['noise_of_scaling']:.4g} on each sum of values that their ranges make -1 to 1, "
+        "and of their squares"
     }

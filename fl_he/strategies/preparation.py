@@ -3,12 +3,16 @@
 One round for the sums and counts, and one for the squares about the mean. See
 :mod:`fl_he.learning.moments` for how the numbers travel. If another set of hospitals answers the
 second time, the variance is theirs, about the first ones' mean.
+
+With privacy it is one round of noisy sums within declared ranges: see
+:mod:`fl_he.learning.private_scaling`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -17,8 +21,10 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.feature_ranges import Ranges
 from fl_he.learning.moments import Limbs, balanced_weights
-from fl_he.learning.scaling import from_moments
+from fl_he.learning.private_scaling import scaling_of_sums
+from fl_he.learning.scaling import Scaling, from_moments
 from fl_he.learning_messages import LearningTerms, MomentsRequest
 from fl_he.messages import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError
 from fl_he.model_messages import read_named_array
@@ -60,6 +66,22 @@ class Preparation:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateScaling:
+    """How hospitals with privacy are asked for mean and variance.
+
+    Attributes
+    ----------
+    ranges : Ranges
+        To which they clip their values.
+    members : mapping
+        The terms of privacy, as their train configs say them.
+    """
+
+    ranges: Ranges
+    members: Mapping[str, float | int]
+
+
 def prepare(
     strategy: SequentialPaillier,
     grid: Grid,
@@ -67,6 +89,7 @@ def prepare(
     *,
     balanced: bool,
     classes: int,
+    private: PrivateScaling | None = None,
     keep: Callable[[Preparation], None] = lambda _: None,
 ) -> LearningTerms:
     """Have the hospitals' data summed up as far as it is needed and not known yet.
@@ -82,6 +105,8 @@ def prepare(
         Whether class weights are wanted that make up for rare classes.
     classes : int
         Number of classes.
+    private : PrivateScaling or None
+        How mean and variance are asked for under privacy.
     keep : callable
         Is handed what is known after each sum.
 
@@ -91,6 +116,16 @@ def prepare(
         If a sum is refused, or a class or a feature is such that nothing can be made of it.
     """
     sums = known.terms.scaling == "federated" and not known.terms.scale
+    if sums and private is not None:
+        request = MomentsRequest(
+            low=tuple(private.ranges.low.tolist()), high=tuple(private.ranges.high.tolist())
+        )
+        scaling = _Totals(strategy, grid, 1, request, private.members).within(private.ranges)
+        terms = replace(
+            known.terms, mean=tuple(scaling.mean.tolist()), scale=tuple(scaling.scale.tolist())
+        )
+        keep(Preparation(1, terms))
+        return terms
     if known.rounds < 1 and (sums or balanced):
         request = MomentsRequest(sums=sums, counts=balanced)
         totals = _Totals(strategy, grid, 1, request)
@@ -119,10 +154,18 @@ class _Totals:
     """What one sum came to."""
 
     def __init__(
-        self, strategy: SequentialPaillier, grid: Grid, number: int, request: MomentsRequest
+        self,
+        strategy: SequentialPaillier,
+        grid: Grid,
+        number: int,
+        request: MomentsRequest,
+        members: Mapping[str, float | int] = MappingProxyType({}),
     ) -> None:
-        self._mean = strategy.sum_up(grid, "prepare", number, MOMENTS, request.to_content())
+        content = request.to_content()
+        content.config_records[CONFIG].update(members)
+        self._mean = strategy.sum_up(grid, "prepare", number, MOMENTS, content)
         packing = strategy.packing
+        self._fraction_bits = packing.fraction_bits
         self._limbs = Limbs(packing.fraction_bits, packing.integer_bits)
         metrics = next(iter(self._mean.metric_records.values()))
         self.examples = int(cast(int, metrics[NUM_EXAMPLES]))
@@ -132,6 +175,14 @@ class _Totals:
             return self._limbs.join(read_named_array(self._mean, name) * self.examples)
         except DataError as error:
             raise ProtocolError(f"the hospitals' {name}: {error}") from error
+
+    def within(self, ranges: Ranges) -> Scaling:
+        total = read_named_array(self._mean, "within") * self.examples
+        integers = np.rint(np.ldexp(total, self._fraction_bits)).astype(np.int64)
+        try:
+            return scaling_of_sums(integers, self.examples, ranges, self._fraction_bits)
+        except DataError as error:
+            raise ProtocolError(f"the hospitals' {error}") from error
 
     def weights(self, classes: int) -> tuple[float, ...]:
         counts = np.rint(read_named_array(self._mean, "counts") * self.examples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fl_he.clients.ledger import LedgerError, StateStore, Store
 from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.privacy_ledger import LONGEST_LINE, PrivacyLedger
+from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.learning.privacy import GaussianPrivacy, Lattice
 from fl_he.messages import ProtocolError
 
@@ -36,7 +37,9 @@ class Asker:
         self.variances: list[int] = []
         self.asked = 0
 
-    def __call__(self, question: bytes, terms: GaussianPrivacy = TERMS) -> list[int]:
+    def __call__(
+        self, question: bytes, terms: GaussianPrivacy = TERMS, kind: Kind = Kind.gradient
+    ) -> list[int]:
         def variance() -> int:
             self.asked += 1
             return 10**30  # beyond 64 bits
@@ -46,7 +49,20 @@ class Asker:
             return np.array([len(self.variances), -(2**62), 2**62])
 
         ledger = PrivacyLedger(self.store)  # a new one each time, as in a new process
-        return list(map(int, ledger.release(terms, LATTICE, question, variance, answer)))
+        made = ledger.release(terms, kind, LATTICE, question, variance=variance, answer=answer)
+        return list(map(int, made))
+
+
+def release(
+    store: Store,
+    answer: Callable[[int], NDArray[np.int64]],
+    *,
+    question: bytes = b"a",
+    lattice: Lattice = LATTICE,
+) -> NDArray[np.int64]:
+    return PrivacyLedger(store).release(
+        TERMS, Kind.gradient, lattice, question, variance=lambda: 1, answer=answer
+    )
 
 
 def test_the_same_question_has_the_same_answer_for_ever(store: Store) -> None:
@@ -62,7 +78,9 @@ def test_the_budget_is_spent_and_old_answers_stay(store: Store) -> None:
     ask = Asker(store)
     answers = [ask(b"a"), ask(b"b")]
     for _ in range(2):
-        with pytest.raises(ProtocolError, match=r"at most 2 gradients .* the budget is spent"):
+        with pytest.raises(
+            ProtocolError, match=r"at most 2 releases of gradient sums .* the budget is spent"
+        ):
             ask(b"c")
     assert [ask(b"a"), ask(b"b")] == answers
 
@@ -77,7 +95,10 @@ def test_the_noise_is_calibrated_once(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"epsilon": 0.5}, {"delta": 1e-6}, {"clip": 2.0}, {"rounds": 3}, {"contributors": 2}],
+    [
+        *({"epsilon": 0.5}, {"delta": 1e-6}, {"clip": 2.0}, {"rounds": 3}, {"contributors": 2}),
+        {"scaling": 0.1},
+    ],
 )
 def test_a_ledger_is_of_one_budget(store: Store, changes: dict[str, float]) -> None:
     ask = Asker(store)
@@ -94,9 +115,7 @@ def test_a_ledger_is_of_one_budget(store: Store, changes: dict[str, float]) -> N
 def test_another_lattice_is_another_budget(store: Store) -> None:
     Asker(store)(b"a")
     with pytest.raises(ProtocolError, match="a privacy ledger must be of one budget"):
-        PrivacyLedger(store).release(
-            TERMS, Lattice(24, 4), b"a", lambda: 1, lambda _: np.zeros(4, dtype=np.int64)
-        )
+        release(store, lambda _: np.zeros(4, dtype=np.int64), lattice=Lattice(24, 4))
 
 
 def test_an_answer_that_is_refused_costs_nothing(store: Store) -> None:
@@ -105,8 +124,25 @@ def test_an_answer_that_is_refused_costs_nothing(store: Store) -> None:
 
     for _ in range(3):
         with pytest.raises(ProtocolError, match="no"):
-            PrivacyLedger(store).release(TERMS, LATTICE, b"a", lambda: 1, refuse)
+            release(store, refuse)
     assert Asker(store)(b"a")
+
+
+def test_sums_for_the_scaling_are_released_once_and_gradients_beside_them(store: Store) -> None:
+    ask, terms = Asker(store), replace(TERMS, scaling=0.2)
+    scaling = ask(b"a", terms, Kind.scaling)
+    assert ask(b"a", terms) != scaling  # the same digest, but not the same question
+    ask(b"b", terms)
+    assert ask.asked == 2  # noise is calibrated for each kind
+    for question, kind in ((b"b", Kind.scaling), (b"c", Kind.gradient)):
+        with pytest.raises(ProtocolError, match=f"of {kind} sums .* the budget is spent"):
+            ask(question, terms, kind)
+    assert ask(b"a", terms, Kind.scaling) == scaling
+
+
+def test_terms_without_a_share_pay_for_no_scaling(store: Store) -> None:
+    with pytest.raises(ProtocolError, match="at most 0 releases of scaling sums"):
+        Asker(store)(b"a", TERMS, Kind.scaling)
 
 
 def test_a_release_that_was_cut_off_is_counted(tmp_path: Path) -> None:
@@ -117,6 +153,17 @@ def test_a_release_that_was_cut_off_is_counted(tmp_path: Path) -> None:
         file.write(b'{"terms":"')
     with pytest.raises(ProtocolError, match="the budget is spent"):
         ask(b"b")
+
+
+def test_a_release_that_was_cut_off_may_have_been_of_either_kind(tmp_path: Path) -> None:
+    path, terms = tmp_path / "privacy.jsonl", replace(TERMS, scaling=0.2)
+    ask = Asker(FileStore(path, LONGEST_LINE))
+    ask(b"a", terms)
+    with path.open("ab") as file:
+        file.write(b'{"terms":"')
+    for kind in Kind:
+        with pytest.raises(ProtocolError, match="the budget is spent"):
+            ask(b"b", terms, kind)
 
 
 def _without_answer(line: str) -> str:
@@ -136,6 +183,9 @@ def _without_answer(line: str) -> str:
         lambda line: json.dumps({**json.loads(line), "variance": "-1"}),
         lambda line: json.dumps({**json.loads(line), "variance": 5}),
         lambda line: json.dumps({**json.loads(line), "terms": 5}),
+        lambda line: json.dumps({**json.loads(line), "lattice": None}),
+        lambda line: json.dumps({**json.loads(line), "kind": "other"}),
+        lambda line: json.dumps({**json.loads(line), "kind": ["gradient"]}),
     ],
 )
 def test_a_ledger_that_cannot_be_trusted_is_refused(
@@ -151,11 +201,11 @@ def test_a_ledger_that_cannot_be_trusted_is_refused(
 
 def test_a_ledger_is_private_and_may_be_long(tmp_path: Path) -> None:
     path = tmp_path / "privacy.jsonl"
-    ledger = PrivacyLedger(FileStore(path, LONGEST_LINE))
+    store = FileStore(path, LONGEST_LINE)
     many = np.full(50_000, -(2**47))
     for _ in range(2):
-        kept = ledger.release(TERMS, LATTICE, b"a", lambda: 1, lambda _: many)
+        kept = release(store, lambda _: many)
         np.testing.assert_array_equal(kept, many)
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(ProtocolError, match="a private release must have fewer numbers"):
-        ledger.release(TERMS, LATTICE, b"b", lambda: 1, lambda _: np.full(10**6, 10))
+        release(store, lambda _: np.full(10**6, 10), question=b"b")

@@ -31,6 +31,13 @@ def test_all_settings_are_terms() -> None:
     assert deployed_privacy(node(five)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 5)
 
 
+def test_a_share_for_the_scaling_is_said_beside_them() -> None:
+    scaled: UserConfig = {**SETTINGS, "privacy-scaling": 0.25}
+    assert deployed_privacy(node(scaled)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3, 0.25)
+    with pytest.raises(ProtocolError, match="got none of privacy-epsilon"):
+        deployed_privacy(node({"privacy-scaling": 0.25}))
+
+
 def test_no_settings_are_no_privacy() -> None:
     assert deployed_privacy(node({"min-contributors": 5})) is None
 
@@ -51,6 +58,9 @@ def test_a_part_of_the_settings_is_refused(left_out: str) -> None:
         ("privacy-clip", "1", "privacy-clip in the node configuration must be a number"),
         ("privacy-rounds", 1.0, "privacy-rounds in the node configuration must be a whole number"),
         ("privacy-rounds", 0, "rounds must be at least 1"),
+        ("privacy-scaling", 1.0, "scaling must be at least 0 and below 1, got 1"),
+        ("privacy-scaling", -0.1, "scaling must be at least 0 and below 1, got -0.1"),
+        ("privacy-scaling", "0.2", "privacy-scaling in the node configuration must be a number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(

@@ -19,6 +19,7 @@ from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import GaussianPrivacy, Lattice, noise_variance
+from fl_he.learning.private_scaling import scaling_variance
 from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError
 from fl_he.model_messages import model_arrays
 from fl_he.privacy_terms import privacy_members, read_privacy
@@ -51,8 +52,9 @@ class Hospital:
         asked: GaussianPrivacy | None = TERMS,
         action: str = "train",
         config: Mapping[str, float | str] = MappingProxyType({}),
+        session: str = "session",
     ) -> Message:
-        request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
+        request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), session, 1)
         content = RecordDict(
             {
                 "arrays": model_arrays(np.full(2, model), 0.0),
@@ -201,3 +203,95 @@ def test_arrays_of_any_shape_have_noise() -> None:
         EncryptedReply.from_content(hospital.ask().content).encrypted_sum, KEY.public_key
     )
     assert (KEY.decrypt_vector(vector)[2:] != 0).all()
+
+
+SCALED = replace(TERMS, scaling=0.2)
+#: What a hospital is asked once if the terms pay for it, as the server says it.
+RANGES: dict[str, bool | list[float]] = {
+    "sums": False,
+    "counts": False,
+    "low": [0.0],
+    "high": [9.0],
+}
+
+
+class ScaledHospital(Hospital):
+    """A node whose terms pay for a scaling; its app answers with two sums of eight rows."""
+
+    def __init__(self, terms: GaussianPrivacy | None = SCALED) -> None:
+        super().__init__(terms)
+        self.arrays = ArrayRecord({"within": Array(np.array([1.5, 0.25]) / 8)})
+
+    def ask_for_sums(
+        self, session: str = "session", config: Mapping[str, object] = MappingProxyType({})
+    ) -> Message:
+        request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), session, 1)
+        record = ConfigRecord({**RANGES, **privacy_members(SCALED), **config})  # type: ignore[dict-item]
+        message = Message(request.add_to(RecordDict({"config": record})), 5, "train.moments")
+        return self.mod(message, self.context, self._app)
+
+    def integers(self, reply: Message) -> list[int]:
+        vector = EncryptedVector.from_bytes(
+            EncryptedReply.from_content(reply.content).encrypted_sum, KEY.public_key
+        )
+        return [round(x * 2**24) for x in KEY.decrypt_vector(vector)[2:]]
+
+
+def test_sums_for_the_scaling_have_the_noise_of_their_share() -> None:
+    hospitals = [ScaledHospital() for _ in range(20)]
+    made = [hospital.integers(hospital.ask_for_sums()) for hospital in hospitals]
+    noise = np.array(made, dtype=float) - np.array([1.5, 0.25]) * 2**24
+    deviation = np.sqrt(scaling_variance(SCALED, Lattice(24, 2)))
+    assert 0.6 < np.std(noise) / deviation < 1.5
+
+
+def test_sums_for_the_scaling_leave_once() -> None:
+    hospital = ScaledHospital()
+    first = hospital.integers(hospital.ask_for_sums())
+    assert hospital.integers(hospital.ask_for_sums()) == first
+    assert "the budget is spent" in reason(hospital.ask_for_sums(config={"high": [8.0]}))
+    assert "the budget is spent" in reason(hospital.ask_for_sums("another session"))
+    assert hospital.integers(hospital.ask_for_sums()) == first
+
+
+def test_a_scaling_leaves_the_gradients_their_rounds() -> None:
+    hospital = ScaledHospital()
+    assert not hospital.ask_for_sums().has_error()
+    for model in range(3):
+        assert not hospital.ask(float(model), asked=SCALED).has_error()
+    assert "the budget is spent" in reason(hospital.ask(4.0, asked=SCALED))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"sums": True}, "must be asked for sums of values within ranges alone"),
+        ({"counts": True}, "must be asked for sums of values within ranges alone"),
+        ({"low": []}, "must be asked for sums of values within ranges alone"),
+        ({"mean": [0.5]}, "got ['mean']: what they do"),
+        ({"lr": 0.5}, "got ['lr']: what they do"),
+        ({"low": [float("nan")]}, "low must hold finite numbers only"),
+    ],
+)
+def test_other_sums_are_not_even_computed(config: dict[str, object], message: str) -> None:
+    hospital = ScaledHospital()
+    assert message in reason(hospital.ask_for_sums(config=config))
+    assert hospital.calls == 0
+
+
+def test_terms_that_pay_for_no_scaling_allow_none() -> None:
+    hospital = ScaledHospital(TERMS)
+    assert "must be this node's own" in reason(hospital.ask_for_sums())
+    asked = hospital.ask_for_sums(config={"privacy-scaling": 0.0})
+    assert "nothing of its budget is for scaling" in reason(asked)
+    assert hospital.calls == 0
+
+
+def test_another_session_is_another_question() -> None:
+    """Else the difference of two sessions' totals would have less noise than was counted."""
+    hospital = Hospital()
+    first = hospital.noise(hospital.ask())
+    assert hospital.noise(hospital.ask(session="another")) != first
+    assert hospital.noise(hospital.ask()) == first
+    assert not hospital.ask(session="a third").has_error()
+    assert "the budget is spent" in reason(hospital.ask(session="a fourth"))

@@ -1,0 +1,90 @@
+"""What a hospital sums up under differential privacy: only what one row moves little.
+
+Noise comes later, in the gate before encryption: see :mod:`fl_he.clients.private_release`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ArrayRecord
+from numpy.typing import NDArray
+
+from fl_he.learning import likelihood
+from fl_he.learning.data import Dataset
+from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.learning.feature_ranges import Ranges
+from fl_he.learning.privacy import clipped_sum
+from fl_he.learning.private_scaling import range_sums
+from fl_he.learning_messages import LearningTerms, MomentsRequest
+from fl_he.messages import ProtocolError
+from fl_he.model_messages import named_arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """How each patient's part of a sum is bounded.
+
+    Attributes
+    ----------
+    norm : float
+        The largest L2 norm of a gradient.
+    fraction_bits : int
+        Of the fixed-point numbers on which sums are counted.
+    """
+
+    norm: float
+    fraction_bits: int
+
+
+def clipped_gradient(
+    examples: likelihood.Examples, terms: LearningTerms, clipping: Clipping
+) -> NDArray[np.float64]:
+    """Return the mean of the clipped gradients, whose sum is on the lattice."""
+    if terms.hessian or terms.class_weights or terms.scaling == "local":
+        raise ProtocolError(
+            "a hospital with privacy must be asked for gradients alone, of examples that weigh the "
+            "same in units that do not depend on its data: the rest is not accounted for"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        gradients = likelihood.example_gradients(examples)
+    try:
+        total = clipped_sum(gradients, clipping.norm, clipping.fraction_bits)
+    except PrivacyError as error:  # public: the clipping norm, the bits, the number of patients
+        raise ProtocolError(str(error)) from None
+    return _mean(total, len(gradients), clipping)
+
+
+def range_moments(dataset: Dataset, request: MomentsRequest, clipping: Clipping) -> ArrayRecord:
+    """Return the means of values within ranges and of their squares; their sums are on the lattice.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        In the units of the hospital's table.
+    request : MomentsRequest
+        With ranges, whatever they are.
+    clipping : Clipping
+
+    Raises
+    ------
+    ProtocolError
+        If anything else is asked for, or the ranges are none or of other features.
+    """
+    if request.sums or request.counts or request.mean:
+        raise ProtocolError(
+            "a hospital with privacy must be asked for sums of values within ranges alone: the "
+            "rest is not accounted for"
+        )
+    try:
+        ranges = Ranges(np.array(request.low), np.array(request.high))
+        total = range_sums(dataset.features, ranges, clipping.fraction_bits)
+    except DataError as error:  # public: the ranges, and how many features there are
+        raise ProtocolError(f"the ranges in the message: {error}") from None
+    return named_arrays(within=_mean(total, dataset.examples, clipping))
+
+
+def _mean(total: NDArray[np.int64], rows: int, clipping: Clipping) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.ldexp(total.astype(np.float64), -clipping.fraction_bits)
+    return mean / rows

@@ -1,0 +1,97 @@
+"""Between what the values of features are, declared beforehand: public, so that it tells nothing.
+
+It is declared from what is known of a feature and not from the data: an age is between 0 and 120.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.arrays import finite_array
+from fl_he.learning.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranges:
+    """Between what the values of each feature are, by public knowledge.
+
+    Parameters
+    ----------
+    low, high
+        Shape (d,), finite, each low below its high.
+
+    Raises
+    ------
+    DataError
+        If one of these does not hold.
+    """
+
+    low: Array
+    high: Array
+
+    def __post_init__(self) -> None:
+        low = finite_array(self.low, "low", dimensions=1)
+        high = finite_array(self.high, "high", dimensions=1)
+        # Half a range of neighbouring float64 may be 0.
+        if low.shape != high.shape or not (low / 2.0 < high / 2.0).all():
+            raise DataError("low must be below high for every feature, and both of one length")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    @property
+    def centre(self) -> Array:
+        """Middle of each range."""
+        centre: Array = self.low / 2.0 + self.high / 2.0
+        return centre
+
+    @property
+    def half(self) -> Array:
+        """Half of each range's length."""
+        half: Array = self.high / 2.0 - self.low / 2.0
+        return half
+
+
+def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
+    """Read a CSV file with the columns feature, low and high, in any order of rows.
+
+    A JSON file is a list of objects with these members; Flower ships no CSV files.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or does not hold one usable range for each feature.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
+        ) from error
+    if not isinstance(rows, list):
+        raise DataError(f"ranges must be a list in a JSON file, got another thing in {path}")
+    found: dict[str, tuple[float, float]] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            name, bounds = row["feature"].strip(), (float(row["low"]), float(row["high"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DataError(
+                f"ranges must have a feature and the numbers low and high in row {number} of {path}"
+            ) from None
+        if name in found or name not in feature_names:
+            what = "twice" if name in found else "which is no feature"
+            raise DataError(f"ranges must be one for each feature, got {name!r} {what}")
+        found[name] = bounds
+    if missing := [name for name in feature_names if name not in found]:
+        raise DataError(f"ranges must be one for each feature, got none for {missing[0]!r}")
+    low, high = np.array([found[name] for name in feature_names]).reshape(-1, 2).T
+    return Ranges(low, high)

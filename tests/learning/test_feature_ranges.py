@@ -1,0 +1,53 @@
+"""Files of declared ranges: what is read, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.feature_ranges import Ranges, read_ranges
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [([0.0], [0.0]), ([1.0], [0.0]), ([0.0], [1.0, 2.0]), ([np.nan], [1.0])]
+)
+def test_ranges_that_are_none_are_refused(low: list[float], high: list[float]) -> None:
+    with pytest.raises(DataError):
+        Ranges(np.array(low), np.array(high))
+
+
+def test_ranges_are_read_in_the_order_of_the_features(tmp_path: Path) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text("feature,low,high\nage,0,120\n weight ,2.5,300\n")
+    ranges = read_ranges(file, ["weight", "age"])
+    assert ranges.low.tolist() == [2.5, 0.0]
+    assert ranges.high.tolist() == [300.0, 120.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("feature,low,high\n", "got none for 'age'"),
+        ("feature,low,high\nage,0,120\nage,0,120\n", "got 'age' twice"),
+        ("feature,low,high\nage,0,120\nheight,0,3\n", "got 'height' which is no feature"),
+        ("feature,low,high\nage,0,old\n", "in row 1 of"),
+        ("feature,low\nage,0\n", "in row 1 of"),
+        ("feature,low,high\nage,120,0\n", "low must be below high"),
+        ("feature,low,high\nage,0,inf\n", "finite"),
+    ],
+)
+def test_a_file_of_ranges_that_cannot_be_used_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_ranges(file, ["age"])
+
+
+def test_a_missing_file_of_ranges_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="ranges must be a CSV or JSON file"):
+        read_ranges(tmp_path / "none.csv", ["age"])
