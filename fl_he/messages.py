@@ -15,8 +15,10 @@ from typing import Literal, get_args
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.constant import SType
 from numpy.typing import NDArray
 
+from fl_he.numpy_bytes import array_from_bytes
 from fl_he.records import RECORD, config_of, natural, seconds, take, texts
 from fl_he.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whose place is here
 
@@ -331,8 +333,10 @@ def read_array(array: Array) -> NDArray[np.generic]:
     if array.stype == ENCRYPTED_STYPE:
         raise ProtocolError("an array is encrypted where a plain one was expected")
     try:
-        return np.asarray(array.numpy())
-    except (TypeError, ValueError, EOFError, OSError):
+        if array.stype != SType.NUMPY:
+            raise ValueError(array.stype)
+        return array_from_bytes(array.data)
+    except ValueError:
         raise ProtocolError(
             f"an array must be a numpy array, got {array.stype!r} of {len(array.data)} bytes"
         ) from None

@@ -237,6 +237,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def _inference(inference: Mapping[str, Any]) -> None:
+    _numbers(inference, ("level",), "inference", optional=False)
     for index, entry in enumerate(_list(inference, "coefficients", "inference.coefficients")):
         where = f"inference.coefficients[{index}]"
         _numbers(_mapping(entry, where), INFERENCE, where)

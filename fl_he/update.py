@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -275,7 +275,11 @@ def flatten(
         if name == weighted_by:
             continue
         metric_slots.append(MetricSlot(name, len(value) if isinstance(value, list) else None))
-        parts.append(np.atleast_1d(np.asarray(value, dtype=np.float64)) * examples)
+        try:
+            numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        except OverflowError:  # an integer of hundreds of digits
+            raise PrivateReasonError(f"the metric {name!r} must fit float64") from None
+        parts.append(numbers * examples)
     layout = UpdateLayout(tuple(arrays), metric_record, tuple(metric_slots), weighted_by)
     return np.concatenate(parts), np.concatenate(plain), layout
 
@@ -300,7 +304,7 @@ def _examples(metrics: MetricRecord, weighted_by: str) -> float:
         )
     if isinstance(examples, list):
         raise ProtocolError(f"the metric {weighted_by!r} must be a single number, got a list")
-    if not (isfinite(examples) and examples > 0):
+    if not 0 < examples < 2**63:
         raise PrivateReasonError(f"the metric {weighted_by!r} must be a positive number")
     return float(examples)
 

@@ -225,6 +225,9 @@ def test_broken_numpy_bytes_are_refused() -> None:
     array = Array(dtype="float64", shape=(1,), stype="numpy.ndarray", data=b"not numpy")
     with pytest.raises(ProtocolError, match="must be a numpy array"):
         read_array(array)
+    array = Array(dtype="float64", shape=(1,), stype="other", data=Array(np.zeros(1)).data)
+    with pytest.raises(ProtocolError, match="must be a numpy array, got 'other'"):
+        read_array(array)
 
 
 def test_pickled_arrays_are_refused() -> None:

@@ -19,7 +19,7 @@ from typing import Protocol, cast, get_args
 
 from flwr.app import ConfigRecord
 
-from fl_he.crypto.errors import KeyFileError
+from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.strict_json import parse_object
 from fl_he.messages import DecryptRequest, ProtocolError, Purpose
 
@@ -264,7 +264,12 @@ def _entries(lines: Lines) -> Iterator[_Session | _Opening | None]:
 
 def _entry(line: str) -> _Session | _Opening:
     kind = _Session if line.startswith('{"run":') else _Opening
-    members = parse_object(line, "a ledger's line", [f.name for f in fields(kind)], LONGEST_LINE)
+    try:
+        members = parse_object(
+            line, "a ledger's line", [f.name for f in fields(kind)], LONGEST_LINE
+        )
+    except CryptoError as error:
+        raise LedgerError(str(error)) from None
     numbers = ("round", "contributors")
     for name, value in members.items():
         if name in numbers and not (type(value) is int and value >= 1):

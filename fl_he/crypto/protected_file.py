@@ -23,7 +23,7 @@ _MARK = '"fl-he protected key file'  # of any version; no plain key file has it 
 _MEMBERS = ("format", "kind", "kdf", "n", "r", "p", "salt", "cipher", "nonce", "ciphertext")
 _KDF, _CIPHER = "scrypt", "ChaCha20-Poly1305"
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 32, 12, 32
-_MAXIMUM_WORK = 2**30  # bytes that scrypt writes: 8 times what the default needs
+_MAXIMUM_WORK = 2**27  # bytes that scrypt writes: what the default needs, in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class ScryptCost:
     Raises
     ------
     CryptoError
-        If one of them is out of range, or ``128 * n * r * p`` is above 1 GiB: a hostile file must
-        not be able to ask for all memory or for hours.
+        If one of them is out of range, or ``128 * n * r * p`` is above 128 MiB, the default: a
+        hostile file must not cost more than ours. Whoever raises the one raises the other.
     """
 
     n: int = 2**17

@@ -158,8 +158,8 @@ class Nesterov:
 def read(members: Mapping[str, Any], key: str) -> float:
     """Return a number of what an optimizer remembered; raises DataError."""
     value = members.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise DataError(f"the optimizer's {key} must be a finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
+        raise DataError(f"the optimizer's {key} must be a number below 1e300 in size")
     return value
 
 
@@ -170,7 +170,7 @@ def read_vector(members: Mapping[str, Any], key: str) -> Array | None:
         return None
     try:
         vector = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"the optimizer's {key} must be numbers") from None
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise DataError(f"the optimizer's {key} must be a vector of finite numbers")

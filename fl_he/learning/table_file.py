@@ -72,7 +72,8 @@ def read_table(path: Path, hint: str | None = None) -> tuple[pl.DataFrame, RowNu
         raise DataError(f"{missing}: {hint}") if hint else DataError(missing, setting="path")
     try:
         columns, table, rows = _read_csv(path) if suffix == ".csv" else _read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # A damaged file makes polars panic, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         kind = type(error).__name__
         raise DataError(
             f"data file must be a readable table, got {place}, which cannot be read ({kind})"

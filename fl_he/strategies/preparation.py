@@ -60,7 +60,9 @@ class Preparation:
             # The same checks as the hospitals', so that a damaged file is found here.
             content = RecordDict({CONFIG: ConfigRecord(renamed)})
             return cls(int(members["rounds"]), LearningTerms.from_content(content))
-        except (KeyError, TypeError, AttributeError) as error:
+        except ProtocolError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProtocolError(
                 f"what is known of the pooled data must be whole, got {type(error).__name__}"
             ) from error

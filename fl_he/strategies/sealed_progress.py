@@ -108,7 +108,7 @@ class SealedProgress:
             )
         except ProtocolError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProtocolError(
                 f"the progress of a sealed chain must be whole, got {type(error).__name__}"
             ) from error

@@ -99,7 +99,7 @@ class UnopenedSum:
             )
         except (ProtocolError, CryptoError):
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ProtocolError(
                 f"an unopened sum must be whole, got {type(error).__name__}"
             ) from error

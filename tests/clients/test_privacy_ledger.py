@@ -182,6 +182,7 @@ def _without_answer(line: str) -> str:
         lambda line: json.dumps({**json.loads(line), "answer": 1}),
         lambda line: json.dumps({**json.loads(line), "variance": "-1"}),
         lambda line: json.dumps({**json.loads(line), "variance": 5}),
+        lambda line: json.dumps({**json.loads(line), "variance": "9" * 5000}),
         lambda line: json.dumps({**json.loads(line), "terms": 5}),
         lambda line: json.dumps({**json.loads(line), "lattice": None}),
         lambda line: json.dumps({**json.loads(line), "kind": "other"}),

@@ -1,31 +1,14 @@
-"""Keys for the crypto tests.
-
-The small keys are written down here so that tests are fast and repeatable. They are public by
-that, and far too short: test only.
-"""
+"""Keys for the crypto tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import small_keys
 
-from fl_he.crypto.dgk_key import DgkPublicKey
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
-
-SMALL_BITS = 512
-_SMALL = (
-    0xCC086AAF9D8D0A794AFF9E395034F06928560CB9710AB634EEF3A9C0253435AB,
-    0xE592769021928972E44FEA5193399398B405C268C46377D04EA63413C69353CF,
-    0x1234567,
-)
-_OTHER_SMALL = (
-    0xC4A69C7EAFFA479D367439148A41F204D491ED8E924530E12D4471C968FF8623,
-    0xEDDB82BD58CACAEBCD86CE752E8668626ACFC2E243C2A4711944A00B73124337,
-    0x7654321,
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,50 +20,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
 
 
-def _key(p: int, q: int, x: int) -> PrivateKey:
-    n = p * q
-    h_s = pow(-x * x % n, n, n * n)
-    return PrivateKey(PublicKey(n, h_s, minimum_bits=SMALL_BITS), p, q)
-
-
 @pytest.fixture(scope="session")
 def small_key() -> PrivateKey:
-    return _key(*_SMALL)
+    return small_keys.paillier(*small_keys.SMALL)
 
 
 @pytest.fixture(scope="session")
 def small_primes() -> tuple[int, int]:
-    return _SMALL[0], _SMALL[1]
+    return small_keys.SMALL[:2]
 
 
 @pytest.fixture(scope="session")
 def other_small_key() -> PrivateKey:
-    return _key(*_OTHER_SMALL)
-
-
-_SMALL_DGK = {  # u is 257
-    "p": 0xC9C0B9019E44AB9AEFB9386F86EEF20E0FCD83F9CCE704E14F933763860454E3,
-    "q": 0xF47D27912C9E7E476ED2F190CF60D8A2303ED9DE34275A1E99E573D68BE3A347,
-    "v_p": 0xC9A7ADE9BA923175D503713DFBD8DE57D08A98A1,
-    "v_q": 0x8B7A585744790E1A1D81208C5E9842EAE32F2F83,
-    "g": int(
-        "B1E81B26B3B8B497D0B62D14A14D69B02121EDB52E19064B57F8B035B4B191C0"
-        "C68768F22E5895C96442F502BD3705FC8DF41D9C09CB8DE439C4A13EF591B3FA",
-        16,
-    ),
-    "h": int(
-        "5B6C4CD797C27CEA5FC83AC3CEB933E5DD011DA906467D96AA1DB30C1309C504"
-        "5D8C6BC3DE37250BC45EE469ED1EC53D339D6A55712B922F2181A5D127F30B63",
-        16,
-    ),
-}
+    return small_keys.paillier(*small_keys.OTHER_SMALL)
 
 
 @pytest.fixture(scope="session")
 def small_dgk() -> DgkPrivateKey:
-    k = _SMALL_DGK
-    public = DgkPublicKey(k["p"] * k["q"], k["g"], k["h"], minimum_bits=SMALL_BITS)
-    return DgkPrivateKey(public, k["p"], k["q"], k["v_p"], k["v_q"])
+    return small_keys.dgk()
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,21 @@ def test_a_file_of_ranges_that_cannot_be_used_is_refused(
         read_ranges(file, ["age"])
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 5000, "must be a CSV or JSON file"),
+        (f'[{{"feature": "age", "low": 0, "high": 1{"0" * 400}}}]', "in row 1 of"),
+        ('[{"feature": 5, "low": 0, "high": 1}]', "in row 1 of"),
+    ],
+)
+def test_hostile_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "ranges.json"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_ranges(file, ["age"])
+
+
 def test_a_missing_file_of_ranges_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ranges must be a CSV or JSON file"):
         read_ranges(tmp_path / "none.csv", ["age"])

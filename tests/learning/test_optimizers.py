@@ -106,6 +106,8 @@ def test_what_is_remembered_gives_the_optimizer_back(name: str) -> None:
         ("nesterov", {"before": "x", "steps": 1}),
         ("nesterov", {"before": [[1.0]], "steps": 1}),
         ("nesterov", {"before": [1.0], "steps": None}),
+        ("nesterov", {"before": [1.0], "steps": 10**400}),
+        ("nesterov", {"before": [10**400], "steps": 1}),
         ("newton", {"base": 3}),
         ("newton", {"base": {"theta": [1.0]}}),
         ("lbfgs", {"base": None}),

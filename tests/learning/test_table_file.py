@@ -92,6 +92,18 @@ def test_a_damaged_file_is_refused_without_its_content(
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize("at", [49, 159])
+def test_a_file_on_which_polars_panics_is_refused(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "table.parquet"
+    table = pl.DataFrame({"age": [1.0, 2.0], "state": [0.0, 1.0]})
+    table.write_parquet(path, compression="uncompressed")
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="must be a readable table, got"):
+        read_table(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -186,3 +186,6 @@ def test_coefficients_are_listed_where_standard_errors_are_known(tmp_path: Path)
     del metrics["inference"]["coefficients"][0]["z"]
     with pytest.raises(MetricsError, match=r"inference\.coefficients\[0\]\.z must be a number"):
         write_run(tmp_path, metrics, "{}")
+    del metrics["inference"]["level"]
+    with pytest.raises(MetricsError, match=r"inference\.level must be a number, got nothing"):
+        write_run(tmp_path, metrics, "{}")

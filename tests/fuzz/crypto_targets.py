@@ -1,0 +1,314 @@
+"""Targets of the crypto layer: keys, identities, manifests, vectors, envelopes, key files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fuzz import documents
+from fuzz.choices import Choices
+from fuzz.documents import text_of
+from fuzz.target import Target
+from identities import COMPANY, EAST, NORTH, SOUTH
+from small_keys import OTHER_SMALL, SMALL, SMALL_BITS, dgk, paillier
+
+from fl_he.clients.sealed_payload import RunningSum, Total
+from fl_he.crypto.base64url import bytes_from_base64url
+from fl_he.crypto.binding import Binding
+from fl_he.crypto.canonical import decode_fields, encode_fields
+from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
+from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.identity import Identity
+from fl_he.crypto.manifest import Manifest
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.passphrase_file import read_passphrase_file
+from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.protected_file import ScryptCost, load_secret, save_secret
+from fl_he.crypto.public_identity import PublicIdentity
+from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.sealing import seal, unseal
+from fl_he.crypto.strict_json import integer_from_base64url, parse_object
+
+_PACKING = Packing()
+_BINDING = Binding("run-1", "running-sum", 3, 1, ("north",))
+_PASSPHRASE = "correct horse"  # noqa: S105 - of test files
+_LOW = ScryptCost(n=2, r=1, p=1)
+_ERRORS = (CryptoError,)
+
+
+@cache
+def _key() -> PrivateKey:
+    return paillier(*SMALL)
+
+
+@cache
+def _dgk() -> DgkPrivateKey:
+    return dgk()
+
+
+@cache
+def _vector() -> bytes:
+    values = np.arange(20, dtype=np.float64)
+    return EncryptedVector.encrypt(_key().public_key, _PACKING, values, cores=1).to_bytes()
+
+
+@cache
+def _public_keys() -> list[Any]:
+    keys = (_key(), paillier(*OTHER_SMALL))
+    return [json.loads(key.public_key.to_json()) for key in keys]
+
+
+def _public_key(data: bytes) -> object:
+    text = text_of(data, _public_keys(), documents.mend_paillier)
+    key = PublicKey.from_json(text, minimum_bits=SMALL_BITS)
+    return key.encrypt([1])
+
+
+@cache
+def _private_keys() -> list[Any]:
+    return [json.loads(_key().to_json())]
+
+
+def _private_key(data: bytes) -> object:
+    text = text_of(data, _private_keys(), documents.mend_private)
+    return PrivateKey.from_json(text, minimum_bits=SMALL_BITS)
+
+
+@cache
+def _dgk_keys() -> list[Any]:
+    return [json.loads(_dgk().public_key.to_json())]
+
+
+def _dgk_public(data: bytes) -> object:
+    text = text_of(data, _dgk_keys(), documents.mend_dgk)
+    return DgkPublicKey.from_json(text, minimum_bits=SMALL_BITS).masks(1)
+
+
+@cache
+def _dgk_privates() -> list[Any]:
+    document = json.loads(_dgk().to_json())
+    return [{**document, "pub": json.loads(document["pub"])}]
+
+
+def _dgk_private(data: bytes) -> object:
+    text = text_of(data, _dgk_privates(), documents.mend_private_dgk)
+    return DgkPrivateKey.from_json(text, minimum_bits=SMALL_BITS)
+
+
+def _dgk_ciphertexts(data: bytes) -> object:
+    return _dgk().are_zero(_dgk().public_key.from_bytes(data, 3))
+
+
+def _dgk_ciphertext_seeds() -> list[bytes]:
+    return [_dgk().public_key.to_bytes(_dgk().encrypt_bits([0, 1, 0]))]
+
+
+def _ciphertexts(data: bytes) -> object:
+    key = _key()
+    return key.decrypt(ciphertexts_from_bytes(key.public_key, data, 2), cores=1)
+
+
+def _ciphertext_seeds() -> list[bytes]:
+    key = _key().public_key
+    return [b"".join(c.to_bytes(key.ciphertext_bytes, "big") for c in key.encrypt([5, -5]))]
+
+
+def _encrypted_vector(data: bytes) -> object:
+    key = _key()
+    vector = EncryptedVector.from_bytes(data, key.public_key)
+    doubled = vector.add(vector, key.public_key)
+    return key.decrypt_vector(doubled, cores=1)
+
+
+def _vector_seeds() -> list[bytes]:
+    return [_vector(), _vector()[:56], b"FLHE\1" + bytes(51)]
+
+
+@cache
+def _envelope() -> bytes:
+    return seal(b"the running sum", NORTH, SOUTH.public, _BINDING)
+
+
+def _unseal(data: bytes) -> object:
+    """Open any bytes, or what a hospital that cheats has signed all the same."""
+    choices = Choices(data)
+    envelope = choices.rest()
+    if len(envelope) > 64 and data[:1] == b"S":
+        envelope = _signed_anew(envelope[1:])
+    return unseal(envelope, SOUTH, NORTH.public, _BINDING)
+
+
+def _signed_anew(envelope: bytes) -> bytes:
+    size = int.from_bytes(envelope[5:9], "big")
+    context, ciphertext = envelope[17 : 17 + size], envelope[17 + size : -64]
+    digest = hashlib.sha512(ciphertext).digest()
+    statement = encode_fields(b"fl-he envelope signature 1", context, digest)
+    return envelope[:-64] + NORTH.sign(statement)
+
+
+def _envelope_seeds() -> list[bytes]:
+    other = Binding("run-1", "total", 3, 1, ("north", "east"))
+    another = seal(b"", NORTH, SOUTH.public, other)
+    return [_envelope(), b"S" + _envelope(), b"S" + another, b"FLSE\1" + bytes(100)]
+
+
+def _binding(data: bytes) -> object:
+    return Binding.from_bytes(data).to_bytes()
+
+
+def _fields(data: bytes) -> object:
+    return decode_fields(data, "the fields")
+
+
+@cache
+def _public_identities() -> list[Any]:
+    return [json.loads(node.public.to_json()) for node in (NORTH, COMPANY)]
+
+
+def _public_identity(data: bytes) -> object:
+    text = text_of(data, _public_identities(), documents.mend_identity)
+    return PublicIdentity.from_json(text).encrypt(b"x", b"y")
+
+
+@cache
+def _identities() -> list[Any]:
+    return [json.loads(NORTH.to_json())]
+
+
+def _identity(data: bytes) -> object:
+    return Identity.from_json(text_of(data, _identities()))
+
+
+@cache
+def _manifests() -> list[Any]:
+    nodes = tuple(node.public for node in (NORTH, SOUTH, EAST, COMPANY))
+    return [json.loads(Manifest(nodes, "0" * 64).to_json())]
+
+
+def _manifest(data: bytes) -> object:
+    return Manifest.from_json(text_of(data, _manifests(), documents.mend_manifest)).fingerprint
+
+
+@cache
+def _protected() -> list[Any]:
+    path = Path("protected.json")
+    save_secret(path, "the secret", "test", _PASSPHRASE, _LOW)
+    text = path.read_text()
+    path.unlink()
+    return [json.loads(text)]
+
+
+def _protected_file(data: bytes) -> object:
+    path = Path("key.json")
+    path.write_bytes(text_of(data, _protected()).encode("utf-8", "replace"))
+    path.chmod(0o600)
+    return load_secret(path, "test", _PASSPHRASE, 4096)
+
+
+def _passphrase_file(data: bytes) -> object:
+    path = Path("passphrase")
+    path.write_bytes(data)
+    path.chmod(0o600)
+    return read_passphrase_file(path)
+
+
+@cache
+def _packings() -> list[Any]:
+    return [json.loads(_PACKING.to_json())]
+
+
+def _packing(data: bytes) -> object:
+    return Packing.from_json(text_of(data, _packings())).slots_per_ciphertext(SMALL_BITS)
+
+
+def _strict_json(data: bytes) -> object:
+    return parse_object(data.decode("utf-8", "replace"), "the object", ("a", "b"), 2048)
+
+
+def _base64(data: bytes) -> object:
+    text = data.decode("utf-8", "replace")
+    decoded = bytes_from_base64url(text, "the text")
+    integer_from_base64url(text, "the number", 512)
+    return decoded
+
+
+def _running_sum(data: bytes) -> object:
+    return RunningSum.from_bytes(data)
+
+
+def _total(data: bytes) -> object:
+    return Total.from_bytes(data)
+
+
+def _payload_seeds() -> list[bytes]:
+    return [RunningSum(1, bytes(32), "{}", b"vector").to_bytes()]
+
+
+def _total_seeds() -> list[bytes]:
+    return [Total(1, "{}", np.array([1.0, -2.5])).to_bytes()]
+
+
+TARGETS = (
+    Target(
+        "paillier-public-key",
+        _public_key,
+        _ERRORS,
+        lambda: documents.seeds(_public_keys()),
+        0.6,
+    ),
+    Target(
+        "paillier-private-key",
+        _private_key,
+        _ERRORS,
+        lambda: documents.seeds(_private_keys()),
+        0.6,
+    ),
+    Target("dgk-public-key", _dgk_public, _ERRORS, lambda: documents.seeds(_dgk_keys()), 0.6),
+    Target("dgk-private-key", _dgk_private, _ERRORS, lambda: documents.seeds(_dgk_privates()), 0.6),
+    Target("dgk-ciphertexts", _dgk_ciphertexts, _ERRORS, _dgk_ciphertext_seeds, limit=256),
+    Target("paillier-ciphertexts", _ciphertexts, _ERRORS, _ciphertext_seeds, limit=300),
+    Target("encrypted-vector", _encrypted_vector, _ERRORS, _vector_seeds),
+    Target("envelope", _unseal, _ERRORS, _envelope_seeds, 0.6),
+    Target(
+        "binding",
+        _binding,
+        _ERRORS,
+        lambda: [_BINDING.to_bytes(), Binding("r", "p", 0, 0, ()).to_bytes()],
+    ),
+    Target("fields", _fields, _ERRORS, lambda: [encode_fields(b"", b"abc", bytes(300))]),
+    Target("running-sum", _running_sum, _ERRORS, _payload_seeds),
+    Target("total", _total, _ERRORS, _total_seeds),
+    Target(
+        "public-identity",
+        _public_identity,
+        _ERRORS,
+        lambda: documents.seeds(_public_identities()),
+        0.6,
+    ),
+    Target("private-identity", _identity, _ERRORS, lambda: documents.seeds(_identities()), 0.6),
+    Target("manifest", _manifest, _ERRORS, lambda: documents.seeds(_manifests()), 0.3, 16384),
+    Target("protected-file", _protected_file, _ERRORS, lambda: documents.seeds(_protected()), 0.02),
+    Target(
+        "passphrase-file",
+        _passphrase_file,
+        _ERRORS,
+        lambda: [b"correct horse\r\n", "é".encode(), b"", b"\xff"],
+        0.3,
+        2048,
+    ),
+    Target("packing", _packing, _ERRORS, lambda: documents.seeds(_packings())),
+    Target(
+        "strict-json",
+        _strict_json,
+        _ERRORS,
+        lambda: [b'{"a":1,"b":[2]}', b'{"a":1,"a":2}', b"[" * 99],
+    ),
+    Target("base64url", _base64, _ERRORS, lambda: [b"AQID", b"_-8", b"AA", b"AB=="]),
+)

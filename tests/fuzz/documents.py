@@ -1,0 +1,95 @@
+"""JSON documents under fuzzing: raw text, or a valid one with changes and a mended checksum."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from fuzz.choices import Choices, edited
+
+from fl_he.crypto.canonical import encode_fields
+
+_RAW = 0xFF
+#: Small programs from which fuzzing starts, beside the valid documents.
+_PROGRAMS = (b"", b"\1\1\1\1\1\1\1\1", bytes(range(1, 40)), bytes(range(40, 1, -1)))
+
+
+def text_of(
+    data: bytes, documents: Sequence[Any], mend: Callable[[Any], Any] = lambda document: document
+) -> str:
+    """Return the text that an input stands for.
+
+    The first byte chooses a valid document, and the others say how it is changed; or it says that
+    they are the text itself.
+    """
+    choices = Choices(data)
+    first = choices.below(256)
+    if first == _RAW:
+        return choices.rest().decode("utf-8", "replace")
+    document = edited(documents[first % len(documents)], choices)
+    with suppress(Exception):  # a checksum of what is none stays as it is
+        document = mend(document)
+    try:
+        return json.dumps(document, separators=(",", ":"))
+    except (RecursionError, ValueError):  # a number of thousands of digits
+        return "[" * 5000
+
+
+def seeds(documents: Sequence[Any]) -> list[bytes]:
+    """Return inputs for `text_of`: each document unchanged, changed, and as raw text."""
+    programs = [bytes([n]) + program for n in range(len(documents)) for program in _PROGRAMS]
+    return [*programs, *(bytes([_RAW]) + json.dumps(one).encode() for one in documents)]
+
+
+def mend_paillier(document: Any) -> Any:
+    """Give a Paillier key the fingerprint of the numbers that it has now."""
+    return {**document, "kid": _fingerprint(b"fl-he Paillier public key 1\0", document, "n", "h_s")}
+
+
+def mend_dgk(document: Any) -> Any:
+    """Give a DGK key the fingerprint of the numbers that it has now."""
+    label = b"fl-he DGK public key 1\0"
+    return {**document, "kid": _fingerprint(label, document, "n", "g", "h", "u")}
+
+
+def mend_private(document: Any) -> Any:
+    """Give both halves of a Paillier private key their fingerprint."""
+    public = mend_paillier(document["pub"])
+    return {**document, "pub": public, "kid": public["kid"]}
+
+
+def mend_private_dgk(document: Any) -> Any:
+    """Give both halves of a DGK private key their fingerprint."""
+    public = mend_dgk(document["pub"])
+    return {**document, "pub": json.dumps(public), "kid": public["kid"]}
+
+
+def mend_identity(document: Any) -> Any:
+    """Give a public identity the fingerprint of its entry."""
+    keys = (_bytes(document[name]) for name in ("signing", "sealing"))
+    names = (document[name].encode() for name in ("format", "name", "role"))
+    return {**document, "fingerprint": hashlib.sha256(encode_fields(*names, *keys)).hexdigest()}
+
+
+def mend_manifest(document: Any) -> Any:
+    """Give all nodes of a manifest their fingerprints."""
+    return {**document, "nodes": [mend_identity(node) for node in document["nodes"]]}
+
+
+def _fingerprint(label: bytes, document: Any, *names: str) -> str:
+    digest = hashlib.sha256(label)
+    for data in _stripped(_bytes(document[name]) for name in names):
+        digest.update(len(data).to_bytes(4, "big") + data)
+    return digest.hexdigest()
+
+
+def _stripped(numbers: Iterable[bytes]) -> Iterable[bytes]:
+    return (number.lstrip(b"\0") for number in numbers)
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,359 @@
+"""Targets of the files that somebody else may have written, or damaged."""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord
+from fuzz import documents
+from fuzz.choices import Choices
+from fuzz.documents import text_of
+from fuzz.target import Target
+from rich.console import Console
+
+from fl_he.capc_agreement import Agreement, KeyPins
+from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, write_checkpoint
+from fl_he.clients.capc_budget import Promise, VotingLedger
+from fl_he.clients.ledger import Ledger, LedgerError, StateStore
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.privacy_ledger import LONGEST_LINE, PrivacyLedger
+from fl_he.crypto.errors import CryptoError
+from fl_he.learning.damped import Newton
+from fl_he.learning.data import load_table
+from fl_he.learning.errors import DataError
+from fl_he.learning.model import LogisticModel
+from fl_he.learning.optimizers import Nesterov
+from fl_he.learning.privacy import GaussianPrivacy, Lattice
+from fl_he.learning.private_scaling.py fl_he.learning.feature_ranges import read_ranges
+from fl_he.learning.softmax_model import SoftmaxModel, load_model
+from fl_he.messages import DecryptRequest, ProtocolError
+from fl_he.metrics_file import FIGURES, INFERENCE, MetricsError, read_metrics
+from fl_he.report.coefficient_table import coefficient_table
+from fl_he.report.comparison_table import comparison_table
+from fl_he.report.cost_table import cost_table
+
+_CSV = (
+    b"age,size,state\n1,2,sick\n3,-1,well\n",
+    b'"age","si,ze",state\n1,"2",sick\n\n3,1e5,well\n',
+    b"\xef\xbb\xbfage,state\r\n1,sick\r\n2,well\r\n",
+    b"a;b;state\n1;2;sick\n",
+    b"a,a,state\n1,2,sick\n",
+    b"age,state\n" + b"1,sick\n" * 40 + b"nan,well\ninf,well\n",
+    b'age,state\n"1\n2",sick\n',
+    b"1,2,3\n4,5,6\n",
+)
+_NAMES = ("age", "size")
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = Path(name)
+    path.write_bytes(data)
+    path.chmod(0o600)
+    return path
+
+
+def _csv(data: bytes) -> object:
+    return load_table(_file("data.csv", data), "state", positive="sick")
+
+
+def _classes(data: bytes) -> object:
+    return load_table(_file("data.csv", data), "state", classes=("sick", "well", "dead"))
+
+
+@cache
+def _ranges() -> list[Any]:
+    return [[{"feature": name, "low": -1.5, "high": 2} for name in _NAMES]]
+
+
+def _ranges_json(data: bytes) -> object:
+    text = text_of(data, _ranges())
+    return read_ranges(_file("ranges.json", text.encode("utf-8", "surrogatepass")), _NAMES)
+
+
+def _ranges_csv(data: bytes) -> object:
+    return read_ranges(_file("ranges.csv", data), _NAMES)
+
+
+@cache
+def _models() -> list[Any]:
+    two = LogisticModel(_NAMES, np.zeros(2), np.ones(2), np.array([0.5, -1]), 0.25, "sick")
+    three = SoftmaxModel(
+        _NAMES, np.zeros(2), np.ones(2), np.ones((3, 2)), np.zeros(3), ("a", "b", "c")
+    )
+    return [json.loads(model.to_json()) for model in (two, three)]
+
+
+def _model(data: bytes) -> object:
+    text = text_of(data, _models())
+    model = load_model(_file("model.json", text.encode("utf-8", "surrogatepass")))
+    return model.to_json()
+
+
+@cache
+def _checkpoints() -> list[Any]:
+    checkpoint = Checkpoint(
+        config={"hospitals": 3, "crypto": {"key_bits": 2048}},
+        features=list(_NAMES),
+        session="s",
+        key_fingerprint="0" * 64,
+        parameters=[0.5, 1.0, -1.0],
+        optimizer={"before": [0.5, 1.0, -1.0], "steps": 3, "damping": 0.0},
+        hessian=[1.0] * 6,
+        rounds=[{"round": 1, "loss": 0.5}],
+        examples=10,
+    )
+    write_checkpoint(Path(), checkpoint)
+    return [json.loads(Path("checkpoint.json").read_text())]
+
+
+def _checkpoint(data: bytes) -> object:
+    text = text_of(data, _checkpoints())
+    _file("checkpoint.json", text.encode("utf-8", "surrogatepass"))
+    checkpoint = load_checkpoint(Path())
+    for optimizer in (Nesterov(0.5), Newton()):
+        optimizer.restore(checkpoint.optimizer)
+    return checkpoint
+
+
+_KEY = "0" * 64
+_SESSION = "ab" * 16
+_REQUEST = DecryptRequest(_SESSION, "train", 2, 3, b"sum")
+
+
+@cache
+def _ledger_lines() -> list[Any]:
+    return [
+        {"run": "7", "session": _SESSION, "key": _KEY},
+        {
+            "session": _SESSION,
+            "purpose": "train",
+            "round": 1,
+            "contributors": 3,
+            "sum": "1" * 64,
+        },
+    ]
+
+
+def _lines(data: bytes, made: list[Any], valid: int) -> bytes:
+    """Return a ledger: its first lines valid, then one that is changed, or any bytes."""
+    first = [json.dumps(line, separators=(",", ":")) for line in made[:valid]]
+    line = text_of(data[:-1], made[-1:])
+    return "\n".join([*first, line]).encode("utf-8", "surrogatepass") + data[-1:]
+
+
+def _ledger(data: bytes) -> object:
+    path = Path("ledger.jsonl")
+    choices = Choices(data)
+    content = choices.rest() if data[:1] == b"R" else _lines(data, _ledger_lines(), 1)
+    _file(path.name, content)
+    ledger = Ledger(FileStore(path))
+    ledger.session(7, _KEY)
+    ledger.latest(_SESSION, _KEY)
+    ledger.note(_REQUEST, _KEY)
+    return ledger
+
+
+def _ledger_state(data: bytes) -> object:
+    lines = _lines(data, _ledger_lines(), 1).decode("utf-8", "replace").splitlines()
+    ledger = Ledger(StateStore(ConfigRecord({"ledger": lines})))
+    return ledger.session(7, _KEY)
+
+
+_TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=4, contributors=3)
+_LATTICE = Lattice(24, 3)
+
+
+@cache
+def _releases() -> list[Any]:
+    record = ConfigRecord()
+    _release(StateStore(record))
+    (line,) = StateStore(record)
+    return [json.loads(line)]
+
+
+def _release(store: Any) -> object:
+    return PrivacyLedger(store).release(
+        _TERMS, _LATTICE, b"q", lambda: 10**9, lambda _: np.array([1, 2, 3])
+    )
+
+
+def _privacy_ledger(data: bytes) -> object:
+    _file("privacy.jsonl", _lines(data, _releases(), 0))
+    return _release(FileStore(Path("privacy.jsonl"), LONGEST_LINE))
+
+
+@cache
+def _metrics() -> list[Any]:
+    figures = dict.fromkeys(FIGURES, 0.875)
+    model = {"examples": 80, **figures, "coefficients": [0.5, -1.25], "intercept": 0.125}
+    plain = {
+        "version": 1,
+        "fl_he": "0.1.0",
+        "config": {"data": {"name": "breast_cancer"}, "hospitals": 3, "topology": "fold"},
+        "local": [{"hospital": "hospital-1", "examples": 10, **figures}],
+        "federated": model,
+        "pooled": model,
+        "rounds": [
+            {
+                "round": 1,
+                **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy"), 0.5),
+                **dict.fromkeys(("contributors", "seconds", "bytes_sent"), 3),
+                **dict.fromkeys(("encrypt_seconds", "add_seconds", "decrypt_seconds"), 0.1),
+            }
+        ],
+        "crypto": {
+            **dict.fromkeys(("key_bits", "slots_per_ciphertext"), 10),
+            **dict.fromkeys(("ciphertexts_per_update", "bytes_per_update"), 1),
+            "key_fingerprint": "0" * 64,
+        },
+        "inference": {
+            "level": 0.95,
+            "penalised": False,
+            "coefficients": [{"name": "age", **dict.fromkeys(INFERENCE, 0.5)}],
+        },
+        "seconds": 12.5,
+        "start_seconds": 3.25,
+    }
+    capc = {
+        "version": 1,
+        "fl_he": "0.1.0",
+        "protocol": "capc",
+        "encrypted": True,
+        "config": {"data": {"name": "digits"}},
+        "querying": [
+            {
+                "party": "hospital-1",
+                **dict.fromkeys(("queries", "answered", "refused", "examples"), 5),
+                **dict.fromkeys(("label_accuracy", "equal_to_plain_majority"), 0.5),
+                **{
+                    when: {"accuracy": 0.5, "balanced_accuracy": 0.5, "per_class_accuracy": [0.5]}
+                    for when in ("before", "after")
+                },
+            }
+        ],
+        "privacy": {"epsilon": 1.0, "delta": 1e-5, "queries": 5},
+        "steps": [
+            {"step": "ask", "hops": 1, "seconds": 0.1, "node_seconds": 0.1, "bytes_sent": 10}
+        ],
+        "seconds": 1.0,
+    }
+    return [plain, capc]
+
+
+def _read_metrics(data: bytes) -> object:
+    text = text_of(data, _metrics())
+    _file("metrics.json", text.encode("utf-8", "surrogatepass"))
+    metrics = read_metrics(Path())
+    if metrics.get("protocol") == "capc":
+        return metrics
+    console = Console(file=io.StringIO(), width=80)
+    for make in (comparison_table, cost_table, coefficient_table):
+        if (table := make(metrics)) is not None:
+            console.print(table)
+    return metrics
+
+
+_DATA = (DataError,)
+
+
+@cache
+def _agreements() -> list[Any]:
+    pins = KeyPins("0" * 64, "1" * 64)
+    agreement = Agreement(
+        classes=("a", "b", "c"),
+        features={"age": (0.0, 100.0), "size": (1.5, 2.5)},
+        fraction_bits=8,
+        integer_bits=4,
+        value_bits=30,
+        key_bits=2048,
+        min_contributors=3,
+        sigma_gnmax=2.5,
+        threshold=2,
+        sigma_threshold=3.5,
+        epsilon=1.0,
+        delta=1e-5,
+        keys={"company-x": pins, "north": pins},
+    )
+    return [json.loads(agreement.to_json())]
+
+
+def _agreement(data: bytes) -> object:
+    return Agreement.from_json(text_of(data, _agreements())).fingerprint
+
+
+_PROMISE = Promise(8.0, 1e-5, 20.0, 30.0)
+
+
+@cache
+def _batches() -> list[Any]:
+    record = ConfigRecord()
+    VotingLedger(StateStore(record), _PROMISE).spend("ab", 3)
+    (line,) = StateStore(record)
+    return [json.loads(line)]
+
+
+def _voting_ledger(data: bytes) -> object:
+    lines = _lines(data, _batches(), 0).decode("utf-8", "replace").splitlines()
+    ledger = VotingLedger(StateStore(ConfigRecord({"ledger": lines})), _PROMISE)
+    return ledger.spend("cd", 2)
+
+
+TARGETS = (
+    Target("csv", _csv, _DATA, lambda: _CSV, 0.7, 2048),
+    Target("csv-classes", _classes, _DATA, lambda: _CSV, 0.3, 2048),
+    Target("ranges-json", _ranges_json, _DATA, lambda: documents.seeds(_ranges()), 0.7),
+    Target(
+        "ranges-csv",
+        _ranges_csv,
+        _DATA,
+        lambda: [b"feature,low,high\nage,0,1\nsize,-1,1e3\n", b"low,high,feature\n1,2,age\n"],
+        0.7,
+    ),
+    Target("model", _model, _DATA, lambda: documents.seeds(_models()), 0.7),
+    Target(
+        "checkpoint",
+        _checkpoint,
+        (CheckpointError, DataError),
+        lambda: documents.seeds(_checkpoints()),
+        0.7,
+    ),
+    Target(
+        "ledger",
+        _ledger,
+        (LedgerError, ProtocolError),
+        lambda: [*(one + b"\n" for one in documents.seeds(_ledger_lines())), b"R{}\n"],
+        0.5,
+    ),
+    Target(
+        "ledger-state",
+        _ledger_state,
+        (LedgerError, ProtocolError),
+        lambda: [one + b"\n" for one in documents.seeds(_ledger_lines())],
+        0.7,
+    ),
+    Target(
+        "privacy-ledger",
+        _privacy_ledger,
+        (LedgerError, ProtocolError),
+        lambda: [one + b"\n" for one in documents.seeds(_releases())],
+        0.5,
+    ),
+    Target(
+        "capc-agreement", _agreement, (CryptoError,), lambda: documents.seeds(_agreements()), 0.7
+    ),
+    Target(
+        "voting-ledger",
+        _voting_ledger,
+        (LedgerError, ProtocolError),
+        lambda: [one + b"\n" for one in documents.seeds(_batches())],
+        0.02,
+    ),
+    Target(
+        "metrics", _read_metrics, (MetricsError,), lambda: documents.seeds(_metrics()), 0.2, 8192
+    ),
+)

@@ -1,0 +1,258 @@
+"""Targets of the messages: every ``from_content``, and what travels in their texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from fuzz import documents
+from fuzz.choices import Choices
+from fuzz.documents import text_of
+from fuzz.records import changed
+from fuzz.target import Target
+from small_keys import SMALL, paillier
+
+from fl_he import model_messages
+from fl_he.capc_messages import CapcReply, CapcRequest
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.packing import Packing
+from fl_he.learning_messages import LearningTerms, MomentsRequest
+from fl_he.messages import (
+    DecryptReply,
+    DecryptRequest,
+    Description,
+    EncryptedReply,
+    EncryptionRequest,
+    ProtocolError,
+    Role,
+)
+from fl_he.sealed_messages import (
+    Hop,
+    JoinReply,
+    News,
+    OpenReply,
+    OpenRequest,
+    ResealRequest,
+    SealedReply,
+    SealedTotal,
+    SessionReply,
+    SessionRequest,
+)
+from fl_he.strategies.preparation import Preparation
+from fl_he.strategies.sealed_progress import OpenedRound, SealedProgress, UnopenedRound
+from fl_he.strategies.skipped import Skipped
+from fl_he.strategies.unopened_sum import UnopenedSum
+from fl_he.update import UpdateLayout, flatten
+
+_ERRORS = (ProtocolError,)
+_PROGRAMS = (
+    b"",
+    bytes(range(4, 36)),
+    bytes(range(36, 4, -1)),
+    *(bytes([4, 3, action]) * 9 for action in range(9)),
+    *(bytes([action, 1, 2, 3]) * 8 for action in range(12)),
+)
+
+
+def _messages(
+    name: str,
+    contents: Callable[[], Sequence[tuple[RecordDict, Callable[[RecordDict], object]]]],
+    weight: float = 1.0,
+    errors: tuple[type[BaseException], ...] = _ERRORS,
+) -> Target:
+    """Return a target of valid contents, each with its reader; the first byte chooses one."""
+    made = cache(contents)
+
+    def read(data: bytes) -> object:
+        choices = Choices(data)
+        content, reader = made()[choices.below(256) % len(made())]
+        return reader(changed(content, choices.rest()))
+
+    def seeds() -> list[bytes]:
+        return [bytes([n]) + program for n in range(len(made())) for program in _PROGRAMS]
+
+    return Target(name, read, errors, seeds, weight)
+
+
+def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
+    key, packing = paillier(*SMALL).public_key.to_json(), Packing().to_json()
+    request = EncryptionRequest(key, packing, "session", 3)
+    model = model_messages.model_message_content(_model(3), ConfigRecord({"lr": 0.5}))
+    chained = request.continuing(b"sum", "{}").add_to(model)
+    numbers = np.array([1.0, 2.0])
+    description = Description(
+        Role.KEY_HOLDER, "company X", "1", ("a",), key, "session", packing, True, ("x", "y", "z")
+    )
+    return [
+        (description.to_content(), Description.from_content),
+        (request.add_to(model), EncryptionRequest.from_content),
+        (chained, EncryptionRequest.from_content),
+        (
+            EncryptedReply(b"sum", "{}", 0.1, 0.2, numbers).to_content(),
+            EncryptedReply.from_content,
+        ),
+        (DecryptRequest("s", "train", 1, 3, b"sum").to_content(), DecryptRequest.from_content),
+        (DecryptReply(numbers, 0.5).to_content(), DecryptReply.from_content),
+        (model, model_messages.read_model_message),
+        (model, lambda content: model_messages.read_named_array(content, "coefficients")),
+        (
+            model_messages.model_message_content(_model(3, 4)),
+            lambda content: model_messages.read_parameters(model_messages.read_arrays(content)),
+        ),
+    ]
+
+
+def _model(features: int, classes: int = 1) -> ArrayRecord:
+    return model_messages.model_arrays(np.zeros((classes, features)), np.zeros(classes))
+
+
+def _sealed_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
+    total = SealedTotal(1, ("north", "south"), b"envelope")
+    return [
+        (JoinReply("north", "0" * 64, "aa", "", 0).to_content(), JoinReply.from_content),
+        (SessionRequest("", {"north": "aa"}).to_content(), SessionRequest.from_content),
+        (
+            SessionReply("x", "s", "0" * 64, 1, {"north": b"e"}).to_content(),
+            SessionReply.from_content,
+        ),
+        (News("s", b"e", (total, total)).to_content(), News.from_content),
+        (Hop(1, ("north",), "south", "{}", b"e").to_content(), Hop.from_content),
+        (SealedReply(b"e", 568, 0.1, 0.2).to_content(), SealedReply.from_content),
+        (ResealRequest("s", 1, "north").to_content(), ResealRequest.from_content),
+        (OpenRequest("s", 1, ("north",), b"e").to_content(), OpenRequest.from_content),
+        (OpenReply({"north": b"e"}, 0.5).to_content(), OpenReply.from_content),
+    ]
+
+
+def _learning_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
+    terms = LearningTerms("federated", (0.5, 1.0), (1.0, 2.0), (1.0, 3.0), True)
+    moments = MomentsRequest(True, True, (0.5,))
+    return [
+        (RecordDict({"config": terms.to_config()}), LearningTerms.from_content),
+        (moments.to_content(), MomentsRequest.from_content),
+    ]
+
+
+def _capc_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
+    request = CapcRequest(
+        "ab" * 16,
+        5,
+        querying="hospital-1",
+        answering=("hospital-2", "hospital-3"),
+        keys={"querying-dgk": "{}"},
+        parts={"bits": b"bytes", "x": b""},
+    )
+    reply = CapcReply(
+        parts={"bits": b"bytes"},
+        seconds=0.5,
+        keys={"dgk": "{}"},
+        report="{}",
+        name="party",
+        role="hospital",
+    )
+    return [
+        (request.to_content(), CapcRequest.from_content),
+        (reply.to_content(), CapcReply.from_content),
+    ]
+
+
+def _replies() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
+    """Return what a hospital's own app answers; a strategy of the user's may have any arrays."""
+    arrays = ArrayRecord({"w": Array(np.ones((2, 3), np.float32)), "b": Array(np.ones(2))})
+    metrics = MetricRecord({"num-examples": 10, "loss": 0.5, "list": [1.0, 2.0]})
+    content = model_messages.update_content(arrays, metrics)
+    return [(content, lambda found: flatten(found, "num-examples"))]
+
+
+@cache
+def _layout() -> UpdateLayout:
+    ((content, _),) = _replies()
+    return flatten(content, "num-examples")[2]
+
+
+@cache
+def _layouts() -> list[Any]:
+    return [json.loads(_layout().to_json())]
+
+
+def _read_layout(data: bytes) -> object:
+    layout = UpdateLayout.from_json(text_of(data, _layouts()))
+    if len(layout) > 1000 or layout.plain_length > 1000:
+        return layout
+    for index in range(len(layout)):
+        layout.locate(index)
+    return layout.mean(np.ones(len(layout)), np.ones(layout.plain_length))
+
+
+@cache
+def _unopened() -> list[Any]:
+    request = DecryptRequest("s", "train", 1, 3, b"sum")
+    skipped = (Skipped("north", "away"),)
+    unopened = UnopenedSum(request, _layout(), np.empty(0), skipped, 1, 568, 1000, 1.0, 0.1, 0.2)
+    return [json.loads(json.dumps(unopened.to_members()))]
+
+
+def _mapping(data: bytes, made: list[Any]) -> dict[str, Any]:
+    document = json.loads(text_of(data, made))
+    return document if isinstance(document, dict) else {}
+
+
+def _read_unopened(data: bytes) -> object:
+    try:
+        members = _mapping(data, _unopened())
+    except (ValueError, RecursionError):
+        return None
+    return UnopenedSum.from_members(members)
+
+
+@cache
+def _preparations() -> list[Any]:
+    terms = LearningTerms("federated", (0.5, 1.0), (1.0, 2.0), (1.0, 3.0), True)
+    return [json.loads(json.dumps(Preparation(2, terms).to_members()))]
+
+
+def _read_preparation(data: bytes) -> object:
+    try:
+        members = _mapping(data, _preparations())
+    except (ValueError, RecursionError):
+        return None
+    return Preparation.from_members(members)
+
+
+@cache
+def _progresses() -> list[Any]:
+    costs = {"seconds": 1.0, "encrypt_seconds": 0.1, "add_seconds": 0.2}
+    request = OpenRequest("s", 2, ("a", "b"), b"envelope")
+    unopened = UnopenedRound(request, (), 568, 1000, **costs)
+    opened = OpenedRound(1, ("a",), {"a": b"envelope"})
+    return [json.loads(json.dumps(SealedProgress("s", (opened,), unopened).to_members()))]
+
+
+def _read_progress(data: bytes) -> object:
+    try:
+        members = _mapping(data, _progresses())
+    except (ValueError, RecursionError):
+        return None
+    return SealedProgress.from_members(members)
+
+
+TARGETS = (
+    _messages("open-messages", _open_messages, 2.0),
+    _messages("sealed-messages", _sealed_messages, 2.0),
+    _messages("learning-messages", _learning_messages),
+    _messages("capc-messages", _capc_messages),
+    _messages("app-replies", _replies),
+    Target("layout", _read_layout, _ERRORS, lambda: documents.seeds(_layouts())),
+    Target(
+        "unopened-sum",
+        _read_unopened,
+        (ProtocolError, CryptoError),
+        lambda: documents.seeds(_unopened()),
+    ),
+    Target("preparation", _read_preparation, _ERRORS, lambda: documents.seeds(_preparations())),
+    Target("sealed-progress", _read_progress, _ERRORS, lambda: documents.seeds(_progresses())),
+)

@@ -1,0 +1,7 @@
+"""All targets."""
+
+from __future__ import annotations
+
+from fuzz import crypto_targets, file_targets, message_targets
+
+TARGETS = (*crypto_targets.TARGETS, *message_targets.TARGETS, *file_targets.TARGETS)

@@ -1,0 +1,35 @@
+"""The fuzzed readers take their valid inputs, and a few hundred others do them no harm.
+
+`make fuzz` tries many more, guided by coverage; see docs/security.md.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from fuzz.target import Target
+from fuzz.targets import TARGETS
+
+_INPUTS = 100
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_hostile_input_is_refused_by_the_documented_errors_alone(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds = target.seeds()
+    target.read(seeds[0])  # else nothing but refusals would be tried
+    refused = sum(target.refuses(data) for data in seeds[1:])
+    choose = random.Random(target.name)
+    for _ in range(round(_INPUTS * min(1.0, target.weight + 0.05))):
+        data = bytearray(choose.choice(seeds))
+        for _ in range(choose.randint(1, 8)):
+            at = choose.randint(0, len(data))
+            data[at : at + choose.randint(0, 4)] = choose.randbytes(choose.randint(0, 4))
+        refused += target.refuses(bytes(data[: target.limit]))
+    assert refused
