@@ -300,7 +300,8 @@ def _batches() -> list[Any]:
 def _voting_ledger(data: bytes) -> object:
     lines = _lines(data, _batches(), 0).decode("utf-8", "replace").splitlines()
     ledger = VotingLedger(StateStore(ConfigRecord({"ledger": lines})), _PROMISE)
-    return ledger.spend("cd", 2)
+    ledger.spend("cd", 2)
+    return ledger
 
 
 TARGETS = (
