@@ -73,17 +73,17 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(
             f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
-        ) from error
+        ) from None
     if not isinstance(rows, list):
         raise DataError(f"ranges must be a list in a JSON file, got another thing in {path}")
     found: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         try:
             name, bounds = row["feature"].strip(), (float(row["low"]), float(row["high"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             raise DataError(
                 f"ranges must have a feature and the numbers low and high in row {number} of {path}"
             ) from None

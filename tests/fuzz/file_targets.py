@@ -26,10 +26,10 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.learning.damped import Newton
 from fl_he.learning.data import load_table
 from fl_he.learning.errors import DataError
+from fl_he.learning.feature_ranges import read_ranges
 from fl_he.learning.model import LogisticModel
 from fl_he.learning.optimizers import Nesterov
 from fl_he.learning.privacy import GaussianPrivacy, Lattice
-from fl_he.learning.private_scaling.py fl_he.learning.feature_ranges import read_ranges
 from fl_he.learning.softmax_model import SoftmaxModel, load_model
 from fl_he.messages import DecryptRequest, ProtocolError
 from fl_he.metrics_file import FIGURES, INFERENCE, MetricsError, read_metrics
