@@ -21,7 +21,7 @@ from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, write
 from fl_he.clients.capc_budget import Promise, VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError, StateStore
 from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.privacy_ledger import LONGEST_LINE, PrivacyLedger
+from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.damped import Newton
 from fl_he.learning.data import load_table
@@ -178,7 +178,12 @@ def _releases() -> list[Any]:
 
 def _release(store: Any) -> object:
     return PrivacyLedger(store).release(
-        _TERMS, _LATTICE, b"q", lambda: 10**9, lambda _: np.array([1, 2, 3])
+        _TERMS,
+        Kind.gradient,
+        _LATTICE,
+        b"q",
+        variance=lambda: 10**9,
+        answer=lambda _: np.array([1, 2, 3]),
     )
 
 
