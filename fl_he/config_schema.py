@@ -497,11 +497,11 @@ def _check_privacy(config: Config) -> None:
 
 def _check_sealed(config: Config) -> None:
     """Refuse what a coordinator would have to know the totals for."""
-    if config.scaling not in (Scaling.local, Scaling.none):
+    if config.scaling is Scaling.federated:
         raise ConfigError(
-            f"scaling must be local or none with sealed=true, got {config.scaling}: the "
-            "coordinator would have to know the totals or the features; set scaling=none for "
-            "tables in common units, or scaling=local"
+            "scaling must be ranges, local or none with sealed=true, got federated: the "
+            "coordinator would have to know the totals; set scaling=ranges ranges=FILE, or "
+            "scaling=none for tables in common units, or scaling=local"
         )
     if config.evaluate:
         raise ConfigError("evaluate must be false with sealed=true, got true")

@@ -20,7 +20,8 @@ _NEIGHBOURS = (
 )
 _ALWAYS = (
     "a patient with several rows, or rows in several hospitals",
-    "other releases of the same data: runs under another budget, a model of a hospital's own",
+    "other releases of the same data: runs under another budget, answers in CaPC, a model of a "
+    "hospital's own",
     "a total with the noise of fewer honest hospitals than are counted: hospitals that leave "
     "theirs out, a coordinator that cheats about who is in it",
 )

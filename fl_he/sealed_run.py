@@ -24,7 +24,7 @@ from fl_he.checkpoint import (
 )
 from fl_he.comparison import NoComparison
 from fl_he.config_schema import Config
-from fl_he.learning_messages import LearningTerms
+from fl_he.declared_ranges import first_terms
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
 from fl_he.report.page import write_page
@@ -65,7 +65,7 @@ def train(
     """
     start = perf_counter()
     chain = SealedChain(
-        _train_config(config),
+        ConfigRecord(),
         hospitals=config.hospitals,
         min_contributors=config.min_contributors,
         hop_timeout=config.hop_timeout,
@@ -74,6 +74,7 @@ def train(
     )
     earlier = None if config.resume is None else _resumed(chain, config, folder)
     roster = chain.call_roll(grid)
+    chain.config = _train_config(config, roster.features)
     packing = packing_of(config.crypto)
     roster.require_packing(packing)
     privacy = privacy_figures(config, len(roster.features), simulated=False)
@@ -127,8 +128,9 @@ def train(
     return metrics
 
 
-def _train_config(config: Config) -> ConfigRecord:
-    record = LearningTerms(config.scaling.value).to_config()
+def _train_config(config: Config, features: tuple[str, ...]) -> ConfigRecord:
+    """Return the train config; declared ranges are in the order of the hospitals' features."""
+    record = first_terms(config, features).to_config()
     record["lr"] = config.optimizer.lr
     if config.C is not None:
         record["C"] = config.C

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
         *("simulated_data", "strategies", "config_schema"),
     },
     "sealed_run": {
-        *("run_figures", "privacy_statement", "privacy_terms", "learning_messages"),
+        *("run_figures", "privacy_statement", "privacy_terms", "declared_ranges"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
         "report",
     },

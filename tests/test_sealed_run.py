@@ -121,6 +121,27 @@ def test_a_sealed_run(federation: Federation) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.json", "metrics.json"]
 
 
+def test_declared_ranges_work_in_a_sealed_run(federation: Federation) -> None:
+    """In any order of rows: the hospitals' columns say which range is whose."""
+    folder, ranges = federation.folder / "run", federation.folder / "ranges.csv"
+    low, high = np.linspace(-3.0, -1.0, len(FEATURES)), np.linspace(2.0, 9.0, len(FEATURES))
+    rows = [f"{name},{a},{b}" for name, a, b in zip(FEATURES, low, high, strict=True)]
+    ranges.write_text("\n".join(["feature,low,high", *reversed(rows)]))
+    chosen = config("rounds=2", "scaling=ranges", f"ranges={ranges}")
+    server_app.train(federation.grid, chosen, folder)
+    parts = [
+        replace(data, features=(2 * data.features - low - high) / (high - low))
+        for data in federation.data.values()
+    ]
+    w, b = pooled_descent(parts, 2)
+    for name in federation.data:
+        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
+        assert abs(saved.intercept - b) < 1e-6
+        np.testing.assert_allclose(saved.mean, (low + high) / 2)
+        np.testing.assert_allclose(saved.scale, (high - low) / 2)
+
+
 def test_local_scaling_works_in_a_sealed_run(federation: Federation) -> None:
     folder = federation.folder / "run"
     server_app.train(federation.grid, config("rounds=2", "scaling=local"), folder)
