@@ -38,6 +38,8 @@ check: $(VENV)/.installed-dev ## lint, format and type checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+	$(BIN)/deptry .
+	$(BIN)/pre-commit validate-config
 
 .PHONY: docs
 docs: $(VENV)/.installed-test ## build the documentation: build/site/index.html
@@ -50,6 +52,14 @@ PAGES = README.md CONTRIBUTING.md docs examples
 commands: $(VENV)/.installed-test ## run what README and docs tell: make commands ARGS=docs/runs.md
 	PYTHONPATH=tests $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
 		--confcutdir=docs --verbosity=-1 $(or $(ARGS),$(PAGES))
+
+.PHONY: wheel
+wheel: ## build sdist and wheel in dist/; use the wheel in an empty environment
+	PYTHON=$(PYTHON) .ci/check-release
+
+.PHONY: hooks
+hooks: $(VENV)/.installed-dev ## check what changed before each commit
+	$(BIN)/pre-commit install
 
 .PHONY: diagrams
 diagrams: ## draw the documentation's diagrams (needs npm and chromium)

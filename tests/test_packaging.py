@@ -4,8 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+
+import yaml
+
+from fl_he import __version__
 
 ROOT = Path(__file__).parents[1]
 BUILD = "from flwr.cli.app import app; app()"
@@ -37,3 +42,11 @@ def test_flower_ships_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert {"fl_he/conf/config.yaml", "fl_he/learning/ranges/breast_cancer.json"} <= ours
     assert {"fl_he/report/templates/page.html.md", "fl_he/report/templates/style.css.md"} <= ours
     assert shipped == {*ours, "pyproject.toml", "README.md", "LICENSE"}
+
+
+def test_all_files_say_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project["version"] == citation["version"] == __version__
+    assert project["license"] == citation["license"]
+    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
