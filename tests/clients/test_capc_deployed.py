@@ -177,14 +177,12 @@ def test_a_key_that_is_not_pinned_is_refused_by_whoever_gets_it(
     other = made.public_key.to_json()
 
     def swap(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        if name != victim or step in (CapcStep.DESCRIBE, CapcStep.KEYS):
+            return request
         return replace(request, keys={**request.keys, f"{owner}-{kind}": other})
 
+    deployed.grid.change = swap
     for victim in (QUERYING, LAST, HOLDER):
-        deployed.grid.change = lambda step, name, request, victim=victim: (
-            swap(step, name, request)
-            if name == victim and step not in (CapcStep.DESCRIBE, CapcStep.KEYS)
-            else request
-        )
         with pytest.raises(ProtocolError, match=f"the {owner} keys must be those pinned"):
             deployed.ask(1)
     deployed.require_no_label()
@@ -290,13 +288,17 @@ def test_parts_that_were_altered_or_are_old_are_refused(
         flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
         return replace(request, parts={**request.parts, part: flipped})
 
+    def repeated(request: CapcRequest) -> CapcRequest:
+        return replace(request, parts=old.parts)
+
+    def forged(own: CapcStep, to: str, request: CapcRequest) -> CapcRequest:
+        return forge(request) if (own, to) == (step, name) else request
+
+    deployed.grid.change = forged
     for forge, reason in (
         (altered, "got an altered or a forged one"),
-        (lambda request: replace(request, parts=old.parts), "the envelope's run must be"),
+        (repeated, "the envelope's run must be"),
     ):
-        deployed.grid.change = lambda own, to, request, forge=forge: (
-            forge(request) if (own, to) == (step, name) else request
-        )
         with pytest.raises(ProtocolError, match=reason):
             deployed.ask(1)
     assert len(deployed.labels) == 1

@@ -33,8 +33,17 @@ def saved(path: Path, model: Any) -> Path:
     return path / "model.skops"
 
 
-@pytest.mark.parametrize("scaler", [None, StandardScaler(), StandardScaler(with_mean=False), StandardScaler(with_std=False),
-                                    MinMaxScaler((-2, 3))], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "scaler",
+    [
+        None,
+        StandardScaler(),
+        StandardScaler(with_mean=False),
+        StandardScaler(with_std=False),
+        MinMaxScaler((-2, 3)),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "classifier",
     [
