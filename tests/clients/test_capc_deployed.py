@@ -6,6 +6,7 @@ import json
 import stat
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +177,13 @@ def test_a_key_that_is_not_pinned_is_refused_by_whoever_gets_it(
     made = PrivateKey.generate(1024) if kind == "paillier" else DgkPrivateKey.generate(1024)
     other = made.public_key.to_json()
 
-    def swap(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+    def swap(victim: str, step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
         if name != victim or step in (CapcStep.DESCRIBE, CapcStep.KEYS):
             return request
         return replace(request, keys={**request.keys, f"{owner}-{kind}": other})
 
-    deployed.grid.change = swap
     for victim in (QUERYING, LAST, HOLDER):
+        deployed.grid.change = partial(swap, victim)
         with pytest.raises(ProtocolError, match=f"the {owner} keys must be those pinned"):
             deployed.ask(1)
     deployed.require_no_label()
@@ -291,14 +292,16 @@ def test_parts_that_were_altered_or_are_old_are_refused(
     def repeated(request: CapcRequest) -> CapcRequest:
         return replace(request, parts=old.parts)
 
-    def forged(own: CapcStep, to: str, request: CapcRequest) -> CapcRequest:
+    def forged(
+        forge: Callable[[CapcRequest], CapcRequest], own: CapcStep, to: str, request: CapcRequest
+    ) -> CapcRequest:
         return forge(request) if (own, to) == (step, name) else request
 
-    deployed.grid.change = forged
     for forge, reason in (
         (altered, "got an altered or a forged one"),
         (repeated, "the envelope's run must be"),
     ):
+        deployed.grid.change = partial(forged, forge)
         with pytest.raises(ProtocolError, match=reason):
             deployed.ask(1)
     assert len(deployed.labels) == 1
