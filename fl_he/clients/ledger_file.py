@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError
-from fl_he.crypto.key_file import not_private
+from fl_he.crypto.key_file import not_private, synchronise
 
 #: Ends a line whose writing was cut off, put there before the next line. No whole line ends so.
 _CUT_OFF = b"#cut off"
@@ -62,7 +62,7 @@ class FileStore:
             if (problem := not_private(status)) is not None:
                 raise LedgerError(f"a ledger must be {problem} of {self._path}")
             if status.st_size == 0:
-                _synchronise(self._path.parent)
+                synchronise(self._path.parent)
             yield _FileLines(file, self._path, self._longest)
 
 
@@ -95,11 +95,3 @@ class _FileLines:
         if self._file.write(data) != len(data):
             raise LedgerError(f"a ledger's line must be written whole, got a part in {self._path}")
         os.fsync(self._file.fileno())
-
-
-def _synchronise(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

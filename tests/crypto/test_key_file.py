@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fl_he.crypto.errors import KeyFileError
 from fl_he.crypto.key_file import read_key_file, write_key_file
+
+
+@pytest.fixture(params=["without a name", "aside"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of writing: on Linux, and elsewhere."""
+    if request.param == "aside":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
@@ -42,6 +52,23 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_key_file(tmp_path / "key.json", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
+def test_a_process_that_is_killed_leaves_no_secret_behind(tmp_path: Path) -> None:
+    """Killed when all is written, before the file has its name."""
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from fl_he.crypto.key_file import write_key_file\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_key_file(Path(sys.argv[1]), 'SECRET')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "key.json")], check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
 
 
