@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from fl_he.crypto.errors import KeyFileError
@@ -21,10 +22,12 @@ def read_passphrase_file(path: Path) -> str:
         If it cannot be read.
     """
     data = read_key_bytes(path, _LIMIT)
-    try:
-        passphrase = data.decode("utf-8").partition("\n")[0].removesuffix("\r")
-    except UnicodeDecodeError:  # it holds what was read
-        raise KeyFileError(f"a passphrase file must be UTF-8 text, got another: {path}") from None
+    text: str | None = None
+    with suppress(UnicodeDecodeError):  # it holds what was read, so nothing is raised from it
+        text = data.decode("utf-8")
+    if text is None:
+        raise KeyFileError(f"a passphrase file must be UTF-8 text, got another: {path}")
+    passphrase = text.partition("\n")[0].removesuffix("\r")
     if not passphrase:
         raise KeyFileError(f"a passphrase must not be empty, got an empty first line in {path}")
     return passphrase

@@ -6,6 +6,7 @@ No error here shows a cell: polars quotes cells in its messages, so these are dr
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +118,24 @@ def _read_csv(path: Path) -> tuple[list[str], pl.DataFrame, RowNumbers]:
 
 def _refuse_other_formats(path: Path) -> None:
     """Refuse text that polars would refuse without saying where, or read as one column."""
+    cells, encoded = 0, False
+    with suppress(UnicodeDecodeError):  # it holds cells, so nothing is raised from it
+        cells = _check_rows(path)
+        encoded = True
+    if not encoded:
+        raise DataError("data file must be UTF-8 text, got another encoding")
+    if not cells:
+        raise DataError(
+            f"data file must have a header and rows, got an empty file {str(path.absolute())!r}"
+        )
+
+
+def _check_rows(path: Path) -> int:
+    """Return how many cells a row has, 0 without rows."""
     cells = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
             for record in reader:
                 if not cells:
                     _check_separator(record)
@@ -130,17 +145,12 @@ def _refuse_other_formats(path: Path) -> None:
                         f"every row must have {cells} cells as the header has, "
                         f"got {len(record)} in line {reader.line_num}"
                     )
-    except UnicodeDecodeError:
-        raise DataError("data file must be UTF-8 text, got another encoding") from None
-    except csv.Error:
-        raise DataError(
-            "quotes must enclose whole cells and be closed, got others in or before "
-            f"line {reader.line_num}"
-        ) from None
-    if not cells:
-        raise DataError(
-            f"data file must have a header and rows, got an empty file {str(path.absolute())!r}"
-        )
+        except csv.Error:
+            raise DataError(
+                "quotes must enclose whole cells and be closed, got others in or before "
+                f"line {reader.line_num}"
+            ) from None
+    return cells
 
 
 def _check_separator(header: list[str]) -> None:
