@@ -13,12 +13,14 @@ from flwr.serverapp import Grid
 from fl_he import capc_report, metrics_file
 from fl_he.capc_agreement import Agreement
 from fl_he.config_schema import Backend, Config
+from fl_he.hop import OnHop
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.records import ProtocolError
 from fl_he.report.page import write_page
 from fl_he.run_figures import origin_figures
 from fl_he.strategies.capc import CaPC
+from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.topologies import segments_of
 
 #: What only a simulation knows of a querying party.
@@ -27,12 +29,18 @@ _UNTOLD = (
     *("before", "after"),
 )
 
+_GUARDIAN = "the privacy guardian"
+
 #: What is told while a run goes on.
 OnStep = Callable[[str], None]
 
 
 def run_encrypted(
-    grid: Grid, config: Config, folder: Path, on_step: OnStep = lambda _: None
+    grid: Grid,
+    config: Config,
+    folder: Path,
+    on_step: OnStep = lambda _: None,
+    on_hop: OnHop = lambda _: None,
 ) -> dict[str, Any]:
     """Have the querying parties' batches answered over the grid, and write the run's files.
 
@@ -45,6 +53,8 @@ def run_encrypted(
         Where metrics.json and capc.png go.
     on_step : callable
         Is told each step.
+    on_hop : callable
+        Is told when a message goes out to a node and when its answer comes.
 
     Returns
     -------
@@ -58,8 +68,9 @@ def run_encrypted(
     """
     start = perf_counter()
     budget = Budget(config)
+    names: dict[int, str] = {}
     protocol = CaPC(
-        grid,
+        HopWatch(grid, lambda node: names.get(node, "a node" if not names else _GUARDIAN), on_hop),
         config.hospitals,
         threshold=config.capc.threshold is not None,
         topology=config.topology,
@@ -67,6 +78,7 @@ def run_encrypted(
         timeout=config.hop_timeout,
         on_step=on_step,
     )
+    names.update((node, name) for name, node in protocol.parties.items())
     if protocol.agreement is not None:
         return _run_deployed(protocol, protocol.agreement, config, folder, start)
     results = []

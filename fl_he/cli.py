@@ -195,16 +195,22 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from fl_he.progress import follow_rounds, follow_steps
 
     follow = (
-        follow_steps(Console(), config.hospitals)
+        follow_steps(Console(), config.hospitals, _steps(config))
         if config.capc.enabled
         else follow_rounds(Console(), config.hospitals, config.rounds)
     )
-    with follow as on_round:
+    with follow as followed:
         from fl_he import simulation
 
-        metrics = simulation.run(config, folder, on_round)
+        metrics = simulation.run(config, folder, followed.on_round, followed.on_hop)
     _show(metrics, folder)
     return metrics
+
+
+def _steps(config: Config) -> int:
+    """Return how many hops CaPC takes without hidden layers; docs/capc.md counts them."""
+    batch = 12 if config.capc.threshold is None else 14
+    return 2 + batch * len(config.capc.querying)
 
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:

@@ -170,6 +170,7 @@ def check_metrics(metrics: object) -> None:
         where = f"rounds[{index}]"
         _numbers(_mapping(entry, where), _ROUND, where)
         _numbers(entry, ("round",), where, optional=False)
+        _check_hops(entry, where)
     crypto = _mapping(top.get("crypto"), "crypto")
     _text(crypto, "key_fingerprint", "crypto.key_fingerprint")
     _numbers(crypto, _CRYPTO, "crypto", optional=False)
@@ -199,6 +200,17 @@ def _check_origin(top: Mapping[str, Any]) -> None:
         for index, name in enumerate(_list({key: top.get(key, [])}, key, key)):
             if not isinstance(name, str):
                 raise MetricsError(f"{key}[{index}] must be text, got {type(name).__name__}")
+
+
+def _check_hops(entry: Mapping[str, Any], where: str) -> None:
+    """Check the hops of a round; rounds of earlier releases kept none."""
+    for at, hop in enumerate(_list({"hops": entry.get("hops", [])}, "hops", f"{where}.hops")):
+        place = f"{where}.hops[{at}]"
+        _text(_mapping(hop, place), "node", f"{place}.node")
+        _text(hop, "action", f"{place}.action")
+        _numbers(hop, ("seconds",), place, optional=False)
+        if not isinstance(hop.get("failed"), bool):
+            raise MetricsError(f"{place}.failed must be true or false, got another")
 
 
 def _check_capc(top: Mapping[str, Any]) -> None:

@@ -25,10 +25,12 @@ from fl_he.checkpoint import (
 from fl_he.comparison import NoComparison
 from fl_he.config_schema import Config
 from fl_he.declared_ranges import first_terms
+from fl_he.hop import OnHop
 from fl_he.privacy_statement import privacy_figures, privacy_of
 from fl_he.privacy_terms import privacy_members
 from fl_he.report.page import write_page
 from fl_he.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
+from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
 from fl_he.strategies.sealed_progress import SealedProgress
@@ -39,6 +41,7 @@ def train(
     config: Config,
     folder: Path,
     on_round: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    on_hop: OnHop = lambda _: None,
 ) -> dict[str, Any]:
     """Have the hospitals of the grid train one model that the coordinator does not see.
 
@@ -52,6 +55,8 @@ def train(
         With ``resume`` it holds the checkpoint to go on from.
     on_round : callable
         Called after each round with its entry of ``rounds``.
+    on_hop : callable
+        Called when a message goes out to a node and when its answer comes.
 
     Returns
     -------
@@ -75,6 +80,8 @@ def train(
     earlier = None if config.resume is None else _resumed(chain, config, folder)
     roster = chain.call_roll(grid)
     chain.config = _train_config(config, roster.features)
+    # Not the roster of now: hospitals may come back.
+    grid = watch = HopWatch(grid, lambda node: chain.roster.name(node), on_hop)  # noqa: PLW0108
     packing = packing_of(config.crypto)
     roster.require_packing(packing)
     privacy = privacy_figures(config, len(roster.features), simulated=False)
@@ -92,7 +99,7 @@ def train(
     while len(checkpoint.rounds) < config.rounds:
         done = chain.run_round(grid)
         keep(
-            rounds=[*checkpoint.rounds, _round_entry(done)],
+            rounds=[*checkpoint.rounds, {**_round_entry(done), "hops": watch.take()}],
             crypto=crypto_figures(
                 packing,
                 roster.public_key,

@@ -18,6 +18,7 @@ from fl_he import divergence, run_state, sealed_run
 from fl_he.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
 from fl_he.config_schema import ClassWeight, Config
+from fl_he.hop import OnHop
 from fl_he.learning import parameters
 from fl_he.learning.optimizer_choice import optimizer_of
 from fl_he.learning.softmax_model import model_of
@@ -31,6 +32,7 @@ from fl_he.run_figures import cost_figures, crypto_figures, origin_figures, pack
 from fl_he.run_folder import opened
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
+from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.pooled_figures import pooled_figures
 from fl_he.strategies.preparation import prepare
 from fl_he.strategies.roster import Roster
@@ -42,7 +44,11 @@ OnRound = Callable[[Mapping[str, Any]], None]
 
 
 def train(
-    grid: Grid, config: Config, folder: Path, on_round: OnRound = lambda _: None
+    grid: Grid,
+    config: Config,
+    folder: Path,
+    on_round: OnRound = lambda _: None,
+    on_hop: OnHop = lambda _: None,
 ) -> dict[str, Any]:
     """Run what the configuration says over the hospitals of the grid and write the run's files.
 
@@ -55,6 +61,8 @@ def train(
         round, ``checkpoint.json`` go. With ``resume`` it holds the checkpoint to go on from.
     on_round : callable
         Called after each round with its entry of ``rounds``.
+    on_hop : callable
+        Called when a message goes out to a node and when its answer comes.
 
     Returns
     -------
@@ -69,13 +77,17 @@ def train(
     if config.capc.enabled:
         from fl_he import capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
 
-        return capc_run.run_encrypted(grid, config, folder, lambda step: on_round({"step": step}))
+        return capc_run.run_encrypted(
+            grid, config, folder, lambda step: on_round({"step": step}), on_hop
+        )
     if config.sealed:
-        return sealed_run.train(grid, config, folder, on_round)
-    return _train_open(grid, config, folder, on_round)
+        return sealed_run.train(grid, config, folder, on_round, on_hop)
+    return _train_open(grid, config, folder, on_round, on_hop)
 
 
-def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> dict[str, Any]:
+def _train_open(
+    grid: Grid, config: Config, folder: Path, on_round: OnRound, on_hop: OnHop
+) -> dict[str, Any]:
     """Train with totals that the coordinator sees."""
     start = perf_counter()
     objective = objective_of(config)
@@ -94,6 +106,8 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
         None if config.resume is None else run_state.resumed(strategy, objective, config, folder)
     )
     roster = strategy.call_roll(grid)
+    # Not the roster of now: hospitals may join.
+    grid = watch = HopWatch(grid, lambda node: strategy.roster.name(node), on_hop)  # noqa: PLW0108
     started = perf_counter()
     comparison = _comparison(config, roster)
     classes = len(comparison.classes) or 2
@@ -118,6 +132,7 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
             **_round_entry(total, comparison.after_round(model)),
             "gradient_norm": norm,
             "converged": norm is not None and norm <= config.tolerance,
+            "hops": watch.take(),
         }
         keep(
             parameters=model.tolist(),
@@ -148,6 +163,7 @@ def _train_open(grid: Grid, config: Config, folder: Path, on_round: OnRound) -> 
         )
         scaling = run_state.scaling_of(terms, len(comparison.feature_names))
         comparison.use(scaling)
+        watch.take()  # what came before the first round is in no entry
         if not run_state.is_converged(checkpoint):
             with suppress(_ConvergedError):
                 strategy.start(

@@ -18,6 +18,7 @@ from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
 from fl_he.config_schema import Backend, Config, ConfigError
+from fl_he.hop import OnHop
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.grid import DelegatingGrid
 
@@ -56,6 +57,7 @@ def run(
     config: Config,
     output_dir: Path,
     on_round: server_app.OnRound = lambda _: None,
+    on_hop: OnHop = lambda _: None,
 ) -> dict[str, Any]:
     """Simulate the hospitals and company X on this machine and train a model.
 
@@ -67,6 +69,8 @@ def run(
     on_round : callable
         Called after each round with its entry of ``rounds``, from another thread; in a run of
         CaPC after each step, with its name as ``step``.
+    on_hop : callable
+        Called when a message goes out to a node and when its answer comes, from another thread.
 
     Returns
     -------
@@ -87,24 +91,26 @@ def run(
         )
     config = replace(config, output_dir=str(output_dir.resolve()))
     if config.capc.enabled:
-        return _run_capc(config, output_dir, on_round)
+        return _run_capc(config, output_dir, on_round, on_hop)
     simulated_data(config)  # refused data are refused now, not after Ray has started
     return run_in_ray(
-        lambda grid: server_app.train(grid, config, output_dir, on_round),
+        lambda grid: server_app.train(grid, config, output_dir, on_round, on_hop),
         client_app.build(lambda _: config),
         config.hospitals + 1,
         verbose=config.verbose,
     )
 
 
-def _run_capc(config: Config, folder: Path, on_round: server_app.OnRound) -> dict[str, Any]:
-    from fl_he import capc_plain, capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
+def _run_capc(
+    config: Config, folder: Path, on_round: server_app.OnRound, on_hop: OnHop
+) -> dict[str, Any]:
+    from fl_he import capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
 
     if config.capc.backend is Backend.plain:
         return capc_plain.run_plain(config, folder)
     capc_plain.check(config)  # refused now, not after Ray has started
     return run_in_ray(
-        lambda grid: capc_run.run_encrypted(grid, config, folder, lambda s: on_round({"step": s})),
+        lambda grid: server_app.train(grid, config, folder, on_round, on_hop),
         client_app.build(lambda _: config),
         config.hospitals + 1,
         verbose=config.verbose,

@@ -34,7 +34,12 @@ def make_newton() -> dict[str, Any]:
     for entry in metrics["rounds"]:
         entry["gradient_norm"] = 10.0 ** -entry["round"]
         entry["hops"] = [
-            {"node": node, "seconds": 0.25 * entry["round"], "failed": node == HOSTILE}
+            {
+                "node": node,
+                "action": "train",
+                "seconds": 0.25 * entry["round"],
+                "failed": node == HOSTILE,
+            }
             for node in (HOSTILE, "hospital-2", "the key holder")
         ]
     metrics["rounds"][2]["skipped"] = [HOSTILE]

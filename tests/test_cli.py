@@ -93,7 +93,7 @@ from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.learning.errors import DataError
 from fl_he.messages import ProtocolError
 
-def run(config, folder, on_round):
+def run(config, folder, on_round, on_hop):
     on_round({{"round": 1, "loss": 0.5, "accuracy": 0.5}})
     {end}
 

@@ -65,7 +65,7 @@ def test_a_run_prints_rounds_tables_and_folder(sweep: tuple[Path, str]) -> None:
         _, _, job = out.partition(f"topology={topology}")
         for entry in run["rounds"]:
             line = f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
-            assert f"round {entry['round']}/2: {line}\n" in job
+            assert f"round {entry['round']}/2: {line}, 3 in the total, longest hop " in job
         assert f"{run['federated']['log_loss']:.3f}" in job
         assert f"run folder: both/{number}\n" in job
 

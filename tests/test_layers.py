@@ -27,17 +27,17 @@ ALLOWED: dict[str, set[str]] = {
     },
     "simulation": {
         *("client_app", "server_app", "capc_run", "capc_plain"),
-        *("simulated_data", "strategies", "config_schema"),
+        *("simulated_data", "strategies", "hop", "config_schema"),
     },
     "sealed_run": {
         *("run_figures", "privacy_statement", "privacy_terms", "declared_ranges"),
         *("strategies", "crypto", "comparison", "metrics_file", "checkpoint", "config_schema"),
-        "report",
+        *("report", "hop"),
     },
     "server_app": {
         *("sealed_run", "capc_run", "strategies", "learning", "messages", "model_messages"),
         "crypto",
-        *("comparison", "report", "metrics_file", "checkpoint"),
+        *("comparison", "report", "metrics_file", "checkpoint", "hop"),
         *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
         *("privacy_statement", "privacy_terms", "learning_messages"),
     },
@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "strategies": {
         *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
         *("capc_messages", "capc_agreement"),
-        *("update", "selection", "crypto", "learning"),
+        *("update", "selection", "crypto", "learning", "hop"),
     },
     "clients": {
         *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
@@ -78,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "capc_run": {
         *("strategies", "learning", "capc_agreement", "capc_report", "records"),
-        *("report", "run_figures"),
+        *("report", "run_figures", "hop"),
         *("metrics_file", "config_schema"),
     },
     "capc_simulation": {
@@ -100,7 +100,8 @@ ALLOWED: dict[str, set[str]] = {
     "config_schema": set(),
     "metrics_file": set(),
     "checkpoint": set(),
-    "progress": set(),
+    "progress": {"hop"},
+    "hop": set(),
     "learning": set(),
     "crypto": set(),
     "__init__": set(),

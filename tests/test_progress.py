@@ -2,22 +2,27 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from threading import Thread
+from time import sleep
 
 import pytest
 from rich.console import Console
 
-from fl_he.progress import follow_rounds
+from fl_he.hop import Hop
+from fl_he.progress import follow_rounds, follow_steps
 
 
-def follow(*, terminal: bool, width: int = 100, rounds: int = 2) -> str:
+def follow(*, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Hop] = ()) -> str:
     """Return what the first two rounds of a run print."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, color_system=None)
-    with follow_rounds(console, hospitals=5, rounds=rounds) as on_round:
+    with follow_rounds(console, hospitals=5, rounds=rounds) as followed:
         for number in (1, 2):
+            for hop in hops:
+                followed.on_hop(hop)
             entry = {"round": number, "loss": 0.5 / number, "accuracy": 0.25 * number}
-            thread = Thread(target=on_round, args=(entry,))
+            thread = Thread(target=followed.on_round, args=(entry,))
             thread.start()
             thread.join()
     return file.getvalue()
@@ -68,6 +73,55 @@ def test_only_rounds_have_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         shown = [line for line in lines if words in line]
         assert shown
         assert all(("━" in line) is bar for line in shown)
+
+
+HOPS = [Hop(f"hospital-{n}", "train") for n in (1, 2, 3)] + [
+    Hop("hospital-2", "train", 1.25),
+    Hop("hospital-3", "train", 0.5, failed=True),
+]
+
+
+def test_the_live_view_says_who_has_contributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_ci(monkeypatch, None)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    with follow_rounds(console, hospitals=3, rounds=2) as followed:
+        followed.on_round({"round": 1, "loss": 0.5, "accuracy": 0.25})
+        for hop in HOPS:
+            followed.on_hop(hop)
+        sleep(0.5)  # Rich draws eight times a second
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "answered: hospital-2 1.25 s, hospital-3 failed after 0.50 s" in shown
+    assert re.search(r"at work: hospital-1 \(train \d s\)", shown)
+
+
+def test_plain_lines_say_who_has_contributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_ci(monkeypatch, "true")
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    hops = [{"node": f"hospital-{n}", "seconds": 0.5 * n} for n in (1, 2)]
+    with follow_rounds(console, hospitals=3, rounds=2) as followed:
+        entry = {"round": 1, "loss": 0.5, "accuracy": 0.25, "contributors": 2, "hops": hops}
+        followed.on_round(entry | {"skipped": ["[b]hospital-3"]})
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[1] == (
+        "round 1/2: loss 0.5000, accuracy 0.250, 2 in the total, without [b]hospital-3, "
+        "longest hop 1.00 s (hospital-2)"
+    )
+
+
+def test_the_steps_of_capc_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (False, True):
+        set_ci(monkeypatch, None)
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
+        with follow_steps(console, parties=4, steps=2) as followed:
+            for step in ("query.capc_ask", "query.capc_logit_bits", "query.capc_vote"):
+                followed.on_round({"step": step})
+        assert isinstance(console.file, io.StringIO)
+        shown = console.file.getvalue()
+        assert "starting 4 parties and the privacy guardian" in shown
+        assert re.search(r"logit bits, 0\.\d s", shown)
+        assert ("3/3" in shown) == terminal, "there were more than was thought"
+        assert ("done: ask" in shown) != terminal
 
 
 def set_ci(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
