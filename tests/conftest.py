@@ -11,6 +11,9 @@ import pytest
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import Phase, settings
 
+# A busy machine is no failure; mutation tests choose their own profile.
+settings.register_profile("usual", deadline=None)
+settings.load_profile("usual")
 # For mutation tests: the same examples for each mutant, and none is made smaller.
 settings.register_profile(
     "mutation",

@@ -205,7 +205,8 @@ def test_arrays_of_any_shape_have_noise() -> None:
     assert (KEY.decrypt_vector(vector)[2:] != 0).all()
 
 
-SCALED = replace(TERMS, scaling=0.2)
+#: So small a share that its noise is not a gradient's.
+SCALED = replace(TERMS, scaling=0.02)
 #: What a hospital is asked once if the terms pay for it, as the server says it.
 RANGES: dict[str, bool | list[float]] = {
     "sums": False,

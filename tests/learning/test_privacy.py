@@ -148,6 +148,18 @@ def test_the_correction_matters_for_narrow_shares_only() -> None:
     assert wide == pytest.approx(4 / (2 * 3 * 10**6), rel=1e-12)
 
 
+@pytest.mark.parametrize("contributors", [1, 2, 3, 10])
+@pytest.mark.parametrize("variance", [1, 2, 5])
+def test_the_correction_is_no_less_than_the_papers(contributors: int, variance: int) -> None:
+    """Kairouz, Liu, Steinke 2021, proposition 14: tau as the sum that it is there."""
+    terms = [math.exp(-2 * math.pi**2 * variance * k / (k + 1)) for k in range(1, contributors)]
+    root = 2 / math.sqrt(contributors * variance) + 10 * sum(terms) * math.sqrt(31)
+    ours = rho_of_sum(2, variance, contributors, Lattice(0, 31))
+    assert root**2 / 2 <= ours * (1 + 1e-12)
+    if contributors <= 2:  # then the sum has one term at most, and the bound is the paper's
+        assert ours == pytest.approx(root**2 / 2, rel=1e-12)
+
+
 def test_fewer_shares_protect_less() -> None:
     terms, lattice = TERMS[0], LATTICES[0]
     variance = noise_variance(terms, lattice)
