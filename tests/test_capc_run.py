@@ -138,6 +138,8 @@ def test_no_label_query_or_count_stands_in_a_message(tmp_path: Path) -> None:
                 assert (name, key) in {
                     *(("fl-he", k) for k in ("session", "queries", "querying", "answering")),
                     *(("fl-he", k) for k in ("seconds", "name", "role", "report")),
+                    # of deployed nodes alone
+                    *(("fl-he", k) for k in ("agreement", "answers", "affordable", "open-cases")),
                     *(
                         ("fl-he.capc-keys", f"{owner}{kind}")
                         for owner in ("", "querying-", "guardian-")

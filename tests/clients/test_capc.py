@@ -111,12 +111,12 @@ def test_keys_of_another_length_are_refused(parties: Parties) -> None:
         assert refusal(parties, node, CapcStep.EVALUATE, content)
 
 
-def test_a_deployed_node_takes_no_part_so_far(parties: Parties) -> None:
+def test_a_deployed_node_without_an_agreement_takes_no_part(parties: Parties) -> None:
     grid = parties.grid
     grid.join(77, {"role": "hospital", "name": "a", "key-fingerprint": "x"})
     try:
         content = CapcRequest("0" * 32, 1).to_content()
-        assert "simulation" in refusal(parties, 77, CapcStep.DESCRIBE, content)
+        assert "without them no keys are pinned" in refusal(parties, 77, CapcStep.DESCRIBE, content)
     finally:
         grid.leave(77)
 

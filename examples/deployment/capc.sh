@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# CaPC over deployed nodes on this machine, with keys of 2048 bits: st-anne has 20 cases without
+# labels, three hospitals with models of three kinds label them, company X is the guardian.
+# docs/capc.md explains each step; run.sh beside this file shows TLS and node authentication, which
+# are left out here.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+querying=st-anne
+answering=(st-john st-luke st-mary)
+nodes=("$querying" "${answering[@]}" company-x)
+
+if ! command -v fl-he >/dev/null; then
+	make -C "$root" venv
+	PATH=$root/.venv/bin:$PATH
+fi
+
+work=$(mktemp -d /tmp/fl-he.XXXXXX)
+echo "everything is in $work until the end"
+export TMPDIR=$work
+export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+unset PYTHONDONTWRITEBYTECODE
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+
+start() { # NAME COMMAND...: in the background, its output in NAME.log
+	local log=$work/$1.log
+	shift
+	"$@" >"$log" 2>&1 &
+}
+clean_up() {
+	local status=$?
+	trap - EXIT
+	trap '' INT TERM
+	if [ "$status" -ne 0 ]; then
+		for log in "$work"/*.log; do
+			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"
+		done >&2
+	fi
+	python "$here/stop.py" "$FLWR_HOME"
+	rm -rf "$work"
+	exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
+cd "$work"
+mkdir "$FLWR_HOME" "${nodes[@]}"
+
+step "keys: of company X and of who queries; an identity for everybody"
+for owner in company-x "$querying"; do fl-he keygen --out "$owner" >keygen.log; done
+for node in "${nodes[@]}"; do
+	[ "$node" = company-x ] && role=key-holder || role=hospital
+	fl-he enroll --name "$node" --role "$role" --out "$node" | tail -n 1
+done
+fl-he federation ./*/*.public.json --public-key company-x/public-key.json --out federation.json |
+	tail -n 1
+
+step "models, cases and the agreement: everybody gets a copy and compares the last line"
+python "$here/capc_files.py" make . "$querying" "${answering[@]}"
+fl-he agree terms.json --keys company-x=company-x --keys "$querying=$querying" --out capc.json
+
+step "SuperLink and SuperNodes"
+read -r port node_ports < <(python "$here/free_ports.py" $((1 + ${#nodes[@]})))
+start superlink flower-superlink --insecure --host 127.0.0.1 --port "$port"
+cat >"$FLWR_HOME/config.toml" <<END
+[superlink]
+default = "example"
+[superlink.example]
+address = "127.0.0.1:$port"
+insecure = true
+END
+for _ in {1..20}; do flwr ls >flwr.log 2>&1 && break || sleep 1; done
+read -ra node_ports <<<"$node_ports"
+for i in "${!nodes[@]}"; do
+	node=${nodes[i]} own=$work/${nodes[i]}
+	case $node in
+	company-x) settings="role=\"key-holder\" private-key=\"$own/private-key.json\" capc-dgk-key=\"$own/dgk-private-key.json\"" ;;
+	"$querying") settings="role=\"hospital\" capc-private-key=\"$own/private-key.json\" capc-dgk-key=\"$own/dgk-private-key.json\" capc-cases=\"$own/cases.csv\" capc-labels=\"$own/labels.csv\"" ;;
+	*) settings="role=\"hospital\" capc-model=\"$own/model.skops\" capc-ledger=\"$own/voting.jsonl\"" ;;
+	esac
+	start "$node" flower-supernode --insecure --superlink "127.0.0.1:$port" \
+		--port "${node_ports[i]}" --node-config "name=\"$node\" identity=\"$own/identity.json\" \
+		federation=\"$work/federation.json\" capc=\"$work/capc.json\" $settings"
+done
+
+step "20 cases, labelled by three parties"
+flwr run "$root" --stream --run-config "overrides='experiment=capc_breast_cancer \
+hospitals=4 topology=chain output_dir=$work/run'"
+fl-he report run
+head -n 1 "$work/${answering[0]}/voting.jsonl"
+
+step "checks"
+python "$here/capc_files.py" check . "$querying" "${answering[@]}"
+step "all is well"
