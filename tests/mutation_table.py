@@ -12,9 +12,9 @@ import sys
 from collections import Counter
 from fnmatch import fnmatch
 
-from mutmut.__main__ import walk_mutatable_files
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.stats import status_by_exit_code
+from mutmut.utils.file_utils import walk_mutatable_files
 
 
 def main(pattern: str) -> None:
