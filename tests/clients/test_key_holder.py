@@ -4,6 +4,7 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -110,7 +111,9 @@ def test_sessions_differ_from_run_to_run(key_file: Path) -> None:
 
 
 def test_total_of_enough_contributors_is_opened(holder: Holder) -> None:
+    start = perf_counter()
     answer = DecryptReply.from_content(holder.open().content)
+    assert 0 < answer.decrypt_seconds < perf_counter() - start
     np.testing.assert_array_equal(answer.total, [3.0, 30.0, -1.5])
 
 
@@ -250,6 +253,11 @@ def test_more_contributors_than_the_slots_have_room_for(holder: Holder) -> None:
     assert "at most 512 contributors, got 513" in reason(
         holder.open(513, encrypted_sum=encrypted_sum(KEY.public_key, 3))
     )
+
+
+def test_as_many_contributors_as_the_slots_have_room_for(holder: Holder) -> None:
+    vector = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([512.0, 30.0, 1.5]))
+    assert holder.open(512, encrypted_sum=vector.to_bytes()).has_content()
 
 
 def test_a_vector_without_count_and_examples(holder: Holder) -> None:
