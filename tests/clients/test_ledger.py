@@ -308,6 +308,9 @@ def test_a_sum_follows_the_round_that_was_opened_last(ledger: Ledger) -> None:
     ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=2)
     ledger.note(request(session, 2), KEY, follows=0)  # the same request as before
     ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=2)
+    for wrong in (0, 1, 4):  # the very same sum, said to be over another model
+        with pytest.raises(ProtocolError, match=f"after round 2, .* after round {wrong}$"):
+            ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=wrong)
     with pytest.raises(ProtocolError, match="opened once, in order"):
         ledger.note(request(session, 3, encrypted_sum=b"c"), KEY, follows=2)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import stat
@@ -59,12 +60,14 @@ def test_a_generated_key_has_elements_of_the_stated_orders() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
-def test_generated_primes_have_their_two_highest_bits() -> None:
+def test_generated_primes_are_as_long_as_they_must_be() -> None:
     # otherwise some moduli would be a bit short
     for _ in range(8):
         key = DgkPrivateKey.generate(SMALL_BITS, u=1031, minimum_bits=SMALL_BITS)
         for prime in private_numbers(key)[:2]:
             assert int(prime) >> (SMALL_BITS // 2 - 2) == 3
+        for order in private_numbers(key)[2:]:
+            assert int(order).bit_length() == order_bits(SMALL_BITS) == 160
     again = DgkPrivateKey.from_json(key.to_json(), minimum_bits=SMALL_BITS)
     assert again.public_key.u == 1031
     public = DgkPublicKey.from_json(key.public_key.to_json(), minimum_bits=SMALL_BITS)
@@ -73,6 +76,16 @@ def test_generated_primes_have_their_two_highest_bits() -> None:
 
 def test_orders_grow_with_the_modulus() -> None:
     assert [order_bits(bits) for bits in (1024, 2048, 3072)] == [160, 224, 256]
+
+
+def test_the_fingerprint_stays_what_it_is(small_dgk: DgkPrivateKey) -> None:
+    # Nodes pin it, so a change breaks them: it needs a new domain string.
+    public = small_dgk.public_key
+    hashed = b"fl-he DGK public key 1\0"
+    for number, size in ((public.n, 64), (public.g, 64), (public.h, 64), (257, 2)):
+        hashed += bytes([0, 0, 0, size]) + number.to_bytes(size, "big")
+    assert hashlib.sha256(hashed).hexdigest() == public.fingerprint
+    assert public.fingerprint.startswith("8433ff2cb5f43067")
 
 
 def test_keys_survive_json(small_dgk: DgkPrivateKey) -> None:
@@ -153,6 +166,13 @@ def test_private_numbers_that_do_not_belong_together_are_refused(small_dgk: DgkP
     for wrong in ((q, q, v_p, v_q), (p, q, v_q, v_p), (p, q, v_p, p), (1, p * q, v_p, v_q)):
         with pytest.raises(CryptoError):
             DgkPrivateKey(public, *wrong)
+
+
+def test_the_square_of_a_prime_is_no_modulus(small_dgk: DgkPrivateKey) -> None:
+    public, (p, _, v_p, _) = small_dgk.public_key, map(int, private_numbers(small_dgk))
+    square = DgkPublicKey(p * p, public.g % p, public.h % p, minimum_bits=500)
+    with pytest.raises(CryptoError, match="p and q must be the factors of n"):
+        DgkPrivateKey(square, p, p, v_p, v_p)
 
 
 def test_a_private_key_shows_and_hands_out_nothing(small_dgk: DgkPrivateKey) -> None:

@@ -72,6 +72,15 @@ def test_a_text_of_another_form_is_named(formats: Mapping[str, Format]) -> None:
         assert str(caught.value) == f"{expected}missing ['{names[0]}']"
 
 
+def test_a_text_has_no_blanks(formats: Mapping[str, Format]) -> None:
+    # one object has one text
+    for what, (_, text) in formats.items():
+        if what == "federation manifest":
+            assert text == json.dumps(json.loads(text), indent=1)  # people read it
+        else:
+            assert text == json.dumps(json.loads(text), separators=(",", ":"))
+
+
 def test_a_long_text_is_not_parsed(formats: Mapping[str, Format]) -> None:
     for what, (read, text) in formats.items():
         with pytest.raises(CryptoError, match=f"^{what} must have at most [0-9]+ characters"):

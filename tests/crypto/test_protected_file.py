@@ -148,6 +148,7 @@ def test_every_changed_character_is_found(tmp_path: Path) -> None:
         ("r", 0, r"scrypt's r must be between 1 and"),
         ("r", 2**30, r"scrypt's r must be between 1 and 134217728, got 1073741824"),
         ("r", 2**23, r"scrypt must write at most 134217728 bytes, got 2147483648"),
+        ("p", 0, r"scrypt's p must be between 1 and"),
         ("p", 2**23, r"scrypt must write at most"),
         ("p", None, r"p must be an integer, got NoneType"),
         ("p", 2, r"the passphrase does not open the key file"),
