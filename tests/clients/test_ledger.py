@@ -9,15 +9,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from flwr.app import ConfigRecord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import Ledger, LedgerError, StateStore
+from fl_he.clients.ledger import Ledger, LedgerError, Lines, StateStore
 from fl_he.clients.ledger_file import FileStore
 from fl_he.messages import DecryptRequest, ProtocolError, Purpose
 
@@ -198,6 +200,35 @@ def test_many_threads_open_a_round_once(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == [False] * 15 + [True]
+
+
+def test_what_is_read_and_what_is_written_are_under_one_lock(path: Path) -> None:
+    events: list[str] = []
+
+    class Watched(FileStore):
+        @contextmanager
+        def exclusively(self) -> Iterator[Any]:
+            with super().exclusively() as lines:
+                events.append("lock")
+                yield WatchedLines(lines)
+            events.append("unlock")
+
+    class WatchedLines:
+        def __init__(self, lines: Lines) -> None:
+            self.lines = lines
+
+        def append(self, line: str) -> None:
+            events.append("write")
+            self.lines.append(line)
+
+        def __iter__(self) -> Iterator[str | None]:
+            events.append("read")
+            return iter(self.lines)
+
+    ledger = Ledger(Watched(path))
+    session = ledger.session(1, KEY)
+    ledger.note(request(session), KEY)
+    assert events == ["lock", "read", "write", "unlock"] * 2
 
 
 def test_who_has_the_ledger_keeps_others_waiting(path: Path) -> None:

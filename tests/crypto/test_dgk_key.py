@@ -137,7 +137,7 @@ def test_ciphertexts_survive_bytes_and_others_are_refused(small_dgk: DgkPrivateK
         (data[width:] + public.n.to_bytes(width, "big"), r"ciphertext 2 must be in \[1, n\)"),
     ):
         with pytest.raises(CryptoError, match=message):
-            public.from_bytes(wrong, 3)
+            public.from_bytes(wrong, 3)  # type: ignore[arg-type]
     with pytest.raises(CryptoError, match="coprime"):
         public.from_bytes(public.to_bytes([ciphertexts[0], p, ciphertexts[1]]), 3)
 
