@@ -47,7 +47,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     KEYS = {
         name: (PrivateKey.generate(1024), DgkPrivateKey.generate(1024))
-        for name in (HOLDER, QUERYING)
+        for name in (HOLDER, QUERYING, ANSWERING[0])
     }
 
 
@@ -124,6 +124,7 @@ def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list
                 "capc-model": str(own / "model.skops"),
                 "capc-ledger": str(own / "voting.jsonl"),
             }
+        # the other one could query as well, but has nothing to ask
         if name == QUERYING:
             rows = "".join(f"{a},{b},{number}\n" for number, (a, b) in enumerate(cases.tolist()))
             (own / "cases.csv").write_text("age,size,remark\n" + rows)

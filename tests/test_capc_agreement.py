@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from capc_nodes import HOLDER, KEYS, QUERYING, TERMS, agreement
+from capc_nodes import KEYS, TERMS, agreement
 from command_line import fl_he
 
 from fl_he.capc_agreement import Agreement
@@ -100,7 +100,7 @@ def test_the_command_puts_it_together_and_shows_what_to_compare(tmp_path: Path) 
         (tmp_path / name).mkdir()
         (tmp_path / name / "public-key.json").write_text(key.public_key.to_json())
         (tmp_path / name / "dgk-public-key.json").write_text(dgk.public_key.to_json())
-    pairs = [word for name in (HOLDER, QUERYING) for word in ("--keys", f"{name}={name}")]
+    pairs = [word for name in KEYS for word in ("--keys", f"{name}={name}")]
     code, out, err = fl_he(tmp_path, "agree", "terms.json", *pairs, "--out", "capc.json")
     assert code == 0, err
     assert Agreement.load(tmp_path / "capc.json") == agreement()

@@ -17,9 +17,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
+from fl_he import capc_run
 from fl_he.capc_messages import COUNTS, NOISE, SUM, CapcReply, CapcRequest, CapcStep
 from fl_he.clients.capc import with_capc
 from fl_he.clients.capc_party import Party
+from fl_he.config import compose
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.messages import ProtocolError
@@ -440,3 +442,41 @@ def test_one_without_a_model_does_not_answer(deployed: Deployed) -> None:
         del deployed.own(LAST)[setting]
     with pytest.raises(ProtocolError, match="answering parties must be at least 3"):
         deployed.ask(1)
+
+
+def test_a_run_asks_for_everybody_with_open_cases_and_tells_nothing_of_labels(
+    tmp_path: Path,
+) -> None:
+    """st-john answers st-anne, and asks about a case of its own."""
+    deployed = Deployed(tmp_path, min_contributors=2, threshold=1)
+    own = tmp_path / ANSWERING[0]
+    (own / "cases.csv").write_text("size,age\n4.5,99\n")
+    deployed.own(ANSWERING[0]).update(
+        {"capc-cases": str(own / "cases.csv"), "capc-labels": str(own / "labels.csv")}
+    )
+    overrides = ("experiment=capc_breast_cancer", "hospitals=4", "topology=chain", "capc.queries=3")
+    metrics = capc_run.run_encrypted(
+        deployed.grid, compose("config", list(overrides)), tmp_path / "run"
+    )
+    asked = {one["party"]: one["queries"] for one in metrics["querying"]}
+    assert asked == {QUERYING: 3, ANSWERING[0]: 1}
+    for result in metrics["querying"]:
+        told = {key for key, value in result.items() if value is not None}
+        assert told == {"party", "queries"}
+    assert metrics["privacy"]["queries"] == 4
+    assert deployed.labels == majority(CASES)[:3]
+    assert (own / "labels.csv").read_text() == "age,size,label\n99.0,4.5,sick\n"
+    spent = {
+        name: [
+            json.loads(line)["queries"]
+            for line in (tmp_path / name / "voting.jsonl").read_text().splitlines()
+        ]
+        for name in ANSWERING
+    }
+    assert spent == {ANSWERING[0]: [3], ANSWERING[1]: [3, 1], ANSWERING[2]: [3, 1]}
+    deployed.own(QUERYING).pop("capc-cases")
+    deployed.own(QUERYING).pop("capc-labels")
+    with pytest.raises(ProtocolError, match="a party with open cases"):
+        capc_run.run_encrypted(
+            deployed.grid, compose("config", list(overrides)), tmp_path / "again"
+        )
