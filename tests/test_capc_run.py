@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
+from numpy.typing import NDArray
 
-from fl_he import capc_plain, capc_run, client_app, simulation
+from fl_he import capc_plain, capc_run, capc_simulation, client_app, simulation
 from fl_he.capc_data import capc_data
 from fl_he.capc_report import answers_table, steps_table
 from fl_he.capc_simulation import capc_terms
+from fl_he.clients import capc_guardian
 from fl_he.config import Config, ConfigError, compose
+from fl_he.learning import noisy_vote
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.metrics_file import MetricsError, check_metrics, read_metrics
 
@@ -56,6 +62,51 @@ def test_both_backends_give_the_same_without_noise(tmp_path: Path) -> None:
     # five parties of two classes do not tie
     assert encrypted["querying"] == plain["querying"]
     assert 0 < plain["querying"][0]["refused"] < 12
+
+
+def test_both_backends_give_the_same_labels_for_the_same_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise is never seeded, so the one function that draws it is given the same numbers here."""
+    config = configured(
+        *("hospitals=6", "capc.queries=40", "capc.sigma_gnmax=2", "capc.threshold=3"),
+        "capc.sigma_threshold=1",
+    )
+    rng = np.random.default_rng(1)
+    noise, test_noise = rng.integers(-4, 5, size=(40, 2)), rng.integers(-2, 3, size=40)
+
+    def drawn(by_class: bool) -> Callable[[Fraction, int], NDArray[np.int64]]:
+        def discrete_gaussian(variance: Fraction, size: int) -> NDArray[np.int64]:
+            if size == len(test_noise):
+                return test_noise
+            return (noise.T if by_class else noise).reshape(-1)
+
+        return discrete_gaussian
+
+    labels: list[list[int]] = []
+    real = capc_simulation.outcome
+
+    def outcome(*given: Any) -> dict[str, Any]:
+        labels.append(given[-1].tolist())
+        return real(*given)
+
+    monkeypatch.setattr(capc_guardian, "discrete_gaussian", drawn(by_class=True))
+    monkeypatch.setattr(noisy_vote, "discrete_gaussian", drawn(by_class=False))
+    for module in (capc_plain, capc_simulation):
+        monkeypatch.setattr(module, "outcome", outcome)
+    capc_plain.run_plain(config, tmp_path / "a")
+    run(config, tmp_path / "b")
+    votes = capc_simulation.plain_votes(config, capc_data(config), 0, 40)
+    noisy = votes + noise
+    tied = noisy[:, 0] == noisy[:, 1]
+    plain, encrypted = (np.array(row) for row in labels)
+    assert (plain == encrypted)[~tied].all()
+    # where two noisy counts tie, chance decides between them, but not whether there is an answer
+    assert ((plain == -1) == (encrypted == -1)).all()
+    assert {-1, 0, 1} == set(plain.tolist())
+    assert 0 < tied.sum() < 20
+    changed = noisy.argmax(axis=1) != votes.argmax(axis=1)
+    assert changed.sum() > 3, "the noise must make a difference"
 
 
 def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def test_a_party_that_fails_in_a_chain_ends_the_batch_by_its_name() -> None:
 
 def pmf(variance: Fraction) -> dict[int, float]:
     """Return the discrete Gaussian's, by its definition."""
+    if not variance:
+        return {0: 1.0}
     weights = {x: np.exp(-x * x / (2 * float(variance))) for x in range(-30, 31)}
     total = sum(weights.values())
     return {x: weight / total for x, weight in weights.items()}
@@ -155,7 +157,7 @@ def mechanism(votes: list[int], variance: Fraction, threshold: int, test: Fracti
 
 
 def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> None:
-    variance, test = Fraction(4), Fraction(9, 4)
+    variance, test, queries = Fraction(4), Fraction(9, 4), 600
     parties = Parties(
         terms(
             classes=2,
@@ -164,14 +166,25 @@ def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> 
             variance_gnmax=variance,
             variance_threshold=test,
         ),
-        np.zeros((400, 4)),
-        [constant_model(label, 2, 4) for label in (0, 0, 1)],
+        np.zeros((queries, 4)),
+        [constant_model(0, 2, 4)] * 4,
     )
     labels = Counter(parties.ask())
-    wanted = mechanism([2, 1], variance, 3, test)
-    # Fails once in a hundred thousand runs.
     observed = [labels[0], labels[1], labels[-1]]
-    assert chisquare(observed, np.array(wanted) * 400).pvalue > 1e-5
+
+    def chance(gnmax: Fraction, threshold: Fraction) -> float:
+        wanted = np.array(mechanism([4, 0], gnmax, 3, threshold))
+        # what cannot happen must not
+        return float(chisquare(observed, queries * np.maximum(wanted, 1e-12) / wanted.sum()).pvalue)
+
+    # Fails once in a hundred thousand runs.
+    assert chance(variance, test) > 1e-5
+    # So many answers would tell if one of the sigmas, or both, were half or double, or there were
+    # no noise: with the mechanism's own answers all of these fail less than once in 10,000 runs.
+    for factor in (Fraction(1, 4), Fraction(4), Fraction(0)):
+        assert chance(factor * variance, factor * test) < 1e-5
+        assert chance(factor * variance, test) < 1e-5
+        assert chance(variance, factor * test) < 1e-5
 
 
 def test_what_the_others_see_is_uniform_and_never_twice_the_same() -> None:

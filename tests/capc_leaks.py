@@ -1,0 +1,281 @@
+"""Look for what a role of CaPC must not learn in all that it sees of whole runs.
+
+The obvious means only: search for plaintexts, ciphertexts without randomness or seen before, and
+with the role's own keys, decrypted numbers that are not hidden or results that depend on secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from capc_parties import Parties
+from dgk_decryption import decrypted
+from flwr.app import Message
+from message_search import leaks as plaintexts
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, chisquare
+
+from fl_he.capc_messages import CapcReply, CapcStep
+from fl_he.capc_terms import VOTE_BITS
+from fl_he.clients.capc_keys import KeyPair
+from fl_he.crypto.argmax import pairs, tie_bits, winner
+from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.slot_layout import SlotLayout
+
+#: Whatever is below it happens once in a million tests of an honest run.
+RARE = 1e-6
+_WHOLE = ("<f8", ">f8", "<i8", ">i8")
+#: Under whose key the parts of a step's replies are, and in which scheme; in the querying party's
+#: they are named after the parties that they are for.
+_PAILLIER = {
+    CapcStep.ASK: "querying",
+    CapcStep.EVALUATE: "querying",
+    CapcStep.VOTE: "guardian",
+    CapcStep.COLLECT: "guardian",
+    CapcStep.NOISE: "guardian",
+    CapcStep.COUNT: "guardian",
+    CapcStep.RELEASE: "querying",
+}
+_DGK = {
+    CapcStep.LOGIT_BITS: "querying",
+    CapcStep.COMPARE: "querying",
+    CapcStep.COUNT_BITS: "guardian",
+    CapcStep.COMPARE_COUNTS: "guardian",
+    CapcStep.DECIDE: "guardian",
+    CapcStep.ANY: "guardian",
+}
+
+
+@dataclass
+class Run:
+    """One batch: what nodes replied, and what nobody but us knows."""
+
+    replies: dict[CapcStep, list[CapcReply]] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    def parts(self, step: CapcStep) -> Iterator[tuple[str, bytes]]:
+        for reply in self.replies.get(step, []):
+            yield from reply.parts.items()
+
+
+def recorded(parties: Parties, batches: int) -> list[Run]:
+    """Have the same queries answered several times."""
+    runs = []
+    for _ in range(batches):
+        start = len(parties.grid.sent), len(parties.grid.received)
+        run = Run(labels=list(parties.ask()))
+        sent, received = parties.grid.sent[start[0] :], parties.grid.received[start[1] :]
+        run.messages = [*sent, *received]
+        for message in received:
+            run.replies.setdefault(CapcStep(message.metadata.message_type), []).append(
+                CapcReply.from_content(message.content)
+            )
+        runs.append(run)
+    return runs
+
+
+def leaks(parties: Parties, runs: Sequence[Run]) -> set[str]:
+    """Return what was found, each as "role: what"; nothing in honest runs, but for a chance."""
+    return {
+        *_in_messages(parties, runs),
+        *_in_ciphertexts(parties, runs),
+        *_of_querying_party(parties, runs),
+        *_of_guardian(parties, runs),
+        *_of_coordinator(parties, runs),
+    }
+
+
+def _in_messages(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
+    """Search for plaintexts as text, integers and floats; the coordinator sees all messages."""
+    # small numbers stand everywhere; as eight bytes they do not come by chance
+    numbers = [*parties.queries[:5].flatten().tolist()]
+    for model in parties.models:
+        numbers += model.scores(parties.queries[:5]).flatten().tolist()
+    values = {f"{number}": float(number) for number in numbers if abs(number) > 999}
+    for run in runs:
+        if plaintexts(run.messages, values, _WHOLE):
+            yield "coordinator: plaintext"
+
+
+def _in_ciphertexts(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
+    """Look for ciphertexts without randomness, and for such as stand in two replies."""
+    keys = {"querying": parties.keys(parties.querying), "guardian": parties.keys(parties.guardian)}
+    seen: set[int] = set()
+    for run in runs:
+        for step in run.replies:
+            for name, data in run.parts(step):
+                if step is CapcStep.DECIDE and name == "winners":
+                    continue  # positions, in plain
+                if step is CapcStep.ASK and name != next(iter(dict(run.parts(step)))):
+                    continue  # all get the same
+                if step in _PAILLIER or name == "coins":
+                    owner = "querying" if name == "coins" else _PAILLIER[step]
+                    found, bare = _paillier(keys[owner], data)
+                elif step in _DGK:
+                    found, bare = _dgk(keys[_DGK[step]], data)
+                else:
+                    continue
+                if bare:
+                    yield f"coordinator: {step.value} without randomness"
+                if len(set(found)) < len(found) or seen & set(found):
+                    yield f"coordinator: {step.value} repeats ciphertexts"
+                seen.update(found)
+
+
+def _paillier(keys: KeyPair, data: bytes) -> tuple[list[int], bool]:
+    key = keys.public.paillier
+    if len(data) % key.ciphertext_bytes:
+        found = EncryptedVector.from_bytes(data, key).to_integers()
+    else:
+        found = ciphertexts_from_bytes(key, data, len(data) // key.ciphertext_bytes)
+    # without randomness a ciphertext is a power of 1 + n
+    return found, any(ciphertext % key.n == 1 for ciphertext in found)
+
+
+def _dgk(keys: KeyPair, data: bytes) -> tuple[list[int], bool]:
+    key = keys.public.dgk
+    found = [int(c) for c in key.from_bytes(data, len(data) // key.ciphertext_bytes)]
+    return found, any(c in {pow(key.g, m, key.n) for m in range(3)} for c in found)
+
+
+def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
+    """Decrypt what came from answering parties."""
+    terms, keys = parties.terms, parties.keys(parties.querying)
+    layout = SlotLayout(terms.value_bits, terms.key_bits)
+    scores = [model.scores(parties.queries) for model in parties.models]
+    opened, hidden, orders, votes = [], [], [], []
+    for run in runs:
+        for score, reply in zip(scores, run.replies[CapcStep.EVALUATE], strict=True):
+            numbers = keys.open_pairs(layout, reply.part("blinded"), terms.classes, len(score))
+            opened.append(np.array(numbers, dtype=object))
+            hidden.append(_differences(score))
+        for score, reply in zip(scores, run.replies[CapcStep.COMPARE], strict=True):
+            orders += _orders(keys, terms.value_bits, reply.part("compared"), terms.classes)
+            votes += score.argmax(axis=1).tolist()
+            yield from _random_plaintexts("querying", keys, reply.part("compared"))
+    yield from _masked("querying", layout, opened, hidden, tie_bits(terms.classes))
+    yield from _uniform("querying: orders", orders)
+    positions = [winner(terms.classes, order) for order in orders]
+    yield from _independent("querying: votes", positions, votes)
+
+
+def _of_guardian(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
+    """Decrypt what came from the querying party."""
+    terms, keys = parties.terms, parties.keys(parties.guardian)
+    layout, counts = SlotLayout(VOTE_BITS, terms.key_bits), parties.votes()
+    queries = len(counts)
+    opened, hidden, orders, labels = [], [], [], []
+    tests: list[bool] = []
+    for run in runs:
+        (reply,) = run.replies[CapcStep.COUNT]
+        numbers = keys.open_pairs(layout, reply.part("blinded"), terms.classes, queries)
+        opened.append(np.array(numbers, dtype=object))
+        hidden.append(_differences(counts.astype(object)))
+        (reply,) = run.replies[CapcStep.COMPARE_COUNTS]
+        orders += _orders(keys, VOTE_BITS, reply.part("compared"), terms.classes)
+        labels += run.labels
+        yield from _random_plaintexts("guardian", keys, reply.part("compared"))
+        for name, data in run.parts(CapcStep.ANY):
+            if name == "compared":
+                zero = keys.dgk.are_zero(keys.public.dgk.from_bytes(data, terms.classes * queries))
+                each = terms.classes
+                tests += [any(zero[at : at + each]) for at in range(0, len(zero), each)]
+    yield from _masked("guardian", layout, opened, hidden, tie_bits(terms.classes))
+    yield from _uniform("guardian: orders", orders)
+    positions = [winner(terms.classes, order) for order in orders]
+    yield from _uniform("guardian: positions", positions)
+    yield from _independent("guardian: labels", positions, labels)
+    if tests:
+        yield from _uniform("guardian: threshold", tests)
+        yield from _independent("guardian: answers", tests, [label >= 0 for label in labels])
+
+
+def _of_coordinator(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
+    positions: list[int] = []
+    labels: list[int] = []
+    for run in runs:
+        for name, data in run.parts(CapcStep.DECIDE):
+            if name == "winners":
+                positions += data
+                labels += run.labels
+    if positions:
+        yield from _uniform("coordinator: winners", positions)
+        yield from _independent("coordinator: labels", positions, labels)
+
+
+def _masked(
+    role: str,
+    layout: SlotLayout,
+    opened: Sequence[NDArray[np.object_]],
+    hidden: Sequence[NDArray[np.object_]],
+    shift: int,
+) -> Iterator[str]:
+    """Compare opened numbers z with the differences that their masks hide."""
+    z, d = np.concatenate(opened), np.concatenate(hidden)
+    offset = 1 << layout.value_bits
+    exact = np.isin(((z - offset) >> shift).astype(np.int64), [d, d - 1]) & (d != 0)
+    if exact.mean() > 0.01:
+        yield f"{role}: plain numbers"
+    # masks are uniform over so many numbers that no two come near each other
+    gaps = np.diff(np.sort(z))
+    if (gaps < 2 * offset).any():
+        yield f"{role}: masks used twice"
+    if _correlated(z, d):
+        yield f"{role}: correlated numbers"
+    yield from _uniform(f"{role}: high bits", (z >> (layout.mask_bits - 3)).tolist(), 8)
+    yield from _uniform(f"{role}: low bits", (z % 8).tolist(), 8)
+
+
+def _correlated(z: NDArray[np.object_], d: NDArray[np.object_]) -> bool:
+    coefficient = np.corrcoef(z.astype(float), d.astype(float))[0, 1]
+    return bool(abs(coefficient) * np.sqrt(len(z)) > 5.0)
+
+
+def _differences(scores: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return the differences of all pairs of classes, by pair, then by query."""
+    chosen = pairs(scores.shape[1])
+    return np.concatenate([scores[:, first] - scores[:, second] for first, second in chosen])
+
+
+def _orders(keys: KeyPair, value_bits: int, compared: bytes, classes: int) -> list[tuple[int, ...]]:
+    each = len(pairs(classes))
+    count = len(compared) // keys.public.dgk.ciphertext_bytes // (-(-value_bits // 2) + 1)
+    found = keys.results(value_bits, compared, count)
+    return [tuple(found[at : at + each]) for at in range(0, len(found), each)]
+
+
+def _random_plaintexts(role: str, keys: KeyPair, compared: bytes) -> Iterator[str]:
+    """Open some comparisons in full: what is not 0 must be any other number alike."""
+    key = keys.public.dgk
+    ciphertexts = key.from_bytes(compared, len(compared) // key.ciphertext_bytes)
+    values = [decrypted(keys.dgk, c) for c in ciphertexts[:200]]
+    quarters = [4 * (value - 1) // (key.u - 1) for value in values if value]
+    yield from _uniform(f"{role}: plaintexts of comparisons", quarters, 4)
+
+
+def _uniform(name: str, values: Sequence[object], cells: int | None = None) -> Iterator[str]:
+    found = [values.count(value) for value in set(values)]
+    expected = cells or {True: 2}.get(isinstance(values[0], bool), 6 if _is_order(values) else 3)
+    found += [0] * (expected - len(found))
+    if chisquare(found).pvalue < RARE:
+        yield f"{name} not uniform"
+
+
+def _is_order(values: Sequence[object]) -> bool:
+    return isinstance(values[0], tuple)
+
+
+def _independent(name: str, seen: Sequence[int], secret: Sequence[int]) -> Iterator[str]:
+    """Test that what is seen has nothing to do with the secret."""
+    table = np.array(
+        [
+            [sum((s, t) == (a, b) for s, t in zip(seen, secret, strict=True)) for b in set(secret)]
+            for a in set(seen)
+        ]
+    )
+    if min(table.shape) > 1 and chi2_contingency(table).pvalue < RARE:
+        yield f"{name} show"

@@ -1,0 +1,161 @@
+"""What each role sees in whole runs of CaPC tells it nothing; leaks that are planted are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from capc_leaks import Run, leaks, recorded
+from capc_parties import KEY_BITS, Parties
+
+from fl_he.capc_terms import Terms
+from fl_he.clients.capc_memory import Memory
+from fl_he.crypto import argmax, blinding, dgk_private_key, masking
+from fl_he.crypto.public_key import PublicKey
+from fl_he.learning.answering import AnsweringModel, Layer
+
+pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+
+CLASSES, FEATURES, QUERIES = 3, 4, 60
+
+
+def parties(queries: int = QUERIES, threshold: int | None = None) -> Parties:
+    """Return two answering parties that agree on about half of the queries."""
+    rng = np.random.default_rng(4)
+    terms = Terms(
+        CLASSES,
+        FEATURES,
+        fraction_bits=5,
+        integer_bits=2,
+        value_bits=18,
+        threshold=threshold,
+        key_bits=KEY_BITS,
+    )
+    models = [
+        AnsweringModel((Layer(rng.normal(size=(CLASSES, FEATURES)), rng.normal(size=CLASSES)),))
+        for _ in range(2)
+    ]
+    return Parties(terms, rng.uniform(-3.9, 3.9, size=(queries, FEATURES)), models)
+
+
+@pytest.mark.parametrize("threshold", [None, 2])
+def test_nobody_sees_what_is_not_for_it(
+    threshold: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, list[Any]] = {}
+    keep = Memory.keep
+
+    def spy(memory: Memory, name: str, value: Any) -> None:
+        kept.setdefault(name, []).append(value)
+        keep(memory, name, value)
+
+    monkeypatch.setattr(Memory, "keep", spy)
+    made = parties(threshold=threshold)
+    runs = recorded(made, 2)
+    votes = made.votes()
+    assert 0.2 < (votes.max(axis=1) == 2).mean() < 0.8, "the parties must not always agree"
+    assert np.bincount(votes.argmax(axis=1), minlength=CLASSES).min() >= 5
+    assert leaks(made, runs) == set()
+    # Masks and permutations are drawn anew for each query of each run.
+    for name in ("logit-masks", "count-masks"):
+        masks = [mask for batch in kept[name] for row in batch for mask in row]
+        assert len(set(masks)) == len(masks) >= 2 * 3 * QUERIES
+    for batch in kept["orders"]:
+        assert len({tuple(order) for order in batch}) == 6
+    first, second = (batch for batch in kept["count-orders"][::2])
+    assert first != second
+
+
+def test_equal_queries_look_different_to_those_who_answer() -> None:
+    made = parties(queries=30)
+    made.queries = np.tile(made.queries[:1], (30, 1))
+    found = leaks(made, recorded(made, 2))
+    assert not {leak for leak in found if "ciphertexts" in leak or "randomness" in leak}
+
+
+_WITHOUT_MASKS = (
+    *("plain numbers", "masks used twice", "correlated numbers"),
+    *("high bits not uniform", "low bits not uniform"),
+)
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def no_masks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(argmax, "random_masks", lambda layout, count: [0] * count)
+
+
+def equal_masks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        argmax, "random_masks", lambda layout, count: list(range(1 << 40, (1 << 40) + count))
+    )
+
+
+def short_masks(patch: pytest.MonkeyPatch) -> None:
+    real = blinding.random_masks
+    patch.setattr(
+        argmax, "random_masks", lambda layout, count: [m >> 30 for m in real(layout, count)]
+    )
+
+
+def fixed_orders(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(argmax, "_random_orders", lambda count, queries: [list(range(count))] * queries)
+
+
+def one_order_for_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(argmax, "_random_orders", lambda count, queries: [[2, 0, 1]] * queries)
+
+
+def no_paillier_randomness(patch: pytest.MonkeyPatch) -> None:
+    def encrypt(
+        masker: masking.Masker, plaintexts: list[int], cores: int | None = None
+    ) -> list[int]:
+        return [(1 + masker.n * (p % masker.n)) % masker.n**2 for p in plaintexts]
+
+    patch.setattr(masking.Masker, "encrypt", encrypt)
+
+
+def no_dgk_randomness(patch: pytest.MonkeyPatch) -> None:
+    def encrypt_bits(key: dgk_private_key.DgkPrivateKey, bits: list[int]) -> list[int]:
+        public = key.public_key
+        return [pow(public.g, bit, public.n) for bit in bits]
+
+    patch.setattr(dgk_private_key.DgkPrivateKey, "encrypt_bits", encrypt_bits)
+
+
+def votes_as_they_came(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PublicKey, "rerandomise", lambda key, ciphertexts: list(ciphertexts))
+
+
+def plain_comparisons(patch: pytest.MonkeyPatch) -> None:
+    from fl_he.crypto import comparison  # noqa: PLC0415
+
+    patch.setattr(comparison, "_nonzero", lambda u: iter(lambda: 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("plant", "queries", "found"),
+    [
+        (
+            no_masks,
+            40,
+            {f"{role}: {what}" for role in ("querying", "guardian") for what in _WITHOUT_MASKS},
+        ),
+        (equal_masks, 40, {"querying: masks used twice", "guardian: masks used twice"}),
+        (short_masks, 40, {"querying: high bits not uniform"}),
+        (fixed_orders, 40, {"querying: votes show"}),
+        (one_order_for_all, 40, {"guardian: labels show", "coordinator: labels show"}),
+        (no_paillier_randomness, 5, {"coordinator: query.capc_ask without randomness"}),
+        (no_dgk_randomness, 5, {"coordinator: query.capc_logit_bits without randomness"}),
+        (votes_as_they_came, 1, {"coordinator: query.capc_collect repeats ciphertexts"}),
+        (plain_comparisons, 40, {"querying: plaintexts of comparisons not uniform"}),
+    ],
+)
+def test_a_planted_leak_is_found(
+    plant: Plant, queries: int, found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    made = parties(queries)
+    runs: list[Run] = recorded(made, 1)
+    assert found <= leaks(made, runs)
