@@ -69,7 +69,7 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
 ) -> None:
     """Noise is never seeded, so the one function that draws it is given the same numbers here."""
     config = configured(
-        *("hospitals=6", "capc.queries=40", "capc.sigma_gnmax=2", "capc.threshold=3"),
+        *("hospitals=6", "capc.queries=40", "capc.sigma_gnmax=2", "capc.threshold=5"),
         "capc.sigma_threshold=1",
     )
     rng = np.random.default_rng(1)
