@@ -106,7 +106,7 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
     assert {-1, 0, 1} == set(plain.tolist())
     assert 0 < tied.sum() < 20
     changed = noisy.argmax(axis=1) != votes.argmax(axis=1)
-    assert changed.sum() > 3, "the noise must make a difference"
+    assert changed.sum() >= 3, "the noise must make a difference"
 
 
 def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path) -> None:

@@ -1,8 +1,4 @@
-"""Our comparison beside TNO's, whose step functions follow the same paper, with the same keys.
-
-It runs where ``tno.mpc.protocols.secure_comparison`` is installed; the package brings a pytest
-plugin and a web stack along, so that it is no dependency of the tests.
-"""
+"""Our comparison beside TNO's, whose step functions follow the same paper, with the same keys."""
 
 from __future__ import annotations
 
@@ -13,11 +9,10 @@ import numpy as np
 import pytest
 from argmax_roles import winners
 from dgk_decryption import private_numbers
+from tno.mpc.protocols.secure_comparison import Initiator, KeyHolder
 
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.private_key import PrivateKey
-
-tno = pytest.importorskip("tno.mpc.protocols.secure_comparison")
 
 BITS = 8
 SMALL_BITS = 512
@@ -49,7 +44,7 @@ def tno_schemes(
 
 def tno_at_most(paillier: Any, dgk: Any, x: int, y: int) -> int:
     """Return ``x <= y`` by TNO's steps."""
-    alice, bob = tno.Initiator, tno.KeyHolder
+    alice, bob = Initiator, KeyHolder
     z, r = alice.step_1(paillier.unsafe_encrypt(x), paillier.unsafe_encrypt(y), BITS, paillier)
     alpha = alice.step_3(r, BITS)
     z_plain, beta = bob.step_2(z, BITS, paillier)
