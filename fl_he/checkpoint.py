@@ -40,7 +40,9 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "sealed": (dict, type(None)),
 }
 #: What may differ when a run is resumed: it changes no number of the result.
-FREE_KEYS = frozenset({"resume", "output_dir", "verbose", "hop_timeout", "key_holder_timeout"})
+FREE_KEYS = frozenset(
+    {"resume", "output_dir", "tracking", "verbose", "hop_timeout", "key_holder_timeout"}
+)
 
 
 class CheckpointError(ValueError):

@@ -68,6 +68,15 @@ class Backend(StrEnum):
     plain = "plain"
 
 
+class Tracking(StrEnum):
+    """Where a run is logged beside its own files."""
+
+    none = "none"
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+    both = "both"
+
+
 @dataclass
 class DataConfig:
     """Which table to learn from.
@@ -306,6 +315,10 @@ class Config:
         Seconds that a hospital has to reply to one message, above 0; after them it is skipped.
     key_holder_timeout : float
         Seconds that company X has to open a sum, restarts of its node included, above 0.
+    tracking : Tracking
+        Where to log the figures too: ``mlflow``, to ``mlflow.db`` in the current folder;
+        ``tensorboard``, to a folder of that name in the run's; ``both``. Each needs the extra of
+        its name; nothing leaves the machine.
     verbose : bool
         Whether to show Flower's own log.
     output_dir : str or None
@@ -338,6 +351,7 @@ class Config:
     min_contributors: int = 3
     hop_timeout: float = 600.0
     key_holder_timeout: float = 600.0
+    tracking: Tracking = Tracking.none
     verbose: bool = False
     output_dir: str | None = None
     resume: str | None = None

@@ -201,7 +201,7 @@ class _View:
                 for hop in slowest[:_NAMED]
             )
             more = f" and {len(slowest) - _NAMED} faster" if len(slowest) > _NAMED else ""
-            parts.append(f"answered: {named}{more}")
+            parts.append(f"{len(slowest)} answered: {named}{more}")
         if self._at_work:
             now = monotonic()
             longest = sorted(self._at_work.items(), key=lambda item: item[1][1])

@@ -37,6 +37,7 @@ from fl_he.strategies.pooled_figures import pooled_figures
 from fl_he.strategies.preparation import prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.tracking import tracked
 
 _logger = logging.getLogger(__name__)
 
@@ -71,9 +72,23 @@ def train(
 
     Raises
     ------
-    ProtocolError, CryptoError, DataError, CheckpointError
+    ProtocolError, CryptoError, DataError, CheckpointError, ConfigError
         Whenever something is refused; of the run's files only ``checkpoint.json`` is there then.
     """
+    with tracked(config, folder) as tracker:
+
+        def after_round(entry: Mapping[str, Any]) -> None:
+            tracker.on_round(entry)
+            on_round(entry)
+
+        metrics = _train(grid, config, folder, after_round, on_hop)
+        tracker.end(metrics)
+    return metrics
+
+
+def _train(
+    grid: Grid, config: Config, folder: Path, on_round: OnRound, on_hop: OnHop
+) -> dict[str, Any]:
     if config.capc.enabled:
         from fl_he import capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
 

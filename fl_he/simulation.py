@@ -21,6 +21,7 @@ from fl_he.config_schema import Backend, Config, ConfigError
 from fl_he.hop import OnHop
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.grid import DelegatingGrid
+from fl_he.tracking import require_packages, tracked
 
 Result = TypeVar("Result")
 
@@ -89,6 +90,7 @@ def run(
             "sealed must be false in a simulation, got true: its nodes have no manifest to take "
             "keys from; deploy them, or use topology=chain alone"
         )
+    require_packages(config.tracking)
     config = replace(config, output_dir=str(output_dir.resolve()))
     if config.capc.enabled:
         return _run_capc(config, output_dir, on_round, on_hop)
@@ -107,7 +109,10 @@ def _run_capc(
     from fl_he import capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
 
     if config.capc.backend is Backend.plain:
-        return capc_plain.run_plain(config, folder)
+        with tracked(config, folder) as tracker:
+            metrics = capc_plain.run_plain(config, folder)
+            tracker.end(metrics)
+        return metrics
     capc_plain.check(config)  # refused now, not after Ray has started
     return run_in_ray(
         lambda grid: server_app.train(grid, config, folder, on_round, on_hop),

@@ -88,6 +88,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "min_contributors": 3,
     "hop_timeout": 600.0,
     "key_holder_timeout": 600.0,
+    "tracking": "none",
     "verbose": False,
     "output_dir": None,
     "resume": None,

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "simulation": {
         *("client_app", "server_app", "capc_run", "capc_plain"),
-        *("simulated_data", "strategies", "hop", "config_schema"),
+        *("simulated_data", "strategies", "hop", "tracking", "config_schema"),
     },
     "sealed_run": {
         *("run_figures", "privacy_statement", "privacy_terms", "declared_ranges"),
@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "server_app": {
         *("sealed_run", "capc_run", "strategies", "learning", "messages", "model_messages"),
         "crypto",
-        *("comparison", "report", "metrics_file", "checkpoint", "hop"),
+        *("comparison", "report", "metrics_file", "checkpoint", "hop", "tracking"),
         *("run_figures", "run_folder", "run_state", "divergence", "config", "config_schema"),
         *("privacy_statement", "privacy_terms", "learning_messages"),
     },
@@ -102,6 +102,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": set(),
     "progress": {"hop"},
     "hop": set(),
+    "tracking": {"config_schema"},
     "learning": set(),
     "crypto": set(),
     "__init__": set(),
@@ -130,6 +131,8 @@ EXTERNAL: dict[str, set[str]] = {
     "omegaconf": {"config", "jobs"},
     "typer": {"cli", "show", "commands"},
     "matplotlib": {"report", "capc_report"},
+    "mlflow": {"tracking"},
+    "tensorboard": {"tracking"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "phe": {"crypto", "bench"},

@@ -91,7 +91,7 @@ def test_the_live_view_says_who_has_contributed(monkeypatch: pytest.MonkeyPatch)
         sleep(0.5)  # Rich draws eight times a second
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
-    assert "answered: hospital-2 1.25 s, hospital-3 failed after 0.50 s" in shown
+    assert "2 answered: hospital-2 1.25 s, hospital-3 failed after 0.50 s" in shown
     assert re.search(r"at work: hospital-1 \(train \d s\)", shown)
 
 

@@ -1,0 +1,172 @@
+"""Optional logs of a run for MLflow and TensorBoard, in local files, off by default.
+
+Nothing goes there that is not in metrics.json too: settings, figures of rounds, final figures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from fl_he.config_schema import Config, ConfigError, Tracking
+
+#: MLflow's own name for a local store; in the folder from which the run was started.
+MLFLOW_STORE = "mlflow.db"
+#: In the run's folder.
+TENSORBOARD_FOLDER = "tensorboard"
+_PACKAGES = {Tracking.mlflow: "mlflow", Tracking.tensorboard: "tensorboard"}
+_EXPERIMENT = "fl-he"
+
+
+class Log(Protocol):
+    """Where figures go."""
+
+    def figure(self, name: str, value: float, step: int) -> None:
+        """Write one figure of a round."""
+
+    def close(self, *, finished: bool) -> None:
+        """End the log, of a run that is finished or one that failed."""
+
+
+def require_packages(tracking: Tracking) -> None:
+    """Refuse a choice whose package is not installed.
+
+    Raises
+    ------
+    ConfigError
+        With the command that installs it.
+    """
+    for choice in _chosen(tracking):
+        if find_spec(_PACKAGES[choice]) is None:
+            raise ConfigError(
+                f"tracking must be none unless its package is installed, got {tracking}: "
+                f"pip install 'fl-he[{choice}]'"
+            )
+
+
+class Tracker:
+    """Writes a run to the logs that were chosen; makes none before the first figure.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        The run's.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._config, self._folder = config, folder
+        self._logs: list[Log] | None = None
+
+    def on_round(self, entry: Mapping[str, Any]) -> None:
+        """Write the figures of a round."""
+        if "round" in entry:
+            self._write("", entry, entry["round"])
+
+    def end(self, metrics: Mapping[str, Any]) -> None:
+        """Write the final figures and close the logs."""
+        step = len(metrics.get("rounds", ()))
+        for group in ("federated", "pooled", "evaluation", "privacy"):
+            self._write(f"{group}/", metrics.get(group) or {}, step)
+        for result in metrics.get("querying", ()):
+            for when in ("before", "after"):
+                self._write(f"{result['party']}/{when}/", result.get(when) or {}, step)
+        self._write("", {"seconds_in_all": metrics["seconds"]}, step)
+        self.close(finished=True)
+
+    def close(self, *, finished: bool) -> None:
+        """Close the logs that are open."""
+        logs, self._logs = self._logs or [], None
+        for log in logs:
+            log.close(finished=finished)
+
+    def _write(self, prefix: str, figures: Mapping[str, Any], step: int) -> None:
+        for name, value in figures.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and name != "round":
+                # Names of parties come from their nodes; MLflow refuses most characters.
+                known_as = re.sub(r"[^\w./ -]", "_", prefix + name, flags=re.ASCII)
+                for log in self._opened():
+                    log.figure(known_as, float(value), step)
+
+    def _opened(self) -> list[Log]:
+        if self._logs is None:
+            makers: dict[Tracking, Callable[[Config, Path], Log]] = {
+                Tracking.mlflow: _MlflowLog,
+                Tracking.tensorboard: _TensorBoardLog,
+            }
+            chosen = _chosen(self._config.tracking)
+            self._logs = [makers[choice](self._config, self._folder) for choice in chosen]
+        return self._logs
+
+
+@contextmanager
+def tracked(config: Config, folder: Path) -> Iterator[Tracker]:
+    """Track a run while the context is open; one that raises is logged as failed.
+
+    Raises
+    ------
+    ConfigError
+        See `require_packages`.
+    """
+    require_packages(config.tracking)
+    tracker = Tracker(config, folder)
+    try:
+        yield tracker
+    finally:
+        tracker.close(finished=False)  # nothing is open if it has ended
+
+
+class _TensorBoardLog:
+    def __init__(self, config: Config, folder: Path) -> None:
+        from tensorboard.summary import Writer  # noqa: PLC0415 - of an extra
+
+        self._writer = Writer(str(folder / TENSORBOARD_FOLDER))
+
+    def figure(self, name: str, value: float, step: int) -> None:
+        """See Log."""
+        self._writer.add_scalar(name, value, step=step)
+        self._writer.flush()
+
+    def close(self, *, finished: bool) -> None:
+        """See Log."""
+        self._writer.close()
+
+
+class _MlflowLog:
+    """Uses the client with an address of its own, so that the environment sends nothing away."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        from mlflow import MlflowClient  # noqa: PLC0415 - of an extra
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        self._client = MlflowClient(tracking_uri=f"sqlite:///{Path(MLFLOW_STORE).resolve()}")
+        with suppress(MlflowException):  # it is there
+            self._client.create_experiment(_EXPERIMENT)
+        experiment = self._client.get_experiment_by_name(_EXPERIMENT)
+        if experiment is None:
+            raise ConfigError(f"{MLFLOW_STORE} must be a store that MLflow can write, got another")
+        run = self._client.create_run(experiment.experiment_id, run_name=folder.name)
+        self._run = run.info.run_id
+        for group, value in asdict(config).items():
+            for key, setting in (value if isinstance(value, dict) else {"": value}).items():
+                name = f"{group}.{key}" if key else group
+                self._client.log_param(self._run, name, str(setting))
+
+    def figure(self, name: str, value: float, step: int) -> None:
+        """See Log."""
+        self._client.log_metric(self._run, name, value, step=step)
+
+    def close(self, *, finished: bool) -> None:
+        """See Log."""
+        self._client.set_terminated(self._run, "FINISHED" if finished else "FAILED")
+
+
+def _chosen(tracking: Tracking) -> list[Tracking]:
+    if tracking is Tracking.both:
+        return [Tracking.mlflow, Tracking.tensorboard]
+    return [] if tracking is Tracking.none else [tracking]

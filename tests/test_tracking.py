@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from example_metrics import make_private
+from example_pages import make_capc
+
+from fl_he import tracking
+from fl_he.config_schema import Config, ConfigError, Tracking
+from fl_he.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, tracked
+
+
+def logged(choice: Tracking, folder: Path, metrics: dict[str, Any]) -> None:
+    with tracked(Config(tracking=choice, rounds=4), folder) as tracker:
+        for entry in metrics.get("rounds", ()):
+            tracker.on_round(entry)
+        tracker.end(metrics)
+
+
+def fail_after_a_round(folder: Path) -> None:
+    with tracked(Config(tracking=Tracking.mlflow), folder) as tracker:
+        tracker.on_round(make_private()["rounds"][0])
+        raise ZeroDivisionError
+
+
+def mlflow_runs(store: Path) -> list[Any]:
+    from mlflow import MlflowClient  # noqa: PLC0415 - slow
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    experiment = client.get_experiment_by_name("fl-he")
+    assert experiment is not None
+    return [
+        (run, {m: client.get_metric_history(run.info.run_id, m) for m in run.data.metrics})
+        for run in client.search_runs([experiment.experiment_id])
+    ]
+
+
+def tensorboard_figures(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import (  # noqa: PLC0415
+        EventAccumulator,
+    )
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: [(event.step, event.tensor_proto.float_val[0]) for event in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+@pytest.mark.slow
+def test_what_was_logged_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    metrics = make_private()
+    logged(Tracking.both, tmp_path / "run", metrics)
+    curve = [(entry["round"], entry["test_loss"]) for entry in metrics["rounds"]]
+
+    figures = tensorboard_figures(tmp_path / "run" / TENSORBOARD_FOLDER)
+    np.testing.assert_allclose(figures["test_loss"], curve)
+    np.testing.assert_allclose(figures["privacy/epsilon"], [(4, 1.25)])
+    np.testing.assert_allclose(figures["federated/accuracy"], [(4, 0.81)])
+    assert "loss" not in figures, "nobody knows it"
+
+    ((run, history),) = mlflow_runs(tmp_path / MLFLOW_STORE)
+    assert run.info.status == "FINISHED"
+    assert (run.data.params["rounds"], run.data.params["crypto.key_bits"]) == ("4", "2048")
+    assert [(one.step, one.value) for one in history["test_loss"]] == curve
+    assert history.keys() == figures.keys()
+    assert set(run.data.tags) == {"mlflow.runName"}, "neither user nor command line"
+
+
+@pytest.mark.slow
+def test_capc_and_failed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = make_capc()
+    metrics["querying"][0]["party"] = "<St. Mary's>"
+    logged(Tracking.mlflow, tmp_path, metrics)
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_round(tmp_path)
+    (failed, _), (capc, _) = mlflow_runs(tmp_path / MLFLOW_STORE)
+    assert capc.data.metrics["_St. Mary_s_/after/accuracy"] == 0.625
+    assert (capc.info.status, failed.info.status) == ("FINISHED", "FAILED")
+
+
+def test_it_is_off_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    logged(Config().tracking, tmp_path, make_private())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("choice", ["mlflow", "tensorboard"])
+def test_a_missing_package_is_refused_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str
+) -> None:
+    def without(name: str) -> ModuleSpec | None:
+        return None if name == choice else sys.modules[__name__].__spec__
+
+    monkeypatch.setattr(tracking, "find_spec", without)
+    for asked in (choice, "both"):
+        with (
+            pytest.raises(ConfigError, match=rf"got {asked}: pip install 'fl-he\[{choice}\]'$"),
+            tracked(Config(tracking=Tracking(asked)), tmp_path),
+        ):
+            pytest.fail("it must not begin")
