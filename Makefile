@@ -33,6 +33,10 @@ mutation: $(VENV)/.installed-mutation ## mutation tests, hours for all: make mut
 	$(BIN)/mutmut results
 	$(BIN)/python tests/mutation_table.py 'fl_he.$(MODULE).*'
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-fuzz ## a minute of hostile inputs: make fuzz ARGS="--inputs 1050000 --seed 11"
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.installed-dev ## lint, format and type checks
 	$(BIN)/ruff check .
@@ -86,6 +90,10 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[dev]'
 	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
+$(VENV)/.installed-fuzz: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[fuzz]'
+	@touch $@
 
 $(VENV)/.installed-mutation: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[mutation]'

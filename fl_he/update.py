@@ -31,7 +31,7 @@ _DTYPES = ("float16", "float32", "float64")
 #: Limits on a layout that another node sends. Numpy's arrays have at most 64 dimensions.
 _MAX_LENGTH = 1 << 30
 _MAX_DIMENSIONS = 32
-_MAX_TEXT = 1 << 22
+_MAX_TEXT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,11 @@ def test_layout_survives_json() -> None:
     assert UpdateLayout.from_json(layout.to_json()).to_json() == layout.to_json()
 
 
+def test_a_long_layout_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(ProtocolError, match="a layout must have at most 1048576 characters"):
+        UpdateLayout.from_json("[" + "[[[[]]]]," * 200_000 + "[]]")
+
+
 GOOD: dict[str, Any] = {
     "arrays": [["arrays", "w", "float64", [2], True]],
     "metric_record": "metrics",

@@ -6,6 +6,7 @@ It is declared from what is known of a feature and not from the data: an age is 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
 
 Array = NDArray[np.float64]
+
+_LIMIT = 1 << 20  # characters: ten thousand features and more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +75,13 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = json.load(file) if path.suffix == ".json" else list(csv.DictReader(file))
+            text = file.read(_LIMIT + 1)
+        if len(text) > _LIMIT:
+            raise DataError(f"ranges must have at most {_LIMIT} characters, got more in {path}")
+        is_json = path.suffix == ".json"
+        rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
+    except DataError:
+        raise
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DataError(
             f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"

@@ -52,6 +52,7 @@ def test_a_file_of_ranges_that_cannot_be_used_is_refused(
     ("text", "message"),
     [
         ("[" * 5000, "must be a CSV or JSON file"),
+        ("[" + "[[[[]]]]," * 200_000 + "[]]", "must have at most 1048576 characters"),
         (f'[{{"feature": "age", "low": 0, "high": 1{"0" * 400}}}]', "in row 1 of"),
         ('[{"feature": 5, "low": 0, "high": 1}]', "in row 1 of"),
     ],

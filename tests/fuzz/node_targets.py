@@ -1,0 +1,128 @@
+"""Whole nodes as targets: what they refuse must be a refusal of ours, whatever they are sent."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from deployed_nodes import KEY, deployed_nodes
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from fuzz.choices import Choices, edited
+from fuzz.records import changed
+from fuzz.target import Target
+
+from fl_he import client_app, model_messages
+from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.packing import Packing
+from fl_he.messages import (
+    DECRYPT,
+    DESCRIBE,
+    FIGURES,
+    FINISH,
+    DecryptRequest,
+    EncryptionRequest,
+)
+
+#: What a deployed node says of an exception whose text it keeps to itself.
+_KEPT = re.compile(r"(?:^|: )(\w+): this node's log says more")
+_OURS = {
+    *("ProtocolError", "PrivateReasonError", "CryptoError", "KeyFileError", "LedgerError"),
+    *("RangeError", "DataError", "PrivacyError"),
+}
+
+
+class RefusedError(Exception):
+    """A refusal of ours."""
+
+
+@cache
+def _nodes() -> list[dict[str, Any]]:
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 5, 1
+    folder = Path("nodes").absolute()
+    folder.mkdir(exist_ok=True)
+    return [dict(node) for node in deployed_nodes(folder)]
+
+
+@cache
+def _session() -> str:
+    reply = _ask(_nodes()[-1], DESCRIBE, RecordDict())
+    return str(reply.content.config_records["fl-he"]["session"])
+
+
+@cache
+def _contents() -> list[tuple[str, RecordDict]]:
+    key, packing = KEY.public_key, Packing()
+    request = EncryptionRequest(key.to_json(), packing.to_json(), _session(), 1)
+    model = model_messages.model_message_content(
+        model_messages.model_arrays(np.zeros(2), 0.0), ConfigRecord({"scaling": "none"})
+    )
+    vector = EncryptedVector.encrypt(key, packing, np.array([3.0, 30.0, 0.5]), cores=1)
+    return [
+        (DESCRIBE, RecordDict()),
+        ("train", request.add_to(model)),
+        ("evaluate", request.add_to(model)),
+        (FIGURES, request.add_to(model)),
+        (MOMENTS, request.add_to(MomentsRequest(sums=True, counts=True).to_content())),
+        (DECRYPT, DecryptRequest(_session(), "train", 1, 3, vector.to_bytes()).to_content()),
+        (FINISH, model),
+    ]
+
+
+def _ask(config: Any, action: str, content: RecordDict) -> Message:
+    context = Context(7, 5, config, RecordDict(), {})
+    return client_app.app(Message(content, 5, action), context)
+
+
+def _check(reply: Message) -> None:
+    if not reply.has_error():
+        return
+    reason = str(reply.error.reason)
+    kept = _KEPT.search(reason)
+    if kept is not None and kept[1] not in _OURS:
+        raise AssertionError(reason)
+    raise RefusedError(reason)
+
+
+def _message(data: bytes) -> None:
+    choices = Choices(data)
+    action, content = _contents()[choices.below(256) % len(_contents())]
+    node = _nodes()[(choices.below(256) + (action == DECRYPT)) % 2 * -1]
+    _check(_ask(node, action, changed(content, choices.rest())))
+
+
+def _configuration(data: bytes) -> None:
+    choices = Choices(data)
+    node = _nodes()[choices.below(256) % len(_nodes())]
+    config = edited(node, choices)
+    action, content = _contents()[choices.below(2)]
+    # Flower's own type: texts, numbers, truth values
+    flat = {
+        key: value
+        for key, value in (config.items() if isinstance(config, dict) else ())
+        if isinstance(value, str | int | float)
+    }
+    _check(_ask(flat, action, content))
+
+
+_PROGRAMS = (b"", bytes(range(4, 36)), bytes(range(36, 4, -1)), bytes([9] * 20), bytes([5, 3] * 9))
+
+TARGETS = (
+    Target(
+        "node-messages",
+        _message,
+        (RefusedError,),
+        lambda: [bytes([n, m]) + p for n in range(7) for m in (0, 1) for p in _PROGRAMS],
+        0.03,
+    ),
+    Target(
+        "node-configuration",
+        _configuration,
+        (RefusedError,),
+        lambda: [bytes([n]) + p for n in range(4) for p in _PROGRAMS],
+        0.03,
+    ),
+)
