@@ -18,11 +18,13 @@ from fuzz.target import Target
 from fl_he import client_app, model_messages
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
+from fl_he.learning_messages import MomentsRequest
 from fl_he.messages import (
     DECRYPT,
     DESCRIBE,
     FIGURES,
     FINISH,
+    MOMENTS,
     DecryptRequest,
     EncryptionRequest,
 )
