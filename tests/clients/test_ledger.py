@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -109,6 +110,21 @@ def test_a_disk_that_fails_gives_no_answer(ledger: Ledger, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="no space left"):
+        ledger.note(request(session), KEY)
+
+
+def test_a_line_that_is_written_in_part_gives_no_answer(ledger: Ledger, path: Path) -> None:
+    session = ledger.session(1, KEY)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # as on a disk that fills up in the middle of a line
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(LedgerError, match="must be written whole"):
+            ledger.note(request(session), KEY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes().endswith(b'\n{"session"')
+    with pytest.raises(ProtocolError, match="session must be one"):
         ledger.note(request(session), KEY)
 
 
