@@ -382,6 +382,8 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
     assert protocol.askable(protocol.parties[QUERYING]) == 0
     with pytest.raises(ProtocolError, match="queries must be at most 0, which is what is left"):
         deployed.ask(1)
+    refused_at = deployed.grid.sent[-1].metadata.message_type
+    assert refused_at == CapcStep.EVALUATE, "not after all the work"
     assert len(deployed.labels) == 2
     for name in ANSWERING:
         lines = (tmp_path / name / "voting.jsonl").read_text().splitlines()
@@ -423,6 +425,14 @@ def test_a_file_that_cannot_be_used_ends_the_run_before_it_begins(
         deployed.ask(1)
     assert f"{name}: {reason}" in str(refused.value)
     assert str(deployed.folder) not in str(refused.value)
+
+
+def test_the_guardians_key_must_be_the_manifests(deployed: Deployed) -> None:
+    members = json.loads(agreement().to_json())
+    members["keys"][HOLDER] = members["keys"][QUERYING]
+    (deployed.folder / "capc.json").write_text(json.dumps(members))
+    with pytest.raises(ProtocolError, match="of company-x must be the manifest's"):
+        deployed.ask(1)
 
 
 def test_another_key_than_the_agreements_is_refused(deployed: Deployed) -> None:
