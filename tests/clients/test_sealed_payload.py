@@ -14,6 +14,7 @@ from fl_he.clients.sealed_payload import (
     session_binding,
     total_binding,
 )
+from fl_he.crypto.binding import Binding
 from fl_he.crypto.canonical import encode_fields
 from fl_he.crypto.errors import CryptoError
 
@@ -99,3 +100,6 @@ def test_no_binding_serves_for_two_purposes() -> None:
         total_binding("s", 1, names[::-1]),
     ]
     assert len({binding.to_bytes() for binding in bindings}) == len(bindings)
+    assert bindings[0] == Binding("s", "session", 0, 0, ())
+    assert bindings[1] == Binding("s", "running-sum", 1, 2, ("north", "south"))
+    assert bindings[-1] == Binding("s", "total", 1, 2, ("south", "north"))
