@@ -227,6 +227,8 @@ def _mapping(what: str, value: object) -> dict[str, object]:
 def _number(what: str, value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise CryptoError(f"{what!r:.80} must be a number, got {type(value).__name__}")
+    if not abs(value) <= 1e300:  # an integer may be too large for a float, and NaN is none
+        raise CryptoError(f"{what!r:.80} must be a number of at most 1e300 in size")
     return float(value)
 
 
