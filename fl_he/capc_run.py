@@ -70,7 +70,9 @@ def run_encrypted(
     budget = Budget(config)
     names: dict[int, str] = {}
     protocol = CaPC(
-        HopWatch(grid, lambda node: names.get(node, "a node" if not names else _GUARDIAN), on_hop),
+        HopWatch(
+            grid, lambda node: names.get(node, _GUARDIAN if names else f"node {node}"), on_hop
+        ),
         config.hospitals,
         threshold=config.capc.threshold is not None,
         topology=config.topology,
