@@ -84,7 +84,7 @@ def _attributes(kind: type) -> Iterator[tuple[list[str], str]]:
         names = entry.arg_name.split(", ")
         described |= set(names)
         text = " ".join((entry.description or "").split())
-        yield names, text.replace("``", "`").replace("None", "null")
+        yield names, text.replace("``", "`").replace("None", "`null`")
     missing = {field.name for field in fields(kind)} - described
     if missing:
         raise SystemExit(f"the docstring of {kind.__name__} must describe {sorted(missing)}")
@@ -95,7 +95,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"`[{','.join(str(one) for one in value)}]`"
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return {None: "`null`", True: "`true`", False: "`false`"}[value]
     return f"`{value.value}`" if isinstance(value, Enum) else f"`{value}`"
 
 
