@@ -14,6 +14,8 @@ def node_setting(context: Context, key: str) -> str | None:
     value = context.node_config.get(key)
     if value is not None and (not isinstance(value, str) or not value.strip()):
         raise ProtocolError(f"{key} in the node configuration must be a text")
+    if value is not None and "\0" in value:  # no path may have one
+        raise ProtocolError(f"{key} in the node configuration must be a text without NUL")
     return value
 
 

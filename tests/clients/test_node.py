@@ -91,3 +91,9 @@ def test_a_node_that_says_its_role_is_deployed_whatever_else_it_says(role: str) 
     }
     assert not is_simulated(context(node_config))
     assert not read_node(context(node_config)).simulated
+
+
+def test_a_setting_without_end_is_refused() -> None:
+    config: UserConfig = {"role": "hospital", "name": "a\0b", "key-fingerprint": "x"}
+    with pytest.raises(ProtocolError, match=r"name in .* must be a text without NUL"):
+        read_node(Context(1, 5, config, RecordDict(), {}))

@@ -114,7 +114,7 @@ def _edit(node: Any, choices: Choices) -> Any:  # noqa: PLR0911 - one for each c
             return node[:at] + node[at + 1 :]
         if action == 1:
             return [*node[:at], choices.value(), *node[at:]]
-        if action == 2:
+        if action == 2 and not any(isinstance(item, list | dict) for item in node):
             return (node + node * choices.below(64))[:_LONGEST]
         return [*node[:at], _edit(node[at], choices), *node[at + 1 :]]
     if isinstance(node, str) and node and choices.below(2):
