@@ -30,7 +30,9 @@ class Holder:
         self, node_config: UserConfig, policy: KeyHolderPolicy | None = None, run_id: int = 1
     ) -> None:
         chosen = policy or KeyHolderPolicy(min_contributors=3, key_bits=1024)
-        self.app = with_key_holder(ClientApp(), lambda _: chosen, lambda _: ("age", "size"))
+        self.app = with_key_holder(
+            ClientApp(), lambda _: chosen, lambda _: ("age", "size"), lambda _: ("a", "b", "c")
+        )
         self.context = Context(run_id, 5, node_config, RecordDict(), {})
 
     def ask(self, action: str, content: RecordDict) -> Message:
@@ -89,6 +91,7 @@ def test_describe_publishes_key_and_session_and_no_secret(holder: Holder) -> Non
     assert len(description.session) == 32
     assert description.session == holder.describe().session
     assert '"p"' not in description.public_key
+    assert (description.features, description.classes) == ((), ())
 
 
 def test_a_node_that_is_company_x_and_nothing_else(key_file: Path) -> None:
@@ -274,6 +277,7 @@ def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
     hospital = Holder({"partition-id": 0, "num-partitions": 4})
     description = hospital.describe()
     assert (description.role, description.features) == (Role.HOSPITAL, ("age", "size"))
+    assert description.classes == ("a", "b", "c")
     assert (description.public_key, description.session) == ("", "")
     request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3))
     assert "only the key holder" in reason(hospital.ask(DECRYPT, request.to_content()))
