@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
+import socket
 import warnings
 from pathlib import Path
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,7 +77,7 @@ def _run(
         finished[folder] = _simulate(config, folder)
 
     warnings.formatwarning = _format_warning
-    signal.signal(signal.SIGINT, lambda *_: _end_at_once(abandon))
+    _end_at_ctrl_c(abandon)
     try:
         jobs = run_jobs(simulate, arguments or [], _explain)
     except ConfigError as error:
@@ -168,6 +169,32 @@ def _bench(
         raise typer.Exit(1) from None
 
 
+def _end_at_ctrl_c(clean_up: Callable[[], None]) -> None:
+    """End the process at Ctrl-C, even while the main thread waits for Flower's.
+
+    Python runs handlers in the main thread alone, and that may wait until the run is over. So
+    another thread reads the byte that a signal writes; whichever is first ends the process.
+    """
+    once = Lock()
+
+    def end() -> None:
+        with once:  # and never left
+            _end_at_once(clean_up)
+
+    signal.signal(signal.SIGINT, lambda *_: end())
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        with reader, writer:
+            while received := reader.recv(1):
+                if received[0] == signal.SIGINT:
+                    end()
+
+    Thread(target=wait, daemon=True, name="Ctrl-C").start()
+
+
 def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
     """End the process at Ctrl-C without unwinding, but for one last thing to do.
 
@@ -184,7 +211,8 @@ def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
             with contextlib.suppress(psutil.Error):
                 end(child)
     clean_up()
-    show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""
+    # Not sys.stderr: Rich has put something else in its place while its view is live.
+    show_cursor = "\x1b[?25h\n" if os.isatty(2) else ""
     os.write(2, f"{show_cursor}fl-he: interrupted\n".encode())
     os._exit(130)
 
