@@ -47,6 +47,8 @@ _PLAIN_RECORD = "fl-he.plain"
 _SUM = "sum"
 #: Flower's name for the config record of a train message.
 CONFIG = "config"
+#: Flower's strategies write it into every train config. A resumed run counts on.
+SERVER_ROUND = "server-round"
 
 _SHOWN_LENGTH = 500
 

@@ -28,18 +28,15 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy import LARGEST_INTEGER_BITS, GaussianPrivacy, Lattice, noise_variance
 from fl_he.learning.private_scaling import scaling_variance
 from fl_he.learning_messages import MomentsRequest
-from fl_he.messages import MOMENTS, ProtocolError, read_array
+from fl_he.messages import CONFIG, MOMENTS, SERVER_ROUND, ProtocolError, read_array
 from fl_he.model_messages import read_arrays
 from fl_he.privacy_terms import KEYS, described, read_privacy
 from fl_he.update import EXAMPLES, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16
-_CONFIG = "config"
-#: Flower's strategies write it into every train config. A resumed run counts on.
-_SERVER_ROUND = "server-round"
 #: What a train config may say: nothing that changes how much a patient weighs in a sum.
-_HARMLESS = {_SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *KEYS.values()}
+_HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *KEYS.values()}
 #: What a request for sums within ranges says; how far a patient moves them, no range changes.
 _WITHIN_RANGES = {"sums", "counts", "low", "high", *KEYS.values()}
 _FIRST_VALUE = EXAMPLES + 1
@@ -85,7 +82,7 @@ class PrivateGate:
             If the terms asked for are not the node's own, or the reply could not be made private.
         """
         own = self._terms(context)
-        asked = read_privacy(message.content.config_records.get(_CONFIG))
+        asked = read_privacy(message.content.config_records.get(CONFIG))
         action = message.metadata.message_type
         if own is not None and action not in (MessageType.TRAIN, MOMENTS):
             raise ProtocolError(
@@ -135,8 +132,8 @@ def _digest(message: Message, session: str) -> bytes:
     one's part was the same in both, the difference of the totals would tell the others' with less
     noise than was counted.
     """
-    config = message.content.config_records.get(_CONFIG, ConfigRecord())
-    items = {key: value for key, value in sorted(config.items()) if key != _SERVER_ROUND}
+    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
     asks_for_model = message.metadata.message_type == MessageType.TRAIN
     arrays = [
         (name, read_array(value))
@@ -156,7 +153,7 @@ def _check_config(message: Message) -> None:
     Mean and scale in the config are as harmless as a model: whatever they are, they are the same
     for all rows, and each row's gradient is clipped after them.
     """
-    config = message.content.config_records.get(_CONFIG, ConfigRecord())
+    config = message.content.config_records.get(CONFIG, ConfigRecord())
     if config.get("scaling") == "local":
         raise ProtocolError(
             "scaling must be none, or by a mean and scale that the message holds, in a private "
@@ -172,7 +169,7 @@ def _check_moments(terms: GaussianPrivacy, message: Message) -> None:
             "a node with privacy answers train messages only, got 'train.moments': nothing of its "
             "budget is for scaling"
         )
-    _check_keys(message.content.config_records[_CONFIG], _WITHIN_RANGES)
+    _check_keys(message.content.config_records[CONFIG], _WITHIN_RANGES)
     request = MomentsRequest.from_content(message.content)
     if request.sums or request.counts or not request.low:
         raise ProtocolError(

@@ -15,16 +15,13 @@ from fl_he.clients.sealed_payload import Total, total_binding
 from fl_he.clients.sealed_state import ChainState, Contribution
 from fl_he.crypto.canonical import encode_fields
 from fl_he.crypto.sealing import unseal
-from fl_he.messages import ProtocolError, read_array
+from fl_he.messages import CONFIG, SERVER_ROUND, ProtocolError, read_array
 from fl_he.model_messages import model_message_content, read_arrays
 from fl_he.sealed_messages import News, SealedTotal, without_chain
 from fl_he.update import UpdateLayout
 
 Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]
 
-#: Flower's strategies write it into every train config.
-_SERVER_ROUND = "server-round"
-_CONFIG = "config"
 
 _logger = logging.getLogger(__name__)
 
@@ -81,7 +78,7 @@ class ModelKeeper:
         """
         content = without_chain(content)
         _require_known(content)
-        config = content.config_records.get(_CONFIG, ConfigRecord())
+        config = content.config_records.get(CONFIG, ConfigRecord())
         text = _canonical(config)
         remembers = state.config is not None
         if not remembers:
@@ -96,9 +93,7 @@ class ModelKeeper:
             self._apply(total, _numbered(config, total.round), state, enrolment)
             if remembers:
                 _compare(total, state.contribution, enrolment.name)
-        return RecordDict(
-            {**model_message_content(state.model), _CONFIG: _numbered(config, round_)}
-        )
+        return RecordDict({**model_message_content(state.model), CONFIG: _numbered(config, round_)})
 
     def _apply(
         self, total: SealedTotal, config: ConfigRecord, state: ChainState, enrolment: Enrolment
@@ -123,10 +118,10 @@ class ModelKeeper:
 
 def _require_known(content: RecordDict) -> None:
     """Refuse records that no digest covers: the app could train by them."""
-    if extra := sorted(set(content.keys()) - {_CONFIG, *model_message_content(ArrayRecord())}):
+    if extra := sorted(set(content.keys()) - {CONFIG, *model_message_content(ArrayRecord())}):
         raise ProtocolError(
             f"a message of a sealed chain must hold no records but the train config, as "
-            f"{_CONFIG!r}, and the initial model, got {extra}"
+            f"{CONFIG!r}, and the initial model, got {extra}"
         )
 
 
@@ -136,9 +131,9 @@ def _numbered(config: ConfigRecord, round_: int | None) -> ConfigRecord:
     Flower's strategies write it into every config. The coordinator's word for it is not taken:
     hospitals could be told different ones.
     """
-    items = {key: value for key, value in config.items() if key != _SERVER_ROUND}
-    if _SERVER_ROUND in config and round_ is not None:
-        items[_SERVER_ROUND] = round_
+    items = {key: value for key, value in config.items() if key != SERVER_ROUND}
+    if SERVER_ROUND in config and round_ is not None:
+        items[SERVER_ROUND] = round_
     return ConfigRecord(items)
 
 
@@ -162,7 +157,7 @@ def _compare(total: SealedTotal, last: Contribution | None, name: str) -> None:
 def _canonical(config: ConfigRecord) -> str:
     """Return the train config as text, without what changes from round to round."""
     return json.dumps(
-        {key: _plain(value) for key, value in sorted(config.items()) if key != _SERVER_ROUND}
+        {key: _plain(value) for key, value in sorted(config.items()) if key != SERVER_ROUND}
     )
 
 

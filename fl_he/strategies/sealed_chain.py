@@ -16,30 +16,24 @@ from time import perf_counter
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fl_he.messages import FINISH, ProtocolError, content_bytes, printable
+from fl_he.messages import CONFIG, FINISH, ProtocolError, content_bytes
 from fl_he.model_messages import model_message_content
 from fl_he.sealed_messages import (
-    JOIN,
     OPEN,
     RESEAL,
-    SESSION,
     Hop,
-    JoinReply,
     News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
-    SealedTotal,
-    SessionReply,
-    SessionRequest,
 )
-from fl_he.strategies.exchange import ask_until_answered, error_reason, exchange
-from fl_he.strategies.roster import Roster, call_again, call_roll, gather
+from fl_he.strategies.exchange import error_reason, exchange
+from fl_he.strategies.roster import Roster
+from fl_he.strategies.sealed_members import Member, SealedMembers, Waiting
 from fl_he.strategies.sealed_progress import OpenedRound, SealedProgress, UnopenedRound
 from fl_he.strategies.skipped import Skipped
 
-_CONFIG = "config"
 #: How often a round begins anew whose running sum is lost with a hospital that fails.
 _ATTEMPTS = 5
 
@@ -80,20 +74,10 @@ class SealedRound:
 
 
 @dataclass(slots=True)
-class _Member:
-    """A hospital, and what the coordinator believes it knows."""
-
-    node_id: int
-    name: str
-    after: int
-    statement: bytes | None
-
-
-@dataclass(slots=True)
 class _Work:
     """A sum in the making."""
 
-    contributors: list[_Member] = field(default_factory=list)
+    contributors: list[Member] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     envelope: bytes | None = None
     update_bytes: int = 0
@@ -163,24 +147,25 @@ class SealedChain:
             raise ProtocolError(f"min_contributors must be at least 1, got {min_contributors}")
         self.config = config
         self.arrays = arrays
-        self.hospitals = max(hospitals, min_contributors)
         self.min_contributors = min_contributors
         self.hop_timeout = hop_timeout
-        self.key_holder_timeout = key_holder_timeout
-        self.node_timeout = node_timeout
         self.on_summed = on_summed
         self.progress = SealedProgress()
-        self._roster: Roster | None = None
-        self._company_x = self._manifest = ""
+        self._members = SealedMembers(
+            Waiting(
+                hospitals=max(hospitals, min_contributors),
+                min_contributors=min_contributors,
+                hop_timeout=hop_timeout,
+                key_holder_timeout=key_holder_timeout,
+                node_timeout=node_timeout,
+            )
+        )
         self._number = 0
-        self._members: dict[int, _Member] = {}
 
     @property
     def roster(self) -> Roster:
         """The nodes; raises ProtocolError before the roll was called."""
-        if self._roster is None:
-            raise ProtocolError("the roll must be called first: it is when the run starts")
-        return self._roster
+        return self._members.roster
 
     def resume(self, progress: SealedProgress) -> None:
         """Go on with a run that was cut off; to be called before the roll.
@@ -192,13 +177,8 @@ class SealedChain:
 
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, and have company X and the hospitals meet."""
-        if self._roster is None:
-            self._roster = call_roll(grid, self.hospitals, self.node_timeout, self.hop_timeout)
-            for skipped in self._meet(grid):
-                raise ProtocolError(
-                    f"{skipped.name} takes part in no sealed chain: {skipped.reason}"
-                )
-        return self._roster
+        self.progress = self._members.call_roll(grid, self.progress)
+        return self.roster
 
     def run_round(self, grid: Grid) -> SealedRound:
         """Sum up, have the sum opened and sealed, and keep the envelopes.
@@ -215,7 +195,7 @@ class SealedChain:
             self.progress = replace(self.progress, unopened=unopened)
             self.on_summed(self.progress)
         start = perf_counter()
-        reply = self._ask_company_x(grid, OPEN, unopened.request.to_content())
+        reply = self._members.ask_company_x(grid, OPEN, unopened.request.to_content())
         if reply.has_error():
             raise ProtocolError(f"the key holder has not opened the sum: {error_reason(reply)}")
         answer, request = OpenReply.from_content(reply.content), unopened.request
@@ -244,13 +224,13 @@ class SealedChain:
         tuple of Skipped
             The hospitals that could not save it, or did not answer; they are warned about as well.
         """
-        self._gather(grid)
+        self.progress = self._members.gather(grid, self.progress)
         messages = []
-        for member in self._members.values():
-            content = self._content(self._news(member))
+        for member in self._members.present.values():
+            content = self._content(member.news(self.progress))
             messages.append(Message(content, member.node_id, FINISH))
         failures = tuple(
-            Skipped(self._members[reply.metadata.src_node_id].name, error_reason(reply))
+            Skipped(self._members.present[reply.metadata.src_node_id].name, error_reason(reply))
             for reply in exchange(grid, messages, self.hop_timeout)
             if reply.has_error()
         )
@@ -261,7 +241,7 @@ class SealedChain:
     def _summed(self, grid: Grid) -> UnopenedRound:
         work = _Work()
         for _ in range(_ATTEMPTS):
-            self._gather(grid)
+            self.progress = self._members.gather(grid, self.progress)
             self._number += 1
             self._send_round(grid, work)
             if work.envelope is not None:
@@ -283,7 +263,7 @@ class SealedChain:
 
     def _send_round(self, grid: Grid, work: _Work) -> None:
         """Send the running sum round; leaves no envelope if it was lost on its way."""
-        waiting = list(self._members.values())
+        waiting = list(self._members.present.values())
         secrets.SystemRandom().shuffle(waiting)
         while waiting:
             if len(work.contributors) + len(waiting) < self.min_contributors:
@@ -296,16 +276,16 @@ class SealedChain:
             hop = Hop(
                 round=self._number,
                 contributors=work.names,
-                next_node=waiting[0].name if waiting else self._company_x,
+                next_node=waiting[0].name if waiting else self._members.company_x,
                 public_key=self.roster.public_key.to_json(),
                 envelope=work.envelope,
             )
-            news = self._news(member)
+            news = member.news(self.progress)
             content = self._content(news)
             content.update(hop.to_content())
             reply = self._ask(grid, member, MessageType.TRAIN, content, work)
             if reply is not None:
-                _has_heard(member, news)
+                member.has_heard(news)
                 work.contributors.append(member)
                 work.take(reply)
                 continue
@@ -313,10 +293,10 @@ class SealedChain:
             if work.contributors and not self._reseal(grid, waiting, work):
                 return
 
-    def _reseal(self, grid: Grid, waiting: list[_Member], work: _Work) -> bool:
+    def _reseal(self, grid: Grid, waiting: list[Member], work: _Work) -> bool:
         """Have the last contributor seal again for the node after the one that failed."""
         last = work.contributors[-1]
-        next_node = waiting[0].name if waiting else self._company_x
+        next_node = waiting[0].name if waiting else self._members.company_x
         request = ResealRequest(self.progress.session, self._number, next_node)
         reply = self._ask(grid, last, RESEAL, request.to_content(), work)
         if reply is not None:
@@ -328,7 +308,7 @@ class SealedChain:
         return False
 
     def _ask(
-        self, grid: Grid, member: _Member, action: str, content: RecordDict, work: _Work
+        self, grid: Grid, member: Member, action: str, content: RecordDict, work: _Work
     ) -> SealedReply | None:
         """Return a hospital's reply; without a usable one it has to meet company X anew."""
         message = Message(content, member.node_id, action)
@@ -342,115 +322,12 @@ class SealedChain:
         except ProtocolError as error:
             reason = str(error)
         _logger.warning("%s is left out of round %d: %s", member.name, self._number, reason)
-        self._members.pop(member.node_id, None)
+        self._members.present.pop(member.node_id, None)
         return None
-
-    def _gather(self, grid: Grid) -> None:
-        """See who is connected, and meet those of whom it is not known where they stand."""
-        self._roster = gather(
-            self.call_roll(grid), grid, self.min_contributors, self.node_timeout, self.hop_timeout
-        )
-        for skipped in self._meet(grid):
-            _logger.warning("%s takes no part yet: %s", skipped.name, skipped.reason)
-
-    def _meet(self, grid: Grid) -> list[Skipped]:
-        """Have new hospitals challenge company X; return those that take no part."""
-        connected = self.roster.hospitals
-        self._members = {n: member for n, member in self._members.items() if n in connected}
-        new = [node_id for node_id in connected if node_id not in self._members]
-        if not new:
-            return []
-        joining, failed = self._joining(grid, new)
-        if self._manifest:
-            # Company X would refuse to answer anybody as long as one of them is a stranger to it.
-            joining = self._fitting(joining, self._manifest, failed)
-        if not joining:
-            return failed
-        request = SessionRequest(
-            self.progress.session,
-            {reply.name: reply.challenge for reply in joining.values() if reply.challenge},
-        )
-        answer = self._ask_company_x(grid, SESSION, request.to_content())
-        if answer.has_error():
-            raise ProtocolError(f"the key holder has stated no session: {error_reason(answer)}")
-        stated = SessionReply.from_content(answer.content)
-        if self.progress.session not in ("", stated.session):
-            raise ProtocolError("the key holder must keep to the session in which the run began")
-        self._company_x, self._manifest = stated.name, stated.manifest
-        self.progress = replace(self.progress, session=stated.session)
-        for node_id, reply in self._fitting(joining, stated.manifest, failed).items():
-            self._members[node_id] = _Member(
-                node_id, reply.name, reply.after, stated.statements.get(reply.name)
-            )
-        return failed
-
-    def _fitting(
-        self, joining: dict[int, JoinReply], manifest: str, failed: list[Skipped]
-    ) -> dict[int, JoinReply]:
-        """Return those that may take part; add the others, and why, to those that failed."""
-        fitting: dict[int, JoinReply] = {}
-        names = {member.name for member in self._members.values()}
-        for node_id, reply in joining.items():
-            if (reason := self._misfit(reply, manifest, names)) is None:
-                fitting[node_id] = reply
-                names.add(reply.name)
-            else:
-                failed.append(Skipped(printable(reply.name), reason))
-        return fitting
-
-    def _misfit(self, reply: JoinReply, manifest: str, names: set[str]) -> str | None:
-        if reply.manifest != manifest:
-            return f"its manifest must be company X's, {manifest}, got {printable(reply.manifest)}"
-        if not reply.challenge and reply.session != self.progress.session:
-            return "it takes part in another session"
-        if reply.name in names:
-            return "there is a node of that name already"
-        lacking = (one for one in self.progress.opened if one.number > reply.after)
-        if any(reply.name not in one.totals for one in lacking):
-            return "company X has sealed no totals for it: it was not in the manifest then"
-        return None
-
-    def _joining(self, grid: Grid, nodes: list[int]) -> tuple[dict[int, JoinReply], list[Skipped]]:
-        joining: dict[int, JoinReply] = {}
-        failed: list[Skipped] = []
-        messages = [Message(RecordDict(), node_id, JOIN) for node_id in nodes]
-        for reply in exchange(grid, messages, self.hop_timeout):
-            node_id = reply.metadata.src_node_id
-            if reply.has_error():
-                failed.append(Skipped(self.roster.name(node_id), error_reason(reply)))
-                continue
-            try:
-                joining[node_id] = JoinReply.from_content(reply.content)
-            except ProtocolError as error:
-                failed.append(Skipped(self.roster.name(node_id), str(error)))
-        return joining, failed
-
-    def _ask_company_x(self, grid: Grid, action: str, content: RecordDict) -> Message:
-        def message() -> Message:
-            if self.roster.key_holder not in grid.get_node_ids():
-                # Without node authentication it comes back as a new node.
-                self._roster = call_again(self.roster, grid, self.hop_timeout)
-            return Message(content, self.roster.key_holder, action)
-
-        return ask_until_answered(grid, message, self.key_holder_timeout)
-
-    def _news(self, member: _Member) -> News:
-        lacking = tuple(
-            SealedTotal(one.number, one.contributors, one.totals[member.name])
-            for one in self.progress.opened
-            if one.number > member.after
-        )
-        return News(self.progress.session, member.statement, lacking)
 
     def _content(self, news: News) -> RecordDict:
         content = news.to_content()
-        content[_CONFIG] = self.config
+        content[CONFIG] = self.config
         if self.arrays is not None:
             content.update(model_message_content(self.arrays))
         return content
-
-
-def _has_heard(member: _Member, news: News) -> None:
-    member.statement = None
-    if news.totals:
-        member.after = news.totals[-1].round

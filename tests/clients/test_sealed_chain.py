@@ -124,7 +124,7 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
         running.config["server-round"] = number
         running.run_round(federation.grid)
     federation.context("north").state = RecordDict()
-    running._members.clear()
+    running._members.present.clear()
     assert running.finish(federation.grid) == ()
     models = [ChainState(federation.context(name)).model for name in HOSPITALS]
     for model in models[1:]:

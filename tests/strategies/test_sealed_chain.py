@@ -311,7 +311,7 @@ def test_a_newcomer_whom_company_x_does_not_know_stops_nobody(
     rounds = [chain.run_round(federation.grid)]
     federation.grid.join(2000, enrolled(federation, "stranger", make("stranger")))
     federation.context("north").state = RecordDict()
-    chain._members.clear()  # all have to meet company X again, together with the stranger
+    chain._members.present.clear()  # all have to meet company X again, together with the stranger
     rounds.append(chain.run_round(federation.grid))
     assert [len(entry.contributors) for entry in rounds] == [4, 4]
     assert chain.finish(federation.grid) == ()
