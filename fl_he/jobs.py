@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from fl_he.run_folder import FolderClaim, inside, refuse_used, unusable
 
 _HYDRA_VERSION = "1.3"
 
-#: The folder of the run or sweep that Hydra has begun.
-_claim: ContextVar[FolderClaim | None] = ContextVar("fl-he folder", default=None)
+#: The folders of the runs or sweeps that Hydra has begun, the innermost last; for all threads,
+#: since Ctrl-C may be seen by any.
+_claims: list[FolderClaim | None] = [None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ def _claim_folder(folder: Path, of_runs: Iterable[Path]) -> None:
             refuse_used(place)
     except ConfigError as refusal:
         raise _FolderError(refusal) from None
-    _claim.set(FolderClaim(folder))
+    _claims[-1] = FolderClaim(folder)
 
 
 def abandon() -> None:
     """Remove the run's folder if nothing but copies of the configuration is in it."""
-    claim = _claim.get()
+    claim = _claims[-1]
     if claim is not None:
         claim.give_back()
 
@@ -130,7 +130,7 @@ def run_jobs(
         except Exception as error:
             failures.append(error)
             jobs.append(Job(overrides, folder, succeeded=False))
-            claim = _claim.get()
+            claim = _claims[-1]
             if claim is not None:
                 claim.give_back(folder)
             if not is_explained(error):
@@ -140,7 +140,7 @@ def run_jobs(
 
     refuse_flags(arguments)
     main = hydra.main(version_base=_HYDRA_VERSION, config_path=CONF, config_name="config")
-    before = _claim.set(None)
+    _claims.append(None)
     try:
         with _command_line(arguments):
             main(job)()
@@ -149,14 +149,14 @@ def run_jobs(
     except REFUSALS as error:
         if any(error is failure for failure in failures):
             raise
-        claim = _claim.get()
+        claim = _claims[-1]
         if isinstance(error, OSError) and claim is not None:
             raise unusable(claim.folder) from error
         raise ConfigError(explain(error)) from error
     finally:
         if not any(job.succeeded for job in jobs):
             abandon()
-        _claim.reset(before)
+        _claims.pop()
     return jobs
 
 
