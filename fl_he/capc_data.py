@@ -124,8 +124,16 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
             "fewer hospitals, another partition, or more of capc.examples"
         )
     fourier = public_fourier(config, features.shape[1])
-    model = new_model(kinds[party % len(kinds)], config.seed, fourier)
-    return model.fit(features, labels)
+    kind = kinds[party % len(kinds)]
+    try:
+        return new_model(kind, config.seed, fourier).fit(features, labels)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"hospital-{party + 1} must have examples enough for the model {kind!r}, got "
+            f"{len(labels)}: {error}"
+        ) from None
 
 
 def public_map(config: Config, data: CapcData) -> FeatureMap:

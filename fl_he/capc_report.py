@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.metrics_file import replace_file
+from fl_he.report.capc_page import analysis_note
 
 PLOT = "capc.png"
 _BEFORE, _AFTER = "#D55E00", "#0072B2"
@@ -27,6 +28,8 @@ def answers_table(metrics: Mapping[str, Any]) -> Table:
             f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for each answering "
             f"party's patients, over {privacy['queries']} queries, all counted as answered"
         )
+    if by_votes := analysis_note(metrics):
+        spent = f"{spent}\n{by_votes}"
     table = Table(title=Text(f"CaPC{_how(metrics)}"), caption=Text(spent))
     table.add_column("querying party", overflow="fold", min_width=10)
     for heading in ("answered", "labels\nright", "accuracy", "balanced\naccuracy"):

@@ -153,6 +153,11 @@ class Budget:
                     "or the sigmas"
                 )
 
+    @property
+    def noise(self) -> ConfidentGNMax | None:
+        """The noise of a vote; None if something is released without any."""
+        return self._noise
+
     def next_batch(self) -> int:
         """Return the size of the next batch, 0 if nothing is left, and count it as spent."""
         queries = self._queries
@@ -178,6 +183,7 @@ def write_run(
     results: list[dict[str, Any]],
     steps: list[dict[str, Any]],
     seconds: float,
+    analysis: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json, capc.png and report.html; return what the former holds.
 
@@ -194,9 +200,17 @@ def write_run(
         What each step cost; none without encryption.
     seconds : float
         Of the whole run.
+    analysis : dict, optional
+        What only somebody who knows all votes can say, not to be released with the labels.
     """
     return _write(
-        config, folder, results=results, privacy=budget.spent(), steps=steps, seconds=seconds
+        config,
+        folder,
+        results=results,
+        privacy=budget.spent(),
+        steps=steps,
+        seconds=seconds,
+        analysis=analysis,
     )
 
 
@@ -208,6 +222,7 @@ def _write(
     privacy: dict[str, Any],
     steps: list[dict[str, Any]],
     seconds: float,
+    analysis: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     metrics = {
         **origin_figures(),
@@ -216,6 +231,7 @@ def _write(
         "encrypted": config.capc.backend is Backend.encrypted,
         "querying": results,
         "privacy": privacy,
+        "analysis": analysis,
         "steps": steps,
         "seconds": seconds,
     }

@@ -104,16 +104,24 @@ def plain_votes(config: Config, data: CapcData, index: int, count: int) -> NDArr
 
 
 def outcome(
-    config: Config, data: CapcData, index: int, labels: NDArray[np.int64]
+    config: Config,
+    data: CapcData,
+    index: int,
+    labels: NDArray[np.int64],
+    votes: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Learn from the answers; return how good they are, and what they were good for.
+
+    `votes` are `plain_votes` if they are there already.
 
     Only a simulation can say most of it: it knows the true labels and everybody's votes.
     """
     asked = chosen_queries(config, data, index, len(labels))
     answered = np.flatnonzero(labels != NO_ANSWER)
     given = labels[answered]
-    votes = plain_votes(config, data, index, len(labels))[answered]
+    if votes is None:
+        votes = plain_votes(config, data, index, len(labels))
+    votes = votes[answered]
     top = votes.max(axis=1, initial=0) == votes[np.arange(len(given)), given]
     learned = Examples(asked.features[answered], given)
     return {

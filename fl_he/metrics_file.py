@@ -231,6 +231,11 @@ def _check_capc(top: Mapping[str, Any]) -> None:
             _list(quality, "per_class_accuracy", f"{where}.{when}.per_class_accuracy")
     privacy = _mapping(top.get("privacy"), "privacy")
     _numbers(privacy, ("epsilon", "delta", "queries"), "privacy")
+    if top.get("analysis") is not None:
+        analysis = _mapping(top["analysis"], "analysis")
+        _numbers(analysis, ("epsilon_by_votes",), "analysis", optional=False)
+        if analysis.get("releasable") is not False:
+            raise MetricsError("analysis.releasable must be false, got another")
     for index, step in enumerate(_list(top, "steps", "steps")):
         where = f"steps[{index}]"
         _text(_mapping(step, where), "step", f"{where}.step")

@@ -110,7 +110,7 @@ def _run_capc(
 
     if config.capc.backend is Backend.plain:
         with tracked(config, folder) as tracker:
-            metrics = capc_plain.run_plain(config, folder)
+            metrics = capc_plain.run_plain(config, folder, lambda step: on_round({"step": step}))
             tracker.end(metrics)
         return metrics
     capc_plain.check(config)  # refused now, not after Ray has started

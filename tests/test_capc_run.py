@@ -22,6 +22,7 @@ from fl_he.clients import capc_guardian
 from fl_he.config import Config, ConfigError, compose
 from fl_he.learning import noisy_vote
 from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.learning.gnmax import ConfidentGNMax, epsilon_by_votes
 from fl_he.metrics_file import MetricsError, check_metrics, read_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
@@ -87,7 +88,7 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
     real = capc_simulation.outcome
 
     def outcome(*given: Any) -> dict[str, Any]:
-        labels.append(given[-1].tolist())
+        labels.append(given[3].tolist())
         return real(*given)
 
     monkeypatch.setattr(capc_guardian, "discrete_gaussian", drawn(by_class=True))
@@ -164,6 +165,68 @@ def test_the_budget_cuts_the_batches_and_is_never_exceeded(tmp_path: Path) -> No
     assert privacy["epsilon"] <= 6
     with pytest.raises(PrivacyError, match=r"capc\.epsilon must allow one query"):
         capc_plain.run_plain(configured(*noisy, "capc.epsilon=0.1"), tmp_path)
+
+
+def test_the_bound_by_the_votes_is_for_analysis_only(tmp_path: Path) -> None:
+    noisy = ("capc.sigma_gnmax=2", "capc.sigma_threshold=4", "capc.threshold=2")
+    config = configured(*noisy, "capc.backend=plain", "hospitals=9", "capc.querying=[1,2]")
+    metrics = capc_plain.run_plain(config, tmp_path)
+    votes = [
+        row.astype(float)
+        for party in (0, 1)
+        for row in capc_simulation.plain_votes(config, capc_data(config), party, 12)
+    ]
+    bound = epsilon_by_votes(votes, ConfidentGNMax(2.0, 4.0, 2.0), 1e-5)
+    assert metrics["analysis"] == {"epsilon_by_votes": bound, "releasable": False}
+    assert 0.0 < bound < metrics["privacy"]["epsilon"]
+    for shown in (str(answers_table(metrics).caption), (tmp_path / "report.html").read_text()):
+        assert "NOT TO BE RELEASED" in shown
+        assert f"{bound:.3f}" in shown
+    for wrong in ({"epsilon_by_votes": 1.0, "releasable": True}, {"releasable": False}, []):
+        with pytest.raises(MetricsError):
+            check_metrics({**metrics, "analysis": wrong})
+
+
+def test_nobody_knows_the_votes_of_an_encrypted_run(tmp_path: Path) -> None:
+    noisy = ("capc.sigma_gnmax=2", "capc.queries=2")
+    assert run(configured(*noisy), tmp_path)[0]["analysis"] is None
+
+
+@pytest.mark.slow
+def test_a_vote_of_very_many_parties_is_a_study_without_encryption(tmp_path: Path) -> None:
+    config = compose("config", ["experiment=capc_many", "capc.queries=30", "hospitals=120"])
+    told: list[dict[str, Any]] = []
+    metrics = simulation.run(config, tmp_path, told.append)
+    assert compose("config", ["experiment=capc_many"]).hospitals == 250
+    assert metrics["encrypted"] is False
+    assert told == [{"step": "votes on the queries of hospital-1, not encrypted"}]
+    (result,) = metrics["querying"]
+    rise = result["after"]["balanced_accuracy"] - result["before"]["balanced_accuracy"]
+    assert rise > 0.05
+    assert 0 < metrics["privacy"]["epsilon"] < 3
+    assert "WITHOUT ENCRYPTION" in str(answers_table(metrics).title)
+    assert "NONE" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_querying_party_gains_in_the_mean_of_five_seeds(tmp_path: Path) -> None:
+    rises, epsilons = [], set()
+    for seed in range(5):
+        config = compose("config", ["experiment=capc_digits", "capc.backend=plain", f"seed={seed}"])
+        metrics = capc_plain.run_plain(config, tmp_path / str(seed))
+        (result,) = metrics["querying"]
+        rises.append(result["after"]["balanced_accuracy"] - result["before"]["balanced_accuracy"])
+        epsilons.add(metrics["privacy"]["epsilon"])
+    assert np.mean(rises) >= 0.05
+    assert [epsilon < 10 for epsilon in epsilons] == [True], "the same for all, and stated"
+
+
+def test_too_few_examples_for_a_model_are_refused_by_the_party_and_the_kind(
+    tmp_path: Path,
+) -> None:
+    config = compose("config", ["experiment=capc_many", "capc.models=[lda]", "capc.queries=2"])
+    with pytest.raises(DataError, match=r"hospital-\d+ must have examples enough .*'lda'"):
+        capc_plain.run_plain(config, tmp_path)
 
 
 def test_nobody_shares_data_and_a_weak_party_is_weak() -> None:

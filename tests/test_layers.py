@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
         *("capc_data", "capc_terms", "clients", "learning", "crypto", "config_schema"),
     },
     "capc_data": {"simulated_data", "learning", "config_schema"},
-    "capc_report": {"metrics_file"},
+    "capc_report": {"metrics_file", "report"},
     "capc_messages": {"records"},
     "capc_terms": {"crypto"},
     "capc_agreement": {"capc_terms", "crypto"},

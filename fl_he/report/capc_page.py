@@ -71,6 +71,17 @@ def quality(result: Mapping[str, Any], when: str, figure: str) -> float | None:
     return (result.get(when) or {}).get(figure)
 
 
+def analysis_note(metrics: Mapping[str, Any]) -> str | None:
+    """Tell PATE's bound by the votes themselves; None where nobody knows them."""
+    analysis = metrics.get("analysis")
+    if analysis is None:
+        return None
+    return (
+        f"for analysis only, NOT TO BE RELEASED: epsilon {analysis['epsilon_by_votes']:.3f} by the "
+        "votes themselves (PATE's data-dependent bound), which tells something about them"
+    )
+
+
 def answered(result: Mapping[str, Any]) -> str:
     """Write how many of its queries a party got answers to."""
     asked = count(result["queries"])
@@ -171,7 +182,10 @@ def _privacy(metrics: Mapping[str, Any]) -> Section:
         "of whom": "each answering party's patients, one of whom changes one vote",
         "queries": f"{count(privacy['queries'])}, all counted as answered",
     }
-    return Section("Privacy of the patients", [Facts(facts)])
+    blocks: list[Block] = [Facts(facts)]
+    if by_votes := analysis_note(metrics):
+        blocks.append(Note(f"{by_votes[0].upper()}{by_votes[1:]}.", warning=True))
+    return Section("Privacy of the patients", blocks)
 
 
 def _steps(metrics: Mapping[str, Any]) -> Section:
