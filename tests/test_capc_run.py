@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,8 @@ def test_the_bound_by_the_votes_is_for_analysis_only(tmp_path: Path) -> None:
     for shown in (str(answers_table(metrics).caption), (tmp_path / "report.html").read_text()):
         assert "NOT TO BE RELEASED" in shown
         assert f"{bound:.3f}" in shown
-    for wrong in ({"epsilon_by_votes": 1.0, "releasable": True}, {"releasable": False}, []):
+    wrongs: list[Any] = [{"epsilon_by_votes": 1.0, "releasable": True}, {"releasable": False}, []]
+    for wrong in wrongs:
         with pytest.raises(MetricsError):
             check_metrics({**metrics, "analysis": wrong})
 
@@ -195,7 +196,7 @@ def test_nobody_knows_the_votes_of_an_encrypted_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_vote_of_very_many_parties_is_a_study_without_encryption(tmp_path: Path) -> None:
     config = compose("config", ["experiment=capc_many", "capc.queries=30", "hospitals=120"])
-    told: list[dict[str, Any]] = []
+    told: list[Mapping[str, Any]] = []
     metrics = simulation.run(config, tmp_path, told.append)
     assert compose("config", ["experiment=capc_many"]).hospitals == 250
     assert metrics["encrypted"] is False
