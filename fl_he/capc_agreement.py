@@ -238,10 +238,11 @@ def _check_positive(what: str, value: float) -> None:
 
 
 def _check_names(what: str, names: tuple[object, ...]) -> None:
-    if not all(isinstance(name, str) and name.strip() for name in names) or (
+    # People compare what a terminal shows of them: no name may move the cursor or hide a line.
+    if not all(isinstance(name, str) and name.strip() and name.isprintable() for name in names) or (
         len(set(names)) != len(names)
     ):
-        raise CryptoError(f"{what} must be names, all different")
+        raise CryptoError(f"{what} must be names of printable characters, all different")
 
 
 def _variance(sigma: float | None) -> Fraction | None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fl_he.crypto.argmax import largest_difference
+from fl_he.crypto.argmax import largest_difference, tie_bits
 from fl_he.crypto.conditional_answer import ANSWERS
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.packing import Packing
-from fl_he.crypto.slot_layout import STATISTICAL_BITS
+from fl_he.crypto.slot_layout import STATISTICAL_BITS, SlotLayout
 
 #: Counts are compared as numbers of so many bits, ties included. With their masks they then fill
 #: a slot of the packing, 64 bits.
 VOTE_BITS = 62 - STATISTICAL_BITS
 #: The votes are summed as any update is; a slot has room for noise beside them.
 VOTE_PACKING = Packing(fraction_bits=0, integer_bits=54, max_contributors=512)
+#: A feature in fixed point is a signed integer of 64 bits.
+_FIXED_POINT_BITS = 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,16 @@ class Terms:
     def __post_init__(self) -> None:
         if not 2 <= self.classes <= 128:
             raise CryptoError(f"classes must be between 2 and 128, got {self.classes}")
+        if not 0 <= self.fraction_bits <= _FIXED_POINT_BITS - self.integer_bits:
+            raise CryptoError(
+                f"fraction_bits + integer_bits must be at most {_FIXED_POINT_BITS}, got "
+                f"{self.fraction_bits} and {self.integer_bits}"
+            )
+        SlotLayout(self.value_bits, self.key_bits)  # refuses what no slot has room for
+        if self.value_bits <= (ties := tie_bits(self.classes) + 1):
+            raise CryptoError(
+                f"value_bits must be above {ties} for {self.classes} classes, got {self.value_bits}"
+            )
         if self.classes >= ANSWERS or self.features < 1:
             raise CryptoError(f"features must be at least 1, got {self.features}")
         if self.threshold is None and self.variance_threshold is not None:

@@ -27,6 +27,8 @@ QUERYING = "st-anne"
 ANSWERING = ("st-john", "st-luke", "st-mary")
 FEATURES = ("age", "size")
 CLASSES = ("well", "sick")
+#: Fingerprint of company X's key for encrypted sums, which CaPC has no use for.
+SUMS_KEY = "5" * 64
 #: So little noise that there is none: 1 has a chance of exp(-200).
 TERMS: dict[str, Any] = {
     "classes": list(CLASSES),
@@ -90,9 +92,7 @@ def agreement(**changes: Any) -> Agreement:
 def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list[UserConfig]:
     """Write all nodes' files and return their configurations, company X last."""
     identities = [*map(make, (QUERYING, *ANSWERING)), make(HOLDER, "key-holder")]
-    manifest = Manifest(
-        tuple(one.public for one in identities), KEYS[HOLDER][0].public_key.fingerprint
-    )
+    manifest = Manifest(tuple(one.public for one in identities), SUMS_KEY)
     (folder / "federation.json").write_text(manifest.to_json())
     (folder / "capc.json").write_text(agreement(**changes).to_json())
     nodes: list[UserConfig] = []
@@ -113,9 +113,7 @@ def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list
             key.save(own / "private-key.json")
             dgk.save(own / "dgk-private-key.json")
             node |= {
-                "private-key" if name == HOLDER else "capc-private-key": str(
-                    own / "private-key.json"
-                ),
+                "capc-private-key": str(own / "private-key.json"),
                 "capc-dgk-key": str(own / "dgk-private-key.json"),
             }
         if name in ANSWERING:

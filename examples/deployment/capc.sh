@@ -48,7 +48,7 @@ cd "$work"
 mkdir "$FLWR_HOME" "${nodes[@]}"
 
 step "keys: of company X and of who queries; an identity for everybody"
-for owner in company-x "$querying"; do fl-he keygen --out "$owner" >keygen.log; done
+for owner in company-x company-x/capc "$querying"; do fl-he keygen --out "$owner" >keygen.log; done
 for node in "${nodes[@]}"; do
 	[ "$node" = company-x ] && role=key-holder || role=hospital
 	fl-he enroll --name "$node" --role "$role" --out "$node" | tail -n 1
@@ -58,7 +58,7 @@ fl-he federation ./*/*.public.json --public-key company-x/public-key.json --out 
 
 step "models, cases and the agreement: everybody gets a copy and compares the last line"
 python "$here/capc_files.py" make . "$querying" "${answering[@]}"
-fl-he agree terms.json --keys company-x=company-x --keys "$querying=$querying" --out capc.json
+fl-he agree terms.json --keys company-x=company-x/capc --keys "$querying=$querying" --out capc.json
 
 step "SuperLink and SuperNodes"
 read -r port node_ports < <(python "$here/free_ports.py" $((1 + ${#nodes[@]})))
@@ -75,7 +75,7 @@ read -ra node_ports <<<"$node_ports"
 for i in "${!nodes[@]}"; do
 	node=${nodes[i]} own=$work/${nodes[i]}
 	case $node in
-	company-x) settings="role=\"key-holder\" private-key=\"$own/private-key.json\" capc-dgk-key=\"$own/dgk-private-key.json\"" ;;
+	company-x) settings="role=\"key-holder\" capc-private-key=\"$own/capc/private-key.json\" capc-dgk-key=\"$own/capc/dgk-private-key.json\"" ;;
 	"$querying") settings="role=\"hospital\" capc-private-key=\"$own/private-key.json\" capc-dgk-key=\"$own/dgk-private-key.json\" capc-cases=\"$own/cases.csv\" capc-labels=\"$own/labels.csv\"" ;;
 	*) settings="role=\"hospital\" capc-model=\"$own/model.skops\" capc-ledger=\"$own/voting.jsonl\"" ;;
 	esac

@@ -74,7 +74,7 @@ class VotingLedger:
     def require(self, queries: int) -> None:
         """Raise ProtocolError unless so many queries are within what is left; spend nothing."""
         with self._store.exclusively() as lines:
-            self._spend(self._budget(lines), queries)
+            spend(self._budget(lines), queries)
 
     def spend(self, session: str, queries: int) -> None:
         """Note a batch.
@@ -94,7 +94,7 @@ class VotingLedger:
             If the ledger cannot be trusted.
         """
         with self._store.exclusively() as lines:
-            self._spend(self._budget(lines, session), queries)
+            spend(self._budget(lines, session), queries)
             note = _Batch(self._words, session, queries)
             lines.append(json.dumps(asdict(note), separators=(",", ":")))
 
@@ -119,18 +119,19 @@ class VotingLedger:
             if batch.session == session:
                 # else noise could be used twice
                 raise ProtocolError("a batch must be answered once, got one that was before")
-            self._spend(budget, batch.queries)
+            spend(budget, batch.queries)
         return budget
 
-    @staticmethod
-    def _spend(budget: VotingBudget, queries: int) -> None:
-        try:
-            budget.spend(queries, queries)
-        except PrivacyError:
-            raise ProtocolError(
-                f"queries must be at most {budget.affordable()}, which is what is left of this "
-                f"party's privacy budget, got {queries}"
-            ) from None
+
+def spend(budget: VotingBudget, queries: int) -> None:
+    """Count queries as tested and answered; ProtocolError if that is more than what is left."""
+    try:
+        budget.spend(queries, queries)
+    except PrivacyError:
+        raise ProtocolError(
+            f"queries must be at most {budget.affordable()}, which is what is left of the "
+            f"privacy budget, got {queries}"
+        ) from None
 
 
 def _read(line: str) -> _Batch:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fl_he.capc_agreement import Agreement
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
-from fl_he.clients.capc_budget import Promise, VotingLedger
+from fl_he.clients.capc_budget import Promise, VotingLedger, spend
 from fl_he.clients.capc_envelopes import Envelopes
 from fl_he.clients.capc_keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, deployed_keys
 from fl_he.clients.capc_memory import Memory
@@ -75,10 +75,12 @@ class DeployedNode:
             )
         agreement = read_named_file("capc", path, Agreement.load)
         holder = enrolment.manifest.key_holder.name
-        if agreement.pins(holder).paillier != enrolment.manifest.paillier_fingerprint:
+        # The guardian opens whatever a querying party hands it, and tells bits of it. Under the key
+        # of the sums that would be a way around company X's policy.
+        if agreement.pins(holder).paillier == enrolment.manifest.paillier_fingerprint:
             raise ProtocolError(
-                f"the agreement's Paillier key of {holder} must be the manifest's, "
-                f"{enrolment.manifest.paillier_fingerprint}, got {agreement.pins(holder).paillier}"
+                f"the agreement's Paillier key of {holder} must be another than the manifest's, "
+                f"got {agreement.pins(holder).paillier}: make one for CaPC alone with fl-he keygen"
             )
         return cls(context, enrolment, agreement)
 
@@ -119,7 +121,7 @@ class DeployedNode:
 
     def keys(self) -> KeyPair:
         """Return the node's own private keys, which must be the pinned ones."""
-        return deployed_keys(self.context, self.role, self.agreement.pins(self.enrolment.name))
+        return deployed_keys(self.context, self.agreement.pins(self.enrolment.name))
 
     def party(self) -> Party:
         """Return what the node brings along."""
@@ -128,7 +130,7 @@ class DeployedNode:
             self._queries,
             self._model,
             self._learn,
-            lambda queries: self._ledger().require(queries),
+            self._require_budget,
             lambda session, queries: self._ledger().spend(session, queries),
         )
 
@@ -196,9 +198,19 @@ class DeployedNode:
         )
 
     def _ledger(self) -> VotingLedger:
+        return VotingLedger(FileStore(self._path(_LEDGER)), self._promise)
+
+    @property
+    def _promise(self) -> Promise:
         agreed = self.agreement
-        promise = Promise(agreed.epsilon, agreed.delta, agreed.sigma_gnmax, agreed.sigma_threshold)
-        return VotingLedger(FileStore(self._path(_LEDGER)), promise)
+        return Promise(agreed.epsilon, agreed.delta, agreed.sigma_gnmax, agreed.sigma_threshold)
+
+    def _require_budget(self, queries: int) -> None:
+        """Refuse more queries than this node's patients, or for the guardian anybody's, allow."""
+        if self.role is Role.KEY_HOLDER:
+            spend(self._promise.budget(), queries)
+        else:
+            self._ledger().require(queries)
 
     def _path(self, setting: str) -> Path:
         path = node_path(self.context, setting)

@@ -59,6 +59,7 @@ class Envelopes:
         self._memory = memory
         self._run = f"capc:{request.session}:{agreement.fingerprint}"
         self._queries = request.queries
+        self._tested = agreement.threshold is not None
         parties = (request.querying, *request.answering)
         self._parties = parties
         hospitals = {node.name for node in enrolment.manifest.hospitals}
@@ -82,8 +83,11 @@ class Envelopes:
         Raises
         ------
         ProtocolError, CryptoError
-            If a part is not from where it must be from, for this node, and next in its row.
+            If a part is not from where it must be from, for this node, and next in its row, or
+            one of those that make up the votes is not there.
         """
+        if step is CapcStep.COLLECT:
+            self._require_all_votes(request.parts)
         parts = {}
         for part, sender, kind in self._peers(step, request.parts, incoming=True):
             number = self._memory.count(f"from {sender}")
@@ -107,6 +111,23 @@ class Envelopes:
                 self._binding(kind, number),
             )
         return replace(reply, parts=parts)
+
+    def _require_all_votes(self, parts: Mapping[str, bytes]) -> None:
+        """Refuse to go on without the votes before this party's, or to end without the noise.
+
+        Parts cannot be forged, but whoever carries them can leave one out.
+        """
+        own = self._enrolment.name
+        if own not in self._answering:
+            raise ProtocolError(f"{own} must be an answering party to collect votes, and is not")
+        wanted = [] if own == self._answering[0] else [SUM]
+        if own == self._answering[-1]:
+            wanted += [NOISE, TEST_NOISE] if self._tested else [NOISE]
+        if missing := [part for part in wanted if part not in parts]:
+            raise ProtocolError(
+                f"{own} must be handed the votes of all before it, and the last party the "
+                f"guardian's noise, got none of {', '.join(missing)}"
+            )
 
     def _binding(self, kind: str, number: int) -> Binding:
         return Binding(self._run, f"capc-{kind}", number, self._queries, self._parties)

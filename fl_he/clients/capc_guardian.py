@@ -27,6 +27,7 @@ _DRAWN = "noise"
 def noise(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
     """Encrypt noise for each count, and for the threshold test one number for all classes."""
     terms, queries = party.terms, request.queries
+    party.require_budget(queries)
     Memory(context, request.session).keep(_DRAWN, queries)  # one set of noise for each batch
     shape = (terms.classes, queries)
     key = keys.public.paillier

@@ -18,11 +18,11 @@ from fl_he.crypto.merging import merged_count, split_merged
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 from fl_he.crypto.slot_layout import SlotLayout
-from fl_he.messages import ProtocolError, Role
+from fl_he.messages import ProtocolError
 
 _STATE = "fl-he.capc-keys"
 _PAILLIER, _DGK = "paillier", "dgk"
-_DGK_SETTING = "capc-dgk-key"
+_PAILLIER_SETTING, _DGK_SETTING = "capc-private-key", "capc-dgk-key"
 
 #: Names of the keys in messages.
 QUERYING, GUARDIAN = "querying", "guardian"
@@ -110,28 +110,24 @@ class KeyPair:
         return results(self.dgk, size, self.dgk.public_key.from_bytes(compared, count * size))
 
 
-def deployed_keys(context: Context, role: Role, pins: KeyPins) -> KeyPair:
+def deployed_keys(context: Context, pins: KeyPins) -> KeyPair:
     """Return a deployed node's keys, from the files that its configuration names.
-
-    They are company X's ``private-key``, a querying hospital's ``capc-private-key``, and the
-    ``capc-dgk-key`` of both.
 
     Raises
     ------
     ProtocolError
         If a file does not open, or its key is not the one that is pinned for this node.
     """
-    paillier = "private-key" if role is Role.KEY_HOLDER else "capc-private-key"
     pair = KeyPair(
         load_key_file(
             context,
-            paillier,
+            _PAILLIER_SETTING,
             lambda path, word: PrivateKey.load(path, word, known=pins.paillier),
         ),
         load_key_file(context, _DGK_SETTING, DgkPrivateKey.load),
     )
     for setting, found, pinned in (
-        (paillier, pair.public.paillier.fingerprint, pins.paillier),
+        (_PAILLIER_SETTING, pair.public.paillier.fingerprint, pins.paillier),
         (_DGK_SETTING, pair.public.dgk.fingerprint, pins.dgk),
     ):
         if found != pinned:

@@ -21,6 +21,7 @@ _BOTH = {
     "min-contributors": _COUNT,
     "sealed": _FLAG,
     "capc": _TEXT,
+    "capc-private-key": _TEXT,
     "capc-dgk-key": _TEXT,
 }
 _KINDS: Mapping[Role, Mapping[str, str]] = {
@@ -41,7 +42,6 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,
         "privacy-ledger": _TEXT,
-        "capc-private-key": _TEXT,
         "capc-model": _TEXT,
         "capc-ledger": _TEXT,
         "capc-cases": _TEXT,

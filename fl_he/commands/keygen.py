@@ -28,7 +28,8 @@ def keygen(
 ) -> None:
     """Make a node's Paillier and DGK keys.
 
-    Company X needs them, for CaPC also each hospital that queries; sums need the Paillier key only.
+    Company X needs them for sums, which take the Paillier key only; for CaPC company X and each
+    hospital that queries make others.
     """
     with plain_errors():
         from fl_he.crypto.dgk_private_key import DgkPrivateKey

@@ -23,6 +23,7 @@ from fl_he.clients.capc import with_capc
 from fl_he.clients.capc_party import Party
 from fl_he.config import compose
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.manifest import Manifest
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.messages import ProtocolError
 from fl_he.strategies.capc import CaPC
@@ -353,9 +354,53 @@ def test_the_noise_cannot_be_left_out(deployed: Deployed) -> None:
         if step is CapcStep.COLLECT
         else request
     )
-    with pytest.raises(ProtocolError, match="must have the guardian's noise added"):
+    with pytest.raises(ProtocolError, match=r"must be handed .*got none of noise, test-noise"):
         deployed.ask(1)
     deployed.require_no_label()
+
+
+@pytest.mark.parametrize("name", ANSWERING[1:])
+def test_nor_can_the_votes_before(deployed: Deployed, name: str) -> None:
+    """Else the counts were those of fewer parties than min_contributors."""
+    deployed.grid.change = lambda step, own, request: (
+        replace(request, parts={k: v for k, v in request.parts.items() if k != SUM})
+        if step is CapcStep.COLLECT and own == name
+        else request
+    )
+    with pytest.raises(ProtocolError, match=f"{name} must be handed .*got none of sum"):
+        deployed.ask(1)
+    deployed.require_no_label()
+    assert not (deployed.folder / name / "voting.jsonl").read_text(), "nothing was spent"
+
+
+def test_a_step_of_an_answering_party_is_taken_by_none_else(deployed: Deployed) -> None:
+    key, dgk = KEYS[ANSWERING[0]]
+    own = {
+        "querying-paillier": key.public_key.to_json(),
+        "querying-dgk": dgk.public_key.to_json(),
+    }
+    deployed.grid.change = lambda step, name, request: (
+        replace(
+            request,
+            querying=ANSWERING[0],
+            answering=(QUERYING, *ANSWERING[1:]),
+            keys={**request.keys, **own},
+        )
+        if step is CapcStep.COLLECT and name == ANSWERING[0]
+        else request
+    )
+    with pytest.raises(ProtocolError, match="st-john must be an answering party to collect votes"):
+        deployed.ask(1)
+
+
+def test_the_guardian_makes_no_noise_for_more_than_any_party_may_answer(tmp_path: Path) -> None:
+    """Nobody has to sign for a demand for noise, so a few bytes must not cost it hours."""
+    deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
+    deployed.grid.change = lambda step, name, request: replace(
+        request, queries=3 if step is CapcStep.NOISE else request.queries
+    )
+    with pytest.raises(ProtocolError, match="queries must be at most 2, which is what is left"):
+        deployed.ask(1)
 
 
 def test_nor_may_the_sum_of_another_party_pass_for_noisy_counts(deployed: Deployed) -> None:
@@ -427,16 +472,20 @@ def test_a_file_that_cannot_be_used_ends_the_run_before_it_begins(
     assert str(deployed.folder) not in str(refused.value)
 
 
-def test_the_guardians_key_must_be_the_manifests(deployed: Deployed) -> None:
-    members = json.loads(agreement().to_json())
-    members["keys"][HOLDER] = members["keys"][QUERYING]
-    (deployed.folder / "capc.json").write_text(json.dumps(members))
-    with pytest.raises(ProtocolError, match="of company-x must be the manifest's"):
+@pytest.mark.parametrize("name", [HOLDER, QUERYING, LAST])
+def test_the_guardians_key_must_not_be_that_of_the_sums(deployed: Deployed, name: str) -> None:
+    """A querying party that deviates could have a recorded update opened bit by bit."""
+    manifest = Manifest.from_json((deployed.folder / "federation.json").read_text())
+    same = replace(manifest, paillier_fingerprint=agreement().pins(HOLDER).paillier)
+    own = deployed.folder / "same.json"
+    own.write_text(same.to_json())
+    deployed.own(name)["federation"] = str(own)
+    with pytest.raises(ProtocolError, match="of company-x must be another than the manifest's"):
         deployed.ask(1)
 
 
 def test_another_key_than_the_agreements_is_refused(deployed: Deployed) -> None:
-    deployed.own(QUERYING)["capc-private-key"] = deployed.own(HOLDER)["private-key"]
+    deployed.own(QUERYING)["capc-private-key"] = deployed.own(HOLDER)["capc-private-key"]
     with pytest.raises(ProtocolError, match="must name the agreement's key"):
         deployed.ask(1)
 
