@@ -14,10 +14,11 @@ from hypothesis import Phase, settings
 # A busy machine is no failure; mutation tests choose their own profile.
 settings.register_profile("usual", deadline=None)
 settings.load_profile("usual")
-# For mutation tests: the same examples for each mutant, and none is made smaller.
+# For mutation tests: the same few examples for each mutant, and none is made smaller.
 settings.register_profile(
     "mutation",
     derandomize=True,
+    max_examples=20,
     database=None,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
