@@ -27,10 +27,15 @@ test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
 
 # At most two at a time, a limit on memory, and low priority: a mutant may compute for ever.
 MODULE ?= clients crypto
+MUTANTS = fl_he.$$module.*
+ifdef SAMPLE
+MUTANTS = $$($(BIN)/python tests/mutation_sample.py $(SAMPLE) fl_he.$$module.*)
+endif
 .PHONY: mutation
-mutation: $(VENV)/.installed-mutation ## mutation tests, hours for all: make mutation MODULE=crypto.slots
-	ulimit -v 16000000; for module in $(MODULE); do PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
-		nice $(BIN)/mutmut run --max-children 2 "fl_he.$$module.*" || exit; done
+mutation: $(VENV)/.installed-mutation ## mutation tests: make mutation MODULE=crypto.slots SAMPLE=20
+	ulimit -v 16000000; set -f; export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1; \
+	for module in $(MODULE); do mutants="$(MUTANTS)"; [ -z "$$mutants" ] || \
+		nice $(BIN)/mutmut run --max-children 2 $$mutants || exit; done
 	$(BIN)/mutmut results
 	$(BIN)/python tests/mutation_table.py $(MODULE:%='fl_he.%.*')
 

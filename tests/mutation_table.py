@@ -1,9 +1,11 @@
 """The figures of `make mutation`, module by module, as the table of docs/security.md.
 
-    python tests/mutation_table.py [PATTERN]
+    python tests/mutation_table.py [PATTERN ...]
 
-counts the mutants whose names match, as in ``fl_he.crypto.slots.*``. A timeout counts as killed:
-it is a loop that does not end, or a process that waits for ever.
+counts the mutants whose names match, as in ``fl_he.crypto.slots.*``. Killed is what a test found
+by itself. A mutant that ran out of time is counted apart, as no kill: it may be a loop that does
+not end, a process that waits for ever, or a machine that was busy. Where a module has been judged
+in part, its share is an estimate with Wilson's 95% interval.
 """
 
 from __future__ import annotations
@@ -15,30 +17,47 @@ from fnmatch import fnmatch
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
+from statsmodels.stats.proportion import proportion_confint
 
 
-def main(pattern: str) -> None:
-    """Print one row for each module, and one for all."""
+def main(patterns: list[str]) -> None:
+    """Print one row for each module, one for each package, and one for all."""
     rows: dict[str, Counter[str]] = {}
-    for path in walk_mutatable_files():
+    for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
         data.load()
         counts = Counter(
             status_by_exit_code[code]
             for name, code in data.exit_code_by_key.items()
-            if fnmatch(name, pattern)
+            if any(fnmatch(name, pattern) for pattern in patterns)
         )
         if counts.total():
-            rows["/".join(path.parts[1:])] = counts
-    print("| module | mutants | killed | timeout | survived | no test | killed |")
+            rows["/".join(path.parts[1:]).removesuffix(".py")] = counts
+    print("| module | mutants | judged | killed | out of time | survived | killed |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for name, counts in [*rows.items(), ("**all**", sum(rows.values(), Counter()))]:
-        tried = counts.total() - counts["not checked"]
-        killed = counts["killed"] + counts["timeout"]
-        numbers = (counts[kind] for kind in ("killed", "timeout", "survived", "no tests"))
-        percent = f"{killed / tried:.1%}" if tried else "not tried"
-        print(f"| {name} | {tried} | {' | '.join(map(str, numbers))} | {percent} |")
+    for name, counts in rows.items():
+        print(_row(name, counts))
+    packages = dict.fromkeys(name.partition("/")[0] for name in rows)
+    for package in packages:
+        print(_row(f"**{package}**", _sum(rows, package + "/")))
+    if len(packages) > 1:
+        print(_row("**all**", _sum(rows, "")))
+
+
+def _sum(rows: dict[str, Counter[str]], prefix: str) -> Counter[str]:
+    return sum((row for name, row in rows.items() if name.startswith(prefix)), Counter())
+
+
+def _row(name: str, counts: Counter[str]) -> str:
+    total, killed, timeout = counts.total(), counts["killed"], counts["timeout"]
+    judged = total - counts["not checked"]
+    share = f"{killed / judged:.1%}" if judged else ""
+    if 0 < judged < total:
+        low, high = proportion_confint(killed, judged, method="wilson")
+        share += f" ({low:.0%} to {high:.0%})"
+    numbers = (total, judged, killed, timeout, judged - killed - timeout)
+    return f"| {name} | {' | '.join(map(str, numbers))} | {share} |"
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:2] or ["*"]))
+    main(sys.argv[1:] or ["*"])
