@@ -120,12 +120,15 @@ class Federation:
             name = context.node_config["name"]
             return HospitalData(part, self.folder / "models" / f"{name}.json")
 
-        policy = KeyHolderPolicy(min_contributors=3, key_bits=1024)
+        def policy(context: Context) -> KeyHolderPolicy:
+            assert context.node_config["name"] in self.identities
+            return KeyHolderPolicy(min_contributors=3, key_bits=1024)
+
         app = add_hospital(ClientApp(mods=[EncryptionMod()]), data)
-        app = with_key_holder(app, lambda _: policy, lambda _: FEATURES)
+        app = with_key_holder(app, policy, lambda _: FEATURES)
         return with_sealed_chain(
             app,
-            lambda _: policy,
+            policy,
             step=descent_step,
             initial=lambda context: zero_model(data(context).dataset),
         )

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description, Role
 
+T = TypeVar("T")
 KEY = PrivateKey.generate(1024)
 UPDATE = [1.0, 10.0, -0.5]
 
@@ -29,11 +31,20 @@ class Holder:
     def __init__(
         self, node_config: UserConfig, policy: KeyHolderPolicy | None = None, run_id: int = 1
     ) -> None:
-        chosen = policy or KeyHolderPolicy(min_contributors=3, key_bits=1024)
-        self.app = with_key_holder(
-            ClientApp(), lambda _: chosen, lambda _: ("age", "size"), lambda _: ("a", "b", "c")
-        )
         self.context = Context(run_id, 5, node_config, RecordDict(), {})
+        self.app = with_key_holder(
+            ClientApp(),
+            self.of_this_node(policy or KeyHolderPolicy(min_contributors=3, key_bits=1024)),
+            self.of_this_node(("age", "size")),
+            self.of_this_node(("a", "b", "c")),
+        )
+
+    def of_this_node(self, value: T) -> Callable[[Context], T]:
+        def answer(context: Context) -> T:
+            assert context is self.context
+            return value
+
+        return answer
 
     def ask(self, action: str, content: RecordDict) -> Message:
         return self.app(Message(content, 5, action), self.context)
