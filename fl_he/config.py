@@ -261,7 +261,7 @@ def refuse_flags(arguments: Sequence[str]) -> None:
 def _near(key: str) -> str | None:
     """Return the key that somebody may have meant who wrote another."""
     meant = _meant(key) or _meant(key.rpartition(".")[2])
-    names = (*schema_keys(), *_LAST_PARTS)
+    names = (*schema_keys(), *_GROUPS, *_LAST_PARTS)
     near = difflib.get_close_matches(key, names, n=1)
     return meant or (_LAST_PARTS.get(near[0], near[0]) if near else None)
 

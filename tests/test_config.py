@@ -183,6 +183,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["zzz=x"], "fl-he run --help lists all"),
         (["+hospitalz=3"], "hospitalz must be a key .*did you mean hospitals"),
         (["+x.y=3"], "x must be a key of the configuration"),
+        (["optimizr=newton"], r"did you mean optimizer\?$"),
         (["data.targt=y"], "data.targt must be a key .*did you mean data.target"),
         (["optimizer.momentum=0.9"], "optimizer.momentum must be a key"),
         (["hospitals=three"], "hospitals must be an integer, got 'three'"),

@@ -197,6 +197,8 @@ def read_model(path: str | Path) -> str:
     """Return the text of a model's file; raises DataError if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"model file must exist, got {str(path)!r}, which was not found") from None
     except (OSError, UnicodeDecodeError) as error:
         kind = type(error).__name__
         raise DataError(f"model file must be readable text, got {str(path)!r} ({kind})") from None

@@ -110,7 +110,7 @@ def test_a_table_that_cannot_be_predicted(tmp_path: Path, table: str, words: str
 
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
-    assert "model file must be readable text" in fl_he(tmp_path, "export", ".")[2]
+    assert "model file must exist, got" in fl_he(tmp_path, "export", ".")[2]
     logistic_model().save(tmp_path / "model.json")
     code, _, err = fl_he(tmp_path, "export", ".", "--to", "R")
     assert code == 2
