@@ -55,7 +55,10 @@ def _inferred(inference: Mapping[str, Any]) -> list[Block]:
     rows = inference["coefficients"]
     penalty = ", penalised" if inference["penalised"] else ""
     caption = f"In the tables' units{penalty}"
-    about = "An odds ratio is that of one standard deviation more, if features are scaled."
+    about = (
+        "An odds ratio is that of one standard deviation more, if features are scaled; that of "
+        "the intercept is the odds where all features are 0."
+    )
     if not known(rows, "standard_error"):
         sheet = Sheet(
             caption,

@@ -35,7 +35,8 @@ def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
     percent = f"{inference['level']:.0%}"
     table = Table(
         title=Text(f"Coefficients in the tables' units{penalty}"),
-        caption="odds ratio: of one standard deviation more, if features are scaled",
+        caption="odds ratio: of one standard deviation more, if features are scaled; "
+        "(intercept): the odds where all features are 0",
         box=SIMPLE,
         show_edge=False,
         padding=(0, 1, 0, 0),

@@ -164,6 +164,13 @@ def _rounds(metrics: Mapping[str, Any]) -> Section:
     blocks: list[Block] = [Charts([chart for chart in drawn if chart is not None])]
     if rounds[-1].get("converged"):
         blocks.append(Note("Training stopped when the gradient's norm was within tolerance."))
+    elif not metrics.get("privacy") and (norm := rounds[-1].get("gradient_norm")) is not None:
+        blocks.append(
+            Note(
+                f"Training ended before it converged: the gradient's norm was {norm:.3g} in the "
+                "last round. More rounds, or optimizer=newton, come nearer to the optimum."
+            )
+        )
     if skipped:
         blocks += [Note("Hospitals that were asked and are not in the total:"), Points(skipped)]
     return Section("Round by round", blocks)

@@ -103,6 +103,18 @@ def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> N
     assert "mean and variance of every feature" in text
 
 
+def test_the_page_says_whether_training_converged(tmp_path: Path) -> None:
+    metrics = copy.deepcopy(make_metrics())
+    last = metrics["rounds"][-1]
+    last.update(converged=False, gradient_norm=0.25)
+    shown = words(page(tmp_path, metrics))
+    assert "before it converged: the gradient's norm was 0.25 in the last round" in shown
+    last.update(converged=True)
+    shown = words(page(tmp_path, metrics))
+    assert "norm was within tolerance" in shown
+    assert "before it converged" not in shown
+
+
 @pytest.mark.parametrize("topology", ["fold", "chain"])
 def test_the_promise_is_that_of_the_readme(tmp_path: Path, topology: str) -> None:
     metrics = make_metrics()
