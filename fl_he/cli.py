@@ -30,15 +30,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="fl-he",
-    help="Encrypted federated learning: hospitals train one model, nobody sees an update.",
+    help="Encrypted federated learning: hospitals train one model from encrypted updates.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     suggest_commands=False,  # Click makes the same suggestion
 )
-
-for command in (keygen, enroll, federation, agree, show, predict, export):
-    app.command()(command)
 
 _format_other_warning = warnings.formatwarning
 
@@ -95,11 +92,14 @@ def _run(
 def _report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="What `fl-he run` wrote: runs, or sweeps."),
+        typer.Argument(metavar="FOLDER..."),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "--out",
+            metavar="FILE",
             help="File of the page: of a single run its report, of several their comparison. "
             "[default: report.html in the run's folder; comparison.html in the folder that holds "
             "all of the runs, else here]",
@@ -108,6 +108,8 @@ def _report(
     ] = None,
 ) -> None:
     """Print the tables of finished runs, and write report.html and the plots of each again.
+
+    FOLDER... are what `fl-he run` wrote: runs, or sweeps.
 
     Several runs are compared, in one more table and a page of its own.
     """
@@ -146,16 +148,17 @@ def _report(
 def _bench(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[kernel|federation|hospitals|capc]...", help="All if none is named."
-        ),
+        typer.Argument(metavar="[kernel|federation|hospitals|capc]..."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("bench.json"),
 ) -> None:
-    """Measure what encryption costs on this machine, beside the alternatives."""
+    """Measure what encryption costs on this machine, beside the alternatives.
+
+    All four parts if none is named.
+    """
     from rich.console import Console
 
     from fl_he.bench.command import run_bench
@@ -167,6 +170,11 @@ def _bench(
         if not _explain(error):
             raise
         raise typer.Exit(1) from None
+
+
+# Help lists them in this order: first what one needs first.
+for command in (predict, export, keygen, enroll, federation, agree, show):
+    app.command()(command)
 
 
 def _end_at_ctrl_c(clean_up: Callable[[], None]) -> None:
@@ -221,6 +229,8 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from fl_he.progress import follow_rounds, follow_steps
+    from fl_he.report.page import NAME as REPORT
+    from fl_he.show import from_here
 
     follow = (
         follow_steps(Console(), config.hospitals, _steps(config))
@@ -232,6 +242,7 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
         metrics = simulation.run(config, folder, followed.on_round, followed.on_hop)
     _show(metrics, folder)
+    typer.echo(f"report: {from_here(folder / REPORT)}")
     return metrics
 
 

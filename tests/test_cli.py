@@ -23,6 +23,24 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert "--version" in out
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("predict", "MODEL is a run's folder"),
+        ("export", "RUN is a run's folder"),
+        ("report", "FOLDER... are what"),
+        ("federation", "ENTRY.json... are"),
+        ("show", "FILE... are manifests"),
+        ("agree", "TERMS.json has"),
+        ("bench", "All four parts"),
+    ],
+)
+def test_help_says_what_the_arguments_are(tmp_path: Path, command: str, words: str) -> None:
+    code, out, _ = fl_he(tmp_path, command, "--help")
+    assert code == 0
+    assert words in " ".join(out.split())
+
+
 def test_the_command_starts_without_what_is_slow(tmp_path: Path) -> None:
     code, out, _ = run_python(tmp_path, "-c", "import sys, fl_he.cli; print(*sys.modules)")
     assert code == 0

@@ -68,6 +68,7 @@ def test_a_run_prints_rounds_tables_and_folder(sweep: tuple[Path, str]) -> None:
             assert f"round {entry['round']}/2: {line}, 3 in the total, longest hop " in job
         assert f"{run['federated']['log_loss']:.3f}" in job
         assert f"run folder: both/{number}\n" in job
+        assert f"report: both/{number}/report.html\n" in job
 
 
 def all_runs(out: str) -> list[list[str]]:

@@ -14,7 +14,7 @@ from fl_he.commands.public_file import read_public_file, write_public_file
 
 
 def agree(
-    terms: Annotated[Path, typer.Argument(metavar="TERMS.json", help="See docs/capc.md.")],
+    terms: Annotated[Path, typer.Argument(metavar="TERMS.json")],
     keys: Annotated[
         list[str],
         typer.Option(
@@ -24,7 +24,10 @@ def agree(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The agreement.")],
 ) -> None:
-    """Put the agreement of a deployed CaPC together; every node gets a copy of it."""
+    """Put the agreement of a deployed CaPC together; every node gets a copy of it.
+
+    TERMS.json has the classes, features, noise and budget that all have agreed on: docs/capc.md.
+    """
     with plain_errors():
         from fl_he.capc_agreement import Agreement, KeyPins
         from fl_he.crypto.dgk_key import DgkPublicKey

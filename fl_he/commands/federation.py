@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def federation(
-    entries: Annotated[
-        list[Path], typer.Argument(metavar="ENTRY.json...", help="Public entries of all nodes.")
-    ],
+    entries: Annotated[list[Path], typer.Argument(metavar="ENTRY.json...")],
     public_key: Annotated[Path, typer.Option(metavar="FILE", help="Company X's public-key.json.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest.")],
 ) -> None:
-    """Put the manifest of a federation together; every node gets a copy of it."""
+    """Put the manifest of a federation together; every node gets a copy of it.
+
+    ENTRY.json... are the NAME.public.json of all nodes, which `fl-he enroll` has made.
+    """
     with plain_errors():
         from fl_he.crypto.manifest import Manifest
         from fl_he.crypto.public_identity import PublicIdentity
@@ -39,12 +40,12 @@ def federation(
 
 
 def show(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE...", help="Manifests, entries, keys, agreements."),
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
 ) -> None:
-    """Print the fingerprints of public files, to be compared by telephone."""
+    """Print the fingerprints of public files, to be compared by telephone.
+
+    FILE... are manifests, public entries of nodes, public keys and agreements of CaPC.
+    """
     with plain_errors():
         for file in files:
             _show(read_public_file(file))

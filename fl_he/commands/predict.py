@@ -18,13 +18,17 @@ _TARGETS = ("sklearn",)
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run's model.json.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet table.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL")],
+    data: Annotated[Path, typer.Argument(metavar="DATA")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write; if absent, here.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write; if absent, to standard output."),
     ] = None,
 ) -> None:
-    """Predict each row of a table; prints CSV in the order of its rows."""
+    """Predict each row of a table; prints CSV in the order of its rows.
+
+    MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features.
+    """
     with plain_errors():
         from fl_he.learning.prediction import predictions
         from fl_he.learning.softmax_model import load_model
@@ -39,13 +43,16 @@ def predict(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its model.json.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
     to: Annotated[str, typer.Option(metavar="sklearn", help="For which program.")] = "sklearn",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="If absent, RUN/model.skops.")
     ] = None,
 ) -> None:
-    """Save a run's model for scikit-learn: a fitted Pipeline, in skops' format."""
+    """Save a run's model for scikit-learn: a fitted Pipeline, in skops' format.
+
+    RUN is a run's folder, or its model.json.
+    """
     with plain_errors():
         from fl_he.learning.sklearn_export import save_pipeline
         from fl_he.learning.softmax_model import load_model
