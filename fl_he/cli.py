@@ -177,7 +177,7 @@ for command in (predict, export, keygen, enroll, federation, agree, show):
     app.command()(command)
 
 
-def _end_at_ctrl_c(clean_up: Callable[[], None]) -> None:
+def _end_at_ctrl_c(clean_up: Callable[[], Path | None]) -> None:
     """End the process at Ctrl-C, even while the main thread waits for Flower's.
 
     Python runs handlers in the main thread alone, and that may wait until the run is over. So
@@ -203,12 +203,12 @@ def _end_at_ctrl_c(clean_up: Callable[[], None]) -> None:
     Thread(target=wait, daemon=True, name="Ctrl-C").start()
 
 
-def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
+def _end_at_once(clean_up: Callable[[], Path | None] = lambda: None) -> None:
     """End the process at Ctrl-C without unwinding, but for one last thing to do.
 
     Flower's threads may wait for Ray for ever once it is gone, and some of Ray's processes outlive
     their parent by half a minute. Files are written under another name first, so none is left
-    half done.
+    half done. What is cleaned up may leave a folder from which ``resume=`` goes on.
     """
     import psutil
 
@@ -218,10 +218,11 @@ def _end_at_once(clean_up: Callable[[], None] = lambda: None) -> None:
         for child in ourselves.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 end(child)
-    clean_up()
+    left = clean_up()
+    hint = "" if left is None else f"; `fl-he run resume={left}` goes on with it"
     # Not sys.stderr: Rich has put something else in its place while its view is live.
     show_cursor = "\x1b[?25h\n" if os.isatty(2) else ""
-    os.write(2, f"{show_cursor}fl-he: interrupted\n".encode())
+    os.write(2, f"{show_cursor}fl-he: interrupted{hint}\n".encode())
     os._exit(130)
 
 

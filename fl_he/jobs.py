@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from fl_he import checkpoint
 from fl_he.config import CONF, REFUSALS, explain, refuse_flags, to_config
 from fl_he.config_schema import Config, ConfigError
 from fl_he.run_folder import FolderClaim, inside, refuse_used, unusable
@@ -78,11 +79,19 @@ def _claim_folder(folder: Path, of_runs: Iterable[Path]) -> None:
     _claims[-1] = FolderClaim(folder)
 
 
-def abandon() -> None:
-    """Remove the run's folder if nothing but copies of the configuration is in it."""
+def abandon() -> Path | None:
+    """Remove the run's folder if nothing but copies of the configuration is in it.
+
+    Returns
+    -------
+    Path or None
+        The folder of a single run if ``resume=`` can go on from what is in it.
+    """
     claim = _claims[-1]
-    if claim is not None:
-        claim.give_back()
+    if claim is None:
+        return None
+    claim.give_back()
+    return claim.folder if (claim.folder / checkpoint.NAME).is_file() else None
 
 
 def run_jobs(

@@ -163,6 +163,13 @@ def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    end = "(folder / 'checkpoint.json').touch(); __import__('signal').raise_signal(2)"
+    code, _, err = end_with(tmp_path, end, "output_dir=cut")
+    assert code == 130
+    assert err == f"fl-he: interrupted; `fl-he run resume={tmp_path}/cut` goes on with it\n"
+
+
 def test_a_warning_of_ours_is_one_line(tmp_path: Path) -> None:
     end = "warnings.warn('a short key', ShortKeyWarning); raise DataError('the end')"
     _, _, err = end_with(tmp_path, end)
