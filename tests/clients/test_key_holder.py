@@ -17,6 +17,7 @@ from fl_he.clients.key_holder import KeyHolderPolicy, key_holder_app, with_key_h
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.protected_file import ScryptCost
 from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description, Role
 
@@ -282,6 +283,30 @@ def test_a_vector_without_count_and_examples(holder: Holder) -> None:
 def test_a_deployed_key_holder_needs_its_key_file() -> None:
     answer = Holder({"role": "key-holder"}).ask(DESCRIBE, RecordDict())
     assert "must be given private-key" in reason(answer)
+
+
+def test_a_protected_key_file_is_opened_with_the_passphrase_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, passphrase = tmp_path / "protected.json", tmp_path / "passphrase"
+    KEY.save(path, "secret", cost=ScryptCost(n=2, r=1))
+    passphrase.touch(0o600)
+    passphrase.write_text("secret\n")
+    config: UserConfig = {"role": "key-holder", "private-key": str(path)}
+    opened = Holder({**config, "passphrase-file": str(passphrase)})
+    assert opened.describe().public_key == KEY.public_key.to_json()
+    answer = reason(Holder(config).ask(DESCRIBE, RecordDict()))
+    assert "private-key in the node configuration must name a key file" in answer
+    assert str(path) not in answer
+    assert "private-key: the key file is protected: a passphrase must be given" in caplog.text
+
+
+def test_a_pinned_key_holder_has_that_key(key_file: Path) -> None:
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    pinned = KEY.public_key.fingerprint
+    assert Holder({**config, "key-fingerprint": pinned}).open().has_content()
+    answer = Holder({**config, "key-fingerprint": "ab" * 32}).ask(DESCRIBE, RecordDict())
+    assert f"must name the manifest's key, {'ab' * 32}, got {pinned}" in reason(answer)
 
 
 def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
