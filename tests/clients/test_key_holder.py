@@ -138,6 +138,15 @@ def test_a_simulated_key_holder_makes_its_own_key() -> None:
     assert DecryptReply.from_content(holder.open().content).total[0] == 3
 
 
+def test_a_node_says_whether_it_is_simulated(key_file: Path) -> None:
+    for role in ("key-holder", "hospital"):
+        deployed = {"role": role, "private-key": str(key_file)}
+        pinned: UserConfig = {**deployed, "key-fingerprint": KEY.public_key.fingerprint}
+        assert not Holder(pinned).describe().simulated
+    for partition in (0, 3):  # the last is company X
+        assert Holder({"partition-id": partition, "num-partitions": 4}).describe().simulated
+
+
 @pytest.mark.parametrize("contributors", [1, 2])
 def test_too_few_contributors(holder: Holder, contributors: int) -> None:
     assert f"at least 3 and at most 512 contributors, got {contributors}" in reason(

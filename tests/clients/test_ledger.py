@@ -156,6 +156,15 @@ def test_a_cut_off_line_that_is_cut_off_once_more(path: Path) -> None:
     assert b'{"sess#cut o#cut off\n{"run":' in path.read_bytes()
 
 
+def test_a_first_line_of_which_a_byte_was_written(path: Path) -> None:
+    path.touch(0o600)
+    path.write_bytes(b"{")
+    ledger = Ledger(FileStore(path))
+    session = ledger.session(1, KEY)
+    assert path.read_bytes().startswith(b'{#cut off\n{"run":')
+    assert ledger.session(1, KEY) == session
+
+
 @pytest.mark.parametrize(
     "line",
     [
