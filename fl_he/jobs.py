@@ -18,10 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from fl_he import checkpoint
 from fl_he.config import CONF, REFUSALS, explain, refuse_flags, to_config
 from fl_he.config_schema import Config, ConfigError
-from fl_he.run_folder import FolderClaim, inside, refuse_used, unusable
+from fl_he.run_folder import FolderClaim, can_go_on, inside, refuse_used, unusable
 
 _HYDRA_VERSION = "1.3"
 
@@ -91,7 +90,7 @@ def abandon() -> Path | None:
     if claim is None:
         return None
     claim.give_back()
-    return claim.folder if (claim.folder / checkpoint.NAME).is_file() else None
+    return claim.folder if can_go_on(claim.folder) else None
 
 
 def run_jobs(

@@ -48,6 +48,11 @@ def refuse_used(folder: Path) -> None:
         )
 
 
+def can_go_on(folder: Path) -> bool:
+    """Return whether a run's folder holds a checkpoint, which ``resume=`` goes on from."""
+    return _is_there(folder / checkpoint.NAME)
+
+
 @contextmanager
 def opened(folder: Path) -> Iterator[None]:
     """Make a run's folder before the work is done, and give it back if the work fails.
