@@ -70,7 +70,8 @@ def recorded(parties: Parties, batches: int) -> list[Run]:
         run = Run(labels=list(parties.ask()))
         sent, received = parties.grid.sent[start[0] :], parties.grid.received[start[1] :]
         run.messages = [*sent, *received]
-        for message in received:
+        # Replies come in any order; a party's scores are compared with its own.
+        for message in sorted(received, key=lambda reply: reply.metadata.src_node_id):
             run.replies.setdefault(CapcStep(message.metadata.message_type), []).append(
                 CapcReply.from_content(message.content)
             )
