@@ -156,6 +156,21 @@ def test_a_cut_off_line_that_is_cut_off_once_more(path: Path) -> None:
     assert b'{"sess#cut o#cut off\n{"run":' in path.read_bytes()
 
 
+def test_a_line_without_end_is_not_read_to_its_end(path: Path) -> None:
+    path.touch(0o600)
+    store = FileStore(path, longest=8)
+    path.write_bytes(b"1234567\n1234567\n")
+    with store.exclusively() as lines:
+        assert list(lines) == ["1234567", "1234567"]
+    for long in (b"12345678", b"12345678\n", b"1" * 100):
+        path.write_bytes(b"1234567\n" + long)
+        with store.exclusively() as lines:
+            read = iter(lines)
+            assert next(read) == "1234567"
+            with pytest.raises(LedgerError, match=rf"line must be shorter, got {path}"):
+                next(read)
+
+
 def test_a_first_line_of_which_a_byte_was_written(path: Path) -> None:
     path.touch(0o600)
     path.write_bytes(b"{")
