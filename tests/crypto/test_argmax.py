@@ -14,13 +14,15 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.private_key import PrivateKey
 
 
+# Of two queries, several pairs' numbers lie in one ciphertext for Bob; of twelve, of one pair.
+@pytest.mark.parametrize("queries", [2, 12])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_the_class_with_the_largest_number_wins(
-    small_key: PrivateKey, small_dgk: DgkPrivateKey, classes: int
+    small_key: PrivateKey, small_dgk: DgkPrivateKey, classes: int, queries: int
 ) -> None:
     rng = np.random.default_rng(classes)
     limit = largest_difference(classes, VALUE_BITS) // 2
-    numbers = rng.integers(-limit, limit, size=(12, classes))
+    numbers = rng.integers(-limit, limit, size=(queries, classes))
     numbers[0] = [limit, *[-limit] * (classes - 1)]
     numbers[1] = [-limit, *[limit - 1] * (classes - 2), limit]
     won, kept, _ = winners(small_key, small_dgk, numbers)
