@@ -159,6 +159,15 @@ def test_progress_of_a_long_vector(small_key: PrivateKey) -> None:
     assert seen == [(256 * packing.slots_per_ciphertext(512), length), (length, length)]
 
 
+def test_slots_that_fill_a_plaintext_to_its_sign(other_small_key: PrivateKey) -> None:
+    packing = Packing(fraction_bits=0, integer_bits=6, max_contributors=1)
+    slots = packing.slots_per_ciphertext(512)
+    assert slots * packing.slot_bits == 511  # nothing is left, whatever the modulus
+    values = np.repeat([63.0, -63.0], slots)
+    vector = EncryptedVector.encrypt(other_small_key.public_key, packing, values)
+    assert other_small_key.decrypt_integers(vector).tolist() == values.tolist()
+
+
 def test_a_total_of_too_many_contributors_is_refused(small_key: PrivateKey) -> None:
     public = small_key.public_key
     packing = Packing(fraction_bits=0, integer_bits=8, max_contributors=3)
