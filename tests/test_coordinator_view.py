@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 from message_search import factors, leaks
-from plaintext_search import private_sums, private_values
+from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
 
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
@@ -108,12 +108,18 @@ def modulus_of(messages: Iterable[Message]) -> int:
 
 
 def check_view(config: Config) -> RecordingGrid:
-    grid = recorded_run(config, client_app.build(lambda _: config))
+    app = client_app.build(lambda _: config)
+    grid = recorded_run(config, app)
     values = searched(config, grid.sent)
     everything = grid.sent + grid.received
     sums = config.hospitals * 2 * 2 * 30
     assert len(values) == sums + config.rounds * config.hospitals**2 * (2 * (30 + 3) + 1)
-    assert leaks(everything, values) == set()
+    assert leaks(everything, values, DOUBLES) == set()
+    if found := leaks(everything, values, SINGLES):
+        # Four bytes, two of which are zero in 18.5, stand among ciphertexts by chance: once in a
+        # few hundred runs. What leaks stands there again when keys and randomness are others.
+        again = recorded_run(config, app)
+        assert found & leaks(again.sent + again.received, values, SINGLES) == set()
 
     modulus = modulus_of(grid.received)
     assert modulus.bit_length() == config.crypto.key_bits

@@ -5,46 +5,11 @@
 # are left out here.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
 querying=st-anne
 answering=(st-john st-luke st-mary)
 nodes=("$querying" "${answering[@]}" company-x)
 
-if ! command -v fl-he >/dev/null; then
-	make -C "$root" venv
-	PATH=$root/.venv/bin:$PATH
-fi
-
-work=$(mktemp -d /tmp/fl-he.XXXXXX)
-echo "everything is in $work until the end"
-export TMPDIR=$work
-export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-unset PYTHONDONTWRITEBYTECODE
-export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
-
-start() { # NAME COMMAND...: in the background, its output in NAME.log
-	local log=$work/$1.log
-	shift
-	"$@" >"$log" 2>&1 &
-}
-clean_up() {
-	local status=$?
-	trap - EXIT
-	trap '' INT TERM
-	if [ "$status" -ne 0 ]; then
-		for log in "$work"/*.log; do
-			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"
-		done >&2
-	fi
-	python "$here/stop.py" "$FLWR_HOME"
-	rm -rf "$work"
-	exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
-cd "$work"
+source "$here/workplace.sh"
 mkdir "$FLWR_HOME" "${nodes[@]}"
 
 step "keys: of company X and of who queries; an identity for everybody"

@@ -7,7 +7,6 @@
 #   ROUNDS=5 examples/deployment/run.sh
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
 rounds=${ROUNDS:-2}
 preparation=2  # rounds of the open run before the first one, for mean and variance
 sealed_lr=1e-6 # a sealed chain has no common mean and variance: short steps in the tables' units
@@ -15,43 +14,7 @@ hospitals=(st-anne st-john st-mary)
 nodes=("${hospitals[@]}" company-x)
 split="hospitals=${#hospitals[@]} rounds=$rounds"
 
-if ! command -v fl-he >/dev/null; then
-	make -C "$root" venv
-	PATH=$root/.venv/bin:$PATH
-fi
-
-work=$(mktemp -d /tmp/fl-he.XXXXXX) # short: Ray's sockets are in it, and their paths have a limit
-echo "everything is in $work until the end"
-export TMPDIR=$work
-export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-# Every message meets a new process, which should find the app compiled.
-unset PYTHONDONTWRITEBYTECODE
-# The nodes use what is installed here, instead of an environment of their own for each app.
-export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
-
-start() { # NAME COMMAND...: in the background, its output in NAME.log
-	local log=$work/$1.log
-	shift
-	"$@" >"$log" 2>&1 &
-}
-clean_up() {
-	local status=$?
-	trap - EXIT
-	trap '' INT TERM # a second Ctrl-C must not leave half of it behind
-	if [ "$status" -ne 0 ]; then
-		for log in "$work"/*.log; do
-			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"
-		done >&2
-	fi
-	python "$here/stop.py" "$FLWR_HOME"
-	rm -rf "$work"
-	exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
-cd "$work"
+source "$here/workplace.sh"
 
 step "certificates: an authority, and the SuperLink's own"
 mkdir tls "$FLWR_HOME" "${nodes[@]}"
@@ -105,7 +68,8 @@ supernode() { # NAME PORT SETTINGS
 ssh-keygen -q -t ecdsa -b 384 -N '' -f stranger
 timeout 60 "${connect[@]}" --auth-supernode-private-key stranger \
 	--port "$(python "$here/free_ports.py" 1)" >stranger.log 2>&1 || true
-grep -q 'Failed to activate SuperNode' stranger.log && echo "a stranger is turned away"
+grep -q 'Failed to activate SuperNode' stranger.log
+echo "a stranger is turned away"
 read -ra node_ports <<<"$node_ports"
 for i in "${!hospitals[@]}"; do
 	folder=$work/${hospitals[i]}

@@ -1,0 +1,41 @@
+# Sourced by the examples of this folder, which set `here`: a temporary folder to work in, and
+# processes in the background that end with the script, however it ends.
+root=$(cd "$here/../.." && pwd)
+
+if ! command -v fl-he >/dev/null; then
+	make -C "$root" venv
+	PATH=$root/.venv/bin:$PATH
+fi
+
+work=$(mktemp -d /tmp/fl-he.XXXXXX) # short: Ray's sockets are in it, and their paths have a limit
+echo "everything is in $work until the end"
+export TMPDIR=$work
+export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
+# Every message meets a new process, which should find the app compiled.
+unset PYTHONDONTWRITEBYTECODE
+# The nodes use what is installed here, instead of an environment of their own for each app.
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
+
+start() { # NAME COMMAND...: in the background, its output in NAME.log
+	local log=$work/$1.log
+	shift
+	"$@" >"$log" 2>&1 &
+}
+clean_up() {
+	local status=$?
+	trap - EXIT
+	trap '' INT TERM # a second Ctrl-C must not leave half of it behind
+	if [ "$status" -ne 0 ]; then
+		for log in "$work"/*.log; do
+			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"
+		done >&2
+	fi
+	python "$here/stop.py" "$FLWR_HOME"
+	rm -rf "$work"
+	exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
+cd "$work"
