@@ -12,8 +12,12 @@ from flwr.serverapp import Grid
 
 from fl_he.messages import printable
 
-#: Seconds between two looks for replies. A look is cheap; Flower's own 0.1 s to 3 s per hop is not.
-_POLL_SECONDS = 0.02
+#: Seconds between two looks for replies, at least and at most. A look is a call over the network
+#: where nodes are deployed, so the pause is this share of the wait so far: with Flower's own 0.1 s
+#: to 3 s a hop would take much longer, and with the shortest pause always, hops of seconds would
+#: cost the SuperLink as much as its other work.
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.02, 0.5
+_SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
@@ -95,14 +99,16 @@ def exchange(
     """
     post = Post(grid)
     post.send(messages, timeout)
+    last = monotonic()
     while post:
         replies = post.collect()
         for reply in replies:
             yield reply
             if (message := following(reply)) is not None:
                 post.send([message], timeout)
+            last = monotonic()
         if not replies:
-            sleep(_POLL_SECONDS)
+            sleep(_pause(monotonic() - last))
 
 
 def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: float) -> Message:
@@ -141,7 +147,7 @@ def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: floa
             if not nobody_answered(answer):
                 return answer
             last = answer
-        sleep(_POLL_SECONDS)
+        sleep(_pause(monotonic() - start))
 
 
 def nobody_answered(reply: Message) -> bool:
@@ -152,6 +158,11 @@ def nobody_answered(reply: Message) -> bool:
 def error_reason(reply: Message) -> str:
     """Return the reason of an error reply in a form fit to show to people."""
     return printable(reply.error.reason or f"error code {reply.error.code}")
+
+
+def _pause(waited: float) -> float:
+    """Return the seconds until the next look for a reply that was waited for so long."""
+    return min(max(_SHORTEST_LOOK, _SHARE_OF_WAIT * waited), _LONGEST_LOOK)
 
 
 def _unavailable(message: Message, reason: str) -> Message:

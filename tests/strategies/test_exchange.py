@@ -51,6 +51,25 @@ def test_a_late_reply_is_not_waited_for_nor_taken(clock: list[float]) -> None:
     assert [reply.metadata.src_node_id for reply in grid.received] == [1001]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "late", "looks"), [(0.1, 0.02, 7), (3.0, 0.3, 40), (60, 1, 200)]
+)
+def test_looks_delay_a_hop_little_and_are_few(
+    clock: list[float], seconds: float, late: float, looks: int
+) -> None:
+    class Counting(SlowGrid):
+        looks = 0
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            self.looks += 1
+            return super().pull_messages(message_ids)
+
+    grid = Counting(answering_app(), simulated_nodes(3), clock, lambda _: seconds)
+    list(exchange(grid, [train(1000)], timeout=100))
+    assert seconds <= clock[0] <= seconds + late
+    assert grid.looks <= looks
+
+
 def test_a_second_reply_to_a_message_is_thrown_away(clock: list[float]) -> None:
     class Twice(SlowGrid):
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -136,7 +155,7 @@ def test_pauses_grow(clock: list[float]) -> None:
     pauses = [after - before for before, after in pairwise(times)]
     assert 7 <= pauses[0] <= 16
     assert all(29 <= pause <= 61 for pause in pauses[2:])
-    assert len(set(pauses)) == len(pauses), "jitter"
+    assert len(set(pauses[2:])) > 3, "jitter"
     assert 600 <= clock[0] < 602
 
 
