@@ -17,10 +17,10 @@ from typing import Any, get_type_hints
 import docstring_parser
 import yaml
 
-from fl_he import config_schema
+from fl_he.config import CONF
 from fl_he.config_schema import Config
+from fl_he.config_schema.descriptions import descriptions
 
-CONF = Path(config_schema.__file__).parent / "conf"
 GROUPS = ("data", "partition", "optimizer", "privacy")
 #: What a choice sets and nobody else would.
 UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name", "privacy.name"}
@@ -28,7 +28,7 @@ UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name
 HEAD = """\
 # Configuration
 
-<!-- Made by docs/make_configuration.py from fl_he/config_schema.py and fl_he/conf: edit those. -->
+<!-- Made by docs/make_configuration.py from fl_he/config_schema and fl_he/conf: edit those. -->
 
 A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`, and in
 `flwr run` by `--run-config "overrides='hospitals=5'"`. Keys with a dot belong to a group, and a
@@ -80,11 +80,9 @@ def _table(prefix: str, kind: type) -> str:
 def _attributes(kind: type) -> Iterator[tuple[list[str], str]]:
     """Yield the names and the description of each entry of a docstring's section Attributes."""
     described = set()
-    for entry in docstring_parser.parse(kind.__doc__ or "").params:
-        names = entry.arg_name.split(", ")
+    for names, text in descriptions(kind):
         described |= set(names)
-        text = " ".join((entry.description or "").split())
-        yield names, text.replace("``", "`").replace("None", "`null`")
+        yield names, text.replace("``", "`")
     missing = {field.name for field in fields(kind)} - described
     if missing:
         raise SystemExit(f"the docstring of {kind.__name__} must describe {sorted(missing)}")
@@ -102,7 +100,7 @@ def _text(value: Any) -> str:
 def _choices(group: str) -> str:
     """Return the choices of a group: the comment at the head of each file, and what it sets."""
     rows = ["| choice | | sets |", "|---|---|---|"]
-    for file in sorted((CONF / group).glob("*.yaml")):
+    for file in sorted(Path(CONF, group).glob("*.yaml")):
         text = file.read_text().removeprefix("# @package _global_\n")
         head = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
         comment = " ".join(line.removeprefix("# ") for line in head)

@@ -1,6 +1,6 @@
 """How Hydra runs the jobs of a command line: one, or each of a sweep.
 
-With :mod:`fl_he.config` the only file that imports Hydra.
+With :mod:`fl_he.config` the only one that imports Hydra.
 """
 
 from __future__ import annotations

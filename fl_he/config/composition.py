@@ -1,0 +1,163 @@
+"""How Hydra composes the configuration and fills the schema's dataclasses."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra import version
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fl_he.checkpoint import (
+    FREE_KEYS,
+    CheckpointError,
+    first_difference,
+    load_checkpoint,
+    plain_config,
+)
+from fl_he.config.explanation import explain
+from fl_he.config.keys_help import keys_help
+from fl_he.config_schema import Config, ConfigError, check
+
+CONF = str(Path(__file__).resolve().parents[1] / "conf")
+_NAME = "fl-he"
+_HYDRA_VERSION = "1.3"
+#: What Hydra and OmegaConf raise for a configuration that they cannot compose.
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError, OSError)
+#: Hydra keeps its state in a singleton.
+_COMPOSING = threading.Lock()
+
+ConfigStore.instance().store(name="fl_he_schema", node=Config)
+
+
+def _folder(chosen: str | None, default: str | None = None) -> str | None:
+    """Return a folder; shells leave the ~ of ``--run-config`` and quoted values to us."""
+    try:
+        return default if chosen is None else str(Path(chosen).expanduser())
+    except RuntimeError:  # nobody's home
+        return chosen
+
+
+OmegaConf.register_new_resolver("fl_he.folder", _folder, replace=True)
+OmegaConf.register_new_resolver(
+    "fl_he.hydra_records",
+    lambda resume: ".hydra" if resume is None else ".hydra/resumed",
+    replace=True,
+)
+OmegaConf.register_new_resolver("fl_he.keys", keys_help, replace=True)
+
+
+def compose(config_name: str, overrides: Sequence[str] | str) -> Config:
+    """Compose and check a configuration without a command line.
+
+    May be called from any thread, also while :mod:`fl_he.jobs` runs, and leaves Hydra's state as
+    it was.
+
+    Parameters
+    ----------
+    config_name : str
+        Name of the primary configuration in ``fl_he/conf``, without ``.yaml``.
+    overrides : sequence of str, or str
+        Hydra overrides such as ``hospitals=5``; a string is split as a shell would.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, or a value has the wrong type or is out of range.
+    """
+    try:
+        words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+        with _COMPOSING, _own_hydra():
+            node = hydra.compose(config_name, words)
+    except REFUSALS as error:
+        raise ConfigError(explain(error)) from error
+    return to_config(node, words)
+
+
+def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
+    """Turn what Hydra composed into checked dataclasses.
+
+    Parameters
+    ----------
+    node : DictConfig
+    overrides : sequence of str
+        What was asked for by name; with ``resume`` it must not contradict the folder's run.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, or a value has the wrong type or is out of range.
+    """
+    # Merged anew: Hydra lets "+key=value" add keys that the schema does not have.
+    config = _typed(_plain(node))
+    if config.resume is not None:
+        config = _resumed(config, Path(str(_folder(config.resume))).resolve(), overrides)
+    check(config)
+    config.output_dir = _folder(config.output_dir)
+    return config
+
+
+def _plain(node: DictConfig) -> Any:
+    try:
+        return OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _typed(values: Any) -> Config:
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        return cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _resumed(given: Config, folder: Path, overrides: Sequence[str]) -> Config:
+    """Return the configuration of the run that is resumed; overrides must not contradict it."""
+    try:
+        stored = load_checkpoint(folder).config
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    values = plain_config(given)
+    keys = [o.key_or_group for o in OverridesParser.create().parse_overrides(list(overrides))]
+    if "experiment" in keys:
+        raise ConfigError(
+            "experiment must be left out with resume, got one: the settings are those of the "
+            "folder's run"
+        )
+    for key in keys:
+        if (difference := first_difference(stored, values, key)) is not None:
+            raise ConfigError(difference)
+    changed = {key: values[key] for key in FREE_KEYS & set(keys) & values.keys()}
+    config = _typed({**stored, **changed})
+    return replace(config, resume=str(folder), output_dir=str(folder))
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Initialise Hydra for one composition; put back what was there before."""
+    base, name = version.getbase(), JobRuntime.instance().get("name")
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with hydra.initialize_config_dir(CONF, job_name=_NAME, version_base=_HYDRA_VERSION):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
+        JobRuntime.instance().set("name", name)
+        version.VersionBase.instance().version_base = base

@@ -1,0 +1,135 @@
+"""How what Hydra and OmegaConf refuse is said: the key, what it must be, what was meant."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Sequence
+from enum import Enum
+from itertools import zip_longest
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ValidationError as OmegaConfTypeError
+
+from fl_he.config_schema import ConfigError, schema_keys
+
+
+def _by_last_part() -> dict[str, list[str]]:
+    keys: dict[str, list[str]] = {}
+    for key in schema_keys():
+        keys.setdefault(key.rpartition(".")[2], []).append(key)
+    return keys
+
+
+_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
+
+_GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
+#: Keys by their last part, where no two keys share it.
+_LAST_PARTS = {part: keys[0] for part, keys in _by_last_part().items() if len(keys) == 1}
+#: What others call a key, the script from which this project grew among them.
+_ALSO_CALLED = {
+    **dict.fromkeys(("dataset", "data_set"), "data"),
+    **dict.fromkeys(("clients", "n_clients", "num_clients"), "hospitals"),
+    **dict.fromkeys(("n_iter", "epochs", "iterations", "num_rounds"), "rounds"),
+    **dict.fromkeys(("key_length", "key_size", "n_length"), "crypto.key_bits"),
+    **dict.fromkeys(("learning_rate", "eta"), "optimizer.lr"),
+    **dict.fromkeys(("output", "out", "folder"), "output_dir"),
+    **dict.fromkeys(("tol", "eps"), "tolerance"),
+}
+
+
+def refuse_flags(arguments: Sequence[str]) -> None:
+    """Refuse keys that are written like flags, which Hydra would call unrecognized.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of a command line.
+
+    Raises
+    ------
+    ConfigError
+        For the first of them, with how it is written.
+    """
+    for flag, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, value = flag.partition("=")
+        key = _meant(name[2:].replace("-", "_")) if name.startswith("--") else None
+        if key is not None:
+            if not equals:
+                value = "..." if following.startswith("-") or not following else following
+            raise ConfigError(f"a key must be written without dashes, got {name}: {key}={value}")
+
+
+def _near(key: str) -> str | None:
+    """Return the key that somebody may have meant who wrote another."""
+    meant = _meant(key) or _meant(key.rpartition(".")[2])
+    names = (*schema_keys(), *_GROUPS, *_LAST_PARTS)
+    near = difflib.get_close_matches(key, names, n=1)
+    return meant or (_LAST_PARTS.get(near[0], near[0]) if near else None)
+
+
+def _meant(name: str) -> str | None:
+    """Return the key of exactly this name, or of which it is the last part or another name."""
+    if name in schema_keys() or name in _GROUPS:
+        return name
+    return _LAST_PARTS.get(name) or _ALSO_CALLED.get(name)
+
+
+def explain(error: Exception) -> str:
+    """Say in one line, with the key, what Hydra or OmegaConf refused."""
+    if isinstance(error, OverrideParseException):
+        return f"an override must be KEY=VALUE, got {error.override!r}{_quoted(error.override)}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        choices = f"one of {', '.join(error.options)}" if error.options else "the name of a file"
+        return f"{group or 'config-name'} must be {choices}, got {choice!r}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key = getattr(cause, "full_key", None)
+    if key and isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        near = _near(key)
+        hint = f"did you mean {near}?" if near else "fl-he run --help lists all"
+        return f"{key} must be a key of the configuration, got an unknown one; {hint}"
+    if key and isinstance(cause, OmegaConfTypeError):
+        return f"{key} must be {_expected(key)}, got {cause.value!r}"
+    return f"{key}: {_first_line(cause)}" if key else " ".join(str(error).split())
+
+
+def _quoted(override: str | None) -> str:
+    """Say how a value is written that Hydra cannot read as it is."""
+    key, equals, value = (override or "").partition("=")
+    if not equals:
+        return ""
+    if value.startswith("["):
+        return '; quote the texts of a list: ["a","b"]'
+    text = value.strip("\"'").replace('"', '\\"')
+    quoted = shlex.quote(key + '="' + text + '"')
+    return f"; if the value is text, quote it: {quoted}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if not line.startswith("Error parsing")]
+    return lines[0] if lines else type(error).__name__
+
+
+def _expected(key: str) -> str:
+    kind = schema_keys().get(key.partition("[")[0])
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_word, get_args(kind)))
+    return _word(kind)
+
+
+def _word(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(kind.__members__)}"
+    if get_origin(kind) is list:
+        return "a list such as [a,b]"
+    return _WORDS.get(kind, "a group of keys")
