@@ -241,7 +241,9 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     with follow as followed:
         from fl_he import simulation
 
-        metrics = simulation.run(config, folder, followed.on_round, followed.on_hop)
+        metrics = simulation.run(
+            config, folder, followed.on_round, followed.on_hop, followed.on_start
+        )
     _show(metrics, folder)
     typer.echo(f"report: {from_here(folder / REPORT)}")
     return metrics

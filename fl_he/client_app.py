@@ -93,7 +93,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
             return _table(context, "test-data")
         from fl_he.simulated_data import simulated_data  # noqa: PLC0415 - as in _simulated
 
-        return simulated_data(config(context)).held_out(read_node(context).partition or 0)
+        return simulated_data(config(context)).test_share(read_node(context).partition or 0)
 
     def features(context: Context) -> tuple[str, ...]:
         names = data(context).dataset.feature_names

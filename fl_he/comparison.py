@@ -1,7 +1,8 @@
 """What a trained model is compared with: in a simulation much, in a deployment nothing.
 
 Only a simulation has a test set, single hospitals' data and the pooled data. In a deployment
-nobody holds any of them, and the figures are null in metrics.json.
+nobody holds any of them, and the figures are null in metrics.json; so they are in a simulation
+that holds no test set out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from fl_he.config_schema import ClassWeight, Config, DataConfig
 from fl_he.config_schema import Scaling as ScalingChoice
 from fl_he.learning import likelihood, optimizers, parameters
-from fl_he.learning.baselines import figures, fit
+from fl_he.learning.baselines import figures, fit, penalty_of
 from fl_he.learning.data import Dataset
 from fl_he.learning.optimizer_choice import optimizer_of
 from fl_he.learning.scaling import Scaling, standardise
@@ -121,7 +122,7 @@ class SimulatedComparison:
                 for number, hospital in enumerate(self._hospitals, start=1)
             ],
             "federated": self._entry(model, examples),
-            "pooled": self._entry(pooled, self._train.examples),
+            "pooled": self._entry(pooled, self._train.examples) | {"C": penalty_of(self._C)},
         }
 
     def without_privacy(self) -> dict[str, float | None] | None:
@@ -154,7 +155,7 @@ class SimulatedComparison:
 
 
 class NoComparison:
-    """Compare with nothing: hospitals that are deployed show their data to nobody.
+    """Compare with nothing: nobody holds test data.
 
     Parameters
     ----------
@@ -162,12 +163,20 @@ class NoComparison:
         What the hospitals' coefficients stand for.
     classes : tuple of str
         What their labels stand for if there are more than two.
+    positive, data : str or None, DataConfig or None
+        As in Comparison; None for hospitals that are deployed, which show their data to nobody.
     """
 
-    def __init__(self, feature_names: tuple[str, ...], classes: tuple[str, ...] = ()) -> None:
-        self.data = DataConfig(name="each hospital's own table")
+    def __init__(
+        self,
+        feature_names: tuple[str, ...],
+        classes: tuple[str, ...] = (),
+        positive: str | None = None,
+        data: DataConfig | None = None,
+    ) -> None:
+        self.data = DataConfig(name="each hospital's own table") if data is None else data
         self.feature_names = feature_names
-        self.positive: str | None = None
+        self.positive = positive
         self.classes = classes
 
     def use(self, scaling: Scaling) -> None:
@@ -185,6 +194,15 @@ class NoComparison:
     def without_privacy(self) -> dict[str, float | None] | None:
         """See Comparison."""
         return None
+
+
+def simulated_comparison(config: Config) -> Comparison:
+    """Return what a simulation compares with: nothing if it holds no test set out."""
+    raw = simulated_data(config)
+    if raw.held_out is not None:
+        return SimulatedComparison(config)
+    train = raw.train
+    return NoComparison(train.feature_names, train.classes, train.positive, config.data)
 
 
 def _entry(

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from fl_he.hop import Hop, OnHop
 
-_COMPARING = "comparing with each hospital and the pooled data"
+_LOADING, _COMPARING = "loading the data", "comparing and saving"
 _PREFIXES = ("query.capc_", "query.", "train.")
 #: Nodes that the live view names; more are counted.
 _NAMED = 3
@@ -43,10 +43,13 @@ class Followed:
         each step with its name as ``step``.
     on_hop : callable
         When a message goes out to a node, and when its answer comes.
+    on_start : callable
+        When the data are loaded and the nodes are about to be started.
     """
 
     on_round: Callable[[Mapping[str, Any]], None]
     on_hop: OnHop
+    on_start: Callable[[], None]
 
 
 @contextmanager
@@ -67,14 +70,14 @@ def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Fol
     """
     starting = f"starting Ray and {hospitals} hospitals"
     if _is_watched(console):
-        with _live(console, starting, rounds) as view:
+        with _live(console, rounds) as view:
 
             def show_round(entry: Mapping[str, Any]) -> None:
                 view.advance(entry["round"], _quality(entry))
                 if _is_last(entry, rounds):
                     view.wait(_COMPARING)
 
-            yield Followed(show_round, view.on_hop)
+            yield Followed(show_round, view.on_hop, lambda: view.wait(starting))
         return
 
     def print_round(entry: Mapping[str, Any]) -> None:
@@ -83,8 +86,7 @@ def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Fol
         if _is_last(entry, rounds):
             console.print(_COMPARING)
 
-    console.print(starting)
-    yield Followed(print_round, lambda _: None)
+    yield Followed(print_round, lambda _: None, lambda: console.print(starting))
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Followe
         return last - before
 
     if _is_watched(console):
-        with _live(console, starting, steps) as view:
+        with _live(console, steps) as view:
             done = 0
 
             def show_step(entry: Mapping[str, Any]) -> None:
@@ -121,21 +123,20 @@ def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Followe
                 done += 1
                 view.advance(done, f"{_short(entry['step'])}, {took():.1f} s")
 
-            yield Followed(show_step, view.on_hop)
+            yield Followed(show_step, view.on_hop, lambda: view.wait(starting))
         return
 
     def print_step(entry: Mapping[str, Any]) -> None:
         line = f"done: {_short(entry['step'])}, {took():.1f} s"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    console.print(starting)
-    yield Followed(print_step, lambda _: None)
+    yield Followed(print_step, lambda _: None, lambda: console.print(starting))
 
 
 class _View:
     """The live view: a spinner before and after the steps, a bar and the hops while they run."""
 
-    def __init__(self, starting: str, steps: int) -> None:
+    def __init__(self, steps: int) -> None:
         self._waiting = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         )
@@ -148,7 +149,7 @@ class _View:
             expand=True,  # the bar takes what the figures leave
         )
         self._lock = RLock()
-        self._wait = self._waiting.add_task(starting)
+        self._wait = self._waiting.add_task(_LOADING)
         self._steps = self._bar.add_task("", total=steps)
         self._at_work: dict[str, tuple[str, float]] = {}
         self._answered: dict[str, Hop] = {}
@@ -174,7 +175,7 @@ class _View:
         self.refresh()
 
     def wait(self, words: str) -> None:
-        """Show that the steps are over."""
+        """Show what is waited for before or after the steps."""
         with self._lock:
             self._running = False
             self._at_work.clear()
@@ -215,8 +216,8 @@ class _View:
 
 
 @contextmanager
-def _live(console: Console, starting: str, steps: int) -> Iterator[_View]:
-    view = _View(starting, steps)
+def _live(console: Console, steps: int) -> Iterator[_View]:
+    view = _View(steps)
     with Live(view, console=console, transient=True, refresh_per_second=8) as live:
         view.refresh = live.refresh
         yield view
@@ -229,7 +230,9 @@ def _is_watched(console: Console) -> bool:
 def _quality(entry: Mapping[str, Any]) -> str:
     if entry["loss"] is not None:
         return f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
-    # With privacy hospitals tell neither; a simulation has its test set.
+    # With privacy hospitals tell neither; a simulation has its test set, unless it holds none out.
+    if entry["test_loss"] is None:
+        return "no figure of quality"
     return f"test loss {entry['test_loss']:.4f}, test accuracy {entry['test_accuracy']:.3f}"
 
 

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fl_he import divergence, run_state, sealed_run
 from fl_he.checkpoint import Checkpoint, CheckpointError, write_checkpoint
-from fl_he.comparison import Comparison, NoComparison, SimulatedComparison
+from fl_he.comparison import Comparison, NoComparison, simulated_comparison
 from fl_he.config_schema import ClassWeight, Config
 from fl_he.hop import OnHop
 from fl_he.learning import parameters
@@ -268,7 +268,7 @@ class _ConvergedError(Exception):
 
 def _comparison(config: Config, roster: Roster) -> Comparison:
     if roster.simulated:
-        return SimulatedComparison(config)
+        return simulated_comparison(config)
     if not roster.features:
         raise ProtocolError("the hospitals must say what their features are, and they do not")
     return NoComparison(roster.features, roster.classes)

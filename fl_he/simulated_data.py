@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import warnings
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -35,6 +36,8 @@ _REMEDIES = {
     "drop": "; data.drop=[COLUMN,...] names them",
 }
 _LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "wine": load_wine}
+#: A class of fewer patients is not one to speak of.
+_HANDFUL = 5
 #: What Hydra reads as something else than text.
 _HYDRA_WORDS = ("true", "false", "null", "nan", "inf")
 
@@ -48,18 +51,27 @@ class SimulatedData:
     hospitals : tuple of Dataset
     train : Dataset
         All of the hospitals' rows, for the pooled baseline.
-    test : Dataset
-        Held out from every hospital.
+    held_out : Dataset or None
+        The test set, held out from every hospital; None with ``test_size=0``.
     """
 
     hospitals: tuple[Dataset, ...]
     train: Dataset
-    test: Dataset
+    held_out: Dataset | None
 
-    def held_out(self, hospital: int) -> Dataset | None:
+    @property
+    def test(self) -> Dataset:
+        """The test set; raises DataError if there is none."""
+        if self.held_out is None:
+            raise DataError("test_size must be above 0 for a test set, got 0")
+        return self.held_out
+
+    def test_share(self, hospital: int) -> Dataset | None:
         """Return a hospital's share of the test set, by its number from 0; None if it has none."""
-        share = np.arange(hospital, self.test.examples, len(self.hospitals))
-        return self.test.take(share) if len(share) else None
+        if self.held_out is None:
+            return None
+        share = np.arange(hospital, self.held_out.examples, len(self.hospitals))
+        return self.held_out.take(share) if len(share) else None
 
 
 def simulated_data(config: Config) -> SimulatedData:
@@ -83,6 +95,34 @@ def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
     division = PartitionConfig(**division)
     parts = partition(train.labels, hospitals, division.scheme, division.alpha, seed)
     return SimulatedData(tuple(train.take(part) for part in parts), train, test)
+
+
+class FewDataWarning(UserWarning):
+    """Data from which little can be learned."""
+
+
+def warn_of_few(data: SimulatedData) -> None:
+    """Warn of fewer examples than features, and of a class of which there is a handful."""
+    train = data.train
+    features = len(train.feature_names)
+    if train.examples < features:
+        warnings.warn(
+            f"there are {train.examples} patients to train on and {features} features: with fewer "
+            "patients than features a model fits anything, so expect little of it",
+            FewDataWarning,
+            stacklevel=2,
+        )
+    for dataset, purpose in ((train, "train on"), (data.held_out, "test on")):
+        if dataset is None:
+            continue
+        fewest = int(np.bincount(dataset.labels.astype(np.intp), minlength=train.class_count).min())
+        if fewest < _HANDFUL:
+            warnings.warn(
+                f"the rarest class has {fewest} patients to {purpose}: what the figures say of it "
+                "is mostly chance",
+                FewDataWarning,
+                stacklevel=2,
+            )
 
 
 def whole_table(data: DataConfig) -> Dataset:

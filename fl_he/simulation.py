@@ -18,8 +18,10 @@ from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
 from fl_he.config_schema import Backend, Config, ConfigError
+from fl_he.declared_ranges import declared_ranges
 from fl_he.hop import OnHop
-from fl_he.simulated_data import simulated_data
+from fl_he.privacy_statement import privacy_figures
+from fl_he.simulated_data import simulated_data, warn_of_few
 from fl_he.strategies.grid import DelegatingGrid
 from fl_he.tracking import require_packages, tracked
 
@@ -59,6 +61,7 @@ def run(
     output_dir: Path,
     on_round: server_app.OnRound = lambda _: None,
     on_hop: OnHop = lambda _: None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Simulate the hospitals and company X on this machine and train a model.
 
@@ -72,6 +75,8 @@ def run(
         CaPC after each step, with its name as ``step``.
     on_hop : callable
         Called when a message goes out to a node and when its answer comes, from another thread.
+    on_start : callable
+        Called when nothing was refused and the nodes are about to be started.
 
     Returns
     -------
@@ -80,21 +85,23 @@ def run(
 
     Raises
     ------
-    ProtocolError, CryptoError, DataError
+    ConfigError, ProtocolError, CryptoError, DataError, PrivacyError
         Whatever the run refused.
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
-    if config.sealed:
-        raise ConfigError(
-            "sealed must be false in a simulation, got true: its nodes have no manifest to take "
-            "keys from; deploy them, or use topology=chain alone"
-        )
-    require_packages(config.tracking)
+    _check(config)
+    on_start()
     config = replace(config, output_dir=str(output_dir.resolve()))
-    if config.capc.enabled:
-        return _run_capc(config, output_dir, on_round, on_hop)
-    simulated_data(config)  # refused data are refused now, not after Ray has started
+    if config.capc.enabled and config.capc.backend is Backend.plain:
+        from fl_he import capc_plain  # noqa: PLC0415 - as in _check
+
+        with tracked(config, output_dir) as tracker:
+            metrics = capc_plain.run_plain(
+                config, output_dir, lambda step: on_round({"step": step})
+            )
+            tracker.end(metrics)
+        return metrics
     return run_in_ray(
         lambda grid: server_app.train(grid, config, output_dir, on_round, on_hop),
         client_app.build(lambda _: config),
@@ -103,23 +110,23 @@ def run(
     )
 
 
-def _run_capc(
-    config: Config, folder: Path, on_round: server_app.OnRound, on_hop: OnHop
-) -> dict[str, Any]:
-    from fl_he import capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
+def _check(config: Config) -> None:
+    """Refuse now what the run would refuse after Ray has started; warn of data that are too few."""
+    if config.sealed:
+        raise ConfigError(
+            "sealed must be false in a simulation, got true: its nodes have no manifest to take "
+            "keys from; deploy them, or use topology=chain alone"
+        )
+    require_packages(config.tracking)
+    if config.capc.enabled:
+        from fl_he import capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
 
-    if config.capc.backend is Backend.plain:
-        with tracked(config, folder) as tracker:
-            metrics = capc_plain.run_plain(config, folder, lambda step: on_round({"step": step}))
-            tracker.end(metrics)
-        return metrics
-    capc_plain.check(config)  # refused now, not after Ray has started
-    return run_in_ray(
-        lambda grid: server_app.train(grid, config, folder, on_round, on_hop),
-        client_app.build(lambda _: config),
-        config.hospitals + 1,
-        verbose=config.verbose,
-    )
+        capc_plain.check(config)
+        return
+    data = simulated_data(config)
+    declared_ranges(config, data.train.feature_names)
+    privacy_figures(config, len(data.train.feature_names), data.train.class_count, simulated=True)
+    warn_of_few(data)
 
 
 def run_in_ray(

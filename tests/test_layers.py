@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "simulation": {
         *("client_app", "server_app", "capc_run", "capc_plain"),
-        *("simulated_data", "strategies", "hop", "tracking", "config_schema"),
+        *("simulated_data", "declared_ranges", "privacy_statement"),
+        *("strategies", "hop", "tracking", "config_schema"),
     },
     "sealed_run": {
         *("run_figures", "privacy_statement", "privacy_terms", "declared_ranges"),

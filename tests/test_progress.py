@@ -18,6 +18,7 @@ def follow(*, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, color_system=None)
     with follow_rounds(console, hospitals=5, rounds=rounds) as followed:
+        followed.on_start()
         for number in (1, 2):
             for hop in hops:
                 followed.on_hop(hop)
@@ -32,7 +33,7 @@ PLAIN = """\
 starting Ray and 5 hospitals
 round 1/2: loss 0.5000, accuracy 0.250
 round 2/2: loss 0.2500, accuracy 0.500
-comparing with each hospital and the pooled data
+comparing and saving
 """
 
 
@@ -55,7 +56,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, ci: str | None) ->
     assert "starting Ray and 5 hospitals" in shown
     assert "loss 0.5000, accuracy 0.250" in shown
     assert "1/2" in shown
-    assert "comparing with each hospital and the pooled data" in shown
+    assert "comparing and saving" in shown
     assert "round 1/2:" not in shown
 
 
@@ -100,6 +101,7 @@ def test_plain_lines_say_who_has_contributed(monkeypatch: pytest.MonkeyPatch) ->
     console = Console(file=io.StringIO(), width=80, color_system=None)
     hops = [{"node": f"hospital-{n}", "seconds": 0.5 * n} for n in (1, 2)]
     with follow_rounds(console, hospitals=3, rounds=2) as followed:
+        followed.on_start()
         entry = {"round": 1, "loss": 0.5, "accuracy": 0.25, "contributors": 2, "hops": hops}
         followed.on_round(entry | {"skipped": ["[b]hospital-3"]})
     assert isinstance(console.file, io.StringIO)
@@ -109,11 +111,37 @@ def test_plain_lines_say_who_has_contributed(monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_starts_before_the_data_are_loaded(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_ci(monkeypatch, None)
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
+    with follow_rounds(console, hospitals=3, rounds=2):
+        pass
+    with follow_steps(console, parties=3, steps=2):
+        pass
+    assert isinstance(console.file, io.StringIO)
+    assert "starting" not in console.file.getvalue()
+    assert ("loading the data" in console.file.getvalue()) == terminal
+
+
+def test_a_private_round_without_a_test_set_has_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_ci(monkeypatch, "true")
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    untested = dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy"))
+    with follow_rounds(console, hospitals=3, rounds=2) as followed:
+        followed.on_round({"round": 1, **untested, "contributors": 3})
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "round 1/2: no figure of quality, 3 in the total\n"
+
+
 def test_the_steps_of_capc_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     for terminal in (False, True):
         set_ci(monkeypatch, None)
         console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
         with follow_steps(console, parties=4, steps=2) as followed:
+            followed.on_start()
             for step in ("query.capc_ask", "query.capc_logit_bits", "query.capc_vote"):
                 followed.on_round({"step": step})
         assert isinstance(console.file, io.StringIO)

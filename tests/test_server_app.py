@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from fl_he import client_app, server_app
 from fl_he.config_schema import Config
 from fl_he.crypto.packing import Packing
+from fl_he.learning.data import load_breast_cancer
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import ProtocolError
 from fl_he.simulated_data import simulated_data
@@ -103,6 +104,7 @@ def test_figures_are_scikit_learns(tmp_path: Path) -> None:
     config = experiment("rounds=3", folder=tmp_path)
     metrics = run(config)
     data = standardised(config)
+    assert metrics["pooled"]["C"] == LogisticRegression().C, "the run has no penalty"
     pooled = LogisticRegression(tol=1e-8, max_iter=10_000).fit(
         data.train.features, data.train.labels
     )
@@ -218,6 +220,22 @@ def test_the_key_holder_of_a_simulation_keeps_to_the_configuration(tmp_path: Pat
     assert run(config)["rounds"][0]["contributors"] == 2
 
 
+def test_all_may_be_trained_on(tmp_path: Path) -> None:
+    config = experiment("test_size=0", "optimizer=newton", "C=1", "rounds=9", folder=tmp_path)
+    metrics, data = run(config), load_breast_cancer()
+    assert (metrics["local"], metrics["pooled"]) == (None, None)
+    assert metrics["federated"]["accuracy"] is None
+    assert metrics["federated"]["examples"] == data.examples == 569
+    assert {entry["test_loss"] for entry in metrics["rounds"]} == {None}
+    model = LogisticModel.load(tmp_path / "model.json")
+    scaled = StandardScaler().fit_transform(data.features)
+    fit = LogisticRegression(C=1, tol=1e-10, max_iter=10_000).fit(scaled, data.labels)
+    np.testing.assert_allclose(model.coefficients, fit.coef_[0], atol=1e-4)
+    assert model.positive == "benign"
+    assert metrics["config"]["data"]["name"] == "breast_cancer"
+    assert "no figure of quality is known" in (tmp_path / "report.html").read_text()
+
+
 def test_the_baselines_are_penalised_like_the_federation(tmp_path: Path) -> None:
     config = experiment("C=0.01", "rounds=1", folder=tmp_path)
     metrics, data = run(config), standardised(config)
@@ -229,6 +247,7 @@ def test_the_baselines_are_penalised_like_the_federation(tmp_path: Path) -> None
         expected = log_loss(data.test.labels, fit.predict_proba(data.test.features))
         assert entry["log_loss"] == pytest.approx(expected, rel=1e-4)
         assert entry["examples"] == part.examples
+    assert metrics["pooled"]["C"] == 0.01
 
 
 def test_bytes_of_a_round_are_of_all_messages(tmp_path: Path) -> None:

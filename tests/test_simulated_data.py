@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ import pytest
 from experiment import experiment
 from numpy.typing import NDArray
 
-from fl_he.learning.data import load_breast_cancer
+from fl_he.learning.data import Dataset, load_breast_cancer
 from fl_he.learning.errors import DataError
 from fl_he.learning.partition import partition
-from fl_he.simulated_data import SimulatedData, simulated_data
+from fl_he.simulated_data import SimulatedData, simulated_data, warn_of_few
 
 
 def data_of(folder: Path, *overrides: str) -> SimulatedData:
@@ -31,6 +32,44 @@ def test_every_patient_is_in_one_hospital_or_held_out(tmp_path: Path) -> None:
 
 def test_the_share_that_is_held_out_is_the_configurations(tmp_path: Path) -> None:
     assert data_of(tmp_path, "test_size=0.5").test.examples == 569 // 2 + 1
+
+
+def test_nothing_is_held_out_if_the_configuration_says_so(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "test_size=0")
+    assert data.held_out is None
+    assert data.test_share(0) is None
+    assert data.train.examples == sum(part.examples for part in data.hospitals) == 569
+    with pytest.raises(DataError, match="test_size must be above 0 for a test set, got 0"):
+        _ = data.test
+
+
+def warnings_of(data: SimulatedData) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_few(data)
+    return [str(entry.message) for entry in caught]
+
+
+def few(examples: int, features: int, rare: int) -> Dataset:
+    names = tuple(f"x{number}" for number in range(features))
+    return Dataset(
+        np.zeros((examples, features)), (np.arange(examples) < rare).astype(np.float64), names
+    )
+
+
+def test_fewer_patients_than_features_are_warned_of() -> None:
+    enough, fewer = few(20, 20, 9), few(20, 21, 9)
+    assert warnings_of(SimulatedData((enough,), enough, enough)) == []
+    (warning,) = warnings_of(SimulatedData((fewer,), fewer, enough))
+    assert warning.startswith("there are 20 patients to train on and 21 features: ")
+
+
+def test_a_handful_of_a_class_is_warned_of() -> None:
+    enough, rare, one = few(40, 2, 5), few(40, 2, 4), few(40, 2, 40)
+    assert warnings_of(SimulatedData((enough,), enough, None)) == []
+    train, test = warnings_of(SimulatedData((rare,), rare, one))
+    assert train.startswith("the rarest class has 4 patients to train on: ")
+    assert test.startswith("the rarest class has 0 patients to test on: ")
 
 
 def test_the_seed_decides_the_splits(tmp_path: Path) -> None:

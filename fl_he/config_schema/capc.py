@@ -114,6 +114,10 @@ def check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anothe
         ("capc.fourier_gamma", capc.fourier_gamma),
     ):
         require_positive(key, number, nullable=True)
+    if config.test_size == 0:
+        raise ConfigError(
+            "test_size must be above 0 in CaPC, got 0: models are compared before and after"
+        )
     for key, share in (("capc.pool_size", capc.pool_size), ("capc.delta", capc.delta)):
         if not 0 < share < 1:
             raise ConfigError(f"{key} must be between 0 and 1, got {share}")

@@ -53,8 +53,12 @@ def _check_run(config: Config) -> None:
         require_positive("C", config.C)
     if not (math.isfinite(config.tolerance) and config.tolerance >= 0):
         raise ConfigError(f"tolerance must be at least 0 and finite, got {config.tolerance}")
-    if not 0 < config.test_size < 1:
-        raise ConfigError(f"test_size must be between 0 and 1, got {config.test_size}")
+    if not 0 <= config.test_size < 1:
+        raise ConfigError(f"test_size must be at least 0 and below 1, got {config.test_size}")
+    if config.test_size == 0 and config.evaluate:
+        raise ConfigError(
+            "test_size must be above 0 with evaluate=true, got 0: what is counted is held out"
+        )
     if config.output_dir is not None and not config.output_dir.strip():
         raise ConfigError(f"output_dir must be a folder or null, got {config.output_dir!r}")
 

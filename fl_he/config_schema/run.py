@@ -61,7 +61,8 @@ class Config:
         they hold out: one more sum at the end. A simulation deals the test set out; a deployed
         hospital names its own as ``test-data``.
     test_size : float
-        Share of the patients held out for the comparison, between 0 and 1.
+        Share of the patients held out for the comparison, below 1; 0 trains on all of them, and
+        then nothing is compared and no test figure is known.
     seed : int
         Seed of the data splits, from 0 to 2**32 - 1. Keys and ciphertexts never use it.
     min_contributors : int

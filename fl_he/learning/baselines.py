@@ -42,6 +42,14 @@ class Figures:
     log_loss: float
 
 
+def penalty_of(C: float | None) -> float:
+    """Return the ``C`` that a baseline is fitted with: scikit-learn's default in place of none.
+
+    On separable data, such as those of a small hospital, an unpenalised fit has no finite optimum.
+    """
+    return _DEFAULT_C if C is None or math.isinf(C) else C
+
+
 def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray[np.float64]:
     """Fit scikit-learn's logistic regression to data of any number of classes.
 
@@ -87,9 +95,8 @@ def fit_alone(
     dataset
         Standardised.
     C
-        Inverse strength of the L2 penalty, greater than 0. ``None`` or infinity (no penalty)
-        is fitted with scikit-learn's default of 1.0: on separable data, such as that of a
-        small hospital, an unpenalised fit has no finite optimum.
+        Inverse strength of the L2 penalty, greater than 0; see `penalty_of` for ``None`` and
+        infinity.
     balanced
         Whether classes weigh the same, however many examples they have.
 
@@ -118,12 +125,11 @@ def _regression(dataset: Dataset, C: float | None, *, balanced: bool) -> Any:
     # Imported here: clients import this layer in every new process and never fit a baseline.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
-    strength = _DEFAULT_C if C is None or math.isinf(C) else C
     size = parameters.count(dataset.features.shape[1], dataset.class_count)
     # On features that nobody scaled, L-BFGS takes thousands of steps.
     solver = "newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs"
     return LogisticRegression(
-        C=strength,
+        C=penalty_of(C),
         tol=1e-8,
         max_iter=10_000,
         solver=solver,

@@ -15,7 +15,9 @@ from fl_he.learning.errors import DataError
 _LARGEST_ALPHA = 1e12
 
 
-def train_test_split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dataset, Dataset]:
+def train_test_split(
+    dataset: Dataset, test_size: float, seed: int
+) -> tuple[Dataset, Dataset | None]:
     """Shuffle a dataset and cut off its test set.
 
     Parameters
@@ -23,8 +25,8 @@ def train_test_split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dat
     dataset
         All the data of a simulation; both classes must be in it.
     test_size
-        The fraction for the test set, in (0, 1). The test set has ``ceil(test_size * m)``
-        rows.
+        The fraction for the test set, in [0, 1). The test set has ``ceil(test_size * m)``
+        rows; there is none of 0.
     seed
         In [0, 2**32). The rows of both sets are those of scikit-learn's
         ``train_test_split(..., random_state=seed)``, in the same order, so that results can
@@ -32,8 +34,8 @@ def train_test_split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dat
 
     Returns
     -------
-    tuple[Dataset, Dataset]
-        The training set and the test set.
+    tuple[Dataset, Dataset | None]
+        The training set, shuffled, and the test set.
 
     Raises
     ------
@@ -41,8 +43,8 @@ def train_test_split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dat
         If a class is absent, the training set would be empty, or an argument is out of
         range.
     """
-    if not 0.0 < test_size < 1.0:
-        raise DataError(f"test_size must be greater than 0 and less than 1, got {test_size}")
+    if not 0.0 <= test_size < 1.0:
+        raise DataError(f"test_size must be at least 0 and less than 1, got {test_size}")
     if dataset.labels.min() == dataset.labels.max():
         raise DataError(
             f"labels must hold both classes, got only {dataset.labels[0]:.0f} "
@@ -57,7 +59,8 @@ def train_test_split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dat
         raise DataError(f"seed must be at least 0 and less than 2**32, got {seed}")
     # The older generator, because scikit-learn shuffles with it; numpy has frozen its stream.
     order = np.random.RandomState(seed).permutation(dataset.examples)
-    return dataset.take(order[held_out:]), dataset.take(order[:held_out])
+    test = dataset.take(order[:held_out]) if held_out else None
+    return dataset.take(order[held_out:]), test
 
 
 def partition(

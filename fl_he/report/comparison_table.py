@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.metrics_file import FIGURES
-from fl_he.report.figures import count, decimal, known, mean, run_name
+from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, run_name
 from fl_he.report.fitted_table import FittedTable, keep_whole
 
 LOCAL = "hospitals alone, mean"
@@ -87,6 +87,17 @@ def compared_models(metrics: Mapping[str, Any]) -> list[ComparedModel]:
     return models
 
 
+def penalty_note(metrics: Mapping[str, Any]) -> str:
+    """Say that scikit-learn's models are penalised and this run's is not; nothing if it is."""
+    pooled = metrics["pooled"] or {}
+    if metrics["config"].get("C") is not None or "C" not in pooled:
+        return ""
+    return (
+        f"This run has no penalty (C=null); scikit-learn's models have its default, "
+        f"C={pooled['C']:g}, since without one they may have no finite optimum."
+    )
+
+
 def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
     """Compare the models of a run on the held-out test set.
 
@@ -95,16 +106,20 @@ def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
     metrics : mapping
         As :func:`fl_he.metrics_file.read_metrics` returns them.
     """
-    title = f"On the held-out test set: {run_name(metrics)}"
-    wide = Table(title=Text(title))
+    models = compared_models(metrics)
+    tested = any(cell != UNKNOWN for model in models for cell in model.cells[1:])
+    title = (
+        f"{'On the held-out test set' if tested else 'Trained, not tested'}: {run_name(metrics)}"
+    )
+    note = penalty_note(metrics)
+    wide = Table(title=Text(title), caption=note or None)
     narrow = Table(
         title=Text(title),
-        caption="n: examples, bal. acc.: balanced accuracy",
+        caption="\n".join(filter(None, ("n: examples, bal. acc.: balanced accuracy", note))),
         box=SIMPLE,
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    models = compared_models(metrics)
     for table, headings in (
         (wide, ("examples", "accuracy", "balanced\naccuracy", "ROC AUC", "log loss")),
         (narrow, ("n", "acc.", "bal.\nacc.", "ROC\nAUC", "log\nloss")),

@@ -9,7 +9,13 @@ from fl_he.divergence import hint
 from fl_he.report.blocks import Block, Charts, Facts, Note, Page, Points, Row, Section, Sheet
 from fl_he.report.charts import Curve, bar_chart, line_chart
 from fl_he.report.coefficient_sheet import coefficients
-from fl_he.report.comparison_table import FEDERATED, LOCAL, POOLED, compared_models
+from fl_he.report.comparison_table import (
+    FEDERATED,
+    LOCAL,
+    POOLED,
+    compared_models,
+    penalty_note,
+)
 from fl_he.report.cost_table import costs, update_size
 from fl_he.report.figures import count, decimal, known, mean
 from fl_he.report.hop_sheet import hops
@@ -82,7 +88,7 @@ def _quality(metrics: Mapping[str, Any]) -> Section:
     if not tested and not metrics.get("evaluation"):
         blocks.append(
             Note(
-                "Nobody here holds test data, so no figure of quality is known. The model was "
+                "Nobody holds test data, so no figure of quality is known. The model was "
                 "compared with nothing."
             )
         )
@@ -94,6 +100,8 @@ def _quality(metrics: Mapping[str, Any]) -> Section:
                 [Row((m.name, *m.cells), strong=m.ours) for m in compared_models(metrics)],
             )
         )
+    if note := penalty_note(metrics):
+        blocks.append(Note(note))
     if evaluation := metrics.get("evaluation"):
         blocks.append(
             Note(

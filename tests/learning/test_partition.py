@@ -19,6 +19,12 @@ def numbered(rows: int, ones: int) -> Dataset:
     return Dataset(np.arange(rows, dtype=np.float64)[:, None], labels, ("row",))
 
 
+def split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dataset, Dataset]:
+    train, test = train_test_split(dataset, test_size, seed)
+    assert test is not None
+    return train, test
+
+
 def same(first: list[NDArray[np.intp]], second: list[NDArray[np.intp]]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -26,7 +32,7 @@ def same(first: list[NDArray[np.intp]], second: list[NDArray[np.intp]]) -> bool:
 @pytest.mark.parametrize(("test_size", "seed"), [(0.25, 10), (0.1, 0), (0.5, 2**32 - 1)])
 def test_the_split_is_that_of_scikit_learn(test_size: float, seed: int) -> None:
     dataset = load_breast_cancer()
-    train, test = train_test_split(dataset, test_size, seed)
+    train, test = split(dataset, test_size, seed)
     expected = model_selection.train_test_split(
         dataset.features, dataset.labels, test_size=test_size, random_state=seed
     )
@@ -38,7 +44,7 @@ def test_the_split_is_that_of_scikit_learn(test_size: float, seed: int) -> None:
 
 def test_another_seed_is_another_split() -> None:
     dataset = numbered(100, 50)
-    first, second = (train_test_split(dataset, 0.25, seed)[1] for seed in (1, 2))
+    first, second = (split(dataset, 0.25, seed)[1] for seed in (1, 2))
     assert not np.array_equal(first.features, second.features)
 
 
@@ -50,15 +56,22 @@ def test_every_row_is_in_one_of_the_two_sets(rows: int, test_size: float, seed: 
         with pytest.raises(DataError, match="test_size must leave rows to train on"):
             train_test_split(dataset, test_size, seed)
         return
-    train, test = train_test_split(dataset, test_size, seed)
+    train, test = split(dataset, test_size, seed)
     assert test.examples == np.ceil(test_size * rows)
     together = np.concatenate([train.features, test.features]).ravel()
     assert sorted(together) == list(range(rows))
 
 
-@pytest.mark.parametrize("test_size", [0.0, 1.0, -0.1, float("nan")])
+def test_nothing_may_be_held_out() -> None:
+    train, test = train_test_split(numbered(20, 10), 0.0, seed=1)
+    assert test is None
+    assert sorted(train.features.ravel()) == list(range(20))
+    assert train.labels.sum() == 10
+
+
+@pytest.mark.parametrize("test_size", [1.0, -0.1, float("nan")])
 def test_test_size_is_a_fraction(test_size: float) -> None:
-    with pytest.raises(DataError, match="test_size must be greater than 0 and less than 1, got"):
+    with pytest.raises(DataError, match="test_size must be at least 0 and less than 1, got"):
         train_test_split(numbered(4, 2), test_size, seed=1)
 
 

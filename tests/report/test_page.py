@@ -93,6 +93,12 @@ def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
     assert "537 bytes" in words(html)
 
 
+def test_the_page_says_where_the_penalties_differ(tmp_path: Path) -> None:
+    metrics = copy.deepcopy(make_metrics())
+    metrics["pooled"]["C"] = 1.0
+    assert "This run has no penalty (C=null)" in words(page(tmp_path, metrics))
+
+
 def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> None:
     html = page(tmp_path, make_newton())
     assert cells(html, HOSTILE) == ["-0.0625"] * 7

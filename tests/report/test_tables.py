@@ -57,6 +57,21 @@ def test_tables_of_a_deployment() -> None:
     assert row(text(cost_table(make_deployed())), "bytes sent") == ["2,500", "10,000"]
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_the_table_says_where_the_penalties_differ(width: int) -> None:
+    metrics = make_metrics()
+    metrics["pooled"]["C"] = 1.0
+    shown = " ".join(" ".join(text(comparison_table(metrics), width=width)).split())
+    assert "This run has no penalty (C=null); scikit-learn's models have its default, C=1," in shown
+    metrics["config"]["C"] = 1.0
+    assert "penalty" not in " ".join(text(comparison_table(metrics), width=width))
+
+
+def test_a_run_without_a_test_set_is_called_untested() -> None:
+    assert "On the held-out test set: breast_cancer" in text(comparison_table(make_metrics()))[0]
+    assert "Trained, not tested: " in text(comparison_table(make_deployed()))[0]
+
+
 def test_cost_table() -> None:
     lines = text(cost_table(make_metrics()))
     assert row(lines, "seconds to encrypt") == ["0.0250", "0.1000"]

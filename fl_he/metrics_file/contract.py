@@ -1,4 +1,4 @@
-"""metrics.json: the contract, version 1, and how the file is read and written.
+"""What metrics.json must hold: the contract, version 1.
 
 Figures are finite numbers or null. Where nobody holds test data, as in a deployment, ``local`` is
 empty or null, ``pooled`` is null, and so is each figure on a test set.
@@ -6,14 +6,10 @@ empty or null, ``pooled`` is null, and so is each figure on a test set.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 VERSION = 1
-NAME = "metrics.json"
 #: Value of ``protocol`` in a run of CaPC, whose contract is docs/capc.md's.
 CAPC = "capc"
 
@@ -40,90 +36,6 @@ _LIMIT = 1e300
 
 class MetricsError(ValueError):
     """Metrics, or a run folder, that break the contract."""
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Write metrics.json.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's folder; must exist.
-    metrics : mapping
-        The figures of a run. A number that is not finite becomes null.
-
-    Returns
-    -------
-    dict
-        What `read_metrics` would return.
-
-    Raises
-    ------
-    MetricsError
-        If the contract is broken.
-    """
-    plain = _plain(metrics)
-    check_metrics(plain)
-    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
-    replace_file(folder / NAME, f"{text}\n".encode())
-    return dict(plain)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read and check a run's metrics.json.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's folder.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    MetricsError
-        If the file is missing, is not strict JSON, or breaks the contract.
-    """
-    path = folder / NAME
-    if not folder.is_dir():
-        kind = "a file" if folder.exists() else "which does not exist"
-        raise MetricsError(f"a run folder must be a folder, got {folder}, {kind}")
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        check_metrics(metrics)
-    except FileNotFoundError:
-        raise MetricsError(f"a run folder must hold {NAME}, got {folder} without one") from None
-    except OSError:
-        raise MetricsError(f"{path} must be a file that can be read, got another") from None
-    except (ValueError, RecursionError) as error:
-        raise MetricsError(f"{path} must follow the contract of {NAME}: {error}") from error
-    return dict(metrics)
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """Return the run folders that a folder stands for: itself, or those in it.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of a run or of a sweep.
-
-    Returns
-    -------
-    list of Path
-        The folder itself if it holds metrics.json; else every folder in it that does, those with
-        numbers for names in their order; else the folder itself.
-    """
-    if (folder / NAME).exists() or not folder.is_dir():
-        return [folder]
-    found = [path.parent for path in folder.glob(f"*/{NAME}")]
-
-    def place(path: Path) -> tuple[int, str]:
-        return (int(path.name) if path.name.isdecimal() else -1, path.name)
-
-    return sorted(found, key=place) or [folder]
 
 
 def check_metrics(metrics: object) -> None:
@@ -243,16 +155,6 @@ def _check_capc(top: Mapping[str, Any]) -> None:
     _numbers(top, ("seconds",), "", optional=False)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
-    half = path.with_name(f".{path.name}.part")
-    try:
-        half.write_bytes(content)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
-
-
 def _inference(inference: Mapping[str, Any]) -> None:
     _numbers(inference, ("level",), "inference", optional=False)
     for index, entry in enumerate(_list(inference, "coefficients", "inference.coefficients")):
@@ -282,6 +184,8 @@ def _privacy(privacy: Mapping[str, Any]) -> None:
 def _model(top: Mapping[str, Any], name: str) -> None:
     model = _mapping(top.get(name), name)
     _numbers(model, ("examples", *FIGURES), name)
+    if "C" in model:  # of scikit-learn's; runs of earlier releases did not say
+        _numbers(model, ("C",), name, optional=False)
     if isinstance(model.get("intercept"), list):
         _vector(model, "intercept", name)
         for index, row in enumerate(_list(model, "coefficients", f"{name}.coefficients")):
@@ -330,18 +234,3 @@ def _list(mapping: Mapping[str, Any], key: str, place: str) -> list[Any]:
 def _text(mapping: Mapping[str, Any], key: str, place: str) -> None:
     if not isinstance(mapping.get(key), str):
         raise MetricsError(f"{place} must be text, got {type(mapping.get(key)).__name__}")
-
-
-def _plain(value: Any) -> Any:
-    """Turn containers into those of JSON and numbers that are not finite into None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise MetricsError(f"numbers must be finite or null, got {name}")

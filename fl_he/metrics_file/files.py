@@ -1,0 +1,122 @@
+"""How metrics.json is written and read, and in which folders it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fl_he.metrics_file.contract import MetricsError, check_metrics
+
+NAME = "metrics.json"
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Write metrics.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder; must exist.
+    metrics : mapping
+        The figures of a run. A number that is not finite becomes null.
+
+    Returns
+    -------
+    dict
+        What `read_metrics` would return.
+
+    Raises
+    ------
+    MetricsError
+        If the contract is broken.
+    """
+    plain = _plain(metrics)
+    check_metrics(plain)
+    text = json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False)
+    replace_file(folder / NAME, f"{text}\n".encode())
+    return dict(plain)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read and check a run's metrics.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    MetricsError
+        If the file is missing, is not strict JSON, or breaks the contract.
+    """
+    path = folder / NAME
+    if not folder.is_dir():
+        kind = "a file" if folder.exists() else "which does not exist"
+        raise MetricsError(f"a run folder must be a folder, got {folder}, {kind}")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        check_metrics(metrics)
+    except FileNotFoundError:
+        raise MetricsError(f"a run folder must hold {NAME}, got {folder} without one") from None
+    except OSError:
+        raise MetricsError(f"{path} must be a file that can be read, got another") from None
+    except (ValueError, RecursionError) as error:
+        raise MetricsError(f"{path} must follow the contract of {NAME}: {error}") from error
+    return dict(metrics)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders that a folder stands for: itself, or those in it.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of a run or of a sweep.
+
+    Returns
+    -------
+    list of Path
+        The folder itself if it holds metrics.json; else every folder in it that does, those with
+        numbers for names in their order; else the folder itself.
+    """
+    if (folder / NAME).exists() or not folder.is_dir():
+        return [folder]
+    found = [path.parent for path in folder.glob(f"*/{NAME}")]
+
+    def place(path: Path) -> tuple[int, str]:
+        return (int(path.name) if path.name.isdecimal() else -1, path.name)
+
+    return sorted(found, key=place) or [folder]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    half = path.with_name(f".{path.name}.part")
+    try:
+        half.write_bytes(content)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """Turn containers into those of JSON and numbers that are not finite into None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MetricsError(f"numbers must be finite or null, got {name}")
