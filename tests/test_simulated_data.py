@@ -156,7 +156,7 @@ def test_a_column_can_be_left_out_as_the_refusal_says(tmp_path: Path, name: str)
     csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=y", "data.positive=1"]
     drop = "data.drop=[id]"
     for _ in (name, "other"):
-        with pytest.raises(DataError, match=r"got 20 values of text, .* row 2 ") as caught:
+        with pytest.raises(DataError, match=r"got 20 cells of text, .* row 2 ") as caught:
             data_of(tmp_path, *csv, drop)
         (drop,) = shlex.split(str(caught.value).partition("leave the column out: ")[2])
     assert data_of(tmp_path, *csv, drop).train.feature_names == ("age",)

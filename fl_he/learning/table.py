@@ -42,7 +42,7 @@ def numbers(column: pl.Series, rows: RowNumbers) -> NDArray[np.float64]:
         text = column.str.strip_chars()
         missing = _is_missing_text(text)
         values = text.cast(pl.Float64, strict=False)
-        _refuse(column, "be numeric", values.is_null() & ~missing, " values of text", rows)
+        _refuse(column, "be numeric", values.is_null() & ~missing, "cell{s} of text", rows)
     elif column.dtype.is_numeric() or column.dtype == pl.Null:
         values = column.cast(pl.Float64)
         missing = values.is_null() | values.is_nan().fill_null(value=False)
@@ -50,8 +50,8 @@ def numbers(column: pl.Series, rows: RowNumbers) -> NDArray[np.float64]:
         raise DataError(
             f"column {name!r} must be numeric, got type {column.dtype}", setting="drop", column=name
         )
-    _refuse(column, "have no missing values", missing, "", rows)
-    _refuse(column, "be finite", values.is_infinite(), " infinite values", rows)
+    _refuse(column, "have no missing values", missing, "missing cell{s}", rows)
+    _refuse(column, "be finite", values.is_infinite(), "infinite cell{s}", rows)
     return values.to_numpy()
 
 
@@ -80,13 +80,7 @@ def class_labels(column: pl.Series, positive: str, rows: RowNumbers) -> NDArray[
         there are two and none is the positive one. Classes are named only where each has
         several rows and there are few of them: a value that occurs once may be a person's.
     """
-    try:
-        text = column.cast(pl.String).str.strip_chars()
-    except pl.exceptions.PolarsError:
-        raise DataError(
-            f"target {column.name!r} must hold class names, got type {column.dtype}"
-        ) from None
-    _refuse(column, "have no missing values", _is_missing_text(text), "", rows)
+    text = _names(column, rows)
     counts = text.value_counts()
     classes = sorted(counts[column.name].to_list())
     named = len(classes) <= _MOST_NAMED_LABELS and bool((counts["count"] > 1).all())
@@ -125,19 +119,13 @@ def class_numbers(
     DataError
         If a name is missing or is none of the classes.
     """
-    try:
-        text = column.cast(pl.String).str.strip_chars()
-    except pl.exceptions.PolarsError:
-        raise DataError(
-            f"target {column.name!r} must hold class names, got type {column.dtype}"
-        ) from None
-    _refuse(column, "have no missing values", _is_missing_text(text), "", rows)
+    text = _names(column, rows)
     names = [name.strip() for name in classes]
     other = ~text.is_in(names)
     if other.any():
         raise DataError(
             f"target {column.name!r} must hold the classes {', '.join(map(repr, names))} only, "
-            f"got {int(other.sum())} others, the first in {rows.first(other)}",
+            f"got {_found(other, 'other{s}', rows)}",
             setting="classes",
         )
     return text.replace_strict(names, list(range(len(names))), return_dtype=pl.Float64).to_numpy()
@@ -156,17 +144,35 @@ def at_least(column: pl.Series, threshold: float, rows: RowNumbers) -> NDArray[n
     return (numbers(column, rows) >= threshold).astype(np.float64)
 
 
+def _names(column: pl.Series, rows: RowNumbers) -> pl.Series:
+    """Read a column of class names as text without blanks around it."""
+    try:
+        text = column.cast(pl.String).str.strip_chars()
+    except pl.exceptions.PolarsError:
+        raise DataError(
+            f"target {column.name!r} must hold class names, got type {column.dtype}"
+        ) from None
+    _refuse(column, "have no missing values", _is_missing_text(text), "missing cell{s}", rows)
+    return text
+
+
 def _is_missing_text(text: pl.Series) -> pl.Series:
     return text.is_null() | text.str.to_lowercase().is_in(_MISSING_TEXT).fill_null(value=False)
 
 
 def _refuse(column: pl.Series, rule: str, wrong: pl.Series, what: str, rows: RowNumbers) -> None:
-    """Refuse a column if a mask of its wrong cells has any."""
-    count = int(wrong.sum())
-    if count:
-        name = column.name
+    """Refuse a column if a mask of its wrong cells has any; see `_found` for what they are."""
+    if wrong.any():
         raise DataError(
-            f"column {name!r} must {rule}, got {count}{what}, the first in {rows.first(wrong)}",
+            f"column {column.name!r} must {rule}, got {_found(wrong, what, rows)}",
             setting="drop",
-            column=name,
+            column=column.name,
         )
+
+
+def _found(wrong: pl.Series, what: str, rows: RowNumbers) -> str:
+    """Count the wrong cells and say where the first is: ``{s}`` in what they are makes a plural."""
+    count = int(wrong.sum())
+    if count == 1:
+        return f"1 {what.format(s='')} in {rows.first(wrong)}"
+    return f"{count} {what.format(s='s')}, the first in {rows.first(wrong)}"

@@ -11,9 +11,10 @@ _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the mode
 #: How company X would come to know one hospital's update.
 _COLLUSION = {
     "fold": "unless it colludes with the coordinator",
-    "chain": "unless it colludes with the coordinator, or with the neighbours of that hospital",
-    "sealed": "unless it colludes with the neighbours of that hospital, or with a coordinator "
-    "that calls a hospital failed",
+    "chain": "unless it colludes with the coordinator, or with the hospital's neighbours (the first "
+    "and the last have only one)",
+    "sealed": "unless it colludes with the hospital's neighbours (the first and the last have only "
+    "one), or with a coordinator that calls a hospital failed",
 }
 _SIMULATION = (
     "This run was a simulation. All of its nodes shared one machine and one user, so it separated "

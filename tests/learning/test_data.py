@@ -159,7 +159,7 @@ def test_a_path_may_begin_at_the_users_home(
         ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must name columns .* 'name'"),
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
         ({"target": "type", "positive": "M", "drop": ["id", "age"]}, "a feature beside 'type'"),
-        ({"target": "type", "positive": "M"}, "column 'id' must be numeric, got 2 values of text"),
+        ({"target": "type", "positive": "M"}, "column 'id' must be numeric, got 2 cells of text"),
         ({"target": "type", "threshold": 1.0}, "column 'type' must be numeric"),
     ],
 )
@@ -173,7 +173,7 @@ def test_wrong_descriptions_of_a_table_are_refused(
 
 def test_a_missing_feature_is_named_and_counted(tmp_path: Path) -> None:
     path = csv(tmp_path, "age,weight,type\n30,,M\n40,,B\n50,60,B\n")
-    with pytest.raises(DataError, match="column 'weight' must have no missing values, got 2"):
+    with pytest.raises(DataError, match="column 'weight' must have no missing values, got 2 missing cells"):
         load_table(path, target="type", positive="M")
 
 

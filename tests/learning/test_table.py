@@ -40,7 +40,7 @@ def test_text_and_numbers_are_read_as_numbers() -> None:
 
 
 MISSING = (
-    r"^column 'age' must have no missing values, got 3, the first in row {} "
+    r"^column 'age' must have no missing values, got 3 missing cells, the first in row {} "
     r"\(the header is row 1\)$"
 )
 
@@ -61,7 +61,7 @@ def test_missing_numbers_are_counted(column: pl.Series, row: int) -> None:
 
 
 def test_text_among_numbers_is_counted_and_not_shown() -> None:
-    message = r"^column 'age' must be numeric, got 2 values of text, the first in row 6 "
+    message = r"^column 'age' must be numeric, got 2 cells of text, the first in row 6 "
     with pytest.raises(DataError, match=message) as caught:
         numbers(text("1", None, "SECRET", "2,5"))
     assert "SECRET" not in str(caught.value)
@@ -70,7 +70,7 @@ def test_text_among_numbers_is_counted_and_not_shown() -> None:
 
 @pytest.mark.parametrize("column", [text("1", "inf"), pl.Series("age", [1.0, float("-inf")])])
 def test_infinite_numbers_are_refused(column: pl.Series) -> None:
-    with pytest.raises(DataError, match=r"must be finite, got 1 infinite values, .* row 4 "):
+    with pytest.raises(DataError, match=r"must be finite, got 1 infinite cell in row 4 "):
         numbers(column)
 
 
