@@ -11,8 +11,8 @@ _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the mode
 #: How company X would come to know one hospital's update.
 _COLLUSION = {
     "fold": "unless it colludes with the coordinator",
-    "chain": "unless it colludes with the coordinator, or with the hospital's neighbours (the first "
-    "and the last have only one)",
+    "chain": "unless it colludes with the coordinator, or with the hospital's neighbours (the "
+    "first and the last have only one)",
     "sealed": "unless it colludes with the hospital's neighbours (the first and the last have only "
     "one), or with a coordinator that calls a hospital failed",
 }

@@ -173,7 +173,8 @@ def test_wrong_descriptions_of_a_table_are_refused(
 
 def test_a_missing_feature_is_named_and_counted(tmp_path: Path) -> None:
     path = csv(tmp_path, "age,weight,type\n30,,M\n40,,B\n50,60,B\n")
-    with pytest.raises(DataError, match="column 'weight' must have no missing values, got 2 missing cells"):
+    message = "column 'weight' must have no missing values, got 2 missing cells, the first in"
+    with pytest.raises(DataError, match=message):
         load_table(path, target="type", positive="M")
 
 

@@ -145,5 +145,5 @@ def test_a_threshold_is_finite(threshold: float) -> None:
 
 def test_rows_without_a_header_are_counted_alone() -> None:
     column = pl.Series("age", [1.0, None])
-    with pytest.raises(DataError, match=r"got 1, the first in row 2$"):
+    with pytest.raises(DataError, match=r"got 1 missing cell in row 2$"):
         table.numbers(column, RowNumbers(pl.Series([1, 2]), header=False))
