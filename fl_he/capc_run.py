@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -95,6 +95,7 @@ def run_encrypted(
         results=results,
         steps=steps,
         seconds=perf_counter() - start,
+        keys=protocol.fingerprints,
     )
 
 
@@ -125,6 +126,8 @@ def _run_deployed(
         privacy={"epsilon": epsilon, "delta": agreement.delta, "queries": asked},
         steps=[asdict(cost) for cost in protocol.costs.values()],
         seconds=perf_counter() - start,
+        keys=protocol.fingerprints,
+        agreement=agreement.fingerprint,
     )
 
 
@@ -183,6 +186,7 @@ def write_run(
     results: list[dict[str, Any]],
     steps: list[dict[str, Any]],
     seconds: float,
+    keys: Sequence[Mapping[str, str]] = (),
     analysis: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json, capc.png and report.html; return what the former holds.
@@ -200,6 +204,9 @@ def write_run(
         What each step cost; none without encryption.
     seconds : float
         Of the whole run.
+    keys : sequence of mapping
+        Fingerprints of the public keys, as `CaPC.fingerprints` returns them; none without
+        encryption.
     analysis : dict, optional
         What only somebody who knows all votes can say, not to be released with the labels.
     """
@@ -210,6 +217,7 @@ def write_run(
         privacy=budget.spent(),
         steps=steps,
         seconds=seconds,
+        keys=keys,
         analysis=analysis,
     )
 
@@ -222,6 +230,8 @@ def _write(
     privacy: dict[str, Any],
     steps: list[dict[str, Any]],
     seconds: float,
+    keys: Sequence[Mapping[str, str]],
+    agreement: str | None = None,
     analysis: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     metrics = {
@@ -233,6 +243,8 @@ def _write(
         "privacy": privacy,
         "analysis": analysis,
         "steps": steps,
+        "keys": list(keys),
+        "agreement": agreement,
         "seconds": seconds,
     }
     folder.mkdir(parents=True, exist_ok=True)

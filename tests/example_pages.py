@@ -95,6 +95,7 @@ def make_capc(*, encrypted: bool = True, epsilon: float | None = 9.5) -> dict[st
             for s, sent in (("ask", {"bytes_sent": 1024}), ("logit_bits", {"bytes_sent": 2048}))
             if encrypted
         ],
+        "keys": [{"owner": HOSTILE, "paillier": "ab" * 32, "dgk": "cd" * 32}] if encrypted else [],
         "seconds": 12.5,
     }
 
@@ -104,7 +105,7 @@ def make_deployed_capc() -> dict[str, Any]:
     metrics = make_capc()
     for result in metrics["querying"]:
         result.update(dict.fromkeys(result.keys() - {"party", "queries"}))
-    return metrics
+    return metrics | {"agreement": "ef" * 32}
 
 
 EXAMPLES = {

@@ -152,6 +152,12 @@ def _check_capc(top: Mapping[str, Any]) -> None:
         where = f"steps[{index}]"
         _text(_mapping(step, where), "step", f"{where}.step")
         _numbers(step, ("hops", "seconds", "node_seconds", "bytes_sent"), where, optional=False)
+    # Runs of earlier releases had neither.
+    for index, key in enumerate(_list({"keys": top.get("keys", [])}, "keys", "keys")):
+        for name in ("owner", "paillier", "dgk"):
+            _text(_mapping(key, f"keys[{index}]"), name, f"keys[{index}].{name}")
+    if top.get("agreement") is not None:
+        _text(top, "agreement", "agreement")
     _numbers(top, ("seconds",), "", optional=False)
 
 

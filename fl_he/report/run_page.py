@@ -234,10 +234,14 @@ def configuration(metrics: Mapping[str, Any], without: tuple[str, ...] = ()) -> 
 
 
 def versions(metrics: Mapping[str, Any]) -> Section:
-    """Say what made the run, and under which key."""
+    """Say what made the run, and the fingerprints of its public keys."""
     facts = {"fl-he": metrics["fl_he"], **metrics.get("software", {})}
     if metrics.get("ended"):
         facts["ended"] = metrics["ended"]
     if crypto := metrics.get("crypto"):
         facts["public key"] = f"{crypto['key_bits']} bits, fingerprint {crypto['key_fingerprint']}"
-    return Section("Versions and key", [Facts(facts)])
+    for key in metrics.get("keys", ()):
+        facts[f"keys of {key['owner']}"] = f"Paillier {key['paillier']}, DGK {key['dgk']}"
+    if metrics.get("agreement"):
+        facts["agreement"] = metrics["agreement"]
+    return Section("Versions and keys", [Facts(facts)])

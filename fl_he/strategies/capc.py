@@ -27,6 +27,7 @@ from fl_he.capc_messages import (
     CapcRequest,
     CapcStep,
 )
+from fl_he.crypto.dgk_key import DgkPublicKey
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import ProtocolError, Role, printable
@@ -115,6 +116,21 @@ class CaPC:
     def costs(self) -> dict[CapcStep, StepCost]:
         """What each step has cost so far."""
         return self._steps.costs
+
+    @property
+    def fingerprints(self) -> list[dict[str, str]]:
+        """Return ``owner``, ``paillier`` and ``dgk`` of the keys that were used so far.
+
+        Fingerprints of the public keys of the privacy guardian and of each party that has asked.
+        """
+        return [
+            {
+                "owner": self._name(node),
+                "paillier": PublicKey.from_json(keys["paillier"]).fingerprint,
+                "dgk": DgkPublicKey.from_json(keys["dgk"]).fingerprint,
+            }
+            for node, keys in self._keys.items()
+        ]
 
     def askable(self, querying: int) -> int:
         """Return how many queries a deployed party has, as far as all others may answer them."""
@@ -303,13 +319,11 @@ class CaPC:
         return PublicKey.from_json(self._keys[self._guardian]["paillier"])
 
     def _take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
-        def name(node: int) -> str:
-            # before the roll was called nobody has a name
-            return self._parties.get(
-                node, "the privacy guardian" if self._parties else f"node {node}"
-            )
+        return self._steps.take(step, requests, self._name)
 
-        return self._steps.take(step, requests, name)
+    def _name(self, node: int) -> str:
+        # before the roll was called nobody has a name
+        return self._parties.get(node, "the privacy guardian" if self._parties else f"node {node}")
 
 
 _Replies = dict[str, CapcReply]

@@ -168,6 +168,7 @@ def test_capc(tmp_path: Path) -> None:
     assert cells(html, "logit bits") == ["1", "1.50", "0.50", "2,048"]
     assert cells(html, "all steps") == ["2", "3.00", "1.00", "3,072"]
     assert "9.5 at delta 1e-05" in words(html)
+    assert f"Paillier {'ab' * 32}, DGK {'cd' * 32}" in words(html)
     assert "NOT ENCRYPTED" not in html
 
 
@@ -175,6 +176,7 @@ def test_deployed_capc_says_what_nobody_tells(tmp_path: Path) -> None:
     html = page(tmp_path, make_deployed_capc())
     assert cells(html, HOSTILE) == ["60"]
     assert "tells nobody" in words(html)
+    assert "ef" * 32 in words(html)
     assert "simulation" not in words(html)
 
 

@@ -57,6 +57,12 @@ def test_labels_are_the_majority_of_models_of_different_kinds() -> None:
     votes = np.zeros((len(asked), 3), dtype=int)
     for model in models:
         votes[np.arange(len(asked)), model.predict(asked)] += 1
+    owners = {"the privacy guardian": parties.guardian, "hospital-1": parties.querying}
+    pairs = {name: parties.keys(node).public for name, node in owners.items()}
+    assert {one["owner"]: one for one in parties.protocol.fingerprints} == {
+        name: {"owner": name, "paillier": pair.paillier.fingerprint, "dgk": pair.dgk.fingerprint}
+        for name, pair in pairs.items()
+    }
     assert (votes.max(axis=1) < 4).any(), "the models must not always agree"
     for label, row in zip(labels, votes, strict=True):
         assert row[label] == row.max()
