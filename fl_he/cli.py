@@ -26,7 +26,7 @@ from fl_he.commands.predict import export, predict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fl_he.config import Config
+    from fl_he.config_schema import Config
 
 app = typer.Typer(
     name="fl-he",
@@ -65,7 +65,7 @@ def _run(
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
     signal.signal(signal.SIGINT, lambda *_: _end_at_once())  # the imports take seconds
-    from fl_he.config import ConfigError
+    from fl_he.config_schema import ConfigError
     from fl_he.jobs import abandon, run_jobs
 
     finished: dict[Path, dict[str, Any]] = {}
@@ -81,9 +81,12 @@ def _run(
         _explain(error)
         raise typer.Exit(1) from None
     if len(jobs) > 1:
-        from fl_he.show import ShownRun, show_all
+        from fl_he.report.sweep_table import SweepRow
+        from fl_he.show import show_all
 
-        show_all([ShownRun(job.overrides, job.folder, finished.get(job.folder)) for job in jobs])
+        show_all(
+            [SweepRow(job.overrides, str(job.folder), finished.get(job.folder)) for job in jobs]
+        )
     if not all(job.succeeded for job in jobs):
         raise typer.Exit(1)
 
@@ -114,8 +117,8 @@ def _report(
     Several runs are compared, in one more table and a page of its own.
     """
     from fl_he.metrics_file import MetricsError, read_metrics, run_folders
-    from fl_he.report.sweep_table import differences
-    from fl_he.show import ShownRun, from_here, show_all, write_again
+    from fl_he.report.sweep_table import SweepRow, differences
+    from fl_he.show import from_here, show_all, write_again
 
     runs: dict[Path, dict[str, Any]] = {}
     succeeded = True
@@ -136,7 +139,7 @@ def _report(
     if len(runs) > 1:
         settings = differences([metrics["config"] for metrics in runs.values()])
         try:
-            show_all(list(map(ShownRun, settings, runs, runs.values())), output)
+            show_all(list(map(SweepRow, settings, map(str, runs), runs.values())), output)
         except OSError:
             typer.echo("fl-he: --output must be a file that can be written", err=True)
             succeeded = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,6 @@ from fl_he.report.cost_table import cost_table
 from fl_he.report.privacy_table import privacy_table
 from fl_he.report.sweep_plot import write_sweep_plot
 from fl_he.report.sweep_table import SweepRow, sweep_table
-
-
-@dataclass(frozen=True, slots=True)
-class ShownRun:
-    """One run of several.
-
-    Attributes
-    ----------
-    settings : tuple of str
-        KEY=VALUE of what sets it apart.
-    folder : Path
-    metrics : mapping or None
-        As :func:`fl_he.metrics_file.read_metrics` returns them; None if the run failed.
-    """
-
-    settings: tuple[str, ...]
-    folder: Path
-    metrics: Mapping[str, Any] | None
 
 
 def show_run(metrics: Mapping[str, Any], folder: Path) -> str:
@@ -78,22 +60,24 @@ def write_again(metrics: Mapping[str, Any], folder: Path, path: Path | None = No
     return page.write_page(folder, metrics, path)
 
 
-def show_all(runs: Sequence[ShownRun], path: Path | None = None) -> None:
+def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:
     """Print the table that compares several runs and write the page that does.
 
     Parameters
     ----------
-    runs : sequence of ShownRun
-        At least one.
+    runs : sequence of SweepRow
+        At least one, with the paths of their folders.
     path : Path or None
         The page's file, None for comparison.html in the folder that holds all of the runs, or, if
         none does, in the current one.
     """
-    parents = {run.folder.parent for run in runs}
+    folders = [Path(run.folder) for run in runs]
+    parents = {run.parent for run in folders}
     together = len(parents) == 1
     folder = parents.pop() if together else Path()
     rows = [
-        SweepRow(run.settings, _name(run.folder, together=together), run.metrics) for run in runs
+        replace(row, folder=_name(run, together=together))
+        for row, run in zip(runs, folders, strict=True)
     ]
     _print(sweep_table(rows))
     path = folder / page.COMPARISON if path is None else path
@@ -101,7 +85,7 @@ def show_all(runs: Sequence[ShownRun], path: Path | None = None) -> None:
         with contextlib.suppress(OSError):
             write_sweep_plot(folder, rows)
     if any(run.metrics is not None for run in runs):
-        page.write_comparison(path, rows, [run.folder for run in runs])
+        page.write_comparison(path, rows, folders)
         typer.echo(f"comparison: {from_here(path)}")
     if together:
         typer.echo(f"sweep folder: {from_here(folder)}")

@@ -19,7 +19,8 @@ from fl_he.capc_data import capc_data
 from fl_he.capc_report import answers_table, steps_table
 from fl_he.capc_simulation import capc_terms
 from fl_he.clients import capc_guardian
-from fl_he.config import Config, ConfigError, compose
+from fl_he.config import compose
+from fl_he.config_schema import Config, ConfigError
 from fl_he.learning import noisy_vote
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.gnmax import ConfidentGNMax, epsilon_by_votes

@@ -28,8 +28,8 @@ from fl_he.checkpoint import (
     load_checkpoint,
     write_checkpoint,
 )
-from fl_he.config import ConfigError, compose
-from fl_he.config_schema import Config
+from fl_he.config import compose
+from fl_he.config_schema import Config, ConfigError
 from fl_he.messages import DECRYPT, ProtocolError
 
 

@@ -14,19 +14,17 @@ from hydra import version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 
-from fl_he.config import (
-    CONF,
+from fl_he.config import CONF, compose, refuse_flags
+from fl_he.config_schema import (
+    KEY_BITS_LIMIT,
     Config,
     ConfigError,
     DataConfig,
     PartitionScheme,
     Topology,
     check,
-    compose,
-    refuse_flags,
     schema_keys,
 )
-from fl_he.config_schema import KEY_BITS_LIMIT
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS
 from fl_he.crypto.packing import Packing

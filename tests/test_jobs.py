@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from fl_he.config import compose, schema_keys
+from fl_he.config import compose
+from fl_he.config_schema import schema_keys
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 JOB = """
 import json, logging, os, sys, threading
 from dataclasses import asdict
-from fl_he.config import ConfigError, compose
+from fl_he.config import compose
+from fl_he.config_schema import ConfigError
 from fl_he.jobs import run_jobs
 
 def task(config, folder):

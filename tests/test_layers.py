@@ -17,12 +17,12 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 ALLOWED: dict[str, set[str]] = {
     "cli": {
         *("simulation", "report", "show", "metrics_file"),
-        *("jobs", "config", "progress", "bench", "commands"),
+        *("jobs", "config_schema", "progress", "bench", "commands"),
     },
     "show": {"report", "capc_report", "metrics_file", "divergence"},
     "commands": {"capc_agreement", "crypto", "learning"},
     "bench": {
-        *("simulation", "client_app", "simulated_data", "config", "metrics_file"),
+        *("simulation", "client_app", "simulated_data", "config", "config_schema", "metrics_file"),
         *("strategies", "clients", "messages", "model_messages", "learning_messages", "crypto"),
     },
     "simulation": {

@@ -17,7 +17,8 @@ from fl_he.bench.follow import Follow
 from fl_he.bench.session import CountingSum
 from fl_he.bench.timing import Spread
 from fl_he.bench.variants import EMPTY, ENCRYPTED, all_apps, all_variants, descent
-from fl_he.config import Config, compose
+from fl_he.config import compose
+from fl_he.config_schema import Config
 from fl_he.simulation import run_in_ray
 from fl_he.strategies.encrypted_sum import EncryptedSum
 

@@ -15,7 +15,8 @@ from fl_he.bench.follow import Follow
 from fl_he.bench.session import CountingSum, timed_rounds
 from fl_he.bench.timing import Spread
 from fl_he.bench.variants import descent
-from fl_he.config import Config, compose
+from fl_he.config import compose
+from fl_he.config_schema import Config
 from fl_he.model_messages import model_arrays
 from fl_he.simulated_data import simulated_data
 from fl_he.simulation import run_in_ray

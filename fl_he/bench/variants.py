@@ -15,7 +15,7 @@ from fl_he.bench.groups import GroupGrid, SideBySide
 from fl_he.bench.session import HOP_TIMEOUT, CountingSum, timed_rounds
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node import read_node
-from fl_he.config import Config
+from fl_he.config_schema import Config
 from fl_he.model_messages import model_arrays
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.exchange import exchange

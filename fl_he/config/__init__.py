@@ -7,44 +7,5 @@ OmegaConf: everything else gets the plain dataclasses of :mod:`fl_he.config_sche
 
 from fl_he.config.composition import CONF, REFUSALS, compose, to_config
 from fl_he.config.explanation import explain, refuse_flags
-from fl_he.config_schema import (
-    Backend,
-    CapcConfig,
-    ClassWeight,
-    Config,
-    ConfigError,
-    CryptoConfig,
-    DataConfig,
-    OptimizerConfig,
-    PartitionConfig,
-    PartitionScheme,
-    PrivacyConfig,
-    Scaling,
-    Topology,
-    check,
-    schema_keys,
-)
 
-__all__ = [
-    "CONF",
-    "REFUSALS",
-    "Backend",
-    "CapcConfig",
-    "ClassWeight",
-    "Config",
-    "ConfigError",
-    "CryptoConfig",
-    "DataConfig",
-    "OptimizerConfig",
-    "PartitionConfig",
-    "PartitionScheme",
-    "PrivacyConfig",
-    "Scaling",
-    "Topology",
-    "check",
-    "compose",
-    "explain",
-    "refuse_flags",
-    "schema_keys",
-    "to_config",
-]
+__all__ = ["CONF", "REFUSALS", "compose", "explain", "refuse_flags", "to_config"]
