@@ -6,13 +6,9 @@ Each command imports what it needs when it runs: Hydra, Flower and Ray take seco
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import socket
 import warnings
 from pathlib import Path
-from threading import Lock, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +18,9 @@ from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import keygen
 from fl_he.commands.predict import export, predict
+from fl_he.interrupt import end_at_ctrl_c, end_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fl_he.config_schema import Config
 
 app = typer.Typer(
@@ -64,7 +59,7 @@ def _run(
     ] = None,
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
-    signal.signal(signal.SIGINT, lambda *_: _end_at_once())  # the imports take seconds
+    signal.signal(signal.SIGINT, lambda *_: end_at_once())  # the imports take seconds
     from fl_he.config_schema import ConfigError
     from fl_he.jobs import abandon, run_jobs
 
@@ -74,7 +69,7 @@ def _run(
         finished[folder] = _simulate(config, folder)
 
     warnings.formatwarning = _format_warning
-    _end_at_ctrl_c(abandon)
+    end_at_ctrl_c(abandon)
     try:
         jobs = run_jobs(simulate, arguments or [], _explain)
     except ConfigError as error:
@@ -166,7 +161,7 @@ def _bench(
 
     from fl_he.bench.command import run_bench
 
-    signal.signal(signal.SIGINT, lambda *_: _end_at_once())
+    signal.signal(signal.SIGINT, lambda *_: end_at_once())
     try:
         run_bench(sections or [], quick=quick, out=out, console=Console())
     except ValueError as error:
@@ -178,55 +173,6 @@ def _bench(
 # Help lists them in this order: first what one needs first.
 for command in (predict, export, keygen, enroll, federation, agree, show):
     app.command()(command)
-
-
-def _end_at_ctrl_c(clean_up: Callable[[], Path | None]) -> None:
-    """End the process at Ctrl-C, even while the main thread waits for Flower's.
-
-    Python runs handlers in the main thread alone, and that may wait until the run is over. So
-    another thread reads the byte that a signal writes; whichever is first ends the process.
-    """
-    once = Lock()
-
-    def end() -> None:
-        with once:  # and never left
-            _end_at_once(clean_up)
-
-    signal.signal(signal.SIGINT, lambda *_: end())
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-
-    def wait() -> None:
-        with reader, writer:
-            while received := reader.recv(1):
-                if received[0] == signal.SIGINT:
-                    end()
-
-    Thread(target=wait, daemon=True, name="Ctrl-C").start()
-
-
-def _end_at_once(clean_up: Callable[[], Path | None] = lambda: None) -> None:
-    """End the process at Ctrl-C without unwinding, but for one last thing to do.
-
-    Flower's threads may wait for Ray for ever once it is gone, and some of Ray's processes outlive
-    their parent by half a minute. Files are written under another name first, so none is left
-    half done. What is cleaned up may leave a folder from which ``resume=`` goes on.
-    """
-    import psutil
-
-    ourselves = psutil.Process()
-    # Stopped before they are killed: Ray starts what has ended again.
-    for end in (psutil.Process.suspend, psutil.Process.kill):
-        for child in ourselves.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                end(child)
-    left = clean_up()
-    hint = "" if left is None else f"; `fl-he run resume={left}` goes on with it"
-    # Not sys.stderr: Rich has put something else in its place while its view is live.
-    show_cursor = "\x1b[?25h\n" if os.isatty(2) else ""
-    os.write(2, f"{show_cursor}fl-he: interrupted{hint}\n".encode())
-    os._exit(130)
 
 
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:

@@ -6,30 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
 from time import monotonic
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
-from rich.text import Text
+from rich.console import Console
 
-from fl_he.hop import Hop, OnHop
+from fl_he.hop import OnHop
+from fl_he.live_view import live_view, short_name
 
-_LOADING, _COMPARING = "loading the data", "comparing and saving"
-_PREFIXES = ("query.capc_", "query.", "train.")
-#: Nodes that the live view names; more are counted.
-_NAMED = 3
+_COMPARING = "comparing and saving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +55,7 @@ def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Fol
     """
     starting = f"starting Ray and {hospitals} hospitals"
     if _is_watched(console):
-        with _live(console, rounds) as view:
+        with live_view(console, rounds) as view:
 
             def show_round(entry: Mapping[str, Any]) -> None:
                 view.advance(entry["round"], _quality(entry))
@@ -115,112 +100,22 @@ def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Followe
         return last - before
 
     if _is_watched(console):
-        with _live(console, steps) as view:
+        with live_view(console, steps) as view:
             done = 0
 
             def show_step(entry: Mapping[str, Any]) -> None:
                 nonlocal done
                 done += 1
-                view.advance(done, f"{_short(entry['step'])}, {took():.1f} s")
+                view.advance(done, f"{short_name(entry['step'])}, {took():.1f} s")
 
             yield Followed(show_step, view.on_hop, lambda: view.wait(starting))
         return
 
     def print_step(entry: Mapping[str, Any]) -> None:
-        line = f"done: {_short(entry['step'])}, {took():.1f} s"
+        line = f"done: {short_name(entry['step'])}, {took():.1f} s"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     yield Followed(print_step, lambda _: None, lambda: console.print(starting))
-
-
-class _View:
-    """The live view: a spinner before and after the steps, a bar and the hops while they run."""
-
-    def __init__(self, steps: int) -> None:
-        self._waiting = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-        )
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None, table_column=Column(ratio=1)),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            expand=True,  # the bar takes what the figures leave
-        )
-        self._lock = RLock()
-        self._wait = self._waiting.add_task(_LOADING)
-        self._steps = self._bar.add_task("", total=steps)
-        self._at_work: dict[str, tuple[str, float]] = {}
-        self._answered: dict[str, Hop] = {}
-        self._running = False
-        #: Shows a change at once. Never called under the lock, which Rich takes when it draws.
-        self.refresh: Callable[[], None] = lambda: None
-
-    def __rich__(self) -> RenderableType:
-        """Return what is there to be seen now: Rich asks several times a second."""
-        with self._lock:
-            if not self._running:
-                return Group(self._waiting, self._hops()) if self._at_work else self._waiting
-            return Group(self._bar, self._hops())
-
-    def advance(self, done: int, description: str) -> None:
-        """Show that so many steps are done."""
-        with self._lock:
-            self._running = True
-            self._at_work.clear()
-            self._answered.clear()
-            total = max(done, self._bar.tasks[0].total or 0)
-            self._bar.update(self._steps, completed=done, total=total, description=description)
-        self.refresh()
-
-    def wait(self, words: str) -> None:
-        """Show what is waited for before or after the steps."""
-        with self._lock:
-            self._running = False
-            self._at_work.clear()
-            self._waiting.update(self._wait, description=words)
-        self.refresh()
-
-    def on_hop(self, hop: Hop) -> None:
-        """Show who is at work and who has answered."""
-        with self._lock:
-            if hop.seconds is None:
-                self._at_work[hop.node] = hop.action, monotonic()
-                self._answered.pop(hop.node, None)
-            else:
-                self._at_work.pop(hop.node, None)
-                self._answered[hop.node] = hop
-
-    def _hops(self) -> Text:
-        """Say in a line or two who has answered in which time, and who is at work."""
-        parts = []
-        if self._answered:
-            slowest = sorted(self._answered.values(), key=lambda hop: -(hop.seconds or 0.0))
-            named = ", ".join(
-                f"{hop.node} {'failed after ' if hop.failed else ''}{hop.seconds:.2f} s"
-                for hop in slowest[:_NAMED]
-            )
-            more = f" and {len(slowest) - _NAMED} faster" if len(slowest) > _NAMED else ""
-            parts.append(f"{len(slowest)} answered: {named}{more}")
-        if self._at_work:
-            now = monotonic()
-            longest = sorted(self._at_work.items(), key=lambda item: item[1][1])
-            named = ", ".join(
-                f"{node} ({_short(action)} {now - start:.0f} s)"
-                for node, (action, start) in longest[:_NAMED]
-            )
-            more = f" and {len(longest) - _NAMED} more" if len(longest) > _NAMED else ""
-            parts.append(f"at work: {named}{more}")
-        return Text("\n".join(f"  {part}" for part in parts), style="dim")
-
-
-@contextmanager
-def _live(console: Console, steps: int) -> Iterator[_View]:
-    view = _View(steps)
-    with Live(view, console=console, transient=True, refresh_per_second=8) as live:
-        view.refresh = live.refresh
-        yield view
 
 
 def _is_watched(console: Console) -> bool:
@@ -251,10 +146,3 @@ def _contributions(entry: Mapping[str, Any]) -> str:
 
 def _is_last(entry: Mapping[str, Any], rounds: int) -> bool:
     return entry["round"] == rounds or bool(entry.get("converged"))
-
-
-def _short(action: str) -> str:
-    """Return an action's or a step's name without what all of them begin with."""
-    for prefix in _PREFIXES:
-        action = action.removeprefix(prefix)
-    return action.replace("_", " ")

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "fl_he"
 ALLOWED: dict[str, set[str]] = {
     "cli": {
         *("simulation", "report", "show", "metrics_file"),
-        *("jobs", "config_schema", "progress", "bench", "commands"),
+        *("jobs", "config_schema", "progress", "interrupt", "bench", "commands"),
     },
     "show": {"report", "capc_report", "metrics_file", "divergence"},
     "commands": {"capc_agreement", "crypto", "learning"},
@@ -101,7 +101,9 @@ ALLOWED: dict[str, set[str]] = {
     "config_schema": set(),
     "metrics_file": set(),
     "checkpoint": set(),
-    "progress": {"hop"},
+    "progress": {"hop", "live_view"},
+    "live_view": {"hop"},
+    "interrupt": set(),
     "hop": set(),
     "tracking": {"config_schema"},
     "learning": set(),

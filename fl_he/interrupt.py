@@ -1,0 +1,70 @@
+"""What Ctrl-C does to a run: all of its processes end at once, and nothing half done is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock, Thread
+
+
+def end_at_ctrl_c(clean_up: Callable[[], Path | None]) -> None:
+    """End the process at Ctrl-C, even while the main thread waits for Flower's.
+
+    Python runs handlers in the main thread alone, and that may wait until the run is over. So
+    another thread reads the byte that a signal writes; whichever is first ends the process.
+
+    Parameters
+    ----------
+    clean_up : callable
+        As in `end_at_once`.
+    """
+    once = Lock()
+
+    def end() -> None:
+        with once:  # and never left
+            end_at_once(clean_up)
+
+    signal.signal(signal.SIGINT, lambda *_: end())
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        with reader, writer:
+            while received := reader.recv(1):
+                if received[0] == signal.SIGINT:
+                    end()
+
+    Thread(target=wait, daemon=True, name="Ctrl-C").start()
+
+
+def end_at_once(clean_up: Callable[[], Path | None] = lambda: None) -> None:
+    """End the process at Ctrl-C without unwinding, but for one last thing to do.
+
+    Flower's threads may wait for Ray for ever once it is gone, and some of Ray's processes outlive
+    their parent by half a minute. Files are written under another name first, so none is left
+    half done.
+
+    Parameters
+    ----------
+    clean_up : callable
+        Called last; it may return a folder from which ``resume=`` goes on.
+    """
+    import psutil  # noqa: PLC0415 - nobody needs it before
+
+    ourselves = psutil.Process()
+    # Stopped before they are killed: Ray starts what has ended again.
+    for end in (psutil.Process.suspend, psutil.Process.kill):
+        for child in ourselves.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                end(child)
+    left = clean_up()
+    hint = "" if left is None else f"; `fl-he run resume={left}` goes on with it"
+    # Not sys.stderr: Rich has put something else in its place while its view is live.
+    show_cursor = "\x1b[?25h\n" if os.isatty(2) else ""
+    os.write(2, f"{show_cursor}fl-he: interrupted{hint}\n".encode())
+    os._exit(130)

@@ -1,0 +1,134 @@
+"""The live view of a run on a terminal: what it waits for, how far it is, and who is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import RLock
+from time import monotonic
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
+
+from fl_he.hop import Hop
+
+_LOADING = "loading the data"
+_PREFIXES = ("query.capc_", "query.", "train.")
+#: Nodes that the view names; more are counted.
+_NAMED = 3
+
+
+class LiveView:
+    """The live view: a spinner before and after the steps, a bar and the hops while they run."""
+
+    def __init__(self, steps: int) -> None:
+        self._waiting = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        )
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            expand=True,  # the bar takes what the figures leave
+        )
+        self._lock = RLock()
+        self._wait = self._waiting.add_task(_LOADING)
+        self._steps = self._bar.add_task("", total=steps)
+        self._at_work: dict[str, tuple[str, float]] = {}
+        self._answered: dict[str, Hop] = {}
+        self._running = False
+        #: Shows a change at once. Never called under the lock, which Rich takes when it draws.
+        self.refresh: Callable[[], None] = lambda: None
+
+    def __rich__(self) -> RenderableType:
+        """Return what is there to be seen now: Rich asks several times a second."""
+        with self._lock:
+            if not self._running:
+                return Group(self._waiting, self._hops()) if self._at_work else self._waiting
+            return Group(self._bar, self._hops())
+
+    def advance(self, done: int, description: str) -> None:
+        """Show that so many steps are done."""
+        with self._lock:
+            self._running = True
+            self._at_work.clear()
+            self._answered.clear()
+            total = max(done, self._bar.tasks[0].total or 0)
+            self._bar.update(self._steps, completed=done, total=total, description=description)
+        self.refresh()
+
+    def wait(self, words: str) -> None:
+        """Show what is waited for before or after the steps."""
+        with self._lock:
+            self._running = False
+            self._at_work.clear()
+            self._waiting.update(self._wait, description=words)
+        self.refresh()
+
+    def on_hop(self, hop: Hop) -> None:
+        """Show who is at work and who has answered."""
+        with self._lock:
+            if hop.seconds is None:
+                self._at_work[hop.node] = hop.action, monotonic()
+                self._answered.pop(hop.node, None)
+            else:
+                self._at_work.pop(hop.node, None)
+                self._answered[hop.node] = hop
+
+    def _hops(self) -> Text:
+        """Say in a line or two who has answered in which time, and who is at work."""
+        parts = []
+        if self._answered:
+            slowest = sorted(self._answered.values(), key=lambda hop: -(hop.seconds or 0.0))
+            named = ", ".join(
+                f"{hop.node} {'failed after ' if hop.failed else ''}{hop.seconds:.2f} s"
+                for hop in slowest[:_NAMED]
+            )
+            more = f" and {len(slowest) - _NAMED} faster" if len(slowest) > _NAMED else ""
+            parts.append(f"{len(slowest)} answered: {named}{more}")
+        if self._at_work:
+            now = monotonic()
+            longest = sorted(self._at_work.items(), key=lambda item: item[1][1])
+            named = ", ".join(
+                f"{node} ({short_name(action)} {now - start:.0f} s)"
+                for node, (action, start) in longest[:_NAMED]
+            )
+            more = f" and {len(longest) - _NAMED} more" if len(longest) > _NAMED else ""
+            parts.append(f"at work: {named}{more}")
+        return Text("\n".join(f"  {part}" for part in parts), style="dim")
+
+
+@contextmanager
+def live_view(console: Console, steps: int) -> Iterator[LiveView]:
+    """Show a run on a terminal while the context is open.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    steps : int
+        About how many there will be.
+    """
+    view = LiveView(steps)
+    with Live(view, console=console, transient=True, refresh_per_second=8) as live:
+        view.refresh = live.refresh
+        yield view
+
+
+def short_name(action: str) -> str:
+    """Return an action's or a step's name without what all of them begin with."""
+    for prefix in _PREFIXES:
+        action = action.removeprefix(prefix)
+    return action.replace("_", " ")
