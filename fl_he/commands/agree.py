@@ -10,7 +10,7 @@ import typer
 
 from fl_he.commands.keygen import DGK_PUBLIC, PUBLIC
 from fl_he.commands.plain_errors import plain_errors
-from fl_he.commands.public_file import read_public_file, write_public_file
+from fl_he.commands.public_file import parse_public_file, write_public_file
 
 
 def agree(
@@ -39,10 +39,10 @@ def agree(
             if not equals or name in pins:
                 raise typer.BadParameter(f"--keys must be NAME=FOLDER, each name once, got {pair}")
             pins[name] = KeyPins(
-                PublicKey.from_json(read_public_file(Path(folder) / PUBLIC)).fingerprint,
-                DgkPublicKey.from_json(read_public_file(Path(folder) / DGK_PUBLIC)).fingerprint,
+                parse_public_file(Path(folder) / PUBLIC, PublicKey.from_json).fingerprint,
+                parse_public_file(Path(folder) / DGK_PUBLIC, DgkPublicKey.from_json).fingerprint,
             )
-        agreement = Agreement.from_terms_json(read_public_file(terms), pins)
+        agreement = parse_public_file(terms, lambda text: Agreement.from_terms_json(text, pins))
         write_public_file(out, agreement.to_json())
         show_agreement(agreement.to_json())
 

@@ -12,7 +12,7 @@ import typer
 
 from fl_he.commands.agree import show_agreement
 from fl_he.commands.plain_errors import plain_errors
-from fl_he.commands.public_file import read_public_file, write_public_file
+from fl_he.commands.public_file import parse_public_file, write_public_file
 
 if TYPE_CHECKING:
     from fl_he.crypto.manifest import Manifest
@@ -32,8 +32,8 @@ def federation(
         from fl_he.crypto.public_identity import PublicIdentity
         from fl_he.crypto.public_key import PublicKey
 
-        nodes = tuple(PublicIdentity.from_json(read_public_file(entry)) for entry in entries)
-        paillier = PublicKey.from_json(read_public_file(public_key)).fingerprint
+        nodes = tuple(parse_public_file(entry, PublicIdentity.from_json) for entry in entries)
+        paillier = parse_public_file(public_key, PublicKey.from_json).fingerprint
         manifest = Manifest(nodes, paillier)
         write_public_file(out, manifest.to_json())
         _print(manifest)
@@ -48,17 +48,18 @@ def show(
     """
     with plain_errors():
         for file in files:
-            _show(read_public_file(file))
+            parse_public_file(file, _show)
 
 
 def _show(text: str) -> None:
     from fl_he.crypto.dgk_key import DgkPublicKey
+    from fl_he.crypto.errors import CryptoError
     from fl_he.crypto.manifest import Manifest
-    from fl_he.crypto.public_identity import PublicIdentity
+    from fl_he.crypto.public_identity import FORMAT, PublicIdentity
     from fl_he.crypto.public_key import PublicKey
 
     members: object = None
-    with suppress(ValueError, RecursionError):  # refused below, as no entry
+    with suppress(ValueError, RecursionError):  # refused below
         members = json.loads(text)
     found = members if isinstance(members, dict) else {}
     if "sigma_gnmax" in found:
@@ -71,6 +72,11 @@ def _show(text: str) -> None:
     elif "kty" in found:
         key = PublicKey.from_json(text)
         typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits")
+    elif found.get("format") != FORMAT:
+        raise CryptoError(
+            "a public file must be a manifest, a node's public entry, a public key or an "
+            "agreement, got another file"
+        )
     else:
         entry = PublicIdentity.from_json(text)
         typer.echo(f"{entry.fingerprint} {entry.role} {entry.name}")

@@ -15,13 +15,15 @@ def plain_errors() -> Iterator[None]:
     from fl_he.crypto.errors import CryptoError  # noqa: PLC0415 - see the package
     from fl_he.learning.errors import DataError  # noqa: PLC0415
 
-    refused: Exception | None = None
+    refused: str | None = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
-        except (CryptoError, DataError, OSError) as error:
-            refused = error
+        except (CryptoError, DataError) as error:
+            refused = str(error)
+        except OSError as error:
+            refused = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     for warning in {str(entry.message): None for entry in caught}:
         typer.echo(f"fl-he: {warning}", err=True)
     if refused is not None:

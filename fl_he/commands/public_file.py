@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+Parsed = TypeVar("Parsed")
 
 _LIMIT = 2**21  # characters: a manifest of a thousand nodes
 
@@ -30,6 +34,25 @@ def require_absent(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise FileExistsError(f"a file must not be replaced, got {path}, which exists")
+
+
+def parse_public_file(path: Path, parse: Callable[[str], Parsed]) -> Parsed:
+    """Return what a file holds, by the function that reads its text.
+
+    Raises
+    ------
+    CryptoError
+        If that refuses it, with the file's name.
+    OSError
+        If it cannot be read.
+    """
+    from fl_he.crypto.errors import CryptoError  # noqa: PLC0415 - see the package
+
+    text = read_public_file(path)
+    try:
+        return parse(text)
+    except CryptoError as error:
+        raise CryptoError(f"{path}: {error}") from None
 
 
 def read_public_file(path: Path) -> str:

@@ -22,7 +22,7 @@ ROLES = ("hospital", "key-holder")
 # Names stand in file names, logs and manifests that people compare by eye.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_FORMAT = "fl-he public identity 1"
+FORMAT = "fl-he public identity 1"
 _MEMBERS = ("format", "name", "role", "signing", "sealing", "fingerprint")
 _JSON_LIMIT = 4096  # characters; an entry has about 1,950
 
@@ -89,7 +89,7 @@ class PublicIdentity:
         """SHA-256 of the whole entry."""
         return hashlib.sha256(
             encode_fields(
-                _FORMAT.encode(),
+                FORMAT.encode(),
                 self.name.encode(),
                 self.role.encode(),
                 self.signing_key,
@@ -121,7 +121,7 @@ class PublicIdentity:
     def to_members(self) -> dict[str, str]:
         """Return the members of `to_json`."""
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "name": self.name,
             "role": self.role,
             "signing": bytes_to_base64url(self.signing_key),
@@ -144,7 +144,7 @@ class PublicIdentity:
     def from_members(cls, members: dict[str, object]) -> PublicIdentity:
         """Read an entry from its parsed JSON members; see `from_json`."""
         require_members(members, "public identity", _MEMBERS)
-        require_equal(members["format"], _FORMAT, "format")
+        require_equal(members["format"], FORMAT, "format")
         name, role = members["name"], members["role"]
         check_name(name)
         check_role(role)

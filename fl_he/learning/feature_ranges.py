@@ -82,7 +82,11 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
         rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
     except DataError:
         raise
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(
+            f"ranges must be a file that can be read, got {path}: {error.strerror}"
+        ) from None
+    except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(
             f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
         ) from None

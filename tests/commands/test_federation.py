@@ -62,6 +62,7 @@ def test_a_private_file_is_not_shown(folder: Path) -> None:
     code, out, err = fl_he(folder, "show", "identity.json")
     assert (code, out) == (1, "")
     assert json.loads((folder / "identity.json").read_text())["signing"] not in err
+    assert err.startswith("fl-he: identity.json: a public file must be a manifest, ")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,8 @@ def test_a_private_file_is_not_shown(folder: Path) -> None:
         (("north.json", "east.json"), "a federation must have exactly one key holder, got []"),
         (("company-x.json",), "a federation must have at least one hospital"),
         (("north.json", "north.json", "company-x.json"), "each node must have its own name"),
-        (("public-key.json",), "public identity must have exactly the members"),
-        (("nowhere.json",), "[Errno 2] No such file or directory: 'nowhere.json'"),
+        (("public-key.json",), "public-key.json: public identity must have exactly the members"),
+        (("nowhere.json",), "nowhere.json: No such file or directory"),
     ],
 )
 def test_what_is_no_federation_is_refused(
