@@ -65,6 +65,11 @@ def test_run_help_is_the_experiments(tmp_path: Path) -> None:
         (["hospitals"], "an override must be KEY=VALUE"),
         (["lr=0.5"], "lr must be a key of the configuration, got an unknown one; did you mean"),
         (["--hospitals", "3"], "a key must be written without dashes, got --hospitals: hospitals"),
+        (
+            ["data=csv", "data.path=no.csv", "data.target=y", "data.positive=1"],
+            "data file must exist, got",
+        ),
+        (["scaling=ranges", "ranges=no.csv"], "ranges must be a file that can be read, got no.csv"),
         (["output_dir=/dev/null"], "output_dir must be a folder that can be written to, got"),
     ],
 )
@@ -111,7 +116,8 @@ from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.learning.errors import DataError
 from fl_he.messages import ProtocolError
 
-def run(config, folder, on_round, on_hop):
+def run(config, folder, on_round, on_hop, on_start):
+    on_start()
     on_round({{"round": 1, "loss": 0.5, "accuracy": 0.5}})
     {end}
 
