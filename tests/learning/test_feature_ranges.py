@@ -66,6 +66,6 @@ def test_hostile_json_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 def test_a_missing_file_of_ranges_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="ranges must be a file that can be read, got .*: No such file"
+        DataError, match=r"ranges must be a file that can be read, got .*: No such file"
     ):
         read_ranges(tmp_path / "none.csv", ["age"])
