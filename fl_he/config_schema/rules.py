@@ -30,9 +30,11 @@ def check(config: Config) -> None:
     _check_run(config)
     check_optimizer(config.optimizer)
     require_positive("partition.alpha", config.partition.alpha)
-    _check_topology(config)
+    _check_segments(config)
     if config.capc.enabled:
         check_capc(config)
+    if config.sealed:
+        _check_sealed(config)
     _check_contributors(config)
     check_crypto(config.crypto)
     check_data(config.data)
@@ -63,7 +65,7 @@ def _check_run(config: Config) -> None:
         raise ConfigError(f"output_dir must be a folder or null, got {config.output_dir!r}")
 
 
-def _check_topology(config: Config) -> None:
+def _check_segments(config: Config) -> None:
     if config.segments != "auto" and not (
         isinstance(config.segments, int) and 1 <= config.segments <= config.hospitals
     ):
@@ -73,8 +75,9 @@ def _check_topology(config: Config) -> None:
         )
     if config.topology is not Topology.chain and config.segments != 1:
         raise ConfigError(f"segments must be 1 unless topology=chain, got {config.segments!r}")
-    if not config.sealed:
-        return
+
+
+def _check_sealed(config: Config) -> None:
     if config.topology is not Topology.chain or config.segments != 1:
         raise ConfigError(
             "sealed=true must come with topology=chain and segments=1, got "
