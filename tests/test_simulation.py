@@ -93,8 +93,10 @@ def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
         "data.positive=1",
         folder=tmp_path,
     )
+    started: list[str] = []
     with pytest.raises(DataError, match=r"no\.csv"):
-        simulation.run(config, tmp_path)
+        simulation.run(config, tmp_path, on_start=lambda: started.append("started"))
+    assert started == []
     assert descendants(os.getpid()) <= before
 
 

@@ -85,7 +85,9 @@ def test_hospitals_write_into_the_runs_folder_wherever_they_run(
         return build(configuration)
 
     monkeypatch.setattr(client_app, "build", spy)
-    simulation.run(config, Path("run"))
+    started: list[int] = []
+    simulation.run(config, Path("run"), on_start=lambda: started.append(len(ray)))
+    assert started == [0], "told before Ray starts"
     assert folders == [str(tmp_path / "run")]
     assert (tmp_path / "run" / "hospitals" / "hospital-3" / "model.json").exists()
 
