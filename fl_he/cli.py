@@ -98,9 +98,9 @@ def _report(
             "--output",
             "--out",
             metavar="FILE",
-            help="File of the page: of a single run its report, of several their comparison. "
-            "[default: report.html in the run's folder; comparison.html in the folder that holds "
-            "all of the runs, else here]",
+            help="File of the page: of a single run its report, else report.html in its folder; of "
+            "several their comparison, else comparison.html in the folder that holds all of them, "
+            "or here.",
             show_default=False,
         ),
     ] = None,

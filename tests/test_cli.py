@@ -29,6 +29,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("predict", "MODEL is a run's folder"),
         ("export", "RUN is a run's folder"),
         ("report", "FOLDER... are what"),
+        ("report", "else comparison.html"),
         ("federation", "ENTRY.json... are"),
         ("show", "FILE... are manifests"),
         ("agree", "TERMS.json has"),
