@@ -43,14 +43,16 @@ class PublicKeys:
     def from_texts(cls, texts: Mapping[str, str], owner: str, key_bits: int) -> PublicKeys:
         """Read the keys of the querying party or of the guardian from a message.
 
+        Longer keys are refused before their numbers are checked, which takes time.
+
         Raises
         ------
-        CryptoError
+        ProtocolError, CryptoError
             If one is not a key of `key_bits` bits.
         """
         found = cls(
-            PublicKey.from_json(texts.get(f"{owner}-{_PAILLIER}", "")),
-            DgkPublicKey.from_json(texts.get(f"{owner}-{_DGK}", "")),
+            PublicKey.from_json(texts.get(f"{owner}-{_PAILLIER}", ""), maximum_bits=key_bits),
+            DgkPublicKey.from_json(texts.get(f"{owner}-{_DGK}", ""), maximum_bits=key_bits),
         )
         for key in (found.paillier, found.dgk):
             if key.key_bits != key_bits:

@@ -171,8 +171,23 @@ class DgkPublicKey:
         )
 
     @classmethod
-    def from_json(cls, text: str, *, minimum_bits: int | None = None) -> DgkPublicKey:
+    def from_json(
+        cls,
+        text: str,
+        *,
+        minimum_bits: int | None = None,
+        maximum_bits: int = MAXIMUM_KEY_BITS,
+    ) -> DgkPublicKey:
         """Read a key that another node sent.
+
+        Parameters
+        ----------
+        text : str
+            What `to_json` returns.
+        minimum_bits
+            See the class.
+        maximum_bits : int
+            Longest modulus that is read: checking the numbers of a long one takes time.
 
         Raises
         ------
@@ -181,7 +196,7 @@ class DgkPublicKey:
         """
         members = parse_object(text, "DGK public key", _MEMBERS, _JSON_LIMIT)
         require_equal(members["kty"], _KTY, "kty")
-        n, g, h = (integer_from_base64url(members[k], k, MAXIMUM_KEY_BITS) for k in ("n", "g", "h"))
+        n, g, h = (integer_from_base64url(members[k], k, maximum_bits) for k in ("n", "g", "h"))
         u = integer_from_base64url(members["u"], "u", _MAXIMUM_PRIME_BITS)
         key = cls(n, g, h, u, minimum_bits=minimum_bits)
         require_equal(members["kid"], key.fingerprint, "kid")

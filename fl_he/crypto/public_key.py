@@ -202,7 +202,12 @@ class PublicKey:
 
     @classmethod
     def from_json(
-        cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS, known: str | None = None
+        cls,
+        text: str,
+        *,
+        minimum_bits: int = MINIMUM_KEY_BITS,
+        maximum_bits: int = MAXIMUM_KEY_BITS,
+        known: str | None = None,
     ) -> PublicKey:
         """Read a key that another node sent.
 
@@ -212,6 +217,8 @@ class PublicKey:
             What `to_json` returns.
         minimum_bits, known
             See the class.
+        maximum_bits : int
+            Longest modulus that is read: checking the numbers of a long one takes time.
 
         Raises
         ------
@@ -221,6 +228,7 @@ class PublicKey:
         return cls.from_members(
             parse_object(text, "public key", _MEMBERS, _JSON_LIMIT),
             minimum_bits=minimum_bits,
+            maximum_bits=maximum_bits,
             known=known,
         )
 
@@ -230,6 +238,7 @@ class PublicKey:
         members: dict[str, object],
         *,
         minimum_bits: int = MINIMUM_KEY_BITS,
+        maximum_bits: int = MAXIMUM_KEY_BITS,
         known: str | None = None,
     ) -> PublicKey:
         """Read a key from its parsed JSON members; see `from_json`."""
@@ -237,8 +246,8 @@ class PublicKey:
         require_equal(members["kty"], "DAJ", "kty")
         require_equal(members["alg"], "PAI-GN1", "alg")
         require_equal(members["key_ops"], ["encrypt"], "key_ops")
-        n = integer_from_base64url(members["n"], "n", MAXIMUM_KEY_BITS)
-        h_s = integer_from_base64url(members["h_s"], "h_s", 2 * MAXIMUM_KEY_BITS)
+        n = integer_from_base64url(members["n"], "n", maximum_bits)
+        h_s = integer_from_base64url(members["h_s"], "h_s", 2 * maximum_bits)
         key = cls(n, h_s, minimum_bits=minimum_bits, known=known)
         require_equal(members["kid"], key.fingerprint, "kid")
         return key
