@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,23 @@ from fl_he.messages import ProtocolError
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
 TERMS = Terms(2, 3, fraction_bits=4, integer_bits=4, value_bits=12, threshold=1, key_bits=KEY_BITS)
+#: The steps of a batch without hidden layers in which a node reads what others sent.
+WITH_PARTS = [
+    CapcStep.EVALUATE,
+    CapcStep.LOGIT_BITS,
+    CapcStep.COMPARE,
+    CapcStep.VOTE,
+    CapcStep.COLLECT,
+    CapcStep.COUNT,
+    CapcStep.COUNT_BITS,
+    CapcStep.COMPARE_COUNTS,
+    CapcStep.DECIDE,
+    CapcStep.ANY,
+    CapcStep.RELEASE,
+    CapcStep.LEARN,
+]
+#: Those whose parts are named after parties: no party, no answer.
+BY_PARTY = (CapcStep.LOGIT_BITS, CapcStep.VOTE)
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +88,49 @@ def test_a_step_that_comes_twice_or_too_early_is_refused(parties: Parties, step:
         assert "a step must come once" in reason
 
 
-def test_every_step_refuses_parts_that_are_cut_short_or_missing(parties: Parties) -> None:
-    for step in CapcStep:
-        messages = [m for m in parties.grid.sent if m.metadata.message_type == step]
-        if not messages or not CapcRequest.from_content(messages[0].content).parts:
-            continue
-        message = messages[0]
-        node = message.metadata.dst_node_id
-        parts = CapcRequest.from_content(message.content).parts
-        short = {name: data[:-1] for name, data in parts.items()}
-        zeros = {name: bytes(len(data)) for name, data in parts.items()}
-        for wrong in (short, zeros, {}):
-            if step in (CapcStep.LOGIT_BITS, CapcStep.VOTE) and not wrong:
-                continue  # no party, no answer
-            assert refusal(parties, node, step, changed(message, parts=wrong))
+@pytest.mark.parametrize("step", WITH_PARTS)
+def test_parts_that_are_cut_short_spoilt_or_missing_are_refused(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, step: CapcStep
+) -> None:
+    """In the middle of a batch, where all else is as it must be."""
+
+    def spoil(wrong: Callable[[bytes], bytes]) -> Callable[[Message, Context], Message]:
+        def app(message: Message, context: Context) -> Message:
+            if message.metadata.message_type == step:
+                request = CapcRequest.from_content(message.content)
+                parts = {name: wrong(data) for name, data in request.parts.items()}
+                assert parts
+                message.content = replace(request, parts=parts).to_content()
+            return own(message, context)
+
+        return app
+
+    own = parties.grid.app
+    for wrong, reason in (
+        (lambda data: data[:-1], "must be|must have"),
+        (lambda data: bytes(len(data)), r"must be in \[1, |must start with"),
+        (lambda data: b"", "must be|must have"),
+    ):
+        monkeypatch.setattr(parties.grid, "app", spoil(wrong))
+        with pytest.raises(ProtocolError, match=reason):
+            parties.ask()
+
+
+@pytest.mark.parametrize("step", [s for s in WITH_PARTS if s not in BY_PARTY])
+def test_a_request_without_parts_is_refused(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch, step: CapcStep
+) -> None:
+    own = parties.grid.app
+
+    def app(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == step:
+            request = CapcRequest.from_content(message.content)
+            message.content = replace(request, parts={}).to_content()
+        return own(message, context)
+
+    monkeypatch.setattr(parties.grid, "app", app)
+    with pytest.raises(ProtocolError, match="a message must hold the part"):
+        parties.ask()
 
 
 def test_steps_of_another_role_are_refused(parties: Parties) -> None:
@@ -98,17 +144,17 @@ def test_steps_of_another_role_are_refused(parties: Parties) -> None:
         assert "must be asked of another node" in refusal(parties, node, step, content)
 
 
-def test_keys_of_another_length_are_refused(parties: Parties) -> None:
+def test_keys_that_are_none_are_refused(parties: Parties) -> None:
     message = recorded(parties, CapcStep.EVALUATE)
     keys = dict(CapcRequest.from_content(message.content).keys)
     node = message.metadata.dst_node_id
-    for changes in (
-        {"querying-paillier": keys["querying-dgk"]},
-        {"querying-dgk": ""},
-        {"querying-paillier": "{}"},
+    for changes, reason in (
+        ({"querying-paillier": keys["querying-dgk"]}, "public key must have exactly the members"),
+        ({"querying-dgk": ""}, "DGK public key must be a JSON object"),
+        ({"querying-paillier": "{}"}, "public key must have exactly the members"),
     ):
         content = changed(message, keys={**keys, **changes})
-        assert refusal(parties, node, CapcStep.EVALUATE, content)
+        assert reason in refusal(parties, node, CapcStep.EVALUATE, content)
 
 
 def test_a_deployed_node_without_an_agreement_takes_no_part(parties: Parties) -> None:
