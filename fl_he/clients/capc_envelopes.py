@@ -9,7 +9,7 @@ what it changes, the next node refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from fl_he.capc_agreement import Agreement
@@ -17,8 +17,12 @@ from fl_he.capc_messages import NOISE, SUM, TEST_NOISE, CapcReply, CapcRequest, 
 from fl_he.clients.capc_memory import Memory
 from fl_he.clients.enrolment import Enrolment
 from fl_he.crypto.binding import Binding
+from fl_he.crypto.identity import Identity
+from fl_he.crypto.public_identity import PublicIdentity
 from fl_he.crypto.sealing import seal, unseal
 from fl_he.messages import ProtocolError
+
+_Change = Callable[[bytes, Identity, PublicIdentity, Binding], bytes]
 
 #: The querying party's steps whose parts are named after answering parties: what they receive and
 #: what they send.
@@ -88,29 +92,11 @@ class Envelopes:
         """
         if step is CapcStep.COLLECT:
             self._require_all_votes(request.parts)
-        parts = {}
-        for part, sender, kind in self._peers(step, request.parts, incoming=True):
-            number = self._memory.count(f"from {sender}")
-            parts[part] = unseal(
-                request.parts[part],
-                self._enrolment.identity,
-                self._enrolment.manifest.node(sender),
-                self._binding(kind, number),
-            )
-        return replace(request, parts=parts)
+        return replace(request, parts=self._through(unseal, step, request.parts, incoming=True))
 
     def seal(self, step: CapcStep, reply: CapcReply) -> CapcReply:
         """Return a reply with each part sealed for the node that needs it."""
-        parts = {}
-        for part, recipient, kind in self._peers(step, reply.parts, incoming=False):
-            number = self._memory.count(f"to {recipient}")
-            parts[part] = seal(
-                reply.parts[part],
-                self._enrolment.identity,
-                self._enrolment.manifest.node(recipient),
-                self._binding(kind, number),
-            )
-        return replace(reply, parts=parts)
+        return replace(reply, parts=self._through(seal, step, reply.parts, incoming=False))
 
     def _require_all_votes(self, parts: Mapping[str, bytes]) -> None:
         """Refuse to go on without the votes before this party's, or to end without the noise.
@@ -129,8 +115,20 @@ class Envelopes:
                 f"guardian's noise, got none of {', '.join(missing)}"
             )
 
-    def _binding(self, kind: str, number: int) -> Binding:
-        return Binding(self._run, f"capc-{kind}", number, self._queries, self._parties)
+    def _through(
+        self, change: _Change, step: CapcStep, parts: Mapping[str, bytes], *, incoming: bool
+    ) -> dict[str, bytes]:
+        """Seal or unseal each part, bound to its number among those of the same two nodes."""
+        changed = {}
+        for part, peer, kind in self._peers(step, parts, incoming=incoming):
+            number = self._memory.count(f"{'from' if incoming else 'to'} {peer}")
+            changed[part] = change(
+                parts[part],
+                self._enrolment.identity,
+                self._enrolment.manifest.node(peer),
+                Binding(self._run, f"capc-{kind}", number, self._queries, self._parties),
+            )
+        return changed
 
     def _peers(
         self, step: CapcStep, parts: Mapping[str, bytes], *, incoming: bool
