@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
-from fl_he.clients.ledger import LedgerError, Lines, Store
+from fl_he.clients.ledger import LONGEST_LINE, LedgerError, Lines, Store
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.strict_json import parse_object
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.messages import ProtocolError
-
-_LONGEST_LINE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ def spend(budget: VotingBudget, queries: int) -> None:
 def _read(line: str) -> _Batch:
     names = [field.name for field in fields(_Batch)]
     try:
-        members = parse_object(line, "a voting ledger's line", names, _LONGEST_LINE)
+        members = parse_object(line, "a voting ledger's line", names, LONGEST_LINE)
     except CryptoError as error:
         raise LedgerError(str(error)) from None
     promise, session, queries = (members[name] for name in names)
