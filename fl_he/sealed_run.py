@@ -80,8 +80,7 @@ def train(
     earlier = None if config.resume is None else _resumed(chain, config, folder)
     roster = chain.call_roll(grid)
     chain.config = _train_config(config, roster.features)
-    # Not the roster of now: hospitals may come back.
-    grid = watch = HopWatch(grid, lambda node: chain.roster.name(node), on_hop)  # noqa: PLW0108
+    grid = watch = HopWatch(grid, chain.node_name, on_hop)
     packing = packing_of(config.crypto)
     roster.require_packing(packing)
     privacy = privacy_figures(config, len(roster.features), simulated=False)

@@ -121,8 +121,7 @@ def _train_open(
         None if config.resume is None else run_state.resumed(strategy, objective, config, folder)
     )
     roster = strategy.call_roll(grid)
-    # Not the roster of now: hospitals may join.
-    grid = watch = HopWatch(grid, lambda node: strategy.roster.name(node), on_hop)  # noqa: PLW0108
+    grid = watch = HopWatch(grid, strategy.node_name, on_hop)
     started = perf_counter()
     comparison = _comparison(config, roster)
     classes = len(comparison.classes) or 2

@@ -167,6 +167,10 @@ class SealedChain:
         """The nodes; raises ProtocolError before the roll was called."""
         return self._members.roster
 
+    def node_name(self, node_id: int) -> str:
+        """Return a node's name for messages to people; hospitals may come back."""
+        return self.roster.name(node_id)
+
     def resume(self, progress: SealedProgress) -> None:
         """Go on with a run that was cut off; to be called before the roll.
 

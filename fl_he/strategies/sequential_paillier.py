@@ -142,6 +142,10 @@ class SequentialPaillier(Strategy):
             raise ProtocolError("the roll must be called first: it is when the first round starts")
         return self._roster
 
+    def node_name(self, node_id: int) -> str:
+        """Return a node's name for messages to people; hospitals may join and come back."""
+        return self.roster.name(node_id)
+
     def summary(self) -> None:
         """Log the configuration, then the wrapped strategy's."""
         _logger.info(
