@@ -3,6 +3,7 @@
 Modules, in the order in which they import each other:
 
 errors            what this layer raises
+base64url         bytes as text without padding
 strict_json       hostile JSON text to checked members
 slots             signed integers side by side in one large integer
 packing           float64 vectors to plaintexts and back
@@ -11,13 +12,12 @@ radix             exponents in digits, and how long a digit pays
 fixed_base        a table of powers of the public base h_s
 masking           encrypts plaintexts: decides when a table repays its building
 workers           encrypts long vectors on several cores
+canonical         fields as bytes that can be read in one way only
 key_checks        what can be checked of a public key's numbers
 public_key        encrypt, add, rerandomise, check; JSON; fingerprint
 vector_header     the header of an encrypted vector's bytes
 encrypted_vector  packed ciphertexts of one vector: add, bytes, validation
 crt               decryption modulo the two primes
-canonical         fields as bytes that can be read in one way only
-base64url         bytes as text without padding
 curve25519        which Ed25519 and X25519 public keys are sound
 sealing_key       hybrid post-quantum keys that HPKE envelopes are sealed to
 public_identity   what a node's signing and sealing keys show to others

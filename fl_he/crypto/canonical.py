@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 from fl_he.crypto.errors import CryptoError
@@ -12,6 +13,20 @@ _LENGTH = struct.Struct(">I")
 def encode_fields(*fields: bytes) -> bytes:
     """Return each field behind its length, a big-endian number of 4 bytes."""
     return b"".join(part for field in fields for part in (_LENGTH.pack(len(field)), field))
+
+
+def integers_digest(label: bytes, *integers: int) -> str:
+    """Return SHA-256 of a label and of non-negative integers as 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    label : bytes
+        What the integers are; no label may be the beginning of another.
+    *integers : int
+        Each becomes a field, big-endian without leading zeros.
+    """
+    fields = (number.to_bytes((number.bit_length() + 7) // 8, "big") for number in integers)
+    return hashlib.sha256(label + encode_fields(*fields)).hexdigest()
 
 
 def decode_fields(data: bytes, what: str) -> list[bytes]:

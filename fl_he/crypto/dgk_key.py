@@ -11,13 +11,13 @@ of order ``v_p * v_q``.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 
 import gmpy2
 from gmpy2 import mpz
 
+from fl_he.crypto.canonical import integers_digest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
 from fl_he.crypto.power_table import PowerTable
@@ -75,7 +75,7 @@ class DgkPublicKey:
         check_key_bits(n.bit_length(), MINIMUM_KEY_BITS if minimum_bits is None else minimum_bits)
         _check(n, g, h, u)
         self._n, self._g, self._h, self._u = n, g, h, u
-        self._fingerprint = _fingerprint(n, g, h, u)
+        self._fingerprint = integers_digest(b"fl-he DGK public key 1\0", n, g, h, u)
 
     @property
     def n(self) -> int:
@@ -227,12 +227,3 @@ def _check(n: int, g: int, h: int, u: int) -> None:
 @functools.lru_cache(maxsize=4)
 def _table(h: int, n: int, key_bits: int) -> PowerTable:
     return PowerTable(h, n, -(-5 * order_bits(key_bits) // 16))
-
-
-def _fingerprint(*numbers: int) -> str:
-    digest = hashlib.sha256(b"fl-he DGK public key 1\0")
-    for number in numbers:
-        data = number.to_bytes((number.bit_length() + 7) // 8, "big")
-        digest.update(len(data).to_bytes(4, "big"))
-        digest.update(data)
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ classes", EUROCRYPT '99, with generator n + 1; see `masking` for the published b
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ import gmpy2
 from gmpy2 import mpz
 from phe import PaillierPublicKey
 
+from fl_he.crypto.canonical import integers_digest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_checks import (
     MAXIMUM_KEY_BITS,
@@ -274,9 +274,4 @@ def _restore(n: int, h_s: int) -> PublicKey:
 
 def _fingerprint(n: int, h_s: int) -> str:
     """Hash both numbers: whoever could swap h_s for 1 would switch encryption off."""
-    digest = hashlib.sha256(b"fl-he Paillier public key 1\0")
-    for number in (n, h_s):
-        data = number.to_bytes((number.bit_length() + 7) // 8, "big")
-        digest.update(len(data).to_bytes(4, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+    return integers_digest(b"fl-he Paillier public key 1\0", n, h_s)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.canonical import decode_fields, encode_fields
+from fl_he.crypto.canonical import decode_fields, encode_fields, integers_digest
 from fl_he.crypto.errors import CryptoError
 
 FIELDS = st.lists(st.binary(max_size=5), max_size=4)
@@ -14,6 +16,11 @@ def test_the_encoding_stays_what_it_is() -> None:
     assert encode_fields(b"ab", b"") == b"\0\0\0\x02ab\0\0\0\0"
     assert encode_fields() == b""
     assert encode_fields(bytes(300))[:4] == b"\0\0\x01\x2c"
+
+
+def test_the_digest_of_integers_stays_what_it_is() -> None:
+    by_hand = b"label\0" + b"\0\0\0\x02\x01\0" + b"\0\0\0\0" + b"\0\0\0\x01\xff"
+    assert integers_digest(b"label\0", 256, 0, 255) == hashlib.sha256(by_hand).hexdigest()
 
 
 @settings(deadline=None)
