@@ -1,214 +1,22 @@
-"""One hospital's update as a flat vector, and a total as the weighted mean it stands for.
+"""One hospital's update as a flat vector.
 
 An update is what a Flower app replies with: arrays, metrics and the number of examples n that
 weights them. As a vector it is ``[1, n, n * arrays..., n * metrics...]``. Such vectors can be
-summed by somebody who cannot read them; the sum's first value is then the number of contributors
-and everything behind the second one, divided by the second one, is the weighted mean.
+summed by somebody who cannot read them; :mod:`fl_he.update_layout` turns the sum into a mean.
 
 Arrays that are not to be encrypted, if there are any, are a vector of their own, ``n * arrays...``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
-from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.messages import PrivateReasonError, ProtocolError, read_array
-
-#: Position of the contributor count in every vector.
-CONTRIBUTORS = 0
-EXAMPLES = 1
-_FIRST_VALUE = 2
-
-_DTYPES = ("float16", "float32", "float64")
-#: Limits on a layout that another node sends. Numpy's arrays have at most 64 dimensions.
-_MAX_LENGTH = 1 << 30
-_MAX_DIMENSIONS = 32
-_MAX_TEXT = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ArraySlot:
-    """Where an array came from, what it looked like, and whether it is encrypted. Public."""
-
-    record: str
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    encrypted: bool = True
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class MetricSlot:
-    """A metric: a number, or a list of ``length`` numbers (``None``: a single number)."""
-
-    name: str
-    length: int | None
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return 1 if self.length is None else self.length
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateLayout:
-    """What the values of an update's vector are. Public: names, shapes and dtypes only."""
-
-    arrays: tuple[ArraySlot, ...]
-    metric_record: str
-    metrics: tuple[MetricSlot, ...]
-    weighted_by: str
-
-    def __len__(self) -> int:
-        """Return the length of the vector to encrypt."""
-        arrays = sum(slot.size for slot in self.arrays if slot.encrypted)
-        return _FIRST_VALUE + arrays + sum(slot.size for slot in self.metrics)
-
-    @property
-    def plain_length(self) -> int:
-        """Length of the vector that is not encrypted."""
-        return sum(slot.size for slot in self.arrays if not slot.encrypted)
-
-    def locate(self, index: int) -> str:
-        """Return words for the value at ``index``: which array or metric, and where in it."""
-        if index == CONTRIBUTORS:
-            return "the contributor count"
-        if index == EXAMPLES:
-            return f"the metric {self.weighted_by!r}"
-        offset = index - _FIRST_VALUE
-        for array in filter(_is_encrypted, self.arrays):
-            if offset < array.size:
-                position = [int(i) for i in np.unravel_index(offset, array.shape)]
-                return f"the array {array.name!r} at {position}"
-            offset -= array.size
-        for metric in self.metrics:
-            if offset < metric.size:
-                return f"the metric {metric.name!r}"
-            offset -= metric.size
-        raise IndexError(index)
-
-    def mean(self, total: NDArray[np.float64], plain: NDArray[np.float64]) -> RecordDict:
-        """Turn a sum of vectors into one reply that holds the weighted mean.
-
-        Parameters
-        ----------
-        total : ndarray, shape (len(self),)
-            A sum of vectors of this layout.
-        plain : ndarray, shape (plain_length,)
-            The sum of their parts that were not encrypted.
-
-        Returns
-        -------
-        RecordDict
-            Arrays of their original record, shape and dtype; metrics; the number of examples.
-
-        Raises
-        ------
-        ProtocolError
-            If the length is wrong or the number of examples is not positive.
-        """
-        if total.shape != (len(self),):
-            raise ProtocolError(f"a total must hold {len(self)} values, got {total.shape}")
-        if plain.shape != (self.plain_length,):
-            raise ProtocolError(
-                f"the plain part must hold {self.plain_length} values, got {plain.shape}"
-            )
-        examples = float(total[EXAMPLES])
-        if not examples > 0:
-            raise ProtocolError(f"the total of {self.weighted_by!r} must be positive")
-        opened, seen = _Values(total[_FIRST_VALUE:] / examples), _Values(plain / examples)
-        records: dict[str, dict[str, Array]] = {}
-        for array in self.arrays:
-            values = (opened if array.encrypted else seen).take(array.size)
-            shaped = _cast(values, array).reshape(array.shape)
-            records.setdefault(array.record, {})[array.name] = Array(shaped)
-        metrics = MetricRecord()
-        for metric in self.metrics:
-            values = opened.take(metric.size)
-            metrics[metric.name] = float(values[0]) if metric.length is None else values.tolist()
-        metrics[self.weighted_by] = int(examples) if examples.is_integer() else examples
-        content = RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
-        content[self.metric_record] = metrics
-        return content
-
-    def to_json(self) -> str:
-        """Return canonical JSON: equal layouts give equal text."""
-        return json.dumps(
-            {
-                "arrays": [
-                    [a.record, a.name, a.dtype, list(a.shape), a.encrypted] for a in self.arrays
-                ],
-                "metric_record": self.metric_record,
-                "metrics": [[m.name, m.length] for m in self.metrics],
-                "weighted_by": self.weighted_by,
-            },
-            separators=(",", ":"),
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> UpdateLayout:
-        """Read a layout that another node sent; raises :class:`ProtocolError`."""
-        if len(text) > _MAX_TEXT:
-            raise ProtocolError(f"a layout must have at most {_MAX_TEXT} characters")
-        try:
-            layout = cls._parse(json.loads(text))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ProtocolError("a layout must be JSON as fl-he writes it, and it is not") from None
-        slots: list[ArraySlot | MetricSlot] = [*layout.arrays, *layout.metrics]
-        if sum(slot.size for slot in slots) > _MAX_LENGTH:
-            raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
-        if layout.metric_record in {slot.record for slot in layout.arrays}:
-            raise ProtocolError("a layout must keep arrays and metrics in different records")
-        names = [(slot.record, slot.name) for slot in layout.arrays]
-        metrics = [slot.name for slot in layout.metrics] + [layout.weighted_by]
-        if len(set(names)) < len(names) or len(set(metrics)) < len(metrics):
-            raise ProtocolError("a layout must name each array and metric once")
-        return layout
-
-    @classmethod
-    def _parse(cls, document: Any) -> UpdateLayout:
-        arrays = tuple(
-            ArraySlot(
-                record=_text(record),
-                name=_text(name),
-                dtype=_DTYPES[_DTYPES.index(dtype)],
-                shape=_shape(shape),
-                encrypted=_flag(encrypted),
-            )
-            for record, name, dtype, shape, encrypted in document["arrays"]
-        )
-        metrics = tuple(
-            MetricSlot(_text(name), None if length is None else _size(length))
-            for name, length in document["metrics"]
-        )
-        return cls(
-            arrays, _text(document["metric_record"]), metrics, _text(document["weighted_by"])
-        )
-
-
-class _Values:
-    """Hands out a vector piece by piece."""
-
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self._values = values
-        self._at = 0
-
-    def take(self, count: int) -> NDArray[np.float64]:
-        self._at += count
-        return self._values[self._at - count : self._at]
+from fl_he.update_layout import DTYPES, MAX_DIMENSIONS, ArraySlot, MetricSlot, UpdateLayout
 
 
 def flatten(
@@ -257,14 +65,14 @@ def flatten(
     for record_name, record in sorted(content.array_records.items()):
         for name, array in record.items():
             values = read_array(array)
-            if values.ndim > _MAX_DIMENSIONS:
+            if values.ndim > MAX_DIMENSIONS:
                 raise ProtocolError(
-                    f"the array {name!r} must have at most {_MAX_DIMENSIONS} dimensions, "
+                    f"the array {name!r} must have at most {MAX_DIMENSIONS} dimensions, "
                     f"got {values.ndim}"
                 )
-            if str(values.dtype) not in _DTYPES:
+            if str(values.dtype) not in DTYPES:
                 raise ProtocolError(
-                    f"the array {name!r} must be of a float type {_DTYPES}, got {values.dtype}: "
+                    f"the array {name!r} must be of a float type {DTYPES}, got {values.dtype}: "
                     "convert it, or leave it out of the reply"
                 )
             slot = ArraySlot(record_name, name, str(values.dtype), values.shape, encrypts(name))
@@ -284,18 +92,6 @@ def flatten(
     return np.concatenate(parts), np.concatenate(plain), layout
 
 
-def _is_encrypted(slot: ArraySlot) -> bool:
-    return slot.encrypted
-
-
-def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[np.floating[Any]]:
-    with np.errstate(over="ignore"):
-        cast = values.astype(array.dtype)
-    if not np.isfinite(cast).all():
-        raise ProtocolError(f"the mean of {array.name!r} does not fit {array.dtype}")
-    return cast
-
-
 def _examples(metrics: MetricRecord, weighted_by: str) -> float:
     examples = metrics.get(weighted_by)
     if examples is None:
@@ -307,31 +103,3 @@ def _examples(metrics: MetricRecord, weighted_by: str) -> float:
     if not 0 < examples < 2**63:
         raise PrivateReasonError(f"the metric {weighted_by!r} must be a positive number")
     return float(examples)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _shape(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) > _MAX_DIMENSIONS:
-        raise TypeError
-    shape = tuple(_size(length) for length in value)
-    # Without its zeros, too: numpy multiplies before it sees that nothing is there.
-    if prod(length for length in shape if length) > _MAX_LENGTH:
-        raise ValueError
-    return shape
-
-
-def _size(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_LENGTH:
-        raise TypeError
-    return value

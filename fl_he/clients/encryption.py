@@ -28,7 +28,8 @@ from fl_he.messages import (
     Role,
 )
 from fl_he.selection import ALL, Selection
-from fl_he.update import UpdateLayout, flatten
+from fl_he.update import flatten
+from fl_he.update_layout import UpdateLayout
 
 _STATE = "fl-he.encryption"
 _FINGERPRINT = "pinned-fingerprint"

@@ -41,7 +41,7 @@ from fl_he.messages import (
     ProtocolError,
     Role,
 )
-from fl_he.update import CONTRIBUTORS, EXAMPLES
+from fl_he.update_layout import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"

@@ -31,7 +31,7 @@ from fl_he.learning_messages import MomentsRequest
 from fl_he.messages import CONFIG, MOMENTS, SERVER_ROUND, ProtocolError, read_array
 from fl_he.model_messages import read_arrays
 from fl_he.privacy_terms import KEYS, described, read_privacy
-from fl_he.update import EXAMPLES, UpdateLayout
+from fl_he.update_layout import EXAMPLES, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16

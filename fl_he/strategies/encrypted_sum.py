@@ -13,7 +13,7 @@ from fl_he.messages import DECRYPT, DecryptReply, ProtocolError, Purpose, conten
 from fl_he.strategies.exchange import ask_until_answered, error_reason, nobody_answered
 from fl_he.strategies.skipped import Skipped
 from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.update import CONTRIBUTORS, EXAMPLES
+from fl_he.update_layout import CONTRIBUTORS, EXAMPLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fl_he.crypto.errors import CryptoError
 from fl_he.messages import DecryptRequest, ProtocolError
 from fl_he.strategies.skipped import Skipped
-from fl_he.update import UpdateLayout
+from fl_he.update_layout import UpdateLayout
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fl_he.strategies.exchange import error_reason
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.skipped import Skipped
 from fl_he.strategies.topologies import RunningSum
-from fl_he.update import UpdateLayout
+from fl_he.update_layout import UpdateLayout
 
 _logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
 from fl_he.messages import EncryptedReply, EncryptionRequest
-from fl_he.update import UpdateLayout
+from fl_he.update_layout import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
 OTHER_KEY = PrivateKey.generate(1024)

@@ -46,7 +46,8 @@ from fl_he.strategies.preparation import Preparation
 from fl_he.strategies.sealed_progress import OpenedRound, SealedProgress, UnopenedRound
 from fl_he.strategies.skipped import Skipped
 from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.update import UpdateLayout, flatten
+from fl_he.update import flatten
+from fl_he.update_layout import UpdateLayout
 
 _ERRORS = (ProtocolError,)
 _PROGRAMS = (
