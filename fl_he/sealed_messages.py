@@ -1,8 +1,8 @@
-"""What travels in a sealed chain: envelopes, and what the coordinator needs to route them.
+"""What travels in a round of a sealed chain: envelopes, and what it takes to route them.
 
-Like :mod:`fl_he.messages`, of which this is the part for sealed chains. Everything beside the
-envelopes is in plain: names, rounds, sizes, timings, the public key. An envelope says the same
-again under its sender's signature, and only that counts.
+Like :mod:`fl_he.messages`; a message to a hospital holds :class:`fl_he.session_messages.News` as
+well. Everything beside the envelopes is in plain: names, rounds, sizes, timings, the public key. An
+envelope says the same again under its sender's signature, and only that counts.
 """
 
 from __future__ import annotations
@@ -11,242 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
-from fl_he.records import (
-    RECORD,
-    ProtocolError,
-    config_of,
-    integers,
-    natural,
-    seconds,
-    take,
-    texts,
-    whole,
-)
+from fl_he.envelope_records import envelope_arrays, read_envelope, read_envelopes
+from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take, texts
+from fl_he.session_messages import NEWS_RECORDS
 
-JOIN = "query.join"
-SESSION = "query.session"
 RESEAL = "query.reseal"
 OPEN = "query.open"
-#: The actions of a sealed chain beside ``train`` and ``query.finish``.
-SEALED_ACTIONS = frozenset({JOIN, SESSION, RESEAL, OPEN})
 
-ENVELOPE_STYPE = "fl-he.envelope"
-
-#: Marks a train or finish message as one of a sealed chain.
-_CHAIN = "fl-he.chain"
-_TOTALS = "fl-he.totals"
-_ENVELOPES = "fl-he.envelopes"
+_TOTALS = "fl-he.envelopes"
 _ENVELOPE = "envelope"
-_STATEMENT = "statement"
-
-
-@dataclass(frozen=True, slots=True)
-class JoinReply:
-    """A hospital's answer to ``query.join``.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the manifest.
-    manifest : str
-        The manifest's fingerprint. Nodes of one run should have the same.
-    challenge : str
-        What company X has to sign; empty if the hospital knows the session already.
-    session : str
-        The session that it takes part in; empty if it knows none.
-    after : int
-        The last round whose total it has applied, 0 if none.
-    """
-
-    name: str
-    manifest: str
-    challenge: str
-    session: str
-    after: int
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord(
-            {
-                "name": self.name,
-                "manifest": self.manifest,
-                "challenge": self.challenge,
-                "session": self.session,
-                "after": self.after,
-            }
-        )
-        return RecordDict({RECORD: record})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> JoinReply:
-        """Read the reply; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        return cls(
-            name=take(record, "name", str),
-            manifest=take(record, "manifest", str),
-            challenge=take(record, "challenge", str),
-            session=take(record, "session", str),
-            after=whole(record, "after"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRequest:
-    """Ask company X to tell hospitals, sealed, which session is its own.
-
-    Attributes
-    ----------
-    session : str
-        The session to go on in; empty for the one of this run.
-    challenges : mapping of str to str
-        The challenge of each hospital that asks, by its name.
-    """
-
-    session: str
-    challenges: Mapping[str, str]
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord(
-            {
-                "session": self.session,
-                "names": list(self.challenges),
-                "challenges": list(self.challenges.values()),
-            }
-        )
-        return RecordDict({RECORD: record})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> SessionRequest:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        names, challenges = texts(record, "names"), texts(record, "challenges")
-        if len(names) != len(challenges) or len(set(names)) < len(names):
-            raise ProtocolError("a session must be asked for with one challenge for each name")
-        return cls(take(record, "session", str), dict(zip(names, challenges, strict=True)))
-
-
-@dataclass(frozen=True, slots=True)
-class SessionReply:
-    """Company X's session, and a statement of it sealed to each hospital that asked.
-
-    Attributes
-    ----------
-    name : str
-        Company X's in the manifest.
-    session, manifest : str
-    latest : int
-        The last round that was opened in the session, 0 if none.
-    statements : mapping of str to bytes
-        Envelopes by the hospitals' names.
-    """
-
-    name: str
-    session: str
-    manifest: str
-    latest: int
-    statements: Mapping[str, bytes] = field(repr=False)
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord(
-            {
-                "name": self.name,
-                "session": self.session,
-                "manifest": self.manifest,
-                "latest": self.latest,
-            }
-        )
-        return RecordDict({RECORD: record, _ENVELOPES: _envelopes(self.statements)})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> SessionReply:
-        """Read the reply; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        return cls(
-            name=take(record, "name", str),
-            session=take(record, "session", str),
-            manifest=take(record, "manifest", str),
-            latest=whole(record, "latest"),
-            statements=_read_envelopes(content, _ENVELOPES),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SealedTotal:
-    """One round's total, sealed to one hospital.
-
-    Attributes
-    ----------
-    round : int
-    contributors : tuple of str
-    envelope : bytes
-    """
-
-    round: int
-    contributors: tuple[str, ...]
-    envelope: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What a hospital is told before it acts: the session and the totals that it lacks.
-
-    Attributes
-    ----------
-    session : str
-    statement : bytes or None
-        Company X's statement of the session, for a hospital that does not know it.
-    totals : tuple of SealedTotal
-        Oldest first.
-    """
-
-    session: str
-    statement: bytes | None = field(default=None, repr=False)
-    totals: tuple[SealedTotal, ...] = ()
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry it."""
-        record = ConfigRecord({"session": self.session})
-        content = RecordDict({_CHAIN: record})
-        if self.statement is not None:
-            content[_STATEMENT] = _envelopes({_STATEMENT: self.statement})
-        if self.totals:
-            record["rounds"] = [total.round for total in self.totals]
-            # ConfigRecord has no lists of lists.
-            record["contributors"] = [" ".join(total.contributors) for total in self.totals]
-            content[_TOTALS] = _envelopes(
-                {str(place): total.envelope for place, total in enumerate(self.totals)}
-            )
-        return content
-
-    @staticmethod
-    def is_in(content: RecordDict) -> bool:
-        """Tell whether a message is one of a sealed chain."""
-        return _CHAIN in content
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> News:
-        """Read it from a train or finish message; raises :class:`ProtocolError`."""
-        record = config_of(content, _CHAIN)
-        statement = None
-        if _STATEMENT in content:
-            statement = _the_envelope(_read_envelopes(content, _STATEMENT), _STATEMENT)
-        totals: tuple[SealedTotal, ...] = ()
-        if _TOTALS in content:
-            rounds = integers(record, "rounds")
-            contributors = texts(record, "contributors")
-            envelopes = _read_envelopes(content, _TOTALS)
-            places = [str(place) for place in range(len(envelopes))]
-            if set(envelopes) != set(places) or not len(rounds) == len(contributors) == len(places):
-                raise ProtocolError("each total must have a round, contributors and an envelope")
-            totals = tuple(
-                SealedTotal(number, tuple(names.split()), envelopes[place])
-                for number, names, place in zip(rounds, contributors, places, strict=True)
-            )
-        return cls(take(record, "session", str), statement, totals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +60,7 @@ class Hop:
         )
         content = RecordDict({RECORD: record})
         if self.envelope is not None:
-            content[_ENVELOPE] = _envelopes({_ENVELOPE: self.envelope})
+            content[_ENVELOPE] = envelope_arrays({_ENVELOPE: self.envelope})
         return content
 
     @classmethod
@@ -294,7 +69,7 @@ class Hop:
         record = config_of(content)
         envelope = None
         if _ENVELOPE in content:
-            envelope = _the_envelope(_read_envelopes(content, _ENVELOPE), _ENVELOPE)
+            envelope = read_envelope(content, _ENVELOPE)
         hop = cls(
             round=natural(record, "round"),
             contributors=texts(record, "contributors"),
@@ -341,7 +116,7 @@ class SealedReply:
                 "add-seconds": self.add_seconds,
             }
         )
-        return RecordDict({RECORD: record, _ENVELOPE: _envelopes({_ENVELOPE: self.envelope})})
+        return RecordDict({RECORD: record, _ENVELOPE: envelope_arrays({_ENVELOPE: self.envelope})})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> SealedReply:
@@ -350,7 +125,7 @@ class SealedReply:
             raise ProtocolError("a reply in a sealed chain must be one envelope and its costs")
         record = config_of(content)
         return cls(
-            envelope=_the_envelope(_read_envelopes(content, _ENVELOPE), _ENVELOPE),
+            envelope=read_envelope(content, _ENVELOPE),
             update_bytes=natural(record, "update-bytes"),
             encrypt_seconds=seconds(record, "encrypt-seconds"),
             add_seconds=seconds(record, "add-seconds"),
@@ -415,7 +190,7 @@ class OpenRequest:
                 "contributors": list(self.contributors),
             }
         )
-        return RecordDict({RECORD: record, _ENVELOPE: _envelopes({_ENVELOPE: self.envelope})})
+        return RecordDict({RECORD: record, _ENVELOPE: envelope_arrays({_ENVELOPE: self.envelope})})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> OpenRequest:
@@ -428,7 +203,7 @@ class OpenRequest:
             session=take(record, "session", str),
             round=natural(record, "round"),
             contributors=contributors,
-            envelope=_the_envelope(_read_envelopes(content, _ENVELOPE), _ENVELOPE),
+            envelope=read_envelope(content, _ENVELOPE),
         )
 
 
@@ -449,43 +224,18 @@ class OpenReply:
     def to_content(self) -> RecordDict:
         """Return the records that carry the reply."""
         record = ConfigRecord({"decrypt-seconds": self.decrypt_seconds})
-        return RecordDict({RECORD: record, _ENVELOPES: _envelopes(self.totals)})
+        return RecordDict({RECORD: record, _TOTALS: envelope_arrays(self.totals)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> OpenReply:
         """Read the reply; raises :class:`ProtocolError`."""
         return cls(
-            totals=_read_envelopes(content, _ENVELOPES),
+            totals=read_envelopes(content, _TOTALS),
             decrypt_seconds=seconds(config_of(content), "decrypt-seconds"),
         )
 
 
 def without_chain(content: RecordDict) -> RecordDict:
     """Return a copy of a message's content without the records of a sealed chain."""
-    ours = (RECORD, _CHAIN, _TOTALS, _STATEMENT, _ENVELOPE, _ENVELOPES)
+    ours = (RECORD, *NEWS_RECORDS, _ENVELOPE, _TOTALS)
     return RecordDict({key: record for key, record in content.items() if key not in ours})
-
-
-def _envelopes(envelopes: Mapping[str, bytes]) -> ArrayRecord:
-    return ArrayRecord(
-        {
-            name: Array(dtype="envelope", shape=(len(data),), stype=ENVELOPE_STYPE, data=data)
-            for name, data in envelopes.items()
-        }
-    )
-
-
-def _read_envelopes(content: RecordDict, key: str) -> dict[str, bytes]:
-    record = content.array_records.get(key)
-    if record is None:
-        raise ProtocolError(f"a message must hold envelopes in the record {key!r}")
-    for array in record.values():
-        if array.stype != ENVELOPE_STYPE:
-            raise ProtocolError(f"an array must be of type {ENVELOPE_STYPE!r}, got {array.stype!r}")
-    return {name: array.data for name, array in record.items()}
-
-
-def _the_envelope(envelopes: Mapping[str, bytes], name: str) -> bytes:
-    if list(envelopes) != [name]:
-        raise ProtocolError(f"the record {name!r} must hold one envelope")
-    return envelopes[name]

@@ -10,17 +10,19 @@ from sealed_federation import COMPANY, RATE, Federation
 
 from fl_he.messages import FINISH
 from fl_he.sealed_messages import (
-    JOIN,
     OPEN,
     RESEAL,
-    SESSION,
     Hop,
-    JoinReply,
-    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
+)
+from fl_he.session_messages import (
+    JOIN,
+    SESSION,
+    JoinReply,
+    News,
     SealedTotal,
     SessionReply,
     SessionRequest,

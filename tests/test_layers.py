@@ -59,12 +59,14 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"simulated_data", "learning", "metrics_file", "config_schema"},
     "simulated_data": {"learning", "config_schema"},
     "strategies": {
-        *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
+        *("messages", "records", "model_messages", "learning_messages"),
+        *("session_messages", "sealed_messages"),
         *("capc_messages", "capc_agreement"),
         *("update_layout", "selection", "crypto", "learning", "hop"),
     },
     "clients": {
-        *("messages", "records", "model_messages", "sealed_messages", "learning_messages"),
+        *("messages", "records", "model_messages", "learning_messages"),
+        *("session_messages", "sealed_messages"),
         *("capc_messages", "capc_terms", "capc_agreement"),
         *("update", "update_layout", "selection", "privacy_terms"),
         *("learning", "crypto"),
@@ -72,7 +74,9 @@ ALLOWED: dict[str, set[str]] = {
     "selection": {"messages"},
     "update": {"update_layout", "messages"},
     "update_layout": {"messages"},
-    "sealed_messages": {"records"},
+    "sealed_messages": {"session_messages", "envelope_records", "records"},
+    "session_messages": {"envelope_records", "records"},
+    "envelope_records": {"records"},
     "learning_messages": {"messages", "records"},
     "model_messages": {"messages"},
     "capc_plain": {
@@ -150,7 +154,8 @@ EXTERNAL: dict[str, set[str]] = {
     "ray": set(),
     "tenseal": {"bench"},
     "flwr": {
-        *("records", "messages", "model_messages", "sealed_messages", "learning_messages"),
+        *("records", "messages", "model_messages", "learning_messages"),
+        *("envelope_records", "session_messages", "sealed_messages"),
         *("capc_messages", "update", "update_layout", "clients", "strategies", "privacy_terms"),
         *("client_app", "server_app", "run_state", "sealed_run", "capc_run"),
         *("simulation", "bench"),

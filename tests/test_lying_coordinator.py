@@ -32,7 +32,16 @@ from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.sealing import seal, unseal
 from fl_he.messages import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
 from fl_he.model_messages import model_arrays, model_message_content
-from fl_he.sealed_messages import JOIN, OPEN, SESSION, OpenReply, SealedTotal, SessionRequest
+from fl_he.sealed_messages import (
+    OPEN,
+    OpenReply,
+)
+from fl_he.session_messages import (
+    JOIN,
+    SESSION,
+    SealedTotal,
+    SessionRequest,
+)
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 NORTH, SOUTH, EAST, WEST = HOSPITALS

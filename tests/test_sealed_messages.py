@@ -1,4 +1,4 @@
-"""The messages of a sealed chain: what is written is read back, and nothing else is."""
+"""Messages of a sealed chain, of both modules: what is written is read back, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from fl_he.messages import ProtocolError
 from fl_he.sealed_messages import (
     Hop,
-    JoinReply,
-    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
+    without_chain,
+)
+from fl_he.session_messages import (
+    JoinReply,
+    News,
     SealedTotal,
     SessionReply,
     SessionRequest,
-    without_chain,
 )
 
 TOTALS = (SealedTotal(2, ("a", "b"), b"two"), SealedTotal(10, ("c",), b"ten"))

@@ -19,7 +19,15 @@ from fl_he.clients.setting import is_sealed_only, least_contributors
 from fl_he.clients.wrapped_app import WrappedApp
 from fl_he.crypto.packing import Packing
 from fl_he.messages import DESCRIBE, FINISH, ProtocolError, Role
-from fl_he.sealed_messages import JOIN, OPEN, RESEAL, SESSION, News
+from fl_he.sealed_messages import (
+    OPEN,
+    RESEAL,
+)
+from fl_he.session_messages import (
+    JOIN,
+    SESSION,
+    News,
+)
 
 _Handler = Callable[[Message, Context, Enrolment], Message]
 

@@ -47,10 +47,12 @@ from fl_he.messages import (
 )
 from fl_he.sealed_messages import (
     Hop,
-    JoinReply,
-    News,
     ResealRequest,
     SealedReply,
+)
+from fl_he.session_messages import (
+    JoinReply,
+    News,
 )
 
 

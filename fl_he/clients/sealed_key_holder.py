@@ -24,7 +24,14 @@ from fl_he.clients.sealed_payload import (
 )
 from fl_he.crypto.sealing import seal, unseal
 from fl_he.messages import DecryptRequest, ProtocolError, Role
-from fl_he.sealed_messages import OpenReply, OpenRequest, SessionReply, SessionRequest
+from fl_he.sealed_messages import (
+    OpenReply,
+    OpenRequest,
+)
+from fl_he.session_messages import (
+    SessionReply,
+    SessionRequest,
+)
 
 _STATE = "fl-he.chain-holder"
 _LONGEST_CHALLENGE = 64

@@ -17,7 +17,11 @@ from fl_he.crypto.canonical import encode_fields
 from fl_he.crypto.sealing import unseal
 from fl_he.messages import CONFIG, SERVER_ROUND, ProtocolError, read_array
 from fl_he.model_messages import model_message_content, read_arrays
-from fl_he.sealed_messages import News, SealedTotal, without_chain
+from fl_he.sealed_messages import without_chain
+from fl_he.session_messages import (
+    News,
+    SealedTotal,
+)
 from fl_he.update_layout import UpdateLayout
 
 Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]

@@ -22,12 +22,12 @@ from fl_he.sealed_messages import (
     OPEN,
     RESEAL,
     Hop,
-    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
 )
+from fl_he.session_messages import News
 from fl_he.strategies.exchange import error_reason, exchange
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed_members import Member, SealedMembers, Waiting

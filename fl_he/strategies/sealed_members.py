@@ -13,7 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_he.messages import ProtocolError, printable
-from fl_he.sealed_messages import (
+from fl_he.session_messages import (
     JOIN,
     SESSION,
     JoinReply,

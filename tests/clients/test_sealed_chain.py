@@ -14,7 +14,7 @@ from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_
 from fl_he.clients.sealed_model import average_step
 from fl_he.clients.sealed_state import ChainState
 from fl_he.messages import ProtocolError
-from fl_he.sealed_messages import News
+from fl_he.session_messages import News
 from fl_he.strategies.sealed_chain import SealedChain
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}

@@ -11,7 +11,12 @@ from sealed_steps import Steps
 
 from fl_he.crypto.binding import Binding
 from fl_he.crypto.sealing import unseal
-from fl_he.sealed_messages import SESSION, OpenReply, SessionReply, SessionRequest
+from fl_he.sealed_messages import OpenReply
+from fl_he.session_messages import (
+    SESSION,
+    SessionReply,
+    SessionRequest,
+)
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 

@@ -32,12 +32,14 @@ from fl_he.messages import (
 )
 from fl_he.sealed_messages import (
     Hop,
-    JoinReply,
-    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
+)
+from fl_he.session_messages import (
+    JoinReply,
+    News,
     SealedTotal,
     SessionReply,
     SessionRequest,

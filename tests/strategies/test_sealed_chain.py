@@ -27,7 +27,17 @@ from fl_he.crypto.identity import Identity
 from fl_he.crypto.manifest import Manifest
 from fl_he.learning.model import LogisticModel
 from fl_he.messages import FINISH, ProtocolError
-from fl_he.sealed_messages import JOIN, OPEN, RESEAL, SESSION, Hop, News, SessionReply
+from fl_he.sealed_messages import (
+    OPEN,
+    RESEAL,
+    Hop,
+)
+from fl_he.session_messages import (
+    JOIN,
+    SESSION,
+    News,
+    SessionReply,
+)
 from fl_he.strategies.sealed_chain import SealedChain, SealedRound
 from fl_he.strategies.sealed_progress import SealedProgress
 
