@@ -27,6 +27,8 @@ COUNTS, TESTED_COUNTS = "noisy-counts", "tested-counts"
 _PARTS = "fl-he.capc"
 _KEYS = "fl-he.capc-keys"
 _SESSION_LENGTH = 32
+#: Stands where a request is about no batch.
+NO_SESSION = "0" * _SESSION_LENGTH
 _MOST_QUERIES = 1 << 20
 
 _Value = TypeVar("_Value")

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
-from time import monotonic, sleep
 from typing import Any
 
 from flwr.app import Message
@@ -20,6 +19,7 @@ from flwr.serverapp import Grid
 from fl_he.capc_agreement import Agreement
 from fl_he.capc_messages import (
     COUNTS,
+    NO_SESSION,
     NOISE,
     TEST_NOISE,
     TESTED_COUNTS,
@@ -30,14 +30,13 @@ from fl_he.capc_messages import (
 from fl_he.crypto.dgk_key import DgkPublicKey
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import ProtocolError, Role, printable
+from fl_he.messages import ProtocolError
+from fl_he.strategies.capc_roster import call_roll
 from fl_he.strategies.capc_steps import StepCost, Steps
 from fl_he.strategies.capc_votes import VoteSum
 from fl_he.strategies.topologies import TOPOLOGIES, Order
 
 _LARGEST_REPORT = 1 << 20
-_POLL_SECONDS = 0.2
-_NO_SESSION = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +100,21 @@ class CaPC:
         self._topology = topology
         self._segments = segments
         self._keys: dict[int, dict[str, str]] = {}
-        self._described: dict[int, CapcReply] = {}
         self._answered: dict[int, int] = {}  # queries by node id
-        self.agreement: Agreement | None = None
-        self._parties: dict[int, str] = {}
-        self._guardian = self._call_roll(parties, node_timeout)
+        self._roster = call_roll(self._steps, parties, node_timeout)
+        if self.agreement is not None:
+            self._threshold = self.agreement.threshold is not None
+            self._require_chain()
 
     @property
     def parties(self) -> dict[str, int]:
         """Node ids of the parties by their names."""
-        return {name: node for node, name in self._parties.items()}
+        return {name: node for node, name in self._roster.parties.items()}
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """What deployed nodes have agreed on; None in a simulation."""
+        return self._roster.agreement
 
     @property
     def costs(self) -> dict[CapcStep, StepCost]:
@@ -125,7 +129,7 @@ class CaPC:
         """
         return [
             {
-                "owner": self._name(node),
+                "owner": self._roster.name(node),
                 "paillier": PublicKey.from_json(keys["paillier"]).fingerprint,
                 "dgk": DgkPublicKey.from_json(keys["dgk"]).fingerprint,
             }
@@ -136,10 +140,10 @@ class CaPC:
         """Return how many queries a deployed party has, as far as all others may answer them."""
         budgets = [
             reply.affordable - self._answered.get(node, 0)
-            for node, reply in self._described.items()
+            for node, reply in self._roster.described.items()
             if reply.answers and node != querying
         ]
-        return min([self._described[querying].open_cases, *budgets])
+        return min([self._roster.described[querying].open_cases, *budgets])
 
     def ask(self, querying: int, queries: int) -> Batch:
         """Have one party's batch of queries answered by all others.
@@ -156,15 +160,11 @@ class CaPC:
         ProtocolError, CryptoError
             Whatever a node refused.
         """
-        answering = {
-            node: name
-            for node, name in self._parties.items()
-            if node != querying and self._described[node].answers
-        }
+        answering, guardian = self._roster.answering(querying), self._roster.guardian
         call = CapcRequest(
-            _NO_SESSION,
+            NO_SESSION,
             queries,
-            self._parties[querying],
+            self._roster.name(querying),
             tuple(answering.values()),
             self._public_keys(querying),
         )
@@ -189,7 +189,7 @@ class CaPC:
         bits = one(CapcStep.LOGIT_BITS, querying, _parts(logits, "blinded"))
         compared = each(CapcStep.COMPARE, "bits", bits, answering)
         positions = one(CapcStep.VOTE, querying, _parts(compared, "compared"))
-        noise = one(CapcStep.NOISE, self._guardian, {})
+        noise = one(CapcStep.NOISE, guardian, {})
         if self.agreement is None:
             counts = self._noisy_counts(self._votes(call, answering, positions), noise)
         else:
@@ -197,52 +197,16 @@ class CaPC:
             for node in answering:
                 self._answered[node] = self._answered.get(node, 0) + queries
         blinded = one(CapcStep.COUNT, querying, counts)
-        count_bits = one(CapcStep.COUNT_BITS, self._guardian, blinded.parts)
+        count_bits = one(CapcStep.COUNT_BITS, guardian, blinded.parts)
         decided = one(CapcStep.COMPARE_COUNTS, querying, count_bits.parts)
-        answers = one(CapcStep.DECIDE, self._guardian, decided.parts)
+        answers = one(CapcStep.DECIDE, guardian, decided.parts)
         if self._threshold:
             under_coins = one(CapcStep.ANY, querying, answers.parts)
-            answers = one(CapcStep.RELEASE, self._guardian, under_coins.parts)
+            answers = one(CapcStep.RELEASE, guardian, under_coins.parts)
         return Batch(queries, _report(one(CapcStep.LEARN, querying, answers.parts).report))
 
-    def _call_roll(self, parties: int, node_timeout: float) -> int:
-        """Ask all nodes for name and role; return the guardian's node id."""
-        deadline = monotonic() + node_timeout
-        while len(nodes := list(self._steps.grid.get_node_ids())) < parties + 1:
-            if monotonic() > deadline:
-                raise ProtocolError(
-                    f"CaPC must have {parties} parties and a guardian, got {len(nodes)} nodes"
-                )
-            sleep(_POLL_SECONDS)
-        replies = self._take(CapcStep.DESCRIBE, dict.fromkeys(nodes, CapcRequest(_NO_SESSION, 1)))
-        self._described = replies
-        guardians = [n for n, reply in replies.items() if reply.role == Role.KEY_HOLDER]
-        self._parties = {
-            node: printable(reply.name)
-            for node, reply in sorted(replies.items())
-            if reply.role == Role.HOSPITAL
-        }
-        names = set(self._parties.values())
-        if len(guardians) != 1 or not len(names) == len(self._parties) == parties:
-            raise ProtocolError(
-                f"CaPC must have {parties} parties of different names and a guardian, got "
-                f"{len(names)} and {len(guardians)}"
-            )
-        self._agree(replies.values())
-        return guardians[0]
-
-    def _agree(self, replies: Iterable[CapcReply]) -> None:
-        """Take what deployed nodes have agreed on; they must have the same."""
-        texts = {reply.agreement for reply in replies}
-        if texts == {""}:
-            return
-        if len(texts) != 1:
-            raise ProtocolError(
-                f"all nodes of CaPC must have the same agreement, got {len(texts)} different ones: "
-                "compare what `fl-he show` prints of them"
-            )
-        self.agreement = Agreement.from_json(texts.pop())
-        self._threshold = self.agreement.threshold is not None
+    def _require_chain(self) -> None:
+        """Refuse a way of summing votes that deployed nodes would not go along with."""
         if (self._topology, self._segments) != ("chain", 1):
             raise ProtocolError(
                 "topology must be chain, and segments 1, with deployed nodes, got "
@@ -251,12 +215,12 @@ class CaPC:
             )
 
     def _public_keys(self, querying: int) -> dict[str, str]:
-        missing = [node for node in (querying, self._guardian) if node not in self._keys]
+        missing = [node for node in (querying, self._roster.guardian) if node not in self._keys]
         if missing:
-            request = CapcRequest(_NO_SESSION, 1)
+            request = CapcRequest(NO_SESSION, 1)
             for node, reply in self._take(CapcStep.KEYS, dict.fromkeys(missing, request)).items():
                 self._keys[node] = dict(reply.keys)
-        owners = {"querying": querying, "guardian": self._guardian}
+        owners = {"querying": querying, "guardian": self._roster.guardian}
         return {
             f"{owner}-{name}": text
             for owner, node in owners.items()
@@ -316,14 +280,10 @@ class CaPC:
 
     @property
     def _guardians_key(self) -> PublicKey:
-        return PublicKey.from_json(self._keys[self._guardian]["paillier"])
+        return PublicKey.from_json(self._keys[self._roster.guardian]["paillier"])
 
     def _take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
-        return self._steps.take(step, requests, self._name)
-
-    def _name(self, node: int) -> str:
-        # before the roll was called nobody has a name
-        return self._parties.get(node, "the privacy guardian" if self._parties else f"node {node}")
+        return self._steps.take(step, requests, self._roster.name)
 
 
 _Replies = dict[str, CapcReply]
