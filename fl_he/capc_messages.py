@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
@@ -30,8 +29,6 @@ _SESSION_LENGTH = 32
 #: Stands where a request is about no batch.
 NO_SESSION = "0" * _SESSION_LENGTH
 _MOST_QUERIES = 1 << 20
-
-_Value = TypeVar("_Value")
 
 
 class CapcStep(StrEnum):
@@ -120,13 +117,9 @@ class CapcRequest:
             parts=_parts(content),
         )
 
-    def key(self, name: str) -> str:
-        """Return a public key's JSON; raises :class:`ProtocolError` if it is not there."""
-        return _named(self.keys, name, "key")
-
     def part(self, name: str) -> bytes:
         """Return a part; raises :class:`ProtocolError` if it is not there."""
-        return _named(self.parts, name, "part")
+        return _part(self.parts, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +204,13 @@ class CapcReply:
 
     def part(self, name: str) -> bytes:
         """Return a part; raises :class:`ProtocolError` if it is not there."""
-        return _named(self.parts, name, "part")
+        return _part(self.parts, name)
 
 
-def _named(values: Mapping[str, _Value], name: str, kind: str) -> _Value:
-    if name not in values:
-        raise ProtocolError(f"a message must hold the {kind} {name!r}, and it does not")
-    return values[name]
+def _part(parts: Mapping[str, bytes], name: str) -> bytes:
+    if name not in parts:
+        raise ProtocolError(f"a message must hold the part {name!r}, and it does not")
+    return parts[name]
 
 
 def _arrays(parts: Mapping[str, bytes]) -> ArrayRecord:

@@ -119,11 +119,6 @@ def model_message_content(arrays: ArrayRecord, config: ConfigRecord | None = Non
     return RecordDict(dict(records))
 
 
-def read_model_message(content: RecordDict) -> tuple[NDArray[np.float64], float]:
-    """Return the model that a train, evaluate or finish message carries."""
-    return read_model_arrays(read_arrays(content))
-
-
 def read_arrays(content: RecordDict) -> ArrayRecord:
     """Return the arrays of the model that a message carries; raises :class:`ProtocolError`."""
     arrays = content.array_records.get(_ARRAYS)

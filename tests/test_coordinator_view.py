@@ -26,7 +26,7 @@ from fl_he.config_schema import Config
 from fl_he.learning.model import LogisticModel
 from fl_he.learning_messages import LearningTerms
 from fl_he.messages import DESCRIBE, FINISH, Description, Role
-from fl_he.model_messages import model_arrays, read_model_message
+from fl_he.model_messages import model_arrays, read_arrays, read_model_arrays
 from fl_he.simulated_data import simulated_data
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid
@@ -94,7 +94,9 @@ def searched(config: Config, sent: Iterable[Message]) -> dict[str, float]:
         mean, scale = np.array(terms.mean), np.array(terms.scale)
         sums = private_sums(hospitals, mean)
         hospitals = [replace(data, features=(data.features - mean) / scale) for data in hospitals]
-    return sums | private_values(hospitals, [read_model_message(content) for content in asked])
+    return sums | private_values(
+        hospitals, [read_model_arrays(read_arrays(content)) for content in asked]
+    )
 
 
 def modulus_of(messages: Iterable[Message]) -> int:
@@ -143,7 +145,7 @@ def test_fold(tmp_path: Path) -> None:
     grid = check_view(config)
     last = [m for m in grid.sent if m.metadata.message_type == FINISH]
     assert len(last) == config.hospitals
-    coefficients, _ = read_model_message(last[0].content)
+    coefficients, _ = read_model_arrays(read_arrays(last[0].content))
     saved = LogisticModel.load(tmp_path / "hospitals" / "hospital-1" / "model.json")
     np.testing.assert_array_equal(saved.coefficients, coefficients)
 

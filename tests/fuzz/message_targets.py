@@ -100,7 +100,10 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
         ),
         (DecryptRequest("s", "train", 1, 3, b"sum").to_content(), DecryptRequest.from_content),
         (DecryptReply(numbers, 0.5).to_content(), DecryptReply.from_content),
-        (model, model_messages.read_model_message),
+        (
+            model,
+            lambda content: model_messages.read_model_arrays(model_messages.read_arrays(content)),
+        ),
         (model, lambda content: model_messages.read_named_array(content, "coefficients")),
         (
             model_messages.model_message_content(_model(3, 4)),
