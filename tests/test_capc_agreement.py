@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def test_it_survives_its_json_and_gives_the_terms() -> None:
         {"features": {"age": [0, 101], "size": [0, 5]}},
         *({name: 3} for name in ("fraction_bits", "integer_bits", "threshold")),
         {"value_bits": 25},
+        {"key_bits": 2048},
         {"min_contributors": 2},
         {"sigma_gnmax": 0.06},
         {"sigma_threshold": 0.06},
@@ -42,6 +44,21 @@ def test_it_survives_its_json_and_gives_the_terms() -> None:
 )
 def test_every_part_of_it_is_in_the_fingerprint(changes: dict[str, Any]) -> None:
     assert agreement(**changes).fingerprint != agreement().fingerprint
+
+
+@pytest.mark.parametrize("kind", ["paillier", "dgk"])
+def test_so_is_every_key_and_whose_it_is(kind: str) -> None:
+    agreed = agreement()
+    (first, pins), (second, others), *rest = agreed.keys.items()
+    for keys in (
+        {first: replace(pins, **{kind: "0" * 64}), second: others, **dict(rest)},
+        {first: others, second: pins, **dict(rest)},
+        {first: pins, second: others},
+    ):
+        assert replace(agreed, keys=keys).fingerprint != agreed.fingerprint
+    assert replace(agreed, keys=dict(reversed(agreed.keys.items()))).fingerprint == (
+        agreed.fingerprint
+    ), "in whatever order they were given"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 from capc_parties import KEY_BITS, Parties, constant_model
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
 from fl_he.capc_terms import Terms
@@ -88,49 +90,97 @@ def test_a_step_that_comes_twice_or_too_early_is_refused(parties: Parties, step:
         assert "a step must come once" in reason
 
 
-@pytest.mark.parametrize("step", WITH_PARTS)
-def test_parts_that_are_cut_short_spoilt_or_missing_are_refused(
-    parties: Parties, monkeypatch: pytest.MonkeyPatch, step: CapcStep
-) -> None:
-    """In the middle of a batch, where all else is as it must be."""
+@pytest.fixture
+def on_its_way(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[CapcStep, Callable[[ClientApp, Message, Context], Message]], None]:
+    """Return a function that puts something between the grid and a step of the nodes."""
+    own = parties.grid.app
 
-    def spoil(wrong: Callable[[bytes], bytes]) -> Callable[[Message, Context], Message]:
+    def put(step: CapcStep, between: Callable[[ClientApp, Message, Context], Message]) -> None:
         def app(message: Message, context: Context) -> Message:
             if message.metadata.message_type == step:
-                request = CapcRequest.from_content(message.content)
-                parts = {name: wrong(data) for name, data in request.parts.items()}
-                assert parts
-                message.content = replace(request, parts=parts).to_content()
+                return between(own, message, context)
             return own(message, context)
 
-        return app
+        monkeypatch.setattr(parties.grid, "app", app)
 
-    own = parties.grid.app
+    return put
+
+
+@pytest.mark.parametrize("step", WITH_PARTS)
+def test_parts_that_are_cut_short_spoilt_or_missing_are_refused(
+    parties: Parties, on_its_way: Any, step: CapcStep
+) -> None:
+    """In the middle of a batch, where all else is as it must be."""
     for wrong, reason in (
         (lambda data: data[:-1], "must be|must have"),
         (lambda data: bytes(len(data)), r"must be in \[1, |must start with"),
         (lambda data: b"", "must be|must have"),
     ):
-        monkeypatch.setattr(parties.grid, "app", spoil(wrong))
+
+        def spoil(
+            app: ClientApp,
+            message: Message,
+            context: Context,
+            wrong: Callable[[bytes], bytes] = wrong,
+        ) -> Message:
+            request = CapcRequest.from_content(message.content)
+            parts = {name: wrong(data) for name, data in request.parts.items()}
+            assert parts
+            message.content = replace(request, parts=parts).to_content()
+            return app(message, context)
+
+        on_its_way(step, spoil)
         with pytest.raises(ProtocolError, match=reason):
             parties.ask()
 
 
 @pytest.mark.parametrize("step", [s for s in WITH_PARTS if s not in BY_PARTY])
 def test_a_request_without_parts_is_refused(
-    parties: Parties, monkeypatch: pytest.MonkeyPatch, step: CapcStep
+    parties: Parties, on_its_way: Any, step: CapcStep
 ) -> None:
-    own = parties.grid.app
+    def strip(app: ClientApp, message: Message, context: Context) -> Message:
+        request = CapcRequest.from_content(message.content)
+        message.content = replace(request, parts={}).to_content()
+        return app(message, context)
 
-    def app(message: Message, context: Context) -> Message:
-        if message.metadata.message_type == step:
-            request = CapcRequest.from_content(message.content)
-            message.content = replace(request, parts={}).to_content()
-        return own(message, context)
-
-    monkeypatch.setattr(parties.grid, "app", app)
+    on_its_way(step, strip)
     with pytest.raises(ProtocolError, match="a message must hold the part"):
         parties.ask()
+
+
+def test_the_guardian_makes_noise_once_for_a_batch(parties: Parties, on_its_way: Any) -> None:
+    """Who could choose among several would have less of it."""
+
+    def twice(app: ClientApp, message: Message, context: Context) -> Message:
+        assert not app(message, context).has_error()
+        return app(message, context)
+
+    on_its_way(CapcStep.NOISE, twice)
+    with pytest.raises(ProtocolError, match="must be asked for once for each batch: noise"):
+        parties.ask()
+
+
+def test_it_compares_counts_only_if_it_made_noise_for_all_of_them(
+    parties: Parties, on_its_way: Any
+) -> None:
+    def fewer(app: ClientApp, message: Message, context: Context) -> Message:
+        request = CapcRequest.from_content(message.content)
+        message.content = replace(request, queries=request.queries - 1).to_content()
+        return app(message, context)
+
+    on_its_way(CapcStep.NOISE, fewer)
+    with pytest.raises(ProtocolError, match="must be compared with the noise of this batch"):
+        parties.ask()
+
+
+def test_noise_that_the_counts_have_no_room_for_is_refused() -> None:
+    """It would turn the results of comparisons round."""
+    terms = replace(TERMS, threshold=None, variance_gnmax=Fraction(10**18))
+    loud = Parties(terms, np.zeros((3, 3)), [constant_model(0, 2, 3)] * 2)
+    with pytest.raises(ProtocolError, match="the noise must fit the counts"):
+        loud.ask()
 
 
 def test_steps_of_another_role_are_refused(parties: Parties) -> None:

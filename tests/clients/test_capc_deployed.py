@@ -484,9 +484,10 @@ def test_the_guardians_key_must_not_be_that_of_the_sums(deployed: Deployed, name
         deployed.ask(1)
 
 
-def test_another_key_than_the_agreements_is_refused(deployed: Deployed) -> None:
-    deployed.own(QUERYING)["capc-private-key"] = deployed.own(HOLDER)["capc-private-key"]
-    with pytest.raises(ProtocolError, match="must name the agreement's key"):
+@pytest.mark.parametrize("setting", ["capc-private-key", "capc-dgk-key"])
+def test_another_key_than_the_agreements_is_refused(deployed: Deployed, setting: str) -> None:
+    deployed.own(QUERYING)[setting] = deployed.own(HOLDER)[setting]
+    with pytest.raises(ProtocolError, match=f"{setting} in .* must name the agreement's key"):
         deployed.ask(1)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from capc_nodes import ANSWERING, QUERYING, agreement, capc_nodes
 from flwr.app import Context, RecordDict
 
-from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc_messages import SUM, CapcReply, CapcRequest, CapcStep
 from fl_he.clients.capc_envelopes import Envelopes
 from fl_he.clients.capc_memory import Memory
 from fl_he.clients.enrolment import read_enrolment
 from fl_he.crypto.errors import CryptoError
+from fl_he.messages import ProtocolError
 
 SESSION = "ab" * 16
 REQUEST = CapcRequest(SESSION, 2, QUERYING, ANSWERING)
@@ -74,6 +77,44 @@ def test_an_envelope_is_for_one_node(contexts: dict[str, Context]) -> None:
     request = CapcRequest(SESSION, 2, QUERYING, ANSWERING, parts={"bits": envelope})
     with pytest.raises(CryptoError, match="the envelope must be for st-luke"):
         envelopes(contexts[ANSWERING[1]]).open(CapcStep.COMPARE, request)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        (FIRST, {"answering": ("st-nobody", *ANSWERING[1:])}, "hospitals of the manifest"),
+        (FIRST, {"answering": (*ANSWERING, FIRST)}, "each of them once"),
+        (FIRST, {"answering": ANSWERING[:2]}, "answering parties must be at least 3"),
+        (FIRST, {"querying": ANSWERING[1], "answering": (FIRST, ANSWERING[2], QUERYING)},
+         "must have its keys in the agreement, got 'st-luke'"),
+    ],
+)  # fmt: skip
+def test_who_takes_part_is_checked_before_anything_is_opened(
+    contexts: dict[str, Context], name: str, change: Any, reason: str
+) -> None:
+    with pytest.raises(ProtocolError, match=reason):
+        envelopes(contexts[name], replace(REQUEST, **change))
+
+
+def test_who_takes_no_part_opens_and_seals_nothing(contexts: dict[str, Context]) -> None:
+    """Else it could be had to answer a batch that its own name does not stand for."""
+    enrolment = read_enrolment(contexts[ANSWERING[2]])
+    assert enrolment is not None
+    two = agreement(min_contributors=2)
+    request = replace(REQUEST, answering=ANSWERING[:2])
+    with pytest.raises(ProtocolError, match="st-mary must be among those who take part"):
+        Envelopes(enrolment, two, request, Memory(contexts[ANSWERING[2]], SESSION))
+
+
+def test_the_first_party_of_a_chain_is_handed_no_sum(contexts: dict[str, Context]) -> None:
+    request = replace(REQUEST, parts={SUM: b""})
+    with pytest.raises(ProtocolError, match="the first answering party is handed no sum"):
+        envelopes(contexts[FIRST], request).open(CapcStep.COLLECT, request)
+
+
+def test_the_last_partys_sum_goes_to_nobody_without_noise(contexts: dict[str, Context]) -> None:
+    with pytest.raises(ProtocolError, match="the last one's must have the guardian's noise"):
+        envelopes(contexts[ANSWERING[-1]]).seal(CapcStep.COLLECT, CapcReply({SUM: b"votes"}))
 
 
 def test_it_is_longer_than_its_payload_and_shows_nothing_of_it(
