@@ -10,12 +10,10 @@ from dgk_decryption import decrypted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.blinding import blind
 from fl_he.crypto.comparison import Digits, bits, compare, results
 from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.slot_layout import STATISTICAL_BITS, SlotLayout
+from fl_he.crypto.slot_layout import STATISTICAL_BITS
 
 
 def compared(
@@ -84,15 +82,3 @@ def test_a_number_that_the_plaintexts_have_no_room_for_is_refused(
     Digits(84, 1).require_room(257)
     with pytest.raises(CryptoError, match="u must be above 257"):
         compare(small_dgk.public_key, Digits(85, 1), [], [], [])
-
-
-def test_blinded_numbers_hold_number_mask_and_offset(small_key: PrivateKey) -> None:
-    public = small_key.public_key
-    layout = SlotLayout(20, public.key_bits)
-    numbers = [5, -7, 0, 2**19, -(2**19), 3, 4, 5, 6, -1]
-    encrypted = public.encrypt(layout.join(numbers))
-    blinded, masks = blind(public, layout, [encrypted], len(numbers), constant=-3)
-    opened = layout.split(small_key.decrypt(blinded[0]), len(numbers))
-    assert opened == [d - 3 + 2**20 + r for d, r in zip(numbers, masks[0], strict=True)]
-    assert all(0 <= r < 2 ** (20 + 1 + STATISTICAL_BITS) for r in masks[0])
-    assert len(set(masks[0])) == len(numbers)
