@@ -4,8 +4,10 @@ import itertools
 import secrets
 from collections import Counter
 
+import gmpy2
 import numpy as np
 import pytest
+from gmpy2 import mpz
 
 from fl_he.crypto.conditional_answer import (
     ANSWERS,
@@ -77,6 +79,23 @@ def test_alice_sees_a_random_number_instead_of_one_that_is_not_hers(
     _, _, plain = told(small_key, small_dgk, [[0, 0]] * 20, [3] * 20)
     assert len(set(plain)) == 20
     assert min(plain) > 2**40  # fails once in a million
+
+
+def test_the_randomness_of_an_answer_does_not_tell_what_hides_it(small_key: PrivateKey) -> None:
+    """Alice knows the randomness of her coin; times Bob's random number it would give him away."""
+    public = small_key.public_key
+    coins = encrypt_coins(public, [1])
+    (ciphertext,) = release(public, [7], [0], coins)
+    (plaintext,) = small_key.decrypt([ciphertext])
+    random = plaintext - 7
+    assert random >= ANSWERS
+
+    def power(ciphertext: int, plaintext: int) -> mpz:
+        without = gmpy2.invert(1 + public.n * plaintext, public.n_squared)
+        return ciphertext * without % public.n_squared
+
+    known = gmpy2.powmod(power(coins[0], 1), random, public.n_squared)
+    assert power(ciphertext, plaintext) != known
 
 
 def test_what_does_not_fit_is_refused(small_key: PrivateKey, small_dgk: DgkPrivateKey) -> None:
