@@ -101,22 +101,27 @@ def test_terms_that_cannot_be_kept_are_refused(changes: dict[str, Any], reason: 
         agreement(**changes)
 
 
+ONE = {"paillier": "0" * 64, "dgk": "0" * 64}
+
+
 @pytest.mark.parametrize(
-    "keys",
+    ("keys", "reason"),
     [
-        {},
-        {"company-x": {"paillier": "0" * 64, "dgk": "0" * 64}},
-        {"a b": {"paillier": "0" * 64, "dgk": "0" * 64}, "c": {}},
-        {name: {"paillier": "0" * 64, "dgk": "0" * 63} for name in ("a", "b")},
-        {name: {"paillier": "0" * 64} for name in ("a", "b")},
-        dict.fromkeys(("a", "b"), "0" * 64),
-        [],
+        ({}, "the guardian's and of one who queries at least"),
+        ({"company-x": ONE}, "the guardian's and of one who queries at least"),
+        ({"a b": ONE, "c": ONE}, "a node's name must be"),
+        ({"a": ONE, "b": {**ONE, "dgk": "0" * 63}}, "the dgk key of b must be a fingerprint"),
+        ({"a": {**ONE, "paillier": "F" * 64}, "b": ONE}, "the paillier key of a must be a finger"),
+        ({"a": ONE, "b": {"paillier": "0" * 64}}, r"missing \['dgk'\]"),
+        ({"a": ONE, "b": {**ONE, "more": ""}}, "1 unknown"),
+        ({"a": ONE, "b": "0" * 64}, "the keys of 'b' must be a JSON object"),
+        ([], "keys must be a JSON object"),
     ],
     ids=str,
 )
-def test_keys_that_are_none_are_refused(keys: Any) -> None:
+def test_keys_that_are_none_are_refused(keys: Any, reason: str) -> None:
     members = {**json.loads(agreement().to_json()), "keys": keys}
-    with pytest.raises(CryptoError):
+    with pytest.raises(CryptoError, match=reason):
         Agreement.from_json(json.dumps(members))
 
 

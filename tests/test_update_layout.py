@@ -63,10 +63,20 @@ def test_any_other_text_is_refused(text: str) -> None:
         UpdateLayout.from_json(text)
 
 
-@pytest.mark.parametrize("total", [np.zeros(3), np.zeros(5), np.array([1.0, -2.0, 0.0, 0.0, 0.0])])
-def test_totals_of_another_length_or_weight_are_refused(total: np.ndarray[Any, Any]) -> None:
+@pytest.mark.parametrize(
+    ("total", "reason"),
+    [
+        (np.zeros(3), "a total must hold 5 values"),
+        (np.zeros(5), "the total of 'num-examples' must be positive"),
+        (np.array([1.0, -2.0, 0.0, 0.0, 0.0]), "must be positive"),
+        (np.array([1.0, np.nan, 0.0, 0.0, 0.0]), "must be positive"),
+    ],
+)
+def test_totals_of_another_length_or_weight_are_refused(
+    total: np.ndarray[Any, Any], reason: str
+) -> None:
     layout = UpdateLayout.from_json(json.dumps(GOOD))
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=reason):
         layout.mean(total, np.empty(0))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from capc_parties import KEY_BITS, Parties, constant_model
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
@@ -225,21 +225,41 @@ def test_other_messages_go_to_the_app_behind(parties: Parties) -> None:
 
 
 @pytest.mark.parametrize(
-    "members",
+    ("changes", "reason"),
     [
-        {"session": "ab" * 15, "queries": 1},
-        {"session": "AB" * 16, "queries": 1},
-        {"session": "ab" * 16, "queries": 0},
-        {"session": "ab" * 16, "queries": 1 << 21},
-        {"session": "ab" * 16, "queries": True},
-        {"session": "ab" * 16},
-        {"queries": 1},
+        ({"session": "ab" * 15}, "session must be 32 hexadecimal digits"),
+        ({"session": "AB" * 16}, "session must be 32 hexadecimal digits"),
+        ({"session": 1}, "session must be str"),
+        ({"queries": 0}, "queries must be at least 1"),
+        ({"queries": 1 << 21}, "queries must be at most 1048576"),
+        ({"queries": True}, "queries must be int, got bool"),
+        ({"querying": b"a"}, "querying must be str"),
+        ({"answering": "a"}, "answering must be a list of strings"),
     ],
+    ids=str,
 )
-def test_a_request_in_a_wrong_form_is_refused(members: Mapping[str, Any]) -> None:
+def test_a_request_in_a_wrong_form_is_refused(changes: Mapping[str, Any], reason: str) -> None:
     content = CapcRequest("ab" * 16, 1).to_content()
-    content["fl-he"] = ConfigRecord(dict(members))
-    with pytest.raises(ProtocolError):
+    content.config_records["fl-he"].update(changes)
+    with pytest.raises(ProtocolError, match=reason):
+        CapcRequest.from_content(content)
+
+
+@pytest.mark.parametrize("name", ["session", "queries", "querying", "answering"])
+def test_a_request_must_be_whole(name: str) -> None:
+    content = CapcRequest("ab" * 16, 1).to_content()
+    del content.config_records["fl-he"][name]
+    with pytest.raises(ProtocolError, match=f"{name} must be"):
+        CapcRequest.from_content(content)
+
+
+def test_parts_of_another_kind_are_refused() -> None:
+    content = CapcRequest("ab" * 16, 1).to_content()
+    content.array_records["fl-he.capc"]["x"] = Array(np.zeros(1))
+    with pytest.raises(ProtocolError, match="x must be of type"):
+        CapcRequest.from_content(content)
+    del content["fl-he.capc"]
+    with pytest.raises(ProtocolError, match="must hold the array record"):
         CapcRequest.from_content(content)
 
 
@@ -254,9 +274,17 @@ def test_requests_and_replies_survive_their_records() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"classes": 1}, {"classes": 129}, {"features": 0}, {"threshold": 10**9}],
+    ("changes", "reason"),
+    [
+        ({"classes": 1}, "classes must be between 2 and 128"),
+        ({"classes": 129}, "classes must be between 2 and 128"),
+        ({"features": 0}, "features must be at least 1"),
+        ({"threshold": 10**9}, "the threshold must be at most 1048575 in size"),
+        ({"threshold": -(10**9)}, "the threshold must be at most 1048575 in size"),
+        ({"variance_threshold": Fraction(1)}, "a threshold must be given with its noise"),
+    ],
+    ids=str,
 )
-def test_terms_out_of_range_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(CryptoError):
+def test_terms_out_of_range_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CryptoError, match=reason):
         Terms(**{"classes": 2, "features": 1, **changes})

@@ -125,14 +125,14 @@ def test_labels_that_are_no_class_are_refused() -> None:
 
 def test_layers_that_do_not_fit_are_refused() -> None:
     two = Layer(np.ones((2, 4)), np.zeros(2))
-    for layers in (
-        (),
-        (two, two),
-        (Layer(np.ones((2, 4)), np.zeros(3)),),
-        (Layer(np.full((2, 4), np.nan), np.zeros(2)),),
-        (Layer(np.ones((4, 4)), np.full(4, -np.inf)), two),
+    for layers, reason in (
+        ((), "at least one layer"),
+        ((two, two), r"layer 1 must have \(2,\) inputs"),
+        ((Layer(np.ones((2, 4)), np.zeros(3)),), "an offset for each output"),
+        ((Layer(np.full((2, 4), np.nan), np.zeros(2)),), "finite numbers only"),
+        ((Layer(np.ones((4, 4)), np.full(4, -np.inf)), two), "finite numbers only"),
     ):
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match=reason):
             AnsweringModel(layers)
     with pytest.raises(DataError, match="must have 3 outputs"):
         answering_model(AnsweringModel((two,)), 3)
