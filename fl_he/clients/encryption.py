@@ -54,8 +54,8 @@ class EncryptionMod:
     or if a value does not fit its slot. There is no plaintext fallback.
 
     A deployed hospital has the key's fingerprint in its node configuration, or in the manifest
-    that it was handed. In a simulation,
-    where there is nobody to tell it another way, a node pins the first key of the run.
+    that it was handed. In a simulation, where there is nobody to tell it another way, a node pins
+    the first key of the run.
 
     That a value does not fit says something about it, and who chooses the model could ask again and
     again. So the node gives that reason once, a deployed one without naming the value, and answers
