@@ -14,8 +14,11 @@ from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
-from fl_he.capc_terms import Terms
+from fl_he.capc_terms import VOTE_PACKING, Terms
+from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.packing import Packing
+from fl_he.crypto.public_key import PublicKey
 from fl_he.messages import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
@@ -172,6 +175,30 @@ def test_it_compares_counts_only_if_it_made_noise_for_all_of_them(
 
     on_its_way(CapcStep.NOISE, fewer)
     with pytest.raises(ProtocolError, match="must be compared with the noise of this batch"):
+        parties.ask()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda key: EncryptedVector.encrypt(key, VOTE_PACKING, np.zeros(3)),
+        lambda key: EncryptedVector.encrypt(key, Packing(integer_bits=20), np.zeros(30)),
+    ],
+    ids=["length", "packing"],
+)
+def test_counts_of_another_form_are_refused(
+    parties: Parties, on_its_way: Any, change: Callable[[PublicKey], EncryptedVector]
+) -> None:
+    key = parties.keys(parties.guardian).public.paillier
+
+    def swap(app: ClientApp, message: Message, context: Context) -> Message:
+        request = CapcRequest.from_content(message.content)
+        parts = dict.fromkeys(request.parts, change(key).to_bytes())
+        message.content = replace(request, parts=parts).to_content()
+        return app(message, context)
+
+    on_its_way(CapcStep.COUNT, swap)
+    with pytest.raises(ProtocolError, match="noisy-counts must be 30 counts, got"):
         parties.ask()
 
 

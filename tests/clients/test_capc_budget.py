@@ -25,6 +25,7 @@ def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
 ) -> None:
     noise, asked = ConfidentGNMax(10.0, 20.0), 0
     while (left := ledger(PROMISE).left()) > 0:
+        assert asked < 1000, "a budget has an end"
         queries = min(7, left)
         ledger(PROMISE).spend(f"{asked:032x}", queries)
         asked += queries

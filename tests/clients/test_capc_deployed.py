@@ -156,9 +156,12 @@ def test_nothing_secret_is_left_in_the_state_and_none_of_it_was_in_a_message(
     assert not [value for value in kept if len(value) > 16 and value in sent]
 
 
-def test_what_a_broken_batch_left_is_gone_with_the_next_one(deployed: Deployed) -> None:
+@pytest.mark.parametrize("last", [CapcStep.COMPARE, CapcStep.COUNT])
+def test_what_a_broken_batch_left_is_gone_with_the_next_one(
+    deployed: Deployed, last: CapcStep
+) -> None:
     def stop(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
-        if step is CapcStep.COMPARE:
+        if step is last:
             raise KeyboardInterrupt
         return request
 
@@ -169,7 +172,7 @@ def test_what_a_broken_batch_left_is_gone_with_the_next_one(deployed: Deployed) 
     deployed.ask(1)
     for context in deployed.grid.contexts.values():
         memory = context.state.config_records["fl-he.capc-memory"]
-        assert len({key.partition("/")[0] for key in memory}) == 1
+        assert len({key.partition("/")[0] for key in memory}) == 1, context.node_config["name"]
 
 
 @pytest.mark.parametrize("owner", ["querying", "guardian"])
