@@ -202,6 +202,27 @@ def test_counts_of_another_form_are_refused(
         parties.ask()
 
 
+def test_a_winner_that_is_no_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Parties(replace(TERMS, threshold=None), np.zeros((3, 3)), [constant_model(0, 2, 3)] * 2)
+    own = made.grid.app
+
+    def app(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == CapcStep.LEARN:
+            request = CapcRequest.from_content(message.content)
+            message.content = replace(request, parts={"winners": b"\0\2\1"}).to_content()
+        return own(message, context)
+
+    monkeypatch.setattr(made.grid, "app", app)
+    with pytest.raises(ProtocolError, match="winners must be below 2"):
+        made.ask()
+    assert made.labels == []
+
+
+def test_a_querying_party_without_so_many_queries_asks_nothing(parties: Parties) -> None:
+    with pytest.raises(ProtocolError, match=r"queries must be 4 of 3 features, got \(3, 3\)"):
+        parties.protocol.ask(parties.querying, 4)
+
+
 def test_noise_that_the_counts_have_no_room_for_is_refused() -> None:
     """It would turn the results of comparisons round."""
     terms = replace(TERMS, threshold=None, variance_gnmax=Fraction(10**18))

@@ -438,6 +438,18 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
         assert [json.loads(line)["queries"] for line in lines] == [2]
 
 
+def test_a_run_counts_what_it_has_asked(tmp_path: Path) -> None:
+    """So that it asks nobody in vain: nodes say once, at its start, what is left."""
+    deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
+    protocol = CaPC(deployed.grid, 4, threshold=False, topology="chain")
+    node = protocol.parties[QUERYING]
+    left = [protocol.askable(node)]
+    for _ in range(2):
+        protocol.ask(node, 1)
+        left.append(protocol.askable(node))
+    assert left == [2, 1, 0]
+
+
 def test_a_batch_is_noted_before_the_vote_leaves(deployed: Deployed) -> None:
     seen: dict[CapcStep, int] = {}
 
