@@ -7,7 +7,7 @@ from typing import Any
 
 from fl_he.report.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
 from fl_he.report.charts import Curve, bar_chart
-from fl_he.report.figures import count, decimal, short
+from fl_he.report.figures import count, data_name, decimal, short
 from fl_he.report.run_page import configuration, versions
 
 _PLAIN = (
@@ -30,9 +30,8 @@ def capc_page(metrics: Mapping[str, Any]) -> Page:
         As :func:`fl_he.metrics_file.read_metrics` returns them.
     """
     config, encrypted = metrics["config"], metrics["encrypted"]
-    data = (config.get("data") or {}).get("name", "CaPC")
     return Page(
-        title=f"CaPC on {data}, {count(config.get('hospitals'))} parties",
+        title=f"CaPC on {data_name(config)}, {count(config.get('hospitals'))} parties",
         subtitle="Parties that label each other's cases"
         + (", encrypted" if encrypted else ", WITHOUT ENCRYPTION"),
         tiles=_tiles(metrics),

@@ -33,10 +33,15 @@ def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
     rows = inference["coefficients"]
     penalty = ", penalised" if inference["penalised"] else ""
     percent = f"{inference['level']:.0%}"
+    caption = (
+        "odds ratio: of one standard deviation more, if features are scaled; "
+        "(intercept): the odds where all features are 0"
+    )
+    if metrics["rounds"][-1].get("converged") is False:
+        caption += "\ntraining ended before it converged: more rounds change these figures"
     table = Table(
         title=Text(f"Coefficients in the tables' units{penalty}"),
-        caption="odds ratio: of one standard deviation more, if features are scaled; "
-        "(intercept): the odds where all features are 0",
+        caption=caption,
         box=SIMPLE,
         show_edge=False,
         padding=(0, 1, 0, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -15,9 +16,17 @@ def run_name(metrics: Mapping[str, Any]) -> str:
     """Return data set, hospitals, topology and rounds of a run on one line."""
     config, rounds = metrics["config"], len(metrics["rounds"])
     return (
-        f"{config['data']['name']}, {count(config['hospitals'])} hospitals, "
+        f"{data_name(config)}, {count(config['hospitals'])} hospitals, "
         f"{config['topology']}, {rounds} {'round' if rounds == 1 else 'rounds'}"
     )
+
+
+def data_name(config: Mapping[str, Any]) -> str:
+    """Return the name of a data set, or of the file of a table of one's own."""
+    data = config.get("data") or {}
+    if data.get("name") == "csv" and data.get("path"):
+        return Path(data["path"]).name
+    return str(data.get("name", "CaPC"))
 
 
 def known(entries: Iterable[Mapping[str, Any]], key: str) -> list[float]:

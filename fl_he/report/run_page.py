@@ -17,7 +17,7 @@ from fl_he.report.comparison_table import (
     penalty_note,
 )
 from fl_he.report.cost_table import costs, update_size
-from fl_he.report.figures import count, decimal, known, mean
+from fl_he.report.figures import count, data_name, decimal, known, mean
 from fl_he.report.hop_sheet import hops
 from fl_he.report.privacy_table import privacy_facts
 from fl_he.report.settings import flat_settings, setting_text
@@ -40,7 +40,7 @@ def run_page(metrics: Mapping[str, Any]) -> Page:
     config = metrics["config"]
     diverges = hint(metrics["rounds"])
     return Page(
-        title=f"{config['data']['name']}, {count(config['hospitals'])} hospitals",
+        title=f"{data_name(config)}, {count(config['hospitals'])} hospitals",
         subtitle=_subtitle(metrics),
         tiles=_tiles(metrics),
         notes=[Note(f"Warning: {diverges}", warning=True)] if diverges else [],

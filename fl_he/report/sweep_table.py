@@ -12,8 +12,8 @@ from rich.text import Text
 from fl_he.report.fitted_table import keep_whole
 from fl_he.report.settings import flat_settings, setting_text
 
-#: Keys that differ between any two runs and say nothing of them.
-_PLACES = ("output_dir",)
+#: Keys that differ between runs and say nothing of them.
+_PLACES = ("output_dir", "data.source")
 
 
 @dataclass(frozen=True, slots=True)

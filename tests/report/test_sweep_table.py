@@ -44,7 +44,12 @@ def test_a_narrow_terminal_cuts_nothing() -> None:
 
 def test_runs_differ_in_the_keys_that_are_not_the_same_in_all() -> None:
     def config(name: str, C: float | None, folder: str, **more: Any) -> dict[str, Any]:
-        return {"data": {"name": name, "drop": []}, "C": C, "output_dir": folder, **more}
+        return {
+            "data": {"name": name, "drop": [], "source": name},
+            "C": C,
+            "output_dir": folder,
+            **more,
+        }
 
     assert differences([config("a", None, "0"), config("b", None, "1")]) == [
         ("data.name=a",),

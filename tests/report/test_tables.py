@@ -25,6 +25,12 @@ def test_comparison_table() -> None:
     assert row(lines, "pooled (scikit-learn)") == ["190", "0.910", "0.920", "0.930", "0.940"]
 
 
+def test_a_table_of_ones_own_is_called_by_its_file() -> None:
+    metrics = make_metrics()
+    metrics["config"]["data"] = {"name": "csv", "path": "/home/me/patients.csv"}
+    assert "test set: patients.csv, 3 hospitals" in text(comparison_table(metrics))[0]
+
+
 def test_the_mean_skips_figures_that_are_unknown() -> None:
     metrics = make_metrics()
     metrics["local"][0]["roc_auc"] = None
@@ -196,6 +202,11 @@ def test_coefficients_are_listed_where_standard_errors_are_known(tmp_path: Path)
     shown = {words[0]: words[1:] for line in lines if (words := line.split())}
     assert shown["[age]"] == ["0.25", "0.25", "0.25", "0.25", "0.25,", "0.25"]
     assert shown["size"] == ["1.5", "n/a", "n/a", "4.48"]
+    assert not any("converged" in line for line in lines)
+    metrics["rounds"][-1]["converged"] = False
+    table = coefficient_table(metrics)
+    assert table is not None
+    assert any("training ended before it converged" in line for line in text(table))
     metrics["inference"]["coefficients"] = [{"name": "size", **unknown}]
     assert coefficient_table(metrics) is None
     del metrics["inference"]["coefficients"][0]["z"]
