@@ -1,20 +1,43 @@
-"""The client's side of fl-he; modules in the order in which they import each other.
+"""The client's side of fl-he.
 
-``setting`` (one setting of a node's configuration), ``node_config`` (which there are), ``node``
-(who this node is), ``enrolment`` (its manifest and its identity), ``pin`` (the one key it works
-with), ``refusal`` (errors that may leave a node), ``wrapped_app`` (an app in front of another),
-``encryption`` (the mod that encrypts), ``guard`` (the last look at what leaves),
-``private_key_file``, ``ledger``, ``ledger_file`` and ``key_holder`` (company X, its key and what it
-has opened), ``privacy_ledger``, ``privacy_settings`` and ``private_release`` (differential privacy:
-what was released, the node's own terms, and the gate), ``deployment`` (what a deployed node checks
-first), ``hospital`` (plain logistic learning),
-``sealed_payload`` (what is inside the envelopes of a sealed chain), ``sealed_state`` (what a
-hospital remembers of it), ``sealed_model`` (the model that it keeps), ``sealed_hospital`` and
-``sealed_key_holder`` (their halves), ``sealed_chain`` (the app that takes part in it). Of CaPC:
-``capc_keys``, ``capc_memory`` and ``capc_party`` (what a node has), ``capc_budget`` (what its
-patients' budget was spent on), ``capc_querying``, ``capc_answering`` and ``capc_guardian`` (the
-parts), ``capc_envelopes`` (how a deployed node's parts travel), ``capc_deployed`` (what it has on
-its disk), ``capc`` (the app that takes part in it).
+Modules, in the order in which they import each other:
+
+setting            one setting of a node's configuration
+node_config        which there are, and of what kind
+node               who this node is
+enrolment          its manifest and its identity
+pin                the one key it works with
+refusal            errors that may leave a node
+wrapped_app        an app in front of another
+encryption         the mod that encrypts
+guard              the last look at what leaves
+private_key_file   private keys on a node's disk
+ledger             what company X remembers
+ledger_file        a file for it that only grows
+key_holder         company X: publishes its key and opens totals
+privacy_ledger     what a hospital has released under differential privacy
+privacy_settings   the node's own terms of it
+private_release    the gate through which such sums leave
+deployment         what a deployed node checks first
+hospital_moments   a hospital's sums over its rows
+clipping           what it sums up under differential privacy
+hospital           plain logistic learning
+sealed_payload     what is inside the envelopes of a sealed chain
+sealed_state       what a hospital remembers of one
+sealed_model       the model that it keeps
+sealed_hospital    its half
+sealed_key_holder  company X's half
+sealed_chain       the app that takes part in one
+capc_memory        what a node remembers between two steps of CaPC
+capc_party         what it brings along
+capc_keys          its keys
+capc_budget        what its patients' budget was spent on
+capc_querying      the querying party's steps
+capc_answering     the answering party's
+capc_guardian      the privacy guardian's
+capc_envelopes     how a deployed node's parts travel
+capc_deployed      what it has on its disk
+capc               the app that takes part in CaPC
 """
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
