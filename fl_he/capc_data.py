@@ -6,6 +6,7 @@ As in :mod:`fl_he.simulated_data`, every process can compute all of it.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,8 @@ from fl_he.learning.scaling import standardise
 from fl_he.simulated_data import whole_table
 
 _BRIGHTEST = 16.0  # of the pixels of data=digits
+#: How scikit-learn warns of a class with one example.
+_SINGLE_EXAMPLE = "Only one sample available|self.within_class_std_dev_ has at least 1 zero"
 _SEED = 10  # of the public random features; they need not differ between runs
 
 
@@ -126,7 +129,10 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
     fourier = public_fourier(config, features.shape[1])
     kind = kinds[party % len(kinds)]
     try:
-        return new_model(kind, config.seed, fourier).fit(features, labels)
+        with warnings.catch_warnings():
+            # In a study of many parties some have one example of a class; that is meant.
+            warnings.filterwarnings("ignore", _SINGLE_EXAMPLE, UserWarning)
+            return new_model(kind, config.seed, fourier).fit(features, labels)
     except ValueError as error:
         if isinstance(error, DataError):
             raise

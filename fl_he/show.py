@@ -25,7 +25,9 @@ from fl_he.report.sweep_table import SweepRow, sweep_table
 def show_run(metrics: Mapping[str, Any], folder: Path) -> str:
     """Print a run's tables and where its files are; return a warning, or nothing."""
     if metrics.get("protocol") == CAPC:
-        _print(capc_report.answers_table(metrics), capc_report.steps_table(metrics))
+        _print(capc_report.answers_table(metrics))
+        if metrics["steps"]:  # none without encryption
+            _print(capc_report.steps_table(metrics))
         typer.echo(f"run folder: {from_here(folder)}")
         return ""
     tables = [

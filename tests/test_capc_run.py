@@ -15,7 +15,7 @@ from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
 from fl_he import capc_plain, capc_run, capc_simulation, client_app, simulation
-from fl_he.capc_data import capc_data
+from fl_he.capc_data import capc_data, fitted_model
 from fl_he.capc_report import answers_table, steps_table
 from fl_he.capc_simulation import capc_terms
 from fl_he.clients import capc_guardian
@@ -143,6 +143,16 @@ def test_a_chain_in_ray(tmp_path: Path) -> None:
     assert result["answered"] == result["equal_to_plain_majority"] == 3
     collect = next(s for s in metrics["steps"] if s["step"] == "query.capc_collect")
     assert collect["hops"] == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_study_of_many_parties_does_not_warn_of_their_few_examples() -> None:
+    config = compose("config", ["experiment=capc_digits", "hospitals=50", "capc.backend=plain"])
+    data = capc_data(config)
+    smallest = [np.bincount(part.labels, minlength=10) for part in data.parties]
+    assert min(count for counts in smallest for count in counts if count) == 1
+    for party in range(6):
+        fitted_model(data, config, party)
 
 
 def test_the_plain_backend_says_so(tmp_path: Path) -> None:
