@@ -20,7 +20,7 @@ from fl_he.clients.encryption import encryption_mod
 from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.packing import Packing
 from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import EncryptedReply, EncryptionRequest
+from fl_he.messages import EncryptedReply, EncryptionRequest, PrivateReasonError
 from fl_he.update_layout import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
@@ -203,6 +203,26 @@ def test_a_query_of_the_app_would_answer_in_plain_and_is_refused() -> None:
 def test_the_key_holder_does_not_train() -> None:
     holder = context({"partition-id": 3, "num-partitions": 4})
     assert "must go to a hospital" in refused(ask(request().add_to(RecordDict()), holder))
+
+
+@pytest.mark.parametrize("node_config", [HOSPITAL, DEPLOYED], ids=["simulated", "deployed"])
+def test_an_app_that_refuses_for_a_private_reason_is_asked_no_more(node_config: UserConfig) -> None:
+    """Who chooses the model could ask again and again, and learn a bit of the data each time."""
+    asked: list[str] = []
+
+    def app(message: Message, context: Context) -> Message:
+        asked.append(message.metadata.message_type)
+        raise PrivateReasonError("features must be finite numbers once they are scaled")
+
+    node = context(node_config)
+    reasons = [
+        refused(encryption_mod(Message(request().add_to(RecordDict()), 5, action), node, app))
+        for action in ("train", "train", "evaluate")
+    ]
+    assert ["takes no part in the run any more" in reason for reason in reasons] == [
+        *(False, True, True)
+    ]
+    assert asked == ["train"]
 
 
 def test_the_words_of_an_exception_stay_at_a_deployed_node() -> None:
