@@ -16,6 +16,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from local_grid import LocalGrid, simulated_nodes
 from message_search import factors, leaks
 from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
 
@@ -58,7 +59,7 @@ class RecordingGrid(DelegatingGrid):
         return replies
 
 
-def recorded_run(config: Config, app: ClientApp, strategy_is_plain: bool = False) -> RecordingGrid:
+def recorded_run(config: Config, app: ClientApp) -> RecordingGrid:
     """Run in Ray and return the grid that saw everything the ServerApp sent and received."""
     grids: list[RecordingGrid] = []
     server = ServerApp()
@@ -67,18 +68,12 @@ def recorded_run(config: Config, app: ClientApp, strategy_is_plain: bool = False
     def main(grid: Grid, context: Context) -> None:
         recording = RecordingGrid(grid)
         grids.append(recording)
-        if strategy_is_plain:
-            strategy = GradientDescent(config.optimizer.lr, config.hospitals)
-            features = simulated_data(config).train.features.shape[1]
-            start = model_arrays(np.zeros(features), 0.0)
-            strategy.start(recording, start, num_rounds=config.rounds)
-        else:
-            server_app.train(recording, config, Path(str(config.output_dir)))
+        server_app.train(recording, config, Path(str(config.output_dir)))
 
     run_simulation(
         server,
         app,
-        num_supernodes=config.hospitals + (not strategy_is_plain),
+        num_supernodes=config.hospitals + 1,
         backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
     return grids[0]
@@ -155,7 +150,6 @@ def test_chain(tmp_path: Path) -> None:
     check_view(experiment("rounds=2", "topology=chain", folder=tmp_path))
 
 
-@pytest.mark.slow
 def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
     config = experiment("rounds=1", folder=tmp_path)
     data = simulated_data(config)
@@ -164,8 +158,12 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
         part = data.hospitals[read_node(context).partition or 0]
         return HospitalData(part, None)
 
-    plain = add_hospital(ClientApp(), share)
-    grid = recorded_run(config, plain, strategy_is_plain=True)
+    grid = LocalGrid(
+        add_hospital(ClientApp(), share), simulated_nodes(config.hospitals)[: config.hospitals]
+    )
+    strategy = GradientDescent(config.optimizer.lr, config.hospitals)
+    start = model_arrays(np.zeros(data.train.features.shape[1]), 0.0)
+    strategy.start(grid, start, num_rounds=config.rounds)
     values = searched(config, grid.sent)
     found = leaks(grid.received, values)
     own = {name for name in values if "weighted" not in name}
