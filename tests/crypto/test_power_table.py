@@ -4,10 +4,10 @@ import secrets
 
 import numpy as np
 import pytest
+import small_keys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.power_table import PowerTable
 
 MODULUS = 1000003 * 998244353
@@ -89,9 +89,8 @@ def test_random_powers_have_exponents_of_their_own(drawn: list[bytes]) -> None:
     ]
 
 
-def test_dgk_exponents_are_long_enough_to_hide(
-    small_dgk: DgkPrivateKey, drawn: list[bytes]
-) -> None:
+def test_dgk_exponents_are_long_enough_to_hide(drawn: list[bytes]) -> None:
+    small_dgk = small_keys.dgk()
     # t is 160 at this length: 2.5 t bits for others, t and 40 for the owner, per prime
     small_dgk.public_key.encrypt([1, 2])
     small_dgk.encrypt_bits([0, 1, 1])
