@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -53,6 +54,37 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="disk full"):
         write_key_file(tmp_path / "key.json", "text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_ascii_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_key_file(tmp_path / "key.json", "caf\u00e9")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EISDIR, errno.EACCES])
+def test_a_file_system_may_have_no_files_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    flag, opened = getattr(os, "O_TMPFILE", None), os.open
+    if flag is None:
+        return  # the way aside, which has a test of its own
+
+    def without(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & flag == flag:
+            raise OSError(code, os.strerror(code))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", without)
+    path = tmp_path / "key.json"
+    if code == errno.EACCES:
+        with pytest.raises(PermissionError):
+            write_key_file(path, "text")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        write_key_file(path, "text")
+        assert read_key_file(path, 100) == "text"
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")

@@ -120,6 +120,12 @@ def test_composite_or_unsuitable_factors_are_refused(small_key: PrivateKey) -> N
             start += 1
         return start
 
+    def with_divisor(of_both: int, above: int) -> int:
+        """Return a prime that is 3 modulo 4 and 1 modulo the divisor."""
+        while (found := prime(above, 3)) % of_both != 1:
+            above = found + 1
+        return found
+
     low = (3 << 254) + (1 << 200)
     first, second = prime(low, 1), prime(low + 10**6, 1)
     composite = prime(15 << 124, 3) * prime(15 << 124, 1)
@@ -129,11 +135,12 @@ def test_composite_or_unsuitable_factors_are_refused(small_key: PrivateKey) -> N
         third = prime(third + 1, 3)
     for p, q, message in (
         (first, second, "3 modulo 4"),
+        (with_divisor(5, low), with_divisor(5, low + 10**6), r"gcd\(p - 1, q - 1\) = 2"),
         (composite, third, "must be primes"),
     ):
         n = p * q
-        base = next(x for x in range(2, 99) if gmpy2.jacobi(-x * x % n, n) == 1)
-        public = PublicKey(n, pow(-base * base % n, n, n * n), minimum_bits=512)
+        base = next(x for x in range(2, 99) if gmpy2.jacobi(x, n) == 1)
+        public = PublicKey(n, pow(base, n, n * n), minimum_bits=512)
         with pytest.raises(CryptoError, match=message):
             PrivateKey(public, p, q)
 
