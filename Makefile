@@ -36,7 +36,7 @@ mutation: $(VENV)/.installed-mutation ## mutation tests: make mutation MODULE=cr
 	ulimit -v 16000000; set -f; export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1; \
 	for module in $(MODULE); do mutants="$(MUTANTS)"; [ -z "$$mutants" ] || \
 		nice $(BIN)/mutmut run --max-children 2 $$mutants || exit; done
-	$(BIN)/mutmut results
+	$(BIN)/python tests/mutation_survivors.py $(MODULE:%='fl_he.%.*')
 	$(BIN)/python tests/mutation_table.py $(MODULE:%='fl_he.%.*')
 
 .PHONY: fuzz

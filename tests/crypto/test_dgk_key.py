@@ -169,6 +169,23 @@ def test_private_numbers_that_do_not_belong_together_are_refused(small_dgk: DgkP
             DgkPrivateKey(public, *wrong)
 
 
+def test_orders_that_are_not_the_stated_ones_are_refused(small_dgk: DgkPrivateKey) -> None:
+    public, (p, q, v_p, v_q) = small_dgk.public_key, map(int, private_numbers(small_dgk))
+    n, g, h = public.n, public.g, public.h
+
+    def refused(match: str, g: int, h: int, *numbers: int) -> None:
+        key = DgkPublicKey(n, g, h, public.u, minimum_bits=SMALL_BITS)
+        with pytest.raises(CryptoError, match=match):
+            DgkPrivateKey(key, *numbers)
+
+    DgkPrivateKey(DgkPublicKey(n, g, h, public.u, minimum_bits=SMALL_BITS), p, q, v_p, v_q)
+    orders = "g and h must be of the orders"
+    refused(orders, g, g, p, q, v_p, v_q)  # h of the order u * v
+    refused(orders, pow(g, public.u, n), h, p, q, v_p, v_q)  # g of the order v: it hides all
+    refused(orders, 3, h, p, q, v_p, v_q)  # g of an order that u * v does not divide
+    refused("p, q, v_p and v_q must be primes", g, h, p, q, 2 * v_p, 2 * v_q)
+
+
 def test_the_square_of_a_prime_is_no_modulus(small_dgk: DgkPrivateKey) -> None:
     public, (p, _, v_p, _) = small_dgk.public_key, map(int, private_numbers(small_dgk))
     square = DgkPublicKey(p * p, public.g % p, public.h % p, minimum_bits=500)

@@ -22,6 +22,11 @@ def test_a_short_key_warns(bits: int) -> None:
         check_key_bits(bits, 1024)
 
 
+def test_a_key_of_2048_bits_is_not_short(recwarn: pytest.WarningsRecorder) -> None:
+    check_key_bits(2048, 1024)
+    assert [w for w in recwarn if w.category is ShortKeyWarning] == []
+
+
 def test_moduli_that_everybody_could_factor(small_primes: tuple[int, int]) -> None:
     p, q = small_primes
     check_modulus(p * q)
