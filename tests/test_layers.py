@@ -123,7 +123,7 @@ MAY_DECRYPT = {
     *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc_keys"),
     "fl_he.commands.keygen",
     # The benchmark plays all parts, with keys that die with it.
-    *(f"fl_he.bench.{name}" for name in ("packed_scheme", "cold_scheme", "jobs")),
+    *(f"fl_he.bench.{name}" for name in ("argmax", "packed_scheme", "cold_scheme", "jobs")),
     *(f"fl_he.bench.{name}" for name in ("contestants", "kernel", "long_vector")),
 }
 

@@ -55,6 +55,42 @@ def test_broken_metrics_leave_the_earlier_run_alone(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("penalised", [None, 1, "no"])
+def test_whether_coefficients_are_penalised_is_said(penalised: object) -> None:
+    metrics = make_metrics()
+    metrics["inference"] = {"level": 0.95, "penalised": True, "coefficients": []}
+    check_metrics(metrics)
+    metrics["inference"]["penalised"] = penalised
+    with pytest.raises(MetricsError, match=r"inference\.penalised must be true or false"):
+        check_metrics(metrics)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        (("querying", 0, "after"), None, r"querying\[0\]\.after must be an object"),
+        (("querying", 0, "after", "per_class_accuracy"), ["x"], r"accuracy\[0\] must be a number"),
+        (("privacy", "delta"), None, r"privacy\.delta must be a number"),
+    ],
+)
+def test_capc_metrics_that_no_table_could_show_are_refused(
+    member: tuple[Any, ...], value: object, message: str
+) -> None:
+    metrics = make_capc()
+    check_metrics(metrics)
+    *path, last = member
+    place: Any = metrics
+    for key in path:
+        place = place[key]
+    place[last] = value
+    with pytest.raises(MetricsError, match=message):
+        check_metrics(metrics)
+    if "per_class_accuracy" not in member:
+        del place[last]
+        with pytest.raises(MetricsError):
+            check_metrics(metrics)
+
+
 def test_a_folder_without_metrics_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetricsError, match=r"must hold metrics.json, got .* without one$"):
         read_metrics(tmp_path)

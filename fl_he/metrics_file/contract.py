@@ -135,14 +135,13 @@ def _check_capc(top: Mapping[str, Any]) -> None:
         # the others a deployed party tells nobody
         _numbers(result, ("answered", "refused", "examples"), where)
         _numbers(result, ("label_accuracy", "equal_to_plain_majority"), where)
-        for when in ("before", "after"):
-            if result.get(when) is None:
-                continue
-            quality = _mapping(result.get(when), f"{where}.{when}")
-            _numbers(quality, ("accuracy", "balanced_accuracy"), f"{where}.{when}")
-            _list(quality, "per_class_accuracy", f"{where}.{when}.per_class_accuracy")
+        # a deployed party tells neither, and nobody one of them
+        if not (result.get("before", "") is None and result.get("after", "") is None):
+            for when in ("before", "after"):
+                _check_quality(result.get(when), f"{where}.{when}")
     privacy = _mapping(top.get("privacy"), "privacy")
-    _numbers(privacy, ("epsilon", "delta", "queries"), "privacy")
+    _numbers(privacy, ("epsilon",), "privacy")
+    _numbers(privacy, ("delta", "queries"), "privacy", optional=privacy["epsilon"] is None)
     if top.get("analysis") is not None:
         analysis = _mapping(top["analysis"], "analysis")
         _numbers(analysis, ("epsilon_by_votes",), "analysis", optional=False)
@@ -161,8 +160,19 @@ def _check_capc(top: Mapping[str, Any]) -> None:
     _numbers(top, ("seconds",), "", optional=False)
 
 
+def _check_quality(found: object, where: str) -> None:
+    quality = _mapping(found, where)
+    _numbers(quality, ("accuracy", "balanced_accuracy"), where)
+    shares = _list(quality, "per_class_accuracy", f"{where}.per_class_accuracy")
+    for label, share in enumerate(shares):
+        if share is not None:  # a class without a case
+            _number(share, f"{where}.per_class_accuracy[{label}]")
+
+
 def _inference(inference: Mapping[str, Any]) -> None:
     _numbers(inference, ("level",), "inference", optional=False)
+    if not isinstance(inference.get("penalised"), bool):
+        raise MetricsError("inference.penalised must be true or false, got another")
     for index, entry in enumerate(_list(inference, "coefficients", "inference.coefficients")):
         where = f"inference.coefficients[{index}]"
         _numbers(_mapping(entry, where), INFERENCE, where)

@@ -17,6 +17,7 @@ from fuzz.target import Target
 from rich.console import Console
 
 from fl_he.capc_agreement import Agreement, KeyPins
+from fl_he.capc_report import answers_table, steps_table
 from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, write_checkpoint
 from fl_he.clients.capc_budget import Promise, VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError, StateStore
@@ -192,6 +193,10 @@ def _privacy_ledger(data: bytes) -> object:
     return _release(FileStore(Path("privacy.jsonl"), LONGEST_LINE))
 
 
+_TABLES = (comparison_table, cost_table, coefficient_table)
+_CAPC_TABLES = (answers_table, steps_table)
+
+
 @cache
 def _metrics() -> list[Any]:
     figures = dict.fromkeys(FIGURES, 0.875)
@@ -199,10 +204,13 @@ def _metrics() -> list[Any]:
     plain = {
         "version": 1,
         "fl_he": "0.1.0",
-        "config": {"data": {"name": "breast_cancer"}, "hospitals": 3, "topology": "fold"},
+        "config": {
+            **{"data": {"name": "breast_cancer"}, "hospitals": 3, "topology": "fold"},
+            "C": None,
+        },
         "local": [{"hospital": "hospital-1", "examples": 10, **figures}],
         "federated": model,
-        "pooled": model,
+        "pooled": {**model, "C": 1.0},
         "rounds": [
             {
                 "round": 1,
@@ -254,10 +262,9 @@ def _read_metrics(data: bytes) -> object:
     text = text_of(data, _metrics())
     _file("metrics.json", text.encode("utf-8", "surrogatepass"))
     metrics = read_metrics(Path())
-    if metrics.get("protocol") == "capc":
-        return metrics
     console = Console(file=io.StringIO(), width=80)
-    for make in (comparison_table, cost_table, coefficient_table):
+    capc = metrics.get("protocol") == "capc"
+    for make in _CAPC_TABLES if capc else _TABLES:
         if (table := make(metrics)) is not None:
             console.print(table)
     return metrics
