@@ -33,43 +33,49 @@ class Mutant(NamedTuple):
 
 #: Reasons, each with an expression for "function: before => after". The first that fits counts.
 _REASONS = {
-    "out of time: a loop that never ends": r"^out of time ",
+    "out of time: a loop that never ends, a process that waits for ever": r"^out of time ",
     "`strict` is a second lock: both have one length by construction": r"strict=True.* => ",
     "a default said aloud, or another name of the same encoding": (
-        r"\"big\".* => |\"(utf-8|ascii)\"|: .*reshape\(-1|dtype=np\.bool_|np\.float64"
+        r"\"big\".* => |\"(utf-8|ascii)\"|: .*reshape\(.*-1|dtype=np\.bool_|np\.float64"
         r"|errstate\(over=|follow_symlinks=True|token_bytes\((KEY|SEED|SALT|_SALT)_BYTES"
     ),
     "blanks in the JSON of a key, which reads the same": r"separators=",
     "words of an error, or the line that a warning names": (
         r"check_(name|role): shown|_require_vector\(|require_members\(|__repr__"
-        r"|: .*\"(key_bits|vector|values)\"|stacklevel="
+        r"|: .*\"(key_bits|vector|values)\"|stacklevel=|filemode\("
     ),
     "a search for primes, tables or windows: slower, faster or larger, with the same result": (
         r"_prime:|_small_primes:|_random_prime:|_of_order:|_small_powers:|cheapest_window"
         r"|_prepare|linear_map: _small_powers|linear_map: if (window|weight)|linear_map: largest"
         r"|_rows: list|: for start in range|_done = 0|: row_bytes|\[block \* step"
+        r"|best_window|FixedBaseTable\.__init__: digits"
+        r"|Masker\.\w+: (bits|window|table|self\.prepare)|together\(queries\) > 1"
     ),
-    "how many cores or processes work, and whether they find the package": (
-        r"cores=|Worker\.__init__: (paths|stderr|env)|Worker\.__init__: self\._ready"
+    "how many cores, threads or processes work, and whether they find the package": (
+        r"cores|Worker\.__init__: (paths|stderr|env)|Worker\.__init__: self\._ready"
+        r"|sched_getaffinity|os\.cpu_count|ThreadPoolExecutor|_WORTH_A_PROCESS|share = count"
+        r"|threads: int = 1"
     ),
+    "of a failed worker only that it failed is told": r"failures\.append|finished\.append",
     "a type in `cast`": r"cast\(",
     "what was checked before is not handed on: it is checked again, which takes longer": (
         r"known=known"
     ),
     "refused a line later, by another rule": (
         r"% 4 != 3|\"sealing\", SEED_BYTES|MAXIMUM_KEY_BITS|file\.read\(|\+ 12:|2 \* limit"
-        r"|: if p < 1 |found\[2:4\]"
+        r"|: if p < 1 |found\[2:4\]|: data = b|parsed: object"
     ),
     "the border of a limit that nothing honest comes near": (
         r"key_bits: int = 2048|_CONTEXT_LIMIT|_MAXIMUM_CONTRIBUTORS|_MAXIMUM_WORK|m > n // 2"
-        r"|largest_difference"
+        r"|largest_difference|3 \* self\.count|self\.slots < 1|randbelow\(u - 1\)"
     ),
     "how a file gets its name or mode: another way to the same file": (
         r"_write_without_name|_write_aside"
     ),
     "cancels, or is the same for all there can be": (
         r"\)\[0\] == p|product = mpz|integer = 0|name\.lower|self\.n & |rstrip"
-        r"|\* \([-+]len\(value\)"
+        r"|\* \([-+]len\(value\)|1 << \(slot_bits|\(power - 1\)|n \* rank|encrypt\(\[0\]"
+        r"|first > second|plaintexts = \[0\]|strict=False|O_DIRECTORY"
     ),
 }
 

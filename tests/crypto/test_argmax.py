@@ -14,8 +14,9 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.private_key import PrivateKey
 
 
-# Of two queries, several pairs' numbers lie in one ciphertext for Bob; of twelve, of one pair.
-@pytest.mark.parametrize("queries", [2, 12])
+# Of two queries, several pairs' numbers lie in one ciphertext for Bob, of four just two, of twelve
+# those of one pair.
+@pytest.mark.parametrize("queries", [2, 4, 12])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_the_class_with_the_largest_number_wins(
     small_key: PrivateKey, small_dgk: DgkPrivateKey, classes: int, queries: int
