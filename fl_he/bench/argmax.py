@@ -14,8 +14,12 @@ from fl_he.crypto.private_key import PrivateKey
 from fl_he.crypto.slot_layout import SlotLayout
 
 
-def argmax_seconds(queries: int, classes: int, value_bits: int, key_bits: int) -> float:
-    """Measure one batch under keys of its own, so that all tables of powers are built in it.
+def argmax_seconds(
+    queries: int, classes: int, value_bits: int, key_bits: int, parties: int
+) -> float:
+    """Measure one batch for each answering party, under new keys of the querying party.
+
+    All tables of powers are built on the way: the first batch pays for them.
 
     Parameters
     ----------
@@ -24,11 +28,13 @@ def argmax_seconds(queries: int, classes: int, value_bits: int, key_bits: int) -
         Numbers are below ``2**value_bits`` in size.
     key_bits : int
         Of both keys.
+    parties : int
+        Answering parties.
 
     Returns
     -------
     float
-        CPU seconds of both sides for a query, from encrypted numbers to the winner.
+        CPU seconds of both sides for a query and party, from encrypted numbers to the winner.
 
     Raises
     ------
@@ -36,7 +42,14 @@ def argmax_seconds(queries: int, classes: int, value_bits: int, key_bits: int) -
         If a winner is not the largest number.
     """
     paillier, dgk = PrivateKey.generate(key_bits), DgkPrivateKey.generate(key_bits)
-    layout, digits = SlotLayout(value_bits, key_bits), Digits(value_bits)
+    batches = (_batch_seconds(paillier, dgk, queries, classes, value_bits) for _ in range(parties))
+    return sum(batches) / (parties * queries)
+
+
+def _batch_seconds(
+    paillier: PrivateKey, dgk: DgkPrivateKey, queries: int, classes: int, value_bits: int
+) -> float:
+    layout, digits = SlotLayout(value_bits, paillier.public_key.key_bits), Digits(value_bits)
     span = largest_difference(classes, value_bits)
     numbers = [
         [secrets.randbelow(span) - span // 2 for _ in range(queries)] for _ in range(classes)
@@ -57,4 +70,4 @@ def argmax_seconds(queries: int, classes: int, value_bits: int, key_bits: int) -
         row = [numbers[label][query] for label in range(classes)]
         if row[kept.permutations[query][position]] != max(row):
             raise BenchError("the secure argmax must find the largest number, and it did not")
-    return seconds / queries
+    return seconds

@@ -93,7 +93,9 @@ def _row(queries: int) -> dict[str, Any]:
     return {
         "queries": queries,
         "hops": sum(step["hops"] for step in batch),
-        "argmax_seconds": argmax_seconds(queries, _CLASSES, config.capc.value_bits, _KEY_BITS),
+        "argmax_seconds": argmax_seconds(
+            queries, _CLASSES, config.capc.value_bits, _KEY_BITS, _ANSWERING
+        ),
         "vote_seconds": vote / (queries * _ANSWERING),
         "steps_seconds": sum(step["seconds"] for step in batch),
         "bytes": sum(step["bytes_sent"] for step in batch),

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWar
 
 @pytest.mark.parametrize("queries", [1, 30])
 def test_the_argmax_is_right_and_takes_time(queries: int) -> None:
-    assert argmax_seconds(queries, classes=3, value_bits=12, key_bits=1024) > 0
+    assert argmax_seconds(queries, classes=3, value_bits=12, key_bits=1024, parties=2) > 0
 
 
 def test_a_wrong_argmax_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_a_wrong_argmax_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("fl_he.bench.argmax.winner", second)
     with pytest.raises(BenchError, match="must find the largest number"):
-        argmax_seconds(1, classes=3, value_bits=12, key_bits=1024)
+        argmax_seconds(1, classes=3, value_bits=12, key_bits=1024, parties=2)
 
 
 def test_the_table_has_a_row_for_each_batch() -> None:
