@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from spoiled_messages import check_refused
 
-from fl_he.messages import ProtocolError
 from fl_he.sealed_messages import (
     Hop,
     OpenReply,
@@ -94,7 +94,4 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
 def test_a_spoiled_message_is_refused(
     kind: Any, message: Any, spoil: Callable[[RecordDict], object], words: str
 ) -> None:
-    content = message.to_content()
-    spoil(content)
-    with pytest.raises(ProtocolError, match=words):
-        kind.from_content(content)
+    check_refused(kind, message.to_content(), spoil, words)

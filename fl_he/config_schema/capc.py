@@ -88,7 +88,7 @@ class CapcConfig:
     fourier_gamma: float | None = None
 
 
-def check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after another
+def check_capc(config: Config) -> None:
     """Refuse what no run of CaPC could use; raises ConfigError."""
     capc = config.capc
     if config.sealed or config.resume is not None:
@@ -98,6 +98,16 @@ def check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anothe
             f"privacy must be none in CaPC, got {config.privacy.name}: what it releases has a "
             "budget of its own, capc.epsilon"
         )
+    if config.test_size == 0:
+        raise ConfigError(
+            "test_size must be above 0 in CaPC, got 0: models are compared before and after"
+        )
+    _check_numbers(capc)
+    _check_release(capc)
+    _check_parties(config)
+
+
+def _check_numbers(capc: CapcConfig) -> None:
     for key, count, least, most in (
         ("capc.queries", capc.queries, 1, 100_000),
         ("capc.examples", capc.examples or 1, 1, None),
@@ -114,15 +124,15 @@ def check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anothe
         ("capc.fourier_gamma", capc.fourier_gamma),
     ):
         require_positive(key, number, nullable=True)
-    if config.test_size == 0:
-        raise ConfigError(
-            "test_size must be above 0 in CaPC, got 0: models are compared before and after"
-        )
     for key, share in (("capc.pool_size", capc.pool_size), ("capc.delta", capc.delta)):
         if not 0 < share < 1:
             raise ConfigError(f"{key} must be between 0 and 1, got {share}")
     if not 0 <= capc.weak_ratio <= 1:
         raise ConfigError(f"capc.weak_ratio must be from 0 to 1, got {capc.weak_ratio}")
+
+
+def _check_release(capc: CapcConfig) -> None:
+    """Check the threshold test, and that a budget is for what is noisy."""
     if capc.threshold is not None and not math.isfinite(capc.threshold):
         raise ConfigError(f"capc.threshold must be finite or null, got {capc.threshold}")
     if capc.threshold is None and capc.sigma_threshold is not None:
@@ -131,6 +141,10 @@ def check_capc(config: Config) -> None:  # noqa: PLR0912 - one rule after anothe
         capc.sigma_gnmax is None or (capc.threshold is not None and capc.sigma_threshold is None)
     ):
         raise ConfigError("capc.epsilon must be null unless all that is released is noisy, got one")
+
+
+def _check_parties(config: Config) -> None:
+    capc = config.capc
     if not capc.models:
         raise ConfigError("capc.models must name at least one kind, got none")
     if not capc.querying or not all(1 <= number <= config.hospitals for number in capc.querying):
