@@ -70,6 +70,19 @@ def test_looks_delay_a_hop_little_and_are_few(
     assert grid.looks <= looks
 
 
+def test_a_quick_hop_after_a_long_one_is_not_delayed_by_it(clock: list[float]) -> None:
+    grid = slow_grid(clock, {1000: 50.0, 1001: 0.1})
+    answered: list[float] = []
+
+    def following(_: Message) -> Message | None:
+        answered.append(clock[0])
+        return train(1001) if len(answered) == 1 else None
+
+    list(exchange(grid, [train(1000)], 100, following))
+    first, second = answered
+    assert 0.1 <= second - first <= 0.15
+
+
 def test_a_second_reply_to_a_message_is_thrown_away(clock: list[float]) -> None:
     class Twice(SlowGrid):
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
