@@ -29,19 +29,19 @@ test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
 MODULE ?= clients crypto
 MUTANTS = fl_he.$$module.*
 ifdef SAMPLE
-MUTANTS = $$($(BIN)/python tests/mutation_sample.py $(SAMPLE) fl_he.$$module.*)
+MUTANTS = $$($(BIN)/python tests/support/mutation_sample.py $(SAMPLE) fl_he.$$module.*)
 endif
 .PHONY: mutation
-mutation: $(VENV)/.installed-mutation ## mutation tests: make mutation MODULE=crypto.slots SAMPLE=20
+mutation: $(VENV)/.installed-mutation ## mutation tests: make mutation MODULE=crypto.paillier.packing SAMPLE=20
 	ulimit -v 16000000; set -f; export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1; \
 	for module in $(MODULE); do mutants="$(MUTANTS)"; [ -z "$$mutants" ] || \
 		nice $(BIN)/mutmut run --max-children 2 $$mutants || exit; done
-	$(BIN)/python tests/mutation_survivors.py $(MODULE:%='fl_he.%.*')
-	$(BIN)/python tests/mutation_table.py $(MODULE:%='fl_he.%.*')
+	$(BIN)/python tests/support/mutation_survivors.py $(MODULE:%='fl_he.%.*')
+	$(BIN)/python tests/support/mutation_table.py $(MODULE:%='fl_he.%.*')
 
 .PHONY: fuzz
 fuzz: $(VENV)/.installed-fuzz ## a minute of hostile inputs: make fuzz ARGS="--inputs 1050000 --seed 11"
-	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+	PYTHONPATH=tests:tests/support $(BIN)/python -m fuzz $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## lint, format and type checks
@@ -60,7 +60,7 @@ docs: $(VENV)/.installed-test ## build the documentation: build/site/index.html
 PAGES = README.md CONTRIBUTING.md docs examples
 .PHONY: commands
 commands: $(VENV)/.installed-test ## run what README and docs tell: make commands ARGS=docs/runs.md
-	PYTHONPATH=tests $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
+	PYTHONPATH=tests:tests/support $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
 		--confcutdir=docs --verbosity=-1 $(or $(ARGS),$(PAGES))
 
 .PHONY: wheel

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 #: What only extras bring, and the one module that needs it to be imported.
 EXTRAS = ("dp_accounting", "skops", "tenseal", "mlflow", "tensorboard", "torch")
-NEEDS_AN_EXTRA = {"fl_he.bench.ckks_scheme"}
+NEEDS_AN_EXTRA = {"fl_he.bench.schemes"}
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ from typing import Any, get_type_hints
 import docstring_parser
 import yaml
 
-from fl_he.config import CONF
-from fl_he.config_schema import Config
-from fl_he.config_schema.descriptions import descriptions
+from fl_he.config import Config
+from fl_he.config.composition import CONF
+from fl_he.config.run import descriptions
 
 GROUPS = ("data", "partition", "optimizer", "privacy")
 #: What a choice sets and nobody else would.

@@ -8,25 +8,25 @@ a client does not pay for the server's imports.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fl_he.version import __version__
+
 if TYPE_CHECKING:
     from fl_he.clients import encryption_mod, with_key_holder
-    from fl_he.crypto.encrypted_vector import EncryptedVector
-    from fl_he.crypto.packing import Packing
-    from fl_he.crypto.private_key import PrivateKey
-    from fl_he.crypto.public_key import PublicKey
+    from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+    from fl_he.crypto.paillier.packing import Packing
+    from fl_he.crypto.paillier.private_key import PrivateKey
+    from fl_he.crypto.paillier.public_key import PublicKey
     from fl_he.strategies import GradientDescent, SequentialPaillier
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "encryption_mod": "fl_he.clients.encryption",
     "with_key_holder": "fl_he.clients.key_holder",
     "SequentialPaillier": "fl_he.strategies.sequential_paillier",
     "GradientDescent": "fl_he.strategies.gradient_descent",
-    "EncryptedVector": "fl_he.crypto.encrypted_vector",
-    "Packing": "fl_he.crypto.packing",
-    "PrivateKey": "fl_he.crypto.private_key",
-    "PublicKey": "fl_he.crypto.public_key",
+    "EncryptedVector": "fl_he.crypto.paillier.encrypted_vector",
+    "Packing": "fl_he.crypto.paillier.packing",
+    "PrivateKey": "fl_he.crypto.paillier.private_key",
+    "PublicKey": "fl_he.crypto.paillier.public_key",
 }
 
 __all__ = [

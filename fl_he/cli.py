@@ -18,10 +18,10 @@ from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import keygen
 from fl_he.commands.predict import export, predict
-from fl_he.interrupt import end_at_ctrl_c, end_at_once
+from fl_he.terminal.interrupt import end_at_ctrl_c, end_at_once
 
 if TYPE_CHECKING:
-    from fl_he.config_schema import Config
+    from fl_he.config import Config
 
 app = typer.Typer(
     name="fl-he",
@@ -45,7 +45,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from fl_he import __version__
+        from fl_he.version import __version__
 
         typer.echo(f"fl-he {__version__}")
         raise typer.Exit
@@ -60,8 +60,8 @@ def _run(
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
     signal.signal(signal.SIGINT, lambda *_: end_at_once())  # the imports take seconds
-    from fl_he.config_schema import ConfigError
-    from fl_he.jobs import abandon, run_jobs
+    from fl_he.config import ConfigError
+    from fl_he.experiment.jobs import abandon, run_jobs
 
     finished: dict[Path, dict[str, Any]] = {}
 
@@ -76,8 +76,8 @@ def _run(
         _explain(error)
         raise typer.Exit(1) from None
     if len(jobs) > 1:
-        from fl_he.report.sweep_table import SweepRow
-        from fl_he.show import show_all
+        from fl_he.report.tables.sweep import SweepRow
+        from fl_he.terminal.show import show_all
 
         show_all(
             [SweepRow(job.overrides, str(job.folder), finished.get(job.folder)) for job in jobs]
@@ -111,9 +111,10 @@ def _report(
 
     Several runs are compared, in one more table and a page of its own.
     """
-    from fl_he.metrics_file import MetricsError, read_metrics, run_folders
-    from fl_he.report.sweep_table import SweepRow, differences
-    from fl_he.show import from_here, show_all, write_again
+    from fl_he.report.tables.sweep import SweepRow, differences
+    from fl_he.run_files.metrics import read_metrics, run_folders
+    from fl_he.run_files.metrics_contract import MetricsError
+    from fl_he.terminal.show import from_here, show_all, write_again
 
     runs: dict[Path, dict[str, Any]] = {}
     succeeded = True
@@ -178,9 +179,9 @@ for command in (predict, export, keygen, enroll, federation, agree, show):
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
-    from fl_he.progress import follow_rounds, follow_steps
-    from fl_he.report.page import NAME as REPORT
-    from fl_he.show import from_here
+    from fl_he.report.page.write import NAME as REPORT
+    from fl_he.terminal.progress import follow_rounds, follow_steps
+    from fl_he.terminal.show import from_here
 
     follow = (
         follow_steps(Console(), config.hospitals, _steps(config))
@@ -205,7 +206,7 @@ def _steps(config: Config) -> int:
 
 
 def _show(metrics: dict[str, Any], folder: Path) -> None:
-    from fl_he.show import show_run
+    from fl_he.terminal.show import show_run
 
     warning = show_run(metrics, folder)
     if warning:

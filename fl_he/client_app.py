@@ -16,10 +16,9 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from fl_he.clients.capc import with_capc
-from fl_he.clients.capc_party import Party
+from fl_he.capc.node.app import with_capc
+from fl_he.capc.node.party import Party
 from fl_he.clients.clipping import Clipping
-from fl_he.clients.deployment import CheckedApp
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import (
     HospitalData,
@@ -28,20 +27,20 @@ from fl_he.clients.hospital import (
     zero_model,
 )
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
-from fl_he.clients.node import read_node
-from fl_he.clients.privacy_settings import deployed_privacy, privacy_ledger
-from fl_he.clients.private_release import PrivateGate
-from fl_he.clients.sealed_chain import with_sealed_chain
-from fl_he.clients.setting import node_path, node_setting
-from fl_he.config_schema import Config
-from fl_he.crypto.packing import Packing
-from fl_he.learning.data import Dataset, load_table
+from fl_he.clients.node.checks import CheckedApp
+from fl_he.clients.node.role import read_node
+from fl_he.clients.node.setting import node_path, node_setting
+from fl_he.clients.private_release import PrivateGate, deployed_privacy, privacy_ledger
+from fl_he.clients.sealed.app import with_sealed_chain
+from fl_he.config import Config
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.experiment.privacy_statement import privacy_of
+from fl_he.experiment.run_figures import packing_of
 from fl_he.learning.errors import DataError
-from fl_he.learning.moments import Limbs
-from fl_he.learning.privacy import GaussianPrivacy
-from fl_he.messages import ProtocolError
-from fl_he.privacy_statement import privacy_of
-from fl_he.run_figures import packing_of
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.tables.data import Dataset, load_table
+from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
     def held_out(context: Context) -> Dataset | None:
         if not read_node(context).simulated:
             return _table(context, "test-data")
-        from fl_he.simulated_data import simulated_data  # noqa: PLC0415 - as in _simulated
+        from fl_he.experiment.data import simulated_data  # noqa: PLC0415 - as in _simulated
 
         return simulated_data(config(context)).test_share(read_node(context).partition or 0)
 
@@ -114,7 +113,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
     )
 
     def party(context: Context) -> Party:
-        from fl_he.capc_simulation import simulated_party  # noqa: PLC0415 - with scikit-learn
+        from fl_he.capc.simulation import simulated_party  # noqa: PLC0415 - with scikit-learn
 
         chosen = config(context)
         if not chosen.capc.enabled:
@@ -135,7 +134,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
 
 
 def _simulated(context: Context, config: Config) -> HospitalData:
-    from fl_he.simulated_data import simulated_data  # noqa: PLC0415 - a deployed node needs it not
+    from fl_he.experiment.data import simulated_data  # noqa: PLC0415 - a deployed node needs it not
 
     _check_nodes(context, config)
     node = read_node(context)
@@ -191,7 +190,7 @@ def _table(context: Context, setting: str) -> Dataset | None:
 
 @lru_cache(maxsize=4)
 def _composed(config_name: str, overrides: str) -> Config:
-    from fl_he.config import compose  # noqa: PLC0415 - Hydra is slow to import and unused in deployment
+    from fl_he.config.composition import compose  # noqa: PLC0415 - Hydra is slow to import and unused in deployment
 
     return compose(config_name, overrides)
 

@@ -14,22 +14,19 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he import divergence, run_state, sealed_run
-from fl_he.checkpoint import Checkpoint, CheckpointError, write_checkpoint
-from fl_he.comparison import Comparison, NoComparison, simulated_comparison
-from fl_he.config_schema import ClassWeight, Config
-from fl_he.hop import OnHop
-from fl_he.learning import parameters
-from fl_he.learning.optimizer_choice import optimizer_of
-from fl_he.learning.softmax_model import model_of
-from fl_he.learning_messages import LearningTerms
-from fl_he.messages import ACCURACY, LOSS, ProtocolError
-from fl_he.model_messages import read_parameters
-from fl_he.privacy_statement import privacy_figures, privacy_of
-from fl_he.privacy_terms import privacy_members
+from fl_he.config import ClassWeight, Config
+from fl_he.experiment import run_state, sealed_run
+from fl_he.experiment.comparison import Comparison, NoComparison, simulated_comparison
+from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
+from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
+from fl_he.experiment.run_folder import opened
+from fl_he.experiment.tracking import tracked
+from fl_he.learning.optimizers.registry import optimizer_of
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.softmax_model import model_of
 from fl_he.report.run_files import write_run
-from fl_he.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
-from fl_he.run_folder import opened
+from fl_he.run_files import divergence
+from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.gradient_descent import GradientDescent, SummedObjective
 from fl_he.strategies.hop_watch import HopWatch
@@ -37,7 +34,11 @@ from fl_he.strategies.pooled_figures import pooled_figures
 from fl_he.strategies.preparation import prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.tracking import tracked
+from fl_he.wire.encrypted_sum import ACCURACY, LOSS, ProtocolError
+from fl_he.wire.hop import OnHop
+from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.model import read_parameters
+from fl_he.wire.privacy_terms import privacy_members
 
 _logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def _train(
     grid: Grid, config: Config, folder: Path, on_round: OnRound, on_hop: OnHop
 ) -> dict[str, Any]:
     if config.capc.enabled:
-        from fl_he import capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
+        from fl_he.capc import run as capc_run  # noqa: PLC0415 - another protocol, with scikit-learn
 
         return capc_run.run_encrypted(
             grid, config, folder, lambda step: on_round({"step": step}), on_hop
@@ -291,7 +292,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run configuration names: ``flwr run``."""
-    from fl_he.config import compose  # noqa: PLC0415 - only this entry point composes
+    from fl_he.config.composition import compose  # noqa: PLC0415 - only this entry point composes
 
     config = compose(str(context.run_config["config-name"]), str(context.run_config["overrides"]))
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}").resolve()

@@ -17,13 +17,13 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fl_he import client_app, server_app
-from fl_he.config_schema import Backend, Config, ConfigError
-from fl_he.declared_ranges import declared_ranges
-from fl_he.hop import OnHop
-from fl_he.privacy_statement import privacy_figures
-from fl_he.simulated_data import simulated_data, warn_of_few
+from fl_he.config import Backend, Config, ConfigError
+from fl_he.experiment.data import simulated_data, warn_of_few
+from fl_he.experiment.declared_ranges import declared_ranges
+from fl_he.experiment.privacy_statement import privacy_figures
+from fl_he.experiment.tracking import require_packages, tracked
 from fl_he.strategies.grid import DelegatingGrid
-from fl_he.tracking import require_packages, tracked
+from fl_he.wire.hop import OnHop
 
 Result = TypeVar("Result")
 
@@ -94,7 +94,7 @@ def run(
     on_start()
     config = replace(config, output_dir=str(output_dir.resolve()))
     if config.capc.enabled and config.capc.backend is Backend.plain:
-        from fl_he import capc_plain  # noqa: PLC0415 - as in _check
+        from fl_he.capc import plain as capc_plain  # noqa: PLC0415 - as in _check
 
         with tracked(config, output_dir) as tracker:
             metrics = capc_plain.run_plain(
@@ -119,7 +119,7 @@ def _check(config: Config) -> None:
         )
     require_packages(config.tracking)
     if config.capc.enabled:
-        from fl_he import capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
+        from fl_he.capc import plain as capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
 
         capc_plain.check(config)
         return

@@ -1,9 +1,11 @@
-"""Which versions of what made a run."""
+"""Version of fl-he, and the versions of Python and of the packages a run used."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+__version__ = "0.1.0"
 
 #: What a run's figures depend on.
 _PACKAGES = ("flwr", "phe", "gmpy2", "cryptography", "numpy", "scikit-learn", "dp-accounting")

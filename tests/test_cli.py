@@ -115,7 +115,7 @@ import sys, types, warnings
 from fl_he import cli
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.learning.errors import DataError
-from fl_he.messages import ProtocolError
+from fl_he.wire.encrypted_sum import ProtocolError
 
 def run(config, folder, on_round, on_hop, on_start):
     on_start()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command_line import fl_he
 
-from fl_he.metrics_file import read_metrics
+from fl_he.run_files.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sweep")]
 

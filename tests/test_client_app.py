@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_nodes import HEADER, ROWS, deployed_nodes
-from experiment import experiment
+from experiments import experiment
 from flwr.app import Context, Message, RecordDict
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
 from fl_he.clients.key_holder import KeyHolderPolicy
-from fl_he.config_schema import Config
-from fl_he.crypto.packing import Packing
-from fl_he.learning import logistic
-from fl_he.learning.data import load_table
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import DECRYPT, DESCRIBE, DecryptRequest, Description, ProtocolError
-from fl_he.model_messages import model_arrays, read_model_arrays
+from fl_he.config import Config
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.regression import logistic
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.tables.data import load_table
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, DecryptRequest, Description, ProtocolError
+from fl_he.wire.model import model_arrays, read_model_arrays
 
 
 def coordinators(_: Context) -> Config:

@@ -117,10 +117,10 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 #: "The server cannot decrypt": nobody else may import the private key.
-PRIVATE_KEY = "fl_he.crypto.private_key"
-DGK_PRIVATE_KEY = "fl_he.crypto.dgk_private_key"
+PRIVATE_KEY = "fl_he.crypto.paillier.private_key"
+DGK_PRIVATE_KEY = "fl_he.crypto.comparison.dgk_private_key"
 MAY_DECRYPT = {
-    *("fl_he.clients.key_holder", "fl_he.clients.private_key_file", "fl_he.clients.capc_keys"),
+    *("fl_he.clients.key_holder", "fl_he.clients.node.private_key_file", "fl_he.capc.node.keys"),
     "fl_he.commands.keygen",
     # The benchmark plays all parts, with keys that die with it.
     *(f"fl_he.bench.{name}" for name in ("argmax", "packed_scheme", "cold_scheme", "jobs")),
@@ -205,7 +205,7 @@ def refused(module: str, target: str) -> bool:
     if module == "fl_he.__init__" or (own in COORDINATOR and target.startswith(SEALED)):
         return True
     if own == "messages" and layer(target) == "crypto":
-        return not target.startswith("fl_he.crypto.encrypted_vector")
+        return not target.startswith("fl_he.crypto.paillier.encrypted_vector")
     return target != "fl_he.__version__" and layer(target) not in {own, *ALLOWED[own]}
 
 
@@ -236,7 +236,12 @@ def project() -> dict[str, str]:
 
 def test_the_project_keeps_its_layers() -> None:
     sources = project()
-    assert {"fl_he.__init__", "fl_he.cli", "fl_he.messages", "fl_he.progress"} <= sources.keys()
+    assert {
+        "fl_he.__init__",
+        "fl_he.cli",
+        "fl_he.wire.encrypted_sum",
+        "fl_he.terminal.progress",
+    } <= sources.keys()
     assert violations(sources) == []
 
 
@@ -247,41 +252,47 @@ def test_every_layer_of_the_rules_exists() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fl_he.strategies.fold", "from fl_he.crypto.private_key import PrivateKey"),
+        ("fl_he.strategies.fold", "from fl_he.crypto.paillier.private_key import PrivateKey"),
         ("fl_he.strategies.fold", "from fl_he.crypto import private_key"),
-        ("fl_he.strategies.fold", "import fl_he.crypto.private_key as k"),
+        ("fl_he.strategies.fold", "import fl_he.crypto.paillier.private_key as k"),
         ("fl_he.strategies.fold", "from ..crypto import private_key"),
         ("fl_he.strategies.fold", "from fl_he import PrivateKey"),
-        ("fl_he.strategies.capc", "from fl_he.crypto.dgk_private_key import DgkPrivateKey"),
-        ("fl_he.strategies.capc", "from fl_he.crypto.comparison import DgkPrivateKey"),
-        ("fl_he.clients.capc_answering", "from fl_he.crypto import dgk_private_key"),
-        ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PrivateKey"),
+        (
+            "fl_he.capc.coordinator.rounds",
+            "from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey",
+        ),
+        (
+            "fl_he.capc.coordinator.rounds",
+            "from fl_he.crypto.comparison.comparison import DgkPrivateKey",
+        ),
+        ("fl_he.capc.node.answering", "from fl_he.crypto import dgk_private_key"),
+        ("fl_he.strategies.fold", "from fl_he.crypto.paillier.public_key import PrivateKey"),
         ("fl_he.strategies.fold", "import fl_he"),
         ("fl_he.strategies.fold", "from fl_he.clients import hospital"),
         ("fl_he.strategies.fold", "def f():\n    from fl_he.clients.hospital import train"),
         ("fl_he.strategies.fold", "if TYPE_CHECKING:\n    from fl_he.clients.hospital import T"),
         ("fl_he.strategies.fold", "import importlib\nimportlib.import_module(name)"),
-        ("fl_he.strategies.fold", "__import__('fl_he.crypto.private_key')"),
-        ("fl_he.server_app", "from fl_he.crypto.private_key import generate"),
-        ("fl_he.clients.hospital", "from fl_he.crypto.private_key import generate"),
+        ("fl_he.strategies.fold", "__import__('fl_he.crypto.paillier.private_key')"),
+        ("fl_he.server_app", "from fl_he.crypto.paillier.private_key import generate"),
+        ("fl_he.clients.hospital", "from fl_he.crypto.paillier.private_key import generate"),
         ("fl_he.clients.hospital", "from fl_he.strategies.fold import add"),
         ("fl_he.clients.__init__", "from fl_he.clients.key_holder import PrivateKey"),
-        ("fl_he.strategies.fold", "from fl_he.crypto.identity import Identity"),
+        ("fl_he.strategies.fold", "from fl_he.crypto.envelopes.identity import Identity"),
         ("fl_he.strategies.fold", "from fl_he.crypto import sealing"),
-        ("fl_he.server_app", "from fl_he.crypto.protected_file import load_secret"),
-        ("fl_he.messages", "from fl_he.crypto.packing import Packing"),
-        ("fl_he.messages", "from fl_he.update import flatten"),
-        ("fl_he.crypto.packing", "from fl_he.messages import ProtocolError"),
-        ("fl_he.crypto.packing", "from fl_he.learning.errors import DataError"),
-        ("fl_he.crypto.packing", "import flwr.app"),
-        ("fl_he.learning.data", "from flwr.app import Array"),
-        ("fl_he.learning.data", "import phe"),
-        ("fl_he.report.page", "from fl_he.config import Config"),
-        ("fl_he.config", "from fl_he.crypto.packing import Packing"),
+        ("fl_he.server_app", "from fl_he.crypto.key_files.protected_file import load_secret"),
+        ("fl_he.wire.encrypted_sum", "from fl_he.crypto.paillier.packing import Packing"),
+        ("fl_he.wire.encrypted_sum", "from fl_he.wire.update import flatten"),
+        ("fl_he.crypto.paillier.packing", "from fl_he.wire.encrypted_sum import ProtocolError"),
+        ("fl_he.crypto.paillier.packing", "from fl_he.learning.errors import DataError"),
+        ("fl_he.crypto.paillier.packing", "import flwr.app"),
+        ("fl_he.learning.tables.data", "from flwr.app import Array"),
+        ("fl_he.learning.tables.data", "import phe"),
+        ("fl_he.report.page.write", "from fl_he.config import Config"),
+        ("fl_he.config", "from fl_he.crypto.paillier.packing import Packing"),
         ("fl_he.server_app", "from omegaconf import OmegaConf"),
         ("fl_he.cli", "import hydra.core.utils"),
         ("fl_he.cli", "from fl_he.server_app import app"),
-        ("fl_he.__init__", "from fl_he.messages import ProtocolError"),
+        ("fl_he.__init__", "from fl_he.wire.encrypted_sum import ProtocolError"),
         ("fl_he.unheard_of", ""),
     ],
 )
@@ -292,13 +303,22 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fl_he.clients.key_holder", "from fl_he.crypto.private_key import PrivateKey"),
-        ("fl_he.clients.capc_keys", "from fl_he.crypto.dgk_private_key import DgkPrivateKey"),
-        ("fl_he.crypto.private_key", "from fl_he.crypto.public_key import PublicKey"),
-        ("fl_he.strategies.fold", "from fl_he.crypto.public_key import PublicKey"),
+        ("fl_he.clients.key_holder", "from fl_he.crypto.paillier.private_key import PrivateKey"),
+        (
+            "fl_he.capc.node.keys",
+            "from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey",
+        ),
+        (
+            "fl_he.crypto.paillier.private_key",
+            "from fl_he.crypto.paillier.public_key import PublicKey",
+        ),
+        ("fl_he.strategies.fold", "from fl_he.crypto.paillier.public_key import PublicKey"),
         ("fl_he.strategies.fold", "from fl_he import __version__\nimport numpy as np"),
-        ("fl_he.messages", "from fl_he.crypto.encrypted_vector import EncryptedVector"),
-        ("fl_he.learning.model", "from .data import Dataset"),
+        (
+            "fl_he.wire.encrypted_sum",
+            "from fl_he.crypto.paillier.encrypted_vector import EncryptedVector",
+        ),
+        ("fl_he.learning.regression.model", "from .data import Dataset"),
         ("fl_he.__init__", "from importlib import import_module\nimport_module(name)"),
         ("fl_he.__init__", "if TYPE_CHECKING:\n    from fl_he.clients import encryption_mod"),
         ("fl_he.clients.__init__", "from fl_he.clients.encryption import encryption_mod"),
@@ -312,10 +332,10 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
     ("modules", "absent"),
     [
         ("fl_he.server_app, fl_he.strategies.sequential_paillier", PRIVATE_KEY),
-        ("fl_he.strategies.capc, fl_he.capc_terms", DGK_PRIVATE_KEY),
-        ("fl_he.server_app, fl_he.strategies.sealed_chain", "fl_he.crypto.identity"),
-        ("fl_he", "fl_he.messages"),
-        ("fl_he.crypto.encrypted_vector, fl_he.learning.logistic", "flwr"),
+        ("fl_he.capc.coordinator.rounds, fl_he.capc.terms", DGK_PRIVATE_KEY),
+        ("fl_he.server_app, fl_he.strategies.sealed.router", "fl_he.crypto.envelopes.identity"),
+        ("fl_he", "fl_he.wire.encrypted_sum"),
+        ("fl_he.crypto.paillier.encrypted_vector, fl_he.learning.regression.logistic", "flwr"),
         ("fl_he.cli", "fl_he.config"),
     ],
 )

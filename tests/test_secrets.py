@@ -21,18 +21,22 @@ from message_search import factors
 from small_keys import SMALL, SMALL_BITS, dgk, paillier
 
 from fl_he import client_app
-from fl_he.clients.capc_keys import KeyPair
-from fl_he.clients.enrolment import Enrolment
-from fl_he.crypto.argmax import PairSecrets
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.passphrase_file import read_passphrase_file
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.protected_file import ScryptCost, load_secret, save_secret
-from fl_he.crypto.sealing_key import SealingKey
-from fl_he.learning.data import load_table
-from fl_he.messages import DESCRIBE, Description, Role
+from fl_he.capc.node.keys import KeyPair
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.crypto.comparison.argmax import PairSecrets
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.sealing_key import SealingKey
+from fl_he.crypto.key_files.protected_file import (
+    ScryptCost,
+    load_secret,
+    read_passphrase_file,
+    save_secret,
+)
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.learning.tables.data import load_table
+from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role
 
 PLANTED = "PLANTED-7c1e5a"
 NUMBER = 271828182845904523  # of a patient

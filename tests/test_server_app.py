@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiment import GRAD_SCHOOL, check_equals_pooled_descent, experiment, standardised
+from experiments import GRAD_SCHOOL, check_equals_pooled_descent, experiment, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app
-from fl_he.config_schema import Config
-from fl_he.crypto.packing import Packing
-from fl_he.learning.data import load_breast_cancer
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import ProtocolError
-from fl_he.simulated_data import simulated_data
+from fl_he.config import Config
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.experiment.data import simulated_data
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.tables.data import load_breast_cancer
 from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.wire.encrypted_sum import ProtocolError
 
 
 def run(config: Config, nodes: int | None = None) -> dict[str, Any]:

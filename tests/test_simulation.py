@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from experiment import check_equals_pooled_descent, experiment
+from experiments import check_equals_pooled_descent, experiment
 
 from fl_he import simulation
 from fl_he.learning.errors import DataError

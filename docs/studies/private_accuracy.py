@@ -35,10 +35,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from fl_he.learning import baselines
-from fl_he.learning.feature_ranges import Ranges
-from fl_he.learning.likelihood import examples_of, mean_gradient
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.regression import baselines
+from fl_he.learning.regression.likelihood import examples_of, mean_gradient
+from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.scaling import Scaling
 
 #: Divisions of the data that a table of results is about, and others to choose settings on.
 SEEDS, OTHER_SEEDS = range(5), range(100, 150)

@@ -13,17 +13,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config import compose
-from fl_he.declared_ranges import declared_ranges
-from fl_he.learning.data import Dataset, load_breast_cancer
-from fl_he.learning.discrete_gaussian import discrete_gaussian
-from fl_he.learning.feature_ranges import Ranges
-from fl_he.learning.likelihood import example_gradients, examples_of
-from fl_he.learning.privacy import GaussianPrivacy, Lattice, clipped_sum, noise_variance
-from fl_he.learning.private_scaling import range_sums, scaling_of_sums, scaling_variance
-from fl_he.learning.scaling import Scaling
-from fl_he.privacy_statement import privacy_of
-from fl_he.simulated_data import SimulatedData, simulated_data
+from fl_he.config.composition import compose
+from fl_he.experiment.data import SimulatedData, simulated_data
+from fl_he.experiment.declared_ranges import declared_ranges
+from fl_he.experiment.privacy_statement import privacy_of
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, clipped_sum, noise_variance
+from fl_he.learning.privacy.scaling import range_sums, scaling_of_sums, scaling_variance
+from fl_he.learning.regression.likelihood import example_gradients, examples_of
+from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

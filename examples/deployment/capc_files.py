@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from skops import io
 
-from fl_he.learning.case_files import LABEL
+from fl_he.learning.voting.case_files import LABEL
 
 CASES = 20
 #: Three votes allow no useful noise: this one is next to none, which the budget says, too.

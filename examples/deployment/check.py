@@ -27,9 +27,9 @@ from plaintext_search import (
     telling,
 )
 
-from fl_he.config import compose
-from fl_he.learning.data import load_table
-from fl_he.learning.model import LogisticModel
+from fl_he.config.composition import compose
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.tables.data import load_table
 
 _TOLERANCE = 1e-6
 _PRIVATE_KEY = Path("company-x", "private-key.json")

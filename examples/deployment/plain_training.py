@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from plaintext_search import Model
 
-from fl_he.crypto.packing import Packing
-from fl_he.learning import likelihood
-from fl_he.learning.data import Dataset
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.regression import likelihood
+from fl_he.learning.tables.data import Dataset
 
 
 @dataclass(frozen=True)

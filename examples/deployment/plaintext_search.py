@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning import logistic
-from fl_he.learning.data import Dataset
+from fl_he.learning.regression import logistic
+from fl_he.learning.tables.data import Dataset
 
 Model = tuple[NDArray[np.float64], float]
 

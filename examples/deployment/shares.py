@@ -11,8 +11,8 @@ import csv
 import sys
 from pathlib import Path
 
-from fl_he.config import compose
-from fl_he.simulated_data import simulated_data
+from fl_he.config.composition import compose
+from fl_he.experiment.data import simulated_data
 
 config = compose("config", sys.argv[1].split())
 for hospital, file in zip(simulated_data(config).hospitals, sys.argv[2:], strict=True):

@@ -10,11 +10,9 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from fl_he.bench.bench_file import check_out, write_bench
-from fl_he.bench.follow import Follow, follow
 from fl_he.bench.fresh import BenchError
-from fl_he.bench.machine import describe_machine
 from fl_he.bench.tables import federation_table, hospitals_table, kernel_tables
+from fl_he.bench.timing import Follow, check_out, describe_machine, follow, write_bench
 
 _BUSY = 0.3  # load average from which other jobs disturb the figures
 

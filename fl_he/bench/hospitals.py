@@ -11,16 +11,14 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from fl_he import client_app
-from fl_he.bench.follow import Follow
-from fl_he.bench.session import CountingSum, timed_rounds
-from fl_he.bench.timing import Spread
-from fl_he.bench.variants import descent
-from fl_he.config import compose
-from fl_he.config_schema import Config
-from fl_he.model_messages import model_arrays
-from fl_he.simulated_data import simulated_data
+from fl_he.bench.federation import CountingSum, descent, timed_rounds
+from fl_he.bench.timing import Follow, Spread
+from fl_he.config import Config
+from fl_he.config.composition import compose
+from fl_he.experiment.data import simulated_data
 from fl_he.simulation import run_in_ray
 from fl_he.strategies.topologies import AUTO, segments_of
+from fl_he.wire.model import model_arrays
 
 FOLD, CHAIN = "fold", "chain"
 

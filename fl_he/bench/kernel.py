@@ -1,22 +1,266 @@
-"""Section `kernel`: phe element by element, fl-he and CKKS on the same vectors."""
+"""Section `kernel`: phe element by element, fl-he and CKKS on the same vectors.
+
+One row of section `kernel`: what one way to encrypt took and gave.
+
+Who takes part in section `kernel` for one key and one vector length.
+
+A long vector within a memory limit: encrypted, added and decrypted in a fresh process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
-from fl_he.bench.ckks_scheme import CkksScheme
-from fl_he.bench.contestants import Contestant, contestants
-from fl_he.bench.follow import Follow
-from fl_he.bench.kernel_row import KernelRow, with_ratios
-from fl_he.bench.long_vector import measure_long_vector
-from fl_he.bench.phe_scheme import PheScheme
-from fl_he.bench.scheme import UPDATES, Vector, example_updates
-from fl_he.bench.timing import Effort, Measured, in_turn
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.bench.fresh import FreshProcess, PeakMemory, run_cold_unit
+from fl_he.bench.schemes import (
+    INSTALL,
+    UPDATES,
+    CkksScheme,
+    PackedScheme,
+    PheScheme,
+    UnitRun,
+    Vector,
+    example_updates,
+    largest_error,
+    run_unit,
+)
+from fl_he.bench.timing import Effort, Follow, Measured, Spread, in_turn
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.threads import available_cores
+
+PHE, FL_HE, CKKS = "phe", "fl-he", "ckks"
+WARM, COLD = "warm", "cold"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """What one way to encrypt took; seconds are medians.
+
+    Attributes
+    ----------
+    key_bits, length : int
+        Modulus and number of values; CKKS has no modulus and is measured beside each.
+    scheme : {"phe", "fl-he", "ckks"}
+    state : {"warm", "cold"}
+        ``cold``: a fresh process for each step.
+    cores : int
+        How many it may use.
+    note : str
+        Why there are no figures, where there are none.
+    encrypt_seconds, add_seconds, decrypt_seconds : float or None
+        One update; one addition; one sum.
+    total_seconds, lower_quartile, upper_quartile : float or None
+        Three encryptions, two additions and one decryption.
+    start_seconds : float or None
+        Start of a fresh process with its imports, mean; no part of the total.
+    bytes : int or None
+        One encrypted update.
+    largest_error : float or None
+        Against the exact sum of the three updates, over the timed values.
+    timed_values : int or None
+        Values that were timed; where fewer than ``length``, seconds and bytes are scaled up.
+    scaled : bool
+        Whether they are.
+    runs : int
+    times_faster_than_phe, times_faster_than_ckks : float or None
+        Ratios of ``total_seconds``; below 1 it is slower.
+    """
+
+    key_bits: int
+    length: int
+    scheme: str
+    state: str
+    cores: int
+    note: str = ""
+    encrypt_seconds: float | None = None
+    add_seconds: float | None = None
+    decrypt_seconds: float | None = None
+    total_seconds: float | None = None
+    lower_quartile: float | None = None
+    upper_quartile: float | None = None
+    start_seconds: float | None = None
+    bytes: int | None = None
+    largest_error: float | None = None
+    timed_values: int | None = None
+    scaled: bool = False
+    runs: int = 0
+    times_faster_than_phe: float | None = None
+    times_faster_than_ckks: float | None = None
+
+    def filled(self, runs: Sequence[UnitRun], updates: Sequence[Vector]) -> KernelRow:
+        """Return the row with the figures of its runs.
+
+        Parameters
+        ----------
+        runs : sequence of UnitRun
+            At least one; of the first values of the updates, as many as their results have.
+        updates : sequence of float64 arrays of shape (length,)
+            The updates.
+        """
+        timed = len(runs[0].result)
+        scale = self.length / timed
+        total = Spread.of([run.total * scale for run in runs])
+        heads = [values[:timed] for values in updates]
+        return replace(
+            self,
+            encrypt_seconds=median(run.encrypt for run in runs) * scale,
+            add_seconds=median(run.add for run in runs) * scale,
+            decrypt_seconds=median(run.decrypt for run in runs) * scale,
+            total_seconds=total.median,
+            lower_quartile=total.lower,
+            upper_quartile=total.upper,
+            start_seconds=fmean(run.start for run in runs) if self.state == COLD else None,
+            bytes=round(runs[0].bytes * scale),
+            largest_error=max(largest_error(run.result, heads) for run in runs),
+            timed_values=timed,
+            scaled=timed < self.length,
+            runs=total.runs,
+        )
+
+
+def with_ratios(rows: Sequence[KernelRow]) -> list[KernelRow]:
+    """Return rows of the same key and length with their ratios to phe and CKKS."""
+    totals = {row.scheme: row.total_seconds for row in rows if row.scheme != FL_HE}
+
+    def ratio(row: KernelRow, scheme: str) -> float | None:
+        other = totals.get(scheme)
+        return other / row.total_seconds if other and row.total_seconds else None
+
+    return [
+        replace(row, times_faster_than_phe=ratio(row, PHE), times_faster_than_ckks=ratio(row, CKKS))
+        for row in rows
+    ]
+
+
+_PROBE = 5  # values that tell how long phe takes for one
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A row in the making.
+
+    Attributes
+    ----------
+    row : KernelRow
+        Without figures.
+    run : callable or None
+        Runs the unit once; None where there is nothing to run.
+    """
+
+    row: KernelRow
+    run: Callable[[], UnitRun] | None
+
+    @property
+    def name(self) -> str:
+        """What is at work, for people."""
+        row = self.row
+        cores = "core" if row.cores == 1 else "cores"
+        return (
+            f"{row.key_bits} bits, {row.length:,} values: {row.scheme}, {row.state}, "
+            f"{row.cores} {cores}"
+        )
+
+
+def contestants(
+    key: PrivateKey,
+    phe: PheScheme,
+    ckks: CkksScheme | None,
+    updates: Sequence[Vector],
+    *,
+    phe_limit: float,
+    phe_sample: int,
+) -> list[Contestant]:
+    """Return phe, fl-he on one core and on all, warm and cold, and CKKS.
+
+    Parameters
+    ----------
+    key : PrivateKey
+        For fl-he.
+    phe : PheScheme
+        With a key of the same length.
+    ckks : CkksScheme or None
+        None where TenSEAL is not installed.
+    updates : sequence of float64 arrays of shape (d,)
+        What is encrypted.
+    phe_limit : float
+        Seconds that one unit of phe may take with all values.
+    phe_sample : int
+        Values that phe is timed on where it would take longer.
+    """
+    row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
+    whole = _phe_seconds(phe, updates) <= phe_limit
+    heads = updates if whole else [values[:phe_sample] for values in updates]
+    found = [Contestant(row(PHE, WARM, 1), lambda: run_unit(phe, heads))]
+    both = sorted({1, available_cores()})
+    found += [
+        Contestant(row(FL_HE, WARM, cores), partial(run_unit, PackedScheme(key, cores), updates))
+        for cores in both
+    ]
+    found += [
+        Contestant(row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates))
+        for cores in both
+    ]
+    if ckks is None:
+        found.append(Contestant(row(CKKS, WARM, 1, note=INSTALL), None))
+    else:
+        # TenSEAL has threads, but not for one vector after another: one core is what it uses.
+        found.append(Contestant(row(CKKS, WARM, 1), partial(run_unit, ckks, updates)))
+    return found
+
+
+def _phe_seconds(phe: PheScheme, updates: Sequence[Vector]) -> float:
+    """Return about how long a unit of all values takes."""
+    heads = [values[:_PROBE] for values in updates]
+    return run_unit(phe, heads).total * len(updates[0]) / len(heads[0])
+
+
+#: What one million values are promised to need at most.
+LIMIT_BYTES = 2 * 2**30
+
+
+def measure_long_vector(key: PrivateKey, length: int, follow: Follow) -> dict[str, Any]:
+    """Measure time and memory of two encryptions, one addition and one decryption.
+
+    Parameters
+    ----------
+    key : PrivateKey
+        The key holder's.
+    length : int
+        Number of values.
+    follow : Follow
+        Is told how far it is.
+
+    Returns
+    -------
+    dict
+        ``key_bits``, ``length``, ``bytes`` of one update, seconds of one encryption, of the
+        addition and of the decryption, ``largest_error``, ``limit_bytes`` and ``peak_bytes``: the
+        largest memory at any time of the process and its workers together, interpreters included.
+    """
+    about = f"{key.public_key.key_bits} bits, {length:,} values"
+
+    def show(text: str, done: int, total: int) -> None:
+        follow(f"{about}: {text}", done, total)
+
+    follow(about)
+    with FreshProcess() as process, PeakMemory(process.pid) as peak:
+        request = {"key": key.to_json(), "length": length}
+        answer = process.do("long vector", request, show)
+    return {
+        "key_bits": key.public_key.key_bits,
+        "length": length,
+        **answer,
+        # What the process itself knows stands in where the system does not show its children.
+        "peak_bytes": max(peak.bytes, answer["peak_bytes"]),
+        "limit_bytes": LIMIT_BYTES,
+    }
+
 
 #: Encryptions for which a warm key has its table, or those of one unit if they are more.
 _WARM_COUNT = 1000

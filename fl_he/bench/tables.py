@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.bench.kernel_row import CKKS, PHE
+from fl_he.bench.kernel import CKKS, PHE
 
 _NAMES = {PHE: "phe, each value", CKKS: "TenSEAL CKKS"}
 

@@ -17,10 +17,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from fl_he.capc_terms import Terms
+from fl_he.capc.terms import Terms
+from fl_he.crypto.encoding.strict_json import parse_object, require_equal, require_members
+from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.public_identity import check_name
-from fl_he.crypto.strict_json import parse_object, require_equal, require_members
 
 _FORMAT = "fl-he capc agreement 1"
 _JSON_LIMIT = 1 << 21  # characters

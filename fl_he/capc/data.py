@@ -1,6 +1,6 @@
 """The data of a simulated CaPC run: each party's own, the pools to ask about, a test set.
 
-As in :mod:`fl_he.simulated_data`, every process can compute all of it.
+As in :mod:`fl_he.experiment.data`, every process can compute all of it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config_schema import CapcConfig, Config, DataConfig, PartitionConfig
+from fl_he.config import CapcConfig, Config, DataConfig, PartitionConfig
+from fl_he.experiment.data import whole_table
 from fl_he.learning.errors import DataError
-from fl_he.learning.feature_map import FeatureMap, Fourier, union
-from fl_he.learning.partition import partition
-from fl_he.learning.party_models import maps_of, new_model
-from fl_he.learning.scaling import standardise
-from fl_he.simulated_data import whole_table
+from fl_he.learning.tables.partition import partition
+from fl_he.learning.tables.scaling import standardise
+from fl_he.learning.voting.feature_map import FeatureMap, Fourier, union
+from fl_he.learning.voting.party_models import maps_of, new_model
 
 _BRIGHTEST = 16.0  # of the pixels of data=digits
 #: How scikit-learn warns of a class with one example.

@@ -1,6 +1,6 @@
 """What travels in CaPC: actions, record keys, one form of message.
 
-As :mod:`fl_he.messages` for the encrypted sum, and as hostile: ``from_content`` raises
+As :mod:`fl_he.wire.encrypted_sum` for the encrypted sum, and as hostile: ``from_content`` raises
 :class:`ProtocolError`. Every step carries named parts, which are opaque here and checked by the
 step that reads them, and the public keys that it needs.
 """
@@ -13,7 +13,16 @@ from enum import StrEnum
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take, texts, whole
+from fl_he.wire.records import (
+    RECORD,
+    ProtocolError,
+    config_of,
+    natural,
+    seconds,
+    take,
+    texts,
+    whole,
+)
 
 PART_STYPE = "fl-he.capc-part"
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fl_he.capc_data import capc_data
-from fl_he.capc_run import Budget, OnStep, write_run
-from fl_he.capc_simulation import capc_terms, integer_model, mapped_queries, outcome, plain_votes
-from fl_he.config_schema import Backend, Config
-from fl_he.learning.gnmax import epsilon_by_votes
-from fl_he.learning.noisy_vote import noisy_labels
+from fl_he.capc.data import capc_data
+from fl_he.capc.run import Budget, OnStep, write_run
+from fl_he.capc.simulation import capc_terms, integer_model, mapped_queries, outcome, plain_votes
+from fl_he.config import Backend, Config
+from fl_he.learning.voting.gnmax import epsilon_by_votes
+from fl_he.learning.voting.noisy_vote import noisy_labels
 
 
 def check(config: Config) -> None:

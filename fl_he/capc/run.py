@@ -10,18 +10,20 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he import capc_report, metrics_file
-from fl_he.capc_agreement import Agreement
-from fl_he.config_schema import Backend, Config
-from fl_he.hop import OnHop
+from fl_he.capc.agreement import Agreement
+from fl_he.capc.coordinator.rounds import CaPC
+from fl_he.config import Backend, Config
+from fl_he.experiment.run_figures import origin_figures
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
-from fl_he.records import ProtocolError
-from fl_he.report.page import write_page
-from fl_he.run_figures import origin_figures
-from fl_he.strategies.capc import CaPC
+from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.report import capc as capc_report
+from fl_he.report.page.write import write_page
+from fl_he.run_files import metrics as metrics_file
+from fl_he.run_files import metrics_contract
 from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.topologies import segments_of
+from fl_he.wire.hop import OnHop
+from fl_he.wire.records import ProtocolError
 
 #: What only a simulation knows of a querying party.
 _UNTOLD = (
@@ -236,7 +238,7 @@ def _write(
 ) -> dict[str, Any]:
     metrics = {
         **origin_figures(),
-        "protocol": metrics_file.CAPC,
+        "protocol": metrics_contract.CAPC,
         "config": asdict(config),
         "encrypted": config.capc.backend is Backend.encrypted,
         "querying": results,

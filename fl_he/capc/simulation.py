@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.capc_data import CapcData, Examples, capc_data, fitted_model, public_map
-from fl_he.capc_terms import Terms
-from fl_he.clients.capc_party import Party
-from fl_he.config_schema import Config
-from fl_he.crypto.argmax import largest_difference
-from fl_he.learning.class_accuracy import class_accuracy
-from fl_he.learning.estimators import answering_model
-from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
-from fl_he.learning.party_models import probabilities
-from fl_he.learning.query_selection import select_queries
+from fl_he.capc.data import CapcData, Examples, capc_data, fitted_model, public_map
+from fl_he.capc.node.party import Party
+from fl_he.capc.terms import Terms
+from fl_he.config import Config
+from fl_he.crypto.comparison.argmax import largest_difference
+from fl_he.learning.voting.class_accuracy import class_accuracy
+from fl_he.learning.voting.estimators import answering_model
+from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.voting.party_models import probabilities
+from fl_he.learning.voting.query_selection import select_queries
 
 #: A query that got no answer.
 NO_ANSWER = -1

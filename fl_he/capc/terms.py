@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fl_he.crypto.argmax import largest_difference, tie_bits
-from fl_he.crypto.conditional_answer import ANSWERS
+from fl_he.crypto.comparison.argmax import largest_difference, tie_bits
+from fl_he.crypto.comparison.conditional_answer import ANSWERS
+from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS, SlotLayout
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.slot_layout import STATISTICAL_BITS, SlotLayout
+from fl_he.crypto.paillier.packing import Packing
 
 #: Counts are compared as numbers of so many bits, ties included. With their masks they then fill
 #: a slot of the packing, 64 bits.

@@ -42,7 +42,7 @@ capc               the app that takes part in CaPC
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
 from fl_he.clients.key_holder import KeyHolderPolicy, key_holder_app, with_key_holder
-from fl_he.clients.sealed_chain import with_sealed_chain
+from fl_he.clients.sealed.app import with_sealed_chain
 
 __all__ = [
     "EncryptionMod",

@@ -11,15 +11,15 @@ import numpy as np
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
-from fl_he.learning import likelihood
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError, PrivacyError
-from fl_he.learning.feature_ranges import Ranges
-from fl_he.learning.privacy import clipped_sum
-from fl_he.learning.private_scaling import range_sums
-from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import ProtocolError
-from fl_he.model_messages import named_arrays
+from fl_he.learning.privacy.gradients import clipped_sum
+from fl_he.learning.privacy.scaling import range_sums
+from fl_he.learning.regression import likelihood
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.model import named_arrays
 
 
 @dataclass(frozen=True, slots=True)

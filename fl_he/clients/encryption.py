@@ -11,14 +11,14 @@ from flwr.app import ConfigRecord, Context, Message, MessageType
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
-from fl_he.clients.node import read_node
-from fl_he.clients.pin import pinned_fingerprint
-from fl_he.clients.refusal import refusal_mod
-from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.clients.node.pin import pinned_fingerprint
+from fl_he.clients.node.refusal import refusal_mod
+from fl_he.clients.node.role import read_node
 from fl_he.crypto.errors import RangeError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import (
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.wire.encrypted_sum import (
     FINISH,
     NUM_EXAMPLES,
     EncryptedReply,
@@ -27,9 +27,9 @@ from fl_he.messages import (
     ProtocolError,
     Role,
 )
-from fl_he.selection import ALL, Selection
-from fl_he.update import flatten
-from fl_he.update_layout import UpdateLayout
+from fl_he.wire.selection import ALL, Selection
+from fl_he.wire.update import flatten
+from fl_he.wire.update_layout import UpdateLayout
 
 _STATE = "fl-he.encryption"
 _FINGERPRINT = "pinned-fingerprint"

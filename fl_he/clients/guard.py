@@ -10,9 +10,9 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 
 from fl_he.clients.encryption import require_encryptable
-from fl_he.clients.refusal import refusal_mod
-from fl_he.clients.wrapped_app import WrappedApp
-from fl_he.messages import FINISH, EncryptedReply, PrivateReasonError, ProtocolError
+from fl_he.clients.node.refusal import refusal_mod
+from fl_he.clients.node.wrapped_app import WrappedApp
+from fl_he.wire.encrypted_sum import FINISH, EncryptedReply, PrivateReasonError, ProtocolError
 
 
 class GuardedApp(WrappedApp):

@@ -2,6 +2,8 @@
 
 Behind ``encryption_mod`` every reply leaves encrypted; without the mod the same app is an
 ordinary Flower app.
+
+A hospital's sums over its rows: of the features, of squares about a mean, and of classes.
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
-from fl_he.clients.hospital_moments import moment_sums
-from fl_he.learning import descent, evaluation, likelihood, parameters
-from fl_he.learning.data import Dataset
-from fl_he.learning.model import write_model
-from fl_he.learning.moments import Limbs
-from fl_he.learning.scaling import Scaling, standardise
-from fl_he.learning.softmax_model import model_of
-from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import (
+from fl_he.learning.regression import descent, evaluation, likelihood, parameters
+from fl_he.learning.regression.model import write_model
+from fl_he.learning.regression.softmax_model import model_of
+from fl_he.learning.tables import moments
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
+from fl_he.learning.tables.scaling import Scaling, standardise
+from fl_he.wire.encrypted_sum import (
     ACCURACY,
     FIGURES,
     FINISH,
@@ -36,7 +37,8 @@ from fl_he.messages import (
     PrivateReasonError,
     ProtocolError,
 )
-from fl_he.model_messages import (
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.model import (
     model_arrays,
     named_arrays,
     read_arrays,
@@ -44,7 +46,45 @@ from fl_he.model_messages import (
     read_parameters,
     update_content,
 )
-from fl_he.records import take
+from fl_he.wire.records import take
+
+
+def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
+    """Return means that are sums once they are weighted by the number of examples.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        In the units of the hospital's table.
+    request : MomentsRequest
+    limbs : Limbs
+        How the node writes sums.
+
+    Raises
+    ------
+    ProtocolError
+        If the request is of other features, or for what only a hospital with privacy answers.
+    """
+    if request.low or request.high:
+        raise ProtocolError(
+            "sums of values within ranges must be asked of hospitals with privacy, whose noise is "
+            "in them, and this one has none"
+        )
+    features, examples = dataset.features, dataset.examples
+    if request.mean:
+        if len(request.mean) != features.shape[1]:
+            raise ProtocolError(
+                f"a mean must be of this hospital's {features.shape[1]} features, "
+                f"got {len(request.mean)}"
+            )
+        squares = moments.squared_deviations(features, np.array(request.mean))
+        return named_arrays(squares=limbs.split(squares) / examples)
+    arrays: dict[str, NDArray[np.float64]] = {}
+    if request.sums:
+        arrays["sums"] = limbs.split(moments.column_sums(features)) / examples
+    if request.counts:
+        arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
+    return named_arrays(**arrays)
 
 
 @dataclass(frozen=True, slots=True)

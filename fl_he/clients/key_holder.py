@@ -21,18 +21,18 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he import __version__
 from fl_he.clients.guard import GuardedApp
 from fl_he.clients.ledger import Ledger, StateStore
 from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.node import read_node
-from fl_he.clients.private_key_file import load_private_key
-from fl_he.clients.setting import least_contributors, node_path
-from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.clients.node.private_key_file import load_private_key
+from fl_he.clients.node.role import read_node
+from fl_he.clients.node.setting import least_contributors, node_path
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import (
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.version import __version__
+from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
     DecryptReply,
@@ -41,7 +41,7 @@ from fl_he.messages import (
     ProtocolError,
     Role,
 )
-from fl_he.update_layout import CONTRIBUTORS, EXAMPLES
+from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"

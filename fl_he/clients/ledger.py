@@ -19,9 +19,9 @@ from typing import Protocol, cast, get_args
 
 from flwr.app import ConfigRecord
 
+from fl_he.crypto.encoding.strict_json import parse_object
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.strict_json import parse_object
-from fl_he.messages import DecryptRequest, ProtocolError, Purpose
+from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Purpose
 
 #: Longest line, its end included; ours have at most 300 characters.
 LONGEST_LINE = 1000

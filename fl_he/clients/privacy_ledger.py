@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.clients.ledger import LedgerError, Lines, Store
+from fl_he.crypto.encoding.strict_json import parse_object
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.strict_json import parse_object
-from fl_he.learning.privacy import GaussianPrivacy, Lattice
-from fl_he.messages import ProtocolError
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
+from fl_he.wire.encrypted_sum import ProtocolError
 
 #: Longest line, its end included: room for a hundred thousand numbers.
 LONGEST_LINE = 1 << 21

@@ -7,6 +7,8 @@ fixed-point integers, and counts.
 
 Such sums are those of clipped gradients, and, once, if the terms have a share of the budget for it,
 those of values within ranges, by which the features are scaled.
+
+The privacy that a deployed hospital owes its patients, from its own node configuration.
 """
 
 from __future__ import annotations
@@ -20,18 +22,28 @@ from flwr.app import ConfigRecord, Context, Message, MessageType
 from numpy.typing import NDArray
 
 from fl_he.clients.encryption import Release
-from fl_he.clients.privacy_ledger import Kind, PrivacyLedger
-from fl_he.crypto.canonical import encode_fields
-from fl_he.crypto.packing import Packing
-from fl_he.learning.discrete_gaussian import discrete_gaussian
+from fl_he.clients.key_holder import KeyHolderPolicy
+from fl_he.clients.ledger import StateStore
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node.role import is_simulated
+from fl_he.clients.node.setting import least_contributors, node_path
+from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy import LARGEST_INTEGER_BITS, GaussianPrivacy, Lattice, noise_variance
-from fl_he.learning.private_scaling import scaling_variance
-from fl_he.learning_messages import MomentsRequest
-from fl_he.messages import CONFIG, MOMENTS, SERVER_ROUND, ProtocolError, read_array
-from fl_he.model_messages import read_arrays
-from fl_he.privacy_terms import KEYS, described, read_privacy
-from fl_he.update_layout import EXAMPLES, UpdateLayout
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy.gradients import (
+    LARGEST_INTEGER_BITS,
+    GaussianPrivacy,
+    Lattice,
+    noise_variance,
+)
+from fl_he.learning.privacy.scaling import scaling_variance
+from fl_he.wire.encrypted_sum import CONFIG, MOMENTS, SERVER_ROUND, ProtocolError, read_array
+from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.model import read_arrays
+from fl_he.wire.privacy_terms import KEYS, described, read_privacy
+from fl_he.wire.update_layout import EXAMPLES, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16
@@ -209,3 +221,65 @@ def _check_range(terms: GaussianPrivacy, packing: Packing, examples: float, vari
             "a private sum must fit its slot with its noise, and it might not: raise integer_bits, "
             "or lower clip or rounds"
         )
+
+
+_STATE = "fl-he.privacy"
+_SCALING = "privacy-scaling"
+_SETTINGS = ("privacy-epsilon", "privacy-delta", "privacy-clip", "privacy-rounds", "privacy-ledger")
+
+
+def deployed_privacy(
+    context: Context, contributors: int = KeyHolderPolicy().min_contributors
+) -> GaussianPrivacy | None:
+    """Return the node's own terms, ``None`` where it has no privacy settings at all.
+
+    Parameters
+    ----------
+    context : Context
+    contributors : int
+        How many hospitals' noise is counted where ``min-contributors`` does not say it.
+
+    Raises
+    ------
+    ProtocolError
+        If it has some of the settings and not all, or a value is out of range.
+    """
+    config = context.node_config
+    missing = [setting for setting in _SETTINGS if setting not in config]
+    if len(missing) == len(_SETTINGS) and _SCALING not in config:
+        return None
+    if missing:
+        raise ProtocolError(
+            f"a hospital with privacy must be given {', '.join(_SETTINGS)} in its node "
+            f"configuration, got none of {', '.join(missing)}"
+        )
+    epsilon, delta, clip = (_number(config[name], name) for name in _SETTINGS[:3])
+    rounds = config["privacy-rounds"]
+    if not isinstance(rounds, int) or isinstance(rounds, bool):
+        raise ProtocolError("privacy-rounds in the node configuration must be a whole number")
+    scaling = _number(config.get(_SCALING, 0.0), _SCALING)
+    try:
+        return GaussianPrivacy(
+            epsilon, delta, clip, rounds, least_contributors(context, contributors), scaling
+        )
+    except PrivacyError as error:
+        raise ProtocolError(f"privacy in the node configuration: {error}") from None
+
+
+def privacy_ledger(context: Context) -> PrivacyLedger:
+    """Return where the node notes its private releases: a file, or a simulated node's state."""
+    if is_simulated(context):
+        record = context.state.config_records.setdefault(_STATE, ConfigRecord())
+        return PrivacyLedger(StateStore(record))
+    path = node_path(context, "privacy-ledger")
+    if path is None:
+        raise ProtocolError(
+            "a hospital with privacy must be given privacy-ledger in its node configuration"
+        )
+    return PrivacyLedger(FileStore(path, LONGEST_LINE))
+
+
+def _number(value: object, name: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ProtocolError(f"{name} in the node configuration must be a number")
+    return float(value)

@@ -29,9 +29,9 @@ def agree(
     TERMS.json has the classes, features, noise and budget that all have agreed on: docs/capc.md.
     """
     with plain_errors():
-        from fl_he.capc_agreement import Agreement, KeyPins
-        from fl_he.crypto.dgk_key import DgkPublicKey
-        from fl_he.crypto.public_key import PublicKey
+        from fl_he.capc.agreement import Agreement, KeyPins
+        from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+        from fl_he.crypto.paillier.public_key import PublicKey
 
         pins: dict[str, KeyPins] = {}
         for pair in keys:
@@ -49,7 +49,7 @@ def agree(
 
 def show_agreement(text: str) -> None:
     """Print whose keys an agreement pins, what it promises, and its fingerprint."""
-    from fl_he.capc_agreement import Agreement
+    from fl_he.capc.agreement import Agreement
 
     agreement = Agreement.from_json(text)
     for name, pins in sorted(agreement.keys.items()):

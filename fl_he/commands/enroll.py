@@ -24,7 +24,7 @@ def enroll(
 ) -> None:
     """Make a node's identity: identity.json, NAME.public.json, the public entry, a fingerprint."""
     with plain_errors():
-        from fl_he.crypto.identity import Identity
+        from fl_he.crypto.envelopes.identity import Identity
 
         identity = Identity.generate(name, role)
         passphrase = new_passphrase(passphrase_file, ask_passphrase)

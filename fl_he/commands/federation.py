@@ -15,7 +15,7 @@ from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import parse_public_file, write_public_file
 
 if TYPE_CHECKING:
-    from fl_he.crypto.manifest import Manifest
+    from fl_he.crypto.envelopes.manifest import Manifest
 
 
 def federation(
@@ -28,9 +28,9 @@ def federation(
     ENTRY.json... are the NAME.public.json of all nodes, which `fl-he enroll` has made.
     """
     with plain_errors():
-        from fl_he.crypto.manifest import Manifest
-        from fl_he.crypto.public_identity import PublicIdentity
-        from fl_he.crypto.public_key import PublicKey
+        from fl_he.crypto.envelopes.manifest import Manifest
+        from fl_he.crypto.envelopes.public_identity import PublicIdentity
+        from fl_he.crypto.paillier.public_key import PublicKey
 
         nodes = tuple(parse_public_file(entry, PublicIdentity.from_json) for entry in entries)
         paillier = parse_public_file(public_key, PublicKey.from_json).fingerprint
@@ -52,11 +52,11 @@ def show(
 
 
 def _show(text: str) -> None:
-    from fl_he.crypto.dgk_key import DgkPublicKey
+    from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+    from fl_he.crypto.envelopes.manifest import Manifest
+    from fl_he.crypto.envelopes.public_identity import FORMAT, PublicIdentity
     from fl_he.crypto.errors import CryptoError
-    from fl_he.crypto.manifest import Manifest
-    from fl_he.crypto.public_identity import FORMAT, PublicIdentity
-    from fl_he.crypto.public_key import PublicKey
+    from fl_he.crypto.paillier.public_key import PublicKey
 
     members: object = None
     with suppress(ValueError, RecursionError):  # refused below

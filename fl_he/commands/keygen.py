@@ -32,8 +32,8 @@ def keygen(
     hospital that queries make others.
     """
     with plain_errors():
-        from fl_he.crypto.dgk_private_key import DgkPrivateKey
-        from fl_he.crypto.private_key import PrivateKey
+        from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+        from fl_he.crypto.paillier.private_key import PrivateKey
 
         passphrase = new_passphrase(passphrase_file, ask_passphrase)
         out.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def new_passphrase(file: Path | None, ask: bool) -> str | None:
     KeyFileError, OSError
         If the file is refused or cannot be read.
     """
-    from fl_he.crypto.passphrase_file import read_passphrase_file  # noqa: PLC0415 - see the package
+    from fl_he.crypto.key_files.protected_file import read_passphrase_file  # noqa: PLC0415 - see the package
 
     if file is not None and ask:
         raise typer.BadParameter("one of --passphrase-file and --ask-passphrase must be given")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from fl_he.config_schema.refusal import ConfigError, require_count, require_positive
+from fl_he.config.refusal import ConfigError, require_count, require_positive
 
 if TYPE_CHECKING:
-    from fl_he.config_schema.run import Config
+    from fl_he.config.run import Config
 
 
 class Backend(StrEnum):

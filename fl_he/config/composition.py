@@ -1,14 +1,18 @@
-"""How Hydra composes the configuration and fills the schema's dataclasses."""
+"""How Hydra composes the configuration and fills the schema's dataclasses.
+
+What ``fl-he run --help`` says of the keys: the docstrings of the schema in two columns.
+"""
 
 from __future__ import annotations
 
 import shlex
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import hydra
 from hydra import version
@@ -20,16 +24,48 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fl_he.checkpoint import (
+from fl_he.config import Config, ConfigError, check
+from fl_he.config.explanation import explain
+from fl_he.run_files.checkpoint import (
     FREE_KEYS,
     CheckpointError,
     first_difference,
     load_checkpoint,
     plain_config,
 )
-from fl_he.config.explanation import explain
-from fl_he.config.keys_help import keys_help
-from fl_he.config_schema import Config, ConfigError, check
+
+#: Columns of the help, and of the names in it.
+_HELP_WIDTH, _KEY_WIDTH = 100, 28
+
+
+def keys_help() -> str:
+    """Return all keys and what they mean, those without a group first."""
+    # Only the help needs it, and the parser that it takes.
+    from fl_he.config.run import descriptions  # noqa: PLC0415
+
+    groups: dict[str, type] = {
+        name: kind
+        for name, kind in get_type_hints(Config).items()
+        if isinstance(kind, type) and is_dataclass(kind)
+    }
+    lines = []
+    schemas: dict[str, type] = {"": Config, **groups}
+    for group, schema in schemas.items():
+        for names, text in descriptions(schema):
+            if group or names[0] not in groups:
+                keys = ", ".join(f"{group}.{name}" if group else name for name in names)
+                lines += _entry(keys, text.replace("`", ""))
+    return "\n".join(lines)
+
+
+def _entry(keys: str, meaning: str) -> list[str]:
+    """Write a key and its meaning in two columns; a long key has a line of its own."""
+    words = textwrap.wrap(meaning, _HELP_WIDTH - _KEY_WIDTH)
+    if len(keys) > _KEY_WIDTH - 4:
+        words = ["", *words]
+    first, *rest = [f"{'':{_KEY_WIDTH}}{line}" for line in words]
+    return [f"  {keys:<{_KEY_WIDTH - 2}}{first.strip()}".rstrip(), *rest]
+
 
 CONF = str(Path(__file__).resolve().parents[1] / "conf")
 _NAME = "fl-he"
@@ -62,8 +98,8 @@ OmegaConf.register_new_resolver("fl_he.keys", keys_help, replace=True)
 def compose(config_name: str, overrides: Sequence[str] | str) -> Config:
     """Compose and check a configuration without a command line.
 
-    May be called from any thread, also while :mod:`fl_he.jobs` runs, and leaves Hydra's state as
-    it was.
+    May be called from any thread, also while :mod:`fl_he.experiment.jobs` runs, and leaves
+    Hydra's state as it was.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_he.config_schema.refusal import ConfigError, require_count
+from fl_he.config.refusal import ConfigError, require_count
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from fl_he.config_schema.refusal import ConfigError
+from fl_he.config.refusal import ConfigError
 
 #: The data sets that need no file.
 BUILT_IN = ("breast_cancer", "digits", "wine")

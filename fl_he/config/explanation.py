@@ -14,7 +14,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from omegaconf.errors import ValidationError as OmegaConfTypeError
 
-from fl_he.config_schema import ConfigError, schema_keys
+from fl_he.config import ConfigError, schema_keys
 
 
 def _by_last_part() -> dict[str, list[str]]:

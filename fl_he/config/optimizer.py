@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_he.config_schema.refusal import ConfigError, require_positive
+from fl_he.config.refusal import ConfigError, require_positive
 
 OPTIMIZERS = ("gd", "nesterov", "newton", "lbfgs")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fl_he.config_schema.choices import PRIVATE_SCALINGS, ClassWeight
-from fl_he.config_schema.refusal import ConfigError, require_positive
+from fl_he.config.choices import PRIVATE_SCALINGS, ClassWeight
+from fl_he.config.refusal import ConfigError, require_positive
 
 if TYPE_CHECKING:
-    from fl_he.config_schema.run import Config
+    from fl_he.config.run import Config
 
 #: The mechanism of differential privacy, and the optimizers that need noisy gradients alone.
 PRIVACY = "gaussian"

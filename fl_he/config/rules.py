@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from fl_he.config_schema.capc import check_capc
-from fl_he.config_schema.choices import ClassWeight, Scaling, Topology
-from fl_he.config_schema.crypto import check_crypto
-from fl_he.config_schema.data import check_data
-from fl_he.config_schema.optimizer import check_optimizer
-from fl_he.config_schema.privacy import PRIVACY, check_privacy
-from fl_he.config_schema.refusal import ConfigError, require_count, require_positive
-from fl_he.config_schema.run import Config
+from fl_he.config.capc import check_capc
+from fl_he.config.choices import ClassWeight, Scaling, Topology
+from fl_he.config.crypto import check_crypto
+from fl_he.config.data import check_data
+from fl_he.config.optimizer import check_optimizer
+from fl_he.config.privacy import PRIVACY, check_privacy
+from fl_he.config.refusal import ConfigError, require_count, require_positive
+from fl_he.config.run import Config
 
 
 def check(config: Config) -> None:

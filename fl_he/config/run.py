@@ -1,17 +1,23 @@
-"""One run: the settings that belong to no group, and the groups."""
+"""One run: the settings that belong to no group, and the groups.
+
+What the settings mean: the docstrings of the schema, for the help and the documentation.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, get_type_hints
 
-from fl_he.config_schema.capc import CapcConfig
-from fl_he.config_schema.choices import ClassWeight, Scaling, Topology, Tracking
-from fl_he.config_schema.crypto import CryptoConfig
-from fl_he.config_schema.data import DataConfig
-from fl_he.config_schema.optimizer import OptimizerConfig
-from fl_he.config_schema.partition import PartitionConfig
-from fl_he.config_schema.privacy import PrivacyConfig
+import docstring_parser
+
+from fl_he.config.capc import CapcConfig
+from fl_he.config.choices import ClassWeight, Scaling, Topology, Tracking
+from fl_he.config.crypto import CryptoConfig
+from fl_he.config.data import DataConfig
+from fl_he.config.optimizer import OptimizerConfig
+from fl_he.config.partition import PartitionConfig
+from fl_he.config.privacy import PrivacyConfig
 
 
 @dataclass
@@ -122,3 +128,21 @@ def schema_keys(schema: type = Config) -> dict[str, Any]:
         else:
             keys[name] = kind
     return keys
+
+
+def descriptions(schema: type) -> Iterator[tuple[list[str], str]]:
+    """Yield the names and the meaning of each entry of a dataclass's section Attributes.
+
+    Parameters
+    ----------
+    schema : type
+        A dataclass of the schema.
+
+    Yields
+    ------
+    tuple of list of str, and str
+        Names that share an entry, and its text on one line, with the docstring's markup.
+    """
+    for entry in docstring_parser.parse(schema.__doc__ or "").params:
+        text = " ".join((entry.description or "").split())
+        yield entry.arg_name.split(", "), text.replace("None", "``null``")

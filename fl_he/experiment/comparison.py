@@ -13,18 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config_schema import ClassWeight, Config, DataConfig
-from fl_he.config_schema import Scaling as ScalingChoice
-from fl_he.learning import likelihood, optimizers, parameters
-from fl_he.learning.baselines import figures, fit, penalty_of
-from fl_he.learning.data import Dataset
-from fl_he.learning.optimizer_choice import optimizer_of
-from fl_he.learning.scaling import Scaling, standardise
-from fl_he.learning.softmax_model import class_probabilities
-from fl_he.metrics_file import FIGURES
-from fl_he.simulated_data import simulated_data
+from fl_he.config import ClassWeight, Config, DataConfig
+from fl_he.config import Scaling as ScalingChoice
+from fl_he.experiment.data import simulated_data
+from fl_he.learning.optimizers import base as optimizers
+from fl_he.learning.optimizers.registry import optimizer_of
+from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.regression.baselines import figures, fit, penalty_of
+from fl_he.learning.regression.softmax_model import class_probabilities
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.scaling import Scaling, standardise
+from fl_he.run_files.metrics_contract import FIGURES
 
-#: A model's parameters, as fl_he.learning.parameters lays them out.
+#: A model's parameters, as fl_he.learning.regression.parameters lays them out.
 Parameters = NDArray[np.float64]
 
 

@@ -15,16 +15,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from fl_he.config_schema import BUILT_IN, Config, DataConfig, PartitionConfig
-from fl_he.learning.data import (
+from fl_he.config import BUILT_IN, Config, DataConfig, PartitionConfig
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import (
     Dataset,
     load_breast_cancer,
     load_digits,
     load_table,
     load_wine,
 )
-from fl_he.learning.errors import DataError
-from fl_he.learning.partition import partition, train_test_split
+from fl_he.learning.tables.partition import partition, train_test_split
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
 #: What may help, by the setting that a DataError names.

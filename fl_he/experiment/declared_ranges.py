@@ -7,15 +7,16 @@ privacy they also bound what one patient does to the sums by which the features 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
-from fl_he.config_schema import Config
-from fl_he.config_schema import Scaling as ScalingChoice
-from fl_he.learning.feature_ranges import Ranges, read_ranges
-from fl_he.learning.scaling import Scaling
-from fl_he.learning_messages import LearningTerms
+from fl_he.config import Config
+from fl_he.config import Scaling as ScalingChoice
+from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
+from fl_he.learning.tables.scaling import Scaling
+from fl_he.wire.learning_terms import LearningTerms
 
-_SHIPPED = Path(__file__).parent / "learning" / "ranges"
+_SHIPPED = Path(str(files("fl_he.learning.tables"))) / "ranges"
 
 
 def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges | None:

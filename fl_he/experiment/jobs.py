@@ -18,9 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from fl_he.config import CONF, REFUSALS, explain, refuse_flags, to_config
-from fl_he.config_schema import Config, ConfigError
-from fl_he.run_folder import FolderClaim, can_go_on, inside, refuse_used, unusable
+from fl_he.config import Config, ConfigError
+from fl_he.config.composition import CONF, REFUSALS, to_config
+from fl_he.config.explanation import explain, refuse_flags
+from fl_he.experiment.run_folder import FolderClaim, can_go_on, inside, refuse_used, unusable
 
 _HYDRA_VERSION = "1.3"
 

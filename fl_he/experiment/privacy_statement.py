@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fl_he.config_schema import PRIVACY, Config, Scaling
-from fl_he.learning import parameters
-from fl_he.learning.privacy import (
+from fl_he.config import PRIVACY, Config, Scaling
+from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
     epsilon_of_releases,
     noise_variance,
 )
-from fl_he.learning.private_scaling import rho_of_scaling, scaling_variance
+from fl_he.learning.privacy.scaling import rho_of_scaling, scaling_variance
+from fl_he.learning.regression import parameters
 
 _NEIGHBOURS = (
     "one row of one hospital's table is replaced by any other; the numbers of rows are public"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from fl_he import __version__, metrics_file
-from fl_he.config_schema import CryptoConfig
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_key import PublicKey
-from fl_he.software import software_versions
+from fl_he.config import CryptoConfig
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.run_files import metrics_contract
+from fl_he.version import __version__, software_versions
 
 
 class Cost(Protocol):
@@ -39,7 +39,7 @@ class Cost(Protocol):
 def origin_figures() -> dict[str, Any]:
     """Return what metrics.json says first: its version, and by what and when it was made."""
     return {
-        "version": metrics_file.VERSION,
+        "version": metrics_contract.VERSION,
         "fl_he": __version__,
         "software": software_versions(),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,8 +9,9 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from fl_he import checkpoint, metrics_file
-from fl_he.config_schema import ConfigError
+from fl_he.config import ConfigError
+from fl_he.run_files import checkpoint
+from fl_he.run_files import metrics as metrics_file
 
 #: What shows that a folder holds the results of a run, or what it takes to go on with one.
 _RESULTS = (

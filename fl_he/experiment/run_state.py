@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord
 
-from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
-from fl_he.config_schema import ClassWeight, Config
-from fl_he.config_schema import Scaling as ScalingChoice
-from fl_he.declared_ranges import declared_ranges, first_terms
-from fl_he.learning import inference, likelihood, parameters
+from fl_he.config import ClassWeight, Config
+from fl_he.config import Scaling as ScalingChoice
+from fl_he.experiment.declared_ranges import declared_ranges, first_terms
+from fl_he.experiment.privacy_statement import privacy_of
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import Point
-from fl_he.learning.scaling import Scaling
-from fl_he.learning_messages import LearningTerms
-from fl_he.model_messages import model_arrays
-from fl_he.privacy_statement import privacy_of
-from fl_he.privacy_terms import privacy_members
+from fl_he.learning.optimizers.base import Point
+from fl_he.learning.regression import inference, likelihood, parameters
+from fl_he.learning.tables.scaling import Scaling
+from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.preparation import Preparation, PrivateScaling
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
+from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.model import model_arrays
+from fl_he.wire.privacy_terms import privacy_members
 
 
 def resumed(

@@ -14,26 +14,27 @@ from typing import Any
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he import metrics_file
-from fl_he.checkpoint import (
+from fl_he.config import Config
+from fl_he.experiment.comparison import NoComparison
+from fl_he.experiment.declared_ranges import first_terms
+from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
+from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
+from fl_he.report.page.write import write_page
+from fl_he.run_files import metrics as metrics_file
+from fl_he.run_files import metrics_contract
+from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
     plain_config,
     write_checkpoint,
 )
-from fl_he.comparison import NoComparison
-from fl_he.config_schema import Config
-from fl_he.declared_ranges import first_terms
-from fl_he.hop import OnHop
-from fl_he.privacy_statement import privacy_figures, privacy_of
-from fl_he.privacy_terms import privacy_members
-from fl_he.report.page import write_page
-from fl_he.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
 from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.roster import Roster
-from fl_he.strategies.sealed_chain import SealedChain, SealedRound
-from fl_he.strategies.sealed_progress import SealedProgress
+from fl_he.strategies.sealed.progress import SealedProgress
+from fl_he.strategies.sealed.router import SealedChain, SealedRound
+from fl_he.wire.hop import OnHop
+from fl_he.wire.privacy_terms import privacy_members
 
 
 def train(
@@ -110,7 +111,7 @@ def train(
         )
         on_round(checkpoint.rounds[-1])
     chain.finish(grid)
-    unknown = dict.fromkeys(("examples", *metrics_file.FIGURES, "intercept"))
+    unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
     metrics = metrics_file.write_metrics(
         folder,
         {

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from fl_he.config_schema import Config, ConfigError, Tracking
+from fl_he.config import Config, ConfigError, Tracking
 
 #: MLflow's own name for a local store; in the folder from which the run was started.
 MLFLOW_STORE = "mlflow.db"

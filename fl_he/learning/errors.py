@@ -12,7 +12,7 @@ class DataError(ValueError):
     ----------
     message : str
     setting : str or None
-        The argument of :func:`fl_he.learning.data.load_table` whose change may help, for the
+        The argument of :func:`fl_he.learning.tables.data.load_table` whose change may help, for the
         layer that knows what the user calls it; None: the data themselves are wrong.
     column : str or None
         The column that it is about.

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fl_he.metrics_file import replace_file, write_metrics
-from fl_he.report.page import write_page
-from fl_he.report.rounds_plot import write_plot
+from fl_he.report.page.write import write_page
+from fl_he.report.plots import write_plot
+from fl_he.run_files.metrics import replace_file, write_metrics
 
 
 def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None:
@@ -19,7 +19,7 @@ def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None
     folder : Path
         The run's folder; made if it does not exist.
     metrics : mapping
-        By the contract in :mod:`fl_he.metrics_file`. A number that is not finite becomes null.
+        By the contract in :mod:`fl_he.run_files.metrics`. A number that is not finite becomes null.
     model_json : str
         The text of model.json.
 

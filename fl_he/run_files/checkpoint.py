@@ -62,9 +62,9 @@ class Checkpoint:
     session, key_fingerprint : str
         Company X's.
     parameters : list of float
-        The model after the last finished round, see :mod:`fl_he.learning.parameters`.
+        The model after the last finished round, see :mod:`fl_he.learning.regression.parameters`.
     optimizer : dict
-        What the optimizer remembers, see :mod:`fl_he.learning.optimizers`.
+        What the optimizer remembers, see :mod:`fl_he.learning.optimizers.base`.
     hessian : list of float or None
         Upper triangle of the last Hessian, penalty included, if the optimizer asks for it.
     preparation : dict or None
@@ -82,7 +82,7 @@ class Checkpoint:
     unopened : dict or None
         The sum of the round at work, see :mod:`fl_he.strategies.unopened_sum`.
     sealed : dict or None
-        Where a sealed chain stands, see :mod:`fl_he.strategies.sealed_progress`. There the
+        Where a sealed chain stands, see :mod:`fl_he.strategies.sealed.progress`. There the
         coordinator has no model but the initial one.
     """
 

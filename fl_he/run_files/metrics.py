@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fl_he.metrics_file.contract import MetricsError, check_metrics
+from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
 NAME = "metrics.json"
 

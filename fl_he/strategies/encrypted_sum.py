@@ -9,11 +9,10 @@ from time import perf_counter
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from fl_he.messages import DECRYPT, DecryptReply, ProtocolError, Purpose, content_bytes
-from fl_he.strategies.exchange import ask_until_answered, error_reason, nobody_answered
-from fl_he.strategies.skipped import Skipped
+from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason, nobody_answered
 from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.update_layout import CONTRIBUTORS, EXAMPLES
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, ProtocolError, Purpose, content_bytes
+from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,20 @@
-"""Messages out, replies in, in the order of their arrival; each message gets one answer."""
+"""Messages out, replies in, in the order of their arrival; each message gets one answer.
+
+A hospital that was asked and is not in the sum.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from time import monotonic, sleep
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fl_he.messages import printable
+from fl_he.wire.encrypted_sum import printable
 
 #: Seconds between two looks for replies, at least and at most. A look is a call over the network
 #: where nodes are deployed, so the pause is this share of the wait so far: with Flower's own 0.1 s
@@ -174,3 +178,19 @@ def _in_the_nodes_name(reply: Message, asked: Message) -> Message:
     if reply.has_error() and reply.metadata.src_node_id != asked.metadata.dst_node_id:
         return Message(reply.error, reply_to=asked)
     return reply
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Who is missing in a round, and why.
+
+    Attributes
+    ----------
+    name : str
+        The hospital's.
+    reason : str
+        What it said, or that it said nothing.
+    """
+
+    name: str
+    reason: str

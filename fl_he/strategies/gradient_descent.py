@@ -11,12 +11,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_he.learning import likelihood, optimizers, parameters
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import Optimizer, Point
-from fl_he.learning_messages import HESSIAN
-from fl_he.messages import LOSS, ProtocolError
-from fl_he.model_messages import model_arrays, read_parameters, split_hessian
+from fl_he.learning.optimizers import base as optimizers
+from fl_he.learning.optimizers.base import Optimizer, Point
+from fl_he.learning.regression import likelihood, parameters
+from fl_he.wire.encrypted_sum import LOSS, ProtocolError
+from fl_he.wire.learning_terms import HESSIAN
+from fl_he.wire.model import model_arrays, read_parameters, split_hessian
 
 
 class SummedObjective(FedAvg):

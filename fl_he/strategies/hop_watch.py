@@ -9,8 +9,8 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.hop import Hop, OnHop
 from fl_he.strategies.grid import DelegatingGrid
+from fl_he.wire.hop import Hop, OnHop
 
 
 class HopWatch(DelegatingGrid):

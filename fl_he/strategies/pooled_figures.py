@@ -8,11 +8,11 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he.learning import evaluation
 from fl_he.learning.errors import DataError
-from fl_he.messages import FIGURES, LOSS, NUM_EXAMPLES, ProtocolError
-from fl_he.model_messages import model_message_content, read_named_array
+from fl_he.learning.regression import evaluation
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.wire.encrypted_sum import FIGURES, LOSS, NUM_EXAMPLES, ProtocolError
+from fl_he.wire.model import model_message_content, read_named_array
 
 
 def pooled_figures(
@@ -34,7 +34,8 @@ def pooled_figures(
     Returns
     -------
     dict
-        As :func:`fl_he.learning.evaluation.figures` returns it, with the number of ``hospitals``.
+        Result of :func:`fl_he.learning.regression.evaluation.figures`, with the number of
+        ``hospitals``.
 
     Raises
     ------

@@ -1,11 +1,11 @@
 """Encrypted sums before the first round: pooled mean, variance and class counts.
 
 One round for the sums and counts, and one for the squares about the mean. See
-:mod:`fl_he.learning.moments` for how the numbers travel. If another set of hospitals answers the
-second time, the variance is theirs, about the first ones' mean.
+:mod:`fl_he.learning.tables.moments` for how the numbers travel. If another set of hospitals answers
+the second time, the variance is theirs, about the first ones' mean.
 
 With privacy it is one round of noisy sums within declared ranges: see
-:mod:`fl_he.learning.private_scaling`.
+:mod:`fl_he.learning.privacy.scaling`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.feature_ranges import Ranges
-from fl_he.learning.moments import Limbs, balanced_weights
-from fl_he.learning.private_scaling import scaling_of_sums
-from fl_he.learning.scaling import Scaling, from_moments
-from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError
-from fl_he.model_messages import read_named_array
+from fl_he.learning.privacy.scaling import scaling_of_sums
+from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.moments import Limbs, balanced_weights
+from fl_he.learning.tables.scaling import Scaling, from_moments
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.wire.encrypted_sum import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.model import read_named_array
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_key import PublicKey
-from fl_he.learning.data import first_schema_difference
-from fl_he.messages import DESCRIBE, Description, ProtocolError, Role, printable
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.learning.tables.data import first_schema_difference
 from fl_he.strategies.exchange import error_reason, exchange, nobody_answered
+from fl_he.wire.encrypted_sum import DESCRIBE, Description, ProtocolError, Role, printable
 
 _POLL_SECONDS = 0.2
 

@@ -11,8 +11,16 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fl_he.crypto.packing import Packing
-from fl_he.messages import (
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.strategies.encrypted_sum import EncryptedSum, open_sum
+from fl_he.strategies.exchange import Skipped, error_reason, exchange
+from fl_he.strategies.grid import HospitalGrid
+from fl_he.strategies.mean_only import require_mean_only, setting
+from fl_he.strategies.roster import Roster, call_again, call_roll, gather
+from fl_he.strategies.topologies import AUTO, TOPOLOGIES, Order, segments_of
+from fl_he.strategies.unopened_sum import UnopenedSum
+from fl_he.strategies.update_sum import UpdateSum
+from fl_he.wire.encrypted_sum import (
     FINISH,
     NUM_EXAMPLES,
     DecryptRequest,
@@ -20,17 +28,8 @@ from fl_he.messages import (
     ProtocolError,
     Purpose,
 )
-from fl_he.model_messages import model_message_content
-from fl_he.selection import ALL, Selection
-from fl_he.strategies.encrypted_sum import EncryptedSum, open_sum
-from fl_he.strategies.exchange import error_reason, exchange
-from fl_he.strategies.grid import HospitalGrid
-from fl_he.strategies.mean_only import require_mean_only, setting
-from fl_he.strategies.roster import Roster, call_again, call_roll, gather
-from fl_he.strategies.skipped import Skipped
-from fl_he.strategies.topologies import AUTO, TOPOLOGIES, Order, segments_of
-from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.strategies.update_sum import UpdateSum
+from fl_he.wire.model import model_message_content
+from fl_he.wire.selection import ALL, Selection
 
 _logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from time import perf_counter
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import content_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.exchange import exchange
+from fl_he.wire.encrypted_sum import content_bytes
 
 AUTO = "auto"
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.crypto.errors import CryptoError
-from fl_he.messages import DecryptRequest, ProtocolError
-from fl_he.strategies.skipped import Skipped
-from fl_he.update_layout import UpdateLayout
+from fl_he.strategies.exchange import Skipped
+from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError
+from fl_he.wire.update_layout import UpdateLayout
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,15 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
-from fl_he.selection import Selection
-from fl_he.strategies.exchange import error_reason
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.strategies.exchange import Skipped, error_reason
 from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipped import Skipped
 from fl_he.strategies.topologies import RunningSum
-from fl_he.update_layout import UpdateLayout
+from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
+from fl_he.wire.selection import Selection
+from fl_he.wire.update_layout import UpdateLayout
 
 _logger = logging.getLogger(__name__)
 

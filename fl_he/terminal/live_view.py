@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from fl_he.hop import Hop
+from fl_he.wire.hop import Hop
 
 _LOADING = "loading the data"
 _PREFIXES = ("query.capc_", "query.", "train.")

@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from fl_he.hop import OnHop
-from fl_he.live_view import live_view, short_name
+from fl_he.terminal.live_view import live_view, short_name
+from fl_he.wire.hop import OnHop
 
 _COMPARING = "comparing and saving"
 

@@ -11,15 +11,17 @@ from typing import Any
 import typer
 from rich.console import Console, RenderableType
 
-from fl_he import capc_report, divergence
-from fl_he.metrics_file import CAPC
-from fl_he.report import page, rounds_plot
-from fl_he.report.coefficient_table import coefficient_table
-from fl_he.report.comparison_table import comparison_table
-from fl_he.report.cost_table import cost_table
-from fl_he.report.privacy_table import privacy_table
-from fl_he.report.sweep_plot import write_sweep_plot
-from fl_he.report.sweep_table import SweepRow, sweep_table
+from fl_he.report import capc as capc_report
+from fl_he.report import plots as rounds_plot
+from fl_he.report.page import write as page
+from fl_he.report.plots import write_sweep_plot
+from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.cost import cost_table
+from fl_he.report.tables.privacy import privacy_table
+from fl_he.report.tables.sweep import SweepRow, sweep_table
+from fl_he.run_files import divergence
+from fl_he.run_files.metrics_contract import CAPC
 
 
 def show_run(metrics: Mapping[str, Any], folder: Path) -> str:

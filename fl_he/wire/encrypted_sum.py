@@ -18,9 +18,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.constant import SType
 from numpy.typing import NDArray
 
-from fl_he.numpy_bytes import array_from_bytes
-from fl_he.records import RECORD, config_of, natural, seconds, take, texts
-from fl_he.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whose place is here
+from fl_he.wire.records import RECORD, array_from_bytes, config_of, natural, seconds, take, texts
+from fl_he.wire.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whose place is here
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"

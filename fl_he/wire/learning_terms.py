@@ -1,6 +1,6 @@
 """What the coordinator tells hospitals of how to learn, beside the model.
 
-As in :mod:`fl_he.messages`, whatever ``from_content`` reads is checked or refused.
+As in :mod:`fl_he.wire.encrypted_sum`, whatever ``from_content`` reads is checked or refused.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, RecordDict
 
-from fl_he.messages import CONFIG
-from fl_he.records import ProtocolError, config_of, floats, take
+from fl_he.wire.encrypted_sum import CONFIG
+from fl_he.wire.records import ProtocolError, config_of, floats, take
 
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.messages import CONFIG, ProtocolError, read_array
+from fl_he.wire.encrypted_sum import CONFIG, ProtocolError, read_array
 
 _ARRAYS = "arrays"
 _METRICS = "metrics"

@@ -7,8 +7,8 @@ from dataclasses import fields
 from flwr.app import ConfigRecord
 
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy import GaussianPrivacy
-from fl_he.records import ProtocolError, take
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.wire.records import ProtocolError, take
 
 #: Keys of the terms in a train config, by their field.
 KEYS = {field.name: f"privacy-{field.name}" for field in fields(GaussianPrivacy)}

@@ -1,11 +1,26 @@
-"""Values out of the records that another node sent: each is checked, or refused by its name."""
+"""Values out of the records that another node sent: each is checked, or refused by its name.
+
+numpy's own file format, from a node that need not be trusted.
+
+``numpy.load`` makes room for the array that a header announces before it looks whether the numbers
+are there, takes zip archives for arrays too, and reads the header with Python's parser. So a
+message of a hundred bytes asks for terabytes. Here a header is what ``numpy.save`` writes for
+numbers or text (the format's version 1.0 in numpy's documentation, ``numpy.lib.format``), or it is
+refused, and the numbers behind it must be all there.
+
+Sealed envelopes as Flower's records carry them, among the hostile records of a message.
+"""
 
 from __future__ import annotations
 
-from math import isfinite
+import re
+from collections.abc import Mapping
+from math import isfinite, prod
 from typing import TypeVar
 
-from flwr.app import ConfigRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
 #: The config record of fl-he's own in every message.
 RECORD = "fl-he"
@@ -84,3 +99,79 @@ def seconds(record: ConfigRecord, key: str) -> float:
     if not 0 <= value < float("inf"):
         raise ProtocolError(f"{key} must be a time in seconds, got {value}")
     return value
+
+
+_START = re.compile(rb"\x93NUMPY\x01\x00(..)", re.DOTALL)
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][a-zA-Z][0-9]{1,4})', 'fortran_order': (False|True), "
+    rb"'shape': \(((?:[0-9]{1,19}, ?)*(?:[0-9]{1,19})?)\), \} *\n"
+)
+
+
+def array_from_bytes(data: bytes) -> NDArray[np.generic]:
+    """Read what ``numpy.save`` wrote of an array of numbers or text.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    ndarray
+        A copy, of the shape and type that the header says.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    start = _START.match(data)
+    if start is None:
+        raise ValueError("an array must start as numpy.save writes it")
+    end = start.end() + int.from_bytes(start[1], "little")
+    header = _HEADER.fullmatch(data[start.end() : end])
+    if header is None:
+        raise ValueError("an array must have the header that numpy.save writes for numbers")
+    try:
+        dtype = np.dtype(header[1].decode("ascii"))
+    except TypeError:
+        raise ValueError("an array must be of a type that numpy knows") from None
+    shape = tuple(int(length) for length in header[3].split(b",") if length.strip())
+    if dtype.hasobject or not dtype.itemsize or prod(shape) * dtype.itemsize != len(data) - end:
+        raise ValueError("an array must hold as many numbers as its header says")
+    flat = np.frombuffer(data, dtype=dtype, offset=end) if len(data) > end else np.empty(0, dtype)
+    array = flat.reshape(shape[::-1]).T if header[2] == b"True" else flat.reshape(shape)
+    return array.copy(order="A")
+
+
+ENVELOPE_STYPE = "fl-he.envelope"
+
+
+def envelope_arrays(envelopes: Mapping[str, bytes]) -> ArrayRecord:
+    """Return the record that carries envelopes under their names."""
+    return ArrayRecord(
+        {
+            name: Array(dtype="envelope", shape=(len(data),), stype=ENVELOPE_STYPE, data=data)
+            for name, data in envelopes.items()
+        }
+    )
+
+
+def read_envelopes(content: RecordDict, key: str) -> dict[str, bytes]:
+    """Return the envelopes of a record; raises :class:`ProtocolError`."""
+    record = content.array_records.get(key)
+    if record is None:
+        raise ProtocolError(f"a message must hold envelopes in the record {key!r}")
+    for array in record.values():
+        if array.stype != ENVELOPE_STYPE:
+            raise ProtocolError(f"an array must be of type {ENVELOPE_STYPE!r}, got {array.stype!r}")
+    return {name: array.data for name, array in record.items()}
+
+
+def read_envelope(content: RecordDict, key: str) -> bytes:
+    """Return the one envelope of a record, named as the record; raises :class:`ProtocolError`."""
+    envelopes = read_envelopes(content, key)
+    if list(envelopes) != [key]:
+        raise ProtocolError(f"the record {key!r} must hold one envelope")
+    return envelopes[key]

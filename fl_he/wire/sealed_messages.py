@@ -1,8 +1,9 @@
-"""What travels in a round of a sealed chain: envelopes, and what it takes to route them.
+"""Messages in a round of a sealed chain: envelopes, and the data that routes them.
 
-Like :mod:`fl_he.messages`; a message to a hospital holds :class:`fl_he.session_messages.News` as
-well. Everything beside the envelopes is in plain: names, rounds, sizes, timings, the public key. An
-envelope says the same again under its sender's signature, and only that counts.
+Like :mod:`fl_he.wire.encrypted_sum`; a message to a hospital also holds
+:class:`fl_he.wire.session_messages.News`. Everything except the envelopes is in plain: names,
+rounds, sizes, timings, the public key. An envelope says the same again under its sender's
+signature, and only that counts.
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ from hashlib import sha256
 
 from flwr.app import ConfigRecord, RecordDict
 
-from fl_he.envelope_records import envelope_arrays, read_envelope, read_envelopes
-from fl_he.records import RECORD, ProtocolError, config_of, natural, seconds, take, texts
-from fl_he.session_messages import NEWS_RECORDS
+from fl_he.wire.records import (
+    RECORD,
+    ProtocolError,
+    config_of,
+    envelope_arrays,
+    natural,
+    read_envelope,
+    read_envelopes,
+    seconds,
+    take,
+    texts,
+)
+from fl_he.wire.session_messages import NEWS_RECORDS
 
 RESEAL = "query.reseal"
 OPEN = "query.open"

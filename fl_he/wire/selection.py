@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from fl_he.messages import ProtocolError
+from fl_he.wire.encrypted_sum import ProtocolError
 
 ALL = "all"
 

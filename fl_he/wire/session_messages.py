@@ -1,7 +1,7 @@
-"""How hospitals and company X meet in a sealed chain, and what a hospital is told before it acts.
+"""Messages that start a sealed chain, and the news that a hospital gets before it acts.
 
-Like :mod:`fl_he.messages`. Everything beside the envelopes is in plain: names, rounds, a challenge.
-An envelope says the same again under its sender's signature, and only that counts.
+Like :mod:`fl_he.wire.encrypted_sum`. Everything except the envelopes is in plain: names, rounds, a
+challenge. An envelope says the same again under its sender's signature, and only that counts.
 """
 
 from __future__ import annotations
@@ -11,8 +11,18 @@ from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
 
-from fl_he.envelope_records import envelope_arrays, read_envelope, read_envelopes
-from fl_he.records import RECORD, ProtocolError, config_of, integers, take, texts, whole
+from fl_he.wire.records import (
+    RECORD,
+    ProtocolError,
+    config_of,
+    envelope_arrays,
+    integers,
+    read_envelope,
+    read_envelopes,
+    take,
+    texts,
+    whole,
+)
 
 JOIN = "query.join"
 SESSION = "query.session"

@@ -2,7 +2,7 @@
 
 An update is what a Flower app replies with: arrays, metrics and the number of examples n that
 weights them. As a vector it is ``[1, n, n * arrays..., n * metrics...]``. Such vectors can be
-summed by somebody who cannot read them; :mod:`fl_he.update_layout` turns the sum into a mean.
+summed by somebody who cannot read them; :mod:`fl_he.wire.update_layout` turns the sum into a mean.
 
 Arrays that are not to be encrypted, if there are any, are a vector of their own, ``n * arrays...``.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from flwr.app import MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.messages import PrivateReasonError, ProtocolError, read_array
-from fl_he.update_layout import DTYPES, MAX_DIMENSIONS, ArraySlot, MetricSlot, UpdateLayout
+from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError, read_array
+from fl_he.wire.update_layout import DTYPES, MAX_DIMENSIONS, ArraySlot, MetricSlot, UpdateLayout
 
 
 def flatten(

@@ -1,8 +1,8 @@
-"""What the values of an update's vector are: a public document, and the way back to a reply.
+"""Layout of an update's vector: a public document, and the way back to a reply.
 
-The vector is ``[1, n, n * arrays..., n * metrics...]`` (see :mod:`fl_he.update`). A sum of such
-vectors has the number of contributors first, and everything behind the second value, divided by the
-second one, is the weighted mean.
+The vector is ``[1, n, n * arrays..., n * metrics...]`` (see :mod:`fl_he.wire.update`). A sum of
+such vectors has the number of contributors first, and everything behind the second value, divided
+by the second one, is the weighted mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.messages import ProtocolError
+from fl_he.wire.encrypted_sum import ProtocolError
 
 #: Position of the contributor count in every vector.
 CONTRIBUTORS = 0

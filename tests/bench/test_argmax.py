@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fl_he.bench.argmax import argmax_seconds
-from fl_he.bench.capc import capc_table
+from fl_he.bench.capc import argmax_seconds, capc_table
 from fl_he.bench.fresh import BenchError
-from fl_he.crypto.argmax import winner
+from fl_he.crypto.comparison.argmax import winner
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
@@ -19,7 +18,7 @@ def test_a_wrong_argmax_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> No
     def second(classes: int, results: list[int]) -> int:
         return (winner(classes, results) + 1) % classes
 
-    monkeypatch.setattr("fl_he.bench.argmax.winner", second)
+    monkeypatch.setattr("fl_he.bench.capc.winner", second)
     with pytest.raises(BenchError, match="must find the largest number"):
         argmax_seconds(1, classes=3, value_bits=12, key_bits=1024, parties=2)
 

@@ -18,9 +18,8 @@ from rich.text import Text
 from fl_he import __version__
 from fl_he.bench import command
 from fl_he.bench.command import SECTIONS, Section, run_bench
-from fl_he.bench.follow import Follow
-from fl_he.bench.fresh import BenchError
-from fl_he.bench.memory import descendants
+from fl_he.bench.fresh import BenchError, descendants
+from fl_he.bench.timing import Follow
 
 ROOT = Path(__file__).parents[2]
 

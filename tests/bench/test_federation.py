@@ -9,14 +9,16 @@ from local_grid import LocalGrid, simulated_nodes
 from fl_he.bench.federation import (
     FULL_FEDERATION,
     QUICK_FEDERATION,
+    CountingSum,
     FederationPlan,
+    all_apps,
+    all_variants,
+    descent,
     measure_variants,
 )
-from fl_he.bench.session import CountingSum
-from fl_he.bench.variants import all_apps, all_variants, descent
-from fl_he.config import compose
-from fl_he.config_schema import Config
-from fl_he.messages import ENCRYPTED_STYPE
+from fl_he.config import Config
+from fl_he.config.composition import compose
+from fl_he.wire.encrypted_sum import ENCRYPTED_STYPE
 
 PLAN = FederationPlan(warm_up=1, blocks=2, rounds=3, key_bits=1024)
 VARIANTS = [

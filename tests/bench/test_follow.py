@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from fl_he.bench.follow import follow
+from fl_he.bench.timing import follow
 
 
 def test_plain_lines_where_nobody_watches() -> None:

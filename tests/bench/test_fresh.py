@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_he.bench.cold_scheme import run_cold_unit
-from fl_he.bench.fresh import BenchError, FreshProcess
-from fl_he.bench.jobs import to_bytes, to_text
-from fl_he.bench.long_vector import measure_long_vector
-from fl_he.bench.memory import descendants
-from fl_he.bench.scheme import example_updates
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.bench.fresh import (
+    BenchError,
+    FreshProcess,
+    descendants,
+    run_cold_unit,
+    to_bytes,
+    to_text,
+)
+from fl_he.bench.kernel import measure_long_vector
+from fl_he.bench.schemes import example_updates
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 KEY = PrivateKey.generate(1024)
 

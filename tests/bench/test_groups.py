@@ -4,8 +4,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
-from fl_he.bench.groups import GroupGrid, SideBySide
-from fl_he.model_messages import update_content
+from fl_he.bench.federation import GroupGrid, SideBySide
+from fl_he.wire.model import update_content
 
 
 def app_that_says(name: str) -> ClientApp:

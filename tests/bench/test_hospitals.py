@@ -11,7 +11,7 @@ from fl_he.bench.hospitals import (
     hops,
     measure_topologies,
 )
-from fl_he.config import compose
+from fl_he.config.composition import compose
 
 PLAN = HospitalsPlan(hospitals=(5,), rounds=2, key_bits=1024)
 

@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl_he.bench.kernel import FULL_KERNEL, QUICK_KERNEL, KernelPlan, measure_kernel
-from fl_he.bench.kernel_row import KernelRow, with_ratios
-from fl_he.bench.scheme import UnitRun
+from fl_he.bench.kernel import (
+    FULL_KERNEL,
+    QUICK_KERNEL,
+    KernelPlan,
+    KernelRow,
+    measure_kernel,
+    with_ratios,
+)
+from fl_he.bench.schemes import UnitRun
 from fl_he.bench.timing import Effort
-from fl_he.crypto.threads import available_cores
+from fl_he.crypto.paillier.threads import available_cores
 
 TINY = KernelPlan(
     key_bits=(1024,),
@@ -92,7 +98,7 @@ def test_tables_are_reported(section: dict[str, Any]) -> None:
 
 def test_without_tenseal_its_row_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tenseal", None)  # what makes an import fail
-    monkeypatch.setattr("fl_he.bench.contestants.available_cores", lambda: 1)
+    monkeypatch.setattr("fl_he.bench.kernel.available_cores", lambda: 1)
     plan = replace(TINY, lengths=(3,), long_vector=None)
     section = measure_kernel(plan, lambda *_: None)
     *others, ckks = section["rows"]

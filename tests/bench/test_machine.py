@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.bench import machine
-from fl_he.bench.machine import describe_machine
+from fl_he.bench import timing
+from fl_he.bench.timing import describe_machine
 
 
 def test_the_machine_is_described() -> None:
@@ -30,5 +30,5 @@ def test_nothing_names_the_machine() -> None:
 
 
 def test_what_is_not_installed_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_LIBRARIES", ("numpy", "no-such-package"))
+    monkeypatch.setattr(timing, "_LIBRARIES", ("numpy", "no-such-package"))
     assert describe_machine()["libraries"]["no-such-package"] is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.bench.memory import PeakMemory, descendants, own_peak
+from fl_he.bench.fresh import PeakMemory, descendants, own_peak
 
 MIB = 2**20
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux's /proc")

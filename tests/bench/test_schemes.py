@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fl_he.bench.ckks_scheme import CkksScheme
-from fl_he.bench.packed_scheme import PackedScheme
-from fl_he.bench.phe_scheme import PheScheme
-from fl_he.bench.scheme import Scheme, UnitRun, Vector, example_updates, largest_error, run_unit
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.bench.schemes import (
+    CkksScheme,
+    PackedScheme,
+    PheScheme,
+    Scheme,
+    UnitRun,
+    Vector,
+    example_updates,
+    largest_error,
+    run_unit,
+)
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 KEY = PrivateKey.generate(256, minimum_bits=256)
 STEP = 2.0**-24  # of the default packing
@@ -105,7 +112,7 @@ class Clockwork:
 
 def test_each_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     clockwork = Clockwork()
-    monkeypatch.setattr("fl_he.bench.scheme.perf_counter", lambda: clockwork.now)
+    monkeypatch.setattr("fl_he.bench.schemes.perf_counter", lambda: clockwork.now)
     run = run_unit(clockwork, example_updates(4))
     assert (run.encrypt, run.add, run.decrypt, run.total) == (100.0, 10.0, 1.0, 321.0)
     assert run.bytes == 32

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from fl_he.bench.kernel_row import KernelRow
+from fl_he.bench.kernel import KernelRow
 from fl_he.bench.tables import (
     federation_table,
     hospitals_table,

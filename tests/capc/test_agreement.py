@@ -10,7 +10,7 @@ import pytest
 from capc_nodes import KEYS, TERMS, agreement
 from command_line import fl_he
 
-from fl_he.capc_agreement import Agreement
+from fl_he.capc.agreement import Agreement
 from fl_he.crypto.errors import CryptoError
 
 

@@ -14,17 +14,21 @@ from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
-from fl_he import capc_plain, capc_run, capc_simulation, client_app, simulation
-from fl_he.capc_data import capc_data, fitted_model
-from fl_he.capc_report import answers_table, steps_table
-from fl_he.capc_simulation import capc_terms
-from fl_he.clients import capc_guardian
-from fl_he.config import compose
-from fl_he.config_schema import Config, ConfigError
-from fl_he.learning import noisy_vote
+from fl_he import client_app, simulation
+from fl_he.capc import plain as capc_plain
+from fl_he.capc import run as capc_run
+from fl_he.capc import simulation as capc_simulation
+from fl_he.capc.data import capc_data, fitted_model
+from fl_he.capc.node import guardian as capc_guardian
+from fl_he.capc.simulation import capc_terms
+from fl_he.config import Config, ConfigError
+from fl_he.config.composition import compose
 from fl_he.learning.errors import DataError, PrivacyError
-from fl_he.learning.gnmax import ConfidentGNMax, epsilon_by_votes
-from fl_he.metrics_file import MetricsError, check_metrics, read_metrics
+from fl_he.learning.voting import noisy_vote
+from fl_he.learning.voting.gnmax import ConfidentGNMax, epsilon_by_votes
+from fl_he.report.capc import answers_table, steps_table
+from fl_he.run_files.metrics import read_metrics
+from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

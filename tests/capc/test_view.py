@@ -10,11 +10,12 @@ import pytest
 from capc_leaks import Run, leaks, recorded
 from capc_parties import KEY_BITS, Parties
 
-from fl_he.capc_terms import Terms
-from fl_he.clients.capc_memory import Memory
-from fl_he.crypto import argmax, blinding, dgk_private_key, masking
-from fl_he.crypto.public_key import PublicKey
-from fl_he.learning.answering import AnsweringModel, Layer
+from fl_he.capc.node.party import Memory
+from fl_he.capc.terms import Terms
+from fl_he.crypto.comparison import argmax, blinding, dgk_private_key
+from fl_he.crypto.paillier import masking
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.learning.voting.answering import AnsweringModel, Layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
@@ -129,7 +130,7 @@ def votes_as_they_came(patch: pytest.MonkeyPatch) -> None:
 
 
 def plain_comparisons(patch: pytest.MonkeyPatch) -> None:
-    from fl_he.crypto import comparison  # noqa: PLC0415
+    from fl_he.crypto.comparison import comparison  # noqa: PLC0415
 
     patch.setattr(comparison, "_nonzero", lambda u: iter(lambda: 1, 0))
 

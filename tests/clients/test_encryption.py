@@ -17,11 +17,11 @@ from flwr.app import (
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.encryption import encryption_mod
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import EncryptedReply, EncryptionRequest, PrivateReasonError
-from fl_he.update_layout import UpdateLayout
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, PrivateReasonError
+from fl_he.wire.update_layout import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
 OTHER_KEY = PrivateKey.generate(1024)

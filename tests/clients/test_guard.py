@@ -11,9 +11,9 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 
 from fl_he.clients import encryption_mod, with_key_holder
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import (
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import (
     DESCRIBE,
     FINISH,
     Description,

@@ -9,11 +9,11 @@ from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 
 from fl_he.clients.hospital import HospitalData, add_hospital
-from fl_he.learning.data import Dataset
-from fl_he.learning.moments import Limbs
-from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import PrivateReasonError, ProtocolError
-from fl_he.model_messages import model_arrays, model_message_content
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.model import model_arrays, model_message_content
 
 DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 1]), ("a", "b"))
 W, B = np.array([0.25, -0.5]), 0.125

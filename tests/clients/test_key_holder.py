@@ -14,12 +14,19 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 
 from fl_he.clients.key_holder import KeyHolderPolicy, key_holder_app, with_key_holder
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.protected_file import ScryptCost
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import DECRYPT, DESCRIBE, DecryptReply, DecryptRequest, Description, Role
+from fl_he.crypto.key_files.protected_file import ScryptCost
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    DESCRIBE,
+    DecryptReply,
+    DecryptRequest,
+    Description,
+    Role,
+)
 
 T = TypeVar("T")
 KEY = PrivateKey.generate(1024)

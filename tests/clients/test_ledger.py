@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from fl_he.clients.ledger import Ledger, LedgerError, Lines, StateStore
 from fl_he.clients.ledger_file import FileStore
-from fl_he.messages import DecryptRequest, ProtocolError, Purpose
+from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Purpose
 
 KEY = "ab" * 32
 
@@ -289,7 +289,7 @@ import sys
 from pathlib import Path
 from fl_he.clients.ledger import Ledger
 from fl_he.clients.ledger_file import FileStore
-from fl_he.messages import DecryptRequest
+from fl_he.wire.encrypted_sum import DecryptRequest
 ledger = Ledger(FileStore(Path(sys.argv[1])))
 session = ledger.session(1, "ab" * 32)
 for number in range(1, 100000):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fl_he.clients.ledger import LedgerError, StateStore, Store
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
-from fl_he.learning.privacy import GaussianPrivacy, Lattice
-from fl_he.messages import ProtocolError
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
+from fl_he.wire.encrypted_sum import ProtocolError
 
 TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=2, contributors=3)
 LATTICE = Lattice(24, 3)

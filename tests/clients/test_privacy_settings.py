@@ -8,9 +8,9 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.privacy_settings import deployed_privacy, privacy_ledger
-from fl_he.learning.privacy import GaussianPrivacy
-from fl_he.messages import ProtocolError
+from fl_he.clients.private_release import deployed_privacy, privacy_ledger
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.wire.encrypted_sum import ProtocolError
 
 SETTINGS: UserConfig = {
     "privacy-epsilon": 1,

@@ -12,18 +12,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.privacy_settings import privacy_ledger
-from fl_he.clients.private_release import PrivateGate
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.clients.private_release import PrivateGate, privacy_ledger
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy import GaussianPrivacy, Lattice, noise_variance
-from fl_he.learning.private_scaling import scaling_variance
-from fl_he.messages import EncryptedReply, EncryptionRequest, ProtocolError
-from fl_he.model_messages import model_arrays
-from fl_he.privacy_terms import privacy_members, read_privacy
-from fl_he.selection import PlaintextWarning
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, noise_variance
+from fl_he.learning.privacy.scaling import scaling_variance
+from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, ProtocolError
+from fl_he.wire.model import model_arrays
+from fl_he.wire.privacy_terms import privacy_members, read_privacy
+from fl_he.wire.selection import PlaintextWarning
 
 KEY = PrivateKey.generate(1024)
 PACKING = Packing()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from command_line import fl_he
 
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.errors import KeyFileError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.public_identity import PublicIdentity
 
 
 def enroll(folder: Path, *options: str, name: str = "st-mary", role: str = "hospital") -> str:

@@ -7,8 +7,8 @@ import pytest
 from command_line import fl_he
 from identities import COMPANY, EAST, NORTH
 
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 KEY = PrivateKey.generate(2048)
 EXPECTED = Manifest((NORTH.public, EAST.public, COMPANY.public), KEY.public_key.fingerprint)

@@ -11,11 +11,11 @@ from command_line import fl_he
 from gmpy2 import mpz
 
 from fl_he.commands import keygen
-from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 SHORT = ("keygen", "--key-bits", "1024", "--out", "keys")
 

@@ -10,10 +10,10 @@ import pytest
 from command_line import fl_he
 from skops import io
 
-from fl_he.learning.data import load_breast_cancer, load_wine
-from fl_he.learning.model import LogisticModel
-from fl_he.learning.sklearn_export import to_pipeline
-from fl_he.learning.softmax_model import Model, SoftmaxModel
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.sklearn_export import to_pipeline
+from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
+from fl_he.learning.tables.data import load_breast_cancer, load_wine
 
 WINE = load_wine()
 

@@ -14,8 +14,7 @@ from hydra import version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 
-from fl_he.config import CONF, compose, refuse_flags
-from fl_he.config_schema import (
+from fl_he.config import (
     KEY_BITS_LIMIT,
     Config,
     ConfigError,
@@ -25,9 +24,11 @@ from fl_he.config_schema import (
     check,
     schema_keys,
 )
+from fl_he.config.composition import CONF, compose
+from fl_he.config.explanation import refuse_flags
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS
-from fl_he.crypto.packing import Packing
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS
+from fl_he.crypto.paillier.packing import Packing
 
 DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.name": "breast_cancer",

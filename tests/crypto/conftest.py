@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import small_keys
 
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

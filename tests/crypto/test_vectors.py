@@ -18,14 +18,14 @@ import pytest
 from identities import NORTH, SOUTH
 from small_keys import SMALL_BITS, dgk
 
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.protected_file import load_secret
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.sealing import unseal
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.crypto.key_files.protected_file import load_secret
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "crypto.json").read_text()

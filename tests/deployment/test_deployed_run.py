@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_nodes import ROWS, deployed_nodes, enrolled_nodes
-from experiment import experiment
+from experiments import experiment
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from rich.console import Console
 
-from fl_he import client_app, metrics_file, server_app
-from fl_he.config_schema import Config
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import ProtocolError
-from fl_he.report.comparison_table import comparison_table
+from fl_he import client_app, server_app
+from fl_he.config import Config
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.report.tables.comparison import comparison_table
+from fl_he.run_files import metrics as metrics_file
+from fl_he.wire.encrypted_sum import ProtocolError
 
 
 def grid_of(nodes: list[UserConfig], config: Config) -> LocalGrid:

@@ -20,8 +20,8 @@ from federation_processes import (
     wait_for,
 )
 
-from fl_he.checkpoint import load_checkpoint
-from fl_he.learning.model import LogisticModel
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.run_files.checkpoint import load_checkpoint
 
 LR = 0.5
 WITHOUT_ONE = tuple(name for name in HOSPITALS if name != "st-john")

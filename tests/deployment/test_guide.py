@@ -11,8 +11,8 @@ import pytest
 from command_line import fl_he
 from flwr.common.config import parse_config_args
 
-from fl_he.clients.node_config import DEPLOYED_ONLY, check_settings
-from fl_he.messages import Role
+from fl_he.clients.node.node_config import DEPLOYED_ONLY, check_settings
+from fl_he.wire.encrypted_sum import Role
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)

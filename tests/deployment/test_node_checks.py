@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 from deployed_nodes import HEADER, KEY, deployed_nodes, enrolled_nodes
-from experiment import experiment
+from experiments import experiment
 from flwr.app import Message, RecordDict
 from flwr.app.user_config import UserConfig, UserConfigValue
 from identities import make
 from local_grid import LocalGrid
 
 from fl_he import client_app, server_app
-from fl_he.clients.node_config import check_settings
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import DESCRIBE, Description, ProtocolError, Role
+from fl_he.clients.node.node_config import check_settings
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import DESCRIBE, Description, ProtocolError, Role
 
 APP = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
 

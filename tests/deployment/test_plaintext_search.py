@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from plaintext_search import DOUBLES, found_in, private_values, telling
 
-from fl_he.learning.data import Dataset
+from fl_he.learning.tables.data import Dataset
 
 RNG = np.random.default_rng(1)
 HOSPITALS = [

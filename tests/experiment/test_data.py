@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment import experiment
+from experiments import experiment
 from numpy.typing import NDArray
 
-from fl_he.learning.data import Dataset, load_breast_cancer
+from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError
-from fl_he.learning.partition import partition
-from fl_he.simulated_data import SimulatedData, simulated_data, warn_of_few
+from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.partition import partition
 
 
 def data_of(folder: Path, *overrides: str) -> SimulatedData:

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
-from experiment import experiment, standardised
+from experiments import experiment, standardised
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.metrics import confusion_matrix
 
 from fl_he import client_app, server_app
-from fl_he.config import compose
-from fl_he.learning.softmax_model import load_model
-from fl_he.messages import DECRYPT, ProtocolError
-from fl_he.metrics_file import read_metrics
-from fl_he.simulated_data import simulated_data
+from fl_he.config.composition import compose
+from fl_he.experiment.data import simulated_data
+from fl_he.learning.regression.softmax_model import load_model
+from fl_he.run_files.metrics import read_metrics
+from fl_he.wire.encrypted_sum import DECRYPT, ProtocolError
 
 FIGURES = ("accuracy", "balanced_accuracy", "log_loss")
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from fl_he.config import compose
-from fl_he.config_schema import schema_keys
+from fl_he.config import schema_keys
+from fl_he.config.composition import compose
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Hydra's command line changes logging, sys.argv and its singletons: each run has its own process.
 JOB = """
 import json, logging, os, sys, threading
 from dataclasses import asdict
 from fl_he.config import compose
-from fl_he.config_schema import ConfigError
-from fl_he.jobs import run_jobs
+from fl_he.config import ConfigError
+from fl_he.experiment.jobs import run_jobs
 
 def task(config, folder):
     logging.getLogger("a.library").info("noise")

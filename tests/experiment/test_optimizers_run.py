@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import statsmodels.api as statsmodels
 from deployed_nodes import deployed_nodes
-from experiment import experiment, standardised
+from experiments import experiment, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app
-from fl_he.config import compose
-from fl_he.config_schema import Config
-from fl_he.learning.model import LogisticModel
-from fl_he.learning.softmax_model import SoftmaxModel
-from fl_he.messages import DECRYPT, ProtocolError
-from fl_he.report.coefficient_table import coefficient_table
-from fl_he.simulated_data import simulated_data
+from fl_he.config import Config
+from fl_he.config.composition import compose
+from fl_he.experiment.data import simulated_data
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.softmax_model import SoftmaxModel
+from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.wire.encrypted_sum import DECRYPT, ProtocolError
 
 
 def run(config: Config) -> tuple[dict[str, Any], LocalGrid]:

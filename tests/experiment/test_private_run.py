@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
-from experiment import experiment
+from experiments import experiment
 from flwr.app import Message, MessageType
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
@@ -20,19 +20,19 @@ from scipy import stats
 from scipy.special import expit
 
 from fl_he import client_app, server_app
-from fl_he.checkpoint import CheckpointError
-from fl_he.config import CONF, compose
-from fl_he.config_schema import Config, ConfigError
-from fl_he.declared_ranges import declared_ranges
-from fl_he.learning.accounting import epsilon_of_rho
-from fl_he.learning.discrete_gaussian import discrete_gaussian
-from fl_he.learning.privacy import Lattice, clipped_sum, noise_variance
-from fl_he.messages import DECRYPT, DecryptReply, ProtocolError
-from fl_he.metrics_file import read_metrics
-from fl_he.privacy_statement import privacy_of
-from fl_he.report.comparison_table import comparison_table
-from fl_he.report.privacy_table import privacy_table
-from fl_he.simulated_data import simulated_data
+from fl_he.config import Config, ConfigError
+from fl_he.config.composition import CONF, compose
+from fl_he.experiment.data import simulated_data
+from fl_he.experiment.declared_ranges import declared_ranges
+from fl_he.experiment.privacy_statement import privacy_of
+from fl_he.learning.privacy.accounting import epsilon_of_rho
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy.gradients import Lattice, clipped_sum, noise_variance
+from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.privacy import privacy_table
+from fl_he.run_files.checkpoint import CheckpointError
+from fl_he.run_files.metrics import read_metrics
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, ProtocolError
 
 PRIVATE = ("experiment=private",)
 UNITS = ("scaling=ranges", "ranges=breast_cancer")

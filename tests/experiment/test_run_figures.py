@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_he.config_schema import CryptoConfig
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.run_figures import cost_figures, crypto_figures, packing_of
+from fl_he.config import CryptoConfig
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.experiment.run_figures import cost_figures, crypto_figures, packing_of
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.config_schema import ConfigError
-from fl_he.run_folder import FolderClaim, opened, refuse_used
+from fl_he.config import ConfigError
+from fl_he.experiment.run_folder import FolderClaim, opened, refuse_used
 
 
 def test_a_folder_is_made_for_the_run_and_kept(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app, simulation
-from fl_he.checkpoint import CheckpointError, load_checkpoint
-from fl_he.config import compose
-from fl_he.config_schema import Config, ConfigError
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import ProtocolError
-from fl_he.metrics_file import read_metrics
+from fl_he.config import Config, ConfigError
+from fl_he.config.composition import compose
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.run_files.checkpoint import CheckpointError, load_checkpoint
+from fl_he.run_files.metrics import read_metrics
+from fl_he.wire.encrypted_sum import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 

@@ -10,9 +10,9 @@ import pytest
 from example_metrics import make_private
 from example_pages import make_capc
 
-from fl_he import tracking
-from fl_he.config_schema import Config, ConfigError, Tracking
-from fl_he.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, tracked
+from fl_he.config import Config, ConfigError, Tracking
+from fl_he.experiment import tracking
+from fl_he.experiment.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, tracked
 
 
 def logged(choice: Tracking, folder: Path, metrics: dict[str, Any]) -> None:

@@ -16,25 +16,32 @@ from fuzz.target import Target
 from identities import COMPANY, EAST, NORTH, SOUTH
 from small_keys import OTHER_SMALL, SMALL, SMALL_BITS, dgk, paillier
 
-from fl_he.clients.sealed_payload import RunningSum, Total
-from fl_he.crypto.base64url import bytes_from_base64url
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.canonical import decode_fields, encode_fields
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
-from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.clients.sealed.payload import RunningSum, Total
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.strict_json import (
+    bytes_from_base64url,
+    integer_from_base64url,
+    parse_object,
+)
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.passphrase_file import read_passphrase_file
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.protected_file import ScryptCost, load_secret, save_secret
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.sealing import seal, unseal
-from fl_he.crypto.strict_json import integer_from_base64url, parse_object
+from fl_he.crypto.key_files.protected_file import (
+    ScryptCost,
+    load_secret,
+    read_passphrase_file,
+    save_secret,
+)
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 _PACKING = Packing()
 _BINDING = Binding("run-1", "running-sum", 3, 1, ("north",))

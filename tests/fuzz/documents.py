@@ -11,7 +11,7 @@ from typing import Any
 
 from fuzz.choices import Choices, edited
 
-from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.encoding.canonical import encode_fields
 
 _RAW = 0xFF
 #: Small programs from which fuzzing starts, beside the valid documents.

@@ -16,27 +16,33 @@ from fuzz.documents import text_of
 from fuzz.target import Target
 from rich.console import Console
 
-from fl_he.capc_agreement import Agreement, KeyPins
-from fl_he.capc_report import answers_table, steps_table
-from fl_he.checkpoint import Checkpoint, CheckpointError, load_checkpoint, write_checkpoint
-from fl_he.clients.capc_budget import Promise, VotingLedger
+from fl_he.capc.agreement import Agreement, KeyPins
+from fl_he.capc.node.budget import Promise, VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError, StateStore
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.crypto.errors import CryptoError
-from fl_he.learning.damped import Newton
-from fl_he.learning.data import load_table
 from fl_he.learning.errors import DataError
-from fl_he.learning.feature_ranges import read_ranges
-from fl_he.learning.model import LogisticModel
-from fl_he.learning.optimizers import Nesterov
-from fl_he.learning.privacy import GaussianPrivacy, Lattice
-from fl_he.learning.softmax_model import SoftmaxModel, load_model
-from fl_he.messages import DecryptRequest, ProtocolError
-from fl_he.metrics_file import FIGURES, INFERENCE, MetricsError, read_metrics
-from fl_he.report.coefficient_table import coefficient_table
-from fl_he.report.comparison_table import comparison_table
-from fl_he.report.cost_table import cost_table
+from fl_he.learning.optimizers.base import Nesterov
+from fl_he.learning.optimizers.damped import Newton
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.softmax_model import SoftmaxModel, load_model
+from fl_he.learning.tables.data import load_table
+from fl_he.learning.tables.feature_ranges import read_ranges
+from fl_he.report.capc import answers_table, steps_table
+from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.cost import cost_table
+from fl_he.run_files.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    write_checkpoint,
+)
+from fl_he.run_files.metrics import read_metrics
+from fl_he.run_files.metrics_contract import FIGURES, INFERENCE, MetricsError
+from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError
 
 _CSV = (
     b"age,size,state\n1,2,sick\n3,-1,well\n",

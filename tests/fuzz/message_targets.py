@@ -16,12 +16,15 @@ from fuzz.records import changed
 from fuzz.target import Target
 from small_keys import SMALL, paillier
 
-from fl_he import model_messages
-from fl_he.capc_messages import CapcReply, CapcRequest
+from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.learning_messages import LearningTerms, MomentsRequest
-from fl_he.messages import (
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.strategies.exchange import Skipped
+from fl_he.strategies.preparation import Preparation
+from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, UnopenedRound
+from fl_he.strategies.unopened_sum import UnopenedSum
+from fl_he.wire import model as model_messages
+from fl_he.wire.encrypted_sum import (
     DecryptReply,
     DecryptRequest,
     Description,
@@ -30,26 +33,23 @@ from fl_he.messages import (
     ProtocolError,
     Role,
 )
-from fl_he.sealed_messages import (
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.sealed_messages import (
     Hop,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     JoinReply,
     News,
     SealedTotal,
     SessionReply,
     SessionRequest,
 )
-from fl_he.strategies.preparation import Preparation
-from fl_he.strategies.sealed_progress import OpenedRound, SealedProgress, UnopenedRound
-from fl_he.strategies.skipped import Skipped
-from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.update import flatten
-from fl_he.update_layout import UpdateLayout
+from fl_he.wire.update import flatten
+from fl_he.wire.update_layout import UpdateLayout
 
 _ERRORS = (ProtocolError,)
 _PROGRAMS = (

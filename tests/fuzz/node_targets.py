@@ -15,11 +15,11 @@ from fuzz.choices import Choices, edited
 from fuzz.records import changed
 from fuzz.target import Target
 
-from fl_he import client_app, model_messages
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.packing import Packing
-from fl_he.learning_messages import MomentsRequest
-from fl_he.messages import (
+from fl_he import client_app
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire import model as model_messages
+from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
     FIGURES,
@@ -28,6 +28,7 @@ from fl_he.messages import (
     DecryptRequest,
     EncryptionRequest,
 )
+from fl_he.wire.learning_terms import MomentsRequest
 
 #: What a deployed node says of an exception whose text it keeps to itself.
 _KEPT = re.compile(r"(?:^|: )(\w+): this node's log says more")

@@ -20,7 +20,7 @@ from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.datasets import load_digits
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MLP = EXAMPLES / "sklearn-mlp"
 CNN = EXAMPLES / "pytorch-cnn"
 PLAIN = EXAMPLES / "existing-app" / "plain"

@@ -11,6 +11,7 @@ import logging
 
 import numpy as np
 import pytest
+from echo_app import CLIENTS, encrypted_app, grid, plain_app, plain_grid
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp.mod import LocalDpMod, arrays_size_mod, fixedclipping_mod, message_size_mod
 from flwr.clientapp.typing import ClientAppCallable, Mod
@@ -20,11 +21,10 @@ from flwr.serverapp.strategy import (
     Result,
     Strategy,
 )
-from integration.echo_app import CLIENTS, encrypted_app, grid, plain_app, plain_grid
 
 from fl_he.clients import encryption_mod
-from fl_he.messages import ProtocolError
 from fl_he.strategies import SequentialPaillier
+from fl_he.wire.encrypted_sum import ProtocolError
 
 START = np.zeros(3)
 #: What each client's model has become, and its norm: clients 1 and 2 exceed the clipping norm.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from experiment import check_equals_pooled_descent, experiment
+from experiments import check_equals_pooled_descent, experiment
 from flower_command import Flower, flower
 from local_grid import LocalGrid, simulated_nodes
 
@@ -15,7 +15,7 @@ from fl_he import client_app, server_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flwr run")]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

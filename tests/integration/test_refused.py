@@ -12,17 +12,17 @@ from typing import Any
 import flwr.server.strategy as legacy_strategies
 import numpy as np
 import pytest
+from echo_app import CLIENTS, Reply, encrypted_app, grid, plain_app
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Strategy
-from integration.echo_app import CLIENTS, Reply, encrypted_app, grid, plain_app
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
 from fl_he.clients import EncryptionMod, encryption_mod, with_key_holder
-from fl_he.messages import ProtocolError
 from fl_he.strategies import SequentialPaillier
+from fl_he.wire.encrypted_sum import ProtocolError
 
 MODEL = ArrayRecord({"w": Array(np.zeros(3))})
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from echo_app import CLIENTS, Reply, encrypted_app, grid, plain_app, plain_grid
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
-from integration.echo_app import CLIENTS, Reply, encrypted_app, grid, plain_app, plain_grid
 from numpy.typing import NDArray
 
 from fl_he import Packing

@@ -30,8 +30,8 @@ from flwr.serverapp.strategy import (
     Result,
     Strategy,
 )
-from integration.later import Later
-from integration.small_app import (
+from later import Later
+from small_app import (
     CLIENTS,
     Arrays,
     add_learning,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from example_metrics import make_deployed, make_metrics, text
 
-from fl_he.report.comparison_table import comparison_table
-from fl_he.report.rounds_plot import write_plot
+from fl_he.report.plots import write_plot
+from fl_he.report.tables.comparison import comparison_table
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fl_he.report.sweep_plot import NAME, write_sweep_plot
-from fl_he.report.sweep_table import SweepRow
+from fl_he.report.plots import CONVERGENCE_NAME, write_sweep_plot
+from fl_he.report.tables.sweep import SweepRow
 
 
 def row(name: str, losses: list[float] | None) -> SweepRow:
@@ -20,10 +20,10 @@ def row(name: str, losses: list[float] | None) -> SweepRow:
 def test_runs_are_drawn_on_one_plot(tmp_path: Path) -> None:
     rows = [row("gd", [0.7, 0.6, 0.5]), row("newton", [0.7, 0.1]), row("failed", None)]
     assert write_sweep_plot(tmp_path, rows)
-    image = (tmp_path / NAME).read_bytes()
+    image = (tmp_path / CONVERGENCE_NAME).read_bytes()
     assert image.startswith(b"\x89PNG")
     assert write_sweep_plot(tmp_path, [*rows, row("nesterov", [0.7, 0.3, 0.2])])
-    assert (tmp_path / NAME).read_bytes() != image
+    assert (tmp_path / CONVERGENCE_NAME).read_bytes() != image
 
 
 def test_one_run_or_too_many_are_not_drawn(tmp_path: Path) -> None:

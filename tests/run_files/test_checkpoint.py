@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
-from experiment import check_equals_pooled_descent, experiment
+from experiments import check_equals_pooled_descent, experiment
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app
-from fl_he.checkpoint import (
+from fl_he.config import Config, ConfigError
+from fl_he.config.composition import compose
+from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
     first_difference,
     load_checkpoint,
     write_checkpoint,
 )
-from fl_he.config import compose
-from fl_he.config_schema import Config, ConfigError
-from fl_he.messages import DECRYPT, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, ProtocolError
 
 
 class KilledError(Exception):

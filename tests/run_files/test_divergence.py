@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fl_he.divergence import hint
+from fl_he.run_files.divergence import hint
 
 
 def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, float | None]]:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from fl_he.metrics_file import MetricsError, check_metrics, read_metrics, run_folders
-from fl_he.report.comparison_table import comparison_table
-from fl_he.report.cost_table import cost_table
 from fl_he.report.run_files import write_run
+from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.cost import cost_table
+from fl_he.run_files.metrics import read_metrics, run_folders
+from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
 
 def test_written_files_are_read_back(tmp_path: Path) -> None:

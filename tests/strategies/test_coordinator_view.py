@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiment import experiment
+from experiments import experiment
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -22,15 +22,15 @@ from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
 
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
-from fl_he.clients.node import read_node
-from fl_he.config_schema import Config
-from fl_he.learning.model import LogisticModel
-from fl_he.learning_messages import LearningTerms
-from fl_he.messages import DESCRIBE, FINISH, Description, Role
-from fl_he.model_messages import model_arrays, read_arrays, read_model_arrays
-from fl_he.simulated_data import simulated_data
+from fl_he.clients.node.role import read_node
+from fl_he.config import Config
+from fl_he.experiment.data import simulated_data
+from fl_he.learning.regression.model import LogisticModel
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid
+from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Description, Role
+from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.model import model_arrays, read_arrays, read_model_arrays
 
 
 class RecordingGrid(DelegatingGrid):

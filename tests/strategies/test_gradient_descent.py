@@ -8,9 +8,9 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
-from fl_he.messages import ProtocolError
-from fl_he.model_messages import model_arrays, read_model_arrays, update_content
 from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.model import model_arrays, read_model_arrays, update_content
 
 
 def replies(*examples: int, features: int = 2) -> list[Message]:

@@ -14,10 +14,10 @@ from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import DECRYPT, DESCRIBE, ProtocolError
+from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, ProtocolError
 
 HOLDER = 1003
 KEY = PrivateKey.generate(1024)

@@ -4,9 +4,9 @@ import flwr.serverapp.strategy as flower
 import pytest
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fl_he.messages import ProtocolError
 from fl_he.strategies.mean_only import require_mean_only, setting
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.wire.encrypted_sum import ProtocolError
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
-from fl_he.messages import Description, ProtocolError
 from fl_he.strategies.roster import call_again, call_roll
+from fl_he.wire.encrypted_sum import Description, ProtocolError
 
 
 class LateGrid(LocalGrid):

@@ -23,10 +23,12 @@ from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import (
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.strategies.exchange import Skipped
+from fl_he.strategies.update_sum import addressed
+from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
     DecryptReply,
@@ -35,8 +37,6 @@ from fl_he.messages import (
     ProtocolError,
     content_bytes,
 )
-from fl_he.strategies.skipped import Skipped
-from fl_he.strategies.update_sum import addressed
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.messages import DECRYPT, DESCRIBE, ProtocolError
+from fl_he.strategies.exchange import Skipped
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.strategies.skipped import Skipped
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, ProtocolError
 
 TOPOLOGIES: list[dict[str, Any]] = [
     {"topology": "fold"},

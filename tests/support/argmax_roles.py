@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
-from fl_he.crypto.comparison import Digits, bits, results
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.merging import split_merged
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
+from fl_he.crypto.comparison.comparison import Digits, bits, results
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.slot_layout import SlotLayout, split_merged
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 VALUE_BITS = 14
 

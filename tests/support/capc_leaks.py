@@ -17,13 +17,13 @@ from message_search import leaks as plaintexts
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, chisquare
 
-from fl_he.capc_messages import CapcReply, CapcStep
-from fl_he.capc_terms import VOTE_BITS
-from fl_he.clients.capc_keys import KeyPair
-from fl_he.crypto.argmax import pairs, tie_bits, winner
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.capc.messages import CapcReply, CapcStep
+from fl_he.capc.node.keys import KeyPair
+from fl_he.capc.terms import VOTE_BITS
+from fl_he.crypto.comparison.argmax import pairs, tie_bits, winner
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
 #: Whatever is below it happens once in a million tests of an honest run.
 RARE = 1e-6

@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skops import io
 
-from fl_he.capc_agreement import Agreement, KeyPins
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.capc.agreement import Agreement, KeyPins
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 HOLDER = "company-x"
 QUERYING = "st-anne"

@@ -11,15 +11,15 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
-from fl_he.capc_messages import CapcRequest, CapcStep
-from fl_he.capc_terms import Terms
-from fl_he.clients.capc import with_capc
-from fl_he.clients.capc_keys import KeyPair, simulated_keys
-from fl_he.clients.capc_party import Party
-from fl_he.crypto.argmax import largest_difference
-from fl_he.learning.answering import AnsweringModel, Layer
-from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
-from fl_he.strategies.capc import CaPC
+from fl_he.capc.coordinator.rounds import CaPC
+from fl_he.capc.messages import CapcRequest, CapcStep
+from fl_he.capc.node.app import with_capc
+from fl_he.capc.node.keys import KeyPair, simulated_keys
+from fl_he.capc.node.party import Party
+from fl_he.capc.terms import Terms
+from fl_he.crypto.comparison.argmax import largest_difference
+from fl_he.learning.voting.answering import AnsweringModel, Layer
+from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
 
 KEY_BITS = 1024
 

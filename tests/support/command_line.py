@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def fl_he(folder: Path, *arguments: str, typed: str = "") -> tuple[int, str, str]:

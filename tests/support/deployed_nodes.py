@@ -7,8 +7,8 @@ from pathlib import Path
 from flwr.app.user_config import UserConfig
 from identities import make
 
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 KEY = PrivateKey.generate(1024)
 HEADER = "age,size,state\n"

@@ -8,7 +8,7 @@ import json
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 
 
 def private_numbers(key: DgkPrivateKey) -> list[mpz]:

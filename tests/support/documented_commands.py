@@ -32,7 +32,7 @@ from flower_command import end_processes_with
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 900  # that one block may take
 _SHOWN_LINES = 40
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from example_metrics import make_deployed, make_metrics, make_private
 
-from fl_he.metrics_file import INFERENCE
+from fl_he.run_files.metrics_contract import INFERENCE
 
 HOSTILE = "<script>alert('x')</script>\"'&{{ 7 * 7 }}"
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from fl_he.config import compose
-from fl_he.config_schema import Config
-from fl_he.learning.data import Dataset
-from fl_he.simulated_data import SimulatedData, simulated_data
+from fl_he.config import Config
+from fl_he.config.composition import compose
+from fl_he.experiment.data import SimulatedData, simulated_data
+from fl_he.learning.tables.data import Dataset
 
 #: A real table that is not part of the repository.
-GRAD_SCHOOL = Path(__file__).parents[2] / "shared" / "data" / "grad_school.csv"
+GRAD_SCHOOL = Path(__file__).parents[3] / "shared" / "data" / "grad_school.csv"
 
 
 def experiment(*overrides: str, folder: Path, key_bits: int = 1024) -> Config:

@@ -18,10 +18,10 @@ import psutil
 from identities import make
 from numpy.typing import NDArray
 
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.private_key import PrivateKey
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOSPITALS = ("st-anne", "st-john", "st-mary")
 #: One hospital may be away.
 ENOUGH = len(HOSPITALS) - 1

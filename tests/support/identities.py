@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fl_he.crypto.identity import Identity
+from fl_he.crypto.envelopes.identity import Identity
 
 
 def make(name: str, role: str = "hospital", number: int = 0) -> Identity:

@@ -1,9 +1,10 @@
 """The mutants that `make mutation` did not kill, by the reason why no test fails for them.
 
-    python tests/mutation_survivors.py [PATTERN ...]
+    python tests/support/mutation_survivors.py [PATTERN ...]
 
-prints those whose names match, as in ``fl_he.crypto.slots.*``. A reason fits a mutant by the change
-itself; what fits none is printed last, as unexplained: a test is missing, or a reason.
+prints those whose names match, as in ``fl_he.crypto.paillier.packing.*``. A reason fits a mutant
+by the change itself; a mutant that fits none is printed last, as unexplained: a test or a reason is
+missing.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _survivors(patterns: list[str]) -> list[Mutant]:
 
 
 def _function(name: str) -> str:
-    """Return ``crypto.slots.split`` of mutmut's ``fl_he.crypto.slots.x_split__mutmut_3``."""
+    """Return ``crypto.paillier.packing.split`` of mutmut's ``fl_he.[...].x_split__mutmut_3``."""
     module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
     # a letter that no name of ours has stands before and behind a method's class
     own = re.sub("^x_?", "", function).replace("ǁ", ".").lstrip(".")

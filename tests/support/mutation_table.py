@@ -1,11 +1,11 @@
 """The figures of `make mutation`, module by module, as the table of docs/security.md.
 
-    python tests/mutation_table.py [PATTERN ...]
+    python tests/support/mutation_table.py [PATTERN ...]
 
-counts the mutants whose names match, as in ``fl_he.crypto.slots.*``. Killed is what a test found
-by itself. A mutant that ran out of time is counted apart, as no kill: it may be a loop that does
-not end, a process that waits for ever, or a machine that was busy. Where a module has been judged
-in part, its share is an estimate with Wilson's 95% interval.
+counts the mutants whose names match, as in ``fl_he.crypto.paillier.packing.*``. Killed is what a
+test found by itself. A mutant that ran out of time is counted apart, as no kill: it may be a loop
+that does not end, a process that waits for ever, or a machine that was busy. Where a module has
+been judged in part, its share is an estimate with Wilson's 95% interval.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
-from fl_he.clients.sealed_chain import with_sealed_chain
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.learning.data import Dataset
-from fl_he.strategies.sealed_chain import SealedChain, SealedRound
+from fl_he.clients.sealed.app import with_sealed_chain
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.learning.tables.data import Dataset
+from fl_he.strategies.sealed.router import SealedChain, SealedRound
 
 COMPANY = "company-x"
 FEATURES = ("age", "size", "score")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from sealed_federation import COMPANY, RATE, Federation
 
-from fl_he.messages import FINISH
-from fl_he.sealed_messages import (
+from fl_he.wire.encrypted_sum import FINISH
+from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,
     Hop,
@@ -18,7 +18,7 @@ from fl_he.sealed_messages import (
     ResealRequest,
     SealedReply,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     JOIN,
     SESSION,
     JoinReply,

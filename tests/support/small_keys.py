@@ -5,10 +5,10 @@ They are public by that, and far too short: test only.
 
 from __future__ import annotations
 
-from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 SMALL_BITS = 512
 SMALL = (

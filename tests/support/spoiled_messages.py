@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import RecordDict
 
-from fl_he.records import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 def check_refused(

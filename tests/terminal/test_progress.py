@@ -9,8 +9,8 @@ from time import sleep
 import pytest
 from rich.console import Console
 
-from fl_he.hop import Hop
-from fl_he.progress import follow_rounds, follow_steps
+from fl_he.terminal.progress import follow_rounds, follow_steps
+from fl_he.wire.hop import Hop
 
 
 def follow(*, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Hop] = ()) -> str:

@@ -15,11 +15,11 @@ from typing import Any
 from identities import COMPANY, EAST, NORTH, SOUTH
 from small_keys import SMALL, SMALL_DGK
 
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.protected_file import ScryptCost, save_secret
-from fl_he.crypto.sealing import seal
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.sealing import seal
+from fl_he.crypto.key_files.protected_file import ScryptCost, save_secret
+from fl_he.crypto.paillier.packing import Packing
 
 FILE = Path(__file__).with_name("crypto.json")
 #: A 2048-bit TEST key: p, q and x. Never use it.

@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import FedAvg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_he.messages import (
+from fl_he.wire.encrypted_sum import (
     DecryptReply,
     DecryptRequest,
     Description,

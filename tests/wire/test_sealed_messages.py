@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from spoiled_messages import check_refused
 
-from fl_he.sealed_messages import (
+from fl_he.wire.sealed_messages import (
     Hop,
     OpenReply,
     OpenRequest,
@@ -17,7 +17,7 @@ from fl_he.sealed_messages import (
     SealedReply,
     without_chain,
 )
-from fl_he.session_messages import News, SealedTotal
+from fl_he.wire.session_messages import News, SealedTotal
 
 MESSAGES = [
     Hop(1, (), "north", "{}"),

@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from fl_he.messages import ProtocolError
-from fl_he.selection import PlaintextWarning, Selection
+from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.selection import PlaintextWarning, Selection
 
 
 def test_everything_is_encrypted_unless_somebody_says_otherwise() -> None:

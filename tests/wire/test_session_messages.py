@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
 from spoiled_messages import check_refused
 
-from fl_he.session_messages import JoinReply, News, SealedTotal, SessionReply, SessionRequest
+from fl_he.wire.session_messages import JoinReply, News, SealedTotal, SessionReply, SessionRequest
 
 TOTALS = (SealedTotal(2, ("a", "b"), b"two"), SealedTotal(10, ("c",), b"ten"))
 MESSAGES = [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_he.messages import ProtocolError
-from fl_he.update_layout import UpdateLayout
+from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.update_layout import UpdateLayout
 
 GOOD: dict[str, Any] = {
     "arrays": [["arrays", "w", "float64", [2], True]],

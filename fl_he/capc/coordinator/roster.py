@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from fl_he.capc_agreement import Agreement
-from fl_he.capc_messages import NO_SESSION, CapcReply, CapcRequest, CapcStep
-from fl_he.messages import ProtocolError, Role, printable
-from fl_he.strategies.capc_steps import Steps
+from fl_he.capc.agreement import Agreement
+from fl_he.capc.coordinator.steps import Steps
+from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest, CapcStep
+from fl_he.wire.encrypted_sum import ProtocolError, Role, printable
 
 _POLL_SECONDS = 0.2
 

@@ -16,8 +16,11 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.capc_agreement import Agreement
-from fl_he.capc_messages import (
+from fl_he.capc.agreement import Agreement
+from fl_he.capc.coordinator.roster import call_roll
+from fl_he.capc.coordinator.steps import StepCost, Steps
+from fl_he.capc.coordinator.votes import VoteSum
+from fl_he.capc.messages import (
     COUNTS,
     NO_SESSION,
     NOISE,
@@ -27,14 +30,11 @@ from fl_he.capc_messages import (
     CapcRequest,
     CapcStep,
 )
-from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import ProtocolError
-from fl_he.strategies.capc_roster import call_roll
-from fl_he.strategies.capc_steps import StepCost, Steps
-from fl_he.strategies.capc_votes import VoteSum
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.topologies import TOPOLOGIES, Order
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _LARGEST_REPORT = 1 << 20
 

@@ -10,9 +10,9 @@ from time import perf_counter
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
-from fl_he.messages import ProtocolError, content_bytes
+from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
 from fl_he.strategies.exchange import error_reason, exchange
+from fl_he.wire.encrypted_sum import ProtocolError, content_bytes
 
 
 @dataclass(slots=True)

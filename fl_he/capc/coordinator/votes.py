@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from flwr.app import Message
 
-from fl_he.capc_messages import SUM, CapcReply, CapcRequest
-from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.capc.messages import SUM, CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import ProtocolError, content_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.exchange import error_reason
 from fl_he.strategies.topologies import RunningSum
+from fl_he.wire.encrypted_sum import ProtocolError, content_bytes
 
 
 class VoteSum(RunningSum):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flwr.app import Context
 
-from fl_he.capc_messages import (
+from fl_he.capc.messages import (
     COUNTS,
     NOISE,
     SUM,
@@ -16,19 +16,18 @@ from fl_he.capc_messages import (
     CapcReply,
     CapcRequest,
 )
-from fl_he.capc_terms import VOTE_PACKING
-from fl_he.clients.capc_keys import GUARDIAN, QUERYING, PublicKeys
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.capc_party import Party
-from fl_he.crypto.argmax import PairSecrets, blind_pairs, compare_permuted, pairs
-from fl_he.crypto.blinding import blind
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
-from fl_he.crypto.comparison import Digits
-from fl_he.crypto.comparison import compare as dgk_compare
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.linear_map import linear_map
-from fl_he.crypto.relu import PRODUCTS, rectified
-from fl_he.crypto.votes import collect_votes
+from fl_he.capc.node.keys import GUARDIAN, QUERYING, PublicKeys
+from fl_he.capc.node.party import Memory, Party
+from fl_he.capc.terms import VOTE_PACKING
+from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs
+from fl_he.crypto.comparison.blinding import blind
+from fl_he.crypto.comparison.comparison import Digits
+from fl_he.crypto.comparison.comparison import compare as dgk_compare
+from fl_he.crypto.comparison.linear_map import linear_map
+from fl_he.crypto.comparison.relu import PRODUCTS, rectified
+from fl_he.crypto.comparison.votes import collect_votes
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
 _MASKS, _ORDERS = "logit-masks", "orders"
 _LAYER, _UNIT_MASKS, _UNITS = "layer", "unit-masks", "units"

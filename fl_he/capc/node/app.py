@@ -15,17 +15,18 @@ from time import process_time
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
-from fl_he.clients import capc_answering, capc_guardian, capc_querying
-from fl_he.clients.capc_deployed import DeployedNode
-from fl_he.clients.capc_keys import KeyPair, simulated_keys
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.capc_party import Party
-from fl_he.clients.deployment import name_of
-from fl_he.clients.node import is_simulated, read_node
-from fl_he.clients.refusal import refusal, refusal_mod
-from fl_he.clients.wrapped_app import WrappedApp
-from fl_he.messages import ProtocolError, Role
+from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc.node import answering as capc_answering
+from fl_he.capc.node import guardian as capc_guardian
+from fl_he.capc.node import querying as capc_querying
+from fl_he.capc.node.deployed import DeployedNode
+from fl_he.capc.node.keys import KeyPair, simulated_keys
+from fl_he.capc.node.party import Memory, Party
+from fl_he.clients.node.checks import name_of
+from fl_he.clients.node.refusal import refusal, refusal_mod
+from fl_he.clients.node.role import is_simulated, read_node
+from fl_he.clients.node.wrapped_app import WrappedApp
+from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 _Owner = Callable[[CapcRequest, Context, Party, KeyPair], CapcReply]
 _Answering = Callable[[CapcRequest, Context, Party], CapcReply]

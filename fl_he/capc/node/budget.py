@@ -12,11 +12,11 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError, Lines, Store
+from fl_he.crypto.encoding.strict_json import parse_object
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.strict_json import parse_object
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.gnmax import ConfidentGNMax, VotingBudget
-from fl_he.messages import ProtocolError
+from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.wire.encrypted_sum import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,26 +12,25 @@ import numpy as np
 from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
-from fl_he.capc_agreement import Agreement
-from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
-from fl_he.clients.capc_budget import Promise, VotingLedger, spend
-from fl_he.clients.capc_envelopes import Envelopes
-from fl_he.clients.capc_keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, deployed_keys
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.capc_party import Party
-from fl_he.clients.deployment import require_writable
-from fl_he.clients.enrolment import Enrolment, read_enrolment, read_named_file
+from fl_he.capc.agreement import Agreement
+from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc.node.budget import Promise, VotingLedger, spend
+from fl_he.capc.node.envelopes import Envelopes
+from fl_he.capc.node.keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, deployed_keys
+from fl_he.capc.node.party import Memory, Party
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.node import read_node
-from fl_he.clients.node_config import check_kinds
-from fl_he.clients.setting import node_path, node_setting
-from fl_he.crypto.argmax import largest_difference
-from fl_he.learning.case_files import note_labels, open_cases
+from fl_he.clients.node.checks import require_writable
+from fl_he.clients.node.enrolment import Enrolment, read_enrolment, read_named_file
+from fl_he.clients.node.node_config import check_kinds
+from fl_he.clients.node.role import read_node
+from fl_he.clients.node.setting import node_path, node_setting
+from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.errors import DataError
-from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
-from fl_he.learning.model_file import load_model_file
-from fl_he.messages import ProtocolError, Role
+from fl_he.learning.voting.case_files import note_labels, open_cases
+from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.voting.model_file import load_model_file
+from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 _Read = TypeVar("_Read")
 _logger = logging.getLogger(__name__)

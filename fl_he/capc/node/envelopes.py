@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from fl_he.capc_agreement import Agreement
-from fl_he.capc_messages import NOISE, SUM, TEST_NOISE, CapcReply, CapcRequest, CapcStep
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.enrolment import Enrolment
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.sealing import seal, unseal
-from fl_he.messages import ProtocolError
+from fl_he.capc.agreement import Agreement
+from fl_he.capc.messages import NOISE, SUM, TEST_NOISE, CapcReply, CapcRequest, CapcStep
+from fl_he.capc.node.party import Memory
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _Change = Callable[[bytes, Identity, PublicIdentity, Binding], bytes]
 

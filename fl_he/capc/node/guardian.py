@@ -8,17 +8,16 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.capc_messages import NOISE, TEST_NOISE, CapcReply, CapcRequest
-from fl_he.capc_terms import VOTE_BITS, VOTE_PACKING, Terms
-from fl_he.clients.capc_keys import QUERYING, KeyPair, PublicKeys
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.capc_party import Party
-from fl_he.crypto.argmax import pairs, winner
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
-from fl_he.crypto.conditional_answer import release
-from fl_he.crypto.votes import encrypt_counts
-from fl_he.learning.discrete_gaussian import discrete_gaussian
-from fl_he.records import ProtocolError
+from fl_he.capc.messages import NOISE, TEST_NOISE, CapcReply, CapcRequest
+from fl_he.capc.node.keys import QUERYING, KeyPair, PublicKeys
+from fl_he.capc.node.party import Memory, Party
+from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING, Terms
+from fl_he.crypto.comparison.argmax import pairs, winner
+from fl_he.crypto.comparison.conditional_answer import release
+from fl_he.crypto.comparison.votes import encrypt_counts
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.wire.records import ProtocolError
 
 _WINNERS = "winners"
 _DRAWN = "noise"

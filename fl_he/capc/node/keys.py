@@ -7,18 +7,17 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Context
 
-from fl_he.capc_agreement import KeyPins
-from fl_he.clients.private_key_file import load_key_file
-from fl_he.crypto.argmax import pairs
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes
-from fl_he.crypto.comparison import Digits, bits, results
-from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.merging import merged_count, split_merged
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import SlotLayout
-from fl_he.messages import ProtocolError
+from fl_he.capc.agreement import KeyPins
+from fl_he.clients.node.private_key_file import load_key_file
+from fl_he.crypto.comparison.argmax import pairs
+from fl_he.crypto.comparison.comparison import Digits, bits, results
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.slot_layout import SlotLayout, merged_count, split_merged
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _STATE = "fl-he.capc-keys"
 _PAILLIER, _DGK = "paillier", "dgk"

@@ -9,20 +9,19 @@ from collections.abc import Iterator
 import numpy as np
 from flwr.app import Context
 
-from fl_he.capc_messages import COUNTS, TESTED_COUNTS, CapcReply, CapcRequest
-from fl_he.capc_terms import VOTE_PACKING
-from fl_he.clients.capc_keys import GUARDIAN, KeyPair, PublicKeys
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.capc_party import Party
-from fl_he.crypto.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
-from fl_he.crypto.blinding import blind
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
-from fl_he.crypto.comparison import Digits, compare
-from fl_he.crypto.conditional_answer import answer_layout, answers, any_of, encrypt_coins
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.relu import products
-from fl_he.crypto.votes import by_class, encrypt_winners, vote_length
-from fl_he.records import ProtocolError
+from fl_he.capc.messages import COUNTS, TESTED_COUNTS, CapcReply, CapcRequest
+from fl_he.capc.node.keys import GUARDIAN, KeyPair, PublicKeys
+from fl_he.capc.node.party import Memory, Party
+from fl_he.capc.terms import VOTE_PACKING
+from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
+from fl_he.crypto.comparison.blinding import blind
+from fl_he.crypto.comparison.comparison import Digits, compare
+from fl_he.crypto.comparison.conditional_answer import answer_layout, answers, any_of, encrypt_coins
+from fl_he.crypto.comparison.relu import products
+from fl_he.crypto.comparison.votes import by_class, encrypt_winners, vote_length
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.wire.records import ProtocolError
 
 _UNITS = "units"
 _MASKS, _ORDERS = "count-masks", "count-orders"

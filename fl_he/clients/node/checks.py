@@ -7,15 +7,15 @@ from tempfile import TemporaryFile
 
 from flwr.app import Context, Message
 
-from fl_he.clients.enrolment import read_enrolment
-from fl_he.clients.node import is_simulated, read_node
-from fl_he.clients.node_config import check_settings
-from fl_he.clients.pin import pinned_fingerprint
-from fl_he.clients.privacy_settings import deployed_privacy
-from fl_he.clients.refusal import refusal, refusal_mod
-from fl_he.clients.setting import node_path
-from fl_he.clients.wrapped_app import WrappedApp
-from fl_he.messages import DESCRIBE, ProtocolError, Role, printable
+from fl_he.clients.node.enrolment import read_enrolment
+from fl_he.clients.node.node_config import check_settings
+from fl_he.clients.node.pin import pinned_fingerprint
+from fl_he.clients.node.refusal import refusal, refusal_mod
+from fl_he.clients.node.role import is_simulated, read_node
+from fl_he.clients.node.setting import node_path
+from fl_he.clients.node.wrapped_app import WrappedApp
+from fl_he.clients.private_release import deployed_privacy
+from fl_he.wire.encrypted_sum import DESCRIBE, ProtocolError, Role, printable
 
 _logger = logging.getLogger(__name__)
 

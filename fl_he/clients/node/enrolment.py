@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from flwr.app import Context
 
-from fl_he.clients.setting import node_setting
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.passphrase_file import read_passphrase_file
-from fl_he.messages import ProtocolError
+from fl_he.clients.node.setting import node_setting
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.key_files.protected_file import read_passphrase_file
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _logger = logging.getLogger(__name__)
 

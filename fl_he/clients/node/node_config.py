@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from flwr.app.user_config import UserConfig, UserConfigValue
 
-from fl_he.messages import ProtocolError, Role
+from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 on"
 _FLAG = "true or false"

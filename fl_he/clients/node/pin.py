@@ -6,9 +6,9 @@ import re
 
 from flwr.app import Context
 
-from fl_he.clients.enrolment import read_manifest
-from fl_he.clients.setting import node_setting
-from fl_he.messages import ProtocolError
+from fl_he.clients.node.enrolment import read_manifest
+from fl_he.clients.node.setting import node_setting
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _SETTING = "key-fingerprint"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")

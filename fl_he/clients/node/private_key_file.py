@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from flwr.app import Context
 
-from fl_he.clients.enrolment import read_passphrase
-from fl_he.clients.pin import pinned_fingerprint
-from fl_he.clients.setting import node_path
+from fl_he.clients.node.enrolment import read_passphrase
+from fl_he.clients.node.pin import pinned_fingerprint
+from fl_he.clients.node.setting import node_path
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import ProtocolError
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import ProtocolError
 
 _logger = logging.getLogger(__name__)
 

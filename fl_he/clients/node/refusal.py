@@ -15,10 +15,10 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 
-from fl_he.clients.node import is_simulated
+from fl_he.clients.node.role import is_simulated
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
-from fl_he.messages import PrivateReasonError, ProtocolError
+from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
 
 _logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from flwr.app import Context
 from flwr.supercore.task_identity import TaskIdentity
 
-from fl_he.clients.node_config import DEPLOYED_ONLY
-from fl_he.clients.setting import node_setting
-from fl_he.messages import ProtocolError, Role
+from fl_he.clients.node.node_config import DEPLOYED_ONLY
+from fl_he.clients.node.setting import node_setting
+from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 _PARTITION = "partition-id"
 

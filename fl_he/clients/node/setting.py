@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from fl_he.messages import ProtocolError
+from fl_he.wire.encrypted_sum import ProtocolError
 
 
 def node_setting(context: Context, key: str) -> str | None:

@@ -7,23 +7,23 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
-from fl_he.clients.enrolment import Enrolment, read_enrolment
 from fl_he.clients.key_holder import KeyHolderPolicy
-from fl_he.clients.node import read_node
-from fl_he.clients.refusal import refusal_mod
-from fl_he.clients.sealed_hospital import SealedHospital
-from fl_he.clients.sealed_key_holder import SealedKeyHolder
-from fl_he.clients.sealed_model import ModelKeeper, Step, average_step
-from fl_he.clients.sealed_state import ChainState
-from fl_he.clients.setting import is_sealed_only, least_contributors
-from fl_he.clients.wrapped_app import WrappedApp
-from fl_he.crypto.packing import Packing
-from fl_he.messages import DESCRIBE, FINISH, ProtocolError, Role
-from fl_he.sealed_messages import (
+from fl_he.clients.node.enrolment import Enrolment, read_enrolment
+from fl_he.clients.node.refusal import refusal_mod
+from fl_he.clients.node.role import read_node
+from fl_he.clients.node.setting import is_sealed_only, least_contributors
+from fl_he.clients.node.wrapped_app import WrappedApp
+from fl_he.clients.sealed.hospital import SealedHospital
+from fl_he.clients.sealed.key_holder import SealedKeyHolder
+from fl_he.clients.sealed.model import ModelKeeper, Step, average_step
+from fl_he.clients.sealed.state import ChainState
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, ProtocolError, Role
+from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     JOIN,
     SESSION,
     News,

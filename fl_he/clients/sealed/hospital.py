@@ -28,29 +28,29 @@ from collections.abc import Callable
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 
-from fl_he.clients.enrolment import Enrolment
-from fl_he.clients.sealed_model import ModelKeeper
-from fl_he.clients.sealed_payload import (
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.sealed.model import ModelKeeper
+from fl_he.clients.sealed.payload import (
     RunningSum,
     running_sum_binding,
     session_binding,
 )
-from fl_he.clients.sealed_state import ChainState, Contribution
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.sealing import seal, unseal
-from fl_he.messages import (
+from fl_he.clients.sealed.state import ChainState, Contribution
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.encrypted_sum import (
     NUM_EXAMPLES,
     EncryptedReply,
     EncryptionRequest,
     ProtocolError,
 )
-from fl_he.sealed_messages import (
+from fl_he.wire.sealed_messages import (
     Hop,
     ResealRequest,
     SealedReply,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     JoinReply,
     News,
 )

@@ -13,22 +13,22 @@ from time import perf_counter
 
 from flwr.app import ConfigRecord, Context, Message
 
-from fl_he.clients.enrolment import Enrolment
 from fl_he.clients.key_holder import KeyHolderPolicy, key_and_ledger, open_sum, own_policy
-from fl_he.clients.sealed_payload import (
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.sealed.payload import (
     RunningSum,
     Total,
     running_sum_binding,
     session_binding,
     total_binding,
 )
-from fl_he.crypto.sealing import seal, unseal
-from fl_he.messages import DecryptRequest, ProtocolError, Role
-from fl_he.sealed_messages import (
+from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Role
+from fl_he.wire.sealed_messages import (
     OpenReply,
     OpenRequest,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     SessionReply,
     SessionRequest,
 )

@@ -10,19 +10,19 @@ from hashlib import sha256
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 
-from fl_he.clients.enrolment import Enrolment
-from fl_he.clients.sealed_payload import Total, total_binding
-from fl_he.clients.sealed_state import ChainState, Contribution
-from fl_he.crypto.canonical import encode_fields
-from fl_he.crypto.sealing import unseal
-from fl_he.messages import CONFIG, SERVER_ROUND, ProtocolError, read_array
-from fl_he.model_messages import model_message_content, read_arrays
-from fl_he.sealed_messages import without_chain
-from fl_he.session_messages import (
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.sealed.payload import Total, total_binding
+from fl_he.clients.sealed.state import ChainState, Contribution
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.wire.encrypted_sum import CONFIG, SERVER_ROUND, ProtocolError, read_array
+from fl_he.wire.model import model_message_content, read_arrays
+from fl_he.wire.sealed_messages import without_chain
+from fl_he.wire.session_messages import (
     News,
     SealedTotal,
 )
-from fl_he.update_layout import UpdateLayout
+from fl_he.wire.update_layout import UpdateLayout
 
 Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.errors import CryptoError
 
 _RUNNING_SUM = b"fl-he running sum 1"

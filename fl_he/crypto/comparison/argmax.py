@@ -19,14 +19,13 @@ from itertools import combinations
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.blinding import mask_plaintexts, random_masks
-from fl_he.crypto.comparison import Digits, compare
-from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.blinding import mask_plaintexts, random_masks
+from fl_he.crypto.comparison.comparison import Digits, compare
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.slot_layout import SlotLayout, grouped, merge
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.masking import owner_masker
-from fl_he.crypto.merging import grouped, merge
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.paillier.masking import owner_masker
+from fl_he.crypto.paillier.public_key import PublicKey
 
 _shuffle = secrets.SystemRandom().shuffle
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from gmpy2 import mpz
 
-from fl_he.crypto.masking import owner_masker
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.paillier.masking import owner_masker
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def random_masks(layout: SlotLayout, count: int) -> list[int]:

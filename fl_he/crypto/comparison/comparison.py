@@ -37,11 +37,11 @@ from typing import TYPE_CHECKING
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.errors import CryptoError
 
 if TYPE_CHECKING:  # Alice and the coordinator have no use for it
-    from fl_he.crypto.dgk_private_key import DgkPrivateKey
+    from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 
 DIGIT_BITS = 2
 

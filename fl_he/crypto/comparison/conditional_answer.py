@@ -21,12 +21,12 @@ from collections.abc import Sequence
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.comparison import hidden
-from fl_he.crypto.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.comparison import hidden
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.masking import owner_masker
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.paillier.masking import owner_masker
+from fl_he.crypto.paillier.public_key import PublicKey
 
 #: Numbers to be told are below it.
 ANSWERS = 1 << 16

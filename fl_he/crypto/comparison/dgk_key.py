@@ -17,16 +17,16 @@ from collections.abc import Sequence
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.canonical import integers_digest
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
-from fl_he.crypto.power_table import PowerTable
-from fl_he.crypto.strict_json import (
+from fl_he.crypto.encoding.canonical import integers_digest
+from fl_he.crypto.encoding.strict_json import (
     integer_from_base64url,
     integer_to_base64url,
     parse_object,
     require_equal,
 )
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.paillier.powers import PowerTable
 
 #: The plaintext space unless a test wants another: room for numbers of 84 bits, see `comparison`.
 PLAINTEXT_PRIME = 257

@@ -16,18 +16,18 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
-from fl_he.crypto.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order_bits
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
-from fl_he.crypto.masking import SURPLUS_BYTES
-from fl_he.crypto.power_table import PowerTable
-from fl_he.crypto.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
-from fl_he.crypto.strict_json import (
+from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order_bits
+from fl_he.crypto.encoding.strict_json import (
     integer_from_base64url,
     integer_to_base64url,
     parse_object,
     require_equal,
 )
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.paillier.masking import SURPLUS_BYTES
+from fl_he.crypto.paillier.powers import PowerTable
 
 _MEMBERS = ("kty", "p", "q", "v_p", "v_q", "pub", "kid")
 _KTY = "DGK-private"

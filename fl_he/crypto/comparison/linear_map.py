@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 _WINDOW = 4
 

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.paillier.public_key import PublicKey
 
 #: Ciphertexts of Bob's for each number.
 PRODUCTS = 3

@@ -15,12 +15,12 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from fl_he.crypto.ciphertext_bytes import ciphertexts_to_bytes
-from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_to_bytes
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def encrypt_winners(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 
-from fl_he.crypto.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.public_identity import check_name
 
 _RUN = re.compile(r"[!-~]{1,128}")
 _PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,63}")

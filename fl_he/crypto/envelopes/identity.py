@@ -10,13 +10,17 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.utils import Buffer
 
-from fl_he.crypto.base64url import bytes_from_base64url, bytes_to_base64url
-from fl_he.crypto.curve25519 import KEY_BYTES
+from fl_he.crypto.encoding.strict_json import (
+    bytes_from_base64url,
+    bytes_to_base64url,
+    parse_object,
+    require_equal,
+)
+from fl_he.crypto.envelopes.curve25519 import KEY_BYTES
+from fl_he.crypto.envelopes.public_identity import PublicIdentity, check_name, check_role
+from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
-from fl_he.crypto.public_identity import PublicIdentity, check_name, check_role
-from fl_he.crypto.sealing_key import SEED_BYTES, SealingKey
-from fl_he.crypto.strict_json import parse_object, require_equal
+from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
 
 _FORMAT = "fl-he private identity 1"
 _MEMBERS = ("format", "name", "role", "signing", "sealing", "fingerprint")

@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.encoding.strict_json import parse_object, require_equal
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.strict_json import parse_object, require_equal
 
 _FORMAT = "fl-he federation 1"
 _MEMBERS = ("format", "paillier", "nodes")

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fl_he.crypto.base64url import bytes_from_base64url, bytes_to_base64url
-from fl_he.crypto.canonical import encode_fields
-from fl_he.crypto.curve25519 import KEY_BYTES, check_ed25519
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.encoding.strict_json import (
+    bytes_from_base64url,
+    bytes_to_base64url,
+    parse_object,
+    require_equal,
+    require_members,
+)
+from fl_he.crypto.envelopes.curve25519 import KEY_BYTES, check_ed25519
+from fl_he.crypto.envelopes.sealing_key import PUBLIC_BYTES, check_sealing_key, encrypt_to
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.sealing_key import PUBLIC_BYTES, check_sealing_key, encrypt_to
-from fl_he.crypto.strict_json import parse_object, require_equal, require_members
 
 ROLES = ("hospital", "key-holder")
 

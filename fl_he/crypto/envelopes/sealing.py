@@ -45,12 +45,12 @@ import struct
 
 from cryptography.utils import Buffer
 
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.envelopes.sealing_key import HPKE_OVERHEAD
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.sealing_key import HPKE_OVERHEAD
 
 _HEADER = struct.Struct(">4sBIQ")  # magic, version, bytes of the context, bytes of the payload
 _MAGIC = b"FLSE"

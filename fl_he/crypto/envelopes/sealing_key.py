@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 from cryptography.utils import Buffer
 
-from fl_he.crypto.curve25519 import check_x25519
+from fl_he.crypto.envelopes.curve25519 import check_x25519
 from fl_he.crypto.errors import CryptoError
 
 SEED_BYTES = 32

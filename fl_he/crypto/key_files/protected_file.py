@@ -1,10 +1,14 @@
-"""Key files under a passphrase: scrypt makes the key, an AEAD encrypts the file's text."""
+"""Key files under a passphrase: scrypt makes the key, an AEAD encrypts the file's text.
+
+Files that hold the passphrase of a node's key files.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +16,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from fl_he.crypto.base64url import bytes_from_base64url, bytes_to_base64url
-from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.encoding.strict_json import (
+    bytes_from_base64url,
+    bytes_to_base64url,
+    parse_object,
+    require_equal,
+)
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.key_file import read_key_file, write_key_file
-from fl_he.crypto.strict_json import parse_object, require_equal
+from fl_he.crypto.key_files.key_file import read_key_bytes, read_key_file, write_key_file
 
 _FORMAT = "fl-he protected key file 1"
 _MARK = '"fl-he protected key file'  # of any version; no plain key file has it in its text
@@ -194,3 +202,28 @@ def _key(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
 def _associated_data(kind: str, salt: bytes, cost: ScryptCost) -> bytes:
     numbers = (number.to_bytes(8, "big") for number in (cost.n, cost.r, cost.p))
     return encode_fields(_FORMAT.encode(), kind.encode(), _KDF.encode(), *numbers, salt)
+
+
+_LIMIT = 1024  # bytes
+
+
+def read_passphrase_file(path: Path) -> str:
+    """Return the first line of a file that only its owner may touch, without its line end.
+
+    Raises
+    ------
+    KeyFileError
+        If others may touch it, it is too long or empty, or it is not UTF-8.
+    OSError
+        If it cannot be read.
+    """
+    data = read_key_bytes(path, _LIMIT)
+    text: str | None = None
+    with suppress(UnicodeDecodeError):  # it holds what was read, so nothing is raised from it
+        text = data.decode("utf-8")
+    if text is None:
+        raise KeyFileError(f"a passphrase file must be UTF-8 text, got another: {path}")
+    passphrase = text.partition("\n")[0].removesuffix("\r")
+    if not passphrase:
+        raise KeyFileError(f"a passphrase must not be empty, got an empty first line in {path}")
+    return passphrase

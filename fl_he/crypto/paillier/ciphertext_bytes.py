@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def ciphertexts_to_bytes(public_key: PublicKey, ciphertexts: Sequence[int]) -> bytes:

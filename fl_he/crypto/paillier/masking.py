@@ -18,8 +18,8 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
-from fl_he.crypto.fixed_base import FixedBaseTable, best_window
-from fl_he.crypto.threads import available_cores, run_all
+from fl_he.crypto.paillier.powers import FixedBaseTable, best_window
+from fl_he.crypto.paillier.threads import available_cores, run_all
 
 #: By how much a random exponent must exceed an order to be uniform to 2**-40.
 SURPLUS_BYTES = 5

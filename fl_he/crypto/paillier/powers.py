@@ -8,10 +8,22 @@ An element of the group modulo n**2 is kept as (residue, lift):
 
 As ``(1 + n)**k = 1 + k * n mod n**2``, lifts add up under multiplication. What is left to multiply
 is half as long as the element, which makes a step about 1.7 times faster.
+
+Exponents in digits, and how long a digit should be, for tables of powers of a fixed base.
+
+A table holds ``base**(digit * 2**(window * position))`` of all positions and digits, so that a
+power is one product over the positions, without any squaring: the radix method of Brickell, Gordon,
+McCurley and Wilson, "Fast exponentiation with precomputation", EUROCRYPT '92, with the powers of
+all digits stored.
+
+A table of powers of one base modulo any number, for random exponents of so many bytes.
+
+See `radix` for the method; `fixed_base` has the table for ``n**2``.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 
 import gmpy2
@@ -19,7 +31,79 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from fl_he.crypto.radix import cheapest_window, exponent_digits, positions
+
+def positions(exponent_bits: int, window: int) -> int:
+    """Return how many digits of `window` bits such an exponent has."""
+    return -(-exponent_bits // window)
+
+
+def exponent_digits(
+    exponents: NDArray[np.uint8], exponent_bits: int, window: int
+) -> list[list[int]]:
+    """Cut exponents into digits.
+
+    Parameters
+    ----------
+    exponents : uint8 array of shape (count, ceil(exponent_bits / 8))
+        Little-endian bytes of one exponent per row, each below ``2**exponent_bits``.
+    exponent_bits, window : int
+
+    Returns
+    -------
+    list of lists of int
+        Shape (count, positions), the lowest digit first.
+    """
+    width = positions(exponent_bits, window)
+    bits = np.unpackbits(exponents, axis=1, count=exponent_bits, bitorder="little")
+    padded = np.zeros((len(exponents), width * window), dtype=np.uint8)
+    padded[:, :exponent_bits] = bits
+    weights = 1 << np.arange(window)
+    digits: list[list[int]] = (padded.reshape(len(exponents), width, window) @ weights).tolist()
+    return digits
+
+
+def cheapest_window(
+    exponent_bits: int,
+    count: int,
+    *,
+    build_cost: float,
+    most_entries: int,
+    cheapest: float,
+    window_now: int = 0,
+) -> int:
+    """Choose the window that makes `count` exponentiations cheapest, building included.
+
+    Parameters
+    ----------
+    exponent_bits : int
+        Length of the exponents.
+    count : int
+        Expected number of exponentiations.
+    build_cost : float
+        Of one entry, relative to one step of an exponentiation.
+    most_entries : int
+        That a table may have.
+    cheapest : float
+        What it would cost, in steps, without a new table.
+    window_now : int
+        Window of the table that is there already; 0 for none.
+
+    Returns
+    -------
+    int
+        A window above `window_now` if building that table repays itself, else `window_now`.
+    """
+    best = window_now
+    for window in range(window_now + 1, exponent_bits + 1):
+        width = positions(exponent_bits, window)
+        entries = width * 2**window
+        if entries > most_entries:
+            break
+        cost = entries * build_cost + count * width
+        if cost < cheapest:
+            best, cheapest = window, cost
+    return best
+
 
 # Costs relative to one step of `split_power`, measured at 2048 and 3072 bits (docs/performance.md).
 _BUILD_COST = 2.2  # one table entry
@@ -142,3 +226,85 @@ def _powers(base: mpz, n: mpz, count: int) -> tuple[list[mpz], list[mpz]]:
         residues.append(residue)
         lifts.append(lift)
     return residues, lifts
+
+
+_MAXIMUM_POWERS_BYTES = 32 * 2**20
+_POWER_OVERHEAD = 56  # bytes of a gmpy2 integer beside its limbs, with the list's pointer
+_BLOCK = 4096  # exponents that are cut into digits at a time
+
+
+class PowerTable:
+    """Powers of a base.
+
+    The table is built when powers are asked for, and anew with longer digits when so many are asked
+    for at once that they repay it, should they be asked for twice.
+
+    Parameters
+    ----------
+    base, modulus : int
+    exponent_bytes : int
+        Length of the exponents, at least 1.
+    """
+
+    __slots__ = ("_base", "_exponent_bytes", "_modulus", "_rows", "_window")
+
+    def __init__(self, base: int, modulus: int, exponent_bytes: int) -> None:
+        self._modulus = mpz(modulus)
+        self._base = mpz(base) % self._modulus
+        self._exponent_bytes = exponent_bytes
+        self._window = 0
+        self._rows: list[list[mpz]] = []
+
+    @property
+    def window(self) -> int:
+        """Bits of a digit; 0 while there is no table."""
+        return self._window
+
+    def random_powers(self, count: int) -> list[mpz]:
+        """Return powers with independent uniform exponents of `exponent_bytes` bytes."""
+        width, powers = self._exponent_bytes, []
+        self._prepare(count)
+        for start in range(0, count, _BLOCK):
+            block = min(_BLOCK, count - start)
+            exponents = np.frombuffer(secrets.token_bytes(block * width), dtype=np.uint8)
+            powers += self.powers(exponents.reshape(block, width))
+        return powers
+
+    def powers(self, exponents: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> list[mpz]:
+        """Raise the base to exponents, each a row of little-endian bytes."""
+        if not self._window:
+            self._prepare(len(exponents))
+        digits = exponent_digits(exponents, 8 * self._exponent_bytes, self._window)
+        return [self._product(row) for row in digits]
+
+    def _product(self, digits: Iterable[int]) -> mpz:
+        modulus = self._modulus
+        product = mpz(1)
+        for row, digit in zip(self._rows, digits, strict=True):
+            product = product * row[digit] % modulus
+        return product
+
+    def _prepare(self, count: int) -> None:
+        bits = 8 * self._exponent_bytes
+        now = 2 * count * float(positions(bits, self._window)) if self._window else float("inf")
+        entry_bytes = -(-self._modulus.bit_length() // 8) + _POWER_OVERHEAD
+        window = cheapest_window(
+            bits,
+            2 * count,
+            build_cost=1.0,
+            most_entries=_MAXIMUM_POWERS_BYTES // entry_bytes,
+            cheapest=now,
+            window_now=self._window,
+        )
+        if window > self._window:
+            self._rows, self._window = self._built(window), window
+
+    def _built(self, window: int) -> list[list[mpz]]:
+        rows, power = [], self._base
+        for _ in range(positions(8 * self._exponent_bytes, window)):
+            row = [mpz(1)]
+            for _ in range(2**window - 1):
+                row.append(row[-1] * power % self._modulus)
+            rows.append(row)
+            power = row[-1] * power % self._modulus
+        return rows

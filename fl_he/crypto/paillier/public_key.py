@@ -13,23 +13,23 @@ import gmpy2
 from gmpy2 import mpz
 from phe import PaillierPublicKey
 
-from fl_he.crypto.canonical import integers_digest
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_checks import (
-    MAXIMUM_KEY_BITS,
-    MINIMUM_KEY_BITS,
-    check_base,
-    check_key_bits,
-    check_modulus,
-)
-from fl_he.crypto.masking import Masker, masker
-from fl_he.crypto.strict_json import (
+from fl_he.crypto.encoding.canonical import integers_digest
+from fl_he.crypto.encoding.strict_json import (
     integer_from_base64url,
     integer_to_base64url,
     parse_object,
     require_equal,
     require_members,
 )
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.key_checks import (
+    MAXIMUM_KEY_BITS,
+    MINIMUM_KEY_BITS,
+    check_base,
+    check_key_bits,
+    check_modulus,
+)
+from fl_he.crypto.paillier.masking import Masker, masker
 
 _MEMBERS = ("kty", "alg", "key_ops", "n", "h_s", "kid")
 _JSON_LIMIT = 8192  # characters; a key of MAXIMUM_KEY_BITS needs about 4,300

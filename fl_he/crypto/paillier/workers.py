@@ -19,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 
-from fl_he.crypto.masking import Masker
-from fl_he.crypto.threads import available_cores
+from fl_he.crypto.paillier.masking import Masker
+from fl_he.crypto.paillier.threads import available_cores
 
-_SERVE = "from fl_he.crypto.workers import serve; serve()"
+_SERVE = "from fl_he.crypto.paillier.workers import serve; serve()"
 _NUMBER = struct.Struct(">I")
 _READY = b"fl-he worker\n"  # comes first, so that stray output of an import is noticed
 

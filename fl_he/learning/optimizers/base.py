@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.logistic import penalty_strength
-from fl_he.learning.parameters import is_penalised
+from fl_he.learning.regression.logistic import penalty_strength
+from fl_he.learning.regression.parameters import is_penalised
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import Point, read, read_vector
+from fl_he.learning.optimizers.base import Point, read, read_vector
 
 Array = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fl_he.learning.damped import LBFGS, Newton
-from fl_he.learning.optimizers import GradientDescent, Nesterov, Optimizer
+from fl_he.learning.optimizers.base import GradientDescent, Nesterov, Optimizer
+from fl_he.learning.optimizers.damped import LBFGS, Newton
 
 
 def optimizer_of(name: str, learning_rate: float) -> Optimizer:

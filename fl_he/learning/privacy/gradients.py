@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.accounting import epsilon_of_rho, largest_rho
 from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy.accounting import epsilon_of_rho, largest_rho
 
 #: Beyond it a mean times its number of examples is not the sum's integer any more.
 LARGEST_INTEGER_BITS = 50
@@ -46,7 +46,7 @@ class GaussianPrivacy:
         How many hospitals' noise is counted, at least 1.
     scaling : float
         Share of the budget, below 1, that one release of sums pays with by which the features are
-        scaled (:mod:`fl_he.learning.private_scaling`); 0: there is none.
+        scaled (:mod:`fl_he.learning.privacy.scaling`); 0: there is none.
 
     Raises
     ------

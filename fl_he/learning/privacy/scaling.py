@@ -14,11 +14,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.accounting import largest_rho
 from fl_he.learning.errors import DataError, PrivacyError
-from fl_he.learning.feature_ranges import Ranges
-from fl_he.learning.privacy import GaussianPrivacy, Lattice, rho_of_sum, share_variance
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.privacy.accounting import largest_rho
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, rho_of_sum, share_variance
+from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 

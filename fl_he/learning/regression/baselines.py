@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning import parameters
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
+from fl_he.learning.tables.data import Dataset
 
 # scikit-learn's own default.
 _DEFAULT_C = 1.0
@@ -59,7 +59,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray
     Returns
     -------
     NDArray[np.float64]
-        Parameters, as :mod:`fl_he.learning.parameters` lays them out.
+        Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
     """
     if dataset.class_count == 2:
         coefficients, intercept = fit_alone(dataset, C, balanced=balanced)

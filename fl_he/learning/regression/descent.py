@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.logistic import penalty_gradient
+from fl_he.learning.regression.logistic import penalty_gradient
 
 Array = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning import likelihood
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import likelihood
+from fl_he.learning.tables.data import Dataset
 
 Array = NDArray[np.float64]
 
@@ -65,7 +65,7 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     dataset
         In the units of the model.
     theta
-        Parameters, as :mod:`fl_he.learning.parameters` lays them out.
+        Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning import logistic, parameters, softmax
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import logistic, parameters, softmax
+from fl_he.learning.tables.data import Dataset
 
 Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
     dataset
         In the units of the model.
     theta
-        Parameters, as :mod:`fl_he.learning.parameters` lays them out.
+        Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
     class_weights
         Shape (classes,); ``None``: 1 for every class.
 

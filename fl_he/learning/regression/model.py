@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
-from fl_he.learning.logistic import probabilities
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.regression.logistic import probabilities
+from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.scaling import Scaling
 
 FORMAT = "fl-he logistic model"
 VERSION = 2

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.softmax_model import Model, SoftmaxModel
-from fl_he.learning.table import numbers
-from fl_he.learning.table_file import read_table
+from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
+from fl_he.learning.tables.table import numbers
+from fl_he.learning.tables.table_file import read_table
 
 
 def predictions(model: Model, path: Path) -> tuple[list[str], list[list[str]]]:

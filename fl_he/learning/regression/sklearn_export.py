@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.softmax_model import Model, SoftmaxModel
+from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
 
 
 def to_pipeline(model: Model) -> Any:

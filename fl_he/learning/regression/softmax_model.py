@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning import logistic, model, parameters, softmax
-from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
-from fl_he.learning.model import LogisticModel
-from fl_he.learning.scaling import Scaling
+from fl_he.learning.regression import logistic, model, parameters, softmax
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.scaling import Scaling
 
 FORMAT = "fl-he softmax model"
 VERSION = 1
@@ -164,7 +164,7 @@ def model_of(
     Parameters
     ----------
     theta
-        As :mod:`fl_he.learning.parameters` lays it out.
+        As :mod:`fl_he.learning.regression.parameters` lays it out.
     feature_names, scaling
         Of the model's features.
     positive

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import finite_array
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -180,13 +180,13 @@ def load_table(
         target is not one of two classes. The message names the column, never a record.
     """
     # Imported here: it needs polars, which only nodes with a table have to load.
-    from fl_he.learning.table import (  # noqa: PLC0415
+    from fl_he.learning.tables.table import (  # noqa: PLC0415
         at_least,
         class_labels,
         class_numbers,
         numbers,
     )
-    from fl_he.learning.table_file import read_table  # noqa: PLC0415
+    from fl_he.learning.tables.table_file import read_table  # noqa: PLC0415
 
     try:
         file = Path(path).expanduser()

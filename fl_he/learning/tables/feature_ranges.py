@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import finite_array
 
 Array = NDArray[np.float64]
 

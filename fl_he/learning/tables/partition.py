@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import Dataset
 
 # Above it the shares are equal to six digits, and far above it numpy's sampler overflows.
 _LARGEST_ALPHA = 1e12

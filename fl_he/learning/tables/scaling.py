@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.arrays import finite_array
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.data import Dataset
 
 
 @dataclass(frozen=True, slots=True, eq=False)

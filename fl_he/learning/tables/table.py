@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.table_file import RowNumbers
+from fl_he.learning.tables.table_file import RowNumbers
 
 _MISSING_TEXT = ("", "nan")
 _MOST_NAMED_LABELS = 10

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.table import numbers
-from fl_he.learning.table_file import read_table
+from fl_he.learning.tables.table import numbers
+from fl_he.learning.tables.table_file import read_table
 
 #: The column of labels; it is empty where a case got no answer.
 LABEL = "label"

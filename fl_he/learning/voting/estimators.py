@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
-from fl_he.learning.feature_map import FeatureMap, Monomial
+from fl_he.learning.voting.answering import AnsweringModel, Layer
+from fl_he.learning.voting.feature_map import FeatureMap, Monomial
 
 #: scikit-learn's names of the linear classifiers.
 LINEAR_KINDS = (

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
 from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
+from fl_he.learning.voting.answering import AnsweringModel, Layer
 
 #: Longer weights make the evaluation slower and no better.
 _MOST_SCALE_BITS = 16

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
+from fl_he.learning.voting.answering import AnsweringModel, Layer
 
 Array = NDArray[np.float64]
 #: Channels, height, width.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
-from fl_he.learning.estimators import answering_model
+from fl_he.learning.voting.answering import AnsweringModel, Layer
+from fl_he.learning.voting.estimators import answering_model
 
 #: What a fitted MLPClassifier holds beside what skops knows; nothing of it is called.
 _TRUSTED = [

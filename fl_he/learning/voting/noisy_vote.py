@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 
 _random = secrets.SystemRandom()
 

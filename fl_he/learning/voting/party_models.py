@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.feature_map import FOURIER, IDENTITY, PRODUCTS, SQUARES, Fourier
+from fl_he.learning.voting.feature_map import FOURIER, IDENTITY, PRODUCTS, SQUARES, Fourier
 
 #: The kinds, and the feature maps on which they are linear, or a network.
 _MAPS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fl_he.report.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
-from fl_he.report.charts import Curve, bar_chart
 from fl_he.report.figures import count, data_name, decimal, short
-from fl_he.report.run_page import configuration, versions
+from fl_he.report.page.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
+from fl_he.report.page.charts import Curve, bar_chart
+from fl_he.report.page.run_page import configuration, versions
 
 _PLAIN = (
     "NOT ENCRYPTED. This run used backend=plain: one process computed the same votes in the open, "
@@ -27,7 +27,7 @@ def capc_page(metrics: Mapping[str, Any]) -> Page:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     """
     config, encrypted = metrics["config"], metrics["encrypted"]
     return Page(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from fl_he.report.blocks import Chart, Key
 from fl_he.report.figures import short
+from fl_he.report.page.blocks import Chart, Key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

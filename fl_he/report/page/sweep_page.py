@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fl_he.report.blocks import Block, Charts, Note, Page, Row, Section, Sheet
-from fl_he.report.capc_page import answered, quality
-from fl_he.report.charts import Curve, line_chart
 from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, total
-from fl_he.report.sweep_table import SweepRow, labels
+from fl_he.report.page.blocks import Block, Charts, Note, Page, Row, Section, Sheet
+from fl_he.report.page.capc_page import answered, quality
+from fl_he.report.page.charts import Curve, line_chart
+from fl_he.report.tables.sweep import SweepRow, labels
 
 #: More curves than these cannot be told apart.
 _MOST = 12

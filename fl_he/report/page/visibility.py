@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
+from fl_he.report.page.blocks import Block, Note, Points, Row, Section, Sheet
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
 #: How company X would come to know one hospital's update.
@@ -32,7 +32,7 @@ def visibility(metrics: Mapping[str, Any]) -> Section:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     """
     config = metrics["config"]
     sealed = bool(config.get("sealed"))

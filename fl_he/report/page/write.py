@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from fl_he import __version__
-from fl_he.metrics_file import CAPC, replace_file
-from fl_he.report.blocks import Page
-from fl_he.report.capc_page import capc_page
-from fl_he.report.run_page import run_page
-from fl_he.report.sweep_page import sweep_page
-from fl_he.report.sweep_table import SweepRow
+from fl_he.report.page.blocks import Page
+from fl_he.report.page.capc_page import capc_page
+from fl_he.report.page.run_page import run_page
+from fl_he.report.page.sweep_page import sweep_page
+from fl_he.report.tables.sweep import SweepRow
+from fl_he.run_files.metrics import replace_file
+from fl_he.run_files.metrics_contract import CAPC
+from fl_he.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -34,7 +35,7 @@ def write_page(folder: Path, metrics: Mapping[str, Any], path: Path | None = Non
     folder : Path
         The run's folder; must exist.
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     path : Path or None
         The file; None for report.html in the folder.
 
@@ -76,7 +77,7 @@ def _template() -> Template:
     from markupsafe import Markup  # noqa: PLC0415
 
     environment = Environment(
-        loader=PackageLoader("fl_he.report"),
+        loader=PackageLoader("fl_he.report.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -10,9 +10,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.metrics_file import FIGURES
 from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, run_name
-from fl_he.report.fitted_table import FittedTable, keep_whole
+from fl_he.report.tables.fitted import FittedTable, keep_whole
+from fl_he.run_files.metrics_contract import FIGURES
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
@@ -56,7 +56,7 @@ def compared_models(metrics: Mapping[str, Any]) -> list[ComparedModel]:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     """
     models = compared_models(metrics)
     tested = any(cell != UNKNOWN for model in models for cell in model.cells[1:])

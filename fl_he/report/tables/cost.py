@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_he.metrics_file import STEPS
 from fl_he.report.figures import count, known, mean, seconds, total
-from fl_he.report.fitted_table import keep_whole
+from fl_he.report.tables.fitted import keep_whole
+from fl_he.run_files.metrics_contract import STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def costs(metrics: Mapping[str, Any]) -> list[Cost]:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     """
     rounds = metrics["rounds"]
     lines = []
@@ -62,7 +62,7 @@ def cost_table(metrics: Mapping[str, Any]) -> Table:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
 
     Returns
     -------

@@ -15,7 +15,7 @@ def privacy_table(metrics: Mapping[str, Any]) -> Table | None:
     Parameters
     ----------
     metrics : mapping
-        As :func:`fl_he.metrics_file.read_metrics` returns them.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     """
     privacy = metrics.get("privacy")
     if privacy is None:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.fitted_table import keep_whole
 from fl_he.report.settings import flat_settings, setting_text
+from fl_he.report.tables.fitted import keep_whole
 
 #: Keys that differ between runs and say nothing of them.
 _PLACES = ("output_dir", "data.source")
@@ -27,7 +27,7 @@ class SweepRow:
     folder : str
         Its folder.
     metrics : mapping or None
-        As :func:`fl_he.metrics_file.read_metrics` returns them. None if the run failed.
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them. None if the run failed.
     """
 
     settings: tuple[str, ...]

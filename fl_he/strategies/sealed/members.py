@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from fl_he.messages import ProtocolError, printable
-from fl_he.session_messages import (
+from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason, exchange
+from fl_he.strategies.roster import Roster, call_again, call_roll, gather
+from fl_he.strategies.sealed.progress import SealedProgress
+from fl_he.wire.encrypted_sum import ProtocolError, printable
+from fl_he.wire.session_messages import (
     JOIN,
     SESSION,
     JoinReply,
@@ -22,10 +25,6 @@ from fl_he.session_messages import (
     SessionReply,
     SessionRequest,
 )
-from fl_he.strategies.exchange import ask_until_answered, error_reason, exchange
-from fl_he.strategies.roster import Roster, call_again, call_roll, gather
-from fl_he.strategies.sealed_progress import SealedProgress
-from fl_he.strategies.skipped import Skipped
 
 _logger = logging.getLogger(__name__)
 

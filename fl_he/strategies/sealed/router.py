@@ -16,9 +16,13 @@ from time import perf_counter
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fl_he.messages import CONFIG, FINISH, ProtocolError, content_bytes
-from fl_he.model_messages import model_message_content
-from fl_he.sealed_messages import (
+from fl_he.strategies.exchange import Skipped, error_reason, exchange
+from fl_he.strategies.roster import Roster
+from fl_he.strategies.sealed.members import Member, SealedMembers, Waiting
+from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, UnopenedRound
+from fl_he.wire.encrypted_sum import CONFIG, FINISH, ProtocolError, content_bytes
+from fl_he.wire.model import model_message_content
+from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,
     Hop,
@@ -27,12 +31,7 @@ from fl_he.sealed_messages import (
     ResealRequest,
     SealedReply,
 )
-from fl_he.session_messages import News
-from fl_he.strategies.exchange import error_reason, exchange
-from fl_he.strategies.roster import Roster
-from fl_he.strategies.sealed_members import Member, SealedMembers, Waiting
-from fl_he.strategies.sealed_progress import OpenedRound, SealedProgress, UnopenedRound
-from fl_he.strategies.skipped import Skipped
+from fl_he.wire.session_messages import News
 
 #: How often a round begins anew whose running sum is lost with a hospital that fails.
 _ATTEMPTS = 5

@@ -10,11 +10,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
-from fl_he.capc_messages import CapcReply, CapcStep
+from fl_he.capc.coordinator.roster import CapcRoster, call_roll
+from fl_he.capc.coordinator.steps import Steps
+from fl_he.capc.messages import CapcReply, CapcStep
 from fl_he.crypto.errors import CryptoError
-from fl_he.messages import ProtocolError
-from fl_he.strategies.capc_roster import CapcRoster, call_roll
-from fl_he.strategies.capc_steps import Steps
+from fl_he.wire.encrypted_sum import ProtocolError
 
 HOLDER = CapcReply(name="company-x", role="key-holder", answers=False)
 ANNE, JOHN, LUKE = (CapcReply(name=name, role="hospital") for name in ("anne", "john", "luke"))

@@ -16,14 +16,14 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from fl_he.capc_messages import CapcReply, CapcStep
-from fl_he.capc_terms import VOTE_BITS, Terms
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.slot_layout import SlotLayout
-from fl_he.learning.answering import Layer
-from fl_he.learning.estimators import answering_model
-from fl_he.learning.layers import Convolution, network
-from fl_he.messages import ProtocolError
+from fl_he.capc.messages import CapcReply, CapcStep
+from fl_he.capc.terms import VOTE_BITS, Terms
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.learning.voting.answering import Layer
+from fl_he.learning.voting.estimators import answering_model
+from fl_he.learning.voting.layers import Convolution, network
+from fl_he.wire.encrypted_sum import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

@@ -13,13 +13,13 @@ from capc_parties import KEY_BITS, Parties, constant_model
 from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_he.capc_messages import CapcReply, CapcRequest, CapcStep
-from fl_he.capc_terms import VOTE_PACKING, Terms
-from fl_he.crypto.encrypted_vector import EncryptedVector
+from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc.terms import VOTE_PACKING, Terms
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.public_key import PublicKey
-from fl_he.messages import ProtocolError
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.wire.encrypted_sum import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

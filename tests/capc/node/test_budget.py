@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.clients.capc_budget import Promise, VotingLedger
+from fl_he.capc.node.budget import Promise, VotingLedger
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
-from fl_he.learning.gnmax import ConfidentGNMax
-from fl_he.messages import ProtocolError
+from fl_he.learning.voting.gnmax import ConfidentGNMax
+from fl_he.wire.encrypted_sum import ProtocolError
 
 PROMISE = Promise(epsilon=4.0, delta=1e-5, sigma_gnmax=10.0, sigma_threshold=20.0)
 

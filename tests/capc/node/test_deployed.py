@@ -17,16 +17,16 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
-from fl_he import capc_run
-from fl_he.capc_messages import COUNTS, NOISE, SUM, CapcReply, CapcRequest, CapcStep
-from fl_he.clients.capc import with_capc
-from fl_he.clients.capc_party import Party
-from fl_he.config import compose
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.messages import ProtocolError
-from fl_he.strategies.capc import CaPC
+from fl_he.capc import run as capc_run
+from fl_he.capc.coordinator.rounds import CaPC
+from fl_he.capc.messages import COUNTS, NOISE, SUM, CapcReply, CapcRequest, CapcStep
+from fl_he.capc.node.app import with_capc
+from fl_he.capc.node.party import Party
+from fl_he.config.composition import compose
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

@@ -11,12 +11,12 @@ import pytest
 from capc_nodes import ANSWERING, QUERYING, agreement, capc_nodes
 from flwr.app import Context, RecordDict
 
-from fl_he.capc_messages import SUM, CapcReply, CapcRequest, CapcStep
-from fl_he.clients.capc_envelopes import Envelopes
-from fl_he.clients.capc_memory import Memory
-from fl_he.clients.enrolment import read_enrolment
+from fl_he.capc.messages import SUM, CapcReply, CapcRequest, CapcStep
+from fl_he.capc.node.envelopes import Envelopes
+from fl_he.capc.node.party import Memory
+from fl_he.clients.node.enrolment import read_enrolment
 from fl_he.crypto.errors import CryptoError
-from fl_he.messages import ProtocolError
+from fl_he.wire.encrypted_sum import ProtocolError
 
 SESSION = "ab" * 16
 REQUEST = CapcRequest(SESSION, 2, QUERYING, ANSWERING)

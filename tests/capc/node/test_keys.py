@@ -7,12 +7,12 @@ from functools import cache
 
 import pytest
 
-from fl_he.clients.capc_keys import PublicKeys
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.capc.node.keys import PublicKeys
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.encoding.strict_json import integer_to_base64url
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.strict_json import integer_to_base64url
-from fl_he.messages import ProtocolError
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

@@ -7,13 +7,13 @@ from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from identities import COMPANY, EAST, NORTH, SOUTH, make
 
-from fl_he.clients.enrolment import Enrolment, read_enrolment, read_manifest, read_passphrase
-from fl_he.clients.refusal import refusal_mod
+from fl_he.clients.node.enrolment import Enrolment, read_enrolment, read_manifest, read_passphrase
+from fl_he.clients.node.refusal import refusal_mod
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.protected_file import ScryptCost
-from fl_he.messages import ProtocolError
+from fl_he.crypto.key_files.protected_file import ScryptCost
+from fl_he.wire.encrypted_sum import ProtocolError
 
 MANIFEST = Manifest((NORTH.public, SOUTH.public, COMPANY.public), "ab" * 32)
 CHEAP = ScryptCost(n=2, r=1, p=1)

@@ -7,8 +7,8 @@ from deployed_nodes import KEY, enrolled_nodes
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.pin import pinned_fingerprint
-from fl_he.messages import ProtocolError
+from fl_he.clients.node.pin import pinned_fingerprint
+from fl_he.wire.encrypted_sum import ProtocolError
 
 FINGERPRINT = KEY.public_key.fingerprint
 

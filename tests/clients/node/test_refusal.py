@@ -6,10 +6,10 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.refusal import refusal_mod
+from fl_he.clients.node.refusal import refusal_mod
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
-from fl_he.messages import PrivateReasonError, ProtocolError
+from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
 
 RECORD = "patient 4711 has 17.99"
 

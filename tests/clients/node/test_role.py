@@ -5,8 +5,8 @@ from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.supercore.task_identity import TaskIdentity
 
-from fl_he.clients.node import Node, is_simulated, read_node
-from fl_he.messages import ProtocolError, Role
+from fl_he.clients.node.role import Node, is_simulated, read_node
+from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 
 def context(node_config: UserConfig) -> Context:

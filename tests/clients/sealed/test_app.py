@@ -11,11 +11,11 @@ from flwr.clientapp import ClientApp
 from sealed_federation import Federation
 
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
-from fl_he.clients.sealed_model import average_step
-from fl_he.clients.sealed_state import ChainState
-from fl_he.messages import ProtocolError
-from fl_he.session_messages import News
-from fl_he.strategies.sealed_chain import SealedChain
+from fl_he.clients.sealed.model import average_step
+from fl_he.clients.sealed.state import ChainState
+from fl_he.strategies.sealed.router import SealedChain
+from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.session_messages import News
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 INITIAL = {"bias": np.array([1.5]), "weights": np.array([[1.0, -2.0], [0.5, 0.25]])}

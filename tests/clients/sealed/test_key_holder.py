@@ -9,10 +9,10 @@ import pytest
 from sealed_federation import COMPANY, Federation
 from sealed_steps import Steps
 
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.sealing import unseal
-from fl_he.sealed_messages import OpenReply
-from fl_he.session_messages import (
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.wire.sealed_messages import OpenReply
+from fl_he.wire.session_messages import (
     SESSION,
     SessionReply,
     SessionRequest,

@@ -17,26 +17,26 @@ from sealed_federation import COMPANY, FEATURES, Federation
 from sealed_steps import Steps, reason, sealed
 
 from fl_he.clients.key_holder import open_sum
-from fl_he.clients.sealed_payload import (
+from fl_he.clients.sealed.payload import (
     RunningSum,
     Total,
     running_sum_binding,
     session_binding,
     total_binding,
 )
-from fl_he.clients.sealed_state import ChainState
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.sealing import seal, unseal
-from fl_he.messages import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
-from fl_he.model_messages import model_arrays, model_message_content
-from fl_he.sealed_messages import (
+from fl_he.clients.sealed.state import ChainState
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
+from fl_he.wire.model import model_arrays, model_message_content
+from fl_he.wire.sealed_messages import (
     OPEN,
     OpenReply,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     JOIN,
     SESSION,
     SealedTotal,
@@ -282,7 +282,7 @@ class TestReplay:
         """Two processes of company X: one opens its sum while the other has not noted its own."""
         all_of_them = steps.chain(1, [NORTH, SOUTH, EAST, WEST])
         without_west = steps.chain(2, [NORTH, SOUTH, EAST])
-        where = "fl_he.clients.sealed_key_holder.open_sum"
+        where = "fl_he.clients.sealed.key_holder.open_sum"
         others: list[Message] = []
 
         def meanwhile(*arguments: Any, **settings: Any) -> Any:

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_he.clients.sealed_payload import (
+from fl_he.clients.sealed.payload import (
     RunningSum,
     Total,
     running_sum_binding,
     session_binding,
     total_binding,
 )
-from fl_he.crypto.binding import Binding
-from fl_he.crypto.canonical import encode_fields
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.errors import CryptoError
 
 SUM = RunningSum(3, bytes(range(32)), '{"a":"ü"}', b"vector")

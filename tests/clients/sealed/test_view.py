@@ -15,14 +15,14 @@ from message_search import blobs, factors, leaks
 from plaintext_search import DOUBLES, telling
 from sealed_federation import COMPANY, FEATURES, Federation
 
-from fl_he.clients.sealed_payload import RunningSum, Total
-from fl_he.clients.sealed_state import ChainState
-from fl_he.crypto.canonical import decode_fields
+from fl_he.clients.sealed.payload import RunningSum, Total
+from fl_he.clients.sealed.state import ChainState
+from fl_he.crypto.encoding.canonical import decode_fields
+from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.identity import Identity
-from fl_he.learning import logistic
-from fl_he.messages import FINISH
-from fl_he.model_messages import read_model_arrays, update_content
+from fl_he.learning.regression import logistic
+from fl_he.wire.encrypted_sum import FINISH
+from fl_he.wire.model import read_model_arrays, update_content
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 ROUNDS = 3

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from argmax_roles import VALUE_BITS, labels, winners
 
-from fl_he.crypto.argmax import largest_difference, winner
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.argmax import largest_difference, winner
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 # Of two queries, several pairs' numbers lie in one ciphertext for Bob, of four just two, of twelve

@@ -9,12 +9,12 @@ from functools import partial
 import gmpy2
 import pytest
 
-from fl_he.crypto.argmax import blind_pairs
-from fl_he.crypto.blinding import blind
-from fl_he.crypto.conditional_answer import encrypt_coins, release
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
-from fl_he.crypto.slot_layout import STATISTICAL_BITS, SlotLayout
+from fl_he.crypto.comparison.argmax import blind_pairs
+from fl_he.crypto.comparison.blinding import blind
+from fl_he.crypto.comparison.conditional_answer import encrypt_coins, release
+from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS, SlotLayout
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def test_blinded_numbers_hold_number_mask_and_offset(small_key: PrivateKey) -> None:

@@ -10,10 +10,10 @@ from dgk_decryption import decrypted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.comparison import Digits, bits, compare, results
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.comparison import Digits, bits, compare, results
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.slot_layout import STATISTICAL_BITS
 
 
 def compared(

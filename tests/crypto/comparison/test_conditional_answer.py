@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gmpy2 import mpz
 
-from fl_he.crypto.conditional_answer import (
+from fl_he.crypto.comparison.conditional_answer import (
     ANSWERS,
     answer_layout,
     answers,
@@ -17,9 +17,9 @@ from fl_he.crypto.conditional_answer import (
     encrypt_coins,
     release,
 )
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def told(

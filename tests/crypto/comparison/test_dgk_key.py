@@ -12,10 +12,10 @@ import small_keys
 from dgk_decryption import decrypted, private_numbers
 from gmpy2 import mpz
 
-from fl_he.crypto.dgk_key import DgkPublicKey, order_bits
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey, order_bits
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.protected_file import ScryptCost
+from fl_he.crypto.key_files.protected_file import ScryptCost
 
 SMALL_BITS = 512
 

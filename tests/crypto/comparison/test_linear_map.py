@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fl_he.crypto.linear_map import linear_map
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.comparison.linear_map import linear_map
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 40_000])

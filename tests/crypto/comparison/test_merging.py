@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from gmpy2 import mpz
 
+from fl_he.crypto.comparison.slot_layout import (
+    SlotLayout,
+    grouped,
+    merge,
+    merged_count,
+    split_merged,
+)
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.merging import grouped, merge, merged_count, split_merged
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 VALUE_BITS = 14
 

@@ -4,12 +4,12 @@ import secrets
 
 import numpy as np
 
-from fl_he.crypto.blinding import blind
-from fl_he.crypto.comparison import Digits, bits, compare, results
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.relu import products, rectified
-from fl_he.crypto.slot_layout import SlotLayout
+from fl_he.crypto.comparison.blinding import blind
+from fl_he.crypto.comparison.comparison import Digits, bits, compare, results
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.relu import products, rectified
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def test_units_become_what_numpy_makes_of_them(

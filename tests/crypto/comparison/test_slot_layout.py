@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.slot_layout import SlotLayout
 
 
 @given(

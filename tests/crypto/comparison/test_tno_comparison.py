@@ -11,8 +11,8 @@ from argmax_roles import winners
 from dgk_decryption import private_numbers
 from tno.mpc.protocols.secure_comparison import Initiator, KeyHolder
 
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 BITS = 8
 SMALL_BITS = 512

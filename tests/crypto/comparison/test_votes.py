@@ -5,18 +5,18 @@ import secrets
 import numpy as np
 import pytest
 
-from fl_he.capc_terms import VOTE_BITS, VOTE_PACKING
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.slot_layout import SlotLayout
-from fl_he.crypto.votes import (
+from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING
+from fl_he.crypto.comparison.slot_layout import SlotLayout
+from fl_he.crypto.comparison.votes import (
     by_class,
     collect_votes,
     encrypt_counts,
     encrypt_winners,
     vote_length,
 )
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def test_votes_and_noise_are_summed_class_by_class(small_key: PrivateKey) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.base64url import bytes_from_base64url, bytes_to_base64url
+from fl_he.crypto.encoding.strict_json import bytes_from_base64url, bytes_to_base64url
 from fl_he.crypto.errors import CryptoError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.canonical import decode_fields, encode_fields, integers_digest
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields, integers_digest
 from fl_he.crypto.errors import CryptoError
 
 FIELDS = st.lists(st.binary(max_size=5), max_size=4)

@@ -9,15 +9,15 @@ from functools import partial
 import pytest
 from identities import COMPANY, NORTH
 
-from fl_he.crypto.dgk_key import DgkPublicKey
-from fl_he.crypto.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 Format = tuple[Callable[[str], object], str]
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phe.util import base64_to_int, int_to_base64
 
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.strict_json import (
+from fl_he.crypto.encoding.strict_json import (
     integer_from_base64url,
     integer_to_base64url,
     parse_object,
     require_equal,
 )
+from fl_he.crypto.errors import CryptoError
 
 
 @given(st.integers(1, 2**300))

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fl_he.crypto.curve25519 import check_ed25519, check_x25519
+from fl_he.crypto.envelopes.curve25519 import check_ed25519, check_x25519
 from fl_he.crypto.errors import CryptoError
 
 # Edwards25519 in plain integers: -x**2 + y**2 = 1 + d x**2 y**2, of order 8 L.

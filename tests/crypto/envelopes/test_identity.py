@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from identities import COMPANY, NORTH, SOUTH
 
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.protected_file import ScryptCost
-from fl_he.crypto.public_identity import PublicIdentity
+from fl_he.crypto.key_files.protected_file import ScryptCost
 
 
 def secrets_of(identity: Identity) -> list[str]:

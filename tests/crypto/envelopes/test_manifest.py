@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from identities import COMPANY, EAST, NORTH, SOUTH, make
 
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.manifest import Manifest
-from fl_he.crypto.public_identity import PublicIdentity
 
 PAILLIER = "ab" * 32
 NODES = (NORTH.public, COMPANY.public, SOUTH.public)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from identities import NORTH, SOUTH, make
 
+from fl_he.crypto.envelopes.public_identity import PublicIdentity, check_name
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.public_identity import PublicIdentity, check_name
 
 PUBLIC = NORTH.public
 

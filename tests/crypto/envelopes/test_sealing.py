@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from identities import COMPANY, EAST, NORTH, SOUTH, make
 
-from fl_he.crypto.binding import Binding
+from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.public_identity import PublicIdentity
-from fl_he.crypto.sealing import seal, unseal
 
 BINDING = Binding("run-7", "running-sum", 3, 2, ("east", "north"))
 PAYLOAD = b"the running sum"

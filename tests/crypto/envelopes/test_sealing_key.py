@@ -15,8 +15,13 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
+from fl_he.crypto.envelopes.sealing_key import (
+    HPKE_OVERHEAD,
+    SealingKey,
+    check_sealing_key,
+    encrypt_to,
+)
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.sealing_key import HPKE_OVERHEAD, SealingKey, check_sealing_key, encrypt_to
 
 # The first test vector of draft-connolly-cfrg-xwing-kem-10, appendix C: the seed, the beginning of
 # ML-KEM's key and X25519's whole one.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fl_he.crypto.errors import KeyFileError
-from fl_he.crypto.key_file import read_key_file, write_key_file
+from fl_he.crypto.key_files.key_file import read_key_file, write_key_file
 
 
 @pytest.fixture(params=["without a name", "aside"], autouse=True)
@@ -92,7 +92,7 @@ def test_a_process_that_is_killed_leaves_no_secret_behind(tmp_path: Path) -> Non
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from fl_he.crypto.key_file import write_key_file\n"
+        "from fl_he.crypto.key_files.key_file import write_key_file\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_key_file(Path(sys.argv[1]), 'SECRET')\n"
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 CHEAP = ScryptCost(n=2, r=1)
 TEXT = '{"secret":"attack at dawn"}'

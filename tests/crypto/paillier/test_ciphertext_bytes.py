@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fl_he.crypto.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def test_ciphertexts_survive_and_are_big_endian(small_key: PrivateKey) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.crt import CrtDecryption
+from fl_he.crypto.paillier.private_key import CrtDecryption
 
 
 def pair(primes: tuple[int, int]) -> tuple[phe.PaillierPrivateKey, CrtDecryption]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import CryptoError, RangeError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 HEADER = 56
 EDGE = 2.0**24 - 2.0**-24

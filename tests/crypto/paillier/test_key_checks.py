@@ -4,8 +4,8 @@ import gmpy2
 import pytest
 
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
-from fl_he.crypto.key_checks import check_base, check_key_bits, check_modulus
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.paillier.key_checks import check_base, check_key_bits, check_modulus
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def test_lengths() -> None:

@@ -4,8 +4,8 @@ import secrets
 
 import pytest
 
-from fl_he.crypto.masking import Masker, masker, owner_masker
-from fl_he.crypto.private_key import PrivateKey
+from fl_he.crypto.paillier.masking import Masker, masker, owner_masker
+from fl_he.crypto.paillier.private_key import PrivateKey
 
 
 def fresh(key: PrivateKey) -> Masker:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_he.crypto.errors import CryptoError, RangeError
-from fl_he.crypto.packing import Packing
+from fl_he.crypto.paillier.packing import Packing
 
 KEY_BITS = 2048
 

@@ -8,7 +8,7 @@ import small_keys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.power_table import PowerTable
+from fl_he.crypto.paillier.powers import PowerTable
 
 MODULUS = 1000003 * 998244353
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.fixed_base import FixedBaseTable, best_window
+from fl_he.crypto.paillier.powers import FixedBaseTable, best_window
 
 # Two primes: enough for arithmetic, no key.
 P, Q = 1000003, 998244353

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.encrypted_vector import EncryptedVector
 from fl_he.crypto.errors import CryptoError, KeyFileError, ShortKeyWarning
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def primes_of(key: PrivateKey) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.public_key import PublicKey, _fingerprint
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey, _fingerprint
 
 
 def phe_private(primes: tuple[int, int]) -> phe.PaillierPrivateKey:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.slots import join, split
+from fl_he.crypto.paillier.packing import join, split
 
 
 @given(st.integers(1, 64), st.integers(1, 6), st.data())

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from fl_he.crypto.threads import available_cores, run_all
+from fl_he.crypto.paillier.threads import available_cores, run_all
 
 
 def test_results_come_in_order_of_the_calls() -> None:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.vector_header import HEADER_BYTES, VectorHeader
+from fl_he.crypto.paillier.encrypted_vector import HEADER_BYTES, VectorHeader
+from fl_he.crypto.paillier.packing import Packing
 
 HEADER = VectorHeader("ab" * 32, 2048, Packing(), 36)
 

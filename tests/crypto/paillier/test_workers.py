@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fl_he.crypto import workers
-from fl_he.crypto.encrypted_vector import EncryptedVector
-from fl_he.crypto.masking import Masker
-from fl_he.crypto.packing import Packing
-from fl_he.crypto.private_key import PrivateKey
-from fl_he.crypto.workers import Worker, encrypt_blocks, serve
+from fl_he.crypto.paillier import workers
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.masking import Masker
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.workers import Worker, encrypt_blocks, serve
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_worker_ends_with_its_parent(small_key: PrivateKey) -> None:
     # The child's whole input, then a closed pipe: it must end by itself.
     public = small_key.public_key
     process = subprocess.run(
-        [sys.executable, "-c", "from fl_he.crypto.workers import serve; serve()"],
+        [sys.executable, "-c", "from fl_he.crypto.paillier.workers import serve; serve()"],
         input=b"".join(
             len(data).to_bytes(4, "big") + data
             for data in (public.n.to_bytes(64, "big"), public.h_s.to_bytes(128, "big"), b"\x01")

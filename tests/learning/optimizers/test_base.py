@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl_he.learning.damped import LBFGS, Newton
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import GradientDescent, Nesterov, Optimizer, Point, penalised
+from fl_he.learning.optimizers.base import GradientDescent, Nesterov, Optimizer, Point, penalised
+from fl_he.learning.optimizers.damped import LBFGS, Newton
 
 MATRIX = np.diag([1.0, 10.0, 40.0])
 OPTIMUM = np.array([1.0, -2.0, 0.5])

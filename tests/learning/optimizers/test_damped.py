@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from fl_he.learning.damped import LBFGS, Newton
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import Point
+from fl_he.learning.optimizers.base import Point
+from fl_he.learning.optimizers.damped import LBFGS, Newton
 
 START = Point(np.zeros(2), 1.0, np.array([1.0, 0.0]), 7, np.eye(2))
 FULL = np.array([-1.0, 0.0])

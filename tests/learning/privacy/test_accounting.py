@@ -11,8 +11,8 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from fl_he.learning.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
 from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fl_he.learning import discrete_gaussian as module
-from fl_he.learning.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy import discrete_gaussian as module
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 
 #: A right sampler fails a test about once in a million runs.
 LEVEL = 1e-6

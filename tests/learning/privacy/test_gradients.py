@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from fl_he.learning.accounting import ORDERS
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy import (
+from fl_he.learning.privacy.accounting import ORDERS
+from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
     clipped_sum,

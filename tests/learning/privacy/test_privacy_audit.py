@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fl_he.learning import likelihood
-from fl_he.learning.data import Dataset
-from fl_he.learning.discrete_gaussian import discrete_gaussian
-from fl_he.learning.privacy import (
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
     clipped_sum,
     epsilon_of_releases,
     noise_variance,
 )
+from fl_he.learning.regression import likelihood
+from fl_he.learning.tables.data import Dataset
 
 RUNS = 60_000
 TERMS = GaussianPrivacy(epsilon=2.0, delta=1e-5, clip=1.0, rounds=1, contributors=3)

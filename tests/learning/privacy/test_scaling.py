@@ -15,23 +15,23 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from fl_he.learning.accounting import ORDERS, largest_rho
-from fl_he.learning.discrete_gaussian import discrete_gaussian
 from fl_he.learning.errors import DataError, PrivacyError
-from fl_he.learning.feature_ranges import Ranges
-from fl_he.learning.privacy import (
+from fl_he.learning.privacy.accounting import ORDERS, largest_rho
+from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
     epsilon_of_releases,
     noise_variance,
 )
-from fl_he.learning.private_scaling import (
+from fl_he.learning.privacy.scaling import (
     range_distance,
     range_sums,
     rho_of_scaling,
     scaling_of_sums,
     scaling_variance,
 )
+from fl_he.learning.tables.feature_ranges import Ranges
 
 ROW = arrays(np.float64, 3, elements=st.one_of(st.floats(-1e9, 1e9), st.floats(-2, 12)))
 RANGES = Ranges(np.array([-1.0, 0.0, 1e-3]), np.array([1.0, 10.0, 1e3]))

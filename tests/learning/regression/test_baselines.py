@@ -8,12 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from fl_he.learning import logistic
-from fl_he.learning.baselines import Figures, figures, fit_alone
-from fl_he.learning.data import Dataset, load_breast_cancer
 from fl_he.learning.errors import DataError
-from fl_he.learning.partition import partition
-from fl_he.learning.scaling import standardise
+from fl_he.learning.regression import logistic
+from fl_he.learning.regression.baselines import Figures, figures, fit_alone
+from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.partition import partition
+from fl_he.learning.tables.scaling import standardise
 
 Array = NDArray[np.float64]
 

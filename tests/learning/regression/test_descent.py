@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fl_he.learning import descent
+from fl_he.learning.regression import descent
 
 W, B = np.array([1.0, -2.0]), 3.0
 GRADIENT = np.array([0.25, 0.5]), -0.125

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss, roc_auc_score
 
-from fl_he.learning import evaluation
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import evaluation
+from fl_he.learning.tables.data import Dataset
 
 
 def dataset(spread: float, seed: int, rows: int = 400) -> tuple[Dataset, np.ndarray]:

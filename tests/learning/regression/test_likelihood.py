@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import approx_fprime
 from sklearn.metrics import log_loss
 
-from fl_he.learning import likelihood, parameters
-from fl_he.learning.data import Dataset
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.tables.data import Dataset
 
 RNG = np.random.default_rng(7)
 FEATURES = RNG.standard_normal((60, 3))

@@ -10,10 +10,10 @@ from scipy.optimize import approx_fprime
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 
-from fl_he.learning import logistic
-from fl_he.learning.data import Dataset, load_breast_cancer
 from fl_he.learning.errors import DataError
-from fl_he.learning.scaling import standardise
+from fl_he.learning.regression import logistic
+from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.scaling import standardise
 
 Array = NDArray[np.float64]
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fl_he.learning.arrays import finite_array
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import finite_array
 
 
 def test_the_array_is_a_read_only_copy() -> None:

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from sklearn import datasets
 
-from fl_he.learning.data import (
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import (
     Dataset,
     first_schema_difference,
     load_breast_cancer,
@@ -19,10 +20,9 @@ from fl_he.learning.data import (
     load_table,
     load_wine,
 )
-from fl_he.learning.errors import DataError
-from fl_he.learning.scaling import standardise
+from fl_he.learning.tables.scaling import standardise
 
-GRAD_SCHOOL = Path(__file__).parents[2].parent / "shared" / "data" / "grad_school.csv"
+GRAD_SCHOOL = Path(__file__).parents[3].parent / "shared" / "data" / "grad_school.csv"
 
 
 def small() -> Dataset:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.feature_ranges import Ranges, read_ranges
+from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from fl_he.crypto.packing import Packing
-from fl_he.learning import moments
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import DataError
-from fl_he.learning.moments import Limbs
+from fl_he.learning.tables import moments
+from fl_he.learning.tables.moments import Limbs
 
 SUMS = st.floats(-1e27, 1e27).map(lambda x: 0.0 if 0 < abs(x) < 1e-12 else x)
 

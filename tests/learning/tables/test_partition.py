@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import model_selection
 
-from fl_he.learning.data import Dataset, load_breast_cancer
 from fl_he.learning.errors import DataError
-from fl_he.learning.partition import partition, train_test_split
+from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.partition import partition, train_test_split
 
 SCHEMES = ["even", "uneven", "by_label"]
 

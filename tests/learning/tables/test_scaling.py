@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from fl_he.learning.data import Dataset, load_breast_cancer
 from fl_he.learning.errors import DataError
-from fl_he.learning.scaling import Scaling, standardise
+from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.scaling import Scaling, standardise
 
 
 def test_it_is_what_standard_scaler_does() -> None:

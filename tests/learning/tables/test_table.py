@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from fl_he.learning import table
 from fl_he.learning.errors import DataError
-from fl_he.learning.table_file import RowNumbers
+from fl_he.learning.tables import table
+from fl_he.learning.tables.table_file import RowNumbers
 
 
 def rows_of(column: pl.Series) -> RowNumbers:

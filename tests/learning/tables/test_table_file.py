@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.table_file import read_table
+from fl_he.learning.tables.table_file import read_table
 
 
 def written(folder: Path, content: str | bytes, name: str = "table.csv") -> Path:

@@ -19,10 +19,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
-from fl_he.learning.estimators import answering_model
-from fl_he.learning.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.voting.answering import AnsweringModel, Layer
+from fl_he.learning.voting.estimators import answering_model
+from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
 
 FEATURES, LABELS = load_iris(return_X_y=True)
 # quarters, which fixed point holds exactly

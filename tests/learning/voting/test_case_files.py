@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_he.learning.case_files import note_labels, open_cases
 from fl_he.learning.errors import DataError
+from fl_he.learning.voting.case_files import note_labels, open_cases
 
 NAMES = ("age", "größe")
 

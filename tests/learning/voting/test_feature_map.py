@@ -15,11 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from fl_he.learning.answering import AnsweringModel
 from fl_he.learning.errors import DataError
-from fl_he.learning.estimators import answering_model
-from fl_he.learning.feature_map import MAPS, FeatureMap, Fourier, union
-from fl_he.learning.integer_model import fixed_point, in_integers
+from fl_he.learning.voting.answering import AnsweringModel
+from fl_he.learning.voting.estimators import answering_model
+from fl_he.learning.voting.feature_map import MAPS, FeatureMap, Fourier, union
+from fl_he.learning.voting.integer_model import fixed_point, in_integers
 
 FEATURES, LABELS = load_iris(return_X_y=True)
 # quarters, whose squares fixed point holds exactly, too

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.gnmax import (
+from fl_he.learning.voting.gnmax import (
     ConfidentGNMax,
     VotingBudget,
     epsilon_by_votes,

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import correlate2d
 
-from fl_he.learning.answering import AnsweringModel, Layer
 from fl_he.learning.errors import DataError
-from fl_he.learning.layers import Convolution, from_sequential, network
+from fl_he.learning.voting.answering import AnsweringModel, Layer
+from fl_he.learning.voting.layers import Convolution, from_sequential, network
 
 RNG = np.random.default_rng(0)
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
 from skops import io
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.model_file import load_model_file
+from fl_he.learning.voting.model_file import load_model_file
 
 FEATURES = {"age": (0.0, 100.0), "size": (-5.0, 1.0), "rate": (0.25, 0.5)}
 CLASSES = ("well", "ill", "worse")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.query_selection import SELECTIONS, select_queries
+from fl_he.learning.voting.query_selection import SELECTIONS, select_queries
 
 RNG = np.random.default_rng(0)
 POOL = RNG.normal(size=(30, 2))

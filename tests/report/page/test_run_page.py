@@ -17,11 +17,11 @@ from example_pages import (
     make_sealed,
 )
 
-from fl_he.metrics_file import check_metrics
-from fl_he.report.page import write_comparison, write_page
-from fl_he.report.sweep_table import SweepRow, differences
+from fl_he.report.page.write import write_comparison, write_page
+from fl_he.report.tables.sweep import SweepRow, differences
+from fl_he.run_files.metrics_contract import check_metrics
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def page(folder: Path, metrics: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fl_he.report.sweep_table import SweepRow, differences, sweep_table
+from fl_he.report.tables.sweep import SweepRow, differences, sweep_table
 
 
 def metrics(accuracy: float | None, log_loss: float | None, seconds: float) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import pytest
 from example_metrics import FIGURES, make_deployed, make_metrics, make_private, row, text
 from rich.console import RenderableType
 
-from fl_he.metrics_file import INFERENCE, MetricsError, check_metrics
-from fl_he.report.coefficient_table import coefficient_table
-from fl_he.report.comparison_table import comparison_table
-from fl_he.report.cost_table import cost_table
-from fl_he.report.privacy_table import privacy_table
 from fl_he.report.run_files import write_run
+from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.cost import cost_table
+from fl_he.report.tables.privacy import privacy_table
+from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
 
 
 def test_comparison_table() -> None:

@@ -23,23 +23,23 @@ from sealed_federation import (
     pooled_descent,
 )
 
-from fl_he.crypto.identity import Identity
-from fl_he.crypto.manifest import Manifest
-from fl_he.learning.model import LogisticModel
-from fl_he.messages import FINISH, ProtocolError
-from fl_he.sealed_messages import (
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.learning.regression.model import LogisticModel
+from fl_he.strategies.sealed.progress import SealedProgress
+from fl_he.strategies.sealed.router import SealedChain, SealedRound
+from fl_he.wire.encrypted_sum import FINISH, ProtocolError
+from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,
     Hop,
 )
-from fl_he.session_messages import (
+from fl_he.wire.session_messages import (
     JOIN,
     SESSION,
     News,
     SessionReply,
 )
-from fl_he.strategies.sealed_chain import SealedChain, SealedRound
-from fl_he.strategies.sealed_progress import SealedProgress
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 
