@@ -18,6 +18,7 @@ from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import keygen
 from fl_he.commands.predict import export, predict
+from fl_he.errors import FlHeError, FlHeWarning
 from fl_he.terminal.interrupt import end_at_ctrl_c, end_at_once
 
 if TYPE_CHECKING:
@@ -215,14 +216,14 @@ def _show(metrics: dict[str, Any], folder: Path) -> None:
 
 def _explain(error: Exception) -> bool:
     """Print an error that fl-he raised on purpose as one line; leave others their traceback."""
-    ours = isinstance(error, ValueError) and _is_ours(type(error))
+    ours = _is_ours(type(error))
     if ours:
         typer.echo(f"fl-he: {error}", err=True)
     return ours
 
 
 def _is_ours(kind: type) -> bool:
-    return any(base.__module__.partition(".")[0] == "fl_he" for base in kind.__mro__)
+    return issubclass(kind, FlHeError | FlHeWarning)
 
 
 def _format_warning(

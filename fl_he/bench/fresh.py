@@ -36,13 +36,14 @@ from fl_he.crypto.paillier.encrypted_vector import Progress as VectorProgress
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.errors import FlHeError
 
 _MAIN = "from fl_he.bench.fresh import main; main()"
 
 Progress = Callable[[str, int, int], None]
 
 
-class BenchError(ValueError):
+class BenchError(FlHeError):
     """A benchmark that cannot be run as asked."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from fl_he.errors import FlHeError
 
-class ConfigError(ValueError):
+
+class ConfigError(FlHeError):
     """A configuration that fl-he refuses."""
 
 

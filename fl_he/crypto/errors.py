@@ -1,7 +1,9 @@
 """What the crypto layer raises and warns of."""
 
+from fl_he.errors import FlHeError, FlHeWarning
 
-class CryptoError(ValueError):
+
+class CryptoError(FlHeError):
     """An input that the crypto layer refuses; the message shows public values only."""
 
 
@@ -32,5 +34,5 @@ class KeyFileError(CryptoError):
     """A private key file that must not be read or written."""
 
 
-class ShortKeyWarning(UserWarning):
+class ShortKeyWarning(FlHeWarning):
     """A key that is accepted but shorter than recommended."""

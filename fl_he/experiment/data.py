@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from fl_he.config import BUILT_IN, Config, DataConfig, PartitionConfig
+from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import (
     Dataset,
@@ -97,7 +98,7 @@ def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
     return SimulatedData(tuple(train.take(part) for part in parts), train, test)
 
 
-class FewDataWarning(UserWarning):
+class FewDataWarning(FlHeWarning):
     """Data from which little can be learned."""
 
 

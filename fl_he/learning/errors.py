@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fl_he.errors import FlHeError
 
-class DataError(ValueError):
+
+class DataError(FlHeError):
     """Data, or a description of how to read or divide it, that cannot be used.
 
     The message holds names, counts, row numbers and settings, never a record.
@@ -26,5 +28,5 @@ class DataError(ValueError):
         self.column = column
 
 
-class PrivacyError(ValueError):
+class PrivacyError(FlHeError):
     """Differential privacy that cannot be had as asked."""

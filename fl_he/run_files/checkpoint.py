@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fl_he.errors import FlHeError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -45,7 +47,7 @@ FREE_KEYS = frozenset(
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FlHeError):
     """A folder that holds no run that could be resumed, or not this one."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fl_he.errors import FlHeError
+
 VERSION = 1
 #: Value of ``protocol`` in a run of CaPC, whose contract is docs/capc.md's.
 CAPC = "capc"
@@ -34,7 +36,7 @@ _CRYPTO = ("key_bits", "slots_per_ciphertext", "ciphertexts_per_update", "bytes_
 _LIMIT = 1e300
 
 
-class MetricsError(ValueError):
+class MetricsError(FlHeError):
     """Metrics, or a run folder, that break the contract."""
 
 

@@ -22,13 +22,15 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.errors import FlHeError
+
 #: The config record of fl-he's own in every message.
 RECORD = "fl-he"
 
 _Scalar = TypeVar("_Scalar", str, int, float, bool)
 
 
-class ProtocolError(ValueError):
+class ProtocolError(FlHeError):
     """A message, or a federation, that fl-he refuses; the text holds public values only."""
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from fl_he.errors import FlHeWarning
 from fl_he.wire.encrypted_sum import ProtocolError
 
 ALL = "all"
 
 
-class PlaintextWarning(UserWarning):
+class PlaintextWarning(FlHeWarning):
     """Arrays travel in plain because somebody asked for it."""
 
 
