@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 __version__ = "0.1.0"
 
@@ -13,6 +12,11 @@ _PACKAGES = ("flwr", "phe", "gmpy2", "cryptography", "numpy", "scikit-learn", "d
 
 def software_versions() -> dict[str, str]:
     """Return the version of Python and of each package that is installed."""
+    from importlib.metadata import (  # noqa: PLC0415 - lazy: only reports need it
+        PackageNotFoundError,
+        version,
+    )
+
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from fl_he.commands.keygen import DGK_PUBLIC, PUBLIC
-from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import parse_public_file, write_public_file
+from fl_he.terminal.errors import plain_errors
 
 
 def agree(

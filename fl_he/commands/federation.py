@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fl_he.commands.agree import show_agreement
-from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import parse_public_file, write_public_file
+from fl_he.terminal.errors import plain_errors
 
 if TYPE_CHECKING:
     from fl_he.crypto.envelopes.manifest import Manifest

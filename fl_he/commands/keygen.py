@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from fl_he.commands.passphrase import AskPassphrase, PassphraseFile, new_passphrase
-from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import require_absent, write_public_file
+from fl_he.terminal.errors import plain_errors
 
 PRIVATE, PUBLIC = "private-key.json", "public-key.json"
 DGK_PRIVATE, DGK_PUBLIC = "dgk-private-key.json", "dgk-public-key.json"

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from fl_he.commands.plain_errors import plain_errors
 from fl_he.commands.public_file import require_absent
+from fl_he.terminal.errors import plain_errors
 
 _MODEL = "model.json"
 _TARGETS = ("sklearn",)

@@ -1,4 +1,4 @@
-"""How the command shows finished runs: tables on the terminal, plots and pages in their folders."""
+"""Finished runs: tables on the terminal, plots and pages in their folders."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from fl_he.run_files import divergence
 from fl_he.run_files.metrics_contract import CAPC
 
 
-def show_run(metrics: Mapping[str, Any], folder: Path) -> str:
-    """Print a run's tables and where its files are; return a warning, or nothing."""
+def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Print a run's tables, its folder, and a warning if its loss did not fall."""
     if metrics.get("protocol") == CAPC:
         _print(capc_report.answers_table(metrics))
         if metrics["steps"]:  # none without encryption
             _print(capc_report.steps_table(metrics))
         typer.echo(f"run folder: {from_here(folder)}")
-        return ""
+        return
     tables = [
         comparison_table(metrics),
         privacy_table(metrics),
@@ -45,7 +45,8 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> str:
             f"calibration error {evaluation['calibration_error']:.3f} over "
             f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
         )
-    return divergence.hint(metrics["rounds"])
+    if hint := divergence.hint(metrics["rounds"]):
+        typer.echo(f"fl-he: warning: {hint}", err=True)
 
 
 def write_again(metrics: Mapping[str, Any], folder: Path, path: Path | None = None) -> Path:

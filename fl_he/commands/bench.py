@@ -1,0 +1,40 @@
+"""``fl-he bench``: measure what encryption costs."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fl_he.terminal.errors import explain
+from fl_he.terminal.interrupt import end_at_once
+
+
+def bench(
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[kernel|federation|hospitals|capc]..."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("bench.json"),
+) -> None:
+    """Measure what encryption costs on this machine, beside the alternatives.
+
+    All four parts if none is named.
+    """
+    from rich.console import Console
+
+    from fl_he.bench.command import run_bench
+
+    signal.signal(signal.SIGINT, lambda *_: end_at_once())
+    try:
+        run_bench(sections or [], quick=quick, out=out, console=Console())
+    except ValueError as error:
+        if not explain(error):
+            raise
+        raise typer.Exit(1) from None

@@ -1,0 +1,67 @@
+"""``fl-he report``: the tables and pages of finished runs, and their comparison."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fl_he.terminal.errors import explain
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER..."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "--out",
+            metavar="FILE",
+            help="File of the page: of a single run its report, else report.html in its folder; of "
+            "several their comparison, else comparison.html in the folder that holds all of them, "
+            "or here.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print the tables of finished runs, and write report.html and the plots of each again.
+
+    FOLDER... are what `fl-he run` wrote: runs, or sweeps.
+
+    Several runs are compared, in one more table and a page of its own.
+    """
+    from fl_he.report.tables.sweep import SweepRow, differences
+    from fl_he.run_files.metrics import read_metrics, run_folders
+    from fl_he.run_files.metrics_contract import MetricsError
+    from fl_he.terminal.show import from_here, show_all, show_run, write_again
+
+    runs: dict[Path, dict[str, Any]] = {}
+    succeeded = True
+    for run in dict.fromkeys(run for folder in folders for run in run_folders(folder)):
+        try:
+            runs[run] = read_metrics(run)
+        except MetricsError as error:
+            succeeded = not explain(error)
+    for run, metrics in runs.items():
+        show_run(metrics, run)
+        try:
+            page = write_again(metrics, run, None if len(runs) > 1 else output)
+        except OSError:
+            typer.echo(f"fl-he: {run} must be writable to draw plots and report again", err=True)
+            succeeded = False
+        else:
+            typer.echo(f"report: {from_here(page)}")
+    if len(runs) > 1:
+        settings = differences([metrics["config"] for metrics in runs.values()])
+        try:
+            show_all(list(map(SweepRow, settings, map(str, runs), runs.values())), output)
+        except OSError:
+            typer.echo("fl-he: --output must be a file that can be written", err=True)
+            succeeded = False
+    if not succeeded:
+        raise typer.Exit(1)

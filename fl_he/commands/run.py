@@ -1,0 +1,79 @@
+"""``fl-he run``: train over simulated hospitals and compare."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+import signal
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fl_he.terminal.errors import explain, format_warning
+from fl_he.terminal.interrupt import end_at_ctrl_c, end_at_once
+
+if TYPE_CHECKING:
+    from fl_he.config import Config
+
+
+def run(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]... [HYDRA FLAGS]")
+    ] = None,
+) -> None:
+    """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
+    signal.signal(signal.SIGINT, lambda *_: end_at_once())  # the imports take seconds
+    from fl_he.config import ConfigError
+    from fl_he.experiment.jobs import abandon, run_jobs
+
+    finished: dict[Path, dict[str, Any]] = {}
+
+    def simulate(config: Config, folder: Path) -> None:
+        finished[folder] = _simulate(config, folder)
+
+    warnings.formatwarning = format_warning
+    end_at_ctrl_c(abandon)
+    try:
+        jobs = run_jobs(simulate, arguments or [], explain)
+    except ConfigError as error:
+        explain(error)
+        raise typer.Exit(1) from None
+    if len(jobs) > 1:
+        from fl_he.report.tables.sweep import SweepRow
+        from fl_he.terminal.show import show_all
+
+        show_all(
+            [SweepRow(job.overrides, str(job.folder), finished.get(job.folder)) for job in jobs]
+        )
+    if not all(job.succeeded for job in jobs):
+        raise typer.Exit(1)
+
+
+def _simulate(config: Config, folder: Path) -> dict[str, Any]:
+    from rich.console import Console
+
+    from fl_he.report.page.write import NAME as REPORT
+    from fl_he.terminal.progress import follow_rounds, follow_steps
+    from fl_he.terminal.show import from_here, show_run
+
+    follow = (
+        follow_steps(Console(), config.hospitals, _steps(config))
+        if config.capc.enabled
+        else follow_rounds(Console(), config.hospitals, config.rounds)
+    )
+    with follow as followed:
+        from fl_he import simulation
+
+        metrics = simulation.run(
+            config, folder, followed.on_round, followed.on_hop, followed.on_start
+        )
+    show_run(metrics, folder)
+    typer.echo(f"report: {from_here(folder / REPORT)}")
+    return metrics
+
+
+def _steps(config: Config) -> int:
+    """Return how many hops CaPC takes without hidden layers; docs/capc.md counts them."""
+    batch = 12 if config.capc.threshold is None else 14
+    return 2 + batch * len(config.capc.querying)
