@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fl_he.errors import FlHeError
 from fl_he.terminal.errors import explain
 from fl_he.terminal.interrupt import end_at_once
 
@@ -34,7 +35,6 @@ def bench(
     signal.signal(signal.SIGINT, lambda *_: end_at_once())
     try:
         run_bench(sections or [], quick=quick, out=out, console=Console())
-    except ValueError as error:
-        if not explain(error):
-            raise
+    except FlHeError as error:
+        explain(error)
         raise typer.Exit(1) from None
