@@ -32,9 +32,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from fl_he.atomic import replace_file
 from fl_he.bench.fresh import BenchError
 from fl_he.crypto.paillier.threads import available_cores
-from fl_he.run_files.metrics import replace_file
 from fl_he.version import __version__
 
 Result = TypeVar("Result")

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fl_he.atomic import synchronise
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError
-from fl_he.crypto.key_files.key_file import not_private, synchronise
+from fl_he.crypto.key_files.key_file import not_private
 
 #: Ends a line whose writing was cut off, put there before the next line. No whole line ends so.
 _CUT_OFF = b"#cut off"

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
 from fl_he.terminal.errors import plain_errors
 
@@ -38,8 +40,9 @@ def predict(
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
             return
         require_absent(out)
-        with out.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        write_new(out, text.getvalue().encode())
 
 
 def export(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from fl_he.atomic import write_new
 
 Parsed = TypeVar("Parsed")
 
@@ -23,10 +24,7 @@ def write_public_file(path: Path, text: str) -> None:
         If it cannot be written.
     """
     require_absent(path)
-    with path.open("x", encoding="ascii") as file:
-        file.write(f"{text}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(path, f"{text}\n".encode("ascii"))
 
 
 def require_absent(*paths: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.atomic import replace_file
 from fl_he.report.page.capc_page import analysis_note
-from fl_he.run_files.metrics import replace_file
 
 PLOT = "capc.png"
 _BEFORE, _AFTER = "#D55E00", "#0072B2"

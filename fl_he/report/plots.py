@@ -11,9 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fl_he.atomic import replace_file
 from fl_he.report.figures import known, mean, run_name
 from fl_he.report.tables.comparison import FEDERATED, LOCAL, POOLED
-from fl_he.run_files.metrics import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

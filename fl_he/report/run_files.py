@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fl_he.atomic import replace_file
 from fl_he.report.page.write import write_page
 from fl_he.report.plots import write_plot
-from fl_he.run_files.metrics import replace_file, write_metrics
+from fl_he.run_files.metrics import write_metrics
 
 
 def write_run(folder: Path, metrics: Mapping[str, Any], model_json: str) -> None:

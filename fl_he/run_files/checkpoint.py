@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fl_he.atomic import replace_file
 from fl_he.errors import FlHeError
 
 if TYPE_CHECKING:
@@ -116,19 +116,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     members = {"version": VERSION, **asdict(checkpoint)}
     text = json.dumps(members, indent=1, allow_nan=False, ensure_ascii=False)
-    half = folder / f".{NAME}.part"
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(f"{text}\n")
-        file.flush()
-        os.fsync(descriptor)
-    half.replace(folder / NAME)
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_file(folder / NAME, f"{text}\n".encode(), 0o600)
 
 
 def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Checkpoint:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fl_he.atomic import replace_file
 from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
 NAME = "metrics.json"
@@ -95,16 +96,6 @@ def run_folders(folder: Path) -> list[Path]:
         return (int(path.name) if path.name.isdecimal() else -1, path.name)
 
     return sorted(found, key=place) or [folder]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part."""
-    half = path.with_name(f".{path.name}.part")
-    try:
-        half.write_bytes(content)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 import stat
 from pathlib import Path
-from typing import TextIO
 
+from fl_he.atomic import write_new
 from fl_he.crypto.errors import KeyFileError
 
 
 def write_key_file(path: Path, text: str) -> None:
-    """Write a new file of mode 0600; it appears whole or not at all.
-
-    Where the system has files without a name (Linux), the text is in none until it is on the disk,
-    so that a process that is killed leaves nothing.
+    """Write a new file of mode 0600; the file appears whole or not at all (see `write_new`).
 
     Parameters
     ----------
@@ -33,66 +28,9 @@ def write_key_file(path: Path, text: str) -> None:
         If it cannot be written.
     """
     try:
-        if not _write_without_name(path, text):
-            _write_aside(path, text)
+        write_new(path, text.encode("ascii"), 0o600)
     except FileExistsError:
         raise KeyFileError(f"a key file must not replace another file, got {path}") from None
-    synchronise(path.parent)
-
-
-def synchronise(folder: Path) -> None:
-    """Have the names of a folder's files on the disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_without_name(path: Path, text: str) -> bool:
-    """Write a file that gets its name last; False where that is not possible."""
-    flag, names = getattr(os, "O_TMPFILE", None), Path("/proc/self/fd")
-    if flag is None or not names.is_dir():
-        return False
-    try:
-        descriptor = os.open(path.parent, os.O_WRONLY | flag, 0o600)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):  # the file system has none
-            return False
-        raise
-    with _private(descriptor) as file:
-        _fill(file, text)
-        # As in linkat's manual page; Python calls it, and not link, if a folder is given. Unlike a
-        # rename it never replaces a file.
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.link(names / str(descriptor), path, src_dir_fd=folder, follow_symlinks=True)
-        finally:
-            os.close(folder)
-    return True
-
-
-def _write_aside(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with _private(descriptor) as file:
-            _fill(file, text)
-        path.hardlink_to(temporary)
-    finally:
-        temporary.unlink()
-
-
-def _private(descriptor: int) -> TextIO:
-    file = os.fdopen(descriptor, "w", encoding="ascii")
-    os.fchmod(descriptor, 0o600)  # whatever the umask took away
-    return file
-
-
-def _fill(file: TextIO, text: str) -> None:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def read_key_file(path: Path, limit: int) -> str:

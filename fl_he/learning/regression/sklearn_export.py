@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
 
@@ -64,9 +65,4 @@ def save_pipeline(model: Model, path: Path) -> None:
         raise DataError(
             "skops must be installed to export to scikit-learn: pip install 'fl-he[export]'"
         ) from None
-    half = path.with_name(f".{path.name}.part")
-    try:
-        io.dump(to_pipeline(model), half)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    replace_file(path, io.dumps(to_pipeline(model)))

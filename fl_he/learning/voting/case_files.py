@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.table import numbers
 from fl_he.learning.tables.table_file import read_table
@@ -76,17 +76,7 @@ def note_labels(
     for case, label in zip(cases.tolist(), labels, strict=True):
         writer.writerow([*map(repr, case), label or ""])
     earlier = labelled.read_bytes() if labelled.exists() else b""
-    half = labelled.with_name(f".{labelled.name}.part")
-    half.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(earlier + text.getvalue().encode())
-            file.flush()
-            os.fsync(descriptor)
-        half.replace(labelled)
-    finally:
-        half.unlink(missing_ok=True)
+    replace_file(labelled, earlier + text.getvalue().encode(), 0o600)
 
 
 def _features(path: Path, features: Sequence[str]) -> NDArray[np.float64]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from fl_he.atomic import replace_file
 from fl_he.report.page.blocks import Page
 from fl_he.report.page.capc_page import capc_page
 from fl_he.report.page.run_page import run_page
 from fl_he.report.page.sweep_page import sweep_page
 from fl_he.report.tables.sweep import SweepRow
-from fl_he.run_files.metrics import replace_file
 from fl_he.run_files.metrics_contract import CAPC
 from fl_he.version import __version__
 
