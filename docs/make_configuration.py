@@ -7,28 +7,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import docstring_parser
 import yaml
 
 from fl_he.config import Config
-from fl_he.config.composition import CONF
-from fl_he.config.run import descriptions
+from fl_he.config.help import CONF, choices, descriptions
+from fl_he.config.run import groups
 
-GROUPS = ("data", "partition", "optimizer", "privacy")
 #: What a choice sets and nobody else would.
 UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name", "privacy.name"}
 
 HEAD = """\
 # Configuration
 
-<!-- Made by docs/make_configuration.py from fl_he/config_schema and fl_he/conf: edit those. -->
+<!-- Made by docs/make_configuration.py from fl_he/config and fl_he/conf: edit those. -->
 
 A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`, and in
 `flwr run` by `--run-config "overrides='hospitals=5'"`. Keys with a dot belong to a group, and a
@@ -50,12 +47,11 @@ def main() -> None:
 def page() -> str:
     """Return the page."""
     parts = [HEAD, "## One run", _table("", Config)]
-    for name, kind in get_type_hints(Config).items():
-        if isinstance(kind, type) and is_dataclass(kind):
-            summary = docstring_parser.parse(kind.__doc__ or "").short_description
-            parts += [f"## `{name}`", str(summary), _table(f"{name}.", kind)]
-            if name in GROUPS:
-                parts.append(_choices(name))
+    for name, kind in groups().items():
+        summary = docstring_parser.parse(kind.__doc__ or "").short_description
+        parts += [f"## `{name}`", str(summary), _table(f"{name}.", kind)]
+        if choices(name):
+            parts.append(_choices(name))
     parts += [
         "## `experiment`",
         "Several settings at once. What stands on the command line beside it wins.",
@@ -100,13 +96,11 @@ def _text(value: Any) -> str:
 def _choices(group: str) -> str:
     """Return the choices of a group: the comment at the head of each file, and what it sets."""
     rows = ["| choice | | sets |", "|---|---|---|"]
-    for file in sorted(Path(CONF, group).glob("*.yaml")):
-        text = file.read_text().removeprefix("# @package _global_\n")
-        head = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
-        comment = " ".join(line.removeprefix("# ") for line in head)
+    for name, comment in choices(group).items():
         prefix = "" if group == "experiment" else f"{group}."
-        settings = " ".join(f"`{setting}`" for setting in _settings(prefix, yaml.safe_load(text)))
-        rows.append(f"| `{group}={file.stem}` | {comment} | {settings} |")
+        values = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+        settings = " ".join(f"`{setting}`" for setting in _settings(prefix, values))
+        rows.append(f"| `{group}={name}` | {comment} | {settings} |")
     return "\n".join(rows)
 
 

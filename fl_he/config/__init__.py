@@ -1,34 +1,43 @@
-"""The typed schema of the configuration and the rules that its values must follow.
+"""The configuration of a run: a typed schema, its rules, and Hydra, which fills it.
 
-Plain dataclasses: types, defaults and checks are here, :mod:`fl_he.config` fills them with Hydra.
-``run`` has the settings of a run that are in no group; each group has a file of its name, with the
-rules that are its own; ``rules`` has all others.
+Start with ``run``, whose `Config` holds the settings without a group and one dataclass for each
+group; types, defaults and ranges are there, rules between settings in ``rules``. All but the last
+three modules are plain Python and load without Hydra.
+
+Modules, in the order in which they import each other:
+
+===========  =======================================================================
+constraints  `ConfigError`; the range of one setting, declared with its type
+groups       data, partition, optimizer, privacy and crypto
+capc         CaPC's group
+run          `Config`: one run
+rules        settings that cannot go together
+help         text of ``fl-he run --help``, from docstrings, ranges and ``fl_he/conf``
+explanation  Hydra's and OmegaConf's errors, in one line each
+composition  a `Config` from words such as ``hospitals=5``, by Hydra
+===========  =======================================================================
 """
 
 from fl_he.config.capc import Backend, CapcConfig
-from fl_he.config.choices import (
-    PRIVATE_SCALINGS,
-    ClassWeight,
-    Scaling,
-    Topology,
-    Tracking,
+from fl_he.config.constraints import ConfigError
+from fl_he.config.groups import (
+    BUILT_IN,
+    KEY_BITS_LIMIT,
+    PRIVACY,
+    CryptoConfig,
+    DataConfig,
+    OptimizerConfig,
+    PartitionConfig,
+    PartitionScheme,
+    PrivacyConfig,
 )
-from fl_he.config.crypto import KEY_BITS_LIMIT, CryptoConfig
-from fl_he.config.data import BUILT_IN, DataConfig
-from fl_he.config.optimizer import OPTIMIZERS, OptimizerConfig
-from fl_he.config.partition import PartitionConfig, PartitionScheme
-from fl_he.config.privacy import PRIVACY, PRIVATE_OPTIMIZERS, PrivacyConfig
-from fl_he.config.refusal import ConfigError
 from fl_he.config.rules import check
-from fl_he.config.run import Config, schema_keys
+from fl_he.config.run import ClassWeight, Config, Scaling, Topology, Tracking, schema_keys
 
 __all__ = [
     "BUILT_IN",
     "KEY_BITS_LIMIT",
-    "OPTIMIZERS",
     "PRIVACY",
-    "PRIVATE_OPTIMIZERS",
-    "PRIVATE_SCALINGS",
     "Backend",
     "CapcConfig",
     "ClassWeight",

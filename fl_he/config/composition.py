@@ -1,18 +1,14 @@
-"""How Hydra composes the configuration and fills the schema's dataclasses.
-
-What ``fl-he run --help`` says of the keys: the docstrings of the schema in two columns.
-"""
+"""Composition of a configuration by Hydra, and its typed and checked dataclasses."""
 
 from __future__ import annotations
 
 import shlex
-import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
 import hydra
 from hydra import version
@@ -26,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fl_he.config import Config, ConfigError, check
 from fl_he.config.explanation import explain
+from fl_he.config.help import CONF, keys_help
 from fl_he.run_files.checkpoint import (
     FREE_KEYS,
     CheckpointError,
@@ -34,40 +31,6 @@ from fl_he.run_files.checkpoint import (
     plain_config,
 )
 
-#: Columns of the help, and of the names in it.
-_HELP_WIDTH, _KEY_WIDTH = 100, 28
-
-
-def keys_help() -> str:
-    """Return all keys and what they mean, those without a group first."""
-    # Only the help needs it, and the parser that it takes.
-    from fl_he.config.run import descriptions  # noqa: PLC0415
-
-    groups: dict[str, type] = {
-        name: kind
-        for name, kind in get_type_hints(Config).items()
-        if isinstance(kind, type) and is_dataclass(kind)
-    }
-    lines = []
-    schemas: dict[str, type] = {"": Config, **groups}
-    for group, schema in schemas.items():
-        for names, text in descriptions(schema):
-            if group or names[0] not in groups:
-                keys = ", ".join(f"{group}.{name}" if group else name for name in names)
-                lines += _entry(keys, text.replace("`", ""))
-    return "\n".join(lines)
-
-
-def _entry(keys: str, meaning: str) -> list[str]:
-    """Write a key and its meaning in two columns; a long key has a line of its own."""
-    words = textwrap.wrap(meaning, _HELP_WIDTH - _KEY_WIDTH)
-    if len(keys) > _KEY_WIDTH - 4:
-        words = ["", *words]
-    first, *rest = [f"{'':{_KEY_WIDTH}}{line}" for line in words]
-    return [f"  {keys:<{_KEY_WIDTH - 2}}{first.strip()}".rstrip(), *rest]
-
-
-CONF = str(Path(__file__).resolve().parents[1] / "conf")
 _NAME = "fl-he"
 _HYDRA_VERSION = "1.3"
 #: What Hydra and OmegaConf raise for a configuration that they cannot compose.
@@ -191,7 +154,7 @@ def _own_hydra() -> Iterator[None]:
     base, name = version.getbase(), JobRuntime.instance().get("name")
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
-        with hydra.initialize_config_dir(CONF, job_name=_NAME, version_base=_HYDRA_VERSION):
+        with hydra.initialize_config_dir(str(CONF), job_name=_NAME, version_base=_HYDRA_VERSION):
             yield
     finally:
         GlobalHydra.instance().hydra = running

@@ -1,4 +1,4 @@
-"""How what Hydra and OmegaConf refuse is said: the key, what it must be, what was meant."""
+"""Translation of Hydra's and OmegaConf's errors into one line: the key, its type, a near key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 from itertools import zip_longest
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -122,7 +122,7 @@ def _first_line(error: BaseException) -> str:
 
 def _expected(key: str) -> str:
     kind = schema_keys().get(key.partition("[")[0])
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_word, get_args(kind)))
     return _word(kind)
 

@@ -1,17 +1,24 @@
-"""What the values of a configuration must be, beyond their types."""
+"""Rules between settings: values that are right one by one and cannot go together.
+
+Each function yields what it refuses, by subject. The range of a single setting stands with its
+type in the schema.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Set
+from itertools import chain
 
-from fl_he.config.capc import check_capc
-from fl_he.config.choices import ClassWeight, Scaling, Topology
-from fl_he.config.crypto import check_crypto
-from fl_he.config.data import check_data
-from fl_he.config.optimizer import check_optimizer
-from fl_he.config.privacy import PRIVACY, check_privacy
-from fl_he.config.refusal import ConfigError, require_count, require_positive
-from fl_he.config.run import Config
+from fl_he.config.constraints import ConfigError, check_fields
+from fl_he.config.groups import BUILT_IN, PRIVACY, DataConfig
+from fl_he.config.run import ClassWeight, Config, Scaling, Topology
+
+#: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
+SLOT_LIMIT = 64
+#: The optimizers that need noisy gradients alone.
+PRIVATE_OPTIMIZERS = ("gd", "nesterov")
+#: The scalings under which one row has no influence on the others, or one that is accounted for.
+PRIVATE_SCALINGS = (Scaling.ranges, Scaling.federated, Scaling.none)
 
 
 def check(config: Config) -> None:
@@ -27,97 +34,181 @@ def check(config: Config) -> None:
     ConfigError
         With the key, what it must be and the value that it has.
     """
-    _check_run(config)
-    check_optimizer(config.optimizer)
-    require_positive("partition.alpha", config.partition.alpha)
-    _check_segments(config)
-    if config.capc.enabled:
-        check_capc(config)
-    if config.sealed:
-        _check_sealed(config)
-    _check_contributors(config)
-    check_crypto(config.crypto)
-    check_data(config.data)
-    check_privacy(config)
-    _check_ranges(config)
+    check_fields(config)
+    subjects = (
+        *(_segments, _test_set, _capc, _sealed, _contributors, _slot, _data, _privacy, _ranges),
+    )
+    refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
+    if refused is not None:
+        raise ConfigError(refused)
 
 
-def _check_run(config: Config) -> None:
-    require_count("hospitals", config.hospitals, 1)
-    require_count("rounds", config.rounds, 1)
-    require_count("min_contributors", config.min_contributors, 1)
-    require_count("seed", config.seed, 0)
-    if config.seed >= 2**32:
-        raise ConfigError(f"seed must be below 2**32, got {config.seed}")
-    require_positive("hop_timeout", config.hop_timeout)
-    require_positive("key_holder_timeout", config.key_holder_timeout)
-    if config.C is not None:
-        require_positive("C", config.C)
-    if not (math.isfinite(config.tolerance) and config.tolerance >= 0):
-        raise ConfigError(f"tolerance must be at least 0 and finite, got {config.tolerance}")
-    if not 0 <= config.test_size < 1:
-        raise ConfigError(f"test_size must be at least 0 and below 1, got {config.test_size}")
+def _segments(config: Config) -> Iterator[str]:
+    count, hospitals = config.segments, config.hospitals
+    if count != "auto" and not (isinstance(count, int) and 1 <= count <= hospitals):
+        yield f"segments must be auto or from 1 to hospitals ({hospitals}), got {count!r}"
+    if config.topology is not Topology.chain and count != 1:
+        yield f"segments must be 1 unless topology=chain, got {count!r}"
+
+
+def _test_set(config: Config) -> Iterator[str]:
     if config.test_size == 0 and config.evaluate:
-        raise ConfigError(
-            "test_size must be above 0 with evaluate=true, got 0: what is counted is held out"
+        yield "test_size must be above 0 with evaluate=true, got 0: what is counted is held out"
+    if config.test_size == 0 and config.capc.enabled:
+        yield "test_size must be above 0 in CaPC, got 0: models are compared before and after"
+
+
+def _capc(config: Config) -> Iterator[str]:
+    capc, hospitals = config.capc, config.hospitals
+    if not capc.enabled:
+        return
+    if config.sealed or config.resume is not None:
+        yield "capc.enabled must be false with sealed or resume, got true"
+    if config.privacy.name != "none":
+        yield (
+            f"privacy must be none in CaPC, got {config.privacy.name}: CaPC has a budget of its "
+            "own, capc.epsilon"
         )
-    if config.output_dir is not None and not config.output_dir.strip():
-        raise ConfigError(f"output_dir must be a folder or null, got {config.output_dir!r}")
-
-
-def _check_segments(config: Config) -> None:
-    if config.segments != "auto" and not (
-        isinstance(config.segments, int) and 1 <= config.segments <= config.hospitals
+    if capc.threshold is None and capc.sigma_threshold is not None:
+        yield "capc.threshold must be set with capc.sigma_threshold, got null"
+    if capc.epsilon is not None and (
+        capc.sigma_gnmax is None or (capc.threshold is not None and capc.sigma_threshold is None)
     ):
-        raise ConfigError(
-            f"segments must be auto or from 1 to hospitals ({config.hospitals}), "
-            f"got {config.segments!r}"
+        yield "capc.epsilon must be null unless all that is released is noisy, got one"
+    if not capc.querying or not all(1 <= number <= hospitals for number in capc.querying):
+        yield (
+            f"capc.querying must hold numbers from 1 to hospitals ({hospitals}), got "
+            f"{capc.querying}"
         )
-    if config.topology is not Topology.chain and config.segments != 1:
-        raise ConfigError(f"segments must be 1 unless topology=chain, got {config.segments!r}")
+    if len(set(capc.querying)) != len(capc.querying):
+        yield f"capc.querying must hold no number twice, got {capc.querying}"
+    if hospitals - 1 < config.min_contributors:
+        yield (
+            f"hospitals must be above min_contributors ({config.min_contributors}) in CaPC, got "
+            f"{hospitals}: whoever queries does not answer"
+        )
 
 
-def _check_sealed(config: Config) -> None:
+def _sealed(config: Config) -> Iterator[str]:
+    if not config.sealed:
+        return
     if config.topology is not Topology.chain or config.segments != 1:
-        raise ConfigError(
+        yield (
             "sealed=true must come with topology=chain and segments=1, got "
             f"topology={config.topology} segments={config.segments}"
         )
-    # What a coordinator would have to know the totals for.
+    # The coordinator would have to know the totals for what follows.
     if config.scaling is Scaling.federated:
-        raise ConfigError(
+        yield (
             "scaling must be ranges, local or none with sealed=true, got federated: the "
             "coordinator would have to know the totals; set scaling=ranges ranges=FILE, or "
             "scaling=none for tables in common units, or scaling=local"
         )
     if config.evaluate:
-        raise ConfigError("evaluate must be false with sealed=true, got true")
+        yield "evaluate must be false with sealed=true, got true"
     if config.optimizer.name != "gd" or config.class_weight is not ClassWeight.equal:
-        raise ConfigError(
+        yield (
             "sealed=true must come with optimizer=gd and class_weight=equal, got "
             f"optimizer={config.optimizer.name} class_weight={config.class_weight}"
         )
 
 
-def _check_contributors(config: Config) -> None:
-    if config.hospitals < config.min_contributors:
-        raise ConfigError(
+def _contributors(config: Config) -> Iterator[str]:
+    hospitals, most = config.hospitals, config.crypto.max_contributors
+    if hospitals < config.min_contributors:
+        yield (
             f"hospitals must be at least min_contributors ({config.min_contributors}), got "
-            f"{config.hospitals}: with fewer contributors each could compute the others' update; "
-            f"set min_contributors={config.hospitals} if you accept that"
+            f"{hospitals}: with fewer contributors each could compute the others' update; "
+            f"set min_contributors={hospitals} if you accept that"
         )
-    most = config.crypto.max_contributors
-    if 1 <= most < config.hospitals:
-        raise ConfigError(
-            f"crypto.max_contributors must be at least hospitals ({config.hospitals}), got {most}"
+    if most < hospitals:
+        yield f"crypto.max_contributors must be at least hospitals ({hospitals}), got {most}"
+
+
+def _slot(config: Config) -> Iterator[str]:
+    crypto = config.crypto
+    headroom = (crypto.max_contributors - 1).bit_length()
+    most, bits = SLOT_LIMIT - 1 - headroom, crypto.fraction_bits + crypto.integer_bits
+    if bits > most:
+        yield (
+            f"crypto.fraction_bits + crypto.integer_bits must be at most {most} with "
+            f"crypto.max_contributors={crypto.max_contributors}, got {bits}"
         )
 
 
-def _check_ranges(config: Config) -> None:
+def _data(config: Config) -> Iterator[str]:
+    """Refuse a table that is not described, and a description of a built-in data set."""
+    data = config.data
+    keys = ("path", "target", "positive", "threshold", "classes", "drop")
+    given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
+    if data.name not in BUILT_IN:
+        yield from _own_table(data, given.keys())
+        return
+    for key, value in given.items():
+        yield (
+            f"data.{key} must be left out for data={data.name}, got {value!r}: "
+            f"a table of your own is data=csv data.{key}=..."
+        )
+
+
+def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
+    for key in ("path", "target"):
+        if key not in given:
+            yield (
+                f"data.{key} must be set for data={data.name}, got null: for example "
+                "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
+            )
+    meanings = given & {"positive", "threshold", "classes"}
+    if len(meanings) != 1:
+        count = ("neither", "", "both", "all")[len(meanings)]
+        yield (
+            f"one of data.positive (the label of {data.target!r} that counts as 1) and "
+            f"data.threshold (the number from which on it counts as 1), or data.classes (more "
+            f"than two labels), must be set, got {count}"
+        )
+    labels, different = len(data.classes), len(set(data.classes))
+    if "classes" in given and (labels < 3 or different < labels):
+        yield (
+            f"data.classes must be at least 3 different labels, got {labels} of which "
+            f"{different} differ"
+        )
+
+
+def _privacy(config: Config) -> Iterator[str]:
+    """Refuse a budget without a mechanism, and settings that the budget does not cover."""
+    amounts = {key: value for key, value in vars(config.privacy).items() if key != "name"}
+    if config.privacy.name == "none":
+        for key, value in amounts.items():
+            if value is not None:
+                yield f"privacy.{key} must come with privacy={PRIVACY}, got {value} without it"
+        return
+    for key, value in amounts.items():
+        if value is None:
+            yield f"privacy.{key} must be set with privacy={PRIVACY}, got null"
+    if config.scaling not in PRIVATE_SCALINGS:
+        yield (
+            f"scaling must be {' or '.join(PRIVATE_SCALINGS)} with privacy={PRIVACY}, got "
+            f"{config.scaling}: each hospital's own mean and variance are not accounted for; "
+            "declare what is publicly known of the features with scaling=ranges ranges=FILE"
+        )
+    for key, chosen, allowed in (
+        ("optimizer.name", config.optimizer.name, PRIVATE_OPTIMIZERS),
+        ("class_weight", config.class_weight, (ClassWeight.equal,)),
+        ("evaluate", config.evaluate, (False,)),
+    ):
+        if chosen not in allowed:
+            yield (
+                f"{key} must be {' or '.join(str(one).lower() for one in allowed)} with "
+                f"privacy={PRIVACY}, got {str(chosen).lower()}: what else that releases of the "
+                "data is not accounted for"
+            )
+
+
+def _ranges(config: Config) -> Iterator[str]:
     private = config.privacy.name == PRIVACY
     needed = config.scaling is Scaling.ranges or (private and config.scaling is Scaling.federated)
     if (config.ranges is None) is needed:
-        raise ConfigError(
+        yield (
             "ranges=FILE, a CSV file with the columns feature, low and high, must come with "
             f"scaling=ranges, and with scaling=federated and privacy={PRIVACY}, and with nothing "
             f"else, got privacy={config.privacy.name} scaling={config.scaling} "

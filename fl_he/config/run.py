@@ -1,23 +1,56 @@
-"""One run: the settings that belong to no group, and the groups.
-
-What the settings mean: the docstrings of the schema, for the help and the documentation.
-"""
+"""One run: the settings that belong to no group, and the groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, get_type_hints
-
-import docstring_parser
+from enum import StrEnum
+from typing import Annotated, Any, get_type_hints
 
 from fl_he.config.capc import CapcConfig
-from fl_he.config.choices import ClassWeight, Scaling, Topology, Tracking
-from fl_he.config.crypto import CryptoConfig
-from fl_he.config.data import DataConfig
-from fl_he.config.optimizer import OptimizerConfig
-from fl_he.config.partition import PartitionConfig
-from fl_he.config.privacy import PrivacyConfig
+from fl_he.config.constraints import Constraint, NotNegative, Positive, whole
+from fl_he.config.groups import (
+    CryptoConfig,
+    DataConfig,
+    OptimizerConfig,
+    PartitionConfig,
+    PrivacyConfig,
+)
+
+
+class Topology(StrEnum):
+    """Who adds the ciphertexts: the coordinator (fold) or each hospital in turn (chain)."""
+
+    fold = "fold"
+    chain = "chain"
+
+
+class Scaling(StrEnum):
+    """In which units the hospitals' features are: see :attr:`Config.scaling`."""
+
+    federated = "federated"
+    ranges = "ranges"
+    local = "local"
+    none = "none"
+
+
+class ClassWeight(StrEnum):
+    """How much an example weighs in the loss, by its class."""
+
+    equal = "equal"
+    balanced = "balanced"
+
+
+class Tracking(StrEnum):
+    """Where a run is logged beside its own files."""
+
+    none = "none"
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+    both = "both"
+
+
+_SHARE_HELD_OUT = Constraint("at least 0 and below 1", lambda share: 0 <= share < 1)
+_FOLDER = Constraint("a folder", lambda name: name.strip() != "")
 
 
 @dataclass
@@ -34,7 +67,7 @@ class Config:
     capc : CapcConfig
         CaPC in place of training.
     hospitals, rounds : int
-        Number of hospitals, and of optimisation steps at most; at least 1 each.
+        Number of hospitals, and of optimisation steps at most.
     topology : Topology
         ``fold``: the coordinator adds the ciphertexts as they arrive; ``chain``: each hospital adds
         its own to the running sum it is handed.
@@ -42,8 +75,8 @@ class Config:
         Whether the sum travels in envelopes that the coordinator cannot read, and the hospitals
         keep the model to themselves (topology=chain and deployed nodes with a manifest only).
     segments : int or "auto"
-        How many chains run side by side, at least 1 (topology=chain only); ``auto``: about the
-        square root of the number of hospitals.
+        How many chains run side by side, from 1 to the number of hospitals (topology=chain only);
+        ``auto``: about the square root of that number.
     scaling : Scaling
         Units of the model: ``federated``, standardised by the mean and variance of all hospitals'
         training data, from two encrypted sums before the first round (with privacy one noisy sum);
@@ -55,28 +88,27 @@ class Config:
         at the data; ``breast_cancer``: those that fl-he has for that data set. None unless
         ``scaling=ranges``, or ``federated`` with privacy, where values are clipped to them.
     tolerance : float
-        Training stops with the step at which the norm of the penalised gradient is no larger; at
-        least 0.
+        Training stops with the step at which the norm of the penalised gradient is no larger.
     class_weight : ClassWeight
         ``balanced``: a class weighs the more the rarer it is in all data, as in scikit-learn.
     C : float or None
-        Inverse strength of the L2 penalty as in scikit-learn, above 0; None for no penalty. The
-        intercept is never penalised.
+        Inverse strength of the L2 penalty as in scikit-learn; None for no penalty. The intercept is
+        never penalised.
     evaluate : bool
         Whether the hospitals count, encrypted, what the final model predicts right on data that
         they hold out: one more sum at the end. A simulation deals the test set out; a deployed
         hospital names its own as ``test-data``.
     test_size : float
-        Share of the patients held out for the comparison, below 1; 0 trains on all of them, and
-        then nothing is compared and no test figure is known.
+        Share of the patients held out for the comparison; 0 trains on all of them, and then nothing
+        is compared and no test figure is known.
     seed : int
-        Seed of the data splits, from 0 to 2**32 - 1. Keys and ciphertexts never use it.
+        Seed of the data splits. Keys and ciphertexts never use it.
     min_contributors : int
-        Fewest updates that a total may consist of, for the strategy and for company X; at least 1.
+        Fewest updates that a total may consist of, for the strategy and for company X.
     hop_timeout : float
-        Seconds that a hospital has to reply to one message, above 0; after them it is skipped.
+        Seconds that a hospital has to reply to one message; after them it is skipped.
     key_holder_timeout : float
-        Seconds that company X has to open a sum, restarts of its node included, above 0.
+        Seconds that company X has to open a sum, restarts of its node included.
     tracking : Tracking
         Where to log the figures too: ``mlflow``, to ``mlflow.db`` in the current folder;
         ``tensorboard``, to a folder of that name in the run's; ``both``. Each needs the extra of
@@ -97,52 +129,38 @@ class Config:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
     capc: CapcConfig = field(default_factory=CapcConfig)
-    hospitals: int = 3
-    rounds: int = 15
+    hospitals: Annotated[int, whole(1)] = 3
+    rounds: Annotated[int, whole(1)] = 15
     topology: Topology = Topology.fold
     sealed: bool = False
     segments: int | str = 1
     scaling: Scaling = Scaling.federated
     ranges: str | None = None
-    tolerance: float = 1e-7
+    tolerance: NotNegative = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
-    C: float | None = None
+    C: Positive | None = None
     evaluate: bool = False
-    test_size: float = 0.25
-    seed: int = 10
-    min_contributors: int = 3
-    hop_timeout: float = 600.0
-    key_holder_timeout: float = 600.0
+    test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
+    seed: Annotated[int, whole(0, 2**32 - 1)] = 10
+    min_contributors: Annotated[int, whole(1)] = 3
+    hop_timeout: Positive = 600.0
+    key_holder_timeout: Positive = 600.0
     tracking: Tracking = Tracking.none
     verbose: bool = False
-    output_dir: str | None = None
+    output_dir: Annotated[str, _FOLDER] | None = None
     resume: str | None = None
 
 
-def schema_keys(schema: type = Config) -> dict[str, Any]:
+def groups() -> dict[str, type]:
+    """Return the schema of each group of settings by the group's name."""
+    kinds = get_type_hints(Config).items()
+    return {name: kind for name, kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
+
+
+def schema_keys() -> dict[str, Any]:
     """Return the dotted name and the type of every key of the schema, in its order."""
     keys: dict[str, Any] = {}
-    for name, kind in get_type_hints(schema).items():
-        if is_dataclass(kind) and isinstance(kind, type):
-            keys |= {f"{name}.{key}": inner for key, inner in schema_keys(kind).items()}
-        else:
-            keys[name] = kind
+    for name, kind in get_type_hints(Config).items():
+        inside = get_type_hints(kind) if name in groups() else {}
+        keys |= {f"{name}.{key}": inner for key, inner in inside.items()} or {name: kind}
     return keys
-
-
-def descriptions(schema: type) -> Iterator[tuple[list[str], str]]:
-    """Yield the names and the meaning of each entry of a dataclass's section Attributes.
-
-    Parameters
-    ----------
-    schema : type
-        A dataclass of the schema.
-
-    Yields
-    ------
-    tuple of list of str, and str
-        Names that share an entry, and its text on one line, with the docstring's markup.
-    """
-    for entry in docstring_parser.parse(schema.__doc__ or "").params:
-        text = " ".join((entry.description or "").split())
-        yield entry.arg_name.split(", "), text.replace("None", "``null``")

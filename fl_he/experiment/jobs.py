@@ -19,8 +19,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from fl_he.config import Config, ConfigError
-from fl_he.config.composition import CONF, REFUSALS, to_config
+from fl_he.config.composition import REFUSALS, to_config
 from fl_he.config.explanation import explain, refuse_flags
+from fl_he.config.help import CONF
 from fl_he.experiment.run_folder import FolderClaim, can_go_on, inside, refuse_used, unusable
 
 _HYDRA_VERSION = "1.3"
@@ -148,7 +149,7 @@ def run_jobs(
             jobs.append(Job(overrides, folder, succeeded=True))
 
     refuse_flags(arguments)
-    main = hydra.main(version_base=_HYDRA_VERSION, config_path=CONF, config_name="config")
+    main = hydra.main(version_base=_HYDRA_VERSION, config_path=str(CONF), config_name="config")
     _claims.append(None)
     try:
         with _command_line(arguments):

@@ -21,7 +21,7 @@ from fl_he.capc import simulation as capc_simulation
 from fl_he.capc.data import capc_data, fitted_model
 from fl_he.capc.node import guardian as capc_guardian
 from fl_he.capc.simulation import capc_terms
-from fl_he.config import Config, ConfigError
+from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.voting import noisy_vote
@@ -287,30 +287,6 @@ def test_no_label_query_or_count_stands_in_a_message(tmp_path: Path) -> None:
     assert plain == {"winners"}
     reports = [m.content["fl-he"]["report"] for m in grid.received]
     assert [json.loads(str(r)) for r in reports if r] == metrics["querying"]
-
-
-@pytest.mark.parametrize(
-    ("override", "reason"),
-    [
-        ("capc.querying=[5]", "capc.querying must hold numbers from 1 to hospitals"),
-        ("capc.querying=[1,1]", "no number twice"),
-        ("capc.querying=[]", "capc.querying must hold"),
-        ("capc.queries=0", "capc.queries must be from 1"),
-        ("capc.value_bits=81", "capc.value_bits must be from 16 to 80"),
-        ("capc.sigma_gnmax=0", "capc.sigma_gnmax must be above 0"),
-        ("capc.sigma_threshold=1", "capc.threshold must be set"),
-        ("capc.epsilon=1", "capc.epsilon must be null unless"),
-        ("capc.delta=1", "capc.delta must be between 0 and 1"),
-        ("capc.weak_ratio=2", "capc.weak_ratio must be from 0 to 1"),
-        ("capc.models=[]", "capc.models must name"),
-        ("hospitals=3", "hospitals must be above min_contributors"),
-        ("sealed=true topology=chain", "capc.enabled must be false"),
-        ("privacy=gaussian", "privacy must be none in CaPC"),
-    ],
-)
-def test_settings_that_no_run_could_use_are_refused(override: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason):
-        configured(*override.split())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 
 from fl_he.config import (
-    KEY_BITS_LIMIT,
     Config,
     ConfigError,
     DataConfig,
@@ -24,11 +23,9 @@ from fl_he.config import (
     check,
     schema_keys,
 )
-from fl_he.config.composition import CONF, compose
+from fl_he.config.composition import compose
 from fl_he.config.explanation import refuse_flags
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS
-from fl_he.crypto.paillier.packing import Packing
+from fl_he.config.help import CONF
 
 DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.name": "breast_cancer",
@@ -93,7 +90,6 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "resume": None,
 }
 
-SEALED = ["sealed=true", "topology=chain"]
 CSV = ["data=csv", "data.path=t.csv", "data.target=y"]
 
 
@@ -134,9 +130,7 @@ def test_partition_group(scheme: str) -> None:
     assert (config.partition.scheme, config.partition.alpha) == (scheme, 0.25)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(path.stem for path in (Path(CONF) / "experiment").glob("*.yaml"))
-)
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
 def test_experiments_compose(name: str) -> None:
     config = compose("config", f"experiment={name} rounds=7")
     assert config.rounds == 7, "the command line goes first"
@@ -199,11 +193,12 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
             ["data=mnist"],
             "data must be one of breast_cancer, csv, digits, grad_school, wine, got 'mnist'",
         ),
+        (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
         (["partition=random"], "partition must be one of by_label, even, uneven, got 'random'"),
         (["optimizer=adam"], "optimizer must be one of gd, lbfgs, nesterov, newton, got 'adam'"),
         (
             ["optimizer.name=adam"],
-            "optimizer.name must be one of gd, nesterov, newton, lbfgs, got 'adam'",
+            "optimizer.name must be one of gd, lbfgs, nesterov, newton, got 'adam'",
         ),
         (["hospitals"], "an override must be KEY=VALUE, got 'hospitals'"),
         (["hospitals=[3"], r"an override must be KEY=VALUE, got 'hospitals=\[3'; "),
@@ -212,6 +207,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["hospitals=3,5"], "hospitals=3,5.*sweep"),
         (["data.path=${nowhere}"], "data.path: .*nowhere"),
         (["data=3"], "must be a string"),
+        (["topology=chain", "segments=1.5"], "segments must be an integer or text, got 1.5"),
     ],
 )
 def test_what_does_not_compose_is_refused_by_name(overrides: list[str], message: str) -> None:
@@ -267,103 +263,14 @@ def test_unknown_config_name_is_refused() -> None:
     ("overrides", "message"),
     [
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
-        (["rounds=0"], "rounds must be at least 1, got 0"),
-        (["segments=2"], "segments must be 1 unless topology=chain, got 2"),
-        (["scaling=ranges"], "must come with scaling=ranges, .* scaling=ranges ranges=null"),
-        (["ranges=ranges.csv"], "got privacy=none scaling=federated ranges=ranges.csv"),
-        ([*CSV, "data.classes=[a,b]"], "data.classes must be at least 3 different labels, got 2"),
-        ([*CSV, "data.classes=[a,b,c]", "data.positive=a"], "must be set, got both"),
-        (["tolerance=-1"], "tolerance must be at least 0 and finite, got -1"),
-        (SEALED, "scaling must be ranges, local or none with sealed=true, got federated"),
-        ([*SEALED, "scaling=none", "evaluate=true"], "evaluate must be false with sealed=true"),
-        ([*SEALED, "scaling=local", "optimizer=newton"], "sealed=true must come with optimizer=gd"),
-        ([*SEALED, "scaling=none", "class_weight=balanced"], "class_weight=equal, got"),
-        (["sealed=true"], "sealed=true must come with topology=chain and segments=1, got"),
-        (["sealed=true", "topology=chain", "segments=2"], "topology=chain segments=2"),
-        (["topology=chain", "segments=0"], r"auto or from 1 to hospitals \(3\), got 0"),
-        (["topology=chain", "segments=4"], r"auto or from 1 to hospitals \(3\), got 4"),
-        (["topology=chain", "segments=x"], r"auto or from 1 to hospitals \(3\), got 'x'"),
-        (["topology=chain", "segments=1.5"], "segments must be an integer or text, got 1.5"),
-        (["crypto.key_bits=2047"], "crypto.key_bits must be even, got 2047"),
-        (["min_contributors=0"], "min_contributors must be at least 1, got 0"),
-        (["seed=-1"], "seed must be at least 0, got -1"),
-        (["seed=4294967296"], r"seed must be below 2\*\*32, got 4294967296"),
-        (["crypto.key_bits=8194"], "crypto.key_bits must be from 1024 to 8192, got 8194"),
-        (["output_dir="], "output_dir must be a folder or null, got ''"),
-        (["crypto.key_bits=1023"], "crypto.key_bits must be from 1024 to 8192, got 1023"),
-        (["crypto.fraction_bits=-1"], "crypto.fraction_bits must be at least 0, got -1"),
-        (["crypto.integer_bits=0"], "crypto.integer_bits must be at least 1, got 0"),
-        (["crypto.max_contributors=2"], r"max_contributors must be at least hospitals \(3\)"),
-        (["crypto.integer_bits=31"], "must be at most 54 with .*=512, got 55"),
-        (["optimizer.lr=0"], "optimizer.lr must be above 0 and finite, got 0.0"),
-        (["optimizer.lr=inf"], "optimizer.lr must be above 0 and finite, got inf"),
-        (["partition.alpha=-1"], "partition.alpha must be above 0"),
-        (["hop_timeout=0"], "hop_timeout must be above 0"),
-        (["C=0"], "C must be above 0"),
-        (["C=nan"], "C must be above 0 and finite, got nan"),
-        (["test_size=-0.1"], "test_size must be at least 0 and below 1, got -0.1"),
-        (["test_size=1"], "test_size must be at least 0 and below 1, got 1.0"),
-        (["test_size=nan"], "test_size must be at least 0 and below 1, got nan"),
-        (["test_size=0", "evaluate=true"], "test_size must be above 0 with evaluate=true, got 0"),
-        (
-            ["test_size=0", "capc.enabled=true", "hospitals=4"],
-            "test_size must be above 0 in CaPC, got 0",
-        ),
-        (["hospitals=2"], r"at least min_contributors \(3\), got 2: .*set min_contributors=2"),
-        (["data=csv"], "data.path must be set for data=csv"),
-        (["data=csv", "data.path=t.csv"], "data.target must be set for data=csv"),
+        (["crypto.key_bits=1023"], "crypto.key_bits must be .* from 1024 to 8192, got 1023"),
+        (["sealed=true", "topology=chain"], "scaling must be ranges, local or none"),
         (CSV, "one of data.positive .* and data.threshold .* must be set, got neither"),
-        ([*CSV, "data.positive=1", "data.threshold=2"], "must be set, got both"),
-        ([*CSV, "data.threshold=inf"], "data.threshold must be finite, got inf"),
-        (["data.path=t.csv"], "data.path must be left out for data=breast_cancer"),
-        (["data.target=y"], "data.target must be left out"),
-        (["data.threshold=0"], "data.threshold must be left out"),
-        (["data.drop=[a]"], "data.drop must be left out"),
     ],
 )
-def test_values_out_of_range_are_refused(overrides: list[str], message: str) -> None:
+def test_what_is_composed_is_checked(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose("config", overrides)
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["hospitals=1", "min_contributors=1", "rounds=1"],
-        ["hospitals=2", "min_contributors=2"],
-        ["hospitals=3", "crypto.max_contributors=3"],
-        ["crypto.key_bits=1024"],
-        ["crypto.integer_bits=30"],
-        ["crypto.fraction_bits=0"],
-        ["seed=0"],
-        ["seed=4294967295"],
-        ["C=1e-3"],
-        [*CSV, "data.positive=M"],
-        [*CSV, "data.threshold=0"],
-    ],
-)
-def test_values_at_the_edge_are_accepted(overrides: list[str]) -> None:
-    compose("config", overrides)
-
-
-def test_the_largest_key_is_the_crypto_layers() -> None:
-    assert KEY_BITS_LIMIT == MAXIMUM_KEY_BITS
-    compose("config", f"crypto.key_bits={MAXIMUM_KEY_BITS}")
-
-
-@pytest.mark.parametrize("fraction_bits", [40, 50, 53, 54])
-@pytest.mark.parametrize("contributors", [3, 4, 5, 512, 513])
-def test_the_packing_agrees_with_the_check(fraction_bits: int, contributors: int) -> None:
-    config = Config()
-    config.crypto.fraction_bits, config.crypto.integer_bits = fraction_bits, 8
-    config.crypto.max_contributors = contributors
-    try:
-        Packing(fraction_bits, 8, contributors)
-    except CryptoError:
-        with pytest.raises(ConfigError, match="must be at most"):
-            check(config)
-    else:
-        check(config)
 
 
 @pytest.fixture

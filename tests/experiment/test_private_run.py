@@ -20,8 +20,9 @@ from scipy import stats
 from scipy.special import expit
 
 from fl_he import client_app, server_app
-from fl_he.config import Config, ConfigError
-from fl_he.config.composition import CONF, compose
+from fl_he.config import Config
+from fl_he.config.composition import compose
+from fl_he.config.help import CONF
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.declared_ranges import declared_ranges
 from fl_he.experiment.privacy_statement import privacy_of
@@ -62,7 +63,7 @@ class Run:
 def gradient_sum(config: Config, w: Any, b: float) -> Any:
     """Return the sum of clipped gradients over all patients, by numpy alone."""
     train = simulated_data(config).train
-    with (Path(CONF).parent / "learning" / "ranges" / "breast_cancer.json").open() as file:
+    with (CONF.parent / "learning" / "ranges" / "breast_cancer.json").open() as file:
         ranges = {row["feature"]: row for row in json.load(file)}
     low, high = (
         np.array([float(ranges[name][end]) for name in train.feature_names])
@@ -275,36 +276,6 @@ def test_hospitals_without_privacy_do_not_pretend_to_have_it(tmp_path: Path) -> 
     run = Run(experiment(*SMALL, folder=tmp_path), own)
     with pytest.raises(ProtocolError, match="must be this node's own, no privacy, got epsilon 1"):
         run.train()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["privacy.epsilon=1"], "privacy.epsilon must come with privacy=gaussian, got 1.0"),
-        (["privacy.clip=1"], "privacy.clip must come with privacy=gaussian"),
-        (["privacy=gaussian", "privacy.epsilon=0"], "privacy.epsilon must be above 0 and finite"),
-        (["privacy=gaussian", "privacy.epsilon=null"], "privacy.epsilon must be above 0"),
-        (["privacy=gaussian", "privacy.clip=inf"], "privacy.clip must be above 0 and finite"),
-        (["privacy=gaussian", "privacy.delta=1"], "privacy.delta must be below 1"),
-        (["privacy=gaussian"], "with scaling=federated and privacy=gaussian, .* ranges=null"),
-        (["scaling=federated", "ranges=x.csv"], "got privacy=none scaling=federated ranges=x.csv"),
-        ([*PRIVATE, "privacy.scaling=1"], "privacy.scaling must be below 1, got 1.0"),
-        ([*PRIVATE, "privacy.scaling=0"], "privacy.scaling must be above 0 and finite, got 0.0"),
-        (["privacy.scaling=0.5"], "privacy.scaling must come with privacy=gaussian"),
-        (["privacy=gaussian", "scaling=local"], "got local: .* declare what is publicly known"),
-        ([*PRIVATE, "class_weight=balanced"], "class_weight must be equal with privacy=gaussian"),
-        ([*PRIVATE, "evaluate=true"], "evaluate must be false with privacy=gaussian, got true"),
-        ([*PRIVATE, "optimizer=newton"], "optimizer.name must be gd or nesterov with privacy="),
-        ([*PRIVATE, "optimizer=lbfgs"], "got lbfgs: .* not accounted for"),
-        (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
-        (["privacy.name=laplace"], "privacy must be none or gaussian, got 'laplace'"),
-    ],
-)
-def test_a_configuration_that_promises_nothing_clear_is_refused(
-    overrides: list[str], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        compose("config", overrides)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""The groups of settings beside CaPC's: data, partition, optimizer, privacy and crypto.
+
+A new built-in data set or privacy mechanism is named here. A new optimizer is not: its file in
+``fl_he/conf/optimizer`` is its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from fl_he.config.constraints import Constraint, Finite, Positive, Share, one_of, whole
+
+#: The data sets that need no file.
+BUILT_IN = ("breast_cancer", "digits", "wine")
+#: Each has a file in ``fl_he/conf/optimizer``.
+OPTIMIZERS = tuple(
+    sorted(path.stem for path in Path(__file__).parents[1].glob("conf/optimizer/*.yaml"))
+)
+#: The mechanism of differential privacy.
+PRIVACY = "gaussian"
+#: Bits of the largest modulus that the crypto layer takes.
+KEY_BITS_LIMIT = 8192
+
+
+@dataclass
+class DataConfig:
+    """Which table to learn from.
+
+    Attributes
+    ----------
+    name : str
+        ``breast_cancer``, ``digits``, ``wine``, ``grad_school`` or ``csv``.
+    path : str or None
+        The table's CSV or Parquet file, with a header; None for a data set that needs none.
+    target : str or None
+        Name of the column to predict.
+    positive : str or None
+        The label that counts as 1.
+    threshold : float or None
+        Makes a numeric target binary: 1 from this value on; excludes `positive`.
+    classes : list of str
+        Labels of more than two classes, in their order: ``"data.classes=[a,b,c]"``; excludes both.
+    drop : list of str
+        Columns that are not features: ``"data.drop=[id,name]"``.
+    source : str or None
+        Where such a file comes from, for the error when it is missing.
+    """
+
+    name: str = "breast_cancer"
+    path: str | None = None
+    target: str | None = None
+    positive: str | None = None
+    threshold: Finite | None = None
+    classes: list[str] = field(default_factory=list)
+    drop: list[str] = field(default_factory=list)
+    source: str | None = None
+
+
+class PartitionScheme(StrEnum):
+    """How the patients fall to the hospitals of a simulation."""
+
+    even = "even"
+    uneven = "uneven"
+    by_label = "by_label"
+
+
+@dataclass
+class PartitionConfig:
+    """How a simulation divides the patients among the hospitals.
+
+    Attributes
+    ----------
+    scheme : PartitionScheme
+        Equal parts (``even``), parts of uneven size, or of uneven case mix (``by_label``).
+    alpha : float
+        Parameter of the symmetric Dirichlet distribution of the latter two; the smaller, the more
+        uneven.
+    """
+
+    scheme: PartitionScheme = PartitionScheme.even
+    alpha: Positive = 1.0
+
+
+@dataclass
+class OptimizerConfig:
+    """The step that follows each total.
+
+    Attributes
+    ----------
+    name : str
+        Set by the choice of ``optimizer=``.
+    lr : float
+        Learning rate of ``gd`` and ``nesterov``.
+    """
+
+    name: Annotated[str, one_of(*OPTIMIZERS)] = "gd"
+    lr: Positive = 0.05
+
+
+@dataclass
+class PrivacyConfig:
+    """Differential privacy for the patients; all of it or none.
+
+    Attributes
+    ----------
+    name : str
+        ``none``, or ``gaussian``: clipped gradients and a share of discrete Gaussian noise from
+        each hospital.
+    epsilon : float or None
+        The budget of the whole run.
+    delta : float or None
+        Delta of (epsilon, delta) differential privacy.
+    clip : float or None
+        Largest L2 norm of one patient's gradient.
+    scaling : float or None
+        Share of the budget for the noisy sums of ``scaling=federated``; with another scaling there
+        are none, and all of the budget is for the gradients.
+    """
+
+    name: Annotated[str, one_of("none", PRIVACY)] = "none"
+    epsilon: Positive | None = None
+    delta: Share | None = None
+    clip: Positive | None = None
+    scaling: Share | None = None
+
+
+_KEY_BITS = Constraint(
+    f"an even number from 1024 to {KEY_BITS_LIMIT}",
+    lambda bits: 1024 <= bits <= KEY_BITS_LIMIT and bits % 2 == 0,
+)
+
+
+@dataclass
+class CryptoConfig:
+    """The Paillier key and the fixed-point numbers inside a ciphertext.
+
+    Attributes
+    ----------
+    key_bits : int
+        Bits of the modulus; fewer than 2048 warn, 3072 are for 128-bit security.
+    fraction_bits : int
+        Bits after the binary point of one weighted value. With those before the point, the sign
+        and the room for the contributors they must fit 64 bits.
+    integer_bits : int
+        Bits before the binary point.
+    max_contributors : int
+        The most updates that one sum has room for.
+    """
+
+    key_bits: Annotated[int, _KEY_BITS] = 2048
+    fraction_bits: Annotated[int, whole(0)] = 24
+    integer_bits: Annotated[int, whole(1)] = 24
+    max_contributors: Annotated[int, whole(1)] = 512

@@ -1,0 +1,258 @@
+"""Rules of the schema, checked on its dataclasses: nothing is composed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from fl_he.config import (
+    KEY_BITS_LIMIT,
+    ClassWeight,
+    Config,
+    ConfigError,
+    Scaling,
+    Topology,
+    check,
+    schema_keys,
+)
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS
+from fl_he.crypto.paillier.packing import Packing
+
+#: What a table of one's own needs at least, but for the meaning of its target.
+TABLE = {"data.name": "csv", "data.path": "t.csv", "data.target": "y"}
+CHAIN: dict[str, Any] = {"topology": Topology.chain}
+SEALED: dict[str, Any] = {**CHAIN, "sealed": True}
+UNSCALED = {**SEALED, "scaling": Scaling.none}
+CAPC: dict[str, Any] = {"capc.enabled": True, "hospitals": 4}
+PRIVATE: dict[str, Any] = {
+    **{"privacy.name": "gaussian", "privacy.epsilon": 1.0, "privacy.delta": 1e-5},
+    **{"privacy.clip": 0.5, "privacy.scaling": 0.25, "ranges": "breast_cancer"},
+}
+
+
+def changed(settings: dict[str, Any]) -> Config:
+    """Return the schema's defaults with other values; nothing is composed."""
+    config = Config()
+    for key, value in settings.items():
+        *groups, name = key.split(".")
+        assert key in schema_keys()
+        setattr(getattr(config, groups[0]) if groups else config, name, value)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hospitals": 0}, "hospitals must be at least 1, got 0"),
+        ({"rounds": 0}, "rounds must be at least 1, got 0"),
+        ({"segments": 2}, "segments must be 1 unless topology=chain, got 2"),
+        (
+            {"scaling": Scaling.ranges},
+            "must come with scaling=ranges, .* scaling=ranges ranges=null",
+        ),
+        ({"ranges": "ranges.csv"}, "got privacy=none scaling=federated ranges=ranges.csv"),
+        (
+            {**TABLE, "data.classes": ["a", "b"]},
+            "data.classes must be at least 3 different labels, got 2",
+        ),
+        (
+            {**TABLE, "data.classes": ["a", "b", "c"], "data.positive": "a"},
+            "must be set, got both",
+        ),
+        ({"tolerance": -1.0}, "tolerance must be at least 0 and finite, got -1"),
+        (SEALED, "scaling must be ranges, local or none with sealed=true, got federated"),
+        ({**UNSCALED, "evaluate": True}, "evaluate must be false with sealed=true"),
+        (
+            {**SEALED, "scaling": Scaling.local, "optimizer.name": "newton"},
+            "sealed=true must come with optimizer=gd",
+        ),
+        ({**UNSCALED, "class_weight": ClassWeight.balanced}, "class_weight=equal, got"),
+        ({"sealed": True}, "sealed=true must come with topology=chain and segments=1, got"),
+        ({**SEALED, "segments": 2}, "topology=chain segments=2"),
+        ({**CHAIN, "segments": 0}, r"auto or from 1 to hospitals \(3\), got 0"),
+        ({**CHAIN, "segments": 4}, r"auto or from 1 to hospitals \(3\), got 4"),
+        ({**CHAIN, "segments": "x"}, r"auto or from 1 to hospitals \(3\), got 'x'"),
+        (
+            {"crypto.key_bits": 2047},
+            "crypto.key_bits must be an even number from 1024 to 8192, got 2047",
+        ),
+        ({"crypto.key_bits": 8194}, "number from 1024 to 8192, got 8194"),
+        ({"crypto.key_bits": 1022}, "number from 1024 to 8192, got 1022"),
+        ({"min_contributors": 0}, "min_contributors must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be from 0 to 4294967295, got 4294967296"),
+        ({"output_dir": ""}, "output_dir must be a folder, or null, got ''"),
+        ({"output_dir": " "}, "output_dir must be a folder, or null, got ' '"),
+        ({"crypto.fraction_bits": -1}, "crypto.fraction_bits must be at least 0, got -1"),
+        ({"crypto.integer_bits": 0}, "crypto.integer_bits must be at least 1, got 0"),
+        ({"crypto.max_contributors": 0}, "crypto.max_contributors must be at least 1, got 0"),
+        ({"crypto.max_contributors": 2}, r"max_contributors must be at least hospitals \(3\)"),
+        ({"crypto.integer_bits": 31}, "must be at most 54 with .*=512, got 55"),
+        ({"optimizer.lr": 0.0}, "optimizer.lr must be above 0 and finite, got 0.0"),
+        ({"optimizer.lr": math.inf}, "optimizer.lr must be above 0 and finite, got inf"),
+        (
+            {"optimizer.name": "adam"},
+            "optimizer.name must be one of gd, lbfgs, nesterov, newton, got 'adam'",
+        ),
+        ({"partition.alpha": -1.0}, "partition.alpha must be above 0"),
+        ({"hop_timeout": 0.0}, "hop_timeout must be above 0"),
+        ({"key_holder_timeout": math.nan}, "key_holder_timeout must be above 0"),
+        ({"C": 0.0}, "C must be above 0"),
+        ({"C": math.nan}, "C must be above 0 and finite, or null, got nan"),
+        ({"test_size": -0.1}, "test_size must be at least 0 and below 1, got -0.1"),
+        ({"test_size": 1.0}, "test_size must be at least 0 and below 1, got 1.0"),
+        ({"test_size": math.nan}, "test_size must be at least 0 and below 1, got nan"),
+        ({"test_size": 0.0, "evaluate": True}, "test_size must be above 0 with evaluate=true"),
+        ({"hospitals": 2}, r"at least min_contributors \(3\), got 2: .*set min_contributors=2"),
+        ({"data.name": "csv"}, "data.path must be set for data=csv"),
+        ({"data.name": "csv", "data.path": "t.csv"}, "data.target must be set for data=csv"),
+        (TABLE, "one of data.positive .* and data.threshold .* must be set, got neither"),
+        ({**TABLE, "data.positive": "1", "data.threshold": 2.0}, "must be set, got both"),
+        ({**TABLE, "data.threshold": math.inf}, "data.threshold must be finite, or null, got inf"),
+        ({"data.path": "t.csv"}, "data.path must be left out for data=breast_cancer"),
+        ({"data.target": "y"}, "data.target must be left out"),
+        ({"data.threshold": 0.0}, "data.threshold must be left out"),
+        ({"data.drop": ["a"]}, "data.drop must be left out"),
+    ],
+)
+def test_values_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(changed(settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"privacy.epsilon": 1.0}, "privacy.epsilon must come with privacy=gaussian, got 1.0"),
+        ({"privacy.clip": 1.0}, "privacy.clip must come with privacy=gaussian"),
+        ({"privacy.scaling": 0.5}, "privacy.scaling must come with privacy=gaussian"),
+        ({**PRIVATE, "privacy.epsilon": 0.0}, "privacy.epsilon must be above 0 and finite"),
+        ({**PRIVATE, "privacy.epsilon": None}, "privacy.epsilon must be set with privacy=gaussian"),
+        ({**PRIVATE, "privacy.clip": math.inf}, "privacy.clip must be above 0 and finite"),
+        (
+            {**PRIVATE, "privacy.delta": 1.0},
+            "privacy.delta must be between 0 and 1, or null, got 1.0",
+        ),
+        ({**PRIVATE, "privacy.scaling": 1.0}, "privacy.scaling must be between 0 and 1.*, got 1.0"),
+        ({**PRIVATE, "privacy.scaling": 0.0}, "privacy.scaling must be between 0 and 1.*, got 0.0"),
+        (
+            {**PRIVATE, "ranges": None},
+            "with scaling=federated and privacy=gaussian, .* ranges=null",
+        ),
+        ({**PRIVATE, "scaling": Scaling.local}, "got local: .* declare what is publicly known"),
+        (
+            {**PRIVATE, "class_weight": ClassWeight.balanced},
+            "class_weight must be equal with privacy=",
+        ),
+        ({**PRIVATE, "evaluate": True}, "evaluate must be false with privacy=gaussian, got true"),
+        (
+            {**PRIVATE, "optimizer.name": "newton"},
+            "optimizer.name must be gd or nesterov with privacy=",
+        ),
+        ({**PRIVATE, "optimizer.name": "lbfgs"}, "got lbfgs: .* not accounted for"),
+        ({"privacy.name": "laplace"}, "privacy.name must be one of none, gaussian, got 'laplace'"),
+    ],
+)
+def test_a_configuration_that_promises_nothing_clear_is_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(changed(settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({**CAPC, "capc.querying": [5]}, "capc.querying must hold numbers from 1 to hospitals"),
+        ({**CAPC, "capc.querying": [1, 1]}, "no number twice"),
+        ({**CAPC, "capc.querying": []}, "capc.querying must hold"),
+        ({**CAPC, "capc.queries": 0}, "capc.queries must be from 1 to 100000, got 0"),
+        ({**CAPC, "capc.examples": 0}, "capc.examples must be at least 1, or null, got 0"),
+        ({**CAPC, "capc.value_bits": 81}, "capc.value_bits must be from 16 to 80"),
+        ({**CAPC, "capc.pool_size": 1.0}, "capc.pool_size must be between 0 and 1"),
+        (
+            {**CAPC, "capc.feature_fraction_bits": 33},
+            "capc.feature_fraction_bits must be from 0 to 32",
+        ),
+        (
+            {**CAPC, "capc.feature_integer_bits": 0},
+            "capc.feature_integer_bits must be from 1 to 32",
+        ),
+        ({**CAPC, "capc.fourier_components": 0}, "capc.fourier_components must be from 1 to 10000"),
+        ({**CAPC, "capc.fourier_gamma": math.nan}, "capc.fourier_gamma must be above 0"),
+        ({**CAPC, "capc.sigma_gnmax": 0.0}, "capc.sigma_gnmax must be above 0"),
+        ({**CAPC, "capc.sigma_threshold": 0.0}, "capc.sigma_threshold must be above 0"),
+        ({**CAPC, "capc.sigma_threshold": 1.0}, "capc.threshold must be set"),
+        ({**CAPC, "capc.threshold": math.inf}, "capc.threshold must be finite, or null, got inf"),
+        ({**CAPC, "capc.epsilon": -1.0}, "capc.epsilon must be above 0"),
+        ({**CAPC, "capc.epsilon": 1.0}, "capc.epsilon must be null unless"),
+        (
+            {**CAPC, "capc.epsilon": 1.0, "capc.sigma_gnmax": 1.0, "capc.threshold": 2.0},
+            "must be null",
+        ),
+        ({**CAPC, "capc.delta": 1.0}, "capc.delta must be between 0 and 1"),
+        ({**CAPC, "capc.weak_ratio": 2.0}, "capc.weak_ratio must be from 0 to 1"),
+        ({**CAPC, "capc.models": []}, "capc.models must be a list of at least one kind, got"),
+        ({**CAPC, "hospitals": 3}, "hospitals must be above min_contributors"),
+        ({**CAPC, "test_size": 0.0}, "test_size must be above 0 in CaPC, got 0"),
+        ({**CAPC, **CHAIN, "sealed": True}, "capc.enabled must be false"),
+        ({**CAPC, "resume": "outputs/first"}, "capc.enabled must be false"),
+        ({**CAPC, **PRIVATE}, "privacy must be none in CaPC"),
+    ],
+)
+def test_settings_that_no_run_of_capc_could_use_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(changed(settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hospitals": 1, "min_contributors": 1, "rounds": 1},
+        {"hospitals": 2, "min_contributors": 2},
+        {"hospitals": 3, "crypto.max_contributors": 3},
+        {"crypto.key_bits": 1024},
+        {"crypto.integer_bits": 30},
+        {"crypto.fraction_bits": 0},
+        {"seed": 0},
+        {"seed": 2**32 - 1},
+        {"C": 1e-3},
+        {"test_size": 0.0},
+        {"tolerance": 0.0},
+        {**CHAIN, "segments": 3},
+        {**CHAIN, "segments": "auto"},
+        UNSCALED,
+        CAPC,
+        {**CAPC, "capc.weak_ratio": 0.0, "capc.value_bits": 80},
+        PRIVATE,
+        {**TABLE, "data.positive": "M"},
+        {**TABLE, "data.threshold": 0.0},
+    ],
+)
+def test_values_at_the_edge_are_accepted(settings: dict[str, Any]) -> None:
+    check(changed(settings))
+
+
+def test_the_largest_key_is_the_crypto_layers() -> None:
+    assert KEY_BITS_LIMIT == MAXIMUM_KEY_BITS
+    check(changed({"crypto.key_bits": MAXIMUM_KEY_BITS}))
+
+
+@pytest.mark.parametrize("fraction_bits", [40, 50, 53, 54])
+@pytest.mark.parametrize("contributors", [3, 4, 5, 512, 513])
+def test_the_packing_agrees_with_the_check(fraction_bits: int, contributors: int) -> None:
+    config = Config()
+    config.crypto.fraction_bits, config.crypto.integer_bits = fraction_bits, 8
+    config.crypto.max_contributors = contributors
+    try:
+        Packing(fraction_bits, 8, contributors)
+    except CryptoError:
+        with pytest.raises(ConfigError, match="must be at most"):
+            check(config)
+    else:
+        check(config)
