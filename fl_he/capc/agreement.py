@@ -10,36 +10,40 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fl_he.capc.terms import Terms
-from fl_he.crypto.encoding.strict_json import parse_object, require_equal, require_members
+from fl_he.crypto.encoding.fields import (
+    Fingerprint,
+    Form,
+    Limit,
+    Natural,
+    Number,
+    Whole,
+    constant,
+    form_of,
+)
+from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
 
-_FORMAT = "fl-he capc agreement 1"
 _JSON_LIMIT = 1 << 21  # characters
-_KEYS = ("paillier", "dgk")
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_WHOLE = ("fraction_bits", "integer_bits", "value_bits", "key_bits", "min_contributors")
-#: What `from_terms_json` reads; a manifest of keys makes an agreement of it.
-TERMS = (
-    *("classes", "features", *_WHOLE, "sigma_gnmax", "threshold", "sigma_threshold"),
-    *("epsilon", "delta"),
-)
+_Positive = Annotated[Number, Limit("be above 0", lambda number: number > 0.0, shown=True)]
+_Share = Annotated[
+    Number, Limit("be between 0 and 1", lambda number: 0.0 < number < 1.0, shown=True)
+]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPins:
     """Fingerprints of the two public keys of a node, 64 hexadecimal digits each."""
 
-    paillier: str
-    dgk: str
+    paillier: Fingerprint
+    dgk: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +79,17 @@ class Agreement:
     """
 
     classes: tuple[str, ...]
-    features: dict[str, tuple[float, float]]
-    fraction_bits: int
-    integer_bits: int
-    value_bits: int
-    key_bits: int
-    min_contributors: int
-    sigma_gnmax: float
-    threshold: int | None
-    sigma_threshold: float | None
-    epsilon: float
-    delta: float
+    features: dict[str, tuple[Number, Number]]
+    fraction_bits: Whole
+    integer_bits: Natural
+    value_bits: Natural
+    key_bits: Natural
+    min_contributors: Natural
+    sigma_gnmax: _Positive
+    threshold: Whole | None
+    sigma_threshold: _Positive | None
+    epsilon: _Positive
+    delta: _Share
     keys: dict[str, KeyPins] = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -94,26 +98,10 @@ class Agreement:
         for name, (low, high) in self.features.items():
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise CryptoError(f"the bounds of {name!r:.80} must be finite, the lower one first")
-        for name in (*_WHOLE, *(() if self.threshold is None else ("threshold",))):
-            value = getattr(self, name)
-            if type(value) is not int or value < (name in _WHOLE and name != "fraction_bits"):
-                raise CryptoError(f"{name} must be a whole number, got {value!r:.40}")
-        for name in ("sigma_gnmax", "epsilon"):
-            _check_positive(name, getattr(self, name))
-        if not 0.0 < _number("delta", self.delta) < 1.0:
-            raise CryptoError(f"delta must be between 0 and 1, got {self.delta!r:.40}")
         if (self.threshold is None) != (self.sigma_threshold is None):
             raise CryptoError("threshold and sigma_threshold must both be set, or both be null")
-        if self.sigma_threshold is not None:
-            _check_positive("sigma_threshold", self.sigma_threshold)
-        for name, pins in self.keys.items():
+        for name in self.keys:
             check_name(name)
-            for kind in _KEYS:
-                if not _FINGERPRINT.fullmatch(str(getattr(pins, kind))):
-                    raise CryptoError(
-                        f"the {kind} key of {name} must be a fingerprint of 64 lower-case "
-                        "hexadecimal digits"
-                    )
         if len(self.keys) < 2:
             raise CryptoError("keys must be the guardian's and of one who queries at least")
         _ = self.terms
@@ -155,20 +143,14 @@ class Agreement:
     @classmethod
     def from_json(cls, text: str) -> Agreement:
         """Read what `to_json` wrote; CryptoError for anything else."""
-        members = parse_object(text, "a CaPC agreement", ("format", *TERMS, "keys"), _JSON_LIMIT)
-        require_equal(members["format"], _FORMAT, "format")
-        keys = _mapping("keys", members["keys"])
-        pins = {}
-        for name, pair in keys.items():
-            found = _mapping(f"the keys of {name!r:.80}", pair)
-            require_members(found, "a node's keys", _KEYS)
-            pins[name] = KeyPins(str(found["paillier"]), str(found["dgk"]))
-        return cls._of(members, pins)
+        return Document("a CaPC agreement", _FORM, _JSON_LIMIT).loads(text, cls)
 
     @classmethod
     def from_terms_json(cls, text: str, keys: Mapping[str, KeyPins]) -> Agreement:
         """Read an agreement without keys, as people write it, and add the keys."""
-        return cls._of(parse_object(text, "the terms of CaPC", TERMS, _JSON_LIMIT), dict(keys))
+        document = Document("the terms of CaPC", _TERMS, _JSON_LIMIT)
+        found = document.loads(text, lambda *terms: dict(zip(_TERMS.members, terms, strict=True)))
+        return cls(**found, keys=dict(keys))
 
     @classmethod
     def load(cls, path: Path) -> Agreement:
@@ -185,56 +167,13 @@ class Agreement:
             data = file.read(_JSON_LIMIT + 1)
         return cls.from_json(data.decode("utf-8", errors="replace"))
 
-    @classmethod
-    def _of(cls, members: Mapping[str, Any], keys: dict[str, KeyPins]) -> Agreement:
-        classes = members["classes"]
-        if not isinstance(classes, list):
-            raise CryptoError("classes must be a list of names")
-        features = {}
-        for name, bounds in _mapping("features", members["features"]).items():
-            if not isinstance(bounds, list) or len(bounds) != 2:
-                raise CryptoError(f"the feature {name!r:.80} must have two bounds")
-            features[name] = (_number(name, bounds[0]), _number(name, bounds[1]))
-        rest = {name: members[name] for name in TERMS if name not in ("classes", "features")}
-        for name in ("sigma_gnmax", "sigma_threshold", "epsilon", "delta"):
-            if name != "sigma_threshold" or rest[name] is not None:
-                rest[name] = _number(name, rest[name])
-        return cls(classes=tuple(classes), features=features, keys=keys, **rest)
-
     def _members(self) -> dict[str, Any]:
-        terms = {name: getattr(self, name) for name in TERMS}
-        keys = {
-            name: {"paillier": pins.paillier, "dgk": pins.dgk}
-            for name, pins in sorted(self.keys.items())
-        }
-        features = {name: list(bounds) for name, bounds in self.features.items()}
-        classes = list(self.classes)
-        return {
-            "format": _FORMAT,
-            **terms,
-            "classes": classes,
-            "features": features,
-            "keys": keys,
-        }
+        return _FORM.write(self, keys=dict(sorted(self.keys.items())))
 
 
-def _mapping(what: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise CryptoError(f"{what} must be a JSON object")
-    return value
-
-
-def _number(what: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise CryptoError(f"{what!r:.80} must be a number, got {type(value).__name__}")
-    if not abs(value) <= 1e300:  # an integer may be too large for a float, and NaN is none
-        raise CryptoError(f"{what!r:.80} must be a number of at most 1e300 in size")
-    return float(value)
-
-
-def _check_positive(what: str, value: float) -> None:
-    if not (math.isfinite(_number(what, value)) and value > 0.0):
-        raise CryptoError(f"{what} must be above 0 and finite, got {value!r:.40}")
+_FORM = Form({"format": constant("fl-he capc agreement 1"), **form_of(Agreement).members})
+#: The members that people write; a manifest of keys makes an agreement of them.
+_TERMS = Form({n: kind for n, kind in form_of(Agreement).members.items() if n != "keys"})
 
 
 def _check_names(what: str, names: tuple[object, ...]) -> None:

@@ -9,19 +9,22 @@ byte of the sum. Any other request for the round, or for the sum in another roun
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol, cast, get_args
+from typing import TYPE_CHECKING, Protocol, cast
 
 from flwr.app import ConfigRecord
 
-from fl_he.crypto.encoding.strict_json import parse_object
-from fl_he.crypto.errors import CryptoError, KeyFileError
+from fl_he.crypto.encoding.fields import Natural, form_of
+from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.errors import KeyFileError
 from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Purpose
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 #: Longest line, its end included; ours have at most 300 characters.
 LONGEST_LINE = 1000
@@ -63,10 +66,18 @@ class _Opening:
     """A round was opened, with this very sum."""
 
     session: str
-    purpose: str
-    round: int
-    contributors: int
+    purpose: Purpose
+    round: Natural
+    contributors: Natural
     sum: str
+
+
+def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -> Document:
+    """Return the lines of one kind of entry."""
+    return Document("a ledger's line", form_of(entry), limit, LedgerError)
+
+
+_SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)
 
 
 class Ledger:
@@ -107,7 +118,7 @@ class Ledger:
                     found = entry
             if found is None:
                 found = _Session(str(run_id), secrets.token_hex(16), fingerprint)
-                lines.append(_line(found))
+                lines.append(_SESSIONS.dumps(found))
         if found.key != fingerprint:
             raise ProtocolError("the key file must hold the key with which the run began")
         return found.session
@@ -174,7 +185,7 @@ class Ledger:
         )
         with self._store.exclusively() as lines:
             if not _is_noted(opening, fingerprint, _entries(lines), follows):
-                lines.append(_line(opening))
+                lines.append(_OPENINGS.dumps(opening))
 
 
 def _is_noted(
@@ -253,29 +264,12 @@ class StateStore:
         self._record[_LINES] = [*self, line]
 
 
-def _line(entry: _Session | _Opening) -> str:
-    return json.dumps(asdict(entry), separators=(",", ":"))
-
-
 def _entries(lines: Lines) -> Iterator[_Session | _Opening | None]:
     for line in lines:
         yield None if line is None else _entry(line)
 
 
 def _entry(line: str) -> _Session | _Opening:
-    kind = _Session if line.startswith('{"run":') else _Opening
-    try:
-        members = parse_object(
-            line, "a ledger's line", [f.name for f in fields(kind)], LONGEST_LINE
-        )
-    except CryptoError as error:
-        raise LedgerError(str(error)) from None
-    numbers = ("round", "contributors")
-    for name, value in members.items():
-        if name in numbers and not (type(value) is int and value >= 1):
-            raise LedgerError(f"{name} in a ledger must be a number from 1")
-        if name not in numbers and not isinstance(value, str):
-            raise LedgerError(f"{name} in a ledger must be text")
-    if kind is _Opening and members["purpose"] not in get_args(Purpose):
-        raise LedgerError(f"purpose in a ledger must be one of {get_args(Purpose)}")
-    return kind(**members)  # type: ignore[arg-type]  # checked above
+    if line.startswith('{"run":'):
+        return _SESSIONS.loads(line, _Session)
+    return _OPENINGS.loads(line, _Opening)

@@ -11,17 +11,16 @@ is a promise of its own that adds to the old one.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import LedgerError, Lines, Store
-from fl_he.crypto.encoding.strict_json import parse_object
-from fl_he.crypto.errors import CryptoError
+from fl_he.clients.ledger import Store, ledger_document
+from fl_he.crypto.encoding.fields import Limit, matching
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
 from fl_he.wire.encrypted_sum import ProtocolError
 
@@ -41,11 +40,15 @@ class _Release:
     """One release: for which budget and question, with which noise, and what was said."""
 
     terms: str
-    kind: str
+    kind: Kind
     lattice: str
-    variance: str
+    # Python reads no more digits than 4300 by default.
+    variance: Annotated[str, matching("[1-9][0-9]{0,999}", "be a number")]
     question: str
-    answer: list[int]
+    answer: list[Annotated[int, Limit("fit 64 bits", lambda number: abs(number) < 1 << 63)]]
+
+
+_LINES = ledger_document(_Release, LONGEST_LINE)
 
 
 class PrivacyLedger:
@@ -99,10 +102,11 @@ class PrivacyLedger:
         allowed = terms.rounds if kind is Kind.gradient else int(terms.scaling > 0.0)
         with self._store.exclusively() as lines:
             spent, noise = 0, None
-            for entry in _entries(lines):
-                if entry is None:
+            for line in lines:
+                if line is None:
                     spent += 1  # a line that was cut off may have been a release of either kind
                     continue
+                entry = _LINES.loads(line, _Release)
                 of_kind = entry.kind == kind
                 if entry.terms != budget or (of_kind and entry.lattice != numbers):
                     raise ProtocolError(
@@ -124,7 +128,7 @@ class PrivacyLedger:
             noise = variance() if noise is None else noise
             made = answer(noise)
             note = _Release(budget, kind, numbers, str(noise), question.hex(), made.tolist())
-            line = json.dumps(asdict(note), separators=(",", ":"))
+            line = _LINES.dumps(note)
             if len(line) >= LONGEST_LINE:
                 raise ProtocolError("a private release must have fewer numbers")
             lines.append(line)
@@ -133,31 +137,3 @@ class PrivacyLedger:
 
 def _text(members: GaussianPrivacy | Lattice) -> str:
     return json.dumps(asdict(members), sort_keys=True)
-
-
-def _entries(lines: Lines) -> Iterator[_Release | None]:
-    for line in lines:
-        yield None if line is None else _entry(line)
-
-
-def _entry(line: str) -> _Release:
-    try:
-        members = parse_object(
-            line, "a privacy ledger's line", [f.name for f in fields(_Release)], LONGEST_LINE
-        )
-    except CryptoError as error:
-        raise LedgerError(str(error)) from None
-    answer, variance = members["answer"], members["variance"]
-    if not isinstance(answer, list) or not all(
-        type(number) is int and abs(number) < 1 << 63 for number in answer
-    ):
-        raise LedgerError("answer in a privacy ledger must be integers")
-    # Python reads no more digits than 4300 by default.
-    if not isinstance(variance, str) or not re.fullmatch("[1-9][0-9]{0,999}", variance):
-        raise LedgerError("variance in a privacy ledger must be a number")
-    if members["kind"] not in list(Kind):
-        raise LedgerError("kind in a privacy ledger must be one that is counted")
-    terms, lattice, question = (members[name] for name in ("terms", "lattice", "question"))
-    if not (isinstance(terms, str) and isinstance(lattice, str) and isinstance(question, str)):
-        raise LedgerError("terms, lattice and question in a privacy ledger must be text")
-    return _Release(terms, str(members["kind"]), lattice, variance, question, answer)

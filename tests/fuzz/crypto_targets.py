@@ -20,11 +20,8 @@ from fl_he.clients.sealed.payload import RunningSum, Total
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
-from fl_he.crypto.encoding.strict_json import (
-    bytes_from_base64url,
-    integer_from_base64url,
-    parse_object,
-)
+from fl_he.crypto.encoding.fields import Form, Kind, Place
+from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
 from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
@@ -236,13 +233,14 @@ def _packing(data: bytes) -> object:
 
 
 def _strict_json(data: bytes) -> object:
-    return parse_object(data.decode("utf-8", "replace"), "the object", ("a", "b"), 2048)
+    document = Document("the object", Form({"a": Kind(), "b": Kind()}), 2048)
+    return document.loads(data.decode("utf-8", "replace"), lambda *members: members)
 
 
 def _base64(data: bytes) -> object:
     text = data.decode("utf-8", "replace")
-    decoded = bytes_from_base64url(text, "the text")
-    integer_from_base64url(text, "the number", 512)
+    decoded = base64url().read(text, Place("the text"))
+    base64url_integer(512).read(text, Place("the number"))
     return decoded
 
 

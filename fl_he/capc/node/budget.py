@@ -9,11 +9,10 @@ own that adds to the old one.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
-from fl_he.clients.ledger import LONGEST_LINE, LedgerError, Lines, Store
-from fl_he.crypto.encoding.strict_json import parse_object
-from fl_he.crypto.errors import CryptoError
+from fl_he.clients.ledger import Lines, Store, ledger_document
+from fl_he.crypto.encoding.fields import Natural
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.wire.encrypted_sum import ProtocolError
@@ -47,7 +46,10 @@ class _Batch:
 
     promise: str
     session: str
-    queries: int
+    queries: Natural
+
+
+_LINES = ledger_document(_Batch)
 
 
 class VotingLedger:
@@ -93,8 +95,7 @@ class VotingLedger:
         """
         with self._store.exclusively() as lines:
             spend(self._budget(lines, session), queries)
-            note = _Batch(self._words, session, queries)
-            lines.append(json.dumps(asdict(note), separators=(",", ":")))
+            lines.append(_LINES.dumps(_Batch(self._words, session, queries)))
 
     @property
     def _words(self) -> str:
@@ -107,7 +108,7 @@ class VotingLedger:
             if line is None:
                 # its batch was not answered: the line had to be whole first
                 continue
-            batch = _read(line)
+            batch = _LINES.loads(line, _Batch)
             if batch.promise != self._words:
                 raise ProtocolError(
                     "a voting ledger must be of one promise, and this node's has batches under "
@@ -130,17 +131,3 @@ def spend(budget: VotingBudget, queries: int) -> None:
             f"queries must be at most {budget.affordable()}, which is what is left of the "
             f"privacy budget, got {queries}"
         ) from None
-
-
-def _read(line: str) -> _Batch:
-    names = [field.name for field in fields(_Batch)]
-    try:
-        members = parse_object(line, "a voting ledger's line", names, LONGEST_LINE)
-    except CryptoError as error:
-        raise LedgerError(str(error)) from None
-    promise, session, queries = (members[name] for name in names)
-    if not isinstance(promise, str) or not isinstance(session, str):
-        raise LedgerError("promise and session in a voting ledger must be text")
-    if type(queries) is not int or queries < 1:
-        raise LedgerError("queries in a voting ledger must be a number of at least 1")
-    return _Batch(promise, session, queries)

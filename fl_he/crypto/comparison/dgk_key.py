@@ -11,29 +11,38 @@ of order ``v_p * v_q``.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 
 import gmpy2
 from gmpy2 import mpz
 
 from fl_he.crypto.encoding.canonical import integers_digest
-from fl_he.crypto.encoding.strict_json import (
-    integer_from_base64url,
-    integer_to_base64url,
-    parse_object,
-    require_equal,
-)
+from fl_he.crypto.encoding.fields import Form, constant, derived
+from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.paillier.key_checks import (
+    MAXIMUM_KEY_BITS,
+    MINIMUM_KEY_BITS,
+    check_key_bits,
+    check_longest,
+)
 from fl_he.crypto.paillier.powers import PowerTable
 
 #: The plaintext space unless a test wants another: room for numbers of 84 bits, see `comparison`.
 PLAINTEXT_PRIME = 257
 _MAXIMUM_PRIME_BITS = 128
-_MEMBERS = ("kty", "n", "g", "h", "u", "kid")
-_KTY = "DGK"
-_JSON_LIMIT = 8192  # characters
+_DOCUMENT = Document(
+    "DGK public key",
+    Form(
+        {
+            "kty": constant("DGK"),
+            **dict.fromkeys(("n", "g", "h"), base64url_integer(MAXIMUM_KEY_BITS)),
+            "u": base64url_integer(_MAXIMUM_PRIME_BITS),
+            "kid": derived("fingerprint"),
+        }
+    ),
+    limit=8192,
+)
 
 
 def order_bits(key_bits: int) -> int:
@@ -158,17 +167,7 @@ class DgkPublicKey:
 
     def to_json(self) -> str:
         """Return the key as JSON text."""
-        return json.dumps(
-            {
-                "kty": _KTY,
-                "n": integer_to_base64url(self._n),
-                "g": integer_to_base64url(self._g),
-                "h": integer_to_base64url(self._h),
-                "u": integer_to_base64url(self._u),
-                "kid": self._fingerprint,
-            },
-            separators=(",", ":"),
-        )
+        return _DOCUMENT.dumps(self)
 
     @classmethod
     def from_json(
@@ -194,13 +193,12 @@ class DgkPublicKey:
         CryptoError
             If the text is not exactly such a key.
         """
-        members = parse_object(text, "DGK public key", _MEMBERS, _JSON_LIMIT)
-        require_equal(members["kty"], _KTY, "kty")
-        n, g, h = (integer_from_base64url(members[k], k, maximum_bits) for k in ("n", "g", "h"))
-        u = integer_from_base64url(members["u"], "u", _MAXIMUM_PRIME_BITS)
-        key = cls(n, g, h, u, minimum_bits=minimum_bits)
-        require_equal(members["kid"], key.fingerprint, "kid")
-        return key
+
+        def build(n: int, g: int, h: int, u: int) -> DgkPublicKey:
+            check_longest(n, maximum_bits)
+            return cls(n, g, h, u, minimum_bits=minimum_bits)
+
+        return _DOCUMENT.loads(text, build)
 
     def __repr__(self) -> str:
         return f"DgkPublicKey({self.key_bits} bits, {self._fingerprint[:16]})"

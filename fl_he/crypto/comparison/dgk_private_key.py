@@ -6,7 +6,6 @@ bits: encryption is about four times as fast as with the public key.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +16,27 @@ import numpy as np
 from gmpy2 import mpz
 
 from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order_bits
-from fl_he.crypto.encoding.strict_json import (
-    integer_from_base64url,
-    integer_to_base64url,
-    parse_object,
-    require_equal,
-)
+from fl_he.crypto.encoding.fields import Form, constant, derived, scalar
+from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
 from fl_he.crypto.paillier.masking import SURPLUS_BYTES
 from fl_he.crypto.paillier.powers import PowerTable
 
-_MEMBERS = ("kty", "p", "q", "v_p", "v_q", "pub", "kid")
-_KTY = "DGK-private"
+_DOCUMENT = Document(
+    "DGK private key",
+    Form(
+        {
+            "kty": constant("DGK-private"),
+            **dict.fromkeys(("p", "q", "v_p", "v_q"), base64url_integer(MAXIMUM_KEY_BITS)),
+            "pub": scalar(str),
+            "kid": derived("public_key.fingerprint"),
+        }
+    ),
+    limit=24576,
+)
 _KIND = "dgk-private-key"
-_JSON_LIMIT = 24576  # characters
 _SIEVE_LIMIT = 1 << 16
 _SIEVE_WIDTH = 1 << 18
 
@@ -124,31 +128,23 @@ class DgkPrivateKey:
     def to_json(self) -> str:
         """Return the key as JSON text. It is secret."""
         p, q = self.__p, self.__q
-        return json.dumps(
-            {
-                "kty": _KTY,
-                "p": integer_to_base64url(int(p.prime)),
-                "q": integer_to_base64url(int(q.prime)),
-                "v_p": integer_to_base64url(int(p.order)),
-                "v_q": integer_to_base64url(int(q.order)),
-                "pub": self._public_key.to_json(),
-                "kid": self._public_key.fingerprint,
-            },
-            separators=(",", ":"),
+        return _DOCUMENT.dumps(
+            self,
+            p=int(p.prime),
+            q=int(q.prime),
+            v_p=int(p.order),
+            v_q=int(q.order),
+            pub=self._public_key.to_json(),
         )
 
     @classmethod
     def from_json(cls, text: str, *, minimum_bits: int | None = None) -> DgkPrivateKey:
         """Read what `to_json` returned; CryptoError for anything else."""
-        members = parse_object(text, "DGK private key", _MEMBERS, _JSON_LIMIT)
-        require_equal(members["kty"], _KTY, "kty")
-        public = DgkPublicKey.from_json(str(members["pub"]), minimum_bits=minimum_bits)
-        require_equal(members["kid"], public.fingerprint, "kid")
-        numbers = [
-            integer_from_base64url(members[name], name, MAXIMUM_KEY_BITS)
-            for name in ("p", "q", "v_p", "v_q")
-        ]
-        return cls(public, *numbers)
+
+        def build(p: int, q: int, v_p: int, v_q: int, pub: str) -> DgkPrivateKey:
+            return cls(DgkPublicKey.from_json(pub, minimum_bits=minimum_bits), p, q, v_p, v_q)
+
+        return _DOCUMENT.loads(text, build)
 
     def save(
         self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
@@ -161,7 +157,7 @@ class DgkPrivateKey:
         cls, path: Path, passphrase: str | None = None, *, minimum_bits: int | None = None
     ) -> DgkPrivateKey:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
-        text = load_secret(path, _KIND, passphrase, _JSON_LIMIT)
+        text = load_secret(path, _KIND, passphrase, _DOCUMENT.limit)
         return cls.from_json(text, minimum_bits=minimum_bits)
 
     def __repr__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import Path
 from typing import NoReturn
@@ -10,22 +9,30 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.utils import Buffer
 
-from fl_he.crypto.encoding.strict_json import (
-    bytes_from_base64url,
-    bytes_to_base64url,
-    parse_object,
-    require_equal,
-)
+from fl_he.crypto.encoding.fields import Form, constant, derived, scalar
+from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.envelopes.curve25519 import KEY_BYTES
-from fl_he.crypto.envelopes.public_identity import PublicIdentity, check_name, check_role
+from fl_he.crypto.envelopes.public_identity import ROLE, PublicIdentity
 from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
 
-_FORMAT = "fl-he private identity 1"
-_MEMBERS = ("format", "name", "role", "signing", "sealing", "fingerprint")
 _KIND = "identity"
-_JSON_LIMIT = 4096  # characters; an identity has about 350
+_DOCUMENT = Document(
+    "private identity",
+    Form(
+        {
+            "format": constant("fl-he private identity 1"),
+            "name": scalar(str),
+            "role": ROLE,
+            "signing": base64url(KEY_BYTES),
+            "sealing": base64url(SEED_BYTES),
+            # Any 32 bytes are a private key; only this shows that they are still the right ones.
+            "fingerprint": derived("public.fingerprint"),
+        }
+    ),
+    limit=4096,  # an identity has about 350 characters
+)
 
 
 class Identity:
@@ -90,16 +97,12 @@ class Identity:
 
     def to_json(self) -> str:
         """Return the identity as one line of JSON; the text is secret."""
-        return json.dumps(
-            {
-                "format": _FORMAT,
-                "name": self._public.name,
-                "role": self._public.role,
-                "signing": bytes_to_base64url(self.__signing.private_bytes_raw()),
-                "sealing": bytes_to_base64url(self.__sealing.secret_seed()),
-                "fingerprint": self._public.fingerprint,
-            },
-            separators=(",", ":"),
+        return _DOCUMENT.dumps(
+            self,
+            name=self._public.name,
+            role=self._public.role,
+            signing=self.__signing.private_bytes_raw(),
+            sealing=self.__sealing.secret_seed(),
         )
 
     @classmethod
@@ -111,20 +114,7 @@ class Identity:
         CryptoError
             If the text is not exactly such an identity. It shows nothing of the keys.
         """
-        members = parse_object(text, "private identity", _MEMBERS, _JSON_LIMIT)
-        require_equal(members["format"], _FORMAT, "format")
-        name, role = members["name"], members["role"]
-        check_name(name)
-        check_role(role)
-        identity = cls(
-            str(name),
-            str(role),
-            bytes_from_base64url(members["signing"], "signing", KEY_BYTES),
-            bytes_from_base64url(members["sealing"], "sealing", SEED_BYTES),
-        )
-        # Any 32 bytes are a private key; only this shows that they are still the right ones.
-        require_equal(members["fingerprint"], identity.public.fingerprint, "fingerprint")
-        return identity
+        return _DOCUMENT.loads(text, cls)
 
     def save(
         self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
@@ -135,7 +125,7 @@ class Identity:
     @classmethod
     def load(cls, path: Path, passphrase: str | None = None) -> Identity:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
-        return cls.from_json(load_secret(path, _KIND, passphrase, _JSON_LIMIT))
+        return cls.from_json(load_secret(path, _KIND, passphrase, _DOCUMENT.limit))
 
     def __repr__(self) -> str:
         public = self._public

@@ -7,20 +7,23 @@ it finds out a coordinator that swaps them.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.strict_json import parse_object, require_equal
-from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.encoding.fields import Fingerprint, Form, Place, constant, kind_of, listed
+from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.envelopes.public_identity import FORM, PublicIdentity
 from fl_he.crypto.errors import CryptoError
 
 _FORMAT = "fl-he federation 1"
-_MEMBERS = ("format", "paillier", "nodes")
-_JSON_LIMIT = 2**21  # characters; room for about a thousand nodes
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_FINGERPRINT = kind_of(Fingerprint)
+_DOCUMENT = Document(
+    "federation manifest",
+    Form({"format": constant(_FORMAT), "paillier": _FINGERPRINT, "nodes": listed(FORM.kind)}),
+    limit=2**21,  # characters; room for about a thousand nodes
+    indent=1,
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,7 +49,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=lambda node: node.name)))
-        _check_fingerprint(self.paillier_fingerprint)
+        _FINGERPRINT.read(self.paillier_fingerprint, Place("paillier"))
         _check_different(self.nodes)
         holders = [node.name for node in self.nodes if node.role == "key-holder"]
         if len(holders) != 1:
@@ -103,14 +106,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as JSON, one node below the other."""
-        return json.dumps(
-            {
-                "format": _FORMAT,
-                "paillier": self.paillier_fingerprint,
-                "nodes": [node.to_members() for node in self.nodes],
-            },
-            indent=1,
-        )
+        return _DOCUMENT.dumps(self, paillier=self.paillier_fingerprint)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -121,13 +117,7 @@ class Manifest:
         CryptoError
             If the text is not exactly such a manifest.
         """
-        members = parse_object(text, "federation manifest", _MEMBERS, _JSON_LIMIT)
-        require_equal(members["format"], _FORMAT, "format")
-        nodes, paillier = members["nodes"], members["paillier"]
-        if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
-            raise CryptoError("nodes must be a list of public identities")
-        _check_fingerprint(paillier)
-        return cls(tuple(PublicIdentity.from_members(node) for node in nodes), str(paillier))
+        return _DOCUMENT.loads(text, lambda paillier, nodes: cls(nodes, paillier))
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -141,16 +131,11 @@ class Manifest:
             If it cannot be read.
         """
         with path.open("rb") as file:
-            data = file.read(_JSON_LIMIT + 1)
+            data = file.read(_DOCUMENT.limit + 1)
         return cls.from_json(data.decode("ascii", errors="replace"))
 
     def __repr__(self) -> str:
         return f"Manifest({len(self.nodes)} nodes, {self.fingerprint[:16]})"
-
-
-def _check_fingerprint(value: object) -> None:
-    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
-        raise CryptoError("paillier must be a fingerprint of 64 lower-case hexadecimal digits")
 
 
 def _check_different(nodes: tuple[PublicIdentity, ...]) -> None:

@@ -5,7 +5,6 @@ Files that hold the passphrase of a node's key files.
 
 from __future__ import annotations
 
-import json
 import secrets
 import unicodedata
 from contextlib import suppress
@@ -17,18 +16,13 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.strict_json import (
-    bytes_from_base64url,
-    bytes_to_base64url,
-    parse_object,
-    require_equal,
-)
+from fl_he.crypto.encoding.fields import Form, constant, scalar
+from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.key_files.key_file import read_key_bytes, read_key_file, write_key_file
 
 _FORMAT = "fl-he protected key file 1"
 _MARK = '"fl-he protected key file'  # of any version; no plain key file has it in its text
-_MEMBERS = ("format", "kind", "kdf", "n", "r", "p", "salt", "cipher", "nonce", "ciphertext")
 _KDF, _CIPHER = "scrypt", "ChaCha20-Poly1305"
 _SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 32, 12, 32
 _MAXIMUM_WORK = 2**27  # bytes that scrypt writes: what the default needs, in a second
@@ -151,43 +145,38 @@ def _protect(text: str, kind: str, passphrase: str, cost: ScryptCost) -> str:
     salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
     cipher = ChaCha20Poly1305(_key(passphrase, salt, cost))
     ciphertext = cipher.encrypt(nonce, text.encode("ascii"), _associated_data(kind, salt, cost))
-    return json.dumps(
-        {
-            "format": _FORMAT,
-            "kind": kind,
-            "kdf": _KDF,
-            "n": cost.n,
-            "r": cost.r,
-            "p": cost.p,
-            "salt": bytes_to_base64url(salt),
-            "cipher": _CIPHER,
-            "nonce": bytes_to_base64url(nonce),
-            "ciphertext": bytes_to_base64url(ciphertext),
-        },
-        separators=(",", ":"),
-    )
+    return _document(kind, 0).dumps(cost, salt=salt, nonce=nonce, ciphertext=ciphertext)
 
 
 def _unprotect(text: str, kind: str, passphrase: str, limit: int) -> str:
-    members = parse_object(text, "protected key file", _MEMBERS, limit)
-    for name, expected in (("format", _FORMAT), ("kind", kind), ("kdf", _KDF), ("cipher", _CIPHER)):
-        require_equal(members[name], expected, name)
-    cost = ScryptCost(*(_integer(members[name], name) for name in ("n", "r", "p")))
-    salt = bytes_from_base64url(members["salt"], "salt", _SALT_BYTES)
-    nonce = bytes_from_base64url(members["nonce"], "nonce", _NONCE_BYTES)
-    ciphertext = bytes_from_base64url(members["ciphertext"], "ciphertext")
-    cipher = ChaCha20Poly1305(_key(passphrase, salt, cost))
+    def decrypt(n: int, r: int, p: int, *members: bytes) -> bytes:
+        cost, (salt, nonce, ciphertext) = ScryptCost(n, r, p), members
+        cipher = ChaCha20Poly1305(_key(passphrase, salt, cost))
+        return cipher.decrypt(nonce, ciphertext, _associated_data(kind, salt, cost))
+
     try:
-        plaintext = cipher.decrypt(nonce, ciphertext, _associated_data(kind, salt, cost))
+        return _document(kind, limit).loads(text, decrypt).decode("ascii")
     except InvalidTag:
         raise KeyFileError("the passphrase does not open the key file") from None
-    return plaintext.decode("ascii")
 
 
-def _integer(value: object, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise CryptoError(f"{what} must be an integer, got {type(value).__name__}")
-    return value
+def _document(kind: str, limit: int) -> Document:
+    return Document(
+        "protected key file",
+        Form(
+            {
+                "format": constant(_FORMAT),
+                "kind": constant(kind),
+                "kdf": constant(_KDF),
+                **dict.fromkeys(("n", "r", "p"), scalar(int)),
+                "salt": base64url(_SALT_BYTES),
+                "cipher": constant(_CIPHER),
+                "nonce": base64url(_NONCE_BYTES),
+                "ciphertext": base64url(),
+            }
+        ),
+        limit,
+    )
 
 
 def _key(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:

@@ -48,6 +48,12 @@ def check_key_bits(key_bits: int, minimum_bits: int) -> None:
         )
 
 
+def check_longest(n: int, maximum_bits: int) -> None:
+    """Refuse a modulus of more bits, before checks that take the longer, the longer it is."""
+    if n.bit_length() > maximum_bits:
+        raise CryptoError(f"n must have at most {maximum_bits} bits, got {n.bit_length()}")
+
+
 # The results are kept because a node parses the same key in every message; exceptions are not.
 @functools.lru_cache(maxsize=8)
 def check_modulus(n: int) -> None:

@@ -11,14 +11,14 @@ joined = sum over i of integer[i] * 2**(slot_bits * i)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.strict_json import parse_object
+from fl_he.crypto.encoding.fields import form_of
+from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import CryptoError, RangeError
 
 _BLOCK = 256  # rows at a time: a bit takes a byte meanwhile
@@ -103,7 +103,6 @@ def _half_in_each(slots: int, slot_bits: int) -> int:
 
 
 _MAXIMUM_SLOT_BITS = 64  # a slot's total must fit int64
-_JSON_LIMIT = 256  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +292,7 @@ class Packing:
 
     def to_json(self) -> str:
         """Return the settings as JSON text."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return _DOCUMENT.dumps(self)
 
     @classmethod
     def from_json(cls, text: str) -> Packing:
@@ -304,15 +303,7 @@ class Packing:
         CryptoError
             If the text is not exactly a JSON object of the three settings, each in its range.
         """
-        names = ("fraction_bits", "integer_bits", "max_contributors")
-        members = parse_object(text, "packing", names, _JSON_LIMIT)
-        settings: dict[str, int] = {}
-        for name in names:
-            value = members[name]
-            if type(value) is not int:
-                raise CryptoError(f"{name} must be an integer, got {type(value).__name__}")
-            settings[name] = value
-        return cls(**settings)
+        return _DOCUMENT.loads(text, cls)
 
     def _too_large(self, index: int) -> RangeError:
         return RangeError(
@@ -321,6 +312,9 @@ class Packing:
             f"value {index} must be below 2**{self.integer_bits} in size, "
             f"got a larger one: raise integer_bits",
         )
+
+
+_DOCUMENT = Document("packing", form_of(Packing), limit=256)
 
 
 def _require_vector(array: NDArray[np.generic], dtype: type[np.generic], what: str) -> None:

@@ -12,7 +12,6 @@ and the same for q; the Chinese remainder theorem joins m_p and m_q.
 from __future__ import annotations
 
 import functools
-import json
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,16 +22,13 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.strict_json import (
-    integer_from_base64url,
-    integer_to_base64url,
-    parse_object,
-    require_equal,
-)
+from fl_he.crypto.encoding.fields import Form, Place, constant, derived, scalar
+from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.threads import available_cores, run_all
 
@@ -125,9 +121,20 @@ class _Prime:
         raise TypeError("private numbers must not be copied or pickled")
 
 
-_MEMBERS = ("kty", "key_ops", "p", "q", "pub", "kid")
+_DOCUMENT = Document(
+    "private key",
+    Form(
+        {
+            "kty": constant("DAJ"),
+            "key_ops": constant(["decrypt"]),
+            **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
+            "pub": scalar(dict),
+            "kid": derived("public_key.fingerprint"),
+        }
+    ),
+    limit=16384,
+)
 _KIND = "paillier-private-key"
-_JSON_LIMIT = 16384  # characters
 _BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`
 
 
@@ -287,17 +294,7 @@ class PrivateKey:
         The format is that of phe's command line (``phe/command_line.py``), which reads it.
         """
         p, q = self.__crt.primes
-        return json.dumps(
-            {
-                "kty": "DAJ",
-                "key_ops": ["decrypt"],
-                "p": integer_to_base64url(p),
-                "q": integer_to_base64url(q),
-                "pub": self._public_key.to_members(),
-                "kid": self._public_key.fingerprint,
-            },
-            separators=(",", ":"),
-        )
+        return _DOCUMENT.dumps(self, p=p, q=q, pub=PUBLIC_FORM.write(self._public_key))
 
     @classmethod
     def from_json(
@@ -310,17 +307,15 @@ class PrivateKey:
         CryptoError
             If the text is not exactly such a key. It shows nothing of the text.
         """
-        members = parse_object(text, "private key", _MEMBERS, _JSON_LIMIT)
-        require_equal(members["kty"], "DAJ", "kty")
-        require_equal(members["key_ops"], ["decrypt"], "key_ops")
-        public_members = members["pub"]
-        if not isinstance(public_members, dict):
-            raise CryptoError("pub must be a public key")
-        public_key = PublicKey.from_members(public_members, minimum_bits=minimum_bits, known=known)
-        require_equal(members["kid"], public_key.fingerprint, "kid")
-        p = integer_from_base64url(members["p"], "p", MAXIMUM_KEY_BITS // 2)
-        q = integer_from_base64url(members["q"], "q", MAXIMUM_KEY_BITS // 2)
-        return cls(public_key, p, q, known=known)
+
+        def build_public(n: int, h_s: int) -> PublicKey:
+            return PublicKey(n, h_s, minimum_bits=minimum_bits, known=known)
+
+        def build(p: int, q: int, pub: dict[str, object]) -> PrivateKey:
+            public_key = PUBLIC_FORM.read(pub, Place("public key"), build_public)
+            return cls(public_key, p, q, known=known)
+
+        return _DOCUMENT.loads(text, build)
 
     def save(
         self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
@@ -341,7 +336,7 @@ class PrivateKey:
         known: str | None = None,
     ) -> PrivateKey:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
-        text = load_secret(path, _KIND, passphrase, _JSON_LIMIT)
+        text = load_secret(path, _KIND, passphrase, _DOCUMENT.limit)
         return cls.from_json(text, minimum_bits=minimum_bits, known=known)
 
     def __repr__(self) -> str:

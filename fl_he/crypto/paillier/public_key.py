@@ -6,7 +6,6 @@ classes", EUROCRYPT '99, with generator n + 1; see `masking` for the published b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import gmpy2
@@ -14,25 +13,32 @@ from gmpy2 import mpz
 from phe import PaillierPublicKey
 
 from fl_he.crypto.encoding.canonical import integers_digest
-from fl_he.crypto.encoding.strict_json import (
-    integer_from_base64url,
-    integer_to_base64url,
-    parse_object,
-    require_equal,
-    require_members,
-)
+from fl_he.crypto.encoding.fields import Form, constant, derived
+from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import (
     MAXIMUM_KEY_BITS,
     MINIMUM_KEY_BITS,
     check_base,
     check_key_bits,
+    check_longest,
     check_modulus,
 )
 from fl_he.crypto.paillier.masking import Masker, masker
 
-_MEMBERS = ("kty", "alg", "key_ops", "n", "h_s", "kid")
-_JSON_LIMIT = 8192  # characters; a key of MAXIMUM_KEY_BITS needs about 4,300
+#: phe's JSON format, with h_s as a member of our own.
+FORM = Form(
+    {
+        "kty": constant("DAJ"),
+        "alg": constant("PAI-GN1"),
+        "key_ops": constant(["encrypt"]),
+        "n": base64url_integer(MAXIMUM_KEY_BITS),
+        "h_s": base64url_integer(2 * MAXIMUM_KEY_BITS),
+        "kid": derived("fingerprint"),
+    }
+)
+# a key of MAXIMUM_KEY_BITS needs about 4,300 characters
+_DOCUMENT = Document("public key", FORM, limit=8192)
 
 
 class PublicKey:
@@ -187,18 +193,7 @@ class PublicKey:
 
         The format is that of phe's command line (``phe/command_line.py``), which reads it.
         """
-        return json.dumps(self.to_members(), separators=(",", ":"))
-
-    def to_members(self) -> dict[str, object]:
-        """Return the members of `to_json`."""
-        return {
-            "kty": "DAJ",
-            "alg": "PAI-GN1",
-            "key_ops": ["encrypt"],
-            "n": integer_to_base64url(self._n),
-            "h_s": integer_to_base64url(self._h_s),
-            "kid": self._fingerprint,
-        }
+        return _DOCUMENT.dumps(self)
 
     @classmethod
     def from_json(
@@ -225,32 +220,12 @@ class PublicKey:
         CryptoError
             If the text is not exactly such a key.
         """
-        return cls.from_members(
-            parse_object(text, "public key", _MEMBERS, _JSON_LIMIT),
-            minimum_bits=minimum_bits,
-            maximum_bits=maximum_bits,
-            known=known,
-        )
 
-    @classmethod
-    def from_members(
-        cls,
-        members: dict[str, object],
-        *,
-        minimum_bits: int = MINIMUM_KEY_BITS,
-        maximum_bits: int = MAXIMUM_KEY_BITS,
-        known: str | None = None,
-    ) -> PublicKey:
-        """Read a key from its parsed JSON members; see `from_json`."""
-        require_members(members, "public key", _MEMBERS)
-        require_equal(members["kty"], "DAJ", "kty")
-        require_equal(members["alg"], "PAI-GN1", "alg")
-        require_equal(members["key_ops"], ["encrypt"], "key_ops")
-        n = integer_from_base64url(members["n"], "n", maximum_bits)
-        h_s = integer_from_base64url(members["h_s"], "h_s", 2 * maximum_bits)
-        key = cls(n, h_s, minimum_bits=minimum_bits, known=known)
-        require_equal(members["kid"], key.fingerprint, "kid")
-        return key
+        def build(n: int, h_s: int) -> PublicKey:
+            check_longest(n, maximum_bits)
+            return cls(n, h_s, minimum_bits=minimum_bits, known=known)
+
+        return _DOCUMENT.loads(text, build)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PublicKey):

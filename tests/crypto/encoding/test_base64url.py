@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.encoding.strict_json import bytes_from_base64url, bytes_to_base64url
+from fl_he.crypto.encoding.fields import Place
+from fl_he.crypto.encoding.strict_json import base64url, bytes_to_base64url
 from fl_he.crypto.errors import CryptoError
+
+IT = Place("it")
 
 
 @settings(deadline=None)
@@ -15,15 +18,15 @@ from fl_he.crypto.errors import CryptoError
 def test_round_trip(data: bytes) -> None:
     text = bytes_to_base64url(data)
     assert text == base64.urlsafe_b64encode(data).decode().replace("=", "")
-    assert bytes_from_base64url(text, "it") == data
-    assert bytes_from_base64url(text, "it", len(data)) == data
+    assert base64url().read(text, IT) == data
+    assert base64url(len(data)).read(text, IT) == data
 
 
 @settings(deadline=None)
 @given(st.text(max_size=9) | st.text("AQgw_-+/= \n", max_size=9))
 def test_hostile_text_has_one_spelling(text: str) -> None:
     try:
-        data = bytes_from_base64url(text, "it")
+        data = base64url().read(text, IT)
     except CryptoError:
         return
     assert bytes_to_base64url(data) == text
@@ -34,17 +37,17 @@ def test_hostile_text_has_one_spelling(text: str) -> None:
 )
 def test_other_spellings_are_refused(text: str) -> None:
     with pytest.raises(CryptoError, match=r"it must be base64url text without padding$") as caught:
-        bytes_from_base64url(text, "it")
+        base64url().read(text, IT)
     assert caught.value.__context__ is None
 
 
 def test_types_and_lengths_are_checked() -> None:
     for value in (None, 7, b"AQ", ["AQ"]):
         with pytest.raises(CryptoError, match="it must be base64url text, got"):
-            bytes_from_base64url(value, "it")
+            base64url().read(value, IT)
     for length, size in ((0, 0), (1, 2), (2, 3), (3, 4), (32, 43), (1216, 1622)):
         text = bytes_to_base64url(bytes(length))
         assert len(text) == size
-        assert bytes_from_base64url(text, "it", length) == bytes(length)
+        assert base64url(length).read(text, IT) == bytes(length)
         with pytest.raises(CryptoError, match=f"of {size} characters, got {size + 1}"):
-            bytes_from_base64url(text + "A", "it", length)
+            base64url(length).read(text + "A", IT)

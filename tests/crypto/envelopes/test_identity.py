@@ -78,7 +78,7 @@ def test_private_and_public_json_are_not_confused() -> None:
 @pytest.mark.parametrize(
     ("member", "value", "message"),
     [
-        ("name", None, "a node's name must be"),
+        ("name", None, "name must be text"),
         ("name", "south", "fingerprint must be"),
         ("role", 1, "role must be one of"),
         ("signing", "A" * 44, "signing must be base64url text of 43 characters, got 44"),

@@ -42,7 +42,6 @@ def test_json_round_trip() -> None:
         *("format", "name", "role", "signing", "sealing", "fingerprint")
     ]
     assert PublicIdentity.from_json(text) == PUBLIC
-    assert PublicIdentity.from_members(json.loads(text)) == PUBLIC
     assert PublicIdentity.from_json(json.dumps(json.loads(text), indent=2)) == PUBLIC
 
 
@@ -72,7 +71,7 @@ def test_other_names_are_refused(name: str) -> None:
     [
         ("format", "fl-he public identity 2", "format must be"),
         ("format", 1, "format must be"),
-        ("name", 7, "a node's name must be .*, got int"),
+        ("name", 7, "name must be text, got int"),
         ("name", "n" * 999, "a node's name must be .{0,200}$"),
         ("name", "south", "fingerprint must be"),
         ("role", "coordinator", "role must be one of .*, got 'coordinator'"),
@@ -81,10 +80,10 @@ def test_other_names_are_refused(name: str) -> None:
         ("signing", None, "signing must be base64url text, got NoneType"),
         ("signing", "A" * 42, "signing must be base64url text of 43 characters, got 42"),
         ("signing", "A" * 43, "a signing key must be a point of large order"),
-        ("signing", SOUTH.public.to_members()["signing"], "fingerprint must be"),
+        ("signing", json.loads(SOUTH.public.to_json())["signing"], "fingerprint must be"),
         ("sealing", "A" * 1621, "sealing must be base64url text of 1622 characters, got 1621"),
         ("sealing", "A" * 1622, "X25519 half of a sealing key must be a point of large order"),
-        ("sealing", SOUTH.public.to_members()["sealing"], "fingerprint must be"),
+        ("sealing", json.loads(SOUTH.public.to_json())["sealing"], "fingerprint must be"),
         ("fingerprint", "ab" * 32, "fingerprint must be"),
         ("fingerprint", PUBLIC.fingerprint.upper(), "fingerprint must be"),
         ("fingerprint", None, "fingerprint must be"),
@@ -92,7 +91,7 @@ def test_other_names_are_refused(name: str) -> None:
     ],
 )
 def test_a_wrong_member_is_refused(member: str, value: object, message: str) -> None:
-    members = {**PUBLIC.to_members(), member: value}
+    members = {**json.loads(PUBLIC.to_json()), member: value}
     with pytest.raises(CryptoError, match=message):
         PublicIdentity.from_json(json.dumps(members))
 

@@ -1,0 +1,355 @@
+"""Fields of messages and files: declared once with type and limits, read strictly or refused.
+
+A dataclass declares its fields by annotations, and `kind_of` finds the reader of each:
+
+>>> from dataclasses import dataclass
+>>> @dataclass
+... class Opening:
+...     session: str
+...     round: Annotated[int, at_least(1)]
+>>> kind = kind_of(Opening)
+>>> kind.read({"session": "a", "round": 2}, Place("an opening"))
+Opening(session='a', round=2)
+>>> kind.read({"session": "a", "round": 0}, Place("an opening"))
+Traceback (most recent call last):
+fl_he.crypto.errors.CryptoError: round must be at least 1, got 0
+
+Types are exact: ``True`` is no integer and 1 no float. A refusal names the place and the type of
+the value there; it shows a value only where a limit or a choice says that the value is public.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import StrEnum
+from functools import cache
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from fl_he.crypto.errors import CryptoError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_WORDS = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    bytes: "bytes",
+    dict: "a JSON object",
+    list: "a list",
+}
+#: Stands for a value that is missing.
+MISSING: object = type("nothing", (), {})()
+
+
+class Place:
+    """Where a value stands in a message or file, for the text of a refusal.
+
+    Parameters
+    ----------
+    name : str
+        Name of the whole message or file.
+    error : type
+        The refusal's class.
+    """
+
+    __slots__ = ("error", "name", "parent")
+
+    def __init__(
+        self, name: str | int, error: type[Exception] = CryptoError, parent: Place | None = None
+    ) -> None:
+        self.name, self.error, self.parent = name, error, parent
+
+    def part(self, name: str | int) -> Place:
+        """Return the place of a member, or of an item of a list."""
+        return Place(name, self.error, self)
+
+    def wrong(self, words: str) -> Exception:
+        """Return a refusal that says what the value must be."""
+        return self.error(f"{self} must {words}")
+
+    def mistyped(self, words: str, value: object) -> Exception:
+        """Return a refusal that says of which type the value must be, and of which it is."""
+        return self.wrong(f"be {words}, got {type(value).__name__}")
+
+    def __str__(self) -> str:
+        if self.parent is None:
+            return str(self.name)
+        above = "" if self.parent.parent is None else str(self.parent)
+        if isinstance(self.name, int):
+            return f"{above or self.parent}[{self.name}]"
+        shown = f"{self.name if self.name.isprintable() else ascii(self.name):.80}"
+        return f"{above}.{shown}" if above else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How values of one type are read and written; by default anything as it is.
+
+    Attributes
+    ----------
+    read : callable
+        Takes a hostile value and its place; returns the value that was meant or raises.
+    write : callable
+        Returns what `read` reads.
+    attribute : str or None
+        In a `Form`: where the value stands, if that is no attribute of the member's name.
+    is_given : bool
+        In a `Form`: whether the value is one that the object is made of.
+    """
+
+    read: Callable[[object, Place], Any] = lambda value, _: value
+    write: Callable[[Any], Any] = lambda value: value
+    attribute: str | None = None
+    is_given: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a value must also be, and whether a refusal may show the value."""
+
+    words: str
+    holds: Callable[[Any], object]
+    shown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """In ``Annotated``: the name of a field's member, where it is another one."""
+
+    name: str
+
+
+def at_least(least: int) -> Limit:
+    """Return the limit of a public number."""
+    return Limit(f"be at least {least}", lambda value: value >= least, shown=True)
+
+
+def matching(pattern: str, words: str) -> Limit:
+    """Return the limit of a text that a regular expression matches as a whole."""
+    return Limit(words, re.compile(pattern).fullmatch)
+
+
+Natural = Annotated[int, at_least(1)]
+Whole = Annotated[int, at_least(0)]
+Fingerprint = Annotated[
+    str, matching("[0-9a-f]{64}", "be a fingerprint of 64 lower-case hexadecimal digits")
+]
+
+
+def scalar(type_: type) -> Kind:
+    """Return the kind of values of exactly one type; numbers are finite."""
+
+    def read(value: object, at: Place) -> object:
+        if type(value) is not type_:
+            raise at.mistyped(_WORDS[type_], value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise at.wrong("be a finite number")
+        return value
+
+    return Kind(read)
+
+
+def _read_number(value: object, at: Place) -> float:
+    if type(value) is not int and type(value) is not float:
+        raise at.mistyped("a number", value)
+    if not abs(value) <= 1e300:  # an integer may be too large for a float, and NaN is none
+        raise at.wrong("be a number of at most 1e300 in size")
+    return float(value)
+
+
+#: A float that may be written as an integer.
+Number = Annotated[float, Kind(_read_number)]
+
+
+def choice(*values: str) -> Kind:
+    """Return the kind of one of several public texts."""
+    words = f"one of {', '.join(values)}"
+
+    def read(value: object, at: Place) -> str:
+        if not isinstance(value, str):
+            raise at.mistyped(words, value)
+        if value not in values:
+            raise at.wrong(f"be {words}, got {value!r:.40}")
+        return values[values.index(value)]
+
+    return Kind(read, str)
+
+
+def constant(expected: object) -> Kind:
+    """Return the kind of a member that marks a format."""
+
+    def read(value: object, at: Place) -> object:
+        if type(value) is not type(expected) or value != expected:
+            raise at.wrong(f"be {expected!r}, got another value")
+        return value
+
+    return Kind(read, lambda _: expected, is_given=False)
+
+
+def derived(attribute: str) -> Kind:
+    """Return the kind of a member that repeats an attribute of what is made of the others."""
+    return Kind(attribute=attribute, is_given=False)
+
+
+def optional(kind: Kind) -> Kind:
+    """Return the kind of a value or None."""
+    return Kind(
+        lambda value, at: None if value is None else kind.read(value, at),
+        lambda value: None if value is None else kind.write(value),
+    )
+
+
+def listed(kind: Kind, into: Callable[[Iterable[Any]], Any] = tuple) -> Kind:
+    """Return the kind of a list of values of one kind."""
+
+    def read(value: object, at: Place) -> Any:
+        if not isinstance(value, list):
+            raise at.mistyped("a list", value)
+        return into(kind.read(item, at.part(index)) for index, item in enumerate(value))
+
+    return Kind(read, lambda value: [kind.write(item) for item in value])
+
+
+def row(kinds: Sequence[Kind], build: Callable[..., Any] = lambda *values: values) -> Kind:
+    """Return the kind of a list with one value of each of several kinds."""
+
+    def read(value: object, at: Place) -> Any:
+        if not isinstance(value, list) or len(value) != len(kinds):
+            raise at.wrong(f"be a list of {len(kinds)} values")
+        pairs = enumerate(zip(kinds, value, strict=True))
+        return build(*(kind.read(item, at.part(index)) for index, (kind, item) in pairs))
+
+    return Kind(read, lambda value: [k.write(item) for k, item in zip(kinds, value, strict=True)])
+
+
+def mapped(kind: Kind) -> Kind:
+    """Return the kind of an object of values of one kind, whatever their names."""
+
+    def read(value: object, at: Place) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise at.mistyped("a JSON object", value)
+        return {name: kind.read(item, at.part(name)) for name, item in value.items()}
+
+    return Kind(read, lambda value: {name: kind.write(item) for name, item in value.items()})
+
+
+class Form:
+    """An object with exactly the members that are declared.
+
+    Parameters
+    ----------
+    members : mapping of str to Kind
+        In the order in which they are written.
+    build : callable
+        Makes an object of the members' values in their order, without constants and derived ones.
+    """
+
+    def __init__(self, members: Mapping[str, Kind], build: Callable[..., Any] = tuple) -> None:
+        self.members = members
+        self.kind = Kind(self.read, self.write)
+        self._build = build
+
+    def read(self, value: object, at: Place, build: Callable[..., Any] | None = None) -> Any:
+        """Read an object; `build` stands in for the form's own."""
+        if not isinstance(value, dict):
+            raise at.mistyped("a JSON object", value)
+        if value.keys() != self.members.keys():
+            missing = sorted(self.members.keys() - value.keys())
+            unknown = len(value.keys() - self.members.keys())
+            raise at.wrong(
+                f"have exactly the members {sorted(self.members)}, "
+                f"got {unknown} unknown, missing {missing}"
+            )
+        found = {name: kind.read(value[name], at.part(name)) for name, kind in self.members.items()}
+        given = (found[name] for name, kind in self.members.items() if kind.is_given)
+        made = (build or self._build)(*given)
+        for name, kind in self.members.items():
+            if kind.attribute and not kind.is_given:
+                constant(attrgetter(kind.attribute)(made)).read(found[name], at.part(name))
+        return made
+
+    def write(self, value: object, **given: object) -> dict[str, Any]:
+        """Return the members of an object; `given` ones are no attributes of its."""
+        written = {}
+        for name, kind in self.members.items():
+            held = given.get(name)
+            if name not in given and (kind.is_given or kind.attribute):
+                held = attrgetter(kind.attribute or name)(value)
+            written[name] = kind.write(held)
+        return written
+
+
+@cache
+def form_of(cls: type[DataclassInstance]) -> Form:
+    """Return the form of a dataclass: its fields, by their names and annotations."""
+    hints = get_type_hints(cls, include_extras=True)
+    members = {}
+    for field in fields(cls):
+        kind, key = kind_of(hints[field.name]), key_of(hints[field.name]) or field.name
+        members[key] = replace(kind, attribute=field.name)
+    return Form(members, cls)
+
+
+def key_of(hint: Any) -> str | None:
+    """Return the name that an annotation gives its member."""
+    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((mark.name for mark in marks if isinstance(mark, Key)), None)
+
+
+def kind_of(hint: Any) -> Kind:  # noqa: PLR0911 - one for each form of annotation
+    """Return how the values of an annotation are read and written.
+
+    Parameters
+    ----------
+    hint : type or other annotation
+        A scalar type, Literal, StrEnum, dataclass, or a tuple, list, mapping or optional of these.
+        In ``Annotated[type, ...]`` a `Kind` stands in for the type's own, and each `Limit` holds.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        kinds = [mark for mark in arguments if isinstance(mark, Kind)]
+        limits = [mark for mark in arguments if isinstance(mark, Limit)]
+        return _limited(kinds[0] if kinds else kind_of(arguments[0]), limits)
+    if origin is Literal:
+        return choice(*arguments)
+    if origin in (Union, UnionType):
+        return optional(kind_of(next(one for one in arguments if one is not NoneType)))
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
+        return listed(kind_of(arguments[0]), origin)
+    if origin is tuple:
+        return row([kind_of(one) for one in arguments])
+    if origin in (dict, Mapping):
+        return mapped(kind_of(arguments[1]))
+    if hint is Any:
+        return Kind()
+    if is_dataclass(hint):
+        return form_of(cast("type[DataclassInstance]", hint)).kind
+    return choice(*hint) if issubclass(hint, StrEnum) else scalar(hint)
+
+
+def _limited(kind: Kind, limits: Sequence[Limit]) -> Kind:
+    def read(value: object, at: Place) -> Any:
+        found = kind.read(value, at)
+        for limit in limits:
+            if not limit.holds(found):
+                raise at.wrong(limit.words + (f", got {found!r:.40}" if limit.shown else ""))
+        return found
+
+    return replace(kind, read=read)
