@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import yaml
+from flwr.supercore.fab_format_version import normalize_and_validate_fab_format
 
 from fl_he import __version__
 
 ROOT = Path(__file__).parents[1]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 BUILD = "from flwr.cli.app import app; app()"
 
 
@@ -39,14 +43,40 @@ def test_flower_ships_the_package_and_nothing_else(tmp_path: Path) -> None:
         for path in (project / "fl_he").rglob("*")
         if path.suffix in {".py", ".yaml", ".json", ".md"}
     }
-    assert {"fl_he/conf/config.yaml", "fl_he/learning/ranges/breast_cancer.json"} <= ours
-    assert {"fl_he/report/templates/page.html.md", "fl_he/report/templates/style.css.md"} <= ours
+    assert {"fl_he/conf/config.yaml", "fl_he/learning/tables/ranges/breast_cancer.json"} <= ours
+    templates = "fl_he/report/page/templates"
+    assert {f"{templates}/page.html.md", f"{templates}/style.css.md"} <= ours
     assert shipped == {*ours, "pyproject.toml", "README.md", "LICENSE"}
+
+
+def test_flowers_hub_would_take_the_app() -> None:
+    publish = import_module("flwr.cli.app_cmd.publish")
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    publish._validate_description(config["project"]["description"])
+    publish._validate_files(publish._collect_file_paths(ROOT))
+    assert publish._get_declared_license_file(ROOT) == ROOT / "LICENSE"
+    metadata = normalize_and_validate_fab_format(config)
+    assert (metadata.fab_format_version, metadata.flwr_version_min) == (1, "1.41")
+
+
+def test_the_pinned_flower_is_the_one_that_the_app_names() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pinned = re.search(r"^flwr==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    target = config["tool"]["flwr"]["app"]["flwr-version-target"]
+    assert pinned[1] == target
+    tried = re.search(r"^Flower minors that were tried: (.*)\.$", CONTRIBUTING, re.MULTILINE)
+    assert tried is not None
+    assert target.rpartition(".")[0] in tried[1].split(", ")
 
 
 def test_all_files_say_the_same_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert project["version"] == citation["version"] == __version__
-    assert project["license"] == citation["license"]
+    assert citation["license"] == "GPL-3.0-or-later"
+    assert (
+        "License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)"
+        in (project["classifiers"])
+    )
     assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
