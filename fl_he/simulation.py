@@ -1,4 +1,4 @@
-"""One run on Flower's Ray engine, in this process."""
+"""One simulated run: on Flower's Ray engine, or with all nodes in this process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import Any, TypeVar
 
 from flwr.app import ConfigRecordValues, Context, Message
 from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he import client_app, server_app
-from fl_he.config import Backend, Config, ConfigError
+from fl_he.config import Backend, Config, ConfigError, Engine
 from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.declared_ranges import declared_ranges
+from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.privacy_statement import privacy_figures
 from fl_he.experiment.tracking import require_packages, tracked
 from fl_he.strategies.grid import DelegatingGrid
@@ -102,7 +105,8 @@ def run(
             )
             tracker.end(metrics)
         return metrics
-    return run_in_ray(
+    engine = run_locally if config.simulation.engine is Engine.local else run_in_ray
+    return engine(
         lambda grid: server_app.train(grid, config, output_dir, on_round, on_hop),
         client_app.build(lambda _: config),
         config.hospitals + 1,
@@ -127,6 +131,20 @@ def _check(config: Config) -> None:
     declared_ranges(config, data.train.feature_names)
     privacy_figures(config, len(data.train.feature_names), data.train.class_count, simulated=True)
     warn_of_few(data)
+
+
+def run_locally(
+    main: Callable[[Grid], Result], app: ClientApp, nodes: int, *, verbose: bool = False
+) -> Result:
+    """Hand a function a grid whose nodes work in this thread, one after another.
+
+    Parameters, results and errors are those of `run_in_ray`.
+    """
+    # Flower makes no message in a process that is no task.
+    TaskIdentity.run_id = TaskIdentity.task_id = 1
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+    with _quiet(verbose):
+        return main(LocalGrid(app, simulated_nodes(nodes)))
 
 
 def run_in_ray(

@@ -8,7 +8,7 @@ Modules, in the order in which they import each other:
 
 ===========  =======================================================================
 constraints  `ConfigError`; the range of one setting, declared with its type
-groups       data, partition, optimizer, privacy and crypto
+groups       data, simulation, partition, optimizer, privacy and crypto
 capc         CaPC's group
 run          `Config`: one run
 rules        settings that cannot go together
@@ -26,10 +26,12 @@ from fl_he.config.groups import (
     PRIVACY,
     CryptoConfig,
     DataConfig,
+    Engine,
     OptimizerConfig,
     PartitionConfig,
     PartitionScheme,
     PrivacyConfig,
+    SimulationConfig,
 )
 from fl_he.config.rules import check
 from fl_he.config.run import ClassWeight, Config, Scaling, Topology, Tracking, schema_keys
@@ -45,11 +47,13 @@ __all__ = [
     "ConfigError",
     "CryptoConfig",
     "DataConfig",
+    "Engine",
     "OptimizerConfig",
     "PartitionConfig",
     "PartitionScheme",
     "PrivacyConfig",
     "Scaling",
+    "SimulationConfig",
     "Topology",
     "Tracking",
     "check",

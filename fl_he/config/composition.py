@@ -143,7 +143,8 @@ def _resumed(given: Config, folder: Path, overrides: Sequence[str]) -> Config:
     for key in keys:
         if (difference := first_difference(stored, values, key)) is not None:
             raise ConfigError(difference)
-    changed = {key: values[key] for key in FREE_KEYS & set(keys) & values.keys()}
+    chosen = {key.partition(".")[0] for key in keys}
+    changed = {key: values[key] for key in FREE_KEYS & chosen & values.keys()}
     config = _typed({**stored, **changed})
     return replace(config, resume=str(folder), output_dir=str(folder))
 

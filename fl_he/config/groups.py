@@ -1,4 +1,4 @@
-"""The groups of settings beside CaPC's: data, partition, optimizer, privacy and crypto.
+"""The groups of settings beside CaPC's: data, simulation, partition, optimizer, privacy, crypto.
 
 A new built-in data set or privacy mechanism is named here. A new optimizer is not: its file in
 ``fl_he/conf/optimizer`` is its name.
@@ -57,6 +57,27 @@ class DataConfig:
     classes: list[str] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
     source: str | None = None
+
+
+class Engine(StrEnum):
+    """Where the nodes of a simulation run: see :attr:`SimulationConfig.engine`."""
+
+    ray = "ray"
+    local = "local"
+
+
+@dataclass
+class SimulationConfig:
+    """How ``fl-he run`` simulates the nodes; it changes no figure.
+
+    Attributes
+    ----------
+    engine : Engine
+        ``ray``: Flower's own engine, as many nodes at once as the machine has cores; ``local``: one
+        node after another in the process of the command, without Ray.
+    """
+
+    engine: Engine = Engine.ray
 
 
 class PartitionScheme(StrEnum):

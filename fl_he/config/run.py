@@ -14,6 +14,7 @@ from fl_he.config.groups import (
     OptimizerConfig,
     PartitionConfig,
     PrivacyConfig,
+    SimulationConfig,
 )
 
 
@@ -66,6 +67,8 @@ class Config:
         Key and packing.
     capc : CapcConfig
         CaPC in place of training.
+    simulation : SimulationConfig
+        Where the nodes of a simulation run.
     hospitals, rounds : int
         Number of hospitals, and of optimisation steps at most.
     topology : Topology
@@ -129,6 +132,7 @@ class Config:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
     capc: CapcConfig = field(default_factory=CapcConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
     hospitals: Annotated[int, whole(1)] = 3
     rounds: Annotated[int, whole(1)] = 15
     topology: Topology = Topology.fold

@@ -41,9 +41,10 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "unopened": (dict, type(None)),
     "sealed": (dict, type(None)),
 }
-#: What may differ when a run is resumed: it changes no number of the result.
+#: What may differ when a run is resumed, keys and groups: it changes no number of the result.
 FREE_KEYS = frozenset(
     {"resume", "output_dir", "tracking", "verbose", "hop_timeout", "key_holder_timeout"}
+    | {"simulation"}
 )
 
 
@@ -191,7 +192,7 @@ def first_difference(
     """
     ours, theirs = dict(_leaves(stored)), dict(_leaves(given))
     for name in [*ours, *(theirs.keys() - ours.keys())]:
-        if name in FREE_KEYS or (key and name != key and not name.startswith(f"{key}.")):
+        if name.partition(".")[0] in FREE_KEYS or (key and name != key and not name.startswith(f"{key}.")):
             continue
         if ours.get(name) != theirs.get(name):
             return (
