@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he.config import ClassWeight, Config
+from fl_he.config import ClassWeight, Config, ConfigError, Engine
 from fl_he.experiment import run_state, sealed_run
 from fl_he.experiment.comparison import Comparison, NoComparison, simulated_comparison
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
@@ -295,6 +295,11 @@ def main(grid: Grid, context: Context) -> None:
     from fl_he.config.composition import compose  # noqa: PLC0415 - only this entry point composes
 
     config = compose(str(context.run_config["config-name"]), str(context.run_config["overrides"]))
+    if config.simulation.engine is not Engine.ray:
+        raise ConfigError(
+            f"simulation.engine is a setting of `fl-he run`, got {config.simulation.engine}: leave "
+            "it out here, where Flower has started the nodes"
+        )
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}").resolve()
     with opened(folder) if config.resume is None else nullcontext():
         metrics = train(grid, config, folder, _log_round)

@@ -192,7 +192,9 @@ def first_difference(
     """
     ours, theirs = dict(_leaves(stored)), dict(_leaves(given))
     for name in [*ours, *(theirs.keys() - ours.keys())]:
-        if name.partition(".")[0] in FREE_KEYS or (key and name != key and not name.startswith(f"{key}.")):
+        if name.partition(".")[0] in FREE_KEYS or (
+            key and name != key and not name.startswith(f"{key}.")
+        ):
             continue
         if ours.get(name) != theirs.get(name):
             return (
