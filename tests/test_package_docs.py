@@ -1,37 +1,60 @@
-"""Each package's docstring names its modules, in the order in which they import each other."""
+"""Each room's docstring and the README list what is there, in the order in which it is imported."""
 
 from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
+from test_layers import ANYWHERE, ORDER, PACKAGE
 
-PACKAGE = Path(__file__).parents[1] / "fl_he"
+README = (PACKAGE.parent / "README.md").read_text()
+ROOMS = sorted(
+    path.parent.relative_to(PACKAGE).as_posix()
+    for path in PACKAGE.rglob("__init__.py")
+    if path.parent != PACKAGE
+)
 
 
-def listed(package: str) -> list[str]:
-    """Return the modules that a package's docstring names in its table."""
-    docstring = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text()))
-    return re.findall(r"^(\w+) {2,}\S", docstring or "", re.MULTILINE)
+def listed(docstring: str) -> list[str]:
+    """Return the modules and folders that a room's docstring names in its table."""
+    return re.findall(r"^(\w+) {2,}\S", docstring, re.MULTILINE)
 
 
-@pytest.mark.parametrize("package", ["crypto", "learning", "clients", "strategies"])
-def test_all_modules_are_listed_each_behind_those_that_it_imports(package: str) -> None:
-    found = listed(package)
-    files = [path.stem for path in (PACKAGE / package).glob("*.py") if path.stem != "__init__"]
-    assert sorted(found) == sorted(files)
-    for place, module in enumerate(found):
-        tree = ast.parse((PACKAGE / package / f"{module}.py").read_text())
-        imported = {
-            name
-            for node in tree.body  # what a function imports is loaded later
-            if isinstance(node, ast.ImportFrom)
-            for name in (
-                [alias.name for alias in node.names]
-                if node.module == f"fl_he.{package}"
-                else re.findall(rf"^fl_he\.{package}\.(\w+)$", node.module or "")
-            )
-        }
-        assert imported <= set(found[:place]), f"{module} imports what is listed behind it"
+def imported(room: str, member: str) -> Iterator[str]:
+    """Yield the members of a room that one of them imports when it is loaded."""
+    path = PACKAGE / room / member
+    package = f"fl_he.{room.replace('/', '.')}"
+    for source in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
+        for node in ast.parse(source.read_text("utf-8")).body:  # a function's imports come later
+            if isinstance(node, ast.ImportFrom) and node.module == package:
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from re.findall(rf"^{re.escape(package)}\.(\w+)", node.module or "")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_lists_its_members_each_behind_those_that_it_imports(room: str) -> None:
+    docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")))
+    found = listed(docstring or "")
+    members = [
+        path.stem
+        for path in (PACKAGE / room).iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    ]
+    assert sorted(found) == sorted(members)
+    for place, member in enumerate(found):
+        behind = set(imported(room, member)) & set(found[place + 1 :])
+        assert not behind, f"{member} imports what is listed behind it: {behind}"
+
+
+def test_the_readme_maps_the_rooms_in_the_order_of_imports() -> None:
+    section = README.partition("## How it is built")[2].partition("\n## ")[0]
+    rows = [
+        re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+    ]
+    assert [set(row) for row in rows if row] == [
+        ANYWHERE,
+        *({*places} for places in reversed(ORDER) if places != ("__init__",)),
+    ]

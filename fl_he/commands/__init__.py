@@ -1,10 +1,15 @@
 """The verbs of ``fl-he``: one file each, or two that belong together.
 
-``run`` trains, ``report`` shows finished runs, ``bench`` measures, ``predict`` (with ``export``)
-uses a saved model. The others serve an administrator, in this order: ``keygen`` (Paillier and DGK
-keys), ``enroll`` (a node's identity), ``federation`` (the manifest of all nodes, and ``show``: what
-a public file holds), ``agree`` (the agreement of a deployed CaPC). They share ``passphrase`` (the
-option of key files) and ``public_file`` (files that anybody may read).
+Each command imports what it needs when it runs: every call of ``fl-he`` loads this package.
 
-Each command imports the crypto layer when it runs: every call of ``fl-he`` loads this package.
+passphrase   the options by which a new key file gets a passphrase
+public_file  files that anybody may read: public keys, entries, manifests
+run          train over simulated hospitals
+report       tables and pages of finished runs
+bench        measure what encryption costs
+predict      ``predict`` with a saved model, ``export`` it
+keygen       make a node's Paillier and DGK keys
+enroll       make a node's identity
+agree        put the agreement of a deployed CaPC together
+federation   ``federation``: put the manifest together; ``show`` a public file
 """

@@ -1,28 +1,23 @@
-"""The server's side of fl-he.
+"""The coordinator's side: who takes part, how ciphertexts are summed, what follows from a total.
 
-Modules, in the order in which they import each other:
+Start with ``sequential_paillier``, the strategy that wraps another; ``topologies`` and
+``encrypted_sum`` are its two halves. ``gradient_descent`` is our own inner strategy. The coordinator
+never has a private key.
 
-exchange             messages out, replies in
+exchange             send messages, take replies, skip who does not answer
 grid                 grids in front of Flower's
-hop_watch            one that tells of each message and its answer
-roster               which nodes take part
+hop_watch            a grid that tells of each message and its answer
+roster               discover nodes, and keep to those that take part
 mean_only            which strategies can be wrapped
-skipped              who is missing in a round
 topologies           fold and chain
-update_sum           what is summed of updates
+update_sum           running sum of the hospitals' encrypted updates
 unopened_sum         a sum before company X has opened it
-encrypted_sum        and after
-sequential_paillier  the wrapper
-gradient_descent     what to do with a gradient
-preparation          sums before the first round
-pooled_figures       sums of counts after the last
-sealed_progress      where a sealed chain stands
-sealed_members       who takes part in it
-sealed_chain         the coordinator's part: it routes envelopes
-capc_steps           one step of CaPC
-capc_roster          who takes part in it
-capc_votes           what is summed of votes
-capc                 all of its steps
+encrypted_sum        one sum: collected, opened by company X, read as a mean
+sequential_paillier  the strategy that wraps another
+gradient_descent     steps of an optimizer on summed derivatives
+preparation          sums before the first round: mean, variance, class counts
+pooled_figures       sums of counts after the last round
+sealed               the sealed chain, which routes envelopes
 """
 
 from fl_he.strategies.gradient_descent import GradientDescent

@@ -1,1 +1,10 @@
-"""Room."""
+"""What a command shows while it runs and when it is over; how it ends at Ctrl-C.
+
+``progress`` follows a run, ``show`` prints finished ones.
+
+errors     refusals and warnings as one line each
+interrupt  end at Ctrl-C with all processes that were started
+live_view  the view of a run that is going on
+progress   follow a run's rounds or steps
+show       finished runs: tables, plots, pages
+"""
