@@ -1,8 +1,8 @@
 """The coordinator's side: who takes part, how ciphertexts are summed, what follows from a total.
 
 Start with ``sequential_paillier``, the strategy that wraps another; ``topologies`` and
-``encrypted_sum`` are its two halves. ``gradient_descent`` is our own inner strategy. The coordinator
-never has a private key.
+``encrypted_sum`` are its two halves. ``gradient_descent`` is our own inner strategy. The
+coordinator never has a private key.
 
 exchange             send messages, take replies, skip who does not answer
 grid                 grids in front of Flower's
