@@ -28,7 +28,7 @@ from flwr.serverapp.strategy import Strategy
 from fl_he import client_app
 from fl_he.bench.timing import Follow, Spread
 from fl_he.clients.hospital import HospitalData, add_hospital
-from fl_he.clients.node.role import read_node
+from fl_he.clients.node.node import SimulatedNode
 from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.experiment.data import simulated_data
@@ -253,7 +253,7 @@ def _plain_app(config: Config) -> ClientApp:
     """Return the hospitals' app as it is without encryption."""
 
     def data(context: Context) -> HospitalData:
-        dataset = simulated_data(config).hospitals[read_node(context).partition or 0]
+        dataset = simulated_data(config).hospitals[SimulatedNode(context).partition]
         return HospitalData(dataset, model_path=None)
 
     return add_hospital(ClientApp(), data)

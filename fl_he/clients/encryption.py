@@ -7,13 +7,13 @@ from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, MessageType
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
-from fl_he.clients.node.pin import pinned_fingerprint
-from fl_he.clients.node.refusal import refusal_mod
-from fl_he.clients.node.role import read_node
+from fl_he.clients.node.app import read_node
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import answered, require_encryptable
 from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -81,7 +81,7 @@ class EncryptionMod:
 
     def __init__(
         self,
-        packing: Callable[[Context], Packing] = lambda _: Packing(),
+        packing: Callable[[Context], Packing] = lambda context: read_node(context).packing,
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
         privacy: Callable[[Message, Context, str], Release | None] = _no_privacy,
@@ -93,17 +93,18 @@ class EncryptionMod:
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer as the app behind would, encrypted."""
-        return refusal_mod(message, context, lambda msg, ctx: self._answer(msg, ctx, call_next))
+        return answered(
+            message, read_node(context), lambda msg, node: self._answer(msg, node, call_next)
+        )
 
-    def _answer(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        action = message.metadata.message_type
+    def _answer(self, message: Message, node: Node, call_next: ClientAppCallable) -> Message:
+        action, context = message.metadata.message_type, node.context
         if action == FINISH:
             reply = call_next(message, context)
             if reply.has_content() and list(reply.content.keys()):
                 raise ProtocolError(f"a reply to {action!r} must be empty: it leaves in plain")
             return reply
         require_encryptable(action)
-        node = read_node(context)
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
         state = _state(context)
@@ -112,7 +113,7 @@ class EncryptionMod:
         request = EncryptionRequest.from_content(message.content)
         # In a deployment every message meets a new process, which need not check again.
         public_key = PublicKey.from_json(request.public_key, known=_text(state, _KNOWN))
-        _check_pin(public_key, context, state)
+        _check_pin(public_key, node, state)
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
         message.content = EncryptionRequest.remove_from(message.content)
@@ -154,15 +155,6 @@ class EncryptionMod:
 
 #: The mod with the default packing, as :class:`EncryptionMod` describes it.
 encryption_mod = EncryptionMod()
-
-
-def require_encryptable(action: str) -> None:
-    """Raise ProtocolError if replies to an action would leave the node in plain."""
-    if action.partition(".")[0] not in (MessageType.TRAIN, MessageType.EVALUATE):
-        raise ProtocolError(
-            f"a reply to {action!r} would leave this node in plain: only train and evaluate "
-            "replies can be encrypted"
-        )
 
 
 def _encrypted(
@@ -213,8 +205,8 @@ def _text(state: ConfigRecord, key: str) -> str | None:
     return str(state[key]) if key in state else None
 
 
-def _check_pin(public_key: PublicKey, context: Context, state: ConfigRecord) -> None:
-    pinned = pinned_fingerprint(context)
+def _check_pin(public_key: PublicKey, node: Node, state: ConfigRecord) -> None:
+    pinned = node.pinned_fingerprint
     if pinned is None:
         pinned = str(state.setdefault(_FINGERPRINT, public_key.fingerprint))
     if public_key.fingerprint != pinned:

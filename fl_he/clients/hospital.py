@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -99,19 +99,21 @@ class HospitalData:
         Where the final model is saved; ``None``: nowhere.
     clipping : Clipping or None
         With it training replies hold clipped gradients, and neither loss nor accuracy.
+    limbs : Limbs
+        How sums are written that are larger or smaller than the hospital's fixed-point numbers.
+    held_out : callable
+        Returns what is kept for evaluation, in the units of the hospital's table; ``None``:
+        nothing.
     """
 
     dataset: Dataset
     model_path: Path | None
     clipping: Clipping | None = None
+    limbs: Limbs = field(default_factory=lambda: Limbs(24, 24))
+    held_out: Callable[[], Dataset | None] = lambda: None
 
 
-def add_hospital(
-    app: ClientApp,
-    data: Callable[[Context], HospitalData],
-    limbs: Callable[[Context], Limbs] = lambda _: Limbs(24, 24),
-    held_out: Callable[[Context], Dataset | None] = lambda _: None,
-) -> ClientApp:
+def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> ClientApp:
     """Register the handlers that sum up, train, evaluate and save a model.
 
     Parameters
@@ -120,10 +122,6 @@ def add_hospital(
         It is changed and returned.
     data : callable
         Returns the data of the node that asks.
-    limbs : callable
-        Returns how a node writes sums that are larger or smaller than its fixed-point numbers.
-    held_out : callable
-        Returns what the node keeps for evaluation, in the units of its table; ``None``: nothing.
     """
 
     @app.train(MOMENTS.split(".")[1])
@@ -132,7 +130,7 @@ def add_hospital(
         hospital = data(context)
         dataset = hospital.dataset
         if hospital.clipping is None:
-            arrays = moment_sums(dataset, request, limbs(context))
+            arrays = moment_sums(dataset, request, hospital.limbs)
         else:
             arrays = range_moments(dataset, request, hospital.clipping)
         metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
@@ -162,7 +160,8 @@ def add_hospital(
 
     @app.evaluate(FIGURES.split(".")[1])
     def count(message: Message, context: Context) -> Message:
-        hospital, own = data(context), held_out(context)
+        hospital = data(context)
+        own = hospital.held_out()
         if own is None:
             raise ProtocolError("a hospital that evaluates must have data held out, this has none")
         test, _, _ = _prepared(own, message, reference=hospital.dataset)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -21,12 +20,11 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he.clients.guard import GuardedApp
-from fl_he.clients.ledger import Ledger, StateStore
-from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.node.private_key_file import load_private_key
-from fl_he.clients.node.role import read_node
-from fl_he.clients.node.setting import least_contributors, node_path
+from fl_he.clients.ledger import Ledger
+from fl_he.clients.node.app import NodeApp, read_node
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.node.settings import least_contributors
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -45,12 +43,11 @@ from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"
-_SIMULATED_KEY = "private-key"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyHolderPolicy:
-    """What the key holder insists on.
+    """Conditions under which the key holder opens a sum.
 
     Attributes
     ----------
@@ -69,11 +66,21 @@ class KeyHolderPolicy:
     key_bits: int = 2048
 
 
+Policy = Callable[[Context], KeyHolderPolicy]
+Names = Callable[[Context], Sequence[str]]
+
+
+def node_policy(context: Context) -> KeyHolderPolicy:
+    """Return the policy that is the node's own."""
+    node = read_node(context)
+    return KeyHolderPolicy(node.min_contributors, node.packing, node.key_bits)
+
+
 def with_key_holder(
     app: ClientApp,
-    policy: Callable[[Context], KeyHolderPolicy] = lambda _: KeyHolderPolicy(),
-    features: Callable[[Context], Sequence[str]] = lambda _: (),
-    classes: Callable[[Context], Sequence[str]] = lambda _: (),
+    policy: Policy = node_policy,
+    features: Names = lambda _: (),
+    classes: Names = lambda _: (),
 ) -> ClientApp:
     """Return an app that plays company X as well, on the node whose role says so.
 
@@ -96,46 +103,10 @@ def with_key_holder(
     ProtocolError
         If the app is a legacy one with a ``client_fn``.
     """
-
-    def describe(message: Message, context: Context) -> Message:
-        node = read_node(context)
-        if node.role is Role.KEY_HOLDER:
-            chosen = policy(context)
-            key, ledger = key_and_ledger(context, chosen)
-            description = Description(
-                role=node.role,
-                name=node.name,
-                version=__version__,
-                public_key=key.public_key.to_json(),
-                session=ledger.session(context.run_id, key.public_key.fingerprint),
-                packing=chosen.packing.to_json(),
-                simulated=node.simulated,
-            )
-        else:
-            description = Description(
-                role=node.role,
-                name=node.name,
-                version=__version__,
-                features=tuple(features(context)),
-                classes=tuple(classes(context)),
-                simulated=node.simulated,
-            )
-        return Message(description.to_content(), reply_to=message)
-
-    def decrypt(message: Message, context: Context) -> Message:
-        if read_node(context).role is not Role.KEY_HOLDER:
-            raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
-        request = DecryptRequest.from_content(message.content)
-        start = perf_counter()
-        chosen = own_policy(context, policy(context))
-        total = open_sum(request, chosen, *key_and_ledger(context, chosen))
-        reply = DecryptReply(total, decrypt_seconds=perf_counter() - start)
-        return Message(reply.to_content(), reply_to=message)
-
-    return GuardedApp(app, {DESCRIBE: describe, DECRYPT: decrypt})
+    return NodeApp.of(app, KeyHolder(policy, features, classes))
 
 
-def key_holder_app(policy: Callable[[Context], KeyHolderPolicy] | None = None) -> ClientApp:
+def key_holder_app(policy: Policy = node_policy) -> ClientApp:
     """Return an app for a node that is company X and nothing else.
 
     Parameters
@@ -143,7 +114,54 @@ def key_holder_app(policy: Callable[[Context], KeyHolderPolicy] | None = None) -
     policy : callable
         Returns the key holder's policy; the default one if it is not given.
     """
-    return with_key_holder(ClientApp(), *(() if policy is None else (policy,)))
+    return with_key_holder(ClientApp(), policy)
+
+
+class KeyHolder:
+    """The part of a node's app that describes the node, and opens sums if it is company X.
+
+    Parameters
+    ----------
+    policy, features, classes : callable
+        See `with_key_holder`.
+    """
+
+    def __init__(self, policy: Policy, features: Names, classes: Names) -> None:
+        self._policy = policy
+        self._features = features
+        self._classes = classes
+
+    def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
+        """Answer a message; see `fl_he.clients.node.app.Part`."""
+        action = message.metadata.message_type
+        if action == DESCRIBE:
+            return Message(self._described(node).to_content(), reply_to=message)
+        if action == DECRYPT:
+            return Message(self._opened(message, node).to_content(), reply_to=message)
+        return answer(message, node)
+
+    def _described(self, node: Node) -> Description:
+        description = Description(node.role, node.name, __version__, simulated=node.simulated)
+        if node.role is Role.HOSPITAL:
+            features, classes = self._features(node.context), self._classes(node.context)
+            return replace(description, features=tuple(features), classes=tuple(classes))
+        policy = self._policy(node.context)
+        key, ledger = key_and_ledger(node, policy)
+        return replace(
+            description,
+            public_key=key.public_key.to_json(),
+            session=ledger.session(node.context.run_id, key.public_key.fingerprint),
+            packing=policy.packing.to_json(),
+        )
+
+    def _opened(self, message: Message, node: Node) -> DecryptReply:
+        if node.role is not Role.KEY_HOLDER:
+            raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
+        request = DecryptRequest.from_content(message.content)
+        start = perf_counter()
+        policy = own_policy(node.context, self._policy(node.context))
+        total = open_sum(request, policy, *key_and_ledger(node, policy))
+        return DecryptReply(total, decrypt_seconds=perf_counter() - start)
 
 
 def own_policy(context: Context, policy: KeyHolderPolicy) -> KeyHolderPolicy:
@@ -151,28 +169,31 @@ def own_policy(context: Context, policy: KeyHolderPolicy) -> KeyHolderPolicy:
     return replace(policy, min_contributors=least_contributors(context, policy.min_contributors))
 
 
-def key_and_ledger(context: Context, policy: KeyHolderPolicy) -> tuple[PrivateKey, Ledger]:
-    """Return the key and what the key holder remembers; the first call of a simulation makes it."""
-    record = context.state.config_records.setdefault(_STATE, ConfigRecord())
+def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Ledger]:
+    """Return the key and what the key holder remembers; the first call of a simulation makes it.
+
+    Raises
+    ------
+    ProtocolError
+        If the key file does not open, or holds another key than the manifest says.
+    """
+    record = node.context.state.config_records.setdefault(_STATE, ConfigRecord())
+    # The fingerprint of a key that was checked before; see `PrivateKey.load`.
     known = str(record[_FINGERPRINT]) if _FINGERPRINT in record else None
-    if read_node(context).simulated:
-        # A simulated node has no disk of its own, and its state never leaves the simulation.
-        if _SIMULATED_KEY not in record:
-            record[_SIMULATED_KEY] = PrivateKey.generate(policy.key_bits).to_json()
-        key = PrivateKey.from_json(str(record[_SIMULATED_KEY]), known=known)
-        ledger = Ledger(StateStore(record))
-    else:
-        key = load_private_key(context, known)
-        ledger = Ledger(FileStore(_ledger_path(context)))
-    record[_FINGERPRINT] = key.public_key.fingerprint
-    return key, ledger
-
-
-def _ledger_path(context: Context) -> Path:
-    if (path := node_path(context, "state")) is not None:
-        return path
-    key_file = node_path(context, "private-key") or Path()  # it has just been read
-    return key_file.with_name(f"{key_file.name}.opened.jsonl")
+    key = node.private_key(
+        "private-key",
+        generate=lambda: PrivateKey.generate(policy.key_bits),
+        parse=lambda text: PrivateKey.from_json(text, known=known),
+        load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
+    )
+    fingerprint = key.public_key.fingerprint
+    if node.pinned_fingerprint not in (None, fingerprint):
+        raise ProtocolError(
+            "private-key in the node configuration must name the manifest's key, "
+            f"{node.pinned_fingerprint}, got {fingerprint}"
+        )
+    record[_FINGERPRINT] = fingerprint
+    return key, Ledger(node.opened())
 
 
 def open_sum(

@@ -1,20 +1,17 @@
-"""The gate through which a hospital's updates leave under differential privacy.
+"""Release of a hospital's updates under differential privacy.
 
-It stands inside ``EncryptionMod``, between an update and its encryption. It holds what the
-coordinator asks against the node's own terms, lets nothing through but sums that one patient moves
+`private_release` stands inside ``EncryptionMod``, between an update and its encryption. It compares
+what the coordinator asks with the node's own terms, lets through only sums that one patient moves
 by a known distance, and the number of patients, adds this hospital's share of noise to the
 fixed-point integers, and counts.
 
 Such sums are those of clipped gradients, and, once, if the terms have a share of the budget for it,
 those of values within ranges, by which the features are scaled.
-
-The privacy that a deployed hospital owes its patients, from its own node configuration.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from hashlib import sha256
 
 import numpy as np
@@ -22,12 +19,8 @@ from flwr.app import ConfigRecord, Context, Message, MessageType
 from numpy.typing import NDArray
 
 from fl_he.clients.encryption import Release
-from fl_he.clients.key_holder import KeyHolderPolicy
-from fl_he.clients.ledger import StateStore
-from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.node.role import is_simulated
-from fl_he.clients.node.setting import least_contributors, node_path
-from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
+from fl_he.clients.node.app import read_node
+from fl_he.clients.privacy_ledger import Kind, PrivacyLedger
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import PrivacyError
@@ -54,87 +47,66 @@ _WITHIN_RANGES = {"sums", "counts", "low", "high", *KEYS.values()}
 _FIRST_VALUE = EXAMPLES + 1
 
 
-class PrivateGate:
-    """Makes the releases of a node; ``EncryptionMod`` asks it about every message.
+def private_release(message: Message, context: Context, session: str) -> Release | None:
+    """Return what makes a reply private, ``None`` for a node without terms of privacy.
 
     Parameters
     ----------
-    terms : callable
-        Returns the node's own terms, ``None`` for a node without privacy.
-    packing : callable
-        Returns the node's fixed-point format.
-    ledger : callable
-        Returns the node's ledger.
+    message : Message
+        A train or evaluate message as the app gets it.
+    context : Context
+        Of the node, which has its own terms.
+    session : str
+        Company X's, in which the sum will be opened.
+
+    Raises
+    ------
+    ProtocolError
+        If the terms asked for are not the node's own, or the reply could not be made private.
     """
+    node = read_node(context)
+    own = node.privacy
+    asked = read_privacy(message.content.config_records.get(CONFIG))
+    action = message.metadata.message_type
+    if own is not None and action not in (MessageType.TRAIN, MOMENTS):
+        raise ProtocolError(
+            f"a node with privacy answers train messages only, got {action!r}: nothing else is "
+            "in its budget"
+        )
+    if asked != own:
+        raise ProtocolError(
+            f"the privacy must be this node's own, {described(own)}, got {described(asked)}"
+        )
+    if own is None:
+        return None
+    if action == MOMENTS:
+        _check_moments(own, message)
+        kind, calibrated = Kind.scaling, scaling_variance
+    else:
+        _check_config(message)
+        kind, calibrated = Kind.gradient, noise_variance
+    packing, ledger = node.packing, PrivacyLedger(node.released())
+    question = _digest(message, session)
 
-    def __init__(
-        self,
-        terms: Callable[[Context], GaussianPrivacy | None],
-        packing: Callable[[Context], Packing],
-        ledger: Callable[[Context], PrivacyLedger],
-    ) -> None:
-        self._terms = terms
-        self._packing = packing
-        self._ledger = ledger
+    def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        _check_layout(layout)
+        lattice = Lattice(packing.fraction_bits, len(values) - _FIRST_VALUE)
 
-    def __call__(self, message: Message, context: Context, session: str) -> Release | None:
-        """Return what makes a reply to this message private, ``None`` where nothing has to.
+        def answer(variance: int) -> NDArray[np.int64]:
+            _check_range(own, packing, float(values[EXAMPLES]), variance)
+            integers = packing.encode(values)
+            integers[_FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
+            return integers
 
-        Parameters
-        ----------
-        message : Message
-            A train or evaluate message as the app gets it.
-        context : Context
-        session : str
-            Company X's, in which the sum will be opened.
+        def variance() -> int:
+            try:
+                return calibrated(own, lattice)
+            except PrivacyError as error:
+                raise ProtocolError(str(error)) from None
 
-        Raises
-        ------
-        ProtocolError
-            If the terms asked for are not the node's own, or the reply could not be made private.
-        """
-        own = self._terms(context)
-        asked = read_privacy(message.content.config_records.get(CONFIG))
-        action = message.metadata.message_type
-        if own is not None and action not in (MessageType.TRAIN, MOMENTS):
-            raise ProtocolError(
-                f"a node with privacy answers train messages only, got {action!r}: nothing else is "
-                "in its budget"
-            )
-        if asked != own:
-            raise ProtocolError(
-                f"the privacy must be this node's own, {described(own)}, got {described(asked)}"
-            )
-        if own is None:
-            return None
-        if action == MOMENTS:
-            _check_moments(own, message)
-            kind, calibrated = Kind.scaling, scaling_variance
-        else:
-            _check_config(message)
-            kind, calibrated = Kind.gradient, noise_variance
-        packing, ledger = self._packing(context), self._ledger(context)
-        question = _digest(message, session)
+        return ledger.release(own, kind, lattice, question, variance=variance, answer=answer)
 
-        def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:
-            _check_layout(layout)
-            lattice = Lattice(packing.fraction_bits, len(values) - _FIRST_VALUE)
-
-            def answer(variance: int) -> NDArray[np.int64]:
-                _check_range(own, packing, float(values[EXAMPLES]), variance)
-                integers = packing.encode(values)
-                integers[_FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
-                return integers
-
-            def variance() -> int:
-                try:
-                    return calibrated(own, lattice)
-                except PrivacyError as error:
-                    raise ProtocolError(str(error)) from None
-
-            return ledger.release(own, kind, lattice, question, variance=variance, answer=answer)
-
-        return release
+    return release
 
 
 def _digest(message: Message, session: str) -> bytes:
@@ -221,65 +193,3 @@ def _check_range(terms: GaussianPrivacy, packing: Packing, examples: float, vari
             "a private sum must fit its slot with its noise, and it might not: raise integer_bits, "
             "or lower clip or rounds"
         )
-
-
-_STATE = "fl-he.privacy"
-_SCALING = "privacy-scaling"
-_SETTINGS = ("privacy-epsilon", "privacy-delta", "privacy-clip", "privacy-rounds", "privacy-ledger")
-
-
-def deployed_privacy(
-    context: Context, contributors: int = KeyHolderPolicy().min_contributors
-) -> GaussianPrivacy | None:
-    """Return the node's own terms, ``None`` where it has no privacy settings at all.
-
-    Parameters
-    ----------
-    context : Context
-    contributors : int
-        How many hospitals' noise is counted where ``min-contributors`` does not say it.
-
-    Raises
-    ------
-    ProtocolError
-        If it has some of the settings and not all, or a value is out of range.
-    """
-    config = context.node_config
-    missing = [setting for setting in _SETTINGS if setting not in config]
-    if len(missing) == len(_SETTINGS) and _SCALING not in config:
-        return None
-    if missing:
-        raise ProtocolError(
-            f"a hospital with privacy must be given {', '.join(_SETTINGS)} in its node "
-            f"configuration, got none of {', '.join(missing)}"
-        )
-    epsilon, delta, clip = (_number(config[name], name) for name in _SETTINGS[:3])
-    rounds = config["privacy-rounds"]
-    if not isinstance(rounds, int) or isinstance(rounds, bool):
-        raise ProtocolError("privacy-rounds in the node configuration must be a whole number")
-    scaling = _number(config.get(_SCALING, 0.0), _SCALING)
-    try:
-        return GaussianPrivacy(
-            epsilon, delta, clip, rounds, least_contributors(context, contributors), scaling
-        )
-    except PrivacyError as error:
-        raise ProtocolError(f"privacy in the node configuration: {error}") from None
-
-
-def privacy_ledger(context: Context) -> PrivacyLedger:
-    """Return where the node notes its private releases: a file, or a simulated node's state."""
-    if is_simulated(context):
-        record = context.state.config_records.setdefault(_STATE, ConfigRecord())
-        return PrivacyLedger(StateStore(record))
-    path = node_path(context, "privacy-ledger")
-    if path is None:
-        raise ProtocolError(
-            "a hospital with privacy must be given privacy-ledger in its node configuration"
-        )
-    return PrivacyLedger(FileStore(path, LONGEST_LINE))
-
-
-def _number(value: object, name: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ProtocolError(f"{name} in the node configuration must be a number")
-    return float(value)

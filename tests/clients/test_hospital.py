@@ -55,7 +55,7 @@ THREE = Dataset(
 def answer(
     action: str, content: RecordDict, dataset: Dataset = DATA, test: Dataset | None = None
 ) -> RecordDict:
-    app = add_hospital(ClientApp(), lambda _: HospitalData(dataset, None), held_out=lambda _: test)
+    app = add_hospital(ClientApp(), lambda _: HospitalData(dataset, None, held_out=lambda: test))
     context = Context(1, 5, {"partition-id": 0, "num-partitions": 4}, RecordDict(), {})
     return app(Message(content, 5, action), context).content
 

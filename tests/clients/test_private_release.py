@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.app.user_config import UserConfig
+from flwr.clientapp import ClientApp
 
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.private_release import PrivateGate, privacy_ledger
+from fl_he.clients.node.app import NodeApp
+from fl_he.clients.node.node import SimulatedNode
+from fl_he.clients.private_release import private_release
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -32,13 +35,18 @@ SUM = np.array([1.5, -2.0, 0.25])
 
 
 class Hospital:
-    """A node whose app replies what a test wants, behind the mod and the gate."""
+    """A node with terms, whose app replies what a test wants, behind the mod."""
 
     def __init__(
         self, terms: GaussianPrivacy | None = TERMS, encrypt: str | list[str] = "all"
     ) -> None:
-        gate = PrivateGate(lambda _: terms, lambda _: PACKING, privacy_ledger)
-        self.mod = EncryptionMod(lambda _: PACKING, encrypt=encrypt, privacy=gate)
+        class NodeWithTerms(SimulatedNode):
+            privacy = terms
+
+        app = ClientApp(mods=[EncryptionMod(encrypt=encrypt, privacy=private_release)])
+        for register in (app.train(), app.evaluate(), app.train("moments")):
+            register(self._app)
+        self.app = NodeApp(app, simulated=NodeWithTerms)
         node: UserConfig = {"partition-id": 0, "num-partitions": 4}
         self.context = Context(1, 5, node, RecordDict(), {})
         self.metrics = MetricRecord({"num-examples": 8})
@@ -61,7 +69,7 @@ class Hospital:
             }
         )
         message = Message(request.add_to(content), 5, action)
-        return self.mod(message, self.context, self._app)
+        return self.app(message, self.context)
 
     def noise(self, reply: Message) -> list[int]:
         vector = EncryptedVector.from_bytes(
@@ -104,7 +112,7 @@ def test_a_metric_does_not_pass() -> None:
     hospital = Hospital()
     hospital.metrics["loss"] = 0.5
     assert "got the metrics ['loss']" in reason(hospital.ask())
-    assert hospital.context.state.config_records["fl-he.privacy"] == {}
+    assert hospital.context.state.config_records["fl-he.released"] == {}
 
 
 def test_a_plain_array_does_not_pass() -> None:
@@ -175,9 +183,7 @@ def test_a_question_must_hold_a_model() -> None:
     hospital = Hospital()
     request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
     content = RecordDict({"config": ConfigRecord({**privacy_members(TERMS)})})
-    reply = hospital.mod(
-        Message(request.add_to(content), 5, "train"), hospital.context, hospital._app
-    )
+    reply = hospital.app(Message(request.add_to(content), 5, "train"), hospital.context)
     assert "a message must hold the model" in reason(reply)
 
 
@@ -228,7 +234,7 @@ class ScaledHospital(Hospital):
         request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), session, 1)
         record = ConfigRecord({**RANGES, **privacy_members(SCALED), **config})  # type: ignore[dict-item]
         message = Message(request.add_to(RecordDict({"config": record})), 5, "train.moments")
-        return self.mod(message, self.context, self._app)
+        return self.app(message, self.context)
 
     def integers(self, reply: Message) -> list[int]:
         vector = EncryptedVector.from_bytes(

@@ -11,7 +11,7 @@ import pytest
 from command_line import fl_he
 from flwr.common.config import parse_config_args
 
-from fl_he.clients.node.node_config import DEPLOYED_ONLY, check_settings
+from fl_he.clients.node.settings import DEPLOYED_ONLY, check_settings
 from fl_he.wire.encrypted_sum import Role
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()

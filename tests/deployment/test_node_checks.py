@@ -14,7 +14,7 @@ from identities import make
 from local_grid import LocalGrid
 
 from fl_he import client_app, server_app
-from fl_he.clients.node.node_config import check_settings
+from fl_he.clients.node.settings import check_settings
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import DESCRIBE, Description, ProtocolError, Role
 

@@ -22,7 +22,7 @@ from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
 
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
-from fl_he.clients.node.role import read_node
+from fl_he.clients.node.node import SimulatedNode
 from fl_he.config import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.model import LogisticModel
@@ -155,7 +155,7 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
     data = simulated_data(config)
 
     def share(context: Context) -> HospitalData:
-        part = data.hospitals[read_node(context).partition or 0]
+        part = data.hospitals[SimulatedNode(context).partition]
         return HospitalData(part, None)
 
     grid = LocalGrid(

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcRequest, CapcStep
 from fl_he.capc.node.app import with_capc
-from fl_he.capc.node.keys import KeyPair, simulated_keys
+from fl_he.capc.node.keys import KeyPair, own_keys
 from fl_he.capc.node.party import Party
 from fl_he.capc.terms import Terms
+from fl_he.clients.node.app import read_node
 from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
@@ -58,7 +59,7 @@ class Parties:
 
     def keys(self, node: int) -> KeyPair:
         """Return a node's private keys."""
-        return simulated_keys(self.grid.contexts[node], self.terms.key_bits)
+        return own_keys(read_node(self.grid.contexts[node]), self.terms.key_bits)
 
     def sent(self, step: CapcStep) -> list[CapcRequest]:
         """Return all requests of a step."""

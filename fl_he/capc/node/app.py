@@ -19,13 +19,12 @@ from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
 from fl_he.capc.node import answering as capc_answering
 from fl_he.capc.node import guardian as capc_guardian
 from fl_he.capc.node import querying as capc_querying
-from fl_he.capc.node.deployed import DeployedNode
-from fl_he.capc.node.keys import KeyPair, simulated_keys
+from fl_he.capc.node.deployed import AgreedNode
+from fl_he.capc.node.keys import KeyPair, own_keys
 from fl_he.capc.node.party import Memory, Party
-from fl_he.clients.node.checks import name_of
-from fl_he.clients.node.refusal import refusal, refusal_mod
-from fl_he.clients.node.role import is_simulated, read_node
-from fl_he.clients.node.wrapped_app import WrappedApp
+from fl_he.clients.node.app import NodeApp
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import Answer
 from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 _Owner = Callable[[CapcRequest, Context, Party, KeyPair], CapcReply]
@@ -66,45 +65,44 @@ def with_capc(app: ClientApp, party: Callable[[Context], Party]) -> ClientApp:
     ----------
     app : ClientApp
     party : callable
+        See `Capc`.
+    """
+    return NodeApp.of(app, Capc(party))
+
+
+class Capc:
+    """The part of a node's app that takes CaPC's steps.
+
+    Parameters
+    ----------
+    party : callable
         Returns what a simulated node brings along; the guardian's needs the terms only. A deployed
         node has its own files.
     """
-    return _CapcApp(app, party)
 
-
-class _CapcApp(WrappedApp):
-    """A ClientApp that takes CaPC's steps by itself and leaves all other messages to the app."""
-
-    def __init__(self, app: ClientApp, party: Callable[[Context], Party]) -> None:
-        super().__init__(app)
+    def __init__(self, party: Callable[[Context], Party]) -> None:
         self._party = party
 
-    def __call__(self, message: Message, context: Context) -> Message:
-        """Answer a message."""
+    def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
+        """Answer a message; see `fl_he.clients.node.app.Part`."""
         if message.metadata.message_type not in _STEPS:
-            return self._app(message, context)
-        reply = refusal_mod(message, context, self._take)
-        described = message.metadata.message_type == CapcStep.DESCRIBE
-        if reply.has_error() and described and not is_simulated(context):
-            return refusal(message, f"{name_of(context)}: {reply.error.reason}")
-        return reply
-
-    def _take(self, message: Message, context: Context) -> Message:
+            return answer(message, node)
         start = process_time()
         step = CapcStep(message.metadata.message_type)
-        if is_simulated(context):
-            reply = self._simulated(step, message, context)
+        if node.simulated:
+            reply = self._simulated(step, message, node)
         else:
-            reply = _deployed(step, message, DeployedNode.of(context))
+            reply = _deployed(step, message, AgreedNode.of(node))
         return Message(
             replace(reply, seconds=process_time() - start).to_content(), reply_to=message
         )
 
-    def _simulated(self, step: CapcStep, message: Message, context: Context) -> CapcReply:
-        node, party = read_node(context), self._party(context)
+    def _simulated(self, step: CapcStep, message: Message, node: Node) -> CapcReply:
+        context = node.context
+        party = self._party(context)
 
         def keys() -> KeyPair:
-            return simulated_keys(context, party.terms.key_bits)
+            return own_keys(node, party.terms.key_bits)
 
         if step is CapcStep.DESCRIBE:
             return CapcReply(name=node.name, role=node.role.value)
@@ -123,7 +121,7 @@ class _Node:
     keys: Callable[[], KeyPair]
 
 
-def _deployed(step: CapcStep, message: Message, node: DeployedNode) -> CapcReply:
+def _deployed(step: CapcStep, message: Message, node: AgreedNode) -> CapcReply:
     if step is CapcStep.DESCRIBE:
         return node.describe()
     if step is CapcStep.KEYS:

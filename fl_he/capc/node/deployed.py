@@ -16,15 +16,19 @@ from fl_he.capc.agreement import Agreement
 from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
 from fl_he.capc.node.budget import Promise, VotingLedger, spend
 from fl_he.capc.node.envelopes import Envelopes
-from fl_he.capc.node.keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, deployed_keys
+from fl_he.capc.node.keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, pinned_keys
 from fl_he.capc.node.party import Memory, Party
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.node.checks import require_writable
-from fl_he.clients.node.enrolment import Enrolment, read_enrolment, read_named_file
-from fl_he.clients.node.node_config import check_kinds
-from fl_he.clients.node.role import read_node
-from fl_he.clients.node.setting import node_path, node_setting
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.settings import (
+    check_kinds,
+    node_path,
+    node_setting,
+    read_named_file,
+    require_writable,
+)
 from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.errors import DataError
 from fl_he.learning.voting.case_files import note_labels, open_cases
@@ -41,22 +45,22 @@ _MODEL, _LEDGER, _OPEN, _LABELS = "capc-model", "capc-ledger", "capc-cases", "ca
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class DeployedNode:
+class AgreedNode:
     """A deployed node in CaPC.
 
     Attributes
     ----------
-    context : Context
+    node : Node
     enrolment : Enrolment
     agreement : Agreement
     """
 
-    context: Context
+    node: Node
     enrolment: Enrolment
     agreement: Agreement
 
     @classmethod
-    def of(cls, context: Context) -> DeployedNode:
+    def of(cls, node: Node) -> AgreedNode:
         """Read a node's part from its own configuration.
 
         Raises
@@ -65,8 +69,7 @@ class DeployedNode:
             If the node has no manifest or no agreement, or the two do not fit together: nobody's
             keys are pinned then, and it takes no part.
         """
-        enrolment = read_enrolment(context)
-        path = node_setting(context, "capc")
+        enrolment, path = node.enrolment, node_setting(node.context, "capc")
         if enrolment is None or path is None:
             raise ProtocolError(
                 "a deployed node in CaPC must be given capc (the agreement), federation and "
@@ -81,12 +84,17 @@ class DeployedNode:
                 f"the agreement's Paillier key of {holder} must be another than the manifest's, "
                 f"got {agreement.pins(holder).paillier}: make one for CaPC alone with fl-he keygen"
             )
-        return cls(context, enrolment, agreement)
+        return cls(node, enrolment, agreement)
+
+    @property
+    def context(self) -> Context:
+        """Flower's context of the node."""
+        return self.node.context
 
     @property
     def role(self) -> Role:
         """The node's role."""
-        return read_node(self.context).role
+        return self.node.role
 
     def describe(self) -> CapcReply:
         """Check all that the node is configured with, and say what it has.
@@ -120,7 +128,9 @@ class DeployedNode:
 
     def keys(self) -> KeyPair:
         """Return the node's own private keys, which must be the pinned ones."""
-        return deployed_keys(self.context, self.agreement.pins(self.enrolment.name))
+        return pinned_keys(
+            self.node, self.agreement.pins(self.enrolment.name), self.agreement.key_bits
+        )
 
     def party(self) -> Party:
         """Return what the node brings along."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Context
-
 from fl_he.capc.agreement import KeyPins
-from fl_he.clients.node.private_key_file import load_key_file
+from fl_he.clients.node.node import Node
 from fl_he.crypto.comparison.argmax import pairs
 from fl_he.crypto.comparison.comparison import Digits, bits, results
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
@@ -19,7 +17,6 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.wire.encrypted_sum import ProtocolError
 
-_STATE = "fl-he.capc-keys"
 _PAILLIER, _DGK = "paillier", "dgk"
 _PAILLIER_SETTING, _DGK_SETTING = "capc-private-key", "capc-dgk-key"
 
@@ -111,7 +108,34 @@ class KeyPair:
         return results(self.dgk, size, self.dgk.public_key.from_bytes(compared, count * size))
 
 
-def deployed_keys(context: Context, pins: KeyPins) -> KeyPair:
+def own_keys(node: Node, key_bits: int, known: str | None = None) -> KeyPair:
+    """Return a node's keys; the first call of a simulated node makes them.
+
+    Parameters
+    ----------
+    node : Node
+    key_bits : int
+        Length of the keys that a simulated node makes.
+    known : str or None
+        Fingerprint of the Paillier key, if it was checked before; see `PrivateKey.load`.
+    """
+    return KeyPair(
+        node.private_key(
+            _PAILLIER_SETTING,
+            generate=lambda: PrivateKey.generate(key_bits),
+            parse=PrivateKey.from_json,
+            load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
+        ),
+        node.private_key(
+            _DGK_SETTING,
+            generate=lambda: DgkPrivateKey.generate(key_bits),
+            parse=DgkPrivateKey.from_json,
+            load=DgkPrivateKey.load,
+        ),
+    )
+
+
+def pinned_keys(node: Node, pins: KeyPins, key_bits: int) -> KeyPair:
     """Return a deployed node's keys, from the files that its configuration names.
 
     Raises
@@ -119,14 +143,7 @@ def deployed_keys(context: Context, pins: KeyPins) -> KeyPair:
     ProtocolError
         If a file does not open, or its key is not the one that is pinned for this node.
     """
-    pair = KeyPair(
-        load_key_file(
-            context,
-            _PAILLIER_SETTING,
-            lambda path, word: PrivateKey.load(path, word, known=pins.paillier),
-        ),
-        load_key_file(context, _DGK_SETTING, DgkPrivateKey.load),
-    )
+    pair = own_keys(node, key_bits, known=pins.paillier)
     for setting, found, pinned in (
         (_PAILLIER_SETTING, pair.public.paillier.fingerprint, pins.paillier),
         (_DGK_SETTING, pair.public.dgk.fingerprint, pins.dgk),
@@ -137,14 +154,3 @@ def deployed_keys(context: Context, pins: KeyPins) -> KeyPair:
                 f"got {found}"
             )
     return pair
-
-
-def simulated_keys(context: Context, key_bits: int) -> KeyPair:
-    """Return a simulated node's keys; the first call makes them, in the node's own state."""
-    record = context.state.config_records.setdefault(_STATE, ConfigRecord())
-    if _PAILLIER not in record:
-        record[_PAILLIER] = PrivateKey.generate(key_bits).to_json()
-        record[_DGK] = DgkPrivateKey.generate(key_bits).to_json()
-    return KeyPair(
-        PrivateKey.from_json(str(record[_PAILLIER])), DgkPrivateKey.from_json(str(record[_DGK]))
-    )

@@ -1,26 +1,127 @@
-"""A ClientApp in front of another one."""
+"""The app of a node: reads the node once a message, and lets nothing leave that must not.
+
+In front of a ClientApp stand the parts of fl-he's protocols, one behind another, as Flower's mods
+do. A part answers the messages of its own protocol and hands all others on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 
-from flwr.app import Context
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable, Mod
+from flwr.supercore.task_identity import TaskIdentity
+
+from fl_he.clients.node.deployed import DeployedNode
+from fl_he.clients.node.node import Node, SimulatedNode
+from fl_he.clients.node.outgoing import Answer, answered, require_safe
+from fl_he.wire.encrypted_sum import DESCRIBE, ProtocolError
+
+#: Answers a message itself, or hands the message on to the parts behind it and to the app.
+Part = Callable[[Message, Node, Answer], Message]
 
 _Decorator = Callable[[ClientAppCallable], ClientAppCallable]
 
+#: The node whose message is being answered: set and reset with each message, since Flower runs
+#: the messages of several nodes in one process.
+_answering: ContextVar[Node | None] = ContextVar("answering", default=None)
 
-class WrappedApp(ClientApp):
-    """A ClientApp whose functions are those of the app behind it.
 
-    Functions registered here, or with the app behind it later, are the app's. Subclasses say in
-    ``__call__`` what they add.
+def read_node(context: Context, simulated: Callable[[Context], Node] = SimulatedNode) -> Node:
+    """Return the node whose message is being answered, or else read it from its context.
+
+    A node is simulated if Flower's simulation started it: that configures nothing but partitions,
+    and starts no process for a node. Deployed nodes may have partitions in their configuration
+    too, as Flower's guides show it.
+
+    Parameters
+    ----------
+    context : Context
+    simulated : callable
+        Reads a simulated node.
+    """
+    node = _answering.get()
+    if node is not None and node.context is context:
+        return node
+    silent = "role" not in context.node_config and "partition-id" in context.node_config
+    return DeployedNode(context) if not silent or _has_process(context) else simulated(context)
+
+
+def _has_process(context: Context) -> bool:
+    """Tell whether a SuperNode started this process."""
+    try:
+        return TaskIdentity.node_id == context.node_id
+    except RuntimeError:  # it is not set in the actors of a simulation
+        return False
+
+
+class NodeApp(ClientApp):
+    """A ClientApp behind the parts of fl-he's protocols.
+
+    Functions registered here, or with the app behind it later, are the app's. Its mods and
+    functions see no message that a part answers.
+
+    Parameters
+    ----------
+    app : ClientApp
+    parts : sequence of callable
+        In the order in which they see a message.
+    simulated : callable
+        Reads a simulated node.
+
+    Raises
+    ------
+    ProtocolError
+        If the app is a legacy one, whose ``client_fn`` Flower asks instead of registered functions.
     """
 
-    def __init__(self, app: ClientApp) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        parts: Sequence[Part] = (),
+        simulated: Callable[[Context], Node] = SimulatedNode,
+    ) -> None:
         super().__init__()
+        # Flower has no public way to tell.
+        if getattr(app, "_call", None) is not None:
+            raise ProtocolError(
+                "the ClientApp must have functions registered with @app.train() and "
+                "@app.evaluate(), got one with a client_fn: how to turn one into the other is in "
+                "Flower's guide 'Upgrade to Message API'"
+            )
         self._app = app
+        self._parts = tuple(parts)
+        self._simulated = simulated
+
+    @classmethod
+    def of(cls, app: ClientApp, part: Part) -> NodeApp:
+        """Return an app with one more part, in front of those that it has."""
+        if isinstance(app, NodeApp):
+            return cls(app._app, (part, *app._parts), app._simulated)
+        return cls(app, (part,))
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message; an exception becomes an error reply that is safe to send."""
+        node = read_node(context, self._simulated)
+        token = _answering.set(node)
+        try:
+            return answered(message, node, self._first)
+        finally:
+            _answering.reset(token)
+
+    def _first(self, message: Message, node: Node) -> Message:
+        _ = node.role  # a node that does not say who it is answers nothing
+        answer: Answer = self._behind
+        for part in reversed(self._parts):
+            answer = _before(part, answer)
+        return answer(message, node)
+
+    def _behind(self, message: Message, node: Node) -> Message:
+        reply = self._app(message, node.context)
+        require_safe(message, reply)
+        return reply
 
     def train(self, action: str = "default", *, mods: list[Mod] | None = None) -> _Decorator:
         """See ClientApp."""
@@ -39,3 +140,14 @@ class WrappedApp(ClientApp):
     ) -> Callable[[Callable[[Context], Iterator[None]]], Callable[[Context], Iterator[None]]]:
         """See ClientApp."""
         return self._app.lifespan()
+
+
+def _before(part: Part, answer: Answer) -> Answer:
+    return lambda message, node: part(message, node, answer)
+
+
+def check_first(message: Message, node: Node, answer: Answer) -> Message:
+    """Check a node's configuration before it describes itself: a part of fl-he's own app."""
+    if message.metadata.message_type == DESCRIBE:
+        node.check()
+    return answer(message, node)

@@ -1,89 +1,200 @@
-"""A deployed node looks itself over when it is asked what it is, before any training."""
+"""A deployed node: all that it is and owns is in its own configuration and on its own disk."""
 
 from __future__ import annotations
 
 import logging
-from tempfile import TemporaryFile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
 
-from flwr.app import Context, Message
-
-from fl_he.clients.node.enrolment import read_enrolment
-from fl_he.clients.node.node_config import check_settings
-from fl_he.clients.node.pin import pinned_fingerprint
-from fl_he.clients.node.refusal import refusal, refusal_mod
-from fl_he.clients.node.role import is_simulated, read_node
-from fl_he.clients.node.setting import node_path
-from fl_he.clients.node.wrapped_app import WrappedApp
-from fl_he.clients.private_release import deployed_privacy
-from fl_he.wire.encrypted_sum import DESCRIBE, ProtocolError, Role, printable
+from fl_he.clients.hospital import HospitalData
+from fl_he.clients.ledger import Store
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node.enrolment import read_passphrase
+from fl_he.clients.node.node import MIN_CONTRIBUTORS, Node, PrivateKeyText
+from fl_he.clients.node.settings import (
+    check_settings,
+    least_contributors,
+    node_path,
+    node_setting,
+    require_readable,
+    require_writable,
+    without_role,
+)
+from fl_he.clients.privacy_ledger import LONGEST_LINE
+from fl_he.crypto.errors import CryptoError
+from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.tables.data import Dataset, load_table
+from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 _logger = logging.getLogger(__name__)
 
+_Key = TypeVar("_Key", bound=PrivateKeyText)
 
-class CheckedApp(WrappedApp):
-    """A ClientApp that checks a deployed node before the node describes itself.
+_PINS = ("key-fingerprint", "federation")
+_SCALING = "privacy-scaling"
+_PRIVACY = ("privacy-epsilon", "privacy-delta", "privacy-clip", "privacy-rounds", "privacy-ledger")
 
-    Whatever is wrong is one refusal that begins with the node's name and says which setting it is.
-    The files that it names are shown in the node's own log only.
+
+class DeployedNode(Node):
+    """A SuperNode that its operator has configured; it takes nothing from the coordinator.
+
+    Refusals name settings. The files that the settings name are shown in the node's own log only.
     """
 
-    def __call__(self, message: Message, context: Context) -> Message:
-        """Answer a message."""
-        if message.metadata.message_type != DESCRIBE or is_simulated(context):
-            return self._app(message, context)
-        reply = refusal_mod(message, context, self._describe)
-        if reply.has_error():
-            return refusal(message, f"{name_of(context)}: {reply.error.reason}")
-        return reply
+    simulated = False
 
-    def _describe(self, message: Message, context: Context) -> Message:
-        _check(context)
-        return self._app(message, context)
+    @cached_property
+    def role(self) -> Role:
+        """See Node."""
+        role = node_setting(self.context, "role")
+        if role is None:
+            raise without_role(self.context.node_config, deployed=True)
+        if role not in list(Role):
+            raise ProtocolError(
+                f"role in the node configuration must be one of {list(map(str, Role))}, "
+                f"got {role!r}"
+            )
+        if role == Role.HOSPITAL and all(node_setting(self.context, pin) is None for pin in _PINS):
+            raise ProtocolError(
+                "a deployed hospital must be given key-fingerprint or federation in its node "
+                "configuration: the fingerprint of company X's public key, or the manifest that "
+                "holds it, by another way than the coordinator's"
+            )
+        return Role(role)
+
+    @property
+    def name(self) -> str:
+        """See Node."""
+        return node_setting(self.context, "name") or f"node-{self.context.node_id}"
+
+    @property
+    def min_contributors(self) -> int:
+        """See Node."""
+        return least_contributors(self.context, MIN_CONTRIBUTORS)
+
+    @cached_property
+    def privacy(self) -> GaussianPrivacy | None:
+        """The node's own terms, ``None`` where it has no privacy settings at all.
+
+        Raises
+        ------
+        ProtocolError
+            If the node has some of the settings and not all, or a value is out of range.
+        """
+        config = self.context.node_config
+        missing = [setting for setting in _PRIVACY if setting not in config]
+        if len(missing) == len(_PRIVACY) and _SCALING not in config:
+            return None
+        if missing:
+            raise ProtocolError(
+                f"a hospital with privacy must be given {', '.join(_PRIVACY)} in its node "
+                f"configuration, got none of {', '.join(missing)}"
+            )
+        epsilon, delta, clip = (_number(config[name], name) for name in _PRIVACY[:3])
+        rounds = config["privacy-rounds"]
+        if not isinstance(rounds, int) or isinstance(rounds, bool):
+            raise ProtocolError("privacy-rounds in the node configuration must be a whole number")
+        scaling = _number(config.get(_SCALING, 0.0), _SCALING)
+        try:
+            return GaussianPrivacy(epsilon, delta, clip, rounds, self.min_contributors, scaling)
+        except PrivacyError as error:
+            raise ProtocolError(f"privacy in the node configuration: {error}") from None
+
+    @cached_property
+    def hospital(self) -> HospitalData:
+        """See Node; the table that ``data`` names."""
+        dataset = self._table("data")
+        if dataset is None:
+            raise ProtocolError("a deployed hospital must be given data and target")
+        model_path = node_path(self.context, "model-path")
+        return self._hospital(dataset, model_path, lambda: self._table("test-data"))
+
+    def private_key(
+        self,
+        setting: str,
+        *,
+        generate: Callable[[], _Key],
+        parse: Callable[[str], _Key],
+        load: Callable[[Path, str | None], _Key],
+    ) -> _Key:
+        """See Node."""
+        path = node_path(self.context, setting)
+        if path is None:
+            raise ProtocolError(
+                f"a deployed node that owns keys must be given {setting} in its node "
+                "configuration: the path of its key file"
+            )
+        try:
+            return load(path, read_passphrase(self.context))
+        except (CryptoError, OSError) as error:
+            _logger.error("%s: %s", setting, error)
+            raise ProtocolError(
+                f"{setting} in the node configuration must name a key file that this node can "
+                "open (with passphrase-file if it is protected): this node's log says more"
+            ) from None
+
+    def opened(self) -> Store:
+        """See Node; beside the key file, if ``state`` names no other file."""
+        path = node_path(self.context, "state")
+        if path is None:
+            key_file = node_path(self.context, "private-key") or Path()  # it has just been read
+            path = key_file.with_name(f"{key_file.name}.opened.jsonl")
+        return FileStore(path)
+
+    def released(self) -> Store:
+        """See Node."""
+        path = node_path(self.context, "privacy-ledger")
+        if path is None:
+            raise ProtocolError(
+                "a hospital with privacy must be given privacy-ledger in its node configuration"
+            )
+        return FileStore(path, LONGEST_LINE)
+
+    def check(self) -> None:
+        """See Node; each wrong setting is a refusal that names it."""
+        check_settings(self.context.node_config, self.role)
+        _ = self.enrolment
+        _ = self.pinned_fingerprint
+        if self.role is not Role.HOSPITAL:
+            return
+        require_readable(self.context, "data")
+        require_readable(self.context, "test-data")
+        require_writable(self.context, "model-path")
+        _ = self.privacy
+        require_writable(self.context, "privacy-ledger")
+        test = self.hospital.held_out()
+        if test is not None and test.feature_names != self.hospital.dataset.feature_names:
+            raise ProtocolError("test-data in the node configuration must have the columns of data")
+
+    def _table(self, setting: str) -> Dataset | None:
+        context = self.context
+        path, target = node_path(context, setting), node_setting(context, "target")
+        if path is None or target is None:
+            return None
+        threshold, drop = context.node_config.get("threshold"), node_setting(context, "drop")
+        classes = node_setting(context, "classes")
+        try:
+            return load_table(
+                path,
+                target,
+                positive=node_setting(context, "positive"),
+                threshold=None if threshold is None else float(threshold),
+                classes=() if classes is None else classes.split(","),
+                drop=() if drop is None else drop.split(","),
+            )
+        except DataError as error:
+            _logger.error("%s", error)  # it names paths and columns, which are this node's own
+            raise ProtocolError(
+                f"{setting} in the node configuration must name a table that can be used with "
+                "target, positive, threshold, classes and drop as they are there: this node's log "
+                "says what is wrong"
+            ) from None
 
 
-def _check(context: Context) -> None:
-    node = read_node(context)
-    check_settings(context.node_config, node.role)
-    read_enrolment(context)
-    pinned_fingerprint(context)
-    if node.role is Role.HOSPITAL:
-        _require_readable(context, "data")
-        _require_readable(context, "test-data")
-        require_writable(context, "model-path")
-        deployed_privacy(context)
-        require_writable(context, "privacy-ledger")
-
-
-def name_of(context: Context) -> str:
-    """Return a deployed node's name for messages to people, before anything of it is checked."""
-    name = context.node_config.get("name")
-    return printable(name) if isinstance(name, str) and name.strip() else f"node-{context.node_id}"
-
-
-def _require_readable(context: Context, setting: str) -> None:
-    file = node_path(context, setting)
-    try:
-        if file is not None:
-            file.open("rb").close()
-    except OSError as error:
-        _logger.error("%s: %s", setting, error)
-        raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can read"
-        ) from None
-
-
-def require_writable(context: Context, setting: str) -> None:
-    """Write a file without a name where the one of the setting would go, or its first folder."""
-    file = node_path(context, setting)
-    if file is None:
-        return
-    try:
-        if file.is_dir():
-            raise IsADirectoryError(f"{file} is a folder")
-        with TemporaryFile(dir=next(path for path in file.absolute().parents if path.exists())):
-            pass
-    except OSError as error:
-        _logger.error("%s: %s", setting, error)
-        raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can write"
-        ) from None
+def _number(value: object, name: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ProtocolError(f"{name} in the node configuration must be a number")
+    return float(value)

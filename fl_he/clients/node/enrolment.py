@@ -1,31 +1,26 @@
-"""What a node was handed out of band: the federation manifest and its own private identity.
+"""Manifest, identity and pinned key, which a node was given out of band.
 
-With it a node takes keys from the manifest alone, whatever a coordinator sends.
+With a manifest a node takes keys from the manifest alone, whatever a coordinator sends.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 from flwr.app import Context
 
-from fl_he.clients.node.setting import node_setting
+from fl_he.clients.node.settings import node_setting, read_named_file
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.key_files.protected_file import read_passphrase_file
 from fl_he.wire.encrypted_sum import ProtocolError
 
-_logger = logging.getLogger(__name__)
-
 _FEDERATION = "federation"
 _IDENTITY = "identity"
 _PASSPHRASE_FILE = "passphrase-file"  # noqa: S105 - a setting's name
-
-_Loaded = TypeVar("_Loaded")
+_KEY_FINGERPRINT = "key-fingerprint"
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -136,13 +131,33 @@ def _check_same(context: Context, setting: str, enrolled: str) -> None:
         )
 
 
-def read_named_file(setting: str, path: str, load: Callable[[Path], _Loaded]) -> _Loaded:
-    """Read the file that a setting names; ProtocolError without its path if it cannot be read."""
-    try:
-        return load(Path(path).expanduser())
-    except OSError as error:
-        _logger.error("%s: %s", setting, error)
+def pinned_fingerprint(context: Context) -> str | None:
+    """Return the fingerprint of company X's public key, as this node was told out of band.
+
+    It stands in the manifest that ``federation`` names, or else in ``key-fingerprint``. Where a
+    node has both they must agree.
+
+    Returns
+    -------
+    str or None
+        ``None`` where it has neither, as in a simulation.
+
+    Raises
+    ------
+    ProtocolError, CryptoError
+        If ``key-fingerprint`` is none or not the manifest's, or the manifest cannot be read.
+    """
+    given, manifest = node_setting(context, _KEY_FINGERPRINT), read_manifest(context)
+    if given is not None and not _FINGERPRINT.fullmatch(given):
         raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can read, "
-            f"got one that it cannot ({type(error).__name__})"
-        ) from None
+            f"{_KEY_FINGERPRINT} in the node configuration must be 64 lower-case hexadecimal "
+            f"digits, got {given!r:.80}"
+        )
+    if manifest is None:
+        return given
+    if given not in (None, manifest.paillier_fingerprint):
+        raise ProtocolError(
+            f"{_KEY_FINGERPRINT} in the node configuration must be the manifest's, "
+            f"{manifest.paillier_fingerprint}, or left out, got {given}"
+        )
+    return manifest.paillier_fingerprint

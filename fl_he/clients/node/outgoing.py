@@ -1,4 +1,4 @@
-"""What a node says when it does not answer: reasons of ours, never an exception's own words.
+"""What may leave a node: encrypted replies, and refusals in our own words.
 
 Flower sends the text of any exception in a ClientApp to the coordinator. The text of, say, a
 parser's error may quote a patient's record or name a path. So only refusals that hold public
@@ -10,44 +10,48 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 
-from flwr.app import Context, Error, Message
-from flwr.clientapp.typing import ClientAppCallable
+from flwr.app import Error, Message, MessageType
 from flwr.common.constant import ErrorCode
 
-from fl_he.clients.node.role import is_simulated
+from fl_he.clients.node.node import Node
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
-from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
+from fl_he.wire.encrypted_sum import FINISH, EncryptedReply, PrivateReasonError, ProtocolError
 
 _logger = logging.getLogger(__name__)
 
+#: Answers a message on a node.
+Answer = Callable[[Message, Node], Message]
 
 #: Their text holds public values only, but for the second group it may name paths or columns.
 _PUBLIC = (ProtocolError, CryptoError)
 _LOCAL = (PrivateReasonError, KeyFileError, DataError)
 
 
-def refusal(message: Message, reason: str) -> Message:
-    """Return the error reply that carries a refusal."""
-    return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, reason), reply_to=message)
+def answered(message: Message, node: Node, answer: Answer) -> Message:
+    """Answer a message; every exception becomes an error reply that is safe to send.
 
-
-def refusal_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Flower mod: turn every exception of the app behind it into an error reply that is safe."""
+    A deployed node that is asked to describe itself begins the reason with its name.
+    """
     try:
-        return call_next(message, context)
+        return answer(message, node)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     # BaseException: the panics of libraries written in Rust are no Exception.
     except BaseException as error:
-        return refusal(message, _reason(error, message.metadata.message_type, context))
+        action = message.metadata.message_type
+        reason = _reason(error, action, node)
+        if action.endswith("describe") and not node.simulated:
+            reason = f"{node.printed_name}: {reason}"
+        return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, reason), reply_to=message)
 
 
-def _reason(error: BaseException, action: str, context: Context) -> str:
+def _reason(error: BaseException, action: str, node: Node) -> str:
     if isinstance(error, _PUBLIC) and not isinstance(error, _LOCAL):
         return str(error)
-    if is_simulated(context):
+    if node.simulated:
         return str(error) if isinstance(error, _LOCAL) else f"{type(error).__name__}: {error}"
     if isinstance(error, _LOCAL):
         _logger.error("%s refused: %s", action, error)
@@ -57,3 +61,36 @@ def _reason(error: BaseException, action: str, context: Context) -> str:
         # The text may quote a record of data, so it is not even logged.
         _logger.error("%s in %s at %s", type(error).__name__, action, where)
     return f"{type(error).__name__}: this node's log says more"
+
+
+def require_encryptable(action: str) -> None:
+    """Raise ProtocolError if replies to an action would leave the node in plain."""
+    if action.partition(".")[0] not in (MessageType.TRAIN, MessageType.EVALUATE):
+        raise ProtocolError(
+            f"a reply to {action!r} would leave this node in plain: only train and evaluate "
+            "replies can be encrypted"
+        )
+
+
+def require_safe(message: Message, reply: Message) -> None:
+    """Raise ProtocolError unless an app's reply may leave the node, whatever its mods have done."""
+    action = message.metadata.message_type
+    # Flower's LocalDpMod answers the reply that it cannot use; the coordinator would wait for ever.
+    addressed = reply.metadata.reply_to_message_id == message.metadata.message_id
+    if reply.has_error():
+        # Refusals have been made safe; the words of the app's own errors have not.
+        if not addressed or reply.error.code != ErrorCode.MOD_FAILED_PRECONDITION:
+            raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
+        return
+    if not addressed:
+        raise ProtocolError("a reply must answer the message that the app was handed")
+    if action == FINISH and not list(reply.content.keys()):
+        return
+    require_encryptable(action)
+    try:
+        EncryptedReply.from_content(reply.content)
+    except ProtocolError:
+        raise ProtocolError(
+            "a reply would leave this node in plain: encryption_mod must be the first of the "
+            "app's mods, as in ClientApp(mods=[encryption_mod, ...])"
+        ) from None

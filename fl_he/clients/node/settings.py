@@ -1,13 +1,22 @@
-"""The settings of a deployed node in its node configuration: which there are, and of what kind."""
+"""Settings of a node in its own configuration: names, kinds, values and the files they name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TypeVar
 
+from flwr.app import Context
 from flwr.app.user_config import UserConfig, UserConfigValue
 
 from fl_he.wire.encrypted_sum import ProtocolError, Role
+
+_logger = logging.getLogger(__name__)
+
+_Loaded = TypeVar("_Loaded")
 
 _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 on"
 _FLAG = "true or false"
@@ -109,3 +118,93 @@ def _is(value: UserConfigValue, kind: str) -> bool:
 def _shown(value: UserConfigValue) -> str:
     """Return what may be shown: a number in the place of a text is that of a label."""
     return "an empty one" if value == "" else f"one of type {type(value).__name__}"
+
+
+def without_role(node_config: UserConfig, *, deployed: bool) -> ProtocolError:
+    """Return the error that says why a node's configuration without a role is not enough."""
+    # Without a role these settings would be ignored, pins included.
+    if lost := sorted(DEPLOYED_ONLY & set(node_config)):
+        return ProtocolError(f"a node whose configuration holds {lost} must say its role as well")
+    if deployed and "partition-id" in node_config:
+        return ProtocolError(
+            "a deployed node must say its role as well, partition-id alone is for simulations: "
+            "there it would take whatever key it is sent, and its errors would be told in full"
+        )
+    return ProtocolError(
+        "a node must say its role: start it with --node-config 'role=\"hospital\" ...' or "
+        "'role=\"key-holder\" ...'"
+    )
+
+
+def node_setting(context: Context, key: str) -> str | None:
+    """Return a text from the node configuration, ``None`` where it is absent."""
+    value = context.node_config.get(key)
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise ProtocolError(f"{key} in the node configuration must be a text")
+    if value is not None and "\0" in value:  # no path may have one
+        raise ProtocolError(f"{key} in the node configuration must be a text without NUL")
+    return value
+
+
+def node_path(context: Context, key: str) -> Path | None:
+    """Return a path from the node configuration, ``None`` where it is absent."""
+    value = node_setting(context, key)
+    return None if value is None else Path(value).expanduser()
+
+
+def least_contributors(context: Context, default: int) -> int:
+    """Return ``min-contributors`` of the node configuration, at least 1, or the default."""
+    value = context.node_config.get("min-contributors", default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ProtocolError("min-contributors in the node configuration must be at least 1")
+    return value
+
+
+def is_sealed_only(context: Context) -> bool:
+    """Return ``sealed`` of the node configuration: whether to refuse any open federation."""
+    value = context.node_config.get("sealed", False)
+    if not isinstance(value, bool):
+        raise ProtocolError("sealed in the node configuration must be true or false")
+    return value
+
+
+def read_named_file(setting: str, path: str, load: Callable[[Path], _Loaded]) -> _Loaded:
+    """Read the file that a setting names; ProtocolError without its path if it cannot be read."""
+    try:
+        return load(Path(path).expanduser())
+    except OSError as error:
+        _logger.error("%s: %s", setting, error)
+        raise ProtocolError(
+            f"{setting} in the node configuration must name a file that this node can read, "
+            f"got one that it cannot ({type(error).__name__})"
+        ) from None
+
+
+def require_readable(context: Context, setting: str) -> None:
+    """Open the file that a setting names, if it names one."""
+    file = node_path(context, setting)
+    try:
+        if file is not None:
+            file.open("rb").close()
+    except OSError as error:
+        _logger.error("%s: %s", setting, error)
+        raise ProtocolError(
+            f"{setting} in the node configuration must name a file that this node can read"
+        ) from None
+
+
+def require_writable(context: Context, setting: str) -> None:
+    """Write a file without a name where the one of the setting would go, or its first folder."""
+    file = node_path(context, setting)
+    if file is None:
+        return
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(f"{file} is a folder")
+        with TemporaryFile(dir=next(path for path in file.absolute().parents if path.exists())):
+            pass
+    except OSError as error:
+        _logger.error("%s: %s", setting, error)
+        raise ProtocolError(
+            f"{setting} in the node configuration must name a file that this node can write"
+        ) from None

@@ -26,9 +26,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flwr.app import Context, Message
-from flwr.clientapp.typing import ClientAppCallable
 
 from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.clients.sealed.payload import (
     RunningSum,
@@ -61,8 +62,6 @@ class SealedHospital:
 
     Parameters
     ----------
-    app : callable
-        The hospital's app with its ``EncryptionMod``: it answers train messages encrypted.
     keeper : ModelKeeper
         Applies the totals.
     packing : callable
@@ -75,22 +74,20 @@ class SealedHospital:
 
     def __init__(
         self,
-        app: ClientAppCallable,
         *,
         keeper: ModelKeeper,
         packing: Callable[[Context], Packing],
         min_contributors: Callable[[Context], int],
         weighted_by: str = NUM_EXAMPLES,
     ) -> None:
-        self._app = app
         self._keeper = keeper
         self._packing = packing
         self._min_contributors = min_contributors
         self._weighted_by = weighted_by
 
-    def join(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+    def join(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Say who this hospital is, what it lacks, and what company X has to sign."""
-        state = ChainState(context)
+        state = ChainState(node.context)
         reply = JoinReply(
             name=enrolment.name,
             manifest=enrolment.manifest.fingerprint,
@@ -100,8 +97,12 @@ class SealedHospital:
         )
         return Message(reply.to_content(), reply_to=message)
 
-    def train(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
-        """Add the own update to the running sum and seal it for the next node."""
+    def train(self, message: Message, node: Node, enrolment: Enrolment, answer: Answer) -> Message:
+        """Add the own update to the running sum and seal it for the next node.
+
+        The update is the answer of the app with its ``EncryptionMod``, encrypted.
+        """
+        context = node.context
         news, hop = News.from_content(message.content), Hop.from_content(message.content)
         state = ChainState(context)
         _check_session(news, state, enrolment)
@@ -138,24 +139,25 @@ class SealedHospital:
             layout="" if received is None else received.layout,
         )
         message.content = request.add_to(content)
-        reply = self._app(message, context)
+        reply = answer(message, node)
         if reply.has_error():
             return reply
-        answer = EncryptedReply.from_content(reply.content)
-        if answer.plain.size:
+        update = EncryptedReply.from_content(reply.content)
+        if update.plain.size:
             raise ProtocolError("a sealed chain must encrypt all arrays, and this app does not")
         contribution = Contribution(
             round=hop.round,
             request=hop.digest,
             contributors=contributors,
-            running_sum=RunningSum(state.after, state.terms, answer.layout, answer.encrypted_sum),
+            running_sum=RunningSum(state.after, state.terms, update.layout, update.encrypted_sum),
         )
         state.contribution = contribution
-        sealed = _sealed(contribution, recipient, state, enrolment, answer)
+        sealed = _sealed(contribution, recipient, state, enrolment, update)
         return Message(sealed.to_content(), reply_to=message)
 
-    def reseal(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+    def reseal(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Seal the sum of the current round again, for another node."""
+        context = node.context
         request = ResealRequest.from_content(message.content)
         state = ChainState(context)
         if not state.session or request.session != state.session:
@@ -172,13 +174,12 @@ class SealedHospital:
         recipient = self._recipient(request.next_node, last.contributors, context, enrolment)
         return Message(_sealed(last, recipient, state, enrolment).to_content(), reply_to=message)
 
-    def finish(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+    def finish(self, message: Message, node: Node, enrolment: Enrolment, answer: Answer) -> Message:
         """Hand the own model, with the totals it lacked, to the app, which saves it."""
-        news = News.from_content(message.content)
-        state = ChainState(context)
+        news, state = News.from_content(message.content), ChainState(node.context)
         _check_session(news, state, enrolment)
-        message.content = self._keeper.learn(news, message.content, state, context, enrolment)
-        return self._app(message, context)
+        message.content = self._keeper.learn(news, message.content, state, node.context, enrolment)
+        return answer(message, node)
 
     def _recipient(
         self, name: str, contributors: tuple[str, ...], context: Context, enrolment: Enrolment

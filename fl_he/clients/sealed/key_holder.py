@@ -8,13 +8,14 @@ whether one is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 
 from flwr.app import ConfigRecord, Context, Message
 
-from fl_he.clients.key_holder import KeyHolderPolicy, key_and_ledger, open_sum, own_policy
+from fl_he.clients.key_holder import Policy, key_and_ledger, open_sum, own_policy
 from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.sealed.payload import (
     RunningSum,
     Total,
@@ -46,7 +47,7 @@ class SealedKeyHolder:
         Returns the policy of the node that asks.
     """
 
-    def __init__(self, policy: Callable[[Context], KeyHolderPolicy]) -> None:
+    def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
     @staticmethod
@@ -54,14 +55,15 @@ class SealedKeyHolder:
         """Tell whether this node's session is one of sealed chains."""
         return _STATE in context.state.config_records
 
-    def session(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+    def session(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """State the session to each hospital that asks, signed together with its challenge."""
         request = SessionRequest.from_content(message.content)
-        key, ledger = key_and_ledger(context, self._policy(context))
+        policy = self._policy(node.context)
+        key, ledger = key_and_ledger(node, policy)
         fingerprint = key.public_key.fingerprint
-        session = request.session or ledger.session(context.run_id, fingerprint)
+        session = request.session or ledger.session(node.context.run_id, fingerprint)
         latest = ledger.latest(session, fingerprint)
-        context.state.config_records.setdefault(_STATE, ConfigRecord())
+        node.context.state.config_records.setdefault(_STATE, ConfigRecord())
         statements = {}
         for name, challenge in request.challenges.items():
             hospital = enrolment.manifest.node(name)
@@ -84,13 +86,14 @@ class SealedKeyHolder:
         )
         return Message(reply.to_content(), reply_to=message)
 
-    def open(self, message: Message, context: Context, enrolment: Enrolment) -> Message:
+    def open(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Open a round's sum once and seal the total for every hospital of the manifest.
 
         Who asks for the very same sum again, since the answer was lost, gets the same total again.
         """
         request = OpenRequest.from_content(message.content)
-        key, ledger = key_and_ledger(context, self._policy(context))
+        policy = self._policy(node.context)
+        key, ledger = key_and_ledger(node, policy)
         ledger.latest(request.session, key.public_key.fingerprint)  # refuses an unknown session
         start = perf_counter()
         summed = _received(request, enrolment)
@@ -102,7 +105,7 @@ class SealedKeyHolder:
                 contributors=len(request.contributors),
                 encrypted_sum=summed.vector,
             ),
-            own_policy(context, self._policy(context)),
+            own_policy(node.context, policy),
             key,
             ledger,
             follows=summed.after,

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.private_release import deployed_privacy, privacy_ledger
+from fl_he.clients.node.deployed import DeployedNode
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.wire.encrypted_sum import ProtocolError
 
@@ -21,32 +21,32 @@ SETTINGS: UserConfig = {
 }
 
 
-def node(settings: UserConfig) -> Context:
-    return Context(1, 2, {"role": "hospital", **settings}, RecordDict(), {})
+def node(settings: UserConfig) -> DeployedNode:
+    return DeployedNode(Context(1, 2, {"role": "hospital", **settings}, RecordDict(), {}))
 
 
 def test_all_settings_are_terms() -> None:
-    assert deployed_privacy(node(SETTINGS)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3)
+    assert node(SETTINGS).privacy == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3)
     five: UserConfig = {**SETTINGS, "min-contributors": 5}
-    assert deployed_privacy(node(five)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 5)
+    assert node(five).privacy == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 5)
 
 
 def test_a_share_for_the_scaling_is_said_beside_them() -> None:
     scaled: UserConfig = {**SETTINGS, "privacy-scaling": 0.25}
-    assert deployed_privacy(node(scaled)) == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3, 0.25)
+    assert node(scaled).privacy == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3, 0.25)
     with pytest.raises(ProtocolError, match="got none of privacy-epsilon"):
-        deployed_privacy(node({"privacy-scaling": 0.25}))
+        _ = node({"privacy-scaling": 0.25}).privacy
 
 
 def test_no_settings_are_no_privacy() -> None:
-    assert deployed_privacy(node({"min-contributors": 5})) is None
+    assert node({"min-contributors": 5}).privacy is None
 
 
 @pytest.mark.parametrize("left_out", SETTINGS)
 def test_a_part_of_the_settings_is_refused(left_out: str) -> None:
     some = {key: value for key, value in SETTINGS.items() if key != left_out}
     with pytest.raises(ProtocolError, match=rf"must be given .*, got none of {left_out}$"):
-        deployed_privacy(node(some))
+        _ = node(some).privacy
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_a_setting_out_of_range_is_refused(
     key: str, value: float | str | bool, message: str
 ) -> None:
     with pytest.raises(ProtocolError, match=message):
-        deployed_privacy(node({**SETTINGS, key: value}))
+        _ = node({**SETTINGS, key: value}).privacy
 
 
 def test_a_ledger_needs_a_file(tmp_path: Path) -> None:
-    assert privacy_ledger(node({"privacy-ledger": str(tmp_path / "privacy.jsonl")}))
+    assert node({"privacy-ledger": str(tmp_path / "privacy.jsonl")}).released()
     with pytest.raises(ProtocolError, match="must be given privacy-ledger"):
-        privacy_ledger(node({}))
+        node({}).released()

@@ -7,8 +7,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from identities import COMPANY, EAST, NORTH, SOUTH, make
 
+from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.enrolment import Enrolment, read_enrolment, read_manifest, read_passphrase
-from fl_he.clients.node.refusal import refusal_mod
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import answered
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.errors import CryptoError, KeyFileError
@@ -129,11 +131,12 @@ def test_another_identity_of_the_same_name(files: Files) -> None:
 def test_no_path_leaves_the_node(files: Files, setting: str) -> None:
     node_config = {**files.north(), setting: str(files.folder / "nowhere")}
 
-    def app(message: Message, context: Context) -> Message:
-        read_enrolment(context)
+    def app(message: Message, node: Node) -> Message:
+        _ = node.enrolment
         raise AssertionError("a node without its files must not be enrolled")
 
-    reply = refusal_mod(Message(RecordDict(), 1, "train"), context(node_config), app)
+    node = DeployedNode(context(node_config))
+    reply = answered(Message(RecordDict(), 1, "train"), node, app)
     assert reply.error.reason == (
         f"{setting} in the node configuration must name a file that this node can read, "
         "got one that it cannot (FileNotFoundError)"

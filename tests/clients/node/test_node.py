@@ -5,7 +5,7 @@ from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.supercore.task_identity import TaskIdentity
 
-from fl_he.clients.node.role import Node, is_simulated, read_node
+from fl_he.clients.node.app import read_node
 from fl_he.wire.encrypted_sum import ProtocolError, Role
 
 
@@ -24,23 +24,23 @@ def test_last_partition_of_a_simulation_is_the_key_holder() -> None:
 def test_a_deployed_node_with_partitions_is_not_taken_for_a_simulated_one(partition: int) -> None:
     """Flower's guides start SuperNodes so; the process that it starts says whose it is."""
     deployed = context({"partition-id": partition, "num-partitions": 3})
-    assert is_simulated(deployed)
+    assert read_node(deployed).simulated
     TaskIdentity.node_id = deployed.node_id
-    assert not is_simulated(deployed)
+    assert not read_node(deployed).simulated
     with pytest.raises(ProtocolError, match="a deployed node must say its role as well"):
-        read_node(deployed)
+        _ = read_node(deployed).role
     deployed.node_config["role"] = "key-holder"
     assert read_node(deployed).role is Role.KEY_HOLDER
 
 
 def test_a_process_that_is_nobodys_is_a_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TaskIdentity, "_node_id", None)
-    assert is_simulated(context({"partition-id": 0, "num-partitions": 3}))
+    assert read_node(context({"partition-id": 0, "num-partitions": 3})).simulated
 
 
 def test_deployed_hospital() -> None:
     node = read_node(context({"role": "hospital", "name": "st-mary", "key-fingerprint": "ab" * 32}))
-    assert node == Node(Role.HOSPITAL, "st-mary")
+    assert (node.role, node.name) == (Role.HOSPITAL, "st-mary")
     assert not node.simulated
 
 
@@ -64,7 +64,7 @@ def test_deployed_key_holder_has_a_name_without_being_given_one() -> None:
 )
 def test_node_configurations_that_say_too_little(node_config: UserConfig, words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
-        read_node(context(node_config))
+        _ = read_node(context(node_config)).role
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_node_configurations_that_say_too_little(node_config: UserConfig, words:
 def test_no_setting_of_a_deployed_node_is_ignored(setting: str) -> None:
     node_config: UserConfig = {"partition-id": 0, "num-partitions": 4, setting: "1"}
     with pytest.raises(ProtocolError, match=rf"holds \['{setting}'\] must say its role"):
-        read_node(context(node_config))
+        _ = read_node(context(node_config)).role
 
 
 @pytest.mark.parametrize("role", ["hospital", "key-holder"])
@@ -89,11 +89,10 @@ def test_a_node_that_says_its_role_is_deployed_whatever_else_it_says(role: str) 
         "partition-id": 0,
         "num-partitions": 4,
     }
-    assert not is_simulated(context(node_config))
     assert not read_node(context(node_config)).simulated
 
 
 def test_a_setting_without_end_is_refused() -> None:
     config: UserConfig = {"role": "hospital", "name": "a\0b", "key-fingerprint": "x"}
     with pytest.raises(ProtocolError, match=r"name in .* must be a text without NUL"):
-        read_node(Context(1, 5, config, RecordDict(), {}))
+        _ = read_node(Context(1, 5, config, RecordDict(), {})).name

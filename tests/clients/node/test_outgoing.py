@@ -6,7 +6,9 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.node.refusal import refusal_mod
+from fl_he.clients.node.app import read_node
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import answered
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
 from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
@@ -22,11 +24,11 @@ class PanicException(BaseException):
 
 
 def answer(error: BaseException, node_config: UserConfig) -> str:
-    def app(message: Message, context: Context) -> Message:
+    def app(message: Message, node: Node) -> Message:
         raise error
 
-    context = Context(1, 9, node_config, RecordDict(), {})
-    reply = refusal_mod(Message(RecordDict(), 1, "train"), context, app)
+    node = read_node(Context(1, 9, node_config, RecordDict(), {}))
+    reply = answered(Message(RecordDict(), 1, "train"), node, app)
     assert reply.has_error()
     return str(reply.error.reason)
 
@@ -58,7 +60,7 @@ def test_any_other_exception_leaves_as_its_type_alone(
     with caplog.at_level(logging.DEBUG):
         assert answer(kind(RECORD), node_config) == f"{kind.__name__}: this node's log says more"
     assert RECORD not in caplog.text
-    assert "test_refusal.py" in caplog.text
+    assert "test_outgoing.py" in caplog.text
 
 
 def test_a_simulation_says_everything() -> None:

@@ -7,7 +7,7 @@ from deployed_nodes import KEY, enrolled_nodes
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.node.pin import pinned_fingerprint
+from fl_he.clients.node.enrolment import pinned_fingerprint
 from fl_he.wire.encrypted_sum import ProtocolError
 
 FINGERPRINT = KEY.public_key.fingerprint

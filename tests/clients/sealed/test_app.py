@@ -208,10 +208,10 @@ def test_an_app_whose_hospitals_have_no_model_to_start_from(tmp_path: Path) -> N
 def test_functions_registered_later_are_the_apps(tmp_path: Path) -> None:
     app = with_sealed_chain(ClientApp())
 
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
+    @app.query("finish")
+    def finish(message: Message, context: Context) -> Message:
         return Message(RecordDict(), reply_to=message)
 
     context = Context(7, 1, {"role": "key-holder"}, RecordDict(), {})
-    reply = app(Message(RecordDict(), 1, "evaluate"), context)
+    reply = app(Message(RecordDict(), 1, "query.finish"), context)
     assert reply.has_content()
