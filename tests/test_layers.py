@@ -46,7 +46,7 @@ PRIVATE_KEYS = (
     "fl_he.crypto.comparison.dgk_private_key",
 )
 MAY_DECRYPT = (
-    *("clients.key_holder", "clients.node.private_key_file", "capc.node.keys"),
+    *("clients.key_holder", "capc.node.keys"),
     "commands.keygen",
     "bench",  # plays all parts, with keys that die with it
 )

@@ -112,13 +112,13 @@ class NodeApp(ClientApp):
             _answering.reset(token)
 
     def _first(self, message: Message, node: Node) -> Message:
-        _ = node.role  # a node that does not say who it is answers nothing
         answer: Answer = self._behind
         for part in reversed(self._parts):
             answer = _before(part, answer)
         return answer(message, node)
 
     def _behind(self, message: Message, node: Node) -> Message:
+        _ = node.role  # a node that does not say who it is answers nothing
         reply = self._app(message, node.context)
         require_safe(message, reply)
         return reply
