@@ -34,7 +34,6 @@ from fl_he.crypto.key_files.protected_file import (
     read_passphrase_file,
     save_secret,
 )
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -116,7 +115,7 @@ def _dgk_ciphertext_seeds() -> list[bytes]:
 
 def _ciphertexts(data: bytes) -> object:
     key = _key()
-    return key.decrypt(ciphertexts_from_bytes(key.public_key, data, 2), cores=1)
+    return key.decrypt(key.public_key.from_bytes(data, 2), cores=1)
 
 
 def _ciphertext_seeds() -> list[bytes]:

@@ -22,7 +22,6 @@ from fl_he.capc.node.keys import KeyPair
 from fl_he.capc.terms import VOTE_BITS
 from fl_he.crypto.comparison.argmax import pairs, tie_bits, winner
 from fl_he.crypto.comparison.slot_layout import SlotLayout
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
 #: Whatever is below it happens once in a million tests of an honest run.
@@ -132,7 +131,7 @@ def _paillier(keys: KeyPair, data: bytes) -> tuple[list[int], bool]:
     if len(data) % key.ciphertext_bytes:
         found = EncryptedVector.from_bytes(data, key).to_integers()
     else:
-        found = ciphertexts_from_bytes(key, data, len(data) // key.ciphertext_bytes)
+        found = key.from_bytes(data, len(data) // key.ciphertext_bytes)
     # without randomness a ciphertext is a power of 1 + n
     return found, any(ciphertext % key.n == 1 for ciphertext in found)
 

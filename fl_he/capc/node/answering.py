@@ -26,7 +26,6 @@ from fl_he.crypto.comparison.comparison import compare as dgk_compare
 from fl_he.crypto.comparison.linear_map import linear_map
 from fl_he.crypto.comparison.relu import PRODUCTS, rectified
 from fl_he.crypto.comparison.votes import collect_votes
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
 _MASKS, _ORDERS = "logit-masks", "orders"
@@ -38,9 +37,7 @@ def evaluate(request: CapcRequest, context: Context, party: Party) -> CapcReply:
     party.require_budget(request.queries)
     key = PublicKeys.from_texts(request.keys, QUERYING, party.terms.key_bits).paillier
     packs = party.logit_layout(key).packs(request.queries)
-    ciphertexts = ciphertexts_from_bytes(
-        key, request.part("features"), party.terms.features * packs
-    )
+    ciphertexts = key.from_bytes(request.part("features"), party.terms.features * packs)
     features = [ciphertexts[at : at + packs] for at in range(0, len(ciphertexts), packs)]
     return _layer(0, features, request, context, party)
 
@@ -65,7 +62,7 @@ def rectify(request: CapcRequest, context: Context, party: Party) -> CapcReply:
     key = PublicKeys.from_texts(request.keys, QUERYING, party.terms.key_bits).paillier
     masks, coins = memory.take(_UNITS)
     count = PRODUCTS * len(masks) * request.queries
-    factors = ciphertexts_from_bytes(key, request.part("products"), count)
+    factors = key.from_bytes(request.part("products"), count)
     units = rectified(key, party.logit_layout(key), factors, masks, coins)
     return _layer(memory.take(_LAYER) + 1, units, request, context, party)
 
@@ -93,7 +90,7 @@ def collect(request: CapcRequest, context: Context, party: Party) -> CapcReply:
     terms, memory = party.terms, Memory(context, request.session)
     key = PublicKeys.from_texts(request.keys, GUARDIAN, terms.key_bits).paillier
     count = request.queries * terms.classes
-    positions = ciphertexts_from_bytes(key, request.part("positions"), count)
+    positions = key.from_bytes(request.part("positions"), count)
     orders = memory.take(_ORDERS)
     votes = collect_votes(key, party.vote_layout(key), VOTE_PACKING, positions, orders)
     if SUM in request.parts:
@@ -145,4 +142,4 @@ def _layer(
         memory.keep(_MASKS, kept.masks)
         memory.keep(_ORDERS, kept.permutations)
         name = "blinded"
-    return CapcReply({name: ciphertexts_to_bytes(key, blinded)})
+    return CapcReply({name: key.to_bytes(blinded)})

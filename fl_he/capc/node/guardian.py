@@ -15,7 +15,6 @@ from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING, Terms
 from fl_he.crypto.comparison.argmax import pairs, winner
 from fl_he.crypto.comparison.conditional_answer import release
 from fl_he.crypto.comparison.votes import encrypt_counts
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
 from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.wire.records import ProtocolError
 
@@ -82,10 +81,8 @@ def release_winners(
     dgk, classes = keys.public.dgk, terms.classes
     zero = keys.dgk.are_zero(dgk.from_bytes(request.part("compared"), classes * queries))
     found = [int(any(zero[at : at + classes])) for at in range(0, len(zero), classes)]
-    coins = ciphertexts_from_bytes(querying, request.part("coins"), queries)
-    return CapcReply(
-        {"answers": ciphertexts_to_bytes(querying, release(querying, winners, found, coins))}
-    )
+    coins = querying.from_bytes(request.part("coins"), queries)
+    return CapcReply({"answers": querying.to_bytes(release(querying, winners, found, coins))})
 
 
 def _gaussian(terms: Terms, variance: Fraction | None, size: int) -> NDArray[np.int64]:

@@ -12,7 +12,6 @@ from fl_he.crypto.comparison.comparison import Digits, bits, results
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, merged_count, split_merged
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.wire.encrypted_sum import ProtocolError
@@ -82,14 +81,14 @@ class KeyPair:
         """Open what `argmax.blind_pairs` made, by pair, then by query."""
         numbers = len(pairs(classes))
         count = merged_count(layout, numbers, queries)
-        ciphertexts = ciphertexts_from_bytes(self.paillier.public_key, blinded, count)
+        ciphertexts = self.paillier.public_key.from_bytes(blinded, count)
         return split_merged(layout, self.paillier.decrypt(ciphertexts), numbers, queries)
 
     def open(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> list[int]:
         """Open blinded numbers, by number, then by query."""
         key = self.paillier.public_key
         packs = layout.packs(queries)
-        ciphertexts = ciphertexts_from_bytes(key, blinded, numbers * packs)
+        ciphertexts = key.from_bytes(blinded, numbers * packs)
         plaintexts = self.paillier.decrypt(ciphertexts)
         return [
             z

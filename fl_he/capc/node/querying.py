@@ -19,7 +19,6 @@ from fl_he.crypto.comparison.comparison import Digits, compare
 from fl_he.crypto.comparison.conditional_answer import answer_layout, answers, any_of, encrypt_coins
 from fl_he.crypto.comparison.relu import products
 from fl_he.crypto.comparison.votes import by_class, encrypt_winners, vote_length
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_from_bytes, ciphertexts_to_bytes
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.wire.records import ProtocolError
 
@@ -39,7 +38,7 @@ def ask(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> 
     key = keys.public.paillier
     layout = party.logit_layout(key)
     plaintexts = [joined for column in queries.T.tolist() for joined in layout.join(column)]
-    features = ciphertexts_to_bytes(key, key.encrypt(plaintexts))
+    features = key.to_bytes(key.encrypt(plaintexts))
     return CapcReply(dict.fromkeys(request.answering, features))
 
 
@@ -66,7 +65,7 @@ def unit_products(request: CapcRequest, context: Context, party: Party, keys: Ke
         opened = memory.take(f"{_UNITS}-{name}")
         found = keys.results(party.terms.value_bits, compared, len(opened))
         factors = products(key, layout, opened, found, request.queries)
-        parts[name] = ciphertexts_to_bytes(key, factors)
+        parts[name] = key.to_bytes(factors)
     return CapcReply(parts)
 
 
@@ -92,7 +91,7 @@ def vote(request: CapcRequest, context: Context, party: Party, keys: KeyPair) ->
         found = keys.results(terms.value_bits, compared, each * request.queries)
         winners = [winner(terms.classes, found[at : at + each]) for at in _steps(found, each)]
         positions = encrypt_winners(guardian, layout, terms.classes, winners)
-        parts[name] = ciphertexts_to_bytes(guardian, positions)
+        parts[name] = guardian.to_bytes(positions)
     return CapcReply(parts)
 
 
@@ -112,14 +111,14 @@ def count(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -
     blinded, kept = blind_pairs(guardian, layout, counts(COUNTS), request.queries)
     memory.keep(_MASKS, kept.masks)
     memory.keep(_ORDERS, kept.permutations)
-    parts = {"blinded": ciphertexts_to_bytes(guardian, blinded)}
+    parts = {"blinded": guardian.to_bytes(blinded)}
     if terms.threshold is not None:
         # d = count - threshold, at least 0 if it is reached
         reached, masks = blind(
             guardian, layout, counts(TESTED_COUNTS), request.queries, -terms.threshold
         )
         memory.keep(_REACHED_MASKS, masks)
-        parts["reached"] = ciphertexts_to_bytes(guardian, [c for packs in reached for c in packs])
+        parts["reached"] = guardian.to_bytes([c for packs in reached for c in packs])
     return CapcReply(parts)
 
 
@@ -166,7 +165,7 @@ def any_reached(request: CapcRequest, context: Context, party: Party, keys: KeyP
     return CapcReply(
         {
             "compared": dgk.to_bytes(compared),
-            "coins": ciphertexts_to_bytes(key, encrypt_coins(key, secret)),
+            "coins": key.to_bytes(encrypt_coins(key, secret)),
         }
     )
 
@@ -184,7 +183,7 @@ def learn(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -
         key = keys.public.paillier
         layout = answer_layout(key)
         packs = layout.packs(request.queries)
-        ciphertexts = ciphertexts_from_bytes(key, request.part("answers"), packs)
+        ciphertexts = key.from_bytes(request.part("answers"), packs)
         positions = answers(layout, keys.paillier.decrypt(ciphertexts), request.queries)
     if any(p is not None and p >= terms.classes for p in positions):
         raise ProtocolError(f"winners must be below {terms.classes}, got others")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 
 import gmpy2
 from gmpy2 import mpz
@@ -25,6 +26,9 @@ from fl_he.crypto.paillier.key_checks import (
     MINIMUM_KEY_BITS,
     check_key_bits,
     check_longest,
+    check_units,
+    units_from_bytes,
+    units_to_bytes,
 )
 from fl_he.crypto.paillier.powers import PowerTable
 
@@ -56,6 +60,7 @@ def order_bits(key_bits: int) -> int:
     return 224 if key_bits < 3072 else 256
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class DgkPublicKey:
     """A DGK public key.
 
@@ -64,11 +69,16 @@ class DgkPublicKey:
     n : int
         Modulus.
     g, h : int
-        In ``[2, n - 2]``.
+        Bases of plaintexts and of randomness, in ``[2, n - 2]``.
     u : int
-        A prime, the plaintext space.
+        A prime; plaintexts count modulo u.
     minimum_bits : int
         Shortest accepted modulus. Only tests have a reason to lower it.
+
+    Attributes
+    ----------
+    fingerprint : str
+        SHA-256 of all four numbers as 64 hexadecimal digits.
 
     Raises
     ------
@@ -76,61 +86,41 @@ class DgkPublicKey:
         If the numbers cannot be a key, as far as that shows without the private one.
     """
 
-    __slots__ = ("_fingerprint", "_g", "_h", "_n", "_u")
+    n: int
+    g: int
+    h: int
+    u: int = PLAINTEXT_PRIME
+    _: KW_ONLY
+    minimum_bits: InitVar[int] = MINIMUM_KEY_BITS
+    fingerprint: str = field(init=False)
 
-    def __init__(
-        self, n: int, g: int, h: int, u: int = PLAINTEXT_PRIME, *, minimum_bits: int | None = None
-    ) -> None:
-        check_key_bits(n.bit_length(), MINIMUM_KEY_BITS if minimum_bits is None else minimum_bits)
-        _check(n, g, h, u)
-        self._n, self._g, self._h, self._u = n, g, h, u
-        self._fingerprint = integers_digest(b"fl-he DGK public key 1\0", n, g, h, u)
-
-    @property
-    def n(self) -> int:
-        """Modulus."""
-        return self._n
-
-    @property
-    def g(self) -> int:
-        """Base of plaintexts."""
-        return self._g
-
-    @property
-    def h(self) -> int:
-        """Base of randomness."""
-        return self._h
-
-    @property
-    def u(self) -> int:
-        """Plaintexts count modulo this prime."""
-        return self._u
+    def __post_init__(self, minimum_bits: int) -> None:
+        numbers = (self.n, self.g, self.h, self.u)
+        check_key_bits(self.n.bit_length(), minimum_bits)
+        _check(*numbers)
+        digest = integers_digest(b"fl-he DGK public key 1\0", *numbers)
+        object.__setattr__(self, "fingerprint", digest)
 
     @property
     def key_bits(self) -> int:
         """Length of the modulus."""
-        return self._n.bit_length()
+        return self.n.bit_length()
 
     @property
     def ciphertext_bytes(self) -> int:
         """Width of a ciphertext."""
         return -(-self.key_bits // 8)
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of all four numbers as 64 hexadecimal digits."""
-        return self._fingerprint
-
     def masks(self, count: int) -> list[mpz]:
         """Return fresh encryptions of 0, uniform to the owner of the key as well.
 
         The exponents have 2.5 t bits and the order of h has 2 t (section 3 of the paper).
         """
-        return _table(self._h, self._n, self.key_bits).random_powers(count)
+        return _table(self.h, self.n, self.key_bits).random_powers(count)
 
     def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
         """Encrypt integers; they count modulo u."""
-        g, n, u = mpz(self._g), self._n, self._u
+        g, n, u = mpz(self.g), self.n, self.u
         return [
             int(gmpy2.powmod(g, plaintext % u, n) * mask % n)
             for plaintext, mask in zip(plaintexts, self.masks(len(plaintexts)), strict=True)
@@ -138,8 +128,7 @@ class DgkPublicKey:
 
     def to_bytes(self, ciphertexts: Sequence[mpz | int]) -> bytes:
         """Return ciphertexts as big-endian bytes of `ciphertext_bytes` each."""
-        width = self.ciphertext_bytes
-        return b"".join(int(ciphertext).to_bytes(width, "big") for ciphertext in ciphertexts)
+        return units_to_bytes(ciphertexts, self.ciphertext_bytes)
 
     def from_bytes(self, data: bytes, count: int) -> list[mpz]:
         """Read ciphertexts that another node sent.
@@ -149,21 +138,9 @@ class DgkPublicKey:
         CryptoError
             If there are not so many, or one is outside ``[1, n)`` or not coprime to n.
         """
-        width, n = self.ciphertext_bytes, mpz(self._n)
-        if not isinstance(data, bytes) or len(data) != count * width:
-            got = len(data) if isinstance(data, bytes) else type(data).__name__
-            raise CryptoError(f"DGK ciphertexts must be {count * width} bytes, got {got}")
-        ciphertexts = [
-            mpz(int.from_bytes(data[at : at + width], "big")) for at in range(0, len(data), width)
-        ]
-        product = mpz(1)
-        for index, ciphertext in enumerate(ciphertexts):
-            if not 1 <= ciphertext < n:
-                raise CryptoError(f"DGK ciphertext {index} must be in [1, n)")
-            product = product * ciphertext % n
-        if gmpy2.gcd(product, n) != 1:
-            raise CryptoError("DGK ciphertexts must be coprime to n")
-        return ciphertexts
+        ciphertexts = units_from_bytes(data, count, self.ciphertext_bytes, "DGK ciphertexts")
+        check_units(ciphertexts, self.n, self.n, "DGK ciphertext")
+        return [mpz(ciphertext) for ciphertext in ciphertexts]
 
     def to_json(self) -> str:
         """Return the key as JSON text."""
@@ -174,7 +151,7 @@ class DgkPublicKey:
         cls,
         text: str,
         *,
-        minimum_bits: int | None = None,
+        minimum_bits: int = MINIMUM_KEY_BITS,
         maximum_bits: int = MAXIMUM_KEY_BITS,
     ) -> DgkPublicKey:
         """Read a key that another node sent.
@@ -201,7 +178,7 @@ class DgkPublicKey:
         return _DOCUMENT.loads(text, build)
 
     def __repr__(self) -> str:
-        return f"DgkPublicKey({self.key_bits} bits, {self._fingerprint[:16]})"
+        return f"DgkPublicKey({self.key_bits} bits, {self.fingerprint[:16]})"
 
 
 # A node parses the same key in every message; exceptions are not kept.

@@ -138,7 +138,7 @@ class DgkPrivateKey:
         )
 
     @classmethod
-    def from_json(cls, text: str, *, minimum_bits: int | None = None) -> DgkPrivateKey:
+    def from_json(cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS) -> DgkPrivateKey:
         """Read what `to_json` returned; CryptoError for anything else."""
 
         def build(p: int, q: int, v_p: int, v_q: int, pub: str) -> DgkPrivateKey:
@@ -154,7 +154,7 @@ class DgkPrivateKey:
 
     @classmethod
     def load(
-        cls, path: Path, passphrase: str | None = None, *, minimum_bits: int | None = None
+        cls, path: Path, passphrase: str | None = None, *, minimum_bits: int = MINIMUM_KEY_BITS
     ) -> DgkPrivateKey:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
         text = load_secret(path, _KIND, passphrase, _DOCUMENT.limit)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.ciphertext_bytes import ciphertexts_to_bytes
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -70,7 +69,7 @@ def collect_votes(
         public_key,
         packing,
         vote_length(public_key, layout, packing, classes, queries),
-        bytearray(ciphertexts_to_bytes(public_key, body)),
+        bytearray(public_key.to_bytes(body)),
     )
 
 

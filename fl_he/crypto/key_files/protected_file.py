@@ -1,6 +1,6 @@
-"""Key files under a passphrase: scrypt makes the key, an AEAD encrypts the file's text.
+"""Key files under a passphrase, and files that hold such a passphrase.
 
-Files that hold the passphrase of a node's key files.
+scrypt makes the key, an AEAD encrypts the text of the file.
 """
 
 from __future__ import annotations

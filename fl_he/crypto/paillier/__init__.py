@@ -12,5 +12,4 @@ key_checks        checks of a public key's numbers
 public_key        encrypt, add, rerandomise, check; JSON; fingerprint
 encrypted_vector  packed ciphertexts of one vector: add, bytes, validation
 private_key       key generation, decryption, JSON
-ciphertext_bytes  lists of ciphertexts as bytes
 """

@@ -1,7 +1,4 @@
-"""Packed ciphertexts of one vector: add, bytes, validation.
-
-The header of an encrypted vector's bytes.
-"""
+"""Packed ciphertexts of one vector: add, bytes with their header, validation."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ HEADER_BYTES = _LAYOUT.size
 
 @dataclass(frozen=True, slots=True)
 class VectorHeader:
-    """What an encrypted vector says of itself.
+    """Header of an encrypted vector's bytes.
 
     Parameters
     ----------

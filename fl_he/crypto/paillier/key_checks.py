@@ -1,4 +1,4 @@
-"""What can be checked of a public key's numbers without the private key.
+"""Checks of a public key's numbers and of ciphertexts, without the private key.
 
 Whoever makes a key knows how to open what is encrypted under it, so these checks cannot tell a
 good key from one of an impostor; that is what pinning a fingerprint is for. They refuse numbers
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 
 import gmpy2
 from gmpy2 import mpz
@@ -44,7 +45,7 @@ def check_key_bits(key_bits: int, minimum_bits: int) -> None:
         warnings.warn(
             f"a key should have at least {RECOMMENDED_KEY_BITS} bits, got {key_bits}",
             ShortKeyWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -107,3 +108,36 @@ def check_base(h_s: int, n: int) -> None:
         raise CryptoError("h_s must have the Jacobi symbol 1 modulo n")
     if gmpy2.gcd(gmpy2.powmod(h_s, _SMALL_ORDERS, n) - 1, n) != 1:
         raise CryptoError("h_s must be of large order modulo both factors of n")
+
+
+def check_units(ciphertexts: Sequence[int], n: int, modulus: int, what: str) -> None:
+    """Refuse ciphertexts outside ``[1, modulus)`` or not coprime to n; `what` names them."""
+    product = mpz(1)
+    for index, ciphertext in enumerate(ciphertexts):
+        if not 1 <= ciphertext < modulus:
+            limit = "n" if modulus == n else "n**2"
+            raise CryptoError(f"{what} {index} must be in [1, {limit})")
+        product = product * ciphertext % n
+    # One gcd for all: a product is coprime to n exactly if each factor is.
+    if gmpy2.gcd(product, n) != 1:
+        index = next(i for i, c in enumerate(ciphertexts) if gmpy2.gcd(c, n) != 1)
+        raise CryptoError(f"{what} {index} must be coprime to n")
+
+
+def units_to_bytes(ciphertexts: Sequence[int], width: int) -> bytes:
+    """Return ciphertexts as big-endian bytes of `width` each."""
+    return b"".join(int(ciphertext).to_bytes(width, "big") for ciphertext in ciphertexts)
+
+
+def units_from_bytes(data: object, count: int, width: int, what: str) -> list[int]:
+    """Undo `units_to_bytes` on bytes that another node sent; `check_units` is the caller's.
+
+    Raises
+    ------
+    CryptoError
+        If the data are not bytes of so many ciphertexts.
+    """
+    if not isinstance(data, bytes) or len(data) != count * width:
+        got = len(data) if isinstance(data, bytes) else type(data).__name__
+        raise CryptoError(f"{count} {what} must be {count * width} bytes, got {got}")
+    return [int.from_bytes(data[at : at + width], "big") for at in range(0, len(data), width)]

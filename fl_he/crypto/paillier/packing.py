@@ -1,12 +1,12 @@
 """float64 vectors to slots of Paillier plaintexts and back.
 
-A value becomes a fixed-point integer, and several integers lie side by side in one plaintext; see
-`slots`. A slot keeps room for the sum of `max_contributors` integers, so adding plaintexts adds
-slot by slot and never carries into a neighbour.
+A value becomes a fixed-point integer, and several signed integers lie side by side in one
+plaintext:
 
-Signed integers side by side in one large integer, and back.
+    plaintext = sum over i of integer[i] * 2**(slot_bits * i)
 
-joined = sum over i of integer[i] * 2**(slot_bits * i)
+A slot keeps room for the sum of `max_contributors` integers, so adding plaintexts adds slot by slot
+and never carries into a neighbour.
 """
 
 from __future__ import annotations

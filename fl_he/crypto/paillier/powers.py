@@ -1,24 +1,16 @@
-"""A table of powers of a public base, for exponentiation modulo n**2.
-
-See `radix` for the method.
-
-An element of the group modulo n**2 is kept as (residue, lift):
-
-    element = residue * (1 + lift * n)  mod n**2,    0 <= residue, lift < n
-
-As ``(1 + n)**k = 1 + k * n mod n**2``, lifts add up under multiplication. What is left to multiply
-is half as long as the element, which makes a step about 1.7 times faster.
-
-Exponents in digits, and how long a digit should be, for tables of powers of a fixed base.
+"""Powers of a fixed base from tables: `FixedBaseTable` modulo n**2, `PowerTable` modulo any number.
 
 A table holds ``base**(digit * 2**(window * position))`` of all positions and digits, so that a
 power is one product over the positions, without any squaring: the radix method of Brickell, Gordon,
 McCurley and Wilson, "Fast exponentiation with precomputation", EUROCRYPT '92, with the powers of
 all digits stored.
 
-A table of powers of one base modulo any number, for random exponents of so many bytes.
+In `FixedBaseTable` an element of the group modulo n**2 is kept as (residue, lift):
 
-See `radix` for the method; `fixed_base` has the table for ``n**2``.
+    element = residue * (1 + lift * n)  mod n**2,    0 <= residue, lift < n
+
+As ``(1 + n)**k = 1 + k * n mod n**2``, lifts add up under multiplication. What is left to multiply
+is half as long as the element, which makes a step about 1.7 times faster.
 """
 
 from __future__ import annotations
@@ -170,7 +162,7 @@ class FixedBaseTable:
         return product, lift
 
     def exponent_digits(self, exponents: NDArray[np.uint8]) -> list[list[int]]:
-        """Cut exponents into digits for `split_power`; see `radix.exponent_digits`."""
+        """Cut exponents into digits for `split_power`; see `exponent_digits`."""
         return exponent_digits(exponents, self.exponent_bits, self.window)
 
 

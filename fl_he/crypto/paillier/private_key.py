@@ -1,8 +1,7 @@
 """Paillier private keys: generation, decryption, key files.
 
-Paillier decryption modulo the two primes, side by side on two cores.
-
-Paillier 1999, "Decryption using Chinese-remaindering":
+Decryption works modulo the two primes, side by side on two cores (Paillier 1999, section 7,
+"Decryption using Chinese-remaindering"):
 
     m_p = L_p(c**(p - 1) mod p**2) * h_p mod p,    L_p(x) = (x - 1) / p
 
@@ -34,7 +33,7 @@ from fl_he.crypto.paillier.threads import available_cores, run_all
 
 
 class CrtDecryption:
-    """The private numbers and what is done with them.
+    """Decryption with the two primes.
 
     Parameters
     ----------

@@ -7,10 +7,9 @@ classes", EUROCRYPT '99, with generator n + 1; see `masking` for the published b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 
-import gmpy2
 from gmpy2 import mpz
-from phe import PaillierPublicKey
 
 from fl_he.crypto.encoding.canonical import integers_digest
 from fl_he.crypto.encoding.fields import Form, constant, derived
@@ -23,6 +22,9 @@ from fl_he.crypto.paillier.key_checks import (
     check_key_bits,
     check_longest,
     check_modulus,
+    check_units,
+    units_from_bytes,
+    units_to_bytes,
 )
 from fl_he.crypto.paillier.masking import Masker, masker
 
@@ -41,6 +43,7 @@ FORM = Form(
 _DOCUMENT = Document("public key", FORM, limit=8192)
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class PublicKey:
     """A Paillier public key with its published base.
 
@@ -56,6 +59,15 @@ class PublicKey:
         Fingerprint of a key whose numbers were checked before. If it is this key's, they are not
         checked again, which takes as long as half an encryption.
 
+    Attributes
+    ----------
+    fingerprint : str
+        SHA-256 of n and h_s as 64 hexadecimal digits.
+    n_squared : mpz
+        Square of the modulus, as a gmpy2 integer for loops over many ciphertexts.
+    masker : Masker
+        Encrypts under this key in this process, with the table that it may have.
+
     Raises
     ------
     CryptoError
@@ -68,66 +80,35 @@ class PublicKey:
         Below 2048 bits.
     """
 
-    __slots__ = ("_fingerprint", "_h_s", "_masker", "_n", "_n_squared", "_phe_key")
+    n: int
+    h_s: int
+    _: KW_ONLY
+    minimum_bits: InitVar[int] = MINIMUM_KEY_BITS
+    known: InitVar[str | None] = None
+    fingerprint: str = field(init=False)
+    n_squared: mpz = field(init=False)
+    masker: Masker = field(init=False)
 
-    def __init__(
-        self,
-        n: int,
-        h_s: int,
-        *,
-        minimum_bits: int = MINIMUM_KEY_BITS,
-        known: str | None = None,
-    ) -> None:
+    def __post_init__(self, minimum_bits: int, known: str | None) -> None:
+        n, h_s = self.n, self.h_s
         check_key_bits(n.bit_length(), minimum_bits)
-        if known is None or known != _fingerprint(n, h_s):
+        fingerprint = _fingerprint(n, h_s)
+        if known is None or known != fingerprint:
             check_modulus(n)
             check_base(h_s, n)
-        self._n = n
-        self._h_s = h_s
-        self._phe_key = PaillierPublicKey(n)
-        self._fingerprint = _fingerprint(n, h_s)
-        self._masker = masker(n, h_s)
-        self._n_squared = mpz(n) ** 2
-
-    @property
-    def n(self) -> int:
-        """Modulus."""
-        return self._n
-
-    @property
-    def h_s(self) -> int:
-        """Published base."""
-        return self._h_s
-
-    @property
-    def n_squared(self) -> mpz:
-        """Square of the modulus, as a gmpy2 integer for loops over many ciphertexts."""
-        return self._n_squared
+        object.__setattr__(self, "fingerprint", fingerprint)
+        object.__setattr__(self, "n_squared", mpz(n) ** 2)
+        object.__setattr__(self, "masker", masker(n, h_s))
 
     @property
     def key_bits(self) -> int:
         """Length of the modulus."""
-        return self._n.bit_length()
+        return self.n.bit_length()
 
     @property
     def ciphertext_bytes(self) -> int:
         """Width of a ciphertext."""
         return -(-2 * self.key_bits // 8)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of n and h_s as 64 hexadecimal digits."""
-        return self._fingerprint
-
-    @property
-    def phe_key(self) -> PaillierPublicKey:
-        """The same key for phe, without h_s."""
-        return self._phe_key
-
-    @property
-    def masker(self) -> Masker:
-        """What encrypts under this key in this process, with the table that it may have."""
-        return self._masker
 
     def prepare(self, count: int) -> None:
         """Build the table for `count` encryptions to come, if one repays itself.
@@ -135,7 +116,7 @@ class PublicKey:
         Encryption does so by itself once it has done enough; a caller that knows better can be
         earlier.
         """
-        self._masker.prepare(count)
+        self.masker.prepare(count)
 
     def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
         """Encrypt signed plaintexts.
@@ -155,11 +136,11 @@ class PublicKey:
         CryptoError
             If a plaintext is too large.
         """
-        half = self._n // 2
+        half = self.n // 2
         for index, plaintext in enumerate(plaintexts):
             if not -half <= plaintext <= half:
                 raise CryptoError(f"plaintext {index} must be at most n // 2 in size")
-        return self._masker.encrypt(plaintexts)
+        return self.masker.encrypt(plaintexts)
 
     def add(self, first: int, second: int) -> int:
         """Return a ciphertext of the sum of two ciphertexts' plaintexts."""
@@ -170,23 +151,30 @@ class PublicKey:
 
         Nobody without the private key can tell which came from which.
         """
-        masks = self._masker.encrypt([0] * len(ciphertexts))
+        masks = self.masker.encrypt([0] * len(ciphertexts))
         return [
             self.add(ciphertext, mask) for ciphertext, mask in zip(ciphertexts, masks, strict=True)
         ]
 
     def check(self, ciphertexts: Sequence[int]) -> None:
         """Raise CryptoError unless all ciphertexts are in ``[1, n**2)`` and coprime to n."""
-        n = mpz(self._n)
-        product = mpz(1)
-        for index, ciphertext in enumerate(ciphertexts):
-            if not 1 <= ciphertext < self.n_squared:
-                raise CryptoError(f"ciphertext {index} must be in [1, n**2)")
-            product = product * ciphertext % n
-        # One gcd for all: a product is coprime to n exactly if each factor is.
-        if gmpy2.gcd(product, n) != 1:
-            index = next(i for i, c in enumerate(ciphertexts) if gmpy2.gcd(c, n) != 1)
-            raise CryptoError(f"ciphertext {index} must be coprime to n")
+        check_units(ciphertexts, self.n, self.n_squared, "ciphertext")
+
+    def to_bytes(self, ciphertexts: Sequence[int]) -> bytes:
+        """Return ciphertexts as big-endian bytes of `ciphertext_bytes` each, without a header."""
+        return units_to_bytes(ciphertexts, self.ciphertext_bytes)
+
+    def from_bytes(self, data: bytes, count: int) -> list[int]:
+        """Read ciphertexts that another node sent.
+
+        Raises
+        ------
+        CryptoError
+            If there are not so many, or one is outside ``[1, n**2)`` or not coprime to n.
+        """
+        ciphertexts = units_from_bytes(data, count, self.ciphertext_bytes, "ciphertexts")
+        self.check(ciphertexts)
+        return ciphertexts
 
     def to_json(self) -> str:
         """Return the key in phe's JSON format, with h_s as a member of our own.
@@ -230,16 +218,16 @@ class PublicKey:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PublicKey):
             return NotImplemented
-        return self._fingerprint == other._fingerprint
+        return self.fingerprint == other.fingerprint
 
     def __hash__(self) -> int:
-        return hash(self._fingerprint)
+        return hash(self.fingerprint)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (self._n, self._h_s)
+        return _restore, (self.n, self.h_s)
 
     def __repr__(self) -> str:
-        return f"PublicKey({self.key_bits} bits, {self._fingerprint[:16]})"
+        return f"PublicKey({self.key_bits} bits, {self.fingerprint[:16]})"
 
 
 def _restore(n: int, h_s: int) -> PublicKey:

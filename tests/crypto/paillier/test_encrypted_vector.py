@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import phe
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,9 +63,9 @@ def test_fast_and_slow_encryption_agree_through_decryption(data: st.DataObject) 
         data.draw(st.lists(st.integers(-edge, edge), min_size=1, max_size=40)), dtype=np.int64
     )
     slow = b"".join(
-        key.public_key.phe_key.raw_encrypt(plaintext % key.public_key.n).to_bytes(
-            key.public_key.ciphertext_bytes, "big"
-        )
+        phe.PaillierPublicKey(key.public_key.n)
+        .raw_encrypt(plaintext % key.public_key.n)
+        .to_bytes(key.public_key.ciphertext_bytes, "big")
         for plaintext in packing.pack(integers, key_bits)
     )
     slow_vector = EncryptedVector(key.public_key, packing, len(integers), bytearray(slow))
@@ -120,7 +121,7 @@ def test_add_returns_a_new_vector_and_add_in_place_changes_its_own(small_key: Pr
 def test_phe_opens_the_ciphertexts(small_key: PrivateKey, small_primes: tuple[int, int]) -> None:
     import phe  # noqa: PLC0415 - the reference, used here only
 
-    theirs = phe.PaillierPrivateKey(small_key.public_key.phe_key, *small_primes)
+    theirs = phe.PaillierPrivateKey(phe.PaillierPublicKey(small_key.public_key.n), *small_primes)
     packing = Packing()
     values = np.array([1.0, -2.0, 3.5] * 5)
     vector = EncryptedVector.encrypt(small_key.public_key, packing, values)
