@@ -105,3 +105,16 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     ours = [link for link in links if "://" not in link]
     assert ours
     assert [link for link in ours if not (ROOT / link).exists()] == []
+
+
+NAMED_FILE = re.compile(r"\b(?:fl_he|tests|docs|examples)/[\w/.-]+\.(?:py|yaml|md|json|txt|sh)\b")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md")],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    missing = [name for name in NAMED_FILE.findall(page.read_text()) if not (ROOT / name).exists()]
+    assert missing == []

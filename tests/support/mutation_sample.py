@@ -1,6 +1,6 @@
 """Which mutants `make mutation SAMPLE=5` judges: 5 percent of each module, at random.
 
-    python tests/mutation_sample.py PERCENT PATTERN ...
+    python tests/support/mutation_sample.py PERCENT PATTERN ...
 
 names those that match and have not been judged. A larger sample contains the smaller ones. The
 mutants must have been made, by `make mutation`, however soon it was interrupted.
