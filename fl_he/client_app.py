@@ -21,7 +21,7 @@ from fl_he.clients.private_release import private_release
 from fl_he.clients.sealed.app import SealedChain
 from fl_he.config import Config
 from fl_he.experiment.simulated_node import RunNode
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 def build(config: Callable[[Context], Config]) -> ClientApp:

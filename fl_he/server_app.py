@@ -34,11 +34,11 @@ from fl_he.strategies.pooled_figures import pooled_figures
 from fl_he.strategies.preparation import prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import ACCURACY, LOSS, ProtocolError
+from fl_he.wire.encrypted_sum import ACCURACY, LOSS
 from fl_he.wire.hop import OnHop
-from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.learning_terms import LearningTerms, privacy_members
 from fl_he.wire.model import read_parameters
-from fl_he.wire.privacy_terms import privacy_members
+from fl_he.wire.records import ProtocolError
 
 _logger = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ from fl_he.learning.regression.model import LogisticModel
 from fl_he.learning.tables.data import load_table
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, DecryptRequest, Description, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, DecryptRequest, Description
 from fl_he.wire.model import model_arrays, read_model_arrays
+from fl_he.wire.records import ProtocolError
 
 
 def coordinators(_: Context) -> Config:

@@ -21,7 +21,7 @@ from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.model import LogisticModel
 from fl_he.learning.tables.data import load_breast_cancer
 from fl_he.strategies.gradient_descent import GradientDescent
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 def run(config: Config, nodes: int | None = None) -> dict[str, Any]:

@@ -10,19 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-
-from fl_he.wire.records import (
-    RECORD,
-    ProtocolError,
-    config_of,
-    natural,
-    seconds,
-    take,
-    texts,
-    whole,
-)
+from fl_he.crypto.encoding.fields import Natural, Whole, at_most, matching
+from fl_he.wire.records import Message, ProtocolError, Seconds, blobs, texts
 
 PART_STYPE = "fl-he.capc-part"
 
@@ -32,11 +23,10 @@ SUM = "sum"
 NOISE, TEST_NOISE = "noise", "test-noise"
 COUNTS, TESTED_COUNTS = "noisy-counts", "tested-counts"
 
-_PARTS = "fl-he.capc"
-_KEYS = "fl-he.capc-keys"
-_SESSION_LENGTH = 32
+_Parts = Annotated[Mapping[str, bytes], blobs("fl-he.capc", PART_STYPE, "bytes")]
+_Keys = Annotated[Mapping[str, str], texts("fl-he.capc-keys")]
 #: Stands where a request is about no batch.
-NO_SESSION = "0" * _SESSION_LENGTH
+NO_SESSION = "0" * 32
 _MOST_QUERIES = 1 << 20
 
 
@@ -65,8 +55,19 @@ class CapcStep(StrEnum):
     LEARN = "query.capc_learn"
 
 
+class _WithParts(Message):
+    __slots__ = ()
+    parts: _Parts
+
+    def part(self, name: str) -> bytes:
+        """Return a part; raises :class:`ProtocolError` if it is not there."""
+        if name not in self.parts:
+            raise ProtocolError(f"message has no part {name!r}")
+        return self.parts[name]
+
+
 @dataclass(frozen=True, slots=True)
-class CapcRequest:
+class CapcRequest(_WithParts):
     """A step asked of a node.
 
     Attributes
@@ -86,53 +87,16 @@ class CapcRequest:
         What other nodes answered.
     """
 
-    session: str
-    queries: int
+    session: Annotated[str, matching("[0-9a-f]{32}", "be 32 hexadecimal digits")]
+    queries: Annotated[Natural, at_most(_MOST_QUERIES)]
     querying: str = ""
     answering: tuple[str, ...] = ()
-    keys: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord(
-            {
-                "session": self.session,
-                "queries": self.queries,
-                "querying": self.querying,
-                "answering": list(self.answering),
-            }
-        )
-        return RecordDict(
-            {RECORD: record, _KEYS: ConfigRecord(dict(self.keys)), _PARTS: _arrays(self.parts)}
-        )
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> CapcRequest:
-        """Read a request; raises :class:`ProtocolError`."""
-        record, keys = config_of(content), config_of(content, _KEYS)
-        session = take(record, "session", str)
-        if len(session) != _SESSION_LENGTH or not set(session) <= set("0123456789abcdef"):
-            raise ProtocolError(f"session must be {_SESSION_LENGTH} hexadecimal digits")
-        queries = natural(record, "queries")
-        if queries > _MOST_QUERIES:
-            raise ProtocolError(f"queries must be at most {_MOST_QUERIES}, got {queries}")
-        return cls(
-            session,
-            queries,
-            querying=take(record, "querying", str),
-            answering=texts(record, "answering"),
-            keys={name: take(keys, name, str) for name in keys},
-            parts=_parts(content),
-        )
-
-    def part(self, name: str) -> bytes:
-        """Return a part; raises :class:`ProtocolError` if it is not there."""
-        return _part(self.parts, name)
+    keys: _Keys = field(default_factory=dict)
+    parts: _Parts = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class CapcReply:
+class CapcReply(_WithParts):
     """A node's answer to a step.
 
     Attributes
@@ -159,83 +123,14 @@ class CapcReply:
         ASK only: the name that the querying party has given to its batch.
     """
 
-    parts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    seconds: float = 0.0
-    keys: Mapping[str, str] = field(default_factory=dict)
+    parts: _Parts = field(default_factory=dict, repr=False)
+    seconds: Seconds = 0.0
+    keys: _Keys = field(default_factory=dict)
     report: str = ""
     name: str = ""
     role: str = ""
     agreement: str = ""
     answers: bool = True
-    affordable: int = 0
-    open_cases: int = 0
+    affordable: Whole = 0
+    open_cases: Whole = 0
     session: str = ""
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        return RecordDict(
-            {
-                RECORD: ConfigRecord(
-                    {
-                        "seconds": self.seconds,
-                        "report": self.report,
-                        "name": self.name,
-                        "role": self.role,
-                        "agreement": self.agreement,
-                        "answers": self.answers,
-                        "affordable": self.affordable,
-                        "open-cases": self.open_cases,
-                        "session": self.session,
-                    }
-                ),
-                _KEYS: ConfigRecord(dict(self.keys)),
-                _PARTS: _arrays(self.parts),
-            }
-        )
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> CapcReply:
-        """Read a reply; raises :class:`ProtocolError`."""
-        record, keys = config_of(content), config_of(content, _KEYS)
-        return cls(
-            parts=_parts(content),
-            seconds=seconds(record, "seconds"),
-            keys={name: take(keys, name, str) for name in keys},
-            report=take(record, "report", str),
-            name=take(record, "name", str),
-            role=take(record, "role", str),
-            agreement=take(record, "agreement", str),
-            answers=take(record, "answers", bool),
-            affordable=whole(record, "affordable"),
-            open_cases=whole(record, "open-cases"),
-            session=take(record, "session", str),
-        )
-
-    def part(self, name: str) -> bytes:
-        """Return a part; raises :class:`ProtocolError` if it is not there."""
-        return _part(self.parts, name)
-
-
-def _part(parts: Mapping[str, bytes], name: str) -> bytes:
-    if name not in parts:
-        raise ProtocolError(f"a message must hold the part {name!r}, and it does not")
-    return parts[name]
-
-
-def _arrays(parts: Mapping[str, bytes]) -> ArrayRecord:
-    return ArrayRecord(
-        {
-            name: Array(dtype="bytes", shape=(len(data),), stype=PART_STYPE, data=data)
-            for name, data in parts.items()
-        }
-    )
-
-
-def _parts(content: RecordDict) -> dict[str, bytes]:
-    record = content.array_records.get(_PARTS)
-    if record is None:
-        raise ProtocolError(f"a message must hold the array record {_PARTS!r}, and it does not")
-    for name, array in record.items():
-        if array.stype != PART_STYPE:
-            raise ProtocolError(f"{name} must be of type {PART_STYPE!r}, got {array.stype!r:.40}")
-    return {name: array.data for name, array in record.items()}

@@ -17,9 +17,9 @@ from fl_he.learning.privacy.scaling import range_sums
 from fl_he.learning.regression import likelihood
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.feature_ranges import Ranges
-from fl_he.wire.encrypted_sum import ProtocolError
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import named_arrays
+from fl_he.wire.records import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,8 @@ from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.wire.encrypted_sum import (
-    FINISH,
-    NUM_EXAMPLES,
-    EncryptedReply,
-    EncryptionRequest,
-    PrivateReasonError,
-    ProtocolError,
-    Role,
-)
+from fl_he.wire.encrypted_sum import FINISH, NUM_EXAMPLES, EncryptedReply, EncryptionRequest, Role
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.selection import ALL, Selection
 from fl_he.wire.update import flatten
 from fl_he.wire.update_layout import UpdateLayout

@@ -27,16 +27,7 @@ from fl_he.learning.tables import moments
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling, standardise
-from fl_he.wire.encrypted_sum import (
-    ACCURACY,
-    FIGURES,
-    FINISH,
-    LOSS,
-    MOMENTS,
-    NUM_EXAMPLES,
-    PrivateReasonError,
-    ProtocolError,
-)
+from fl_he.wire.encrypted_sum import ACCURACY, FIGURES, FINISH, LOSS, MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import (
     model_arrays,
@@ -46,7 +37,7 @@ from fl_he.wire.model import (
     read_parameters,
     update_content,
 )
-from fl_he.wire.records import take
+from fl_he.wire.records import PrivateReasonError, ProtocolError, read_value
 
 
 def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
@@ -216,7 +207,8 @@ def descent_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> 
     ProtocolError
         If the config or the mean is not of this kind.
     """
-    rate, strength = take(config, "lr", float), take(config, "C", float) if "C" in config else None
+    rate = read_value(config, "lr", float)
+    strength = read_value(config, "C", float) if "C" in config else None
     if not (rate > 0 and (strength is None or strength > 0)):
         raise ProtocolError("lr and C in the train config must be greater than 0")
     metrics = next(iter(mean.metric_records.values()))

@@ -36,9 +36,9 @@ from fl_he.wire.encrypted_sum import (
     DecryptReply,
     DecryptRequest,
     Description,
-    ProtocolError,
     Role,
 )
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"

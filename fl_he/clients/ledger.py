@@ -21,7 +21,8 @@ from flwr.app import ConfigRecord
 from fl_he.crypto.encoding.fields import Natural, form_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import KeyFileError
-from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Purpose
+from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
+from fl_he.wire.records import ProtocolError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

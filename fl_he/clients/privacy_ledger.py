@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fl_he.clients.ledger import Store, ledger_document
 from fl_he.crypto.encoding.fields import Limit, matching
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 #: Longest line, its end included: room for a hundred thousand numbers.
 LONGEST_LINE = 1 << 21

@@ -32,18 +32,19 @@ from fl_he.learning.privacy.gradients import (
     noise_variance,
 )
 from fl_he.learning.privacy.scaling import scaling_variance
-from fl_he.wire.encrypted_sum import CONFIG, MOMENTS, SERVER_ROUND, ProtocolError, read_array
-from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.arrays import read_array
+from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND
+from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
-from fl_he.wire.privacy_terms import KEYS, described, read_privacy
+from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.update_layout import EXAMPLES, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16
 #: What a train config may say: nothing that changes how much a patient weighs in a sum.
-_HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *KEYS.values()}
+_HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *PRIVACY_KEYS}
 #: What a request for sums within ranges says; how far a patient moves them, no range changes.
-_WITHIN_RANGES = {"sums", "counts", "low", "high", *KEYS.values()}
+_WITHIN_RANGES = {"sums", "counts", "low", "high", *PRIVACY_KEYS}
 _FIRST_VALUE = EXAMPLES + 1
 
 

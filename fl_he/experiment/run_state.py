@@ -23,9 +23,8 @@ from fl_he.strategies.preparation import Preparation, PrivateScaling
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.learning_terms import LearningTerms, privacy_members
 from fl_he.wire.model import model_arrays
-from fl_he.wire.privacy_terms import privacy_members
 
 
 def resumed(

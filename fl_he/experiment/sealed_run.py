@@ -34,7 +34,7 @@ from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain, SealedRound
 from fl_he.wire.hop import OnHop
-from fl_he.wire.privacy_terms import privacy_members
+from fl_he.wire.learning_terms import privacy_members
 
 
 def train(

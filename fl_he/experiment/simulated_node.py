@@ -15,7 +15,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.privacy_statement import privacy_of
 from fl_he.experiment.run_figures import packing_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 class RunNode(SimulatedNode):

@@ -11,7 +11,8 @@ from flwr.serverapp import Grid
 
 from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason, nobody_answered
 from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, ProtocolError, Purpose, content_bytes
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, Purpose, content_bytes
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
 
 

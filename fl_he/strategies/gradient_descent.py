@@ -15,9 +15,10 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers.base import Optimizer, Point
 from fl_he.learning.regression import likelihood, parameters
-from fl_he.wire.encrypted_sum import LOSS, ProtocolError
+from fl_he.wire.encrypted_sum import LOSS
 from fl_he.wire.learning_terms import HESSIAN
 from fl_he.wire.model import model_arrays, read_parameters, split_hessian
+from fl_he.wire.records import ProtocolError
 
 
 class SummedObjective(FedAvg):

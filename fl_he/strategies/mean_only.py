@@ -8,7 +8,7 @@ from typing import Any
 import flwr.serverapp.strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 #: Strategies that look at single updates, or count replies, and what to do instead.
 _SINGLE_UPDATES = {

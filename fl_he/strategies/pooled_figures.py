@@ -11,8 +11,9 @@ from flwr.serverapp import Grid
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import evaluation
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import FIGURES, LOSS, NUM_EXAMPLES, ProtocolError
+from fl_he.wire.encrypted_sum import FIGURES, LOSS, NUM_EXAMPLES
 from fl_he.wire.model import model_message_content, read_named_array
+from fl_he.wire.records import ProtocolError
 
 
 def pooled_figures(

@@ -26,9 +26,10 @@ from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.moments import Limbs, balanced_weights
 from fl_he.learning.tables.scaling import Scaling, from_moments
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import CONFIG, MOMENTS, NUM_EXAMPLES, ProtocolError
+from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import read_named_array
+from fl_he.wire.records import CONFIG, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)

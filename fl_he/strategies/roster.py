@@ -15,7 +15,8 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.tables.data import first_schema_difference
 from fl_he.strategies.exchange import error_reason, exchange, nobody_answered
-from fl_he.wire.encrypted_sum import DESCRIBE, Description, ProtocolError, Role, printable
+from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role, printable
+from fl_he.wire.records import ProtocolError
 
 _POLL_SECONDS = 0.2
 

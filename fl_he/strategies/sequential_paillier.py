@@ -25,10 +25,10 @@ from fl_he.wire.encrypted_sum import (
     NUM_EXAMPLES,
     DecryptRequest,
     EncryptionRequest,
-    ProtocolError,
     Purpose,
 )
 from fl_he.wire.model import model_message_content
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, Selection
 
 _logger = logging.getLogger(__name__)

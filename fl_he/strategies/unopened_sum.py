@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.errors import CryptoError
 from fl_he.strategies.exchange import Skipped
-from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError
+from fl_he.wire.encrypted_sum import DecryptRequest
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import UpdateLayout
 
 

@@ -14,7 +14,8 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.exchange import Skipped, error_reason
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.topologies import RunningSum
-from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, ProtocolError, content_bytes
+from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, content_bytes
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import Selection
 from fl_he.wire.update_layout import UpdateLayout
 

@@ -1,25 +1,21 @@
-"""What travels between the coordinator and the nodes: actions, record keys, array types.
+"""Messages of an encrypted sum between the coordinator and the nodes, and their actions.
 
-No other file knows them. Each message of section "Messages" of the design is one dataclass here
-with ``to_content`` and ``from_content``. Everything that ``from_content`` reads comes from another
-node and is treated as hostile: a missing key, a wrong type or a value out of range raises
-:class:`ProtocolError`. Cryptographic documents (keys, packings, encrypted vectors) pass through as
-text and bytes; whoever uses them validates them against a key.
+No other file knows their record keys and array types.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.common.constant import SType
+from flwr.app import Array, Message
 from numpy.typing import NDArray
 
-from fl_he.wire.records import RECORD, array_from_bytes, config_of, natural, seconds, take, texts
-from fl_he.wire.records import ProtocolError as ProtocolError  # noqa: PLC0414 - whose place is here
+from fl_he.crypto.encoding.fields import Natural
+from fl_he.wire import records
+from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, ProtocolError, Seconds, blob, floats
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"
@@ -34,7 +30,6 @@ NUM_EXAMPLES = "num-examples"
 LOSS = "loss"
 ACCURACY = "accuracy"
 
-ENCRYPTED_STYPE = "fl-he.encrypted-vector"
 TOTAL_STYPE = "fl-he.total"
 PLAIN_STYPE = "fl-he.plain"
 
@@ -44,8 +39,7 @@ Purpose = Literal["train", "evaluate", "prepare"]
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
 _SUM = "sum"
-#: Flower's name for the config record of a train message.
-CONFIG = "config"
+_Sum = Annotated[bytes, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
 #: Flower's strategies write it into every train config. A resumed run counts on.
 SERVER_ROUND = "server-round"
 
@@ -59,12 +53,8 @@ class Role(StrEnum):
     KEY_HOLDER = "key-holder"
 
 
-class PrivateReasonError(ProtocolError):
-    """A refusal whose very reason depends on private data: a deployed node does not give it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Description:
+class Description(records.Message):
     """A node's answer to ``query.describe``.
 
     Attributes
@@ -98,44 +88,15 @@ class Description:
     simulated: bool = False
     classes: tuple[str, ...] = ()
 
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the description."""
-        record = ConfigRecord(
-            {
-                "role": self.role.value,
-                "name": self.name,
-                "version": self.version,
-                "features": list(self.features),
-                "classes": list(self.classes),
-                "public-key": self.public_key,
-                "session": self.session,
-                "packing": self.packing,
-                "simulated": self.simulated,
-            }
-        )
-        return RecordDict({RECORD: record})
-
     @classmethod
-    def from_content(cls, content: RecordDict) -> Description:
-        """Read a description and nothing else; raises :class:`ProtocolError`."""
-        if list(content.keys()) != [RECORD]:
+    def check_others(cls, keys: list[str]) -> None:
+        """Refuse whatever is no description."""
+        if keys:
             raise ProtocolError("a description must be one record")
-        record = config_of(content)
-        return cls(
-            role=_role(take(record, "role", str)),
-            name=take(record, "name", str),
-            version=take(record, "version", str),
-            features=texts(record, "features"),
-            classes=texts(record, "classes"),
-            public_key=take(record, "public-key", str),
-            session=take(record, "session", str),
-            packing=take(record, "packing", str),
-            simulated=take(record, "simulated", bool),
-        )
 
 
 @dataclass(frozen=True, slots=True)
-class EncryptionRequest:
+class EncryptionRequest(records.Message):
     """What a train or evaluate message asks of ``encryption_mod``.
 
     Attributes
@@ -157,57 +118,18 @@ class EncryptionRequest:
     public_key: str
     packing: str
     session: str
-    round: int
+    round: Natural
     weighted_by: str = NUM_EXAMPLES
-    running_sum: bytes | None = field(default=None, repr=False)
-    layout: str = ""
-
-    def add_to(self, content: RecordDict) -> RecordDict:
-        """Return a copy of an app's request content that carries this request as well."""
-        records = RecordDict(dict(content.items()))
-        record = ConfigRecord(
-            {
-                "public-key": self.public_key,
-                "packing": self.packing,
-                "session": self.session,
-                "round": self.round,
-                "weighted-by": self.weighted_by,
-            }
-        )
-        records[RECORD] = record
-        if self.running_sum is not None:
-            record["layout"] = self.layout
-            records[_SUM_RECORD] = _encrypted(self.running_sum)
-        return records
+    running_sum: _Sum | None = field(default=None, repr=False)
+    layout: Annotated[str, SPARSE] = ""
 
     def continuing(self, running_sum: bytes, layout: str) -> EncryptionRequest:
         """Return the same request to the next hospital of a chain."""
         return replace(self, running_sum=running_sum, layout=layout)
 
-    @classmethod
-    def from_content(cls, content: RecordDict) -> EncryptionRequest:
-        """Read the request from a train or evaluate message; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        chained = _SUM_RECORD in content
-        return cls(
-            public_key=take(record, "public-key", str),
-            packing=take(record, "packing", str),
-            session=take(record, "session", str),
-            round=natural(record, "round"),
-            weighted_by=take(record, "weighted-by", str),
-            running_sum=_sum_bytes(content) if chained else None,
-            layout=take(record, "layout", str) if chained else "",
-        )
-
-    @staticmethod
-    def remove_from(content: RecordDict) -> RecordDict:
-        """Return a copy of the content without fl-he's records, as the app expects it."""
-        ours = (RECORD, _SUM_RECORD)
-        return RecordDict({key: record for key, record in content.items() if key not in ours})
-
 
 @dataclass(frozen=True, slots=True)
-class EncryptedReply:
+class EncryptedReply(records.Message):
     """A hospital's whole answer: a ciphertext, its public layout, and what it cost.
 
     Attributes
@@ -222,48 +144,26 @@ class EncryptedReply:
         The arrays that both sides chose not to encrypt; empty as a rule.
     """
 
-    encrypted_sum: bytes = field(repr=False)
+    encrypted_sum: _Sum = field(repr=False)
     layout: str
-    encrypt_seconds: float
-    add_seconds: float
-    plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord(
-            {
-                "layout": self.layout,
-                "encrypt-seconds": self.encrypt_seconds,
-                "add-seconds": self.add_seconds,
-            }
-        )
-        content = RecordDict({RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
-        if self.plain.size:
-            content[_PLAIN_RECORD] = _floats(self.plain, PLAIN_STYPE)
-        return content
+    encrypt_seconds: Seconds
+    add_seconds: Seconds
+    plain: Annotated[NDArray[np.float64], floats(_PLAIN_RECORD, _SUM, PLAIN_STYPE), SPARSE] = field(
+        default_factory=lambda: np.empty(0), repr=False
+    )
 
     @classmethod
-    def from_content(cls, content: RecordDict) -> EncryptedReply:
-        """Read a reply; one with a record of another kind is refused as a plaintext leak."""
-        extra = sorted(set(content.keys()) - {RECORD, _SUM_RECORD, _PLAIN_RECORD})
-        if extra:
+    def check_others(cls, keys: list[str]) -> None:
+        """Refuse a record of another kind as a plaintext leak."""
+        if keys:
             raise ProtocolError(
-                f"a hospital's reply must be encrypted, got plain records {extra}, which the "
+                f"a hospital's reply must be encrypted, got plain records {keys}, which the "
                 "coordinator has seen: its ClientApp must have encryption_mod as its first mod"
             )
-        record = config_of(content)
-        has_plain = _PLAIN_RECORD in content
-        return cls(
-            encrypted_sum=_sum_bytes(content),
-            layout=take(record, "layout", str),
-            encrypt_seconds=seconds(record, "encrypt-seconds"),
-            add_seconds=seconds(record, "add-seconds"),
-            plain=_read_floats(content, _PLAIN_RECORD, PLAIN_STYPE) if has_plain else np.empty(0),
-        )
 
 
 @dataclass(frozen=True, slots=True)
-class DecryptRequest:
+class DecryptRequest(records.Message):
     """Ask the key holder to open one round's sum.
 
     Attributes
@@ -279,68 +179,19 @@ class DecryptRequest:
 
     session: str
     purpose: Purpose
-    round: int
-    contributors: int
-    encrypted_sum: bytes = field(repr=False)
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord(
-            {
-                "session": self.session,
-                "purpose": self.purpose,
-                "round": self.round,
-                "contributors": self.contributors,
-            }
-        )
-        return RecordDict({RECORD: record, _SUM_RECORD: _encrypted(self.encrypted_sum)})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> DecryptRequest:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        return cls(
-            session=take(record, "session", str),
-            purpose=_purpose(take(record, "purpose", str)),
-            round=natural(record, "round"),
-            contributors=natural(record, "contributors"),
-            encrypted_sum=_sum_bytes(content),
-        )
+    round: Natural
+    contributors: Natural
+    encrypted_sum: _Sum = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class DecryptReply:
+class DecryptReply(records.Message):
     """The total of one round: a float64 vector as long as the encrypted one."""
 
-    total: NDArray[np.float64] = field(repr=False)
-    decrypt_seconds: float
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the total."""
-        record = ConfigRecord({"decrypt-seconds": self.decrypt_seconds})
-        return RecordDict({RECORD: record, _SUM_RECORD: _floats(self.total, TOTAL_STYPE)})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> DecryptReply:
-        """Read the total; raises :class:`ProtocolError` if it is not a finite vector."""
-        return cls(
-            total=_read_floats(content, _SUM_RECORD, TOTAL_STYPE),
-            decrypt_seconds=seconds(config_of(content), "decrypt-seconds"),
-        )
-
-
-def read_array(array: Array) -> NDArray[np.generic]:
-    """Return a plain numpy array of a record; raises :class:`ProtocolError` for any other kind."""
-    if array.stype == ENCRYPTED_STYPE:
-        raise ProtocolError("an array is encrypted where a plain one was expected")
-    try:
-        if array.stype != SType.NUMPY:
-            raise ValueError(array.stype)
-        return array_from_bytes(array.data)
-    except ValueError:
-        raise ProtocolError(
-            f"an array must be a numpy array, got {array.stype!r} of {len(array.data)} bytes"
-        ) from None
+    total: Annotated[NDArray[np.float64], floats(_SUM_RECORD, _SUM, TOTAL_STYPE)] = field(
+        repr=False
+    )
+    decrypt_seconds: Seconds
 
 
 def printable(text: str) -> str:
@@ -368,53 +219,3 @@ def _value_bytes(value: object) -> int:
     if isinstance(value, list):
         return sum(_value_bytes(item) for item in value)
     return len(value) if isinstance(value, str | bytes) else 8
-
-
-def _encrypted(data: bytes) -> ArrayRecord:
-    array = Array(dtype="ciphertext", shape=(len(data),), stype=ENCRYPTED_STYPE, data=data)
-    return ArrayRecord({_SUM: array})
-
-
-def _floats(values: NDArray[np.float64], stype: str) -> ArrayRecord:
-    data = np.ascontiguousarray(values, dtype="<f8").tobytes()
-    return ArrayRecord({_SUM: Array(dtype="float64", shape=values.shape, stype=stype, data=data)})
-
-
-def _read_floats(content: RecordDict, key: str, stype: str) -> NDArray[np.float64]:
-    data = _sum_array(content, key, stype).data
-    if len(data) % 8:
-        raise ProtocolError(f"{stype} must be whole float64 values, got {len(data)} bytes")
-    values = np.frombuffer(data, dtype="<f8").astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ProtocolError(f"{stype} must hold finite numbers only")
-    return values
-
-
-def _sum_bytes(content: RecordDict) -> bytes:
-    return _sum_array(content, _SUM_RECORD, ENCRYPTED_STYPE).data
-
-
-def _sum_array(content: RecordDict, key: str, stype: str) -> Array:
-    record = content.array_records.get(key)
-    if record is None or list(record.keys()) != [_SUM]:
-        raise ProtocolError(f"a message must hold one array in the record {key!r}")
-    array = record[_SUM]
-    if array.stype != stype:
-        raise ProtocolError(f"an array must be of type {stype!r}, got {array.stype!r}")
-    return array
-
-
-def _role(value: str) -> Role:
-    try:
-        return Role(value)
-    except ValueError:
-        raise ProtocolError(
-            f"role must be one of {list(map(str, Role))}, got {value!r:.40}"
-        ) from None
-
-
-def _purpose(value: str) -> Purpose:
-    for purpose in get_args(Purpose):
-        if value == purpose:
-            return purpose  # type: ignore[no-any-return]
-    raise ProtocolError(f"purpose must be one of {get_args(Purpose)}, got {value!r:.40}")

@@ -1,25 +1,24 @@
-"""What the coordinator tells hospitals of how to learn, beside the model.
-
-As in :mod:`fl_he.wire.encrypted_sum`, whatever ``from_content`` reads is checked or refused.
-"""
+"""Terms of learning and of differential privacy in the config of messages about a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ConfigRecord
 
-from fl_he.wire.encrypted_sum import CONFIG
-from fl_he.wire.records import ProtocolError, config_of, floats, take
+from fl_he.crypto.encoding.fields import MISSING, Form, Place, choice, form_of
+from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError
 
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"
-_LISTS = ("mean", "scale", "class-weights")
-_MOMENTS_LISTS = ("mean", "low", "high")
+_Numbers = Annotated[tuple[float, ...], SPARSE]
 
 
 @dataclass(frozen=True, slots=True)
-class LearningTerms:
+class LearningTerms(Message):
     """What hospitals compute with beside the model, in the config of every message about it.
 
     It is the same for all hospitals: numbers that the opened totals gave, and what is asked for.
@@ -38,44 +37,20 @@ class LearningTerms:
         Whether the Hessian is asked for.
     """
 
-    scaling: str = "none"
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-    class_weights: tuple[float, ...] = ()
-    hessian: bool = False
+    scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
+    mean: _Numbers = ()
+    scale: _Numbers = ()
+    class_weights: _Numbers = ()
+    hessian: Annotated[bool, SPARSE] = False
+    HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
-        """Return the config record that strategies send; what is the default is left out."""
-        lists = dict(zip(_LISTS, (self.mean, self.scale, self.class_weights), strict=True))
-        record = ConfigRecord({key: list(values) for key, values in lists.items() if values})
-        if self.scaling != "none":
-            record["scaling"] = self.scaling
-        if self.hessian:
-            record[HESSIAN] = True
-        return record
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> LearningTerms:
-        """Read the terms of a message; one without any has the defaults.
-
-        Raises
-        ------
-        ProtocolError
-            If they are of another type, or numbers that are not finite.
-        """
-        record = content.config_records.get(CONFIG, ConfigRecord())
-        scaling = take(record, "scaling", str) if "scaling" in record else "none"
-        if scaling not in ("none", "local", "federated"):
-            raise ProtocolError(
-                f"scaling must be one of none, local, federated, got {scaling!r:.40}"
-            )
-        mean, scale, class_weights = (floats(record, key) for key in _LISTS)
-        hessian = take(record, HESSIAN, bool) if HESSIAN in record else False
-        return cls(scaling, mean, scale, class_weights, hessian)
+        """Return the config record that strategies send."""
+        return self.to_content().config_records[CONFIG]
 
 
 @dataclass(frozen=True, slots=True)
-class MomentsRequest:
+class MomentsRequest(Message):
     """Ask hospitals for sums over their data, before the first round.
 
     Attributes
@@ -93,21 +68,50 @@ class MomentsRequest:
 
     sums: bool = False
     counts: bool = False
-    mean: tuple[float, ...] = ()
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
+    mean: _Numbers = ()
+    low: _Numbers = ()
+    high: _Numbers = ()
+    HOME: ClassVar[str] = CONFIG
 
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord({"sums": self.sums, "counts": self.counts})
-        for key in _MOMENTS_LISTS:
-            if values := getattr(self, key):
-                record[key] = list(values)
-        return RecordDict({CONFIG: record})
 
-    @classmethod
-    def from_content(cls, content: RecordDict) -> MomentsRequest:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content, CONFIG)
-        lists = (floats(record, key) for key in _MOMENTS_LISTS)
-        return cls(take(record, "sums", bool), take(record, "counts", bool), *lists)
+_PRIVACY = Form(
+    {f"privacy-{name}": kind for name, kind in form_of(GaussianPrivacy).members.items()},
+    GaussianPrivacy,
+)
+#: Keys of the terms of differential privacy in a train config, where hospitals hold them against
+#: theirs.
+PRIVACY_KEYS = tuple(_PRIVACY.members)
+
+
+def privacy_members(terms: GaussianPrivacy | None) -> dict[str, float | int]:
+    """Return the members of a train config that say the terms; none where there are none."""
+    return {} if terms is None else _PRIVACY.write(terms)
+
+
+def read_privacy(config: ConfigRecord | None) -> GaussianPrivacy | None:
+    """Return the terms that a train config says, ``None`` where it says none.
+
+    Raises
+    ------
+    ProtocolError
+        If it says a part of them, or a value is out of range.
+    """
+    if config is None or not any(key in config for key in PRIVACY_KEYS):
+        return None
+    members = {key: config.get(key, MISSING) for key in PRIVACY_KEYS}
+    try:
+        terms: GaussianPrivacy = _PRIVACY.read(members, Place("the terms", ProtocolError))
+    except PrivacyError as error:
+        raise ProtocolError(f"the train config's privacy: {error}") from None
+    return terms
+
+
+def described(terms: GaussianPrivacy | None) -> str:
+    """Return the terms in words for a message."""
+    if terms is None:
+        return "no privacy"
+    return (
+        f"epsilon {terms.epsilon:g}, delta {terms.delta:g}, clip {terms.clip:g}, "
+        f"{terms.rounds} rounds, the noise of {terms.contributors} hospitals and "
+        f"{terms.scaling:g} of the budget for scaling"
+    )

@@ -10,7 +10,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.wire.encrypted_sum import CONFIG, ProtocolError, read_array
+from fl_he.wire.arrays import read_array
+from fl_he.wire.records import CONFIG, ProtocolError
 
 _ARRAYS = "arrays"
 _METRICS = "metrics"

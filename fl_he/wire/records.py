@@ -1,179 +1,241 @@
-"""Values out of the records that another node sent: each is checked, or refused by its name.
+"""Messages as dataclasses: each field travels in one of Flower's records.
 
-numpy's own file format, from a node that need not be trusted.
-
-``numpy.load`` makes room for the array that a header announces before it looks whether the numbers
-are there, takes zip archives for arrays too, and reads the header with Python's parser. So a
-message of a hundred bytes asks for terabytes. Here a header is what ``numpy.save`` writes for
-numbers or text (the format's version 1.0 in numpy's documentation, ``numpy.lib.format``), or it is
-refused, and the numbers behind it must be all there.
-
-Sealed envelopes as Flower's records carry them, among the hostile records of a message.
+A field is a value of the message's config record, under its name with hyphens, unless its
+annotation says otherwise: `Key` gives the value another name, `SPARSE` leaves it out while it is
+the default, and a `Part` puts it into a record of its own. Everything that `Message.from_content`
+reads comes from another node and is treated as hostile: a missing key, a wrong type or a value out
+of range raises `ProtocolError`. Cryptographic documents (keys, packings, encrypted vectors) pass
+through as text and bytes; whoever uses them validates them against a key.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from math import isfinite, prod
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, dataclass, fields
+from functools import cache, partial
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_type_hints
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.crypto.encoding.fields import MISSING, Kind, Limit, Place, key_of, kind_of, mapped
 from fl_he.errors import FlHeError
 
 #: The config record of fl-he's own in every message.
 RECORD = "fl-he"
+#: Flower's name for the config record of a train message.
+CONFIG = "config"
 
-_Scalar = TypeVar("_Scalar", str, int, float, bool)
+ENCRYPTED_STYPE = "fl-he.encrypted-vector"
+ENVELOPE_STYPE = "fl-he.envelope"
+
+#: Marks a value that is left out while it is the default, or a record while it is empty.
+SPARSE = object()
+
+Seconds = Annotated[float, Limit("be a time in seconds", lambda value: value >= 0, shown=True)]
 
 
 class ProtocolError(FlHeError):
     """A message, or a federation, that fl-he refuses; the text holds public values only."""
 
 
+class PrivateReasonError(ProtocolError):
+    """A refusal whose very reason depends on private data: a deployed node does not give it."""
+
+
+_MESSAGE = Place("a message", ProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How a field travels in the records of a message.
+
+    Attributes
+    ----------
+    record : str
+        The record's key.
+    get : callable
+        Returns the field's value from hostile records.
+    put : callable
+        Puts the value into records.
+    """
+
+    record: str
+    get: Callable[[RecordDict], Any]
+    put: Callable[[RecordDict, Any], None]
+
+
+#: A field's name, its part and, where its record may be absent, what makes its default.
+_FieldPart = tuple[str, Part, Callable[[], Any] | None]
+
+
 def config_of(content: RecordDict, key: str = RECORD) -> ConfigRecord:
     """Return a message's config record."""
     record = content.config_records.get(key)
     if record is None:
-        raise ProtocolError(f"a message must hold the config record {key!r}, and it does not")
+        raise ProtocolError(f"message has no config record {key!r}")
     return record
 
 
-def take(record: ConfigRecord, key: str, kind: type[_Scalar]) -> _Scalar:
-    """Return a value of one type."""
-    value = record.get(key)
-    # bool is an int for Python, never for us
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        got = "nothing" if value is None else type(value).__name__
-        raise ProtocolError(f"{key} must be {kind.__name__}, got {got}")
-    return value
+def read_value(record: Mapping[str, Any], key: str, hint: Any) -> Any:
+    """Return one value of a config record, of an annotation's type and limits."""
+    return kind_of(hint).read(record.get(key, MISSING), _MESSAGE.part(key))
 
 
-def texts(record: ConfigRecord, key: str) -> tuple[str, ...]:
-    """Return a list of texts."""
-    value = record.get(key)
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ProtocolError(f"{key} must be a list of strings")
-    return tuple(str(text) for text in value)
+def value(record: str, key: str, kind: Kind, default: object = MISSING) -> Part:
+    """Return the part of one config value; with a default it is left out while it is that."""
+
+    def get(content: RecordDict) -> Any:
+        if default is not MISSING and key not in content.config_records.get(record, {}):
+            return default
+        found = config_of(content, record).get(key, MISSING)
+        return kind.read(found, _MESSAGE.part(key))
+
+    def put(content: RecordDict, given: object) -> None:
+        if default is MISSING or given != default:
+            content.config_records[record][key] = kind.write(given)
+
+    return Part(record, get, put)
 
 
-def integers(record: ConfigRecord, key: str) -> tuple[int, ...]:
-    """Return a list of integers."""
-    value = record.get(key)
-    if not isinstance(value, list) or not all(type(number) is int for number in value):
-        raise ProtocolError(f"{key} must be a list of integers")
-    return tuple(number for number in value if isinstance(number, int))
-
-
-def floats(record: ConfigRecord, key: str) -> tuple[float, ...]:
-    """Return a list of finite numbers; empty if there is none."""
-    value = record.get(key, [])
-    if not isinstance(value, list) or not all(type(number) is float for number in value):
-        raise ProtocolError(f"{key} must be a list of numbers")
-    numbers = tuple(float(number) for number in value)
-    if not all(isfinite(number) for number in numbers):
-        raise ProtocolError(f"{key} must hold finite numbers only")
-    return numbers
-
-
-def natural(record: ConfigRecord, key: str) -> int:
-    """Return an integer of at least 1."""
-    value = take(record, key, int)
-    if value < 1:
-        raise ProtocolError(f"{key} must be at least 1, got {value}")
-    return value
-
-
-def whole(record: ConfigRecord, key: str) -> int:
-    """Return an integer of at least 0."""
-    value = take(record, key, int)
-    if value < 0:
-        raise ProtocolError(f"{key} must be at least 0, got {value}")
-    return value
-
-
-def seconds(record: ConfigRecord, key: str) -> float:
-    """Return a time."""
-    value = take(record, key, float)
-    if not 0 <= value < float("inf"):
-        raise ProtocolError(f"{key} must be a time in seconds, got {value}")
-    return value
-
-
-_START = re.compile(rb"\x93NUMPY\x01\x00(..)", re.DOTALL)
-_HEADER = re.compile(
-    rb"\{'descr': '([<>|][a-zA-Z][0-9]{1,4})', 'fortran_order': (False|True), "
-    rb"'shape': \(((?:[0-9]{1,19}, ?)*(?:[0-9]{1,19})?)\), \} *\n"
-)
-
-
-def array_from_bytes(data: bytes) -> NDArray[np.generic]:
-    """Read what ``numpy.save`` wrote of an array of numbers or text.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-
-    Returns
-    -------
-    ndarray
-        A copy, of the shape and type that the header says.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    start = _START.match(data)
-    if start is None:
-        raise ValueError("an array must start as numpy.save writes it")
-    end = start.end() + int.from_bytes(start[1], "little")
-    header = _HEADER.fullmatch(data[start.end() : end])
-    if header is None:
-        raise ValueError("an array must have the header that numpy.save writes for numbers")
-    try:
-        dtype = np.dtype(header[1].decode("ascii"))
-    except TypeError:
-        raise ValueError("an array must be of a type that numpy knows") from None
-    shape = tuple(int(length) for length in header[3].split(b",") if length.strip())
-    if dtype.hasobject or not dtype.itemsize or prod(shape) * dtype.itemsize != len(data) - end:
-        raise ValueError("an array must hold as many numbers as its header says")
-    flat = np.frombuffer(data, dtype=dtype, offset=end) if len(data) > end else np.empty(0, dtype)
-    array = flat.reshape(shape[::-1]).T if header[2] == b"True" else flat.reshape(shape)
-    return array.copy(order="A")
-
-
-ENVELOPE_STYPE = "fl-he.envelope"
-
-
-def envelope_arrays(envelopes: Mapping[str, bytes]) -> ArrayRecord:
-    """Return the record that carries envelopes under their names."""
-    return ArrayRecord(
-        {
-            name: Array(dtype="envelope", shape=(len(data),), stype=ENVELOPE_STYPE, data=data)
-            for name, data in envelopes.items()
-        }
+def texts(record: str) -> Part:
+    """Return the part of a mapping of names to texts, a config record of its own."""
+    kind = mapped(kind_of(str))
+    return Part(
+        record,
+        lambda content: kind.read(dict(config_of(content, record)), _MESSAGE),
+        lambda content, given: content.update({record: ConfigRecord(dict(given))}),
     )
 
 
-def read_envelopes(content: RecordDict, key: str) -> dict[str, bytes]:
-    """Return the envelopes of a record; raises :class:`ProtocolError`."""
-    record = content.array_records.get(key)
-    if record is None:
-        raise ProtocolError(f"a message must hold envelopes in the record {key!r}")
-    for array in record.values():
-        if array.stype != ENVELOPE_STYPE:
-            raise ProtocolError(f"an array must be of type {ENVELOPE_STYPE!r}, got {array.stype!r}")
-    return {name: array.data for name, array in record.items()}
+def blobs(record: str, stype: str, dtype: str) -> Part:
+    """Return the part of a mapping of names to opaque bytes, an array record of its own."""
+
+    def get(content: RecordDict) -> dict[str, bytes]:
+        arrays = content.array_records.get(record)
+        if arrays is None:
+            raise ProtocolError(f"message has no array record {record!r}")
+        for name, array in arrays.items():
+            if array.stype != stype:
+                raise ProtocolError(f"{name} must be of type {stype!r}, got {array.stype!r:.40}")
+        return {name: array.data for name, array in arrays.items()}
+
+    def put(content: RecordDict, given: Mapping[str, bytes]) -> None:
+        content[record] = ArrayRecord(
+            {
+                name: Array(dtype=dtype, shape=(len(data),), stype=stype, data=data)
+                for name, data in given.items()
+            }
+        )
+
+    return Part(record, get, put)
 
 
-def read_envelope(content: RecordDict, key: str) -> bytes:
-    """Return the one envelope of a record, named as the record; raises :class:`ProtocolError`."""
-    envelopes = read_envelopes(content, key)
-    if list(envelopes) != [key]:
-        raise ProtocolError(f"the record {key!r} must hold one envelope")
-    return envelopes[key]
+def blob(record: str, name: str, stype: str, dtype: str) -> Part:
+    """Return the part of opaque bytes, the one array of a record."""
+    all_of = blobs(record, stype, dtype)
+
+    def get(content: RecordDict) -> bytes:
+        if list(content.array_records.get(record, ())) != [name]:
+            raise ProtocolError(f"a message must hold one array in the record {record!r}")
+        found: bytes = all_of.get(content)[name]
+        return found
+
+    return Part(record, get, lambda content, data: all_of.put(content, {name: data}))
+
+
+def floats(record: str, name: str, stype: str) -> Part:
+    """Return the part of a vector of finite float64 values, the one array of a record."""
+    data = blob(record, name, stype, "float64")
+
+    def get(content: RecordDict) -> NDArray[np.float64]:
+        found = data.get(content)
+        if len(found) % 8:
+            raise ProtocolError(f"{stype} must be whole float64 values, got {len(found)} bytes")
+        values = np.frombuffer(found, dtype="<f8").astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ProtocolError(f"{stype} must hold finite numbers only")
+        return values
+
+    def put(content: RecordDict, values: NDArray[np.float64]) -> None:
+        raw = np.ascontiguousarray(values, dtype="<f8").tobytes()
+        array = Array(dtype="float64", shape=values.shape, stype=stype, data=raw)
+        content[record] = ArrayRecord({name: array})
+
+    return Part(record, get, put)
+
+
+class Message:
+    """Base of the dataclasses whose fields travel in records."""
+
+    __slots__ = ()
+    #: The config record of the fields that say nothing else.
+    HOME: ClassVar[str] = RECORD
+
+    def to_content(self) -> RecordDict:
+        """Return the records that carry the message."""
+        return self.add_to(RecordDict())
+
+    def add_to(self, content: RecordDict) -> RecordDict:
+        """Return a copy of a message's content that carries this message as well."""
+        records = RecordDict({**content, self.HOME: ConfigRecord()})
+        for name, part, absent in self._fields():
+            given = getattr(self, name)
+            if absent is None or isinstance(given, bytes) or (given is not None and len(given)):
+                part.put(records, given)
+        return records
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> Self:
+        """Read the message; raises :class:`ProtocolError`."""
+        cls.check_others(sorted(set(content) - set(cls.records())))
+        return cls(
+            **{
+                name: absent() if absent and part.record not in content else part.get(content)
+                for name, part, absent in cls._fields()
+            }
+        )
+
+    @classmethod
+    def _fields(cls) -> tuple[_FieldPart, ...]:
+        return _parts(cast("Any", cls))
+
+    @classmethod
+    def check_others(cls, keys: list[str]) -> None:
+        """Raise ProtocolError if the message must not come with these other records."""
+
+    @classmethod
+    def records(cls) -> Iterator[str]:
+        """Yield the keys of the message's records."""
+        yield cls.HOME
+        for _, part, _ in cls._fields():
+            yield part.record
+
+    @classmethod
+    def remove_from(cls, content: RecordDict) -> RecordDict:
+        """Return a copy of a content without the message's records, as the app expects it."""
+        ours = set(cls.records())
+        return RecordDict({key: record for key, record in content.items() if key not in ours})
+
+
+@cache
+def _parts(cls: Any) -> tuple[_FieldPart, ...]:
+    hints = get_type_hints(cls, include_extras=True)
+    return tuple(_part(field, hints[field.name], cls.HOME) for field in fields(cls))
+
+
+def _part(field: Field[Any], hint: Any, home: str) -> _FieldPart:
+    marks = [mark for one in (hint, *get_args(hint)) for mark in get_args(one)]
+    default: Callable[[], Any] | None = None
+    if SPARSE in marks or NoneType in marks:
+        default = partial(getattr, field, "default")
+        if field.default_factory is not NO_DEFAULT:
+            default = field.default_factory
+    for mark in marks:
+        if isinstance(mark, Part):
+            return field.name, mark, default
+    key = key_of(hint) or field.name.replace("_", "-")
+    return field.name, value(home, key, kind_of(hint), default() if default else MISSING), None

@@ -11,32 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Annotated
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import RecordDict
 
-from fl_he.wire.records import (
-    RECORD,
-    ProtocolError,
-    config_of,
-    envelope_arrays,
-    natural,
-    read_envelope,
-    read_envelopes,
-    seconds,
-    take,
-    texts,
-)
-from fl_he.wire.session_messages import NEWS_RECORDS
+from fl_he.crypto.encoding.fields import Key, Limit, Natural
+from fl_he.wire.records import Message, ProtocolError, Seconds
+from fl_he.wire.session_messages import News, envelope_in, envelopes_in
 
 RESEAL = "query.reseal"
 OPEN = "query.open"
 
-_TOTALS = "fl-he.envelopes"
-_ENVELOPE = "envelope"
+_Envelope = Annotated[bytes, envelope_in("envelope")]
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Message):
     """Ask a hospital to add its update to the running sum and to seal it for the next node.
 
     Attributes
@@ -53,44 +43,15 @@ class Hop:
         The running sum; ``None`` for the first hospital of the round.
     """
 
-    round: int
+    round: Natural
     contributors: tuple[str, ...]
-    next_node: str
+    next_node: Annotated[str, Key("next")]
     public_key: str
-    envelope: bytes | None = field(default=None, repr=False)
+    envelope: _Envelope | None = field(default=None, repr=False)
 
-    def to_content(self) -> RecordDict:
-        """Return the records that carry it."""
-        record = ConfigRecord(
-            {
-                "round": self.round,
-                "contributors": list(self.contributors),
-                "next": self.next_node,
-                "public-key": self.public_key,
-            }
-        )
-        content = RecordDict({RECORD: record})
-        if self.envelope is not None:
-            content[_ENVELOPE] = envelope_arrays({_ENVELOPE: self.envelope})
-        return content
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> Hop:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        envelope = None
-        if _ENVELOPE in content:
-            envelope = read_envelope(content, _ENVELOPE)
-        hop = cls(
-            round=natural(record, "round"),
-            contributors=texts(record, "contributors"),
-            next_node=take(record, "next", str),
-            public_key=take(record, "public-key", str),
-            envelope=envelope,
-        )
-        if (hop.envelope is None) != (not hop.contributors):
+    def __post_init__(self) -> None:
+        if (self.envelope is None) != (not self.contributors):
             raise ProtocolError("a running sum must come with its contributors, and only with them")
-        return hop
 
     @property
     def digest(self) -> str:
@@ -100,7 +61,7 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedReply:
+class SealedReply(Message):
     """A hospital's whole answer in a sealed chain, and what it cost.
 
     Attributes
@@ -113,38 +74,20 @@ class SealedReply:
         Wall time at the hospital.
     """
 
-    envelope: bytes = field(repr=False)
-    update_bytes: int
-    encrypt_seconds: float = 0.0
-    add_seconds: float = 0.0
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord(
-            {
-                "update-bytes": self.update_bytes,
-                "encrypt-seconds": self.encrypt_seconds,
-                "add-seconds": self.add_seconds,
-            }
-        )
-        return RecordDict({RECORD: record, _ENVELOPE: envelope_arrays({_ENVELOPE: self.envelope})})
+    envelope: _Envelope = field(repr=False)
+    update_bytes: Natural
+    encrypt_seconds: Seconds = 0.0
+    add_seconds: Seconds = 0.0
 
     @classmethod
-    def from_content(cls, content: RecordDict) -> SealedReply:
-        """Read a reply and nothing else; raises :class:`ProtocolError`."""
-        if set(content.keys()) != {RECORD, _ENVELOPE}:
+    def check_others(cls, keys: list[str]) -> None:
+        """Refuse whatever is no such reply."""
+        if keys:
             raise ProtocolError("a reply in a sealed chain must be one envelope and its costs")
-        record = config_of(content)
-        return cls(
-            envelope=read_envelope(content, _ENVELOPE),
-            update_bytes=natural(record, "update-bytes"),
-            encrypt_seconds=seconds(record, "encrypt-seconds"),
-            add_seconds=seconds(record, "add-seconds"),
-        )
 
 
 @dataclass(frozen=True, slots=True)
-class ResealRequest:
+class ResealRequest(Message):
     """Ask a hospital to seal its running sum of a round again, for another node.
 
     Attributes
@@ -155,27 +98,12 @@ class ResealRequest:
     """
 
     session: str
-    round: int
-    next_node: str
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord(
-            {"session": self.session, "round": self.round, "next": self.next_node}
-        )
-        return RecordDict({RECORD: record})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> ResealRequest:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        return cls(
-            take(record, "session", str), natural(record, "round"), take(record, "next", str)
-        )
+    round: Natural
+    next_node: Annotated[str, Key("next")]
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRequest:
+class OpenRequest(Message):
     """Ask company X to open one round's sum and to seal the total for every hospital.
 
     Attributes
@@ -188,38 +116,13 @@ class OpenRequest:
     """
 
     session: str
-    round: int
-    contributors: tuple[str, ...]
-    envelope: bytes = field(repr=False)
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord(
-            {
-                "session": self.session,
-                "round": self.round,
-                "contributors": list(self.contributors),
-            }
-        )
-        return RecordDict({RECORD: record, _ENVELOPE: envelope_arrays({_ENVELOPE: self.envelope})})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> OpenRequest:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        contributors = texts(record, "contributors")
-        if not contributors:
-            raise ProtocolError("a sum must have contributors, got none")
-        return cls(
-            session=take(record, "session", str),
-            round=natural(record, "round"),
-            contributors=contributors,
-            envelope=read_envelope(content, _ENVELOPE),
-        )
+    round: Natural
+    contributors: Annotated[tuple[str, ...], Limit("name at least one node", bool)]
+    envelope: _Envelope = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class OpenReply:
+class OpenReply(Message):
     """The total of one round, sealed for every hospital of the manifest.
 
     Attributes
@@ -229,24 +132,10 @@ class OpenReply:
     decrypt_seconds : float
     """
 
-    totals: Mapping[str, bytes] = field(repr=False)
-    decrypt_seconds: float
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord({"decrypt-seconds": self.decrypt_seconds})
-        return RecordDict({RECORD: record, _TOTALS: envelope_arrays(self.totals)})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> OpenReply:
-        """Read the reply; raises :class:`ProtocolError`."""
-        return cls(
-            totals=read_envelopes(content, _TOTALS),
-            decrypt_seconds=seconds(config_of(content), "decrypt-seconds"),
-        )
+    totals: Annotated[Mapping[str, bytes], envelopes_in("fl-he.envelopes")] = field(repr=False)
+    decrypt_seconds: Seconds
 
 
 def without_chain(content: RecordDict) -> RecordDict:
     """Return a copy of a message's content without the records of a sealed chain."""
-    ours = (RECORD, *NEWS_RECORDS, _ENVELOPE, _TOTALS)
-    return RecordDict({key: record for key, record in content.items() if key not in ours})
+    return OpenReply.remove_from(Hop.remove_from(News.remove_from(content)))

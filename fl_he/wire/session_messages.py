@@ -6,22 +6,24 @@ challenge. An envelope says the same again under its sender's signature, and onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import RecordDict
 
+from fl_he.crypto.encoding.fields import Whole
 from fl_he.wire.records import (
+    ENVELOPE_STYPE,
     RECORD,
+    SPARSE,
+    Message,
+    Part,
     ProtocolError,
+    blob,
+    blobs,
     config_of,
-    envelope_arrays,
-    integers,
-    read_envelope,
-    read_envelopes,
-    take,
-    texts,
-    whole,
+    read_value,
 )
 
 JOIN = "query.join"
@@ -32,12 +34,23 @@ _CHAIN = "fl-he.chain"
 _TOTALS = "fl-he.totals"
 _STATEMENTS = "fl-he.envelopes"
 _STATEMENT = "statement"
-#: The records of `News`.
-NEWS_RECORDS = (_CHAIN, _TOTALS, _STATEMENT)
+
+
+def envelope_in(record: str) -> Part:
+    """Return the part of one envelope, named as its record."""
+    return blob(record, record, ENVELOPE_STYPE, "envelope")
+
+
+def envelopes_in(record: str) -> Part:
+    """Return the part of envelopes by the names of nodes."""
+    return blobs(record, ENVELOPE_STYPE, "envelope")
+
+
+_ENVELOPES = envelopes_in(_TOTALS)
 
 
 @dataclass(frozen=True, slots=True)
-class JoinReply:
+class JoinReply(Message):
     """A hospital's answer to ``query.join``.
 
     Attributes
@@ -58,36 +71,26 @@ class JoinReply:
     manifest: str
     challenge: str
     session: str
-    after: int
+    after: Whole
 
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord(
-            {
-                "name": self.name,
-                "manifest": self.manifest,
-                "challenge": self.challenge,
-                "session": self.session,
-                "after": self.after,
-            }
-        )
-        return RecordDict({RECORD: record})
 
-    @classmethod
-    def from_content(cls, content: RecordDict) -> JoinReply:
-        """Read the reply; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        return cls(
-            name=take(record, "name", str),
-            manifest=take(record, "manifest", str),
-            challenge=take(record, "challenge", str),
-            session=take(record, "session", str),
-            after=whole(record, "after"),
-        )
+def _get_challenges(content: RecordDict) -> dict[str, str]:
+    record = config_of(content)
+    names, challenges = (
+        read_value(record, key, tuple[str, ...]) for key in ("names", "challenges")
+    )
+    if len(names) != len(challenges) or len(set(names)) < len(names):
+        raise ProtocolError("a session must be asked for with one challenge for each name")
+    return dict(zip(names, challenges, strict=True))
+
+
+def _put_challenges(content: RecordDict, challenges: Mapping[str, str]) -> None:
+    record = config_of(content)
+    record["names"], record["challenges"] = list(challenges), list(challenges.values())
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRequest:
+class SessionRequest(Message):
     """Ask company X to tell hospitals, sealed, which session is its own.
 
     Attributes
@@ -99,31 +102,11 @@ class SessionRequest:
     """
 
     session: str
-    challenges: Mapping[str, str]
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the request."""
-        record = ConfigRecord(
-            {
-                "session": self.session,
-                "names": list(self.challenges),
-                "challenges": list(self.challenges.values()),
-            }
-        )
-        return RecordDict({RECORD: record})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> SessionRequest:
-        """Read the request; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        names, challenges = texts(record, "names"), texts(record, "challenges")
-        if len(names) != len(challenges) or len(set(names)) < len(names):
-            raise ProtocolError("a session must be asked for with one challenge for each name")
-        return cls(take(record, "session", str), dict(zip(names, challenges, strict=True)))
+    challenges: Annotated[Mapping[str, str], Part(RECORD, _get_challenges, _put_challenges)]
 
 
 @dataclass(frozen=True, slots=True)
-class SessionReply:
+class SessionReply(Message):
     """Company X's session, and a statement of it sealed to each hospital that asked.
 
     Attributes
@@ -140,32 +123,8 @@ class SessionReply:
     name: str
     session: str
     manifest: str
-    latest: int
-    statements: Mapping[str, bytes] = field(repr=False)
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry the reply."""
-        record = ConfigRecord(
-            {
-                "name": self.name,
-                "session": self.session,
-                "manifest": self.manifest,
-                "latest": self.latest,
-            }
-        )
-        return RecordDict({RECORD: record, _STATEMENTS: envelope_arrays(self.statements)})
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> SessionReply:
-        """Read the reply; raises :class:`ProtocolError`."""
-        record = config_of(content)
-        return cls(
-            name=take(record, "name", str),
-            session=take(record, "session", str),
-            manifest=take(record, "manifest", str),
-            latest=whole(record, "latest"),
-            statements=read_envelopes(content, _STATEMENTS),
-        )
+    latest: Whole
+    statements: Annotated[Mapping[str, bytes], envelopes_in(_STATEMENTS)] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +143,29 @@ class SealedTotal:
     envelope: bytes = field(repr=False)
 
 
+def _get_totals(content: RecordDict) -> tuple[SealedTotal, ...]:
+    record, envelopes = config_of(content, _CHAIN), _ENVELOPES.get(content)
+    rounds = read_value(record, "rounds", tuple[int, ...])
+    contributors = read_value(record, "contributors", tuple[str, ...])
+    places = [str(place) for place in range(len(envelopes))]
+    if set(envelopes) != set(places) or not len(rounds) == len(contributors) == len(places):
+        raise ProtocolError("each total must have a round, contributors and an envelope")
+    return tuple(
+        SealedTotal(number, tuple(names.split()), envelopes[place])
+        for number, names, place in zip(rounds, contributors, places, strict=True)
+    )
+
+
+def _put_totals(content: RecordDict, totals: Sequence[SealedTotal]) -> None:
+    record = config_of(content, _CHAIN)
+    record["rounds"] = [total.round for total in totals]
+    # ConfigRecord has no lists of lists.
+    record["contributors"] = [" ".join(total.contributors) for total in totals]
+    _ENVELOPES.put(content, {str(place): total.envelope for place, total in enumerate(totals)})
+
+
 @dataclass(frozen=True, slots=True)
-class News:
+class News(Message):
     """What a hospital is told before it acts: the session and the totals that it lacks.
 
     Attributes
@@ -198,46 +178,11 @@ class News:
     """
 
     session: str
-    statement: bytes | None = field(default=None, repr=False)
-    totals: tuple[SealedTotal, ...] = ()
-
-    def to_content(self) -> RecordDict:
-        """Return the records that carry it."""
-        record = ConfigRecord({"session": self.session})
-        content = RecordDict({_CHAIN: record})
-        if self.statement is not None:
-            content[_STATEMENT] = envelope_arrays({_STATEMENT: self.statement})
-        if self.totals:
-            record["rounds"] = [total.round for total in self.totals]
-            # ConfigRecord has no lists of lists.
-            record["contributors"] = [" ".join(total.contributors) for total in self.totals]
-            content[_TOTALS] = envelope_arrays(
-                {str(place): total.envelope for place, total in enumerate(self.totals)}
-            )
-        return content
+    statement: Annotated[bytes, envelope_in(_STATEMENT)] | None = field(default=None, repr=False)
+    totals: Annotated[tuple[SealedTotal, ...], Part(_TOTALS, _get_totals, _put_totals), SPARSE] = ()
+    HOME: ClassVar[str] = _CHAIN
 
     @staticmethod
     def is_in(content: RecordDict) -> bool:
         """Tell whether a message is one of a sealed chain."""
         return _CHAIN in content
-
-    @classmethod
-    def from_content(cls, content: RecordDict) -> News:
-        """Read it from a train or finish message; raises :class:`ProtocolError`."""
-        record = config_of(content, _CHAIN)
-        statement = None
-        if _STATEMENT in content:
-            statement = read_envelope(content, _STATEMENT)
-        totals: tuple[SealedTotal, ...] = ()
-        if _TOTALS in content:
-            rounds = integers(record, "rounds")
-            contributors = texts(record, "contributors")
-            envelopes = read_envelopes(content, _TOTALS)
-            places = [str(place) for place in range(len(envelopes))]
-            if set(envelopes) != set(places) or not len(rounds) == len(contributors) == len(places):
-                raise ProtocolError("each total must have a round, contributors and an envelope")
-            totals = tuple(
-                SealedTotal(number, tuple(names.split()), envelopes[place])
-                for number, names, place in zip(rounds, contributors, places, strict=True)
-            )
-        return cls(take(record, "session", str), statement, totals)

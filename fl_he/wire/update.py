@@ -15,7 +15,8 @@ import numpy as np
 from flwr.app import MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError, read_array
+from fl_he.wire.arrays import read_array
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.update_layout import DTYPES, MAX_DIMENSIONS, ArraySlot, MetricSlot, UpdateLayout
 
 

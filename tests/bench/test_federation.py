@@ -18,7 +18,7 @@ from fl_he.bench.federation import (
 )
 from fl_he.config import Config
 from fl_he.config.composition import compose
-from fl_he.wire.encrypted_sum import ENCRYPTED_STYPE
+from fl_he.wire.records import ENCRYPTED_STYPE
 
 PLAN = FederationPlan(warm_up=1, blocks=2, rounds=3, key_bits=1024)
 VARIANTS = [

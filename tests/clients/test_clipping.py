@@ -11,8 +11,9 @@ from fl_he.clients.clipping import Clipping, range_moments
 from fl_he.clients.hospital import moment_sums
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
-from fl_he.wire.encrypted_sum import ProtocolError, read_array
+from fl_he.wire.arrays import read_array
 from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.records import ProtocolError
 
 DATA = Dataset(
     np.array([[1.0, -3.0], [2.5, 40.0], [9.0, 7.0]]), np.array([0.0, 1.0, 0.0]), ("a", "b")

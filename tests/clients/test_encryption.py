@@ -20,7 +20,8 @@ from fl_he.clients.encryption import encryption_mod
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, PrivateReasonError
+from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
+from fl_he.wire.records import PrivateReasonError
 from fl_he.wire.update_layout import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
@@ -112,7 +113,7 @@ def refused(answer: Message) -> str:
 
 
 def test_no_key_no_answer() -> None:
-    assert "must hold the config record 'fl-he'" in refused(ask(RecordDict(), context()))
+    assert "has no config record 'fl-he'" in refused(ask(RecordDict(), context()))
 
 
 @pytest.mark.parametrize("key", ["", "{}", '{"kty":"DAJ","alg":"PAI-GN1","n":"AQ"}'])

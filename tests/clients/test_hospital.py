@@ -11,9 +11,9 @@ from sklearn.metrics import log_loss
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
-from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import model_arrays, model_message_content
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 1]), ("a", "b"))
 W, B = np.array([0.25, -0.5]), 0.125
@@ -84,15 +84,18 @@ def test_a_gradient_is_of_the_features_as_the_terms_scale_them() -> None:
     ("config", "words"),
     [
         ({"scaling": "global"}, "scaling must be one of none, local, federated, got 'global'"),
-        ({"scaling": 1}, "scaling must be str, got int"),
+        ({"scaling": 1}, "scaling must be one of none, local, federated, got int"),
         ({"scaling": "federated"}, "mean and scale must be of this hospital's 2 features"),
         ({"scaling": "federated", "mean": [0.0], "scale": [1.0]}, "got 1 and 1"),
         ({"scaling": "federated", "mean": [0.0, 0.0], "scale": [1.0, 0.0]}, "scale above 0"),
-        ({"scaling": "federated", "mean": [0.0, np.nan], "scale": [1.0, 1.0]}, "finite numbers"),
-        ({"mean": [1, 2]}, "mean must be a list of numbers"),
+        (
+            {"scaling": "federated", "mean": [0.0, np.nan], "scale": [1.0, 1.0]},
+            "must be a finite number",
+        ),
+        ({"mean": [1, 2]}, r"mean\[0\] must be a number, got int"),
         ({"class-weights": [1.0]}, "class weights must be 2 numbers greater than 0, got 1"),
         ({"class-weights": [1.0, -1.0]}, "got 2 of which 1 are"),
-        ({"hessian": 1}, "hessian must be bool, got int"),
+        ({"hessian": 1}, "hessian must be true or false, got int"),
     ],
 )
 @pytest.mark.parametrize("action", ["train", "evaluate.figures"])
@@ -144,9 +147,12 @@ def test_sums_are_of_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"sums": True}, "counts must be bool, got nothing"),
+        ({"sums": True}, "counts must be true or false, got nothing"),
         ({"sums": True, "counts": True, "mean": [1.0]}, "this hospital's 2 features, got 1"),
-        ({"sums": True, "counts": True, "mean": [1.0, np.inf]}, "must hold finite numbers only"),
+        (
+            {"sums": True, "counts": True, "mean": [1.0, np.inf]},
+            r"mean\[1\] must be a finite number",
+        ),
     ],
 )
 def test_requests_for_sums_that_are_wrong_are_refused(config: dict[str, Any], words: str) -> None:

@@ -336,7 +336,7 @@ def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
 
 
 def test_records_of_another_form(holder: Holder) -> None:
-    assert "must hold the config record" in reason(holder.ask(DECRYPT, RecordDict()))
+    assert "has no config record" in reason(holder.ask(DECRYPT, RecordDict()))
 
 
 def test_a_sum_that_overflows_has_used_up_its_round(holder: Holder) -> None:

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from fl_he.clients.ledger import Ledger, LedgerError, Lines, StateStore
 from fl_he.clients.ledger_file import FileStore
-from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Purpose
+from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
+from fl_he.wire.records import ProtocolError
 
 KEY = "ab" * 32
 

@@ -16,7 +16,7 @@ from fl_he.clients.ledger import LedgerError, StateStore, Store
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=2, contributors=3)
 LATTICE = Lattice(24, 3)

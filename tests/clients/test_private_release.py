@@ -22,9 +22,10 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, noise_variance
 from fl_he.learning.privacy.scaling import scaling_variance
-from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, ProtocolError
+from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
+from fl_he.wire.learning_terms import privacy_members, read_privacy
 from fl_he.wire.model import model_arrays
-from fl_he.wire.privacy_terms import privacy_members, read_privacy
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import PlaintextWarning
 
 KEY = PrivateKey.generate(1024)
@@ -276,7 +277,7 @@ def test_a_scaling_leaves_the_gradients_their_rounds() -> None:
         ({"low": []}, "must be asked for sums of values within ranges alone"),
         ({"mean": [0.5]}, "got ['mean']: what they do"),
         ({"lr": 0.5}, "got ['lr']: what they do"),
-        ({"low": [float("nan")]}, "low must hold finite numbers only"),
+        ({"low": [float("nan")]}, "low[0] must be a finite number"),
     ],
 )
 def test_other_sums_are_not_even_computed(config: dict[str, object], message: str) -> None:

@@ -18,7 +18,7 @@ from fl_he.config import Config
 from fl_he.learning.regression.model import LogisticModel
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.run_files import metrics as metrics_file
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 def grid_of(nodes: list[UserConfig], config: Config) -> LocalGrid:

@@ -16,7 +16,8 @@ from local_grid import LocalGrid
 from fl_he import client_app, server_app
 from fl_he.clients.node.settings import check_settings
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.wire.encrypted_sum import DESCRIBE, Description, ProtocolError, Role
+from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role
+from fl_he.wire.records import ProtocolError
 
 APP = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
 

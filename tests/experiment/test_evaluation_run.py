@@ -19,7 +19,8 @@ from fl_he.config.composition import compose
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.softmax_model import load_model
 from fl_he.run_files.metrics import read_metrics
-from fl_he.wire.encrypted_sum import DECRYPT, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.records import ProtocolError
 
 FIGURES = ("accuracy", "balanced_accuracy", "log_loss")
 

@@ -23,7 +23,8 @@ from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.model import LogisticModel
 from fl_he.learning.regression.softmax_model import SoftmaxModel
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.wire.encrypted_sum import DECRYPT, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.records import ProtocolError
 
 
 def run(config: Config) -> tuple[dict[str, Any], LocalGrid]:

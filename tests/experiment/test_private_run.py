@@ -33,7 +33,8 @@ from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.metrics import read_metrics
-from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply
+from fl_he.wire.records import ProtocolError
 
 PRIVATE = ("experiment=private",)
 UNITS = ("scaling=ranges", "ranges=breast_cancer")

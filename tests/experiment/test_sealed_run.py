@@ -21,7 +21,7 @@ from fl_he.config.composition import compose
 from fl_he.learning.regression.model import LogisticModel
 from fl_he.run_files.checkpoint import CheckpointError, load_checkpoint
 from fl_he.run_files.metrics import read_metrics
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 

@@ -42,7 +42,8 @@ from fl_he.run_files.checkpoint import (
 )
 from fl_he.run_files.metrics import read_metrics
 from fl_he.run_files.metrics_contract import FIGURES, INFERENCE, MetricsError
-from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError
+from fl_he.wire.encrypted_sum import DecryptRequest
+from fl_he.wire.records import ProtocolError
 
 _CSV = (
     b"age,size,state\n1,2,sick\n3,-1,well\n",

@@ -30,10 +30,10 @@ from fl_he.wire.encrypted_sum import (
     Description,
     EncryptedReply,
     EncryptionRequest,
-    ProtocolError,
     Role,
 )
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
     OpenReply,

@@ -24,7 +24,7 @@ from flwr.serverapp.strategy import (
 
 from fl_he.clients import encryption_mod
 from fl_he.strategies import SequentialPaillier
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 START = np.zeros(3)
 #: What each client's model has become, and its norm: clients 1 and 2 exceed the clipping norm.

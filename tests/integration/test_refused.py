@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fl_he.clients import EncryptionMod, encryption_mod, with_key_holder
 from fl_he.strategies import SequentialPaillier
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 MODEL = ArrayRecord({"w": Array(np.zeros(3))})
 

@@ -30,7 +30,8 @@ from fl_he.run_files.checkpoint import (
     load_checkpoint,
     write_checkpoint,
 )
-from fl_he.wire.encrypted_sum import DECRYPT, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.records import ProtocolError
 
 
 class KilledError(Exception):

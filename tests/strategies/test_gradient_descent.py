@@ -9,8 +9,8 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.strategies.gradient_descent import GradientDescent
-from fl_he.wire.encrypted_sum import ProtocolError
 from fl_he.wire.model import model_arrays, read_model_arrays, update_content
+from fl_he.wire.records import ProtocolError
 
 
 def replies(*examples: int, features: int = 2) -> list[Message]:

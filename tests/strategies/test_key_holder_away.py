@@ -17,7 +17,8 @@ from weighted_app import MODEL, strategy, train_app
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
+from fl_he.wire.records import ProtocolError
 
 HOLDER = 1003
 KEY = PrivateKey.generate(1024)

@@ -6,7 +6,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fl_he.strategies.mean_only import require_mean_only, setting
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fl_he.strategies.preparation import Preparation
-from fl_he.wire.encrypted_sum import ProtocolError
 from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.records import ProtocolError
 
 KNOWN = Preparation(2, LearningTerms("federated", (0.5,), (2.0,), (1.0, 3.0), True))
 

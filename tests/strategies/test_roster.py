@@ -12,7 +12,8 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
 from fl_he.strategies.roster import call_again, call_roll
-from fl_he.wire.encrypted_sum import Description, ProtocolError
+from fl_he.wire.encrypted_sum import Description
+from fl_he.wire.records import ProtocolError
 
 
 class LateGrid(LocalGrid):

@@ -34,9 +34,9 @@ from fl_he.wire.encrypted_sum import (
     DecryptReply,
     EncryptedReply,
     EncryptionRequest,
-    ProtocolError,
     content_bytes,
 )
+from fl_he.wire.records import ProtocolError
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from weighted_app import MODEL, strategy, train_app
 
 from fl_he.strategies.exchange import Skipped
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
+from fl_he.wire.records import ProtocolError
 
 TOPOLOGIES: list[dict[str, Any]] = [
     {"topology": "fold"},

@@ -10,18 +10,18 @@ from flwr.serverapp.strategy import FedAvg
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_he.wire.arrays import read_array
 from fl_he.wire.encrypted_sum import (
     DecryptReply,
     DecryptRequest,
     Description,
     EncryptedReply,
     EncryptionRequest,
-    ProtocolError,
     Role,
     content_bytes,
     printable,
-    read_array,
 )
+from fl_he.wire.records import ProtocolError
 
 DESCRIPTION = Description(
     Role.KEY_HOLDER, "company X", "1.0", ("a", "b"), '{"n": 1}', "session", "packing", True
@@ -102,8 +102,8 @@ def test_hostile_records_raise_only_protocol_errors(
     ("key", "value", "words"),
     [
         ("round", 0, "round must be at least 1, got 0"),
-        ("round", True, "round must be int, got bool"),
-        ("round", "1", "round must be int, got str"),
+        ("round", True, "round must be an integer, got bool"),
+        ("round", "1", "round must be an integer, got str"),
         ("purpose", "peek", "purpose must be one of"),
         ("contributors", -1, "contributors must be at least 1, got -1"),
     ],
@@ -199,18 +199,25 @@ def test_a_running_sum_of_another_kind_is_not_overlooked() -> None:
         EncryptionRequest.from_content(content)
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
-def test_times_are_finite(seconds: float) -> None:
-    with pytest.raises(ProtocolError, match="add-seconds must be a time in seconds"):
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1.0, "a time in seconds, got -1.0"),
+        (float("nan"), "a finite number"),
+        (float("inf"), "a finite number"),
+    ],
+)
+def test_times_are_finite(seconds: float, words: str) -> None:
+    with pytest.raises(ProtocolError, match=f"add-seconds must be {words}"):
         EncryptedReply.from_content(replace(REPLY, add_seconds=seconds).to_content())
 
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("features", [1, 2], "features must be a list of strings"),
-        ("features", "ab", "features must be a list of strings"),
-        ("simulated", 1, "simulated must be bool, got int"),
+        ("features", [1, 2], r"features\[0\] must be text, got int"),
+        ("features", "ab", "features must be a list, got str"),
+        ("simulated", 1, "simulated must be true or false, got int"),
     ],
 )
 def test_wrong_fields_of_a_description_are_named(key: str, value: object, words: str) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
 
-from fl_he.wire.encrypted_sum import ProtocolError
 from fl_he.wire.model import model_arrays, read_model_arrays
+from fl_he.wire.records import ProtocolError
 
 
 def test_model_arrays() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from fl_he.wire.records import array_from_bytes
+from fl_he.wire.arrays import array_from_bytes
 
 NUMBERS = "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }"
 

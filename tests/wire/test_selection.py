@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import PlaintextWarning, Selection
 
 

@@ -43,8 +43,8 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
     ("kind", "message", "spoil", "words"),
     [
         (JoinReply, MESSAGES[0], lambda r: r["fl-he"].update(after=-1), "after must be at least 0"),
-        (JoinReply, MESSAGES[0], lambda r: r["fl-he"].update(name=1), "name must be str"),
-        (JoinReply, MESSAGES[0], lambda r: r.pop("fl-he"), "must hold the config record"),
+        (JoinReply, MESSAGES[0], lambda r: r["fl-he"].update(name=1), "name must be text"),
+        (JoinReply, MESSAGES[0], lambda r: r.pop("fl-he"), "has no config record"),
         (
             SessionRequest,
             MESSAGES[2],
@@ -57,11 +57,26 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
             lambda r: r["fl-he"].update(names=["north", "north"]),
             "one challenge for each name",
         ),
-        (SessionRequest, MESSAGES[2], lambda r: r["fl-he"].update(names=[1, 2]), "list of strings"),
-        (SessionReply, MESSAGES[3], lambda r: r.pop("fl-he.envelopes"), "must hold envelopes"),
+        (
+            SessionRequest,
+            MESSAGES[2],
+            lambda r: r["fl-he"].update(names=[1, 2]),
+            r"names\[0\] must be text",
+        ),
+        (SessionReply, MESSAGES[3], lambda r: r.pop("fl-he.envelopes"), "has no array record"),
         (News, MESSAGES[6], lambda r: r["fl-he.chain"].update(rounds=[2]), "each total must have"),
-        (News, MESSAGES[6], lambda r: r["fl-he.chain"].update(rounds=["2", "3"]), "integers"),
-        (News, MESSAGES[6], lambda r: r["fl-he.chain"].pop("rounds"), "integers"),
+        (
+            News,
+            MESSAGES[6],
+            lambda r: r["fl-he.chain"].update(rounds=["2", "3"]),
+            r"rounds\[0\] must be an integer",
+        ),
+        (
+            News,
+            MESSAGES[6],
+            lambda r: r["fl-he.chain"].pop("rounds"),
+            "rounds must be a list, got nothing",
+        ),
         (
             News,
             MESSAGES[6],
@@ -74,7 +89,7 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
             lambda r: r.update({"fl-he.totals": array(names=("0", "2"))}),
             "each total must have",
         ),
-        (News, MESSAGES[6], lambda r: r.update({"statement": array()}), "must hold one envelope"),
+        (News, MESSAGES[6], lambda r: r.update({"statement": array()}), "must hold one array"),
     ],
 )
 def test_a_spoiled_message_is_refused(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import UpdateLayout
 
 GOOD: dict[str, Any] = {

@@ -9,7 +9,8 @@ from time import monotonic, sleep
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.coordinator.steps import Steps
 from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest, CapcStep
-from fl_he.wire.encrypted_sum import ProtocolError, Role, printable
+from fl_he.wire.encrypted_sum import Role, printable
+from fl_he.wire.records import ProtocolError
 
 _POLL_SECONDS = 0.2
 

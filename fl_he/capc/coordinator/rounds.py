@@ -34,7 +34,7 @@ from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.topologies import TOPOLOGIES, Order
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 _LARGEST_REPORT = 1 << 20
 

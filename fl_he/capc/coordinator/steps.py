@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 
 from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
 from fl_he.strategies.exchange import error_reason, exchange
-from fl_he.wire.encrypted_sum import ProtocolError, content_bytes
+from fl_he.wire.encrypted_sum import content_bytes
+from fl_he.wire.records import ProtocolError
 
 
 @dataclass(slots=True)

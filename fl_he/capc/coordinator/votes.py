@@ -13,7 +13,8 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.exchange import error_reason
 from fl_he.strategies.topologies import RunningSum
-from fl_he.wire.encrypted_sum import ProtocolError, content_bytes
+from fl_he.wire.encrypted_sum import content_bytes
+from fl_he.wire.records import ProtocolError
 
 
 class VoteSum(RunningSum):

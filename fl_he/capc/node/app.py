@@ -25,7 +25,8 @@ from fl_he.capc.node.party import Memory, Party
 from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.wire.encrypted_sum import ProtocolError, Role
+from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.records import ProtocolError
 
 _Owner = Callable[[CapcRequest, Context, Party, KeyPair], CapcReply]
 _Answering = Callable[[CapcRequest, Context, Party], CapcReply]

@@ -15,7 +15,7 @@ from fl_he.clients.ledger import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)

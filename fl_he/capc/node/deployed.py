@@ -34,7 +34,8 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.voting.case_files import note_labels, open_cases
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
 from fl_he.learning.voting.model_file import load_model_file
-from fl_he.wire.encrypted_sum import ProtocolError, Role
+from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.records import ProtocolError
 
 _Read = TypeVar("_Read")
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, merged_count, split_merged
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 _PAILLIER, _DGK = "paillier", "dgk"
 _PAILLIER_SETTING, _DGK_SETTING = "capc-private-key", "capc-dgk-key"

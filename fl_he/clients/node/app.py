@@ -17,7 +17,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import Node, SimulatedNode
 from fl_he.clients.node.outgoing import Answer, answered, require_safe
-from fl_he.wire.encrypted_sum import DESCRIBE, ProtocolError
+from fl_he.wire.encrypted_sum import DESCRIBE
+from fl_he.wire.records import ProtocolError
 
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
 Part = Callable[[Message, Node, Answer], Message]

@@ -27,7 +27,8 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset, load_table
-from fl_he.wire.encrypted_sum import ProtocolError, Role
+from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.records import ProtocolError
 
 _logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from fl_he.clients.node.settings import node_setting, read_named_file
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.key_files.protected_file import read_passphrase_file
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 _FEDERATION = "federation"
 _IDENTITY = "identity"

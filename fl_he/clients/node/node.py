@@ -22,7 +22,8 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
-from fl_he.wire.encrypted_sum import ProtocolError, Role, printable
+from fl_he.wire.encrypted_sum import Role, printable
+from fl_he.wire.records import ProtocolError
 
 #: Contributors to a sum that a node insists on where nothing else is said.
 MIN_CONTRIBUTORS = 3

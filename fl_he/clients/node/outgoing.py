@@ -18,7 +18,8 @@ from flwr.common.constant import ErrorCode
 from fl_he.clients.node.node import Node
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
-from fl_he.wire.encrypted_sum import FINISH, EncryptedReply, PrivateReasonError, ProtocolError
+from fl_he.wire.encrypted_sum import FINISH, EncryptedReply
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 _logger = logging.getLogger(__name__)
 

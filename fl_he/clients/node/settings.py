@@ -12,7 +12,8 @@ from typing import TypeVar
 from flwr.app import Context
 from flwr.app.user_config import UserConfig, UserConfigValue
 
-from fl_he.wire.encrypted_sum import ProtocolError, Role
+from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.records import ProtocolError
 
 _logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from fl_he.clients.sealed.key_holder import SealedKeyHolder
 from fl_he.clients.sealed.model import ModelKeeper, Step, average_step
 from fl_he.clients.sealed.state import ChainState
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, ProtocolError, Role
+from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import OPEN, RESEAL
 from fl_he.wire.session_messages import JOIN, SESSION, News
 

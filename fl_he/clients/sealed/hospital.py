@@ -40,12 +40,8 @@ from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.wire.encrypted_sum import (
-    NUM_EXAMPLES,
-    EncryptedReply,
-    EncryptionRequest,
-    ProtocolError,
-)
+from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptedReply, EncryptionRequest
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
     ResealRequest,

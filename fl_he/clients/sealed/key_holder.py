@@ -24,7 +24,8 @@ from fl_he.clients.sealed.payload import (
     total_binding,
 )
 from fl_he.crypto.envelopes.sealing import seal, unseal
-from fl_he.wire.encrypted_sum import DecryptRequest, ProtocolError, Role
+from fl_he.wire.encrypted_sum import DecryptRequest, Role
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     OpenReply,
     OpenRequest,

@@ -15,8 +15,10 @@ from fl_he.clients.sealed.payload import Total, total_binding
 from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.envelopes.sealing import unseal
-from fl_he.wire.encrypted_sum import CONFIG, SERVER_ROUND, ProtocolError, read_array
+from fl_he.wire.arrays import read_array
+from fl_he.wire.encrypted_sum import SERVER_ROUND
 from fl_he.wire.model import model_message_content, read_arrays
+from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import without_chain
 from fl_he.wire.session_messages import (
     News,

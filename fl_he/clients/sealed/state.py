@@ -9,7 +9,7 @@ from typing import cast
 from flwr.app import ArrayRecord, ConfigRecord, Context
 
 from fl_he.clients.sealed.payload import RunningSum
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 _STATE = "fl-he.chain"
 _MODEL = "fl-he.chain-model"

@@ -141,6 +141,11 @@ def at_least(least: int) -> Limit:
     return Limit(f"be at least {least}", lambda value: value >= least, shown=True)
 
 
+def at_most(most: int) -> Limit:
+    """Return the limit of a public number."""
+    return Limit(f"be at most {most}", lambda value: value <= most, shown=True)
+
+
 def matching(pattern: str, words: str) -> Limit:
     """Return the limit of a text that a regular expression matches as a whole."""
     return Limit(words, re.compile(pattern).fullmatch)

@@ -15,7 +15,8 @@ from flwr.serverapp import Grid
 from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason, exchange
 from fl_he.strategies.roster import Roster, call_again, call_roll, gather
 from fl_he.strategies.sealed.progress import SealedProgress
-from fl_he.wire.encrypted_sum import ProtocolError, printable
+from fl_he.wire.encrypted_sum import printable
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.session_messages import (
     JOIN,
     SESSION,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import OpenRequest
 
 _COSTS = ("seconds", "encrypt_seconds", "add_seconds")

@@ -20,8 +20,9 @@ from fl_he.strategies.exchange import Skipped, error_reason, exchange
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.members import Member, SealedMembers, Waiting
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, UnopenedRound
-from fl_he.wire.encrypted_sum import CONFIG, FINISH, ProtocolError, content_bytes
+from fl_he.wire.encrypted_sum import FINISH, content_bytes
 from fl_he.wire.model import model_message_content
+from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,

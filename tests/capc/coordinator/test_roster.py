@@ -14,7 +14,7 @@ from fl_he.capc.coordinator.roster import CapcRoster, call_roll
 from fl_he.capc.coordinator.steps import Steps
 from fl_he.capc.messages import CapcReply, CapcStep
 from fl_he.crypto.errors import CryptoError
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 HOLDER = CapcReply(name="company-x", role="key-holder", answers=False)
 ANNE, JOHN, LUKE = (CapcReply(name=name, role="hospital") for name in ("anne", "john", "luke"))

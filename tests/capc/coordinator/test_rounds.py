@@ -23,7 +23,7 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.learning.voting.answering import Layer
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.layers import Convolution, network
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

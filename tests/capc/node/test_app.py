@@ -19,7 +19,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
@@ -149,7 +149,7 @@ def test_a_request_without_parts_is_refused(
         return app(message, context)
 
     on_its_way(step, strip)
-    with pytest.raises(ProtocolError, match="a message must hold the part"):
+    with pytest.raises(ProtocolError, match="message has no part"):
         parties.ask()
 
 
@@ -277,12 +277,12 @@ def test_other_messages_go_to_the_app_behind(parties: Parties) -> None:
     [
         ({"session": "ab" * 15}, "session must be 32 hexadecimal digits"),
         ({"session": "AB" * 16}, "session must be 32 hexadecimal digits"),
-        ({"session": 1}, "session must be str"),
+        ({"session": 1}, "session must be text"),
         ({"queries": 0}, "queries must be at least 1"),
         ({"queries": 1 << 21}, "queries must be at most 1048576"),
-        ({"queries": True}, "queries must be int, got bool"),
-        ({"querying": b"a"}, "querying must be str"),
-        ({"answering": "a"}, "answering must be a list of strings"),
+        ({"queries": True}, "queries must be an integer, got bool"),
+        ({"querying": b"a"}, "querying must be text"),
+        ({"answering": "a"}, "answering must be a list, got str"),
     ],
     ids=str,
 )
@@ -307,7 +307,7 @@ def test_parts_of_another_kind_are_refused() -> None:
     with pytest.raises(ProtocolError, match="x must be of type"):
         CapcRequest.from_content(content)
     del content["fl-he.capc"]
-    with pytest.raises(ProtocolError, match="must hold the array record"):
+    with pytest.raises(ProtocolError, match="has no array record"):
         CapcRequest.from_content(content)
 
 
@@ -317,7 +317,7 @@ def test_requests_and_replies_survive_their_records() -> None:
     assert CapcRequest.from_content(request.to_content()) == request
     reply = CapcReply({"votes": b"1"}, 0.5, {"paillier": "{}"}, "{}", "hospital-1", "hospital")
     assert CapcReply.from_content(reply.to_content()) == reply
-    with pytest.raises(ProtocolError, match="the part 'y'"):
+    with pytest.raises(ProtocolError, match="no part 'y'"):
         request.part("y")
 
 

@@ -9,7 +9,7 @@ from fl_he.capc.node.budget import Promise, VotingLedger
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.learning.voting.gnmax import ConfidentGNMax
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 PROMISE = Promise(epsilon=4.0, delta=1e-5, sigma_gnmax=10.0, sigma_threshold=20.0)
 

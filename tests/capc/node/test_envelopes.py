@@ -16,7 +16,7 @@ from fl_he.capc.node.envelopes import Envelopes
 from fl_he.capc.node.party import Memory
 from fl_he.clients.node.enrolment import read_enrolment
 from fl_he.crypto.errors import CryptoError
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 SESSION = "ab" * 16
 REQUEST = CapcRequest(SESSION, 2, QUERYING, ANSWERING)

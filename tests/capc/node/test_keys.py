@@ -12,7 +12,7 @@ from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.strict_json import integer_to_base64url
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 

@@ -19,8 +19,8 @@ from fl_he.wire.encrypted_sum import (
     Description,
     EncryptedReply,
     EncryptionRequest,
-    ProtocolError,
 )
+from fl_he.wire.records import ProtocolError
 
 KEY = PrivateKey.generate(1024).public_key
 REQUEST = EncryptionRequest(KEY.to_json(), Packing().to_json(), "session", 1)

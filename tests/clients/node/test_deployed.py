@@ -10,7 +10,7 @@ from flwr.app.user_config import UserConfig
 
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 SETTINGS: UserConfig = {
     "privacy-epsilon": 1,

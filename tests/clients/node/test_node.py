@@ -6,7 +6,8 @@ from flwr.app.user_config import UserConfig
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he.clients.node.app import read_node
-from fl_he.wire.encrypted_sum import ProtocolError, Role
+from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.records import ProtocolError
 
 
 def context(node_config: UserConfig) -> Context:

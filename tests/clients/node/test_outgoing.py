@@ -11,7 +11,7 @@ from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import answered
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.learning.errors import DataError
-from fl_he.wire.encrypted_sum import PrivateReasonError, ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 RECORD = "patient 4711 has 17.99"
 

@@ -8,7 +8,7 @@ from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.node.enrolment import pinned_fingerprint
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 
 FINGERPRINT = KEY.public_key.fingerprint
 

@@ -14,7 +14,7 @@ from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_
 from fl_he.clients.sealed.model import average_step
 from fl_he.clients.sealed.state import ChainState
 from fl_he.strategies.sealed.router import SealedChain
-from fl_he.wire.encrypted_sum import ProtocolError
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.session_messages import News
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}

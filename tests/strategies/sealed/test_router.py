@@ -28,7 +28,8 @@ from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.model import LogisticModel
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain, SealedRound
-from fl_he.wire.encrypted_sum import FINISH, ProtocolError
+from fl_he.wire.encrypted_sum import FINISH
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,
@@ -360,7 +361,7 @@ def test_a_reply_that_is_none_stops_nobody_else(
 
     federation.grid.tamper = spoiled
     assert len(chain.run_round(federation.grid).contributors) == 3
-    assert "south takes no part yet: a message must hold the config record" in caplog.text
+    assert "south takes no part yet: message has no config record" in caplog.text
 
 
 def test_company_x_must_keep_to_the_session(federation: Federation) -> None:
