@@ -1,1 +1,8 @@
-"""Room."""
+"""Encodings that are read in one way only.
+
+Start with ``fields``: every message and every JSON file from others declares its members by it.
+
+canonical    byte fields with their lengths in front
+fields       declared types and limits, and the strict readers that they give
+strict_json  JSON text of exactly the declared members, bytes and integers as base64url
+"""
