@@ -12,9 +12,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-#: What only extras bring, and the one module that needs it to be imported.
+#: Packages that only extras bring; every module imports without them.
 EXTRAS = ("dp_accounting", "skops", "tenseal", "mlflow", "tensorboard", "torch")
-NEEDS_AN_EXTRA = {"fl_he.bench.schemes"}
 
 
 def main() -> None:
@@ -26,11 +25,7 @@ def main() -> None:
 
     for name in fl_he.__all__:
         getattr(fl_he, name)
-    modules = sorted(
-        module.name
-        for module in pkgutil.walk_packages(fl_he.__path__, "fl_he.")
-        if module.name not in NEEDS_AN_EXTRA
-    )
+    modules = sorted(module.name for module in pkgutil.walk_packages(fl_he.__path__, "fl_he."))
     for name in modules:
         importlib.import_module(name)
     print(len(modules), "modules of", fl_he.__file__)

@@ -12,15 +12,19 @@ _PACKAGES = ("flwr", "phe", "gmpy2", "cryptography", "numpy", "scikit-learn", "d
 
 def software_versions() -> dict[str, str]:
     """Return the version of Python and of each package that is installed."""
+    found = {"python": platform.python_version()}
+    found |= {name: known for name in _PACKAGES if (known := installed_version(name))}
+    return found
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed."""
     from importlib.metadata import (  # noqa: PLC0415 - lazy: only reports need it
         PackageNotFoundError,
         version,
     )
 
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # of an extra
-            continue
-    return versions
+    try:
+        return version(package)
+    except PackageNotFoundError:  # of an extra
+        return None

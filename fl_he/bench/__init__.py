@@ -2,27 +2,13 @@
 
 Modules, in the order in which they import each other:
 
-follow            what the terminal shows while something is measured
-timing            medians of repeated runs
-memory            peak memory of a process and its children
-machine           what the figures were measured on
-bench_file        bench.json
-scheme            the unit of comparison: three encryptions, two additions, one decryption
-phe_scheme        phe element by element
-ckks_scheme       TenSEAL's CKKS
-packed_scheme     fl-he in this process
-jobs              what a fresh process is asked to do
-fresh             fresh processes
-cold_scheme       fl-he with a fresh process for each operation
-kernel_row        one row of section `kernel`
-contestants       who takes part for one key and one vector length
-long_vector       one million values within a memory limit
-kernel            section `kernel`
-session           several strategies in one Ray session
-groups            several apps on the same nodes
-variants          a federated round encrypted, plain, and with empty messages
-federation        section `federation`
-hospitals         section `hospitals`
-tables            the sections as tables
-command           runs the chosen sections
+schemes      the unit of comparison, and three ways to encrypt: phe, fl-he's packing, CKKS
+fresh        fresh processes, their memory, and fl-he with one for each step
+timing       calls measured in turn, medians, and what the terminal is told meanwhile
+kernel       section `kernel`: all schemes on the same vectors
+federation   section `federation`: rounds encrypted, plain and with empty messages
+hospitals    section `hospitals`: rounds by number of hospitals and topology
+capc         section `capc`: the secure argmax and the label protocol
+tables       the sections as tables
+command      runs the chosen sections and writes bench.json
 """

@@ -1,20 +1,40 @@
-"""Runs the chosen sections: side by side, in one process, on one machine."""
+"""The benchmark's command: its sections, one after another, on the terminal and in bench.json.
+
+``version`` of bench.json's format, ``fl_he``, ``command``, ``quick`` (fewer runs and cases: for a
+look, not for comparison), ``machine`` (see `describe_machine`), ``seconds`` of the whole benchmark,
+and ``sections`` with one member for each that was run: ``kernel``, ``federation``, ``hospitals``,
+``capc``. Names that end in ``_seconds`` are seconds, others with ``bytes`` are bytes. There is no
+host name, no user and no path in it.
+"""
+# ruff: noqa: PLC0415 - lazy: Flower takes seconds to load, and section kernel does not need it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from fl_he.atomic import replace_file
 from fl_he.bench.fresh import BenchError
-from fl_he.bench.tables import federation_table, hospitals_table, kernel_tables
-from fl_he.bench.timing import Follow, check_out, describe_machine, follow, write_bench
+from fl_he.bench.tables import capc_table, federation_table, hospitals_table, kernel_tables
+from fl_he.bench.timing import Follow
+from fl_he.crypto.paillier.threads import available_cores
+from fl_he.version import __version__, installed_version
 
+VERSION = 1
 _BUSY = 0.3  # load average from which other jobs disturb the figures
+_LIBRARIES = ("flwr", "ray", "phe", "gmpy2", "numpy", "tenseal")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,53 +53,33 @@ class Section:
     show: Callable[[Mapping[str, Any]], RenderableType]
 
 
-def _kernel(quick: bool, follow: Follow) -> dict[str, Any]:
-    from fl_he.bench.kernel import FULL_KERNEL, QUICK_KERNEL, measure_kernel  # noqa: PLC0415
+def _measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+    if name == "kernel":
+        from fl_he.bench.kernel import FULL_KERNEL, QUICK_KERNEL, measure_kernel
 
-    return measure_kernel(QUICK_KERNEL if quick else FULL_KERNEL, follow)
-
-
-# Flower takes seconds to load, and `fl-he bench kernel` does not need it.
-def _federation(quick: bool, follow: Follow) -> dict[str, Any]:
+        return measure_kernel(QUICK_KERNEL if quick else FULL_KERNEL, follow)
     follow("loading Flower")
-    from fl_he.bench.federation import (  # noqa: PLC0415
-        FULL_FEDERATION,
-        QUICK_FEDERATION,
-        measure_federation,
-    )
+    if name == "federation":
+        from fl_he.bench.federation import FULL_FEDERATION, QUICK_FEDERATION, measure_federation
 
-    return measure_federation(QUICK_FEDERATION if quick else FULL_FEDERATION, follow)
+        return measure_federation(QUICK_FEDERATION if quick else FULL_FEDERATION, follow)
+    if name == "hospitals":
+        from fl_he.bench.hospitals import FULL_HOSPITALS, QUICK_HOSPITALS, measure_hospitals
 
-
-def _hospitals(quick: bool, follow: Follow) -> dict[str, Any]:
-    follow("loading Flower")
-    from fl_he.bench.hospitals import (  # noqa: PLC0415
-        FULL_HOSPITALS,
-        QUICK_HOSPITALS,
-        measure_hospitals,
-    )
-
-    return measure_hospitals(QUICK_HOSPITALS if quick else FULL_HOSPITALS, follow)
-
-
-def _capc(quick: bool, follow: Follow) -> dict[str, Any]:
-    follow("loading Flower")
-    from fl_he.bench.capc import FULL_CAPC, QUICK_CAPC, measure_capc  # noqa: PLC0415
+        return measure_hospitals(QUICK_HOSPITALS if quick else FULL_HOSPITALS, follow)
+    from fl_he.bench.capc import FULL_CAPC, QUICK_CAPC, measure_capc
 
     return measure_capc(QUICK_CAPC if quick else FULL_CAPC, follow)
 
 
-def _capc_table(results: Mapping[str, Any]) -> RenderableType:
-    from fl_he.bench.capc import capc_table  # noqa: PLC0415 - it loads Flower
-
-    return capc_table(results)
-
-
 SECTIONS: dict[str, Section] = {
-    "kernel": Section(_kernel, kernel_tables),
-    "federation": Section(_federation, federation_table),
-    "hospitals": Section(_hospitals, hospitals_table),
-    "capc": Section(_capc, _capc_table),
+    name: Section(partial(_measure, name), show)
+    for name, show in {
+        "kernel": kernel_tables,
+        "federation": federation_table,
+        "hospitals": hospitals_table,
+        "capc": capc_table,
+    }.items()
 }
 
 
@@ -105,7 +105,8 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
         raise BenchError(f"a section must be one of {', '.join(SECTIONS)}, got {unknown[0]}")
-    check_out(out)
+    if out.is_dir() or not out.parent.is_dir():  # before an hour's work, not after
+        raise BenchError(f"out must be a file in a folder that exists, got {out}")
     start = perf_counter()
     machine = describe_machine()
     _introduce(machine, quick, console)
@@ -116,16 +117,17 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
         with follow(console) as shown:
             results[name] = section.measure(quick, shown)
         console.print(section.show(results[name]))
-        write_bench(
-            out,
-            {
-                "command": " ".join(["fl-he bench", *names, *(["--quick"] if quick else [])]),
-                "quick": quick,
-                "machine": machine,
-                "seconds": perf_counter() - start,
-                "sections": results,
-            },
-        )
+        document = {
+            "version": VERSION,
+            "fl_he": __version__,
+            "command": " ".join(["fl-he bench", *names, *(["--quick"] if quick else [])]),
+            "quick": quick,
+            "machine": machine,
+            "seconds": perf_counter() - start,
+            "sections": results,
+        }
+        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+        replace_file(out, f"{text}\n".encode())
     console.print(f"{perf_counter() - start:.0f} s; written to {out}", highlight=False)
 
 
@@ -144,3 +146,68 @@ def _introduce(machine: Mapping[str, Any], quick: bool, console: Console) -> Non
         )
     if quick:
         console.print("Quick: few cases, few runs. For a look, not for comparison.")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, memory, system, Python and library versions.
+
+    Returns
+    -------
+    dict
+        ``libraries`` maps names to versions, None where one is not installed. ``load_average``
+        is that of the last minute: above about 0.3 other jobs were running. Nothing names the
+        machine.
+    """
+    return {
+        "cpu": _cpu(),
+        "cores": available_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "libraries": {name: installed_version(name) for name in _LIBRARIES},
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu() -> str:
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def follow(console: Console) -> Iterator[Follow]:
+    """Show measurements while the context is open.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        A terminal gets one line that moves, anything else a line for each new text.
+
+    Yields
+    ------
+    Follow
+    """
+    if not console.is_terminal:
+        shown: set[str] = set()
+
+        def print_once(text: str, done: int = 0, total: int | None = None) -> None:
+            if text not in shown:
+                console.print(text, highlight=False)
+                shown.add(text)
+
+        yield print_once
+        return
+    columns = (
+        *(SpinnerColumn(), TextColumn("{task.description}")),
+        *(BarColumn(bar_width=20), TimeElapsedColumn()),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(text: str, done: int = 0, total: int | None = None) -> None:
+            bar.update(task, description=text, completed=done, total=total)
+
+        yield show

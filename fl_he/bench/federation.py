@@ -1,13 +1,8 @@
 """Section `federation`: what encryption adds to a round of the default experiment.
 
-All variants run in one Ray session, on the same nodes, in short blocks that take turns. A round's
-time is the wall time between two calls of ``evaluate_fn`` in Flower's own ``Strategy.start``.
-
-Variants of one federated round: encrypted, plain, and with empty messages.
-
-Several apps on the same nodes, told apart by the group of a message.
-
-Several strategies that meet the same nodes in one Ray session, and their rounds' times.
+All variants run in one Ray session, on the same nodes, in short blocks that take turns. A message's
+group says which variant's app answers it. A round's time is the wall time between two calls of
+``evaluate_fn`` in Flower's own ``Strategy.start``.
 """
 
 from __future__ import annotations
@@ -15,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -44,234 +40,20 @@ from fl_he.wire.model import model_arrays
 #: Seconds to wait for replies: what is measured takes a fraction of it.
 HOP_TIMEOUT = 120.0
 
-
-class CountingSum(SequentialPaillier):
-    """Numbers its sums on from one start to the next: a key holder opens a round once.
-
-    Parameters
-    ----------
-    strategy : Strategy
-        The wrapped one.
-    numbers : iterator of int
-        Gives each sum its number; strategies that share a key holder share it.
-    topology, segments
-        See SequentialPaillier.
-    """
-
-    def __init__(
-        self,
-        strategy: Strategy,
-        numbers: Iterator[int],
-        topology: str = "fold",
-        segments: int | str = 1,
-    ) -> None:
-        super().__init__(strategy, topology=topology, segments=segments, hop_timeout=HOP_TIMEOUT)
-        self._numbers = numbers
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """See SequentialPaillier; ``server_round`` starts from 1 each time."""
-        return super().aggregate_train(next(self._numbers), replies)
-
-
-def timed_rounds(strategy: Strategy, grid: Grid, model: ArrayRecord, rounds: int) -> list[float]:
-    """Run a strategy as any Flower app does and return the wall seconds of each round.
-
-    Parameters
-    ----------
-    strategy : Strategy
-    grid : Grid
-    model : ArrayRecord
-        Where it starts.
-    rounds : int
-        How many rounds.
-    """
-    marks: list[float] = []
-
-    def mark(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        marks.append(perf_counter())
-        return None
-
-    # Units in which no gradient outgrows its slot, without a round to find them.
-    strategy.start(
-        grid,
-        initial_arrays=model,
-        num_rounds=rounds,
-        timeout=HOP_TIMEOUT,
-        train_config=LearningTerms("local").to_config(),
-        evaluate_config=LearningTerms("local").to_config(),
-        evaluate_fn=mark,
-    )
-    seconds: list[float] = np.diff(marks).tolist()
-    return seconds
-
-
-class SideBySide(ClientApp):
-    """Several apps on the same nodes; a message's group says which one answers it.
-
-    Parameters
-    ----------
-    default : ClientApp
-        Answers messages without a group.
-    groups : mapping of str to ClientApp
-        Answer those of `GroupGrid`.
-    """
-
-    def __init__(self, default: ClientApp, groups: Mapping[str, ClientApp]) -> None:
-        super().__init__()
-        self._default = default
-        self._groups = groups
-
-    def __call__(self, message: Message, context: Context) -> Message:
-        """See ClientApp."""
-        return self._groups.get(message.metadata.group_id, self._default)(message, context)
-
-
-class GroupGrid(DelegatingGrid):
-    """Puts every message into one group.
-
-    Parameters
-    ----------
-    grid : Grid
-    group : str
-    """
-
-    def __init__(self, grid: Grid, group: str) -> None:
-        super().__init__(grid)
-        self._group = group
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """See Grid."""
-        return super().push_messages(self._labelled(messages))
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """See Grid."""
-        return super().send_and_receive(self._labelled(messages), timeout=timeout)
-
-    def _labelled(self, messages: Iterable[Message]) -> Iterator[Message]:
-        for message in messages:
-            message.metadata.group_id = self._group
-            yield message
-
-
 ENCRYPTED = "encrypted"
 PLAIN = "plain"
 PLAIN_POLLED = "plain, fl-he's polling"
 PLAIN_TRAIN = "plain, train only"
 EMPTY = "empty messages"
-
 _PLAIN_GROUP, _EMPTY_GROUP = "plain", "empty"
 
 #: Runs so many rounds and returns the wall seconds of each.
 Variant = Callable[[int], list[float]]
 
 
-class PolledGrid(DelegatingGrid):
-    """Looks for replies as often as fl-he does, every 0.02 s instead of every 0.1 s."""
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """See Grid."""
-        return list(exchange(self, messages, HOP_TIMEOUT if timeout is None else timeout))
-
-
-def all_apps(config: Config) -> ClientApp:
-    """Return the app of the nodes: encrypted, plain or empty, by the message's group."""
-    return SideBySide(
-        client_app.build(lambda _: config),
-        {_PLAIN_GROUP: _plain_app(config), _EMPTY_GROUP: _empty_app()},
-    )
-
-
-def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str, Variant]:
-    """Return the variants by name.
-
-    - encrypted: hospitals train, company X decrypts;
-    - plain: the same hospitals without mod and wrapper train, then evaluate: as many hops. All
-      of it is Flower's: ``Strategy.start`` and ``send_and_receive`` of the grid;
-    - plain, fl-he's polling: the same, but replies are looked for as often as fl-he does;
-    - plain, train only: half the hops, what a plain round costs that measures nothing;
-    - empty messages: the encrypted round's hops, with nothing in the messages.
-
-    Parameters
-    ----------
-    grid : Grid
-        With the nodes of `all_apps`.
-    config : Config
-        The experiment.
-    encrypted : CountingSum
-        The encrypted variant's strategy.
-    """
-    roster = encrypted.call_roll(grid)
-    features = len(simulated_data(config).train.feature_names)
-    model = model_arrays(np.zeros(features), 0.0)
-    plain = HospitalGrid(GroupGrid(grid, _PLAIN_GROUP), roster.hospitals)
-    empty = GroupGrid(grid, _EMPTY_GROUP)
-    evaluating, training = descent(config, evaluate=True), descent(config)
-    return {
-        ENCRYPTED: lambda rounds: timed_rounds(encrypted, grid, model, rounds),
-        PLAIN: lambda rounds: timed_rounds(evaluating, plain, model, rounds),
-        PLAIN_POLLED: lambda rounds: timed_rounds(evaluating, PolledGrid(plain), model, rounds),
-        PLAIN_TRAIN: lambda rounds: timed_rounds(training, plain, model, rounds),
-        EMPTY: lambda rounds: _empty_rounds(
-            empty, list(roster.hospitals), roster.key_holder, rounds
-        ),
-    }
-
-
-def descent(config: Config, *, evaluate: bool = False) -> GradientDescent:
-    """Return the experiment's strategy, on request with a message hop to evaluate each round."""
-    strategy = GradientDescent(config.optimizer.lr, config.hospitals, config.C)
-    if evaluate:
-        strategy.fraction_evaluate = 1.0
-        strategy.min_evaluate_nodes = config.hospitals
-    return strategy
-
-
-def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int) -> list[float]:
-    """Send what an encrypted round sends, without any content: hospitals, then the key holder."""
-    marks = [perf_counter()]
-    for _ in range(rounds):
-        for _ in exchange(grid, [_empty_message(node) for node in hospitals], HOP_TIMEOUT):
-            pass
-        for _ in exchange(grid, [_empty_message(key_holder)], HOP_TIMEOUT):
-            pass
-        marks.append(perf_counter())
-    seconds: list[float] = np.diff(marks).tolist()
-    return seconds
-
-
-def _empty_message(node_id: int) -> Message:
-    return Message(RecordDict(), node_id, MessageType.TRAIN)
-
-
-def _plain_app(config: Config) -> ClientApp:
-    """Return the hospitals' app as it is without encryption."""
-
-    def data(context: Context) -> HospitalData:
-        dataset = simulated_data(config).hospitals[SimulatedNode(context).partition]
-        return HospitalData(dataset, model_path=None)
-
-    return add_hospital(ClientApp(), data)
-
-
-def _empty_app() -> ClientApp:
-    app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        return Message(RecordDict(), reply_to=message)
-
-    return app
-
-
 @dataclass(frozen=True, slots=True)
 class FederationPlan:
-    """What the section measures.
+    """Extent of the section.
 
     Attributes
     ----------
@@ -371,3 +153,215 @@ def _summary(seconds: dict[str, list[float]], sums: list[EncryptedSum]) -> dict[
             "decrypt_seconds": median(total.decrypt_seconds for total in sums),
         },
     }
+
+
+def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str, Variant]:
+    """Return the variants by name.
+
+    - encrypted: hospitals train, company X decrypts;
+    - plain: the same hospitals without mod and wrapper train, then evaluate: as many hops. All
+      of it is Flower's: ``Strategy.start`` and ``send_and_receive`` of the grid;
+    - plain, fl-he's polling: the same, but replies are looked for as often as fl-he does;
+    - plain, train only: half the hops, what a plain round costs that measures nothing;
+    - empty messages: the encrypted round's hops, with nothing in the messages.
+
+    Parameters
+    ----------
+    grid : Grid
+        With the nodes of `all_apps`.
+    config : Config
+        The experiment.
+    encrypted : CountingSum
+        The encrypted variant's strategy.
+    """
+    roster = encrypted.call_roll(grid)
+    model = zero_model(config)
+    plain, polled = (
+        HospitalGrid(GroupGrid(grid, _PLAIN_GROUP, polled=polled), roster.hospitals)
+        for polled in (False, True)
+    )
+    empty = GroupGrid(grid, _EMPTY_GROUP)
+    evaluating, training = descent(config, evaluate=True), descent(config)
+    return {
+        ENCRYPTED: partial(timed_rounds, encrypted, grid, model),
+        PLAIN: partial(timed_rounds, evaluating, plain, model),
+        PLAIN_POLLED: partial(timed_rounds, evaluating, polled, model),
+        PLAIN_TRAIN: partial(timed_rounds, training, plain, model),
+        EMPTY: partial(_empty_rounds, empty, list(roster.hospitals), roster.key_holder),
+    }
+
+
+def zero_model(config: Config) -> ArrayRecord:
+    """Return the model with which each variant starts."""
+    return model_arrays(np.zeros(len(simulated_data(config).train.feature_names)), 0.0)
+
+
+def all_apps(config: Config) -> ClientApp:
+    """Return the app of the nodes: encrypted, plain or empty, by the message's group."""
+    return SideBySide(
+        client_app.build(lambda _: config),
+        {_PLAIN_GROUP: _plain_app(config), _EMPTY_GROUP: _empty_app()},
+    )
+
+
+def _plain_app(config: Config) -> ClientApp:
+    """Return the hospitals' app as it is without encryption."""
+
+    def data(context: Context) -> HospitalData:
+        dataset = simulated_data(config).hospitals[SimulatedNode(context).partition]
+        return HospitalData(dataset, model_path=None)
+
+    return add_hospital(ClientApp(), data)
+
+
+def _empty_app() -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(RecordDict(), reply_to=message)
+
+    return app
+
+
+def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int) -> list[float]:
+    """Send what an encrypted round sends, without any content: hospitals, then the key holder."""
+    marks = [perf_counter()]
+    for _ in range(rounds):
+        for _ in exchange(grid, [_empty_message(node) for node in hospitals], HOP_TIMEOUT):
+            pass
+        for _ in exchange(grid, [_empty_message(key_holder)], HOP_TIMEOUT):
+            pass
+        marks.append(perf_counter())
+    seconds: list[float] = np.diff(marks).tolist()
+    return seconds
+
+
+def _empty_message(node_id: int) -> Message:
+    return Message(RecordDict(), node_id, MessageType.TRAIN)
+
+
+def descent(config: Config, *, evaluate: bool = False) -> GradientDescent:
+    """Return the experiment's strategy, on request with a message hop to evaluate each round."""
+    strategy = GradientDescent(config.optimizer.lr, config.hospitals, config.C)
+    if evaluate:
+        strategy.fraction_evaluate = 1.0
+        strategy.min_evaluate_nodes = config.hospitals
+    return strategy
+
+
+class CountingSum(SequentialPaillier):
+    """Numbers its sums on from one start to the next: a key holder opens a round once.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        The wrapped one.
+    numbers : iterator of int
+        Gives each sum its number; strategies that share a key holder share it.
+    topology, segments
+        See SequentialPaillier.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        numbers: Iterator[int],
+        topology: str = "fold",
+        segments: int | str = 1,
+    ) -> None:
+        super().__init__(strategy, topology=topology, segments=segments, hop_timeout=HOP_TIMEOUT)
+        self._numbers = numbers
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """See SequentialPaillier; ``server_round`` starts from 1 each time."""
+        return super().aggregate_train(next(self._numbers), replies)
+
+
+def timed_rounds(strategy: Strategy, grid: Grid, model: ArrayRecord, rounds: int) -> list[float]:
+    """Run a strategy as any Flower app does and return the wall seconds of each round.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    grid : Grid
+    model : ArrayRecord
+        Where it starts.
+    rounds : int
+        How many rounds.
+    """
+    marks: list[float] = []
+
+    def mark(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        marks.append(perf_counter())
+        return None
+
+    # Units in which no gradient outgrows its slot, without a round to find them.
+    strategy.start(
+        grid,
+        initial_arrays=model,
+        num_rounds=rounds,
+        timeout=HOP_TIMEOUT,
+        train_config=LearningTerms("local").to_config(),
+        evaluate_config=LearningTerms("local").to_config(),
+        evaluate_fn=mark,
+    )
+    seconds: list[float] = np.diff(marks).tolist()
+    return seconds
+
+
+class SideBySide(ClientApp):
+    """Several apps on the same nodes; a message's group says which one answers it.
+
+    Parameters
+    ----------
+    default : ClientApp
+        Answers messages without a group.
+    groups : mapping of str to ClientApp
+        Answer those of `GroupGrid`.
+    """
+
+    def __init__(self, default: ClientApp, groups: Mapping[str, ClientApp]) -> None:
+        super().__init__()
+        self._default = default
+        self._groups = groups
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """See ClientApp."""
+        return self._groups.get(message.metadata.group_id, self._default)(message, context)
+
+
+class GroupGrid(DelegatingGrid):
+    """Puts every message into one group.
+
+    Parameters
+    ----------
+    grid : Grid
+    group : str
+    polled : bool
+        Whether to look for replies as often as fl-he does, every 0.02 s, and not every 0.1 s.
+    """
+
+    def __init__(self, grid: Grid, group: str, *, polled: bool = False) -> None:
+        super().__init__(grid)
+        self._group = group
+        self._polled = polled
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """See Grid."""
+        return super().push_messages(self._labelled(messages))
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """See Grid."""
+        if self._polled:
+            return list(exchange(self, messages, HOP_TIMEOUT if timeout is None else timeout))
+        return super().send_and_receive(self._labelled(messages), timeout=timeout)
+
+    def _labelled(self, messages: Iterable[Message]) -> Iterator[Message]:
+        for message in messages:
+            message.metadata.group_id = self._group
+            yield message

@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-import numpy as np
 from flwr.serverapp import Grid
 
 from fl_he import client_app
-from fl_he.bench.federation import CountingSum, descent, timed_rounds
+from fl_he.bench.federation import CountingSum, descent, timed_rounds, zero_model
 from fl_he.bench.timing import Follow, Spread
 from fl_he.config import Config
 from fl_he.config.composition import compose
-from fl_he.experiment.data import simulated_data
 from fl_he.simulation import run_in_ray
 from fl_he.strategies.topologies import AUTO, segments_of
-from fl_he.wire.model import model_arrays
 
 FOLD, CHAIN = "fold", "chain"
 
 
 @dataclass(frozen=True, slots=True)
 class HospitalsPlan:
-    """What the section measures.
+    """Extent of the section.
 
     Attributes
     ----------
@@ -98,8 +95,7 @@ def measure_topologies(
 ) -> list[dict[str, Any]]:
     """Measure on a grid with the hospitals of ``config``; see `measure_hospitals`."""
     numbers = itertools.count(1)
-    features = len(simulated_data(config).train.feature_names)
-    model = model_arrays(np.zeros(features), 0.0)
+    model = zero_model(config)
     rows: list[dict[str, Any]] = []
     for topology, segments in _TOPOLOGIES:
         strategy = CountingSum(descent(config), numbers, topology, segments)

@@ -1,10 +1,7 @@
 """Section `kernel`: phe element by element, fl-he and CKKS on the same vectors.
 
-One row of section `kernel`: what one way to encrypt took and gave.
-
-Who takes part in section `kernel` for one key and one vector length.
-
-A long vector within a memory limit: encrypted, added and decrypted in a fresh process.
+Each way to encrypt is a `KernelRow`; the rows of one key and one vector length are measured in
+turn. A long vector is encrypted, added and decrypted within a memory limit, in a fresh process.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
-from fl_he.bench.fresh import FreshProcess, PeakMemory, run_cold_unit
+from fl_he.bench.fresh import FreshProcess, PeakMemory, report, run_cold_unit
 from fl_he.bench.schemes import (
     INSTALL,
     UPDATES,
@@ -29,18 +26,27 @@ from fl_he.bench.schemes import (
     largest_error,
     run_unit,
 )
-from fl_he.bench.timing import Effort, Follow, Measured, Spread, in_turn
+from fl_he.bench.timing import Effort, Follow, Spread, in_turn
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.threads import available_cores
 
 PHE, FL_HE, CKKS = "phe", "fl-he", "ckks"
 WARM, COLD = "warm", "cold"
+#: Most memory that one million values are promised to need.
+LIMIT_BYTES = 2 * 2**30
+#: Encryptions for which a warm key has its table, or those of one unit if they are more.
+_WARM_COUNT = 1000
+_PROBE = 5  # values that tell how long phe takes for one
+
+#: Runs a unit once.
+Run = Callable[[], UnitRun]
 
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:
-    """What one way to encrypt took; seconds are medians.
+    """One way to encrypt, and its figures once it is measured; seconds are medians.
 
     Attributes
     ----------
@@ -93,13 +99,22 @@ class KernelRow:
     times_faster_than_phe: float | None = None
     times_faster_than_ckks: float | None = None
 
+    @property
+    def name(self) -> str:
+        """What is at work, for people."""
+        cores = "core" if self.cores == 1 else "cores"
+        return (
+            f"{self.key_bits} bits, {self.length:,} values: {self.scheme}, {self.state}, "
+            f"{self.cores} {cores}"
+        )
+
     def filled(self, runs: Sequence[UnitRun], updates: Sequence[Vector]) -> KernelRow:
         """Return the row with the figures of its runs.
 
         Parameters
         ----------
         runs : sequence of UnitRun
-            At least one; of the first values of the updates, as many as their results have.
+            At least one. They may be of the first values of the updates only.
         updates : sequence of float64 arrays of shape (length,)
             The updates.
         """
@@ -138,137 +153,9 @@ def with_ratios(rows: Sequence[KernelRow]) -> list[KernelRow]:
     ]
 
 
-_PROBE = 5  # values that tell how long phe takes for one
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """A row in the making.
-
-    Attributes
-    ----------
-    row : KernelRow
-        Without figures.
-    run : callable or None
-        Runs the unit once; None where there is nothing to run.
-    """
-
-    row: KernelRow
-    run: Callable[[], UnitRun] | None
-
-    @property
-    def name(self) -> str:
-        """What is at work, for people."""
-        row = self.row
-        cores = "core" if row.cores == 1 else "cores"
-        return (
-            f"{row.key_bits} bits, {row.length:,} values: {row.scheme}, {row.state}, "
-            f"{row.cores} {cores}"
-        )
-
-
-def contestants(
-    key: PrivateKey,
-    phe: PheScheme,
-    ckks: CkksScheme | None,
-    updates: Sequence[Vector],
-    *,
-    phe_limit: float,
-    phe_sample: int,
-) -> list[Contestant]:
-    """Return phe, fl-he on one core and on all, warm and cold, and CKKS.
-
-    Parameters
-    ----------
-    key : PrivateKey
-        For fl-he.
-    phe : PheScheme
-        With a key of the same length.
-    ckks : CkksScheme or None
-        None where TenSEAL is not installed.
-    updates : sequence of float64 arrays of shape (d,)
-        What is encrypted.
-    phe_limit : float
-        Seconds that one unit of phe may take with all values.
-    phe_sample : int
-        Values that phe is timed on where it would take longer.
-    """
-    row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
-    whole = _phe_seconds(phe, updates) <= phe_limit
-    heads = updates if whole else [values[:phe_sample] for values in updates]
-    found = [Contestant(row(PHE, WARM, 1), lambda: run_unit(phe, heads))]
-    both = sorted({1, available_cores()})
-    found += [
-        Contestant(row(FL_HE, WARM, cores), partial(run_unit, PackedScheme(key, cores), updates))
-        for cores in both
-    ]
-    found += [
-        Contestant(row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates))
-        for cores in both
-    ]
-    if ckks is None:
-        found.append(Contestant(row(CKKS, WARM, 1, note=INSTALL), None))
-    else:
-        # TenSEAL has threads, but not for one vector after another: one core is what it uses.
-        found.append(Contestant(row(CKKS, WARM, 1), partial(run_unit, ckks, updates)))
-    return found
-
-
-def _phe_seconds(phe: PheScheme, updates: Sequence[Vector]) -> float:
-    """Return about how long a unit of all values takes."""
-    heads = [values[:_PROBE] for values in updates]
-    return run_unit(phe, heads).total * len(updates[0]) / len(heads[0])
-
-
-#: What one million values are promised to need at most.
-LIMIT_BYTES = 2 * 2**30
-
-
-def measure_long_vector(key: PrivateKey, length: int, follow: Follow) -> dict[str, Any]:
-    """Measure time and memory of two encryptions, one addition and one decryption.
-
-    Parameters
-    ----------
-    key : PrivateKey
-        The key holder's.
-    length : int
-        Number of values.
-    follow : Follow
-        Is told how far it is.
-
-    Returns
-    -------
-    dict
-        ``key_bits``, ``length``, ``bytes`` of one update, seconds of one encryption, of the
-        addition and of the decryption, ``largest_error``, ``limit_bytes`` and ``peak_bytes``: the
-        largest memory at any time of the process and its workers together, interpreters included.
-    """
-    about = f"{key.public_key.key_bits} bits, {length:,} values"
-
-    def show(text: str, done: int, total: int) -> None:
-        follow(f"{about}: {text}", done, total)
-
-    follow(about)
-    with FreshProcess() as process, PeakMemory(process.pid) as peak:
-        request = {"key": key.to_json(), "length": length}
-        answer = process.do("long vector", request, show)
-    return {
-        "key_bits": key.public_key.key_bits,
-        "length": length,
-        **answer,
-        # What the process itself knows stands in where the system does not show its children.
-        "peak_bytes": max(peak.bytes, answer["peak_bytes"]),
-        "limit_bytes": LIMIT_BYTES,
-    }
-
-
-#: Encryptions for which a warm key has its table, or those of one unit if they are more.
-_WARM_COUNT = 1000
-
-
 @dataclass(frozen=True, slots=True)
 class KernelPlan:
-    """What the section measures.
+    """Extent of the section.
 
     Attributes
     ----------
@@ -322,13 +209,16 @@ def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``updates``: how many make a unit; ``rows``: of `KernelRow`; ``tables``: what it took to
-        build the tables that warm rows have; ``long_vector``: see `long_vector`, or None.
+        ``updates``: how many make a unit; ``rows``: of `KernelRow`; ``tables``: seconds to build
+        the tables that warm rows have; ``long_vector``: see `measure_long_vector`, or None.
     """
     rows: list[KernelRow] = []
     tables: list[dict[str, Any]] = []
     long_vector = None
-    ckks = _ckks()
+    try:
+        ckks = CkksScheme()
+    except ImportError:
+        ckks = None
     for key_bits in plan.key_bits:
         follow(f"{key_bits} bits: making keys")
         key, phe = PrivateKey.generate(key_bits), PheScheme(key_bits)
@@ -336,15 +226,11 @@ def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
             follow(f"{key_bits} bits, {length:,} values")
             tables.append(_build_table(key, length))
             updates = example_updates(length)
-            found = contestants(
-                key,
-                phe,
-                ckks,
-                updates,
-                phe_limit=plan.phe_limit,
-                phe_sample=plan.phe_sample,
+            found = _contestants(plan, key, phe, ckks, updates)
+            runs = in_turn({row.name: run for row, run in found if run}, plan.effort, follow)
+            rows += with_ratios(
+                [row.filled(runs[row.name], updates) if run else row for row, run in found]
             )
-            rows += with_ratios(_measure(found, updates, plan.effort, follow))
         if long_vector is None and plan.long_vector is not None:
             long_vector = measure_long_vector(key, plan.long_vector, follow)
     return {
@@ -355,16 +241,39 @@ def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     }
 
 
-def _measure(
-    found: Sequence[Contestant], updates: Sequence[Vector], effort: Effort, follow: Follow
-) -> list[KernelRow]:
-    measured = [Measured(c.name, c.run) if c.run else None for c in found]
-    for each in in_turn([m for m in measured if m], effort):
-        follow(each.name)
+def _contestants(
+    plan: KernelPlan,
+    key: PrivateKey,
+    phe: PheScheme,
+    ckks: CkksScheme | None,
+    updates: Sequence[Vector],
+) -> list[tuple[KernelRow, Run | None]]:
+    """Return phe, fl-he warm and cold, on one core and on all, and CKKS: rows without figures."""
+    row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
+    whole = _phe_seconds(phe, updates) <= plan.phe_limit
+    heads = updates if whole else [values[: plan.phe_sample] for values in updates]
+    both = sorted({1, available_cores()})
+    # TenSEAL has threads, but not for one vector after another: one core is what it uses.
+    last = (
+        (row(CKKS, WARM, 1, note=INSTALL), None)
+        if ckks is None
+        else (row(CKKS, WARM, 1), partial(run_unit, ckks, updates))
+    )
     return [
-        contestant.row.filled(m.results, updates) if m else contestant.row
-        for contestant, m in zip(found, measured, strict=True)
+        (row(PHE, WARM, 1), partial(run_unit, phe, heads)),
+        *(
+            (row(FL_HE, WARM, cores), partial(run_unit, PackedScheme(key, cores), updates))
+            for cores in both
+        ),
+        *((row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates)) for cores in both),
+        last,
     ]
+
+
+def _phe_seconds(phe: PheScheme, updates: Sequence[Vector]) -> float:
+    """Return about how long a unit of all values takes."""
+    heads = [values[:_PROBE] for values in updates]
+    return run_unit(phe, heads).total * len(updates[0]) / len(heads[0])
 
 
 def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:
@@ -383,8 +292,64 @@ def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:
     }
 
 
-def _ckks() -> CkksScheme | None:
-    try:
-        return CkksScheme()
-    except ImportError:
-        return None
+def measure_long_vector(key: PrivateKey, length: int, follow: Follow) -> dict[str, Any]:
+    """Measure time and memory of two encryptions, one addition and one decryption.
+
+    Parameters
+    ----------
+    key : PrivateKey
+        The key holder's.
+    length : int
+        Number of values.
+    follow : Follow
+        Is told how far it is.
+
+    Returns
+    -------
+    dict
+        ``key_bits``, ``length``, ``bytes`` of one update, seconds of one encryption, of the
+        addition and of the decryption, ``largest_error``, ``limit_bytes`` and ``peak_bytes``: the
+        largest memory at any time of the process and its workers together, interpreters included.
+    """
+    key_bits = key.public_key.key_bits
+    about = f"{key_bits} bits, {length:,} values"
+    follow(about)
+    with (
+        FreshProcess(lambda text, *done: follow(f"{about}: {text}", *done)) as process,
+        PeakMemory(process.pid) as peak,
+    ):
+        figures = process.do(_long_vector, key.to_json(), length)
+    return {
+        "key_bits": key_bits,
+        "length": length,
+        **figures,
+        "peak_bytes": peak.bytes,
+        "limit_bytes": LIMIT_BYTES,
+    }
+
+
+def _long_vector(private: str, length: int) -> dict[str, Any]:
+    """Encrypt two long vectors, add them and decrypt the sum: the job of a fresh process."""
+    key = PrivateKey.from_json(private)
+    public_key, packing = key.public_key, Packing()
+    updates = example_updates(length)[:2]
+    marks = [perf_counter()]
+    total, other = (
+        EncryptedVector.encrypt(
+            public_key, packing, values, progress=partial(report, f"encrypting {number} of 2")
+        )
+        for number, values in enumerate(updates, start=1)
+    )
+    marks.append(perf_counter())
+    total.add_in_place(other, public_key)
+    marks.append(perf_counter())
+    del other  # decryption is to be measured without it
+    result = key.decrypt_vector(total, progress=partial(report, "decrypting"))
+    marks.append(perf_counter())
+    return {
+        "encrypt_seconds": (marks[1] - marks[0]) / len(updates),
+        "add_seconds": marks[2] - marks[1],
+        "decrypt_seconds": marks[3] - marks[2],
+        "bytes": total.nbytes,
+        "largest_error": largest_error(result, updates),
+    }

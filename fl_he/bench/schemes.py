@@ -1,10 +1,8 @@
-"""The unit of comparison: three updates are encrypted, added up, and their sum is decrypted.
+"""The unit of comparison, and three ways to encrypt it.
 
-fl-he in this process: the key is loaded and its table is built.
-
-phe element by element: an EncryptedNumber for each value, with phe's own float encoding.
-
-TenSEAL's CKKS: approximate arithmetic on vectors under lattice-based encryption.
+A unit encrypts three updates, adds them up and decrypts their sum. The schemes are phe element by
+element, fl-he's packed Paillier encryption, and TenSEAL's CKKS: approximate arithmetic on vectors
+under lattice-based encryption.
 """
 
 from __future__ import annotations
@@ -30,6 +28,16 @@ Encrypted = TypeVar("Encrypted")
 UPDATES = 3
 _SEED = 10
 
+#: Stands in place of CKKS's figures where TenSEAL is missing.
+INSTALL = "not installed: pip install fl-he[bench]"
+_POLY_MODULUS_DEGREE = 8192
+_COEFF_MOD_BIT_SIZES = [60, 40, 60]
+_GLOBAL_SCALE = 2.0**40
+_SLOTS = _POLY_MODULUS_DEGREE // 2
+
+Numbers = list[Any]  # of phe's EncryptedNumber; phe has no types
+Chunks = list[Any]  # of TenSEAL's CKKSVector; TenSEAL has no types
+
 
 class Scheme(Protocol[Encrypted]):
     """A way to sum vectors under encryption."""
@@ -49,7 +57,7 @@ class Scheme(Protocol[Encrypted]):
 
 @dataclass(frozen=True, slots=True)
 class UnitRun:
-    """What one run of the unit took and gave.
+    """Seconds, size and result of one run of the unit.
 
     Attributes
     ----------
@@ -78,28 +86,27 @@ class UnitRun:
 
 def run_unit(scheme: Scheme[Encrypted], updates: Sequence[Vector]) -> UnitRun:
     """Encrypt, add and decrypt once."""
-    marks = [perf_counter()]
+    start = perf_counter()
     encrypted = [scheme.encrypt(values) for values in updates]
-    marks.append(perf_counter())
-    size = scheme.size(encrypted[0])
-    total = encrypted[0]
-    marks.append(perf_counter())
-    for update in encrypted[1:]:
+    encrypt_seconds = perf_counter() - start
+    size = scheme.size(encrypted[0])  # to serialise is no part of the unit
+    total, *others = encrypted
+    start = perf_counter()
+    for update in others:
         total = scheme.add(total, update)
-    marks.append(perf_counter())
+    added = perf_counter()
     result = scheme.decrypt(total)
-    marks.append(perf_counter())
     return UnitRun(
-        encrypt=(marks[1] - marks[0]) / len(updates),
-        add=(marks[3] - marks[2]) / (len(updates) - 1),
-        decrypt=marks[4] - marks[3],
+        encrypt=encrypt_seconds / len(updates),
+        add=(added - start) / len(others),
+        decrypt=perf_counter() - added,
         bytes=size,
         result=result,
     )
 
 
 def example_updates(length: int) -> list[Vector]:
-    """Return the updates that every scheme gets: standard normal values, always the same."""
+    """Return the updates for every scheme: standard normal values, always the same."""
     rng = np.random.default_rng(_SEED)
     return [rng.standard_normal(length) for _ in range(UPDATES)]
 
@@ -147,11 +154,8 @@ class PackedScheme:
         return update.nbytes
 
 
-Numbers = list[Any]  # of phe's EncryptedNumber; phe has no types
-
-
 class PheScheme:
-    """What a script does that loops over phe: one ciphertext and one exponent for each value.
+    """phe in a loop, as scripts use it: one ciphertext and one exponent for each value.
 
     Parameters
     ----------
@@ -178,16 +182,6 @@ class PheScheme:
     def size(self, update: Numbers) -> int:
         """Return the bytes of the ciphertexts alone: how exponents travel is up to the script."""
         return len(update) * self._ciphertext_bytes
-
-
-INSTALL = "not installed: pip install fl-he[bench]"
-
-_POLY_MODULUS_DEGREE = 8192
-_COEFF_MOD_BIT_SIZES = [60, 40, 60]
-_GLOBAL_SCALE = 2.0**40
-_SLOTS = _POLY_MODULUS_DEGREE // 2
-
-Chunks = list[Any]  # of TenSEAL's CKKSVector; TenSEAL has no types
 
 
 class CkksScheme:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
+from string import Formatter
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,92 +15,100 @@ from rich.text import Text
 from fl_he.bench.kernel import CKKS, PHE
 
 _NAMES = {PHE: "phe, each value", CKKS: "TenSEAL CKKS"}
+_STEPS = ("encrypt", "add", "decrypt")
+
+Figures = Mapping[str, Any]
 
 
-def kernel_tables(section: Mapping[str, Any]) -> RenderableType:
-    """Return one table for each key, what its tables of powers cost, and the long vector."""
+def kernel_tables(section: Figures) -> RenderableType:
+    """Return one table for each key, the cost of its tables of powers, and the long vector."""
     parts: list[RenderableType] = []
-    for key_bits in dict.fromkeys(row["key_bits"] for row in section["rows"]):
-        rows = [row for row in section["rows"] if row["key_bits"] == key_bits]
-        parts.append(_kernel_table(key_bits, rows))
+    for key_bits, rows in groupby(section["rows"], itemgetter("key_bits")):
         built = [table for table in section["tables"] if table["key_bits"] == key_bits]
-        parts.append(Text(f"{_tables_of_powers(built)}\n"))
+        parts += [_kernel_table(key_bits, rows), Text(f"{_tables_of_powers(built)}\n")]
     if section["long_vector"] is not None:
         parts.append(_long_vector_table(section["long_vector"]))
     return Group(*parts)
 
 
-def federation_table(section: Mapping[str, Any]) -> RenderableType:
-    """Return what a round of each variant takes."""
-    ratios = {ratio["encrypted_to"]: ratio for ratio in section["ratios"]}
-    table = Table(
-        title=f"A round of the default experiment: {section['topology']}, "
+def federation_table(section: Figures) -> Table:
+    """Return the seconds of a round of each variant."""
+    ratios = {ratio["encrypted_to"]: ratio["of_medians"] for ratio in section["ratios"]}
+    return _table(
+        f"A round of the default experiment: {section['topology']}, "
         f"{section['hospitals']} hospitals, {section['key_bits']} bits, Ray",
+        {
+            "<round": "{variant}",
+            "median": "{median_seconds:seconds}",
+            "quartiles": "{lower_quartile:seconds} to {upper_quartile:seconds}",
+            "mean": "{mean_seconds:seconds}",
+            "beyond\nempty": "{beyond_empty_seconds:seconds}",
+            "encrypted\nto this": "{ratio:.2f}",
+            "rounds": "{rounds}",
+        },
+        [{**row, "ratio": ratios.get(row["variant"])} for row in section["variants"]],
         caption="median and quartiles of the wall time; of an encrypted round "
-        f"{seconds(section['steps']['encrypt_seconds'])} to encrypt (all hospitals), "
-        f"{seconds(section['steps']['add_seconds'])} to add, "
-        f"{seconds(section['steps']['decrypt_seconds'])} to decrypt",
+        + CELLS.vformat(
+            "{encrypt_seconds:seconds} to encrypt (all hospitals), {add_seconds:seconds} to add, "
+            "{decrypt_seconds:seconds} to decrypt",
+            (),
+            section["steps"],
+        ),
     )
-    table.add_column("round")
-    for title in ("median", "quartiles", "mean", "beyond\nempty", "encrypted\nto this", "rounds"):
-        table.add_column(title, justify="right")
-    for row in section["variants"]:
-        ratio = ratios.get(row["variant"])
-        table.add_row(
-            row["variant"],
-            seconds(row["median_seconds"]),
-            f"{seconds(row['lower_quartile'])} to {seconds(row['upper_quartile'])}",
-            seconds(row["mean_seconds"]),
-            seconds(row["beyond_empty_seconds"]),
-            "" if ratio is None else f"{ratio['of_medians']:.2f}",
-            str(row["rounds"]),
-        )
-    return table
 
 
-def hospitals_table(section: Mapping[str, Any]) -> RenderableType:
-    """Return what a round takes for each number of hospitals and topology."""
-    table = Table(
-        title=f"An encrypted round by number of hospitals: {section['key_bits']} bits, Ray",
+def hospitals_table(section: Figures) -> Table:
+    """Return the seconds of a round for each number of hospitals and topology."""
+    return _table(
+        f"An encrypted round by number of hospitals: {section['key_bits']} bits, Ray",
+        {
+            "hospitals": "{hospitals}",
+            "<topology": "{topology}{chains}",
+            "median": "{median_seconds:seconds}",
+            "quartiles": "{lower_quartile:seconds} to {upper_quartile:seconds}",
+            "times faster\nthan chain": "{times_faster_than_chain:.1f}",
+            "hops": "{hops}",
+            "bytes": "{bytes:size}",
+            "rounds": "{rounds}",
+        },
+        [
+            {**row, "chains": "" if row["segments"] == 1 else f", segments={row['segments']}"}
+            for row in section["rows"]
+        ],
+        group_by="hospitals",
         caption="hops: messages that wait for each other, the one to company X included",
     )
-    table.add_column("hospitals", justify="right")
-    table.add_column("topology")
-    for title in ("median", "quartiles", "times faster\nthan chain", "hops", "bytes", "rounds"):
-        table.add_column(title, justify="right")
-    last = None
-    for row in section["rows"]:
-        if last not in (None, row["hospitals"]):
-            table.add_section()
-        last = row["hospitals"]
-        segments = "" if row["segments"] == 1 else f", segments={row['segments']}"
-        table.add_row(
-            str(row["hospitals"]),
-            f"{row['topology']}{segments}",
-            seconds(row["median_seconds"]),
-            f"{seconds(row['lower_quartile'])} to {seconds(row['upper_quartile'])}",
-            f"{row['times_faster_than_chain']:.1f}",
-            str(row["hops"]),
-            size(row["bytes"]),
-            str(row["rounds"]),
-        )
-    return table
 
 
-def seconds(value: float | None) -> str:
+def capc_table(section: Figures) -> Table:
+    """Return the cost of an argmax, a vote and a whole batch for each number of queries."""
+    return _table(
+        f"CaPC: {section['classes']} classes, {section['answering_parties']} answering "
+        f"parties, {section['key_bits']}-bit keys",
+        {
+            "queries": "{queries}",
+            "hops": "{hops}",
+            "argmax": "{argmax_seconds:.3f}",
+            "vote": "{vote_seconds:.3f}",
+            "seconds in all": "{steps_seconds:.1f}",
+            "bytes": "{bytes:,}",
+        },
+        section["rows"],
+        caption="argmax, vote: CPU seconds of both sides for one query and answering party; a "
+        "vote is the model's evaluation, the argmax and their messages",
+    )
+
+
+def seconds(value: float) -> str:
     """Return a time in words, such as ``1.31 ms``."""
-    if value is None:
-        return ""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if abs(value) >= scale:
             return f"{_three_digits(value / scale)} {unit}"
     return f"{_three_digits(value / 1e-6)} µs"
 
 
-def size(value: float | None) -> str:
+def size(value: float) -> str:
     """Return bytes in words, such as ``1.43 MiB``."""
-    if value is None:
-        return ""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= scale:
             return f"{_three_digits(value / scale)} {unit}"
@@ -108,56 +119,87 @@ def _three_digits(value: float) -> str:
     return f"{value:,.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f}"
 
 
-def _kernel_table(key_bits: int, rows: Iterable[Mapping[str, Any]]) -> Table:
-    table = Table(
-        title=f"3 encryptions, 2 additions, 1 decryption: {key_bits}-bit key",
-        caption="encrypt, bytes: one update; cold: a fresh process for each step, its start not "
-        "included; ~ scaled up from the values in brackets",
-    )
-    table.add_column("values", justify="right")
-    table.add_column("")
-    for title in (
-        *("encrypt", "add", "decrypt", "3 + 2 + 1", "times\nphe", "times\nCKKS"),
-        *("bytes", "largest\nerror", "runs"),
-    ):
-        table.add_column(title, justify="right")
-    last = None
-    for row in rows:
-        if last not in (None, row["length"]):
-            table.add_section()
-        table.add_row(f"{row['length']:,}" if last != row["length"] else "", *_kernel_cells(row))
-        last = row["length"]
+class Cells(Formatter):
+    """Formats figures; None becomes nothing."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Format as Python does, or as `seconds`, `size` (of bytes) or `times` (a ratio)."""
+        if value is None:
+            return ""
+        own = {"seconds": seconds, "size": size, "times": _three_digits}.get(format_spec)
+        return own(value) if own else format(value, format_spec)
+
+
+CELLS = Cells()
+
+
+def _table(
+    title: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Figures],
+    *,
+    group_by: str | None = None,
+    caption: str | None = None,
+) -> Table:
+    """Return a table of figures.
+
+    Parameters
+    ----------
+    title, caption
+        Of the table.
+    columns : mapping of str to str
+        Title to cell, as a format of a row's figures. A title with "<" is flush left.
+    rows : iterable of mappings
+    group_by : str, optional
+        There is a line between rows that differ in this figure.
+    """
+    table = Table(title=title, caption=caption)
+    for column in columns:
+        table.add_column(column.removeprefix("<"), justify="left" if "<" in column else "right")
+    for _, group in groupby(rows, itemgetter(group_by) if group_by else lambda _: None):
+        for row in group:
+            table.add_row(*(CELLS.vformat(cell, (), row) for cell in columns.values()))
+        table.add_section()
     return table
 
 
-def _kernel_cells(row: Mapping[str, Any]) -> list[str]:
-    name = _NAMES.get(row["scheme"])
-    if name is None:
-        name = f"fl-he {row['state']}, {row['cores']} {'core' if row['cores'] == 1 else 'cores'}"
+def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:
+    return _table(
+        f"3 encryptions, 2 additions, 1 decryption: {key_bits}-bit key",
+        {
+            "values": "{values}",
+            "<": "{name}",
+            **{step: f"{{about}}{{{step}_seconds:seconds}}" for step in _STEPS},
+            "3 + 2 + 1": "{about}{total_seconds:seconds}",
+            "times\nphe": "{times_faster_than_phe:times}",
+            "times\nCKKS": "{times_faster_than_ckks:times}",
+            "bytes": "{bytes:size}",
+            "largest\nerror": "{largest_error:.1e}",
+            "runs": "{runs}",
+        },
+        [
+            {**_named(row), "values": f"{length:,}" if number == 0 else ""}
+            for length, group in groupby(rows, itemgetter("length"))
+            for number, row in enumerate(group)
+        ],
+        group_by="length",
+        caption="encrypt, bytes: one update; cold: a fresh process for each step, its start not "
+        "included; ~ scaled up from the values in brackets",
+    )
+
+
+def _named(row: Figures) -> Figures:
+    """Add the name of a row, and a sign that its figures are scaled up."""
+    cores = "core" if row["cores"] == 1 else "cores"
+    name = _NAMES.get(row["scheme"], f"fl-he {row['state']}, {row['cores']} {cores}")
     if row["note"]:
-        return [f"{name}: {row['note']}"]
-    about = "~" if row["scaled"] else ""
-    if about:
-        name = f"{name} ({row['timed_values']:,})"
-    return [
-        name,
-        *(
-            f"{about}{seconds(row[f'{step}_seconds'])}"
-            for step in ("encrypt", "add", "decrypt", "total")
-        ),
-        _ratio(row["times_faster_than_phe"]),
-        _ratio(row["times_faster_than_ckks"]),
-        size(row["bytes"]),
-        f"{row['largest_error']:.1e}",
-        str(row["runs"]),
-    ]
+        return {**row, "name": f"{name}: {row['note']}", "about": "", "runs": None}
+    if row["scaled"]:
+        return {**row, "name": f"{name} ({row['timed_values']:,})", "about": "~"}
+    return {**row, "name": name, "about": ""}
 
 
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{_three_digits(value)}"
-
-
-def _tables_of_powers(tables: Iterable[Mapping[str, Any]]) -> str:
+def _tables_of_powers(tables: Iterable[Figures]) -> str:
     built = [
         f"window {table['window']} before {table['length']:,} values, "
         f"{seconds(table['build_seconds'])}"
@@ -167,18 +209,15 @@ def _tables_of_powers(tables: Iterable[Mapping[str, Any]]) -> str:
     return f"Tables of warm keys, not in the times above: {'; '.join(built) or 'none'}"
 
 
-def _long_vector_table(row: Mapping[str, Any]) -> Table:
-    table = Table(
-        title=f"{row['length']:,} values in a fresh process: {row['key_bits']}-bit key, all cores"
+def _long_vector_table(row: Figures) -> Table:
+    return _table(
+        f"{row['length']:,} values in a fresh process: {row['key_bits']}-bit key, all cores",
+        {
+            **{step: f"{{{step}_seconds:seconds}}" for step in _STEPS},
+            "bytes": "{bytes:size}",
+            "largest error": "{largest_error:.1e}",
+            "peak memory": "{peak_bytes:size}",
+            "limit": "{limit_bytes:size}",
+        },
+        [row],
     )
-    titles = ("encrypt", "add", "decrypt", "bytes", "largest error", "peak memory", "limit")
-    for title in titles:
-        table.add_column(title, justify="right")
-    table.add_row(
-        *(seconds(row[f"{step}_seconds"]) for step in ("encrypt", "add", "decrypt")),
-        size(row["bytes"]),
-        f"{row['largest_error']:.1e}",
-        size(row["peak_bytes"]),
-        size(row["limit_bytes"]),
-    )
-    return table

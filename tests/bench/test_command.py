@@ -4,21 +4,24 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from rich.text import Text
 
 from fl_he import __version__
 from fl_he.bench import command
-from fl_he.bench.command import SECTIONS, Section, run_bench
-from fl_he.bench.fresh import BenchError, descendants
+from fl_he.bench.command import SECTIONS, Section, describe_machine, follow, run_bench
+from fl_he.bench.fresh import BenchError
 from fl_he.bench.timing import Follow
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +130,7 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path, section: str, at_work: str) ->
         for line in process.stdout:
             if at_work in line:
                 break
-        started = descendants(process.pid)
+        started = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -138,3 +141,44 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path, section: str, at_work: str) ->
     while alive := [pid for pid in started if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.2)
+
+
+def test_plain_lines_where_nobody_watches() -> None:
+    out = StringIO()
+    with follow(Console(file=out, width=80)) as show:
+        show("one")
+        show("two", 1, 4)
+        show("two", 2, 4)
+        show("one")
+    assert out.getvalue() == "one\ntwo\n"
+
+
+def test_a_terminal_sees_how_far_it_is() -> None:
+    out = StringIO()
+    console = Console(file=out, width=80, force_terminal=True)
+    with follow(console) as show:
+        show("encrypting", 3, 4)
+        show("decrypting")
+    assert "decrypting" in out.getvalue()
+
+
+def test_the_machine_is_described() -> None:
+    found = describe_machine()
+    assert found["cpu"].strip()
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert 0.5 < found["memory_gib"] < 100_000
+    assert found["libraries"]["numpy"] == version("numpy")
+    assert found["libraries"]["flwr"] == version("flwr")
+    json.dumps(found, allow_nan=False)
+
+
+def test_nothing_names_the_machine() -> None:
+    text = json.dumps(describe_machine())
+    assert socket.gethostname() not in text
+    assert str(Path.home()) not in text
+    assert str(Path.cwd()) not in text
+
+
+def test_what_is_not_installed_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_LIBRARIES", ("numpy", "no-such-package"))
+    assert describe_machine()["libraries"]["no-such-package"] is None

@@ -4,6 +4,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.bench.federation import (
@@ -11,6 +13,8 @@ from fl_he.bench.federation import (
     QUICK_FEDERATION,
     CountingSum,
     FederationPlan,
+    GroupGrid,
+    SideBySide,
     all_apps,
     all_variants,
     descent,
@@ -18,6 +22,7 @@ from fl_he.bench.federation import (
 )
 from fl_he.config import Config
 from fl_he.config.composition import compose
+from fl_he.wire.model import update_content
 from fl_he.wire.records import ENCRYPTED_STYPE
 
 PLAN = FederationPlan(warm_up=1, blocks=2, rounds=3, key_bits=1024)
@@ -137,3 +142,33 @@ def test_quick_selects_less() -> None:
     assert FULL_FEDERATION.key_bits == QUICK_FEDERATION.key_bits == 2048
     assert FULL_FEDERATION.rounds > 1
     assert QUICK_FEDERATION.rounds > 1
+
+
+def app_that_says(name: str) -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(update_content(None, MetricRecord({name: 1})), reply_to=message)
+
+    return app
+
+
+def who_answers(grid: LocalGrid | GroupGrid) -> list[str]:
+    nodes = list(grid.get_node_ids())
+    replies = grid.send_and_receive([Message(RecordDict(), node, "train") for node in nodes])
+    return [next(iter(m.content.metric_records.values())).popitem()[0] for m in replies]
+
+
+def test_a_group_has_its_own_app() -> None:
+    app = SideBySide(app_that_says("default"), {"other": app_that_says("other")})
+    grid = LocalGrid(app, simulated_nodes(2))
+    assert who_answers(grid) == ["default"] * 3
+    assert who_answers(GroupGrid(grid, "other")) == ["other"] * 3
+    assert who_answers(GroupGrid(grid, "unheard of")) == ["default"] * 3
+
+
+def test_pushed_messages_are_labelled_too() -> None:
+    grid = LocalGrid(app_that_says("x"), simulated_nodes(2))
+    list(GroupGrid(grid, "g").push_messages([Message(RecordDict(), 1000, "train")]))
+    assert [message.metadata.group_id for message in grid.sent] == ["g"]

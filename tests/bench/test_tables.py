@@ -9,11 +9,11 @@ from rich.console import Console, RenderableType
 
 from fl_he.bench.kernel import KernelRow
 from fl_he.bench.tables import (
+    CELLS,
+    capc_table,
     federation_table,
     hospitals_table,
     kernel_tables,
-    seconds,
-    size,
 )
 
 
@@ -38,7 +38,7 @@ def printed(table: RenderableType) -> str:
     ],
 )
 def test_seconds_in_words(value: float | None, text: str) -> None:
-    assert seconds(value) == text
+    assert CELLS.format("{:seconds}", value) == text
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_seconds_in_words(value: float | None, text: str) -> None:
     ],
 )
 def test_bytes_in_words(value: float | None, text: str) -> None:
-    assert size(value) == text
+    assert CELLS.format("{:size}", value) == text
 
 
 FIGURES = KernelRow(
@@ -150,3 +150,11 @@ def test_hospitals_are_grouped() -> None:
     assert "101" in lines[-2]
     assert "chain, segments=auto" in lines[-1]
     assert "8.3" in lines[-1]
+
+
+def test_capc_has_a_row_for_each_batch() -> None:
+    row = {"queries": 1, "hops": 12, "argmax_seconds": 0.25, "vote_seconds": 0.5}
+    rows = [{**row, "steps_seconds": 3.0, "bytes": 5_000}] * 2
+    table = capc_table({"classes": 10, "answering_parties": 3, "key_bits": 2048, "rows": rows})
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [[text] * 2 for text in ("1", "12", "0.250", "0.500", "3.0", "5,000")]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
+from time import sleep
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_he.bench.timing import Effort, Measured, Spread, in_turn
+from fl_he.bench.timing import Effort, Spread, in_turn
 
 SECONDS = st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30)
 
@@ -44,16 +46,23 @@ def test_an_effort_ends(runs: int, seconds: float, done: bool) -> None:
 
 def test_calls_take_turns() -> None:
     order: list[str] = []
-    calls = [Measured(name, lambda name=name: order.append(name)) for name in "ab"]  # type: ignore[misc]
+    announced: list[str] = []
+    calls = {name: partial(order.append, name) for name in "ab"}
     effort = Effort(least=3, most=3, enough=0.0, limit=1e9)
-    announced = [call.name for call in in_turn(calls, effort)]
+    results = in_turn(calls, effort, lambda text, *_: announced.append(text))
     assert order == announced == ["a", "b", "a", "b", "a", "b"]
-    assert all(len(call.results) == 3 and call.seconds > 0 for call in calls)
+    assert results == {"a": [None] * 3, "b": [None] * 3}
+
+
+def test_each_call_has_its_own_effort() -> None:
+    calls = {"slow": partial(sleep, 0.02), "quick": partial(sleep, 0)}
+    results = in_turn(calls, Effort(least=1, most=4, enough=0.02, limit=1e9), lambda *_: None)
+    assert {name: len(found) for name, found in results.items()} == {"slow": 1, "quick": 4}
 
 
 def test_results_are_kept_in_order() -> None:
     numbers = iter(range(10))
-    call = Measured("numbers", lambda: next(numbers))
-    for _ in in_turn([call], Effort(least=4, most=4, enough=0.0, limit=1e9)):
-        pass
-    assert call.results == [0, 1, 2, 3]
+    effort = Effort(least=4, most=4, enough=0.0, limit=1e9)
+    assert in_turn({"numbers": lambda: next(numbers)}, effort, lambda *_: None) == {
+        "numbers": [0, 1, 2, 3]
+    }

@@ -50,16 +50,7 @@ class Worker:
     def __init__(self, masker: Masker, count: int) -> None:
         self._plaintext_bytes, self._ciphertext_bytes = _widths(masker.n)
         self._n = masker.n
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
-        self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-            [sys.executable, "-P", "-c", _SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-        # Popen's type does not know that PIPE was asked for.
-        self._request, self._answer = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
+        self._process, self._request, self._answer = start_python(_SERVE, stderr=subprocess.DEVNULL)
         self._ready = False
         self._greeting = b"".join(
             _NUMBER.pack(len(data)) + data
@@ -90,6 +81,36 @@ class Worker:
             if not self._ready:
                 raise EOFError("the worker wrote something else than its answer")
         return _read_integers(answer, len(plaintexts), self._ciphertext_bytes)
+
+
+def start_python(
+    code: str, *, stderr: int | None = None, process_group: int | None = None
+) -> tuple[subprocess.Popen[bytes], BinaryIO, BinaryIO]:
+    """Start a plain child that imports what this process can import.
+
+    Parameters
+    ----------
+    code : str
+        Python that the child runs.
+    stderr, process_group
+        As for `subprocess.Popen`.
+
+    Returns
+    -------
+    (Popen, stream, stream)
+        The child, its standard input and its standard output.
+    """
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-P", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, "PYTHONPATH": paths},
+        process_group=process_group,
+    )
+    # Popen's type does not know that PIPE was asked for.
+    return process, cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
 
 
 def encrypt_blocks(

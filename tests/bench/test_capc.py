@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fl_he.bench.capc import argmax_seconds, capc_table
+from fl_he.bench.capc import argmax_seconds
 from fl_he.bench.fresh import BenchError
 from fl_he.crypto.comparison.argmax import winner
 
@@ -21,11 +21,3 @@ def test_a_wrong_argmax_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("fl_he.bench.capc.winner", second)
     with pytest.raises(BenchError, match="must find the largest number"):
         argmax_seconds(1, classes=3, value_bits=12, key_bits=1024, parties=2)
-
-
-def test_the_table_has_a_row_for_each_batch() -> None:
-    row = {"queries": 1, "hops": 12, "argmax_seconds": 0.25, "vote_seconds": 0.5}
-    rows = [{**row, "steps_seconds": 3.0, "bytes": 5_000}] * 2
-    table = capc_table({"classes": 10, "answering_parties": 3, "key_bits": 2048, "rows": rows})
-    cells = [list(column.cells) for column in table.columns]
-    assert cells == [[text] * 2 for text in ("1", "12", "0.250", "0.500", "3.0", "5,000")]
