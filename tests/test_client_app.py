@@ -15,8 +15,8 @@ from fl_he import client_app
 from fl_he.clients.key_holder import KeyHolderPolicy
 from fl_he.config import Config
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.learning.regression import logistic
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.likelihood import examples_of, mean_gradient
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import load_table
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import SequentialPaillier
@@ -42,8 +42,8 @@ def test_deployed_nodes_train_on_their_own_tables(tmp_path: Path) -> None:
     pooled = load_table(tmp_path / "all.csv", "state", positive="sick")
     w, b = np.zeros(2), 0.0
     for _ in range(2):
-        gradient, intercept = logistic.gradient(pooled.features, pooled.labels, w, b)
-        w, b = w - 0.5 * gradient, b - 0.5 * intercept
+        gradient = mean_gradient(examples_of(pooled, np.append(w, b)))
+        w, b = w - 0.5 * gradient[:-1], b - 0.5 * gradient[-1]
     coefficients, intercept = read_model_arrays(result.arrays)
     np.testing.assert_allclose(coefficients, w, atol=1e-6)
     assert intercept == pytest.approx(b, abs=1e-6)

@@ -18,7 +18,7 @@ from fl_he import client_app, server_app
 from fl_he.config import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.data import simulated_data
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import load_breast_cancer
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.wire.records import ProtocolError

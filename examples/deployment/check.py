@@ -28,7 +28,7 @@ from plaintext_search import (
 )
 
 from fl_he.config.composition import compose
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import load_table
 
 _TOLERANCE = 1e-6

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.regression import logistic
+from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.tables.data import Dataset
 
 Model = tuple[NDArray[np.float64], float]
@@ -29,12 +29,13 @@ def private_values(hospitals: Sequence[Dataset], models: Iterable[Model]) -> dic
     values: dict[str, float] = {}
     for step, model in enumerate(models):
         for number, data in enumerate(hospitals):
-            gradient, intercept = logistic.gradient(data.features, data.labels, *model)
+            examples = examples_of(data, np.append(*model))
+            gradient = mean_gradient(examples)
             own = {
-                **{f"gradient[{i}]": float(g) for i, g in enumerate(gradient)},
-                "intercept": intercept,
-                "loss": logistic.log_loss(data.features, data.labels, *model),
-                "accuracy": logistic.accuracy(data.features, data.labels, *model),
+                **{f"gradient[{i}]": float(g) for i, g in enumerate(gradient[:-1])},
+                "intercept": float(gradient[-1]),
+                "loss": float(np.mean(examples.losses)),
+                "accuracy": float(np.mean(examples.hits)),
             }
             weighted = {f"weighted {name}": value * data.examples for name, value in own.items()}
             for name, value in (own | weighted | {"examples": float(data.examples)}).items():

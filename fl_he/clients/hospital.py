@@ -9,6 +9,7 @@ A hospital's sums over its rows: of the features, of squares about a mean, and o
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +21,10 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
-from fl_he.learning.regression import descent, evaluation, likelihood, parameters
-from fl_he.learning.regression.model import write_model
-from fl_he.learning.regression.softmax_model import model_of
+from fl_he.learning.optimizers.base import GradientDescent, Point, penalised
+from fl_he.learning.regression import evaluation, likelihood, parameters
+from fl_he.learning.regression.registry import family_for, model_of
+from fl_he.learning.regression.trained import write_model
 from fl_he.learning.tables import moments
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
@@ -212,14 +214,12 @@ def descent_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> 
     if not (rate > 0 and (strength is None or strength > 0)):
         raise ProtocolError("lr and C in the train config must be greater than 0")
     metrics = next(iter(mean.metric_records.values()))
-    stepped = descent.step(
-        read_model_arrays(model),
-        read_model_arrays(next(iter(mean.array_records.values()))),
-        rate,
-        strength,
-        int(cast(float, metrics[NUM_EXAMPLES])),
-    )
-    return model_arrays(*stepped)
+    examples = int(cast(float, metrics[NUM_EXAMPLES]))
+    total = next(iter(mean.array_records.values()))
+    theta, slope = (np.append(*read_model_arrays(arrays)) for arrays in (model, total))
+    point = penalised(Point(theta, math.nan, slope, examples), len(theta) - 1, strength)
+    stepped = GradientDescent(rate).step(point)
+    return model_arrays(stepped[:-1], float(stepped[-1]))
 
 
 def _prepared(
@@ -255,15 +255,15 @@ def _prepared(
 
 def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
     coefficients, intercepts = read_parameters(read_arrays(message.content))
-    features, rows = len(dataset.feature_names), parameters.rows_of(dataset.class_count)
+    features, classes = len(dataset.feature_names), dataset.class_count
     if coefficients.shape[1] != features:
         raise ProtocolError(
             f"a model must have one coefficient for each of this hospital's {features} features, "
             f"got {coefficients.shape[1]}"
         )
-    if len(coefficients) != rows:
+    if len(coefficients) != family_for(classes).rows(classes):
         raise ProtocolError(
-            f"a model must be of this hospital's {dataset.class_count} classes, "
+            f"a model must be of this hospital's {classes} classes, "
             f"got coefficients for {len(coefficients)}"
         )
     return parameters.join(coefficients, intercepts)

@@ -33,7 +33,7 @@ def predict(
     """
     with plain_errors():
         from fl_he.learning.regression.prediction import predictions
-        from fl_he.learning.regression.softmax_model import load_model
+        from fl_he.learning.regression.registry import load_model
 
         header, rows = predictions(load_model(_model_file(model)), data)
         if out is None:
@@ -57,8 +57,8 @@ def export(
     RUN is a run's folder, or its model.json.
     """
     with plain_errors():
+        from fl_he.learning.regression.registry import load_model
         from fl_he.learning.regression.sklearn_export import save_pipeline
-        from fl_he.learning.regression.softmax_model import load_model
 
         if to not in _TARGETS:
             raise typer.BadParameter(f"--to must be one of {', '.join(_TARGETS)}, got {to!r}")

@@ -20,7 +20,7 @@ from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers.registry import optimizer_of
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.baselines import figures, fit, penalty_of
-from fl_he.learning.regression.softmax_model import class_probabilities
+from fl_he.learning.regression.registry import class_probabilities, family_for
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.run_files.metrics_contract import FIGURES
@@ -130,7 +130,8 @@ class SimulatedComparison:
         """See Comparison: on the pooled data, which comes to the same as federated."""
         features = len(self.feature_names)
         optimizer = optimizer_of(self._config.optimizer.name, self._config.optimizer.lr)
-        theta = np.zeros(parameters.count(features, len(self.classes) or 2))
+        classes = self._train.class_count
+        theta = family_for(classes).zeros(features, classes)
         for _ in range(self._config.rounds):
             examples = likelihood.examples_of(self._train, theta)
             point = optimizers.Point(

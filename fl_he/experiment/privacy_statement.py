@@ -13,7 +13,7 @@ from fl_he.learning.privacy.gradients import (
     noise_variance,
 )
 from fl_he.learning.privacy.scaling import rho_of_scaling, scaling_variance
-from fl_he.learning.regression import parameters
+from fl_he.learning.regression.registry import family_for
 
 _NEIGHBOURS = (
     "one row of one hospital's table is replaced by any other; the numbers of rows are public"
@@ -79,7 +79,7 @@ def privacy_figures(
     if terms is None:
         return None
     bits = config.crypto.fraction_bits
-    lattice = Lattice(bits, parameters.count(features, classes))
+    lattice = Lattice(bits, family_for(classes).count(features, classes))
     variance = noise_variance(terms, lattice)
     others = terms.contributors - 1
     share = math.ldexp(math.sqrt(variance), -bits)

@@ -16,6 +16,7 @@ from fl_he.experiment.privacy_statement import privacy_of
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
 from fl_he.learning.regression import inference, likelihood, parameters
+from fl_he.learning.regression.registry import classes_of, family_for
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
 from fl_he.strategies.gradient_descent import SummedObjective
@@ -74,7 +75,7 @@ def first_checkpoint(
         If the earlier run was of other features or classes.
     """
     fingerprint, features = roster.public_key.fingerprint, list(feature_names)
-    zeros = [0.0] * parameters.count(len(features), classes)
+    zeros = family_for(classes).zeros(len(features), classes).tolist()
     if earlier is None:
         return Checkpoint(plain_config(config), features, roster.session, fingerprint, zeros)
     if earlier.features != features:
@@ -106,9 +107,10 @@ def triangle_of(point: Point | None) -> list[float] | None:
 
 
 def inference_of(checkpoint: Checkpoint, config: Config, scaling: Scaling) -> dict[str, Any] | None:
-    """Return the table of coefficients; ``None`` of more than two classes or mixed units."""
+    """Return the table of coefficients; ``None`` without odds ratios or for mixed units."""
     theta, features = np.array(checkpoint.parameters), checkpoint.features
-    if len(theta) != len(features) + 1 or config.scaling is ScalingChoice.local:
+    classes = classes_of(len(theta) // (len(features) + 1)) or 2
+    if not family_for(classes).odds_ratios or config.scaling is ScalingChoice.local:
         return None
     cov = None
     # With class weights the inverse Hessian is not the estimates' covariance.

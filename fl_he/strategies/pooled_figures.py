@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import evaluation
+from fl_he.learning.regression.registry import family_for
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import FIGURES, LOSS, NUM_EXAMPLES
 from fl_he.wire.model import model_message_content, read_named_array
@@ -51,9 +52,10 @@ def pooled_figures(
         read_named_array(mean, name) * examples for name in ("confusion", "scores", "calibration")
     )
     classes = len(confusion)
-    rows = 1 if classes == 2 else classes
+    rows = family_for(classes).rows(classes) if classes > 1 else 0
     if (
-        confusion.shape != (classes, classes)
+        not rows
+        or confusion.shape != (classes, classes)
         or scores.shape != (rows, 2, evaluation.SCORE_BINS)
         or calibration.shape != (3, evaluation.CALIBRATION_BINS)
     ):

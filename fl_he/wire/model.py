@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.learning.regression.registry import classes_of
 from fl_he.wire.arrays import read_array
 from fl_he.wire.records import CONFIG, ProtocolError
 
@@ -83,7 +84,7 @@ def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[n
     if (
         {coefficients.dtype, intercepts.dtype} != {np.dtype(np.float64)}
         or coefficients.ndim not in (1, 2)
-        or (coefficients.ndim == 2 and len(coefficients) < 3)
+        or (coefficients.ndim == 2 and (len(coefficients) < 2 or not classes_of(len(coefficients))))
         or intercepts.shape != expected
     ):
         raise ProtocolError(

@@ -10,9 +10,10 @@ import pytest
 from command_line import fl_he
 from skops import io
 
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.sklearn_export import to_pipeline
-from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
+from fl_he.learning.regression.softmax import SoftmaxModel
+from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.data import load_breast_cancer, load_wine
 
 WINE = load_wine()
@@ -45,7 +46,7 @@ def softmax_model() -> SoftmaxModel:
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("model", [logistic_model(), softmax_model()], ids=["two", "three"])
 def test_the_exported_pipeline_predicts_what_the_model_predicts(
-    tmp_path: Path, model: Model
+    tmp_path: Path, model: TrainedModel
 ) -> None:
     model.save(tmp_path / "model.json")
     code, out, err = fl_he(tmp_path, "export", ".", "--to", "sklearn")

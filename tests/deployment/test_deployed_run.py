@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fl_he import client_app, server_app
 from fl_he.config import Config
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.run_files import metrics as metrics_file
 from fl_he.wire.records import ProtocolError

@@ -20,7 +20,7 @@ from federation_processes import (
     wait_for,
 )
 
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
 
 LR = 0.5

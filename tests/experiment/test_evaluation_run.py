@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.experiment.data import simulated_data
-from fl_he.learning.regression.softmax_model import load_model
+from fl_he.learning.regression.registry import load_model
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT
 from fl_he.wire.records import ProtocolError

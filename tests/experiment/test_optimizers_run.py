@@ -20,8 +20,8 @@ from fl_he import client_app, server_app
 from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.experiment.data import simulated_data
-from fl_he.learning.regression.model import LogisticModel
-from fl_he.learning.regression.softmax_model import SoftmaxModel
+from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.wire.encrypted_sum import DECRYPT
 from fl_he.wire.records import ProtocolError

@@ -26,8 +26,9 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Nesterov
 from fl_he.learning.optimizers.damped import Newton
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
-from fl_he.learning.regression.model import LogisticModel
-from fl_he.learning.regression.softmax_model import SoftmaxModel, load_model
+from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.registry import load_model
+from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.tables.data import load_table
 from fl_he.learning.tables.feature_ranges import read_ranges
 from fl_he.report.capc import answers_table, steps_table

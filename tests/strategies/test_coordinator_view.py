@@ -25,7 +25,7 @@ from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
 from fl_he.config import Config
 from fl_he.experiment.data import simulated_data
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Description, Role

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.logistic import penalty_strength
 from fl_he.learning.regression.parameters import is_penalised
 
 Array = NDArray[np.float64]
@@ -67,6 +66,34 @@ def penalised(point: Point, features: int, C: float | None) -> Point:
         examples=point.examples,
         hessian=None if point.hessian is None else point.hessian + np.diag(strength),
     )
+
+
+def penalty_strength(C: float | None, examples: int) -> float:
+    """Return ``1 / (C n)``, the factor of the penalty's gradient.
+
+    scikit-learn minimises ``w'w / 2 + C * (sum of log losses)`` and does not penalise the
+    intercept. Divided by ``C * n`` this is the mean loss plus ``w'w / (2 C n)``, so both have
+    the same optimum (user guide of scikit-learn, "Logistic regression", binary case).
+
+    Parameters
+    ----------
+    C
+        Inverse strength, greater than 0; ``None`` or infinity is no penalty.
+    examples
+        n of all the data that are trained on, at least 1: of all hospitals together.
+
+    Raises
+    ------
+    ValueError
+        If ``C`` or ``examples`` is out of range.
+    """
+    if examples < 1:
+        raise ValueError(f"examples must be at least 1, got {examples}")
+    if C is None:
+        return 0.0
+    if not C > 0.0:
+        raise ValueError(f"C must be greater than 0, got {C}")
+    return 1.0 / (C * examples)
 
 
 class Optimizer(Protocol):

@@ -1,4 +1,8 @@
-"""The optimizer that a name stands for."""
+"""The optimizers by name.
+
+A new optimizer is a file beside `base` and its line in `OPTIMIZERS`; its name is offered as soon
+as ``fl_he/conf/optimizer`` has a file of that name.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,30 @@ from collections.abc import Callable
 from fl_he.learning.optimizers.base import GradientDescent, Nesterov, Optimizer
 from fl_he.learning.optimizers.damped import LBFGS, Newton
 
+#: Each makes a new optimizer with a learning rate, if it has one.
+OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
+    "gd": GradientDescent,
+    "nesterov": Nesterov,
+    "newton": lambda _: Newton(),
+    "lbfgs": lambda _: LBFGS(),
+}
+
 
 def optimizer_of(name: str, learning_rate: float) -> Optimizer:
     """Return a new optimizer.
 
     Parameters
     ----------
-    name : {"gd", "nesterov", "newton", "lbfgs"}
+    name : str
+        A key of `OPTIMIZERS`.
     learning_rate : float
-        Of the first two, greater than 0.
+        Greater than 0.
 
     Raises
     ------
     ValueError
         If there is none of this name.
     """
-    chosen: dict[str, Callable[[], Optimizer]] = {
-        "gd": lambda: GradientDescent(learning_rate),
-        "nesterov": lambda: Nesterov(learning_rate),
-        "newton": Newton,
-        "lbfgs": LBFGS,
-    }
-    if name not in chosen:
-        raise ValueError(f"an optimizer must be one of {', '.join(chosen)}, got {name!r}")
-    return chosen[name]()
+    if name not in OPTIMIZERS:
+        raise ValueError(f"an optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
+    return OPTIMIZERS[name](learning_rate)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import parameters
+from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.data import Dataset
 
 # scikit-learn's own default.
 _DEFAULT_C = 1.0
-#: Parameters of the largest model whose Hessian is no burden.
-_MOST_FOR_NEWTON = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +48,9 @@ def penalty_of(C: float | None) -> float:
 
 
 def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray[np.float64]:
-    """Fit scikit-learn's logistic regression to data of any number of classes.
-
-    As :func:`fit_alone`. Of more than two classes, one that has no examples gets coefficients 0 and
-    the intercept of Laplace's rule, ``-log(m + 1)``.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
-    """
-    if dataset.class_count == 2:
-        coefficients, intercept = fit_alone(dataset, C, balanced=balanced)
-        return parameters.join(coefficients, np.array([intercept]))
-    present = np.unique(dataset.labels).astype(np.intp)
-    rows = np.zeros((dataset.class_count, dataset.features.shape[1]))
-    intercepts = np.full(dataset.class_count, -math.log(dataset.examples + 1))
-    if len(present) == 1:
-        intercepts[present] = 0.0
-        return parameters.join(rows, intercepts)
-    fitted = _regression(dataset, C, balanced=balanced).fit(dataset.features, dataset.labels)
-    # Of two classes scikit-learn gives the difference of their rows.
-    sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
-    rows[present] = sides @ fitted.coef_
-    intercepts[present] = sides @ fitted.intercept_
-    return parameters.join(rows, intercepts)
-
-
-def fit_alone(
-    dataset: Dataset, C: float | None, *, balanced: bool = False
-) -> tuple[NDArray[np.float64], float]:
-    """Fit scikit-learn's logistic regression to standardised data of two classes.
+    """Fit the family of the dataset's classes to it, without fl-he.
 
     Used for one hospital alone and for the pooled data. The fit is deterministic.
-
-    Data of one class give the constant model of that class: coefficients 0, and as intercept
-    the log-odds of Laplace's rule of succession, ``log(m + 1)`` or its negative, since m of m
-    examples give the probability ``(m + 1) / (m + 2)``. It always predicts the class, and its
-    log loss on other data stays finite.
 
     Parameters
     ----------
@@ -102,8 +64,8 @@ def fit_alone(
 
     Returns
     -------
-    tuple[NDArray[np.float64], float]
-        Coefficients, shape (d,), and intercept.
+    NDArray[np.float64]
+        Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
 
     Raises
     ------
@@ -112,29 +74,7 @@ def fit_alone(
     """
     if C is not None and not C > 0.0:
         raise ValueError(f"C must be greater than 0, got {C}")
-    labels = dataset.labels
-    if labels.min() == labels.max():
-        log_odds = math.log(dataset.examples + 1)
-        constant = log_odds if labels[0] == 1.0 else -log_odds
-        return np.zeros(dataset.features.shape[1]), constant
-    fitted = _regression(dataset, C, balanced=balanced).fit(dataset.features, labels)
-    return np.asarray(fitted.coef_[0], dtype=np.float64), float(fitted.intercept_[0])
-
-
-def _regression(dataset: Dataset, C: float | None, *, balanced: bool) -> Any:
-    # Imported here: clients import this layer in every new process and never fit a baseline.
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-
-    size = parameters.count(dataset.features.shape[1], dataset.class_count)
-    # On features that nobody scaled, L-BFGS takes thousands of steps.
-    solver = "newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs"
-    return LogisticRegression(
-        C=penalty_of(C),
-        tol=1e-8,
-        max_iter=10_000,
-        solver=solver,
-        class_weight="balanced" if balanced else None,
-    )
+    return family_for(dataset.class_count).fit(dataset, penalty_of(C), balanced=balanced)
 
 
 def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> Figures:
@@ -159,8 +99,7 @@ def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> 
             "probabilities and labels must have one shape (m,), m > 0, "
             f"got {probabilities.shape} and {labels.shape}"
         )
-    # See fit_alone.
-    from sklearn import metrics  # noqa: PLC0415
+    from sklearn import metrics  # noqa: PLC0415 - lazy: clients never fit a baseline
 
     predicted = (probabilities > 0.5).astype(np.float64)
     accuracy = float(metrics.accuracy_score(labels, predicted))
@@ -183,7 +122,7 @@ def _figures_of_classes(probabilities: NDArray[np.float64], labels: NDArray[np.f
             "probabilities must have a row for each label, "
             f"got shapes {probabilities.shape} and {labels.shape}"
         )
-    from sklearn import metrics  # noqa: PLC0415
+    from sklearn import metrics  # noqa: PLC0415 - lazy: clients never fit a baseline
 
     predicted = probabilities.argmax(axis=1).astype(np.float64)
     names = np.arange(probabilities.shape[1])

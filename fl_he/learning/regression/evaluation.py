@@ -74,19 +74,14 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     """
     examples = likelihood.examples_of(dataset, theta)
     labels, classes = dataset.labels.astype(np.intp), dataset.class_count
-    of_classes = examples.probabilities
-    if classes == 2:
-        predicted = (of_classes[:, 0] > 0.5).astype(np.intp)
-        forecast, right = of_classes[:, 0], labels == 1
-        belongs = labels[:, None] == 1
-    else:
-        predicted = of_classes.argmax(axis=1)
-        forecast, right = of_classes.max(axis=1), predicted == labels
-        belongs = labels[:, None] == np.arange(classes)
+    family, of_rows = examples.family, examples.probabilities
+    predicted = family.predicted(of_rows)
+    forecast, right = family.forecast(of_rows, dataset.labels)
+    belongs = family.of_rows(dataset.labels, of_rows.shape[1])
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (labels, predicted), 1.0)
-    bins = _score_bins(of_classes)
-    scores = np.zeros((of_classes.shape[1], 2, SCORE_BINS))
+    bins = _score_bins(of_rows)
+    scores = np.zeros((of_rows.shape[1], 2, SCORE_BINS))
     for row in range(len(scores)):
         np.add.at(scores[row], (belongs[:, row].astype(np.intp), bins[:, row]), 1.0)
     calibration = np.zeros((3, CALIBRATION_BINS))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.learning.regression.family import INTERCEPT
 from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 
 #: Of the confidence intervals.
 LEVEL = 0.95
-INTERCEPT = "(intercept)"
 
 
 def covariance(hessian: Array, examples: int) -> Array | None:

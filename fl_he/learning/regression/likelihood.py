@@ -1,4 +1,4 @@
-"""What one hospital computes of a model: loss, accuracy, gradient and Hessian, for any classes.
+"""Loss, accuracy, gradient and Hessian of a model on one hospital's examples, for any family.
 
 All are means over the hospital's examples of what each example contributes, so that the mean over
 hospitals, weighted by their numbers of examples, is that of the pooled data. The contribution of
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import logistic, parameters, softmax
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.data import Dataset
 
 Array = NDArray[np.float64]
@@ -26,20 +28,23 @@ class Examples:
 
     Attributes
     ----------
+    family
+        The model's.
     design
         Features and a one, shape (m, d + 1).
     probabilities
-        Of each class that has parameters, shape (m, 1) for two classes, else (m, k).
+        Of the class of each of r rows of coefficients, shape (m, r).
     losses
         Weighted log loss, shape (m,).
     hits
         1.0 where the label is predicted, shape (m,).
     residuals
-        Weighted derivative of the loss by the margins, shape (m, 1) or (m, k).
+        Weighted derivative of the loss by the margins, shape (m, r).
     weights
         Weight of the example's class, shape (m,).
     """
 
+    family: Family
     design: Array
     probabilities: Array
     losses: Array
@@ -66,7 +71,8 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
         If the model or the weights are of other features or classes than the dataset.
     """
     features, labels = dataset.features, dataset.labels
-    needed = parameters.count(features.shape[1], dataset.class_count)
+    family = family_for(dataset.class_count)
+    needed = family.count(features.shape[1], dataset.class_count)
     if theta.shape != (needed,):
         raise DataError(f"a model of this data must have {needed} parameters, got {len(theta)}")
     if class_weights is not None and class_weights.shape != (dataset.class_count,):
@@ -77,25 +83,15 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
     weights = np.ones(len(labels))
     if class_weights is not None:
         weights = class_weights[labels.astype(np.intp)]
-    coefficients, intercepts = parameters.split(theta, features.shape[1])
-    if dataset.class_count == 2:
-        row, intercept = coefficients[0], float(intercepts[0])
-        predicted = logistic.probabilities(features, row, intercept)[:, None]
-        losses = logistic.log_losses(features, labels, row, intercept)
-        residuals = predicted - labels[:, None]
-        hits = (predicted[:, 0] > 0.5) == (labels == 1.0)
-    else:
-        logarithms = softmax.log_probabilities(features, coefficients, intercepts)
-        predicted = np.exp(logarithms)
-        losses = softmax.log_losses(logarithms, labels)
-        residuals = softmax.residuals(predicted, labels)
-        hits = predicted.argmax(axis=1) == labels
+    margins = family.margins(features, theta)
+    probabilities = family.probabilities(margins)
     return Examples(
+        family=family,
         design=np.column_stack([features, np.ones(len(labels))]),
-        probabilities=predicted,
-        losses=weights * losses,
-        hits=hits.astype(np.float64),
-        residuals=weights[:, None] * residuals,
+        probabilities=probabilities,
+        losses=weights * family.losses(margins, labels),
+        hits=(family.predicted(probabilities) == labels).astype(np.float64),
+        residuals=weights[:, None] * family.residuals(probabilities, labels),
         weights=weights,
     )
 
@@ -115,18 +111,20 @@ def example_gradients(examples: Examples) -> Array:
 
 def mean_hessian(examples: Examples) -> Array:
     """Return the Hessian of the mean loss, its rows and columns laid out like the parameters."""
-    design, predicted = examples.design, examples.probabilities
-    if predicted.shape[1] == 1:
-        p = predicted[:, 0]
-        curvature = examples.weights * p * (1.0 - p)
-        full = (design * curvature[:, None]).T @ design / len(design)
-    else:
-        full = softmax.hessian(design, predicted, examples.weights)
-    width, classes = design.shape[1], predicted.shape[1]
-    # Class by class, each with its intercept last, to all coefficients first.
-    places = np.arange(classes * width).reshape(classes, width)
+    design, family, p = examples.design, examples.family, examples.probabilities
+    rows, width = p.shape[1], design.shape[1]
+    full = np.empty((rows, width, rows, width))
+    for a in range(rows):
+        for b in range(a, rows):
+            curvature = family.curvature(examples.weights, p, a, b)
+            block = (design * curvature[:, None]).T @ design / len(design)
+            full[b, :, a, :] = block.T
+            full[a, :, b, :] = block
+    # Row by row, each with its intercept last, to all coefficients first.
+    places = np.arange(rows * width).reshape(rows, width)
     order = np.concatenate([places[:, :-1].ravel(), places[:, -1]])
-    return np.asarray(full[np.ix_(order, order)], dtype=np.float64)
+    square = full.reshape(rows * width, rows * width)
+    return np.asarray(square[np.ix_(order, order)], dtype=np.float64)
 
 
 def upper_triangle(matrix: Array) -> Array:

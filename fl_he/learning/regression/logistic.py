@@ -1,160 +1,231 @@
-"""Logistic regression with an intercept: loss, gradient, prediction and L2 penalty.
+"""Logistic regression with an intercept: two classes, one row of coefficients.
 
 The mean loss over m examples and its gradient are means over rows, so the mean over
 hospitals, weighted by their numbers of examples, is the loss or gradient of the pooled data.
 Source: Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning",
 section 4.4.1, with the sign turned: we minimise.
-
-Shapes in this module: features (m, d), labels (m,) of 0.0 and 1.0, coefficients (d,).
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.trained import (
+    TrainedModel,
+    read_names,
+    read_number,
+    read_numbers,
+    read_optional_text,
+)
+from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 
-
-def log_loss(features: Array, labels: Array, coefficients: Array, intercept: float) -> float:
-    """Return the mean of ``log(1 + exp(-s z))``, z = Xw + b and s = +1 or -1 by label.
-
-    Safe for every finite z: no overflow, and no loss of precision near zero loss.
-
-    Raises
-    ------
-    DataError
-        If the shapes do not fit.
-    """
-    return float(np.mean(log_losses(features, labels, coefficients, intercept)))
+#: Parameters of the largest model whose Hessian is no burden to scikit-learn.
+_MOST_FOR_NEWTON = 1000
 
 
-def log_losses(features: Array, labels: Array, coefficients: Array, intercept: float) -> Array:
-    """Return the log loss of each row, shape (m,), of which :func:`log_loss` is the mean.
-
-    Raises
-    ------
-    DataError
-        If the shapes do not fit.
-    """
-    margins = _margins(features, coefficients, intercept)
-    _check_labels(labels, margins)
-    signs = 2.0 * labels - 1.0
-    losses: Array = np.logaddexp(0.0, -signs * margins)
-    return losses
-
-
-def gradient(
-    features: Array, labels: Array, coefficients: Array, intercept: float
-) -> tuple[Array, float]:
-    """Return the gradient of :func:`log_loss`, ``(sigmoid(Xw + b) - y) X / m``.
-
-    Returns
-    -------
-    tuple[Array, float]
-        The derivatives by the coefficients, shape (d,), and by the intercept.
-
-    Raises
-    ------
-    DataError
-        If the shapes do not fit.
-    """
-    predicted = probabilities(features, coefficients, intercept)
-    _check_labels(labels, predicted)
-    residuals = predicted - labels
-    by_coefficients: Array = residuals @ features / len(labels)
-    return by_coefficients, float(np.mean(residuals))
-
-
-def probabilities(features: Array, coefficients: Array, intercept: float) -> Array:
-    """Return the probability of label 1 for each row, ``sigmoid(Xw + b)``, shape (m,).
-
-    Raises
-    ------
-    DataError
-        If the shapes do not fit.
-    """
-    margins = _margins(features, coefficients, intercept)
-    small = np.exp(-np.abs(margins))  # never overflows
-    result: Array = np.where(margins >= 0.0, 1.0, small) / (1.0 + small)
-    return result
-
-
-def accuracy(features: Array, labels: Array, coefficients: Array, intercept: float) -> float:
-    """Return the share of rows whose label is predicted, in [0, 1].
-
-    Label 1 is predicted where its probability is greater than 0.5, as scikit-learn does; at
-    0.5, where training starts, the prediction is 0.
-
-    Raises
-    ------
-    DataError
-        If the shapes do not fit.
-    """
-    predicted = probabilities(features, coefficients, intercept)
-    _check_labels(labels, predicted)
-    return float(np.mean((predicted > 0.5) == (labels == 1.0)))
-
-
-def penalty(coefficients: Array, C: float | None, examples: int) -> float:
-    """Return the L2 penalty ``w'w / (2 C m)`` that belongs to a mean loss over m examples.
-
-    scikit-learn minimises ``w'w / 2 + C * (sum of log losses)`` and does not penalise the
-    intercept. Divided by ``C * m`` this is :func:`log_loss` plus this penalty, so both have
-    the same optimum (user guide of scikit-learn, "Logistic regression", binary case).
+@dataclass(frozen=True, slots=True, eq=False)
+class LogisticModel(TrainedModel):
+    """A logistic model and the scaling of its features.
 
     Parameters
     ----------
+    feature_names
+        d different names, in the order of the columns.
+    mean, scale
+        Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
     coefficients
-        Shape (d,).
-    C
-        Inverse strength, greater than 0; ``None`` or infinity is no penalty.
-    examples
-        m of all the data that are trained on, at least 1: of all hospitals together.
+        Shape (d,), in standardised units: for features after the scaling.
+    intercept
+        A finite number.
+    positive
+        What label 1 stands for: a class, such as ``"benign"``, or a condition, such as
+        ``"Chance of Admit >= 0.7"``; ``None`` where nobody said.
 
     Raises
     ------
-    ValueError
-        If ``C`` or ``examples`` is out of range.
+    DataError
+        If one of these does not hold.
+
+    Notes
+    -----
+    Version 1 of the file had no ``positive``.
     """
-    return 0.5 * penalty_strength(C, examples) * float(coefficients @ coefficients)
 
+    FORMAT = "fl-he logistic model"
+    VERSION = 2
+    HOW_TO_USE = (
+        "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
+        "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "
+        "x in the order of feature_names"
+    )
+    MEMBERS: ClassVar = {
+        "positive": read_optional_text,
+        "feature_names": read_names,
+        "mean": read_numbers,
+        "scale": read_numbers,
+        "coefficients": read_numbers,
+        "intercept": read_number,
+    }
 
-def penalty_gradient(coefficients: Array, C: float | None, examples: int) -> Array:
-    """Return the gradient of :func:`penalty`, ``w / (C m)``, shape (d,).
+    coefficients: NDArray[np.float64]
+    intercept: float
+    positive: str | None = None
 
-    Raises
-    ------
-    ValueError
-        If ``C`` or ``examples`` is out of range.
-    """
-    return penalty_strength(C, examples) * coefficients
-
-
-def penalty_strength(C: float | None, examples: int) -> float:
-    """Return ``1 / (C n)``, the factor of :func:`penalty_gradient`; raises as it does."""
-    if examples < 1:
-        raise ValueError(f"examples must be at least 1, got {examples}")
-    if C is None:
-        return 0.0
-    if not C > 0.0:
-        raise ValueError(f"C must be greater than 0, got {C}")
-    return 1.0 / (C * examples)
-
-
-def _margins(features: Array, coefficients: Array, intercept: float) -> Array:
-    if features.ndim != 2 or len(features) == 0 or coefficients.shape != features.shape[1:]:
-        raise DataError(
-            "features must have rows and one column for each coefficient, "
-            f"got shapes {features.shape} and {coefficients.shape}"
+    def __post_init__(self) -> None:
+        names = tuple(self.feature_names)
+        scaling = Scaling(self.mean, self.scale)
+        coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
+        intercept = finite_array(self.intercept, "intercept", dimensions=0)
+        if not names or len(set(names)) != len(names):
+            raise DataError(
+                f"feature_names must be different names, at least one, got {len(names)} "
+                f"of which {len(set(names))} differ"
+            )
+        if not len(names) == len(scaling.mean) == len(coefficients):
+            raise DataError(
+                "feature_names, mean and coefficients must be of equal length, "
+                f"got {len(names)}, {len(scaling.mean)} and {len(coefficients)}"
+            )
+        if self.positive is not None and not self.positive.strip():
+            raise DataError(f"positive must say what label 1 is or be None, got {self.positive!r}")
+        self.set_fields(
+            feature_names=names,
+            mean=scaling.mean,
+            scale=scaling.scale,
+            coefficients=coefficients,
+            intercept=float(intercept),
         )
-    margins: Array = features @ coefficients + intercept
-    return margins
+
+    @property
+    def theta(self) -> Array:
+        """See TrainedModel."""
+        return parameters.join(self.coefficients, np.array([self.intercept]))
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """See TrainedModel."""
+        return np.array([0, 1])
+
+    def predict_probability(self, raw_features: Array) -> Array:
+        """Return the probability of label 1, shape (m,), in [0, 1]; see TrainedModel."""
+        return LOGISTIC.probabilities(LOGISTIC.margins(self.scaled(raw_features), self.theta))[:, 0]
+
+    def predictions(self, raw_features: Array) -> tuple[list[str], list[list[str]]]:
+        """See TrainedModel."""
+        probability = self.predict_probability(raw_features)
+        rows = [[str(int(p > 0.5)), repr(float(p))] for p in probability]
+        return ["predicted", "probability"], rows
 
 
-def _check_labels(labels: Array, rows: Array) -> None:
-    # A column vector would broadcast to an m x m matrix, and its mean would look plausible.
-    if labels.shape != rows.shape:
-        raise DataError(f"labels must have shape {rows.shape}, got {labels.shape}")
+class _Logistic(Family):
+    name = "logistic"
+    trained = LogisticModel
+    odds_ratios = True
+
+    def rows(self, classes: int) -> int:
+        return 1 if classes == 2 else 0
+
+    def row_names(self, classes: Sequence[str]) -> Sequence[str]:
+        return [""]
+
+    def probabilities(self, margins: Array) -> Array:
+        """Return ``sigmoid(Xw + b)``, the probability of label 1."""
+        small = np.exp(-np.abs(margins))  # never overflows
+        result: Array = np.where(margins >= 0.0, 1.0, small) / (1.0 + small)
+        return result
+
+    def losses(self, margins: Array, labels: Array) -> Array:
+        """Return ``log(1 + exp(-s z))``, z the margin and s = +1 or -1 by label.
+
+        Safe for every finite z: no overflow, and no loss of precision near zero loss.
+        """
+        signs = 2.0 * labels - 1.0
+        losses: Array = np.logaddexp(0.0, -signs * margins[:, 0])
+        return losses
+
+    def residuals(self, probabilities: Array, labels: Array) -> Array:
+        return probabilities - labels[:, None]
+
+    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
+        p = probabilities[:, 0]
+        return weights * p * (1.0 - p)
+
+    def of_classes(self, probabilities: Array) -> Array:
+        return np.column_stack([1.0 - probabilities, probabilities])
+
+    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
+        """Return 1 where its probability is above 0.5, as scikit-learn does; at 0.5, 0."""
+        return (probabilities[:, 0] > 0.5).astype(np.intp)
+
+    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
+        belongs: NDArray[np.bool_] = labels[:, None] == 1.0
+        return belongs
+
+    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
+        return probabilities[:, 0], labels == 1.0
+
+    def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
+        """Fit scikit-learn's logistic regression.
+
+        Data of one class give the constant model of that class: coefficients 0, and as intercept
+        the log-odds of Laplace's rule of succession, ``log(m + 1)`` or its negative, since m of m
+        examples give the probability ``(m + 1) / (m + 2)``. It always predicts the class, and its
+        log loss on other data stays finite.
+        """
+        labels, width = dataset.labels, dataset.features.shape[1]
+        if labels.min() == labels.max():
+            log_odds = math.log(dataset.examples + 1)
+            constant = log_odds if labels[0] == 1.0 else -log_odds
+            return parameters.join(np.zeros(width), np.array([constant]))
+        fitted = scikit_regression(dataset, self.count(width, 2), C, balanced=balanced)
+        return parameters.join(fitted.coef_[0], fitted.intercept_)
+
+    def model(
+        self,
+        theta: Array,
+        feature_names: tuple[str, ...],
+        scaling: Scaling,
+        positive: str | None,
+        classes: tuple[str, ...],
+    ) -> LogisticModel:
+        coefficients, intercepts = parameters.split(theta, len(feature_names))
+        return LogisticModel(
+            feature_names=feature_names,
+            mean=scaling.mean,
+            scale=scaling.scale,
+            coefficients=coefficients[0],
+            intercept=float(intercepts[0]),
+            positive=positive,
+        )
+
+
+LOGISTIC = _Logistic()
+
+
+def scikit_regression(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Any:
+    """Return scikit-learn's logistic regression of any number of classes, fitted."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - lazy: only baselines
+
+    # On features that nobody scaled, L-BFGS takes thousands of steps.
+    solver = "newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs"
+    regression = LogisticRegression(
+        C=C,
+        tol=1e-8,
+        max_iter=10_000,
+        solver=solver,
+        class_weight="balanced" if balanced else None,
+    )
+    return regression.fit(dataset.features, dataset.labels)

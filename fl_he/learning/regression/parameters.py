@@ -1,7 +1,4 @@
-"""A model's parameters as one vector: all coefficients, class by class, then the intercepts.
-
-Two classes have one row of coefficients and one intercept; k > 2 classes have k of each.
-"""
+"""A model's parameters as one vector: all coefficients, row by row, then the intercepts."""
 
 from __future__ import annotations
 
@@ -13,23 +10,13 @@ from fl_he.learning.errors import DataError
 Array = NDArray[np.float64]
 
 
-def rows_of(classes: int) -> int:
-    """Return how many rows of coefficients a model of so many classes has."""
-    return 1 if classes == 2 else classes
-
-
-def count(features: int, classes: int) -> int:
-    """Return how many parameters a model has."""
-    return rows_of(classes) * (features + 1)
-
-
 def join(coefficients: Array, intercepts: Array) -> Array:
-    """Return the vector of coefficients of shape (d,) or (k, d), and intercepts."""
+    """Return the vector of coefficients of shape (d,) or (r, d), and intercepts."""
     return np.concatenate([np.ravel(coefficients), np.ravel(intercepts)])
 
 
 def split(parameters: Array, features: int) -> tuple[Array, Array]:
-    """Return coefficients of shape (k, d) and intercepts of shape (k,); k = 1 for two classes.
+    """Return coefficients of shape (r, d) and intercepts of shape (r,).
 
     Raises
     ------

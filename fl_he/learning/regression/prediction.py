@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
+from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.table import numbers
 from fl_he.learning.tables.table_file import read_table
 
 
-def predictions(model: Model, path: Path) -> tuple[list[str], list[list[str]]]:
+def predictions(model: TrainedModel, path: Path) -> tuple[list[str], list[list[str]]]:
     """Predict every row of a table.
 
     Parameters
@@ -43,10 +43,4 @@ def predictions(model: Model, path: Path) -> tuple[list[str], list[list[str]]]:
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         )
     features = np.column_stack([numbers(table[name], rows) for name in model.feature_names])
-    probability = model.predict_probability(features)
-    if isinstance(model, SoftmaxModel):
-        names = [model.classes[index] for index in probability.argmax(axis=1)]
-        shown = [[name, *map(repr, p.tolist())] for name, p in zip(names, probability, strict=True)]
-        return ["predicted", *model.classes], shown
-    pairs = [[str(int(p > 0.5)), repr(float(p))] for p in probability]
-    return ["predicted", "probability"], pairs
+    return model.predictions(features)

@@ -9,10 +9,11 @@ import numpy as np
 
 from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.softmax_model import Model, SoftmaxModel
+from fl_he.learning.regression.parameters import split
+from fl_he.learning.regression.trained import TrainedModel
 
 
-def to_pipeline(model: Model) -> Any:
+def to_pipeline(model: TrainedModel) -> Any:
     """Return a fitted Pipeline that predicts what the model predicts, from the tables' units.
 
     Parameters
@@ -36,20 +37,13 @@ def to_pipeline(model: Model) -> Any:
     scaler.var_ = np.square(scaler.scale_)
     scaler.n_features_in_, scaler.feature_names_in_ = len(names), names
     classifier = LogisticRegression()
-    if isinstance(model, SoftmaxModel):
-        classifier.classes_ = np.array(model.classes)
-        classifier.coef_, classifier.intercept_ = map(
-            np.array, (model.coefficients, model.intercepts)
-        )
-    else:
-        classifier.classes_ = np.array([0, 1])
-        classifier.coef_ = np.array([model.coefficients])
-        classifier.intercept_ = np.array([model.intercept])
+    classifier.classes_ = model.labels
+    classifier.coef_, classifier.intercept_ = map(np.array, split(model.theta, len(names)))
     classifier.n_features_in_ = len(names)
     return Pipeline([("scaler", scaler), ("classifier", classifier)])
 
 
-def save_pipeline(model: Model, path: Path) -> None:
+def save_pipeline(model: TrainedModel, path: Path) -> None:
     """Write the Pipeline in skops' format, which runs no code when it is read.
 
     Raises

@@ -1,94 +1,218 @@
-"""Softmax regression with intercepts: the logistic model of more than two classes.
+"""Softmax regression with intercepts: more than two classes, a row of coefficients for each.
 
 Every class has coefficients of its own, as in scikit-learn, so that the model is symmetric in
 the classes and the penalty picks one of many equal models. Source: Hastie, Tibshirani and
 Friedman 2009, "The Elements of Statistical Learning", section 4.4, with the sign turned and no
 reference class.
-
-Shapes in this module: features (m, d), labels (m,) of 0.0 to k - 1, coefficients (k, d),
-intercepts (k,).
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.logistic import scikit_regression
+from fl_he.learning.regression.trained import (
+    TrainedModel,
+    read_names,
+    read_numbers,
+    read_rows,
+)
+from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 
 
-def log_probabilities(features: Array, coefficients: Array, intercepts: Array) -> Array:
-    """Return the logarithm of each class's probability for each row, shape (m, k).
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftmaxModel(TrainedModel):
+    """A softmax model of k > 2 classes and the scaling of its features.
 
-    Safe for every finite model: the largest margin is subtracted before the exponential.
+    Parameters
+    ----------
+    feature_names
+        d different names, in the order of the columns.
+    mean, scale
+        Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
+    coefficients
+        Shape (k, d), in standardised units.
+    intercepts
+        Shape (k,).
+    classes
+        k different names.
 
     Raises
     ------
     DataError
-        If the shapes do not fit.
+        If one of these does not hold.
     """
-    classes = len(intercepts)
-    if (
-        features.ndim != 2
-        or not len(features)
-        or coefficients.shape != (classes, *features.shape[1:])
-    ):
-        raise DataError(
-            "features must have rows and one column for each coefficient of a class, "
-            f"got shapes {features.shape} and {coefficients.shape}"
+
+    FORMAT = "fl-he softmax model"
+    VERSION = 1
+    HOW_TO_USE = (
+        "margin of class c = intercepts[c] + sum over features i of coefficients[c][i] * "
+        "(x[i] - mean[i]) / scale[i]; probability of classes[c] = exp(margin of c) / sum over all "
+        "classes of exp(margin), x in the order of feature_names"
+    )
+    MEMBERS: ClassVar = {
+        "classes": read_names,
+        "feature_names": read_names,
+        "mean": read_numbers,
+        "scale": read_numbers,
+        "coefficients": read_rows,
+        "intercepts": read_numbers,
+    }
+
+    coefficients: NDArray[np.float64]
+    intercepts: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names, classes = tuple(self.feature_names), tuple(self.classes)
+        scaling = Scaling(self.mean, self.scale)
+        coefficients = finite_array(self.coefficients, "coefficients", dimensions=2)
+        intercepts = finite_array(self.intercepts, "intercepts", dimensions=1)
+        for what, given, least in (("feature_names", names, 1), ("classes", classes, 3)):
+            if len(given) < least or len(set(given)) != len(given):
+                raise DataError(
+                    f"{what} must be different names, at least {least}, got {len(given)} of which "
+                    f"{len(set(given))} differ"
+                )
+        if coefficients.shape != (len(classes), len(names)) or (
+            len(intercepts) != len(classes) or len(scaling.mean) != len(names)
+        ):
+            raise DataError(
+                "coefficients must have a row for each class and a column for each feature, "
+                f"got shapes {coefficients.shape} and {intercepts.shape} for {len(classes)} "
+                f"classes and {len(names)} features"
+            )
+        self.set_fields(
+            feature_names=names,
+            classes=classes,
+            mean=scaling.mean,
+            scale=scaling.scale,
+            coefficients=coefficients,
+            intercepts=intercepts,
         )
-    margins: Array = features @ coefficients.T + intercepts
-    margins -= margins.max(axis=1, keepdims=True)
-    logarithms: Array = margins - np.log(np.exp(margins).sum(axis=1, keepdims=True))
+
+    @property
+    def theta(self) -> Array:
+        """See TrainedModel."""
+        return parameters.join(self.coefficients, self.intercepts)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """See TrainedModel."""
+        return np.array(self.classes)
+
+    def predict_probability(self, raw_features: Array) -> Array:
+        """Return each class's probability, shape (m, k); see TrainedModel."""
+        return SOFTMAX.probabilities(SOFTMAX.margins(self.scaled(raw_features), self.theta))
+
+    def predictions(self, raw_features: Array) -> tuple[list[str], list[list[str]]]:
+        """See TrainedModel."""
+        probability = self.predict_probability(raw_features)
+        names = [self.classes[index] for index in probability.argmax(axis=1)]
+        rows = [[name, *map(repr, p.tolist())] for name, p in zip(names, probability, strict=True)]
+        return ["predicted", *self.classes], rows
+
+
+class _Softmax(Family):
+    name = "softmax"
+    trained = SoftmaxModel
+    odds_ratios = False
+
+    def rows(self, classes: int) -> int:
+        return classes if classes > 2 else 0
+
+    def row_names(self, classes: Sequence[str]) -> Sequence[str]:
+        return classes
+
+    def probabilities(self, margins: Array) -> Array:
+        result: Array = np.exp(_log_probabilities(margins))
+        return result
+
+    def losses(self, margins: Array, labels: Array) -> Array:
+        """Return ``-log(probability of the example's own class)``."""
+        return -_log_probabilities(margins)[np.arange(len(labels)), labels.astype(np.intp)]
+
+    def residuals(self, probabilities: Array, labels: Array) -> Array:
+        return probabilities - self.of_rows(labels, probabilities.shape[1])
+
+    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
+        """Return ``s p_a ([a = b] - p_b)``, s the weights.
+
+        Source: Bohning 1992, "Multinomial logistic regression algorithm", section 2.
+        """
+        return weights * probabilities[:, a] * (float(a == b) - probabilities[:, b])
+
+    def of_classes(self, probabilities: Array) -> Array:
+        return probabilities
+
+    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
+        best: NDArray[np.intp] = probabilities.argmax(axis=1)
+        return best
+
+    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
+        belongs: NDArray[np.bool_] = labels[:, None] == np.arange(rows)
+        return belongs
+
+    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
+        return probabilities.max(axis=1), self.predicted(probabilities) == labels
+
+    def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
+        """Fit scikit-learn's logistic regression of several classes.
+
+        A class without examples gets coefficients 0 and the intercept of Laplace's rule of
+        succession, ``-log(m + 1)``.
+        """
+        present = np.unique(dataset.labels).astype(np.intp)
+        width, classes = dataset.features.shape[1], dataset.class_count
+        rows = np.zeros((classes, width))
+        intercepts = np.full(classes, -math.log(dataset.examples + 1))
+        if len(present) == 1:
+            intercepts[present] = 0.0
+            return parameters.join(rows, intercepts)
+        fitted = scikit_regression(dataset, self.count(width, classes), C, balanced=balanced)
+        # Of two classes scikit-learn gives the difference of their rows.
+        sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
+        rows[present] = sides @ fitted.coef_
+        intercepts[present] = sides @ fitted.intercept_
+        return parameters.join(rows, intercepts)
+
+    def model(
+        self,
+        theta: Array,
+        feature_names: tuple[str, ...],
+        scaling: Scaling,
+        positive: str | None,
+        classes: tuple[str, ...],
+    ) -> SoftmaxModel:
+        coefficients, intercepts = parameters.split(theta, len(feature_names))
+        return SoftmaxModel(
+            feature_names=feature_names,
+            mean=scaling.mean,
+            scale=scaling.scale,
+            coefficients=coefficients,
+            intercepts=intercepts,
+            classes=classes or tuple(map(str, range(len(intercepts)))),
+        )
+
+
+SOFTMAX = _Softmax()
+
+
+def _log_probabilities(margins: Array) -> Array:
+    """Return the logarithm of each class's probability; no margin overflows."""
+    shifted = margins - margins.max(axis=1, keepdims=True)
+    logarithms: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logarithms
-
-
-def probabilities(features: Array, coefficients: Array, intercepts: Array) -> Array:
-    """Return each class's probability for each row, shape (m, k); raises as above."""
-    result: Array = np.exp(log_probabilities(features, coefficients, intercepts))
-    return result
-
-
-def log_losses(logarithms: Array, labels: Array) -> Array:
-    """Return ``-log(probability of the row's own class)`` of each row, shape (m,)."""
-    return -logarithms[np.arange(len(labels)), labels.astype(np.intp)]
-
-
-def residuals(predicted: Array, labels: Array) -> Array:
-    """Return ``predicted - [label is the class]`` of each row and class, shape (m, k)."""
-    own = np.zeros_like(predicted)
-    own[np.arange(len(labels)), labels.astype(np.intp)] = 1.0
-    return predicted - own
-
-
-def hessian(design: Array, predicted: Array, weights: Array) -> Array:
-    """Return the second derivatives of the weighted mean log loss.
-
-    The block of the classes a and b is ``sum_i s_i p_ia ([a = b] - p_ib) x_i x_i' / m``: Bohning
-    1992, "Multinomial logistic regression algorithm", section 2.
-
-    Parameters
-    ----------
-    design
-        Shape (m, e): what is multiplied by the parameters of one class.
-    predicted
-        Probabilities, shape (m, k).
-    weights
-        s, shape (m,).
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape (k e, k e), class by class.
-    """
-    classes, width = predicted.shape[1], design.shape[1]
-    result = np.empty((classes, width, classes, width))
-    for a in range(classes):
-        for b in range(a, classes):
-            curvature = weights * predicted[:, a] * (float(a == b) - predicted[:, b])
-            block = (design * curvature[:, None]).T @ design / len(design)
-            result[a, :, b, :] = block
-            result[b, :, a, :] = block.T
-    return result.reshape(classes * width, classes * width)

@@ -20,7 +20,7 @@ from fl_he.clients.sealed.state import ChainState
 from fl_he.crypto.encoding.canonical import decode_fields
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
-from fl_he.learning.regression import logistic
+from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.model import read_model_arrays, update_content
 
@@ -103,11 +103,8 @@ def secret_values(record: Record) -> dict[str, float]:
         for i, value in enumerate([*coefficients, intercept]):
             values[f"model {step}[{i}]"] = float(value)
         for name, part in record.federation.data.items():
-            gradient, by_intercept = logistic.gradient(
-                part.features, part.labels, coefficients, intercept
-            )
-            loss = logistic.log_loss(part.features, part.labels, coefficients, intercept)
-            numbers = [*map(float, gradient), by_intercept, loss]
+            examples = examples_of(part, np.append(coefficients, intercept))
+            numbers = [*map(float, mean_gradient(examples)), float(np.mean(examples.losses))]
             for i, value in enumerate(numbers):
                 values[f"gradient {step} of {name}[{i}]"] = value
                 values[f"weighted gradient {step} of {name}[{i}]"] = value * part.examples

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import approx_fprime
 
+from fl_he.config import groups
 from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import registry
 from fl_he.learning.optimizers.base import GradientDescent, Nesterov, Optimizer, Point, penalised
 from fl_he.learning.optimizers.damped import LBFGS, Newton
 
@@ -127,3 +131,60 @@ def test_the_penalty_spares_the_intercepts() -> None:
     assert found.loss == pytest.approx(0.5 + 91 / 2)
     np.testing.assert_allclose(np.diag(np.asarray(found.hessian)), [1.0] * 6 + [0.0] * 3)
     assert penalised(point, 2, C=None).loss == 0.5
+
+
+W = np.array([1.0, -2.0, 3.0])
+SLOPE = np.array([0.25, 0.5, -0.125])
+
+
+def test_a_step_without_a_penalty() -> None:
+    point = penalised(Point(W, 0.0, SLOPE, 10), 2, None)
+    np.testing.assert_array_equal(GradientDescent(0.5).step(point), [0.875, -2.25, 3.0625])
+
+
+def test_the_penalty_is_of_the_coefficients_alone() -> None:
+    point = penalised(Point(W, 0.0, SLOPE, 16), 2, 0.25)
+    stepped = GradientDescent(0.5).step(point)
+    np.testing.assert_array_equal(stepped, [1 - 0.5 * 0.5, -2 - 0.5 * (0.5 - 0.5), 3.0625])
+
+
+def test_the_gradient_of_the_penalty_is_that_of_finite_differences() -> None:
+    theta = np.array([0.5, -2.0, 0.0, 7.0])
+
+    def penalty(at: np.ndarray) -> Point:
+        return penalised(Point(at, 0.0, np.zeros(4), 12, np.zeros((4, 4))), 3, 0.7)
+
+    numeric = approx_fprime(theta, lambda at: penalty(at).loss, 1e-6)
+    np.testing.assert_allclose(penalty(theta).gradient, numeric, atol=1e-5)
+    hessian = approx_fprime(theta, lambda at: penalty(at).gradient, 1e-6)
+    np.testing.assert_allclose(np.asarray(penalty(theta).hessian), hessian, atol=1e-5)
+
+
+@pytest.mark.parametrize("C", [None, math.inf])
+def test_no_strength_is_no_penalty(C: float | None) -> None:
+    point = penalised(Point(W, 0.25, SLOPE, 5), 2, C)
+    assert point.loss == 0.25
+    assert point.gradient.tolist() == SLOPE.tolist()
+
+
+@pytest.mark.parametrize(
+    ("C", "examples", "words"),
+    [
+        (0.0, 10, "C must be greater than 0, got"),
+        (-1.0, 10, "C must be greater than 0, got"),
+        (math.nan, 10, "C must be greater than 0, got"),
+        (1.0, 0, "examples must be at least 1, got 0"),
+        (None, 0, "examples must be at least 1, got 0"),
+    ],
+)
+def test_what_no_penalty_can_use(C: float | None, examples: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        penalised(Point(W, 0.0, SLOPE, examples), 2, C)
+
+
+def test_the_registry_has_the_optimizers_that_the_configuration_offers() -> None:
+    assert set(registry.OPTIMIZERS) == set(groups.OPTIMIZERS)
+    for name in registry.OPTIMIZERS:
+        assert isinstance(registry.optimizer_of(name, 0.1).second_order, bool)
+    with pytest.raises(ValueError, match="one of gd, nesterov, newton, lbfgs, got 'adam'"):
+        registry.optimizer_of("adam", 0.1)

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import logistic
-from fl_he.learning.regression.baselines import Figures, figures, fit_alone
+from fl_he.learning.optimizers.base import Point, penalised
+from fl_he.learning.regression.baselines import Figures, figures, fit
+from fl_he.learning.regression.likelihood import examples_of, mean_gradient
+from fl_he.learning.regression.registry import class_probabilities
 from fl_he.learning.tables.data import Dataset, load_breast_cancer
 from fl_he.learning.tables.partition import partition
 from fl_he.learning.tables.scaling import standardise
@@ -23,20 +25,19 @@ def cancer() -> Dataset:
     return standardise(load_breast_cancer())[0]
 
 
-def gradient_size(dataset: Dataset, fit: tuple[Array, float], C: float) -> float:
-    slope, by_intercept = logistic.gradient(dataset.features, dataset.labels, *fit)
-    slope = slope + logistic.penalty_gradient(fit[0], C, dataset.examples)
-    return max(float(np.abs(slope).max()), abs(by_intercept))
+def gradient_size(dataset: Dataset, theta: Array, C: float) -> float:
+    slope = mean_gradient(examples_of(dataset, theta))
+    point = penalised(Point(theta, 0.0, slope, dataset.examples), len(theta) - 1, C)
+    return float(np.abs(point.gradient).max())
 
 
 @pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
 def test_the_fit_converges_without_warnings(cancer: Dataset, C: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit = fit_alone(cancer, C)
-    assert gradient_size(cancer, fit, C) < 1e-7
-    assert fit[0].shape == (30,)
-    assert isinstance(fit[1], float)
+        theta = fit(cancer, C)
+    assert gradient_size(cancer, theta, C) < 1e-7
+    assert theta.shape == (31,)
 
 
 @pytest.mark.parametrize("C", [None, math.inf])
@@ -45,26 +46,24 @@ def test_no_penalty_is_fitted_with_the_default_of_scikit_learn(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit = fit_alone(cancer, C)
-    assert gradient_size(cancer, fit, LogisticRegression().C) < 1e-7
+        theta = fit(cancer, C)
+    assert gradient_size(cancer, theta, LogisticRegression().C) < 1e-7
 
 
 def test_small_separable_hospitals_are_fitted_without_warnings(cancer: Dataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for part in partition(cancer.labels, 40, "uneven", 0.5, seed=1):
-            coefficients, intercept = fit_alone(cancer.take(part), None)
-            assert np.isfinite(coefficients).all()
-            assert math.isfinite(intercept)
+            assert np.isfinite(fit(cancer.take(part), None)).all()
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 @pytest.mark.parametrize("examples", [1, 20])
 def test_one_class_gives_the_constant_model(cancer: Dataset, label: float, examples: int) -> None:
     rows = np.flatnonzero(cancer.labels == label)[:examples]
-    coefficients, intercept = fit_alone(cancer.take(rows), 1.0)
-    np.testing.assert_array_equal(coefficients, np.zeros(30))
-    predicted = logistic.probabilities(cancer.features, coefficients, intercept)
+    theta = fit(cancer.take(rows), 1.0)
+    np.testing.assert_array_equal(theta[:-1], np.zeros(30))
+    predicted = class_probabilities(theta, cancer.features)[:, 1]
     succession = (examples + 1) / (examples + 2)
     np.testing.assert_allclose(predicted, succession if label == 1.0 else 1 - succession)
     assert figures(predicted, cancer.labels).accuracy == np.mean(cancer.labels == label)
@@ -74,7 +73,7 @@ def test_one_class_gives_the_constant_model(cancer: Dataset, label: float, examp
 @pytest.mark.parametrize("rows", [[0, 1], [0, 19]])
 def test_the_strength_is_positive(cancer: Dataset, C: float, rows: list[int]) -> None:
     with pytest.raises(ValueError, match="C must be greater than 0, got"):
-        fit_alone(cancer.take(np.array(rows)), C)
+        fit(cancer.take(np.array(rows)), C)
 
 
 def test_figures_are_those_counted_by_hand() -> None:
@@ -89,13 +88,11 @@ def test_figures_are_those_counted_by_hand() -> None:
 
 
 def test_figures_agree_with_the_training_loss(cancer: Dataset) -> None:
-    coefficients, intercept = np.full(30, -0.05), 0.2
-    result = figures(
-        logistic.probabilities(cancer.features, coefficients, intercept), cancer.labels
-    )
-    arguments = (cancer.features, cancer.labels, coefficients, intercept)
-    assert result.accuracy == logistic.accuracy(*arguments)
-    assert result.log_loss == pytest.approx(logistic.log_loss(*arguments))
+    theta = np.append(np.full(30, -0.05), 0.2)
+    result = figures(class_probabilities(theta, cancer.features)[:, 1], cancer.labels)
+    examples = examples_of(cancer, theta)
+    assert result.accuracy == np.mean(examples.hits)
+    assert result.log_loss == pytest.approx(np.mean(examples.losses))
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

@@ -9,6 +9,7 @@ from sklearn.metrics import log_loss
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.data import Dataset
 
 RNG = np.random.default_rng(7)
@@ -26,7 +27,7 @@ def weights_of(data: Dataset) -> np.ndarray:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_derivatives_are_the_numerical_ones(data: Dataset, weighted: bool) -> None:
     weights = weights_of(data) if weighted else None
-    theta = RNG.standard_normal(parameters.count(3, data.class_count))
+    theta = RNG.standard_normal(family_for(data.class_count).count(3, data.class_count))
 
     def loss(at: np.ndarray) -> float:
         coefficients, intercepts = parameters.split(at, 3)
@@ -56,7 +57,7 @@ def test_derivatives_are_the_numerical_ones(data: Dataset, weighted: bool) -> No
 
 @pytest.mark.parametrize("data", [TWO, FOUR], ids=["two", "four"])
 def test_an_examples_own_gradient_is_the_product_of_its_rows(data: Dataset) -> None:
-    theta = RNG.standard_normal(parameters.count(3, data.class_count))
+    theta = RNG.standard_normal(family_for(data.class_count).count(3, data.class_count))
     examples = likelihood.examples_of(data, theta)
     each = likelihood.example_gradients(examples)
     np.testing.assert_allclose(each.mean(axis=0), likelihood.mean_gradient(examples))
@@ -69,7 +70,7 @@ def test_an_examples_own_gradient_is_the_product_of_its_rows(data: Dataset) -> N
 
 
 def test_large_margins_overflow_nothing() -> None:
-    theta = 1e4 * RNG.standard_normal(parameters.count(3, 4))
+    theta = 1e4 * RNG.standard_normal(family_for(4).count(3, 4))
     examples = likelihood.examples_of(FOUR, theta)
     assert np.isfinite(examples.losses).all()
     assert np.isfinite(likelihood.mean_hessian(examples)).all()

@@ -25,7 +25,7 @@ from sealed_federation import (
 
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain, SealedRound
 from fl_he.wire.encrypted_sum import FINISH

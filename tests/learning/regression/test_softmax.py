@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.model import LogisticModel
-from fl_he.learning.regression.softmax_model import (
-    SoftmaxModel,
-    class_probabilities,
-    load_model,
-    model_of,
-)
+from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.registry import class_probabilities, load_model, model_of
+from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.tables.scaling import Scaling
 
 THETA = np.array([0.5, -1.0, 0.25, 1.5, 0.75, -0.5, 0.1, 0.2, -0.3])

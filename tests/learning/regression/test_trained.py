@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.model import LogisticModel
+from fl_he.learning.regression.logistic import LogisticModel
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -1,0 +1,152 @@
+"""Families of models: what a loss needs to be trained, evaluated, saved and compared.
+
+A model of d features has r rows of d coefficients and one intercept each. Its margins are
+``features @ coefficients.T + intercepts``, and its loss is a function of margins and labels.
+
+Shapes in this module: features (m, d), labels (m,) of 0.0 to k - 1 for k classes, margins and
+probabilities (m, r), parameters (r (d + 1),) as :mod:`fl_he.learning.regression.parameters` lays
+them out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.trained import TrainedModel
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.scaling import Scaling
+
+Array = NDArray[np.float64]
+
+INTERCEPT = "(intercept)"
+
+
+class Family(ABC):
+    """A family of models, such as logistic regression.
+
+    :mod:`fl_he.learning.regression.registry` lists the families. Gradient and Hessian of the mean
+    loss follow from `residuals` and `curvature`: :mod:`fl_he.learning.regression.likelihood`.
+
+    Attributes
+    ----------
+    name : str
+        The family in messages to people.
+    trained : type
+        Class of the trained models, which knows their JSON file.
+    odds_ratios : bool
+        Whether the exponential of a coefficient is an odds ratio.
+    """
+
+    name: str
+    trained: type[TrainedModel]
+    odds_ratios: bool
+
+    @abstractmethod
+    def rows(self, classes: int) -> int:
+        """Return the number of rows for so many classes; 0 if the family has no such model."""
+
+    @abstractmethod
+    def row_names(self, classes: Sequence[str]) -> Sequence[str]:
+        """Return a name for each row of a model of these classes; empty names for one row."""
+
+    @abstractmethod
+    def probabilities(self, margins: Array) -> Array:
+        """Return the probability of each row's class; no margin overflows."""
+
+    @abstractmethod
+    def losses(self, margins: Array, labels: Array) -> Array:
+        """Return the negative log likelihood of each example, shape (m,)."""
+
+    @abstractmethod
+    def residuals(self, probabilities: Array, labels: Array) -> Array:
+        """Return the derivative of each example's loss by its margins, shape (m, r)."""
+
+    @abstractmethod
+    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
+        """Return the second derivative of each weighted loss by margins a and b, shape (m,)."""
+
+    @abstractmethod
+    def of_classes(self, probabilities: Array) -> Array:
+        """Return the probability of each class, shape (m, k)."""
+
+    @abstractmethod
+    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
+        """Return the class that is predicted for each example, shape (m,)."""
+
+    @abstractmethod
+    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
+        """Return whether an example is of each row's class, shape (m, r)."""
+
+    @abstractmethod
+    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the probability whose calibration is judged, and whether it came true."""
+
+    @abstractmethod
+    def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
+        """Fit the family to data without fl-he; classes without examples are allowed.
+
+        Parameters
+        ----------
+        dataset
+            Standardised.
+        C
+            Inverse strength of the L2 penalty as in scikit-learn, above 0.
+        balanced
+            Whether classes weigh the same, however many examples they have.
+        """
+
+    @abstractmethod
+    def model(
+        self,
+        theta: Array,
+        feature_names: tuple[str, ...],
+        scaling: Scaling,
+        positive: str | None,
+        classes: tuple[str, ...],
+    ) -> TrainedModel:
+        """Return the trained model; see :func:`fl_he.learning.regression.registry.model_of`."""
+
+    def count(self, features: int, classes: int) -> int:
+        """Return the number of parameters."""
+        return self.rows(classes) * (features + 1)
+
+    def zeros(self, features: int, classes: int) -> Array:
+        """Return the model from which training starts."""
+        return np.zeros(self.count(features, classes))
+
+    def parameter_names(self, features: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
+        """Return what each parameter stands for, in the order of the parameters.
+
+        Examples
+        --------
+        >>> from fl_he.learning.regression.registry import family_for
+        >>> family_for(2).parameter_names(["age"])
+        ['age', '(intercept)']
+        >>> family_for(3).parameter_names(["age"], ["a", "b", "c"])[-2:]
+        ['b: (intercept)', 'c: (intercept)']
+        """
+        starts = [f"{name}: " if name else "" for name in self.row_names(classes)]
+        return [
+            *(start + feature for start in starts for feature in features),
+            *(start + INTERCEPT for start in starts),
+        ]
+
+    def margins(self, features: Array, theta: Array) -> Array:
+        """Return the margins of features in the model's units.
+
+        Raises
+        ------
+        DataError
+            If there are no rows of features, or the parameters are of other features.
+        """
+        if features.ndim != 2 or len(features) == 0:
+            raise DataError(f"features must have rows, and columns, got shape {features.shape}")
+        coefficients, intercepts = parameters.split(theta, features.shape[1])
+        margins: Array = features @ coefficients.T + intercepts
+        return margins

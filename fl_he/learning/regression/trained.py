@@ -1,0 +1,239 @@
+"""A trained model and its JSON file, which is readable without this project."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.atomic import replace_file
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.scaling import Scaling
+
+Array = NDArray[np.float64]
+
+_HEAD = ("format", "version", "how_to_use")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedModel(ABC):
+    """A model of one family and the scaling of its features.
+
+    A class of it says what its file has: `FORMAT` and `VERSION`, the formula in words, and all
+    other members in their order, each with the function that reads it.
+    """
+
+    FORMAT: ClassVar[str]
+    VERSION: ClassVar[int]
+    HOW_TO_USE: ClassVar[str]
+    MEMBERS: ClassVar[Mapping[str, Callable[[object, str], Any]]]
+
+    feature_names: tuple[str, ...]
+    mean: Array
+    scale: Array
+
+    @property
+    @abstractmethod
+    def theta(self) -> Array:
+        """The parameters, as :mod:`fl_he.learning.regression.parameters` lays them out."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> NDArray[Any]:
+        """The labels that the model predicts, shape (k,)."""
+
+    @abstractmethod
+    def predict_probability(self, raw_features: Array) -> Array:
+        """Return probabilities for features in their original units.
+
+        Parameters
+        ----------
+        raw_features
+            Shape (m, d), finite, m >= 1, columns in the order of ``feature_names``.
+
+        Raises
+        ------
+        DataError
+            If the shape is another one or a value is not finite.
+        """
+
+    @abstractmethod
+    def predictions(self, raw_features: Array) -> tuple[list[str], list[list[str]]]:
+        """Return the header and the rows of a table of predictions; raises DataError.
+
+        Numbers have the digits that give back the same float64.
+        """
+
+    def scaled(self, raw_features: Array) -> Array:
+        """Return features in the units of the model; raises DataError."""
+        features = finite_array(raw_features, "features", dimensions=2)
+        return Scaling(self.mean, self.scale).apply(features)
+
+    def to_json(self) -> str:
+        """Write the model as JSON text.
+
+        Numbers are written with the digits that give back the same float64.
+        """
+        content = {
+            "format": self.FORMAT,
+            "version": self.VERSION,
+            "how_to_use": self.HOW_TO_USE,
+            **{name: _plain(getattr(self, name)) for name in self.MEMBERS},
+        }
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` writes, from a source that need not be trusted.
+
+        Raises
+        ------
+        DataError
+            If the text is not JSON, is of another format or version, lacks a key or has one
+            more or twice, or holds anything but finite numbers and names.
+        """
+        content = parse_members(text, {*_HEAD, *cls.MEMBERS}, cls.FORMAT, cls.VERSION)
+        return cls(**{name: read(content[name], name) for name, read in cls.MEMBERS.items()})
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, all or nothing; missing folders are made.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written. An older file is then still whole.
+        """
+        write_model(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model from a file that :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, or :meth:`from_json` refuses its text.
+        """
+        return cls.from_json(read_model(path))
+
+    def set_fields(self, **values: object) -> None:
+        """Set checked values while the model is made."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+def write_model(path: str | Path, text: str) -> None:
+    """Write a model's text to a file, all or nothing; missing folders are made.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. An older file is then still whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode())
+
+
+def read_model(path: str | Path) -> str:
+    """Return the text of a model's file; raises DataError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"model file must exist, got {str(path)!r}, which was not found") from None
+    except (OSError, UnicodeDecodeError) as error:
+        kind = type(error).__name__
+        raise DataError(f"model file must be readable text, got {str(path)!r} ({kind})") from None
+
+
+def parse_members(text: str, keys: set[str], kind: str, version: int) -> dict[str, Any]:
+    """Return the members of a model's JSON object.
+
+    Parameters
+    ----------
+    text
+        From a source that need not be trusted.
+    keys
+        All that it must have.
+    kind, version
+        What its ``format`` and ``version`` must be.
+
+    Raises
+    ------
+    DataError
+        If the text is not JSON, is of another format or version, or has other keys.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise DataError("model must be JSON, got text that is not") from None
+    if not isinstance(content, dict) or content.get("format") != kind:
+        raise DataError(f"model must be an object of format {kind!r}, got another one")
+    if type(content.get("version")) is not int or content["version"] != version:
+        raise DataError(f"model version must be {version}, got another one")
+    if content.keys() != keys:
+        raise DataError(
+            f"model must have the keys {sorted(keys)}, "
+            f"got {len(keys - content.keys())} too few and {len(content.keys() - keys)} too many"
+        )
+    return content
+
+
+def read_names(names: object, key: str) -> tuple[str, ...]:
+    """Return a list of names; raises DataError."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"model's {key} must be a list of strings")
+    return tuple(names)
+
+
+def read_optional_text(text: object, key: str) -> str | None:
+    """Return a text, or None; raises DataError."""
+    if text is not None and not isinstance(text, str):
+        raise DataError(f"model's {key} must be a string or null")
+    return text
+
+
+def read_number(value: object, key: str) -> float:
+    """Return one number; raises DataError."""
+    return float(read_numbers([value], key)[0])
+
+
+def read_numbers(values: object, key: str) -> Array:
+    """Return a list of numbers; refuses what numpy takes for one: true, null, "1"."""
+    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+        raise DataError(f"model's {key} must be made of numbers only")
+    try:
+        return np.array([float(value) for value in values])
+    except OverflowError:
+        raise DataError(f"model's {key} must fit into float64") from None
+
+
+def read_rows(rows: object, key: str) -> Array:
+    """Return lists of numbers, all of one length; raises DataError."""
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"model's {key} must be a list of lists")
+    numbers = [read_numbers(row, key) for row in rows]
+    if len({len(row) for row in numbers}) != 1:
+        raise DataError(f"model's {key} must be lists of one length")
+    return np.array(numbers)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is there twice")
+    return content
