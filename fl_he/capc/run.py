@@ -16,8 +16,8 @@ from fl_he.config import Backend, Config
 from fl_he.experiment.run_figures import origin_figures
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
-from fl_he.report import capc as capc_report
 from fl_he.report.page.write import write_page
+from fl_he.report.tables import capc as capc_report
 from fl_he.run_files import metrics as metrics_file
 from fl_he.run_files import metrics_contract
 from fl_he.strategies.hop_watch import HopWatch

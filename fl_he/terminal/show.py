@@ -11,10 +11,10 @@ from typing import Any
 import typer
 from rich.console import Console, RenderableType
 
-from fl_he.report import capc as capc_report
 from fl_he.report import plots as rounds_plot
 from fl_he.report.page import write as page
 from fl_he.report.plots import write_sweep_plot
+from fl_he.report.tables import capc as capc_report
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table

@@ -26,7 +26,7 @@ from fl_he.config.composition import compose
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.voting import noisy_vote
 from fl_he.learning.voting.gnmax import ConfidentGNMax, epsilon_by_votes
-from fl_he.report.capc import answers_table, steps_table
+from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.run_files.metrics import read_metrics
 from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 JOB = """
 import json, logging, os, sys, threading
 from dataclasses import asdict
-from fl_he.config import compose
+from fl_he.config.composition import compose
 from fl_he.config import ConfigError
 from fl_he.experiment.jobs import run_jobs
 

@@ -31,7 +31,7 @@ from fl_he.learning.regression.registry import load_model
 from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.tables.data import load_table
 from fl_he.learning.tables.feature_ranges import read_ranges
-from fl_he.report.capc import answers_table, steps_table
+from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
