@@ -24,7 +24,7 @@ from fl_he.experiment.tracking import tracked
 from fl_he.learning.optimizers.registry import optimizer_of
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.registry import model_of
-from fl_he.report.run_files import write_run
+from fl_he.report.files import write_run
 from fl_he.run_files import divergence
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from fl_he.strategies.encrypted_sum import EncryptedSum

@@ -36,7 +36,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_sweep_leaves_complete_run_folders(sweep: tuple[Path, str]) -> None:
     folder, _ = sweep
-    files = {"multirun.yaml", "convergence.png", "comparison.html"}
+    files = {"multirun.yaml", "comparison.html"}
     assert {path.name for path in (folder / "both").iterdir()} == {"0", "2", *files}
     for number, topology in ((0, "fold"), (2, "chain")):
         run = folder / "both" / str(number)

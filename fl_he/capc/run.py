@@ -16,9 +16,7 @@ from fl_he.config import Backend, Config
 from fl_he.experiment.run_figures import origin_figures
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
-from fl_he.report.page.write import write_page
-from fl_he.report.tables import capc as capc_report
-from fl_he.run_files import metrics as metrics_file
+from fl_he.report import files
 from fl_he.run_files import metrics_contract
 from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.topologies import segments_of
@@ -52,7 +50,7 @@ def run_encrypted(
     config : Config
         With ``capc.enabled``.
     folder : Path
-        Where metrics.json and capc.png go.
+        Where metrics.json and report.html go.
     on_step : callable
         Is told each step.
     on_hop : callable
@@ -191,7 +189,7 @@ def write_run(
     keys: Sequence[Mapping[str, str]] = (),
     analysis: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write metrics.json, capc.png and report.html; return what the former holds.
+    """Write metrics.json and report.html; return what the former holds.
 
     Parameters
     ----------
@@ -249,8 +247,4 @@ def _write(
         "agreement": agreement,
         "seconds": seconds,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    written = metrics_file.write_metrics(folder, metrics)
-    capc_report.write_plot(folder, written)
-    write_page(folder, written)
-    return written
+    return files.write_run(folder, metrics)

@@ -29,16 +29,17 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Print the tables of finished runs, and write report.html and the plots of each again.
+    """Print the tables of finished runs, and write report.html and comparison.png of each again.
 
     FOLDER... are what `fl-he run` wrote: runs, or sweeps.
 
     Several runs are compared, in one more table and a page of its own.
     """
+    from fl_he.report.files import draw_run
     from fl_he.report.tables.sweep import SweepRow, differences
     from fl_he.run_files.metrics import read_metrics, run_folders
     from fl_he.run_files.metrics_contract import MetricsError
-    from fl_he.terminal.show import from_here, show_all, show_run, write_again
+    from fl_he.terminal.show import from_here, show_all, show_run
 
     runs: dict[Path, dict[str, Any]] = {}
     succeeded = True
@@ -50,7 +51,7 @@ def report(
     for run, metrics in runs.items():
         show_run(metrics, run)
         try:
-            page = write_again(metrics, run, None if len(runs) > 1 else output)
+            page = draw_run(run, metrics, None if len(runs) > 1 else output)
         except OSError:
             typer.echo(f"fl-he: {run} must be writable to draw plots and report again", err=True)
             succeeded = False

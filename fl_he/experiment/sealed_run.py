@@ -19,8 +19,7 @@ from fl_he.experiment.comparison import NoComparison
 from fl_he.experiment.declared_ranges import first_terms
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
 from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
-from fl_he.report.page.write import write_page
-from fl_he.run_files import metrics as metrics_file
+from fl_he.report.files import write_run
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import (
     Checkpoint,
@@ -112,7 +111,7 @@ def train(
         on_round(checkpoint.rounds[-1])
     chain.finish(grid)
     unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
-    metrics = metrics_file.write_metrics(
+    metrics = write_run(
         folder,
         {
             **origin_figures(),
@@ -130,7 +129,6 @@ def train(
             "seconds": seconds_before + perf_counter() - start,
         },
     )
-    write_page(folder, metrics)
     keep(finished=True)
     return metrics
 

@@ -1,4 +1,4 @@
-"""How figures are gathered and written, in the terminal and on the page."""
+"""Figures and settings as text, alike in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -59,6 +59,26 @@ def short(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3g}"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: float | None, digits: int = 4) -> str:
     """Write a duration."""
-    return UNKNOWN if value is None else f"{value:.4f}"
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested configuration by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def setting_text(value: Any) -> str:
+    """Write a value as on the command line."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(setting_text, value))}]"
+    return str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Any
 import typer
 from rich.console import Console, RenderableType
 
-from fl_he.report import plots as rounds_plot
 from fl_he.report.page import write as page
-from fl_he.report.plots import write_sweep_plot
-from fl_he.report.tables import capc as capc_report
+from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
@@ -27,9 +24,9 @@ from fl_he.run_files.metrics_contract import CAPC
 def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
     """Print a run's tables, its folder, and a warning if its loss did not fall."""
     if metrics.get("protocol") == CAPC:
-        _print(capc_report.answers_table(metrics))
+        _print(answers_table(metrics))
         if metrics["steps"]:  # none without encryption
-            _print(capc_report.steps_table(metrics))
+            _print(steps_table(metrics))
         typer.echo(f"run folder: {from_here(folder)}")
         return
     tables = [
@@ -47,22 +44,6 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
         )
     if hint := divergence.hint(metrics["rounds"]):
         typer.echo(f"fl-he: warning: {hint}", err=True)
-
-
-def write_again(metrics: Mapping[str, Any], folder: Path, path: Path | None = None) -> Path:
-    """Write a finished run's plot and page again; return where the page is.
-
-    Parameters
-    ----------
-    metrics : mapping
-    folder : Path
-        The run's folder.
-    path : Path or None
-        The page's file, None for report.html in the folder.
-    """
-    draw = capc_report.write_plot if metrics.get("protocol") == CAPC else rounds_plot.write_plot
-    draw(folder, metrics)
-    return page.write_page(folder, metrics, path)
 
 
 def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:
@@ -86,9 +67,6 @@ def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:
     ]
     _print(sweep_table(rows))
     path = folder / page.COMPARISON if path is None else path
-    if together and folder.is_dir():
-        with contextlib.suppress(OSError):
-            write_sweep_plot(folder, rows)
     if any(run.metrics is not None for run in runs):
         page.write_comparison(path, rows, folders)
         typer.echo(f"comparison: {from_here(path)}")

@@ -48,7 +48,7 @@ def test_a_run_answers_with_the_plain_majority_and_writes_its_files(tmp_path: Pa
     config = configured("capc.querying=[1,3]", "min_contributors=3")
     metrics, _ = run(config, tmp_path)
     assert read_metrics(tmp_path) == metrics
-    assert (tmp_path / "capc.png").read_bytes().startswith(b"\x89PNG")
+    assert "Accuracy by class of hospital-3" in (tmp_path / "report.html").read_text()
     assert [result["party"] for result in metrics["querying"]] == ["hospital-1", "hospital-3"]
     for result in metrics["querying"]:
         assert result["answered"] == result["equal_to_plain_majority"] == 12

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from fl_he.report.run_files import write_run
+from fl_he.report.files import write_run
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
 from fl_he.run_files.metrics import read_metrics, run_folders

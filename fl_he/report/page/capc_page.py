@@ -7,8 +7,10 @@ from typing import Any
 
 from fl_he.report.figures import count, data_name, decimal, short
 from fl_he.report.page.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
-from fl_he.report.page.charts import Curve, bar_chart
+from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
+from fl_he.report.plots import Curve
+from fl_he.report.tables.capc import STEP_COLUMNS, analysis_note, answered, quality, step_rows
 
 _PLAIN = (
     "NOT ENCRYPTED. This run used backend=plain: one process computed the same votes in the open, "
@@ -50,12 +52,10 @@ def capc_page(metrics: Mapping[str, Any]) -> Page:
 def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
     results, privacy = metrics["querying"], metrics["privacy"]
     tiles = {"encryption": "yes" if metrics["encrypted"] else "NONE"}
-    if results and quality(results[0], "after", "accuracy") is not None:
+    if results and results[0].get("after"):
         first = results[0]
-        tiles[f"accuracy of {first['party']} before"] = decimal(
-            quality(first, "before", "accuracy")
-        )
-        tiles["and after"] = decimal(quality(first, "after", "accuracy"))
+        tiles[f"accuracy of {first['party']} before"] = quality(first, "before", "accuracy")
+        tiles["and after"] = quality(first, "after", "accuracy")
     asked = count(sum(one["queries"] for one in results))
     if all(one["answered"] is not None for one in results):
         tiles["queries answered"] = f"{count(sum(one['answered'] for one in results))} of {asked}"
@@ -63,29 +63,6 @@ def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
         tiles["queries"] = asked
     tiles["epsilon"] = "none" if privacy["epsilon"] is None else f"{privacy['epsilon']:.3g}"
     return tiles
-
-
-def quality(result: Mapping[str, Any], when: str, figure: str) -> float | None:
-    """Return a figure of a querying party's model; ``None`` where the party tells nobody."""
-    return (result.get(when) or {}).get(figure)
-
-
-def analysis_note(metrics: Mapping[str, Any]) -> str | None:
-    """Tell PATE's bound by the votes themselves; None where nobody knows them."""
-    analysis = metrics.get("analysis")
-    if analysis is None:
-        return None
-    return (
-        f"for analysis only, NOT TO BE RELEASED: epsilon {analysis['epsilon_by_votes']:.3f} by the "
-        "votes themselves (PATE's data-dependent bound), which tells something about them"
-    )
-
-
-def answered(result: Mapping[str, Any]) -> str:
-    """Write how many of its queries a party got answers to."""
-    asked = count(result["queries"])
-    known = result["answered"] is not None
-    return f"{count(result['answered'])} of {asked}" if known else f"untold of {asked}"
 
 
 def _answers(metrics: Mapping[str, Any]) -> Section:
@@ -99,7 +76,7 @@ def _answers(metrics: Mapping[str, Any]) -> Section:
     rows = []
     for one in told:
         figures = [
-            [decimal(quality(one, when, key)) for key in ("accuracy", "balanced_accuracy")]
+            [quality(one, when, key) for key in ("accuracy", "balanced_accuracy")]
             for when in ("before", "after")
         ]
         rows.append(Row((f"{one['party']}, before", "", "", *figures[0])))
@@ -115,21 +92,12 @@ def _answers(metrics: Mapping[str, Any]) -> Section:
 
 
 def _by_class(result: Mapping[str, Any]) -> Chart | None:
-    shares = {
-        when: [
-            value if isinstance(value, int | float) else None
-            for value in result[when]["per_class_accuracy"]
-        ]
-        for when in ("before", "after")
-    }
-    classes = min(map(len, shares.values()))
+    before, after = (result[when]["per_class_accuracy"] for when in ("before", "after"))
+    classes = min(len(before), len(after))
     return bar_chart(
         f"Accuracy by class of {result['party']}",
         list(range(classes)),
-        [
-            Curve("before", shares["before"][:classes], _BEFORE),
-            Curve("after", shares["after"][:classes], _AFTER),
-        ],
+        [Curve("before", before[:classes], _BEFORE), Curve("after", after[:classes], _AFTER)],
         axis="class",
     )
 
@@ -191,31 +159,17 @@ def _steps(metrics: Mapping[str, Any]) -> Section:
     if not metrics["steps"]:
         text = f"No step was encrypted. The run took {short(metrics['seconds'])} seconds."
         return Section("Cost of the protocol", [Note(text)])
-    rows = [
-        Row(
-            (
-                one["step"].removeprefix("query.capc_").replace("_", " "),
-                count(one["hops"]),
-                f"{one['seconds']:.2f}",
-                f"{one['node_seconds']:.2f}",
-                count(one["bytes_sent"]),
-            )
-        )
-        for one in metrics["steps"]
-    ]
-    sums = [sum(one[key] for one in metrics["steps"]) for key in ("seconds", "node_seconds")]
-    hops, sent = (sum(one[key] for one in metrics["steps"]) for key in ("hops", "bytes_sent"))
-    rows.append(
-        Row(("all steps", count(hops), *(f"{s:.2f}" for s in sums), count(sent)), strong=True)
+    rows = [Row(cells) for cells in step_rows(metrics)]
+    hops, seconds, node_seconds, sent = (
+        sum(one[key] for one in metrics["steps"])
+        for key in ("hops", "seconds", "node_seconds", "bytes_sent")
     )
+    totals = (count(hops), f"{seconds:.2f}", f"{node_seconds:.2f}", count(sent))
+    rows.append(Row(("all steps", *totals), strong=True))
     return Section(
         "Cost of the protocol",
         [
-            Sheet(
-                "By step",
-                ("step", "hops", "seconds", "CPU seconds of all nodes", "bytes"),
-                rows,
-            ),
+            Sheet("By step", STEP_COLUMNS, rows),
             Note(f"{short(metrics['seconds'])} seconds in all."),
         ],
     )

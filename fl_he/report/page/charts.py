@@ -7,15 +7,15 @@ template escapes.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from fl_he.report.figures import short
 from fl_he.report.page.blocks import Chart, Key
+from fl_he.report.plots import Curve, draw_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,32 +24,12 @@ if TYPE_CHECKING:
 #: Series that can be told apart; further ones repeat the colours with broken lines.
 SERIES = 6
 _INK, _RULE = "#0a0b01", "#0a0b02"
+_COLOURS = [f"#0c0d0{number}" for number in range(1, SERIES + 1)]
 _STYLE = {_INK: "var(--muted)", _RULE: "var(--rule)"} | {
-    f"#0c0d0{number}": f"var(--series-{number})" for number in range(1, SERIES + 1)
+    colour: f"var(--series-{number})" for number, colour in enumerate(_COLOURS, start=1)
 }
 _DASHES = ("-", "--", ":")
 _SIZE = (4.6, 2.7)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One series of a plot.
-
-    Attributes
-    ----------
-    label : str
-    values : sequence of float or None
-        One for each place.
-    series : int
-        Its number, from 1, which is its colour.
-    level : bool
-        Whether it is a single value, to be drawn across.
-    """
-
-    label: str
-    values: Sequence[float | None]
-    series: int
-    level: bool = False
 
 
 def line_chart(
@@ -72,31 +52,15 @@ def line_chart(
     Chart or None
         ``None`` if there is nothing to draw.
     """
-    least = 0.0 if logarithmic else -math.inf
-    shown = [curve for curve in curves if any(v is not None and v > least for v in curve.values)]
+    if logarithmic:
+        curves = [replace(c, values=[v if v and v > 0 else None for v in c.values]) for c in curves]
+    shown = _known(curves)
     if not shown or not places:
         return None
     figure, axes = _axes()
-    for index, curve in enumerate(shown):
-        colour = f"#0c0d0{(curve.series - 1) % SERIES + 1}"
-        values = [math.nan if v is None or v <= least else v for v in curve.values]
-        if curve.level:
-            axes.axhline(values[0], color=colour, linestyle="--", linewidth=1.3)
-            continue
-        axes.plot(
-            places[: len(values)],
-            values,
-            color=colour,
-            linestyle=_DASHES[(curve.series - 1) // SERIES % len(_DASHES)],
-            # Where curves are the same, the lower ones look out from under the upper ones.
-            linewidth=1.8 + 1.3 * min(3, sum(not c.level for c in shown[index + 1 :])),
-            marker="o",
-            markersize=3.5,
-            markevery=max(1, len(values) // 25),
-        )
+    draw_lines(axes, places, shown, _COLOURS, _DASHES)
     if logarithmic:
         axes.set_yscale("log")
-    axes.margins(x=0.03, y=0.12)
     return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
 
 
@@ -104,7 +68,7 @@ def bar_chart(
     title: str, places: Sequence[float], curves: Sequence[Curve], axis: str = "round"
 ) -> Chart | None:
     """Draw bars side by side at each place; unknown values are left out. See `line_chart`."""
-    shown = [curve for curve in curves if any(value is not None for value in curve.values)]
+    shown = _known(curves)
     if not shown or not places:
         return None
     figure, axes = _axes(axis)
@@ -115,9 +79,13 @@ def bar_chart(
             [place + shift for place in places],
             [0.0 if value is None else value for value in curve.values],
             width=width * 0.92,
-            color=f"#0c0d0{(curve.series - 1) % SERIES + 1}",
+            color=_COLOURS[(curve.series - 1) % SERIES],
         )
     return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+
+
+def _known(curves: Sequence[Curve]) -> list[Curve]:
+    return [curve for curve in curves if any(value is not None for value in curve.values)]
 
 
 def _axes(axis: str = "round") -> tuple[Figure, Axes]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, total
+from fl_he.report.figures import count, decimal, known, mean, seconds, total
 from fl_he.report.page.blocks import Block, Charts, Note, Page, Row, Section, Sheet
-from fl_he.report.page.capc_page import answered, quality
-from fl_he.report.page.charts import Curve, line_chart
+from fl_he.report.page.charts import line_chart
+from fl_he.report.plots import Curve
+from fl_he.report.tables.capc import answered, quality
 from fl_he.report.tables.sweep import SweepRow, labels
 
 #: More curves than these cannot be told apart.
@@ -73,8 +74,8 @@ def _figures(runs: _Runs) -> Section:
                     f"{privacy['epsilon']:.3g}" if privacy else "none",
                     count(len(rounds)),
                     count(mean(known(rounds, "bytes_sent"))),
-                    _tenth(total(known(rounds, "encrypt_seconds"))),
-                    _tenth(metrics["seconds"]),
+                    seconds(total(known(rounds, "encrypt_seconds")), 1),
+                    seconds(metrics["seconds"], 1),
                 ),
                 href=link,
             )
@@ -106,7 +107,7 @@ def _curves(runs: _Runs) -> Section:
         for title, key, logarithmic in (
             ("Accuracy on the test set", "test_accuracy", False),
             ("Log loss on the test set", "test_loss", False),
-            ("Log loss on the hospitals' data", "loss", False),
+            ("Log loss on the hospitals' data", "loss", True),
             ("Norm of the gradient", "gradient_norm", True),
         )
     ]
@@ -126,10 +127,10 @@ def _capc(runs: _Runs) -> Section:
                     f"{name}, {one['party']}",
                     "yes" if metrics["encrypted"] else "NOT ENCRYPTED",
                     answered(one),
-                    decimal(quality(one, "before", "balanced_accuracy")),
-                    decimal(quality(one, "after", "balanced_accuracy")),
+                    quality(one, "before", "balanced_accuracy"),
+                    quality(one, "after", "balanced_accuracy"),
                     "none" if epsilon is None else f"{epsilon:.3g}",
-                    _tenth(metrics["seconds"]),
+                    seconds(metrics["seconds"], 1),
                 ),
                 href=link,
             )
@@ -144,7 +145,3 @@ def _capc(runs: _Runs) -> Section:
         rows,
     )
     return Section("CaPC", [sheet])
-
-
-def _tenth(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.1f}"

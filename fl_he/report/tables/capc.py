@@ -1,25 +1,58 @@
-"""What a run of CaPC shows: its tables, and capc.png."""
+"""Tables of a run of CaPC, and the texts that they share with its page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.atomic import replace_file
-from fl_he.report.page.capc_page import analysis_note
+from fl_he.report.figures import count, decimal
 
-PLOT = "capc.png"
-_BEFORE, _AFTER = "#D55E00", "#0072B2"
 _PLAIN = "WITHOUT ENCRYPTION (backend=plain)"
+#: Columns of `step_rows`.
+STEP_COLUMNS = ("step", "hops", "seconds", "CPU seconds of all nodes", "bytes")
+
+
+def quality(result: Mapping[str, Any], when: str, figure: str) -> str:
+    """Write a figure of a querying party's model, which a deployed party tells nobody."""
+    return decimal((result.get(when) or {}).get(figure))
+
+
+def answered(result: Mapping[str, Any]) -> str:
+    """Write how many of its queries a party got answers to."""
+    known = result["answered"] is not None
+    return f"{count(result['answered']) if known else '?'} of {count(result['queries'])}"
+
+
+def analysis_note(metrics: Mapping[str, Any]) -> str | None:
+    """Tell PATE's bound by the votes themselves; None where nobody knows them."""
+    analysis = metrics.get("analysis")
+    if analysis is None:
+        return None
+    return (
+        f"for analysis only, NOT TO BE RELEASED: epsilon {analysis['epsilon_by_votes']:.3f} by the "
+        "votes themselves (PATE's data-dependent bound), which tells something about them"
+    )
+
+
+def step_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Write the cost of each step, in the order of `STEP_COLUMNS`."""
+    return [
+        (
+            one["step"].removeprefix("query.capc_").replace("_", " "),
+            count(one["hops"]),
+            f"{one['seconds']:.2f}",
+            f"{one['node_seconds']:.2f}",
+            count(one["bytes_sent"]),
+        )
+        for one in metrics["steps"]
+    ]
 
 
 def answers_table(metrics: Mapping[str, Any]) -> Table:
-    """Tell what each querying party got, and what it was good for on the held-out test set."""
+    """List the answers to each querying party, and its model before and after on the test set."""
     privacy = metrics["privacy"]
     if privacy["epsilon"] is None:
         spent = "no differential privacy: what is released is not noisy"
@@ -30,73 +63,28 @@ def answers_table(metrics: Mapping[str, Any]) -> Table:
         )
     if by_votes := analysis_note(metrics):
         spent = f"{spent}\n{by_votes}"
-    table = Table(title=Text(f"CaPC{_how(metrics)}"), caption=Text(spent))
+    how = "" if metrics["encrypted"] else f", {_PLAIN}"
+    table = Table(title=Text(f"CaPC{how}"), caption=Text(spent))
     table.add_column("querying party", overflow="fold", min_width=10)
     for heading in ("answered", "labels\nright", "accuracy", "balanced\naccuracy"):
         table.add_column(heading, justify="right")
     for result in metrics["querying"]:
-        # what a deployed party does not tell
-        before, after = result["before"] or {}, result["after"] or {}
-        answered = "?" if result["answered"] is None else result["answered"]
-        table.add_row(
-            Text(result["party"]),
-            f"{answered} of {result['queries']}",
-            _share(result["label_accuracy"]),
-            f"{_share(before.get('accuracy'))} > {_share(after.get('accuracy'))}",
-            f"{_share(before.get('balanced_accuracy'))} > {_share(after.get('balanced_accuracy'))}",
+        changes = (
+            f"{quality(result, 'before', figure)} > {quality(result, 'after', figure)}"
+            for figure in ("accuracy", "balanced_accuracy")
         )
+        right = decimal(result["label_accuracy"])
+        table.add_row(Text(result["party"]), answered(result), right, *changes)
     return table
 
 
 def steps_table(metrics: Mapping[str, Any]) -> Table:
     """Tell what each step cost."""
     table = Table(title="What the protocol cost", caption=f"{metrics['seconds']:.1f} s in all")
-    table.add_column("step")
-    for heading in ("hops", "seconds", "CPU seconds\nof all nodes", "bytes"):
-        table.add_column(heading, justify="right")
-    for step in metrics["steps"]:
-        table.add_row(
-            Text(step["step"].removeprefix("query.capc_")),
-            str(step["hops"]),
-            f"{step['seconds']:.2f}",
-            f"{step['node_seconds']:.2f}",
-            f"{step['bytes_sent']:,}",
-        )
+    name, *figures = STEP_COLUMNS
+    table.add_column(name)
+    for heading in figures:
+        table.add_column(heading.replace(" of ", "\nof "), justify="right")
+    for step, *cells in step_rows(metrics):
+        table.add_row(Text(step), *cells)
     return table
-
-
-def write_plot(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Draw capc.png: each class's accuracy before and after, for each querying party.
-
-    There is nothing to draw of deployed parties, which tell nobody.
-    """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - a second to import
-
-    results = [result for result in metrics["querying"] if result["before"] is not None]
-    if metrics["querying"] and not results:
-        return
-    figure = Figure(figsize=(7.0, 1.0 + 2.4 * max(len(results), 1)), layout="constrained")
-    figure.suptitle(f"Accuracy on the held-out test set{_how(metrics)}")
-    for row, result in enumerate(results):
-        axes = figure.add_subplot(len(results), 1, row + 1)
-        for shift, name, colour in ((-0.2, "before", _BEFORE), (0.2, "after", _AFTER)):
-            shares = [value or 0.0 for value in result[name]["per_class_accuracy"]]
-            places = [label + shift for label in range(len(shares))]
-            axes.bar(places, shares, width=0.38, color=colour, label=name)
-        axes.set_title(f"{result['party']}: {result['answered']} of {result['queries']} answered")
-        axes.set_xlabel("class")
-        axes.set_ylabel("accuracy")
-        axes.set_ylim(0.0, 1.0)
-        axes.set_xticks(range(len(result["before"]["per_class_accuracy"])))
-        axes.legend(loc="lower right")
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    replace_file(folder / PLOT, picture.getvalue())
-
-
-def _how(metrics: Mapping[str, Any]) -> str:
-    return "" if metrics["encrypted"] else f", {_PLAIN}"
-
-
-def _share(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

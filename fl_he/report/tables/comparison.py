@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from rich.text import Text
 
 from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, run_name
 from fl_he.report.tables.fitted import FittedTable, keep_whole
-from fl_he.run_files.metrics_contract import FIGURES
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
@@ -21,6 +20,38 @@ _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without privacy"
 _COUNTED = "its encrypted test counts"
 
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the comparison, in the terminal and on the page.
+
+    Attributes
+    ----------
+    key : str
+        Of a model in metrics.json.
+    heading : str
+        In two lines where the terminal shows it so.
+    short : str
+        The same in a narrow terminal.
+    write : callable
+        Return the text of a value, which may be None.
+    """
+
+    key: str
+    heading: str
+    short: str
+    write: Callable[[float | None], str] = decimal
+
+
+#: All columns but the model's name. A figure of quality stands in
+#: :data:`fl_he.run_files.metrics_contract.FIGURES` too.
+COLUMNS = (
+    Column("examples", "examples", "n", count),
+    Column("accuracy", "accuracy", "acc."),
+    Column("balanced_accuracy", "balanced\naccuracy", "bal.\nacc."),
+    Column("roc_auc", "ROC AUC", "ROC\nAUC"),
+    Column("log_loss", "log loss", "log\nloss"),
+)
 #: Hospitals that a table lists one by one; the others are counted.
 _ROWS = 12
 #: Narrower names than this are less readable than lines that the terminal wraps.
@@ -36,8 +67,7 @@ class ComparedModel:
     name : str
         What was trained, on whose data.
     cells : tuple of str
-        Number of examples and the four figures of quality, written; empty for a line that only
-        counts hospitals.
+        One for each of `COLUMNS`, written; empty for a line that only counts hospitals.
     alone : bool
         Whether it is of single hospitals.
     ours : bool
@@ -71,7 +101,7 @@ def compared_models(metrics: Mapping[str, Any]) -> list[ComparedModel]:
     if len(local) > _ROWS:
         models.append(ComparedModel(f"... {len(local) - _ROWS} more", (), alone=True))
     if local:
-        means = {key: mean(known(local, key)) for key in ("examples", *FIGURES)}
+        means = {column.key: mean(known(local, column.key)) for column in COLUMNS}
         models.append(ComparedModel(LOCAL, _cells(means), alone=True))
     privacy = metrics.get("privacy")
     name = _PRIVATE.format(privacy["epsilon"]) if privacy else FEDERATED
@@ -121,8 +151,8 @@ def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
         padding=(0, 1, 0, 0),
     )
     for table, headings in (
-        (wide, ("examples", "accuracy", "balanced\naccuracy", "ROC AUC", "log loss")),
-        (narrow, ("n", "acc.", "bal.\nacc.", "ROC\nAUC", "log\nloss")),
+        (wide, [column.heading for column in COLUMNS]),
+        (narrow, [column.short for column in COLUMNS]),
     ):
         table.add_column("model", overflow="fold", min_width=_NAME_WIDTH)
         for heading in headings:
@@ -131,9 +161,9 @@ def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
             if model.ours:
                 table.add_section()
             table.add_row(Text(model.name), *model.cells, style="bold" if model.ours else None)
-        keep_whole(table, range(1, 6))
+        keep_whole(table, range(1, 1 + len(COLUMNS)))
     return FittedTable(wide, narrow)
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return (count(entry["examples"]), *(decimal(entry[key]) for key in FIGURES))
+    return tuple(column.write(entry[column.key]) for column in COLUMNS)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.settings import flat_settings, setting_text
+from fl_he.report.figures import decimal, flat_settings, seconds, setting_text
 from fl_he.report.tables.fitted import keep_whole
 
 #: Keys that differ between runs and say nothing of them.
@@ -95,11 +95,7 @@ def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:
         return Text("failed", style="bold red"), "", ""
     federated = metrics.get("federated", {"accuracy": None, "log_loss": None})
     return (
-        _figure(federated["accuracy"], 3),
-        _figure(federated["log_loss"], 3),
-        _figure(metrics["seconds"], 1),
+        decimal(federated["accuracy"]),
+        decimal(federated["log_loss"]),
+        seconds(metrics["seconds"], 1),
     )
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "n/a" if value is None else f"{value:.{digits}f}"

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from fl_he.report.page.blocks import Chart
-from fl_he.report.page.charts import Curve, bar_chart, line_chart
+from fl_he.report.page.charts import bar_chart, line_chart
+from fl_he.report.plots import Curve
 
 XLINK = '<svg xmlns:xlink="http://www.w3.org/1999/xlink"'
 

@@ -212,3 +212,22 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     assert html.count("<figure") == 3
     (chain,) = (label for label in map(words, row_names(html)) if "topology=chain" in label)
     assert cells(html, chain)[:3] == ["0.810", "0.830", "0.840"]
+
+
+def test_a_comparison_draws_a_curve_for_each_run(tmp_path: Path) -> None:
+    def row(name: str, losses: list[float]) -> SweepRow:
+        metrics = make_metrics(rounds=len(losses))
+        for entry, loss in zip(metrics["rounds"], losses, strict=True):
+            entry.update(loss=loss, gradient_norm=loss / 10)
+        return SweepRow((f"optimizer={name}",), name, metrics)
+
+    path = tmp_path / "comparison.html"
+    rows = [row("gd", [0.75, 0.5]), row("newton", [0.75, 0.5, 0.125]), SweepRow(("x",), "x", None)]
+    write_comparison(path, rows, [tmp_path] * 3)
+    labels = re.findall(r'<figure role="img" aria-label="(.*?)">', path.read_text())
+    curves = "optimizer=gd from {} to {}; optimizer=newton from {} to {}."
+    assert f"Log loss on the hospitals&#39; data: {curves.format(0.75, 0.5, 0.75, 0.125)}" in labels
+    assert f"Norm of the gradient: {curves.format(0.075, 0.05, 0.075, 0.0125)}" in labels
+    write_comparison(path, [row(str(n), [0.5]) for n in range(13)], [tmp_path] * 13)
+    assert "The first 12 of 13 runs are drawn." in path.read_text()
+    assert "optimizer=12 from" not in path.read_text()

@@ -8,7 +8,7 @@ import pytest
 from example_metrics import FIGURES, make_deployed, make_metrics, make_private, row, text
 from rich.console import RenderableType
 
-from fl_he.report.run_files import write_run
+from fl_he.report.files import write_run
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
