@@ -1,4 +1,4 @@
-"""What travels in CaPC: actions, record keys, one form of message.
+"""CaPC's messages: one form of request and one of reply.
 
 As :mod:`fl_he.wire.encrypted_sum` for the encrypted sum, and as hostile: ``from_content`` raises
 :class:`ProtocolError`. Every step carries named parts, which are opaque here and checked by the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated
 
 from fl_he.crypto.encoding.fields import Natural, Whole, at_most, matching
@@ -17,42 +16,11 @@ from fl_he.wire.records import Message, ProtocolError, Seconds, blobs, texts
 
 PART_STYPE = "fl-he.capc-part"
 
-#: Parts: the encrypted sum of votes, so far or whole; the guardian's noise on the counts, and that
-#: of the threshold test; the sum with the one and with the other.
-SUM = "sum"
-NOISE, TEST_NOISE = "noise", "test-noise"
-COUNTS, TESTED_COUNTS = "noisy-counts", "tested-counts"
-
 _Parts = Annotated[Mapping[str, bytes], blobs("fl-he.capc", PART_STYPE, "bytes")]
 _Keys = Annotated[Mapping[str, str], texts("fl-he.capc-keys")]
 #: Stands where a request is about no batch.
 NO_SESSION = "0" * 32
 _MOST_QUERIES = 1 << 20
-
-
-class CapcStep(StrEnum):
-    """The actions, in the order of the protocol; who takes each step is said by its role."""
-
-    DESCRIBE = "query.capc_describe"
-    KEYS = "query.capc_keys"
-    ASK = "query.capc_ask"
-    EVALUATE = "query.capc_evaluate"
-    UNIT_BITS = "query.capc_unit_bits"
-    COMPARE_UNITS = "query.capc_compare_units"
-    PRODUCTS = "query.capc_products"
-    RECTIFY = "query.capc_rectify"
-    LOGIT_BITS = "query.capc_logit_bits"
-    COMPARE = "query.capc_compare"
-    VOTE = "query.capc_vote"
-    COLLECT = "query.capc_collect"
-    NOISE = "query.capc_noise"
-    COUNT = "query.capc_count"
-    COUNT_BITS = "query.capc_count_bits"
-    COMPARE_COUNTS = "query.capc_compare_counts"
-    DECIDE = "query.capc_decide"
-    ANY = "query.capc_any"
-    RELEASE = "query.capc_release"
-    LEARN = "query.capc_learn"
 
 
 class _WithParts(Message):

@@ -74,7 +74,6 @@ def run_encrypted(
             grid, lambda node: names.get(node, _GUARDIAN if names else f"node {node}"), on_hop
         ),
         config.hospitals,
-        threshold=config.capc.threshold is not None,
         topology=config.topology,
         segments=segments_of(config.segments, config.hospitals - 1),
         timeout=config.hop_timeout,

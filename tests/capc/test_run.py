@@ -82,12 +82,12 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
     noise, test_noise = rng.integers(-4, 5, size=(40, 2)), rng.integers(-2, 3, size=40)
 
     def drawn(by_class: bool) -> Callable[[Fraction, int], NDArray[np.int64]]:
-        def discrete_gaussian(variance: Fraction, size: int) -> NDArray[np.int64]:
+        def vote_noise(variance: Fraction, size: int) -> NDArray[np.int64]:
             if size == len(test_noise):
                 return test_noise
             return (noise.T if by_class else noise).reshape(-1)
 
-        return discrete_gaussian
+        return vote_noise
 
     labels: list[list[int]] = []
     real = capc_simulation.outcome
@@ -96,8 +96,8 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
         labels.append(given[3].tolist())
         return real(*given)
 
-    monkeypatch.setattr(capc_guardian, "discrete_gaussian", drawn(by_class=True))
-    monkeypatch.setattr(noisy_vote, "discrete_gaussian", drawn(by_class=False))
+    monkeypatch.setattr(capc_guardian, "vote_noise", drawn(by_class=True))
+    monkeypatch.setattr(noisy_vote, "vote_noise", drawn(by_class=False))
     for module in (capc_plain, capc_simulation):
         monkeypatch.setattr(module, "outcome", outcome)
     capc_plain.run_plain(config, tmp_path / "a")

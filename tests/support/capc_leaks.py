@@ -17,8 +17,9 @@ from message_search import leaks as plaintexts
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, chisquare
 
-from fl_he.capc.messages import CapcReply, CapcStep
+from fl_he.capc.messages import CapcReply
 from fl_he.capc.node.keys import KeyPair
+from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import VOTE_BITS
 from fl_he.crypto.comparison.argmax import pairs, tie_bits, winner
 from fl_he.crypto.comparison.slot_layout import SlotLayout

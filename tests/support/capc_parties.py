@@ -12,10 +12,11 @@ from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
 from fl_he.capc.coordinator.rounds import CaPC
-from fl_he.capc.messages import CapcRequest, CapcStep
+from fl_he.capc.messages import CapcRequest
 from fl_he.capc.node.app import with_capc
 from fl_he.capc.node.keys import KeyPair, own_keys
 from fl_he.capc.node.party import Party
+from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import Terms
 from fl_he.clients.node.app import read_node
 from fl_he.crypto.comparison.argmax import largest_difference
@@ -48,8 +49,7 @@ class Parties:
         self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
         self.labels: list[int] = []
         self.grid = LocalGrid(with_capc(ClientApp(), self._party), simulated_nodes(1 + len(models)))
-        threshold = terms.threshold is not None
-        self.protocol = CaPC(self.grid, 1 + len(models), threshold=threshold, **settings)
+        self.protocol = CaPC(self.grid, 1 + len(models), **settings)
         self.querying, *self.answering, self.guardian = self.grid.contexts
 
     def ask(self) -> list[int]:

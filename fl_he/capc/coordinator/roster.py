@@ -8,10 +8,13 @@ from time import monotonic, sleep
 
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.coordinator.steps import Steps
-from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest, CapcStep
+from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest
+from fl_he.capc.protocol import CapcStep
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.records import ProtocolError
 
+#: The guardian's name for people, whatever the node calls itself.
+GUARDIAN = "the privacy guardian"
 _POLL_SECONDS = 0.2
 
 
@@ -38,7 +41,7 @@ class CapcRoster:
 
     def name(self, node: int) -> str:
         """Return a node's name for messages to people."""
-        return self.parties.get(node, "the privacy guardian")
+        return self.parties.get(node, GUARDIAN)
 
     def answering(self, querying: int) -> dict[int, str]:
         """Return the parties that answer another's queries."""
@@ -81,7 +84,7 @@ def call_roll(steps: Steps, parties: int, node_timeout: float) -> CapcRoster:
         for node, reply in sorted(described.items())
         if reply.role == Role.HOSPITAL
     }
-    different = len(set(names.values()))
+    different = len({*names.values()} - {GUARDIAN})
     if len(guardians) != 1 or not different == len(names) == parties:
         raise ProtocolError(
             f"CaPC must have {parties} parties of different names and a guardian, got "

@@ -1,4 +1,4 @@
-"""The rounds of CaPC: the coordinator carries each step's parts from node to node.
+"""The coordinator's part in CaPC: carry each step's parts from node to node.
 
 All queries of a batch and all answering parties take a step together, so a batch takes the same
 number of hops whatever their number: 12 without a threshold test, 14 with one, and 4 for each
@@ -8,40 +8,32 @@ hidden layer of the deepest model. Only a chain of votes takes a hop for each pa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
 from typing import Any
 
-from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_he.capc.agreement import Agreement
-from fl_he.capc.coordinator.roster import call_roll
+from fl_he.capc.coordinator.roster import GUARDIAN, call_roll
 from fl_he.capc.coordinator.steps import StepCost, Steps
 from fl_he.capc.coordinator.votes import VoteSum
-from fl_he.capc.messages import (
-    COUNTS,
-    NO_SESSION,
-    NOISE,
-    TEST_NOISE,
-    TESTED_COUNTS,
-    CapcReply,
-    CapcRequest,
-    CapcStep,
-)
+from fl_he.capc.messages import NO_SESSION, CapcRequest
+from fl_he.capc.protocol import OPENING, TABLE, TAKER, CapcRole, CapcStep, Places, Row
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.strategies.topologies import TOPOLOGIES, Order
+from fl_he.strategies.topologies import TOPOLOGIES
 from fl_he.wire.records import ProtocolError
 
 _LARGEST_REPORT = 1 << 20
 
 
+_Parts = Mapping[str, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What came of one querying party's batch.
+    """Result of one querying party's batch.
 
     Attributes
     ----------
@@ -54,6 +46,56 @@ class Batch:
     report: dict[str, Any] = field(repr=False)
 
 
+class Mail:
+    """Parts on their way between the nodes of one batch.
+
+    A part waits for the step that takes it. The steps come in the order of the table, so answering
+    parties whose models have fewer layers wait for those with more.
+
+    Parameters
+    ----------
+    places : Places
+    in_turn : bool
+        Whether the votes go from party to party; else the coordinator sums them.
+    """
+
+    def __init__(self, places: Places, *, in_turn: bool) -> None:
+        self._places = places
+        self._in_turn = in_turn
+        self._waiting: dict[CapcStep, dict[str, dict[str, bytes]]] = {}
+        owners = {CapcRole.QUERYING: places.querying, CapcRole.GUARDIAN: places.guardian}
+        for row in OPENING:
+            self._waiting[row.step] = {owners[row.role]: {}}
+
+    def due(self) -> tuple[Row, dict[str, dict[str, bytes]]] | None:
+        """Return the next step, and what each node takes of it; None at the end of the batch."""
+        for row in TABLE:
+            if waiting := self._waiting.pop(row.step, None):
+                nodes = (self._places.querying, *self._places.answering, self._places.guardian)
+                taken = {name: waiting.pop(name) for name in nodes if name in waiting}
+                if row.in_turn and self._in_turn:
+                    later = list(taken)[1:]
+                    self._waiting[row.step] = {name: taken.pop(name) for name in later}
+                return row, taken
+        return None
+
+    def post(self, row: Row, name: str, given: _Parts, taken: _Parts) -> None:
+        """Put what a node gave in reply to what it took where it is taken next.
+
+        Raises
+        ------
+        ProtocolError
+            If the step gives something else.
+        """
+        wanted = set(taken or self._places.answering) if row.by_party else set(given)
+        if wanted != set(given) or (row.gives and not given):
+            raise ProtocolError(f"{name} replied to {row.step} with the parts {sorted(given)}")
+        for key, part, peer in self._places.handed(row, given, name, incoming=False):
+            taker = TAKER[part]
+            box = self._waiting.setdefault(taker.step, {}).setdefault(peer, {})
+            box[name if taker.by_party else part.name] = given[key]
+
+
 class CaPC:
     """Lets parties label each other's queries.
 
@@ -62,8 +104,6 @@ class CaPC:
     grid : Grid
     parties : int
         How many parties take part, beside the privacy guardian.
-    threshold : bool
-        Whether there is a threshold test.
     topology : {"fold", "chain"}
         How the votes are summed: by the coordinator, or from party to party.
     segments : int
@@ -86,7 +126,6 @@ class CaPC:
         grid: Grid,
         parties: int,
         *,
-        threshold: bool,
         topology: str = "fold",
         segments: int = 1,
         timeout: float = 600.0,
@@ -96,14 +135,12 @@ class CaPC:
         if topology not in TOPOLOGIES:
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
         self._steps = Steps(grid, timeout, on_step)
-        self._threshold = threshold
         self._topology = topology
         self._segments = segments
         self._keys: dict[int, dict[str, str]] = {}
         self._answered: dict[int, int] = {}  # queries by node id
         self._roster = call_roll(self._steps, parties, node_timeout)
         if self.agreement is not None:
-            self._threshold = self.agreement.threshold is not None
             self._require_chain()
 
     @property
@@ -160,50 +197,28 @@ class CaPC:
         ProtocolError, CryptoError
             Whatever a node refused.
         """
-        answering, guardian = self._roster.answering(querying), self._roster.guardian
+        answering = self._roster.answering(querying)
+        nodes = {name: node for node, name in answering.items()}
+        nodes |= {GUARDIAN: self._roster.guardian, self._roster.name(querying): querying}
+        places = Places(self._roster.name(querying), tuple(answering.values()), GUARDIAN)
         call = CapcRequest(
-            NO_SESSION,
-            queries,
-            self._roster.name(querying),
-            tuple(answering.values()),
-            self._public_keys(querying),
+            NO_SESSION, queries, places.querying, places.answering, self._public_keys(querying)
         )
-
-        def one(step: CapcStep, node: int, parts: Mapping[str, bytes]) -> CapcReply:
-            return self._take(step, {node: replace(call, parts=parts)})[node]
-
-        def each(step: CapcStep, part: str, given: CapcReply, to: Iterable[int]) -> _Replies:
-            requests = {n: replace(call, parts={part: given.part(answering[n])}) for n in to}
-            return {answering[n]: reply for n, reply in self._take(step, requests).items()}
-
-        asked = one(CapcStep.ASK, querying, {})
-        call = replace(call, session=asked.session)
-        logits = each(CapcStep.EVALUATE, "features", asked, answering)
-        # Hidden layers: parties with fewer of them wait for those with more.
-        while hidden := {name: reply for name, reply in logits.items() if "units" in reply.parts}:
-            deep = [node for node, name in answering.items() if name in hidden]
-            bits = one(CapcStep.UNIT_BITS, querying, _parts(hidden, "units"))
-            compared = each(CapcStep.COMPARE_UNITS, "bits", bits, deep)
-            factors = one(CapcStep.PRODUCTS, querying, _parts(compared, "compared"))
-            logits |= each(CapcStep.RECTIFY, "products", factors, deep)
-        bits = one(CapcStep.LOGIT_BITS, querying, _parts(logits, "blinded"))
-        compared = each(CapcStep.COMPARE, "bits", bits, answering)
-        positions = one(CapcStep.VOTE, querying, _parts(compared, "compared"))
-        noise = one(CapcStep.NOISE, guardian, {})
-        if self.agreement is None:
-            counts = self._noisy_counts(self._votes(call, answering, positions), noise)
-        else:
-            counts = self._handed_on(call, answering, positions, noise)
-            for node in answering:
-                self._answered[node] = self._answered.get(node, 0) + queries
-        blinded = one(CapcStep.COUNT, querying, counts)
-        count_bits = one(CapcStep.COUNT_BITS, guardian, blinded.parts)
-        decided = one(CapcStep.COMPARE_COUNTS, querying, count_bits.parts)
-        answers = one(CapcStep.DECIDE, guardian, decided.parts)
-        if self._threshold:
-            under_coins = one(CapcStep.ANY, querying, answers.parts)
-            answers = one(CapcStep.RELEASE, guardian, under_coins.parts)
-        return Batch(queries, _report(one(CapcStep.LEARN, querying, answers.parts).report))
+        mail, report = Mail(places, in_turn=self.agreement is not None), ""
+        while (due := mail.due()) is not None:
+            row, taken = due
+            requests = {nodes[name]: replace(call, parts=parts) for name, parts in taken.items()}
+            if row.in_turn and self.agreement is None:
+                mail.post(row, places.answering[-1], self._noisy_counts(requests), {})
+                continue
+            for node, reply in self._steps.take(row.step, requests, self._roster.name).items():
+                mail.post(row, self._roster.name(node), reply.parts, requests[node].parts)
+                if row.in_turn:
+                    self._answered[node] = self._answered.get(node, 0) + queries
+                if row.step is CapcStep.ASK:
+                    call = replace(call, session=reply.session)
+                report = reply.report
+        return Batch(queries, _report(report))
 
     def _require_chain(self) -> None:
         """Refuse a way of summing votes that deployed nodes would not go along with."""
@@ -215,82 +230,23 @@ class CaPC:
             )
 
     def _public_keys(self, querying: int) -> dict[str, str]:
-        missing = [node for node in (querying, self._roster.guardian) if node not in self._keys]
+        owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: self._roster.guardian}
+        request = CapcRequest(NO_SESSION, 1)
+        missing = {node: request for node in owners.values() if node not in self._keys}
         if missing:
-            request = CapcRequest(NO_SESSION, 1)
-            for node, reply in self._take(CapcStep.KEYS, dict.fromkeys(missing, request)).items():
-                self._keys[node] = dict(reply.keys)
-        owners = {"querying": querying, "guardian": self._roster.guardian}
+            replies = self._steps.take(CapcStep.KEYS, missing, self._roster.name)
+            self._keys |= {node: dict(reply.keys) for node, reply in replies.items()}
         return {
-            f"{owner}-{name}": text
-            for owner, node in owners.items()
+            f"{role}-{name}": text
+            for role, node in owners.items()
             for name, text in self._keys[node].items()
         }
 
-    def _votes(
-        self, call: CapcRequest, answering: Mapping[int, str], positions: CapcReply
-    ) -> EncryptedVector:
-        """Have the votes summed as gradients are."""
-        messages = [
-            Message(
-                replace(call, parts={"positions": positions.part(name)}).to_content(),
-                node,
-                CapcStep.COLLECT.value,
-            )
-            for node, name in answering.items()
-        ]
-        running = VoteSum(self._guardians_key, answering)
-        with self._steps.counted(CapcStep.COLLECT) as cost:
-            order = Order(messages, self._steps.timeout, self._segments)
-            TOPOLOGIES[self._topology](self._steps.grid, order, running)
-            cost.hops += 1 if self._topology == "fold" else ceil(len(messages) / self._segments)
-            cost.node_seconds += running.node_seconds
-            cost.bytes_sent += running.bytes_sent
-        if running.vector is None:
-            raise ProtocolError("CaPC must have at least one answering party, got none")
-        return running.vector
-
-    def _handed_on(
-        self,
-        call: CapcRequest,
-        answering: Mapping[int, str],
-        positions: CapcReply,
-        noise: CapcReply,
-    ) -> dict[str, bytes]:
-        """Have the votes summed in a chain of envelopes; the last party adds the noise."""
-        handed: dict[str, bytes] = {}
-        last = list(answering)[-1]
-        for node, name in answering.items():
-            own = {"positions": positions.part(name), **handed}
-            parts = {**own, **noise.parts} if node == last else own
-            reply = self._take(CapcStep.COLLECT, {node: replace(call, parts=parts)})[node]
-            handed = dict(reply.parts)
-        return handed
-
-    def _noisy_counts(self, votes: EncryptedVector, noise: CapcReply) -> dict[str, bytes]:
-        """Add the guardian's noise."""
-        key = self._guardians_key
-        names = {COUNTS: NOISE}
-        if self._threshold:
-            names[TESTED_COUNTS] = TEST_NOISE
-        return {
-            name: votes.add(EncryptedVector.from_bytes(noise.part(part), key), key).to_bytes()
-            for name, part in names.items()
-        }
-
-    @property
-    def _guardians_key(self) -> PublicKey:
-        return PublicKey.from_json(self._keys[self._roster.guardian]["paillier"])
-
-    def _take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
-        return self._steps.take(step, requests, self._roster.name)
-
-
-_Replies = dict[str, CapcReply]
-
-
-def _parts(replies: Mapping[str, CapcReply], part: str) -> dict[str, bytes]:
-    return {name: reply.part(part) for name, reply in replies.items()}
+    def _noisy_counts(self, requests: Mapping[int, CapcRequest]) -> dict[str, bytes]:
+        """Have the votes summed as gradients are, and add the guardian's noise."""
+        key = PublicKey.from_json(self._keys[self._roster.guardian]["paillier"])
+        running = VoteSum(key, self._roster.parties)
+        return running.noisy_counts(self._steps, requests, self._topology, self._segments)
 
 
 def _report(text: str) -> dict[str, Any]:

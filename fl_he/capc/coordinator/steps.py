@@ -10,7 +10,8 @@ from time import perf_counter
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc.messages import CapcReply, CapcRequest
+from fl_he.capc.protocol import CapcStep
 from fl_he.strategies.exchange import error_reason, exchange
 from fl_he.wire.encrypted_sum import content_bytes
 from fl_he.wire.records import ProtocolError

@@ -1,4 +1,4 @@
-"""CaPC on a deployed node: what it has agreed to, and what it brings along from its own disk."""
+"""A deployed node in CaPC: its agreement, keys, model, cases and ledger."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
 from fl_he.capc.agreement import Agreement
-from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.budget import Promise, VotingLedger, spend
 from fl_he.capc.node.envelopes import Envelopes
-from fl_he.capc.node.keys import GUARDIAN, QUERYING, KeyPair, PublicKeys, pinned_keys
+from fl_he.capc.node.keys import KeyPair, PublicKeys, pinned_keys
 from fl_he.capc.node.party import Memory, Party
+from fl_he.capc.protocol import CapcRole
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.enrolment import Enrolment
@@ -144,29 +145,22 @@ class AgreedNode:
             lambda session, queries: self._ledger().spend(session, queries),
         )
 
-    def opened(self, step: CapcStep, request: CapcRequest) -> CapcRequest:
-        """Return a request with its parts out of their envelopes.
+    def envelopes(self, request: CapcRequest) -> Envelopes:
+        """Return the envelopes of a request's batch.
 
         Raises
         ------
         ProtocolError, CryptoError
-            If a key is not the pinned one, or an envelope does not open.
+            If a key is not the pinned one, or others take part than may.
         """
         for owner, name in (
-            (QUERYING, request.querying),
-            (GUARDIAN, self.enrolment.manifest.key_holder.name),
+            (CapcRole.QUERYING, request.querying),
+            (CapcRole.GUARDIAN, self.enrolment.manifest.key_holder.name),
         ):
             found = PublicKeys.from_texts(request.keys, owner, self.agreement.key_bits)
             pins = self.agreement.pins(name)
             if (found.paillier.fingerprint, found.dgk.fingerprint) != (pins.paillier, pins.dgk):
                 raise ProtocolError(f"the {owner} keys must be those pinned for {name}, got others")
-        return self._envelopes(request).open(step, request)
-
-    def sealed(self, step: CapcStep, request: CapcRequest, reply: CapcReply) -> CapcReply:
-        """Return a reply with its parts in envelopes."""
-        return self._envelopes(request).seal(step, reply)
-
-    def _envelopes(self, request: CapcRequest) -> Envelopes:
         memory = Memory(self.context, request.session)
         return Envelopes(self.enrolment, self.agreement, request, memory)
 

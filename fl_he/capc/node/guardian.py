@@ -5,90 +5,81 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.capc.messages import NOISE, TEST_NOISE, CapcReply, CapcRequest
-from fl_he.capc.node.keys import QUERYING, KeyPair, PublicKeys
-from fl_he.capc.node.party import Memory, Party
+from fl_he.capc import protocol
+from fl_he.capc.node.party import Parts, Turn
 from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING, Terms
-from fl_he.crypto.comparison.argmax import pairs, winner
 from fl_he.crypto.comparison.conditional_answer import release
 from fl_he.crypto.comparison.votes import encrypt_counts
-from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
+from fl_he.learning.voting.noisy_vote import vote_noise
 from fl_he.wire.records import ProtocolError
 
 _WINNERS = "winners"
 _DRAWN = "noise"
 
 
-def noise(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+def noise(turn: Turn) -> Parts:
     """Encrypt noise for each count, and for the threshold test one number for all classes."""
-    terms, queries = party.terms, request.queries
-    party.require_budget(queries)
-    Memory(context, request.session).keep(_DRAWN, queries)  # one set of noise for each batch
+    terms, queries = turn.terms, turn.queries
+    turn.party.require_budget(queries)
+    turn.memory.keep(_DRAWN, queries)  # one set of noise for each batch
     shape = (terms.classes, queries)
-    key = keys.public.paillier
-    drawn = _gaussian(terms, terms.variance_gnmax, terms.classes * queries).reshape(shape)
-    parts = {NOISE: drawn}
+    key = turn.own.public.paillier
+    drawn = _fitting(terms, terms.variance_gnmax, terms.classes * queries).reshape(shape)
+    parts = {protocol.NOISE: drawn}
     if terms.threshold is not None:
-        test = _gaussian(terms, terms.variance_threshold, queries)
+        test = _fitting(terms, terms.variance_threshold, queries)
         # the largest noisy count reaches the threshold exactly if any does
-        parts[TEST_NOISE] = np.broadcast_to(test, shape)
-    layout = party.vote_layout(key)
-    return CapcReply(
-        {
-            name: encrypt_counts(key, layout, VOTE_PACKING, values).to_bytes()
-            for name, values in parts.items()
-        }
-    )
+        parts[protocol.TEST_NOISE] = np.broadcast_to(test, shape)
+    layout = turn.party.vote_layout(key)
+    return {
+        part: encrypt_counts(key, layout, VOTE_PACKING, values).to_bytes()
+        for part, values in parts.items()
+    }
 
 
-def count_bits(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+def count_bits(turn: Turn) -> Parts:
     """Open masked differences and encrypt their digits."""
-    terms, queries = party.terms, request.queries
-    if Memory(context, request.session).take(_DRAWN) != queries:
+    own, classes, queries = turn.own, turn.terms.classes, turn.queries
+    if turn.memory.take(_DRAWN) != queries:
         raise ProtocolError("counts must be compared with the noise of this batch")
-    layout = party.vote_layout(keys.public.paillier)
-    blinded = request.part("blinded")
-    parts = {"bits": keys.pair_bits(layout, blinded, terms.classes, queries)}
-    if terms.threshold is not None:
-        reached = request.part("reached")
-        parts["reached-bits"] = keys.bits(layout, reached, terms.classes, queries)
-    return CapcReply(parts)
+    layout = turn.party.vote_layout(own.public.paillier)
+    blinded = turn.part(protocol.BLINDED_COUNTS)
+    parts = {protocol.COUNT_BITS: own.pair_bits(layout, blinded, classes, queries)}
+    if turn.terms.threshold is not None:
+        distances = own.open(layout, turn.part(protocol.BLINDED_DISTANCES), classes, queries)
+        parts[protocol.DISTANCE_BITS] = own.digits(layout, distances)
+    return parts
 
 
-def decide(request: CapcRequest, context: Context, party: Party, keys: KeyPair) -> CapcReply:
+def decide(turn: Turn) -> Parts:
     """Find each query's winner, a position in an order that only the querying party knows."""
-    terms, queries = party.terms, request.queries
-    each = len(pairs(terms.classes))
-    found = keys.results(VOTE_BITS, request.part("compared"), each * queries)
-    winners = [winner(terms.classes, found[at : at + each]) for at in range(0, len(found), each)]
-    if terms.threshold is None:
-        return CapcReply({"winners": bytes(winners)})
-    Memory(context, request.session).keep(_WINNERS, winners)
-    shares = keys.results(VOTE_BITS, request.part("reached"), terms.classes * queries)
-    return CapcReply({"shares": keys.public.dgk.to_bytes(keys.dgk.encrypt_bits(shares))})
+    own, classes, queries = turn.own, turn.terms.classes, turn.queries
+    winners = own.winners(VOTE_BITS, turn.part(protocol.COMPARED_COUNTS), classes, queries)
+    if turn.terms.threshold is None:
+        return {protocol.WINNERS: bytes(winners)}
+    turn.memory.keep(_WINNERS, winners)
+    compared = turn.part(protocol.COMPARED_DISTANCES)
+    shares = own.results(VOTE_BITS, compared, classes * queries)
+    return {protocol.SHARES: own.public.dgk.to_bytes(own.dgk.encrypt_bits(shares))}
 
 
-def release_winners(
-    request: CapcRequest, context: Context, party: Party, keys: KeyPair
-) -> CapcReply:
+def release_winners(turn: Turn) -> Parts:
     """Hand each winner over where a class has reached the threshold, without learning where."""
-    terms, queries = party.terms, request.queries
-    querying = PublicKeys.from_texts(request.keys, QUERYING, terms.key_bits).paillier
-    winners = Memory(context, request.session).take(_WINNERS)
-    dgk, classes = keys.public.dgk, terms.classes
-    zero = keys.dgk.are_zero(dgk.from_bytes(request.part("compared"), classes * queries))
+    querying, dgk, classes = turn.querying.paillier, turn.own.dgk, turn.terms.classes
+    winners = turn.memory.take(_WINNERS)
+    compared = turn.part(protocol.ANY_REACHED)
+    zero = dgk.are_zero(dgk.public_key.from_bytes(compared, classes * turn.queries))
     found = [int(any(zero[at : at + classes])) for at in range(0, len(zero), classes)]
-    coins = querying.from_bytes(request.part("coins"), queries)
-    return CapcReply({"answers": querying.to_bytes(release(querying, winners, found, coins))})
+    coins = querying.from_bytes(turn.part(protocol.COINS), turn.queries)
+    answers = release(querying, winners, found, coins)
+    return {protocol.ANSWERS: querying.to_bytes(answers)}
 
 
-def _gaussian(terms: Terms, variance: Fraction | None, size: int) -> NDArray[np.int64]:
-    if variance is None:
-        return np.zeros(size, dtype=np.int64)
-    drawn = discrete_gaussian(variance, size)
+def _fitting(terms: Terms, variance: Fraction | None, size: int) -> NDArray[np.int64]:
+    """Draw noise; refuse a sample that the counts have no room for."""
+    drawn = vote_noise(variance, size)
     if np.abs(drawn).max() + VOTE_PACKING.max_contributors > terms.largest_count:
         raise ProtocolError("the noise must fit the counts, and a sample does not: lower sigma")
     return drawn

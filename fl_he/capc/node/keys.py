@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_he.capc.agreement import KeyPins
+from fl_he.capc.protocol import CapcRole
 from fl_he.clients.node.node import Node
-from fl_he.crypto.comparison.argmax import pairs
+from fl_he.crypto.comparison.argmax import pairs, winner
 from fl_he.crypto.comparison.comparison import Digits, bits, results
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
@@ -18,9 +19,6 @@ from fl_he.wire.records import ProtocolError
 
 _PAILLIER, _DGK = "paillier", "dgk"
 _PAILLIER_SETTING, _DGK_SETTING = "capc-private-key", "capc-dgk-key"
-
-#: Names of the keys in messages.
-QUERYING, GUARDIAN = "querying", "guardian"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class PublicKeys:
         return {_PAILLIER: self.paillier.to_json(), _DGK: self.dgk.to_json()}
 
     @classmethod
-    def from_texts(cls, texts: Mapping[str, str], owner: str, key_bits: int) -> PublicKeys:
+    def from_texts(cls, texts: Mapping[str, str], owner: CapcRole, key_bits: int) -> PublicKeys:
         """Read the keys of the querying party or of the guardian from a message.
 
         Longer keys are refused before their numbers are checked, which takes time.
@@ -66,10 +64,6 @@ class KeyPair:
     def public(self) -> PublicKeys:
         """The public halves."""
         return PublicKeys(self.paillier.public_key, self.dgk.public_key)
-
-    def bits(self, layout: SlotLayout, blinded: bytes, numbers: int, queries: int) -> bytes:
-        """Open blinded numbers, `numbers` for each query, and encrypt their digits."""
-        return self.digits(layout, self.open(layout, blinded, numbers, queries))
 
     def pair_bits(self, layout: SlotLayout, blinded: bytes, classes: int, queries: int) -> bytes:
         """Open what `argmax.blind_pairs` made, and encrypt the digits."""
@@ -105,6 +99,12 @@ class KeyPair:
         """Return the results of `count` comparisons."""
         size = Digits(value_bits).returned
         return results(self.dgk, size, self.dgk.public_key.from_bytes(compared, count * size))
+
+    def winners(self, value_bits: int, compared: bytes, classes: int, queries: int) -> list[int]:
+        """Return each query's winner, a position in the order that the other side has chosen."""
+        each = len(pairs(classes))
+        found = self.results(value_bits, compared, each * queries)
+        return [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
 
 
 def own_keys(node: Node, key_bits: int, known: str | None = None) -> KeyPair:

@@ -1,7 +1,4 @@
-"""What a CaPC node brings along: the terms it agreed to, its model, its queries.
-
-What a node remembers between two steps of a batch: in its own state, each entry for one use.
-"""
+"""One step at one CaPC node: the node's own part, its memory of the batch, and the request."""
 
 from __future__ import annotations
 
@@ -14,6 +11,9 @@ import numpy as np
 from flwr.app import ConfigRecord, Context
 from numpy.typing import NDArray
 
+from fl_he.capc.messages import CapcRequest
+from fl_he.capc.node.keys import KeyPair, PublicKeys
+from fl_he.capc.protocol import FIRST, TABLE, CapcRole, Part, Row
 from fl_he.capc.terms import VOTE_BITS, Terms
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -85,13 +85,34 @@ class Memory:
             if not key.startswith(f"{self._session}/"):
                 del self._record[key]
 
+    def advance(self, row: Row) -> None:
+        """Note that this node takes a step.
+
+        Raises
+        ------
+        ProtocolError
+            Unless the step comes after those of the same role that stand before it in the table,
+            and once; those of a hidden layer may come again for the next one.
+        """
+        key, place = f"{self._session}/step-{row.role}", TABLE.index(row)
+        last = self._number(key, -1)
+        again = last >= 0 and row.layered and TABLE[last].layered and place < last
+        first = row.step is FIRST[row.role]
+        if (last < 0) != first or not (place > last or again):
+            raise ProtocolError(f"step out of order: {row.step} must come once, in its place")
+        self._record[key] = place
+
     def count(self, name: str) -> int:
         """Return how often this was called before with the name, in this batch."""
         key = f"{self._session}/{name}"
-        number = self._record.get(key, 0)
-        if not isinstance(number, int):
-            raise ProtocolError(f"{name} must be a number in the memory")
+        number = self._number(key, 0)
         self._record[key] = number + 1
+        return number
+
+    def _number(self, key: str, default: int) -> int:
+        number = self._record.get(key, default)
+        if not isinstance(number, int):
+            raise ProtocolError(f"{key} must be a number in the memory")
         return number
 
     def keep(self, name: str, value: Any) -> None:
@@ -104,7 +125,7 @@ class Memory:
         """
         key = f"{self._session}/{name}"
         if key in self._record:
-            raise ProtocolError(f"a step must be asked for once for each batch: {name} is there")
+            raise ProtocolError(f"step out of order: {name} is there already")
         self._record[key] = json.dumps(value).encode()
 
     def take(self, name: str) -> Any:
@@ -117,8 +138,67 @@ class Memory:
         """
         key = f"{self._session}/{name}"
         if key not in self._record:
-            raise ProtocolError(f"a step must come once, after the one that makes {name}")
+            raise ProtocolError(f"step out of order: {name} is missing or was already used")
         value = self._record.pop(key)
         if not isinstance(value, bytes):
             raise ProtocolError(f"{name} must be kept as bytes, got {type(value).__name__}")
         return json.loads(value)
+
+
+#: What a step gives, by part.
+Parts = dict[Part, bytes]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Turn:
+    """All that the function of one step has to work with.
+
+    Attributes
+    ----------
+    request : CapcRequest
+    party : Party
+    memory : Memory
+    read_keys : callable
+        Returns the node's own keys; answering parties have none.
+    answering : str
+        Steps by party only: the answering party that this call is about.
+    """
+
+    request: CapcRequest
+    party: Party
+    memory: Memory
+    read_keys: Callable[[], KeyPair]
+    answering: str = ""
+
+    @property
+    def terms(self) -> Terms:
+        """What the parties have agreed on."""
+        return self.party.terms
+
+    @property
+    def queries(self) -> int:
+        """Size of the batch."""
+        return self.request.queries
+
+    @property
+    def own(self) -> KeyPair:
+        """The keys of this node, which is the querying party or the guardian."""
+        return self.read_keys()
+
+    @property
+    def querying(self) -> PublicKeys:
+        """The querying party's keys."""
+        return PublicKeys.from_texts(self.request.keys, CapcRole.QUERYING, self.terms.key_bits)
+
+    @property
+    def guardian(self) -> PublicKeys:
+        """The guardian's keys."""
+        return PublicKeys.from_texts(self.request.keys, CapcRole.GUARDIAN, self.terms.key_bits)
+
+    def has(self, part: Part) -> bool:
+        """Tell whether the request holds a part."""
+        return part.name in self.request.parts
+
+    def part(self, part: Part) -> bytes:
+        """Return a part of the request; ProtocolError if it is not there."""
+        return self.request.part(self.answering or part.name)

@@ -33,17 +33,31 @@ def noisy_labels(
     threshold : int or None
         None: every query is answered.
     """
-    noisy = votes + _noise(variance_gnmax, votes.size).reshape(votes.shape)
+    noisy = votes + vote_noise(variance_gnmax, votes.size).reshape(votes.shape)
     labels = np.array(
         [_random.choice(np.flatnonzero(row == row.max()).tolist()) for row in noisy], dtype=np.int64
     )
     if threshold is None:
         return labels
-    reached = votes.max(axis=1) + _noise(variance_threshold, len(votes)) >= threshold
+    reached = votes.max(axis=1) + vote_noise(variance_threshold, len(votes)) >= threshold
     return np.where(reached, labels, -1)
 
 
-def _noise(variance: Fraction | None, size: int) -> NDArray[np.int64]:
+def vote_noise(variance: Fraction | None, size: int) -> NDArray[np.int64]:
+    """Draw so many samples of the noise on counts and on threshold tests.
+
+    `gnmax` says what the noise costs.
+
+    Parameters
+    ----------
+    variance : Fraction or None
+        None: no noise.
+    size : int
+
+    Returns
+    -------
+    ndarray, shape (size,)
+    """
     if variance is None:
         return np.zeros(size, dtype=np.int64)
     return discrete_gaussian(variance, size)

@@ -12,7 +12,8 @@ from local_grid import LocalGrid
 
 from fl_he.capc.coordinator.roster import CapcRoster, call_roll
 from fl_he.capc.coordinator.steps import Steps
-from fl_he.capc.messages import CapcReply, CapcStep
+from fl_he.capc.messages import CapcReply
+from fl_he.capc.protocol import CapcStep
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.records import ProtocolError
 

@@ -16,7 +16,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from fl_he.capc.messages import CapcReply, CapcStep
+from fl_he.capc.messages import CapcReply
+from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import VOTE_BITS, Terms
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector

@@ -13,7 +13,8 @@ from capc_parties import KEY_BITS, Parties, constant_model
 from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_he.capc.messages import CapcReply, CapcRequest, CapcStep
+from fl_he.capc.messages import CapcReply, CapcRequest
+from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import VOTE_PACKING, Terms
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
@@ -90,7 +91,7 @@ def test_a_step_that_comes_twice_or_too_early_is_refused(parties: Parties, step:
     message = recorded(parties, step)
     for content in (message.content, changed(message)):
         reason = refusal(parties, message.metadata.dst_node_id, step, content)
-        assert "a step must come once" in reason
+        assert "step out of order" in reason
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_the_guardian_makes_noise_once_for_a_batch(parties: Parties, on_its_way:
         return app(message, context)
 
     on_its_way(CapcStep.NOISE, twice)
-    with pytest.raises(ProtocolError, match="must be asked for once for each batch: noise"):
+    with pytest.raises(ProtocolError, match=r"step out of order: query\.capc_noise must come once"):
         parties.ask()
 
 
@@ -213,7 +214,7 @@ def test_a_winner_that_is_no_class_is_refused(monkeypatch: pytest.MonkeyPatch) -
         return own(message, context)
 
     monkeypatch.setattr(made.grid, "app", app)
-    with pytest.raises(ProtocolError, match="winners must be below 2"):
+    with pytest.raises(ProtocolError, match=r"received a winner outside 0\.\.1"):
         made.ask()
     assert made.labels == []
 
@@ -246,12 +247,13 @@ def test_keys_that_are_none_are_refused(parties: Parties) -> None:
     message = recorded(parties, CapcStep.EVALUATE)
     keys = dict(CapcRequest.from_content(message.content).keys)
     node = message.metadata.dst_node_id
-    for changes, reason in (
+    wrongs = (
         ({"querying-paillier": keys["querying-dgk"]}, "public key must have exactly the members"),
         ({"querying-dgk": ""}, "DGK public key must be a JSON object"),
         ({"querying-paillier": "{}"}, "public key must have exactly the members"),
-    ):
-        content = changed(message, keys={**keys, **changes})
+    )
+    for number, (changes, reason) in enumerate(wrongs):
+        content = changed(message, session=f"{number:032x}", keys={**keys, **changes})
         assert reason in refusal(parties, node, CapcStep.EVALUATE, content)
 
 

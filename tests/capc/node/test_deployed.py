@@ -19,9 +19,10 @@ from local_grid import LocalGrid
 
 from fl_he.capc import run as capc_run
 from fl_he.capc.coordinator.rounds import CaPC
-from fl_he.capc.messages import COUNTS, NOISE, SUM, CapcReply, CapcRequest, CapcStep
+from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.app import with_capc
 from fl_he.capc.node.party import Party
+from fl_he.capc.protocol import COUNTS, NOISE, SUM, CapcStep
 from fl_he.config.composition import compose
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.manifest import Manifest
@@ -69,7 +70,7 @@ class Deployed:
 
     def ask(self, queries: int, **settings: Any) -> None:
         chosen = {"topology": "chain", **settings}
-        protocol = CaPC(self.grid, len(self.nodes) - 1, threshold=False, **chosen)
+        protocol = CaPC(self.grid, len(self.nodes) - 1, **chosen)
         protocol.ask(protocol.parties[QUERYING], queries)
 
     def own(self, name: str) -> Any:
@@ -353,7 +354,7 @@ def test_nodes_that_are_told_different_stories_find_out(
 
 def test_the_noise_cannot_be_left_out(deployed: Deployed) -> None:
     deployed.grid.change = lambda step, name, request: (
-        replace(request, parts={k: v for k, v in request.parts.items() if NOISE not in k})
+        replace(request, parts={k: v for k, v in request.parts.items() if NOISE.name not in k})
         if step is CapcStep.COLLECT
         else request
     )
@@ -366,7 +367,7 @@ def test_the_noise_cannot_be_left_out(deployed: Deployed) -> None:
 def test_nor_can_the_votes_before(deployed: Deployed, name: str) -> None:
     """Else the counts were those of fewer parties than min_contributors."""
     deployed.grid.change = lambda step, own, request: (
-        replace(request, parts={k: v for k, v in request.parts.items() if k != SUM})
+        replace(request, parts={k: v for k, v in request.parts.items() if k != SUM.name})
         if step is CapcStep.COLLECT and own == name
         else request
     )
@@ -392,7 +393,7 @@ def test_a_step_of_an_answering_party_is_taken_by_none_else(deployed: Deployed) 
         if step is CapcStep.COLLECT and name == ANSWERING[0]
         else request
     )
-    with pytest.raises(ProtocolError, match="st-john must be an answering party to collect votes"):
+    with pytest.raises(ProtocolError, match="must be asked of another node, got st-john"):
         deployed.ask(1)
 
 
@@ -410,10 +411,10 @@ def test_nor_may_the_sum_of_another_party_pass_for_noisy_counts(deployed: Deploy
     sums: list[bytes] = []
 
     def swap(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
-        if step is CapcStep.COLLECT and SUM in request.parts:
-            sums.append(request.part(SUM))
+        if step is CapcStep.COLLECT and SUM.name in request.parts:
+            sums.append(request.part(SUM.name))
         if step is CapcStep.COUNT:
-            return replace(request, parts={**request.parts, COUNTS: sums[0]})
+            return replace(request, parts={**request.parts, COUNTS.name: sums[0]})
         return request
 
     deployed.grid.change = swap
@@ -426,7 +427,7 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
     deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
     deployed.ask(2)
     deployed.restart()
-    protocol = CaPC(deployed.grid, 4, threshold=False, topology="chain")
+    protocol = CaPC(deployed.grid, 4, topology="chain")
     assert protocol.askable(protocol.parties[QUERYING]) == 0
     with pytest.raises(ProtocolError, match="queries must be at most 0, which is what is left"):
         deployed.ask(1)
@@ -441,7 +442,7 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
 def test_a_run_counts_what_it_has_asked(tmp_path: Path) -> None:
     """So that it asks nobody in vain: nodes say once, at its start, what is left."""
     deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
-    protocol = CaPC(deployed.grid, 4, threshold=False, topology="chain")
+    protocol = CaPC(deployed.grid, 4, topology="chain")
     node = protocol.parties[QUERYING]
     left = [protocol.askable(node)]
     for _ in range(2):

@@ -11,9 +11,10 @@ import pytest
 from capc_nodes import ANSWERING, QUERYING, agreement, capc_nodes
 from flwr.app import Context, RecordDict
 
-from fl_he.capc.messages import SUM, CapcReply, CapcRequest, CapcStep
+from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.envelopes import Envelopes
 from fl_he.capc.node.party import Memory
+from fl_he.capc.protocol import SUM, CapcStep
 from fl_he.clients.node.enrolment import read_enrolment
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.records import ProtocolError
@@ -107,14 +108,14 @@ def test_who_takes_no_part_opens_and_seals_nothing(contexts: dict[str, Context])
 
 
 def test_the_first_party_of_a_chain_is_handed_no_sum(contexts: dict[str, Context]) -> None:
-    request = replace(REQUEST, parts={SUM: b""})
+    request = replace(REQUEST, parts={"positions": b"", SUM.name: b""})
     with pytest.raises(ProtocolError, match="the first answering party is handed no sum"):
         envelopes(contexts[FIRST], request).open(CapcStep.COLLECT, request)
 
 
 def test_the_last_partys_sum_goes_to_nobody_without_noise(contexts: dict[str, Context]) -> None:
     with pytest.raises(ProtocolError, match="the last one's must have the guardian's noise"):
-        envelopes(contexts[ANSWERING[-1]]).seal(CapcStep.COLLECT, CapcReply({SUM: b"votes"}))
+        envelopes(contexts[ANSWERING[-1]]).seal(CapcStep.COLLECT, CapcReply({SUM.name: b"votes"}))
 
 
 def test_it_is_longer_than_its_payload_and_shows_nothing_of_it(

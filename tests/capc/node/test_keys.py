@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from fl_he.capc.node.keys import PublicKeys
+from fl_he.capc.protocol import CapcRole
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.strict_json import integer_to_base64url
 from fl_he.crypto.errors import CryptoError
@@ -32,19 +33,19 @@ def texts() -> dict[str, str]:
 
 
 def test_keys_of_the_agreed_length_are_read() -> None:
-    read = PublicKeys.from_texts(texts(), "guardian", KEY_BITS)
+    read = PublicKeys.from_texts(texts(), CapcRole.GUARDIAN, KEY_BITS)
     assert read.paillier.fingerprint == keys().paillier.fingerprint
     assert read.dgk.fingerprint == keys().dgk.fingerprint
 
 
 def test_keys_of_somebody_else_are_not() -> None:
     with pytest.raises(CryptoError, match="public key must be a JSON object"):
-        PublicKeys.from_texts(texts(), "querying", KEY_BITS)
+        PublicKeys.from_texts(texts(), CapcRole.QUERYING, KEY_BITS)
 
 
 def test_shorter_keys_are_refused() -> None:
     with pytest.raises(ProtocolError, match="the guardian's keys must have 1040 bits, got"):
-        PublicKeys.from_texts(texts(), "guardian", 1040)
+        PublicKeys.from_texts(texts(), CapcRole.GUARDIAN, 1040)
 
 
 @pytest.mark.parametrize("kind", ["paillier", "dgk"])
@@ -54,4 +55,4 @@ def test_a_long_key_is_refused_before_its_numbers_are_checked(kind: str) -> None
     even = integer_to_base64url(1 << KEY_BITS)  # has one bit more, and is no modulus at all
     sent[f"guardian-{kind}"] = json.dumps({**json.loads(sent[f"guardian-{kind}"]), "n": even})
     with pytest.raises(CryptoError, match=f"n must have at most {KEY_BITS} bits"):
-        PublicKeys.from_texts(sent, "guardian", KEY_BITS)
+        PublicKeys.from_texts(sent, CapcRole.GUARDIAN, KEY_BITS)
