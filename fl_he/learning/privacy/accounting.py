@@ -11,6 +11,7 @@ also if each release depends on those before (Bun, Steinke 2016, lemma 1.7).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -82,8 +83,11 @@ def epsilon_of_renyi(
     return float(_dp_accounting().rdp.compute_epsilon(orders, divergences, delta)[0])
 
 
+@lru_cache(maxsize=64)
 def largest_rho(epsilon: float, delta: float) -> float:
     """Return the rho that a budget of epsilon and delta allows altogether.
+
+    Cached: the search takes most of the time of a small CaPC batch, in which each node asks for it.
 
     Returns
     -------

@@ -12,6 +12,7 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
 from fl_he.learning.errors import PrivacyError
+from fl_he.learning.privacy import accounting
 from fl_he.learning.privacy.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
 
 
@@ -47,6 +48,24 @@ def test_discrete_noise_has_the_divergence_that_is_counted(sigma: float, shift: 
 def test_the_largest_rho_fits_and_hardly_more_does(epsilon: float, delta: float) -> None:
     rho = largest_rho(epsilon, delta)
     assert epsilon_of_rho(rho, delta) <= epsilon < epsilon_of_rho(rho * (1 + 1e-6), delta)
+
+
+def test_the_search_for_the_largest_rho_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each node of a CaPC batch asks for it several times."""
+    tried: list[float] = []
+    real = accounting.epsilon_of_rho
+
+    def counted(rho: float, delta: float) -> float:
+        tried.append(rho)
+        return real(rho, delta)
+
+    monkeypatch.setattr(accounting, "epsilon_of_rho", counted)
+    found = largest_rho(2.34567, 1e-5)
+    first = len(tried)
+    assert first > 10
+    assert largest_rho(2.34567, 1e-5) == found
+    assert len(tried) == first
+    assert largest_rho(2.34567, 2e-5) != found
 
 
 def test_no_release_costs_nothing_and_no_noise_everything() -> None:
