@@ -129,9 +129,7 @@ def _summary(seconds: dict[str, list[float]], sums: list[EncryptedSum]) -> dict[
         "variants": [
             {
                 "variant": name,
-                "median_seconds": spread.median,
-                "lower_quartile": spread.lower,
-                "upper_quartile": spread.upper,
+                **spread.figures(),
                 "mean_seconds": spread.mean,
                 "beyond_empty_seconds": spread.median - empty.median,
                 "rounds": spread.runs,
@@ -175,7 +173,6 @@ def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str
         The encrypted variant's strategy.
     """
     roster = encrypted.call_roll(grid)
-    model = zero_model(config)
     plain, polled = (
         HospitalGrid(GroupGrid(grid, _PLAIN_GROUP, polled=polled), roster.hospitals)
         for polled in (False, True)
@@ -183,17 +180,12 @@ def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str
     empty = GroupGrid(grid, _EMPTY_GROUP)
     evaluating, training = descent(config, evaluate=True), descent(config)
     return {
-        ENCRYPTED: partial(timed_rounds, encrypted, grid, model),
-        PLAIN: partial(timed_rounds, evaluating, plain, model),
-        PLAIN_POLLED: partial(timed_rounds, evaluating, polled, model),
-        PLAIN_TRAIN: partial(timed_rounds, training, plain, model),
+        ENCRYPTED: partial(timed_rounds, encrypted, grid, config),
+        PLAIN: partial(timed_rounds, evaluating, plain, config),
+        PLAIN_POLLED: partial(timed_rounds, evaluating, polled, config),
+        PLAIN_TRAIN: partial(timed_rounds, training, plain, config),
         EMPTY: partial(_empty_rounds, empty, list(roster.hospitals), roster.key_holder),
     }
-
-
-def zero_model(config: Config) -> ArrayRecord:
-    """Return the model with which each variant starts."""
-    return model_arrays(np.zeros(len(simulated_data(config).train.feature_names)), 0.0)
 
 
 def all_apps(config: Config) -> ClientApp:
@@ -228,17 +220,12 @@ def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int
     """Send what an encrypted round sends, without any content: hospitals, then the key holder."""
     marks = [perf_counter()]
     for _ in range(rounds):
-        for _ in exchange(grid, [_empty_message(node) for node in hospitals], HOP_TIMEOUT):
-            pass
-        for _ in exchange(grid, [_empty_message(key_holder)], HOP_TIMEOUT):
-            pass
+        for nodes in (hospitals, [key_holder]):
+            messages = [Message(RecordDict(), node, MessageType.TRAIN) for node in nodes]
+            list(exchange(grid, messages, HOP_TIMEOUT))
         marks.append(perf_counter())
     seconds: list[float] = np.diff(marks).tolist()
     return seconds
-
-
-def _empty_message(node_id: int) -> Message:
-    return Message(RecordDict(), node_id, MessageType.TRAIN)
 
 
 def descent(config: Config, *, evaluate: bool = False) -> GradientDescent:
@@ -280,18 +267,20 @@ class CountingSum(SequentialPaillier):
         return super().aggregate_train(next(self._numbers), replies)
 
 
-def timed_rounds(strategy: Strategy, grid: Grid, model: ArrayRecord, rounds: int) -> list[float]:
+def timed_rounds(strategy: Strategy, grid: Grid, config: Config, rounds: int) -> list[float]:
     """Run a strategy as any Flower app does and return the wall seconds of each round.
 
     Parameters
     ----------
     strategy : Strategy
+        Starts from a model of zeros.
     grid : Grid
-    model : ArrayRecord
-        Where it starts.
+    config : Config
+        The experiment.
     rounds : int
         How many rounds.
     """
+    features = len(simulated_data(config).train.feature_names)
     marks: list[float] = []
 
     def mark(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -301,7 +290,7 @@ def timed_rounds(strategy: Strategy, grid: Grid, model: ArrayRecord, rounds: int
     # Units in which no gradient outgrows its slot, without a round to find them.
     strategy.start(
         grid,
-        initial_arrays=model,
+        initial_arrays=model_arrays(np.zeros(features), 0.0),
         num_rounds=rounds,
         timeout=HOP_TIMEOUT,
         train_config=LearningTerms("local").to_config(),

@@ -10,7 +10,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he import client_app
-from fl_he.bench.federation import CountingSum, descent, timed_rounds, zero_model
+from fl_he.bench.federation import CountingSum, descent, timed_rounds
 from fl_he.bench.timing import Follow, Spread
 from fl_he.config import Config
 from fl_he.config.composition import compose
@@ -95,7 +95,6 @@ def measure_topologies(
 ) -> list[dict[str, Any]]:
     """Measure on a grid with the hospitals of ``config``; see `measure_hospitals`."""
     numbers = itertools.count(1)
-    model = zero_model(config)
     rows: list[dict[str, Any]] = []
     for topology, segments in _TOPOLOGIES:
         strategy = CountingSum(descent(config), numbers, topology, segments)
@@ -103,16 +102,14 @@ def measure_topologies(
         seconds: list[float] = []
         for done in range(plan.rounds + 1):
             follow(name, done, plan.rounds + 1)
-            seconds += timed_rounds(strategy, grid, model, 1)
+            seconds += timed_rounds(strategy, grid, config, 1)
         spread = Spread.of(seconds[1:])
         rows.append(
             {
                 "hospitals": config.hospitals,
                 "topology": topology,
                 "segments": segments,
-                "median_seconds": spread.median,
-                "lower_quartile": spread.lower,
-                "upper_quartile": spread.upper,
+                **spread.figures(),
                 "rounds": spread.runs,
                 "hops": hops(config.hospitals, topology, segments),
                 "bytes": strategy.sums[-1].bytes_sent,

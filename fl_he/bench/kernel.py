@@ -17,13 +17,16 @@ from fl_he.bench.fresh import FreshProcess, PeakMemory, report, run_cold_unit
 from fl_he.bench.schemes import (
     INSTALL,
     UPDATES,
-    CkksScheme,
-    PackedScheme,
-    PheScheme,
+    Chunks,
+    Numbers,
+    Scheme,
     UnitRun,
     Vector,
+    ckks_scheme,
     example_updates,
     largest_error,
+    packed_scheme,
+    phe_scheme,
     run_unit,
 )
 from fl_he.bench.timing import Effort, Follow, Spread, in_turn
@@ -216,12 +219,12 @@ def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     tables: list[dict[str, Any]] = []
     long_vector = None
     try:
-        ckks = CkksScheme()
+        ckks = ckks_scheme()
     except ImportError:
         ckks = None
     for key_bits in plan.key_bits:
         follow(f"{key_bits} bits: making keys")
-        key, phe = PrivateKey.generate(key_bits), PheScheme(key_bits)
+        key, phe = PrivateKey.generate(key_bits), phe_scheme(key_bits)
         for length in plan.lengths:
             follow(f"{key_bits} bits, {length:,} values")
             tables.append(_build_table(key, length))
@@ -244,8 +247,8 @@ def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
 def _contestants(
     plan: KernelPlan,
     key: PrivateKey,
-    phe: PheScheme,
-    ckks: CkksScheme | None,
+    phe: Scheme[Numbers],
+    ckks: Scheme[Chunks] | None,
     updates: Sequence[Vector],
 ) -> list[tuple[KernelRow, Run | None]]:
     """Return phe, fl-he warm and cold, on one core and on all, and CKKS: rows without figures."""
@@ -262,7 +265,7 @@ def _contestants(
     return [
         (row(PHE, WARM, 1), partial(run_unit, phe, heads)),
         *(
-            (row(FL_HE, WARM, cores), partial(run_unit, PackedScheme(key, cores), updates))
+            (row(FL_HE, WARM, cores), partial(run_unit, packed_scheme(key, cores), updates))
             for cores in both
         ),
         *((row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates)) for cores in both),
@@ -270,7 +273,7 @@ def _contestants(
     ]
 
 
-def _phe_seconds(phe: PheScheme, updates: Sequence[Vector]) -> float:
+def _phe_seconds(phe: Scheme[Numbers], updates: Sequence[Vector]) -> float:
     """Return about how long a unit of all values takes."""
     heads = [values[:_PROBE] for values in updates]
     return run_unit(phe, heads).total * len(updates[0]) / len(heads[0])

@@ -8,10 +8,11 @@ under lattice-based encryption.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,20 +40,26 @@ Numbers = list[Any]  # of phe's EncryptedNumber; phe has no types
 Chunks = list[Any]  # of TenSEAL's CKKSVector; TenSEAL has no types
 
 
-class Scheme(Protocol[Encrypted]):
-    """A way to sum vectors under encryption."""
+@dataclass(frozen=True, slots=True)
+class Scheme(Generic[Encrypted]):
+    """A way to sum vectors under encryption.
 
-    def encrypt(self, values: Vector) -> Encrypted:
-        """Encrypt one update of shape (d,)."""
+    Attributes
+    ----------
+    encrypt : callable
+        Encrypts one update of shape (d,).
+    add : callable
+        Returns the sum of a total and an update; may overwrite the total.
+    decrypt : callable
+        Decrypts a total to shape (d,).
+    size : callable
+        Returns the bytes of one update as it would travel.
+    """
 
-    def add(self, total: Encrypted, update: Encrypted) -> Encrypted:
-        """Return the sum of two; ``total`` may be overwritten."""
-
-    def decrypt(self, total: Encrypted) -> Vector:
-        """Decrypt to shape (d,)."""
-
-    def size(self, update: Encrypted) -> int:
-        """Return the bytes of one update as it would travel."""
+    encrypt: Callable[[Vector], Encrypted]
+    add: Callable[[Encrypted, Encrypted], Encrypted]
+    decrypt: Callable[[Encrypted], Vector]
+    size: Callable[[Encrypted], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +125,8 @@ def largest_error(result: Vector, updates: Sequence[Vector]) -> float:
     return float(np.abs(result - exact).max())
 
 
-class PackedScheme:
-    """fl-he's packed Paillier encryption with its default packing.
+def packed_scheme(key: PrivateKey, cores: int) -> Scheme[EncryptedVector]:
+    """Return fl-he's packed Paillier encryption with its default packing.
 
     Parameters
     ----------
@@ -129,63 +136,39 @@ class PackedScheme:
         How many cores it may use.
     """
 
-    def __init__(self, key: PrivateKey, cores: int) -> None:
-        self._key = key
-        self._cores = cores
-        self._packing = Packing()
-
-    def encrypt(self, values: Vector) -> EncryptedVector:
-        """See Scheme."""
-        return EncryptedVector.encrypt(
-            self._key.public_key, self._packing, values, cores=self._cores
-        )
-
-    def add(self, total: EncryptedVector, update: EncryptedVector) -> EncryptedVector:
-        """See Scheme."""
-        total.add_in_place(update, self._key.public_key)
+    def add(total: EncryptedVector, update: EncryptedVector) -> EncryptedVector:
+        total.add_in_place(update, key.public_key)
         return total
 
-    def decrypt(self, total: EncryptedVector) -> Vector:
-        """See Scheme."""
-        return self._key.decrypt_vector(total, cores=self._cores)
+    return Scheme(
+        encrypt=partial(EncryptedVector.encrypt, key.public_key, Packing(), cores=cores),
+        add=add,
+        decrypt=partial(key.decrypt_vector, cores=cores),
+        size=lambda update: update.nbytes,
+    )
 
-    def size(self, update: EncryptedVector) -> int:
-        """See Scheme."""
-        return update.nbytes
 
+def phe_scheme(key_bits: int) -> Scheme[Numbers]:
+    """Return phe in a loop, as scripts use it: one ciphertext and one exponent for each value.
 
-class PheScheme:
-    """phe in a loop, as scripts use it: one ciphertext and one exponent for each value.
+    Sizes are those of the ciphertexts alone: how exponents travel is up to the script.
 
     Parameters
     ----------
     key_bits : int
         Length of the modulus.
     """
-
-    def __init__(self, key_bits: int) -> None:
-        self._public_key, self._private_key = paillier.generate_paillier_keypair(n_length=key_bits)
-        self._ciphertext_bytes = key_bits // 4
-
-    def encrypt(self, values: Vector) -> Numbers:
-        """See Scheme."""
-        return [self._public_key.encrypt(value) for value in values.tolist()]
-
-    def add(self, total: Numbers, update: Numbers) -> Numbers:
-        """See Scheme."""
-        return [mine + theirs for mine, theirs in zip(total, update, strict=True)]
-
-    def decrypt(self, total: Numbers) -> Vector:
-        """See Scheme."""
-        return np.array([self._private_key.decrypt(number) for number in total])
-
-    def size(self, update: Numbers) -> int:
-        """Return the bytes of the ciphertexts alone: how exponents travel is up to the script."""
-        return len(update) * self._ciphertext_bytes
+    public_key, private_key = paillier.generate_paillier_keypair(n_length=key_bits)
+    return Scheme(
+        encrypt=lambda values: [public_key.encrypt(value) for value in values.tolist()],
+        add=lambda total, update: [a + b for a, b in zip(total, update, strict=True)],
+        decrypt=lambda total: np.array([private_key.decrypt(number) for number in total]),
+        size=lambda update: len(update) * key_bits // 4,
+    )
 
 
-class CkksScheme:
-    """CKKS with the parameters of TenSEAL's tutorials, encrypting with the public key.
+def ckks_scheme() -> Scheme[Chunks]:
+    """Return CKKS with the parameters of TenSEAL's tutorials, encrypting with the public key.
 
     Vectors are cut into chunks of 4,096 values, as many as a ciphertext has slots.
 
@@ -194,35 +177,30 @@ class CkksScheme:
     ImportError
         If TenSEAL is not installed.
     """
+    import tenseal  # noqa: PLC0415 - lazy: an extra, and the other schemes work without it
 
-    def __init__(self) -> None:
-        import tenseal  # noqa: PLC0415 - an extra, and the other schemes work without it
+    context = tenseal.context(
+        tenseal.SCHEME_TYPE.CKKS,
+        _POLY_MODULUS_DEGREE,
+        coeff_mod_bit_sizes=_COEFF_MOD_BIT_SIZES,
+    )
+    context.global_scale = _GLOBAL_SCALE
 
-        self._vector = tenseal.ckks_vector
-        self._context = tenseal.context(
-            tenseal.SCHEME_TYPE.CKKS,
-            _POLY_MODULUS_DEGREE,
-            coeff_mod_bit_sizes=_COEFF_MOD_BIT_SIZES,
-        )
-        self._context.global_scale = _GLOBAL_SCALE
-
-    def encrypt(self, values: Vector) -> Chunks:
-        """See Scheme."""
+    def encrypt(values: Vector) -> Chunks:
+        starts = range(0, len(values), _SLOTS)
         return [
-            self._vector(self._context, values[start : start + _SLOTS].tolist())
-            for start in range(0, len(values), _SLOTS)
+            tenseal.ckks_vector(context, values[start : start + _SLOTS].tolist())
+            for start in starts
         ]
 
-    def add(self, total: Chunks, update: Chunks) -> Chunks:
-        """See Scheme."""
+    def add(total: Chunks, update: Chunks) -> Chunks:
         for mine, theirs in zip(total, update, strict=True):
             mine.add_(theirs)
         return total
 
-    def decrypt(self, total: Chunks) -> Vector:
-        """See Scheme."""
-        return np.concatenate([chunk.decrypt() for chunk in total])
-
-    def size(self, update: Chunks) -> int:
-        """See Scheme."""
-        return sum(len(chunk.serialize()) for chunk in update)
+    return Scheme(
+        encrypt=encrypt,
+        add=add,
+        decrypt=lambda total: np.concatenate([chunk.decrypt() for chunk in total]),
+        size=lambda update: sum(len(chunk.serialize()) for chunk in update),
+    )

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -158,7 +159,7 @@ def _table(
         table.add_column(column.removeprefix("<"), justify="left" if "<" in column else "right")
     for _, group in groupby(rows, itemgetter(group_by) if group_by else lambda _: None):
         for row in group:
-            table.add_row(*(CELLS.vformat(cell, (), row) for cell in columns.values()))
+            table.add_row(*(escape(CELLS.vformat(cell, (), row)) for cell in columns.values()))
         table.add_section()
     return table
 

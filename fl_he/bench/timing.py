@@ -52,6 +52,14 @@ class Spread:
         lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75))
         return cls(float(median), float(lower), float(upper), fmean(seconds), len(seconds))
 
+    def figures(self) -> dict[str, float]:
+        """Return median and quartiles as they stand in bench.json."""
+        return {
+            "median_seconds": self.median,
+            "lower_quartile": self.lower,
+            "upper_quartile": self.upper,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fl_he.bench.schemes import (
-    CkksScheme,
-    PackedScheme,
-    PheScheme,
     Scheme,
     UnitRun,
     Vector,
+    ckks_scheme,
     example_updates,
     largest_error,
+    packed_scheme,
+    phe_scheme,
     run_unit,
 )
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -29,8 +29,8 @@ STEP = 2.0**-24  # of the default packing
 def all_schemes() -> list[tuple[str, Scheme[Any], float]]:
     """Return each scheme with the error that it may make."""
     return [
-        ("phe", PheScheme(256), 1e-15),
-        ("packed", PackedScheme(KEY, 1), 1.5 * STEP),
+        ("phe", phe_scheme(256), 1e-15),
+        ("packed", packed_scheme(KEY, 1), 1.5 * STEP),
     ]
 
 
@@ -48,7 +48,7 @@ def test_a_unit_sums_three_updates(
 
 def test_ckks_sums_in_chunks() -> None:
     pytest.importorskip("tenseal")
-    scheme = CkksScheme()
+    scheme = ckks_scheme()
     updates = example_updates(5000)
     run = run_unit(scheme, updates)
     np.testing.assert_allclose(run.result, sum(updates), rtol=0, atol=1e-5)
@@ -61,8 +61,8 @@ def test_ckks_sums_in_chunks() -> None:
 
 def test_bytes_are_those_that_travel() -> None:
     updates = example_updates(9)
-    assert run_unit(PheScheme(256), updates).bytes == 9 * 64
-    packed = PackedScheme(KEY, 1)
+    assert run_unit(phe_scheme(256), updates).bytes == 9 * 64
+    packed = packed_scheme(KEY, 1)
     vector = packed.encrypt(updates[0])
     assert run_unit(packed, updates).bytes == len(vector.to_bytes())
 
@@ -113,7 +113,8 @@ class Clockwork:
 def test_each_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     clockwork = Clockwork()
     monkeypatch.setattr("fl_he.bench.schemes.perf_counter", lambda: clockwork.now)
-    run = run_unit(clockwork, example_updates(4))
+    steps = (clockwork.encrypt, clockwork.add, clockwork.decrypt, clockwork.size)
+    run = run_unit(Scheme(*steps), example_updates(4))
     assert (run.encrypt, run.add, run.decrypt, run.total) == (100.0, 10.0, 1.0, 321.0)
     assert run.bytes == 32
 

@@ -74,7 +74,7 @@ def kernel_section() -> dict[str, Any]:
     rows = [
         FIGURES,
         replace(FIGURES, scheme="fl-he", cores=2, scaled=False, times_faster_than_phe=512.0),
-        KernelRow(2048, 10_000, "ckks", "warm", 1, note="not installed: pip install x"),
+        KernelRow(2048, 10_000, "ckks", "warm", 1, note="not installed: pip install x[y]"),
         replace(FIGURES, key_bits=3072, scheme="fl-he", state="cold", scaled=False),
     ]
     tables = [
@@ -102,7 +102,7 @@ def test_kernel_rows_say_what_was_scaled_and_what_is_missing() -> None:
     assert "~461 s" in phe
     assert "~" not in ours
     assert "512" in ours
-    assert "TenSEAL CKKS: not installed: pip install x" in " ".join(text.split())
+    assert "TenSEAL CKKS: not installed: pip install x[y]" in " ".join(text.split())
     assert "fl-he cold, 1 core " in text
     assert "window 7 before 31 values, 250 ms" in text
     assert "none" in text, "no table was built for the second key"
