@@ -171,9 +171,10 @@ class Agreement:
         return _FORM.write(self, keys=dict(sorted(self.keys.items())))
 
 
-_FORM = Form({"format": constant("fl-he capc agreement 1"), **form_of(Agreement).members})
+_MEMBERS = form_of(Agreement).members
+_FORM: Form[Agreement] = Form({"format": constant("fl-he capc agreement 1"), **_MEMBERS})
 #: The members that people write; a manifest of keys makes an agreement of them.
-_TERMS = Form({n: kind for n, kind in form_of(Agreement).members.items() if n != "keys"})
+_TERMS: Form[Agreement] = Form({name: _MEMBERS[name] for name in _MEMBERS if name != "keys"})
 
 
 def _check_names(what: str, names: tuple[object, ...]) -> None:

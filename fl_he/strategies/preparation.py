@@ -11,15 +11,15 @@ With privacy it is one round of noisy sums within declared ranges: see
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fl_he.crypto.encoding.fields import Whole, form_of
 from fl_he.learning.errors import DataError
 from fl_he.learning.privacy.scaling import scaling_of_sums
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -29,7 +29,7 @@ from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import read_named_array
-from fl_he.wire.records import CONFIG, ProtocolError
+from fl_he.wire.records import CONFIG, KEPT, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +44,17 @@ class Preparation:
         What the hospitals are told; after the first of two sums the scale is missing.
     """
 
-    rounds: int = 0
+    rounds: Whole = 0
     terms: LearningTerms = field(default_factory=LearningTerms)
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        terms = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.terms).items()}
-        return {"rounds": self.rounds, "terms": terms}
+        return form_of(Preparation).write(self)
 
     @classmethod
-    def from_members(cls, members: Mapping[str, Any]) -> Preparation:
+    def from_members(cls, members: object) -> Preparation:
         """Read what `to_members` returned; raises ProtocolError."""
-        try:
-            terms = {k: v for k, v in members["terms"].items() if v not in ([], "none", False)}
-            renamed = {key.replace("_", "-"): value for key, value in terms.items()}
-            # The same checks as the hospitals', so that a damaged file is found here.
-            content = RecordDict({CONFIG: ConfigRecord(renamed)})
-            return cls(int(members["rounds"]), LearningTerms.from_content(content))
-        except ProtocolError:
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise ProtocolError(
-                f"what is known of the pooled data must be whole, got {type(error).__name__}"
-            ) from error
+        return form_of(cls).read(members, KEPT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,24 @@ show, by subtraction, what the hospitals have sent in which the two differ.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
+from fl_he.crypto.encoding.strict_json import Base64
 from fl_he.strategies.exchange import Skipped
 from fl_he.wire.encrypted_sum import DecryptRequest
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import KEPT
 from fl_he.wire.update_layout import UpdateLayout
+
+_FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
+_VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
+_LAYOUT = Kind(
+    lambda value, at: UpdateLayout.from_json(_TEXT.read(value, at)), UpdateLayout.to_json
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,63 +49,31 @@ class UnopenedSum:
     """
 
     request: DecryptRequest
-    layout: UpdateLayout
-    plain: NDArray[np.float64] = field(repr=False)
+    layout: Annotated[UpdateLayout, _LAYOUT]
+    plain: Annotated[NDArray[np.float64], _VECTOR] = field(repr=False)
     skipped: tuple[Skipped, ...]
-    ciphertexts: int
-    update_bytes: int
-    bytes_sent: int
-    seconds: float
-    encrypt_seconds: float
-    add_seconds: float
+    ciphertexts: Whole
+    update_bytes: Whole
+    bytes_sent: Whole
+    seconds: Number
+    encrypt_seconds: Number
+    add_seconds: Number
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold, the request's records included."""
-        return {
-            "session": self.request.session,
-            "purpose": self.request.purpose,
-            "round": self.request.round,
-            "contributors": self.request.contributors,
-            "encrypted_sum": base64.b64encode(self.request.encrypted_sum).decode("ascii"),
-            "layout": self.layout.to_json(),
-            "plain": self.plain.tolist(),
-            "skipped": [asdict(one) for one in self.skipped],
-            "ciphertexts": self.ciphertexts,
-            "update_bytes": self.update_bytes,
-            "bytes_sent": self.bytes_sent,
-            "seconds": self.seconds,
-            "encrypt_seconds": self.encrypt_seconds,
-            "add_seconds": self.add_seconds,
-        }
+        return _FORM.write(self)
 
     @classmethod
-    def from_members(cls, members: Mapping[str, Any]) -> UnopenedSum:
-        """Read what `to_members` returned; raises ProtocolError or CryptoError."""
-        try:
-            request = DecryptRequest(
-                session=str(members["session"]),
-                purpose=members["purpose"],
-                round=int(members["round"]),
-                contributors=int(members["contributors"]),
-                encrypted_sum=base64.b64decode(members["encrypted_sum"], validate=True),
-            )
-            # The same checks as company X's, so that a damaged file is found here.
-            request = DecryptRequest.from_content(request.to_content())
-            return cls(
-                request=request,
-                layout=UpdateLayout.from_json(members["layout"]),
-                plain=np.asarray(members["plain"], dtype=np.float64),
-                skipped=tuple(Skipped(one["name"], one["reason"]) for one in members["skipped"]),
-                ciphertexts=int(members["ciphertexts"]),
-                update_bytes=int(members["update_bytes"]),
-                bytes_sent=int(members["bytes_sent"]),
-                seconds=float(members["seconds"]),
-                encrypt_seconds=float(members["encrypt_seconds"]),
-                add_seconds=float(members["add_seconds"]),
-            )
-        except (ProtocolError, CryptoError):
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise ProtocolError(
-                f"an unopened sum must be whole, got {type(error).__name__}"
-            ) from error
+    def from_members(cls, members: object) -> UnopenedSum:
+        """Read what `to_members` returned; raises ProtocolError."""
+        return _FORM.read(members, KEPT)
+
+
+_FORM = Form(
+    {
+        # The same checks as company X's, so that a damaged file is found here.
+        **within("request", {**form_of(DecryptRequest).members, "encrypted_sum": kind_of(Base64)}),
+        **{name: kind for name, kind in form_of(UnopenedSum).members.items() if name != "request"},
+    },
+    lambda *members: UnopenedSum(DecryptRequest(*members[:5]), *members[5:]),
+)

@@ -47,6 +47,8 @@ class PrivateReasonError(ProtocolError):
 
 
 _MESSAGE = Place("a message", ProtocolError)
+#: What a coordinator keeps of a run in its checkpoint.
+KEPT = Place("checkpoint", ProtocolError)
 
 
 @dataclass(frozen=True, slots=True)

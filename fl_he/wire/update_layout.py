@@ -7,15 +7,16 @@ by the second one, is the weighted mean.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.crypto.encoding.fields import Limit, at_least, at_most, choice, form_of, row_of
+from fl_he.crypto.encoding.strict_json import Document
 from fl_he.wire.records import ProtocolError
 
 #: Position of the contributor count in every vector.
@@ -29,6 +30,17 @@ _MAX_LENGTH = 1 << 30
 MAX_DIMENSIONS = 32
 _MAX_TEXT = 1 << 20
 
+_Size = Annotated[int, at_least(0), at_most(_MAX_LENGTH)]
+
+
+def _fits(shape: tuple[int, ...]) -> bool:
+    # Without its zeros, too: numpy multiplies before it sees that nothing is there.
+    size = prod(length for length in shape if length)
+    return len(shape) <= MAX_DIMENSIONS and size <= _MAX_LENGTH
+
+
+_SHAPE = Limit(f"have at most {MAX_DIMENSIONS} dimensions and {_MAX_LENGTH} values", _fits)
+
 
 @dataclass(frozen=True, slots=True)
 class ArraySlot:
@@ -36,8 +48,8 @@ class ArraySlot:
 
     record: str
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Annotated[str, choice(*DTYPES)]
+    shape: Annotated[tuple[_Size, ...], _SHAPE]
     encrypted: bool = True
 
     @property
@@ -51,7 +63,7 @@ class MetricSlot:
     """A metric: a number, or a list of ``length`` numbers (``None``: a single number)."""
 
     name: str
-    length: int | None
+    length: _Size | None
 
     @property
     def size(self) -> int:
@@ -63,9 +75,9 @@ class MetricSlot:
 class UpdateLayout:
     """What the values of an update's vector are. Public: names, shapes and dtypes only."""
 
-    arrays: tuple[ArraySlot, ...]
+    arrays: tuple[Annotated[ArraySlot, row_of(ArraySlot)], ...]
     metric_record: str
-    metrics: tuple[MetricSlot, ...]
+    metrics: tuple[Annotated[MetricSlot, row_of(MetricSlot)], ...]
     weighted_by: str
 
     def __len__(self) -> int:
@@ -142,27 +154,12 @@ class UpdateLayout:
 
     def to_json(self) -> str:
         """Return canonical JSON: equal layouts give equal text."""
-        return json.dumps(
-            {
-                "arrays": [
-                    [a.record, a.name, a.dtype, list(a.shape), a.encrypted] for a in self.arrays
-                ],
-                "metric_record": self.metric_record,
-                "metrics": [[m.name, m.length] for m in self.metrics],
-                "weighted_by": self.weighted_by,
-            },
-            separators=(",", ":"),
-        )
+        return _DOCUMENT.dumps(self)
 
     @classmethod
     def from_json(cls, text: str) -> UpdateLayout:
         """Read a layout that another node sent; raises :class:`ProtocolError`."""
-        if len(text) > _MAX_TEXT:
-            raise ProtocolError(f"a layout must have at most {_MAX_TEXT} characters")
-        try:
-            layout = cls._parse(json.loads(text))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ProtocolError("a layout must be JSON as fl-he writes it, and it is not") from None
+        layout = _DOCUMENT.loads(text, cls)
         slots: list[ArraySlot | MetricSlot] = [*layout.arrays, *layout.metrics]
         if sum(slot.size for slot in slots) > _MAX_LENGTH:
             raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
@@ -174,25 +171,8 @@ class UpdateLayout:
             raise ProtocolError("a layout must name each array and metric once")
         return layout
 
-    @classmethod
-    def _parse(cls, document: Any) -> UpdateLayout:
-        arrays = tuple(
-            ArraySlot(
-                record=_text(record),
-                name=_text(name),
-                dtype=DTYPES[DTYPES.index(dtype)],
-                shape=_shape(shape),
-                encrypted=_flag(encrypted),
-            )
-            for record, name, dtype, shape, encrypted in document["arrays"]
-        )
-        metrics = tuple(
-            MetricSlot(_text(name), None if length is None else _size(length))
-            for name, length in document["metrics"]
-        )
-        return cls(
-            arrays, _text(document["metric_record"]), metrics, _text(document["weighted_by"])
-        )
+
+_DOCUMENT = Document("a layout", form_of(UpdateLayout), _MAX_TEXT, ProtocolError)
 
 
 class _Values:
@@ -217,31 +197,3 @@ def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[np.floating[
     if not np.isfinite(cast).all():
         raise ProtocolError(f"the mean of {array.name!r} does not fit {array.dtype}")
     return cast
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _shape(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) > MAX_DIMENSIONS:
-        raise TypeError
-    shape = tuple(_size(length) for length in value)
-    # Without its zeros, too: numpy multiplies before it sees that nothing is there.
-    if prod(length for length in shape if length) > _MAX_LENGTH:
-        raise ValueError
-    return shape
-
-
-def _size(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_LENGTH:
-        raise TypeError
-    return value

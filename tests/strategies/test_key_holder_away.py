@@ -244,5 +244,5 @@ def test_a_damaged_sum_is_refused(clock: list[float], deployed: UserConfig, spoi
         with pytest.raises(ValueError, match="must be"):
             UnopenedSum.from_members({**members, spoil: wrong})
     del members[spoil]
-    with pytest.raises(ProtocolError, match="an unopened sum must be whole"):
+    with pytest.raises(ProtocolError, match=rf"missing \['{spoil}'\]"):
         UnopenedSum.from_members(members)

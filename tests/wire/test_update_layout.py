@@ -87,5 +87,5 @@ def test_a_mean_that_does_not_fit_its_dtype_is_refused() -> None:
 
 
 def test_deeply_nested_text_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="must be JSON as fl-he writes it"):
+    with pytest.raises(ProtocolError, match="a layout must be a JSON object"):
         UpdateLayout.from_json("[" * 100_000)

@@ -25,14 +25,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
-from functools import cache
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
+    Generic,
     Literal,
+    TypeVar,
     Union,
     cast,
     get_args,
@@ -41,9 +41,6 @@ from typing import (
 )
 
 from fl_he.crypto.errors import CryptoError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _WORDS = {
     str: "text",
@@ -54,6 +51,10 @@ _WORDS = {
     dict: "a JSON object",
     list: "a list",
 }
+_T = TypeVar("_T")
+#: Makes an exception of its text.
+Refusal = Callable[[str], Exception]
+
 #: Stands for a value that is missing.
 MISSING: object = type("nothing", (), {})()
 
@@ -65,14 +66,17 @@ class Place:
     ----------
     name : str
         Name of the whole message or file.
-    error : type
-        The refusal's class.
+    error : callable
+        Makes a refusal.
     """
 
     __slots__ = ("error", "name", "parent")
 
     def __init__(
-        self, name: str | int, error: type[Exception] = CryptoError, parent: Place | None = None
+        self,
+        name: str | int,
+        error: Refusal = CryptoError,
+        parent: Place | None = None,
     ) -> None:
         self.name, self.error, self.parent = name, error, parent
 
@@ -232,18 +236,6 @@ def listed(kind: Kind, into: Callable[[Iterable[Any]], Any] = tuple) -> Kind:
     return Kind(read, lambda value: [kind.write(item) for item in value])
 
 
-def row(kinds: Sequence[Kind], build: Callable[..., Any] = lambda *values: values) -> Kind:
-    """Return the kind of a list with one value of each of several kinds."""
-
-    def read(value: object, at: Place) -> Any:
-        if not isinstance(value, list) or len(value) != len(kinds):
-            raise at.wrong(f"be a list of {len(kinds)} values")
-        pairs = enumerate(zip(kinds, value, strict=True))
-        return build(*(kind.read(item, at.part(index)) for index, (kind, item) in pairs))
-
-    return Kind(read, lambda value: [k.write(item) for k, item in zip(kinds, value, strict=True)])
-
-
 def mapped(kind: Kind) -> Kind:
     """Return the kind of an object of values of one kind, whatever their names."""
 
@@ -255,7 +247,7 @@ def mapped(kind: Kind) -> Kind:
     return Kind(read, lambda value: {name: kind.write(item) for name, item in value.items()})
 
 
-class Form:
+class Form(Generic[_T]):
     """An object with exactly the members that are declared.
 
     Parameters
@@ -266,12 +258,12 @@ class Form:
         Makes an object of the members' values in their order, without constants and derived ones.
     """
 
-    def __init__(self, members: Mapping[str, Kind], build: Callable[..., Any] = tuple) -> None:
+    def __init__(self, members: Mapping[str, Kind], build: Callable[..., _T] | None = None) -> None:
         self.members = members
         self.kind = Kind(self.read, self.write)
-        self._build = build
+        self._build: Any = build
 
-    def read(self, value: object, at: Place, build: Callable[..., Any] | None = None) -> Any:
+    def read(self, value: object, at: Place, build: Callable[..., _T] | None = None) -> _T:
         """Read an object; `build` stands in for the form's own."""
         if not isinstance(value, dict):
             raise at.mistyped("a JSON object", value)
@@ -284,7 +276,7 @@ class Form:
             )
         found = {name: kind.read(value[name], at.part(name)) for name, kind in self.members.items()}
         given = (found[name] for name, kind in self.members.items() if kind.is_given)
-        made = (build or self._build)(*given)
+        made: _T = (build or self._build)(*given)
         for name, kind in self.members.items():
             if kind.attribute and not kind.is_given:
                 constant(attrgetter(kind.attribute)(made)).read(found[name], at.part(name))
@@ -301,15 +293,40 @@ class Form:
         return written
 
 
-@cache
-def form_of(cls: type[DataclassInstance]) -> Form:
+_FORMS: dict[type, Form[Any]] = {}
+
+
+def form_of(cls: type[_T]) -> Form[_T]:
     """Return the form of a dataclass: its fields, by their names and annotations."""
+    if cls in _FORMS:
+        return _FORMS[cls]
     hints = get_type_hints(cls, include_extras=True)
     members = {}
-    for field in fields(cls):
+    for field in fields(cast("Any", cls)):
         kind, key = kind_of(hints[field.name]), key_of(hints[field.name]) or field.name
         members[key] = replace(kind, attribute=field.name)
-    return Form(members, cls)
+    _FORMS[cls] = Form(members, cls)
+    return _FORMS[cls]
+
+
+def row_of(cls: type) -> Kind:
+    """Return the kind of a dataclass that is written as the list of its values."""
+    form: Form[Any] = form_of(cls)
+
+    def read(value: object, at: Place) -> Any:
+        if not isinstance(value, list) or len(value) != len(form.members):
+            raise at.wrong(f"be a list of {len(form.members)} values")
+        return form.read(dict(zip(form.members, value, strict=True)), at)
+
+    return Kind(read, lambda value: list(form.write(value).values()))
+
+
+def within(attribute: str, members: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return the members of an object that stands in an attribute of another one."""
+    return {
+        name: replace(kind, attribute=f"{attribute}.{kind.attribute or name}")
+        for name, kind in members.items()
+    }
 
 
 def key_of(hint: Any) -> str | None:
@@ -324,7 +341,8 @@ def kind_of(hint: Any) -> Kind:  # noqa: PLR0911 - one for each form of annotati
     Parameters
     ----------
     hint : type or other annotation
-        A scalar type, Literal, StrEnum, dataclass, or a tuple, list, mapping or optional of these.
+        A scalar type, Literal, StrEnum, dataclass, or a tuple, pair, list, mapping or optional of
+        these.
         In ``Annotated[type, ...]`` a `Kind` stands in for the type's own, and each `Limit` holds.
     """
     origin, arguments = get_origin(hint), get_args(hint)
@@ -339,14 +357,23 @@ def kind_of(hint: Any) -> Kind:  # noqa: PLR0911 - one for each form of annotati
     if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
         return listed(kind_of(arguments[0]), origin)
     if origin is tuple:
-        return row([kind_of(one) for one in arguments])
+        return _pair(*map(kind_of, arguments))
     if origin in (dict, Mapping):
         return mapped(kind_of(arguments[1]))
     if hint is Any:
         return Kind()
     if is_dataclass(hint):
-        return form_of(cast("type[DataclassInstance]", hint)).kind
+        return form_of(cast("type", hint)).kind
     return choice(*hint) if issubclass(hint, StrEnum) else scalar(hint)
+
+
+def _pair(first: Kind, second: Kind) -> Kind:
+    def read(value: object, at: Place) -> tuple[Any, Any]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise at.wrong("be a list of 2 values")
+        return first.read(value[0], at.part(0)), second.read(value[1], at.part(1))
+
+    return Kind(read, lambda pair: [first.write(pair[0]), second.write(pair[1])])
 
 
 def _limited(kind: Kind, limits: Sequence[Limit]) -> Kind:

@@ -13,9 +13,9 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fl_he.crypto.encoding.fields import Form, Kind, Place
+from fl_he.crypto.encoding.fields import Form, Kind, Place, Refusal
 from fl_he.crypto.errors import CryptoError
 
 _T = TypeVar("_T")
@@ -32,16 +32,16 @@ class Document:
     form : Form
     limit : int
         Largest accepted number of characters, checked before parsing.
-    error : type
-        The class of refusals. They show nothing of the text.
+    error : callable
+        Makes a refusal of its text, which shows nothing of the object's.
     indent : int or None
         None for one line without blanks: one object has one text.
     """
 
     what: str
-    form: Form
+    form: Form[Any]
     limit: int
-    error: type[Exception] = CryptoError
+    error: Refusal = CryptoError
     indent: int | None = None
 
     def loads(self, text: str, build: Callable[..., _T]) -> _T:
@@ -122,6 +122,18 @@ def base64url(length: int | None = None) -> Kind:
         return data
 
     return Kind(read, bytes_to_base64url)
+
+
+def _read_base64(value: object, at: Place) -> bytes:
+    if not isinstance(value, str):
+        raise at.mistyped("base64 text", value)
+    with suppress(ValueError):  # refused below
+        return base64.b64decode(value, validate=True)
+    raise at.wrong("be base64 text")
+
+
+#: Bytes as padded base64 text, in checkpoints.
+Base64 = Annotated[bytes, Kind(_read_base64, lambda data: base64.b64encode(data).decode("ascii"))]
 
 
 def base64url_integer(bits: int) -> Kind:

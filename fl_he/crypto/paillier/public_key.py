@@ -29,7 +29,7 @@ from fl_he.crypto.paillier.key_checks import (
 from fl_he.crypto.paillier.masking import Masker, masker
 
 #: phe's JSON format, with h_s as a member of our own.
-FORM = Form(
+FORM: Form[PublicKey] = Form(
     {
         "kty": constant("DAJ"),
         "alg": constant("PAI-GN1"),

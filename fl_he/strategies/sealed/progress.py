@@ -5,15 +5,14 @@ It holds envelopes and names alone: what the coordinator cannot read, its disk c
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from fl_he.wire.records import ProtocolError
+from fl_he.crypto.encoding.fields import Form, Number, Whole, form_of, kind_of, within
+from fl_he.crypto.encoding.strict_json import Base64
+from fl_he.wire.records import KEPT
 from fl_he.wire.sealed_messages import OpenRequest
-
-_COSTS = ("seconds", "encrypt_seconds", "add_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class OpenedRound:
 
     number: int
     contributors: tuple[str, ...]
-    totals: Mapping[str, bytes] = field(repr=False)
+    totals: Mapping[str, Base64] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,23 @@ class UnopenedRound:
 
     request: OpenRequest
     skipped: tuple[str, ...]
-    update_bytes: int
-    bytes_sent: int
-    seconds: float
-    encrypt_seconds: float
-    add_seconds: float
+    update_bytes: Whole
+    bytes_sent: Whole
+    seconds: Number
+    encrypt_seconds: Number
+    add_seconds: Number
+
+
+# The same checks as company X's, so that a damaged file is found here.
+_REQUEST = {**form_of(OpenRequest).members, "envelope": kind_of(Base64)}
+_SUM = form_of(UnopenedRound).members
+_UNOPENED = Form(
+    {
+        **{("number" if n == "round" else n): k for n, k in within("request", _REQUEST).items()},
+        **{name: kind for name, kind in _SUM.items() if name != "request"},
+    },
+    lambda *members: UnopenedRound(OpenRequest(*members[:4]), *members[4:]),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,82 +83,13 @@ class SealedProgress:
 
     session: str = ""
     opened: tuple[OpenedRound, ...] = ()
-    unopened: UnopenedRound | None = None
+    unopened: Annotated[UnopenedRound, _UNOPENED.kind] | None = None
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        return {
-            "session": self.session,
-            "opened": [
-                {
-                    "number": one.number,
-                    "contributors": list(one.contributors),
-                    "totals": {name: _text(data) for name, data in one.totals.items()},
-                }
-                for one in self.opened
-            ],
-            "unopened": None if self.unopened is None else _unopened_members(self.unopened),
-        }
+        return form_of(SealedProgress).write(self)
 
     @classmethod
-    def from_members(cls, members: Mapping[str, Any]) -> SealedProgress:
+    def from_members(cls, members: object) -> SealedProgress:
         """Read what `to_members` returned; raises ProtocolError."""
-        try:
-            unopened = members["unopened"]
-            return cls(
-                session=str(members["session"]),
-                opened=tuple(
-                    OpenedRound(
-                        int(one["number"]),
-                        tuple(map(str, one["contributors"])),
-                        {str(name): _bytes(text) for name, text in one["totals"].items()},
-                    )
-                    for one in members["opened"]
-                ),
-                unopened=None if unopened is None else _read_unopened(unopened),
-            )
-        except ProtocolError:
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise ProtocolError(
-                f"the progress of a sealed chain must be whole, got {type(error).__name__}"
-            ) from error
-
-
-def _unopened_members(unopened: UnopenedRound) -> dict[str, Any]:
-    request = unopened.request
-    return {
-        "session": request.session,
-        "number": request.round,
-        "contributors": list(request.contributors),
-        "envelope": _text(request.envelope),
-        "skipped": list(unopened.skipped),
-        "update_bytes": unopened.update_bytes,
-        "bytes_sent": unopened.bytes_sent,
-        **{name: getattr(unopened, name) for name in _COSTS},
-    }
-
-
-def _read_unopened(members: Mapping[str, Any]) -> UnopenedRound:
-    request = OpenRequest(
-        session=str(members["session"]),
-        round=int(members["number"]),
-        contributors=tuple(map(str, members["contributors"])),
-        envelope=_bytes(members["envelope"]),
-    )
-    return UnopenedRound(
-        # The same checks as company X's, so that a damaged file is found here.
-        request=OpenRequest.from_content(request.to_content()),
-        skipped=tuple(map(str, members["skipped"])),
-        update_bytes=int(members["update_bytes"]),
-        bytes_sent=int(members["bytes_sent"]),
-        **{name: float(members[name]) for name in _COSTS},
-    )
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
+        return form_of(cls).read(members, KEPT)
