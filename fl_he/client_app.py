@@ -19,6 +19,7 @@ from fl_he.clients.key_holder import KeyHolder, node_policy
 from fl_he.clients.node.app import NodeApp, check_first, read_node
 from fl_he.clients.private_release import private_release
 from fl_he.clients.sealed.app import SealedChain
+from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.config import Config
 from fl_he.experiment.simulated_node import RunNode
 from fl_he.wire.records import ProtocolError
@@ -41,7 +42,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         [
             Capc(lambda context: _party(simulated(context))),
             check_first,
-            SealedChain(step=descent_step, initial=_initial),
+            SealedChain(ModelKeeper(descent_step, _initial)),
             KeyHolder(
                 node_policy,
                 features=lambda context: _data(context).dataset.feature_names,
@@ -65,7 +66,7 @@ def _party(node: RunNode) -> Party:
 
     if not node.config.capc.enabled:
         raise ProtocolError("capc.enabled must be true in the configuration, got false")
-    return simulated_party(node.config, node.partition)
+    return simulated_party(node.config, node.numbers[0])
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
-from fl_he.clients.key_holder import KeyHolderPolicy
+from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.config import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient

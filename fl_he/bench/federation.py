@@ -200,7 +200,7 @@ def _plain_app(config: Config) -> ClientApp:
     """Return the hospitals' app as it is without encryption."""
 
     def data(context: Context) -> HospitalData:
-        dataset = simulated_data(config).hospitals[SimulatedNode(context).partition]
+        dataset = simulated_data(config).hospitals[SimulatedNode(context).numbers[0]]
         return HospitalData(dataset, model_path=None)
 
     return add_hospital(ClientApp(), data)

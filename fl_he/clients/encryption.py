@@ -33,6 +33,14 @@ _SPENT = "refused-for-a-private-reason"
 Release = Callable[[UpdateLayout, NDArray[np.float64]], NDArray[np.int64]]
 
 
+Packings = Callable[[Context], Packing]
+
+
+def node_packing(context: Context) -> Packing:
+    """Return the packing that is the node's own."""
+    return read_node(context).policy.packing
+
+
 def _no_privacy(message: Message, context: Context, session: str) -> None:
     """Leave updates as they are."""
 
@@ -74,7 +82,7 @@ class EncryptionMod:
 
     def __init__(
         self,
-        packing: Callable[[Context], Packing] = lambda context: read_node(context).packing,
+        packing: Packings = node_packing,
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
         privacy: Callable[[Message, Context, str], Release | None] = _no_privacy,
@@ -100,12 +108,13 @@ class EncryptionMod:
         require_encryptable(action)
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
-        state = _state(context)
+        state = context.state.config_records.setdefault(_STATE, ConfigRecord())
         if _SPENT in state:
             raise ProtocolError("this node takes no part in the run any more: it refused before")
         request = EncryptionRequest.from_content(message.content)
         # In a deployment every message meets a new process, which need not check again.
-        public_key = PublicKey.from_json(request.public_key, known=_text(state, _KNOWN))
+        known = str(state[_KNOWN]) if _KNOWN in state else None
+        public_key = PublicKey.from_json(request.public_key, known=known)
         _check_pin(public_key, node, state)
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
@@ -185,17 +194,6 @@ def _encrypted(
         encrypt_seconds=encrypted - start,
         add_seconds=added - encrypted,
     )
-
-
-def _state(context: Context) -> ConfigRecord:
-    records = context.state.config_records
-    if _STATE not in records:
-        records[_STATE] = ConfigRecord()
-    return records[_STATE]
-
-
-def _text(state: ConfigRecord, key: str) -> str | None:
-    return str(state[key]) if key in state else None
 
 
 def _check_pin(public_key: PublicKey, node: Node, state: ConfigRecord) -> None:

@@ -12,7 +12,7 @@ What was opened is in the ledger, on the disk of a deployed key holder, and outl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from fl_he.clients.ledger import Ledger
 from fl_he.clients.node.app import NodeApp, read_node
-from fl_he.clients.node.node import Node
+from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import least_contributors
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.version import __version__
 from fl_he.wire.encrypted_sum import (
@@ -45,35 +44,13 @@ _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyHolderPolicy:
-    """Conditions under which the key holder opens a sum.
-
-    Attributes
-    ----------
-    min_contributors : int
-        A sum of fewer updates is not opened. A deployed node's ``min-contributors`` goes first.
-    packing : Packing
-        The only packing in which sums are opened. A coordinator that could choose it could move
-        the borders of the slots.
-    key_bits : int
-        Modulus of the key that a simulated key holder makes for the run. A deployed one loads the
-        file that ``private-key`` names in its node configuration.
-    """
-
-    min_contributors: int = 3
-    packing: Packing = field(default_factory=Packing)
-    key_bits: int = 2048
-
-
 Policy = Callable[[Context], KeyHolderPolicy]
 Names = Callable[[Context], Sequence[str]]
 
 
 def node_policy(context: Context) -> KeyHolderPolicy:
     """Return the policy that is the node's own."""
-    node = read_node(context)
-    return KeyHolderPolicy(node.min_contributors, node.packing, node.key_bits)
+    return read_node(context).policy
 
 
 def with_key_holder(
@@ -180,12 +157,13 @@ def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Led
     record = node.context.state.config_records.setdefault(_STATE, ConfigRecord())
     # The fingerprint of a key that was checked before; see `PrivateKey.load`.
     known = str(record[_FINGERPRINT]) if _FINGERPRINT in record else None
-    key = node.private_key(
+    own = OwnKey(
         "private-key",
         generate=lambda: PrivateKey.generate(policy.key_bits),
         parse=lambda text: PrivateKey.from_json(text, known=known),
         load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
     )
+    key = node.private_key(own)
     fingerprint = key.public_key.fingerprint
     if node.pinned_fingerprint not in (None, fingerprint):
         raise ProtocolError(

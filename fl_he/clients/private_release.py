@@ -86,7 +86,7 @@ def private_release(message: Message, context: Context, session: str) -> Release
     else:
         _check_config(message)
         kind, calibrated = Kind.gradient, noise_variance
-    packing, ledger = node.packing, PrivacyLedger(node.released())
+    packing, ledger = node.policy.packing, PrivacyLedger(node.released())
     question = _digest(message, session)
 
     def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:

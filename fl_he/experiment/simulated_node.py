@@ -8,13 +8,13 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from fl_he.clients.hospital import HospitalData
-from fl_he.clients.node.node import SimulatedNode
+from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
 from fl_he.config import Config
-from fl_he.crypto.paillier.packing import Packing
+from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.experiment.privacy_statement import privacy_of
 from fl_he.experiment.run_figures import packing_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.tables.data import Dataset
 from fl_he.wire.records import ProtocolError
 
 
@@ -46,32 +46,27 @@ class RunNode(SimulatedNode):
             )
         return config
 
-    @property
-    def packing(self) -> Packing:
+    @cached_property
+    def policy(self) -> KeyHolderPolicy:
         """See Node."""
-        return packing_of(self.config.crypto)
+        crypto = self.config.crypto
+        return KeyHolderPolicy(self.config.min_contributors, packing_of(crypto), crypto.key_bits)
 
-    @property
-    def min_contributors(self) -> int:
-        """See Node."""
-        return self.config.min_contributors
-
-    @property
-    def key_bits(self) -> int:
-        """See Node."""
-        return self.config.crypto.key_bits
-
-    @property
+    @cached_property
     def privacy(self) -> GaussianPrivacy | None:
         """See Node."""
         return privacy_of(self.config)
 
-    @cached_property
-    def hospital(self) -> HospitalData:
+    def table(self) -> tuple[Dataset, Path | None]:
         """See Node."""
-        from fl_he.experiment.data import simulated_data  # noqa: PLC0415 - lazy: only simulations need it
-
-        data, number = simulated_data(self.config), self.partition
         folder = Path(self.config.output_dir or f"outputs/run-{self.context.run_id}")
         model_path = folder / "hospitals" / self.name / "model.json"
-        return self._hospital(data.hospitals[number], model_path, lambda: data.test_share(number))
+        return self._data.hospitals[self.numbers[0]], model_path
+
+    def held_out(self) -> Dataset | None:
+        """See Node."""
+        return self._data.test_share(self.numbers[0])
+
+    @property
+    def _data(self) -> SimulatedData:
+        return simulated_data(self.config)

@@ -13,7 +13,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 
-from fl_he.clients.key_holder import KeyHolderPolicy, key_holder_app, with_key_holder
+from fl_he.clients.key_holder import key_holder_app, with_key_holder
+from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.crypto.key_files.protected_file import ScryptCost
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing

@@ -155,7 +155,7 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
     data = simulated_data(config)
 
     def share(context: Context) -> HospitalData:
-        part = data.hospitals[SimulatedNode(context).partition]
+        part = data.hospitals[SimulatedNode(context).numbers[0]]
         return HospitalData(part, None)
 
     grid = LocalGrid(

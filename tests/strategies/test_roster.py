@@ -10,7 +10,8 @@ from flwr.app import Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
-from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.clients.key_holder import with_key_holder
+from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.strategies.roster import call_again, call_roll
 from fl_he.wire.encrypted_sum import Description
 from fl_he.wire.records import ProtocolError

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
-from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.clients.key_holder import with_key_holder
+from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.clients.sealed.app import with_sealed_chain
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest

@@ -11,7 +11,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.key_holder import KeyHolderPolicy, with_key_holder
+from fl_he.clients.key_holder import with_key_holder
+from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.arrays import read_array

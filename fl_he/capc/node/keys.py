@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fl_he.capc.agreement import KeyPins
 from fl_he.capc.protocol import CapcRole
-from fl_he.clients.node.node import Node
+from fl_he.clients.node.node import Node, OwnKey
 from fl_he.crypto.comparison.argmax import pairs, winner
 from fl_he.crypto.comparison.comparison import Digits, bits, results
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
@@ -118,20 +118,19 @@ def own_keys(node: Node, key_bits: int, known: str | None = None) -> KeyPair:
     known : str or None
         Fingerprint of the Paillier key, if it was checked before; see `PrivateKey.load`.
     """
-    return KeyPair(
-        node.private_key(
-            _PAILLIER_SETTING,
-            generate=lambda: PrivateKey.generate(key_bits),
-            parse=PrivateKey.from_json,
-            load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
-        ),
-        node.private_key(
-            _DGK_SETTING,
-            generate=lambda: DgkPrivateKey.generate(key_bits),
-            parse=DgkPrivateKey.from_json,
-            load=DgkPrivateKey.load,
-        ),
+    paillier = OwnKey(
+        _PAILLIER_SETTING,
+        generate=lambda: PrivateKey.generate(key_bits),
+        parse=PrivateKey.from_json,
+        load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
     )
+    dgk = OwnKey(
+        _DGK_SETTING,
+        generate=lambda: DgkPrivateKey.generate(key_bits),
+        parse=DgkPrivateKey.from_json,
+        load=DgkPrivateKey.load,
+    )
+    return KeyPair(node.private_key(paillier), node.private_key(dgk))
 
 
 def pinned_keys(node: Node, pins: KeyPins, key_bits: int) -> KeyPair:

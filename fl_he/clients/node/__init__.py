@@ -1,1 +1,14 @@
-"""Room."""
+"""A node's identity, settings and possessions: who am I, and what may leave me.
+
+A `Node` is read once for each message, by `NodeApp`, and is either simulated or deployed. Read
+`node` first, then the two kinds (`SimulatedNode` in the same file, `deployed`), then `app`.
+
+Modules, in the order in which they import each other:
+
+settings   settings of the node configuration: names, kinds, values, files
+enrolment  manifest, identity and pinned key
+node       `Node`, and the simulated kind of it
+deployed   the deployed kind: its own table, key files, ledgers and terms
+outgoing   replies and refusals that may leave a node
+app        the app that reads the node and hands messages to the protocols' parts
+"""

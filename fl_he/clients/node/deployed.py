@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
-from fl_he.clients.hospital import HospitalData
 from fl_he.clients.ledger import Store
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.enrolment import read_passphrase
-from fl_he.clients.node.node import MIN_CONTRIBUTORS, Node, PrivateKeyText
+from fl_he.clients.node.node import Key, Node, OwnKey
 from fl_he.clients.node.settings import (
     check_settings,
+    checked_setting,
     least_contributors,
     node_path,
     node_setting,
@@ -31,8 +29,6 @@ from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
 _logger = logging.getLogger(__name__)
-
-_Key = TypeVar("_Key", bound=PrivateKeyText)
 
 _PINS = ("key-fingerprint", "federation")
 _SCALING = "privacy-scaling"
@@ -71,11 +67,6 @@ class DeployedNode(Node):
         """See Node."""
         return node_setting(self.context, "name") or f"node-{self.context.node_id}"
 
-    @property
-    def min_contributors(self) -> int:
-        """See Node."""
-        return least_contributors(self.context, MIN_CONTRIBUTORS)
-
     @cached_property
     def privacy(self) -> GaussianPrivacy | None:
         """The node's own terms, ``None`` where it has no privacy settings at all.
@@ -94,46 +85,29 @@ class DeployedNode(Node):
                 f"a hospital with privacy must be given {', '.join(_PRIVACY)} in its node "
                 f"configuration, got none of {', '.join(missing)}"
             )
-        epsilon, delta, clip = (_number(config[name], name) for name in _PRIVACY[:3])
-        rounds = config["privacy-rounds"]
-        if not isinstance(rounds, int) or isinstance(rounds, bool):
-            raise ProtocolError("privacy-rounds in the node configuration must be a whole number")
-        scaling = _number(config.get(_SCALING, 0.0), _SCALING)
+        epsilon, delta, clip, rounds, scaling = (
+            float(checked_setting(self.context, key) or 0.0) for key in (*_PRIVACY[:4], _SCALING)
+        )
+        contributors = least_contributors(self.context, self.policy.min_contributors)
         try:
-            return GaussianPrivacy(epsilon, delta, clip, rounds, self.min_contributors, scaling)
+            return GaussianPrivacy(epsilon, delta, clip, int(rounds), contributors, scaling)
         except PrivacyError as error:
             raise ProtocolError(f"privacy in the node configuration: {error}") from None
 
-    @cached_property
-    def hospital(self) -> HospitalData:
-        """See Node; the table that ``data`` names."""
-        dataset = self._table("data")
-        if dataset is None:
-            raise ProtocolError("a deployed hospital must be given data and target")
-        model_path = node_path(self.context, "model-path")
-        return self._hospital(dataset, model_path, lambda: self._table("test-data"))
-
-    def private_key(
-        self,
-        setting: str,
-        *,
-        generate: Callable[[], _Key],
-        parse: Callable[[str], _Key],
-        load: Callable[[Path, str | None], _Key],
-    ) -> _Key:
-        """See Node."""
-        path = node_path(self.context, setting)
+    def private_key(self, key: OwnKey[Key]) -> Key:
+        """See Node; from the key file that a setting names."""
+        path = node_path(self.context, key.setting)
         if path is None:
             raise ProtocolError(
-                f"a deployed node that owns keys must be given {setting} in its node "
+                f"a deployed node that owns keys must be given {key.setting} in its node "
                 "configuration: the path of its key file"
             )
         try:
-            return load(path, read_passphrase(self.context))
+            return key.load(path, read_passphrase(self.context))
         except (CryptoError, OSError) as error:
-            _logger.error("%s: %s", setting, error)
+            _logger.error("%s: %s", key.setting, error)
             raise ProtocolError(
-                f"{setting} in the node configuration must name a key file that this node can "
+                f"{key.setting} in the node configuration must name a key file that this node can "
                 "open (with passphrase-file if it is protected): this node's log says more"
             ) from None
 
@@ -166,16 +140,27 @@ class DeployedNode(Node):
         require_writable(self.context, "model-path")
         _ = self.privacy
         require_writable(self.context, "privacy-ledger")
-        test = self.hospital.held_out()
-        if test is not None and test.feature_names != self.hospital.dataset.feature_names:
+        names, test = self.hospital.dataset.feature_names, self.held_out()
+        if test is not None and test.feature_names != names:
             raise ProtocolError("test-data in the node configuration must have the columns of data")
+
+    def table(self) -> tuple[Dataset, Path | None]:
+        """See Node; from the table that ``data`` names."""
+        dataset = self._table("data")
+        if dataset is None:
+            raise ProtocolError("a deployed hospital must be given data and target")
+        return dataset, node_path(self.context, "model-path")
+
+    def held_out(self) -> Dataset | None:
+        """See Node; from the table that ``test-data`` names."""
+        return self._table("test-data")
 
     def _table(self, setting: str) -> Dataset | None:
         context = self.context
         path, target = node_path(context, setting), node_setting(context, "target")
         if path is None or target is None:
             return None
-        threshold, drop = context.node_config.get("threshold"), node_setting(context, "drop")
+        threshold, drop = checked_setting(context, "threshold"), node_setting(context, "drop")
         classes = node_setting(context, "classes")
         try:
             return load_table(
@@ -193,9 +178,3 @@ class DeployedNode(Node):
                 "target, positive, threshold, classes and drop as they are there: this node's log "
                 "says what is wrong"
             ) from None
-
-
-def _number(value: object, name: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ProtocolError(f"{name} in the node configuration must be a number")
-    return float(value)

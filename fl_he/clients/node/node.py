@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar, cast
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
 
 from flwr.app import ConfigRecord, Context
 
@@ -25,26 +26,62 @@ from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.records import ProtocolError
 
-#: Contributors to a sum that a node insists on where nothing else is said.
-MIN_CONTRIBUTORS = 3
+
+@dataclass(frozen=True, slots=True)
+class KeyHolderPolicy:
+    """Conditions under which the key holder opens a sum.
+
+    Attributes
+    ----------
+    min_contributors : int
+        A sum of fewer updates is not opened. A deployed node's ``min-contributors`` goes first.
+    packing : Packing
+        The only packing in which sums are opened. A coordinator that could choose it could move
+        the borders of the slots.
+    key_bits : int
+        Modulus of the key that a simulated key holder makes for the run. A deployed one loads the
+        file that ``private-key`` names in its node configuration.
+    """
+
+    min_contributors: int = 3
+    packing: Packing = field(default_factory=Packing)
+    key_bits: int = 2048
 
 
-class PrivateKeyText(Protocol):
-    """A private key that can be kept as text."""
-
-    def to_json(self) -> str:
-        """Return the key as text, which is secret."""
+class _Text(Protocol):
+    def to_json(self) -> str: ...
 
 
-_Key = TypeVar("_Key", bound=PrivateKeyText)
+Key = TypeVar("Key", bound=_Text)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKey(Generic[Key]):
+    """Sources of a node's private key.
+
+    Attributes
+    ----------
+    setting : str
+        Names the key file of a deployed node.
+    generate : callable
+        Makes the key of a simulated node, which keeps it in its state.
+    parse : callable
+        Reads the key from there.
+    load : callable
+        Takes the path of the key file and the passphrase, None without ``passphrase-file``.
+    """
+
+    setting: str
+    generate: Callable[[], Key]
+    parse: Callable[[str], Key]
+    load: Callable[[Path, str | None], Key]
 
 
 class Node(ABC):
     """A node while it answers one message.
 
-    What a node reads from its disk or computes from its data is read when it is first asked for,
-    and kept until the message is answered. So a node whose configuration is wrong refuses by the
-    property that is wrong.
+    What a node reads from its disk or makes of its data is read when it is first asked for, and
+    kept until the message is answered. So a property may refuse, by the setting that is wrong.
 
     Parameters
     ----------
@@ -55,6 +92,10 @@ class Node(ABC):
     ----------
     simulated : bool
         Whether the node lives in a simulation, which hides nothing from whoever runs it.
+    policy : KeyHolderPolicy
+        The node's own; its packing is that of all numbers of the node.
+    privacy : GaussianPrivacy or None
+        The node's own terms of differential privacy.
     """
 
     simulated: ClassVar[bool]
@@ -65,7 +106,7 @@ class Node(ABC):
     @property
     @abstractmethod
     def role(self) -> Role:
-        """The node's role; ProtocolError if its configuration does not say enough."""
+        """The node's role."""
 
     @property
     @abstractmethod
@@ -74,36 +115,21 @@ class Node(ABC):
 
     @property
     def printed_name(self) -> str:
-        """The name for messages to people before anything of the node is checked."""
+        """The name before anything of the node is checked."""
         name = self.context.node_config.get("name")
         if isinstance(name, str) and name.strip():
             return printable(name)
         return f"node-{self.context.node_id}"
 
-    @property
-    def packing(self) -> Packing:
-        """The fixed-point format of the node's numbers."""
-        return Packing()
+    @cached_property
+    def policy(self) -> KeyHolderPolicy:
+        """See the class."""
+        return KeyHolderPolicy()
 
-    @property
-    def min_contributors(self) -> int:
-        """The fewest updates in a sum that the node opens, or seals to be opened."""
-        return MIN_CONTRIBUTORS
-
-    @property
-    def key_bits(self) -> int:
-        """Length of the keys that a simulated node makes."""
-        return 2048
-
-    @property
+    @cached_property
     def privacy(self) -> GaussianPrivacy | None:
-        """The node's own terms of differential privacy, ``None`` without them."""
+        """See the class."""
         return None
-
-    @property
-    @abstractmethod
-    def hospital(self) -> HospitalData:
-        """What a hospital of fl-he's own app trains on."""
 
     @cached_property
     def enrolment(self) -> Enrolment | None:
@@ -115,28 +141,22 @@ class Node(ABC):
         """Fingerprint of the one Paillier key that the node works with, ``None`` without one."""
         return pinned_fingerprint(self.context)
 
-    @abstractmethod
-    def private_key(
-        self,
-        setting: str,
-        *,
-        generate: Callable[[], _Key],
-        parse: Callable[[str], _Key],
-        load: Callable[[Path, str | None], _Key],
-    ) -> _Key:
-        """Return a private key of the node's own.
+    @cached_property
+    def hospital(self) -> HospitalData:
+        """What a hospital of fl-he's own app trains on, under the node's own terms."""
+        dataset, model_path = self.table()
+        packing, terms = self.policy.packing, self.privacy
+        return HospitalData(
+            dataset,
+            model_path,
+            None if terms is None else Clipping(terms.clip, packing.fraction_bits),
+            Limbs(packing.fraction_bits, packing.integer_bits),
+            self.held_out,
+        )
 
-        Parameters
-        ----------
-        setting : str
-            Names the key file of a deployed node.
-        generate : callable
-            Makes the key of a simulated node, which keeps it in its state.
-        parse : callable
-            Reads it from there.
-        load : callable
-            Takes the path of the key file and the passphrase, None without ``passphrase-file``.
-        """
+    @abstractmethod
+    def private_key(self, key: OwnKey[Key]) -> Key:
+        """Return a private key of the node's own."""
 
     @abstractmethod
     def opened(self) -> Store:
@@ -146,81 +166,27 @@ class Node(ABC):
     def released(self) -> Store:
         """Return where a hospital notes what it has released under differential privacy."""
 
-    @abstractmethod
+    def table(self) -> tuple[Dataset, Path | None]:
+        """Return a hospital's data, and where its model is saved."""
+        raise ProtocolError("a hospital must be given data by its app, and this one has none")
+
+    def held_out(self) -> Dataset | None:
+        """Return what a hospital keeps for evaluation, ``None`` if nothing."""
+        return None
+
     def check(self) -> None:
         """Check the node's whole configuration, before the node describes itself."""
-
-    def _hospital(
-        self, dataset: Dataset, model_path: Path | None, held_out: Callable[[], Dataset | None]
-    ) -> HospitalData:
-        """Return a hospital's data with the node's own terms."""
-        packing, terms = self.packing, self.privacy
-        return HospitalData(
-            dataset,
-            model_path,
-            None if terms is None else Clipping(terms.clip, packing.fraction_bits),
-            Limbs(packing.fraction_bits, packing.integer_bits),
-            held_out,
-        )
+        _ = self.role
 
 
 class SimulatedNode(Node):
     """A node of Flower's simulation, in which the last partition is company X.
 
     A simulated node has no disk of its own. Its keys and ledgers are in its state, which never
-    leaves the simulation.
+    leaves the simulation. Data are for the app to give.
     """
 
     simulated = True
-
-    @property
-    def partition(self) -> int:
-        """The node's number, from 0."""
-        return self.numbers[0]
-
-    @property
-    def role(self) -> Role:
-        """See Node."""
-        partition, partitions = self.numbers
-        return Role.KEY_HOLDER if partition == partitions - 1 else Role.HOSPITAL
-
-    @property
-    def name(self) -> str:
-        """See Node."""
-        return "company X" if self.role is Role.KEY_HOLDER else f"hospital-{self.partition + 1}"
-
-    @property
-    def hospital(self) -> HospitalData:
-        """See Node; simulated data are the experiment's."""
-        raise ProtocolError("a simulated node must be given data by its app, and has none")
-
-    def private_key(
-        self,
-        setting: str,
-        *,
-        generate: Callable[[], _Key],
-        parse: Callable[[str], _Key],
-        load: Callable[[Path, str | None], _Key],
-    ) -> _Key:
-        """See Node; the first call makes the key."""
-        record = self._record("keys")
-        if setting not in record:
-            record[setting] = generate().to_json()
-        return parse(str(record[setting]))
-
-    def opened(self) -> Store:
-        """See Node."""
-        return StateStore(self._record("opened"))
-
-    def released(self) -> Store:
-        """See Node."""
-        return StateStore(self._record("released"))
-
-    def check(self) -> None:
-        """See Node; there is nothing that `role` does not check."""
-
-    def _record(self, name: str) -> ConfigRecord:
-        return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())
 
     @cached_property
     def numbers(self) -> tuple[int, int]:
@@ -231,3 +197,32 @@ class SimulatedNode(Node):
         if not whole or not DEPLOYED_ONLY.isdisjoint(config):
             raise without_role(config, deployed=False)
         return cast(int, partition), cast(int, partitions)
+
+    @property
+    def role(self) -> Role:
+        """See Node."""
+        number, nodes = self.numbers
+        return Role.KEY_HOLDER if number == nodes - 1 else Role.HOSPITAL
+
+    @property
+    def name(self) -> str:
+        """See Node."""
+        return "company X" if self.role is Role.KEY_HOLDER else f"hospital-{self.numbers[0] + 1}"
+
+    def private_key(self, key: OwnKey[Key]) -> Key:
+        """See Node; the first call makes the key."""
+        record = self._record("keys")
+        if key.setting not in record:
+            record[key.setting] = key.generate().to_json()
+        return key.parse(str(record[key.setting]))
+
+    def opened(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("opened"))
+
+    def released(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("released"))
+
+    def _record(self, name: str) -> ConfigRecord:
+        return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())

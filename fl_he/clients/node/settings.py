@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -63,8 +64,9 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         "state": _TEXT,
     },
 }
+_KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
-DEPLOYED_ONLY = frozenset(key for kinds in _KINDS.values() for key in kinds) - {"role"}
+DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _NEEDED = {Role.HOSPITAL: ("data", "target"), Role.KEY_HOLDER: ("private-key",)}
 
 
@@ -100,10 +102,16 @@ def check_kinds(node_config: UserConfig, role: Role) -> None:
                 f"a {role} must have no settings but {', '.join(kinds)} in its node "
                 f"configuration, got {key!r:.80}{hint}"
             )
-        if not _is(value, kinds[key]):
-            raise ProtocolError(
-                f"{key} in the node configuration must be {kinds[key]}, got {_shown(value)}"
-            )
+        _require_kind(key, value)
+
+
+def _require_kind(key: str, value: UserConfigValue) -> None:
+    if not _is(value, _KIND[key]):
+        # The value may be a path or, as a number in the place of a text, a label.
+        shown = "an empty one" if value == "" else f"one of type {type(value).__name__}"
+        if _KIND[key] == _COUNT and type(value) is int:
+            shown = str(value)
+        raise ProtocolError(f"{key} in the node configuration must be {_KIND[key]}, got {shown}")
 
 
 def _is(value: UserConfigValue, kind: str) -> bool:
@@ -114,11 +122,6 @@ def _is(value: UserConfigValue, kind: str) -> bool:
     if kind == _COUNT:
         return isinstance(value, int) and value >= 1
     return isinstance(value, int | float)
-
-
-def _shown(value: UserConfigValue) -> str:
-    """Return what may be shown: a number in the place of a text is that of a label."""
-    return "an empty one" if value == "" else f"one of type {type(value).__name__}"
 
 
 def without_role(node_config: UserConfig, *, deployed: bool) -> ProtocolError:
@@ -137,14 +140,20 @@ def without_role(node_config: UserConfig, *, deployed: bool) -> ProtocolError:
     )
 
 
+def checked_setting(context: Context, key: str) -> UserConfigValue | None:
+    """Return a setting, ``None`` where it is absent; ProtocolError if it is of a wrong kind."""
+    value = context.node_config.get(key)
+    if value is not None:
+        _require_kind(key, value)
+    return value
+
+
 def node_setting(context: Context, key: str) -> str | None:
     """Return a text from the node configuration, ``None`` where it is absent."""
-    value = context.node_config.get(key)
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise ProtocolError(f"{key} in the node configuration must be a text")
-    if value is not None and "\0" in value:  # no path may have one
+    value = checked_setting(context, key)
+    if value is not None and "\0" in str(value):  # no path may have one
         raise ProtocolError(f"{key} in the node configuration must be a text without NUL")
-    return value
+    return None if value is None else str(value)
 
 
 def node_path(context: Context, key: str) -> Path | None:
@@ -153,59 +162,44 @@ def node_path(context: Context, key: str) -> Path | None:
     return None if value is None else Path(value).expanduser()
 
 
-def least_contributors(context: Context, default: int) -> int:
-    """Return ``min-contributors`` of the node configuration, at least 1, or the default."""
-    value = context.node_config.get("min-contributors", default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ProtocolError("min-contributors in the node configuration must be at least 1")
-    return value
-
-
-def is_sealed_only(context: Context) -> bool:
-    """Return ``sealed`` of the node configuration: whether to refuse any open federation."""
-    value = context.node_config.get("sealed", False)
-    if not isinstance(value, bool):
-        raise ProtocolError("sealed in the node configuration must be true or false")
-    return value
-
-
-def read_named_file(setting: str, path: str, load: Callable[[Path], _Loaded]) -> _Loaded:
-    """Read the file that a setting names; ProtocolError without its path if it cannot be read."""
+@contextmanager
+def named_file(setting: str, verb: str = "read") -> Iterator[None]:
+    """Turn the failure to use a file into a refusal that names the setting, not the path."""
     try:
-        return load(Path(path).expanduser())
+        yield
     except OSError as error:
         _logger.error("%s: %s", setting, error)
         raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can read, "
+            f"{setting} in the node configuration must name a file that this node can {verb}, "
             f"got one that it cannot ({type(error).__name__})"
         ) from None
 
 
+def read_named_file(setting: str, path: str, load: Callable[[Path], _Loaded]) -> _Loaded:
+    """Read the file that a setting names; see `named_file`."""
+    with named_file(setting):
+        return load(Path(path).expanduser())
+
+
 def require_readable(context: Context, setting: str) -> None:
     """Open the file that a setting names, if it names one."""
-    file = node_path(context, setting)
-    try:
-        if file is not None:
+    if (file := node_path(context, setting)) is not None:
+        with named_file(setting):
             file.open("rb").close()
-    except OSError as error:
-        _logger.error("%s: %s", setting, error)
-        raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can read"
-        ) from None
 
 
 def require_writable(context: Context, setting: str) -> None:
     """Write a file without a name where the one of the setting would go, or its first folder."""
-    file = node_path(context, setting)
-    if file is None:
+    if (file := node_path(context, setting)) is None:
         return
-    try:
+    with named_file(setting, "write"):
         if file.is_dir():
             raise IsADirectoryError(f"{file} is a folder")
         with TemporaryFile(dir=next(path for path in file.absolute().parents if path.exists())):
             pass
-    except OSError as error:
-        _logger.error("%s: %s", setting, error)
-        raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can write"
-        ) from None
+
+
+def least_contributors(context: Context, default: int) -> int:
+    """Return ``min-contributors`` of the node configuration, or the default."""
+    value = checked_setting(context, "min-contributors")
+    return default if value is None else int(value)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
+from fl_he.clients.encryption import Packings, node_packing
 from fl_he.clients.key_holder import Policy, node_policy, own_policy
-from fl_he.clients.node.app import NodeApp, read_node
+from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.node.settings import is_sealed_only
+from fl_he.clients.node.settings import checked_setting
 from fl_he.clients.sealed.hospital import SealedHospital
 from fl_he.clients.sealed.key_holder import SealedKeyHolder
 from fl_he.clients.sealed.model import ModelKeeper, Step, average_step
 from fl_he.clients.sealed.state import ChainState
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import OPEN, RESEAL
@@ -32,22 +32,9 @@ def with_sealed_chain(
     *,
     step: Step = average_step,
     initial: Callable[[Context], ArrayRecord] | None = None,
-    packing: Callable[[Context], Packing] = lambda context: read_node(context).packing,
+    packing: Packings = node_packing,
 ) -> ClientApp:
-    """Return an app that takes part in sealed chains as well; see `SealedChain`.
-
-    Parameters
-    ----------
-    app : ClientApp
-        The app of hospitals and key holder: what ``with_key_holder`` returns.
-    policy, step, initial, packing
-        See `SealedChain`.
-    """
-    return NodeApp.of(app, SealedChain(policy, step=step, initial=initial, packing=packing))
-
-
-class SealedChain:
-    """The part of a node's app that takes part in sealed chains.
+    """Return an app that takes part in sealed chains as well.
 
     A node needs ``federation`` and ``identity`` in its node configuration for it. With ``sealed``
     as well it refuses to take part in anything else, and without it from its first message of a
@@ -56,6 +43,8 @@ class SealedChain:
 
     Parameters
     ----------
+    app : ClientApp
+        The app of hospitals and key holder: what ``with_key_holder`` returns.
     policy : callable
         Returns the key holder's policy. Its ``min_contributors``, or the node configuration's, is
         also the fewest updates for which a hospital seals a sum for company X.
@@ -67,17 +56,28 @@ class SealedChain:
     packing : callable
         The same as that of the app's ``EncryptionMod``.
     """
+    return NodeApp.of(app, SealedChain(ModelKeeper(step, initial), policy, packing))
+
+
+class SealedChain:
+    """The part of a node's app that takes part in sealed chains.
+
+    Parameters
+    ----------
+    keeper : ModelKeeper
+        Applies the totals on hospitals.
+    policy, packing : callable
+        See `with_sealed_chain`.
+    """
 
     def __init__(
         self,
+        keeper: ModelKeeper,
         policy: Policy = node_policy,
-        *,
-        step: Step = average_step,
-        initial: Callable[[Context], ArrayRecord] | None = None,
-        packing: Callable[[Context], Packing] = lambda context: read_node(context).packing,
+        packing: Packings = node_packing,
     ) -> None:
         hospital = SealedHospital(
-            keeper=ModelKeeper(step, initial),
+            keeper=keeper,
             packing=packing,
             min_contributors=lambda context: own_policy(context, policy(context)).min_contributors,
         )
@@ -114,4 +114,4 @@ class SealedChain:
 
 def _is_closed(context: Context) -> bool:
     begun = ChainState.is_begun(context) or SealedKeyHolder.is_begun(context)
-    return is_sealed_only(context) or begun
+    return begun or checked_setting(context, "sealed") is True

@@ -57,7 +57,7 @@ def test_a_part_of_the_settings_is_refused(left_out: str) -> None:
         ("privacy-clip", True, "privacy-clip in the node configuration must be a number"),
         ("privacy-clip", "1", "privacy-clip in the node configuration must be a number"),
         ("privacy-rounds", 1.0, "privacy-rounds in the node configuration must be a whole number"),
-        ("privacy-rounds", 0, "rounds must be at least 1"),
+        ("privacy-rounds", 0, "privacy-rounds in .* must be a whole number from 1 on, got 0$"),
         ("privacy-scaling", 1.0, "scaling must be at least 0 and below 1, got 1"),
         ("privacy-scaling", -0.1, "scaling must be at least 0 and below 1, got -0.1"),
         ("privacy-scaling", "0.2", "privacy-scaling in the node configuration must be a number"),
