@@ -29,6 +29,13 @@ from fl_he.wire.session_messages import (
 )
 
 
+class LiarsHop(Hop):
+    """A request whose parts need not fit together, as a coordinator that lies may send it."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 class Steps:
     """Takes the steps of a sealed chain; whatever is not said otherwise is as it should be."""
 
@@ -72,7 +79,7 @@ class Steps:
         """Ask a hospital for its contribution and return whatever it replies."""
         content = self.news(name, totals)
         content.update(
-            Hop(round_, tuple(before), next_node, self.public_key, envelope).to_content()
+            LiarsHop(round_, tuple(before), next_node, self.public_key, envelope).to_content()
         )
         return self.ask(name, MessageType.TRAIN, content)
 
