@@ -8,11 +8,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fl_he.run_files.metrics import Metrics
+
 #: What stands for a figure that nobody knows.
 UNKNOWN = "n/a"
 
 
-def run_name(metrics: Mapping[str, Any]) -> str:
+def run_name(metrics: Metrics) -> str:
     """Return data set, hospitals, topology and rounds of a run on one line."""
     config, rounds = metrics["config"], len(metrics["rounds"])
     return (

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fl_he.atomic import replace_file
 from fl_he.report.page.write import write_page
 from fl_he.report.plots import write_plot
-from fl_he.run_files.metrics import write_metrics
+from fl_he.run_files.metrics import Metrics, write_metrics
 from fl_he.run_files.metrics_contract import CAPC
 
 
-def write_run(
-    folder: Path, metrics: Mapping[str, Any], model_json: str | None = None
-) -> dict[str, Any]:
+def write_run(folder: Path, metrics: Metrics, model_json: str | None = None) -> dict[str, Any]:
     """Write metrics.json, model.json if there is one, and the files that show the run.
 
     Parameters
@@ -45,15 +42,14 @@ def write_run(
     return written
 
 
-def draw_run(folder: Path, metrics: Mapping[str, Any], page: Path | None = None) -> Path:
+def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
     """Write the page of a run and, unless nobody knows what it shows, comparison.png.
 
     Parameters
     ----------
     folder : Path
         The run's folder; must exist.
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
+    metrics : Metrics
     page : Path or None
         The page's file; None for report.html in the folder.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fl_he.atomic import replace_file
 from fl_he.report.figures import known, mean, run_name
 from fl_he.report.tables.comparison import FEDERATED, LOCAL, POOLED
+from fl_he.run_files.metrics import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,15 +44,10 @@ class Curve:
     level: bool = False
 
 
-def quality_curves(metrics: Mapping[str, Any]) -> dict[str, list[Curve]]:
+def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     """Return accuracy and log loss per round against the alternatives, by the plots' titles.
 
     Without a test set the curve is that of the hospitals' own data, from the encrypted totals.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
     """
     rounds = metrics["rounds"]
     tested = bool(known(rounds, "test_loss"))
@@ -117,15 +113,14 @@ def draw_lines(
     axes.margins(x=0.03, y=0.12)
 
 
-def write_plot(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_plot(folder: Path, metrics: Metrics) -> None:
     """Draw comparison.png: accuracy and log loss per round against the alternatives.
 
     Parameters
     ----------
     folder : Path
         The run's folder; must exist.
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
+    metrics : Metrics
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - lazy: slow, and the tables need none
 

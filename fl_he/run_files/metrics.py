@@ -12,6 +12,8 @@ from fl_he.atomic import replace_file
 from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
 NAME = "metrics.json"
+#: The figures of one run, as `read_metrics` returns them.
+Metrics = Mapping[str, Any]
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:

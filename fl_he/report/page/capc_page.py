@@ -11,6 +11,7 @@ from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import STEP_COLUMNS, analysis_note, answered, quality, step_rows
+from fl_he.run_files.metrics import Metrics
 
 _PLAIN = (
     "NOT ENCRYPTED. This run used backend=plain: one process computed the same votes in the open, "
@@ -23,14 +24,8 @@ _SIMULATION = (
 _AFTER, _BEFORE = 1, 2
 
 
-def capc_page(metrics: Mapping[str, Any]) -> Page:
-    """Return the page of a run of CaPC.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
-    """
+def capc_page(metrics: Metrics) -> Page:
+    """Return the page of a run of CaPC."""
     config, encrypted = metrics["config"], metrics["encrypted"]
     return Page(
         title=f"CaPC on {data_name(config)}, {count(config.get('hospitals'))} parties",
@@ -49,7 +44,7 @@ def capc_page(metrics: Mapping[str, Any]) -> Page:
     )
 
 
-def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
+def _tiles(metrics: Metrics) -> dict[str, str]:
     results, privacy = metrics["querying"], metrics["privacy"]
     tiles = {"encryption": "yes" if metrics["encrypted"] else "NONE"}
     if results and results[0].get("after"):
@@ -65,7 +60,7 @@ def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
     return tiles
 
 
-def _answers(metrics: Mapping[str, Any]) -> Section:
+def _answers(metrics: Metrics) -> Section:
     results = metrics["querying"]
     told = [one for one in results if one.get("before") and one.get("after")]
     if not told:
@@ -102,30 +97,18 @@ def _by_class(result: Mapping[str, Any]) -> Chart | None:
     )
 
 
-def _visibility(metrics: Mapping[str, Any]) -> Section:
+def _visibility(metrics: Metrics) -> Section:
     if not metrics["encrypted"]:
         return Section("Who could see what", [Note(_PLAIN, warning=True)])
-    table = Sheet(
-        "By role",
-        ("", "a query", "an answering model", "a vote", "the counts", "the label"),
-        (
-            Row(
-                (
-                    *("querying party", "yes", "no, but its layers' sizes", "no", "no"),
-                    "yes, or that there is none",
-                )
-            ),
-            Row(("answering party", "no", "its own", "no, not even its own", "no", "no")),
-            Row(("privacy guardian", "no", "no", "no", "no", "no, nor whether there is one")),
-            Row(
-                (
-                    *("coordinator", "no", "no, but its layers' sizes", "no", "no"),
-                    "no, nor whether there is one",
-                )
-            ),
-        ),
-        text=True,
+    layers = "no, but its layers' sizes"
+    rows = (
+        ("querying party", "yes", layers, "no", "no", "yes, or that there is none"),
+        ("answering party", "no", "its own", "no, not even its own", "no", "no"),
+        ("privacy guardian", "no", "no", "no", "no", "no, nor whether there is one"),
+        ("coordinator", "no", layers, "no", "no", "no, nor whether there is one"),
     )
+    objects = ("", "a query", "an answering model", "a vote", "the counts", "the label")
+    table = Sheet("By role", objects, list(map(Row, rows)), text=True)
     honest = (
         "All parties are taken to be honest but curious, and no two of querying party, answering "
         "party and guardian collude. Sizes and times are plain."
@@ -136,7 +119,7 @@ def _visibility(metrics: Mapping[str, Any]) -> Section:
     return Section("Who could see what", blocks)
 
 
-def _privacy(metrics: Mapping[str, Any]) -> Section:
+def _privacy(metrics: Metrics) -> Section:
     privacy = metrics["privacy"]
     if privacy["epsilon"] is None:
         text = (
@@ -155,7 +138,7 @@ def _privacy(metrics: Mapping[str, Any]) -> Section:
     return Section("Privacy of the patients", blocks)
 
 
-def _steps(metrics: Mapping[str, Any]) -> Section:
+def _steps(metrics: Metrics) -> Section:
     if not metrics["steps"]:
         text = f"No step was encrypted. The run took {short(metrics['seconds'])} seconds."
         return Section("Cost of the protocol", [Note(text)])

@@ -11,6 +11,7 @@ from fl_he.report.figures import count, seconds
 from fl_he.report.page.blocks import Block, Charts, Note, Points, Row, Section, Sheet
 from fl_he.report.page.charts import bar_chart, line_chart
 from fl_he.report.plots import Curve, quality_curves
+from fl_he.run_files.metrics import Metrics
 
 #: Nodes that the table lists; of more, the slowest.
 _SLOWEST = 25
@@ -57,7 +58,7 @@ def hops(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
     return blocks
 
 
-def round_by_round(metrics: Mapping[str, Any]) -> Section:
+def round_by_round(metrics: Metrics) -> Section:
     """Return the section of a training run's rounds."""
     rounds = metrics["rounds"]
     places = [entry["round"] for entry in rounds]

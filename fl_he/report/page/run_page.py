@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from itertools import chain
 
 from fl_he.report.figures import count, data_name, decimal, flat_settings, setting_text
-from fl_he.report.page.blocks import Block, Facts, Note, Page, Points, Row, Section, Sheet
+from fl_he.report.page.blocks import Block, Facts, Note, Page, Points, Section, Sheet
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
@@ -14,19 +13,14 @@ from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_not
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.privacy import privacy_facts
 from fl_he.run_files.divergence import hint
+from fl_he.run_files.metrics import Metrics
 
 #: Settings of another protocol, which a training run does not read.
 _OTHERS = ("capc.",)
 
 
-def run_page(metrics: Mapping[str, Any]) -> Page:
-    """Return the page of a training run.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
-    """
+def run_page(metrics: Metrics) -> Page:
+    """Return the page of a training run."""
     config = metrics["config"]
     diverges = hint(metrics["rounds"])
     return Page(
@@ -47,7 +41,7 @@ def run_page(metrics: Mapping[str, Any]) -> Page:
     )
 
 
-def _subtitle(metrics: Mapping[str, Any]) -> str:
+def _subtitle(metrics: Metrics) -> str:
     config = metrics["config"]
     how = "sealed chain" if config.get("sealed") else config["topology"]
     optimizer = (config.get("optimizer") or {}).get("name", "gd")
@@ -55,7 +49,7 @@ def _subtitle(metrics: Mapping[str, Any]) -> str:
     return f"{kind} federation, {how}, {optimizer}, {metrics['crypto']['key_bits']}-bit Paillier"
 
 
-def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
+def _tiles(metrics: Metrics) -> dict[str, str]:
     federated, pooled = metrics["federated"], metrics["pooled"] or {}
     rounds, privacy = metrics["rounds"], metrics.get("privacy")
     tiles = {}
@@ -72,7 +66,7 @@ def _tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
     return tiles
 
 
-def _quality(metrics: Mapping[str, Any]) -> Section:
+def _quality(metrics: Metrics) -> Section:
     tested = metrics["federated"]["accuracy"] is not None
     blocks: list[Block] = []
     if not tested and not metrics.get("evaluation"):
@@ -87,7 +81,7 @@ def _quality(metrics: Mapping[str, Any]) -> Section:
             Sheet(
                 "On the held-out test set",
                 ("model", *(column.heading.replace("\n", " ") for column in COLUMNS)),
-                [Row((m.name, *m.cells), strong=m.ours) for m in compared_models(metrics)],
+                compared_models(metrics),
             )
         )
     if note := penalty_note(metrics):
@@ -103,7 +97,7 @@ def _quality(metrics: Mapping[str, Any]) -> Section:
     return Section("Comparison", blocks)
 
 
-def _privacy(metrics: Mapping[str, Any]) -> Section:
+def _privacy(metrics: Metrics) -> Section:
     privacy = metrics.get("privacy")
     if not privacy:
         return Section(
@@ -128,13 +122,13 @@ def _privacy(metrics: Mapping[str, Any]) -> Section:
     )
 
 
-def _cost(metrics: Mapping[str, Any]) -> Section:
+def _cost(metrics: Metrics) -> Section:
     size, slots = update_size(metrics)
     blocks: list[Block] = [
         Sheet(
             "Seconds by step, and bytes both ways",
             ("", "mean per round", "total"),
-            [Row((line.name, line.per_round, line.total)) for line in costs(metrics)],
+            list(chain(*costs(metrics))),
         ),
         Note(
             f"{size.capitalize()}; {slots}. Seconds to encrypt and to add are summed over all who "
@@ -145,14 +139,14 @@ def _cost(metrics: Mapping[str, Any]) -> Section:
     return Section("Cost of the encryption", blocks)
 
 
-def configuration(metrics: Mapping[str, Any], without: tuple[str, ...] = ()) -> Section:
+def configuration(metrics: Metrics, without: tuple[str, ...] = ()) -> Section:
     """List all settings but those that begin with one of the given prefixes."""
     flat = flat_settings(metrics["config"])
     shown = {key: setting_text(value) for key, value in flat.items() if not key.startswith(without)}
     return Section("Configuration", [Facts(shown, dense=True)])
 
 
-def versions(metrics: Mapping[str, Any]) -> Section:
+def versions(metrics: Metrics) -> Section:
     """Say what made the run, and the fingerprints of its public keys."""
     facts = {"fl-he": metrics["fl_he"], **metrics.get("software", {})}
     if metrics.get("ended"):

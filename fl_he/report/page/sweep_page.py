@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fl_he.report.figures import count, decimal, known, mean, seconds, total
@@ -11,6 +11,7 @@ from fl_he.report.page.charts import line_chart
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import answered, quality
 from fl_he.report.tables.sweep import SweepRow, labels
+from fl_he.run_files.metrics import Metrics
 
 #: More curves than these cannot be told apart.
 _MOST = 12
@@ -27,16 +28,13 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
         Where each run's own page is, as seen from this one; empty for nowhere.
     """
     names = [label or row.folder for label, row in zip(labels(rows), rows, strict=True)]
-    training = [
+    runs = [
         (name, row.metrics, link)
         for name, row, link in zip(names, rows, links, strict=True)
-        if row.metrics is not None and "rounds" in row.metrics
+        if row.metrics is not None
     ]
-    capc = [
-        (name, row.metrics, link)
-        for name, row, link in zip(names, rows, links, strict=True)
-        if row.metrics is not None and "rounds" not in row.metrics
-    ]
+    training = [run for run in runs if "rounds" in run[1]]
+    capc = [run for run in runs if "rounds" not in run[1]]
     failed = [name for name, row in zip(names, rows, strict=True) if row.metrics is None]
     sections = []
     if training:
@@ -58,37 +56,31 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
     )
 
 
-_Runs = Sequence[tuple[str, Mapping[str, Any], str]]
+_Runs = Sequence[tuple[str, Metrics, str]]
+#: Columns of the comparison, and the text of each for one run.
+_COLUMNS: dict[str, Callable[[Metrics], str]] = {
+    "accuracy": lambda run: decimal(run["federated"]["accuracy"]),
+    "ROC AUC": lambda run: decimal(run["federated"]["roc_auc"]),
+    "log loss": lambda run: decimal(run["federated"]["log_loss"]),
+    "epsilon": lambda run: _epsilon(run.get("privacy")),
+    "rounds": lambda run: count(len(run["rounds"])),
+    "bytes per round": lambda run: count(mean(known(run["rounds"], "bytes_sent"))),
+    "seconds to encrypt": lambda run: seconds(total(known(run["rounds"], "encrypt_seconds")), 1),
+    "seconds in all": lambda run: seconds(run["seconds"], 1),
+}
+
+
+def _epsilon(privacy: Mapping[str, Any] | None) -> str:
+    return "none" if not privacy or privacy["epsilon"] is None else f"{privacy['epsilon']:.3g}"
 
 
 def _figures(runs: _Runs) -> Section:
-    rows = []
-    for name, metrics, link in runs:
-        federated, rounds = metrics["federated"], metrics["rounds"]
-        privacy = metrics.get("privacy")
-        rows.append(
-            Row(
-                (
-                    name,
-                    *(decimal(federated[key]) for key in ("accuracy", "roc_auc", "log_loss")),
-                    f"{privacy['epsilon']:.3g}" if privacy else "none",
-                    count(len(rounds)),
-                    count(mean(known(rounds, "bytes_sent"))),
-                    seconds(total(known(rounds, "encrypt_seconds")), 1),
-                    seconds(metrics["seconds"], 1),
-                ),
-                href=link,
-            )
-        )
-    sheet = Sheet(
-        "Federated models on their held-out test sets",
-        (
-            *("run", "accuracy", "ROC AUC", "log loss", "epsilon", "rounds"),
-            *("bytes per round", "seconds to encrypt", "seconds in all"),
-        ),
-        rows,
-    )
-    return Section("Comparison", [sheet])
+    rows = [
+        Row((name, *(write(metrics) for write in _COLUMNS.values())), href=link)
+        for name, metrics, link in runs
+    ]
+    caption = "Federated models on their held-out test sets"
+    return Section("Comparison", [Sheet(caption, ("run", *_COLUMNS), rows)])
 
 
 def _curves(runs: _Runs) -> Section:
@@ -118,30 +110,24 @@ def _curves(runs: _Runs) -> Section:
 
 
 def _capc(runs: _Runs) -> Section:
-    rows = []
-    for name, metrics, link in runs:
-        epsilon = metrics["privacy"]["epsilon"]
-        rows += [
-            Row(
-                (
-                    f"{name}, {one['party']}",
-                    "yes" if metrics["encrypted"] else "NOT ENCRYPTED",
-                    answered(one),
-                    quality(one, "before", "balanced_accuracy"),
-                    quality(one, "after", "balanced_accuracy"),
-                    "none" if epsilon is None else f"{epsilon:.3g}",
-                    seconds(metrics["seconds"], 1),
-                ),
-                href=link,
-            )
-            for one in metrics["querying"]
-        ]
-    sheet = Sheet(
-        "Querying parties on the held-out test set",
-        (
-            *("run and party", "encrypted", "answered", "balanced accuracy before", "after"),
-            *("epsilon", "seconds in all"),
-        ),
-        rows,
+    rows = [
+        Row(
+            (
+                f"{name}, {one['party']}",
+                "yes" if metrics["encrypted"] else "NOT ENCRYPTED",
+                answered(one),
+                quality(one, "before", "balanced_accuracy"),
+                quality(one, "after", "balanced_accuracy"),
+                _epsilon(metrics["privacy"]),
+                seconds(metrics["seconds"], 1),
+            ),
+            href=link,
+        )
+        for name, metrics, link in runs
+        for one in metrics["querying"]
+    ]
+    columns = (
+        *("run and party", "encrypted", "answered", "balanced accuracy before", "after"),
+        *("epsilon", "seconds in all"),
     )
-    return Section("CaPC", [sheet])
+    return Section("CaPC", [Sheet("Querying parties on the held-out test set", columns, rows)])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fl_he.report.page.blocks import Block, Note, Points, Row, Section, Sheet
+from fl_he.run_files.metrics import Metrics
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
 #: How company X would come to know one hospital's update.
@@ -26,44 +27,24 @@ _HONEST = (
 )
 
 
-def visibility(metrics: Mapping[str, Any]) -> Section:
-    """Say who could see what in a training run.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
-    """
+def visibility(metrics: Metrics) -> Section:
+    """Say who could see what in a training run."""
     config = metrics["config"]
     sealed = bool(config.get("sealed"))
     topology = "sealed" if sealed else config["topology"]
     own = "no" if sealed else "yes"
+    total = "yes" if sealed else "through the model"
     update = "no: it routes envelopes that it cannot read" if sealed else "no: ciphertexts only"
     collusion = _COLLUSION.get(topology, _COLLUSION["chain"])
-    blocks: list[Block] = [
-        Sheet(
-            f"In a {'sealed chain' if sealed else topology}",
-            ("", *_OBJECTS),
-            (
-                Row(
-                    ("that hospital", "yes", "yes", "yes" if sealed else "through the model", "yes")
-                ),
-                Row(
-                    (
-                        "another hospital",
-                        "no",
-                        "no",
-                        "yes" if sealed else "through the model",
-                        "yes",
-                    )
-                ),
-                Row(("coordinator", "no", update, own, own)),
-                Row(("company X (key holder)", "no", f"no, {collusion}", "yes", "yes")),
-            ),
-            text=True,
-        ),
-        Note(_HONEST),
-    ]
+    rows = (
+        ("that hospital", "yes", "yes", total, "yes"),
+        ("another hospital", "no", "no", total, "yes"),
+        ("coordinator", "no", update, own, own),
+        ("company X (key holder)", "no", f"no, {collusion}", "yes", "yes"),
+    )
+    caption = f"In a {'sealed chain' if sealed else topology}"
+    sheet = Sheet(caption, ("", *_OBJECTS), list(map(Row, rows)), text=True)
+    blocks: list[Block] = [sheet, Note(_HONEST)]
     if is_simulated(metrics):
         blocks.insert(0, Note(_SIMULATION, warning=True))
     if sealed:
@@ -82,7 +63,7 @@ _SEALED_KNOWLEDGE = (
 )
 
 
-def is_simulated(metrics: Mapping[str, Any]) -> bool:
+def is_simulated(metrics: Metrics) -> bool:
     """Return whether a run was a simulation; earlier releases say so by what they compare with."""
     return bool(metrics.get("simulated", bool(metrics.get("local"))))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fl_he.atomic import replace_file
@@ -15,6 +15,7 @@ from fl_he.report.page.capc_page import capc_page
 from fl_he.report.page.run_page import run_page
 from fl_he.report.page.sweep_page import sweep_page
 from fl_he.report.tables.sweep import SweepRow
+from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import CAPC
 from fl_he.version import __version__
 
@@ -27,15 +28,14 @@ COMPARISON = "comparison.html"
 _PAGE, _STYLE = "page.html.md", "style.css.md"
 
 
-def write_page(folder: Path, metrics: Mapping[str, Any], path: Path | None = None) -> Path:
+def write_page(folder: Path, metrics: Metrics, path: Path | None = None) -> Path:
     """Write the page of a run.
 
     Parameters
     ----------
     folder : Path
         The run's folder; must exist.
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
+    metrics : Metrics
     path : Path or None
         The file; None for report.html in the folder.
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.figures import count, decimal
+from fl_he.run_files.metrics import Metrics
 
 _PLAIN = "WITHOUT ENCRYPTION (backend=plain)"
 #: Columns of `step_rows`.
@@ -26,7 +27,7 @@ def answered(result: Mapping[str, Any]) -> str:
     return f"{count(result['answered']) if known else '?'} of {count(result['queries'])}"
 
 
-def analysis_note(metrics: Mapping[str, Any]) -> str | None:
+def analysis_note(metrics: Metrics) -> str | None:
     """Tell PATE's bound by the votes themselves; None where nobody knows them."""
     analysis = metrics.get("analysis")
     if analysis is None:
@@ -37,7 +38,7 @@ def analysis_note(metrics: Mapping[str, Any]) -> str | None:
     )
 
 
-def step_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def step_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     """Write the cost of each step, in the order of `STEP_COLUMNS`."""
     return [
         (
@@ -51,7 +52,7 @@ def step_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def answers_table(metrics: Mapping[str, Any]) -> Table:
+def answers_table(metrics: Metrics) -> Table:
     """List the answers to each querying party, and its model before and after on the test set."""
     privacy = metrics["privacy"]
     if privacy["epsilon"] is None:
@@ -78,7 +79,7 @@ def answers_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def steps_table(metrics: Mapping[str, Any]) -> Table:
+def steps_table(metrics: Metrics) -> Table:
     """Tell what each step cost."""
     table = Table(title="What the protocol cost", caption=f"{metrics['seconds']:.1f} s in all")
     name, *figures = STEP_COLUMNS

@@ -10,17 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.figures import known, short
+from fl_he.run_files.metrics import Metrics
 
 _NAME_WIDTH = 10
 
 
-def coefficient_table(metrics: Mapping[str, Any]) -> Table | None:
+def coefficient_table(metrics: Metrics) -> Table | None:
     """List the coefficients of a logistic model as a statistician expects them.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
 
     Returns
     -------

@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, run_name
+from fl_he.report.page.blocks import Row
 from fl_he.report.tables.fitted import FittedTable, keep_whole
+from fl_he.run_files.metrics import Metrics
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
@@ -58,66 +60,34 @@ _ROWS = 12
 _NAME_WIDTH = 10
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedModel:
-    """One line of the comparison.
-
-    Attributes
-    ----------
-    name : str
-        What was trained, on whose data.
-    cells : tuple of str
-        One for each of `COLUMNS`, written; empty for a line that only counts hospitals.
-    alone : bool
-        Whether it is of single hospitals.
-    ours : bool
-        Whether it is the model of this run.
-    """
-
-    name: str
-    cells: tuple[str, ...]
-    alone: bool = False
-    ours: bool = False
-
-
-def compared_models(metrics: Mapping[str, Any]) -> list[ComparedModel]:
+def compared_models(metrics: Metrics) -> list[Row]:
     """Return each hospital alone, their mean, the federated model and the pooled one.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
 
     Returns
     -------
-    list of ComparedModel
-        With at most twelve hospitals; the others are counted, and all are in the mean.
+    list of Row
+        The name of a model and a cell for each of `COLUMNS`; the run's own model is strong. At most
+        twelve hospitals; the others are counted, in a row without figures, and all are in the mean.
     """
-    local = metrics["local"] or []
-    models = [
-        ComparedModel(f"{entry['hospital']} alone", _cells(entry), alone=True)
-        for entry in local[:_ROWS]
-    ]
+    local, privacy = metrics["local"] or [], metrics.get("privacy")
+    rows = [_row(f"{entry['hospital']} alone", entry) for entry in local[:_ROWS]]
     if len(local) > _ROWS:
-        models.append(ComparedModel(f"... {len(local) - _ROWS} more", (), alone=True))
+        rows.append(Row((f"... {len(local) - _ROWS} more",)))
     if local:
-        means = {column.key: mean(known(local, column.key)) for column in COLUMNS}
-        models.append(ComparedModel(LOCAL, _cells(means), alone=True))
-    privacy = metrics.get("privacy")
+        rows.append(_row(LOCAL, {one.key: mean(known(local, one.key)) for one in COLUMNS}))
     name = _PRIVATE.format(privacy["epsilon"]) if privacy else FEDERATED
-    models.append(ComparedModel(name, _cells(metrics["federated"]), ours=True))
+    rows.append(_row(name, metrics["federated"], strong=True))
     if privacy and privacy["without"]:
-        without = {**metrics["federated"], **privacy["without"]}
-        models.append(ComparedModel(_WITHOUT, _cells(without)))
+        rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without"]}))
     if metrics.get("evaluation"):
         # Of the examples that were counted, not of those that were trained on.
-        models.append(ComparedModel(_COUNTED, _cells(metrics["evaluation"])))
+        rows.append(_row(_COUNTED, metrics["evaluation"]))
     if metrics["pooled"]:
-        models.append(ComparedModel(POOLED, _cells(metrics["pooled"])))
-    return models
+        rows.append(_row(POOLED, metrics["pooled"]))
+    return rows
 
 
-def penalty_note(metrics: Mapping[str, Any]) -> str:
+def penalty_note(metrics: Metrics) -> str:
     """Say that scikit-learn's models are penalised and this run's is not; nothing if it is."""
     pooled = metrics["pooled"] or {}
     if metrics["config"].get("C") is not None or "C" not in pooled:
@@ -128,16 +98,10 @@ def penalty_note(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
-    """Compare the models of a run on the held-out test set.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
-    """
-    models = compared_models(metrics)
-    tested = any(cell != UNKNOWN for model in models for cell in model.cells[1:])
+def comparison_table(metrics: Metrics) -> FittedTable:
+    """Compare the models of a run on the held-out test set."""
+    rows = compared_models(metrics)
+    tested = any(cell != UNKNOWN for row in rows for cell in row.cells[2:])
     title = (
         f"{'On the held-out test set' if tested else 'Trained, not tested'}: {run_name(metrics)}"
     )
@@ -157,13 +121,14 @@ def comparison_table(metrics: Mapping[str, Any]) -> FittedTable:
         table.add_column("model", overflow="fold", min_width=_NAME_WIDTH)
         for heading in headings:
             table.add_column(heading, justify="right")
-        for model in models:
-            if model.ours:
+        for row in rows:
+            if row.strong:
                 table.add_section()
-            table.add_row(Text(model.name), *model.cells, style="bold" if model.ours else None)
+            name, *cells = row.cells
+            table.add_row(Text(name), *cells, style="bold" if row.strong else None)
         keep_whole(table, range(1, 1 + len(COLUMNS)))
     return FittedTable(wide, narrow)
 
 
-def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(column.write(entry[column.key]) for column in COLUMNS)
+def _row(name: str, model: Mapping[str, Any], *, strong: bool = False) -> Row:
+    return Row((name, *(column.write(model[column.key]) for column in COLUMNS)), strong=strong)

@@ -2,88 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from rich.table import Table
 
 from fl_he.report.figures import count, known, mean, seconds, total
+from fl_he.report.page.blocks import Row
 from fl_he.report.tables.fitted import keep_whole
+from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import STEPS
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One line: a figure per round and of the run, written.
+def costs(metrics: Metrics) -> tuple[list[Row], list[Row]]:
+    """Return what the encrypted sums cost, and the run around them.
 
-    Attributes
-    ----------
-    name : str
-    per_round : str
-        Empty for what happens once.
-    total : str
-    encryption : bool
-        Whether it is of the encrypted sums, and not of the run around them.
-    """
-
-    name: str
-    per_round: str
-    total: str
-    encryption: bool = False
-
-
-def costs(metrics: Mapping[str, Any]) -> list[Cost]:
-    """Return seconds of each step and bytes, mean per round and in all.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
+    Returns
+    -------
+    tuple of two lists of Row
+        Name, mean per round (empty for what happens once) and total.
     """
     rounds = metrics["rounds"]
-    lines = []
-    for key in STEPS:
-        values = known(rounds, key)
-        name = f"seconds to {key.removesuffix('_seconds')}"
-        lines.append(Cost(name, seconds(mean(values)), seconds(total(values)), encryption=True))
-    values = known(rounds, "bytes_sent")
-    lines.append(Cost("bytes sent", count(mean(values)), count(total(values)), encryption=True))
-    values = known(rounds, "seconds")
-    lines.append(Cost("seconds in rounds", seconds(mean(values)), seconds(total(values))))
-    for name, value in _beside_the_rounds(metrics, total(values)).items():
-        lines.append(Cost(name, "", seconds(value)))
-    return [*lines, Cost("seconds in all", "", seconds(metrics["seconds"]))]
+    of_sums = [_row(f"seconds to {key.removesuffix('_seconds')}", rounds, key) for key in STEPS]
+    of_sums.append(_row("bytes sent", rounds, "bytes_sent", count))
+    in_rounds = total(known(rounds, "seconds"))
+    once = {**_beside_the_rounds(metrics, in_rounds), "seconds in all": metrics["seconds"]}
+    return of_sums, [
+        _row("seconds in rounds", rounds, "seconds"),
+        *(Row((name, "", seconds(value))) for name, value in once.items()),
+    ]
 
 
-def cost_table(metrics: Mapping[str, Any]) -> Table:
+def cost_table(metrics: Metrics) -> Table:
     """Tell what the encryption cost, and where the time of the run went.
-
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
 
     Returns
     -------
     rich.table.Table
-        The lines of `costs`; the caption describes an update.
+        The rows of `costs`; the caption describes an update.
     """
     table = Table(title="What the encryption cost", caption="\n".join(update_size(metrics)))
     table.add_column("", overflow="fold")
     table.add_column("mean\nper round", justify="right")
     table.add_column("total", justify="right")
-    in_encryption = True
-    for line in costs(metrics):
-        if in_encryption and not line.encryption:
-            table.add_section()
-        in_encryption = line.encryption
-        table.add_row(line.name, line.per_round, line.total)
+    for rows in costs(metrics):
+        for row in rows:
+            table.add_row(*row.cells)
+        table.add_section()
     keep_whole(table, (1, 2))
     return table
 
 
-def update_size(metrics: Mapping[str, Any]) -> tuple[str, str]:
+def update_size(metrics: Metrics) -> tuple[str, str]:
     """Describe one encrypted update, and the ciphertexts that it consists of."""
     crypto = metrics["crypto"]
     ciphertexts = crypto["ciphertexts_per_update"]
@@ -95,7 +65,17 @@ def update_size(metrics: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _beside_the_rounds(metrics: Mapping[str, Any], in_rounds: float | None) -> dict[str, float]:
+def _row(
+    name: str,
+    rounds: list[dict[str, Any]],
+    key: str,
+    write: Callable[[float | None], str] = seconds,
+) -> Row:
+    values = known(rounds, key)
+    return Row((name, write(mean(values)), write(total(values))))
+
+
+def _beside_the_rounds(metrics: Metrics, in_rounds: float | None) -> dict[str, float]:
     """Divide the seconds outside the rounds into what is known of them."""
     if metrics["seconds"] is None or in_rounds is None:
         return {}

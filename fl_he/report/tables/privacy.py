@@ -8,15 +8,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.run_files.metrics import Metrics
 
-def privacy_table(metrics: Mapping[str, Any]) -> Table | None:
-    """Return the promise of a run with differential privacy, ``None`` for one without.
 
-    Parameters
-    ----------
-    metrics : mapping
-        As :func:`fl_he.run_files.metrics.read_metrics` returns them.
-    """
+def privacy_table(metrics: Metrics) -> Table | None:
+    """Return the promise of a run with differential privacy, ``None`` for one without."""
     privacy = metrics.get("privacy")
     if privacy is None:
         return None

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fl_he.report.figures import decimal, flat_settings, seconds, setting_text
 from fl_he.report.tables.fitted import keep_whole
+from fl_he.run_files.metrics import Metrics
 
 #: Keys that differ between runs and say nothing of them.
 _PLACES = ("output_dir", "data.source")
@@ -32,7 +33,7 @@ class SweepRow:
 
     settings: tuple[str, ...]
     folder: str
-    metrics: Mapping[str, Any] | None
+    metrics: Metrics | None
 
 
 def sweep_table(rows: Sequence[SweepRow]) -> Table:
@@ -90,7 +91,7 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def _figures(metrics: Mapping[str, Any] | None) -> tuple[str | Text, str, str]:
+def _figures(metrics: Metrics | None) -> tuple[str | Text, str, str]:
     if metrics is None:
         return Text("failed", style="bold red"), "", ""
     federated = metrics.get("federated", {"accuracy": None, "log_loss": None})
