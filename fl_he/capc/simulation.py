@@ -14,10 +14,9 @@ from fl_he.capc.node.party import Party
 from fl_he.capc.terms import Terms
 from fl_he.config import Config
 from fl_he.crypto.comparison.argmax import largest_difference
-from fl_he.learning.voting.class_accuracy import class_accuracy
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
-from fl_he.learning.voting.party_models import probabilities
+from fl_he.learning.voting.party_models import class_accuracy, probabilities
 from fl_he.learning.voting.query_selection import select_queries
 
 #: A query that got no answer.

@@ -32,10 +32,12 @@ def predict(
     MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features.
     """
     with plain_errors():
-        from fl_he.learning.regression.prediction import predictions
         from fl_he.learning.regression.registry import load_model
+        from fl_he.learning.tables.table import read_features
 
-        header, rows = predictions(load_model(_model_file(model)), data)
+        trained = load_model(_model_file(model))
+        features = read_features(data, trained.feature_names, "a table to predict")
+        header, rows = trained.predictions(features)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
             return

@@ -151,8 +151,6 @@ class SimulatedComparison:
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         probabilities = class_probabilities(model, self._test.features)
-        if not self.classes:
-            probabilities = probabilities[:, 1]
         return asdict(figures(probabilities, self._test.labels))
 
 

@@ -97,7 +97,7 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("age\n3\n", "must have the model's 2 features, got one without 'size'"),
+        ("age\n3\n", "must have the 2 features, got one without 'size'"),
         ("age,size\n3,secret\n", "column 'size' must be numeric"),
     ],
 )

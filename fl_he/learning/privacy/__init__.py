@@ -1,1 +1,10 @@
-"""Room."""
+"""Differential privacy of summed gradients and of sums that scale features.
+
+Start with ``gradients``, which has the mechanism and its terms. ``accounting`` converts between
+noise and epsilon, by Google's dp-accounting.
+
+accounting         noise as epsilon and delta, and back
+discrete_gaussian  exact samples of noise
+gradients          clipped gradients, noise shares and what they are worth
+scaling            mean and variance from noisy sums within declared ranges
+"""

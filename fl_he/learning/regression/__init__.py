@@ -1,1 +1,18 @@
-"""Room."""
+"""Families of models, and what hospitals and coordinator do with a model of any family.
+
+Start with ``family``, the interface of a family, and ``logistic``, the simplest one; ``registry``
+lists the families. ``likelihood`` is what a hospital computes in each round, ``evaluation`` and
+``inference`` what is said about the final model.
+
+parameters      a model's parameters as one vector
+trained         a trained model and its JSON file
+family          interface of a family of models
+logistic        logistic regression: two classes
+softmax         softmax regression: more than two classes
+registry        the families, and the family of a number of classes or of a file
+likelihood      loss, gradient and Hessian on one hospital's examples
+evaluation      how well a model predicts, from counts
+inference       standard errors, intervals, odds ratios
+sklearn_export  a trained model as scikit-learn's own
+baselines       scikit-learn models and figures to compare with
+"""

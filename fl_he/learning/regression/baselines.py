@@ -23,11 +23,12 @@ class Figures:
     Parameters
     ----------
     accuracy
-        Share of labels that are predicted at the threshold 0.5, in [0, 1].
+        Share of labels that are the most probable class, in [0, 1]; at a tie the first one.
     balanced_accuracy
         Mean over the classes that are present of the share predicted, in [0, 1].
     roc_auc
-        Area under the ROC curve, in [0, 1]; NaN if only one class is present.
+        Area under the ROC curve, in [0, 1], of more than two classes the mean of each against the
+        others; NaN if only one class is present.
     log_loss
         Mean negative log likelihood in nats, not negative. Finite also for probabilities of
         0 and 1: scikit-learn moves them by one rounding error.
@@ -83,41 +84,16 @@ def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> 
     Parameters
     ----------
     probabilities
-        Of label 1, shape (m,), m >= 1, in [0, 1]; or of each of k > 2 classes, shape (m, k).
+        Of each of k classes, shape (m, k), m >= 1, in [0, 1].
     labels
-        Shape (m,), each 0.0 or 1.0, or up to k - 1.
+        Shape (m,), each 0.0 to k - 1.
 
     Raises
     ------
     DataError
         If the shapes differ or are empty.
     """
-    if probabilities.ndim == 2 and probabilities.shape[1] > 2:
-        return _figures_of_classes(probabilities, labels)
-    if labels.ndim != 1 or len(labels) == 0 or probabilities.shape != labels.shape:
-        raise DataError(
-            "probabilities and labels must have one shape (m,), m > 0, "
-            f"got {probabilities.shape} and {labels.shape}"
-        )
-    from sklearn import metrics  # noqa: PLC0415 - lazy: clients never fit a baseline
-
-    predicted = (probabilities > 0.5).astype(np.float64)
-    accuracy = float(metrics.accuracy_score(labels, predicted))
-    loss = float(metrics.log_loss(labels, probabilities, labels=[0.0, 1.0]))
-    if labels.min() == labels.max():
-        # scikit-learn warns here: the recall of the absent class and the ROC are undefined.
-        return Figures(accuracy, balanced_accuracy=accuracy, roc_auc=math.nan, log_loss=loss)
-    return Figures(
-        accuracy=accuracy,
-        balanced_accuracy=float(metrics.balanced_accuracy_score(labels, predicted)),
-        roc_auc=float(metrics.roc_auc_score(labels, probabilities)),
-        log_loss=loss,
-    )
-
-
-def _figures_of_classes(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> Figures:
-    """Compare as :func:`figures`; the ROC AUC is the mean of each class against the others."""
-    if labels.shape != probabilities.shape[:1] or not len(labels):
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         raise DataError(
             "probabilities must have a row for each label, "
             f"got shapes {probabilities.shape} and {labels.shape}"
@@ -128,11 +104,10 @@ def _figures_of_classes(probabilities: NDArray[np.float64], labels: NDArray[np.f
     names = np.arange(probabilities.shape[1])
     one_against_others = [
         metrics.roc_auc_score(labels == name, probabilities[:, name])
-        for name in names
+        for name in (names if len(names) > 2 else names[1:])
         if 0 < np.count_nonzero(labels == name) < len(labels)
     ]
-    present = np.unique(labels)
-    recalls = [float(np.mean(predicted[labels == name] == name)) for name in present]
+    recalls = [float(np.mean(predicted[labels == name] == name)) for name in np.unique(labels)]
     return Figures(
         accuracy=float(np.mean(predicted == labels)),
         balanced_accuracy=float(np.mean(recalls)),

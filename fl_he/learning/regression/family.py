@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 
@@ -102,15 +102,13 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def model(
-        self,
-        theta: Array,
-        feature_names: tuple[str, ...],
-        scaling: Scaling,
-        positive: str | None,
-        classes: tuple[str, ...],
-    ) -> TrainedModel:
-        """Return the trained model; see :func:`fl_he.learning.regression.registry.model_of`."""
+    def members(
+        self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what a trained model has beside the names and the scaling of its features.
+
+        See :func:`fl_he.learning.regression.registry.model_of`.
+        """
 
     def count(self, features: int, classes: int) -> int:
         """Return the number of parameters."""

@@ -28,7 +28,6 @@ from fl_he.learning.regression.trained import (
 )
 from fl_he.learning.tables.arrays import finite_array
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 
@@ -85,29 +84,17 @@ class LogisticModel(TrainedModel):
     positive: str | None = None
 
     def __post_init__(self) -> None:
-        names = tuple(self.feature_names)
-        scaling = Scaling(self.mean, self.scale)
+        self.check_features()
         coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
         intercept = finite_array(self.intercept, "intercept", dimensions=0)
-        if not names or len(set(names)) != len(names):
-            raise DataError(
-                f"feature_names must be different names, at least one, got {len(names)} "
-                f"of which {len(set(names))} differ"
-            )
-        if not len(names) == len(scaling.mean) == len(coefficients):
+        if not len(self.feature_names) == len(self.mean) == len(coefficients):
             raise DataError(
                 "feature_names, mean and coefficients must be of equal length, "
-                f"got {len(names)}, {len(scaling.mean)} and {len(coefficients)}"
+                f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
             )
         if self.positive is not None and not self.positive.strip():
             raise DataError(f"positive must say what label 1 is or be None, got {self.positive!r}")
-        self.set_fields(
-            feature_names=names,
-            mean=scaling.mean,
-            scale=scaling.scale,
-            coefficients=coefficients,
-            intercept=float(intercept),
-        )
+        self.set_fields(coefficients=coefficients, intercept=float(intercept))
 
     @property
     def theta(self) -> Array:
@@ -193,23 +180,15 @@ class _Logistic(Family):
         fitted = scikit_regression(dataset, self.count(width, 2), C, balanced=balanced)
         return parameters.join(fitted.coef_[0], fitted.intercept_)
 
-    def model(
-        self,
-        theta: Array,
-        feature_names: tuple[str, ...],
-        scaling: Scaling,
-        positive: str | None,
-        classes: tuple[str, ...],
-    ) -> LogisticModel:
-        coefficients, intercepts = parameters.split(theta, len(feature_names))
-        return LogisticModel(
-            feature_names=feature_names,
-            mean=scaling.mean,
-            scale=scaling.scale,
-            coefficients=coefficients[0],
-            intercept=float(intercepts[0]),
-            positive=positive,
-        )
+    def members(
+        self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
+    ) -> dict[str, Any]:
+        """See Family."""
+        return {
+            "coefficients": coefficients[0],
+            "intercept": float(intercepts[0]),
+            "positive": positive,
+        }
 
 
 LOGISTIC = _Logistic()

@@ -73,7 +73,12 @@ def model_of(
         If they do not fit each other.
     """
     family = _family_of(theta, len(feature_names))
-    return family.model(theta, feature_names, scaling, positive, classes)
+    return family.trained(
+        feature_names=feature_names,
+        mean=scaling.mean,
+        scale=scaling.scale,
+        **family.members(*parameters.split(theta, len(feature_names)), positive, classes),
+    )
 
 
 def class_probabilities(theta: Array, features: Array) -> Array:

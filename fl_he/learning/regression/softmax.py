@@ -22,13 +22,13 @@ from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.logistic import scikit_regression
 from fl_he.learning.regression.trained import (
     TrainedModel,
+    different_names,
     read_names,
     read_numbers,
     read_rows,
 )
 from fl_he.learning.tables.arrays import finite_array
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
 
@@ -77,32 +77,20 @@ class SoftmaxModel(TrainedModel):
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        names, classes = tuple(self.feature_names), tuple(self.classes)
-        scaling = Scaling(self.mean, self.scale)
+        self.check_features()
+        classes = different_names("classes", self.classes, 3)
         coefficients = finite_array(self.coefficients, "coefficients", dimensions=2)
         intercepts = finite_array(self.intercepts, "intercepts", dimensions=1)
-        for what, given, least in (("feature_names", names, 1), ("classes", classes, 3)):
-            if len(given) < least or len(set(given)) != len(given):
-                raise DataError(
-                    f"{what} must be different names, at least {least}, got {len(given)} of which "
-                    f"{len(set(given))} differ"
-                )
-        if coefficients.shape != (len(classes), len(names)) or (
-            len(intercepts) != len(classes) or len(scaling.mean) != len(names)
+        features = len(self.feature_names)
+        if coefficients.shape != (len(classes), features) or (
+            len(intercepts) != len(classes) or len(self.mean) != features
         ):
             raise DataError(
                 "coefficients must have a row for each class and a column for each feature, "
                 f"got shapes {coefficients.shape} and {intercepts.shape} for {len(classes)} "
-                f"classes and {len(names)} features"
+                f"classes and {features} features"
             )
-        self.set_fields(
-            feature_names=names,
-            classes=classes,
-            mean=scaling.mean,
-            scale=scaling.scale,
-            coefficients=coefficients,
-            intercepts=intercepts,
-        )
+        self.set_fields(classes=classes, coefficients=coefficients, intercepts=intercepts)
 
     @property
     def theta(self) -> Array:
@@ -189,23 +177,12 @@ class _Softmax(Family):
         intercepts[present] = sides @ fitted.intercept_
         return parameters.join(rows, intercepts)
 
-    def model(
-        self,
-        theta: Array,
-        feature_names: tuple[str, ...],
-        scaling: Scaling,
-        positive: str | None,
-        classes: tuple[str, ...],
-    ) -> SoftmaxModel:
-        coefficients, intercepts = parameters.split(theta, len(feature_names))
-        return SoftmaxModel(
-            feature_names=feature_names,
-            mean=scaling.mean,
-            scale=scaling.scale,
-            coefficients=coefficients,
-            intercepts=intercepts,
-            classes=classes or tuple(map(str, range(len(intercepts)))),
-        )
+    def members(
+        self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
+    ) -> dict[str, Any]:
+        """See Family; classes whose names are not known are numbered."""
+        names = tuple(classes) or tuple(map(str, range(len(intercepts))))
+        return {"coefficients": coefficients, "intercepts": intercepts, "classes": names}
 
 
 SOFTMAX = _Softmax()

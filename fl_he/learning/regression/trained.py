@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -123,10 +123,29 @@ class TrainedModel(ABC):
         """
         return cls.from_json(read_model(path))
 
+    def check_features(self) -> None:
+        """Refuse names that do not differ, and a scaling that cannot be one; raises DataError."""
+        scaling = Scaling(self.mean, self.scale)
+        self.set_fields(
+            feature_names=different_names("feature_names", self.feature_names, 1),
+            mean=scaling.mean,
+            scale=scaling.scale,
+        )
+
     def set_fields(self, **values: object) -> None:
         """Set checked values while the model is made."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+
+def different_names(what: str, names: Sequence[str], least: int) -> tuple[str, ...]:
+    """Return names, so many at least, no name twice; raises DataError."""
+    if len(names) < least or len(set(names)) != len(names):
+        raise DataError(
+            f"{what} must be different names, at least {least}, got {len(names)} of which "
+            f"{len(set(names))} differ"
+        )
+    return tuple(names)
 
 
 def write_model(path: str | Path, text: str) -> None:

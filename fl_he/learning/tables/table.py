@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.table_file import RowNumbers
+from fl_he.learning.tables.table_file import RowNumbers, read_table
 
 _MISSING_TEXT = ("", "nan")
 _MOST_NAMED_LABELS = 10
+
+
+def read_features(path: Path, names: Sequence[str], what: str) -> NDArray[np.float64]:
+    """Read columns of a table in an order of names, whatever other columns there are.
+
+    Parameters
+    ----------
+    path
+        A CSV or Parquet file.
+    names
+        Of the features.
+    what
+        The table's part in errors, such as ``"a table of cases"``.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (rows, features).
+
+    Raises
+    ------
+    DataError
+        If the table lacks a feature, or a cell is no finite number.
+    """
+    table, rows = read_table(path)
+    if missing := [name for name in names if name not in table.columns]:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(
+            f"{what} must have the {len(names)} features, got one without "
+            f"{', '.join(map(repr, missing[:5]))}{more}"
+        )
+    return np.column_stack([numbers(table[name], rows) for name in names])
 
 
 def numbers(column: pl.Series, rows: RowNumbers) -> NDArray[np.float64]:

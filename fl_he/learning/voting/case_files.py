@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.table import numbers
-from fl_he.learning.tables.table_file import read_table
+from fl_he.learning.tables.table import read_features
 
 #: The column of labels; it is empty where a case got no answer.
 LABEL = "label"
+_TABLE = "a table of cases"
 
 
 def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> NDArray[np.float64]:
@@ -38,9 +38,13 @@ def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> NDArray[
     """
     if LABEL in features:
         raise DataError(f"a feature must not be called {LABEL!r}")
-    done = {_key(row) for row in _features(labelled, features)} if labelled.exists() else set()
+    done = (
+        {_key(row) for row in read_features(labelled, features, _TABLE)}
+        if labelled.exists()
+        else set()
+    )
     rows = []
-    for row in _features(cases, features):
+    for row in read_features(cases, features, _TABLE):
         if _key(row) not in done:
             done.add(_key(row))
             rows.append(row)
@@ -77,13 +81,6 @@ def note_labels(
         writer.writerow([*map(repr, case), label or ""])
     earlier = labelled.read_bytes() if labelled.exists() else b""
     replace_file(labelled, earlier + text.getvalue().encode(), 0o600)
-
-
-def _features(path: Path, features: Sequence[str]) -> NDArray[np.float64]:
-    table, rows = read_table(path)
-    if missing := [name for name in features if name not in table.columns]:
-        raise DataError(f"a table of cases must have the features, got one without {missing[:5]}")
-    return np.column_stack([numbers(table[name], rows) for name in features])
 
 
 def _key(row: NDArray[np.float64]) -> bytes:

@@ -1,4 +1,4 @@
-"""The kinds of models that a simulated party can have, by name."""
+"""Kinds of models that a simulated party can have, by name, and how good such a model is."""
 
 from __future__ import annotations
 
@@ -110,3 +110,25 @@ def probabilities(model: Any, features: NDArray[np.float64], classes: int) -> ND
     chances = np.zeros((len(features), classes))
     chances[:, np.asarray(model.classes_, dtype=np.int64)] = known
     return chances
+
+
+def class_accuracy(
+    predicted: NDArray[np.int64], true: NDArray[np.int64], classes: int
+) -> dict[str, Any]:
+    """Return accuracy, balanced accuracy and the accuracy of each class, NaN for an absent one.
+
+    Parameters
+    ----------
+    predicted, true : ndarray, shape (m,)
+        Labels from 0 to ``classes - 1``.
+    classes : int
+    """
+    from sklearn.metrics import recall_score  # noqa: PLC0415 - a second to import
+
+    labels = list(range(classes))
+    recalls = recall_score(true, predicted, labels=labels, average=None, zero_division=np.nan)
+    return {
+        "accuracy": float(np.mean(predicted == true)),
+        "balanced_accuracy": float(np.nanmean(recalls)),
+        "per_class_accuracy": [float(recall) for recall in recalls],
+    }

@@ -63,9 +63,9 @@ def test_one_class_gives_the_constant_model(cancer: Dataset, label: float, examp
     rows = np.flatnonzero(cancer.labels == label)[:examples]
     theta = fit(cancer.take(rows), 1.0)
     np.testing.assert_array_equal(theta[:-1], np.zeros(30))
-    predicted = class_probabilities(theta, cancer.features)[:, 1]
+    predicted = class_probabilities(theta, cancer.features)
     succession = (examples + 1) / (examples + 2)
-    np.testing.assert_allclose(predicted, succession if label == 1.0 else 1 - succession)
+    np.testing.assert_allclose(predicted[:, 1], succession if label == 1.0 else 1 - succession)
     assert figures(predicted, cancer.labels).accuracy == np.mean(cancer.labels == label)
 
 
@@ -76,10 +76,14 @@ def test_the_strength_is_positive(cancer: Dataset, C: float, rows: list[int]) ->
         fit(cancer.take(np.array(rows)), C)
 
 
+def both(probability: Array) -> Array:
+    return np.column_stack([1.0 - probability, probability])
+
+
 def test_figures_are_those_counted_by_hand() -> None:
     labels = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
     probabilities = np.array([0.9, 0.8, 0.3, 0.6, 0.5])
-    result = figures(probabilities, labels)
+    result = figures(both(probabilities), labels)
     # Predicted: 1 1 0 1 0. Of the six pairs of a 1 and a 0, four have the 1 higher.
     assert result.accuracy == pytest.approx(3 / 5)
     assert result.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -89,7 +93,7 @@ def test_figures_are_those_counted_by_hand() -> None:
 
 def test_figures_agree_with_the_training_loss(cancer: Dataset) -> None:
     theta = np.append(np.full(30, -0.05), 0.2)
-    result = figures(class_probabilities(theta, cancer.features)[:, 1], cancer.labels)
+    result = figures(class_probabilities(theta, cancer.features), cancer.labels)
     examples = examples_of(cancer, theta)
     assert result.accuracy == np.mean(examples.hits)
     assert result.log_loss == pytest.approx(np.mean(examples.losses))
@@ -100,7 +104,7 @@ def test_figures_of_one_class_have_no_roc_and_no_warnings(label: float) -> None:
     probabilities = np.array([0.9, 0.2, 0.8, 0.7])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = figures(probabilities, np.full(4, label))
+        result = figures(both(probabilities), np.full(4, label))
     share = 0.75 if label == 1.0 else 0.25
     loss = -np.log(probabilities if label == 1.0 else 1 - probabilities).mean()
     assert result.accuracy == result.balanced_accuracy == share
@@ -109,15 +113,20 @@ def test_figures_of_one_class_have_no_roc_and_no_warnings(label: float) -> None:
 
 
 def test_certain_and_wrong_probabilities_have_a_finite_loss() -> None:
-    result = figures(np.array([0.0, 1.0]), np.array([1.0, 0.0]))
+    result = figures(both(np.array([0.0, 1.0])), np.array([1.0, 0.0]))
     assert result == Figures(0.0, 0.0, 0.0, result.log_loss)
     assert 30.0 < result.log_loss < math.inf
 
 
 @pytest.mark.parametrize(
     ("probabilities", "labels"),
-    [(np.ones(2), np.ones(3)), (np.ones((2, 1)), np.ones((2, 1))), (np.ones(0), np.ones(0))],
+    [
+        (np.ones((2, 2)), np.ones(3)),
+        (np.ones((2, 2)), np.ones((2, 1))),
+        (np.ones(2), np.ones(2)),
+        (np.ones((0, 2)), np.ones(0)),
+    ],
 )
 def test_figures_need_one_shape(probabilities: Array, labels: Array) -> None:
-    with pytest.raises(DataError, match=r"must have one shape \(m,\), m > 0, got"):
+    with pytest.raises(DataError, match="must have a row for each label, got"):
         figures(probabilities, labels)

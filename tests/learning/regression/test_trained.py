@@ -128,7 +128,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         (altered(feature_names=["a", 1]), "list of strings"),
         (altered(feature_names=["a"]), "equal length, got 1, 2 and 2"),
         (altered(feature_names=["a", "a"]), "got 2 of which 1 differ"),
-        (altered(feature_names=[], mean=[], scale=[], coefficients=[]), "at least one"),
+        (altered(feature_names=[], mean=[], scale=[], coefficients=[]), "at least 1"),
         (altered(coefficients=[1.0]), "equal length, got 2, 2 and 1"),
         (altered(coefficients=[1.0, "2"]), "coefficients must be made of numbers only"),
         (altered(coefficients=[1.0, True]), "coefficients must be made of numbers only"),
