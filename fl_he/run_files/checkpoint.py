@@ -10,13 +10,14 @@ finished.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from fl_he.atomic import replace_file
+from fl_he.crypto.encoding.fields import Form, constant, form_of
+from fl_he.crypto.encoding.strict_json import Document
 from fl_he.errors import FlHeError
 
 if TYPE_CHECKING:
@@ -24,23 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "checkpoint.json"
 VERSION = 2
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "config": dict,
-    "features": list,
-    "session": str,
-    "key_fingerprint": str,
-    "parameters": list,
-    "optimizer": dict,
-    "hessian": (list, type(None)),
-    "preparation": (dict, type(None)),
-    "rounds": list,
-    "examples": int,
-    "crypto": dict,
-    "seconds": float,
-    "finished": bool,
-    "unopened": (dict, type(None)),
-    "sealed": (dict, type(None)),
-}
 #: What may differ when a run is resumed, keys and groups: it changes no number of the result.
 FREE_KEYS = frozenset(
     {"resume", "output_dir", "tracking", "verbose", "hop_timeout", "key_holder_timeout"}
@@ -106,6 +90,9 @@ class Checkpoint:
     sealed: dict[str, Any] | None = None
 
 
+_FORM = Form({"version": constant(VERSION), **form_of(Checkpoint).members}, Checkpoint)
+
+
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the folder's checkpoint at once; it is on the disk when this returns.
 
@@ -138,35 +125,24 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
     """
     path = folder / NAME
     try:
-        members = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise CheckpointError(
             f"resume must be the folder of a run with a {NAME}, got {folder} without one"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} must be a checkpoint: {error}") from error
-    if not isinstance(members, dict) or members.pop("version", None) != VERSION:
-        raise CheckpointError(f"{path} must be a checkpoint of version {VERSION}, got another")
-    if members.keys() != {f.name for f in fields(Checkpoint)}:
-        raise CheckpointError(f"{path} must be a checkpoint of version {VERSION}, got other keys")
-    for name, kind in _KINDS.items():
-        if not isinstance(members[name], kind):
-            raise CheckpointError(f"{name} in {path} must be of another type")
-    checkpoint = Checkpoint(**members)
-    numbers, width = checkpoint.parameters, len(checkpoint.features) + 1
-    if not numbers or len(numbers) % width or not _are_finite(numbers):
-        raise CheckpointError(
-            f"parameters in {path} must be one number for each feature and an intercept"
-        )
-    named = all(isinstance(name, str) for name in checkpoint.features)
-    if not named or not _are_finite(checkpoint.hessian or []):
-        what = "hessian" if named else "features"
-        raise CheckpointError(f"{what} in {path} must be {'numbers' if named else 'names'}")
-    if not all(
-        isinstance(entry, dict) and entry.get("round") == number
-        for number, entry in enumerate(checkpoint.rounds, start=1)
-    ):
-        raise CheckpointError(f"rounds in {path} must be all from the first to the last")
+
+    def refusal(problem: str) -> CheckpointError:
+        return CheckpointError(f"{path} must be a checkpoint of version {VERSION}: {problem}")
+
+    checkpoint = Document(NAME, _FORM, len(text), refusal).loads(text, Checkpoint)
+    if not checkpoint.parameters or len(checkpoint.parameters) % (len(checkpoint.features) + 1):
+        raise refusal("parameters must be one number for each feature and an intercept")
+    if [entry.get("round") for entry in checkpoint.rounds] != [
+        number for number, _ in enumerate(checkpoint.rounds, start=1)
+    ]:
+        raise refusal("rounds must be all from the first to the last")
     if checkpoint.finished:
         raise CheckpointError(
             f"resume must be the folder of a run that was cut off, got {folder} of a finished one"
@@ -217,11 +193,3 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _are_finite(numbers: list[Any]) -> bool:
-    return all(isinstance(number, float) and math.isfinite(number) for number in numbers)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"numbers must be finite, got {name}")

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from operator import attrgetter
@@ -163,10 +163,10 @@ Fingerprint = Annotated[
 
 
 def scalar(type_: type) -> Kind:
-    """Return the kind of values of exactly one type; numbers are finite."""
+    """Return the kind of values of one type; True is no integer, and numbers are finite."""
 
     def read(value: object, at: Place) -> object:
-        if type(value) is not type_:
+        if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
             raise at.mistyped(_WORDS[type_], value)
         if isinstance(value, float) and not math.isfinite(value):
             raise at.wrong("be a finite number")
@@ -176,10 +176,10 @@ def scalar(type_: type) -> Kind:
 
 
 def _read_number(value: object, at: Place) -> float:
-    if type(value) is not int and type(value) is not float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise at.mistyped("a number", value)
-    if not abs(value) <= 1e300:  # an integer may be too large for a float, and NaN is none
-        raise at.wrong("be a number of at most 1e300 in size")
+    if not abs(value) < 1e300:  # an integer may be too large for a float, and NaN is none
+        raise at.wrong("be a number below 1e300 in size")
     return float(value)
 
 
@@ -215,6 +215,19 @@ def constant(expected: object) -> Kind:
 def derived(attribute: str) -> Kind:
     """Return the kind of a member that repeats an attribute of what is made of the others."""
     return Kind(attribute=attribute, is_given=False)
+
+
+def limited(kind: Kind, *limits: Limit) -> Kind:
+    """Return the kind of a value within limits."""
+
+    def read(value: object, at: Place) -> Any:
+        found = kind.read(value, at)
+        for limit in limits:
+            if not limit.holds(found):
+                raise at.wrong(limit.words + (f", got {found!r:.40}" if limit.shown else ""))
+        return found
+
+    return replace(kind, read=read)
 
 
 def optional(kind: Kind) -> Kind:
@@ -349,7 +362,7 @@ def kind_of(hint: Any) -> Kind:  # noqa: PLR0911 - one for each form of annotati
     if origin is Annotated:
         kinds = [mark for mark in arguments if isinstance(mark, Kind)]
         limits = [mark for mark in arguments if isinstance(mark, Limit)]
-        return _limited(kinds[0] if kinds else kind_of(arguments[0]), limits)
+        return limited(kinds[0] if kinds else kind_of(arguments[0]), *limits)
     if origin is Literal:
         return choice(*arguments)
     if origin in (Union, UnionType):
@@ -374,14 +387,3 @@ def _pair(first: Kind, second: Kind) -> Kind:
         return first.read(value[0], at.part(0)), second.read(value[1], at.part(1))
 
     return Kind(read, lambda pair: [first.write(pair[0]), second.write(pair[1])])
-
-
-def _limited(kind: Kind, limits: Sequence[Limit]) -> Kind:
-    def read(value: object, at: Place) -> Any:
-        found = kind.read(value, at)
-        for limit in limits:
-            if not limit.holds(found):
-                raise at.wrong(limit.words + (f", got {found!r:.40}" if limit.shown else ""))
-        return found
-
-    return replace(kind, read=read)
