@@ -24,9 +24,9 @@ from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.declared_ranges import declared_ranges
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.privacy_statement import privacy_figures
-from fl_he.experiment.tracking import require_packages, tracked
+from fl_he.experiment.tracking import require_packages
 from fl_he.strategies.grid import DelegatingGrid
-from fl_he.wire.hop import OnHop
+from fl_he.wire.events import Listener, Starting, unheard
 
 Result = TypeVar("Result")
 
@@ -59,13 +59,7 @@ class _InterruptibleGrid(DelegatingGrid):
             raise InterruptedError("the run was interrupted")
 
 
-def run(
-    config: Config,
-    output_dir: Path,
-    on_round: server_app.OnRound = lambda _: None,
-    on_hop: OnHop = lambda _: None,
-    on_start: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[str, Any]:
     """Simulate the hospitals and company X on this machine and train a model.
 
     Parameters
@@ -73,13 +67,8 @@ def run(
     config : Config
     output_dir : Path
         The run's folder.
-    on_round : callable
-        Called after each round with its entry of ``rounds``, from another thread; in a run of
-        CaPC after each step, with its name as ``step``.
-    on_hop : callable
-        Called when a message goes out to a node and when its answer comes, from another thread.
-    on_start : callable
-        Called when nothing was refused and the nodes are about to be started.
+    on_event : callable
+        Is told each event of the run, from another thread; see :mod:`fl_he.wire.events`.
 
     Returns
     -------
@@ -88,26 +77,21 @@ def run(
 
     Raises
     ------
-    ConfigError, ProtocolError, CryptoError, DataError, PrivacyError
+    FlHeError
         Whatever the run refused.
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
     _check(config)
-    on_start()
+    on_event(Starting(config.simulation.engine.value))
     config = replace(config, output_dir=str(output_dir.resolve()))
     if config.capc.enabled and config.capc.backend is Backend.plain:
-        from fl_he.capc import plain as capc_plain  # noqa: PLC0415 - as in _check
+        from fl_he.capc.plain import run_plain  # noqa: PLC0415 - lazy: needs scikit-learn
 
-        with tracked(config, output_dir) as tracker:
-            metrics = capc_plain.run_plain(
-                config, output_dir, lambda step: on_round({"step": step})
-            )
-            tracker.end(metrics)
-        return metrics
+        return run_plain(config, output_dir, on_event)
     engine = run_locally if config.simulation.engine is Engine.local else run_in_ray
     return engine(
-        lambda grid: server_app.train(grid, config, output_dir, on_round, on_hop),
+        lambda grid: server_app.train(grid, config, output_dir, on_event),
         client_app.build(lambda _: config),
         config.hospitals + 1,
         verbose=config.verbose,
@@ -123,7 +107,7 @@ def _check(config: Config) -> None:
         )
     require_packages(config.tracking)
     if config.capc.enabled:
-        from fl_he.capc import plain as capc_plain  # noqa: PLC0415 - another protocol, with scikit-learn
+        from fl_he.capc import plain as capc_plain  # noqa: PLC0415 - lazy: needs scikit-learn
 
         capc_plain.check(config)
         return

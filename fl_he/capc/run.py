@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -10,7 +10,6 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.capc.agreement import Agreement
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.config import Backend, Config
 from fl_he.experiment.run_figures import origin_figures
@@ -20,7 +19,7 @@ from fl_he.report import files
 from fl_he.run_files import metrics_contract
 from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.topologies import segments_of
-from fl_he.wire.hop import OnHop
+from fl_he.wire.events import BatchEnded, Listener, StepEnded
 from fl_he.wire.records import ProtocolError
 
 #: What only a simulation knows of a querying party.
@@ -31,18 +30,12 @@ _UNTOLD = (
 
 _GUARDIAN = "the privacy guardian"
 
-#: What is told while a run goes on.
-OnStep = Callable[[str], None]
 
+class EncryptedBatches:
+    """Batches of the querying parties, answered over a grid; see `Run` for the methods.
 
-def run_encrypted(
-    grid: Grid,
-    config: Config,
-    folder: Path,
-    on_step: OnStep = lambda _: None,
-    on_hop: OnHop = lambda _: None,
-) -> dict[str, Any]:
-    """Have the querying parties' batches answered over the grid, and write the run's files.
+    Deployed parties tell nobody what came of their batches. How much of the budgets earlier runs
+    have spent is in the answering parties' ledgers, which refuse what is too much.
 
     Parameters
     ----------
@@ -51,83 +44,81 @@ def run_encrypted(
         With ``capc.enabled``.
     folder : Path
         Where metrics.json and report.html go.
-    on_step : callable
-        Is told each step.
-    on_hop : callable
-        Is told when a message goes out to a node and when its answer comes.
-
-    Returns
-    -------
-    dict
-        What metrics.json holds; docs/capc.md documents it.
+    tell : callable
+        Is told each hop and each step.
 
     Raises
     ------
-    ProtocolError, CryptoError, DataError, PrivacyError
-        Whatever was refused; no file is written then.
+    FlHeError
+        If the nodes or the budget are such that nobody can ask.
     """
-    start = perf_counter()
-    budget = Budget(config)
-    names: dict[int, str] = {}
-    protocol = CaPC(
-        HopWatch(
-            grid, lambda node: names.get(node, _GUARDIAN if names else f"node {node}"), on_hop
-        ),
-        config.hospitals,
-        topology=config.topology,
-        segments=segments_of(config.segments, config.hospitals - 1),
-        timeout=config.hop_timeout,
-        on_step=on_step,
-    )
-    names.update((node, name) for name, node in protocol.parties.items())
-    if protocol.agreement is not None:
-        return _run_deployed(protocol, protocol.agreement, config, folder, start)
-    results = []
-    for number in sorted(config.capc.querying):
-        if queries := budget.next_batch():
-            results.append(protocol.ask(protocol.parties[f"hospital-{number}"], queries).report)
-    steps = [asdict(cost) for cost in protocol.costs.values()]
-    return write_run(
-        config,
-        folder,
-        budget,
-        results=results,
-        steps=steps,
-        seconds=perf_counter() - start,
-        keys=protocol.fingerprints,
-    )
 
-
-def _run_deployed(
-    protocol: CaPC, agreement: Agreement, config: Config, folder: Path, start: float
-) -> dict[str, Any]:
-    """Ask for each party that has open cases, in the order of names.
-
-    What came of them the parties tell nobody. How much of the budgets earlier runs have spent is in
-    the answering parties' ledgers, which refuse what is too much.
-    """
-    results, asked = [], 0
-    for name, node in sorted(protocol.parties.items()):
-        if (queries := min(config.capc.queries, protocol.askable(node))) > 0:
-            protocol.ask(node, queries)
-            asked += queries
-            results.append({"party": name, "queries": queries, **dict.fromkeys(_UNTOLD)})
-    if not results:
-        raise ProtocolError(
-            "CaPC must have a party with open cases, and budget left with all who answer, got none"
+    def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
+        self._start = perf_counter()
+        self._config, self._folder = config, folder
+        self._budget = Budget(config)
+        self._names: dict[int, str] = {}
+        self._protocol = CaPC(
+            HopWatch(grid, self._name, tell),
+            config.hospitals,
+            topology=config.topology,
+            segments=segments_of(config.segments, config.hospitals - 1),
+            timeout=config.hop_timeout,
+            on_step=lambda step: tell(StepEnded(step)),
         )
-    noise = ConfidentGNMax(agreement.sigma_gnmax, agreement.sigma_threshold)
-    epsilon = noise.epsilon(asked, asked, agreement.delta)
-    return _write(
-        config,
-        folder,
-        results=results,
-        privacy={"epsilon": epsilon, "delta": agreement.delta, "queries": asked},
-        steps=[asdict(cost) for cost in protocol.costs.values()],
-        seconds=perf_counter() - start,
-        keys=protocol.fingerprints,
-        agreement=agreement.fingerprint,
-    )
+        self._names.update((node, name) for name, node in self._protocol.parties.items())
+        self._results: list[dict[str, Any]] = []
+
+    def rounds(self) -> Iterator[BatchEnded]:
+        """See Run."""
+        simulated = self._protocol.agreement is None
+        for party, queries in self._simulated() if simulated else self._deployed():
+            report = self._protocol.ask(self._protocol.parties[party], queries).report
+            untold = {"party": party, "queries": queries, **dict.fromkeys(_UNTOLD)}
+            self._results.append(report if simulated else untold)
+            yield BatchEnded(party, queries)
+
+    def finish(self) -> dict[str, Any]:
+        """See Run."""
+        protocol, agreement = self._protocol, self._protocol.agreement
+        if agreement is None:
+            privacy = self._budget.spent()
+        elif not self._results:
+            raise ProtocolError(
+                "CaPC must have a party with open cases, and budget left with all who answer, got "
+                "none"
+            )
+        else:
+            asked = sum(result["queries"] for result in self._results)
+            noise = ConfidentGNMax(agreement.sigma_gnmax, agreement.sigma_threshold)
+            epsilon = noise.epsilon(asked, asked, agreement.delta)
+            privacy = {"epsilon": epsilon, "delta": agreement.delta, "queries": asked}
+        return write_run(
+            self._config,
+            self._folder,
+            results=self._results,
+            privacy=privacy,
+            steps=[asdict(cost) for cost in protocol.costs.values()],
+            seconds=perf_counter() - self._start,
+            keys=protocol.fingerprints,
+            agreement=None if agreement is None else agreement.fingerprint,
+        )
+
+    def _simulated(self) -> Iterator[tuple[str, int]]:
+        """Yield the parties that the configuration names, as long as the budget lasts."""
+        for number in sorted(self._config.capc.querying):
+            if queries := self._budget.next_batch():
+                yield f"hospital-{number}", queries
+
+    def _deployed(self) -> Iterator[tuple[str, int]]:
+        """Yield each party that has open cases, in the order of names."""
+        for name, node in sorted(self._protocol.parties.items()):
+            queries = min(self._config.capc.queries, self._protocol.askable(node))
+            if queries > 0:
+                yield name, queries
+
+    def _name(self, node: int) -> str:
+        return self._names.get(node, _GUARDIAN if self._names else f"node {node}")
 
 
 class Budget:
@@ -180,12 +171,13 @@ class Budget:
 def write_run(
     config: Config,
     folder: Path,
-    budget: Budget,
     *,
     results: list[dict[str, Any]],
+    privacy: dict[str, Any],
     steps: list[dict[str, Any]],
     seconds: float,
     keys: Sequence[Mapping[str, str]] = (),
+    agreement: str | None = None,
     analysis: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json and report.html; return what the former holds.
@@ -195,10 +187,10 @@ def write_run(
     config : Config
     folder : Path
         Made if it does not exist.
-    budget : Budget
-        As it was spent.
     results : list of dict
         What each querying party said of itself.
+    privacy : dict
+        What may be said of the budget that was spent.
     steps : list of dict
         What each step cost; none without encryption.
     seconds : float
@@ -206,33 +198,11 @@ def write_run(
     keys : sequence of mapping
         Fingerprints of the public keys, as `CaPC.fingerprints` returns them; none without
         encryption.
+    agreement : str, optional
+        Fingerprint of what deployed nodes have agreed on.
     analysis : dict, optional
         What only somebody who knows all votes can say, not to be released with the labels.
     """
-    return _write(
-        config,
-        folder,
-        results=results,
-        privacy=budget.spent(),
-        steps=steps,
-        seconds=seconds,
-        keys=keys,
-        analysis=analysis,
-    )
-
-
-def _write(
-    config: Config,
-    folder: Path,
-    *,
-    results: list[dict[str, Any]],
-    privacy: dict[str, Any],
-    steps: list[dict[str, Any]],
-    seconds: float,
-    keys: Sequence[Mapping[str, str]],
-    agreement: str | None = None,
-    analysis: dict[str, Any] | None = None,
-) -> dict[str, Any]:
     metrics = {
         **origin_figures(),
         "protocol": metrics_contract.CAPC,

@@ -62,12 +62,10 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
         if config.capc.enabled
         else follow_rounds(Console(), config.hospitals, config.rounds)
     )
-    with follow as followed:
+    with follow as tell:
         from fl_he import simulation
 
-        metrics = simulation.run(
-            config, folder, followed.on_round, followed.on_hop, followed.on_start
-        )
+        metrics = simulation.run(config, folder, tell)
     show_run(metrics, folder)
     typer.echo(f"report: {from_here(folder / REPORT)}")
     return metrics

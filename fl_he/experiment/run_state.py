@@ -1,9 +1,10 @@
-"""What an open run knows between two rounds: its checkpoint, and what follows from it."""
+"""The checkpoint of a run at work, and what follows from it for an open run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from fl_he.learning.optimizers.base import Point
 from fl_he.learning.regression import inference, likelihood, parameters
 from fl_he.learning.regression.registry import classes_of, family_for
 from fl_he.learning.tables.scaling import Scaling
-from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
+from fl_he.run_files.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    plain_config,
+    write_checkpoint,
+)
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.preparation import Preparation, PrivateScaling
 from fl_he.strategies.roster import Roster
@@ -26,6 +33,39 @@ from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.unopened_sum import UnopenedSum
 from fl_he.wire.learning_terms import LearningTerms, privacy_members
 from fl_he.wire.model import model_arrays
+
+
+class CheckpointKeeper:
+    """A run's checkpoint; each change is on the disk when `keep` returns.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's; must exist when something is kept.
+    checkpoint : Checkpoint
+        From which the run goes on.
+    start : float
+        When it did, by `perf_counter`.
+
+    Notes
+    -----
+    ``checkpoint`` is the last one.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, start: float) -> None:
+        self.checkpoint = checkpoint
+        self._folder = folder
+        self._began = start - checkpoint.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, that before a resumption included."""
+        return perf_counter() - self._began
+
+    def keep(self, **changes: Any) -> None:
+        """Change members of the checkpoint and write it."""
+        self.checkpoint = replace(self.checkpoint, seconds=self.seconds, **changes)
+        write_checkpoint(self._folder, self.checkpoint)
 
 
 def resumed(

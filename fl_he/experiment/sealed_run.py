@@ -1,11 +1,11 @@
-"""A run over a sealed chain: the rounds, the checkpoint and what the coordinator can report.
+"""Training over a sealed chain: the rounds, the checkpoint and what the coordinator can report.
 
 It has no model, no loss and no accuracy to report: each hospital has its own ``model.json``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -19,31 +19,20 @@ from fl_he.experiment.comparison import NoComparison
 from fl_he.experiment.declared_ranges import first_terms
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
 from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
+from fl_he.experiment.run_state import CheckpointKeeper
 from fl_he.report.files import write_run
 from fl_he.run_files import metrics_contract
-from fl_he.run_files.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    plain_config,
-    write_checkpoint,
-)
+from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
 from fl_he.strategies.hop_watch import HopWatch
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain, SealedRound
-from fl_he.wire.hop import OnHop
+from fl_he.wire.events import Listener, RoundEnded
 from fl_he.wire.learning_terms import privacy_members
 
 
-def train(
-    grid: Grid,
-    config: Config,
-    folder: Path,
-    on_round: Callable[[Mapping[str, Any]], None] = lambda _: None,
-    on_hop: OnHop = lambda _: None,
-) -> dict[str, Any]:
-    """Have the hospitals of the grid train one model that the coordinator does not see.
+class SealedRun:
+    """Rounds in which the hospitals of the grid train one model that the coordinator does not see.
 
     Parameters
     ----------
@@ -53,84 +42,84 @@ def train(
     folder : Path
         Where ``metrics.json``, ``report.html`` and, after every round, ``checkpoint.json`` go.
         With ``resume`` it holds the checkpoint to go on from.
-    on_round : callable
-        Called after each round with its entry of ``rounds``.
-    on_hop : callable
-        Called when a message goes out to a node and when its answer comes.
-
-    Returns
-    -------
-    dict
-        What ``metrics.json`` holds; what the coordinator does not know is null.
+    tell : callable
+        Is told each hop.
 
     Raises
     ------
-    ProtocolError, CryptoError, CheckpointError
-        Whenever something is refused; of the run's files only ``checkpoint.json`` is there then.
+    FlHeError
+        If the nodes cannot take part, or the checkpoint cannot be resumed.
     """
-    start = perf_counter()
-    chain = SealedChain(
-        ConfigRecord(),
-        hospitals=config.hospitals,
-        min_contributors=config.min_contributors,
-        hop_timeout=config.hop_timeout,
-        key_holder_timeout=config.key_holder_timeout,
-        on_summed=lambda progress: keep(sealed=progress.to_members()),
-    )
-    earlier = None if config.resume is None else _resumed(chain, config, folder)
-    roster = chain.call_roll(grid)
-    chain.config = _train_config(config, roster.features)
-    grid = watch = HopWatch(grid, chain.node_name, on_hop)
-    packing = packing_of(config.crypto)
-    roster.require_packing(packing)
-    privacy = privacy_figures(config, len(roster.features), simulated=False)
-    checkpoint = _first_checkpoint(config, roster, chain.progress, earlier)
-    seconds_before = checkpoint.seconds
 
-    def keep(**changes: Any) -> None:
-        nonlocal checkpoint
-        seconds = seconds_before + perf_counter() - start
-        checkpoint = replace(checkpoint, seconds=seconds, **changes)
-        write_checkpoint(folder, checkpoint)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    keep()
-    while len(checkpoint.rounds) < config.rounds:
-        done = chain.run_round(grid)
-        keep(
-            rounds=[*checkpoint.rounds, {**_round_entry(done), "hops": watch.take()}],
-            crypto=crypto_figures(
-                packing,
-                roster.public_key,
-                # The header is shorter than a ciphertext.
-                done.update_bytes // roster.public_key.ciphertext_bytes,
-                done.update_bytes,
-            ),
-            sealed=chain.progress.to_members(),
+    def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
+        start = perf_counter()
+        self._config, self._folder = config, folder
+        self._chain = chain = SealedChain(
+            ConfigRecord(),
+            hospitals=config.hospitals,
+            min_contributors=config.min_contributors,
+            hop_timeout=config.hop_timeout,
+            key_holder_timeout=config.key_holder_timeout,
+            on_summed=self._keep_progress,
         )
-        on_round(checkpoint.rounds[-1])
-    chain.finish(grid)
-    unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
-    metrics = write_run(
-        folder,
-        {
-            **origin_figures(),
-            "simulated": roster.simulated,
-            "feature_names": list(roster.features),
-            "config": asdict(replace(config, data=NoComparison(roster.features).data)),
-            "local": None,
-            "federated": {**unknown, "coefficients": []},
-            "pooled": None,
-            "inference": None,
-            "evaluation": None,
-            "rounds": checkpoint.rounds,
-            "privacy": privacy and {**privacy, "without": None},
-            "crypto": checkpoint.crypto,
-            "seconds": seconds_before + perf_counter() - start,
-        },
-    )
-    keep(finished=True)
-    return metrics
+        earlier = None if config.resume is None else _resumed(chain, config, folder)
+        self._roster = roster = chain.call_roll(grid)
+        chain.config = _train_config(config, roster.features)
+        self._grid = HopWatch(grid, chain.node_name, tell)
+        self._packing = packing_of(config.crypto)
+        roster.require_packing(self._packing)
+        self._privacy = privacy_figures(config, len(roster.features), simulated=False)
+        first = _first_checkpoint(config, roster, chain.progress, earlier)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._keeper = CheckpointKeeper(folder, first, start)
+        self._keeper.keep()
+
+    def rounds(self) -> Iterator[RoundEnded]:
+        """See Run."""
+        for _ in range(len(self._keeper.checkpoint.rounds), self._config.rounds):
+            yield RoundEnded(self._round())
+
+    def finish(self) -> dict[str, Any]:
+        """See Run; what the coordinator does not know is null."""
+        self._chain.finish(self._grid)
+        checkpoint, roster = self._keeper.checkpoint, self._roster
+        unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
+        metrics = write_run(
+            self._folder,
+            {
+                **origin_figures(),
+                "simulated": roster.simulated,
+                "feature_names": list(roster.features),
+                "config": asdict(replace(self._config, data=NoComparison(roster.features).data)),
+                "local": None,
+                "federated": {**unknown, "coefficients": []},
+                "pooled": None,
+                "inference": None,
+                "evaluation": None,
+                "rounds": checkpoint.rounds,
+                "privacy": self._privacy and {**self._privacy, "without": None},
+                "crypto": checkpoint.crypto,
+                "seconds": self._keeper.seconds,
+            },
+        )
+        self._keeper.keep(finished=True)
+        return metrics
+
+    def _round(self) -> dict[str, Any]:
+        """Have one sum opened and keep it; return the round's entry."""
+        done, key = self._chain.run_round(self._grid), self._roster.public_key
+        entry = {**_round_entry(done), "hops": self._grid.take()}
+        # The header is shorter than a ciphertext.
+        ciphertexts = done.update_bytes // key.ciphertext_bytes
+        self._keeper.keep(
+            rounds=[*self._keeper.checkpoint.rounds, entry],
+            crypto=crypto_figures(self._packing, key, ciphertexts, done.update_bytes),
+            sealed=self._chain.progress.to_members(),
+        )
+        return entry
+
+    def _keep_progress(self, progress: SealedProgress) -> None:
+        self._keeper.keep(sealed=progress.to_members())
 
 
 def _train_config(config: Config, features: tuple[str, ...]) -> ConfigRecord:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fl_he.config import Config, ConfigError, Tracking
+from fl_he.wire.events import Event, RoundEnded
 
 #: MLflow's own name for a local store; in the folder from which the run was started.
 MLFLOW_STORE = "mlflow.db"
@@ -63,10 +64,10 @@ class Tracker:
         self._config, self._folder = config, folder
         self._logs: list[Log] | None = None
 
-    def on_round(self, entry: Mapping[str, Any]) -> None:
+    def hear(self, event: Event) -> None:
         """Write the figures of a round."""
-        if "round" in entry:
-            self._write("", entry, entry["round"])
+        if isinstance(event, RoundEnded):
+            self._write("", event.entry, event.entry["round"])
 
     def end(self, metrics: Mapping[str, Any]) -> None:
         """Write the final figures and close the logs."""

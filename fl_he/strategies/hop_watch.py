@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
@@ -10,7 +11,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_he.strategies.grid import DelegatingGrid
-from fl_he.wire.hop import Hop, OnHop
+from fl_he.wire.events import HopBegan, HopEnded, Listener
 
 
 class HopWatch(DelegatingGrid):
@@ -21,15 +22,15 @@ class HopWatch(DelegatingGrid):
     grid : Grid
     name : callable
         Returns the name of a node id.
-    on_hop : callable
-        See `OnHop`.
+    tell : callable
+        Is told when a message goes out to a node, and when its answer comes.
     """
 
-    def __init__(self, grid: Grid, name: Callable[[int], str], on_hop: OnHop) -> None:
+    def __init__(self, grid: Grid, name: Callable[[int], str], tell: Listener) -> None:
         super().__init__(grid)
-        self._name, self._on_hop = name, on_hop
-        self._under_way: dict[str, tuple[Hop, float]] = {}
-        self._ended: list[Hop] = []
+        self._name, self._tell = name, tell
+        self._under_way: dict[str, tuple[HopBegan, float]] = {}
+        self._ended: list[HopEnded] = []
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """See Grid."""
@@ -38,9 +39,9 @@ class HopWatch(DelegatingGrid):
         for message, message_id in zip(sent, ids, strict=False):  # some grids leave ids out
             if message_id:
                 metadata = message.metadata
-                hop = Hop(self._name(metadata.dst_node_id), metadata.message_type)
+                hop = HopBegan(self._name(metadata.dst_node_id), metadata.message_type)
                 self._under_way[message_id] = hop, perf_counter()
-                self._on_hop(hop)
+                self._tell(hop)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -50,15 +51,12 @@ class HopWatch(DelegatingGrid):
             sent = self._under_way.pop(reply.metadata.reply_to_message_id, None)
             if sent is not None:
                 hop, start = sent
-                ended = Hop(hop.node, hop.action, perf_counter() - start, reply.has_error())
+                ended = HopEnded(hop.node, hop.action, perf_counter() - start, reply.has_error())
                 self._ended.append(ended)
-                self._on_hop(ended)
+                self._tell(ended)
         return replies
 
     def take(self) -> list[dict[str, Any]]:
         """Return the hops that have ended since the last call, as metrics.json holds them."""
         ended, self._ended = self._ended, []
-        return [
-            {"node": hop.node, "action": hop.action, "seconds": hop.seconds, "failed": hop.failed}
-            for hop in ended
-        ]
+        return list(map(asdict, ended))

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from fl_he.wire.hop import Hop
+from fl_he.wire.events import HopBegan, HopEnded
 
 _LOADING = "loading the data"
 _PREFIXES = ("query.capc_", "query.", "train.")
@@ -48,7 +48,7 @@ class LiveView:
         self._wait = self._waiting.add_task(_LOADING)
         self._steps = self._bar.add_task("", total=steps)
         self._at_work: dict[str, tuple[str, float]] = {}
-        self._answered: dict[str, Hop] = {}
+        self._answered: dict[str, HopEnded] = {}
         self._running = False
         #: Shows a change at once. Never called under the lock, which Rich takes when it draws.
         self.refresh: Callable[[], None] = lambda: None
@@ -78,10 +78,10 @@ class LiveView:
             self._waiting.update(self._wait, description=words)
         self.refresh()
 
-    def on_hop(self, hop: Hop) -> None:
+    def show_hop(self, hop: HopBegan | HopEnded) -> None:
         """Show who is at work and who has answered."""
         with self._lock:
-            if hop.seconds is None:
+            if isinstance(hop, HopBegan):
                 self._at_work[hop.node] = hop.action, monotonic()
                 self._answered.pop(hop.node, None)
             else:
@@ -92,7 +92,7 @@ class LiveView:
         """Say in a line or two who has answered in which time, and who is at work."""
         parts = []
         if self._answered:
-            slowest = sorted(self._answered.values(), key=lambda hop: -(hop.seconds or 0.0))
+            slowest = sorted(self._answered.values(), key=lambda hop: -hop.seconds)
             named = ", ".join(
                 f"{hop.node} {'failed after ' if hop.failed else ''}{hop.seconds:.2f} s"
                 for hop in slowest[:_NAMED]

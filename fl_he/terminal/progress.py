@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from rich.console import Console
 
 from fl_he.terminal.live_view import live_view, short_name
-from fl_he.wire.hop import OnHop
+from fl_he.wire.events import (
+    Event,
+    Finishing,
+    HopBegan,
+    HopEnded,
+    Listener,
+    RoundEnded,
+    Starting,
+    StepEnded,
+)
 
 _COMPARING = "comparing and saving"
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What a run is to call while it goes on, from any thread.
-
-    Attributes
-    ----------
-    on_round : callable
-        After each round with its entry of ``rounds`` in metrics.json, or, in a run of CaPC, after
-        each step with its name as ``step``.
-    on_hop : callable
-        When a message goes out to a node, and when its answer comes.
-    on_start : callable
-        When the data are loaded and the nodes are about to be started.
-    """
-
-    on_round: Callable[[Mapping[str, Any]], None]
-    on_hop: OnHop
-    on_start: Callable[[], None]
-
-
 @contextmanager
-def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Followed]:
+def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Listener]:
     """Show the start, the rounds and the comparison of a run while the context is open.
 
     Parameters
@@ -51,31 +39,45 @@ def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Fol
 
     Yields
     ------
-    Followed
+    callable
+        Is to be told the events of the run, from any thread.
     """
-    starting = f"starting Ray and {hospitals} hospitals"
+
+    def starting(engine: str) -> str:
+        return f"starting {'Ray and ' if engine == 'ray' else ''}{hospitals} hospitals"
+
     if _is_watched(console):
         with live_view(console, rounds) as view:
 
-            def show_round(entry: Mapping[str, Any]) -> None:
-                view.advance(entry["round"], _quality(entry))
-                if _is_last(entry, rounds):
-                    view.wait(_COMPARING)
+            def show(event: Event) -> None:
+                match event:
+                    case Starting(engine):
+                        view.wait(starting(engine))
+                    case HopBegan() | HopEnded():
+                        view.show_hop(event)
+                    case RoundEnded(entry):
+                        view.advance(entry["round"], _quality(entry))
+                    case Finishing():
+                        view.wait(_COMPARING)
 
-            yield Followed(show_round, view.on_hop, lambda: view.wait(starting))
+            yield show
         return
 
-    def print_round(entry: Mapping[str, Any]) -> None:
-        line = f"round {entry['round']}/{rounds}: {_quality(entry)}{_contributions(entry)}"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-        if _is_last(entry, rounds):
-            console.print(_COMPARING)
+    def write(event: Event) -> None:
+        match event:
+            case Starting(engine):
+                console.print(starting(engine))
+            case RoundEnded(entry):
+                line = f"round {entry['round']}/{rounds}: {_quality(entry)}{_contributions(entry)}"
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
+            case Finishing():
+                console.print(_COMPARING)
 
-    yield Followed(print_round, lambda _: None, lambda: console.print(starting))
+    yield write
 
 
 @contextmanager
-def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Followed]:
+def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Listener]:
     """Show the steps of a run of CaPC while the context is open.
 
     Parameters
@@ -89,33 +91,50 @@ def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Followe
 
     Yields
     ------
-    Followed
+    callable
+        Is to be told the events of the run, from any thread.
     """
     starting = f"starting {parties} parties and the privacy guardian"
-    last = monotonic()
-
-    def took() -> float:
-        nonlocal last
-        before, last = last, monotonic()
-        return last - before
-
+    times = _StepTimes()
     if _is_watched(console):
         with live_view(console, steps) as view:
-            done = 0
 
-            def show_step(entry: Mapping[str, Any]) -> None:
-                nonlocal done
-                done += 1
-                view.advance(done, f"{short_name(entry['step'])}, {took():.1f} s")
+            def show(event: Event) -> None:
+                match event:
+                    case Starting():
+                        view.wait(starting)
+                    case HopBegan() | HopEnded():
+                        view.show_hop(event)
+                    case StepEnded(step):
+                        words = times.end(step)
+                        view.advance(times.done, words)
 
-            yield Followed(show_step, view.on_hop, lambda: view.wait(starting))
+            yield show
         return
 
-    def print_step(entry: Mapping[str, Any]) -> None:
-        line = f"done: {short_name(entry['step'])}, {took():.1f} s"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    def write(event: Event) -> None:
+        match event:
+            case Starting():
+                console.print(starting)
+            case StepEnded(step):
+                line = f"done: {times.end(step)}"
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    yield Followed(print_step, lambda _: None, lambda: console.print(starting))
+    yield write
+
+
+class _StepTimes:
+    """Counts steps, and takes the time from the end of one to the end of the next."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._last = monotonic()
+
+    def end(self, step: str) -> str:
+        """Return a step's name and how long it took."""
+        before, self._last = self._last, monotonic()
+        self.done += 1
+        return f"{short_name(step)}, {self._last - before:.1f} s"
 
 
 def _is_watched(console: Console) -> bool:
@@ -142,7 +161,3 @@ def _contributions(entry: Mapping[str, Any]) -> str:
         longest = max(entry["hops"], key=lambda hop: hop["seconds"])
         parts.append(f"longest hop {longest['seconds']:.2f} s ({longest['node']})")
     return "".join(f", {part}" for part in parts)
-
-
-def _is_last(entry: Mapping[str, Any], rounds: int) -> bool:
-    return entry["round"] == rounds or bool(entry.get("converged"))

@@ -1,32 +1,114 @@
-"""One hop: a message to a node, and its answer."""
+"""Events of a run, told to whoever follows it: the terminal, trackers, the log.
+
+They are told from the thread in which the coordinator works.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
-    """What the coordinator sees of it.
+class Starting:
+    """Nothing was refused, and a simulation's nodes are about to be started.
+
+    Attributes
+    ----------
+    engine : str
+        ``simulation.engine``.
+    """
+
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class HopBegan:
+    """A message has gone out to a node.
 
     Attributes
     ----------
     node : str
         The node's name.
     action : str
-        What it was asked for.
-    seconds : float or None
-        From the message to the answer; None while it is under way.
+        What the node is asked for.
+    """
+
+    node: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class HopEnded:
+    """A node has answered.
+
+    Attributes
+    ----------
+    node, action : str
+        As in `HopBegan`.
+    seconds : float
+        From the message to the answer.
     failed : bool
         Whether the answer is an error.
     """
 
     node: str
     action: str
-    seconds: float | None = None
+    seconds: float
     failed: bool = False
 
 
-#: Is told of each hop when it begins and when it ends, from any thread.
-OnHop = Callable[[Hop], None]
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """A round of training is done.
+
+    Attributes
+    ----------
+    entry : mapping
+        The round's entry of ``rounds`` in metrics.json.
+    """
+
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step of CaPC is done.
+
+    Attributes
+    ----------
+    step : str
+        Its name.
+    """
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnded:
+    """A querying party's batch is answered.
+
+    Attributes
+    ----------
+    party : str
+    queries : int
+    """
+
+    party: str
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """All rounds are done; the run compares its result and writes its files."""
+
+
+Event = Starting | HopBegan | HopEnded | RoundEnded | StepEnded | BatchEnded | Finishing
+
+#: Is told each event.
+Listener = Callable[[Event], None]
+
+
+def unheard(_: Event) -> None:
+    """Listen to nothing."""

@@ -1,0 +1,71 @@
+"""The loop of a run, whatever the run computes: rounds, events, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from fl_he.config import Config
+from fl_he.experiment.tracking import tracked
+from fl_he.wire.events import Event, Finishing, Listener, unheard
+
+
+class Run(Protocol):
+    """A run that has met its nodes; all of its state is in the object.
+
+    Open training, sealed training and CaPC are such runs: they differ in what they route.
+    """
+
+    def rounds(self) -> Iterator[Event]:
+        """Do the rounds that are left, and yield an event when each is done.
+
+        What a resumption needs is on the disk before a round's event.
+        """
+
+    def finish(self) -> dict[str, Any]:
+        """Write the run's files; return what metrics.json holds."""
+
+
+#: Meets the nodes and makes a run that tells its hops and steps.
+Begin = Callable[[Listener], Run]
+
+
+def execute(
+    begin: Begin, config: Config, folder: Path, on_event: Listener = unheard
+) -> dict[str, Any]:
+    """Do a run from its first round to its files, and track it where the configuration says so.
+
+    Parameters
+    ----------
+    begin : callable
+        Makes the run.
+    config : Config
+    folder : Path
+        The run's.
+    on_event : callable
+        Is told each event of the run.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+
+    Raises
+    ------
+    FlHeError
+        Whatever the run refused.
+    """
+    with tracked(config, folder) as tracker:
+
+        def tell(event: Event) -> None:
+            tracker.hear(event)
+            on_event(event)
+
+        run = begin(tell)
+        for event in run.rounds():
+            tell(event)
+        tell(Finishing())
+        metrics = run.finish()
+        tracker.end(metrics)
+    return metrics
