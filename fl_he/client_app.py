@@ -37,8 +37,9 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
     def simulated(context: Context) -> RunNode:
         return RunNode(context, config)
 
+    mod = EncryptionMod(privacy=private_release, group="crypto.")
     return NodeApp(
-        add_hospital(ClientApp(mods=[EncryptionMod(privacy=private_release)]), _data),
+        add_hospital(ClientApp(mods=[mod]), _data),
         [
             Capc(lambda context: _party(simulated(context))),
             check_first,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiments import GRAD_SCHOOL, check_equals_pooled_descent, experiment, standardised
+from experiments import GRAD_SCHOOL, check_equals_pooled_descent, experiment, on_round, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
@@ -17,10 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from fl_he import client_app, server_app
 from fl_he.config import Config
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.experiment import open_run
 from fl_he.experiment.data import simulated_data
+from fl_he.learning.optimizers.base import GradientDescent
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import load_breast_cancer
-from fl_he.strategies.gradient_descent import GradientDescent
+from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.wire.records import ProtocolError
 
 
@@ -149,7 +151,7 @@ def test_rounds_are_reported_as_they_end(tmp_path: Path) -> None:
     config = experiment("rounds=3", folder=tmp_path)
     seen: list[object] = []
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
-    metrics = server_app.train(grid, config, tmp_path, seen.append)
+    metrics = server_app.train(grid, config, tmp_path, on_round(seen.append))
     assert seen == metrics["rounds"]
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]
 
@@ -183,12 +185,14 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
 
     seen: dict[str, Any] = {}
 
-    def spy(inner: GradientDescent, **settings: Any) -> None:
-        seen.update(settings, lr=inner.learning_rate, C=inner.C, nodes=inner.min_available_nodes)
+    def spy(inner: SummedObjective, **settings: Any) -> None:
+        assert isinstance(inner.optimizer, GradientDescent)
+        lr = inner.optimizer.learning_rate
+        seen.update(settings, lr=lr, C=inner.C, nodes=inner.min_available_nodes)
         del seen["on_summed"]
         raise StoppedError
 
-    monkeypatch.setattr(server_app, "SequentialPaillier", spy)
+    monkeypatch.setattr(open_run, "SequentialPaillier", spy)
     config = experiment(
         *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
         "key_holder_timeout=8",

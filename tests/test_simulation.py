@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments import check_equals_pooled_descent, experiment
+from experiments import check_equals_pooled_descent, experiment, on_round
 
 from fl_he import simulation
 from fl_he.learning.errors import DataError
@@ -51,7 +51,7 @@ def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
     before = descendants(os.getpid())
     config = experiment(folder=tmp_path, key_bits=2048)
     rounds: list[object] = []
-    metrics = simulation.run(config, tmp_path, rounds.append)
+    metrics = simulation.run(config, tmp_path, on_round(rounds.append))
     check_equals_pooled_descent(config, metrics)
     assert metrics["federated"]["accuracy"] >= 0.95
     assert len(rounds) == config.rounds == 15
@@ -93,10 +93,10 @@ def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
         "data.positive=1",
         folder=tmp_path,
     )
-    started: list[str] = []
+    told: list[object] = []
     with pytest.raises(DataError, match=r"no\.csv"):
-        simulation.run(config, tmp_path, on_start=lambda: started.append("started"))
-    assert started == []
+        simulation.run(config, tmp_path, told.append)
+    assert told == []
     assert descendants(os.getpid()) <= before
 
 

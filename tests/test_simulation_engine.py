@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments import experiment
+from experiments import experiment, on_round
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
@@ -141,7 +141,7 @@ def test_a_resumed_run_may_use_another_engine(tmp_path: Path) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
-        simulation.run(config, tmp_path, kill)
+        simulation.run(config, tmp_path, on_round(kill))
     again = compose("config", [f"resume={tmp_path}"])
     assert again.simulation.engine == "local"
     assert compose("config", [f"resume={tmp_path}", "simulation.engine=ray"]) != again

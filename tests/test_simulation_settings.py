@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments import experiment
+from experiments import experiment, on_round
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app, simulation
+from fl_he.wire.events import Event, Starting
 
 
 @pytest.fixture
@@ -48,12 +49,12 @@ def test_a_run_leaves_the_environment_as_it_was(
         monkeypatch.setenv("PYTHONPATH", path)
     config = experiment("rounds=1", folder=tmp_path)
 
-    def on_round(_: object) -> None:
+    def fail(_: object) -> None:
         if fails:
             raise OSError("disk full")
 
     try:
-        simulation.run(config, tmp_path, on_round)
+        simulation.run(config, tmp_path, on_round(fail))
     except OSError:
         assert fails
     assert os.environ.get("PYTHONPATH") == path
@@ -86,7 +87,12 @@ def test_hospitals_write_into_the_runs_folder_wherever_they_run(
 
     monkeypatch.setattr(client_app, "build", spy)
     started: list[int] = []
-    simulation.run(config, Path("run"), on_start=lambda: started.append(len(ray)))
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Starting):
+            started.append(len(ray))
+
+    simulation.run(config, Path("run"), hear)
     assert started == [0], "told before Ray starts"
     assert folders == [str(tmp_path / "run")]
     assert (tmp_path / "run" / "hospitals" / "hospital-3" / "model.json").exists()

@@ -61,11 +61,8 @@ class PlainBatches:
     def __init__(self, config: Config, folder: Path, tell: Listener) -> None:
         self._start = perf_counter()
         self._config, self._folder, self._tell = config, folder, tell
-        self._budget, self._data, self._terms = (
-            Budget(config),
-            capc_data(config),
-            capc_terms(config),
-        )
+        self._budget = Budget(config)
+        self._data, self._terms = capc_data(config), capc_terms(config)
         self._results: list[dict[str, Any]] = []
         self._votes: list[NDArray[np.float64]] = []
 

@@ -78,6 +78,8 @@ class EncryptionMod:
     privacy : callable
         Asked about each train or evaluate message, as the app gets it, and its session; returns
         what makes the reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
+    group : str
+        Group of the packing's settings in the app's configuration, with the dot, for errors.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class EncryptionMod:
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
         privacy: Callable[[Message, Context, str], Release | None] = _no_privacy,
+        group: str = "",
     ) -> None:
         self.packing = packing
+        self.group = group
         self.privacy = privacy
         self.weighted_by = weighted_by
         self.selection = Selection.of(encrypt)
@@ -136,6 +140,13 @@ class EncryptionMod:
             answer = _encrypted(
                 values, layout, request, public_key, self.packing(context), release=release
             )
+        except RangeError as error:
+            state[_SPENT] = True
+            setting = error.setting and f"raise {self.group}{error.setting}"
+            raise PrivateReasonError(
+                f"{layout.locate(error.index)} does not fit its slot once weighted by "
+                f"{layout.weighted_by!r}: {setting or 'it must be a finite number'}"
+            ) from None
         except PrivateReasonError:
             state[_SPENT] = True
             raise
@@ -168,19 +179,12 @@ def _encrypted(
     *,
     release: Release | None,
 ) -> EncryptedReply:
-    try:
-        # Not timed: how long it takes to draw noise says something about the noise.
-        integers = None if release is None else release(layout, values)
-        start = perf_counter()
-        if integers is None:
-            integers = packing.encode(values)
-        vector = EncryptedVector.encrypt_integers(public_key, packing, integers)
-    except RangeError as error:
-        raise PrivateReasonError(
-            f"{layout.locate(error.index)} does not fit its slot once weighted by "
-            f"{layout.weighted_by!r}: "
-            + (f"raise {error.setting}" if error.setting else "it must be a finite number")
-        ) from None
+    # Not timed: how long it takes to draw noise says something about the noise.
+    integers = None if release is None else release(layout, values)
+    start = perf_counter()
+    if integers is None:
+        integers = packing.encode(values)
+    vector = EncryptedVector.encrypt_integers(public_key, packing, integers)
     encrypted = perf_counter()
     if request.running_sum is not None:
         if request.layout != layout.to_json():

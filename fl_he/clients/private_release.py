@@ -191,6 +191,6 @@ def _check_range(terms: GaussianPrivacy, packing: Packing, examples: float, vari
     largest += _REACH * math.sqrt(variance)
     if largest > packing.maximum_integer:
         raise ProtocolError(
-            "a private sum must fit its slot with its noise, and it might not: raise integer_bits, "
-            "or lower clip or rounds"
+            "a private sum must fit its slot with its noise, and it might not: raise "
+            "crypto.integer_bits, or lower privacy.clip or rounds"
         )

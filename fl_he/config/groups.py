@@ -68,7 +68,7 @@ class Engine(StrEnum):
 
 @dataclass
 class SimulationConfig:
-    """How ``fl-he run`` simulates the nodes; it changes no figure.
+    """Where the nodes of a simulation run; no figure depends on it.
 
     Attributes
     ----------

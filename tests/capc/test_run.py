@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
-from fl_he import client_app, simulation
+from fl_he import client_app, server_app, simulation
 from fl_he.capc import plain as capc_plain
-from fl_he.capc import run as capc_run
 from fl_he.capc import simulation as capc_simulation
 from fl_he.capc.data import capc_data, fitted_model
 from fl_he.capc.node import guardian as capc_guardian
@@ -29,6 +28,7 @@ from fl_he.learning.voting.gnmax import ConfidentGNMax, epsilon_by_votes
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.run_files.metrics import read_metrics
 from fl_he.run_files.metrics_contract import MetricsError, check_metrics
+from fl_he.wire.events import BatchEnded, Event, Finishing, Starting, StepEnded
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
@@ -41,7 +41,7 @@ def configured(*overrides: str) -> Config:
 
 def run(config: Config, folder: Path) -> tuple[dict[str, Any], LocalGrid]:
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
-    return capc_run.run_encrypted(grid, config, folder), grid
+    return server_app.train(grid, config, folder), grid
 
 
 def test_a_run_answers_with_the_plain_majority_and_writes_its_files(tmp_path: Path) -> None:
@@ -211,11 +211,16 @@ def test_nobody_knows_the_votes_of_an_encrypted_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_vote_of_very_many_parties_is_a_study_without_encryption(tmp_path: Path) -> None:
     config = compose("config", ["experiment=capc_many", "capc.queries=30", "hospitals=120"])
-    told: list[Mapping[str, Any]] = []
+    told: list[Event] = []
     metrics = simulation.run(config, tmp_path, told.append)
     assert compose("config", ["experiment=capc_many"]).hospitals == 250
     assert metrics["encrypted"] is False
-    assert told == [{"step": "votes on the queries of hospital-1, not encrypted"}]
+    assert told == [
+        Starting("ray"),
+        StepEnded("votes on the queries of hospital-1, not encrypted"),
+        BatchEnded("hospital-1", 30),
+        Finishing(),
+    ]
     (result,) = metrics["querying"]
     rise = result["after"]["balanced_accuracy"] - result["before"]["balanced_accuracy"]
     assert rise > 0.05

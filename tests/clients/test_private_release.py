@@ -169,7 +169,7 @@ def test_a_sum_that_might_not_fit_is_refused_by_public_numbers() -> None:
     hospital.metrics["num-examples"] = 2**24
     assert "a private sum must fit its slot with its noise" in reason(hospital.ask())
     loud = replace(TERMS, clip=2.0**20)  # the sum would fit, its noise would not
-    assert "raise integer_bits" in reason(Hospital(loud).ask(asked=loud))
+    assert "raise crypto.integer_bits" in reason(Hospital(loud).ask(asked=loud))
 
 
 def test_without_the_accountant_nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

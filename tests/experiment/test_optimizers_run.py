@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import statsmodels.api as statsmodels
 from deployed_nodes import deployed_nodes
-from experiments import experiment, standardised
+from experiments import experiment, on_round, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -121,7 +121,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, optimizer: str) -> No
 
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
     with pytest.raises(KilledError):
-        server_app.train(grid, config, tmp_path / "run", kill)
+        server_app.train(grid, config, tmp_path / "run", on_round(kill))
     resumed = compose("config", [f"resume={tmp_path / 'run'}"])
     metrics, grid = run(resumed)
     assert metrics["federated"] == unbroken["federated"], "bit for bit"
@@ -141,7 +141,7 @@ def test_a_run_that_was_cut_off_when_it_had_converged_takes_no_further_step(
 
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
     with pytest.raises(KilledError):
-        server_app.train(grid, config, tmp_path / "run", kill)
+        server_app.train(grid, config, tmp_path / "run", on_round(kill))
     metrics, grid = run(compose("config", [f"resume={tmp_path / 'run'}"]))
     assert metrics["federated"] == unbroken["federated"]
     assert opened(grid) == []
@@ -271,7 +271,7 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
     config = experiment(*settings, folder=tmp_path / "cut")
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
     with pytest.raises(KilledError):
-        server_app.train(grid, config, tmp_path / "cut", kill)
+        server_app.train(grid, config, tmp_path / "cut", on_round(kill))
     resumed, _ = run(compose("config", [f"resume={tmp_path / 'cut'}"]))
     assert resumed["inference"] == metrics["inference"]
 

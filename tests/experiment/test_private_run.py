@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
-from experiments import experiment
+from experiments import experiment, on_round
 from flwr.app import Message, MessageType
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
@@ -34,6 +34,7 @@ from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply
+from fl_he.wire.events import Listener, unheard
 from fl_he.wire.records import ProtocolError
 
 PRIVATE = ("experiment=private",)
@@ -240,7 +241,7 @@ def test_a_simulation_is_not_resumed(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        server_app.train(run.grid, config, tmp_path, cut_off)
+        server_app.train(run.grid, config, tmp_path, on_round(cut_off))
     resumed = replace(config, resume=str(tmp_path))
     with pytest.raises(CheckpointError, match="hospitals have forgotten what they released"):
         Run(resumed).train()
@@ -321,7 +322,7 @@ class Deployment:
         self,
         *overrides: str,
         tamper: Callable[[Message], Message | None] | None = None,
-        on_round: server_app.OnRound = lambda _: None,
+        on_event: Listener = unheard,
     ) -> dict[str, Any]:
         self.runs += 1
         self.grid = LocalGrid(client_app.build(no_config), self.nodes, run_id=self.runs)
@@ -333,7 +334,7 @@ class Deployment:
         units = [] if resumed or scaled else ["scaling=none", "ranges=null"]
         config = compose("config", ["optimizer.lr=0.5", *overrides, *units])
         folder = Path(config.resume or self.folder / f"run-{self.runs}")
-        return server_app.train(self.grid, config, folder, on_round)
+        return server_app.train(self.grid, config, folder, on_event)
 
     def released(self, number: int = 0) -> list[str]:
         return (self.folder / f"privacy-{number}.jsonl").read_text().splitlines()
@@ -404,7 +405,7 @@ def test_two_sessions_over_one_model_share_no_noise(deployment: Deployment) -> N
     totals = []
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            deployment.train(*SMALL, on_round=cut_off)
+            deployment.train(*SMALL, on_event=on_round(cut_off))
         totals += deployment.totals()
     first, second = totals
     assert first[:2] == second[:2]  # the same hospitals and patients

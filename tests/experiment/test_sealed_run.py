@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import on_round
 from flwr.app import Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
@@ -107,7 +108,9 @@ def test_a_sealed_run_with_privacy(
 
 def test_a_sealed_run(federation: Federation) -> None:
     folder, seen = federation.folder / "run", list[Mapping[str, Any]]()
-    metrics = server_app.train(federation.grid, config("rounds=3", "C=0.1"), folder, seen.append)
+    metrics = server_app.train(
+        federation.grid, config("rounds=3", "C=0.1"), folder, on_round(seen.append)
+    )
     check_saved(federation, 3, C=0.1)
     assert read_metrics(folder) == metrics
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]

@@ -13,18 +13,19 @@ from example_pages import make_capc
 from fl_he.config import Config, ConfigError, Tracking
 from fl_he.experiment import tracking
 from fl_he.experiment.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, tracked
+from fl_he.wire.events import RoundEnded
 
 
 def logged(choice: Tracking, folder: Path, metrics: dict[str, Any]) -> None:
     with tracked(Config(tracking=choice, rounds=4), folder) as tracker:
         for entry in metrics.get("rounds", ()):
-            tracker.on_round(entry)
+            tracker.hear(RoundEnded(entry))
         tracker.end(metrics)
 
 
 def fail_after_a_round(folder: Path) -> None:
     with tracked(Config(tracking=Tracking.mlflow), folder) as tracker:
-        tracker.on_round(make_private()["rounds"][0])
+        tracker.hear(RoundEnded(make_private()["rounds"][0]))
         raise ZeroDivisionError
 
 

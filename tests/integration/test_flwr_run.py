@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from experiments import check_equals_pooled_descent, experiment
+from experiments import check_equals_pooled_descent, experiment, on_round
 from flower_command import Flower, flower
 from local_grid import LocalGrid, simulated_nodes
 
@@ -60,7 +60,7 @@ def test_a_run_that_was_cut_off_goes_on(superlink: Flower, tmp_path: Path) -> No
     config = experiment("hospitals=4", "rounds=3", folder=folder)
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(4))
     with pytest.raises(KilledError):
-        server_app.train(grid, config, folder, kill)
+        server_app.train(grid, config, folder, on_round(kill))
     printed = flwr_run(superlink, tmp_path, 5, f"resume={folder}")
     assert (folder / "metrics.json").exists(), printed
     metrics = json.loads((folder / "metrics.json").read_text())

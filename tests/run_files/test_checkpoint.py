@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
-from experiments import check_equals_pooled_descent, experiment
+from experiments import check_equals_pooled_descent, experiment, on_round
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 
@@ -39,11 +39,11 @@ class KilledError(Exception):
 
 
 def kill_after(rounds: int) -> Any:
-    def on_round(entry: Mapping[str, Any]) -> None:
+    def kill(entry: Mapping[str, Any]) -> None:
         if entry["round"] == rounds:
             raise KilledError
 
-    return on_round
+    return on_round(kill)
 
 
 def grid_of(config: Config) -> LocalGrid:
@@ -125,7 +125,8 @@ def test_a_resumed_run_ends_with_the_model_of_an_unbroken_one(tmp_path: Path, af
 def test_only_the_rounds_that_are_left_are_run(tmp_path: Path) -> None:
     config = cut_off(tmp_path / "run", after=3)
     seen: list[Any] = []
-    server_app.train(grid_of(config), resumed(tmp_path / "run"), tmp_path / "run", seen.append)
+    folder = tmp_path / "run"
+    server_app.train(grid_of(config), resumed(folder), folder, on_round(seen.append))
     assert [entry["round"] for entry in seen] == [4, 5]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.learning.tables.data import Dataset
+from fl_he.wire.events import Event, Listener, RoundEnded
 
 #: A real table that is not part of the repository.
 GRAD_SCHOOL = Path(__file__).parents[3] / "shared" / "data" / "grad_school.csv"
@@ -58,3 +60,13 @@ def check_equals_pooled_descent(config: Config, metrics: dict[str, Any]) -> None
     np.testing.assert_allclose(federated["coefficients"], w, rtol=0, atol=1e-6)
     assert abs(federated["intercept"] - b) < 1e-6
     assert np.abs(w).max() > 0.01, "the comparison must not be of zeros"
+
+
+def on_round(function: Callable[[Mapping[str, Any]], object]) -> Listener:
+    """Return what calls a function with the entry of each round that ends."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, RoundEnded):
+            function(event.entry)
+
+    return hear

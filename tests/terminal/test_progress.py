@@ -10,22 +10,23 @@ import pytest
 from rich.console import Console
 
 from fl_he.terminal.progress import follow_rounds, follow_steps
-from fl_he.wire.hop import Hop
+from fl_he.wire.events import Event, Finishing, HopBegan, HopEnded, RoundEnded, Starting, StepEnded
 
 
-def follow(*, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Hop] = ()) -> str:
+def follow(*, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Event] = ()) -> str:
     """Return what the first two rounds of a run print."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, color_system=None)
-    with follow_rounds(console, hospitals=5, rounds=rounds) as followed:
-        followed.on_start()
+    with follow_rounds(console, hospitals=5, rounds=rounds) as tell:
+        tell(Starting("ray"))
         for number in (1, 2):
             for hop in hops:
-                followed.on_hop(hop)
+                tell(hop)
             entry = {"round": number, "loss": 0.5 / number, "accuracy": 0.25 * number}
-            thread = Thread(target=followed.on_round, args=(entry,))
+            thread = Thread(target=tell, args=(RoundEnded(entry),))
             thread.start()
             thread.join()
+        tell(Finishing())
     return file.getvalue()
 
 
@@ -76,19 +77,20 @@ def test_only_rounds_have_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(("━" in line) is bar for line in shown)
 
 
-HOPS = [Hop(f"hospital-{n}", "train") for n in (1, 2, 3)] + [
-    Hop("hospital-2", "train", 1.25),
-    Hop("hospital-3", "train", 0.5, failed=True),
+HOPS: list[Event] = [
+    *(HopBegan(f"hospital-{n}", "train") for n in (1, 2, 3)),
+    HopEnded("hospital-2", "train", 1.25),
+    HopEnded("hospital-3", "train", 0.5, failed=True),
 ]
 
 
 def test_the_live_view_says_who_has_contributed(monkeypatch: pytest.MonkeyPatch) -> None:
     set_ci(monkeypatch, None)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    with follow_rounds(console, hospitals=3, rounds=2) as followed:
-        followed.on_round({"round": 1, "loss": 0.5, "accuracy": 0.25})
+    with follow_rounds(console, hospitals=3, rounds=2) as tell:
+        tell(RoundEnded({"round": 1, "loss": 0.5, "accuracy": 0.25}))
         for hop in HOPS:
-            followed.on_hop(hop)
+            tell(hop)
         sleep(0.5)  # Rich draws eight times a second
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
@@ -100,10 +102,10 @@ def test_plain_lines_say_who_has_contributed(monkeypatch: pytest.MonkeyPatch) ->
     set_ci(monkeypatch, "true")
     console = Console(file=io.StringIO(), width=80, color_system=None)
     hops = [{"node": f"hospital-{n}", "seconds": 0.5 * n} for n in (1, 2)]
-    with follow_rounds(console, hospitals=3, rounds=2) as followed:
-        followed.on_start()
+    with follow_rounds(console, hospitals=3, rounds=2) as tell:
+        tell(Starting("ray"))
         entry = {"round": 1, "loss": 0.5, "accuracy": 0.25, "contributors": 2, "hops": hops}
-        followed.on_round(entry | {"skipped": ["[b]hospital-3"]})
+        tell(RoundEnded(entry | {"skipped": ["[b]hospital-3"]}))
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines()[1] == (
         "round 1/2: loss 0.5000, accuracy 0.250, 2 in the total, without [b]hospital-3, "
@@ -130,8 +132,8 @@ def test_a_private_round_without_a_test_set_has_no_figure(monkeypatch: pytest.Mo
     set_ci(monkeypatch, "true")
     console = Console(file=io.StringIO(), width=80, color_system=None)
     untested = dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy"))
-    with follow_rounds(console, hospitals=3, rounds=2) as followed:
-        followed.on_round({"round": 1, **untested, "contributors": 3})
+    with follow_rounds(console, hospitals=3, rounds=2) as tell:
+        tell(RoundEnded({"round": 1, **untested, "contributors": 3}))
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "round 1/2: no figure of quality, 3 in the total\n"
 
@@ -140,10 +142,10 @@ def test_the_steps_of_capc_are_followed(monkeypatch: pytest.MonkeyPatch) -> None
     for terminal in (False, True):
         set_ci(monkeypatch, None)
         console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
-        with follow_steps(console, parties=4, steps=2) as followed:
-            followed.on_start()
+        with follow_steps(console, parties=4, steps=2) as tell:
+            tell(Starting("ray"))
             for step in ("query.capc_ask", "query.capc_logit_bits", "query.capc_vote"):
-                followed.on_round({"step": step})
+                tell(StepEnded(step))
         assert isinstance(console.file, io.StringIO)
         shown = console.file.getvalue()
         assert "starting 4 parties and the privacy guardian" in shown

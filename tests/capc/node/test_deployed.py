@@ -17,7 +17,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
-from fl_he.capc import run as capc_run
+from fl_he import server_app
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.app import with_capc
@@ -531,9 +531,7 @@ def test_a_run_asks_for_everybody_with_open_cases_and_tells_nothing_of_labels(
         {"capc-cases": str(own / "cases.csv"), "capc-labels": str(own / "labels.csv")}
     )
     overrides = ("experiment=capc_breast_cancer", "hospitals=4", "topology=chain", "capc.queries=3")
-    metrics = capc_run.run_encrypted(
-        deployed.grid, compose("config", list(overrides)), tmp_path / "run"
-    )
+    metrics = server_app.train(deployed.grid, compose("config", list(overrides)), tmp_path / "run")
     asked = {one["party"]: one["queries"] for one in metrics["querying"]}
     assert asked == {QUERYING: 3, ANSWERING[0]: 1}
     for result in metrics["querying"]:
@@ -553,6 +551,4 @@ def test_a_run_asks_for_everybody_with_open_cases_and_tells_nothing_of_labels(
     deployed.own(QUERYING).pop("capc-cases")
     deployed.own(QUERYING).pop("capc-labels")
     with pytest.raises(ProtocolError, match="a party with open cases"):
-        capc_run.run_encrypted(
-            deployed.grid, compose("config", list(overrides)), tmp_path / "again"
-        )
+        server_app.train(deployed.grid, compose("config", list(overrides)), tmp_path / "again")
