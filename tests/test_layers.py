@@ -259,7 +259,7 @@ def test_eight_modules_at_most_are_loose() -> None:
         ("fl_he.crypto.paillier.packing", "import flwr.app"),
         ("fl_he.learning.tables.data", "from flwr.app import Array"),
         ("fl_he.learning.tables.data", "import phe"),
-        ("fl_he.config.run", "from fl_he.report.page.write import NAME"),
+        ("fl_he.config.run", "from fl_he.report.files import REPORT"),
         ("fl_he.config", "from fl_he.crypto.paillier.packing import Packing"),
         ("fl_he.server_app", "from omegaconf import OmegaConf"),
         ("fl_he.cli", "import hydra.core.utils"),

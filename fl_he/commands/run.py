@@ -53,7 +53,7 @@ def run(
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
-    from fl_he.report.page.write import NAME as REPORT
+    from fl_he.report.files import REPORT
     from fl_he.terminal.progress import follow_rounds, follow_steps
     from fl_he.terminal.show import from_here, show_run
 

@@ -103,8 +103,7 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     ConfigError
         If a key is unknown, or a value has the wrong type or is out of range.
     """
-    # Merged anew: Hydra lets "+key=value" add keys that the schema does not have.
-    config = _typed(_plain(node))
+    config = _typed(node)
     if config.resume is not None:
         config = _resumed(config, Path(str(_folder(config.resume))).resolve(), overrides)
     check(config)
@@ -112,16 +111,11 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _plain(node: DictConfig) -> Any:
+def _typed(values: DictConfig | dict[str, Any]) -> Config:
+    """Merge values into the schema anew: Hydra lets "+key=value" add keys that it does not have."""
     try:
-        return OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-
-
-def _typed(values: Any) -> Config:
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        plain = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from itertools import zip_longest
@@ -16,14 +17,6 @@ from omegaconf.errors import ValidationError as OmegaConfTypeError
 
 from fl_he.config import ConfigError, schema_keys
 
-
-def _by_last_part() -> dict[str, list[str]]:
-    keys: dict[str, list[str]] = {}
-    for key in schema_keys():
-        keys.setdefault(key.rpartition(".")[2], []).append(key)
-    return keys
-
-
 _WORDS = {
     int: "an integer",
     float: "a number",
@@ -31,10 +24,11 @@ _WORDS = {
     str: "text",
     NoneType: "null",
 }
-
 _GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
-#: Keys by their last part, where no two keys share it.
-_LAST_PARTS = {part: keys[0] for part, keys in _by_last_part().items() if len(keys) == 1}
+#: How many keys share a last part.
+_SHARED = Counter(key.rpartition(".")[2] for key in schema_keys())
+#: Keys by their last part, where no other key has the same.
+_LAST_PARTS = {part: key for key in schema_keys() if _SHARED[part := key.rpartition(".")[2]] == 1}
 #: What others call a key, the script from which this project grew among them.
 _ALSO_CALLED = {
     **dict.fromkeys(("dataset", "data_set"), "data"),

@@ -1,15 +1,25 @@
-"""The files of a run that show its result."""
+"""Files that show runs: report.html and comparison.png; comparison.html of several runs."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fl_he.atomic import replace_file
-from fl_he.report.page.write import write_page
+from fl_he.report.page.capc_page import capc_page
+from fl_he.report.page.html import render
+from fl_he.report.page.run_page import run_page
+from fl_he.report.page.sweep_page import sweep_page
 from fl_he.report.plots import write_plot
+from fl_he.report.tables.sweep import SweepRow
 from fl_he.run_files.metrics import Metrics, write_metrics
 from fl_he.run_files.metrics_contract import CAPC
+
+REPORT = "report.html"
+COMPARISON = "comparison.html"
 
 
 def write_run(folder: Path, metrics: Metrics, model_json: str | None = None) -> dict[str, Any]:
@@ -61,3 +71,32 @@ def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
     if metrics.get("protocol") != CAPC and not metrics["config"].get("sealed"):
         write_plot(folder, metrics)
     return write_page(folder, metrics, page)
+
+
+def write_page(folder: Path, metrics: Metrics, path: Path | None = None) -> Path:
+    """Write the page of a run alone; see `draw_run`."""
+    path = folder / REPORT if path is None else path
+    make = capc_page if metrics.get("protocol") == CAPC else run_page
+    replace_file(path, render(make(metrics)).encode())
+    return path
+
+
+def write_comparison(path: Path, rows: Sequence[SweepRow], folders: Sequence[Path]) -> None:
+    """Write the page that compares several runs.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder must exist.
+    rows : sequence of SweepRow
+    folders : sequence of Path
+        Of the runs, in which their own pages are.
+    """
+    links = [_link(path, folder / REPORT) for folder in folders]
+    replace_file(path, render(sweep_page(rows, links)).encode())
+
+
+def _link(page: Path, target: Path) -> str:
+    if not target.is_file():
+        return ""
+    return quote(Path(os.path.relpath(target.resolve(), page.resolve().parent)).as_posix())

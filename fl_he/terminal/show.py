@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.console import Console, RenderableType
 
-from fl_he.report.page import write as page
+from fl_he.report.files import COMPARISON, write_comparison
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
@@ -66,9 +66,9 @@ def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:
         for row, run in zip(runs, folders, strict=True)
     ]
     _print(sweep_table(rows))
-    path = folder / page.COMPARISON if path is None else path
+    path = folder / COMPARISON if path is None else path
     if any(run.metrics is not None for run in runs):
-        page.write_comparison(path, rows, folders)
+        write_comparison(path, rows, folders)
         typer.echo(f"comparison: {from_here(path)}")
     if together:
         typer.echo(f"sweep folder: {from_here(folder)}")

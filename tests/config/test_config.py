@@ -37,6 +37,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.drop": [],
     "partition.scheme": "even",
     "partition.alpha": 1.0,
+    "simulation.engine": "ray",
     "optimizer.name": "gd",
     "optimizer.lr": 0.05,
     "privacy.name": "none",

@@ -77,11 +77,8 @@ def _answers(metrics: Metrics) -> Section:
         rows.append(Row((f"{one['party']}, before", "", "", *figures[0])))
         right = decimal(one["label_accuracy"])
         rows.append(Row((f"{one['party']}, after", answered(one), right, *figures[1]), strong=True))
-    sheet = Sheet(
-        "Querying parties on the held-out test set",
-        ("party", "answered", "labels right", "accuracy", "balanced accuracy"),
-        rows,
-    )
+    headings = ("party", "answered", "labels right", "accuracy", "balanced accuracy")
+    sheet = Sheet("Querying parties on the held-out test set", headings, rows)
     charts = [chart for one in told if (chart := _by_class(one)) is not None]
     return Section("Before and after", [sheet, Charts(charts)])
 
@@ -149,10 +146,5 @@ def _steps(metrics: Metrics) -> Section:
     )
     totals = (count(hops), f"{seconds:.2f}", f"{node_seconds:.2f}", count(sent))
     rows.append(Row(("all steps", *totals), strong=True))
-    return Section(
-        "Cost of the protocol",
-        [
-            Sheet("By step", STEP_COLUMNS, rows),
-            Note(f"{short(metrics['seconds'])} seconds in all."),
-        ],
-    )
+    in_all = Note(f"{short(metrics['seconds'])} seconds in all.")
+    return Section("Cost of the protocol", [Sheet("By step", STEP_COLUMNS, rows), in_all])

@@ -34,25 +34,12 @@ def hops(rounds: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not times:
         return []
     slowest = sorted(times, key=lambda node: -max(times[node]))
-    rows = [
-        Row(
-            (
-                node,
-                count(len(times[node])),
-                seconds(median(times[node])),
-                seconds(max(times[node])),
-                count(failed[node]),
-            )
-        )
-        for node in sorted(slowest[:_SLOWEST])
-    ]
-    blocks: list[Block] = [
-        Sheet(
-            "Hops: seconds from a message to its answer",
-            ("node", "hops", "median", "longest", "failed"),
-            rows,
-        )
-    ]
+    rows = []
+    for node in sorted(slowest[:_SLOWEST]):
+        figures = (seconds(median(times[node])), seconds(max(times[node])))
+        rows.append(Row((node, count(len(times[node])), *figures, count(failed[node]))))
+    headings = ("node", "hops", "median", "longest", "failed")
+    blocks: list[Block] = [Sheet("Hops: seconds from a message to its answer", headings, rows)]
     if len(times) > _SLOWEST:
         blocks.append(Note(f"The {_SLOWEST} slowest of {len(times)} nodes."))
     return blocks
@@ -73,12 +60,11 @@ def round_by_round(metrics: Metrics) -> Section:
     if rounds[-1].get("converged"):
         blocks.append(Note("Training stopped when the gradient's norm was within tolerance."))
     elif not metrics.get("privacy") and (norm := rounds[-1].get("gradient_norm")) is not None:
-        blocks.append(
-            Note(
-                f"Training ended before it converged: the gradient's norm was {norm:.3g} in the "
-                "last round. More rounds, or optimizer=newton, come nearer to the optimum."
-            )
+        early = (
+            f"Training ended before it converged: the gradient's norm was {norm:.3g} in the last "
+            "round. More rounds, or optimizer=newton, come nearer to the optimum."
         )
+        blocks.append(Note(early))
     skipped = [
         f"round {entry['round']}: without {', '.join(map(str, entry['skipped']))}"
         for entry in rounds

@@ -67,76 +67,52 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
 
 
 def _quality(metrics: Metrics) -> Section:
-    tested = metrics["federated"]["accuracy"] is not None
-    blocks: list[Block] = []
-    if not tested and not metrics.get("evaluation"):
-        blocks.append(
-            Note(
-                "Nobody holds test data, so no figure of quality is known. The model was "
-                "compared with nothing."
-            )
+    evaluation = metrics.get("evaluation")
+    if metrics["federated"]["accuracy"] is None and not evaluation:
+        unknown = (
+            "Nobody holds test data, so no figure of quality is known. The model was compared with "
+            "nothing."
         )
+        blocks: list[Block] = [Note(unknown)]
     else:
-        blocks.append(
-            Sheet(
-                "On the held-out test set",
-                ("model", *(column.heading.replace("\n", " ") for column in COLUMNS)),
-                compared_models(metrics),
-            )
-        )
+        headings = (column.heading.replace("\n", " ") for column in COLUMNS)
+        rows = compared_models(metrics)
+        blocks = [Sheet("On the held-out test set", ("model", *headings), rows)]
     if note := penalty_note(metrics):
         blocks.append(Note(note))
-    if evaluation := metrics.get("evaluation"):
-        blocks.append(
-            Note(
-                f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
-                f"{count(evaluation['hospitals'])} hospitals, whose calibration error is "
-                f"{decimal(evaluation['calibration_error'])}."
-            )
+    if evaluation:
+        counted = (
+            f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
+            f"{count(evaluation['hospitals'])} hospitals, whose calibration error is "
+            f"{decimal(evaluation['calibration_error'])}."
         )
+        blocks.append(Note(counted))
     return Section("Comparison", blocks)
 
 
 def _privacy(metrics: Metrics) -> Section:
-    privacy = metrics.get("privacy")
+    title, privacy = "Privacy of the patients", metrics.get("privacy")
     if not privacy:
-        return Section(
-            "Privacy of the patients",
-            [
-                Note(
-                    "No differential privacy: encryption hides single updates, but the totals "
-                    "and the model are exact, and nothing bounds what they say about one patient. "
-                    "privacy=gaussian would."
-                )
-            ],
+        none = (
+            "No differential privacy: encryption hides single updates, but the totals and the "
+            "model are exact, and nothing bounds what they say about one patient. privacy=gaussian "
+            "would."
         )
-    facts = privacy_facts(privacy)
+        return Section(title, [Note(none)])
+    facts = {"mechanism": privacy["mechanism"], **privacy_facts(privacy)}
     del facts["not covered"]
-    return Section(
-        "Privacy of the patients",
-        [
-            Facts({"mechanism": privacy["mechanism"], **facts}),
-            Note("Not covered:"),
-            Points(privacy["not_covered"]),
-        ],
-    )
+    return Section(title, [Facts(facts), Note("Not covered:"), Points(privacy["not_covered"])])
 
 
 def _cost(metrics: Metrics) -> Section:
     size, slots = update_size(metrics)
-    blocks: list[Block] = [
-        Sheet(
-            "Seconds by step, and bytes both ways",
-            ("", "mean per round", "total"),
-            list(chain(*costs(metrics))),
-        ),
-        Note(
-            f"{size.capitalize()}; {slots}. Seconds to encrypt and to add are summed over all who "
-            "did, and may be more than the wall time of a round."
-        ),
-    ]
-    blocks += hops(metrics["rounds"])
-    return Section("Cost of the encryption", blocks)
+    caption, headings = "Seconds by step, and bytes both ways", ("", "mean per round", "total")
+    note = (
+        f"{size.capitalize()}; {slots}. Seconds to encrypt and to add are summed over all who "
+        "did, and may be more than the wall time of a round."
+    )
+    sheet = Sheet(caption, headings, list(chain(*costs(metrics))))
+    return Section("Cost of the encryption", [sheet, Note(note), *hops(metrics["rounds"])])
 
 
 def configuration(metrics: Metrics, without: tuple[str, ...] = ()) -> Section:

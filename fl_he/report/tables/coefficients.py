@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
@@ -26,9 +23,7 @@ def coefficient_table(metrics: Metrics) -> Table | None:
     inference = metrics.get("inference")
     if inference is None or not known(inference["coefficients"], "standard_error"):
         return None
-    rows = inference["coefficients"]
     penalty = ", penalised" if inference["penalised"] else ""
-    percent = f"{inference['level']:.0%}"
     caption = (
         "odds ratio: of one standard deviation more, if features are scaled; "
         "(intercept): the odds where all features are 0"
@@ -43,18 +38,20 @@ def coefficient_table(metrics: Metrics) -> Table | None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("feature", overflow="fold", min_width=_NAME_WIDTH)
-    for heading in ("estimate", "std. err.", "p", "odds ratio", f"{percent} interval"):
+    for heading in (
+        "estimate",
+        "std. err.",
+        "p",
+        "odds ratio",
+        f"{inference['level']:.0%} interval",
+    ):
         table.add_column(heading, justify="right")
-    for row in rows:
+    for row in inference["coefficients"]:
+        keys = ("estimate", "standard_error", "p_value", "odds_ratio")
+        bounds = [row["odds_ratio_lower"], row["odds_ratio_upper"]]
         table.add_row(
             Text(row["name"]),
-            *(short(row[key]) for key in ("estimate", "standard_error", "p_value", "odds_ratio")),
-            odds_interval(row),
+            *(short(row[key]) for key in keys),
+            "" if None in bounds else ", ".join(map(short, bounds)),
         )
     return table
-
-
-def odds_interval(row: Mapping[str, Any]) -> str:
-    """Write the confidence interval of an odds ratio; nothing where it is unknown."""
-    lower, upper = row["odds_ratio_lower"], row["odds_ratio_upper"]
-    return "" if lower is None or upper is None else f"{lower:.3g}, {upper:.3g}"

@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.print_page_options import PrintOptions
 
-from fl_he.report.page.write import write_comparison, write_page
+from fl_he.report.files import write_comparison, write_page
 from fl_he.report.tables.sweep import SweepRow
 
 _BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

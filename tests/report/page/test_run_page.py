@@ -17,7 +17,7 @@ from example_pages import (
     make_sealed,
 )
 
-from fl_he.report.page.write import write_comparison, write_page
+from fl_he.report.files import write_comparison, write_page
 from fl_he.report.tables.sweep import SweepRow, differences
 from fl_he.run_files.metrics_contract import check_metrics
 
