@@ -1,15 +1,14 @@
 """Everything that travels between nodes: messages, models and updates in Flower's records.
 
 Start with ``records``: a message is a dataclass there, and declares each field once with its type
-and limits. ``encrypted_sum`` has the messages of an ordinary run, and the two after it those of a
+and limits. ``encrypted_sum`` has the messages of an ordinary run, ``sealed_messages`` those of a
 sealed chain.
 
 records           base of all messages, read strictly from hostile records
 hop               one message to a node and its answer, for progress displays
 arrays            numpy arrays from nodes that need not be trusted
 encrypted_sum     messages of the encrypted sum, and its actions
-session_messages  messages that start a sealed chain, and news of its totals
-sealed_messages   messages in a round of a sealed chain
+sealed_messages   messages of a sealed chain, and news of its totals
 learning_terms    terms of learning and of privacy beside a model
 model             models, derivatives and named sums as records
 selection         names of the arrays that are encrypted

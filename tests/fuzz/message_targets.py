@@ -36,14 +36,12 @@ from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
+    JoinReply,
+    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
-)
-from fl_he.wire.session_messages import (
-    JoinReply,
-    News,
     SealedTotal,
     SessionReply,
     SessionRequest,

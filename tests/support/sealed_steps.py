@@ -10,19 +10,17 @@ from sealed_federation import COMPANY, RATE, Federation
 
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.sealed_messages import (
+    JOIN,
     OPEN,
     RESEAL,
+    SESSION,
     Hop,
+    JoinReply,
+    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
-)
-from fl_he.wire.session_messages import (
-    JOIN,
-    SESSION,
-    JoinReply,
-    News,
     SealedTotal,
     SessionReply,
     SessionRequest,

@@ -1,4 +1,4 @@
-"""What travels in a round of a sealed chain: what is written is read back, and nothing else."""
+"""Messages of a sealed chain: what is written is read back, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,14 +11,28 @@ from spoiled_messages import check_refused
 
 from fl_he.wire.sealed_messages import (
     Hop,
+    JoinReply,
+    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
+    SealedTotal,
+    SessionReply,
+    SessionRequest,
     without_chain,
 )
-from fl_he.wire.session_messages import News, SealedTotal
 
+TOTALS = (SealedTotal(2, ("a", "b"), b"two"), SealedTotal(10, ("c",), b"ten"))
+STARTS = [
+    JoinReply("north", "ab", "0f", "", 0),
+    SessionRequest("", {}),
+    SessionRequest("s", {"north": "1", "south": "2"}),
+    SessionReply("company-x", "s", "ab", 3, {"north": b"n", "south": b"s"}),
+    SessionReply("company-x", "s", "ab", 0, {}),
+    News("s"),
+    News("s", b"statement", TOTALS),
+]
 MESSAGES = [
     Hop(1, (), "north", "{}"),
     Hop(2, ("a", "b"), "north", "{}", b"envelope"),
@@ -29,14 +43,14 @@ MESSAGES = [
 ]
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("message", STARTS + MESSAGES, ids=lambda m: type(m).__name__)
 def test_round_trip(message: Any) -> None:
     assert type(message).from_content(message.to_content()) == message
 
 
 def test_reprs_show_no_envelope() -> None:
-    shown = repr(MESSAGES)
-    for word in ("envelope'", "b'n'"):
+    shown = repr(STARTS + MESSAGES)
+    for word in ("envelope'", "statement'", "b'two'", "b'n'"):
         assert word not in shown
 
 
@@ -99,6 +113,74 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
             "must name at least one node",
         ),
         (OpenReply, MESSAGES[5], lambda r: r["fl-he"].clear(), "decrypt-seconds must be a number"),
+        (
+            JoinReply,
+            STARTS[0],
+            lambda r: r["fl-he"].update(after=-1),
+            "after must be at least 0",
+        ),
+        (JoinReply, STARTS[0], lambda r: r["fl-he"].update(name=1), "name must be text"),
+        (JoinReply, STARTS[0], lambda r: r.pop("fl-he"), "has no config record"),
+        (
+            SessionRequest,
+            STARTS[2],
+            lambda r: r["fl-he"].update(names=["north"]),
+            "one challenge for each name",
+        ),
+        (
+            SessionRequest,
+            STARTS[2],
+            lambda r: r["fl-he"].update(names=["north", "north"]),
+            "one challenge for each name",
+        ),
+        (
+            SessionRequest,
+            STARTS[2],
+            lambda r: r["fl-he"].update(names=[1, 2]),
+            r"names\[0\] must be text",
+        ),
+        (
+            SessionReply,
+            STARTS[3],
+            lambda r: r.pop("fl-he.envelopes"),
+            "has no array record",
+        ),
+        (
+            News,
+            STARTS[6],
+            lambda r: r["fl-he.chain"].update(rounds=[2]),
+            "each total must have",
+        ),
+        (
+            News,
+            STARTS[6],
+            lambda r: r["fl-he.chain"].update(rounds=["2", "3"]),
+            r"rounds\[0\] must be an integer",
+        ),
+        (
+            News,
+            STARTS[6],
+            lambda r: r["fl-he.chain"].pop("rounds"),
+            "rounds must be a list, got nothing",
+        ),
+        (
+            News,
+            STARTS[6],
+            lambda r: r.update({"fl-he.totals": array()}),
+            "each total must have",
+        ),
+        (
+            News,
+            STARTS[6],
+            lambda r: r.update({"fl-he.totals": array(names=("0", "2"))}),
+            "each total must have",
+        ),
+        (
+            News,
+            STARTS[6],
+            lambda r: r.update({"statement": array()}),
+            "must hold one array",
+        ),
     ],
 )
 def test_a_spoiled_message_is_refused(

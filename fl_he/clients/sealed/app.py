@@ -20,8 +20,7 @@ from fl_he.clients.sealed.model import ModelKeeper, Step, average_step
 from fl_he.clients.sealed.state import ChainState
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.sealed_messages import OPEN, RESEAL
-from fl_he.wire.session_messages import JOIN, SESSION, News
+from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, News
 
 _Handler = Callable[[Message, Node, Enrolment, Answer], Message]
 

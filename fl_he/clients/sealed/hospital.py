@@ -44,12 +44,10 @@ from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptedReply, EncryptionReq
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
-    ResealRequest,
-    SealedReply,
-)
-from fl_he.wire.session_messages import (
     JoinReply,
     News,
+    ResealRequest,
+    SealedReply,
 )
 
 

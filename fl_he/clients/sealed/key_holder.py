@@ -29,8 +29,6 @@ from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     OpenReply,
     OpenRequest,
-)
-from fl_he.wire.session_messages import (
     SessionReply,
     SessionRequest,
 )

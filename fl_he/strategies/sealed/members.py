@@ -17,7 +17,7 @@ from fl_he.strategies.roster import Roster, call_again, call_roll, gather
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.wire.encrypted_sum import printable
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.session_messages import (
+from fl_he.wire.sealed_messages import (
     JOIN,
     SESSION,
     JoinReply,

@@ -27,12 +27,12 @@ from fl_he.wire.sealed_messages import (
     OPEN,
     RESEAL,
     Hop,
+    News,
     OpenReply,
     OpenRequest,
     ResealRequest,
     SealedReply,
 )
-from fl_he.wire.session_messages import News
 
 #: How often a round begins anew whose running sum is lost with a hospital that fails.
 _ATTEMPTS = 5

@@ -15,7 +15,7 @@ from fl_he.clients.sealed.model import average_step
 from fl_he.clients.sealed.state import ChainState
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.session_messages import News
+from fl_he.wire.sealed_messages import News
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 INITIAL = {"bias": np.array([1.5]), "weights": np.array([[1.0, -2.0], [0.5, 0.25]])}

@@ -11,12 +11,7 @@ from sealed_steps import Steps
 
 from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.sealing import unseal
-from fl_he.wire.sealed_messages import OpenReply
-from fl_he.wire.session_messages import (
-    SESSION,
-    SessionReply,
-    SessionRequest,
-)
+from fl_he.wire.sealed_messages import SESSION, OpenReply, SessionReply, SessionRequest
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 

@@ -33,12 +33,10 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
 from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.sealed_messages import (
-    OPEN,
-    OpenReply,
-)
-from fl_he.wire.session_messages import (
     JOIN,
+    OPEN,
     SESSION,
+    OpenReply,
     SealedTotal,
     SessionRequest,
 )

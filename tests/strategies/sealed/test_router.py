@@ -31,13 +31,11 @@ from fl_he.strategies.sealed.router import SealedChain, SealedRound
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
+    JOIN,
     OPEN,
     RESEAL,
-    Hop,
-)
-from fl_he.wire.session_messages import (
-    JOIN,
     SESSION,
+    Hop,
     News,
     SessionReply,
 )
