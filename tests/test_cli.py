@@ -15,6 +15,25 @@ def test_version(tmp_path: Path) -> None:
     assert fl_he(tmp_path, "--version") == (0, f"fl-he {__version__}\n", "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["run", "--cfg", "job"], 0),
+        (["run", "hospitals=0"], 1),
+        (["run", "--nope"], 2),
+        (["rnu"], 2),
+    ],
+    ids=str,
+)
+def test_a_started_process_ends_as_the_forked_ones_below(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    started = fl_he(tmp_path, *arguments, started=True)
+    assert started == fl_he(tmp_path, *arguments)
+    assert started[0] == code
+
+
 def test_help_lists_the_commands(tmp_path: Path) -> None:
     code, out, _ = fl_he(tmp_path, "--help")
     assert code == 0
@@ -43,7 +62,8 @@ def test_help_says_what_the_arguments_are(tmp_path: Path, command: str, words: s
 
 
 def test_the_command_starts_without_what_is_slow(tmp_path: Path) -> None:
-    code, out, _ = run_python(tmp_path, "-c", "import sys, fl_he.cli; print(*sys.modules)")
+    modules = "import sys, fl_he.cli; print(*sys.modules)"
+    code, out, _ = run_python(tmp_path, "-c", modules, started=True)
     assert code == 0
     assert not {"hydra", "flwr", "ray", "matplotlib", "numpy"} & set(out.split())
 
@@ -129,8 +149,27 @@ cli.main()
 """
 
 
-def end_with(folder: Path, end: str, *arguments: str) -> tuple[int, str, str]:
-    return run_python(folder, "-c", ENDING.format(end=end), "run", *arguments)
+def end_with(
+    folder: Path, end: str, *arguments: str, started: bool = False
+) -> tuple[int, str, str]:
+    return run_python(folder, "-c", ENDING.format(end=end), "run", *arguments, started=started)
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "last"),
+    [
+        ("raise DataError('no')", 1, "fl-he: no"),
+        ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
+        ("__import__('signal').raise_signal(2)", 130, "fl-he: interrupted"),
+        ("__import__('signal').raise_signal(15)", -15, ""),
+    ],
+)
+def test_a_started_run_ends_as_the_forked_ones_below(
+    tmp_path: Path, end: str, code: int, last: str
+) -> None:
+    for started in (True, False):
+        ended, _, err = end_with(tmp_path, end, started=started)
+        assert (ended, err.splitlines()[-1:]) == (code, [last] if last else [])
 
 
 @pytest.mark.parametrize("error", ["CryptoError", "DataError", "ProtocolError"])

@@ -4,12 +4,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_processes import run_forked
 from omegaconf import OmegaConf
 
 from fl_he.config import schema_keys
@@ -61,14 +61,7 @@ else:
 def run_jobs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("HYDRA_FULL_ERROR", None)
-    return subprocess.run(
-        [sys.executable, "-c", JOB, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_forked(["-c", JOB, *arguments], folder, environment)
 
 
 def lines(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
