@@ -1,21 +1,19 @@
 """The configuration of a run: a typed schema, its rules, and Hydra, which fills it.
 
 Start with ``run``, whose `Config` holds the settings without a group and one dataclass for each
-group; types, defaults and ranges are there, rules between settings in ``rules``. All but the last
-three modules are plain Python and load without Hydra.
+group; types, defaults and ranges are there, rules between settings in ``rules``. Only the last two
+modules import Hydra.
 
 Modules, in the order in which they import each other:
 
-===========  =======================================================================
-constraints  `ConfigError`; the range of one setting, declared with its type
+constraints  the range of one setting, declared with its type; `ConfigError`
 groups       data, simulation, partition, optimizer, privacy and crypto
 capc         CaPC's group
-run          `Config`: one run
+run          one run: all groups and the settings without a group
 rules        settings that cannot go together
 help         text of ``fl-he run --help``, from docstrings, ranges and ``fl_he/conf``
-explanation  Hydra's and OmegaConf's errors, in one line each
-composition  a `Config` from words such as ``hospitals=5``, by Hydra
-===========  =======================================================================
+explanation  errors of Hydra and OmegaConf, in one line each
+composition  a configuration from words such as ``hospitals=5``
 """
 
 from fl_he.config.capc import Backend, CapcConfig

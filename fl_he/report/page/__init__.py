@@ -1,1 +1,14 @@
-"""Room."""
+"""The page of a run: sections of tables, facts, notes and plots, and one template for all of them.
+
+Start with ``run_page``, the page of a training run; ``fl_he.report.blocks`` has the parts that a
+page consists of. Only the template knows HTML, and the template escapes every text.
+
+charts        plots as SVG in the page's own colours
+visibility    who could see what in a training run
+coefficients  the model by the names of its features
+rounds        curves round by round, skipped hospitals, and how long nodes took to answer
+run_page      the page of a training run
+capc_page     the page of a run of CaPC
+sweep_page    the page that compares several runs
+html          the template
+"""

@@ -1,1 +1,13 @@
-"""Room."""
+"""Tables of a finished run for the terminal, and the rows that the page shows too.
+
+Start with ``comparison``, the final table: `COLUMNS` declares its columns once, for the terminal
+and the page.
+
+fitted        let a table fit a narrow terminal without cutting a figure
+comparison    the federated model beside each hospital alone and the pooled data
+coefficients  estimates with standard errors and odds ratios
+cost          seconds and bytes of the encrypted sums, and of the run around them
+privacy       the promise to patients, point by point
+capc          answers to querying parties, and the cost of each step
+sweep         several runs: settings that differ, and results
+"""
