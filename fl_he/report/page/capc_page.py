@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fl_he.report.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
 from fl_he.report.figures import count, data_name, decimal, short
-from fl_he.report.page.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
 from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve

@@ -13,8 +13,8 @@ from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from fl_he.report.blocks import Chart, Key
 from fl_he.report.figures import short
-from fl_he.report.page.blocks import Chart, Key
 from fl_he.report.plots import Curve, draw_lines
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fl_he.report.blocks import Block, Note, Row, Section, Sheet
 from fl_he.report.figures import known, short
-from fl_he.report.page.blocks import Block, Note, Row, Section, Sheet
 from fl_he.run_files.metrics import Metrics
 
 #: Rows of the table; a model of more is in model.json alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fl_he.report.page.blocks import Page
+from fl_he.report.blocks import Page
 from fl_he.version import __version__
 
 if TYPE_CHECKING:

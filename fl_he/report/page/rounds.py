@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from fl_he.report.blocks import Block, Charts, Note, Points, Row, Section, Sheet
 from fl_he.report.figures import count, seconds
-from fl_he.report.page.blocks import Block, Charts, Note, Points, Row, Section, Sheet
 from fl_he.report.page.charts import bar_chart, line_chart
 from fl_he.report.plots import Curve, quality_curves
 from fl_he.run_files.metrics import Metrics

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import chain
 
+from fl_he.report.blocks import Block, Facts, Note, Page, Points, Section, Sheet
 from fl_he.report.figures import count, data_name, decimal, flat_settings, setting_text
-from fl_he.report.page.blocks import Block, Facts, Note, Page, Points, Section, Sheet
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fl_he.report.blocks import Block, Charts, Note, Page, Row, Section, Sheet
 from fl_he.report.figures import count, decimal, known, mean, seconds, total
-from fl_he.report.page.blocks import Block, Charts, Note, Page, Row, Section, Sheet
 from fl_he.report.page.charts import line_chart
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import answered, quality

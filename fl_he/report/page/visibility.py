@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fl_he.report.page.blocks import Block, Note, Points, Row, Section, Sheet
+from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
 from fl_he.run_files.metrics import Metrics
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")

@@ -10,8 +10,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.report.blocks import Row
 from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, run_name
-from fl_he.report.page.blocks import Row
 from fl_he.report.tables.fitted import FittedTable, keep_whole
 from fl_he.run_files.metrics import Metrics
 

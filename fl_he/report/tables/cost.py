@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from fl_he.report.blocks import Row
 from fl_he.report.figures import count, known, mean, seconds, total
-from fl_he.report.page.blocks import Row
 from fl_he.report.tables.fitted import keep_whole
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import STEPS

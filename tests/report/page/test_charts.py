@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fl_he.report.page.blocks import Chart
+from fl_he.report.blocks import Chart
 from fl_he.report.page.charts import bar_chart, line_chart
 from fl_he.report.plots import Curve
 

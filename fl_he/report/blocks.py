@@ -1,4 +1,4 @@
-"""What the page is made of, none of it HTML: the template writes it and escapes every text."""
+"""Parts of a page, none of them HTML: the template writes them and escapes every text."""
 
 from __future__ import annotations
 
