@@ -12,11 +12,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-from fl_he.capc.terms import Terms
+from fl_he.capc.terms import Terms, variance_of
 from fl_he.crypto.encoding.fields import (
     Fingerprint,
     Form,
@@ -116,8 +115,8 @@ class Agreement:
             integer_bits=self.integer_bits,
             value_bits=self.value_bits,
             threshold=self.threshold,
-            variance_gnmax=_variance(self.sigma_gnmax),
-            variance_threshold=_variance(self.sigma_threshold),
+            variance_gnmax=variance_of(self.sigma_gnmax),
+            variance_threshold=variance_of(self.sigma_threshold),
             key_bits=self.key_bits,
         )
 
@@ -183,8 +182,3 @@ def _check_names(what: str, names: tuple[object, ...]) -> None:
         len(set(names)) != len(names)
     ):
         raise CryptoError(f"{what} must be names of printable characters, all different")
-
-
-def _variance(sigma: float | None) -> Fraction | None:
-    # as it was written, not as the nearest float
-    return None if sigma is None else Fraction(str(sigma)) ** 2

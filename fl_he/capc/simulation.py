@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import ceil
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from fl_he.capc.data import CapcData, Examples, capc_data, fitted_model, public_map
 from fl_he.capc.node.party import Party
-from fl_he.capc.terms import Terms
+from fl_he.capc.terms import Terms, variance_of
 from fl_he.config import Config
 from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.voting.estimators import answering_model
@@ -34,8 +33,8 @@ def capc_terms(config: Config) -> Terms:
         value_bits=capc.value_bits,
         # counts are whole numbers: one that reaches the threshold reaches the next whole one
         threshold=None if capc.threshold is None else ceil(capc.threshold),
-        variance_gnmax=_variance(capc.sigma_gnmax),
-        variance_threshold=_variance(capc.sigma_threshold),
+        variance_gnmax=variance_of(capc.sigma_gnmax),
+        variance_threshold=variance_of(capc.sigma_threshold),
         key_bits=config.crypto.key_bits,
     )
 
@@ -142,8 +141,3 @@ def _quality(model: Any, data: CapcData) -> dict[str, Any]:
 
 def _share(right: NDArray[np.bool_]) -> float | None:
     return float(right.mean()) if len(right) else None
-
-
-def _variance(sigma: float | None) -> Fraction | None:
-    # as it was written, not as the nearest float
-    return None if sigma is None else Fraction(str(sigma)) ** 2

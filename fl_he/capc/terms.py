@@ -86,3 +86,8 @@ class Terms:
     def largest_count(self) -> int:
         """Noisy counts must not exceed it in size, or comparing them would go wrong."""
         return largest_difference(self.classes, VOTE_BITS) // 2
+
+
+def variance_of(sigma: float | None) -> Fraction | None:
+    """Return the variance of a standard deviation as it was written, not as the nearest float."""
+    return None if sigma is None else Fraction(str(sigma)) ** 2

@@ -1,1 +1,11 @@
-"""Room."""
+"""The coordinator's side of CaPC: it carries parts from node to node and opens none of them.
+
+Start with ``rounds``: its loop asks for the steps of the protocol's table one after another, each
+of all nodes for which a part is waiting. In a simulation the coordinator also sums the votes; on
+deployed nodes the votes go from party to party in envelopes. Nothing here imports a private key.
+
+steps   one step: messages out, replies in, and what the step has cost
+roster  who takes part, and what deployed nodes have agreed on
+votes   running sum of the encrypted votes in a simulation
+rounds  all steps of a batch
+"""

@@ -27,7 +27,6 @@ from fl_he.wire.records import ProtocolError
 
 _LARGEST_REPORT = 1 << 20
 
-
 _Parts = Mapping[str, bytes]
 
 
@@ -140,8 +139,12 @@ class CaPC:
         self._keys: dict[int, dict[str, str]] = {}
         self._answered: dict[int, int] = {}  # queries by node id
         self._roster = call_roll(self._steps, parties, node_timeout)
-        if self.agreement is not None:
-            self._require_chain()
+        if self.agreement is not None and (topology, segments) != ("chain", 1):
+            raise ProtocolError(
+                "topology must be chain, and segments 1, with deployed nodes, got "
+                f"{topology} and {segments}: in a fold the coordinator would see each "
+                "vote, and could leave the guardian's noise out"
+            )
 
     @property
     def parties(self) -> dict[str, int]:
@@ -219,15 +222,6 @@ class CaPC:
                     call = replace(call, session=reply.session)
                 report = reply.report
         return Batch(queries, _report(report))
-
-    def _require_chain(self) -> None:
-        """Refuse a way of summing votes that deployed nodes would not go along with."""
-        if (self._topology, self._segments) != ("chain", 1):
-            raise ProtocolError(
-                "topology must be chain, and segments 1, with deployed nodes, got "
-                f"{self._topology} and {self._segments}: in a fold the coordinator would see each "
-                "vote, and could leave the guardian's noise out"
-            )
 
     def _public_keys(self, querying: int) -> dict[str, str]:
         owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: self._roster.guardian}

@@ -1,25 +1,47 @@
-"""The ClientApp of CaPC: a node takes the protocol's steps and leaves other messages to the app."""
+"""The part of a node's app that takes CaPC's steps."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from time import process_time
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fl_he.capc.messages import CapcReply, CapcRequest
+from fl_he.capc.node import answering, guardian, querying
 from fl_he.capc.node.deployed import AgreedNode
 from fl_he.capc.node.keys import own_keys
-from fl_he.capc.node.party import Memory, Party
-from fl_he.capc.node.steps import CapcNode, take
-from fl_he.capc.protocol import CapcStep
+from fl_he.capc.node.party import Memory, Parts, Party, Turn
+from fl_he.capc.protocol import FIRST, STEPS, CapcRole, CapcStep, Places
 from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
+from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.records import ProtocolError
 
+_FUNCTIONS: dict[CapcStep, Callable[[Turn], Parts]] = {
+    CapcStep.ASK: querying.ask,
+    CapcStep.EVALUATE: answering.evaluate,
+    CapcStep.UNIT_BITS: querying.unit_bits,
+    CapcStep.COMPARE_UNITS: answering.compare_units,
+    CapcStep.PRODUCTS: querying.unit_products,
+    CapcStep.RECTIFY: answering.rectify,
+    CapcStep.LOGIT_BITS: querying.logit_bits,
+    CapcStep.COMPARE: answering.compare,
+    CapcStep.VOTE: querying.vote,
+    CapcStep.NOISE: guardian.noise,
+    CapcStep.COLLECT: answering.collect,
+    CapcStep.COUNT: querying.count,
+    CapcStep.COUNT_BITS: guardian.count_bits,
+    CapcStep.COMPARE_COUNTS: querying.compare_counts,
+    CapcStep.DECIDE: guardian.decide,
+    CapcStep.ANY: querying.any_reached,
+    CapcStep.RELEASE: guardian.release_winners,
+}
 _STEPS = frozenset(step.value for step in CapcStep)
 
 
@@ -53,31 +75,57 @@ class Capc:
         if message.metadata.message_type not in _STEPS:
             return answer(message, node)
         start = process_time()
-        step = CapcStep(message.metadata.message_type)
-        if node.simulated:
-            reply = self._simulated(step, message, node)
+        step, context = CapcStep(message.metadata.message_type), node.context
+        agreed = None if node.simulated else AgreedNode.of(node)
+        party = self._party(context) if agreed is None else agreed.party()
+        keys = partial(own_keys, node, party.terms.key_bits) if agreed is None else agreed.keys
+        if step is CapcStep.DESCRIBE:
+            simulated = CapcReply(name=node.name, role=node.role.value)
+            reply = simulated if agreed is None else agreed.describe()
+        elif step is CapcStep.KEYS:
+            reply = CapcReply(keys=keys().public.to_texts())
         else:
-            reply = _deployed(step, message, AgreedNode.of(node))
+            request = CapcRequest.from_content(message.content)
+            if step is CapcStep.ASK:
+                # Nobody else chooses it: what was sealed for an old batch is of no use in a new one
+                request = replace(request, session=secrets.token_hex(16))
+            turn = Turn(request, party, Memory(context, request.session), cache(keys))
+            reply = _take(step, turn, node, agreed)
         return Message(
             replace(reply, seconds=process_time() - start).to_content(), reply_to=message
         )
 
-    def _simulated(self, step: CapcStep, message: Message, node: Node) -> CapcReply:
-        party = self._party(node.context)
-        if step is CapcStep.DESCRIBE:
-            return CapcReply(name=node.name, role=node.role.value)
-        keys = partial(own_keys, node, party.terms.key_bits)
-        if step is CapcStep.KEYS:
-            return CapcReply(keys=keys().public.to_texts())
-        own = CapcNode(node.name, node.role, partial(Memory, node.context), party, keys)
-        return take(step, CapcRequest.from_content(message.content), own)
+
+def _take(step: CapcStep, turn: Turn, node: Node, agreed: AgreedNode | None) -> CapcReply:
+    """Take a step of a batch, after checking that the step is this node's and in its place."""
+    row, request = STEPS[step], turn.request
+    name = node.name if agreed is None else agreed.enrolment.name
+    holder = name if node.role is Role.KEY_HOLDER else ""
+    places = Places(request.querying, request.answering, holder)
+    if row.role is not (CapcRole.GUARDIAN if holder else places.role(name)):
+        raise ProtocolError(f"{step} must be asked of another node, got {name}")
+    if step is FIRST[row.role]:
+        turn.memory.begin()
+    if agreed is not None:
+        envelopes = agreed.envelopes(request)
+        turn = replace(turn, request=envelopes.open(step, request))
+    places.handed(row, turn.request.parts, name, incoming=True)
+    turn.memory.advance(row)
+    reply = _reply(step, turn)
+    return reply if agreed is None else envelopes.seal(step, reply)
 
 
-def _deployed(step: CapcStep, message: Message, node: AgreedNode) -> CapcReply:
-    if step is CapcStep.DESCRIBE:
-        return node.describe()
-    if step is CapcStep.KEYS:
-        return CapcReply(keys=node.keys().public.to_texts())
-    memory, name = partial(Memory, node.context), node.enrolment.name
-    own = CapcNode(name, node.role, memory, node.party(), node.keys, node.envelopes)
-    return take(step, CapcRequest.from_content(message.content), own)
+def _reply(step: CapcStep, turn: Turn) -> CapcReply:
+    """Call the step's function: once, or once for each answering party whose part is there."""
+    if step is CapcStep.LEARN:
+        return CapcReply(report=querying.learn(turn))
+    row, function, request = STEPS[step], _FUNCTIONS[step], turn.request
+    if not row.by_party:
+        return CapcReply({part.name: data for part, data in function(turn).items()})
+    if not row.takes:
+        (data,) = function(turn).values()
+        return CapcReply(dict.fromkeys(request.answering, data), session=request.session)
+    parts = {}
+    for name in request.parts:
+        (parts[name],) = function(replace(turn, answering=name)).values()
+    return CapcReply(parts)

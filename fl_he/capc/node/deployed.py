@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import ConfigRecord, Context
+from flwr.app import ConfigRecord
 from numpy.typing import NDArray
 
 from fl_he.capc.agreement import Agreement
@@ -88,16 +88,6 @@ class AgreedNode:
             )
         return cls(node, enrolment, agreement)
 
-    @property
-    def context(self) -> Context:
-        """Flower's context of the node."""
-        return self.node.context
-
-    @property
-    def role(self) -> Role:
-        """The node's role."""
-        return self.node.role
-
     def describe(self) -> CapcReply:
         """Check all that the node is configured with, and say what it has.
 
@@ -107,14 +97,14 @@ class AgreedNode:
             For the first thing that is wrong, by its setting. It shows no path and no column; the
             node's log does.
         """
-        check_kinds(self.context.node_config, self.role)
+        check_kinds(self.node.context.node_config, self.node.role)
         reply = CapcReply(
             name=self.enrolment.name,
-            role=self.role.value,
+            role=self.node.role.value,
             agreement=self.agreement.to_json(),
             answers=False,
         )
-        if self.role is Role.KEY_HOLDER:
+        if self.node.role is Role.KEY_HOLDER:
             self.keys()
             return reply
         if self._both(_MODEL, _LEDGER):
@@ -123,7 +113,7 @@ class AgreedNode:
             reply = replace(reply, answers=True, affordable=affordable)
         if self._both(_OPEN, _LABELS):
             self.keys()
-            require_writable(self.context, _LABELS)
+            require_writable(self.node.context, _LABELS)
             open_cases = _named(f"{_OPEN} or {_LABELS}", self._open_cases)
             reply = replace(reply, open_cases=len(open_cases))
         return reply
@@ -161,7 +151,7 @@ class AgreedNode:
             pins = self.agreement.pins(name)
             if (found.paillier.fingerprint, found.dgk.fingerprint) != (pins.paillier, pins.dgk):
                 raise ProtocolError(f"the {owner} keys must be those pinned for {name}, got others")
-        memory = Memory(self.context, request.session)
+        memory = Memory(self.node.context, request.session)
         return Envelopes(self.enrolment, self.agreement, request, memory)
 
     def _queries(self, count: int) -> NDArray[np.int64]:
@@ -170,14 +160,16 @@ class AgreedNode:
             raise ProtocolError(
                 f"queries must be at most {len(cases)}, the open cases, got {count}"
             )
-        self.context.state.config_records[_STATE] = ConfigRecord({_CASES: cases[:count].tobytes()})
+        self.node.context.state.config_records[_STATE] = ConfigRecord(
+            {_CASES: cases[:count].tobytes()}
+        )
         low, high = np.array(list(self.agreement.features.values())).T
         scaled = (2.0 * cases[:count] - low - high) / (high - low)
         return fixed_point(scaled, self.agreement.fraction_bits, self.agreement.integer_bits)
 
     def _learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Write the labels down; nothing of them is told to anybody."""
-        record = self.context.state.config_records.pop(_STATE, ConfigRecord())
+        record = self.node.context.state.config_records.pop(_STATE, ConfigRecord())
         data = record.get(_CASES)
         features = list(self.agreement.features)
         if not isinstance(data, bytes) or len(data) != 8 * len(features) * len(labels):
@@ -211,20 +203,20 @@ class AgreedNode:
 
     def _require_budget(self, queries: int) -> None:
         """Refuse more queries than this node's patients, or for the guardian anybody's, allow."""
-        if self.role is Role.KEY_HOLDER:
+        if self.node.role is Role.KEY_HOLDER:
             spend(self._promise.budget(), queries)
         else:
             self._ledger().require(queries)
 
     def _path(self, setting: str) -> Path:
-        path = node_path(self.context, setting)
+        path = node_path(self.node.context, setting)
         if path is None:
             raise ProtocolError(f"this party must be given {setting} in its node configuration")
         return path
 
     def _both(self, first: str, second: str) -> bool:
         """Tell whether a node has both settings; one alone is refused."""
-        given = [setting in self.context.node_config for setting in (first, second)]
+        given = [setting in self.node.context.node_config for setting in (first, second)]
         if given[0] != given[1]:
             raise ProtocolError(
                 f"a hospital in CaPC must be given both {first} and {second} in its node "

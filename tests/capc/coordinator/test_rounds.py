@@ -164,23 +164,23 @@ def mechanism(votes: list[int], variance: Fraction, threshold: int, test: Fracti
 
 
 def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> None:
-    variance, test, queries = Fraction(4), Fraction(9, 4), 600
+    variance, test, queries = Fraction(1, 2), Fraction(1), 400
     parties = Parties(
         terms(
             classes=2,
             value_bits=12,
-            threshold=3,
+            threshold=1,
             variance_gnmax=variance,
             variance_threshold=test,
         ),
         np.zeros((queries, 4)),
-        [constant_model(0, 2, 4)] * 4,
+        [constant_model(0, 2, 4)] * 2,
     )
     labels = Counter(parties.ask())
     observed = [labels[0], labels[1], labels[-1]]
 
     def chance(gnmax: Fraction, threshold: Fraction) -> float:
-        wanted = np.array(mechanism([4, 0], gnmax, 3, threshold))
+        wanted = np.array(mechanism([2, 0], gnmax, 1, threshold))
         # what cannot happen must not
         return float(chisquare(observed, queries * np.maximum(wanted, 1e-12) / wanted.sum()).pvalue)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from capc_parties import KEY_BITS, Parties, constant_model
+from capc_snapshots import Snapshots, snapshots
 from flwr.app import Array, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_he.capc.messages import CapcReply, CapcRequest
-from fl_he.capc.protocol import CapcStep
+from fl_he.capc.protocol import FIRST, STEPS, CapcStep
 from fl_he.capc.terms import VOTE_PACKING, Terms
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
@@ -112,46 +114,57 @@ def on_its_way(
     return put
 
 
+@pytest.fixture(scope="module")
+def batch(parties: Parties) -> Snapshots:
+    """Return what was before each step of one more batch."""
+    with snapshots(parties.grid) as taken:
+        parties.ask()
+    return taken
+
+
 @pytest.mark.parametrize("step", WITH_PARTS)
 def test_parts_that_are_cut_short_spoilt_or_missing_are_refused(
-    parties: Parties, on_its_way: Any, step: CapcStep
+    batch: Snapshots, step: CapcStep
 ) -> None:
     """In the middle of a batch, where all else is as it must be."""
-    for wrong, reason in (
+    changes: tuple[tuple[Callable[[bytes], bytes], str], ...] = (
         (lambda data: data[:-1], "must be|must have"),
         (lambda data: bytes(len(data)), r"must be in \[1, |must start with"),
         (lambda data: b"", "must be|must have"),
-    ):
+    )
+    for wrong, reason in changes:
 
-        def spoil(
-            app: ClientApp,
-            message: Message,
-            context: Context,
-            wrong: Callable[[bytes], bytes] = wrong,
-        ) -> Message:
-            request = CapcRequest.from_content(message.content)
-            parts = {name: wrong(data) for name, data in request.parts.items()}
-            assert parts
-            message.content = replace(request, parts=parts).to_content()
-            return app(message, context)
+        def spoil(request: CapcRequest, wrong: Callable[[bytes], bytes] = wrong) -> CapcRequest:
+            assert request.parts
+            return replace(request, parts={n: wrong(data) for n, data in request.parts.items()})
 
-        on_its_way(step, spoil)
-        with pytest.raises(ProtocolError, match=reason):
-            parties.ask()
+        for node in batch.nodes(step):
+            assert re.search(reason, batch.refusal(step, node, spoil))
 
 
 @pytest.mark.parametrize("step", [s for s in WITH_PARTS if s not in BY_PARTY])
-def test_a_request_without_parts_is_refused(
-    parties: Parties, on_its_way: Any, step: CapcStep
-) -> None:
-    def strip(app: ClientApp, message: Message, context: Context) -> Message:
-        request = CapcRequest.from_content(message.content)
-        message.content = replace(request, parts={}).to_content()
-        return app(message, context)
+def test_a_request_without_parts_is_refused(batch: Snapshots, step: CapcStep) -> None:
+    for node in batch.nodes(step):
+        reason = batch.refusal(step, node, lambda request: replace(request, parts={}))
+        assert "message has no part" in reason
 
-    on_its_way(step, strip)
-    with pytest.raises(ProtocolError, match="message has no part"):
-        parties.ask()
+
+@pytest.mark.parametrize("step", WITH_PARTS)
+def test_a_part_that_the_step_does_not_take_is_refused(batch: Snapshots, step: CapcStep) -> None:
+    (node, *_) = batch.nodes(step)
+
+    def add(request: CapcRequest) -> CapcRequest:
+        return replace(request, parts={**request.parts, "nonsense": b"1"})
+
+    assert f"{step} has no part 'nonsense'" in batch.refusal(step, node, add)
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in FIRST.values()])
+def test_a_step_before_the_first_of_its_role_is_refused(batch: Snapshots, step: CapcStep) -> None:
+    """The memory of a batch that the node has not begun is empty."""
+    for node in batch.nodes(step):
+        later = batch.refusal(step, node, lambda request: replace(request, session="cd" * 16))
+        assert f"step out of order: {step}" in later
 
 
 def test_the_guardian_makes_noise_once_for_a_batch(parties: Parties, on_its_way: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from capc_nodes import ANSWERING, HOLDER, KEYS, QUERYING, agreement, capc_nodes, majority
+from capc_snapshots import Snapshots, snapshots
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
@@ -75,6 +76,10 @@ class Deployed:
 
     def own(self, name: str) -> Any:
         return next(node for node in self.nodes if node["name"] == name)
+
+    def node(self, name: str) -> int:
+        found = self.grid.contexts.items()
+        return next(node for node, context in found if context.node_config["name"] == name)
 
     @property
     def labels(self) -> list[str]:
@@ -256,17 +261,6 @@ def test_nor_does_a_coordinator_that_hides_it_get_far(deployed: Deployed) -> Non
     deployed.require_no_label()
 
 
-def recorded(deployed: Deployed, step: CapcStep, name: str) -> CapcRequest:
-    """Return what a node was asked in the last run."""
-    node = next(n for n, c in deployed.grid.contexts.items() if c.node_config["name"] == name)
-    message = [
-        m
-        for m in deployed.grid.sent
-        if m.metadata.message_type == step and m.metadata.dst_node_id == node
-    ][-1]
-    return CapcRequest.from_content(message.content)
-
-
 STEPS = [
     (CapcStep.EVALUATE, LAST),
     (CapcStep.LOGIT_BITS, QUERYING),
@@ -283,35 +277,35 @@ STEPS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def two_batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployed, list[Snapshots]]:
+    """Return nodes that have answered two batches, and what was before each step of them."""
+    deployed, batches = Deployed(tmp_path_factory.mktemp("two-batches")), []
+    for _ in range(2):
+        deployed.restart()
+        with snapshots(deployed.grid) as taken:
+            deployed.ask(1)
+        batches.append(taken)
+    return deployed, batches
+
+
 @pytest.mark.parametrize(("step", "name"), STEPS, ids=str)
 def test_parts_that_were_altered_or_are_old_are_refused(
-    deployed: Deployed, step: CapcStep, name: str
+    two_batches: tuple[Deployed, list[Snapshots]], step: CapcStep, name: str
 ) -> None:
-    deployed.ask(1)
-    old = recorded(deployed, step, name)
-    deployed.restart()
+    deployed, (before, batch) = two_batches
+    node = deployed.node(name)
+    old = before.request(step, node)
 
     def altered(request: CapcRequest) -> CapcRequest:
         part, data = sorted(request.parts.items())[0]
         flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
         return replace(request, parts={**request.parts, part: flipped})
 
-    def repeated(request: CapcRequest) -> CapcRequest:
-        return replace(request, parts=old.parts)
-
-    def forged(
-        forge: Callable[[CapcRequest], CapcRequest], own: CapcStep, to: str, request: CapcRequest
-    ) -> CapcRequest:
-        return forge(request) if (own, to) == (step, name) else request
-
-    for forge, reason in (
-        (altered, "got an altered or a forged one"),
-        (repeated, "the envelope's run must be"),
-    ):
-        deployed.grid.change = partial(forged, forge)
-        with pytest.raises(ProtocolError, match=reason):
-            deployed.ask(1)
-    assert len(deployed.labels) == 1
+    assert "got an altered or a forged one" in batch.refusal(step, node, altered)
+    repeated = batch.refusal(step, node, lambda request: replace(request, parts=old.parts))
+    assert "the envelope's run must be" in repeated
+    assert len(deployed.labels) == 2
 
 
 def test_parts_of_this_batch_are_refused_out_of_their_place(deployed: Deployed) -> None:
