@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.parameters import is_penalised
+from fl_he.learning.tables.arrays import finite_array
 
 Array = NDArray[np.float64]
 
@@ -179,7 +180,9 @@ class Nesterov:
 
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""
-        self._before, self._steps = read_vector(members, "before"), int(read(members, "steps"))
+        known = members.get("before") is not None
+        self._before = read_vector(members, "before") if known else None
+        self._steps = int(read(members, "steps"))
 
 
 def read(members: Mapping[str, Any], key: str) -> float:
@@ -190,15 +193,10 @@ def read(members: Mapping[str, Any], key: str) -> float:
     return value
 
 
-def read_vector(members: Mapping[str, Any], key: str) -> Array | None:
-    """Return a vector of what an optimizer remembered, or ``None``; raises DataError."""
-    value = members.get(key)
-    if value is None:
-        return None
-    try:
-        vector = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"the optimizer's {key} must be numbers") from None
-    if vector.ndim != 1 or not np.isfinite(vector).all():
-        raise DataError(f"the optimizer's {key} must be a vector of finite numbers")
+def read_vector(members: Mapping[str, Any], key: str, length: int | None = None) -> Array:
+    """Return a vector of what an optimizer remembered, of a length if given; raises DataError."""
+    value: Any = members.get(key)
+    vector = finite_array(value, f"the optimizer's {key}", dimensions=1)
+    if length not in (None, len(vector)):
+        raise DataError("the optimizer's vectors must be of one length")
     return vector

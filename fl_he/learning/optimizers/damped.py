@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,8 @@ class DampedOptimizer(ABC):
             raise DataError("a damped step must be given the loss")
         base = self._base
         if base is not None and self._is_too_long(base, point):
-            length = base.length / 2
-            direction = base.direction
-            self._base = _Base(
-                base.theta, base.loss, base.gradient, base.examples, direction, length
-            )
-            return base.theta + length * direction
+            self._base = replace(base, length=base.length / 2)
+            return base.theta + self._base.length * base.direction
         if base is not None and base.examples == point.examples:
             self.learn(point.theta - base.theta, point.gradient - base.gradient)
         direction, length = self.direction(point)
@@ -86,19 +82,10 @@ class DampedOptimizer(ABC):
 
     def to_members(self) -> dict[str, Any]:
         """See Optimizer."""
-        base = self._base
-        if base is None:
+        if self._base is None:
             return {"base": None}
-        return {
-            "base": {
-                "theta": base.theta.tolist(),
-                "loss": base.loss,
-                "gradient": base.gradient.tolist(),
-                "examples": base.examples,
-                "direction": base.direction.tolist(),
-                "length": base.length,
-            }
-        }
+        values = ((field.name, getattr(self._base, field.name)) for field in fields(self._base))
+        return {"base": {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values}}
 
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""
@@ -108,14 +95,13 @@ class DampedOptimizer(ABC):
             return
         if not isinstance(base, Mapping):
             raise DataError("the optimizer's base must be an object")
-        vectors = [read_vector(base, key) for key in ("theta", "gradient", "direction")]
-        theta, gradient, direction = (_given(vector, _length(vectors[0])) for vector in vectors)
+        theta = read_vector(base, "theta")
         self._base = _Base(
             theta,
             read(base, "loss"),
-            gradient,
+            read_vector(base, "gradient", len(theta)),
             int(read(base, "examples")),
-            direction,
+            read_vector(base, "direction", len(theta)),
             read(base, "length"),
         )
 
@@ -189,15 +175,6 @@ class LBFGS(DampedOptimizer):
         steps = members.get("steps")
         if not isinstance(steps, list) or not all(isinstance(one, Mapping) for one in steps):
             raise DataError("the optimizer's steps must be a list of objects")
-        pairs = [(read_vector(one, "moved"), read_vector(one, "turned")) for one in steps]
-        self._steps = [(_given(m, _length(m)), _given(t, _length(m))) for m, t in pairs]
-
-
-def _given(vector: Array | None, length: int) -> Array:
-    if vector is None or len(vector) != length:
-        raise DataError("the optimizer's vectors must be of one length")
-    return vector
-
-
-def _length(vector: Array | None) -> int:
-    return -1 if vector is None else len(vector)
+        moved = [read_vector(one, "moved") for one in steps]
+        turned = [read_vector(one, "turned", len(m)) for one, m in zip(steps, moved, strict=True)]
+        self._steps = list(zip(moved, turned, strict=True))

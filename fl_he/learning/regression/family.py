@@ -64,10 +64,6 @@ class Family(ABC):
         """Return the negative log likelihood of each example, shape (m,)."""
 
     @abstractmethod
-    def residuals(self, probabilities: Array, labels: Array) -> Array:
-        """Return the derivative of each example's loss by its margins, shape (m, r)."""
-
-    @abstractmethod
     def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
         """Return the second derivative of each weighted loss by margins a and b, shape (m,)."""
 
@@ -76,16 +72,8 @@ class Family(ABC):
         """Return the probability of each class, shape (m, k)."""
 
     @abstractmethod
-    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
-        """Return the class that is predicted for each example, shape (m,)."""
-
-    @abstractmethod
     def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
         """Return whether an example is of each row's class, shape (m, r)."""
-
-    @abstractmethod
-    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """Return the probability whose calibration is judged, and whether it came true."""
 
     @abstractmethod
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
@@ -109,6 +97,27 @@ class Family(ABC):
 
         See :func:`fl_he.learning.regression.registry.model_of`.
         """
+
+    def residuals(self, probabilities: Array, labels: Array) -> Array:
+        """Return the derivative of each example's loss by its margins, shape (m, r).
+
+        That of a loss whose margins are the log-odds; families with another link have their own.
+        """
+        return probabilities - self.of_rows(labels, probabilities.shape[1])
+
+    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
+        """Return the most probable class of each example, the first one at a tie; shape (m,)."""
+        best: NDArray[np.intp] = self.of_classes(probabilities).argmax(axis=1)
+        return best
+
+    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the probability whose calibration is judged, and whether it came true.
+
+        With one row the probability of its class, else that of the predicted class.
+        """
+        if probabilities.shape[1] == 1:
+            return probabilities[:, 0], self.of_rows(labels, 1)[:, 0]
+        return probabilities.max(axis=1), self.predicted(probabilities) == labels
 
     def count(self, features: int, classes: int) -> int:
         """Return the number of parameters."""

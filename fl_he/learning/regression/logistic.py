@@ -143,9 +143,6 @@ class _Logistic(Family):
         losses: Array = np.logaddexp(0.0, -signs * margins[:, 0])
         return losses
 
-    def residuals(self, probabilities: Array, labels: Array) -> Array:
-        return probabilities - labels[:, None]
-
     def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
         p = probabilities[:, 0]
         return weights * p * (1.0 - p)
@@ -153,16 +150,9 @@ class _Logistic(Family):
     def of_classes(self, probabilities: Array) -> Array:
         return np.column_stack([1.0 - probabilities, probabilities])
 
-    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
-        """Return 1 where its probability is above 0.5, as scikit-learn does; at 0.5, 0."""
-        return (probabilities[:, 0] > 0.5).astype(np.intp)
-
     def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
         belongs: NDArray[np.bool_] = labels[:, None] == 1.0
         return belongs
-
-    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
-        return probabilities[:, 0], labels == 1.0
 
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
         """Fit scikit-learn's logistic regression.

@@ -133,9 +133,6 @@ class _Softmax(Family):
         """Return ``-log(probability of the example's own class)``."""
         return -_log_probabilities(margins)[np.arange(len(labels)), labels.astype(np.intp)]
 
-    def residuals(self, probabilities: Array, labels: Array) -> Array:
-        return probabilities - self.of_rows(labels, probabilities.shape[1])
-
     def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
         """Return ``s p_a ([a = b] - p_b)``, s the weights.
 
@@ -146,16 +143,9 @@ class _Softmax(Family):
     def of_classes(self, probabilities: Array) -> Array:
         return probabilities
 
-    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
-        best: NDArray[np.intp] = probabilities.argmax(axis=1)
-        return best
-
     def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
         belongs: NDArray[np.bool_] = labels[:, None] == np.arange(rows)
         return belongs
-
-    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
-        return probabilities.max(axis=1), self.predicted(probabilities) == labels
 
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
         """Fit scikit-learn's logistic regression of several classes.

@@ -90,11 +90,6 @@ class Dataset:
         """How many classes there may be, at least 2."""
         return len(self.classes) or 2
 
-    @property
-    def schema(self) -> tuple[str, ...]:
-        """What two datasets must share to be trained on together: names and their order."""
-        return self.feature_names
-
     def take(self, indices: NDArray[np.intp]) -> Dataset:
         """Return the rows at ``indices``, in that order."""
         return replace(self, features=self.features[indices], labels=self.labels[indices])

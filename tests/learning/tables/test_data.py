@@ -39,7 +39,7 @@ def csv(folder: Path, text: str) -> Path:
 
 def test_a_dataset_knows_its_size_and_schema() -> None:
     assert small().examples == 3
-    assert small().schema == ("a", "b")
+    assert small().feature_names == ("a", "b")
 
 
 def test_repr_shows_no_data() -> None:
@@ -94,7 +94,7 @@ def test_breast_cancer_is_that_of_scikit_learn() -> None:
 def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
     path = csv(tmp_path, "id, age ,weight,type\nx1,30,70.5,M\nx2,40,80,B\n")
     dataset = load_table(str(path), target="type ", positive="M", drop=[" id"])
-    assert dataset.schema == ("age", "weight")
+    assert dataset.feature_names == ("age", "weight")
     np.testing.assert_array_equal(dataset.features, [[30.0, 70.5], [40.0, 80.0]])
     np.testing.assert_array_equal(dataset.labels, [1.0, 0.0])
 
@@ -185,7 +185,7 @@ def test_grad_school_as_the_preset_reads_it() -> None:
         pytest.skip(reason)
     dataset = load_table(GRAD_SCHOOL, target="Chance of Admit", threshold=0.7, drop=("Serial No.",))
     raw = np.genfromtxt(GRAD_SCHOOL, delimiter=",", skip_header=1)
-    assert dataset.schema == (
+    assert dataset.feature_names == (
         "GRE Score",
         "TOEFL Score",
         "University Rating",

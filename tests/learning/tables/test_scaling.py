@@ -17,7 +17,7 @@ def test_it_is_what_standard_scaler_does() -> None:
     np.testing.assert_allclose(scaling.scale, scaler.scale_, rtol=1e-13)
     np.testing.assert_allclose(scaled.features, scaler.transform(dataset.features), atol=1e-12)
     np.testing.assert_array_equal(scaled.labels, dataset.labels)
-    assert scaled.schema == dataset.schema
+    assert scaled.feature_names == dataset.feature_names
 
 
 def test_no_scaling_leaves_features_as_they_are() -> None:
