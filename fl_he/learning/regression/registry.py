@@ -100,8 +100,8 @@ def load_model(path: str | Path) -> TrainedModel:
         kind = json.loads(text).get("format")
     except (ValueError, RecursionError, AttributeError):
         kind = None
-    known = {family.trained.FORMAT: family.trained for family in FAMILIES}
-    return known.get(kind, FAMILIES[0].trained).from_json(text)
+    known = (family.trained for family in FAMILIES if family.trained.FORMAT == kind)
+    return next(known, FAMILIES[0].trained).from_json(text)
 
 
 def _family_of(theta: Array, features: int) -> Family:

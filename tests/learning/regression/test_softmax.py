@@ -93,7 +93,7 @@ def test_anything_else_is_refused(tmp_path: Path, change: dict[str, Any], words:
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    for text in ("", "[]", "3", "{"):
+    for text in ("", "[]", "3", "{", '{"format": {}}'):
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(DataError, match="model must be"):
             load_model(tmp_path / "model.json")
