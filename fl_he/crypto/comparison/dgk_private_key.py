@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar
 
 import gmpy2
 import numpy as np
@@ -19,7 +19,7 @@ from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order
 from fl_he.crypto.encoding.fields import Form, constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.key_files.protected_file import Secret, Uncopied, load_secret
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
 from fl_he.crypto.paillier.masking import SURPLUS_BYTES
 from fl_he.crypto.paillier.powers import PowerTable
@@ -36,12 +36,11 @@ _DOCUMENT = Document(
     ),
     limit=24576,
 )
-_KIND = "dgk-private-key"
 _SIEVE_LIMIT = 1 << 16
 _SIEVE_WIDTH = 1 << 18
 
 
-class DgkPrivateKey:
+class DgkPrivateKey(Secret):
     """A DGK private key.
 
     Its numbers are in no repr, exception or pickle, and it refuses to be copied.
@@ -62,6 +61,7 @@ class DgkPrivateKey:
     """
 
     __slots__ = ("__p", "__p_inverse", "__q", "_public_key")
+    KIND: ClassVar[str] = "dgk-private-key"
 
     def __init__(self, public_key: DgkPublicKey, p: int, q: int, v_p: int, v_q: int) -> None:
         if p * q != public_key.n or p == q:
@@ -146,28 +146,19 @@ class DgkPrivateKey:
 
         return _DOCUMENT.loads(text, build)
 
-    def save(
-        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
-    ) -> None:
-        """Write the key to a new file that only its owner may read; see `save_secret`."""
-        save_secret(path, self.to_json(), _KIND, passphrase, cost)
-
     @classmethod
     def load(
         cls, path: Path, passphrase: str | None = None, *, minimum_bits: int = MINIMUM_KEY_BITS
     ) -> DgkPrivateKey:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
-        text = load_secret(path, _KIND, passphrase, _DOCUMENT.limit)
+        text = load_secret(path, cls.KIND, passphrase, _DOCUMENT.limit)
         return cls.from_json(text, minimum_bits=minimum_bits)
 
     def __repr__(self) -> str:
         return f"DgkPrivateKey({self._public_key!r})"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a private key must not be copied or pickled; save it to a file")
 
-
-class _Half:
+class _Half(Uncopied):
     """A prime factor of n with what is done modulo it."""
 
     __slots__ = ("_table", "order", "prime")
@@ -186,9 +177,6 @@ class _Half:
         residues = [ciphertext % self.prime for ciphertext in ciphertexts]
         powers: list[mpz] = gmpy2.powmod_base_list(residues, self.order, self.prime)
         return powers
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("private numbers must not be copied or pickled")
 
 
 def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:

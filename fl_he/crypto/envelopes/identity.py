@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.utils import Buffer
@@ -15,9 +15,8 @@ from fl_he.crypto.envelopes.curve25519 import KEY_BYTES
 from fl_he.crypto.envelopes.public_identity import ROLE, PublicIdentity
 from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.key_files.protected_file import Secret, load_secret
 
-_KIND = "identity"
 _DOCUMENT = Document(
     "private identity",
     Form(
@@ -35,7 +34,7 @@ _DOCUMENT = Document(
 )
 
 
-class Identity:
+class Identity(Secret):
     """A node's name, role and private keys.
 
     The keys are in no repr, exception or pickle, and it refuses to be copied.
@@ -58,6 +57,7 @@ class Identity:
     """
 
     __slots__ = ("__sealing", "__signing", "_public")
+    KIND: ClassVar[str] = "identity"
 
     def __init__(self, name: str, role: str, signing_seed: bytes, sealing_seed: bytes) -> None:
         if len(signing_seed) != KEY_BYTES:
@@ -116,20 +116,11 @@ class Identity:
         """
         return _DOCUMENT.loads(text, cls)
 
-    def save(
-        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
-    ) -> None:
-        """Write the identity to a new file that only its owner may read; see `save_secret`."""
-        save_secret(path, self.to_json(), _KIND, passphrase, cost)
-
     @classmethod
     def load(cls, path: Path, passphrase: str | None = None) -> Identity:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
-        return cls.from_json(load_secret(path, _KIND, passphrase, _DOCUMENT.limit))
+        return cls.from_json(load_secret(path, cls.KIND, passphrase, _DOCUMENT.limit))
 
     def __repr__(self) -> str:
         public = self._public
         return f"Identity({public.name}, {public.role}, {public.fingerprint[:16]})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a private key must not be copied or pickled")

@@ -10,7 +10,6 @@ followed by X25519's, 1216 bytes (X-Wing, sections 5.1 and 5.2).
 from __future__ import annotations
 
 import hashlib
-from typing import NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -27,6 +26,7 @@ from cryptography.utils import Buffer
 
 from fl_he.crypto.envelopes.curve25519 import check_x25519
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.key_files.protected_file import Uncopied
 
 SEED_BYTES = 32
 PUBLIC_BYTES = 1184 + 32
@@ -38,7 +38,7 @@ HPKE_OVERHEAD = 1120 + 16
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
-class SealingKey:
+class SealingKey(Uncopied):
     """A private sealing key. It is in no repr, exception or pickle.
 
     Parameters
@@ -90,9 +90,6 @@ class SealingKey:
 
     def __repr__(self) -> str:
         return "SealingKey(private)"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a private key must not be copied or pickled")
 
 
 def check_sealing_key(public_bytes: bytes) -> None:

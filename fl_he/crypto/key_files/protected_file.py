@@ -10,6 +10,7 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -102,6 +103,33 @@ def save_secret(path: Path, text: str, kind: str, passphrase: str | None, cost: 
     if passphrase is not None:
         text = _protect(text, kind, passphrase, cost)
     write_key_file(path, text + "\n")
+
+
+class Uncopied:
+    """Base of private numbers, which must be in no pickle."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key must not be copied or pickled")
+
+
+class Secret(Uncopied):
+    """Base of private keys that are kept in files."""
+
+    __slots__ = ()
+    #: What a file of it is, see `save_secret`.
+    KIND: ClassVar[str]
+
+    def to_json(self) -> str:
+        """Return the key as JSON text, which is secret."""
+        raise NotImplementedError
+
+    def save(
+        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
+    ) -> None:
+        """Write the key to a new file that only its owner may read; see `save_secret`."""
+        save_secret(path, self.to_json(), self.KIND, passphrase, cost)
 
 
 def load_secret(path: Path, kind: str, passphrase: str | None, limit: int) -> str:

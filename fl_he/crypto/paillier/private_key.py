@@ -14,7 +14,7 @@ import functools
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar
 
 import gmpy2
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fl_he.crypto.encoding.fields import Form, Place, constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.key_files.protected_file import Secret, Uncopied, load_secret
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
@@ -32,7 +32,7 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.threads import available_cores, run_all
 
 
-class CrtDecryption:
+class CrtDecryption(Uncopied):
     """Decryption with the two primes.
 
     Parameters
@@ -92,11 +92,8 @@ class CrtDecryption:
     def __repr__(self) -> str:
         return "CrtDecryption()"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("private numbers must not be copied or pickled")
 
-
-class _Prime:
+class _Prime(Uncopied):
     """A prime factor of n with what decryption modulo its square needs.
 
     Paillier's h_p is the inverse of ``L_p(g**(p - 1) mod p**2)``. For g = n + 1 that power is
@@ -116,9 +113,6 @@ class _Prime:
         powers = gmpy2.powmod_base_list(residues, self.value - 1, self._square)
         return [(power - 1) // self.value * self._h % self.value for power in powers]
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("private numbers must not be copied or pickled")
-
 
 _DOCUMENT = Document(
     "private key",
@@ -133,11 +127,10 @@ _DOCUMENT = Document(
     ),
     limit=16384,
 )
-_KIND = "paillier-private-key"
 _BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`
 
 
-class PrivateKey:
+class PrivateKey(Secret):
     """A Paillier private key of the form that the published base h_s needs.
 
     Its numbers are in no repr, exception or pickle, and it refuses to be copied.
@@ -160,6 +153,7 @@ class PrivateKey:
     """
 
     __slots__ = ("__crt", "_public_key")
+    KIND: ClassVar[str] = "paillier-private-key"
 
     def __init__(self, public_key: PublicKey, p: int, q: int, *, known: str | None = None) -> None:
         half = public_key.key_bits // 2
@@ -290,7 +284,8 @@ class PrivateKey:
     def to_json(self) -> str:
         """Return the key in phe's JSON format; the text is secret.
 
-        The format is that of phe's command line (``phe/command_line.py``), which reads it.
+        The format is that of phe's command line (``phe/command_line.py``), which reads it, unless
+        it is saved under a passphrase.
         """
         p, q = self.__crt.primes
         return _DOCUMENT.dumps(self, p=p, q=q, pub=PUBLIC_FORM.write(self._public_key))
@@ -316,15 +311,6 @@ class PrivateKey:
 
         return _DOCUMENT.loads(text, build)
 
-    def save(
-        self, path: Path, passphrase: str | None = None, *, cost: ScryptCost = DEFAULT_COST
-    ) -> None:
-        """Write the key to a new file that only its owner may read; see `save_secret`.
-
-        Only without a passphrase is it a file that phe's tools read.
-        """
-        save_secret(path, self.to_json(), _KIND, passphrase, cost)
-
     @classmethod
     def load(
         cls,
@@ -335,14 +321,11 @@ class PrivateKey:
         known: str | None = None,
     ) -> PrivateKey:
         """Read what `save` wrote; see `load_secret` and `from_json`."""
-        text = load_secret(path, _KIND, passphrase, _DOCUMENT.limit)
+        text = load_secret(path, cls.KIND, passphrase, _DOCUMENT.limit)
         return cls.from_json(text, minimum_bits=minimum_bits, known=known)
 
     def __repr__(self) -> str:
         return f"PrivateKey({self._public_key.key_bits} bits, {self._public_key.fingerprint[:16]})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a private key must not be copied or pickled")
 
 
 def _check_primes(p: int, q: int) -> None:

@@ -100,7 +100,7 @@ def load_model(path: str | Path) -> TrainedModel:
         kind = json.loads(text).get("format")
     except (ValueError, RecursionError, AttributeError):
         kind = None
-    known = (family.trained for family in FAMILIES if family.trained.FORMAT == kind)
+    known = (family.trained for family in FAMILIES if kind == family.trained.FORMAT)
     return next(known, FAMILIES[0].trained).from_json(text)
 
 
