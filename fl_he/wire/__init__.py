@@ -5,7 +5,7 @@ and limits. ``encrypted_sum`` has the messages of an ordinary run, ``sealed_mess
 sealed chain.
 
 records           base of all messages, read strictly from hostile records
-hop               one message to a node and its answer, for progress displays
+events            events of a run, told to whoever follows it
 arrays            numpy arrays from nodes that need not be trusted
 encrypted_sum     messages of the encrypted sum, and its actions
 sealed_messages   messages of a sealed chain, and news of its totals
