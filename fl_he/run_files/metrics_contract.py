@@ -19,7 +19,6 @@ from fl_he.crypto.encoding.fields import (
     kind_of,
     limited,
     listed,
-    mapped,
     optional,
 )
 from fl_he.errors import FlHeError
@@ -52,42 +51,36 @@ class MetricsError(FlHeError):
     """Metrics, or a run folder, that break the contract."""
 
 
-_NUMBER, _TEXT, _FLAG = kind_of(Number), kind_of(str), kind_of(bool)
-_FIGURE = optional(_NUMBER)
+def _kind(spec: Any) -> Kind:
+    """Return the kind of an annotation, or of a dict or a list with the kinds inside.
 
-
-def _object(members: Mapping[str, Kind], later: Mapping[str, Kind] | None = None) -> Kind:
-    """Return the kind of an object with these members; runs of earlier releases lack `later`."""
+    A member whose name ends with "?" is absent in runs of earlier releases.
+    """
+    if isinstance(spec, list):
+        return listed(_kind(spec[0]))
+    if not isinstance(spec, dict):
+        return spec if isinstance(spec, Kind) else kind_of(spec)
+    kinds = {name: _kind(inner) for name, inner in spec.items()}
 
     def read(value: object, at: Place) -> object:
         if not isinstance(value, Mapping):
             raise at.mistyped("an object", value)
-        for name, kind in members.items():
-            kind.read(value.get(name, MISSING), at.part(name))
-        for name, kind in (later or {}).items():
-            if name in value:
-                kind.read(value[name], at.part(name))
+        for key, kind in kinds.items():
+            name = key.rstrip("?")
+            if name == key or name in value:
+                kind.read(value.get(name, MISSING), at.part(name))
         return value
 
     return Kind(read)
 
 
-def _numbers(*names: str) -> dict[str, Kind]:
-    return dict.fromkeys(names, _NUMBER)
+def _numbers(*names: str) -> dict[str, Any]:
+    return dict.fromkeys(names, Number)
 
 
-def _figures(*names: str) -> dict[str, Kind]:
+def _figures(*names: str) -> dict[str, Any]:
     """Return members that are numbers or null."""
-    return dict.fromkeys(names, _FIGURE)
-
-
-def _texts(*names: str) -> dict[str, Kind]:
-    return dict.fromkeys(names, _TEXT)
-
-
-_MODEL = _object(_figures("examples", *FIGURES), later=_numbers("C"))
-_TWO_CLASSES = _object({**_figures("intercept"), "coefficients": listed(_NUMBER)})
-_CLASSES = _object({"intercept": listed(_NUMBER), "coefficients": listed(listed(_NUMBER))})
+    return dict.fromkeys(names, Number | None)
 
 
 def _read_model(value: object, at: Place) -> object:
@@ -96,71 +89,42 @@ def _read_model(value: object, at: Place) -> object:
     return (_CLASSES if softmax else _TWO_CLASSES).read(value, at)
 
 
-_LOCAL = {**_figures("examples", *FIGURES), **_texts("hospital")}
-_HOP = _object({**_texts("node", "action"), **_numbers("seconds"), "failed": _FLAG})
-_ROUNDS = _object({**_figures(*_ROUND), **_numbers("round")}, later={"hops": listed(_HOP)})
+_MODEL = _kind({**_figures("examples", *FIGURES), "C?": Number})
+_TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number]})
+_CLASSES = _kind({"intercept": [Number], "coefficients": [[Number]]})
+_HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
+_ROUNDS = _kind([{**_figures(*_ROUND), "round": Number, "hops?": [_HOP]}])
 _INFERENCE = {
-    **_numbers("level"),
-    "penalised": _FLAG,
-    "coefficients": listed(_object({**_figures(*INFERENCE), **_texts("name")})),
+    "level": Number,
+    "penalised": bool,
+    "coefficients": [{**_figures(*INFERENCE), "name": str}],
 }
 _PRIVATE = {
     **_numbers(*_PRIVACY),
     **_figures("epsilon_towards_a_hospital", "noise_of_scaling"),
-    **_texts("mechanism", "neighbours"),
-    "not_covered": listed(_TEXT),
-    "without": optional(_object(_figures(*FIGURES))),
+    **{"mechanism": str, "neighbours": str, "not_covered": [str]},
+    "without": optional(_kind(_figures(*FIGURES))),
 }
-_RUN = _object(
+_EVALUATION = _figures("examples", "hospitals", *FIGURES, "calibration_error")
+_RUN = _kind(
     {
-        "version": constant(VERSION),
-        **_texts("fl_he"),
-        "config": _object({}),
-    },
-    later={
-        "software": mapped(_TEXT),
-        **_texts("ended"),
-        "simulated": _FLAG,
-        **dict.fromkeys(("feature_names", "classes"), listed(_TEXT)),
-    },
+        **{"version": constant(VERSION), "fl_he": str, "config": {}},
+        **{"software?": dict[str, str], "ended?": str, "simulated?": bool},
+        **{"feature_names?": [str], "classes?": [str]},
+    }
 )
-_TRAINING = _object(
+_TRAINING = _kind(
     {
-        "config": _object(
-            {"data": _object(_texts("name")), **_texts("topology"), **_numbers("hospitals")}
-        ),
-        "local": optional(listed(_object(_LOCAL))),
+        "config": {"data": {"name": str}, "topology": str, "hospitals": Number},
+        "local": optional(_kind([{**_figures("examples", *FIGURES), "hospital": str}])),
         "federated": Kind(_read_model),
         "pooled": optional(Kind(_read_model)),
-        "rounds": limited(
-            listed(
-                _object({**_figures(*_ROUND), **_numbers("round")}, later={"hops": listed(_HOP)})
-            ),
-            Limit("have at least one entry", bool),
-        ),
-        "crypto": _object({**_texts("key_fingerprint"), **_numbers(*_CRYPTO)}),
-        **_figures("seconds"),
-    },
-    later={
-        "inference": optional(_object(_INFERENCE)),
-        "evaluation": optional(
-            _object(_figures("examples", "hospitals", *FIGURES, "calibration_error"))
-        ),
-        "privacy": optional(_object(_PRIVATE)),
-        **_figures("start_seconds"),
-    },
-)
-
-_QUALITY = _object(
-    {**_figures("accuracy", "balanced_accuracy"), "per_class_accuracy": listed(_FIGURE)}
-)
-_QUERYING = _object(
-    {
-        **_texts("party"),
-        **_numbers("queries"),
-        # the others a deployed party tells nobody
-        **_figures("answered", "refused", "examples"),
-        **_figures("label_accuracy", "equal_to_plain_majority"),
+        "rounds": limited(_ROUNDS, Limit("have at least one entry", bool)),
+        "crypto": {"key_fingerprint": str, **_numbers(*_CRYPTO)},
+        "inference?": optional(_kind(_INFERENCE)),
+        "evaluation?": optional(_kind(_EVALUATION)),
+        "privacy?": optional(_kind(_PRIVATE)),
+        **_figures("seconds", "start_seconds?"),
     }
 )
 
@@ -169,33 +133,40 @@ def _read_querying(value: object, at: Place) -> object:
     result: Mapping[str, Any] = _QUERYING.read(value, at)
     # a deployed party tells neither, and nobody one of them
     if not (result.get("before", "") is None and result.get("after", "") is None):
-        _object(dict.fromkeys(("before", "after"), _QUALITY)).read(value, at)
+        _BEFORE_AND_AFTER.read(value, at)
     return value
 
 
 def _read_voting_privacy(value: object, at: Place) -> object:
-    found: Mapping[str, Any] = _object(_figures("epsilon")).read(value, at)
+    found: Mapping[str, Any] = _kind(_figures("epsilon")).read(value, at)
     spent = _figures if found["epsilon"] is None else _numbers
-    return _object(spent("delta", "queries")).read(value, at)
+    return _kind(spent("delta", "queries")).read(value, at)
 
 
-_VOTING = _object(
+_QUALITY = {
+    **_figures("accuracy", "balanced_accuracy"),
+    "per_class_accuracy": [Number | None],  # null for a class without a case
+}
+_BEFORE_AND_AFTER = _kind({"before": _QUALITY, "after": _QUALITY})
+_QUERYING = _kind(
     {
-        "encrypted": _FLAG,
-        "querying": listed(Kind(_read_querying)),
+        **{"party": str, "queries": Number},
+        # the others a deployed party tells nobody
+        **_figures("answered", "refused", "examples", "label_accuracy", "equal_to_plain_majority"),
+    }
+)
+_ANALYSIS = {"epsilon_by_votes": Number, "releasable": constant(expected=False)}
+_VOTING = _kind(
+    {
+        "encrypted": bool,
+        "querying": [Kind(_read_querying)],
         "privacy": Kind(_read_voting_privacy),
-        "steps": listed(
-            _object({**_texts("step"), **_numbers("hops", "seconds", "node_seconds", "bytes_sent")})
-        ),
-        **_numbers("seconds"),
-    },
-    later={
-        "analysis": optional(
-            _object({**_numbers("epsilon_by_votes"), "releasable": constant(False)})
-        ),
-        "keys": listed(_object(_texts("owner", "paillier", "dgk"))),
-        "agreement": optional(_TEXT),
-    },
+        "steps": [{"step": str, **_numbers("hops", "seconds", "node_seconds", "bytes_sent")}],
+        "seconds": Number,
+        "analysis?": optional(_kind(_ANALYSIS)),
+        "keys?": [{"owner": str, "paillier": str, "dgk": str}],
+        "agreement?": str | None,
+    }
 )
 
 
