@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Context
 
 from fl_he.clients.sealed.payload import RunningSum
+from fl_he.crypto.encoding.fields import Key, Kind, Place, form_of, kind_of
 from fl_he.wire.records import ProtocolError
 
 _STATE = "fl-he.chain"
@@ -18,10 +19,10 @@ _SESSION = "session"
 _AFTER = "after"
 _TERMS = "terms"
 _CONFIG = "config"
-_ROUND = "round"
-_DIGEST = "request"
-_CONTRIBUTORS = "contributors"
-_SUM = "sum"
+_BYTES = kind_of(bytes)
+_RUNNING_SUM = Kind(
+    lambda value, at: RunningSum.from_bytes(_BYTES.read(value, at)), RunningSum.to_bytes
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Contribution:
     round: int
     request: str
     contributors: tuple[str, ...]
-    running_sum: RunningSum
+    running_sum: Annotated[RunningSum, Key("sum"), _RUNNING_SUM]
 
 
 class ChainState:
@@ -112,18 +113,13 @@ class ChainState:
     @property
     def contribution(self) -> Contribution | None:
         """The last contribution, ``None`` if there is none."""
-        if _ROUND not in self._record:
+        form = form_of(Contribution)
+        if not form.members.keys() <= self._record.keys():
             return None
-        return Contribution(
-            round=cast(int, self._record[_ROUND]),
-            request=str(self._record[_DIGEST]),
-            contributors=tuple(cast(list[str], self._record[_CONTRIBUTORS])),
-            running_sum=RunningSum.from_bytes(cast(bytes, self._record[_SUM])),
+        return form.read(
+            {key: self._record[key] for key in form.members}, Place(_STATE, ProtocolError)
         )
 
     @contribution.setter
     def contribution(self, contribution: Contribution) -> None:
-        self._record[_ROUND] = contribution.round
-        self._record[_DIGEST] = contribution.request
-        self._record[_CONTRIBUTORS] = list(contribution.contributors)
-        self._record[_SUM] = contribution.running_sum.to_bytes()
+        self._record.update(form_of(Contribution).write(contribution))

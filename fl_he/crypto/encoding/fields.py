@@ -150,9 +150,14 @@ def at_most(most: int) -> Limit:
     return Limit(f"be at most {most}", lambda value: value <= most, shown=True)
 
 
-def matching(pattern: str, words: str) -> Limit:
+def between(least: int, most: int) -> Limit:
+    """Return the limits of a public number."""
+    return Limit(f"be between {least} and {most}", lambda value: least <= value <= most, shown=True)
+
+
+def matching(pattern: str, words: str, *, shown: bool = False) -> Limit:
     """Return the limit of a text that a regular expression matches as a whole."""
-    return Limit(words, re.compile(pattern).fullmatch)
+    return Limit(words, re.compile(pattern).fullmatch, shown)
 
 
 Natural = Annotated[int, at_least(1)]
@@ -224,10 +229,16 @@ def limited(kind: Kind, *limits: Limit) -> Kind:
         found = kind.read(value, at)
         for limit in limits:
             if not limit.holds(found):
-                raise at.wrong(limit.words + (f", got {found!r:.40}" if limit.shown else ""))
+                raise at.wrong(limit.words + (f", got {_short(found)}" if limit.shown else ""))
         return found
 
     return replace(kind, read=read)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"{value.bit_length()} bits"
+    return f"{value!r:.80}"
 
 
 def optional(kind: Kind) -> Kind:
@@ -320,6 +331,12 @@ def form_of(cls: type[_T]) -> Form[_T]:
         members[key] = replace(kind, attribute=field.name)
     _FORMS[cls] = Form(members, cls)
     return _FORMS[cls]
+
+
+def check_fields(made: object) -> None:
+    """Raise CryptoError unless a dataclass object's fields are as their annotations say."""
+    for name, kind in form_of(type(made)).members.items():
+        kind.read(kind.write(getattr(made, kind.attribute or name)), Place(name))
 
 
 def row_of(cls: type) -> Kind:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.fields import between, check_fields, matching
 from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
 
-_RUN = re.compile(r"[!-~]{1,128}")
-_PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _NUMBER_BYTES = 8
 _MAXIMUM_CONTRIBUTORS = 4096
 _LEADING_FIELDS = 4
@@ -39,25 +38,19 @@ class Binding:
         If one of them is refused.
     """
 
-    run: str
-    purpose: str
-    round: int
-    position: int
+    run: Annotated[
+        str, matching("[!-~]{1,128}", "be 1 to 128 visible ASCII characters", shown=True)
+    ]
+    purpose: Annotated[
+        str,
+        matching("[a-z][a-z0-9-]{0,63}", "be lower-case letters, digits and hyphens", shown=True),
+    ]
+    round: Annotated[int, between(0, 2 ** (8 * _NUMBER_BYTES) - 1)]
+    position: Annotated[int, between(0, 2 ** (8 * _NUMBER_BYTES) - 1)]
     contributors: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not _RUN.fullmatch(self.run):
-            raise CryptoError(
-                f"run must be 1 to 128 visible ASCII characters, got {self.run[:200]!r}"
-            )
-        if not _PURPOSE.fullmatch(self.purpose):
-            raise CryptoError(
-                f"purpose must be lower-case letters, digits and hyphens, got {self.purpose[:80]!r}"
-            )
-        for name in ("round", "position"):
-            number = getattr(self, name)
-            if not 0 <= number < 2 ** (8 * _NUMBER_BYTES):
-                raise CryptoError(f"{name} must be in [0, 2**64), got {number}")
+        check_fields(self)
         count = len(self.contributors)
         if count > _MAXIMUM_CONTRIBUTORS:
             raise CryptoError(

@@ -10,14 +10,14 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import Annotated, ClassVar, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.fields import Form, constant, scalar
+from fl_he.crypto.encoding.fields import Form, between, check_fields, constant, form_of
 from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.key_files.key_file import read_key_bytes, read_key_file, write_key_file
@@ -52,17 +52,12 @@ class ScryptCost:
         hostile file must not cost more than ours. Whoever raises the one raises the other.
     """
 
-    n: int = 2**17
-    r: int = 8
-    p: int = 1
+    n: Annotated[int, between(2, _MAXIMUM_WORK)] = 2**17
+    r: Annotated[int, between(1, _MAXIMUM_WORK)] = 8
+    p: Annotated[int, between(1, _MAXIMUM_WORK)] = 1
 
     def __post_init__(self) -> None:
-        for name, value, minimum in (("n", self.n, 2), ("r", self.r, 1), ("p", self.p, 1)):
-            if not minimum <= value <= _MAXIMUM_WORK:
-                raise CryptoError(
-                    f"scrypt's {name} must be between {minimum} and {_MAXIMUM_WORK}, "
-                    f"got {value!s:.40}"
-                )
+        check_fields(self)
         if self.n & (self.n - 1):
             raise CryptoError(f"scrypt's n must be a power of 2, got {self.n}")
         if self.n.bit_length() > 16 * self.r:
@@ -196,7 +191,7 @@ def _document(kind: str, limit: int) -> Document:
                 "format": constant(_FORMAT),
                 "kind": constant(kind),
                 "kdf": constant(_KDF),
-                **dict.fromkeys(("n", "r", "p"), scalar(int)),
+                **form_of(ScryptCost).members,
                 "salt": base64url(_SALT_BYTES),
                 "cipher": constant(_CIPHER),
                 "nonce": base64url(_NONCE_BYTES),

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import form_of
+from fl_he.crypto.encoding.fields import between, check_fields, form_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import CryptoError, RangeError
 
@@ -124,21 +125,12 @@ class Packing:
         If a setting is not an integer in its range, or a slot would exceed 64 bits.
     """
 
-    fraction_bits: int = 24
-    integer_bits: int = 24
-    max_contributors: int = 512
+    fraction_bits: Annotated[int, between(0, 63)] = 24
+    integer_bits: Annotated[int, between(1, 63)] = 24
+    max_contributors: Annotated[int, between(1, 2**32 - 1)] = 512
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("fraction_bits", 0, 63),
-            ("integer_bits", 1, 63),
-            ("max_contributors", 1, 2**32 - 1),
-        ):
-            value = getattr(self, name)
-            if type(value) is not int:  # bool is an int to isinstance
-                raise CryptoError(f"{name} must be an integer, got {type(value).__name__}")
-            if not low <= value <= high:
-                raise CryptoError(f"{name} must be between {low} and {high}, got {_short(value)}")
+        check_fields(self)
         if self.slot_bits > _MAXIMUM_SLOT_BITS:
             raise CryptoError(
                 "1 + integer_bits + fraction_bits + the bits of max_contributors must be at most "
@@ -323,7 +315,3 @@ def _require_vector(array: NDArray[np.generic], dtype: type[np.generic], what: s
             f"{what} must be a one-dimensional {np.dtype(dtype)} array, "
             f"got {array.ndim} dimensions of {array.dtype}"
         )
-
-
-def _short(value: int) -> str:
-    return str(value) if value.bit_length() <= 64 else f"{value.bit_length()} bits"
