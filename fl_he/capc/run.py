@@ -10,6 +10,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from fl_he.capc.coordinator.roster import GUARDIAN
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.config import Backend, Config
 from fl_he.experiment.run_figures import origin_figures
@@ -27,8 +28,6 @@ _UNTOLD = (
     *("answered", "refused", "label_accuracy", "equal_to_plain_majority", "examples"),
     *("before", "after"),
 )
-
-_GUARDIAN = "the privacy guardian"
 
 
 class EncryptedBatches:
@@ -73,7 +72,7 @@ class EncryptedBatches:
         """See Run."""
         simulated = self._protocol.agreement is None
         for party, queries in self._simulated() if simulated else self._deployed():
-            report = self._protocol.ask(self._protocol.parties[party], queries).report
+            report = self._protocol.ask(self._protocol.parties[party], queries)
             untold = {"party": party, "queries": queries, **dict.fromkeys(_UNTOLD)}
             self._results.append(report if simulated else untold)
             yield BatchEnded(party, queries)
@@ -118,7 +117,7 @@ class EncryptedBatches:
                 yield name, queries
 
     def _name(self, node: int) -> str:
-        return self._names.get(node, _GUARDIAN if self._names else f"node {node}")
+        return self._names.get(node, GUARDIAN if self._names else f"node {node}")
 
 
 class Budget:

@@ -140,7 +140,6 @@ def test_a_chain_gives_the_same_labels_as_a_fold(tmp_path: Path) -> None:
     assert hops == [1, 5, 3]
 
 
-@pytest.mark.slow
 def test_a_chain_in_ray(tmp_path: Path) -> None:
     metrics = simulation.run(configured("topology=chain", "capc.queries=3"), tmp_path)
     (result,) = metrics["querying"]
@@ -318,6 +317,7 @@ def test_metrics_that_break_the_contract_are_refused(tmp_path: Path) -> None:
             check_metrics({**metrics, key: wrong})
 
 
+@pytest.mark.slow
 def test_three_kinds_answer_fifty_queries_in_ray_at_2048_bits(tmp_path: Path) -> None:
     config = compose("config", ["experiment=capc_breast_cancer"])
     metrics = simulation.run(config, tmp_path)

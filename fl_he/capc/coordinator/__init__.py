@@ -6,6 +6,5 @@ deployed nodes the votes go from party to party in envelopes. Nothing here impor
 
 steps   one step: messages out, replies in, and what the step has cost
 roster  who takes part, and what deployed nodes have agreed on
-votes   running sum of the encrypted votes in a simulation
 rounds  all steps of a batch
 """

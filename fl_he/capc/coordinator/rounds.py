@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -17,10 +17,22 @@ from flwr.serverapp import Grid
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.coordinator.roster import GUARDIAN, call_roll
 from fl_he.capc.coordinator.steps import StepCost, Steps
-from fl_he.capc.coordinator.votes import VoteSum
 from fl_he.capc.messages import NO_SESSION, CapcRequest
-from fl_he.capc.protocol import OPENING, TABLE, TAKER, CapcRole, CapcStep, Places, Row
+from fl_he.capc.protocol import (
+    NOISE_IN,
+    OPENING,
+    POSITIONS,
+    SUM,
+    TABLE,
+    TAKER,
+    CapcRole,
+    CapcStep,
+    Places,
+    Row,
+)
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.topologies import TOPOLOGIES
 from fl_he.wire.records import ProtocolError
@@ -28,21 +40,6 @@ from fl_he.wire.records import ProtocolError
 _LARGEST_REPORT = 1 << 20
 
 _Parts = Mapping[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Result of one querying party's batch.
-
-    Attributes
-    ----------
-    queries : int
-    report : dict
-        What the querying party says of itself.
-    """
-
-    queries: int
-    report: dict[str, Any] = field(repr=False)
 
 
 class Mail:
@@ -185,8 +182,8 @@ class CaPC:
         ]
         return min([self._roster.described[querying].open_cases, *budgets])
 
-    def ask(self, querying: int, queries: int) -> Batch:
-        """Have one party's batch of queries answered by all others.
+    def ask(self, querying: int, queries: int) -> dict[str, Any]:
+        """Have one party's batch of queries answered by all others; return the party's report.
 
         Parameters
         ----------
@@ -221,7 +218,7 @@ class CaPC:
                 if row.step is CapcStep.ASK:
                     call = replace(call, session=reply.session)
                 report = reply.report
-        return Batch(queries, _report(report))
+        return _report(report)
 
     def _public_keys(self, querying: int) -> dict[str, str]:
         owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: self._roster.guardian}
@@ -237,10 +234,38 @@ class CaPC:
         }
 
     def _noisy_counts(self, requests: Mapping[int, CapcRequest]) -> dict[str, bytes]:
-        """Have the votes summed as gradients are, and add the guardian's noise."""
+        """Have the votes of a simulation summed, and add the guardian's noise.
+
+        In a chain each party adds its votes to the sum that it is handed, with several segments in
+        as many chains side by side. A fold is a segment for each party.
+        """
         key = PublicKey.from_json(self._keys[self._roster.guardian]["paillier"])
-        running = VoteSum(key, self._roster.parties)
-        return running.noisy_counts(self._steps, requests, self._topology, self._segments)
+        nodes, noise = list(requests), list(requests.values())[-1].parts
+        segments = len(nodes) if self._topology == "fold" else self._segments
+        sums: dict[int, EncryptedVector] = {}
+        for start in range(0, len(nodes), segments):
+            hop = {}
+            for segment, node in enumerate(nodes[start : start + segments]):
+                parts = {POSITIONS.name: requests[node].part(POSITIONS.name)}
+                if segment in sums:
+                    parts[SUM.name] = sums[segment].to_bytes()
+                hop[node] = replace(requests[node], parts=parts)
+            replies = self._steps.take(CapcStep.COLLECT, hop, self._roster.name)
+            for segment, node in enumerate(hop):
+                try:
+                    data = replies[node].part(SUM.name)
+                    sums[segment] = EncryptedVector.from_bytes(data, key)
+                except (ProtocolError, CryptoError) as error:
+                    name = self._roster.name(node)
+                    raise ProtocolError(f"{name} sent no usable votes: {error}") from error
+        votes, *others = sums.values()
+        for other in others:
+            votes.add_in_place(other, key)
+        return {
+            counts.name: votes.add(EncryptedVector.from_bytes(drawn, key), key).to_bytes()
+            for counts, part in NOISE_IN.items()
+            if (drawn := noise.get(part.name)) is not None
+        }
 
 
 def _report(text: str) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -59,18 +58,9 @@ class Steps:
 
     def __init__(self, grid: Grid, timeout: float, on_step: Callable[[str], None]) -> None:
         self.grid = grid
-        self.timeout = timeout
+        self._timeout = timeout
         self.costs: dict[CapcStep, StepCost] = {}
         self._on_step = on_step
-
-    @contextmanager
-    def counted(self, step: CapcStep) -> Iterator[StepCost]:
-        """Give what a step has cost so far, and add the time until the end."""
-        start = perf_counter()
-        cost = self.costs.setdefault(step, StepCost(step.value))
-        yield cost
-        cost.seconds += perf_counter() - start
-        self._on_step(step.value)
 
     def take(
         self, step: CapcStep, requests: Mapping[int, CapcRequest], name: Callable[[int], str]
@@ -88,21 +78,26 @@ class Steps:
         Raises
         ------
         ProtocolError
-            On the first node that refuses or does not answer.
+            On the first node that refuses, does not answer or sends something else.
         """
+        start = perf_counter()
+        cost = self.costs.setdefault(step, StepCost(step.value))
+        messages = [
+            Message(request.to_content(), node, step.value) for node, request in requests.items()
+        ]
+        cost.hops += 1
+        cost.bytes_sent += sum(content_bytes(message) for message in messages)
         replies: dict[int, CapcReply] = {}
-        with self.counted(step) as cost:
-            messages = [
-                Message(request.to_content(), node, step.value)
-                for node, request in requests.items()
-            ]
-            cost.hops += 1
-            cost.bytes_sent += sum(content_bytes(message) for message in messages)
-            for message in exchange(self.grid, messages, self.timeout):
-                node = message.metadata.src_node_id
-                if message.has_error():
-                    raise ProtocolError(f"{name(node)}: {error_reason(message)}")
-                cost.bytes_sent += content_bytes(message)
+        for message in exchange(self.grid, messages, self._timeout):
+            node = message.metadata.src_node_id
+            if message.has_error():
+                raise ProtocolError(f"{name(node)}: {error_reason(message)}")
+            cost.bytes_sent += content_bytes(message)
+            try:
                 replies[node] = CapcReply.from_content(message.content)
-                cost.node_seconds += replies[node].seconds
+            except ProtocolError as error:
+                raise ProtocolError(f"{name(node)}: {error}") from error
+            cost.node_seconds += replies[node].seconds
+        cost.seconds += perf_counter() - start
+        self._on_step(step.value)
         return replies
