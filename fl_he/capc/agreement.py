@@ -8,17 +8,15 @@ way than the coordinator's, and everybody compares its fingerprint. Nothing in i
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fl_he.capc.terms import Terms, variance_of
 from fl_he.crypto.encoding.fields import (
     Fingerprint,
-    Form,
     Limit,
     Natural,
     Number,
@@ -30,7 +28,6 @@ from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
 
-_JSON_LIMIT = 1 << 21  # characters
 _Positive = Annotated[Number, Limit("be above 0", lambda number: number > 0.0, shown=True)]
 _Share = Annotated[
     Number, Limit("be between 0 and 1", lambda number: 0.0 < number < 1.0, shown=True)
@@ -123,7 +120,7 @@ class Agreement:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the whole agreement as 64 hexadecimal digits."""
-        text = json.dumps(self._members(), separators=(",", ":"))
+        text = self._dumps(None)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def pins(self, name: str) -> KeyPins:
@@ -137,18 +134,17 @@ class Agreement:
 
     def to_json(self) -> str:
         """Return the agreement as JSON."""
-        return json.dumps(self._members(), indent=1)
+        return self._dumps(1)
 
     @classmethod
     def from_json(cls, text: str) -> Agreement:
         """Read what `to_json` wrote; CryptoError for anything else."""
-        return Document("a CaPC agreement", _FORM, _JSON_LIMIT).loads(text, cls)
+        return _DOCUMENT.loads(text, cls)
 
     @classmethod
     def from_terms_json(cls, text: str, keys: Mapping[str, KeyPins]) -> Agreement:
         """Read an agreement without keys, as people write it, and add the keys."""
-        document = Document("the terms of CaPC", _TERMS, _JSON_LIMIT)
-        found = document.loads(text, lambda *terms: dict(zip(_TERMS.members, terms, strict=True)))
+        found = _TERMS.loads(text, lambda *terms: dict(zip(_TERMS.members, terms, strict=True)))
         return cls(**found, keys=dict(keys))
 
     @classmethod
@@ -163,17 +159,24 @@ class Agreement:
             If it cannot be read.
         """
         with path.open("rb") as file:
-            data = file.read(_JSON_LIMIT + 1)
+            data = file.read(_DOCUMENT.limit + 1)
         return cls.from_json(data.decode("utf-8", errors="replace"))
 
-    def _members(self) -> dict[str, Any]:
-        return _FORM.write(self, keys=dict(sorted(self.keys.items())))
+    def _dumps(self, indent: int | None) -> str:
+        keys = dict(sorted(self.keys.items()))
+        return replace(_DOCUMENT, indent=indent).dumps(self, keys=keys)
 
 
 _MEMBERS = form_of(Agreement).members
-_FORM: Form[Agreement] = Form({"format": constant("fl-he capc agreement 1"), **_MEMBERS})
+_DOCUMENT = Document(
+    "a CaPC agreement",
+    {"format": constant("fl-he capc agreement 1"), **_MEMBERS},
+    limit=1 << 21,  # characters
+)
 #: The members that people write; a manifest of keys makes an agreement of them.
-_TERMS: Form[Agreement] = Form({name: _MEMBERS[name] for name in _MEMBERS if name != "keys"})
+_TERMS = Document(
+    "the terms of CaPC", {n: _MEMBERS[n] for n in _MEMBERS if n != "keys"}, _DOCUMENT.limit
+)
 
 
 def _check_names(what: str, names: tuple[object, ...]) -> None:

@@ -75,7 +75,7 @@ class _Opening:
 
 def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -> Document:
     """Return the lines of one kind of entry."""
-    return Document("a ledger's line", form_of(entry), limit, LedgerError)
+    return Document("a ledger's line", form_of(entry).members, limit, LedgerError)
 
 
 _SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_he.atomic import replace_file
-from fl_he.crypto.encoding.fields import Form, constant, form_of
+from fl_he.crypto.encoding.fields import constant, form_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.errors import FlHeError
 
@@ -90,7 +90,7 @@ class Checkpoint:
     sealed: dict[str, Any] | None = None
 
 
-_FORM = Form({"version": constant(VERSION), **form_of(Checkpoint).members}, Checkpoint)
+_MEMBERS = {"version": constant(VERSION), **form_of(Checkpoint).members}
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -136,7 +136,7 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
     def refusal(problem: str) -> CheckpointError:
         return CheckpointError(f"{path} must be a checkpoint of version {VERSION}: {problem}")
 
-    checkpoint = Document(NAME, _FORM, len(text), refusal).loads(text, Checkpoint)
+    checkpoint = Document(NAME, _MEMBERS, len(text), refusal).loads(text, Checkpoint)
     if not checkpoint.parameters or len(checkpoint.parameters) % (len(checkpoint.features) + 1):
         raise refusal("parameters must be one number for each feature and an intercept")
     if [entry.get("round") for entry in checkpoint.rounds] != [

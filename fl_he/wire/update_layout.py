@@ -172,7 +172,7 @@ class UpdateLayout:
         return layout
 
 
-_DOCUMENT = Document("a layout", form_of(UpdateLayout), _MAX_TEXT, ProtocolError)
+_DOCUMENT = Document("a layout", form_of(UpdateLayout).members, _MAX_TEXT, ProtocolError)
 
 
 class _Values:

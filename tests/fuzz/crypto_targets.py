@@ -20,7 +20,7 @@ from fl_he.clients.sealed.payload import RunningSum, Total
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
-from fl_he.crypto.encoding.fields import Form, Kind, Place
+from fl_he.crypto.encoding.fields import Kind, Place
 from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
 from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.identity import Identity
@@ -232,7 +232,7 @@ def _packing(data: bytes) -> object:
 
 
 def _strict_json(data: bytes) -> object:
-    document = Document("the object", Form({"a": Kind(), "b": Kind()}), 2048)
+    document = Document("the object", {"a": Kind(), "b": Kind()}, 2048)
     return document.loads(data.decode("utf-8", "replace"), lambda *members: members)
 
 

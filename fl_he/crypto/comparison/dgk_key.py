@@ -18,7 +18,7 @@ import gmpy2
 from gmpy2 import mpz
 
 from fl_he.crypto.encoding.canonical import integers_digest
-from fl_he.crypto.encoding.fields import Form, constant, derived
+from fl_he.crypto.encoding.fields import constant, derived
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import (
@@ -37,14 +37,12 @@ PLAINTEXT_PRIME = 257
 _MAXIMUM_PRIME_BITS = 128
 _DOCUMENT = Document(
     "DGK public key",
-    Form(
-        {
-            "kty": constant("DGK"),
-            **dict.fromkeys(("n", "g", "h"), base64url_integer(MAXIMUM_KEY_BITS)),
-            "u": base64url_integer(_MAXIMUM_PRIME_BITS),
-            "kid": derived("fingerprint"),
-        }
-    ),
+    {
+        "kty": constant("DGK"),
+        **dict.fromkeys(("n", "g", "h"), base64url_integer(MAXIMUM_KEY_BITS)),
+        "u": base64url_integer(_MAXIMUM_PRIME_BITS),
+        "kid": derived("fingerprint"),
+    },
     limit=8192,
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 from gmpy2 import mpz
 
 from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order_bits
-from fl_he.crypto.encoding.fields import Form, constant, derived, scalar
+from fl_he.crypto.encoding.fields import constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files.protected_file import Secret, Uncopied, load_secret
@@ -26,14 +26,12 @@ from fl_he.crypto.paillier.powers import PowerTable
 
 _DOCUMENT = Document(
     "DGK private key",
-    Form(
-        {
-            "kty": constant("DGK-private"),
-            **dict.fromkeys(("p", "q", "v_p", "v_q"), base64url_integer(MAXIMUM_KEY_BITS)),
-            "pub": scalar(str),
-            "kid": derived("public_key.fingerprint"),
-        }
-    ),
+    {
+        "kty": constant("DGK-private"),
+        **dict.fromkeys(("p", "q", "v_p", "v_q"), base64url_integer(MAXIMUM_KEY_BITS)),
+        "pub": scalar(str),
+        "kid": derived("public_key.fingerprint"),
+    },
     limit=24576,
 )
 _SIEVE_LIMIT = 1 << 16

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -29,7 +29,8 @@ class Document:
     ----------
     what : str
         Name of the object for messages.
-    form : Form
+    members : mapping of str to Kind
+        See `Form`.
     limit : int
         Largest accepted number of characters, checked before parsing.
     error : callable
@@ -39,7 +40,7 @@ class Document:
     """
 
     what: str
-    form: Form[Any]
+    members: Mapping[str, Kind]
     limit: int
     error: Refusal = CryptoError
     indent: int | None = None
@@ -55,13 +56,12 @@ class Document:
             Makes the object of the members' values, see `Form`.
         """
         at = Place(self.what, self.error)
-        made: _T = self.form.read(parse(text, at, self.limit), at, build)
-        return made
+        return Form(self.members, build).read(parse(text, at, self.limit), at)
 
     def dumps(self, value: object, **given: Any) -> str:
         """Return the text of an object; `given` members are no attributes of its."""
         separators = (",", ":") if self.indent is None else None
-        members = self.form.write(value, **given)
+        members = Form[Any](self.members).write(value, **given)
         return json.dumps(members, indent=self.indent, separators=separators, allow_nan=False)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.utils import Buffer
 
-from fl_he.crypto.encoding.fields import Form, constant, derived, scalar
+from fl_he.crypto.encoding.fields import constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.envelopes.curve25519 import KEY_BYTES
 from fl_he.crypto.envelopes.public_identity import ROLE, PublicIdentity
@@ -19,17 +19,15 @@ from fl_he.crypto.key_files.protected_file import Secret, load_secret
 
 _DOCUMENT = Document(
     "private identity",
-    Form(
-        {
-            "format": constant("fl-he private identity 1"),
-            "name": scalar(str),
-            "role": ROLE,
-            "signing": base64url(KEY_BYTES),
-            "sealing": base64url(SEED_BYTES),
-            # Any 32 bytes are a private key; only this shows that they are still the right ones.
-            "fingerprint": derived("public.fingerprint"),
-        }
-    ),
+    {
+        "format": constant("fl-he private identity 1"),
+        "name": scalar(str),
+        "role": ROLE,
+        "signing": base64url(KEY_BYTES),
+        "sealing": base64url(SEED_BYTES),
+        # Any 32 bytes are a private key; only this shows that they are still the right ones.
+        "fingerprint": derived("public.fingerprint"),
+    },
     limit=4096,  # an identity has about 350 characters
 )
 

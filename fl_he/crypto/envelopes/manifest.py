@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.fields import Fingerprint, Form, Place, constant, kind_of, listed
+from fl_he.crypto.encoding.fields import Fingerprint, Place, constant, kind_of, listed
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.envelopes.public_identity import FORM, PublicIdentity
 from fl_he.crypto.errors import CryptoError
@@ -20,7 +20,7 @@ _FORMAT = "fl-he federation 1"
 _FINGERPRINT = kind_of(Fingerprint)
 _DOCUMENT = Document(
     "federation manifest",
-    Form({"format": constant(_FORMAT), "paillier": _FINGERPRINT, "nodes": listed(FORM.kind)}),
+    {"format": constant(_FORMAT), "paillier": _FINGERPRINT, "nodes": listed(FORM.kind)},
     limit=2**21,  # characters; room for about a thousand nodes
     indent=1,
 )

@@ -133,4 +133,4 @@ FORM = Form(
     PublicIdentity,
 )
 # an entry has about 1,950 characters
-_DOCUMENT = Document("public identity", FORM, limit=4096)
+_DOCUMENT = Document("public identity", FORM.members, limit=4096)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.fields import Form, between, check_fields, constant, form_of
+from fl_he.crypto.encoding.fields import between, check_fields, constant, form_of
 from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.key_files.key_file import read_key_bytes, read_key_file, write_key_file
@@ -186,18 +186,16 @@ def _unprotect(text: str, kind: str, passphrase: str, limit: int) -> str:
 def _document(kind: str, limit: int) -> Document:
     return Document(
         "protected key file",
-        Form(
-            {
-                "format": constant(_FORMAT),
-                "kind": constant(kind),
-                "kdf": constant(_KDF),
-                **form_of(ScryptCost).members,
-                "salt": base64url(_SALT_BYTES),
-                "cipher": constant(_CIPHER),
-                "nonce": base64url(_NONCE_BYTES),
-                "ciphertext": base64url(),
-            }
-        ),
+        {
+            "format": constant(_FORMAT),
+            "kind": constant(kind),
+            "kdf": constant(_KDF),
+            **form_of(ScryptCost).members,
+            "salt": base64url(_SALT_BYTES),
+            "cipher": constant(_CIPHER),
+            "nonce": base64url(_NONCE_BYTES),
+            "ciphertext": base64url(),
+        },
         limit,
     )
 

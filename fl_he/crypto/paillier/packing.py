@@ -306,7 +306,7 @@ class Packing:
         )
 
 
-_DOCUMENT = Document("packing", form_of(Packing), limit=256)
+_DOCUMENT = Document("packing", form_of(Packing).members, limit=256)
 
 
 def _require_vector(array: NDArray[np.generic], dtype: type[np.generic], what: str) -> None:

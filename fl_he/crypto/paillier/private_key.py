@@ -21,7 +21,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Form, Place, constant, derived, scalar
+from fl_he.crypto.encoding.fields import Place, constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files.protected_file import Secret, Uncopied, load_secret
@@ -116,15 +116,13 @@ class _Prime(Uncopied):
 
 _DOCUMENT = Document(
     "private key",
-    Form(
-        {
-            "kty": constant("DAJ"),
-            "key_ops": constant(["decrypt"]),
-            **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
-            "pub": scalar(dict),
-            "kid": derived("public_key.fingerprint"),
-        }
-    ),
+    {
+        "kty": constant("DAJ"),
+        "key_ops": constant(["decrypt"]),
+        **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
+        "pub": scalar(dict),
+        "kid": derived("public_key.fingerprint"),
+    },
     limit=16384,
 )
 _BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`

@@ -40,7 +40,7 @@ FORM: Form[PublicKey] = Form(
     }
 )
 # a key of MAXIMUM_KEY_BITS needs about 4,300 characters
-_DOCUMENT = Document("public key", FORM, limit=8192)
+_DOCUMENT = Document("public key", FORM.members, limit=8192)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phe.util import base64_to_int, int_to_base64
 
-from fl_he.crypto.encoding.fields import Form, Kind, Place, constant
+from fl_he.crypto.encoding.fields import Kind, Place, constant
 from fl_he.crypto.encoding.strict_json import (
     Document,
     base64url_integer,
@@ -15,7 +15,7 @@ from fl_he.crypto.errors import CryptoError
 
 
 def parsed(text: str, members: tuple[str, ...], limit: int) -> dict[str, object]:
-    document = Document("it", Form(dict.fromkeys(members, Kind())), limit)
+    document = Document("it", dict.fromkeys(members, Kind()), limit)
     return document.loads(text, lambda *values: dict(zip(members, values, strict=True)))
 
 
