@@ -5,12 +5,15 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests start hundreds of processes, each of which would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: venv
 venv: $(VENV)/.installed ## create .venv and install the project
@@ -19,21 +22,34 @@ venv: $(VENV)/.installed ## create .venv and install the project
 run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
 	$(BIN)/fl-he run $(ARGS)
 
-# Slow tests mostly wait for processes that they started, so more run at once than there are cores.
+PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
+
 .PHONY: test
-test: $(VENV)/.installed-test ## run the tests: make test ARGS="-k crypto"
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup \
-		--no-loadscope-reorder $(ARGS)
+test: $(VENV)/.installed-test ## run the tests that are not slow (minutes): make test ARGS="-k crypto"
+	$(PYTEST) --numprocesses 3 -m "not slow and not release" $(ARGS)
+
+# They mostly wait for processes that they started, so more run at once than there are cores.
+.PHONY: test-slow
+test-slow: $(VENV)/.installed-test ## run the slow tests: Ray, Flower's processes, a browser
+	$(PYTEST) --numprocesses 4 -m slow $(ARGS)
+
+.PHONY: release-checks
+release-checks: $(VENV)/.installed-test ## run what takes longest, before a release (hours)
+	$(PYTEST) --numprocesses 2 -m release $(ARGS)
+	$(MAKE) commands ALL=1 ARGS=
+	$(MAKE) mutation SAMPLE=5 # percent: about 300 mutants
 
 # At most two at a time, a limit on memory, and low priority: a mutant may compute for ever.
 MODULE ?= clients crypto
 MUTANTS = fl_he.$$module.*
 ifdef SAMPLE
 MUTANTS = $$($(BIN)/python tests/support/mutation_sample.py $(SAMPLE) fl_he.$$module.*)
+# A sample is drawn from mutants that exist; a name that none has makes them and ends there.
+MAKE_MUTANTS = [ -d mutants ] || $(BIN)/mutmut run --max-children 2 none || true;
 endif
 .PHONY: mutation
 mutation: $(VENV)/.installed-mutation ## mutation tests: make mutation MODULE=crypto.paillier.packing SAMPLE=20
-	ulimit -v 16000000; set -f; export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1; \
+	ulimit -v 16000000; set -f; export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1; $(MAKE_MUTANTS) \
 	for module in $(MODULE); do mutants="$(MUTANTS)"; [ -z "$$mutants" ] || \
 		nice $(BIN)/mutmut run --max-children 2 $$mutants || exit; done
 	$(BIN)/python tests/support/mutation_survivors.py $(MODULE:%='fl_he.%.*')
@@ -59,8 +75,8 @@ docs: $(VENV)/.installed-test ## build the documentation: build/site/index.html
 # In a fresh clone, so what is not committed is not in it.
 PAGES = README.md CONTRIBUTING.md docs examples
 .PHONY: commands
-commands: $(VENV)/.installed-test ## run what README and docs tell: make commands ARGS=docs/runs.md
-	PYTHONPATH=tests:tests/support $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
+commands: $(VENV)/.installed-test ## run what README and docs tell, if quick: make commands ARGS=docs/runs.md ALL=1
+	ALL_COMMANDS=$(ALL) PYTHONPATH=tests:tests/support $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
 		--confcutdir=docs --verbosity=-1 $(or $(ARGS),$(PAGES))
 
 .PHONY: wheel

@@ -1,12 +1,14 @@
 """Run the commands that stand in README and docs, word for word, in a fresh clone.
 
 A plugin of pytest: ``make commands`` runs it over all pages, ``make commands ARGS=docs/runs.md``
-over one. Sybil finds the blocks. Each block in ``sh`` runs as one script of bash that ends with its
-first failing command; what it exports and the folder that it leaves are the next block's, as in the
-reader's terminal. Every page begins anew in the clone's folder, and a README of an example in that
-example's. Blocks in ``python`` of a page share their names.
+over one, and with ``ALL=1`` also the blocks that take minutes. Sybil finds the blocks. Each block
+in ``sh`` runs as one script of bash that ends with its first failing command; what it exports and
+the folder that it leaves are the next block's, as in the reader's terminal. Every page begins anew
+in the clone's folder, and a README of an example in that example's. Blocks in ``python`` of a page
+share their names.
 
 What cannot run says so above the block, with the reason: ``<!--- skip: next "takes an hour" -->``.
+What takes minutes: ``<!--- skip: next if(quick, reason="five runs") -->``.
 What the reader has done by then, such as to activate an environment, is an invisible block:
 ``<!--- invisible-code-block: sh``.
 """
@@ -66,7 +68,7 @@ def _fresh_clone() -> Iterator[Clone]:
             one.bind(("127.0.0.1", 0))
         ports = [str(one.getsockname()[1]) for one in (first, second)]
     # What a reader's terminal has not: this environment's settings, and what make hands down.
-    ours = ("PYTEST_", "FLWR_", "VIRTUAL_ENV", "PYTHON", "MAKE", "MFLAGS", "ARGS")
+    ours = ("PYTEST_", "FLWR_", "VIRTUAL_ENV", "PYTHON", "MAKE", "MFLAGS", "ARGS", "ALL")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     inside = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join(
@@ -97,6 +99,11 @@ def clone() -> Iterator[Clone]:
         os.chdir(made.folder)
         yield made
         os.chdir(before)
+
+
+def _set_up(namespace: dict[str, object]) -> None:
+    """Give a page's blocks the name that conditions of skipping use."""
+    namespace["quick"] = not os.environ.get("ALL_COMMANDS")
 
 
 def _run(example: Example) -> None:
@@ -142,5 +149,6 @@ pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("sh", _run), PythonCodeBlockParser(), SkipParser()],
     patterns=["*.md"],
     path=str(ROOT),
+    setup=_set_up,
     fixtures=["clone"],
 ).pytest()
