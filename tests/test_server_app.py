@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,20 @@ def run(config: Config, nodes: int | None = None) -> dict[str, Any]:
     return server_app.train(grid, config, Path(str(config.output_dir)))
 
 
-@pytest.mark.parametrize("topology", ["fold", "chain"])
-@pytest.mark.parametrize("hospitals", [3, 10, 50])
-@pytest.mark.parametrize("partition", ["even", "uneven", "by_label"])
+#: The other combinations, those of fifty hospitals among them, run with the slow tests.
+QUICK_RUNS = {
+    *(("even", 3, "fold"), ("uneven", 3, "chain"), ("by_label", 3, "fold")),
+    *(("even", 10, "chain"), ("uneven", 10, "fold"), ("by_label", 10, "chain")),
+}
+
+
+@pytest.mark.parametrize(
+    ("partition", "hospitals", "topology"),
+    [
+        pytest.param(*run, marks=[] if run in QUICK_RUNS else pytest.mark.slow)
+        for run in itertools.product(["even", "uneven", "by_label"], [3, 10, 50], ["fold", "chain"])
+    ],
+)
 def test_federated_coefficients_are_those_of_the_pooled_data(
     tmp_path: Path, topology: str, hospitals: int, partition: str
 ) -> None:

@@ -27,8 +27,6 @@ LR = 0.5
 WITHOUT_ONE = tuple(name for name in HOSPITALS if name != "st-john")
 SEALED = ("topology=chain", "sealed=true", "scaling=none")
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[Federation]:
@@ -68,7 +66,13 @@ def killed_hospital(federation: Federation, folder: Path, number: int) -> None:
     federation.start_node("st-john")
 
 
-@pytest.mark.parametrize("topology", [("topology=fold",), SEALED], ids=["fold", "sealed chain"])
+@pytest.mark.parametrize(
+    "topology",
+    [
+        pytest.param(("topology=fold",), marks=pytest.mark.release, id="fold"),
+        pytest.param(SEALED, marks=pytest.mark.slow, id="sealed chain"),
+    ],
+)
 def test_one_after_the_other_is_killed(
     federation: Federation, tmp_path: Path, topology: tuple[str, ...]
 ) -> None:
@@ -95,6 +99,7 @@ def test_one_after_the_other_is_killed(
     assert checkpoint.session in opened
 
 
+@pytest.mark.release
 def test_a_hospital_of_a_chain_is_killed(federation: Federation, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = begin(federation, folder, "rounds=3", "topology=chain")

@@ -81,7 +81,10 @@ def test_gradient_descent_stops_at_the_tolerance(tmp_path: Path) -> None:
     [
         (["data=wine", "optimizer=newton"], 1.0),
         (["data=wine", "optimizer=newton", "class_weight=balanced"], 1.0),
-        (["data=digits", "optimizer=lbfgs", "rounds=15", "test_size=0.6"], 0.99),
+        pytest.param(
+            *(["data=digits", "optimizer=lbfgs", "rounds=15", "test_size=0.6"], 0.99),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )

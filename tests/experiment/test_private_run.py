@@ -101,6 +101,7 @@ def private_descent(config: Config) -> float:
     return float(np.mean((test @ w > 0) == data.test.labels))
 
 
+@pytest.mark.slow
 def test_epsilon_one_keeps_the_accuracy(tmp_path: Path) -> None:
     """One real run each of five seeds, with and without; the mean to 0.93 is the test after."""
     with_noise, without = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
@@ -67,7 +68,7 @@ def app() -> ClientApp:
     return app
 
 
-# Not marked slow: it needs the cores, which deployed federations at once would take from it.
+@pytest.mark.slow
 def test_a_model_of_100_000_parameters() -> None:
     strategy = SequentialPaillier(FedAvg(fraction_evaluate=0.0, min_train_nodes=CLIENTS))
     result = run_in_ray(
