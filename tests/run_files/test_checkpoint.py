@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -55,10 +58,22 @@ def resumed(folder: Path, *overrides: str) -> Config:
 
 
 def cut_off(folder: Path, *overrides: str, after: int = 2) -> Config:
+    """Begin a run that ends after so many rounds; of equal ones only the first is trained."""
     config = experiment("rounds=5", *overrides, folder=folder)
-    with pytest.raises(KilledError):
-        server_app.train(grid_of(config), config, folder, kill_after(after))
+    kept = _cut_off(overrides, after)
+    folder.mkdir(exist_ok=True)
+    shutil.copy(Path(kept.name) / "checkpoint.json", folder)
     return config
+
+
+@functools.cache
+def _cut_off(overrides: tuple[str, ...], after: int) -> tempfile.TemporaryDirectory[str]:
+    kept = tempfile.TemporaryDirectory()
+    config = experiment("rounds=5", *overrides, folder=Path(kept.name))
+    with pytest.raises(KilledError):
+        server_app.train(grid_of(config), config, Path(kept.name), kill_after(after))
+    assert [path.name for path in Path(kept.name).iterdir()] == ["checkpoint.json"]
+    return kept
 
 
 def made(folder: Path, **changes: Any) -> Checkpoint:
