@@ -24,45 +24,24 @@ _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 
 _FLAG = "true or false"
 
 _BOTH = {
-    "role": _TEXT,
-    "name": _TEXT,
-    "federation": _TEXT,
-    "identity": _TEXT,
-    "passphrase-file": _TEXT,
+    **dict.fromkeys(("role", "name", "federation", "identity", "passphrase-file"), _TEXT),
     "min-contributors": _COUNT,
     "sealed": _FLAG,
-    "capc": _TEXT,
-    "capc-private-key": _TEXT,
-    "capc-dgk-key": _TEXT,
+    **dict.fromkeys(("capc", "capc-private-key", "capc-dgk-key"), _TEXT),
 }
 _KINDS: Mapping[Role, Mapping[str, str]] = {
     Role.HOSPITAL: {
         **_BOTH,
-        "key-fingerprint": _TEXT,
-        "data": _TEXT,
-        "test-data": _TEXT,
-        "target": _TEXT,
-        "positive": _TEXT,
+        **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
-        "classes": _TEXT,
-        "drop": _TEXT,
-        "model-path": _TEXT,
-        "privacy-epsilon": _NUMBER,
-        "privacy-scaling": _NUMBER,
-        "privacy-delta": _NUMBER,
+        **dict.fromkeys(("classes", "drop", "model-path"), _TEXT),
+        **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,
-        "privacy-ledger": _TEXT,
-        "capc-model": _TEXT,
-        "capc-ledger": _TEXT,
-        "capc-cases": _TEXT,
-        "capc-labels": _TEXT,
+        **dict.fromkeys(("privacy-ledger", "capc-model", "capc-ledger"), _TEXT),
+        **dict.fromkeys(("capc-cases", "capc-labels"), _TEXT),
     },
-    Role.KEY_HOLDER: {
-        **_BOTH,
-        "private-key": _TEXT,
-        "state": _TEXT,
-    },
+    Role.KEY_HOLDER: {**_BOTH, "private-key": _TEXT, "state": _TEXT},
 }
 _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
