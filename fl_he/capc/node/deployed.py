@@ -32,7 +32,6 @@ from fl_he.clients.node.settings import (
 )
 from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.errors import DataError
-from fl_he.learning.voting.case_files import note_labels, open_cases
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
 from fl_he.learning.voting.model_file import load_model_file
 from fl_he.wire.encrypted_sum import Role
@@ -169,6 +168,8 @@ class AgreedNode:
 
     def _learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Write the labels down; nothing of them is told to anybody."""
+        from fl_he.learning.voting.case_files import note_labels  # noqa: PLC0415 - lazy: polars
+
         record = self.node.context.state.config_records.pop(_STATE, ConfigRecord())
         data = record.get(_CASES)
         features = list(self.agreement.features)
@@ -180,6 +181,8 @@ class AgreedNode:
         return {}
 
     def _open_cases(self) -> NDArray[np.float64]:
+        from fl_he.learning.voting.case_files import open_cases  # noqa: PLC0415 - lazy: polars
+
         return open_cases(self._path(_OPEN), self._path(_LABELS), list(self.agreement.features))
 
     def _model(self) -> IntegerModel:
