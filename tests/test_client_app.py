@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fl_he.config import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.learning.tables.data import load_table
+from fl_he.learning.tables.data import Dataset, load_table
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, DecryptRequest, Description
@@ -63,6 +64,25 @@ def test_a_hospital_that_names_no_file_for_the_model_saves_none(tmp_path: Path) 
     strategy.call_roll(grid)
     strategy.finish(model_arrays(np.zeros(2), 0.0))
     assert sorted(p.name for p in tmp_path.glob("model-*")) == ["model-2.json", "model-3.json"]
+
+
+def test_a_hospital_reads_its_table_once_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def noted(path: Path, *arguments: Any, **settings: Any) -> Dataset:
+        read.append(path)
+        return load_table(path, *arguments, **settings)
+
+    monkeypatch.setattr("fl_he.clients.node.deployed.load_table", noted)
+    grid = LocalGrid(client_app.build(coordinators), deployed_nodes(tmp_path)[:1])
+    for times in (1, 2):
+        (reply,) = grid.send_and_receive(
+            [Message(RecordDict(), next(iter(grid.contexts)), DESCRIBE)]
+        )
+        assert Description.from_content(reply.content).features == ("age", "size")
+        assert len(read) == times
 
 
 @pytest.mark.parametrize("setting", ["data", "target"])

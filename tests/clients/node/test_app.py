@@ -11,6 +11,8 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 
 from fl_he.clients import encryption_mod, with_key_holder
+from fl_he.clients.node.app import read_node
+from fl_he.clients.node.node import Node
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import (
@@ -156,6 +158,24 @@ def test_the_apps_lifespan_is_kept() -> None:
 
     ask(app, "train", SIMULATED)
     assert happened == ["begin", "end"]
+
+
+def test_a_node_is_read_once_a_message_and_forgotten_after_it() -> None:
+    app = with_key_holder(ClientApp(mods=[encryption_mod]))
+    seen: list[Node] = []
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        other = Context(1, 6, {"partition-id": 3, "num-partitions": 4}, RecordDict(), {})
+        seen.extend((read_node(context), read_node(context), read_node(other)))
+        return Message(update(), reply_to=message)
+
+    ask(app, "train", SIMULATED)
+    ask(app, "train", SIMULATED)
+    assert seen[0] is seen[1]
+    assert [node.name for node in seen[1:3]] == ["hospital-1", "company X"]
+    assert seen[3] is not seen[0]
+    assert read_node(seen[3].context) is not seen[3]
 
 
 def test_a_legacy_app_is_refused() -> None:
