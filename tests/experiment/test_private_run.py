@@ -65,7 +65,7 @@ class Run:
 def gradient_sum(config: Config, w: Any, b: float) -> Any:
     """Return the sum of clipped gradients over all patients, by numpy alone."""
     train = simulated_data(config).train
-    with (CONF.parent / "learning" / "ranges" / "breast_cancer.json").open() as file:
+    with (CONF.parent / "learning" / "tables" / "ranges" / "breast_cancer.json").open() as file:
         ranges = {row["feature"]: row for row in json.load(file)}
     low, high = (
         np.array([float(ranges[name][end]) for name in train.feature_names])
