@@ -1,4 +1,4 @@
-"""What a trained model is compared with: in a simulation much, in a deployment nothing.
+"""The trained model beside others: many in a simulation, none in a deployment.
 
 Only a simulation has a test set, single hospitals' data and the pooled data. In a deployment
 nobody holds any of them, and the figures are null in metrics.json; so they are in a simulation
@@ -8,7 +8,7 @@ that holds no test set out.
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,31 +29,40 @@ from fl_he.run_files.metrics_contract import FIGURES
 Parameters = NDArray[np.float64]
 
 
-class Comparison(Protocol):
-    """What is known of the data beside the opened totals.
+class Comparison:
+    """The model beside nothing: nobody holds test data.
 
-    Attributes
+    Parameters
     ----------
-    data : DataConfig
-        Where the data are from, for metrics.json.
     feature_names : tuple of str
         In the order of the coefficients.
-    positive : str or None
-        What label 1 stands for; ``None`` where only the hospitals know.
     classes : tuple of str
         Names of more than two classes; empty for two.
+    positive : str or None
+        What label 1 stands for; ``None`` where only the hospitals know.
+    data : DataConfig or None
+        Where the data are from, for metrics.json; ``None`` for hospitals that are deployed, which
+        show their data to nobody.
     """
 
-    data: DataConfig
-    feature_names: tuple[str, ...]
-    positive: str | None
-    classes: tuple[str, ...]
+    def __init__(
+        self,
+        feature_names: tuple[str, ...],
+        classes: tuple[str, ...] = (),
+        positive: str | None = None,
+        data: DataConfig | None = None,
+    ) -> None:
+        self.data = DataConfig(name="each hospital's own table") if data is None else data
+        self.feature_names = feature_names
+        self.positive = positive
+        self.classes = classes
 
     def use(self, scaling: Scaling) -> None:
         """Compare in the units of the model: those that this scaling makes of the tables'."""
 
     def after_round(self, model: Parameters) -> dict[str, float | None]:
         """Return the test figures of a round in metrics.json."""
+        return {"test_loss": None, "test_accuracy": None}
 
     def at_the_end(self, model: Parameters, examples: int) -> dict[str, Any]:
         """Return ``local``, ``federated`` and ``pooled`` of metrics.json.
@@ -65,24 +74,37 @@ class Comparison(Protocol):
         examples : int
             How many it was trained on, from the opened total.
         """
+        federated = self._entry(model, examples, dict.fromkeys(FIGURES))
+        return {"local": None, "federated": federated, "pooled": None}
 
     def without_privacy(self) -> dict[str, float | None] | None:
         """Return the figures of the same steps without clipping and noise."""
+        return None
+
+    def _entry(
+        self, model: Parameters, examples: int, found: dict[str, float | None]
+    ) -> dict[str, Any]:
+        coefficients, intercepts = parameters.split(model, len(self.feature_names))
+        binary = len(intercepts) == 1
+        return {
+            "examples": examples,
+            **found,
+            "coefficients": (coefficients[0] if binary else coefficients).tolist(),
+            "intercept": float(intercepts[0]) if binary else intercepts.tolist(),
+        }
 
 
-class SimulatedComparison:
+class SimulatedComparison(Comparison):
     """Compare on a simulation's test set with each hospital alone and with the pooled data."""
 
     def __init__(self, config: Config) -> None:
         self._raw = simulated_data(config)
+        train = self._raw.train
+        super().__init__(train.feature_names, train.classes, train.positive, config.data)
         self._C = config.C
         self._config = config
         self._local = config.scaling is ScalingChoice.local
         self._balanced = config.class_weight is ClassWeight.balanced
-        self.data = config.data
-        self.feature_names = self._raw.train.feature_names
-        self.positive = self._raw.train.positive
-        self.classes = self._raw.train.classes
         self.use(Scaling.none(len(self.feature_names)))
 
     def use(self, scaling: Scaling) -> None:
@@ -122,8 +144,9 @@ class SimulatedComparison:
                 }
                 for number, hospital in enumerate(self._hospitals, start=1)
             ],
-            "federated": self._entry(model, examples),
-            "pooled": self._entry(pooled, self._train.examples) | {"C": penalty_of(self._C)},
+            "federated": self._entry(model, examples, self._figures(model)),
+            "pooled": self._entry(pooled, self._train.examples, self._figures(pooled))
+            | {"C": penalty_of(self._C)},
         }
 
     def without_privacy(self) -> dict[str, float | None] | None:
@@ -146,54 +169,9 @@ class SimulatedComparison:
     def _fit(self, dataset: Dataset) -> Parameters:
         return fit(dataset, self._C, balanced=self._balanced)
 
-    def _entry(self, model: Parameters, examples: int) -> dict[str, Any]:
-        return _entry(model, len(self.feature_names), examples, self._figures(model))
-
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         probabilities = class_probabilities(model, self._test.features)
         return asdict(figures(probabilities, self._test.labels))
-
-
-class NoComparison:
-    """Compare with nothing: nobody holds test data.
-
-    Parameters
-    ----------
-    feature_names : tuple of str
-        What the hospitals' coefficients stand for.
-    classes : tuple of str
-        What their labels stand for if there are more than two.
-    positive, data : str or None, DataConfig or None
-        As in Comparison; None for hospitals that are deployed, which show their data to nobody.
-    """
-
-    def __init__(
-        self,
-        feature_names: tuple[str, ...],
-        classes: tuple[str, ...] = (),
-        positive: str | None = None,
-        data: DataConfig | None = None,
-    ) -> None:
-        self.data = DataConfig(name="each hospital's own table") if data is None else data
-        self.feature_names = feature_names
-        self.positive = positive
-        self.classes = classes
-
-    def use(self, scaling: Scaling) -> None:
-        """See Comparison."""
-
-    def after_round(self, model: Parameters) -> dict[str, float | None]:
-        """See Comparison."""
-        return {"test_loss": None, "test_accuracy": None}
-
-    def at_the_end(self, model: Parameters, examples: int) -> dict[str, Any]:
-        """See Comparison."""
-        federated = _entry(model, len(self.feature_names), examples, dict.fromkeys(FIGURES))
-        return {"local": None, "federated": federated, "pooled": None}
-
-    def without_privacy(self) -> dict[str, float | None] | None:
-        """See Comparison."""
-        return None
 
 
 def simulated_comparison(config: Config) -> Comparison:
@@ -202,17 +180,4 @@ def simulated_comparison(config: Config) -> Comparison:
     if raw.held_out is not None:
         return SimulatedComparison(config)
     train = raw.train
-    return NoComparison(train.feature_names, train.classes, train.positive, config.data)
-
-
-def _entry(
-    model: Parameters, features: int, examples: int, found: dict[str, float | None]
-) -> dict[str, Any]:
-    coefficients, intercepts = parameters.split(model, features)
-    binary = len(intercepts) == 1
-    return {
-        "examples": examples,
-        **found,
-        "coefficients": (coefficients[0] if binary else coefficients).tolist(),
-        "intercept": float(intercepts[0]) if binary else intercepts.tolist(),
-    }
+    return Comparison(train.feature_names, train.classes, train.positive, config.data)

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from fl_he.config import ClassWeight, Config
 from fl_he.experiment import run_state
-from fl_he.experiment.comparison import Comparison, NoComparison, simulated_comparison
+from fl_he.experiment.comparison import Comparison, simulated_comparison
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
 from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
 from fl_he.experiment.run_state import CheckpointKeeper
@@ -242,7 +242,7 @@ def _comparison(config: Config, roster: Roster) -> Comparison:
         return simulated_comparison(config)
     if not roster.features:
         raise ProtocolError("the hospitals must say what their features are, and they do not")
-    return NoComparison(roster.features, roster.classes)
+    return Comparison(roster.features, roster.classes)
 
 
 def _round_entry(total: EncryptedSum, tested: dict[str, float | None]) -> dict[str, Any]:

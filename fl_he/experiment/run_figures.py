@@ -1,9 +1,9 @@
-"""What every kind of run says in metrics.json of its rounds and its encryption."""
+"""Figures that every kind of run writes to metrics.json: origin, costs, encryption."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fl_he.config import CryptoConfig
 from fl_he.crypto.paillier.packing import Packing
@@ -11,29 +11,12 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.run_files import metrics_contract
 from fl_he.version import __version__, software_versions
 
+if TYPE_CHECKING:  # a node needs no strategy
+    from fl_he.strategies.encrypted_sum import EncryptedSum
+    from fl_he.strategies.sealed.router import SealedRound
 
-class Cost(Protocol):
-    """What a round cost, whatever topology it had."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time."""
-
-    @property
-    def bytes_sent(self) -> int:
-        """Size of all messages, both ways."""
-
-    @property
-    def encrypt_seconds(self) -> float:
-        """Summed over all who encrypted."""
-
-    @property
-    def add_seconds(self) -> float:
-        """Summed over all who added."""
-
-    @property
-    def decrypt_seconds(self) -> float:
-        """At company X."""
+#: What a round cost, whatever topology it had.
+_COST = ("seconds", "bytes_sent", "encrypt_seconds", "add_seconds", "decrypt_seconds")
 
 
 def origin_figures() -> dict[str, Any]:
@@ -51,15 +34,9 @@ def packing_of(crypto: CryptoConfig) -> Packing:
     return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
 
 
-def cost_figures(cost: Cost) -> dict[str, float]:
+def cost_figures(done: EncryptedSum | SealedRound) -> dict[str, float]:
     """Return the cost's part of a round's entry."""
-    return {
-        "seconds": cost.seconds,
-        "bytes_sent": cost.bytes_sent,
-        "encrypt_seconds": cost.encrypt_seconds,
-        "add_seconds": cost.add_seconds,
-        "decrypt_seconds": cost.decrypt_seconds,
-    }
+    return {name: getattr(done, name) for name in _COST}
 
 
 def crypto_figures(

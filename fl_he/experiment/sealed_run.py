@@ -15,7 +15,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from fl_he.config import Config
-from fl_he.experiment.comparison import NoComparison
+from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.declared_ranges import first_terms
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
 from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
@@ -90,7 +90,7 @@ class SealedRun:
                 **origin_figures(),
                 "simulated": roster.simulated,
                 "feature_names": list(roster.features),
-                "config": asdict(replace(self._config, data=NoComparison(roster.features).data)),
+                "config": asdict(replace(self._config, data=Comparison(roster.features).data)),
                 "local": None,
                 "federated": {**unknown, "coefficients": []},
                 "pooled": None,
