@@ -17,6 +17,16 @@ def test_a_folder_is_made_for_the_run_and_kept(tmp_path: Path) -> None:
     refuse_used(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.json", "model.json", "comparison.png", "report.html", "hospitals", "checkpoint.json"],
+)
+def test_the_folder_of_another_run_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match="must not hold another run's results"):
+        refuse_used(tmp_path)
+
+
 def test_a_failed_run_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), opened(tmp_path / "a" / "run"):
         raise KeyboardInterrupt

@@ -540,6 +540,14 @@ class TestTotals:
             "round 1"
         )
 
+    def test_a_sum_over_an_older_model_is_not_added_to(self, steps: Steps) -> None:
+        first = steps.round(1, [NORTH, SOUTH, EAST])
+        envelope = sealed(steps.hop(NORTH, 2, [], WEST))
+        assert reason(steps.hop(WEST, 2, [NORTH], SOUTH, envelope, [first[WEST]])) == (
+            "north must have the model after round 1 as this hospital has, got the one after "
+            "round 0"
+        )
+
 
 @pytest.mark.usefixtures("nothing_opened")
 class TestSession:
