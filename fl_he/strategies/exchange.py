@@ -1,7 +1,4 @@
-"""Messages out, replies in, in the order of their arrival; each message gets one answer.
-
-A hospital that was asked and is not in the sum.
-"""
+"""Messages out, replies in, in the order of their arrival; each message gets one answer."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ class LiveView:
                 return Group(self._waiting, self._hops()) if self._at_work else self._waiting
             return Group(self._bar, self._hops())
 
-    def advance(self, done: int, description: str) -> None:
-        """Show that so many steps are done."""
+    def advance(self, done: int, description: str, _: str = "") -> None:
+        """Show that so many steps are done; the hops have been shown."""
         with self._lock:
             self._running = True
             self._at_work.clear()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
 from rich.console import Console
 
-from fl_he.terminal.live_view import live_view, short_name
+from fl_he.terminal.live_view import LiveView, live_view, short_name
 from fl_he.wire.events import (
     Event,
     Finishing,
@@ -42,38 +42,21 @@ def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Lis
     callable
         Is to be told the events of the run, from any thread.
     """
+    with _screen(console, rounds, lambda done: f"round {done}/{rounds}: ") as screen:
 
-    def starting(engine: str) -> str:
-        return f"starting {'Ray and ' if engine == 'ray' else ''}{hospitals} hospitals"
+        def show(event: Event) -> None:
+            match event:
+                case Starting(engine):
+                    ray = "Ray and " if engine == "ray" else ""
+                    screen.wait(f"starting {ray}{hospitals} hospitals")
+                case HopBegan() | HopEnded():
+                    screen.show_hop(event)
+                case RoundEnded(entry):
+                    screen.advance(entry["round"], _quality(entry), _contributions(entry))
+                case Finishing():
+                    screen.wait(_COMPARING)
 
-    if _is_watched(console):
-        with live_view(console, rounds) as view:
-
-            def show(event: Event) -> None:
-                match event:
-                    case Starting(engine):
-                        view.wait(starting(engine))
-                    case HopBegan() | HopEnded():
-                        view.show_hop(event)
-                    case RoundEnded(entry):
-                        view.advance(entry["round"], _quality(entry))
-                    case Finishing():
-                        view.wait(_COMPARING)
-
-            yield show
-        return
-
-    def write(event: Event) -> None:
-        match event:
-            case Starting(engine):
-                console.print(starting(engine))
-            case RoundEnded(entry):
-                line = f"round {entry['round']}/{rounds}: {_quality(entry)}{_contributions(entry)}"
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
-            case Finishing():
-                console.print(_COMPARING)
-
-    yield write
+        yield show
 
 
 @contextmanager
@@ -94,33 +77,51 @@ def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Listene
     callable
         Is to be told the events of the run, from any thread.
     """
-    starting = f"starting {parties} parties and the privacy guardian"
     times = _StepTimes()
-    if _is_watched(console):
+    with _screen(console, steps, lambda _: "done: ") as screen:
+
+        def show(event: Event) -> None:
+            match event:
+                case Starting():
+                    screen.wait(f"starting {parties} parties and the privacy guardian")
+                case HopBegan() | HopEnded():
+                    screen.show_hop(event)
+                case StepEnded(step):
+                    words = times.end(step)
+                    screen.advance(times.done, words)
+
+        yield show
+
+
+class _Lines:
+    """One line for each step, in place of a `LiveView`."""
+
+    def __init__(self, console: Console, label: Callable[[int], str]) -> None:
+        self._console, self._label = console, label
+
+    def wait(self, words: str) -> None:
+        """Print what is waited for."""
+        self._console.print(words)
+
+    def advance(self, done: int, words: str, more: str = "") -> None:
+        """Print how a step went, and what a live view shows of its hops."""
+        line = f"{self._label(done)}{words}{more}"
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def show_hop(self, hop: HopBegan | HopEnded) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def _screen(
+    console: Console, steps: int, label: Callable[[int], str]
+) -> Iterator[LiveView | _Lines]:
+    """Give a live view where somebody watches, else lines."""
+    if console.is_terminal and os.environ.get("CI", "").lower() in ("", "0", "false"):
         with live_view(console, steps) as view:
-
-            def show(event: Event) -> None:
-                match event:
-                    case Starting():
-                        view.wait(starting)
-                    case HopBegan() | HopEnded():
-                        view.show_hop(event)
-                    case StepEnded(step):
-                        words = times.end(step)
-                        view.advance(times.done, words)
-
-            yield show
-        return
-
-    def write(event: Event) -> None:
-        match event:
-            case Starting():
-                console.print(starting)
-            case StepEnded(step):
-                line = f"done: {times.end(step)}"
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-    yield write
+            yield view
+    else:
+        yield _Lines(console, label)
 
 
 class _StepTimes:
@@ -135,10 +136,6 @@ class _StepTimes:
         before, self._last = self._last, monotonic()
         self.done += 1
         return f"{short_name(step)}, {self._last - before:.1f} s"
-
-
-def _is_watched(console: Console) -> bool:
-    return console.is_terminal and os.environ.get("CI", "").lower() in ("", "0", "false")
 
 
 def _quality(entry: Mapping[str, Any]) -> str:
