@@ -21,8 +21,7 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.wire.encrypted_sum import FINISH, NUM_EXAMPLES, EncryptedReply, EncryptionRequest, Role
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.selection import ALL, Selection
-from fl_he.wire.update import flatten
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout, flatten
 
 _STATE = "fl-he.encryption"
 _FINGERPRINT = "pinned-fingerprint"

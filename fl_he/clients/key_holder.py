@@ -38,7 +38,7 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
+from fl_he.wire.update import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"

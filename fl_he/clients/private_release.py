@@ -37,7 +37,7 @@ from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND
 from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
 from fl_he.wire.records import CONFIG, ProtocolError
-from fl_he.wire.update_layout import EXAMPLES, UpdateLayout
+from fl_he.wire.update import EXAMPLES, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16

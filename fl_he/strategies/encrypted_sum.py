@@ -13,7 +13,7 @@ from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason,
 from fl_he.strategies.unopened_sum import UnopenedSum
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, Purpose, content_bytes
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES
+from fl_he.wire.update import CONTRIBUTORS, EXAMPLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from fl_he.crypto.encoding.strict_json import Base64
 from fl_he.strategies.exchange import Skipped
 from fl_he.wire.encrypted_sum import DecryptRequest
 from fl_he.wire.records import KEPT
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout
 
 _FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
 _VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)

@@ -17,7 +17,7 @@ from fl_he.strategies.topologies import RunningSum
 from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest, content_bytes
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import Selection
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout
 
 _logger = logging.getLogger(__name__)
 

@@ -12,6 +12,5 @@ sealed_messages   messages of a sealed chain, and news of its totals
 learning_terms    terms of learning and of privacy beside a model
 model             models, derivatives and named sums as records
 selection         names of the arrays that are encrypted
-update_layout     names, shapes and types of an update's values
-update            one hospital's update as a flat vector
+update            one hospital's update as a flat vector, and its layout
 """

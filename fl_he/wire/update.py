@@ -1,8 +1,9 @@
-"""One hospital's update as a flat vector.
+"""One hospital's update as a flat vector, its layout, and the way back to a reply.
 
 An update is what a Flower app replies with: arrays, metrics and the number of examples n that
 weights them. As a vector it is ``[1, n, n * arrays..., n * metrics...]``. Such vectors can be
-summed by somebody who cannot read them; :mod:`fl_he.wire.update_layout` turns the sum into a mean.
+summed by somebody who cannot read them: a sum has the number of contributors first, and everything
+behind the second value, divided by the second one, is the weighted mean.
 
 Arrays that are not to be encrypted, if there are any, are a vector of their own, ``n * arrays...``.
 """
@@ -10,14 +11,173 @@ Arrays that are not to be encrypted, if there are any, are a vector of their own
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Any
 
 import numpy as np
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.crypto.encoding.fields import Limit, at_least, at_most, choice, form_of, row_of
+from fl_he.crypto.encoding.strict_json import Document
 from fl_he.wire.arrays import read_array
 from fl_he.wire.records import PrivateReasonError, ProtocolError
-from fl_he.wire.update_layout import DTYPES, MAX_DIMENSIONS, ArraySlot, MetricSlot, UpdateLayout
+
+#: Position of the contributor count in every vector.
+CONTRIBUTORS = 0
+EXAMPLES = 1
+_FIRST_VALUE = 2
+
+DTYPES = ("float16", "float32", "float64")
+#: Limits on a layout that another node sends. Numpy's arrays have at most 64 dimensions.
+_MAX_LENGTH = 1 << 30
+MAX_DIMENSIONS = 32
+_MAX_TEXT = 1 << 20
+
+_Size = Annotated[int, at_least(0), at_most(_MAX_LENGTH)]
+
+
+def _fits(shape: tuple[int, ...]) -> bool:
+    # Without its zeros, too: numpy multiplies before it sees that nothing is there.
+    size = prod(length for length in shape if length)
+    return len(shape) <= MAX_DIMENSIONS and size <= _MAX_LENGTH
+
+
+_SHAPE = Limit(f"have at most {MAX_DIMENSIONS} dimensions and {_MAX_LENGTH} values", _fits)
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySlot:
+    """Where an array came from, what it looked like, and whether it is encrypted. Public."""
+
+    record: str
+    name: str
+    dtype: Annotated[str, choice(*DTYPES)]
+    shape: Annotated[tuple[_Size, ...], _SHAPE]
+    encrypted: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSlot:
+    """A metric: a number, or a list of ``length`` numbers (``None``: a single number)."""
+
+    name: str
+    length: _Size | None
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return 1 if self.length is None else self.length
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateLayout:
+    """What the values of an update's vector are. Public: names, shapes and dtypes only."""
+
+    arrays: tuple[Annotated[ArraySlot, row_of(ArraySlot)], ...]
+    metric_record: str
+    metrics: tuple[Annotated[MetricSlot, row_of(MetricSlot)], ...]
+    weighted_by: str
+
+    def __len__(self) -> int:
+        """Return the length of the vector to encrypt."""
+        arrays = sum(slot.size for slot in self.arrays if slot.encrypted)
+        return _FIRST_VALUE + arrays + sum(slot.size for slot in self.metrics)
+
+    @property
+    def plain_length(self) -> int:
+        """Length of the vector that is not encrypted."""
+        return sum(slot.size for slot in self.arrays if not slot.encrypted)
+
+    def locate(self, index: int) -> str:
+        """Return words for the value at ``index``: which array or metric, and where in it."""
+        if index == CONTRIBUTORS:
+            return "the contributor count"
+        if index == EXAMPLES:
+            return f"the metric {self.weighted_by!r}"
+        offset = index - _FIRST_VALUE
+        for array in filter(_is_encrypted, self.arrays):
+            if offset < array.size:
+                position = [int(i) for i in np.unravel_index(offset, array.shape)]
+                return f"the array {array.name!r} at {position}"
+            offset -= array.size
+        for metric in self.metrics:
+            if offset < metric.size:
+                return f"the metric {metric.name!r}"
+            offset -= metric.size
+        raise IndexError(index)
+
+    def mean(self, total: NDArray[np.float64], plain: NDArray[np.float64]) -> RecordDict:
+        """Turn a sum of vectors into one reply that holds the weighted mean.
+
+        Parameters
+        ----------
+        total : ndarray, shape (len(self),)
+            A sum of vectors of this layout.
+        plain : ndarray, shape (plain_length,)
+            The sum of their parts that were not encrypted.
+
+        Returns
+        -------
+        RecordDict
+            Arrays of their original record, shape and dtype; metrics; the number of examples.
+
+        Raises
+        ------
+        ProtocolError
+            If the length is wrong or the number of examples is not positive.
+        """
+        if total.shape != (len(self),):
+            raise ProtocolError(f"a total must hold {len(self)} values, got {total.shape}")
+        if plain.shape != (self.plain_length,):
+            raise ProtocolError(
+                f"the plain part must hold {self.plain_length} values, got {plain.shape}"
+            )
+        examples = float(total[EXAMPLES])
+        if not examples > 0:
+            raise ProtocolError(f"the total of {self.weighted_by!r} must be positive")
+        opened, seen = _Values(total[_FIRST_VALUE:] / examples), _Values(plain / examples)
+        records: dict[str, dict[str, Array]] = {}
+        for array in self.arrays:
+            values = (opened if array.encrypted else seen).take(array.size)
+            shaped = _cast(values, array).reshape(array.shape)
+            records.setdefault(array.record, {})[array.name] = Array(shaped)
+        metrics = MetricRecord()
+        for metric in self.metrics:
+            values = opened.take(metric.size)
+            metrics[metric.name] = float(values[0]) if metric.length is None else values.tolist()
+        metrics[self.weighted_by] = int(examples) if examples.is_integer() else examples
+        content = RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
+        content[self.metric_record] = metrics
+        return content
+
+    def to_json(self) -> str:
+        """Return canonical JSON: equal layouts give equal text."""
+        return _DOCUMENT.dumps(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> UpdateLayout:
+        """Read a layout that another node sent; raises :class:`ProtocolError`."""
+        layout = _DOCUMENT.loads(text, cls)
+        slots: list[ArraySlot | MetricSlot] = [*layout.arrays, *layout.metrics]
+        if sum(slot.size for slot in slots) > _MAX_LENGTH:
+            raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
+        if layout.metric_record in {slot.record for slot in layout.arrays}:
+            raise ProtocolError("a layout must keep arrays and metrics in different records")
+        names = [(slot.record, slot.name) for slot in layout.arrays]
+        metrics = [slot.name for slot in layout.metrics] + [layout.weighted_by]
+        if len(set(names)) < len(names) or len(set(metrics)) < len(metrics):
+            raise ProtocolError("a layout must name each array and metric once")
+        return layout
+
+
+_DOCUMENT = Document("a layout", form_of(UpdateLayout).members, _MAX_TEXT, ProtocolError)
 
 
 def flatten(
@@ -104,3 +264,27 @@ def _examples(metrics: MetricRecord, weighted_by: str) -> float:
     if not 0 < examples < 2**63:
         raise PrivateReasonError(f"the metric {weighted_by!r} must be a positive number")
     return float(examples)
+
+
+class _Values:
+    """Hands out a vector piece by piece."""
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._values = values
+        self._at = 0
+
+    def take(self, count: int) -> NDArray[np.float64]:
+        self._at += count
+        return self._values[self._at - count : self._at]
+
+
+def _is_encrypted(slot: ArraySlot) -> bool:
+    return slot.encrypted
+
+
+def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[np.floating[Any]]:
+    with np.errstate(over="ignore"):
+        cast = values.astype(array.dtype)
+    if not np.isfinite(cast).all():
+        raise ProtocolError(f"the mean of {array.name!r} does not fit {array.dtype}")
+    return cast

@@ -22,7 +22,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
 from fl_he.wire.records import PrivateReasonError
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
 OTHER_KEY = PrivateKey.generate(1024)

@@ -46,8 +46,7 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
-from fl_he.wire.update import flatten
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout, flatten
 
 _ERRORS = (ProtocolError,)
 _PROGRAMS = (

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update import flatten
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout, flatten
 
 
 def reply(

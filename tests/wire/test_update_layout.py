@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update import UpdateLayout
 
 GOOD: dict[str, Any] = {
     "arrays": [["arrays", "w", "float64", [2], True]],
