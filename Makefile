@@ -22,20 +22,20 @@ venv: $(VENV)/.installed ## create .venv and install the project
 run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
 	$(BIN)/fl-he run $(ARGS)
 
-PYTEST = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
-
+# Each process imports for seconds; a third one works while tests of the other two wait.
 .PHONY: test
 test: $(VENV)/.installed-test ## run the tests that are not slow (minutes): make test ARGS="-k crypto"
-	$(PYTEST) --numprocesses 3 -m "not slow and not release" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m "not slow and not release" $(ARGS)
 
 # They mostly wait for processes that they started, so more run at once than there are cores.
+SLOW = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test ## run the slow tests: Ray, Flower's processes, a browser
-	$(PYTEST) --numprocesses 4 -m slow $(ARGS)
+	$(SLOW) --numprocesses 4 -m slow $(ARGS)
 
 .PHONY: release-checks
 release-checks: $(VENV)/.installed-test ## run what takes longest, before a release (hours)
-	$(PYTEST) --numprocesses 2 -m release $(ARGS)
+	$(SLOW) --numprocesses 2 -m release $(ARGS)
 	$(MAKE) commands ALL=1 ARGS=
 	$(MAKE) mutation SAMPLE=5 # percent: about 300 mutants
 

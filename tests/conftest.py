@@ -36,14 +36,11 @@ def _mutation_seconds() -> Mapping[str, float]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes longest, and give the quick tests of a file to one process."""
+    """Start with what is slow: its processes wait while others compute."""
     if seconds := _mutation_seconds():
         items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))  # most mutants die at once
-        return
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        if item.get_closest_marker("slow") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)
