@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcRequest
-from fl_he.capc.node.app import with_capc
+from fl_he.capc.node.app import Capc
 from fl_he.capc.node.keys import KeyPair, own_keys
 from fl_he.capc.node.party import Party
 from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import Terms
-from fl_he.clients.node.app import read_node
+from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
@@ -48,7 +48,9 @@ class Parties:
         self.models = [self._in_integers(model) for model in models]
         self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
         self.labels: list[int] = []
-        self.grid = LocalGrid(with_capc(ClientApp(), self._party), simulated_nodes(1 + len(models)))
+        self.grid = LocalGrid(
+            NodeApp.of(ClientApp(), Capc(self._party)), simulated_nodes(1 + len(models))
+        )
         self.protocol = CaPC(self.grid, 1 + len(models), **settings)
         self.querying, *self.answering, self.guardian = self.grid.contexts
 

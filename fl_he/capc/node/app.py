@@ -9,7 +9,6 @@ from functools import cache, partial
 from time import process_time
 
 from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node import answering, guardian, querying
@@ -17,7 +16,6 @@ from fl_he.capc.node.deployed import AgreedNode
 from fl_he.capc.node.keys import own_keys
 from fl_he.capc.node.party import Memory, Parts, Party, Turn
 from fl_he.capc.protocol import FIRST, STEPS, CapcRole, CapcStep, Places
-from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.wire.encrypted_sum import Role
@@ -43,18 +41,6 @@ _FUNCTIONS: dict[CapcStep, Callable[[Turn], Parts]] = {
     CapcStep.RELEASE: guardian.release_winners,
 }
 _STEPS = frozenset(step.value for step in CapcStep)
-
-
-def with_capc(app: ClientApp, party: Callable[[Context], Party]) -> ClientApp:
-    """Return an app that takes part in CaPC as well.
-
-    Parameters
-    ----------
-    app : ClientApp
-    party : callable
-        See `Capc`.
-    """
-    return NodeApp.of(app, Capc(party))
 
 
 class Capc:

@@ -21,9 +21,10 @@ from local_grid import LocalGrid
 from fl_he import server_app
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcReply, CapcRequest
-from fl_he.capc.node.app import with_capc
+from fl_he.capc.node.app import Capc
 from fl_he.capc.node.party import Party
 from fl_he.capc.protocol import COUNTS, NOISE, SUM, CapcStep
+from fl_he.clients.node.app import NodeApp
 from fl_he.config.composition import compose
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.manifest import Manifest
@@ -67,7 +68,7 @@ class Deployed:
         self.restart()
 
     def restart(self) -> None:
-        self.grid = Coordinator(with_capc(ClientApp(), no_party), self.nodes)
+        self.grid = Coordinator(NodeApp.of(ClientApp(), Capc(no_party)), self.nodes)
 
     def ask(self, queries: int, **settings: Any) -> None:
         chosen = {"topology": "chain", **settings}
