@@ -1,0 +1,169 @@
+"""Declared fields: what is written is read back, and anything else is refused by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from fl_he.crypto.encoding.fields import (
+    MISSING,
+    Fingerprint,
+    Form,
+    Key,
+    Kind,
+    Number,
+    Place,
+    Whole,
+    between,
+    check_fields,
+    constant,
+    derived,
+    form_of,
+    kind_of,
+    row_of,
+    within,
+)
+from fl_he.crypto.errors import CryptoError
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    size: Whole
+
+
+@dataclass(frozen=True)
+class Example:
+    colour: Colour
+    kind: Literal["a", "b"]
+    share: Annotated[Number, Key("part")]
+    flags: tuple[bool, ...]
+    pair: tuple[float, int]
+    by_name: Mapping[str, Row]
+    rows: list[Annotated[Row, row_of(Row)]]
+    level: Annotated[int, between(1, 9)] | None = None
+
+
+EXAMPLE = Example(
+    Colour.BLUE, "a", 2.0, (True, False), (0.5, 3), {"x": Row("x", 1)}, [Row("y", 0)], 7
+)
+MEMBERS: dict[str, Any] = {
+    "colour": "blue",
+    "kind": "a",
+    "part": 2.0,
+    "flags": [True, False],
+    "pair": [0.5, 3],
+    "by_name": {"x": {"name": "x", "size": 1}},
+    "rows": [["y", 0]],
+    "level": 7,
+}
+AT = Place("it")
+
+
+def test_it_is_written_and_read_back() -> None:
+    form = form_of(Example)
+    assert form.write(EXAMPLE) == MEMBERS
+    assert type(form.write(EXAMPLE)["colour"]) is str
+    assert form.read(MEMBERS, AT) == EXAMPLE
+    assert form.read(MEMBERS, AT).colour is Colour.BLUE
+    assert form.read({**MEMBERS, "level": None}, AT).level is None
+    assert form.read({**MEMBERS, "part": 2}, AT) == EXAMPLE, "a number may be an integer"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"colour": "green"}, "colour must be one of red, blue, got 'green'"),
+        ({"colour": 1}, "colour must be one of red, blue, got int"),
+        ({"kind": "c"}, "kind must be one of a, b, got 'c'"),
+        ({"part": True}, "part must be a number, got bool"),
+        ({"part": 10**400}, "part must be a number below 1e300 in size"),
+        ({"part": float("nan")}, "part must be a number below 1e300 in size"),
+        ({"flags": (True,)}, "flags must be a list, got tuple"),
+        ({"flags": [True, 1]}, "flags[1] must be true or false, got int"),
+        ({"pair": [0.5]}, "pair must be a list of 2 values"),
+        ({"pair": [1, 3]}, "pair[0] must be a number, got int"),
+        ({"pair": [float("inf"), 3]}, "pair[0] must be a finite number"),
+        ({"pair": [0.5, True]}, "pair[1] must be an integer, got bool"),
+        ({"by_name": []}, "by_name must be a JSON object, got list"),
+        (
+            {"by_name": {"x": {"name": "x", "size": -1}}},
+            "by_name.x.size must be at least 0, got -1",
+        ),
+        ({"by_name": {"\x1b[2J": 1}}, r"by_name.'\x1b[2J' must be a JSON object, got int"),
+        ({"rows": [["y"]]}, "rows[0] must be a list of 2 values"),
+        ({"rows": [["y", "0"]]}, "rows[0].size must be an integer, got str"),
+        ({"level": 10}, "level must be between 1 and 9, got 10"),
+        ({"level": 10**5000}, "level must be between 1 and 9, got 16610 bits"),
+        ({"more": 1}, "it must have exactly the members"),
+    ],
+    ids=lambda value: str(value)[:60] if isinstance(value, str) else "",
+)
+def test_anything_else_is_refused_by_its_place(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(CryptoError) as caught:
+        form_of(Example).read({**MEMBERS, **change}, AT)
+    assert str(caught.value).startswith(words)
+    assert caught.value.__context__ is None
+
+
+def test_texts_are_not_shown_unless_they_are_declared_public() -> None:
+    for hint, value in ((Fingerprint, "secret"), (int, "secret"), (dict[str, int], ["secret"])):
+        with pytest.raises(CryptoError) as caught:
+            kind_of(hint).read(value, AT)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(CryptoError, match="it must be 'a', got another value"):
+        constant("a").read("secret", AT)
+    with pytest.raises(CryptoError, match="it must be text, got nothing"):
+        kind_of(str).read(MISSING, AT)
+
+
+def test_the_error_is_the_readers() -> None:
+    with pytest.raises(KeyError, match="it must be text"):
+        kind_of(str).read(1, Place("it", KeyError))
+
+
+def test_constants_and_derived_members_are_checked_and_not_built_of() -> None:
+    form = Form({"v": constant(1), **form_of(Row).members, "again": derived("name")}, Row)
+    members = {"v": 1, "name": "x", "size": 3, "again": "x"}
+    assert form.write(Row("x", 3)) == members
+    assert form.read(members, AT) == Row("x", 3)
+    for name in ("v", "again"):
+        for wrong in (2, True, "y", None):
+            with pytest.raises(CryptoError, match=rf"^{name} must be .*, got another value"):
+                form.read({**members, name: wrong}, AT)
+
+
+def test_members_may_stand_in_an_attribute() -> None:
+    @dataclass
+    class Outer:
+        row: Row
+
+    form = Form(within("row", form_of(Row).members), lambda *row: Outer(Row(*row)))
+    assert form.write(Outer(Row("x", 1))) == {"name": "x", "size": 1}
+    assert form.read({"name": "x", "size": 1}, AT) == Outer(Row("x", 1))
+
+
+def test_objects_that_were_built_are_checked_too() -> None:
+    check_fields(EXAMPLE)
+    with pytest.raises(CryptoError, match="size must be at least 0, got -1"):
+        check_fields(Row("x", -1))
+
+
+def test_deep_nesting_of_other_things_is_refused_or_left_alone() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(CryptoError, match=r"it\[0\] must be text, got list"):
+        kind_of(tuple[str, ...]).read([deep], AT)
+    assert Kind().read(deep, AT) is deep
+    while deep:  # or freeing it would recurse
+        deep = deep[0]
