@@ -6,5 +6,6 @@ deployed nodes the votes go from party to party in envelopes. Nothing here impor
 
 steps   one step: messages out, replies in, and what the step has cost
 roster  who takes part, and what deployed nodes have agreed on
+mail    which step is due, and which parts wait for it
 rounds  all steps of a batch
 """
