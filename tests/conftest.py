@@ -43,7 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-@pytest.fixture(autouse=True)
-def _task_identity() -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _task_identity_of_fixtures() -> None:
     """Be a process that Flower has started: without an identity no message can be made."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1
+
+
+@pytest.fixture(autouse=True)
+def _task_identity(_task_identity_of_fixtures: None) -> None:
+    """Be that process again, whatever the last test has done."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,36 @@ def run(config: Config, nodes: int | None = None) -> dict[str, Any]:
     app = client_app.build(lambda _: config)
     grid = LocalGrid(app, simulated_nodes(config.hospitals if nodes is None else nodes))
     return server_app.train(grid, config, Path(str(config.output_dir)))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of the default experiment that several tests look at."""
+
+    config: Config
+    metrics: dict[str, Any]
+    reported: list[Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(str(self.config.output_dir))
+
+
+def finished(folder: Path, rounds: int) -> Finished:
+    config = experiment(f"rounds={rounds}", folder=folder)
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    seen: list[Any] = []
+    return Finished(config, server_app.train(grid, config, folder, on_round(seen.append)), seen)
+
+
+@pytest.fixture(scope="module")
+def one_round(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(tmp_path_factory.mktemp("one") / "run", 1)
+
+
+@pytest.fixture(scope="module")
+def three_rounds(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(tmp_path_factory.mktemp("three") / "run", 3)
 
 
 #: The other combinations, those of fifty hospitals among them, run with the slow tests.
@@ -99,10 +130,8 @@ def test_grad_school(tmp_path: Path) -> None:
     assert metrics["federated"]["accuracy"] >= 0.85
 
 
-def test_files_of_a_run(tmp_path: Path) -> None:
-    config = experiment("rounds=2", folder=tmp_path / "run")
-    metrics = run(config)
-    folder = tmp_path / "run"
+def test_files_of_a_run(three_rounds: Finished) -> None:
+    metrics, folder = three_rounds.metrics, three_rounds.folder
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
     model = LogisticModel.load(folder / "model.json")
@@ -114,10 +143,8 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert [path.read_text() for path in saved] == [(folder / "model.json").read_text()] * 3
 
 
-def test_figures_are_scikit_learns(tmp_path: Path) -> None:
-    config = experiment("rounds=3", folder=tmp_path)
-    metrics = run(config)
-    data = standardised(config)
+def test_figures_are_scikit_learns(three_rounds: Finished) -> None:
+    metrics, data = three_rounds.metrics, standardised(three_rounds.config)
     assert metrics["pooled"]["C"] == LogisticRegression().C, "the run has no penalty"
     pooled = LogisticRegression(tol=1e-8, max_iter=10_000).fit(
         data.train.features, data.train.labels
@@ -142,10 +169,9 @@ def test_figures_are_scikit_learns(tmp_path: Path) -> None:
     assert metrics["federated"]["examples"] == data.train.examples
 
 
-def test_loss_of_a_round_is_the_pooled_training_loss_before_its_step(tmp_path: Path) -> None:
-    config = experiment("rounds=1", folder=tmp_path)
-    entry = run(config)["rounds"][0]
-    labels = simulated_data(config).train.labels
+def test_loss_of_a_round_is_the_pooled_training_loss_before_its_step(one_round: Finished) -> None:
+    entry = one_round.metrics["rounds"][0]
+    labels = simulated_data(one_round.config).train.labels
     assert entry["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert entry["accuracy"] == pytest.approx(np.mean(labels == 0), abs=1e-6)
 
@@ -159,13 +185,9 @@ def test_a_breast_cancer_update_is_one_ciphertext(tmp_path: Path) -> None:
     assert 512 < crypto["bytes_per_update"] <= 512 + 64
 
 
-def test_rounds_are_reported_as_they_end(tmp_path: Path) -> None:
-    config = experiment("rounds=3", folder=tmp_path)
-    seen: list[object] = []
-    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
-    metrics = server_app.train(grid, config, tmp_path, on_round(seen.append))
-    assert seen == metrics["rounds"]
-    assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]
+def test_rounds_are_reported_as_they_end(three_rounds: Finished) -> None:
+    assert three_rounds.reported == three_rounds.metrics["rounds"]
+    assert [entry["round"] for entry in three_rounds.reported] == [1, 2, 3]
 
 
 def test_a_federation_of_another_size_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -266,19 +288,16 @@ def test_the_baselines_are_penalised_like_the_federation(tmp_path: Path) -> None
     assert metrics["pooled"]["C"] == 0.01
 
 
-def test_bytes_of_a_round_are_of_all_messages(tmp_path: Path) -> None:
-    config = experiment("rounds=1", folder=tmp_path)
-    metrics = run(config)
+def test_bytes_of_a_round_are_of_all_messages(one_round: Finished) -> None:
+    metrics = one_round.metrics
     update = metrics["crypto"]["bytes_per_update"]
     assert metrics["rounds"][0]["bytes_sent"] > 4 * update, "three updates and their sum"
     assert metrics["rounds"][0]["test_loss"] != metrics["rounds"][0]["loss"]
 
 
-def test_the_models_scaling_is_the_datas(tmp_path: Path) -> None:
-    config = experiment("rounds=1", folder=tmp_path)
-    run(config)
-    model = LogisticModel.load(tmp_path / "model.json")
-    scaler = StandardScaler().fit(simulated_data(config).train.features)
+def test_the_models_scaling_is_the_datas(one_round: Finished) -> None:
+    model = LogisticModel.load(one_round.folder / "model.json")
+    scaler = StandardScaler().fit(simulated_data(one_round.config).train.features)
     np.testing.assert_allclose(model.mean, scaler.mean_, rtol=1e-12)
     np.testing.assert_allclose(model.scale, scaler.scale_, rtol=1e-12)
 
