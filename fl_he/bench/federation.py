@@ -146,9 +146,9 @@ def _summary(seconds: dict[str, list[float]], sums: list[EncryptedSum]) -> dict[
             if name != ENCRYPTED
         ],
         "steps": {
-            "encrypt_seconds": median(total.encrypt_seconds for total in sums),
-            "add_seconds": median(total.add_seconds for total in sums),
-            "decrypt_seconds": median(total.decrypt_seconds for total in sums),
+            "encrypt_seconds": median(total.cost.encrypt_seconds for total in sums),
+            "add_seconds": median(total.cost.add_seconds for total in sums),
+            "decrypt_seconds": median(total.cost.decrypt_seconds for total in sums),
         },
     }
 

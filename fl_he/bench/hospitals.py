@@ -15,7 +15,7 @@ from fl_he.bench.timing import Follow, Spread
 from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.simulation import run_in_ray
-from fl_he.strategies.topologies import AUTO, segments_of
+from fl_he.strategies.update_sum import AUTO, segments_of
 
 FOLD, CHAIN = "fold", "chain"
 
@@ -112,7 +112,7 @@ def measure_topologies(
                 **spread.figures(),
                 "rounds": spread.runs,
                 "hops": hops(config.hospitals, topology, segments),
-                "bytes": strategy.sums[-1].bytes_sent,
+                "bytes": strategy.sums[-1].cost.bytes_sent,
             }
         )
     chain = next(r for r in rows if (r["topology"], r["segments"]) == (CHAIN, 1))

@@ -18,8 +18,8 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.report import files
 from fl_he.run_files import metrics_contract
-from fl_he.strategies.hop_watch import HopWatch
-from fl_he.strategies.topologies import segments_of
+from fl_he.strategies.grid import HopWatch
+from fl_he.strategies.update_sum import segments_of
 from fl_he.wire.events import BatchEnded, Listener, StepEnded
 from fl_he.wire.records import ProtocolError
 

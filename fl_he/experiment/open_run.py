@@ -18,7 +18,7 @@ from fl_he.config import ClassWeight, Config
 from fl_he.experiment import run_state
 from fl_he.experiment.comparison import Comparison, simulated_comparison
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
-from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
+from fl_he.experiment.run_figures import crypto_figures, origin_figures, packing_of
 from fl_he.experiment.run_state import CheckpointKeeper
 from fl_he.learning.optimizers.registry import optimizer_of
 from fl_he.learning.regression import parameters
@@ -26,14 +26,13 @@ from fl_he.learning.regression.registry import model_of
 from fl_he.report.files import write_run
 from fl_he.run_files import divergence
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
-from fl_he.strategies.encrypted_sum import EncryptedSum
+from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
-from fl_he.strategies.hop_watch import HopWatch
+from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.pooled_figures import pooled_figures
 from fl_he.strategies.preparation import Preparation, prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.strategies.unopened_sum import UnopenedSum
 from fl_he.wire.encrypted_sum import ACCURACY, LOSS
 from fl_he.wire.events import Listener, RoundEnded
 from fl_he.wire.learning_terms import LearningTerms, privacy_members
@@ -84,7 +83,7 @@ class OpenRun:
         if config.resume is not None:
             earlier = run_state.resumed(self._strategy, self._objective, config, folder)
         self._roster = roster = self._strategy.call_roll(grid)
-        self._grid = HopWatch(grid, self._strategy.node_name, tell)
+        self._grid = HopWatch(grid, roster.name, tell)
         self._start_seconds = perf_counter() - start
         self._comparison = comparison = _comparison(config, roster)
         features, classes = comparison.feature_names, len(comparison.classes) or 2
@@ -253,5 +252,5 @@ def _round_entry(total: EncryptedSum, tested: dict[str, float | None]) -> dict[s
         **tested,
         "contributors": total.contributors,
         "skipped": [one.name for one in total.skipped],
-        **cost_figures(total),
+        **asdict(total.cost),
     }

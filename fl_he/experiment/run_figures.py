@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fl_he.config import CryptoConfig
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.run_files import metrics_contract
 from fl_he.version import __version__, software_versions
-
-if TYPE_CHECKING:  # a node needs no strategy
-    from fl_he.strategies.encrypted_sum import EncryptedSum
-    from fl_he.strategies.sealed.router import SealedRound
-
-#: What a round cost, whatever topology it had.
-_COST = ("seconds", "bytes_sent", "encrypt_seconds", "add_seconds", "decrypt_seconds")
 
 
 def origin_figures() -> dict[str, Any]:
@@ -32,11 +25,6 @@ def origin_figures() -> dict[str, Any]:
 def packing_of(crypto: CryptoConfig) -> Packing:
     """Return the packing that a configuration asks for."""
     return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
-
-
-def cost_figures(done: EncryptedSum | SealedRound) -> dict[str, float]:
-    """Return the cost's part of a round's entry."""
-    return {name: getattr(done, name) for name in _COST}
 
 
 def crypto_figures(

@@ -26,11 +26,11 @@ from fl_he.run_files.checkpoint import (
     plain_config,
     write_checkpoint,
 )
+from fl_he.strategies.encrypted_sum import UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.preparation import Preparation, PrivateScaling
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.strategies.unopened_sum import UnopenedSum
 from fl_he.wire.learning_terms import LearningTerms, privacy_members
 from fl_he.wire.model import model_arrays
 

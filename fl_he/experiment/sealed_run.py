@@ -18,15 +18,15 @@ from fl_he.config import Config
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.declared_ranges import first_terms
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
-from fl_he.experiment.run_figures import cost_figures, crypto_figures, origin_figures, packing_of
+from fl_he.experiment.run_figures import crypto_figures, origin_figures, packing_of
 from fl_he.experiment.run_state import CheckpointKeeper
 from fl_he.report.files import write_run
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
-from fl_he.strategies.hop_watch import HopWatch
-from fl_he.strategies.roster import Roster
-from fl_he.strategies.sealed.progress import SealedProgress
-from fl_he.strategies.sealed.router import SealedChain, SealedRound
+from fl_he.strategies.grid import HopWatch
+from fl_he.strategies.roster import Roster, Waiting
+from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
+from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.events import Listener, RoundEnded
 from fl_he.wire.learning_terms import privacy_members
 
@@ -57,15 +57,13 @@ class SealedRun:
         self._chain = chain = SealedChain(
             ConfigRecord(),
             hospitals=config.hospitals,
-            min_contributors=config.min_contributors,
-            hop_timeout=config.hop_timeout,
-            key_holder_timeout=config.key_holder_timeout,
+            waiting=Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout),
             on_summed=self._keep_progress,
         )
         earlier = None if config.resume is None else _resumed(chain, config, folder)
         self._roster = roster = chain.call_roll(grid)
         chain.config = _train_config(config, roster.features)
-        self._grid = HopWatch(grid, chain.node_name, tell)
+        self._grid = HopWatch(grid, roster.name, tell)
         self._packing = packing_of(config.crypto)
         roster.require_packing(self._packing)
         self._privacy = privacy_figures(config, len(roster.features), simulated=False)
@@ -108,7 +106,8 @@ class SealedRun:
     def _round(self) -> dict[str, Any]:
         """Have one sum opened and keep it; return the round's entry."""
         done, key = self._chain.run_round(self._grid), self._roster.public_key
-        entry = {**_round_entry(done), "hops": self._grid.take()}
+        number = len(self._chain.progress.opened)
+        entry = {**_round_entry(number, done), "hops": self._grid.take()}
         # The header is shorter than a ciphertext.
         ciphertexts = done.update_bytes // key.ciphertext_bytes
         self._keeper.keep(
@@ -166,12 +165,12 @@ def _first_checkpoint(
     return earlier
 
 
-def _round_entry(done: SealedRound) -> dict[str, Any]:
+def _round_entry(number: int, done: SealedSum) -> dict[str, Any]:
     return {
-        "round": done.round,
+        "round": number,
         **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm")),
         "converged": False,
         "contributors": len(done.contributors),
         "skipped": list(done.skipped),
-        **cost_figures(done),
+        **asdict(done.cost),
     }

@@ -67,7 +67,7 @@ class Checkpoint:
     finished : bool
         Whether the run's files are written.
     unopened : dict or None
-        The sum of the round at work, see :mod:`fl_he.strategies.unopened_sum`.
+        The sum of the round at work, see :mod:`fl_he.strategies.encrypted_sum`.
     sealed : dict or None
         Where a sealed chain stands, see :mod:`fl_he.strategies.sealed.progress`. There the
         coordinator has no model but the initial one.

@@ -1,18 +1,15 @@
 """The coordinator's side: who takes part, how ciphertexts are summed, what follows from a total.
 
-Start with ``sequential_paillier``, the strategy that wraps another; ``topologies`` and
+Start with ``sequential_paillier``, the strategy that wraps another; ``update_sum`` and
 ``encrypted_sum`` are its two halves. ``gradient_descent`` is our own inner strategy. The
 coordinator never has a private key.
 
 exchange             send messages, take replies, skip who does not answer
-grid                 grids in front of Flower's
-hop_watch            a grid that tells of each message and its answer
-roster               discover nodes, and keep to those that take part
+grid                 grids in front of Flower's: for hospitals only, and to time each hop
+roster               discover nodes, keep to those that take part, ask company X
 mean_only            which strategies can be wrapped
-topologies           fold and chain
-update_sum           running sum of the hospitals' encrypted updates
-unopened_sum         a sum before company X has opened it
-encrypted_sum        one sum: collected, opened by company X, read as a mean
+update_sum           running sum of the hospitals' encrypted updates, by fold or chain
+encrypted_sum        one sum: finished, opened by company X, read as a mean
 sequential_paillier  the strategy that wraps another
 gradient_descent     steps of an optimizer on summed derivatives
 preparation          sums before the first round: mean, variance, class counts

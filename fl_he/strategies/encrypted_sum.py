@@ -1,19 +1,110 @@
-"""What one encrypted sum gave and cost, and how company X is asked to open it."""
+"""One encrypted sum: finished, opened by company X, and read as a mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Annotated, Any
 
+import numpy as np
 from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
-from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason, nobody_answered
-from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, Purpose, content_bytes
-from fl_he.wire.records import ProtocolError
-from fl_he.wire.update import CONTRIBUTORS, EXAMPLES
+from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
+from fl_he.strategies.exchange import Skipped, error_reason, nobody_answered
+from fl_he.strategies.roster import Roster
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, DecryptRequest, Purpose, content_bytes
+from fl_he.wire.records import KEPT, ProtocolError
+from fl_he.wire.update import CONTRIBUTORS, EXAMPLES, UpdateLayout
+
+_FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
+_VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
+_LAYOUT = Kind(
+    lambda value, at: UpdateLayout.from_json(_TEXT.read(value, at)), UpdateLayout.to_json
+)
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a sum has cost so far.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time, from the first message on.
+    bytes_sent : int
+        Size of all messages, both ways.
+    encrypt_seconds, add_seconds : float
+        Summed over all who encrypted and added.
+    decrypt_seconds : float
+        At company X.
+    """
+
+    seconds: Number = 0.0
+    bytes_sent: Whole = 0
+    encrypt_seconds: Number = 0.0
+    add_seconds: Number = 0.0
+    decrypt_seconds: Number = 0.0
+
+
+#: Members of a checkpoint that say what a sum had cost before it was opened.
+COST_MEMBERS = within("cost", form_of(Cost).members)
+del COST_MEMBERS["decrypt_seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnopenedSum:
+    """A finished sum before company X has opened it, in a form that outlives the coordinator.
+
+    A coordinator that dies while the sum is with company X must ask for the very same sum again,
+    and for no other: the round is opened once, and a second sum of other hospitals on the same
+    model would show, by subtraction, what the hospitals have sent in which the two differ.
+
+    Attributes
+    ----------
+    request : DecryptRequest
+        The message to company X.
+    cost : Cost
+    layout : UpdateLayout
+        What the slots hold.
+    plain : ndarray
+        The sum of what was not encrypted; empty as a rule.
+    skipped : tuple of Skipped
+    ciphertexts, update_bytes : int
+        Of one hospital's encrypted update.
+    """
+
+    request: DecryptRequest
+    cost: Cost
+    layout: Annotated[UpdateLayout, _LAYOUT]
+    plain: Annotated[NDArray[np.float64], _VECTOR] = field(repr=False)
+    skipped: tuple[Skipped, ...]
+    ciphertexts: Whole
+    update_bytes: Whole
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what JSON can hold, the request's records included."""
+        return _UNOPENED.write(self)
+
+    @classmethod
+    def from_members(cls, members: object) -> UnopenedSum:
+        """Read what `to_members` returned; raises ProtocolError."""
+        return _UNOPENED.read(members, KEPT)
+
+
+_UNOPENED = Form(
+    {
+        # The same checks as company X's, so that a damaged file is found here.
+        **within("request", form_of(DecryptRequest).members),
+        **{
+            name: kind
+            for name, kind in form_of(UnopenedSum).members.items()
+            if name not in ("request", "cost")
+        },
+        **COST_MEMBERS,
+    },
+    lambda *members: UnopenedSum(DecryptRequest(*members[:5]), Cost(*members[10:]), *members[5:10]),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +113,7 @@ class EncryptedSum:
 
     Attributes
     ----------
-    purpose : {"train", "evaluate"}
+    purpose : {"train", "evaluate", "prepare"}
     round : int
     contributors, examples : int, float
         From the opened total.
@@ -30,16 +121,9 @@ class EncryptedSum:
         The weighted means of the hospitals' metrics.
     ciphertexts, update_bytes : int
         Of one hospital's encrypted update.
-    bytes_sent : int
-        All messages of the sum, both ways, the decryption included.
-    seconds : float
-        Wall time from the first message to the opened total.
-    encrypt_seconds, add_seconds : float
-        Summed over all who encrypted and added.
-    decrypt_seconds : float
-        At the key holder.
     skipped : tuple of Skipped
         The hospitals that were asked and did not contribute.
+    cost : Cost
     """
 
     purpose: Purpose
@@ -49,30 +133,15 @@ class EncryptedSum:
     metrics: dict[str, float]
     ciphertexts: int
     update_bytes: int
-    bytes_sent: int
-    seconds: float
-    encrypt_seconds: float
-    add_seconds: float
-    decrypt_seconds: float
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[Skipped, ...]
+    cost: Cost
 
 
-def open_sum(
-    unopened: UnopenedSum, grid: Grid, key_holder: Callable[[], int], timeout: float
-) -> tuple[EncryptedSum, RecordDict]:
+def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, RecordDict]:
     """Have company X open a sum.
 
     While it is away it is asked again. It answers the same request with the same total however
     often it is asked, and opens no other sum for the round.
-
-    Parameters
-    ----------
-    unopened : UnopenedSum
-    grid : Grid
-    key_holder : callable
-        Returns the node id of company X, asked anew each time.
-    timeout : float
-        Seconds after which to give up.
 
     Returns
     -------
@@ -86,20 +155,19 @@ def open_sum(
         If company X refuses, does not answer, or answers with another total than it was asked for.
     """
     start = perf_counter()
-    request = unopened.request
+    request, cost = unopened.request, unopened.cost
     content = request.to_content()
-    reply = ask_until_answered(grid, lambda: Message(content, key_holder(), DECRYPT), timeout)
+    reply = roster.ask_company_x(DECRYPT, content)
     if nobody_answered(reply):
         raise ProtocolError(
-            f"the key holder must open a sum within {timeout:g} s, it did not: "
-            f"{error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
+            f"the key holder must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
+            f"did not: {error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
         )
     if reply.has_error():
         raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
     answer = DecryptReply.from_content(reply.content)
     mean = unopened.layout.mean(answer.total, unopened.plain)
-    contributors = answer.total[CONTRIBUTORS]
-    if contributors != request.contributors:
+    if answer.total[CONTRIBUTORS] != request.contributors:
         raise ProtocolError(
             f"the total must be of {request.contributors} contributors, and it is not"
         )
@@ -108,16 +176,17 @@ def open_sum(
     total = EncryptedSum(
         purpose=request.purpose,
         round=request.round,
-        contributors=int(contributors),
+        contributors=request.contributors,
         examples=float(answer.total[EXAMPLES]),
         metrics={k: float(v) for k, v in metrics.items() if not isinstance(v, list)},
         ciphertexts=unopened.ciphertexts,
         update_bytes=unopened.update_bytes,
-        bytes_sent=unopened.bytes_sent + content_bytes(asked) + content_bytes(reply),
-        seconds=unopened.seconds + perf_counter() - start,
-        encrypt_seconds=unopened.encrypt_seconds,
-        add_seconds=unopened.add_seconds,
-        decrypt_seconds=answer.decrypt_seconds,
         skipped=unopened.skipped,
+        cost=replace(
+            cost,
+            seconds=cost.seconds + perf_counter() - start,
+            bytes_sent=cost.bytes_sent + content_bytes(asked) + content_bytes(reply),
+            decrypt_seconds=answer.decrypt_seconds,
+        ),
     )
     return total, mean

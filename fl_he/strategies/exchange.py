@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic, sleep
+from typing import TypeVar
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fl_he.wire.encrypted_sum import printable
+from fl_he.wire import records
+from fl_he.wire.encrypted_sum import FINISH, printable
+from fl_he.wire.records import ProtocolError
 
 #: Seconds between two looks for replies, at least and at most. A look is a call over the network
 #: where nodes are deployed, so the pause is this share of the wait so far: with Flower's own 0.1 s
@@ -30,6 +34,25 @@ _NOBODY_ANSWERED = {
     ErrorCode.NODE_UNAVAILABLE,
     ErrorCode.CLIENT_APP_CRASHED,
 }
+
+_Answer = TypeVar("_Answer", bound=records.Message)
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A hospital that was asked and is missing.
+
+    Attributes
+    ----------
+    name : str
+        The hospital's.
+    reason : str
+        What it said, or that it said nothing.
+    """
+
+    name: str
+    reason: str
 
 
 class Post:
@@ -151,6 +174,45 @@ def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: floa
         sleep(_pause(monotonic() - start))
 
 
+def save_model(
+    grid: Grid, contents: Mapping[int, RecordDict], name: Callable[[int], str], timeout: float
+) -> tuple[Skipped, ...]:
+    """Have hospitals save the final model, each where its node is configured to.
+
+    Parameters
+    ----------
+    grid : Grid
+    contents : mapping of int to RecordDict
+        Contents of the messages, by node id.
+    name : callable
+        Returns a hospital's name.
+    timeout : float
+        Seconds to wait for each reply.
+
+    Returns
+    -------
+    tuple of Skipped
+        The hospitals that could not save it, or did not answer; they are warned about as well. The
+        others have it all the same.
+    """
+    messages = [Message(content, node_id, FINISH) for node_id, content in contents.items()]
+    failures = tuple(
+        Skipped(name(reply.metadata.src_node_id), error_reason(reply))
+        for reply in exchange(grid, messages, timeout)
+        if reply.has_error()
+    )
+    for one in failures:
+        _logger.warning("%s has not saved the final model: %s", one.name, one.reason)
+    return failures
+
+
+def read_reply(reply: Message, kind: type[_Answer]) -> _Answer:
+    """Return the message in a reply; raises ProtocolError with its reason for an error."""
+    if reply.has_error():
+        raise ProtocolError(error_reason(reply))
+    return kind.from_content(reply.content)
+
+
 def nobody_answered(reply: Message) -> bool:
     """Return whether the reply says that the node was not there to decide anything."""
     return reply.has_error() and reply.error.code in _NOBODY_ANSWERED
@@ -175,19 +237,3 @@ def _in_the_nodes_name(reply: Message, asked: Message) -> Message:
     if reply.has_error() and reply.metadata.src_node_id != asked.metadata.dst_node_id:
         return Message(reply.error, reply_to=asked)
     return reply
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Who is missing in a round, and why.
-
-    Attributes
-    ----------
-    name : str
-        The hospital's.
-    reason : str
-        What it said, or that it said nothing.
-    """
-
-    name: str
-    reason: str

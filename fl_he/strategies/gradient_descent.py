@@ -11,14 +11,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers.base import Optimizer, Point
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.wire.encrypted_sum import LOSS
 from fl_he.wire.learning_terms import HESSIAN
 from fl_he.wire.model import model_arrays, read_parameters, split_hessian
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 
 
 class SummedObjective(FedAvg):
@@ -85,15 +84,13 @@ class SummedObjective(FedAvg):
             raise ProtocolError(f"the hospitals' metrics must hold {LOSS!r}, one number")
         theta = parameters.join(coefficients, intercepts)
         features = coefficients.shape[1]
-        try:
+        with refused_as("the hospitals' mean:"):
             hessian = None
             if triangle is not None:
                 hessian = likelihood.from_upper_triangle(triangle, len(theta))
             point = Point(theta, loss, parameters.join(*gradient), examples, hessian)
             self.point = optimizers.penalised(point, features, self.C)
             stepped = self.optimizer.step(self.point)
-        except DataError as error:
-            raise ProtocolError(f"the hospitals' mean: {error}") from error
         return model_arrays(*parameters.split(stepped, features)), metrics
 
 

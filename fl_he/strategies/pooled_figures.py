@@ -8,13 +8,12 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he.learning.errors import DataError
 from fl_he.learning.regression import evaluation
 from fl_he.learning.regression.registry import family_for
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import FIGURES, LOSS, NUM_EXAMPLES
 from fl_he.wire.model import model_message_content, read_named_array
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 
 
 def pooled_figures(
@@ -64,7 +63,5 @@ def pooled_figures(
     calibration[[0, 2]] = np.rint(calibration[[0, 2]])
     loss = float(cast(float, metrics[LOSS])) * examples
     counts = evaluation.Counts(np.rint(confusion), np.rint(scores), calibration, loss)
-    try:
+    with refused_as("the hospitals' counts:"):
         return {**evaluation.figures(counts), "hospitals": strategy.sums[-1].contributors}
-    except DataError as error:
-        raise ProtocolError(f"the hospitals' counts: {error}") from error

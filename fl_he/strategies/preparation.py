@@ -20,7 +20,6 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Whole, form_of
-from fl_he.learning.errors import DataError
 from fl_he.learning.privacy.scaling import scaling_of_sums
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.moments import Limbs, balanced_weights
@@ -29,7 +28,7 @@ from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import read_named_array
-from fl_he.wire.records import CONFIG, KEPT, ProtocolError
+from fl_he.wire.records import CONFIG, KEPT, ProtocolError, refused_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +131,8 @@ def prepare(
         mean = np.array(known.terms.mean)
         totals = _Totals(strategy, grid, 2, MomentsRequest(mean=known.terms.mean))
         variance = totals.digits("squares") / totals.examples
-        try:
+        with refused_as("the pooled"):
             scaling = from_moments(mean, variance, totals.examples)
-        except DataError as error:
-            raise ProtocolError(f"the pooled {error}") from error
         known = Preparation(2, replace(known.terms, scale=tuple(scaling.scale.tolist())))
         keep(known)
     return known.terms
@@ -162,24 +159,21 @@ class _Totals:
         self.examples = int(cast(int, metrics[NUM_EXAMPLES]))
 
     def digits(self, name: str) -> NDArray[np.float64]:
-        try:
-            return self._limbs.join(read_named_array(self._mean, name) * self.examples)
-        except DataError as error:
-            raise ProtocolError(f"the hospitals' {name}: {error}") from error
+        total = self._total(name)
+        with refused_as(f"the hospitals' {name}:"):
+            return self._limbs.join(total)
 
     def within(self, ranges: Ranges) -> Scaling:
-        total = read_named_array(self._mean, "within") * self.examples
-        integers = np.rint(np.ldexp(total, self._fraction_bits)).astype(np.int64)
-        try:
+        integers = np.rint(np.ldexp(self._total("within"), self._fraction_bits)).astype(np.int64)
+        with refused_as("the hospitals'"):
             return scaling_of_sums(integers, self.examples, ranges, self._fraction_bits)
-        except DataError as error:
-            raise ProtocolError(f"the hospitals' {error}") from error
 
     def weights(self, classes: int) -> tuple[float, ...]:
-        counts = np.rint(read_named_array(self._mean, "counts") * self.examples)
+        counts = np.rint(self._total("counts"))
         if counts.shape != (classes,):
             raise ProtocolError(f"the hospitals must count {classes} classes, got {len(counts)}")
-        try:
+        with refused_as("the hospitals'"):
             return tuple(balanced_weights(counts).tolist())
-        except DataError as error:
-            raise ProtocolError(f"the hospitals' {error}") from error
+
+    def _total(self, name: str) -> NDArray[np.float64]:
+        return read_named_array(self._mean, name) * self.examples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from time import monotonic, sleep
 
 from flwr.app import Message, RecordDict
@@ -14,7 +14,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.tables.data import first_schema_difference
-from fl_he.strategies.exchange import error_reason, exchange, nobody_answered
+from fl_he.strategies.exchange import ask_until_answered, error_reason, exchange, nobody_answered
 from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role, printable
 from fl_he.wire.records import ProtocolError
 
@@ -23,12 +23,48 @@ _POLL_SECONDS = 0.2
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Roster:
-    """The nodes of a run.
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many hospitals a round needs, and how many seconds nodes are waited for.
 
     Attributes
     ----------
+    min_contributors : int
+        Fewest hospitals in a sum. Company X and hospitals may have limits of their own.
+    hop_timeout : float
+        For the reply of a hospital.
+    key_holder_timeout : float
+        For the answer of company X, restarts of its node included.
+    node_timeout : float
+        For nodes to connect, before the first round and whenever there are too few.
+    """
+
+    min_contributors: int = 3
+    hop_timeout: float = 600.0
+    key_holder_timeout: float = 600.0
+    node_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.min_contributors < 1:
+            raise ProtocolError(f"min_contributors must be at least 1, got {self.min_contributors}")
+
+    def too_few(self, contributors: int, explanation: str) -> ProtocolError:
+        """Return the refusal of a round of fewer contributors than ``min_contributors``."""
+        return ProtocolError(
+            f"a round must have at least {self.min_contributors} contributors "
+            f"(min_contributors), got {contributors}{explanation}"
+        )
+
+
+@dataclass
+class Roster:
+    """The nodes of a run, as far as they are connected.
+
+    Attributes
+    ----------
+    grid : Grid
+        What they are connected by.
+    waiting : Waiting
     key_holder : int
         Node id of company X.
     public_key : PublicKey
@@ -45,19 +81,21 @@ class Roster:
         What their labels stand for if there are more than two; else empty.
     simulated : bool
         Whether all nodes live in a simulation.
-    strangers : frozenset of int
+    strangers : set of int
         Nodes that came later and fit in no part of this run.
     """
 
+    grid: Grid
+    waiting: Waiting
     key_holder: int
     public_key: PublicKey
     session: str
     hospitals: dict[int, str]
     packing: Packing
     features: tuple[str, ...]
+    classes: tuple[str, ...]
     simulated: bool
-    strangers: frozenset[int] = frozenset()
-    classes: tuple[str, ...] = ()
+    strangers: set[int] = field(default_factory=set)
 
     def require_packing(self, packing: Packing) -> None:
         """Raise ProtocolError unless the key holder opens sums in this packing."""
@@ -72,19 +110,93 @@ class Roster:
         """Return the node's name for messages to people."""
         return self.hospitals.get(node_id, "the key holder")
 
+    def ask_company_x(self, action: str, content: RecordDict) -> Message:
+        """Return company X's answer; while it is away it is asked again."""
 
-def call_roll(grid: Grid, hospitals: int, node_timeout: float, hop_timeout: float) -> Roster:
+        def message() -> Message:
+            if self.key_holder not in self.grid.get_node_ids():
+                # Without node authentication it comes back as another node.
+                self.call_again()
+            return Message(content, self.key_holder, action)
+
+        return ask_until_answered(self.grid, message, self.waiting.key_holder_timeout)
+
+    def gather(self, hospitals: int) -> None:
+        """Call the roll again until so many hospitals are connected.
+
+        Raises
+        ------
+        ProtocolError
+            If there are too few after ``node_timeout``.
+        """
+        known, seconds = self.hospitals, self.waiting.node_timeout
+        deadline = monotonic() + seconds
+        while True:
+            self.call_again()
+            if len(self.hospitals) >= hospitals:
+                return
+            if monotonic() > deadline:
+                away = sorted(name for n, name in known.items() if n not in self.hospitals)
+                raise ProtocolError(
+                    f"a round must begin with at least {hospitals} hospitals, got "
+                    f"{len(self.hospitals)} after {seconds:g} s; not connected: "
+                    f"{', '.join(away) or 'those that have never been there'}"
+                )
+            sleep(_POLL_SECONDS)
+
+    def call_again(self) -> None:
+        """Drop the hospitals that left, and take in those that joined or came back.
+
+        A node that was away is asked to describe itself again: it may be another one by now.
+        Whoever does not fit is not taken in, and whoever does not answer is asked again the next
+        time; the run goes on without them. Company X's node may change, its key may not.
+        """
+        connected = set(self.grid.get_node_ids())
+        for node_id in self.hospitals.keys() - connected:
+            _logger.warning("%s is not connected any more", self.name(node_id))
+        self.hospitals = {n: name for n, name in self.hospitals.items() if n in connected}
+        new = connected - self.hospitals.keys() - self.strangers - {self.key_holder}
+        for node_id, reply in _ask_all(self.grid, sorted(new), self.waiting.hop_timeout):
+            if reply.has_error():
+                _logger.warning("node %d takes no part yet: %s", node_id, error_reason(reply))
+                continue
+            try:
+                self._take_in(node_id, Description.from_content(reply.content), connected)
+            except (ProtocolError, CryptoError) as error:
+                _logger.warning("node %d takes no part in this run: %s", node_id, error)
+                self.strangers.add(node_id)
+
+    def _take_in(self, node_id: int, description: Description, connected: set[int]) -> None:
+        name = printable(description.name)
+        if description.simulated is not self.simulated:
+            raise ProtocolError(
+                f"a federation must be all simulated or all deployed, {name} differs"
+            )
+        if description.role is Role.KEY_HOLDER:
+            key = PublicKey.from_json(description.public_key)
+            require_key(key.fingerprint, self.public_key.fingerprint)
+            # The node that died is believed to be there for a minute.
+            if self.key_holder not in connected:
+                _logger.warning("the key holder is back as node %d", node_id)
+                self.key_holder = node_id
+            return
+        if difference := _difference(self, description):
+            raise ProtocolError(
+                f"hospitals must have the same features: {name} differs: {difference}"
+            )
+        _logger.warning("%s takes part from now on", name)
+        self.hospitals = {**self.hospitals, node_id: name}
+
+
+def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
     """Ask every node what it is until one key holder and enough hospitals are there.
 
     Parameters
     ----------
     grid : Grid
+    waiting : Waiting
     hospitals : int
         How many hospitals are needed.
-    node_timeout : float
-        Seconds to wait for nodes to connect.
-    hop_timeout : float
-        Seconds to wait for their answers.
 
     Raises
     ------
@@ -94,11 +206,11 @@ def call_roll(grid: Grid, hospitals: int, node_timeout: float, hop_timeout: floa
     """
     described: dict[int, Description] = {}
     silent: dict[int, str] = {}
-    deadline = monotonic() + node_timeout
+    deadline = monotonic() + waiting.node_timeout
     while True:
         new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
         silent.clear()
-        for node_id, reply in _ask_all(grid, new, hop_timeout):
+        for node_id, reply in _ask_all(grid, new, waiting.hop_timeout):
             if nobody_answered(reply):
                 silent[node_id] = error_reason(reply)
             elif reply.has_error():
@@ -118,114 +230,40 @@ def call_roll(grid: Grid, hospitals: int, node_timeout: float, hop_timeout: floa
             reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
             raise ProtocolError(
                 f"a federation must have {hospitals} hospitals and one key holder, got "
-                f"{len(present)} and {len(holders)} after {node_timeout:g} s{reasons}"
+                f"{len(present)} and {len(holders)} after {waiting.node_timeout:g} s{reasons}"
             )
         sleep(_POLL_SECONDS)
     _require_one_kind(described)
     holder = described[holders[0]]
     present = dict(sorted(present.items(), key=lambda item: item[1].name))
+    first, *others = present.values()
+    for other in others:
+        if difference := _difference(first, other):
+            raise ProtocolError(
+                f"hospitals must have the same features: {printable(other.name)} differs from "
+                f"{printable(first.name)}: {difference}"
+            )
     return Roster(
+        grid=grid,
+        waiting=waiting,
         key_holder=holders[0],
         public_key=PublicKey.from_json(holder.public_key),
         session=holder.session,
         hospitals={n: printable(d.name) for n, d in present.items()},
         packing=Packing.from_json(holder.packing),
-        features=_common_features(list(present.values())),
-        simulated=all(d.simulated for d in described.values()),
-        classes=next(iter(present.values())).classes,
+        features=first.features,
+        classes=first.classes,
+        simulated=holder.simulated,
     )
 
 
-def call_again(roster: Roster, grid: Grid, hop_timeout: float) -> Roster:
-    """Return the roster without the hospitals that left, and with those that joined or came back.
-
-    A node that was away is asked to describe itself again: it may be another one by now. Whoever
-    does not fit is not taken in, and whoever does not answer is asked again the next time; the run
-    goes on without them. Company X's node may change, its key may not.
-
-    Parameters
-    ----------
-    roster : Roster
-    grid : Grid
-    hop_timeout : float
-        Seconds to wait for the answers of new nodes.
-    """
-    connected = set(grid.get_node_ids())
-    hospitals = {n: name for n, name in roster.hospitals.items() if n in connected}
-    for node_id in roster.hospitals.keys() - hospitals.keys():
-        _logger.warning("%s is not connected any more", roster.name(node_id))
-    roster = replace(roster, hospitals=hospitals)
-    new = connected - hospitals.keys() - roster.strangers - {roster.key_holder}
-    for node_id, reply in _ask_all(grid, sorted(new), hop_timeout):
-        if reply.has_error():
-            _logger.warning("node %d takes no part yet: %s", node_id, error_reason(reply))
-            continue
-        try:
-            roster = _with_newcomer(roster, node_id, reply, connected)
-        except (ProtocolError, CryptoError) as error:
-            _logger.warning("node %d takes no part in this run: %s", node_id, error)
-            roster = replace(roster, strangers=roster.strangers | {node_id})
-    return roster
-
-
-def gather(
-    roster: Roster, grid: Grid, hospitals: int, node_timeout: float, hop_timeout: float
-) -> Roster:
-    """Call the roll again until enough hospitals are connected.
-
-    Parameters
-    ----------
-    roster : Roster
-    grid : Grid
-    hospitals : int
-        How many are needed.
-    node_timeout : float
-        Seconds to wait for hospitals to come back, or others to join.
-    hop_timeout : float
-        Seconds to wait for the answers of new nodes.
-
-    Raises
-    ------
-    ProtocolError
-        If there are too few after ``node_timeout``.
-    """
-    known, deadline = roster.hospitals, monotonic() + node_timeout
-    while len((roster := call_again(roster, grid, hop_timeout)).hospitals) < hospitals:
-        if monotonic() > deadline:
-            away = sorted(name for n, name in known.items() if n not in roster.hospitals)
-            raise ProtocolError(
-                f"a round must begin with at least {hospitals} hospitals, got "
-                f"{len(roster.hospitals)} after {node_timeout:g} s; not connected: "
-                f"{', '.join(away) or 'those that have never been there'}"
-            )
-        sleep(_POLL_SECONDS)
-    return roster
-
-
-def _with_newcomer(roster: Roster, node_id: int, reply: Message, connected: set[int]) -> Roster:
-    description = Description.from_content(reply.content)
-    name = printable(description.name)
-    if description.simulated is not roster.simulated:
-        raise ProtocolError(f"a federation must be all simulated or all deployed, {name} differs")
-    if description.role is Role.KEY_HOLDER:
-        key = PublicKey.from_json(description.public_key)
-        if key.fingerprint != roster.public_key.fingerprint:
-            raise ProtocolError(
-                "the key holder must have the key with which the run began, "
-                f"{roster.public_key.fingerprint}, got {key.fingerprint}"
-            )
-        if roster.key_holder in connected:
-            return roster  # the node that died is believed to be there for a minute
-        _logger.warning("the key holder is back as node %d", node_id)
-        return replace(roster, key_holder=node_id)
-    difference = first_schema_difference(roster.features, description.features)
-    difference = difference or _class_difference(roster.classes, description.classes)
-    if difference is not None:
+def require_key(fingerprint: str, began_with: str) -> None:
+    """Refuse a key of company X that is not the one with which the run began."""
+    if fingerprint != began_with:
         raise ProtocolError(
-            f"hospitals must have the same features: {name} differs: {printable(difference)}"
+            f"the key holder must have the key with which the run began, {began_with}, got "
+            f"{fingerprint}"
         )
-    _logger.warning("%s takes part from now on", name)
-    return replace(roster, hospitals={**roster.hospitals, node_id: name})
 
 
 def _ask_all(grid: Grid, nodes: list[int], timeout: float) -> Iterator[tuple[int, Message]]:
@@ -244,21 +282,12 @@ def _require_one_kind(described: dict[int, Description]) -> None:
         )
 
 
-def _common_features(hospitals: list[Description]) -> tuple[str, ...]:
-    first = hospitals[0]
-    for other in hospitals[1:]:
-        difference = first_schema_difference(first.features, other.features)
-        difference = difference or _class_difference(first.classes, other.classes)
-        if difference is not None:
-            raise ProtocolError(
-                f"hospitals must have the same features: {printable(other.name)} differs from "
-                f"{printable(first.name)}: {printable(difference)}"
-            )
-    return first.features
-
-
-def _class_difference(expected: tuple[str, ...], got: tuple[str, ...]) -> str | None:
-    if expected == got:
-        return None
-    shown = [", ".join(map(repr, classes)) or "two" for classes in (expected, got)]
-    return f"classes must be {shown[0]}, got {shown[1]}"
+def _difference(expected: Roster | Description, got: Description) -> str | None:
+    """Return how a hospital's features or classes differ from the others', fit to show."""
+    difference = first_schema_difference(expected.features, got.features)
+    if difference is None and expected.classes != got.classes:
+        wanted, found = (
+            ", ".join(map(repr, classes)) or "two" for classes in (expected.classes, got.classes)
+        )
+        difference = f"classes must be {wanted}, got {found}"
+    return difference and printable(difference)

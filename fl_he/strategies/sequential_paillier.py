@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -12,21 +11,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.strategies.encrypted_sum import EncryptedSum, open_sum
-from fl_he.strategies.exchange import Skipped, error_reason, exchange
+from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum, open_sum
+from fl_he.strategies.exchange import Skipped, save_model
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting
-from fl_he.strategies.roster import Roster, call_again, call_roll, gather
-from fl_he.strategies.topologies import AUTO, TOPOLOGIES, Order, segments_of
-from fl_he.strategies.unopened_sum import UnopenedSum
-from fl_he.strategies.update_sum import UpdateSum
-from fl_he.wire.encrypted_sum import (
-    FINISH,
-    NUM_EXAMPLES,
-    DecryptRequest,
-    EncryptionRequest,
-    Purpose,
-)
+from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
+from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES, UpdateSum, segments_of
+from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptionRequest, Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, Selection
@@ -111,23 +102,17 @@ class SequentialPaillier(Strategy):
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
         if segments != AUTO and not (isinstance(segments, int) and segments >= 1):
             raise ProtocolError(f"segments must be at least 1 or {AUTO!r}, got {segments!r}")
-        if topology != "chain" and segments != 1:
+        if topology == FOLD and segments != 1:
             raise ProtocolError(f"segments must be 1 unless topology is 'chain', got {segments!r}")
-        if min_contributors < 1:
-            raise ProtocolError(f"min_contributors must be at least 1, got {min_contributors}")
         self.strategy = strategy
         self.topology = topology
         self.segments = segments
         self.packing = packing or Packing()
         self.selection = Selection.of(encrypt)
-        self.min_contributors = min_contributors
-        self.hop_timeout = hop_timeout
-        self.key_holder_timeout = key_holder_timeout
-        self.node_timeout = node_timeout
+        self.waiting = Waiting(min_contributors, hop_timeout, key_holder_timeout, node_timeout)
         self.hospitals = hospitals
         self.on_summed = on_summed
         self.sums: list[EncryptedSum] = []
-        self._grid: Grid | None = None
         self._roster: Roster | None = None
         self._messages: list[Message] = []
         self._rounds_before = 0
@@ -141,16 +126,12 @@ class SequentialPaillier(Strategy):
             raise ProtocolError("the roll must be called first: it is when the first round starts")
         return self._roster
 
-    def node_name(self, node_id: int) -> str:
-        """Return a node's name for messages to people; hospitals may join and come back."""
-        return self.roster.name(node_id)
-
     def summary(self) -> None:
         """Log the configuration, then the wrapped strategy's."""
         _logger.info(
             "SequentialPaillier: topology %s, at least %d contributors, slots of %d bits",
             self.topology,
-            self.min_contributors,
+            self.waiting.min_contributors,
             self.packing.slot_bits,
         )
         self.strategy.summary()
@@ -197,33 +178,26 @@ class SequentialPaillier(Strategy):
 
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, once; the first round does it if nobody did before."""
-        self._grid = grid
-        if self._roster is not None:
-            return self._roster
-        wanted = self.hospitals or setting(self.strategy, "min_available_nodes", 1)
-        needed = max(self.min_contributors, wanted)
-        roster = call_roll(grid, needed, self.node_timeout, self.hop_timeout)
-        roster.require_packing(self.packing)
-        self._roster = self._in_old_session(roster)
+        if self._roster is None:
+            needed = max(self.waiting.min_contributors, self.hospitals or self._needed())
+            roster = call_roll(grid, self.waiting, needed)
+            roster.require_packing(self.packing)
+            if self._resumed is not None:
+                self._go_on(roster, *self._resumed)
+            self._roster = roster
+        self._roster.grid = grid
         return self._roster
 
-    def _in_old_session(self, roster: Roster) -> Roster:
-        if self._resumed is None:
-            return roster
-        session, fingerprint = self._resumed
+    def _go_on(self, roster: Roster, session: str, fingerprint: str) -> None:
         if roster.simulated:
             _logger.warning(
                 "a simulated key holder does not outlive its simulation: the resumed rounds have "
                 "a new key and a new session"
             )
             self._unopened = None
-            return roster
-        if roster.public_key.fingerprint != fingerprint:
-            raise ProtocolError(
-                f"the key holder must have the key with which the run began, {fingerprint}, got "
-                f"{roster.public_key.fingerprint}"
-            )
-        return replace(roster, session=session)
+        else:
+            require_key(roster.public_key.fingerprint, fingerprint)
+            roster.session = session
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -286,11 +260,9 @@ class SequentialPaillier(Strategy):
         ProtocolError
             If too few hospitals answer, or company X does not open the sum.
         """
-        needed = max(self.min_contributors, setting(self.strategy, "min_available_nodes", 1))
-        self._roster = gather(
-            self.call_roll(grid), grid, needed, self.node_timeout, self.hop_timeout
-        )
-        self._keep([Message(content, node_id, action) for node_id in self._roster.hospitals])
+        roster = self.call_roll(grid)
+        roster.gather(self._needed())
+        self._keep([Message(content, node_id, action) for node_id in roster.hospitals])
         (mean,) = self._encrypted_mean(purpose, number, ())
         return mean.content
 
@@ -311,17 +283,9 @@ class SequentialPaillier(Strategy):
             The hospitals that could not save it, or did not answer; they are warned about as well.
             The others have it all the same.
         """
-        grid, roster = self._connected()
-        content = model_message_content(arrays, config)
-        messages = [Message(content, node_id, FINISH) for node_id in roster.hospitals]
-        failures = tuple(
-            Skipped(roster.name(reply.metadata.src_node_id), error_reason(reply))
-            for reply in exchange(grid, messages, self.hop_timeout)
-            if reply.has_error()
-        )
-        for one in failures:
-            _logger.warning("%s has not saved the final model: %s", one.name, one.reason)
-        return failures
+        roster = self.roster
+        contents = dict.fromkeys(roster.hospitals, model_message_content(arrays, config))
+        return save_model(roster.grid, contents, roster.name, self.waiting.hop_timeout)
 
     def _gathered(self, purpose: Purpose, grid: Grid) -> HospitalGrid:
         """Show the hospitals that are there, once there are as many as the strategy waits for.
@@ -330,14 +294,14 @@ class SequentialPaillier(Strategy):
         """
         roster = self.call_roll(grid)
         if setting(self.strategy, f"fraction_{purpose}", 1.0) > 0.0:
-            needed = max(
-                self.min_contributors,
-                setting(self.strategy, "min_available_nodes", 1),
-                setting(self.strategy, f"min_{purpose}_nodes", 1),
-            )
-            roster = gather(roster, grid, needed, self.node_timeout, self.hop_timeout)
-            self._roster = roster
+            roster.gather(self._needed(f"min_{purpose}_nodes"))
         return HospitalGrid(grid, roster.hospitals)
+
+    def _needed(self, *settings: str) -> int:
+        """Return how many hospitals we need, and the wrapped strategy by these settings."""
+        names = "min_available_nodes", *settings
+        wanted: list[int] = [setting(self.strategy, name, 1) for name in names]
+        return max(self.waiting.min_contributors, *wanted)
 
     def _keep(self, messages: Iterable[Message]) -> None:
         self._messages = list(messages)
@@ -346,11 +310,9 @@ class SequentialPaillier(Strategy):
         receivers = {message.metadata.dst_node_id for message in self._messages}
         if len(receivers) < len(self._messages) or not receivers <= set(self.roster.hospitals):
             raise ProtocolError("a strategy must send one message at most to each hospital")
-        if len(receivers) < self.min_contributors:
-            raise ProtocolError(
-                f"a round must have at least {self.min_contributors} contributors "
-                f"(min_contributors), got {len(receivers)}: with fewer each could compute what "
-                "the others sent"
+        if len(receivers) < self.waiting.min_contributors:
+            raise self.waiting.too_few(
+                len(receivers), ": with fewer each could compute what the others sent"
             )
         if len(receivers) > self.packing.max_contributors:
             raise ProtocolError(
@@ -373,11 +335,12 @@ class SequentialPaillier(Strategy):
         if unopened is None or (unopened.request.purpose, unopened.request.round) != due:
             unopened = self._summed(purpose, server_round, messages)
             self.on_summed(unopened)
-        return [Message(self._opened(unopened), reply_to=messages[0])]
+        total, mean = open_sum(unopened, self.roster)
+        self.sums.append(total)
+        return [Message(mean, reply_to=messages[0])]
 
     def _summed(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
-        grid, roster = self._connected()
-        start = perf_counter()
+        roster, start = self.roster, perf_counter()
         request = EncryptionRequest(
             public_key=roster.public_key.to_json(),
             packing=self.packing.to_json(),
@@ -385,49 +348,8 @@ class SequentialPaillier(Strategy):
             round=server_round,
             weighted_by=setting(self.strategy, "weighted_by_key", NUM_EXAMPLES),
         )
-        segments = segments_of(self.segments, len(messages))
+        hospitals = len(messages)
+        segments = hospitals if self.topology == FOLD else segments_of(self.segments, hospitals)
         running = UpdateSum(request, roster, self.packing, self.selection)
-        TOPOLOGIES[self.topology](grid, Order(messages, self.hop_timeout, segments), running)
-        too_few = running.contributors < self.min_contributors
-        if running.vector is None or running.layout is None or too_few:
-            reasons = "; ".join(f"{one.name}: {one.reason}" for one in running.skipped)
-            raise ProtocolError(
-                f"a round must have at least {self.min_contributors} contributors "
-                f"(min_contributors), got {running.contributors}. {reasons}"
-            )
-        return UnopenedSum(
-            request=DecryptRequest(
-                session=roster.session,
-                purpose=purpose,
-                round=server_round,
-                contributors=running.contributors,
-                encrypted_sum=running.vector.to_bytes(),
-            ),
-            layout=running.layout,
-            plain=running.plain,
-            skipped=tuple(running.skipped),
-            ciphertexts=running.vector.ciphertexts,
-            update_bytes=running.update_bytes,
-            bytes_sent=running.bytes_sent,
-            seconds=perf_counter() - start,
-            encrypt_seconds=running.encrypt_seconds,
-            add_seconds=running.add_seconds,
-        )
-
-    def _opened(self, unopened: UnopenedSum) -> RecordDict:
-        grid, _ = self._connected()
-
-        def key_holder() -> int:
-            if self.roster.key_holder not in grid.get_node_ids():
-                # Without node authentication it comes back as another node.
-                self._roster = call_again(self.roster, grid, self.hop_timeout)
-            return self.roster.key_holder
-
-        total, content = open_sum(unopened, grid, key_holder, self.key_holder_timeout)
-        self.sums.append(total)
-        return content
-
-    def _connected(self) -> tuple[Grid, Roster]:
-        if self._grid is None:
-            raise ProtocolError("the strategy must be started with a grid first")
-        return self._grid, self.roster
+        running.collect(messages, segments)
+        return running.finished(purpose, start)

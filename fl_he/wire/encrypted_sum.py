@@ -5,7 +5,7 @@ No other file knows their record keys and array types.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from flwr.app import Array, Message
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Natural
+from fl_he.crypto.encoding.strict_json import Base64
 from fl_he.wire import records
 from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, ProtocolError, Seconds, blob, floats
 
@@ -39,7 +40,7 @@ Purpose = Literal["train", "evaluate", "prepare"]
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
 _SUM = "sum"
-_Sum = Annotated[bytes, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
+_Sum = Annotated[Base64, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
 #: Flower's strategies write it into every train config. A resumed run counts on.
 SERVER_ROUND = "server-round"
 
@@ -122,10 +123,6 @@ class EncryptionRequest(records.Message):
     weighted_by: str = NUM_EXAMPLES
     running_sum: _Sum | None = field(default=None, repr=False)
     layout: Annotated[str, SPARSE] = ""
-
-    def continuing(self, running_sum: bytes, layout: str) -> EncryptionRequest:
-        """Return the same request to the next hospital of a chain."""
-        return replace(self, running_sum=running_sum, layout=layout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ through as text and bytes; whoever uses them validates them against a key.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, fields
 from functools import cache, partial
@@ -44,6 +45,15 @@ class ProtocolError(FlHeError):
 
 class PrivateReasonError(ProtocolError):
     """A refusal whose very reason depends on private data: a deployed node does not give it."""
+
+
+@contextmanager
+def refused_as(words: str) -> Iterator[None]:
+    """Refuse what is refused within as a ProtocolError that begins with these words."""
+    try:
+        yield
+    except FlHeError as error:
+        raise ProtocolError(f"{words} {error}") from error
 
 
 _MESSAGE = Place("a message", ProtocolError)

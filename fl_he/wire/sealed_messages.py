@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 from flwr.app import RecordDict
 
 from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
+from fl_he.crypto.encoding.strict_json import Base64
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
     RECORD,
@@ -37,7 +38,7 @@ OPEN = "query.open"
 _CHAIN = "fl-he.chain"
 _TOTALS = "fl-he.totals"
 
-_Envelope = Annotated[bytes, blob("envelope", "envelope", ENVELOPE_STYPE, "envelope")]
+_Envelope = Annotated[Base64, blob("envelope", "envelope", ENVELOPE_STYPE, "envelope")]
 _Statement = Annotated[bytes, blob("statement", "statement", ENVELOPE_STYPE, "envelope")]
 #: Envelopes by the names of nodes.
 _Envelopes = Annotated[Mapping[str, bytes], blobs("fl-he.envelopes", ENVELOPE_STYPE, "envelope")]

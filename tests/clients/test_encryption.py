@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_running_sum_is_added_to() -> None:
     node = context()
     first = ask(request().add_to(RecordDict()), node)
     sum_so_far = EncryptedReply.from_content(first.content)
-    going_on = request().continuing(sum_so_far.encrypted_sum, sum_so_far.layout)
+    going_on = replace(request(), running_sum=sum_so_far.encrypted_sum, layout=sum_so_far.layout)
     total, _ = opened(ask(going_on.add_to(RecordDict()), node))
     np.testing.assert_array_equal(total, [2, 14, -1.25 * 14, 2.5 * 14, 0.6875 * 14])
 
@@ -184,14 +185,18 @@ def test_the_weight_is_the_nodes_own() -> None:
 def test_running_sum_of_another_layout_is_refused() -> None:
     node = context()
     first = EncryptedReply.from_content(ask(request().add_to(RecordDict()), node).content)
-    going_on = request().continuing(first.encrypted_sum, first.layout.replace("loss", "cost"))
+    going_on = replace(
+        request(),
+        running_sum=first.encrypted_sum,
+        layout=first.layout.replace("loss", "cost"),
+    )
     assert "must have the layout" in refused(ask(going_on.add_to(RecordDict()), node))
 
 
 def test_running_sum_under_another_key_is_refused() -> None:
     vector = EncryptedVector.encrypt(OTHER_KEY.public_key, PACKING, np.zeros(5))
     layout = EncryptedReply.from_content(ask(request().add_to(RecordDict()), context()).content)
-    going_on = request().continuing(vector.to_bytes(), layout.layout)
+    going_on = replace(request(), running_sum=vector.to_bytes(), layout=layout.layout)
     assert "the key must be" in refused(ask(going_on.add_to(RecordDict()), context()))
 
 

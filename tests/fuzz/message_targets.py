@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,10 +20,10 @@ from small_keys import SMALL, paillier
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
 from fl_he.strategies.exchange import Skipped
 from fl_he.strategies.preparation import Preparation
-from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, UnopenedRound
-from fl_he.strategies.unopened_sum import UnopenedSum
+from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.wire import model as model_messages
 from fl_he.wire.encrypted_sum import (
     DecryptReply,
@@ -49,6 +50,7 @@ from fl_he.wire.sealed_messages import (
 from fl_he.wire.update import UpdateLayout, flatten
 
 _ERRORS = (ProtocolError,)
+_COST = Cost(seconds=1.0, bytes_sent=1000, encrypt_seconds=0.1, add_seconds=0.2)
 _PROGRAMS = (
     b"",
     bytes(range(4, 36)),
@@ -82,7 +84,7 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     key, packing = paillier(*SMALL).public_key.to_json(), Packing().to_json()
     request = EncryptionRequest(key, packing, "session", 3)
     model = model_messages.model_message_content(_model(3), ConfigRecord({"lr": 0.5}))
-    chained = request.continuing(b"sum", "{}").add_to(model)
+    chained = replace(request, running_sum=b"sum", layout="{}").add_to(model)
     numbers = np.array([1.0, 2.0])
     description = Description(
         Role.KEY_HOLDER, "company X", "1", ("a",), key, "session", packing, True, ("x", "y", "z")
@@ -195,7 +197,7 @@ def _read_layout(data: bytes) -> object:
 def _unopened() -> list[Any]:
     request = DecryptRequest("s", "train", 1, 3, b"sum")
     skipped = (Skipped("north", "away"),)
-    unopened = UnopenedSum(request, _layout(), np.empty(0), skipped, 1, 568, 1000, 1.0, 0.1, 0.2)
+    unopened = UnopenedSum(request, _COST, _layout(), np.empty(0), skipped, 1, 568)
     return [json.loads(json.dumps(unopened.to_members()))]
 
 
@@ -228,9 +230,8 @@ def _read_preparation(data: bytes) -> object:
 
 @cache
 def _progresses() -> list[Any]:
-    costs = {"seconds": 1.0, "encrypt_seconds": 0.1, "add_seconds": 0.2}
     request = OpenRequest("s", 2, ("a", "b"), b"envelope")
-    unopened = UnopenedRound(request, (), 568, 1000, **costs)
+    unopened = SealedSum(request, _COST, (), 568)
     opened = OpenedRound(1, ("a",), {"a": b"envelope"})
     return [json.loads(json.dumps(SealedProgress("s", (opened,), unopened).to_members()))]
 

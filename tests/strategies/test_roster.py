@@ -12,7 +12,7 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
-from fl_he.strategies.roster import call_again, call_roll
+from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.wire.encrypted_sum import Description
 from fl_he.wire.records import ProtocolError
 
@@ -31,13 +31,13 @@ class LateGrid(LocalGrid):
 
 def test_nodes_that_come_late_are_waited_for_and_asked_once(clock: list[float]) -> None:
     grid = LateGrid(clock)
-    assert len(call_roll(grid, 3, node_timeout=5, hop_timeout=1).hospitals) == 3
+    assert len(call_roll(grid, Waiting(hop_timeout=1, node_timeout=5), 3).hospitals) == 3
     assert [m.metadata.dst_node_id for m in grid.sent] == [1000, 1001, 1002, 1003]
 
 
 def test_nodes_that_come_too_late_are_not(clock: list[float]) -> None:
     with pytest.raises(ProtocolError, match=r"one key holder, got 3 and 0 after 2\.5 s"):
-        call_roll(LateGrid(clock), 3, node_timeout=2.5, hop_timeout=1)
+        call_roll(LateGrid(clock), Waiting(hop_timeout=1, node_timeout=2.5), 3)
     assert clock[0] < 3
 
 
@@ -45,12 +45,13 @@ def test_no_deployed_node_comes_late_to_a_simulation(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     grid = LateGrid(clock)
-    roster = call_roll(grid, 3, node_timeout=5, hop_timeout=1)
+    roster = call_roll(grid, Waiting(hop_timeout=1, node_timeout=5), 3)
     grid.join(1004, {"role": "hospital", "name": "st-mary", "key-fingerprint": "ab" * 32})
     clock[0] = 9
-    later = call_again(roster, grid, hop_timeout=1)
-    assert later.hospitals == roster.hospitals
-    assert later.strangers == {1004}
+    hospitals = roster.hospitals
+    roster.call_again()
+    assert roster.hospitals == hospitals
+    assert roster.strangers == {1004}
     assert "all simulated or all deployed, st-mary differs" in caplog.text
 
 
@@ -73,7 +74,7 @@ def test_names_are_shown_on_one_line(clock: list[float]) -> None:
     clock[0] = 10.0
     grid = LateGrid(clock)
     grid.tamper = renamed
-    roster = call_roll(grid, 3, node_timeout=0, hop_timeout=1)
+    roster = call_roll(grid, Waiting(hop_timeout=1, node_timeout=0), 3)
     assert roster.name(1001) == "zoo [2J clinic"
 
 
@@ -82,5 +83,5 @@ def test_what_differs_is_shown_in_short(clock: list[float]) -> None:
     grid = LateGrid(clock)
     grid.tamper = misspelt
     with pytest.raises(ProtocolError, match="hospital-2 differs from hospital-1") as refused:
-        call_roll(grid, 3, node_timeout=0, hop_timeout=1)
+        call_roll(grid, Waiting(hop_timeout=1, node_timeout=0), 3)
     assert len(str(refused.value)) < 700

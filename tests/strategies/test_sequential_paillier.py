@@ -73,7 +73,7 @@ def test_result_is_the_weighted_mean(settings: dict[str, Any], hospitals: int) -
     ]
     assert encrypted.sums[0].examples == 10 * ks.sum()
     assert encrypted.sums[0].ciphertexts == 1
-    assert all(s.bytes_sent > hospitals * s.update_bytes for s in encrypted.sums)
+    assert all(s.cost.bytes_sent > hospitals * s.update_bytes for s in encrypted.sums)
 
 
 @pytest.mark.filterwarnings("ignore:only arrays named like")
@@ -431,9 +431,9 @@ def test_costs_are_those_of_all_messages(topology: str) -> None:
     (one,) = encrypted.sums
     messages = [m for m in grid.sent + grid.received if m.metadata.message_type != DESCRIBE]
     assert len(messages) == 8
-    assert one.bytes_sent == sum(map(content_bytes, messages))
-    assert one.encrypt_seconds == 300
-    assert 30 <= one.add_seconds < 31
+    assert one.cost.bytes_sent == sum(map(content_bytes, messages))
+    assert one.cost.encrypt_seconds == 300
+    assert 30 <= one.cost.add_seconds < 31
 
 
 def test_ciphertexts_packed_another_way_are_refused() -> None:

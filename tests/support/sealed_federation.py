@@ -23,7 +23,9 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.tables.data import Dataset
-from fl_he.strategies.sealed.router import SealedChain, SealedRound
+from fl_he.strategies.roster import Waiting
+from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
+from fl_he.strategies.sealed.router import SealedChain
 
 COMPANY = "company-x"
 FEATURES = ("age", "size", "score")
@@ -146,21 +148,30 @@ class Federation:
             if context.node_config["name"] == name
         )
 
-    def chain(self, C: float | None = None, **settings: object) -> SealedChain:
+    def chain(
+        self,
+        C: float | None = None,
+        hop_timeout: float = 10.0,
+        hospitals: int | None = None,
+        on_summed: Callable[[SealedProgress], None] = lambda _: None,
+    ) -> SealedChain:
         """Return the coordinator."""
-        config = ConfigRecord({"lr": RATE, **({} if C is None else {"C": C})})
-        chosen = {"hospitals": len(self.data), "hop_timeout": 10.0, "node_timeout": 0.5}
-        return SealedChain(config, **{**chosen, **settings})  # type: ignore[arg-type]
+        return SealedChain(
+            ConfigRecord({"lr": RATE, **({} if C is None else {"C": C})}),
+            hospitals=hospitals or len(self.data),
+            waiting=Waiting(hop_timeout=hop_timeout, node_timeout=0.5),
+            on_summed=on_summed,
+        )
 
     def run(
         self,
         rounds: int,
-        after_round: Callable[[SealedRound], None] = lambda _: None,
+        after_round: Callable[[SealedSum], None] = lambda _: None,
         C: float | None = None,
-        **settings: object,
-    ) -> list[SealedRound]:
+        hop_timeout: float = 10.0,
+    ) -> list[SealedSum]:
         """Train for so many rounds, have every hospital save its model, and return the rounds."""
-        chain, done = self.chain(C, **settings), []
+        chain, done = self.chain(C, hop_timeout), []
         for _ in range(rounds):
             done.append(chain.run_round(self.grid))
             after_round(done[-1])

@@ -67,7 +67,7 @@ def test_request_without_running_sum() -> None:
     request = EncryptionRequest("key", "packing", "session", 1)
     read = EncryptionRequest.from_content(request.add_to(RecordDict()))
     assert read.running_sum is None
-    assert read.continuing(b"sum", "layout").running_sum == b"sum"
+    assert replace(read, running_sum=b"sum", layout="layout").running_sum == b"sum"
 
 
 @pytest.mark.parametrize(("kind", "content"), ALL, ids=lambda v: getattr(v, "__name__", ""))

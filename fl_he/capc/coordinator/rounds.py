@@ -31,7 +31,7 @@ from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.strategies.topologies import TOPOLOGIES
+from fl_he.strategies.update_sum import TOPOLOGIES
 from fl_he.wire.records import ProtocolError
 
 _LARGEST_REPORT = 1 << 20

@@ -6,17 +6,15 @@ coordinator carries both, and keeps in mind how far each hospital is.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
 
-from fl_he.strategies.exchange import Skipped, ask_until_answered, error_reason, exchange
-from fl_he.strategies.roster import Roster, call_again, call_roll, gather
+from fl_he.strategies.exchange import Skipped, exchange, read_reply
+from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.wire.encrypted_sum import printable
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.sealed_messages import (
     JOIN,
     SESSION,
@@ -26,8 +24,6 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -66,23 +62,12 @@ class Member:
             self.after = news.totals[-1].round
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How many nodes a sealed chain waits for, and how long, in seconds."""
-
-    hospitals: int
-    min_contributors: int
-    hop_timeout: float
-    key_holder_timeout: float
-    node_timeout: float
-
-
 class SealedMembers:
     """The hospitals that are connected and have met company X.
 
     Parameters
     ----------
-    waiting : Waiting
+    roster : Roster
 
     Notes
     -----
@@ -90,72 +75,27 @@ class SealedMembers:
     ``company_x`` is the key holder's name in the manifest, once they have met.
     """
 
-    def __init__(self, waiting: Waiting) -> None:
-        self.waiting = waiting
+    def __init__(self, roster: Roster) -> None:
+        self.roster = roster
         self.present: dict[int, Member] = {}
         self.company_x = self._manifest = ""
-        self._roster: Roster | None = None
 
-    @property
-    def roster(self) -> Roster:
-        """The nodes; raises ProtocolError before the roll was called."""
-        if self._roster is None:
-            raise ProtocolError("the roll must be called first: it is when the run starts")
-        return self._roster
-
-    def call_roll(self, grid: Grid, progress: SealedProgress) -> SealedProgress:
-        """Have all hospitals of the start meet company X; later calls do nothing.
+    def meet(self, progress: SealedProgress) -> tuple[SealedProgress, list[Skipped]]:
+        """Have new hospitals challenge company X.
 
         Returns
         -------
         SealedProgress
             With company X's session.
-
-        Raises
-        ------
-        ProtocolError
-            If one of them cannot take part.
+        list of Skipped
+            Those that take no part.
         """
-        if self._roster is not None:
-            return progress
-        waiting = self.waiting
-        self._roster = call_roll(grid, waiting.hospitals, waiting.node_timeout, waiting.hop_timeout)
-        progress, failed = self._meet(grid, progress)
-        for skipped in failed:
-            raise ProtocolError(f"{skipped.name} takes part in no sealed chain: {skipped.reason}")
-        return progress
-
-    def gather(self, grid: Grid, progress: SealedProgress) -> SealedProgress:
-        """See who is connected, and meet those of whom it is not known where they stand."""
-        progress = self.call_roll(grid, progress)
-        waiting = self.waiting
-        self._roster = gather(
-            self.roster, grid, waiting.min_contributors, waiting.node_timeout, waiting.hop_timeout
-        )
-        progress, failed = self._meet(grid, progress)
-        for skipped in failed:
-            _logger.warning("%s takes no part yet: %s", skipped.name, skipped.reason)
-        return progress
-
-    def ask_company_x(self, grid: Grid, action: str, content: RecordDict) -> Message:
-        """Return company X's answer, asking it until it gives one."""
-
-        def message() -> Message:
-            if self.roster.key_holder not in grid.get_node_ids():
-                # Without node authentication it comes back as a new node.
-                self._roster = call_again(self.roster, grid, self.waiting.hop_timeout)
-            return Message(content, self.roster.key_holder, action)
-
-        return ask_until_answered(grid, message, self.waiting.key_holder_timeout)
-
-    def _meet(self, grid: Grid, progress: SealedProgress) -> tuple[SealedProgress, list[Skipped]]:
-        """Have new hospitals challenge company X; return also those that take no part."""
         connected = self.roster.hospitals
         self.present = {n: member for n, member in self.present.items() if n in connected}
         new = [node_id for node_id in connected if node_id not in self.present]
         if not new:
             return progress, []
-        joining, failed = self._joining(grid, new)
+        joining, failed = self._joining(new)
         if self._manifest:
             # Company X would refuse to answer anybody as long as one of them is a stranger to it.
             joining = self._fitting(joining, self._manifest, progress, failed)
@@ -165,10 +105,9 @@ class SealedMembers:
             progress.session,
             {reply.name: reply.challenge for reply in joining.values() if reply.challenge},
         )
-        answer = self.ask_company_x(grid, SESSION, request.to_content())
-        if answer.has_error():
-            raise ProtocolError(f"the key holder has stated no session: {error_reason(answer)}")
-        stated = SessionReply.from_content(answer.content)
+        answer = self.roster.ask_company_x(SESSION, request.to_content())
+        with refused_as("the key holder has stated no session:"):
+            stated = read_reply(answer, SessionReply)
         if progress.session not in ("", stated.session):
             raise ProtocolError("the key holder must keep to the session in which the run began")
         self.company_x, self._manifest = stated.name, stated.manifest
@@ -179,17 +118,14 @@ class SealedMembers:
             )
         return progress, failed
 
-    def _joining(self, grid: Grid, nodes: list[int]) -> tuple[dict[int, JoinReply], list[Skipped]]:
+    def _joining(self, nodes: list[int]) -> tuple[dict[int, JoinReply], list[Skipped]]:
         joining: dict[int, JoinReply] = {}
         failed: list[Skipped] = []
         messages = [Message(RecordDict(), node_id, JOIN) for node_id in nodes]
-        for reply in exchange(grid, messages, self.waiting.hop_timeout):
+        for reply in exchange(self.roster.grid, messages, self.roster.waiting.hop_timeout):
             node_id = reply.metadata.src_node_id
-            if reply.has_error():
-                failed.append(Skipped(self.roster.name(node_id), error_reason(reply)))
-                continue
             try:
-                joining[node_id] = JoinReply.from_content(reply.content)
+                joining[node_id] = read_reply(reply, JoinReply)
             except ProtocolError as error:
                 failed.append(Skipped(self.roster.name(node_id), str(error)))
         return joining, failed

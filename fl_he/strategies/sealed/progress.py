@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fl_he.crypto.encoding.fields import Form, Number, Whole, form_of, kind_of, within
+from fl_he.crypto.encoding.fields import Form, Whole, form_of, kind_of, within
 from fl_he.crypto.encoding.strict_json import Base64
+from fl_he.strategies.encrypted_sum import COST_MEMBERS, Cost
 from fl_he.wire.records import KEPT
 from fl_he.wire.sealed_messages import OpenRequest
 
@@ -34,38 +35,43 @@ class OpenedRound:
 
 
 @dataclass(frozen=True, slots=True)
-class UnopenedRound:
-    """A finished sum before company X has opened it, and what it has cost so far.
+class SealedSum:
+    """A finished sum, as far as the coordinator knows it.
 
-    A coordinator that dies meanwhile must ask for the very same sum again: its round may be open.
+    A coordinator that dies before company X has opened the sum must ask for the very same one
+    again: its round may be open.
 
     Attributes
     ----------
     request : OpenRequest
+    cost : Cost
     skipped : tuple of str
         The hospitals that were asked and are not in it.
-    update_bytes, bytes_sent : int
-    seconds, encrypt_seconds, add_seconds : float
+    update_bytes : int
+        Of one hospital's encrypted update.
     """
 
     request: OpenRequest
+    cost: Cost
     skipped: tuple[str, ...]
     update_bytes: Whole
-    bytes_sent: Whole
-    seconds: Number
-    encrypt_seconds: Number
-    add_seconds: Number
+
+    @property
+    def contributors(self) -> tuple[str, ...]:
+        """The hospitals in the sum, in the order of the chain."""
+        return self.request.contributors
 
 
 # The same checks as company X's, so that a damaged file is found here.
-_REQUEST = {**form_of(OpenRequest).members, "envelope": kind_of(Base64)}
-_SUM = form_of(UnopenedRound).members
+_REQUEST = form_of(OpenRequest).members
 _UNOPENED = Form(
     {
         **{("number" if n == "round" else n): k for n, k in within("request", _REQUEST).items()},
-        **{name: kind for name, kind in _SUM.items() if name != "request"},
+        "skipped": kind_of(tuple[str, ...]),
+        "update_bytes": kind_of(Whole),
+        **COST_MEMBERS,
     },
-    lambda *members: UnopenedRound(OpenRequest(*members[:4]), *members[4:]),
+    lambda *members: SealedSum(OpenRequest(*members[:4]), Cost(*members[6:]), *members[4:6]),
 )
 
 
@@ -78,12 +84,12 @@ class SealedProgress:
     session : str
     opened : tuple of OpenedRound
         Oldest first.
-    unopened : UnopenedRound or None
+    unopened : SealedSum or None
     """
 
     session: str = ""
     opened: tuple[OpenedRound, ...] = ()
-    unopened: Annotated[UnopenedRound, _UNOPENED.kind] | None = None
+    unopened: Annotated[SealedSum, _UNOPENED.kind] | None = None
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""

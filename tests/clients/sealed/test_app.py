@@ -13,6 +13,7 @@ from sealed_federation import Federation
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
 from fl_he.clients.sealed.model import average_step
 from fl_he.clients.sealed.state import ChainState
+from fl_he.strategies.roster import Waiting
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import News
@@ -71,7 +72,10 @@ class ReshapingFederation(AveragingFederation):
 
 def chain(**config: float) -> SealedChain:
     return SealedChain(
-        ConfigRecord(dict(config)), hospitals=3, arrays=record(INITIAL), node_timeout=0.5
+        ConfigRecord(dict(config)),
+        hospitals=3,
+        arrays=record(INITIAL),
+        waiting=Waiting(node_timeout=0.5),
     )
 
 
@@ -124,7 +128,7 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
         running.config["server-round"] = number
         running.run_round(federation.grid)
     federation.context("north").state = RecordDict()
-    running._members.present.clear()
+    running.members.present.clear()
     assert running.finish(federation.grid) == ()
     models = [ChainState(federation.context(name)).model for name in HOSPITALS]
     for model in models[1:]:

@@ -26,8 +26,9 @@ from sealed_federation import (
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.strategies.sealed.progress import SealedProgress
-from fl_he.strategies.sealed.router import SealedChain, SealedRound
+from fl_he.strategies.roster import Waiting
+from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
+from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
@@ -79,7 +80,7 @@ def losing(federation: Federation, loses: Callable[[Message], bool], acts: bool)
     return grid
 
 
-def check_models(federation: Federation, rounds: list[SealedRound], *names: str) -> None:
+def check_models(federation: Federation, rounds: list[SealedSum], *names: str) -> None:
     """Compare saved models with plain descent over those who contributed to each round."""
     w, b = descent_through(
         [federation.data[name] for name in entry.contributors] for entry in rounds
@@ -103,8 +104,8 @@ def test_the_hospitals_model_is_that_of_plain_gradient_descent(
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
     assert [set(entry.contributors) for entry in rounds] == [set(HOSPITALS)] * 4
-    assert [entry.round for entry in rounds] == [1, 2, 3, 4]
-    assert all(entry.bytes_sent > 5 * entry.update_bytes > 0 for entry in rounds)
+    assert [entry.request.round for entry in rounds] == [1, 2, 3, 4]
+    assert all(entry.cost.bytes_sent > 5 * entry.update_bytes > 0 for entry in rounds)
 
 
 def test_the_order_changes_from_round_to_round(federation: Federation) -> None:
@@ -191,8 +192,8 @@ def test_too_few_that_answer(federation: Federation) -> None:
 
 
 def test_a_hospital_that_lost_its_state_is_told_everything_again(federation: Federation) -> None:
-    def forget(entry: SealedRound) -> None:
-        if entry.round == 2:
+    def forget(entry: SealedSum) -> None:
+        if entry.request.round == 2:
             federation.context("south").state = RecordDict()
 
     rounds = federation.run(4, forget)
@@ -202,8 +203,8 @@ def test_a_hospital_that_lost_its_state_is_told_everything_again(federation: Fed
 
 
 def test_a_hospital_that_comes_back_as_another_node(federation: Federation) -> None:
-    def restart(entry: SealedRound) -> None:
-        if entry.round == 1:
+    def restart(entry: SealedSum) -> None:
+        if entry.request.round == 1:
             context = federation.grid.leave(federation.node_id("south"))
             federation.grid.join(2000, context.node_config)
 
@@ -254,9 +255,9 @@ def test_a_resumed_run_ends_with_the_same_model(tmp_path: Path, unopened: bool) 
     resumed.resume(SealedProgress.from_members(json.loads(kept[-2 if unopened else -1])))
     if unopened:
         again = resumed.run_round(federation.grid)
-        assert (again.round, again.contributors) == (3, rounds[2].contributors)
+        assert (again.request.round, again.contributors) == (3, rounds[2].contributors)
     rounds.append(resumed.run_round(federation.grid))
-    assert rounds[-1].round == 4
+    assert rounds[-1].request.round == 4
     assert resumed.finish(federation.grid) == ()
     check_models(federation, rounds, *HOSPITALS)
 
@@ -320,7 +321,7 @@ def test_a_newcomer_whom_company_x_does_not_know_stops_nobody(
     rounds = [chain.run_round(federation.grid)]
     federation.grid.join(2000, enrolled(federation, "stranger", make("stranger")))
     federation.context("north").state = RecordDict()
-    chain._members.present.clear()  # all have to meet company X again, together with the stranger
+    chain.members.present.clear()  # all have to meet company X again, together with the stranger
     rounds.append(chain.run_round(federation.grid))
     assert [len(entry.contributors) for entry in rounds] == [4, 4]
     assert chain.finish(federation.grid) == ()
@@ -400,7 +401,7 @@ def test_hospitals_without_a_manifest(federation: Federation) -> None:
 
 def test_too_few_for_a_sum() -> None:
     with pytest.raises(ProtocolError, match="min_contributors must be at least 1, got 0"):
-        SealedChain(ConfigRecord({"lr": RATE}), hospitals=3, min_contributors=0)
+        SealedChain(ConfigRecord({"lr": RATE}), hospitals=3, waiting=Waiting(0))
 
 
 def test_a_hospital_is_told_everything_once(federation: Federation) -> None:
