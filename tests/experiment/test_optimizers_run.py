@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import statsmodels.api as statsmodels
 from deployed_nodes import deployed_nodes
 from experiments import experiment, on_round, standardised
 from local_grid import LocalGrid, simulated_nodes
@@ -233,6 +232,8 @@ def logistic_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
+    import statsmodels.api as statsmodels  # noqa: PLC0415 - lazy: a second to import
+
     logistic_table(tmp_path / "table.csv")
     settings = (
         *("data=csv", f"data.path={tmp_path}/table.csv", "data.target=sick", "data.positive=1"),

@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skops import io
 
 from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
@@ -117,6 +116,8 @@ def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list
                 "capc-dgk-key": str(own / "dgk-private-key.json"),
             }
         if name in ANSWERING:
+            from skops import io  # noqa: PLC0415 - lazy: seconds to import
+
             io.dump(fitted(name), own / "model.skops")
             node |= {
                 "capc-model": str(own / "model.skops"),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from argmax_roles import winners
 from dgk_decryption import private_numbers
-from tno.mpc.protocols.secure_comparison import Initiator, KeyHolder
 
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -44,6 +43,11 @@ def tno_schemes(
 
 def tno_at_most(paillier: Any, dgk: Any, x: int, y: int) -> int:
     """Return ``x <= y`` by TNO's steps."""
+    from tno.mpc.protocols.secure_comparison import (  # noqa: PLC0415 - lazy: a second to import
+        Initiator,
+        KeyHolder,
+    )
+
     alice, bob = Initiator, KeyHolder
     z, r = alice.step_1(paillier.unsafe_encrypt(x), paillier.unsafe_encrypt(y), BITS, paillier)
     alpha = alice.step_3(r, BITS)

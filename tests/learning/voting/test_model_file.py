@@ -13,7 +13,6 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
-from skops import io
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.voting.model_file import load_model_file
@@ -29,6 +28,8 @@ NAMES = np.array(CLASSES)[LABELS]
 
 
 def saved(path: Path, model: Any) -> Path:
+    from skops import io  # noqa: PLC0415 - lazy: seconds to import
+
     io.dump(model, path / "model.skops")
     return path / "model.skops"
 
