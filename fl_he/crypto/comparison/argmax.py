@@ -130,7 +130,7 @@ def _ranked(
 
 
 def compare_permuted(
-    dgk_key: DgkPublicKey, digits: Digits, encrypted_bits: Sequence[mpz], kept: PairSecrets
+    dgk_key: DgkPublicKey, digits: Digits, encrypted_bits: Sequence[int | mpz], kept: PairSecrets
 ) -> list[mpz]:
     """Alice's second step: the comparisons of each query's classes in her random order.
 
@@ -139,7 +139,7 @@ def compare_permuted(
     dgk_key : DgkPublicKey
         Bob's.
     digits : Digits
-    encrypted_bits : sequence of mpz
+    encrypted_bits : sequence of int
         Bob's answer to `blind_pairs`, by pair, then by query.
     kept : PairSecrets
         Serves once.
@@ -151,7 +151,7 @@ def compare_permuted(
     """
     queries, count = len(kept.permutations), len(kept.permutations[0])
     number_of = {pair: index for index, pair in enumerate(pairs(count))}
-    chosen: list[mpz] = []
+    chosen: list[int | mpz] = []
     masks, coins = [], []
     for query, classes in enumerate(kept.permutations):
         for first, second in combinations(classes, 2):

@@ -132,7 +132,7 @@ def bits(private_key: DgkPrivateKey, digits: Digits, blinded: Sequence[int]) -> 
 def compare(
     public_key: DgkPublicKey,
     digits: Digits,
-    encrypted_bits: Sequence[mpz],
+    encrypted_bits: Sequence[int | mpz],
     masks: Sequence[int],
     coins: Sequence[int],
 ) -> list[mpz]:
@@ -143,7 +143,7 @@ def compare(
     public_key : DgkPublicKey
         Bob's.
     digits : Digits
-    encrypted_bits : sequence of mpz
+    encrypted_bits : sequence of int
         Bob's `bits` of n numbers.
     masks : sequence of int, length n
         r of each number.
@@ -167,7 +167,7 @@ def compare(
     zero_or_not: list[mpz] = []
     for index, (mask, coin) in enumerate(zip(masks, coins, strict=True)):
         at = index * digits.sent
-        beta = encrypted_bits[at : at + digits.sent]
+        beta = [mpz(bit) for bit in encrypted_bits[at : at + digits.sent]]
         delta_a = beta[-1]
         if digits.carry(mask) ^ 1 ^ coin:
             delta_a = g * gmpy2.invert(delta_a, n) % n
@@ -192,7 +192,9 @@ def compare(
     return hidden(public_key, zero_or_not)
 
 
-def results(private_key: DgkPrivateKey, per_result: int, ciphertexts: Sequence[mpz]) -> list[int]:
+def results(
+    private_key: DgkPrivateKey, per_result: int, ciphertexts: Sequence[int | mpz]
+) -> list[int]:
     """Bob's look for zeros (step 4j).
 
     Parameters
@@ -200,7 +202,7 @@ def results(private_key: DgkPrivateKey, per_result: int, ciphertexts: Sequence[m
     private_key : DgkPrivateKey
     per_result : int
         How many ciphertexts belong to one result.
-    ciphertexts : sequence of mpz
+    ciphertexts : sequence of int
         Alice's.
 
     Returns

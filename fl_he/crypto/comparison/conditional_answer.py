@@ -42,7 +42,7 @@ def answer_layout(public_key: PublicKey) -> SlotLayout:
 
 
 def any_of(
-    dgk_key: DgkPublicKey, shares: Sequence[mpz], coins: Sequence[Sequence[int]]
+    dgk_key: DgkPublicKey, shares: Sequence[int | mpz], coins: Sequence[Sequence[int]]
 ) -> tuple[list[mpz], list[int]]:
     """Alice's step.
 
@@ -50,7 +50,7 @@ def any_of(
     ----------
     dgk_key : DgkPublicKey
         Bob's.
-    shares : sequence of mpz
+    shares : sequence of int
         Bob's encrypted shares, n for each query.
     coins : sequence of sequence of int, shape (queries, n)
         Alice's shares.

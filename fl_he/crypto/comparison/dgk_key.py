@@ -12,39 +12,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.encoding.canonical import integers_digest
 from fl_he.crypto.encoding.fields import constant, derived
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.key_checks import (
-    MAXIMUM_KEY_BITS,
-    MINIMUM_KEY_BITS,
-    check_key_bits,
-    check_longest,
-    check_units,
-    units_from_bytes,
-    units_to_bytes,
-)
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, PublicNumbers
 from fl_he.crypto.paillier.powers import PowerTable
 
 #: The plaintext space unless a test wants another: room for numbers of 84 bits, see `comparison`.
 PLAINTEXT_PRIME = 257
 _MAXIMUM_PRIME_BITS = 128
-_DOCUMENT = Document(
-    "DGK public key",
-    {
-        "kty": constant("DGK"),
-        **dict.fromkeys(("n", "g", "h"), base64url_integer(MAXIMUM_KEY_BITS)),
-        "u": base64url_integer(_MAXIMUM_PRIME_BITS),
-        "kid": derived("fingerprint"),
-    },
-    limit=8192,
-)
 
 
 def order_bits(key_bits: int) -> int:
@@ -59,55 +41,38 @@ def order_bits(key_bits: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
-class DgkPublicKey:
-    """A DGK public key.
+class DgkPublicKey(PublicNumbers):
+    """A DGK public key; see `PublicNumbers`.
 
     Parameters
     ----------
-    n : int
-        Modulus.
     g, h : int
         Bases of plaintexts and of randomness, in ``[2, n - 2]``.
     u : int
         A prime; plaintexts count modulo u.
-    minimum_bits : int
-        Shortest accepted modulus. Only tests have a reason to lower it.
-
-    Attributes
-    ----------
-    fingerprint : str
-        SHA-256 of all four numbers as 64 hexadecimal digits.
-
-    Raises
-    ------
-    CryptoError
-        If the numbers cannot be a key, as far as that shows without the private one.
     """
 
-    n: int
+    DOCUMENT: ClassVar[Document] = Document(
+        "DGK public key",
+        {
+            "kty": constant("DGK"),
+            **dict.fromkeys(("n", "g", "h"), base64url_integer(MAXIMUM_KEY_BITS)),
+            "u": base64url_integer(_MAXIMUM_PRIME_BITS),
+            "kid": derived("fingerprint"),
+        },
+        limit=8192,
+    )
+    LABEL: ClassVar[bytes] = b"fl-he DGK public key 1\0"
+    CIPHERTEXT: ClassVar[str] = "DGK ciphertext"
+    POWER: ClassVar[int] = 1
+
     g: int
     h: int
     u: int = PLAINTEXT_PRIME
-    _: KW_ONLY
-    minimum_bits: InitVar[int] = MINIMUM_KEY_BITS
-    fingerprint: str = field(init=False)
 
-    def __post_init__(self, minimum_bits: int) -> None:
-        numbers = (self.n, self.g, self.h, self.u)
-        check_key_bits(self.n.bit_length(), minimum_bits)
-        _check(*numbers)
-        digest = integers_digest(b"fl-he DGK public key 1\0", *numbers)
-        object.__setattr__(self, "fingerprint", digest)
-
-    @property
-    def key_bits(self) -> int:
-        """Length of the modulus."""
-        return self.n.bit_length()
-
-    @property
-    def ciphertext_bytes(self) -> int:
-        """Width of a ciphertext."""
-        return -(-self.key_bits // 8)
+    def check_numbers(self) -> None:
+        """See the base."""
+        _check(self.n, self.g, self.h, self.u)
 
     def masks(self, count: int) -> list[mpz]:
         """Return fresh encryptions of 0, uniform to the owner of the key as well.
@@ -123,60 +88,6 @@ class DgkPublicKey:
             int(gmpy2.powmod(g, plaintext % u, n) * mask % n)
             for plaintext, mask in zip(plaintexts, self.masks(len(plaintexts)), strict=True)
         ]
-
-    def to_bytes(self, ciphertexts: Sequence[mpz | int]) -> bytes:
-        """Return ciphertexts as big-endian bytes of `ciphertext_bytes` each."""
-        return units_to_bytes(ciphertexts, self.ciphertext_bytes)
-
-    def from_bytes(self, data: bytes, count: int) -> list[mpz]:
-        """Read ciphertexts that another node sent.
-
-        Raises
-        ------
-        CryptoError
-            If there are not so many, or one is outside ``[1, n)`` or not coprime to n.
-        """
-        ciphertexts = units_from_bytes(data, count, self.ciphertext_bytes, "DGK ciphertexts")
-        check_units(ciphertexts, self.n, self.n, "DGK ciphertext")
-        return [mpz(ciphertext) for ciphertext in ciphertexts]
-
-    def to_json(self) -> str:
-        """Return the key as JSON text."""
-        return _DOCUMENT.dumps(self)
-
-    @classmethod
-    def from_json(
-        cls,
-        text: str,
-        *,
-        minimum_bits: int = MINIMUM_KEY_BITS,
-        maximum_bits: int = MAXIMUM_KEY_BITS,
-    ) -> DgkPublicKey:
-        """Read a key that another node sent.
-
-        Parameters
-        ----------
-        text : str
-            What `to_json` returns.
-        minimum_bits
-            See the class.
-        maximum_bits : int
-            Longest modulus that is read: checking the numbers of a long one takes time.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly such a key.
-        """
-
-        def build(n: int, g: int, h: int, u: int) -> DgkPublicKey:
-            check_longest(n, maximum_bits)
-            return cls(n, g, h, u, minimum_bits=minimum_bits)
-
-        return _DOCUMENT.loads(text, build)
-
-    def __repr__(self) -> str:
-        return f"DgkPublicKey({self.key_bits} bits, {self.fingerprint[:16]})"
 
 
 # A node parses the same key in every message; exceptions are not kept.

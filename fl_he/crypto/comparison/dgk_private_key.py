@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import gmpy2
@@ -19,21 +18,11 @@ from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order
 from fl_he.crypto.encoding.fields import constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Secret, Uncopied, load_secret
-from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.key_files.protected_file import Secret, Uncopied
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
 from fl_he.crypto.paillier.masking import SURPLUS_BYTES
 from fl_he.crypto.paillier.powers import PowerTable
 
-_DOCUMENT = Document(
-    "DGK private key",
-    {
-        "kty": constant("DGK-private"),
-        **dict.fromkeys(("p", "q", "v_p", "v_q"), base64url_integer(MAXIMUM_KEY_BITS)),
-        "pub": scalar(str),
-        "kid": derived("public_key.fingerprint"),
-    },
-    limit=24576,
-)
 _SIEVE_LIMIT = 1 << 16
 _SIEVE_WIDTH = 1 << 18
 
@@ -58,8 +47,18 @@ class DgkPrivateKey(Secret):
         If the numbers are not such a key.
     """
 
-    __slots__ = ("__p", "__p_inverse", "__q", "_public_key")
+    __slots__ = ("__p", "__p_inverse", "__q", "public_key")
     KIND: ClassVar[str] = "dgk-private-key"
+    DOCUMENT: ClassVar[Document] = Document(
+        "DGK private key",
+        {
+            "kty": constant("DGK-private"),
+            **dict.fromkeys(("p", "q", "v_p", "v_q"), base64url_integer(MAXIMUM_KEY_BITS)),
+            "pub": scalar(str),
+            "kid": derived("public_key.fingerprint"),
+        },
+        limit=24576,
+    )
 
     def __init__(self, public_key: DgkPublicKey, p: int, q: int, v_p: int, v_q: int) -> None:
         if p * q != public_key.n or p == q:
@@ -74,7 +73,7 @@ class DgkPrivateKey(Secret):
                 or gmpy2.powmod(half, public_key.u, prime) != 1
             ):
                 raise CryptoError("g and h must be of the orders u * v_p * v_q and v_p * v_q")
-        self._public_key = public_key
+        self.public_key = public_key
         self.__p = _Half(p, v_p, public_key)
         self.__q = _Half(q, v_q, public_key)
         self.__p_inverse = gmpy2.invert(p, q)
@@ -90,11 +89,9 @@ class DgkPrivateKey(Secret):
         CryptoError
             If `key_bits` is out of range or odd.
         """
-        check_key_bits(key_bits, minimum_bits)
-        if key_bits % 2:
-            raise CryptoError(f"key_bits must be a multiple of 2, got {key_bits}")
-        p, v_p = _prime(key_bits // 2, order_bits(key_bits), u)
-        while (found := _prime(key_bits // 2, order_bits(key_bits), u))[0] == p:
+        half = prime_bits(key_bits, minimum_bits)
+        p, v_p = _prime(half, order_bits(key_bits), u)
+        while (found := _prime(half, order_bits(key_bits), u))[0] == p:
             pass
         q, v_q = found
         n = p * q
@@ -102,37 +99,33 @@ class DgkPrivateKey(Secret):
         h = _join(_of_order(p, v_p, (v_p,)), _of_order(q, v_q, (v_q,)), p, q)
         return cls(DgkPublicKey(n, g, h, u, minimum_bits=minimum_bits), p, q, v_p, v_q)
 
-    @property
-    def public_key(self) -> DgkPublicKey:
-        """The public half."""
-        return self._public_key
-
     def encrypt_bits(self, bits: Sequence[int]) -> list[mpz]:
         """Encrypt plaintexts that are 0 or 1."""
-        g, n = mpz(self._public_key.g), mpz(self._public_key.n)
+        g, n = mpz(self.public_key.g), mpz(self.public_key.n)
         p, q, inverse = self.__p, self.__q, self.__p_inverse
-        masks_p, masks_q = p.masks(len(bits)), q.masks(len(bits))
+        masks_p, masks_q = (half.powers_of_h.random_powers(len(bits)) for half in (p, q))
         ciphertexts = []
         for bit, mask_p, mask_q in zip(bits, masks_p, masks_q, strict=True):
             mask = mask_p + (mask_q - mask_p) * inverse % q.prime * p.prime
             ciphertexts.append(mask * g % n if bit else mask)
         return ciphertexts
 
-    def are_zero(self, ciphertexts: Sequence[mpz]) -> list[bool]:
+    def are_zero(self, ciphertexts: Sequence[int | mpz]) -> list[bool]:
         """Tell of each ciphertext whether it holds 0: ``c**v_p mod p`` is 1 (section 3)."""
-        powers = self.__p.to_order(ciphertexts)
-        return [power == 1 for power in powers]
+        p, v_p = self.__p.prime, self.__p.order
+        residues = [mpz(ciphertext) % p for ciphertext in ciphertexts]
+        return [power == 1 for power in gmpy2.powmod_base_list(residues, v_p, p)]
 
     def to_json(self) -> str:
         """Return the key as JSON text. It is secret."""
         p, q = self.__p, self.__q
-        return _DOCUMENT.dumps(
+        return self.DOCUMENT.dumps(
             self,
             p=int(p.prime),
             q=int(q.prime),
             v_p=int(p.order),
             v_q=int(q.order),
-            pub=self._public_key.to_json(),
+            pub=self.public_key.to_json(),
         )
 
     @classmethod
@@ -142,39 +135,21 @@ class DgkPrivateKey(Secret):
         def build(p: int, q: int, v_p: int, v_q: int, pub: str) -> DgkPrivateKey:
             return cls(DgkPublicKey.from_json(pub, minimum_bits=minimum_bits), p, q, v_p, v_q)
 
-        return _DOCUMENT.loads(text, build)
-
-    @classmethod
-    def load(
-        cls, path: Path, passphrase: str | None = None, *, minimum_bits: int = MINIMUM_KEY_BITS
-    ) -> DgkPrivateKey:
-        """Read what `save` wrote; see `load_secret` and `from_json`."""
-        text = load_secret(path, cls.KIND, passphrase, _DOCUMENT.limit)
-        return cls.from_json(text, minimum_bits=minimum_bits)
+        return cls.DOCUMENT.loads(text, build)
 
     def __repr__(self) -> str:
-        return f"DgkPrivateKey({self._public_key!r})"
+        return f"DgkPrivateKey({self.public_key!r})"
 
 
 class _Half(Uncopied):
     """A prime factor of n with what is done modulo it."""
 
-    __slots__ = ("_table", "order", "prime")
+    __slots__ = ("order", "powers_of_h", "prime")
 
     def __init__(self, prime: int, order: int, public_key: DgkPublicKey) -> None:
         self.prime, self.order = mpz(prime), mpz(order)
         exponent_bytes = -(-order.bit_length() // 8) + SURPLUS_BYTES
-        self._table = PowerTable(public_key.h, prime, exponent_bytes)
-
-    def masks(self, count: int) -> list[mpz]:
-        return self._table.random_powers(count)
-
-    def to_order(self, ciphertexts: Sequence[mpz]) -> list[mpz]:
-        if not ciphertexts:
-            return []
-        residues = [ciphertext % self.prime for ciphertext in ciphertexts]
-        powers: list[mpz] = gmpy2.powmod_base_list(residues, self.order, self.prime)
-        return powers
+        self.powers_of_h = PowerTable(public_key.h, prime, exponent_bytes)
 
 
 def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:
@@ -185,7 +160,9 @@ def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:
     v = _random_prime(v_bits)
     step = 2 * u * v
     low, high = (1 << (bits - 1)) + (1 << (bits - 2)), 1 << bits  # so that p * q has all bits
-    primes = _small_primes()
+    primes = [3]
+    while primes[-1] < _SIEVE_LIMIT:
+        primes.append(int(gmpy2.next_prime(primes[-1])))
     while True:
         start = (low // step + secrets.randbelow((high - low) // step - 2 * _SIEVE_WIDTH)) | 1
         # candidates r = start + 2 i
@@ -202,15 +179,6 @@ def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:
                 continue
             if low <= p < high and gmpy2.is_prime(r, 40) and gmpy2.is_prime(p, 40):
                 return int(p), v
-
-
-def _small_primes() -> list[int]:
-    sieve = np.ones(_SIEVE_LIMIT, dtype=np.bool_)
-    sieve[:2] = False
-    for number in range(2, 1 << 8):
-        if sieve[number]:
-            sieve[number * number :: number] = False
-    return [int(prime) for prime in np.flatnonzero(sieve)[1:]]
 
 
 def _random_prime(bits: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,21 +14,7 @@ from fl_he.crypto.envelopes.curve25519 import KEY_BYTES
 from fl_he.crypto.envelopes.public_identity import ROLE, PublicIdentity
 from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Secret, load_secret
-
-_DOCUMENT = Document(
-    "private identity",
-    {
-        "format": constant("fl-he private identity 1"),
-        "name": scalar(str),
-        "role": ROLE,
-        "signing": base64url(KEY_BYTES),
-        "sealing": base64url(SEED_BYTES),
-        # Any 32 bytes are a private key; only this shows that they are still the right ones.
-        "fingerprint": derived("public.fingerprint"),
-    },
-    limit=4096,  # an identity has about 350 characters
-)
+from fl_he.crypto.key_files.protected_file import Secret
 
 
 class Identity(Secret):
@@ -48,21 +33,39 @@ class Identity(Secret):
     sealing_seed : bytes of length 32
         Private sealing key; see `SealingKey`.
 
+    Attributes
+    ----------
+    public : PublicIdentity
+        What the other nodes may know.
+
     Raises
     ------
     CryptoError
         If one of them cannot be what it should be.
     """
 
-    __slots__ = ("__sealing", "__signing", "_public")
+    __slots__ = ("__sealing", "__signing", "public")
     KIND: ClassVar[str] = "identity"
+    DOCUMENT: ClassVar[Document] = Document(
+        "private identity",
+        {
+            "format": constant("fl-he private identity 1"),
+            "name": scalar(str),
+            "role": ROLE,
+            "signing": base64url(KEY_BYTES),
+            "sealing": base64url(SEED_BYTES),
+            # Any 32 bytes are a private key; only this shows that they are still the right ones.
+            "fingerprint": derived("public.fingerprint"),
+        },
+        limit=4096,  # an identity has about 350 characters
+    )
 
     def __init__(self, name: str, role: str, signing_seed: bytes, sealing_seed: bytes) -> None:
         if len(signing_seed) != KEY_BYTES:
             raise CryptoError(f"a signing key must have {KEY_BYTES} bytes, got {len(signing_seed)}")
         self.__signing = Ed25519PrivateKey.from_private_bytes(signing_seed)
         self.__sealing = SealingKey(sealing_seed)
-        self._public = PublicIdentity(
+        self.public = PublicIdentity(
             name,
             role,
             self.__signing.public_key().public_bytes_raw(),
@@ -80,11 +83,6 @@ class Identity(Secret):
         """
         return cls(name, role, secrets.token_bytes(KEY_BYTES), secrets.token_bytes(SEED_BYTES))
 
-    @property
-    def public(self) -> PublicIdentity:
-        """What the other nodes may know."""
-        return self._public
-
     def sign(self, statement: bytes) -> bytes:
         """Return this node's Ed25519 signature, 64 bytes, over a statement."""
         return self.__signing.sign(statement)
@@ -95,30 +93,19 @@ class Identity(Secret):
 
     def to_json(self) -> str:
         """Return the identity as one line of JSON; the text is secret."""
-        return _DOCUMENT.dumps(
+        return self.DOCUMENT.dumps(
             self,
-            name=self._public.name,
-            role=self._public.role,
+            name=self.public.name,
+            role=self.public.role,
             signing=self.__signing.private_bytes_raw(),
             sealing=self.__sealing.secret_seed(),
         )
 
     @classmethod
     def from_json(cls, text: str) -> Identity:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly such an identity. It shows nothing of the keys.
-        """
-        return _DOCUMENT.loads(text, cls)
-
-    @classmethod
-    def load(cls, path: Path, passphrase: str | None = None) -> Identity:
-        """Read what `save` wrote; see `load_secret` and `from_json`."""
-        return cls.from_json(load_secret(path, cls.KIND, passphrase, _DOCUMENT.limit))
+        """Read what `to_json` wrote; see `Secret.from_json`."""
+        return cls.DOCUMENT.loads(text, cls)
 
     def __repr__(self) -> str:
-        public = self._public
+        public = self.public
         return f"Identity({public.name}, {public.role}, {public.fingerprint[:16]})"

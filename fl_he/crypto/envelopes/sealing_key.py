@@ -46,13 +46,18 @@ class SealingKey(Uncopied):
     seed : bytes of length 32
         X-Wing's private key.
 
+    Attributes
+    ----------
+    public_bytes : bytes of length 1216
+        The public half.
+
     Raises
     ------
     CryptoError
         If it has another length.
     """
 
-    __slots__ = ("__key", "__seed", "_public_bytes")
+    __slots__ = ("__key", "__seed", "public_bytes")
 
     def __init__(self, seed: bytes) -> None:
         if len(seed) != SEED_BYTES:
@@ -62,14 +67,9 @@ class SealingKey(Uncopied):
         x25519 = X25519PrivateKey.from_private_bytes(expanded[64:])
         self.__seed = seed
         self.__key = MLKEM768X25519PrivateKey(mlkem, x25519)
-        self._public_bytes = (
+        self.public_bytes = (
             mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
         )
-
-    @property
-    def public_bytes(self) -> bytes:
-        """The public half, 1216 bytes."""
-        return self._public_bytes
 
     def secret_seed(self) -> bytes:
         """Return the private half."""

@@ -10,7 +10,7 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -113,11 +113,22 @@ class Secret(Uncopied):
     """Base of private keys that are kept in files."""
 
     __slots__ = ()
-    #: What a file of it is, see `save_secret`.
-    KIND: ClassVar[str]
+    KIND: ClassVar[str]  # see `save_secret`
+    DOCUMENT: ClassVar[Document]
 
     def to_json(self) -> str:
         """Return the key as JSON text, which is secret."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, *text: Any, **options: Any) -> Self:
+        """Read what `to_json` returned.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such a key. It shows nothing of the text.
+        """
         raise NotImplementedError
 
     def save(
@@ -125,6 +136,12 @@ class Secret(Uncopied):
     ) -> None:
         """Write the key to a new file that only its owner may read; see `save_secret`."""
         save_secret(path, self.to_json(), self.KIND, passphrase, cost)
+
+    @classmethod
+    def load(cls, path: Path, passphrase: str | None = None, **options: Any) -> Self:
+        """Read what `save` wrote, with the options of `from_json`; see `load_secret`."""
+        text = load_secret(path, cls.KIND, passphrase, cls.DOCUMENT.limit)
+        return cls.from_json(text, **options)
 
 
 def load_secret(path: Path, kind: str, passphrase: str | None, limit: int) -> str:

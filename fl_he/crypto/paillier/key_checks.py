@@ -1,4 +1,4 @@
-"""Checks of a public key's numbers and of ciphertexts, without the private key.
+"""Base of public keys, with checks of their numbers and of ciphertexts.
 
 Whoever makes a key knows how to open what is encrypted under it, so these checks cannot tell a
 good key from one of an impostor; that is what pinning a fingerprint is for. They refuse numbers
@@ -10,10 +10,14 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field, fields
+from typing import Any, ClassVar, Self
 
 import gmpy2
 from gmpy2 import mpz
 
+from fl_he.crypto.encoding.canonical import integers_digest
+from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 
 MINIMUM_KEY_BITS = 1024
@@ -49,10 +53,18 @@ def check_key_bits(key_bits: int, minimum_bits: int) -> None:
         )
 
 
-def check_longest(n: int, maximum_bits: int) -> None:
-    """Refuse a modulus of more bits, before checks that take the longer, the longer it is."""
-    if n.bit_length() > maximum_bits:
-        raise CryptoError(f"n must have at most {maximum_bits} bits, got {n.bit_length()}")
+def prime_bits(key_bits: int, minimum_bits: int) -> int:
+    """Return the length of the two primes of a new key.
+
+    Raises
+    ------
+    CryptoError
+        If `key_bits` is out of range or odd.
+    """
+    check_key_bits(key_bits, minimum_bits)
+    if key_bits % 2:
+        raise CryptoError(f"key_bits must be a multiple of 2, got {key_bits}")
+    return key_bits // 2
 
 
 # The results are kept because a node parses the same key in every message; exceptions are not.
@@ -110,34 +122,142 @@ def check_base(h_s: int, n: int) -> None:
         raise CryptoError("h_s must be of large order modulo both factors of n")
 
 
-def check_units(ciphertexts: Sequence[int], n: int, modulus: int, what: str) -> None:
-    """Refuse ciphertexts outside ``[1, modulus)`` or not coprime to n; `what` names them."""
-    product = mpz(1)
-    for index, ciphertext in enumerate(ciphertexts):
-        if not 1 <= ciphertext < modulus:
-            limit = "n" if modulus == n else "n**2"
-            raise CryptoError(f"{what} {index} must be in [1, {limit})")
-        product = product * ciphertext % n
-    # One gcd for all: a product is coprime to n exactly if each factor is.
-    if gmpy2.gcd(product, n) != 1:
-        index = next(i for i, c in enumerate(ciphertexts) if gmpy2.gcd(c, n) != 1)
-        raise CryptoError(f"{what} {index} must be coprime to n")
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class PublicNumbers:
+    """Base of public keys, whose ciphertexts are units modulo n or its square.
 
+    Parameters
+    ----------
+    n : int
+        Modulus.
+    minimum_bits : int
+        Shortest accepted modulus. Only tests have a reason to lower it.
+    known : str, optional
+        Fingerprint of a key whose numbers were checked before. If it is this key's, they are not
+        checked again, which takes as long as half an encryption.
 
-def units_to_bytes(ciphertexts: Sequence[int], width: int) -> bytes:
-    """Return ciphertexts as big-endian bytes of `width` each."""
-    return b"".join(int(ciphertext).to_bytes(width, "big") for ciphertext in ciphertexts)
-
-
-def units_from_bytes(data: object, count: int, width: int, what: str) -> list[int]:
-    """Undo `units_to_bytes` on bytes that another node sent; `check_units` is the caller's.
+    Attributes
+    ----------
+    fingerprint : str
+        SHA-256 of all of its numbers as 64 hexadecimal digits.
 
     Raises
     ------
     CryptoError
-        If the data are not bytes of so many ciphertexts.
+        If the numbers cannot be a key, as far as that shows without the private one.
+
+    Warns
+    -----
+    ShortKeyWarning
+        Below 2048 bits.
     """
-    if not isinstance(data, bytes) or len(data) != count * width:
-        got = len(data) if isinstance(data, bytes) else type(data).__name__
-        raise CryptoError(f"{count} {what} must be {count * width} bytes, got {got}")
-    return [int.from_bytes(data[at : at + width], "big") for at in range(0, len(data), width)]
+
+    DOCUMENT: ClassVar[Document]
+    LABEL: ClassVar[bytes]  # of the fingerprint
+    CIPHERTEXT: ClassVar[str]  # name for messages
+    POWER: ClassVar[int]  # ciphertexts are below n to this power
+
+    n: int
+    _: KW_ONLY
+    minimum_bits: InitVar[int] = MINIMUM_KEY_BITS
+    known: InitVar[str | None] = None
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self, minimum_bits: int, known: str | None) -> None:
+        check_key_bits(self.n.bit_length(), minimum_bits)
+        numbers = [getattr(self, item.name) for item in fields(self) if item.init]
+        object.__setattr__(self, "fingerprint", integers_digest(self.LABEL, *numbers))
+        if known != self.fingerprint:
+            self.check_numbers()
+
+    def check_numbers(self) -> None:
+        """Raise CryptoError if the numbers cannot be a key."""
+        raise NotImplementedError
+
+    @property
+    def key_bits(self) -> int:
+        """Length of the modulus."""
+        return self.n.bit_length()
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Width of a ciphertext."""
+        return -(-self.POWER * self.key_bits // 8)
+
+    def check(self, ciphertexts: Sequence[int]) -> None:
+        """Raise CryptoError unless all ciphertexts are in range and coprime to n."""
+        n, limit, product = self.n, self.n**self.POWER, mpz(1)
+        for index, ciphertext in enumerate(ciphertexts):
+            if not 1 <= ciphertext < limit:
+                shown = "n" if self.POWER == 1 else f"n**{self.POWER}"
+                raise CryptoError(f"{self.CIPHERTEXT} {index} must be in [1, {shown})")
+            product = product * ciphertext % n
+        # One gcd for all: a product is coprime to n exactly if each factor is.
+        if gmpy2.gcd(product, n) != 1:
+            index = next(i for i, c in enumerate(ciphertexts) if gmpy2.gcd(c, n) != 1)
+            raise CryptoError(f"{self.CIPHERTEXT} {index} must be coprime to n")
+
+    def to_bytes(self, ciphertexts: Sequence[mpz | int]) -> bytes:
+        """Return ciphertexts as big-endian bytes of `ciphertext_bytes` each, without a header."""
+        width = self.ciphertext_bytes
+        return b"".join(int(ciphertext).to_bytes(width, "big") for ciphertext in ciphertexts)
+
+    def from_bytes(self, data: bytes, count: int) -> list[int]:
+        """Read ciphertexts that another node sent.
+
+        Raises
+        ------
+        CryptoError
+            If the data are not bytes of so many, or `check` refuses one.
+        """
+        width = self.ciphertext_bytes
+        if not isinstance(data, bytes) or len(data) != count * width:
+            got = len(data) if isinstance(data, bytes) else type(data).__name__
+            raise CryptoError(
+                f"{count} {self.CIPHERTEXT}s must be {count * width} bytes, got {got}"
+            )
+        starts = range(0, len(data), width)
+        ciphertexts = [int.from_bytes(data[at : at + width], "big") for at in starts]
+        self.check(ciphertexts)
+        return ciphertexts
+
+    def to_json(self) -> str:
+        """Return the key as JSON text."""
+        return self.DOCUMENT.dumps(self)
+
+    @classmethod
+    def from_json(
+        cls,
+        text: str,
+        *,
+        minimum_bits: int = MINIMUM_KEY_BITS,
+        maximum_bits: int = MAXIMUM_KEY_BITS,
+        known: str | None = None,
+    ) -> Self:
+        """Read a key that another node sent.
+
+        Parameters
+        ----------
+        text : str
+            What `to_json` returns.
+        minimum_bits, known
+            See the class.
+        maximum_bits : int
+            Longest modulus that is read: checking the numbers of a long one takes time.
+
+        Raises
+        ------
+        CryptoError
+            If the text is not exactly such a key.
+        """
+
+        def build(n: int, *others: int) -> Any:
+            if n.bit_length() > maximum_bits:
+                raise CryptoError(f"n must have at most {maximum_bits} bits, got {n.bit_length()}")
+            return cls(n, *others, minimum_bits=minimum_bits, known=known)
+
+        key: Self = cls.DOCUMENT.loads(text, build)
+        return key
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.key_bits} bits, {self.fingerprint[:16]})"

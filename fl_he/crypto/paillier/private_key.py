@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import gmpy2
@@ -24,73 +23,12 @@ from numpy.typing import NDArray
 from fl_he.crypto.encoding.fields import Place, constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Secret, Uncopied, load_secret
+from fl_he.crypto.key_files.protected_file import Secret, Uncopied
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
-from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, check_key_bits
+from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.threads import available_cores, run_all
-
-
-class CrtDecryption(Uncopied):
-    """Decryption with the two primes.
-
-    Parameters
-    ----------
-    p, q : int
-        The prime factors of n.
-    """
-
-    __slots__ = ("_p", "_p_inverse", "_q")
-
-    def __init__(self, p: int, q: int) -> None:
-        smaller, larger = sorted((mpz(p), mpz(q)))
-        self._p = _Prime(smaller, larger)
-        self._q = _Prime(larger, smaller)
-        self._p_inverse = gmpy2.invert(smaller, larger)
-
-    @property
-    def primes(self) -> tuple[int, int]:
-        """The two primes, the smaller first."""
-        return int(self._p.value), int(self._q.value)
-
-    def decrypt(self, ciphertexts: Sequence[int], cores: int | None = None) -> list[int]:
-        """Decrypt ciphertexts that are coprime to n.
-
-        Parameters
-        ----------
-        ciphertexts : sequence of int
-            In ``[1, n**2)``.
-        cores : int, optional
-            How many threads may run; by default as many as this process has cores.
-
-        Returns
-        -------
-        list of int
-            Plaintexts in ``[0, n)``.
-        """
-        if not ciphertexts:
-            return []
-        cores = cores or available_cores()
-        # Each share is decrypted by two threads, one per prime.
-        count = min(max(1, cores // 2), len(ciphertexts))
-        calls = [
-            functools.partial(prime.decrypt, ciphertexts[at::count])
-            for at in range(count)
-            for prime in (self._p, self._q)
-        ]
-        halves = run_all(calls) if cores > 1 else [call() for call in calls]
-        p, q = self._p.value, self._q.value
-        plaintexts = [0] * len(ciphertexts)
-        for at in range(count):
-            plaintexts[at::count] = [
-                int(m_p + (m_q - m_p) * self._p_inverse % q * p)
-                for m_p, m_q in zip(halves[2 * at], halves[2 * at + 1], strict=True)
-            ]
-        return plaintexts
-
-    def __repr__(self) -> str:
-        return "CrtDecryption()"
 
 
 class _Prime(Uncopied):
@@ -100,31 +38,20 @@ class _Prime(Uncopied):
     ``1 + (p - 1) * n = 1 - q * p  mod p**2``, so h_p is the inverse of -q.
     """
 
-    __slots__ = ("_h", "_square", "value")
+    __slots__ = ("_square", "h", "value")
 
     def __init__(self, value: mpz, other: mpz) -> None:
         self.value = value
         self._square = value * value
-        self._h = gmpy2.invert(-other, value)
+        self.h = gmpy2.invert(-other, value)
 
     def decrypt(self, ciphertexts: Sequence[int]) -> list[mpz]:
         """Decrypt modulo this prime; powmod_base_list releases the interpreter lock."""
         residues = [ciphertext % self._square for ciphertext in ciphertexts]
         powers = gmpy2.powmod_base_list(residues, self.value - 1, self._square)
-        return [(power - 1) // self.value * self._h % self.value for power in powers]
+        return [(power - 1) // self.value * self.h % self.value for power in powers]
 
 
-_DOCUMENT = Document(
-    "private key",
-    {
-        "kty": constant("DAJ"),
-        "key_ops": constant(["decrypt"]),
-        **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
-        "pub": scalar(dict),
-        "kid": derived("public_key.fingerprint"),
-    },
-    limit=16384,
-)
 _BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`
 
 
@@ -150,8 +77,19 @@ class PrivateKey(Secret):
         If the numbers are not such a key, or h_s is not an n-th power.
     """
 
-    __slots__ = ("__crt", "_public_key")
+    __slots__ = ("__p", "__q", "public_key")
     KIND: ClassVar[str] = "paillier-private-key"
+    DOCUMENT: ClassVar[Document] = Document(
+        "private key",
+        {
+            "kty": constant("DAJ"),
+            "key_ops": constant(["decrypt"]),
+            **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
+            "pub": scalar(dict),
+            "kid": derived("public_key.fingerprint"),
+        },
+        limit=16384,
+    )
 
     def __init__(self, public_key: PublicKey, p: int, q: int, *, known: str | None = None) -> None:
         half = public_key.key_bits // 2
@@ -161,8 +99,9 @@ class PrivateKey(Secret):
         new = public_key.fingerprint != known
         if new:
             _check_primes(p, q)
-        self._public_key = public_key
-        self.__crt = CrtDecryption(p, q)
+        self.public_key = public_key
+        smaller, larger = sorted((mpz(p), mpz(q)))
+        self.__p, self.__q = _Prime(smaller, larger), _Prime(larger, smaller)
         if new and self.decrypt([public_key.h_s]) != [0]:
             raise CryptoError("h_s must be an n-th power modulo n**2")
 
@@ -182,11 +121,9 @@ class PrivateKey(Secret):
         CryptoError
             If `key_bits` is out of range or odd.
         """
-        check_key_bits(key_bits, minimum_bits)
-        if key_bits % 2:
-            raise CryptoError(f"key_bits must be a multiple of 2, got {key_bits}")
-        p = _random_prime(key_bits // 2)
-        while gmpy2.gcd(p - 1, (q := _random_prime(key_bits // 2)) - 1) != 2:
+        half = prime_bits(key_bits, minimum_bits)
+        p = _random_prime(half)
+        while gmpy2.gcd(p - 1, (q := _random_prime(half)) - 1) != 2:
             pass  # also as long as q == p
         n = p * q
         while gmpy2.gcd(x := secrets.randbelow(n), n) != 1:
@@ -194,11 +131,6 @@ class PrivateKey(Secret):
         # Damgard, Jurik and Nielsen's base; see `masking`.
         h_s = int(gmpy2.powmod(-x * x % n, n, n * n))
         return cls(PublicKey(n, h_s, minimum_bits=minimum_bits), p, q)
-
-    @property
-    def public_key(self) -> PublicKey:
-        """The public half."""
-        return self._public_key
 
     def decrypt(self, ciphertexts: Sequence[int], *, cores: int | None = None) -> list[int]:
         """Decrypt ciphertexts.
@@ -221,8 +153,26 @@ class PrivateKey(Secret):
         CryptoError
             If a ciphertext is none.
         """
-        self._public_key.check(ciphertexts)
-        return self.__crt.decrypt(ciphertexts, cores)
+        self.public_key.check(ciphertexts)
+        if not ciphertexts:
+            return []
+        cores = cores or available_cores()
+        # Each share is decrypted by two threads, one per prime.
+        count = min(max(1, cores // 2), len(ciphertexts))
+        calls = [
+            functools.partial(prime.decrypt, ciphertexts[at::count])
+            for at in range(count)
+            for prime in (self.__p, self.__q)
+        ]
+        halves = run_all(calls) if cores > 1 else [call() for call in calls]
+        p, q, h_q = self.__p.value, self.__q.value, self.__q.h
+        plaintexts = [0] * len(ciphertexts)
+        for at in range(count):
+            plaintexts[at::count] = [
+                int(m_p + (m_p - m_q) * h_q % q * p)  # h_q is the inverse of -p
+                for m_p, m_q in zip(halves[2 * at], halves[2 * at + 1], strict=True)
+            ]
+        return plaintexts
 
     def decrypt_integers(
         self,
@@ -253,11 +203,11 @@ class PrivateKey(Secret):
             If the vector is under another key, or does not hold sums of at most
             ``packing.max_contributors`` vectors.
         """
-        if vector.fingerprint != self._public_key.fingerprint:
+        if vector.fingerprint != self.public_key.fingerprint:
             raise CryptoError(
-                f"the key must be {self._public_key.fingerprint}, got {vector.fingerprint}"
+                f"the key must be {self.public_key.fingerprint}, got {vector.fingerprint}"
             )
-        n, length, packing = self._public_key.n, len(vector), vector.packing
+        n, length, packing = self.public_key.n, len(vector), vector.packing
         slots = packing.slots_per_ciphertext(vector.key_bits)
         ciphertexts = vector.to_integers()
         plaintexts: list[int] = []
@@ -285,20 +235,14 @@ class PrivateKey(Secret):
         The format is that of phe's command line (``phe/command_line.py``), which reads it, unless
         it is saved under a passphrase.
         """
-        p, q = self.__crt.primes
-        return _DOCUMENT.dumps(self, p=p, q=q, pub=PUBLIC_FORM.write(self._public_key))
+        p, q = int(self.__p.value), int(self.__q.value)
+        return self.DOCUMENT.dumps(self, p=p, q=q, pub=PUBLIC_FORM.write(self.public_key))
 
     @classmethod
     def from_json(
         cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS, known: str | None = None
     ) -> PrivateKey:
-        """Read what `to_json` wrote; `known` as for the class.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly such a key. It shows nothing of the text.
-        """
+        """Read what `to_json` wrote; `known` as for the class, see `Secret.from_json`."""
 
         def build_public(n: int, h_s: int) -> PublicKey:
             return PublicKey(n, h_s, minimum_bits=minimum_bits, known=known)
@@ -307,23 +251,10 @@ class PrivateKey(Secret):
             public_key = PUBLIC_FORM.read(pub, Place("public key"), build_public)
             return cls(public_key, p, q, known=known)
 
-        return _DOCUMENT.loads(text, build)
-
-    @classmethod
-    def load(
-        cls,
-        path: Path,
-        passphrase: str | None = None,
-        *,
-        minimum_bits: int = MINIMUM_KEY_BITS,
-        known: str | None = None,
-    ) -> PrivateKey:
-        """Read what `save` wrote; see `load_secret` and `from_json`."""
-        text = load_secret(path, cls.KIND, passphrase, _DOCUMENT.limit)
-        return cls.from_json(text, minimum_bits=minimum_bits, known=known)
+        return cls.DOCUMENT.loads(text, build)
 
     def __repr__(self) -> str:
-        return f"PrivateKey({self._public_key.key_bits} bits, {self._public_key.fingerprint[:16]})"
+        return f"PrivateKey({self.public_key.key_bits} bits, {self.public_key.fingerprint[:16]})"
 
 
 def _check_primes(p: int, q: int) -> None:

@@ -7,28 +7,24 @@ classes", EUROCRYPT '99, with generator n + 1; see `masking` for the published b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, field
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gmpy2 import mpz
 
-from fl_he.crypto.encoding.canonical import integers_digest
 from fl_he.crypto.encoding.fields import Form, constant, derived
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import (
     MAXIMUM_KEY_BITS,
-    MINIMUM_KEY_BITS,
+    PublicNumbers,
     check_base,
-    check_key_bits,
-    check_longest,
     check_modulus,
-    check_units,
-    units_from_bytes,
-    units_to_bytes,
 )
 from fl_he.crypto.paillier.masking import Masker, masker
 
-#: phe's JSON format, with h_s as a member of our own.
+#: The JSON format of phe's command line (``phe/command_line.py``), which reads it, with h_s as a
+#: member of our own.
 FORM: Form[PublicKey] = Form(
     {
         "kty": constant("DAJ"),
@@ -39,76 +35,45 @@ FORM: Form[PublicKey] = Form(
         "kid": derived("fingerprint"),
     }
 )
-# a key of MAXIMUM_KEY_BITS needs about 4,300 characters
-_DOCUMENT = Document("public key", FORM.members, limit=8192)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
-class PublicKey:
-    """A Paillier public key with its published base.
+class PublicKey(PublicNumbers):
+    """A Paillier public key with its published base; see `PublicNumbers`.
 
     Parameters
     ----------
-    n : int
-        Modulus.
     h_s : int
-        Published base in ``[2, n**2 - 2]``: an n-th power modulo ``n**2``.
-    minimum_bits : int
-        Shortest accepted modulus. Only tests have a reason to lower it.
-    known : str, optional
-        Fingerprint of a key whose numbers were checked before. If it is this key's, they are not
-        checked again, which takes as long as half an encryption.
+        Published base in ``[2, n**2 - 2]``: an n-th power modulo ``n**2``. The fingerprint is of
+        both numbers: whoever could swap h_s for 1 would switch encryption off.
 
     Attributes
     ----------
-    fingerprint : str
-        SHA-256 of n and h_s as 64 hexadecimal digits.
     n_squared : mpz
         Square of the modulus, as a gmpy2 integer for loops over many ciphertexts.
     masker : Masker
         Encrypts under this key in this process, with the table that it may have.
-
-    Raises
-    ------
-    CryptoError
-        If the numbers cannot be a key, as far as that shows without the private one. That h_s is
-        an n-th power does not show; it is up to the fingerprint that the node pins.
-
-    Warns
-    -----
-    ShortKeyWarning
-        Below 2048 bits.
     """
 
-    n: int
+    # a key of MAXIMUM_KEY_BITS needs about 4,300 characters
+    DOCUMENT: ClassVar[Document] = Document("public key", FORM.members, limit=8192)
+    LABEL: ClassVar[bytes] = b"fl-he Paillier public key 1\0"
+    CIPHERTEXT: ClassVar[str] = "ciphertext"
+    POWER: ClassVar[int] = 2
+
     h_s: int
-    _: KW_ONLY
-    minimum_bits: InitVar[int] = MINIMUM_KEY_BITS
-    known: InitVar[str | None] = None
-    fingerprint: str = field(init=False)
     n_squared: mpz = field(init=False)
     masker: Masker = field(init=False)
 
     def __post_init__(self, minimum_bits: int, known: str | None) -> None:
-        n, h_s = self.n, self.h_s
-        check_key_bits(n.bit_length(), minimum_bits)
-        fingerprint = _fingerprint(n, h_s)
-        if known is None or known != fingerprint:
-            check_modulus(n)
-            check_base(h_s, n)
-        object.__setattr__(self, "fingerprint", fingerprint)
-        object.__setattr__(self, "n_squared", mpz(n) ** 2)
-        object.__setattr__(self, "masker", masker(n, h_s))
+        PublicNumbers.__post_init__(self, minimum_bits, known)
+        object.__setattr__(self, "n_squared", mpz(self.n) ** 2)
+        object.__setattr__(self, "masker", masker(self.n, self.h_s))
 
-    @property
-    def key_bits(self) -> int:
-        """Length of the modulus."""
-        return self.n.bit_length()
-
-    @property
-    def ciphertext_bytes(self) -> int:
-        """Width of a ciphertext."""
-        return -(-2 * self.key_bits // 8)
+    def check_numbers(self) -> None:
+        """See the base."""
+        check_modulus(self.n)
+        check_base(self.h_s, self.n)
 
     def prepare(self, count: int) -> None:
         """Build the table for `count` encryptions to come, if one repays itself.
@@ -156,65 +121,6 @@ class PublicKey:
             self.add(ciphertext, mask) for ciphertext, mask in zip(ciphertexts, masks, strict=True)
         ]
 
-    def check(self, ciphertexts: Sequence[int]) -> None:
-        """Raise CryptoError unless all ciphertexts are in ``[1, n**2)`` and coprime to n."""
-        check_units(ciphertexts, self.n, self.n_squared, "ciphertext")
-
-    def to_bytes(self, ciphertexts: Sequence[int]) -> bytes:
-        """Return ciphertexts as big-endian bytes of `ciphertext_bytes` each, without a header."""
-        return units_to_bytes(ciphertexts, self.ciphertext_bytes)
-
-    def from_bytes(self, data: bytes, count: int) -> list[int]:
-        """Read ciphertexts that another node sent.
-
-        Raises
-        ------
-        CryptoError
-            If there are not so many, or one is outside ``[1, n**2)`` or not coprime to n.
-        """
-        ciphertexts = units_from_bytes(data, count, self.ciphertext_bytes, "ciphertexts")
-        self.check(ciphertexts)
-        return ciphertexts
-
-    def to_json(self) -> str:
-        """Return the key in phe's JSON format, with h_s as a member of our own.
-
-        The format is that of phe's command line (``phe/command_line.py``), which reads it.
-        """
-        return _DOCUMENT.dumps(self)
-
-    @classmethod
-    def from_json(
-        cls,
-        text: str,
-        *,
-        minimum_bits: int = MINIMUM_KEY_BITS,
-        maximum_bits: int = MAXIMUM_KEY_BITS,
-        known: str | None = None,
-    ) -> PublicKey:
-        """Read a key that another node sent.
-
-        Parameters
-        ----------
-        text : str
-            What `to_json` returns.
-        minimum_bits, known
-            See the class.
-        maximum_bits : int
-            Longest modulus that is read: checking the numbers of a long one takes time.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly such a key.
-        """
-
-        def build(n: int, h_s: int) -> PublicKey:
-            check_longest(n, maximum_bits)
-            return cls(n, h_s, minimum_bits=minimum_bits, known=known)
-
-        return _DOCUMENT.loads(text, build)
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PublicKey):
             return NotImplemented
@@ -226,15 +132,7 @@ class PublicKey:
     def __reduce__(self) -> tuple[object, ...]:
         return _restore, (self.n, self.h_s)
 
-    def __repr__(self) -> str:
-        return f"PublicKey({self.key_bits} bits, {self.fingerprint[:16]})"
-
 
 def _restore(n: int, h_s: int) -> PublicKey:
     """Unpickle a key; its length was accepted when it was made."""
     return PublicKey(n, h_s, minimum_bits=n.bit_length())
-
-
-def _fingerprint(n: int, h_s: int) -> str:
-    """Hash both numbers: whoever could swap h_s for 1 would switch encryption off."""
-    return integers_digest(b"fl-he Paillier public key 1\0", n, h_s)

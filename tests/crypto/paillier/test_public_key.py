@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fl_he.crypto.encoding.canonical import integers_digest
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.crypto.paillier.public_key import PublicKey, _fingerprint
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def phe_private(primes: tuple[int, int]) -> phe.PaillierPrivateKey:
@@ -251,4 +252,6 @@ def test_only_the_very_key_that_is_known_is_not_checked_again(small_key: Private
         PublicKey(*unusable, minimum_bits=public.key_bits, known=public.fingerprint)
     with pytest.raises(CryptoError, match="n must be 1 modulo 4"):
         PublicKey(public.n + 2, public.h_s, minimum_bits=512, known=public.fingerprint)
-    PublicKey(*unusable, minimum_bits=public.key_bits, known=_fingerprint(*unusable))
+    PublicKey(
+        *unusable, minimum_bits=public.key_bits, known=integers_digest(PublicKey.LABEL, *unusable)
+    )
