@@ -24,7 +24,7 @@ from fl_he.report.files import write_run
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError, load_checkpoint, plain_config
 from fl_he.strategies.grid import HopWatch
-from fl_he.strategies.roster import Roster, Waiting
+from fl_he.strategies.roster import Roster, Waiting, call_roll
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.events import Listener, RoundEnded
@@ -54,16 +54,17 @@ class SealedRun:
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         start = perf_counter()
         self._config, self._folder = config, folder
+        earlier = None if config.resume is None else _resumed(config, folder)
+        waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
+        self._roster = roster = call_roll(grid, waiting, config.hospitals)
         self._chain = chain = SealedChain(
-            ConfigRecord(),
-            hospitals=config.hospitals,
-            waiting=Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout),
+            roster,
+            _train_config(config, roster.features),
+            SealedProgress.from_members(earlier.sealed) if earlier else SealedProgress(),
             on_summed=self._keep_progress,
         )
-        earlier = None if config.resume is None else _resumed(chain, config, folder)
-        self._roster = roster = chain.call_roll(grid)
-        chain.config = _train_config(config, roster.features)
-        self._grid = HopWatch(grid, roster.name, tell)
+        chain.begin()
+        roster.grid = self._grid = HopWatch(grid, roster.name, tell)
         self._packing = packing_of(config.crypto)
         roster.require_packing(self._packing)
         self._privacy = privacy_figures(config, len(roster.features), simulated=False)
@@ -79,7 +80,7 @@ class SealedRun:
 
     def finish(self) -> dict[str, Any]:
         """See Run; what the coordinator does not know is null."""
-        self._chain.finish(self._grid)
+        self._chain.finish()
         checkpoint, roster = self._keeper.checkpoint, self._roster
         unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
         metrics = write_run(
@@ -105,7 +106,7 @@ class SealedRun:
 
     def _round(self) -> dict[str, Any]:
         """Have one sum opened and keep it; return the round's entry."""
-        done, key = self._chain.run_round(self._grid), self._roster.public_key
+        done, key = self._chain.run_round(), self._roster.public_key
         number = len(self._chain.progress.opened)
         entry = {**_round_entry(number, done), "hops": self._grid.take()}
         # The header is shorter than a ciphertext.
@@ -131,12 +132,10 @@ def _train_config(config: Config, features: tuple[str, ...]) -> ConfigRecord:
     return record
 
 
-def _resumed(chain: SealedChain, config: Config, folder: Path) -> Checkpoint:
-    """Let the chain go on where the folder's run was cut off."""
+def _resumed(config: Config, folder: Path) -> Checkpoint:
     checkpoint = load_checkpoint(folder, config)
     if checkpoint.sealed is None:
         raise CheckpointError(f"the checkpoint in {folder} must be one of a sealed chain")
-    chain.resume(SealedProgress.from_members(checkpoint.sealed))
     return checkpoint
 
 

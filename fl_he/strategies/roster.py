@@ -121,8 +121,8 @@ class Roster:
 
         return ask_until_answered(self.grid, message, self.waiting.key_holder_timeout)
 
-    def gather(self, hospitals: int) -> None:
-        """Call the roll again until so many hospitals are connected.
+    def gather(self, hospitals: int = 0) -> None:
+        """Call the roll again until so many hospitals, and ``min_contributors``, are connected.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Roster:
             If there are too few after ``node_timeout``.
         """
         known, seconds = self.hospitals, self.waiting.node_timeout
-        deadline = monotonic() + seconds
+        hospitals, deadline = max(hospitals, self.waiting.min_contributors), monotonic() + seconds
         while True:
             self.call_again()
             if len(self.hospitals) >= hospitals:
@@ -196,7 +196,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
     grid : Grid
     waiting : Waiting
     hospitals : int
-        How many hospitals are needed.
+        How many hospitals are needed; never fewer than ``min_contributors``.
 
     Raises
     ------
@@ -206,6 +206,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
     """
     described: dict[int, Description] = {}
     silent: dict[int, str] = {}
+    hospitals = max(hospitals, waiting.min_contributors)
     deadline = monotonic() + waiting.node_timeout
     while True:
         new = [node_id for node_id in grid.get_node_ids() if node_id not in described]

@@ -179,8 +179,7 @@ class SequentialPaillier(Strategy):
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, once; the first round does it if nobody did before."""
         if self._roster is None:
-            needed = max(self.waiting.min_contributors, self.hospitals or self._needed())
-            roster = call_roll(grid, self.waiting, needed)
+            roster = call_roll(grid, self.waiting, self.hospitals or self._needed())
             roster.require_packing(self.packing)
             if self._resumed is not None:
                 self._go_on(roster, *self._resumed)
@@ -298,10 +297,9 @@ class SequentialPaillier(Strategy):
         return HospitalGrid(grid, roster.hospitals)
 
     def _needed(self, *settings: str) -> int:
-        """Return how many hospitals we need, and the wrapped strategy by these settings."""
+        """Return how many hospitals the wrapped strategy needs by these settings of its."""
         names = "min_available_nodes", *settings
-        wanted: list[int] = [setting(self.strategy, name, 1) for name in names]
-        return max(self.waiting.min_contributors, *wanted)
+        return max(int(setting(self.strategy, name, 1)) for name in names)
 
     def _keep(self, messages: Iterable[Message]) -> None:
         self._messages = list(messages)

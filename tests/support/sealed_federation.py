@@ -23,7 +23,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.tables.data import Dataset
-from fl_he.strategies.roster import Waiting
+from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.strategies.sealed.router import SealedChain
 
@@ -153,13 +153,15 @@ class Federation:
         C: float | None = None,
         hop_timeout: float = 10.0,
         hospitals: int | None = None,
+        progress: SealedProgress | None = None,
         on_summed: Callable[[SealedProgress], None] = lambda _: None,
     ) -> SealedChain:
-        """Return the coordinator."""
+        """Return the coordinator, before company X and the hospitals have met."""
+        waiting = Waiting(hop_timeout=hop_timeout, node_timeout=0.5)
         return SealedChain(
+            call_roll(self.grid, waiting, hospitals or len(self.data)),
             ConfigRecord({"lr": RATE, **({} if C is None else {"C": C})}),
-            hospitals=hospitals or len(self.data),
-            waiting=Waiting(hop_timeout=hop_timeout, node_timeout=0.5),
+            progress or SealedProgress(),
             on_summed=on_summed,
         )
 
@@ -172,8 +174,9 @@ class Federation:
     ) -> list[SealedSum]:
         """Train for so many rounds, have every hospital save its model, and return the rounds."""
         chain, done = self.chain(C, hop_timeout), []
+        chain.begin()
         for _ in range(rounds):
-            done.append(chain.run_round(self.grid))
+            done.append(chain.run_round())
             after_round(done[-1])
-        chain.finish(self.grid)
+        chain.finish()
         return done

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
 
 from fl_he.strategies.encrypted_sum import Cost
 from fl_he.strategies.exchange import Skipped, exchange, read_reply, save_model
-from fl_he.strategies.roster import Roster, Waiting, call_roll
+from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.members import Member, SealedMembers
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.wire.encrypted_sum import content_bytes
@@ -66,13 +65,14 @@ class SealedChain:
 
     Parameters
     ----------
+    roster : Roster
     config : ConfigRecord
         The train config, public and the same for the whole run.
+    progress : SealedProgress
+        From which the chain goes on: hospitals begin with the initial model and are sent all totals
+        so far.
     arrays : ArrayRecord or None
         The initial model, where the hospitals' app does not make it itself.
-    hospitals : int
-        How many must be there before the first round.
-    waiting : Waiting
     on_summed : callable
         Is handed the :class:`SealedProgress` before company X is asked to open a sum, so that a run
         that dies meanwhile can be resumed.
@@ -84,55 +84,29 @@ class SealedChain:
 
     def __init__(
         self,
+        roster: Roster,
         config: ConfigRecord,
+        progress: SealedProgress,
         *,
-        hospitals: int,
-        waiting: Waiting,
         arrays: ArrayRecord | None = None,
         on_summed: Callable[[SealedProgress], None] = lambda _: None,
     ) -> None:
         self.config = config
         self.arrays = arrays
-        self.on_summed = on_summed
-        self.progress = SealedProgress()
-        self._hospitals, self._waiting = hospitals, waiting
-        self._members: SealedMembers | None = None
-        self._number = 0
-
-    @property
-    def members(self) -> SealedMembers:
-        """The nodes; raises ProtocolError before the roll was called."""
-        if self._members is None:
-            raise ProtocolError("the roll must be called first: it is when the run starts")
-        return self._members
-
-    def resume(self, progress: SealedProgress) -> None:
-        """Go on with a run that was cut off; to be called before the roll.
-
-        Hospitals begin with the initial model and are sent all totals so far.
-        """
         self.progress = progress
-        self._number = max((one.number for one in progress.opened), default=0)
+        self.on_summed = on_summed
+        self.members = SealedMembers(roster)
+        self._roster, self._waiting = roster, roster.waiting
+        self._number = max((one.number for one in self.progress.opened), default=0)
 
-    def call_roll(self, grid: Grid) -> Roster:
-        """Find out who takes part, once, and have company X and the hospitals meet.
+    def begin(self) -> None:
+        """Have company X and the hospitals meet; raises ProtocolError if one cannot take part."""
+        progress, failed = self.members.meet(self.progress)
+        for one in failed:
+            raise ProtocolError(f"{one.name} takes part in no sealed chain: {one.reason}")
+        self.progress = progress
 
-        Raises
-        ------
-        ProtocolError
-            If a hospital that is there cannot take part.
-        """
-        if self._members is None:
-            needed = max(self._hospitals, self._waiting.min_contributors)
-            self._members = SealedMembers(call_roll(grid, self._waiting, needed))
-            progress, failed = self._members.meet(self.progress)
-            for one in failed:
-                raise ProtocolError(f"{one.name} takes part in no sealed chain: {one.reason}")
-            self.progress = progress
-        self._members.roster.grid = grid
-        return self._members.roster
-
-    def run_round(self, grid: Grid) -> SealedSum:
+    def run_round(self) -> SealedSum:
         """Sum up, have the sum opened and sealed, and keep the envelopes.
 
         Raises
@@ -140,13 +114,13 @@ class SealedChain:
         ProtocolError
             If too few hospitals take part, or company X refuses the sum.
         """
-        roster, unopened = self.call_roll(grid), self.progress.unopened
+        unopened = self.progress.unopened
         if unopened is None:
             unopened = self._summed()
             self.progress = replace(self.progress, unopened=unopened)
             self.on_summed(self.progress)
         request, cost, start = unopened.request, unopened.cost, perf_counter()
-        reply = roster.ask_company_x(OPEN, request.to_content())
+        reply = self._roster.ask_company_x(OPEN, request.to_content())
         with refused_as("the key holder has not opened the sum:"):
             answer = read_reply(reply, OpenReply)
         opened = OpenedRound(request.round, request.contributors, answer.totals)
@@ -164,7 +138,7 @@ class SealedChain:
             ),
         )
 
-    def finish(self, grid: Grid) -> tuple[Skipped, ...]:
+    def finish(self) -> tuple[Skipped, ...]:
         """Send every hospital the totals that it lacks, and have it save the model.
 
         Returns
@@ -172,16 +146,15 @@ class SealedChain:
         tuple of Skipped
             The hospitals that could not save it, or did not answer; they are warned about as well.
         """
-        self.call_roll(grid)
         present = self._gathered()
         contents = {node: self._content(one.news(self.progress)) for node, one in present.items()}
         return save_model(
-            grid, contents, lambda node: present[node].name, self._waiting.hop_timeout
+            self._roster.grid, contents, lambda node: present[node].name, self._waiting.hop_timeout
         )
 
     def _gathered(self) -> dict[int, Member]:
         """See who is connected, and meet those of whom it is not known where they stand."""
-        self.members.roster.gather(self._waiting.min_contributors)
+        self._roster.gather()
         self.progress, failed = self.members.meet(self.progress)
         for one in failed:
             _logger.warning("%s takes no part yet: %s", one.name, one.reason)
@@ -221,7 +194,7 @@ class SealedChain:
                 round=self._number,
                 contributors=work.contributors,
                 next_node=next_node,
-                public_key=self.members.roster.public_key.to_json(),
+                public_key=self._roster.public_key.to_json(),
                 envelope=work.envelope,
             )
             news = member.news(self.progress)
@@ -244,8 +217,8 @@ class SealedChain:
 
     def _ask(self, member: Member, action: str, content: RecordDict, work: _Work) -> bool:
         """Take a hospital's reply; without a usable one it has to meet company X anew."""
-        message, roster = Message(content, member.node_id, action), self.members.roster
-        reply = next(exchange(roster.grid, [message], self._waiting.hop_timeout))
+        message = Message(content, member.node_id, action)
+        reply = next(exchange(self._roster.grid, [message], self._waiting.hop_timeout))
         work.cost.bytes_sent += content_bytes(message) + content_bytes(reply)
         try:
             work.take(member, read_reply(reply, SealedReply))

@@ -13,7 +13,8 @@ from sealed_federation import Federation
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
 from fl_he.clients.sealed.model import average_step
 from fl_he.clients.sealed.state import ChainState
-from fl_he.strategies.roster import Waiting
+from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import News
@@ -70,21 +71,21 @@ class ReshapingFederation(AveragingFederation):
         )
 
 
-def chain(**config: float) -> SealedChain:
-    return SealedChain(
-        ConfigRecord(dict(config)),
-        hospitals=3,
-        arrays=record(INITIAL),
-        waiting=Waiting(node_timeout=0.5),
+def chain(federation: Federation, **config: float) -> SealedChain:
+    roster = call_roll(federation.grid, Waiting(node_timeout=0.5), 3)
+    running = SealedChain(
+        roster, ConfigRecord(dict(config)), SealedProgress(), arrays=record(INITIAL)
     )
+    running.begin()
+    return running
 
 
 def test_the_mean_is_the_next_model(tmp_path: Path) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
-    running = chain()
+    running = chain(federation)
     for _ in range(2):
-        running.run_round(federation.grid)
-    assert running.finish(federation.grid) == ()
+        running.run_round()
+    assert running.finish() == ()
     rows = np.array(list(HOSPITALS.values()))
     step = (rows * rows / 100).sum() / rows.sum()
     for name in HOSPITALS:
@@ -96,7 +97,7 @@ def test_the_mean_is_the_next_model(tmp_path: Path) -> None:
 
 def test_the_app_sees_what_flower_would_send_it(tmp_path: Path) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
-    chain(lr=0.5).run_round(federation.grid)
+    chain(federation, lr=0.5).run_round()
     assert len(federation.seen) == 3
     for content in federation.seen:
         assert set(content) == {"arrays", "config"}
@@ -105,10 +106,10 @@ def test_the_app_sees_what_flower_would_send_it(tmp_path: Path) -> None:
 
 def test_the_number_of_the_round_is_not_the_coordinators_to_choose(tmp_path: Path) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
-    running = chain(lr=0.5)
+    running = chain(federation, lr=0.5)
     for number in (7, 70):
         running.config["server-round"] = number
-        entry = running.run_round(federation.grid)
+        entry = running.run_round()
         assert len(entry.contributors) == 3
     seen = [dict(content.config_records["config"]) for content in federation.seen]
     assert seen == [{"lr": 0.5, "server-round": number} for number in (1, 1, 1, 2, 2, 2)]
@@ -123,13 +124,13 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
             return record({n: a.numpy() + rate * (after[n] - a.numpy()) for n, a in model.items()})
 
     federation = Slowing(tmp_path, HOSPITALS)
-    running = chain()
+    running = chain(federation)
     for number in (1, 2, 3):
         running.config["server-round"] = number
-        running.run_round(federation.grid)
+        running.run_round()
     federation.context("north").state = RecordDict()
     running.members.present.clear()
-    assert running.finish(federation.grid) == ()
+    assert running.finish() == ()
     models = [ChainState(federation.context(name)).model for name in HOSPITALS]
     for model in models[1:]:
         for key in INITIAL:
@@ -138,7 +139,7 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
 
 def test_the_coordinator_gives_all_the_same_model(tmp_path: Path) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
-    running = chain(lr=0.5)
+    running = chain(federation, lr=0.5)
     content = running._content
 
     def another(news: News) -> RecordDict:
@@ -148,7 +149,7 @@ def test_the_coordinator_gives_all_the_same_model(tmp_path: Path) -> None:
 
     running._content = another  # type: ignore[method-assign]
     with pytest.raises(ProtocolError, match="at least 3 contributors"):
-        running.run_round(federation.grid)
+        running.run_round()
     reasons = [str(m.error.reason) for m in federation.grid.received if m.has_error()]
     assert "must have the same initial model and train config as this hospital" in reasons[0]
 
@@ -156,7 +157,7 @@ def test_the_coordinator_gives_all_the_same_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["more", "fl-he.more"])
 def test_records_that_no_digest_covers_are_refused(tmp_path: Path, name: str) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
-    running = chain(lr=0.5)
+    running = chain(federation, lr=0.5)
     content = running._content
     for extra in (ConfigRecord({"lr": 9.0}), record(INITIAL), MetricRecord({"a": 1})):
 
@@ -167,7 +168,7 @@ def test_records_that_no_digest_covers_are_refused(tmp_path: Path, name: str) ->
 
         running._content = more  # type: ignore[method-assign]
         with pytest.raises(ProtocolError, match="at least 3 contributors"):
-            running.run_round(federation.grid)
+            running.run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
     assert reasons == {
         "a message of a sealed chain must hold no records but the train config, as 'config', and "
@@ -178,10 +179,10 @@ def test_records_that_no_digest_covers_are_refused(tmp_path: Path, name: str) ->
 
 def test_a_mean_that_is_no_model(tmp_path: Path) -> None:
     federation = ReshapingFederation(tmp_path, HOSPITALS)
-    running = chain()
-    running.run_round(federation.grid)
+    running = chain(federation)
+    running.run_round()
     with pytest.raises(ProtocolError, match="at least 3 contributors"):
-        running.run_round(federation.grid)
+        running.run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
     assert reasons == {"a total must be of arrays like the model's, and it is not"}
 
@@ -194,17 +195,17 @@ def test_no_array_leaves_in_plain(tmp_path: Path) -> None:
 
     federation = Plain(tmp_path, HOSPITALS)
     with pytest.raises(ProtocolError, match="at least 3 contributors"):
-        chain().run_round(federation.grid)
+        chain(federation).run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
     assert reasons == {"a sealed chain must encrypt all arrays, and this app does not"}
 
 
 def test_an_app_whose_hospitals_have_no_model_to_start_from(tmp_path: Path) -> None:
     federation = AveragingFederation(tmp_path, HOSPITALS)
-    running = chain()
+    running = chain(federation)
     running.arrays = None
     with pytest.raises(ProtocolError, match="at least 3 contributors"):
-        running.run_round(federation.grid)
+        running.run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
     assert reasons == {"a message must hold the model as 'arrays', and it does not"}
 

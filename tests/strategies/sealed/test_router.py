@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from identities import make
 from local_grid import LocalGrid
 from sealed_federation import (
     COMPANY,
-    RATE,
     Federation,
     dataset,
     descent_through,
@@ -28,7 +27,6 @@ from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.roster import Waiting
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
-from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
@@ -215,10 +213,10 @@ def test_a_hospital_that_comes_back_as_another_node(federation: Federation) -> N
 
 def test_one_that_is_away_to_the_end_has_no_model(federation: Federation) -> None:
     chain = federation.chain()
-    rounds = [chain.run_round(federation.grid)]
+    rounds = [chain.run_round()]
     federation.grid.leave(federation.node_id("south"))
-    rounds.append(chain.run_round(federation.grid))
-    assert chain.finish(federation.grid) == ()
+    rounds.append(chain.run_round())
+    assert chain.finish() == ()
     assert not (federation.folder / "models" / "south.json").exists()
     check_models(federation, rounds, "north", "east", "west")
 
@@ -245,28 +243,27 @@ def test_a_resumed_run_ends_with_the_same_model(tmp_path: Path, unopened: bool) 
     chain = federation.chain(
         on_summed=lambda progress: kept.append(json.dumps(progress.to_members()))
     )
-    rounds = [chain.run_round(federation.grid) for _ in range(3)]
+    rounds = [chain.run_round() for _ in range(3)]
     assert len(kept) == 3
     kept.append(json.dumps(chain.progress.to_members()))
     for context in federation.grid.contexts.values():
         context.state = RecordDict()
         context.run_id = 8
-    resumed = federation.chain()
-    resumed.resume(SealedProgress.from_members(json.loads(kept[-2 if unopened else -1])))
+    progress = SealedProgress.from_members(json.loads(kept[-2 if unopened else -1]))
+    resumed = federation.chain(progress=progress)
     if unopened:
-        again = resumed.run_round(federation.grid)
+        again = resumed.run_round()
         assert (again.request.round, again.contributors) == (3, rounds[2].contributors)
-    rounds.append(resumed.run_round(federation.grid))
+    rounds.append(resumed.run_round())
     assert rounds[-1].request.round == 4
-    assert resumed.finish(federation.grid) == ()
+    assert resumed.finish() == ()
     check_models(federation, rounds, *HOSPITALS)
 
 
 def test_a_session_that_company_x_does_not_know(federation: Federation) -> None:
-    chain = federation.chain()
-    chain.resume(SealedProgress(session="0" * 32))
+    chain = federation.chain(progress=SealedProgress(session="0" * 32))
     with pytest.raises(ProtocolError, match="the key holder has stated no session: the session"):
-        chain.run_round(federation.grid)
+        chain.run_round()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +281,7 @@ def test_progress_that_is_damaged(
     federation: Federation, spoil: Callable[[dict[str, object]], object]
 ) -> None:
     kept: list[SealedProgress] = []
-    federation.chain(on_summed=kept.append).run_round(federation.grid)
+    federation.chain(on_summed=kept.append).run_round()
     members = kept[0].to_members()
     assert SealedProgress.from_members(json.loads(json.dumps(members))) == kept[0]
     spoil(members)
@@ -299,7 +296,7 @@ def test_nodes_must_have_the_same_manifest(federation: Federation) -> None:
     (federation.folder / "other.json").write_text(manifest.to_json())
     federation.context("north").node_config["federation"] = str(federation.folder / "other.json")
     with pytest.raises(ProtocolError, match=r"north takes part in no sealed chain: its manifest"):
-        federation.chain().call_roll(federation.grid)
+        federation.chain().begin()
 
 
 def enrolled(federation: Federation, name: str, identity: Identity) -> UserConfig:
@@ -318,13 +315,13 @@ def test_a_newcomer_whom_company_x_does_not_know_stops_nobody(
     federation: Federation, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain = federation.chain()
-    rounds = [chain.run_round(federation.grid)]
+    rounds = [chain.run_round()]
     federation.grid.join(2000, enrolled(federation, "stranger", make("stranger")))
     federation.context("north").state = RecordDict()
     chain.members.present.clear()  # all have to meet company X again, together with the stranger
-    rounds.append(chain.run_round(federation.grid))
+    rounds.append(chain.run_round())
     assert [len(entry.contributors) for entry in rounds] == [4, 4]
-    assert chain.finish(federation.grid) == ()
+    assert chain.finish() == ()
     check_models(federation, rounds, *HOSPITALS)
     assert "stranger takes no part yet: its manifest must be company X's" in caplog.text
 
@@ -333,15 +330,14 @@ def test_a_newcomer_to_the_manifest_has_no_totals_of_the_rounds_before(
     federation: Federation, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain = federation.chain()
-    rounds = [chain.run_round(federation.grid)]
+    rounds = [chain.run_round()]
     federation.grid.join(2000, enrolled(federation, "later", make("later")))
     text = (federation.folder / "other.json").read_text()
     (federation.folder / "federation.json").write_text(text)
-    again = federation.chain(hospitals=4)
-    again.resume(chain.progress)
+    again = federation.chain(hospitals=4, progress=chain.progress)
     with pytest.raises(ProtocolError, match="later takes part in no sealed chain: company X has"):
-        again.call_roll(federation.grid)
-    rounds.append(again.run_round(federation.grid))
+        again.begin()
+    rounds.append(again.run_round())
     assert [len(entry.contributors) for entry in rounds] == [4, 4]
     assert "later takes no part yet: company X has sealed no totals for it" in caplog.text
 
@@ -350,7 +346,7 @@ def test_a_reply_that_is_none_stops_nobody_else(
     federation: Federation, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain = federation.chain()
-    chain.run_round(federation.grid)
+    chain.run_round()
     federation.grid.join(2000, federation.grid.leave(federation.node_id("south")).node_config)
 
     def spoiled(reply: Message) -> Message:
@@ -359,13 +355,13 @@ def test_a_reply_that_is_none_stops_nobody_else(
         return reply
 
     federation.grid.tamper = spoiled
-    assert len(chain.run_round(federation.grid).contributors) == 3
+    assert len(chain.run_round().contributors) == 3
     assert "south takes no part yet: message has no config record" in caplog.text
 
 
 def test_company_x_must_keep_to_the_session(federation: Federation) -> None:
     chain = federation.chain()
-    chain.run_round(federation.grid)
+    chain.run_round()
     federation.grid.join(2000, federation.grid.leave(federation.node_id("south")).node_config)
 
     def another(reply: Message) -> Message:
@@ -376,32 +372,32 @@ def test_company_x_must_keep_to_the_session(federation: Federation) -> None:
 
     federation.grid.tamper = another
     with pytest.raises(ProtocolError, match="must keep to the session in which the run began"):
-        chain.run_round(federation.grid)
+        chain.run_round()
 
 
 def test_two_nodes_of_one_name(federation: Federation) -> None:
     federation.grid.join(2000, federation.context("north").node_config)
     with pytest.raises(ProtocolError, match=r"north takes part .*: there is a node of that name"):
-        federation.chain().call_roll(federation.grid)
+        federation.chain().begin()
 
 
 def test_hospitals_that_take_part_in_another_session(federation: Federation) -> None:
     federation.run(1)
     federation.context(COMPANY).run_id = 8
     with pytest.raises(ProtocolError, match="it takes part in another session"):
-        federation.chain().call_roll(federation.grid)
+        federation.chain().begin()
 
 
 def test_hospitals_without_a_manifest(federation: Federation) -> None:
     node_config = federation.context("east").node_config
     del node_config["federation"], node_config["identity"]
     with pytest.raises(ProtocolError, match=r"east takes part in no sealed chain: .* manifest"):
-        federation.chain().call_roll(federation.grid)
+        federation.chain().begin()
 
 
 def test_too_few_for_a_sum() -> None:
     with pytest.raises(ProtocolError, match="min_contributors must be at least 1, got 0"):
-        SealedChain(ConfigRecord({"lr": RATE}), hospitals=3, waiting=Waiting(0))
+        Waiting(min_contributors=0)
 
 
 def test_a_hospital_is_told_everything_once(federation: Federation) -> None:
