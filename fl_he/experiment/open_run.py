@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from fl_he.config import ClassWeight, Config
 from fl_he.experiment import run_state
 from fl_he.experiment.comparison import Comparison, simulated_comparison
+from fl_he.experiment.declared_ranges import declared_ranges
 from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
 from fl_he.experiment.run_figures import crypto_figures, origin_figures, packing_of
 from fl_he.experiment.run_state import CheckpointKeeper
@@ -29,8 +30,7 @@ from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
 from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.grid import HopWatch
-from fl_he.strategies.pooled_figures import pooled_figures
-from fl_he.strategies.preparation import Preparation, prepare
+from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import ACCURACY, LOSS
@@ -188,7 +188,8 @@ class OpenRun:
                 run_state.preparation_of(self._state, config),
                 balanced=config.class_weight is ClassWeight.balanced,
                 classes=classes,
-                private=run_state.private_scaling_of(config, self._comparison.feature_names),
+                ranges=declared_ranges(config, self._comparison.feature_names),
+                privacy=privacy_of(config),
                 keep=self._keep_preparation,
             )
 

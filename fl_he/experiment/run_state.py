@@ -12,8 +12,7 @@ from flwr.app import ArrayRecord
 
 from fl_he.config import ClassWeight, Config
 from fl_he.config import Scaling as ScalingChoice
-from fl_he.experiment.declared_ranges import declared_ranges, first_terms
-from fl_he.experiment.privacy_statement import privacy_of
+from fl_he.experiment.declared_ranges import first_terms
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
 from fl_he.learning.regression import inference, likelihood, parameters
@@ -28,10 +27,10 @@ from fl_he.run_files.checkpoint import (
 )
 from fl_he.strategies.encrypted_sum import UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
-from fl_he.strategies.preparation import Preparation, PrivateScaling
+from fl_he.strategies.pooled_sums import Preparation
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.learning_terms import LearningTerms, privacy_members
+from fl_he.wire.learning_terms import LearningTerms
 from fl_he.wire.model import model_arrays
 
 
@@ -177,20 +176,6 @@ def preparation_of(checkpoint: Checkpoint, config: Config) -> Preparation:
     if checkpoint.preparation is None:
         return Preparation(terms=first_terms(config, checkpoint.features))
     return Preparation.from_members(checkpoint.preparation)
-
-
-def private_scaling_of(config: Config, feature_names: tuple[str, ...]) -> PrivateScaling | None:
-    """Return how mean and variance are asked for under privacy, ``None`` without.
-
-    Raises
-    ------
-    DataError
-        If the declared ranges cannot be used.
-    """
-    privacy, ranges = privacy_of(config), declared_ranges(config, feature_names)
-    if privacy is None or ranges is None:
-        return None
-    return PrivateScaling(ranges, privacy_members(privacy))
 
 
 def scaling_of(terms: LearningTerms, features: int) -> Scaling:

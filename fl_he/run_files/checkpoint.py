@@ -55,7 +55,7 @@ class Checkpoint:
     hessian : list of float or None
         Upper triangle of the last Hessian, penalty included, if the optimizer asks for it.
     preparation : dict or None
-        What is known of the pooled data, see :mod:`fl_he.strategies.preparation`.
+        What is known of the pooled data, see :mod:`fl_he.strategies.pooled_sums`.
     rounds : list of dict
         The entries of metrics.json so far.
     examples : int

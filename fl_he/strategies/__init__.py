@@ -12,8 +12,7 @@ update_sum           running sum of the hospitals' encrypted updates, by fold or
 encrypted_sum        one sum: finished, opened by company X, read as a mean
 sequential_paillier  the strategy that wraps another
 gradient_descent     steps of an optimizer on summed derivatives
-preparation          sums before the first round: mean, variance, class counts
-pooled_figures       sums of counts after the last round
+pooled_sums          sums before the first round and after the last: mean, class counts, figures
 sealed               the sealed chain, which routes envelopes
 """
 

@@ -53,13 +53,10 @@ def model_arrays(
     """
     # Softmax of one row does not exist: a row is a logistic model's.
     rows = coefficients[0] if coefficients.ndim == 2 and len(coefficients) == 1 else coefficients
-    arrays = {
-        _COEFFICIENTS: Array(np.asarray(rows, dtype=np.float64)),
-        _INTERCEPT: Array(np.atleast_1d(np.asarray(intercept, dtype=np.float64))),
-    }
+    arrays = {_COEFFICIENTS: rows, _INTERCEPT: np.atleast_1d(intercept)}
     if hessian is not None:
-        arrays[_HESSIAN] = Array(np.asarray(hessian, dtype=np.float64))
-    return ArrayRecord(arrays)
+        arrays[_HESSIAN] = hessian
+    return named_arrays(**arrays)
 
 
 def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -75,17 +72,12 @@ def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[n
             f"a logistic model must hold the arrays {_COEFFICIENTS!r} and {_INTERCEPT!r}, "
             f"got {sorted(arrays.keys())}"
         )
-    coefficients = read_array(arrays[_COEFFICIENTS])
-    intercepts = read_array(arrays[_INTERCEPT])
-    if coefficients.ndim == 1:
-        expected: tuple[int, ...] = (1,)
-    else:
-        expected = coefficients.shape[:1]
+    coefficients, intercepts = (read_array(arrays[name]) for name in (_COEFFICIENTS, _INTERCEPT))
     if (
         {coefficients.dtype, intercepts.dtype} != {np.dtype(np.float64)}
         or coefficients.ndim not in (1, 2)
         or (coefficients.ndim == 2 and (len(coefficients) < 2 or not classes_of(len(coefficients))))
-        or intercepts.shape != expected
+        or intercepts.shape != np.atleast_2d(coefficients).shape[:1]
     ):
         raise ProtocolError(
             "a logistic model must be float64 coefficients of shape (d,) and a float64 intercept "

@@ -10,7 +10,7 @@ Arrays that are not to be encrypted, if there are any, are a vector of their own
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any
@@ -87,13 +87,20 @@ class UpdateLayout:
 
     def __len__(self) -> int:
         """Return the length of the vector to encrypt."""
-        arrays = sum(slot.size for slot in self.arrays if slot.encrypted)
-        return _FIRST_VALUE + arrays + sum(slot.size for slot in self.metrics)
+        return _FIRST_VALUE + _size(self._encrypted)
 
     @property
     def plain_length(self) -> int:
         """Length of the vector that is not encrypted."""
-        return sum(slot.size for slot in self.arrays if not slot.encrypted)
+        return _size(self._in_plain)
+
+    @property
+    def _encrypted(self) -> list[ArraySlot | MetricSlot]:
+        return [*(slot for slot in self.arrays if slot.encrypted), *self.metrics]
+
+    @property
+    def _in_plain(self) -> list[ArraySlot]:
+        return [slot for slot in self.arrays if not slot.encrypted]
 
     def locate(self, index: int) -> str:
         """Return words for the value at ``index``: which array or metric, and where in it."""
@@ -102,15 +109,13 @@ class UpdateLayout:
         if index == EXAMPLES:
             return f"the metric {self.weighted_by!r}"
         offset = index - _FIRST_VALUE
-        for array in filter(_is_encrypted, self.arrays):
-            if offset < array.size:
-                position = [int(i) for i in np.unravel_index(offset, array.shape)]
-                return f"the array {array.name!r} at {position}"
-            offset -= array.size
-        for metric in self.metrics:
-            if offset < metric.size:
-                return f"the metric {metric.name!r}"
-            offset -= metric.size
+        for slot in self._encrypted:
+            if offset < slot.size:
+                if isinstance(slot, MetricSlot):
+                    return f"the metric {slot.name!r}"
+                position = [int(i) for i in np.unravel_index(offset, slot.shape)]
+                return f"the array {slot.name!r} at {position}"
+            offset -= slot.size
         raise IndexError(index)
 
     def mean(self, total: NDArray[np.float64], plain: NDArray[np.float64]) -> RecordDict:
@@ -142,15 +147,15 @@ class UpdateLayout:
         examples = float(total[EXAMPLES])
         if not examples > 0:
             raise ProtocolError(f"the total of {self.weighted_by!r} must be positive")
-        opened, seen = _Values(total[_FIRST_VALUE:] / examples), _Values(plain / examples)
+        opened = _pieces(total[_FIRST_VALUE:] / examples, self._encrypted)
+        seen = _pieces(plain / examples, self._in_plain)
         records: dict[str, dict[str, Array]] = {}
         for array in self.arrays:
-            values = (opened if array.encrypted else seen).take(array.size)
-            shaped = _cast(values, array).reshape(array.shape)
-            records.setdefault(array.record, {})[array.name] = Array(shaped)
+            values = _cast(next(opened if array.encrypted else seen), array)
+            records.setdefault(array.record, {})[array.name] = Array(values.reshape(array.shape))
         metrics = MetricRecord()
         for metric in self.metrics:
-            values = opened.take(metric.size)
+            values = next(opened)
             metrics[metric.name] = float(values[0]) if metric.length is None else values.tolist()
         metrics[self.weighted_by] = int(examples) if examples.is_integer() else examples
         content = RecordDict({name: ArrayRecord(arrays) for name, arrays in records.items()})
@@ -165,8 +170,7 @@ class UpdateLayout:
     def from_json(cls, text: str) -> UpdateLayout:
         """Read a layout that another node sent; raises :class:`ProtocolError`."""
         layout = _DOCUMENT.loads(text, cls)
-        slots: list[ArraySlot | MetricSlot] = [*layout.arrays, *layout.metrics]
-        if sum(slot.size for slot in slots) > _MAX_LENGTH:
+        if _size((*layout.arrays, *layout.metrics)) > _MAX_LENGTH:
             raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
         if layout.metric_record in {slot.record for slot in layout.arrays}:
             raise ProtocolError("a layout must keep arrays and metrics in different records")
@@ -266,20 +270,14 @@ def _examples(metrics: MetricRecord, weighted_by: str) -> float:
     return float(examples)
 
 
-class _Values:
-    """Hands out a vector piece by piece."""
-
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self._values = values
-        self._at = 0
-
-    def take(self, count: int) -> NDArray[np.float64]:
-        self._at += count
-        return self._values[self._at - count : self._at]
+def _size(slots: Iterable[ArraySlot | MetricSlot]) -> int:
+    return sum(slot.size for slot in slots)
 
 
-def _is_encrypted(slot: ArraySlot) -> bool:
-    return slot.encrypted
+def _pieces(
+    values: NDArray[np.float64], slots: Iterable[ArraySlot | MetricSlot]
+) -> Iterator[NDArray[np.float64]]:
+    return iter(np.split(values, np.cumsum([slot.size for slot in slots], dtype=np.int64)))
 
 
 def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[np.floating[Any]]:

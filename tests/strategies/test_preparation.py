@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fl_he.strategies.preparation import Preparation
+from fl_he.strategies.pooled_sums import Preparation
 from fl_he.wire.learning_terms import LearningTerms
 from fl_he.wire.records import ProtocolError
 
