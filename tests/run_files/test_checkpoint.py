@@ -76,6 +76,15 @@ def _cut_off(overrides: tuple[str, ...], after: int) -> tempfile.TemporaryDirect
     return kept
 
 
+@functools.cache
+def _unbroken(*overrides: str) -> tuple[dict[str, Any], str]:
+    """Return the metrics and the model of a run that is not cut off."""
+    with tempfile.TemporaryDirectory() as name:
+        config = experiment("rounds=5", *overrides, folder=Path(name))
+        metrics = server_app.train(grid_of(config), config, Path(name))
+        return metrics, (Path(name) / "model.json").read_text()
+
+
 def made(folder: Path, **changes: Any) -> Checkpoint:
     checkpoint = replace(Checkpoint({}, ["age"], "s", "f", [1.0, 0.5]), **changes)
     write_checkpoint(folder, checkpoint)
@@ -123,9 +132,7 @@ def test_a_resumed_run_ends_with_the_model_of_an_unbroken_one(tmp_path: Path, af
     assert stat.S_IMODE((folder / "checkpoint.json").stat().st_mode) == 0o600
     metrics = server_app.train(grid_of(config), resumed(folder), folder)
     check_equals_pooled_descent(config, metrics)
-    unbroken = server_app.train(
-        grid_of(config), replace(config, output_dir=str(tmp_path / "b")), tmp_path / "b"
-    )
+    unbroken, model = _unbroken("C=2.0")
     assert metrics["federated"] == unbroken["federated"], "bit for bit"
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4, 5]
     figures = ("round", "loss", "test_loss", "contributors")
@@ -133,7 +140,7 @@ def test_a_resumed_run_ends_with_the_model_of_an_unbroken_one(tmp_path: Path, af
         [e[key] for key in figures] for e in unbroken["rounds"]
     ]
     assert metrics["seconds"] >= sum(entry["seconds"] for entry in metrics["rounds"])
-    assert (folder / "model.json").read_text() == (tmp_path / "b" / "model.json").read_text()
+    assert (folder / "model.json").read_text() == model
     assert json.loads((folder / "metrics.json").read_text())["crypto"]["ciphertexts_per_update"]
 
 
@@ -257,6 +264,19 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any])
         load_checkpoint(tmp_path)
 
 
+def deployed_experiment(folder: Path, scaling: str, key_holder_timeout: float) -> Config:
+    config = experiment("rounds=4", "optimizer.lr=0.5", f"scaling={scaling}", folder=folder)
+    return replace(config, key_holder_timeout=key_holder_timeout)
+
+
+@functools.cache
+def _unbroken_deployed(scaling: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        config = deployed_experiment(Path(name) / "run", scaling, key_holder_timeout=600.0)
+        grid = LocalGrid(client_app.build(lambda _: config), deployed_nodes(Path(name)), run_id=3)
+        return server_app.train(grid, config, Path(name) / "run")
+
+
 @pytest.mark.parametrize("lost", ["request", "answer"])
 @pytest.mark.parametrize(("scaling", "before"), [("none", 1), ("federated", 1), ("federated", 3)])
 def test_a_deployed_run_goes_on_in_its_session(
@@ -265,10 +285,7 @@ def test_a_deployed_run_goes_on_in_its_session(
     """The coordinator dies while company X has the sum after so many others, opened or not."""
     folder, nodes = tmp_path / "run", deployed_nodes(tmp_path)
     preparation = 2 if scaling == "federated" else 0
-    config = experiment(
-        *("rounds=4", "optimizer.lr=0.5", "key_holder_timeout=0.1", f"scaling={scaling}"),
-        folder=folder,
-    )
+    config = deployed_experiment(folder, scaling, key_holder_timeout=0.1)
 
     def grid(run_id: int) -> LocalGrid:
         return LocalGrid(client_app.build(lambda _: config), nodes, run_id=run_id)
@@ -298,7 +315,7 @@ def test_a_deployed_run_goes_on_in_its_session(
     sums = [m.content.array_records["fl-he.sum"]["sum"].data for m in sent]
     assert len(set(sums)) == 4 + preparation, "no round has two sums"
     assert {str(m.content["fl-he"]["session"]) for m in sent} == {checkpoint.session}
-    unbroken = server_app.train(grid(3), replace(config, key_holder_timeout=600.0), tmp_path / "b")
+    unbroken = _unbroken_deployed(scaling)
     assert metrics["federated"] == unbroken["federated"]
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4]
     assert metrics["crypto"] == unbroken["crypto"]
