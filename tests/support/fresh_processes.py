@@ -66,6 +66,7 @@ def _server() -> Any:
             pass_fds=[others.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            start_new_session=True,  # Ctrl-C at the tests is not for it
         )
     stream = ours.makefile("rwb")
 
