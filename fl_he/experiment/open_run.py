@@ -83,7 +83,7 @@ class OpenRun:
         if config.resume is not None:
             earlier = run_state.resumed(self._strategy, self._objective, config, folder)
         self._roster = roster = self._strategy.call_roll(grid)
-        self._grid = HopWatch(grid, roster.name, tell)
+        roster.grid = self._grid = HopWatch(grid, roster.name, tell)
         self._start_seconds = perf_counter() - start
         self._comparison = comparison = _comparison(config, roster)
         features, classes = comparison.feature_names, len(comparison.classes) or 2
@@ -184,7 +184,6 @@ class OpenRun:
         with self._explained():
             return prepare(
                 self._strategy,
-                self._grid,
                 run_state.preparation_of(self._state, config),
                 balanced=config.class_weight is ClassWeight.balanced,
                 classes=classes,
@@ -198,7 +197,7 @@ class OpenRun:
         trained = self._state
         model, terms = run_state.arrays_of(trained), self._terms.to_config()
         try:
-            figures = pooled_figures(self._strategy, self._grid, len(trained.rounds), model, terms)
+            figures = pooled_figures(self._strategy, len(trained.rounds), model, terms)
         except ProtocolError as error:
             if self._state.unopened is not None:
                 raise  # the run can be resumed when company X is back

@@ -169,7 +169,7 @@ def _round_entry(number: int, done: SealedSum) -> dict[str, Any]:
         "round": number,
         **dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm")),
         "converged": False,
-        "contributors": len(done.contributors),
+        "contributors": len(done.request.contributors),
         "skipped": list(done.skipped),
         **asdict(done.cost),
     }

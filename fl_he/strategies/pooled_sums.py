@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Whole, form_of
@@ -60,7 +59,6 @@ class Preparation:
 
 def prepare(
     strategy: SequentialPaillier,
-    grid: Grid,
     known: Preparation,
     *,
     balanced: bool,
@@ -75,7 +73,6 @@ def prepare(
     ----------
     strategy : SequentialPaillier
         Sums up in its topology and packing.
-    grid : Grid
     known : Preparation
         At first nothing but the scaling that is wanted.
     balanced : bool
@@ -99,7 +96,7 @@ def prepare(
         content = request.to_content()
         if request.low:
             content.config_records[CONFIG].update(privacy_members(privacy))
-        return _Totals(strategy.sum_up(grid, "prepare", number, MOMENTS, content), strategy.packing)
+        return _Totals(strategy.sum_up("prepare", number, MOMENTS, content), strategy.packing)
 
     terms = known.terms
     sums = terms.scaling == "federated" and not terms.scale
@@ -131,7 +128,7 @@ def prepare(
 
 
 def pooled_figures(
-    strategy: SequentialPaillier, grid: Grid, number: int, model: ArrayRecord, config: ConfigRecord
+    strategy: SequentialPaillier, number: int, model: ArrayRecord, config: ConfigRecord
 ) -> dict[str, Any]:
     """Have the hospitals count what a model predicts right, and open the sum of their counts.
 
@@ -139,7 +136,6 @@ def pooled_figures(
     ----------
     strategy : SequentialPaillier
         Sums up in its topology and packing.
-    grid : Grid
     number : int
         Of the evaluation, from 1.
     model : ArrayRecord
@@ -158,7 +154,7 @@ def pooled_figures(
         If too few hospitals hold data out, or the sum is no counts.
     """
     content = model_message_content(model, config)
-    mean = strategy.sum_up(grid, "evaluate", number, FIGURES, content)
+    mean = strategy.sum_up("evaluate", number, FIGURES, content)
     totals = _Totals(mean, strategy.packing)
     confusion, scores, calibration = (
         totals[name] for name in ("confusion", "scores", "calibration")

@@ -232,14 +232,11 @@ class SequentialPaillier(Strategy):
         mean = self._encrypted_mean("evaluate", number, replies)
         return self.strategy.aggregate_evaluate(number, mean)
 
-    def sum_up(
-        self, grid: Grid, purpose: Purpose, number: int, action: str, content: RecordDict
-    ) -> RecordDict:
+    def sum_up(self, purpose: Purpose, number: int, action: str, content: RecordDict) -> RecordDict:
         """Ask every hospital the same, beside the wrapped strategy's rounds.
 
         Parameters
         ----------
-        grid : Grid
         purpose : {"evaluate", "prepare"}
             Sums of one purpose are opened in the order of their numbers.
         number : int
@@ -257,11 +254,11 @@ class SequentialPaillier(Strategy):
         Raises
         ------
         ProtocolError
-            If too few hospitals answer, or company X does not open the sum.
+            If too few hospitals answer, company X does not open the sum, or nobody has called the
+            roll.
         """
-        roster = self.call_roll(grid)
-        roster.gather(self._needed())
-        self._keep([Message(content, node_id, action) for node_id in roster.hospitals])
+        self.roster.gather(self._needed())
+        self._keep([Message(content, node_id, action) for node_id in self.roster.hospitals])
         (mean,) = self._encrypted_mean(purpose, number, ())
         return mean.content
 

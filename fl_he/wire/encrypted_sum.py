@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from flwr.app import Array, Message
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.crypto.encoding.strict_json import Base64
 from fl_he.wire import records
-from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, ProtocolError, Seconds, blob, floats
+from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, Seconds, blob, floats
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"
@@ -88,12 +88,7 @@ class Description(records.Message):
     packing: str = ""
     simulated: bool = False
     classes: tuple[str, ...] = ()
-
-    @classmethod
-    def check_others(cls, keys: list[str]) -> None:
-        """Refuse whatever is no description."""
-        if keys:
-            raise ProtocolError("a description must be one record")
+    ALONE: ClassVar[str] = "a description must be one record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +143,10 @@ class EncryptedReply(records.Message):
     plain: Annotated[NDArray[np.float64], floats(_PLAIN_RECORD, _SUM, PLAIN_STYPE), SPARSE] = field(
         default_factory=lambda: np.empty(0), repr=False
     )
-
-    @classmethod
-    def check_others(cls, keys: list[str]) -> None:
-        """Refuse a record of another kind as a plaintext leak."""
-        if keys:
-            raise ProtocolError(
-                f"a hospital's reply must be encrypted, got plain records {keys}, which the "
-                "coordinator has seen: its ClientApp must have encryption_mod as its first mod"
-            )
+    ALONE: ClassVar[str] = (
+        "a hospital's reply must be encrypted, got plain records {others}, which the coordinator "
+        "has seen: its ClientApp must have encryption_mod as its first mod"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +189,8 @@ def printable(text: str) -> str:
 
 def content_bytes(message: Message) -> int:
     """Return the size of a message's records and their keys in bytes, 0 for an error."""
-    if not message.has_content():
-        return 0
-    content = message.content
-    return sum(
-        len(key) + _value_bytes(value)
-        for record in content.values()
-        for key, value in record.items()
-    )
+    records = message.content.values() if message.has_content() else ()
+    return sum(len(key) + _value_bytes(value) for one in records for key, value in one.items())
 
 
 def _value_bytes(value: object) -> int:

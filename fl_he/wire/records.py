@@ -186,6 +186,8 @@ class Message:
     __slots__ = ()
     #: The config record of the fields that say nothing else.
     HOME: ClassVar[str] = RECORD
+    #: For a message that comes with no other records: the refusal of others.
+    ALONE: ClassVar[str | None] = None
 
     def to_content(self) -> RecordDict:
         """Return the records that carry the message."""
@@ -203,7 +205,9 @@ class Message:
     @classmethod
     def from_content(cls, content: RecordDict) -> Self:
         """Read the message; raises :class:`ProtocolError`."""
-        cls.check_others(sorted(set(content) - set(cls.records())))
+        others = sorted(set(content) - set(cls.records()))
+        if others and cls.ALONE is not None:
+            raise ProtocolError(cls.ALONE.format(others=others))
         return cls(
             **{
                 name: absent() if absent and part.record not in content else part.get(content)
@@ -214,10 +218,6 @@ class Message:
     @classmethod
     def _fields(cls) -> tuple[_FieldPart, ...]:
         return _parts(cast("Any", cls))
-
-    @classmethod
-    def check_others(cls, keys: list[str]) -> None:
-        """Raise ProtocolError if the message must not come with these other records."""
 
     @classmethod
     def records(cls) -> Iterator[str]:

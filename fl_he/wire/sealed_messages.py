@@ -237,12 +237,7 @@ class SealedReply(Message):
     update_bytes: Natural
     encrypt_seconds: Seconds = 0.0
     add_seconds: Seconds = 0.0
-
-    @classmethod
-    def check_others(cls, keys: list[str]) -> None:
-        """Refuse whatever is no such reply."""
-        if keys:
-            raise ProtocolError("a reply in a sealed chain must be one envelope and its costs")
+    ALONE: ClassVar[str] = "a reply in a sealed chain must be one envelope and its costs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,10 @@ from fl_he.capc.protocol import (
     Places,
 )
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
-from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.update_sum import TOPOLOGIES
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 
 _LARGEST_REPORT = 1 << 20
 
@@ -197,12 +196,9 @@ class CaPC:
                 hop[node] = replace(requests[node], parts=parts)
             replies = self._steps.take(CapcStep.COLLECT, hop, self._roster.name)
             for segment, node in enumerate(hop):
-                try:
+                with refused_as(f"{self._roster.name(node)} sent no usable votes:"):
                     data = replies[node].part(SUM.name)
                     sums[segment] = EncryptedVector.from_bytes(data, key)
-                except (ProtocolError, CryptoError) as error:
-                    name = self._roster.name(node)
-                    raise ProtocolError(f"{name} sent no usable votes: {error}") from error
         votes, *others = sums.values()
         for other in others:
             votes.add_in_place(other, key)

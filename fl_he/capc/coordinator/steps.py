@@ -11,9 +11,9 @@ from flwr.serverapp import Grid
 
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.protocol import CapcStep
-from fl_he.strategies.exchange import error_reason, exchange
+from fl_he.strategies.exchange import exchange, read_reply
 from fl_he.wire.encrypted_sum import content_bytes
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import refused_as
 
 
 @dataclass(slots=True)
@@ -90,13 +90,9 @@ class Steps:
         replies: dict[int, CapcReply] = {}
         for message in exchange(self.grid, messages, self._timeout):
             node = message.metadata.src_node_id
-            if message.has_error():
-                raise ProtocolError(f"{name(node)}: {error_reason(message)}")
             cost.bytes_sent += content_bytes(message)
-            try:
-                replies[node] = CapcReply.from_content(message.content)
-            except ProtocolError as error:
-                raise ProtocolError(f"{name(node)}: {error}") from error
+            with refused_as(f"{name(node)}:"):
+                replies[node] = read_reply(message, CapcReply)
             cost.node_seconds += replies[node].seconds
         cost.seconds += perf_counter() - start
         self._on_step(step.value)

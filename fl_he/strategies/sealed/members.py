@@ -92,10 +92,15 @@ class SealedMembers:
         """
         connected = self.roster.hospitals
         self.present = {n: member for n, member in self.present.items() if n in connected}
-        new = [node_id for node_id in connected if node_id not in self.present]
-        if not new:
-            return progress, []
-        joining, failed = self._joining(new)
+        new = [Message(RecordDict(), node, JOIN) for node in connected if node not in self.present]
+        joining: dict[int, JoinReply] = {}
+        failed: list[Skipped] = []
+        for answer in exchange(self.roster.grid, new, self.roster.waiting.hop_timeout):
+            node_id = answer.metadata.src_node_id
+            try:
+                joining[node_id] = read_reply(answer, JoinReply)
+            except ProtocolError as error:
+                failed.append(Skipped(self.roster.name(node_id), str(error)))
         if self._manifest:
             # Company X would refuse to answer anybody as long as one of them is a stranger to it.
             joining = self._fitting(joining, self._manifest, progress, failed)
@@ -105,9 +110,10 @@ class SealedMembers:
             progress.session,
             {reply.name: reply.challenge for reply in joining.values() if reply.challenge},
         )
-        answer = self.roster.ask_company_x(SESSION, request.to_content())
         with refused_as("the key holder has stated no session:"):
-            stated = read_reply(answer, SessionReply)
+            stated = read_reply(
+                self.roster.ask_company_x(SESSION, request.to_content()), SessionReply
+            )
         if progress.session not in ("", stated.session):
             raise ProtocolError("the key holder must keep to the session in which the run began")
         self.company_x, self._manifest = stated.name, stated.manifest
@@ -117,18 +123,6 @@ class SealedMembers:
                 node_id, reply.name, reply.after, stated.statements.get(reply.name)
             )
         return progress, failed
-
-    def _joining(self, nodes: list[int]) -> tuple[dict[int, JoinReply], list[Skipped]]:
-        joining: dict[int, JoinReply] = {}
-        failed: list[Skipped] = []
-        messages = [Message(RecordDict(), node_id, JOIN) for node_id in nodes]
-        for reply in exchange(self.roster.grid, messages, self.roster.waiting.hop_timeout):
-            node_id = reply.metadata.src_node_id
-            try:
-                joining[node_id] = read_reply(reply, JoinReply)
-            except ProtocolError as error:
-                failed.append(Skipped(self.roster.name(node_id), str(error)))
-        return joining, failed
 
     def _fitting(
         self,

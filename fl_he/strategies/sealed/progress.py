@@ -44,6 +44,7 @@ class SealedSum:
     Attributes
     ----------
     request : OpenRequest
+        With the contributors in the order of the chain.
     cost : Cost
     skipped : tuple of str
         The hospitals that were asked and are not in it.
@@ -55,11 +56,6 @@ class SealedSum:
     cost: Cost
     skipped: tuple[str, ...]
     update_bytes: Whole
-
-    @property
-    def contributors(self) -> tuple[str, ...]:
-        """The hospitals in the sum, in the order of the chain."""
-        return self.request.contributors
 
 
 # The same checks as company X's, so that a damaged file is found here.

@@ -110,7 +110,7 @@ def test_the_number_of_the_round_is_not_the_coordinators_to_choose(tmp_path: Pat
     for number in (7, 70):
         running.config["server-round"] = number
         entry = running.run_round()
-        assert len(entry.contributors) == 3
+        assert len(entry.request.contributors) == 3
     seen = [dict(content.config_records["config"]) for content in federation.seen]
     assert seen == [{"lr": 0.5, "server-round": number} for number in (1, 1, 1, 2, 2, 2)]
 

@@ -81,7 +81,7 @@ def losing(federation: Federation, loses: Callable[[Message], bool], acts: bool)
 def check_models(federation: Federation, rounds: list[SealedSum], *names: str) -> None:
     """Compare saved models with plain descent over those who contributed to each round."""
     w, b = descent_through(
-        [federation.data[name] for name in entry.contributors] for entry in rounds
+        [federation.data[name] for name in entry.request.contributors] for entry in rounds
     )
     assert np.abs(w).max() > 0.1
     for name in names:
@@ -101,13 +101,13 @@ def test_the_hospitals_model_is_that_of_plain_gradient_descent(
         saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
-    assert [set(entry.contributors) for entry in rounds] == [set(HOSPITALS)] * 4
+    assert [set(entry.request.contributors) for entry in rounds] == [set(HOSPITALS)] * 4
     assert [entry.request.round for entry in rounds] == [1, 2, 3, 4]
     assert all(entry.cost.bytes_sent > 5 * entry.update_bytes > 0 for entry in rounds)
 
 
 def test_the_order_changes_from_round_to_round(federation: Federation) -> None:
-    orders = {entry.contributors for entry in federation.run(12)}
+    orders = {entry.request.contributors for entry in federation.run(12)}
     assert len(orders) > 1, "the same order twelve times in a row has a chance of 24**-11"
 
 
@@ -143,9 +143,9 @@ def test_a_hospital_that_fails_is_left_out_and_catches_up(
     grid = losing(federation, hop_at(2, place), acts)
     rounds = federation.run(4, hop_timeout=0.3)
     (lost,) = grid.struck
-    assert [len(entry.contributors) for entry in rounds] == [4, 3, 4, 4]
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 3, 4, 4]
     assert rounds[1].skipped == (lost,)
-    assert lost not in rounds[1].contributors
+    assert lost not in rounds[1].request.contributors
     check_models(federation, rounds, *HOSPITALS)
 
 
@@ -158,7 +158,7 @@ def test_a_sum_that_is_lost_with_its_last_contributor_begins_anew(federation: Fe
     grid = losing(federation, strikes, acts=False)
     rounds = federation.run(2, hop_timeout=0.3)
     assert len(grid.struck) == 2
-    assert [len(entry.contributors) for entry in rounds] == [4, 4]
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4]
     assert [entry.skipped for entry in rounds] == [(), ()], "all are in the second attempt"
     check_models(federation, rounds, *HOSPITALS)
 
@@ -196,7 +196,7 @@ def test_a_hospital_that_lost_its_state_is_told_everything_again(federation: Fed
 
     rounds = federation.run(4, forget)
     # It finds out in the third round that it does not know the session any more.
-    assert [len(entry.contributors) for entry in rounds] == [4, 4, 3, 4]
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 3, 4]
     check_models(federation, rounds, *HOSPITALS)
 
 
@@ -207,7 +207,7 @@ def test_a_hospital_that_comes_back_as_another_node(federation: Federation) -> N
             federation.grid.join(2000, context.node_config)
 
     rounds = federation.run(3, restart)
-    assert [len(entry.contributors) for entry in rounds] == [4, 4, 4]
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 4]
     check_models(federation, rounds, *HOSPITALS)
 
 
@@ -253,7 +253,10 @@ def test_a_resumed_run_ends_with_the_same_model(tmp_path: Path, unopened: bool) 
     resumed = federation.chain(progress=progress)
     if unopened:
         again = resumed.run_round()
-        assert (again.request.round, again.contributors) == (3, rounds[2].contributors)
+        assert (again.request.round, again.request.contributors) == (
+            3,
+            rounds[2].request.contributors,
+        )
     rounds.append(resumed.run_round())
     assert rounds[-1].request.round == 4
     assert resumed.finish() == ()
@@ -320,7 +323,7 @@ def test_a_newcomer_whom_company_x_does_not_know_stops_nobody(
     federation.context("north").state = RecordDict()
     chain.members.present.clear()  # all have to meet company X again, together with the stranger
     rounds.append(chain.run_round())
-    assert [len(entry.contributors) for entry in rounds] == [4, 4]
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4]
     assert chain.finish() == ()
     check_models(federation, rounds, *HOSPITALS)
     assert "stranger takes no part yet: its manifest must be company X's" in caplog.text
@@ -338,7 +341,7 @@ def test_a_newcomer_to_the_manifest_has_no_totals_of_the_rounds_before(
     with pytest.raises(ProtocolError, match="later takes part in no sealed chain: company X has"):
         again.begin()
     rounds.append(again.run_round())
-    assert [len(entry.contributors) for entry in rounds] == [4, 4]
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4]
     assert "later takes no part yet: company X has sealed no totals for it" in caplog.text
 
 
@@ -355,7 +358,7 @@ def test_a_reply_that_is_none_stops_nobody_else(
         return reply
 
     federation.grid.tamper = spoiled
-    assert len(chain.run_round().contributors) == 3
+    assert len(chain.run_round().request.contributors) == 3
     assert "south takes no part yet: message has no config record" in caplog.text
 
 
