@@ -177,7 +177,7 @@ def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: floa
 def save_model(
     grid: Grid, contents: Mapping[int, RecordDict], name: Callable[[int], str], timeout: float
 ) -> tuple[Skipped, ...]:
-    """Have hospitals save the final model, each where its node is configured to.
+    """Have hospitals save the final model; return those that did not, with a warning of each.
 
     Parameters
     ----------
@@ -188,12 +188,6 @@ def save_model(
         Returns a hospital's name.
     timeout : float
         Seconds to wait for each reply.
-
-    Returns
-    -------
-    tuple of Skipped
-        The hospitals that could not save it, or did not answer; they are warned about as well. The
-        others have it all the same.
     """
     messages = [Message(content, node_id, FINISH) for node_id, content in contents.items()]
     failures = tuple(

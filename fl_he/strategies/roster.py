@@ -27,16 +27,7 @@ _logger = logging.getLogger(__name__)
 class Waiting:
     """How many hospitals a round needs, and how many seconds nodes are waited for.
 
-    Attributes
-    ----------
-    min_contributors : int
-        Fewest hospitals in a sum. Company X and hospitals may have limits of their own.
-    hop_timeout : float
-        For the reply of a hospital.
-    key_holder_timeout : float
-        For the answer of company X, restarts of its node included.
-    node_timeout : float
-        For nodes to connect, before the first round and whenever there are too few.
+    The attributes are parameters of :class:`~fl_he.strategies.SequentialPaillier`, which says more.
     """
 
     min_contributors: int = 3

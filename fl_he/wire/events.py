@@ -12,13 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Nothing was refused, and a simulation's nodes are about to be started.
-
-    Attributes
-    ----------
-    engine : str
-        ``simulation.engine``.
-    """
+    """Nothing was refused, and a simulation's nodes are started next, by ``simulation.engine``."""
 
     engine: str
 
@@ -74,26 +68,14 @@ class RoundEnded:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step of CaPC is done.
-
-    Attributes
-    ----------
-    step : str
-        Its name.
-    """
+    """A step of CaPC is done; ``step`` is the step's name."""
 
     step: str
 
 
 @dataclass(frozen=True, slots=True)
 class BatchEnded:
-    """A querying party's batch is answered.
-
-    Attributes
-    ----------
-    party : str
-    queries : int
-    """
+    """A querying party's batch of so many queries is answered."""
 
     party: str
     queries: int

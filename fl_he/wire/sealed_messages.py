@@ -125,14 +125,7 @@ class SessionReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class SealedTotal:
-    """One round's total, sealed to one hospital.
-
-    Attributes
-    ----------
-    round : int
-    contributors : tuple of str
-    envelope : bytes
-    """
+    """One round's total, sealed to one hospital in an envelope."""
 
     round: int
     contributors: tuple[str, ...]
@@ -242,14 +235,7 @@ class SealedReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class ResealRequest(Message):
-    """Ask a hospital to seal its running sum of a round again, for another node.
-
-    Attributes
-    ----------
-    session : str
-    round : int
-    next_node : str
-    """
+    """Ask a hospital to seal its running sum of a round again, for another node."""
 
     session: str
     round: Natural

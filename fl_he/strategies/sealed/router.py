@@ -139,13 +139,7 @@ class SealedChain:
         )
 
     def finish(self) -> tuple[Skipped, ...]:
-        """Send every hospital the totals that it lacks, and have it save the model.
-
-        Returns
-        -------
-        tuple of Skipped
-            The hospitals that could not save it, or did not answer; they are warned about as well.
-        """
+        """Send all hospitals the totals that they lack; return those that saved no model."""
         present = self._gathered()
         contents = {node: self._content(one.news(self.progress)) for node, one in present.items()}
         return save_model(
