@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -45,6 +45,11 @@ class Cost:
     encrypt_seconds: Number = 0.0
     add_seconds: Number = 0.0
     decrypt_seconds: Number = 0.0
+
+    def opened(self, start: float, bytes_sent: int, decrypt_seconds: float) -> Cost:
+        """Return the cost with that of an opening, begun at `start` by ``perf_counter``."""
+        seconds, size = self.seconds + perf_counter() - start, self.bytes_sent + bytes_sent
+        return Cost(seconds, size, self.encrypt_seconds, self.add_seconds, decrypt_seconds)
 
 
 #: Members of a checkpoint that say what a sum had cost before it was opened.
@@ -155,7 +160,7 @@ def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Recor
         If company X refuses, does not answer, or answers with another total than it was asked for.
     """
     start = perf_counter()
-    request, cost = unopened.request, unopened.cost
+    request = unopened.request
     content = request.to_content()
     reply = roster.ask_company_x(DECRYPT, content)
     if nobody_answered(reply):
@@ -173,6 +178,7 @@ def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Recor
         )
     metrics = next(iter(mean.metric_records.values()))
     asked = Message(content, reply.metadata.src_node_id, DECRYPT)
+    size = content_bytes(asked) + content_bytes(reply)
     total = EncryptedSum(
         purpose=request.purpose,
         round=request.round,
@@ -182,11 +188,6 @@ def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Recor
         ciphertexts=unopened.ciphertexts,
         update_bytes=unopened.update_bytes,
         skipped=unopened.skipped,
-        cost=replace(
-            cost,
-            seconds=cost.seconds + perf_counter() - start,
-            bytes_sent=cost.bytes_sent + content_bytes(asked) + content_bytes(reply),
-            decrypt_seconds=answer.decrypt_seconds,
-        ),
+        cost=unopened.cost.opened(start, size, answer.decrypt_seconds),
     )
     return total, mean

@@ -119,7 +119,7 @@ class SealedChain:
             unopened = self._summed()
             self.progress = replace(self.progress, unopened=unopened)
             self.on_summed(self.progress)
-        request, cost, start = unopened.request, unopened.cost, perf_counter()
+        request, start = unopened.request, perf_counter()
         reply = self._roster.ask_company_x(OPEN, request.to_content())
         with refused_as("the key holder has not opened the sum:"):
             answer = read_reply(reply, OpenReply)
@@ -128,15 +128,8 @@ class SealedChain:
         self.progress = replace(
             self.progress, opened=(*self.progress.opened, opened), unopened=None
         )
-        return replace(
-            unopened,
-            cost=replace(
-                cost,
-                seconds=cost.seconds + perf_counter() - start,
-                bytes_sent=cost.bytes_sent + len(request.envelope) + content_bytes(reply),
-                decrypt_seconds=answer.decrypt_seconds,
-            ),
-        )
+        size = len(request.envelope) + content_bytes(reply)
+        return replace(unopened, cost=unopened.cost.opened(start, size, answer.decrypt_seconds))
 
     def finish(self) -> tuple[Skipped, ...]:
         """Send all hospitals the totals that they lack; return those that saved no model."""
