@@ -27,6 +27,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.envelopes.sealing_key import encrypt_to
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files.protected_file import (
     ScryptCost,
@@ -177,7 +178,7 @@ def _public_identities() -> list[Any]:
 
 def _public_identity(data: bytes) -> object:
     text = text_of(data, _public_identities(), documents.mend_identity)
-    return PublicIdentity.from_json(text).encrypt(b"x", b"y")
+    return encrypt_to(PublicIdentity.from_json(text).sealing_key, b"x", b"y")
 
 
 @cache

@@ -39,20 +39,7 @@ def check_x25519(data: bytes, what: str) -> None:
 
 
 def check_ed25519(data: bytes, what: str) -> None:
-    """Refuse a y-coordinate that is not the shortest one or of small order.
-
-    Parameters
-    ----------
-    data : bytes of length 32
-        The public key as RFC 8032, section 5.1.2, encodes it.
-    what : str
-        Name of the key for messages.
-
-    Raises
-    ------
-    CryptoError
-        If it is refused.
-    """
+    """Refuse a y-coordinate (RFC 8032, section 5.1.2) likewise; see `check_x25519`."""
     y = int.from_bytes(data, "little") & (2**255 - 1)
     if y >= _P:
         raise CryptoError(f"{what} must be a y-coordinate below 2**255 - 19")

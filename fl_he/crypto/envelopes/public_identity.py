@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,32 +10,41 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.fields import Form, Key, Place, choice, constant, derived, form_of
+from fl_he.crypto.encoding.fields import (
+    Form,
+    Key,
+    Place,
+    choice,
+    constant,
+    derived,
+    form_of,
+    limited,
+    matching,
+    scalar,
+)
 from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.envelopes.curve25519 import KEY_BYTES, check_ed25519
-from fl_he.crypto.envelopes.sealing_key import PUBLIC_BYTES, check_sealing_key, encrypt_to
+from fl_he.crypto.envelopes.sealing_key import PUBLIC_BYTES, check_sealing_key
 from fl_he.crypto.errors import CryptoError
 
 ROLE = choice("hospital", "key-holder")
 
 # Names stand in file names, logs and manifests that people compare by eye.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = limited(
+    scalar(str),
+    matching(
+        "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        "be 1 to 64 ASCII letters, digits and . _ -, starting with a letter or a digit",
+        shown=True,
+    ),
+)
 
 FORMAT = "fl-he public identity 1"
 
 
 def check_name(name: object) -> None:
-    """Raise CryptoError unless the object is a node's name.
-
-    It must be 1 to 64 ASCII letters, digits, dots, hyphens and underscores, and start with a
-    letter or a digit.
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        shown = repr(name[:80]) if isinstance(name, str) else type(name).__name__
-        raise CryptoError(
-            "a node's name must be 1 to 64 ASCII letters, digits and . _ -, starting with a "
-            f"letter or a digit, got {shown}"
-        )
+    """Raise CryptoError unless the object is a node's name."""
+    _NAME.read(name, Place("a node's name"))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -100,10 +108,6 @@ class PublicIdentity:
         except InvalidSignature:
             return False
         return True
-
-    def encrypt(self, payload: bytes, info: bytes) -> bytes:
-        """Encrypt to this node; see `sealing_key.encrypt_to`."""
-        return encrypt_to(self.sealing_key, payload, info)
 
     def to_json(self) -> str:
         """Return the entry as one line of JSON."""

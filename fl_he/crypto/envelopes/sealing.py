@@ -49,7 +49,7 @@ from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
 from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
-from fl_he.crypto.envelopes.sealing_key import HPKE_OVERHEAD
+from fl_he.crypto.envelopes.sealing_key import HPKE_OVERHEAD, encrypt_to
 from fl_he.crypto.errors import CryptoError
 
 _HEADER = struct.Struct(">4sBIQ")  # magic, version, bytes of the context, bytes of the payload
@@ -82,7 +82,7 @@ def seal(payload: bytes, sender: Identity, recipient: PublicIdentity, binding: B
         The envelope.
     """
     context = _context(sender.public, recipient, binding)
-    ciphertext = recipient.encrypt(payload, context)
+    ciphertext = encrypt_to(recipient.sealing_key, payload, context)
     signature = sender.sign(_statement(context, ciphertext))
     header = _HEADER.pack(_MAGIC, _VERSION, len(context), len(payload))
     return b"".join((header, context, ciphertext, signature))

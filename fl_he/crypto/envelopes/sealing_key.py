@@ -92,11 +92,6 @@ class SealingKey(Uncopied):
         return "SealingKey(private)"
 
 
-def check_sealing_key(public_bytes: bytes) -> None:
-    """Raise CryptoError unless the bytes are a public sealing key."""
-    _public_key(public_bytes)
-
-
 def encrypt_to(public_bytes: bytes, payload: bytes, info: bytes) -> bytes:
     """Encrypt a payload to a public sealing key.
 
@@ -119,10 +114,11 @@ def encrypt_to(public_bytes: bytes, payload: bytes, info: bytes) -> bytes:
     CryptoError
         If the public key is none.
     """
-    return _SUITE.encrypt(payload, _public_key(public_bytes), info)
+    return _SUITE.encrypt(payload, check_sealing_key(public_bytes), info)
 
 
-def _public_key(public_bytes: bytes) -> MLKEM768X25519PublicKey:
+def check_sealing_key(public_bytes: bytes) -> MLKEM768X25519PublicKey:
+    """Return a public sealing key; raises CryptoError unless the bytes are one."""
     if len(public_bytes) != PUBLIC_BYTES:
         raise CryptoError(f"a sealing key must have {PUBLIC_BYTES} bytes, got {len(public_bytes)}")
     check_x25519(public_bytes[1184:], "the X25519 half of a sealing key")

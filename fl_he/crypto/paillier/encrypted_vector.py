@@ -128,9 +128,15 @@ class EncryptedVector:
     body : bytearray
         ``packing.ciphertexts(length, key_bits)`` big-endian ciphertexts of
         ``public_key.ciphertext_bytes`` bytes each.
+
+    Attributes
+    ----------
+    fingerprint, key_bits
+        Of the key; see `VectorHeader`.
+    packing : Packing
     """
 
-    __slots__ = ("_body", "_header")
+    __slots__ = ("_body", "_header", "fingerprint", "key_bits", "packing")
 
     def __init__(
         self, public_key: PublicKey, packing: Packing, length: int, body: bytearray
@@ -140,21 +146,8 @@ class EncryptedVector:
             raise CryptoError(f"body must have {header.body_bytes} bytes, got {len(body)}")
         self._header = header
         self._body = body
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the key."""
-        return self._header.fingerprint
-
-    @property
-    def key_bits(self) -> int:
-        """Length of the key's modulus."""
-        return self._header.key_bits
-
-    @property
-    def packing(self) -> Packing:
-        """How values lie in plaintexts."""
-        return self._header.packing
+        self.fingerprint, self.key_bits = header.fingerprint, header.key_bits
+        self.packing = packing
 
     @property
     def ciphertexts(self) -> int:
@@ -284,20 +277,6 @@ class EncryptedVector:
             end = start + width
             product = mpz.from_bytes(mine[start:end]) * mpz.from_bytes(theirs[start:end])
             mine[start:end] = (product % n_squared).to_bytes(width, "big")
-
-    def rerandomise(self, public_key: PublicKey) -> EncryptedVector:
-        """Return fresh ciphertexts of the same totals; nobody can tell that they are the same.
-
-        Raises
-        ------
-        CryptoError
-            If the key is not this vector's.
-        """
-        self._require_key(public_key)
-        zeros = np.zeros(len(self), dtype=np.int64)
-        fresh = EncryptedVector.encrypt_integers(public_key, self.packing, zeros)
-        fresh.add_in_place(self, public_key)
-        return fresh
 
     def to_bytes(self) -> bytes:
         """Return a header of 56 bytes and the ciphertexts."""

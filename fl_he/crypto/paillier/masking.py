@@ -18,7 +18,7 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
-from fl_he.crypto.paillier.powers import FixedBaseTable, best_window
+from fl_he.crypto.paillier.powers import FixedBaseTable, best_window, exponent_digits
 from fl_he.crypto.paillier.threads import available_cores, run_all
 
 #: By how much a random exponent must exceed an order to be uniform to 2**-40.
@@ -63,7 +63,7 @@ class Masker:
         bits = 8 * self._exponent_bytes
         with self._building:
             expected = self._done + count
-            window = best_window(bits, self._n.bit_length(), expected, self.window, cores)
+            window = best_window(bits, self._n.bit_length(), expected, self.window, threads=cores)
             if window > self.window:
                 self._table = FixedBaseTable(self._h_s, self._n, bits, window)
 
@@ -102,7 +102,8 @@ class Masker:
                 for mask, plaintext in zip(masks, plaintexts, strict=True)
             ]
         ciphertexts = []
-        for digits, plaintext in zip(table.exponent_digits(exponents), plaintexts, strict=True):
+        rows = exponent_digits(exponents, table.exponent_bits, table.window)
+        for digits, plaintext in zip(rows, plaintexts, strict=True):
             product, lift = table.split_power(digits)
             ciphertexts.append(int(product * (1 + n * ((lift + plaintext) % n)) % n_squared))
         return ciphertexts

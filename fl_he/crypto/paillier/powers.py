@@ -15,18 +15,18 @@ is half as long as the element, which makes a step about 1.7 times faster.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-
-def positions(exponent_bits: int, window: int) -> int:
-    """Return how many digits of `window` bits such an exponent has."""
-    return -(-exponent_bits // window)
+_INTEGER_OVERHEAD = 56  # bytes of a gmpy2 integer beside its limbs, with the list's pointer
+_BLOCK = 4096  # exponents that are cut into digits at a time
 
 
 def exponent_digits(
@@ -43,9 +43,9 @@ def exponent_digits(
     Returns
     -------
     list of lists of int
-        Shape (count, positions), the lowest digit first.
+        Shape (count, ceil(exponent_bits / window)), the lowest digit first.
     """
-    width = positions(exponent_bits, window)
+    width = -(-exponent_bits // window)
     bits = np.unpackbits(exponents, axis=1, count=exponent_bits, bitorder="little")
     padded = np.zeros((len(exponents), width * window), dtype=np.uint8)
     padded[:, :exponent_bits] = bits
@@ -54,54 +54,76 @@ def exponent_digits(
     return digits
 
 
-def cheapest_window(
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Costs of powers, relative to one step of an exponentiation by a table.
+
+    Attributes
+    ----------
+    entry : float
+        Of building one entry.
+    powmod : float
+        Of one exponent bit without a table.
+    integers : int
+        In one entry, each as long as the modulus.
+    most_bytes : int
+        That a table may have.
+    """
+
+    entry: float
+    powmod: float
+    integers: int
+    most_bytes: int
+
+
+#: Of `FixedBaseTable`, measured at 2048 and 3072 bits (docs/performance.md).
+FIXED_BASE = Costs(entry=2.2, powmod=1.9, integers=2, most_bytes=64 * 2**20)
+_POWERS = Costs(entry=1.0, powmod=math.inf, integers=1, most_bytes=32 * 2**20)
+
+
+def best_window(
     exponent_bits: int,
+    modulus_bits: int,
     count: int,
-    *,
-    build_cost: float,
-    most_entries: int,
-    cheapest: float,
     window_now: int = 0,
+    *,
+    threads: int = 1,
+    costs: Costs = FIXED_BASE,
 ) -> int:
     """Choose the window that makes `count` exponentiations cheapest, building included.
 
     Parameters
     ----------
-    exponent_bits : int
-        Length of the exponents.
+    exponent_bits, modulus_bits : int
+        Lengths of the exponents and of the modulus, which decides how large a table may become.
     count : int
         Expected number of exponentiations.
-    build_cost : float
-        Of one entry, relative to one step of an exponentiation.
-    most_entries : int
-        That a table may have.
-    cheapest : float
-        What it would cost, in steps, without a new table.
     window_now : int
         Window of the table that is there already; 0 for none.
+    threads : int
+        Number of threads that ``gmpy2.powmod`` would run on if there is no table.
+    costs : Costs
 
     Returns
     -------
     int
         A window above `window_now` if building that table repays itself, else `window_now`.
     """
+    most_entries = costs.most_bytes // (costs.integers * (modulus_bits // 8 + _INTEGER_OVERHEAD))
+    if window_now:
+        cheapest: float = count * -(-exponent_bits // window_now)
+    else:
+        cheapest = max(count, 1) * exponent_bits * costs.powmod / min(threads, max(count, 1))
     best = window_now
     for window in range(window_now + 1, exponent_bits + 1):
-        width = positions(exponent_bits, window)
+        width = -(-exponent_bits // window)
         entries = width * 2**window
         if entries > most_entries:
             break
-        cost = entries * build_cost + count * width
+        cost = entries * costs.entry + count * width
         if cost < cheapest:
             best, cheapest = window, cost
     return best
-
-
-# Costs relative to one step of `split_power`, measured at 2048 and 3072 bits (docs/performance.md).
-_BUILD_COST = 2.2  # one table entry
-_POWMOD_COST = 1.9  # one exponent bit of gmpy2.powmod
-_MAXIMUM_TABLE_BYTES = 64 * 2**20
-_INTEGER_OVERHEAD = 48  # bytes of a gmpy2 integer beside its limbs, with the list's pointer
 
 
 class FixedBaseTable:
@@ -161,47 +183,6 @@ class FixedBaseTable:
             lift += lifts[digit]
         return product, lift
 
-    def exponent_digits(self, exponents: NDArray[np.uint8]) -> list[list[int]]:
-        """Cut exponents into digits for `split_power`; see `exponent_digits`."""
-        return exponent_digits(exponents, self.exponent_bits, self.window)
-
-
-def best_window(
-    exponent_bits: int, modulus_bits: int, count: int, window_now: int = 0, threads: int = 1
-) -> int:
-    """Choose the window that makes `count` exponentiations cheapest, building included.
-
-    Parameters
-    ----------
-    exponent_bits : int
-        Length of the exponents.
-    modulus_bits : int
-        Length of n: it decides how large a table may become.
-    count : int
-        Expected number of exponentiations.
-    window_now : int
-        Window of the table that is there already; 0 for none.
-    threads : int
-        Number of threads that ``gmpy2.powmod`` would run on if there is no table.
-
-    Returns
-    -------
-    int
-        A window above `window_now` if building that table repays itself, else `window_now`.
-    """
-    if window_now:
-        cheapest = float(count * positions(exponent_bits, window_now))
-    else:
-        cheapest = count * exponent_bits * _POWMOD_COST / min(threads, max(count, 1))
-    return cheapest_window(
-        exponent_bits,
-        count,
-        build_cost=_BUILD_COST,
-        most_entries=_MAXIMUM_TABLE_BYTES // (modulus_bits // 4 + 2 * _INTEGER_OVERHEAD),
-        cheapest=cheapest,
-        window_now=window_now,
-    )
-
 
 def _powers(base: mpz, n: mpz, count: int) -> tuple[list[mpz], list[mpz]]:
     """Return residues and lifts of ``base**0, ..., base**(count - 1)``."""
@@ -220,11 +201,6 @@ def _powers(base: mpz, n: mpz, count: int) -> tuple[list[mpz], list[mpz]]:
     return residues, lifts
 
 
-_MAXIMUM_POWERS_BYTES = 32 * 2**20
-_POWER_OVERHEAD = 56  # bytes of a gmpy2 integer beside its limbs, with the list's pointer
-_BLOCK = 4096  # exponents that are cut into digits at a time
-
-
 class PowerTable:
     """Powers of a base.
 
@@ -236,21 +212,21 @@ class PowerTable:
     base, modulus : int
     exponent_bytes : int
         Length of the exponents, at least 1.
+
+    Attributes
+    ----------
+    window : int
+        Bits of a digit; 0 while there is no table.
     """
 
-    __slots__ = ("_base", "_exponent_bytes", "_modulus", "_rows", "_window")
+    __slots__ = ("_base", "_exponent_bytes", "_modulus", "_rows", "window")
 
     def __init__(self, base: int, modulus: int, exponent_bytes: int) -> None:
         self._modulus = mpz(modulus)
         self._base = mpz(base) % self._modulus
         self._exponent_bytes = exponent_bytes
-        self._window = 0
         self._rows: list[list[mpz]] = []
-
-    @property
-    def window(self) -> int:
-        """Bits of a digit; 0 while there is no table."""
-        return self._window
+        self.window = 0
 
     def random_powers(self, count: int) -> list[mpz]:
         """Return powers with independent uniform exponents of `exponent_bytes` bytes."""
@@ -264,39 +240,27 @@ class PowerTable:
 
     def powers(self, exponents: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> list[mpz]:
         """Raise the base to exponents, each a row of little-endian bytes."""
-        if not self._window:
+        if not self.window:
             self._prepare(len(exponents))
-        digits = exponent_digits(exponents, 8 * self._exponent_bytes, self._window)
-        return [self._product(row) for row in digits]
-
-    def _product(self, digits: Iterable[int]) -> mpz:
-        modulus = self._modulus
-        product = mpz(1)
-        for row, digit in zip(self._rows, digits, strict=True):
-            product = product * row[digit] % modulus
-        return product
+        modulus, powers = self._modulus, []
+        for digits in exponent_digits(exponents, 8 * self._exponent_bytes, self.window):
+            product = mpz(1)
+            for row, digit in zip(self._rows, digits, strict=True):
+                product = product * row[digit] % modulus
+            powers.append(product)
+        return powers
 
     def _prepare(self, count: int) -> None:
-        bits = 8 * self._exponent_bytes
-        now = 2 * count * float(positions(bits, self._window)) if self._window else float("inf")
-        entry_bytes = -(-self._modulus.bit_length() // 8) + _POWER_OVERHEAD
-        window = cheapest_window(
-            bits,
-            2 * count,
-            build_cost=1.0,
-            most_entries=_MAXIMUM_POWERS_BYTES // entry_bytes,
-            cheapest=now,
-            window_now=self._window,
-        )
-        if window > self._window:
-            self._rows, self._window = self._built(window), window
-
-    def _built(self, window: int) -> list[list[mpz]]:
+        bits, modulus = 8 * self._exponent_bytes, self._modulus
+        length = modulus.bit_length()
+        window = best_window(bits, length, 2 * count, self.window, costs=_POWERS)
+        if window == self.window:
+            return
         rows, power = [], self._base
-        for _ in range(positions(8 * self._exponent_bytes, window)):
+        for _ in range(0, bits, window):
             row = [mpz(1)]
             for _ in range(2**window - 1):
-                row.append(row[-1] * power % self._modulus)
+                row.append(row[-1] * power % modulus)
             rows.append(row)
-            power = row[-1] * power % self._modulus
-        return rows
+            power = row[-1] * power % modulus
+        self._rows, self.window = rows, window

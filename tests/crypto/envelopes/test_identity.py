@@ -16,6 +16,7 @@ from identities import COMPANY, NORTH, SOUTH
 
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
+from fl_he.crypto.envelopes.sealing_key import encrypt_to
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.key_files.protected_file import ScryptCost
 
@@ -53,7 +54,7 @@ def test_signatures_are_ed25519() -> None:
 
 
 def test_what_is_encrypted_to_the_public_half_opens() -> None:
-    ciphertext = NORTH.public.encrypt(b"payload", b"info")
+    ciphertext = encrypt_to(NORTH.public.sealing_key, b"payload", b"info")
     assert NORTH.open(ciphertext, b"info") == b"payload"
     with pytest.raises(CryptoError, match="encrypted to this node's sealing key"):
         SOUTH.open(ciphertext, b"info")
@@ -64,7 +65,7 @@ def test_json_round_trip() -> None:
         again = Identity.from_json(identity.to_json())
         assert again.public == identity.public
         assert again.to_json() == identity.to_json()
-        assert again.open(identity.public.encrypt(b"a", b"b"), b"b") == b"a"
+        assert again.open(encrypt_to(identity.public.sealing_key, b"a", b"b"), b"b") == b"a"
         assert identity.public.verifies(again.sign(b"c"), b"c")
 
 

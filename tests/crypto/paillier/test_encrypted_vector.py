@@ -150,20 +150,6 @@ def test_vectors_that_do_not_fit_each_other_are_refused(
         assert vector.to_bytes() == before
 
 
-def test_rerandomise_changes_the_ciphertexts_only(
-    small_key: PrivateKey, other_small_key: PrivateKey
-) -> None:
-    vector = encrypt(small_key, [1.0, -2.0] * 10)
-    fresh = vector.rerandomise(small_key.public_key)
-    assert all(
-        mine != theirs
-        for mine, theirs in zip(vector.to_integers(), fresh.to_integers(), strict=True)
-    )
-    assert small_key.decrypt_vector(fresh).tolist() == [1.0, -2.0] * 10
-    with pytest.raises(CryptoError, match="the key must be"):
-        vector.rerandomise(other_small_key.public_key)
-
-
 def test_a_value_out_of_range_is_named(small_key: PrivateKey) -> None:
     values = np.zeros(3000)
     values[2500] = 1e9
