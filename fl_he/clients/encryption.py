@@ -40,10 +40,6 @@ def node_packing(context: Context) -> Packing:
     return read_node(context).policy.packing
 
 
-def _no_privacy(message: Message, context: Context, session: str) -> None:
-    """Leave updates as they are."""
-
-
 class EncryptionMod:
     """Flower mod that encrypts whatever the app replies to ``train`` and ``evaluate``.
 
@@ -86,7 +82,7 @@ class EncryptionMod:
         packing: Packings = node_packing,
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
-        privacy: Callable[[Message, Context, str], Release | None] = _no_privacy,
+        privacy: Callable[[Message, Context, str], Release | None] = lambda *_: None,
         group: str = "",
     ) -> None:
         self.packing = packing

@@ -127,7 +127,7 @@ class KeyHolder:
         return replace(
             description,
             public_key=key.public_key.to_json(),
-            session=ledger.session(node.context.run_id, key.public_key.fingerprint),
+            session=ledger.session(node.context.run_id),
             packing=policy.packing.to_json(),
         )
 
@@ -171,7 +171,7 @@ def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Led
             f"{node.pinned_fingerprint}, got {fingerprint}"
         )
     record[_FINGERPRINT] = fingerprint
-    return key, Ledger(node.opened())
+    return key, Ledger(node.opened(), fingerprint)
 
 
 def open_sum(
@@ -215,7 +215,7 @@ def open_sum(
         raise ProtocolError(f"the packing must be {policy.packing}, got {vector.packing}")
     if len(vector) <= EXAMPLES:
         raise ProtocolError("a sum must hold a contributor count and a number of examples")
-    ledger.note(request, key.public_key.fingerprint, follows)
+    ledger.note(request, follows)
     try:
         total = key.decrypt_vector(vector)
     except CryptoError:  # it may say which slot is wrong

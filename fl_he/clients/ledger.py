@@ -82,17 +82,22 @@ _SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)
 
 
 class Ledger:
-    """Sessions and openings, by the rules of this module.
+    """Sessions and openings under one key, by the rules of this module.
+
+    All methods raise LedgerError if the ledger cannot be trusted.
 
     Parameters
     ----------
     store : Store
+    fingerprint : str
+        Of the key that the node has now.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, fingerprint: str) -> None:
         self._store = store
+        self._fingerprint = fingerprint
 
-    def session(self, run_id: int, fingerprint: str) -> str:
+    def session(self, run_id: int) -> str:
         """Return the session of a Flower run; the first call begins it.
 
         Parameters
@@ -100,15 +105,11 @@ class Ledger:
         run_id : int
             Chosen by the coordinator's side. Who gives the same twice gets the same session, with
             all that was opened in it.
-        fingerprint : str
-            Of the key that the node has now.
 
         Raises
         ------
         ProtocolError
             If the session was begun under another key.
-        LedgerError
-            If the ledger cannot be trusted.
         """
         with self._store.exclusively() as lines:
             found: _Session | None = None
@@ -118,44 +119,25 @@ class Ledger:
                 elif isinstance(entry, _Session) and entry.run == str(run_id):
                     found = entry
             if found is None:
-                found = _Session(str(run_id), secrets.token_hex(16), fingerprint)
+                found = _Session(str(run_id), secrets.token_hex(16), self._fingerprint)
                 lines.append(_SESSIONS.dumps(found))
-        if found.key != fingerprint:
+        if found.key != self._fingerprint:
             raise ProtocolError("the key file must hold the key with which the run began")
         return found.session
 
-    def latest(self, session: str, fingerprint: str) -> int:
+    def latest(self, session: str) -> int:
         """Return the last train round that was opened in a session, 0 if none.
-
-        Parameters
-        ----------
-        session : str
-        fingerprint : str
-            Of the key that the node has now.
 
         Raises
         ------
         ProtocolError
             If the session is unknown, closed or of another key.
-        LedgerError
-            If the ledger cannot be trusted.
         """
-        known, latest = False, 0
         with self._store.exclusively() as lines:
-            for entry in _entries(lines):
-                if entry is None:
-                    known = False
-                elif entry.session != session:
-                    continue
-                elif isinstance(entry, _Session):
-                    known = entry.key == fingerprint
-                elif entry.purpose == "train":
-                    latest = max(latest, entry.round)
-        if not known:
-            raise _unknown(session)
-        return latest
+            opened = self._opened(lines, session)
+            return max((entry.round for entry in opened if entry.purpose == "train"), default=0)
 
-    def note(self, request: DecryptRequest, fingerprint: str, follows: int | None = None) -> None:
+    def note(self, request: DecryptRequest, follows: int | None = None) -> None:
         """Note that a sum is opened for its round, before it is.
 
         Returns as well, and notes nothing, if the same was noted before: see the module.
@@ -163,8 +145,6 @@ class Ledger:
         Parameters
         ----------
         request : DecryptRequest
-        fingerprint : str
-            Of the key that the node has now.
         follows : int or None
             The round that must be the last one opened before this one, 0 for none. It is compared
             under the same lock: of two processes only one opens a sum over the same model.
@@ -174,8 +154,6 @@ class Ledger:
         ProtocolError
             If the session is unknown, closed or of another key, if the round or a later one is
             open already, or if the sum is, or if it follows another round.
-        LedgerError
-            If the ledger cannot be trusted.
         """
         opening = _Opening(
             session=request.session,
@@ -185,37 +163,41 @@ class Ledger:
             sum=sha256(request.encrypted_sum).hexdigest(),
         )
         with self._store.exclusively() as lines:
-            if not _is_noted(opening, fingerprint, _entries(lines), follows):
+            if not _is_noted(opening, self._opened(lines, opening.session), follows):
                 lines.append(_OPENINGS.dumps(opening))
 
+    def _opened(self, lines: Lines, session: str) -> Iterator[_Opening]:
+        """Yield the openings in a session; raises at their end if the session is not open."""
+        known = False
+        for entry in _entries(lines):
+            if entry is None:
+                # It was of any session begun so far: which round it used up is not known, so no
+                # more are opened in them. The next run begins a session behind it.
+                known = False
+            elif entry.session != session:
+                continue
+            elif isinstance(entry, _Session):
+                known = entry.key == self._fingerprint
+            else:
+                yield entry
+        if not known:
+            raise ProtocolError(
+                f"the session must be one that this key holder opened with its key, "
+                f"got {session!r:.40}"
+            )
 
-def _is_noted(
-    opening: _Opening,
-    fingerprint: str,
-    entries: Iterable[_Session | _Opening | None],
-    follows: int | None,
-) -> bool:
-    """Hold an opening against all entries, in constant memory; raises as `Ledger.note`."""
-    known = noted = same_sum = False
+
+def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None) -> bool:
+    """Check an opening against all earlier ones, in constant memory; raises as `Ledger.note`."""
+    noted = same_sum = False
     latest = before = 0
-    for entry in entries:
-        if entry is None:
-            # It was of any session begun so far: which round it used up is not known, so no more
-            # are opened in them. The next run begins a session behind it.
-            known = False
-        elif entry.session != opening.session:
-            continue
-        elif isinstance(entry, _Session):
-            known = entry.key == fingerprint
-        else:
-            noted = noted or entry == opening
-            same_sum = same_sum or entry.sum == opening.sum
-            if entry.purpose == opening.purpose:
-                latest = max(latest, entry.round)
-                if entry.round < opening.round:
-                    before = max(before, entry.round)
-    if not known:
-        raise _unknown(opening.session)
+    for entry in opened:
+        noted = noted or entry == opening
+        same_sum = same_sum or entry.sum == opening.sum
+        if entry.purpose == opening.purpose:
+            latest = max(latest, entry.round)
+            if entry.round < opening.round:
+                before = max(before, entry.round)
     if follows not in (None, before):
         raise ProtocolError(
             f"a sum must be over the model after round {before}, the last that was opened, "
@@ -233,12 +215,6 @@ def _is_noted(
     return False
 
 
-def _unknown(session: str) -> ProtocolError:
-    return ProtocolError(
-        f"the session must be one that this key holder opened with its key, got {session!r:.40}"
-    )
-
-
 class StateStore:
     """Keeps the ledger of a simulated node in its state: such a node has no disk of its own.
 
@@ -252,25 +228,20 @@ class StateStore:
         self._record = record
 
     @contextmanager
-    def exclusively(self) -> Iterator[StateStore]:
+    def exclusively(self) -> Iterator[list[str]]:
         """See Store; a simulated node's state has one user."""
-        yield self
-
-    def __iter__(self) -> Iterator[str]:
-        """See Lines."""
-        return iter(cast(list[str], self._record.get(_LINES, [])))
-
-    def append(self, line: str) -> None:
-        """See Lines."""
-        self._record[_LINES] = [*self, line]
+        lines = [*cast(list[str], self._record.get(_LINES, []))]
+        try:
+            yield lines
+        finally:
+            self._record[_LINES] = lines
 
 
 def _entries(lines: Lines) -> Iterator[_Session | _Opening | None]:
     for line in lines:
-        yield None if line is None else _entry(line)
-
-
-def _entry(line: str) -> _Session | _Opening:
-    if line.startswith('{"run":'):
-        return _SESSIONS.loads(line, _Session)
-    return _OPENINGS.loads(line, _Opening)
+        if line is None:
+            yield None
+        elif line.startswith('{"run":'):
+            yield _SESSIONS.loads(line, _Session)
+        else:
+            yield _OPENINGS.loads(line, _Opening)

@@ -32,7 +32,7 @@ from fl_he.learning.privacy.gradients import (
     noise_variance,
 )
 from fl_he.learning.privacy.scaling import scaling_variance
-from fl_he.wire.arrays import read_array
+from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND
 from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
@@ -120,15 +120,7 @@ def _digest(message: Message, session: str) -> bytes:
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
     asks_for_model = message.metadata.message_type == MessageType.TRAIN
-    arrays = [
-        (name, read_array(value))
-        for name, value in (read_arrays(message.content) if asks_for_model else {}).items()
-    ]
-    fields = [
-        field
-        for name, values in sorted(arrays, key=lambda pair: pair[0])
-        for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
-    ]
+    fields = array_fields(read_arrays(message.content)) if asks_for_model else []
     return sha256(encode_fields(session.encode(), repr(items).encode(), *fields)).digest()
 
 

@@ -13,7 +13,7 @@ import re
 from math import prod
 
 import numpy as np
-from flwr.app import Array
+from flwr.app import Array, ArrayRecord
 from flwr.common.constant import SType
 from numpy.typing import NDArray
 
@@ -75,3 +75,13 @@ def read_array(array: Array) -> NDArray[np.generic]:
         raise ProtocolError(
             f"an array must be a numpy array, got {array.stype!r} of {len(array.data)} bytes"
         ) from None
+
+
+def array_fields(arrays: ArrayRecord) -> list[bytes]:
+    """Return names, types, shapes and numbers by name, for a digest; see `encode_fields`."""
+    named = [(name, read_array(array)) for name, array in sorted(arrays.items())]
+    return [
+        field
+        for name, values in named
+        for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
+    ]

@@ -45,19 +45,19 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Ledger:
-    return Ledger(FileStore(path))
+    return Ledger(FileStore(path), KEY)
 
 
 def test_a_new_ledger_is_its_owners_alone(ledger: Ledger, path: Path) -> None:
     before = os.umask(0)
     try:
-        session = ledger.session(1, KEY)
+        session = ledger.session(1)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    ledger.note(request(session), KEY)
+    ledger.note(request(session))
     assert path.read_bytes().count(b"\n") == 2
-    ledger.note(request(session), KEY)
+    ledger.note(request(session))
     assert path.read_bytes().count(b"\n") == 2, "the same request leaves no second line"
 
 
@@ -72,24 +72,25 @@ def test_the_folder_of_a_new_ledger_is_synchronised(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", spy)
-    ledger.session(1, KEY)
-    ledger.session(2, KEY)
+    ledger.session(1)
+    ledger.session(2)
     assert kinds == [True, False, False]
 
 
-def test_a_session_is_of_one_run_and_one_key(ledger: Ledger) -> None:
-    session = ledger.session(1, KEY)
-    assert ledger.session(1, KEY) == session != ledger.session(2, KEY)
+def test_a_session_is_of_one_run_and_one_key(ledger: Ledger, path: Path) -> None:
+    other = Ledger(FileStore(path), "cd" * 32)
+    session = ledger.session(1)
+    assert ledger.session(1) == session != ledger.session(2)
     with pytest.raises(ProtocolError, match="the key with which the run began"):
-        ledger.session(1, "cd" * 32)
+        other.session(1)
     with pytest.raises(ProtocolError, match="with its key"):
-        ledger.note(request(session), "cd" * 32)
+        other.note(request(session))
 
 
 def test_a_line_is_on_the_disk_before_the_answer(
     ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = ledger.session(1, KEY)
+    session = ledger.session(1)
     synchronised: list[bytes] = []
     fsync = os.fsync
 
@@ -98,42 +99,42 @@ def test_a_line_is_on_the_disk_before_the_answer(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", spy)
-    ledger.note(request(session), KEY)
+    ledger.note(request(session))
     assert synchronised[-1] == path.read_bytes()
     assert b'"round":1' in synchronised[-1]
 
 
 def test_a_disk_that_fails_gives_no_answer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = ledger.session(1, KEY)
+    session = ledger.session(1)
 
     def fail(descriptor: int) -> None:
         raise OSError(28, "no space left")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="no space left"):
-        ledger.note(request(session), KEY)
+        ledger.note(request(session))
 
 
 def test_a_line_that_is_written_in_part_gives_no_answer(ledger: Ledger, path: Path) -> None:
-    session = ledger.session(1, KEY)
+    session = ledger.session(1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # as on a disk that fills up in the middle of a line
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
     try:
         with pytest.raises(LedgerError, match="must be written whole"):
-            ledger.note(request(session), KEY)
+            ledger.note(request(session))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes().endswith(b'\n{"session"')
     with pytest.raises(ProtocolError, match="session must be one"):
-        ledger.note(request(session), KEY)
+        ledger.note(request(session))
 
 
 def test_a_line_that_was_cut_off_closes_the_sessions_before_it(path: Path) -> None:
-    ledger = Ledger(FileStore(path))
-    session = ledger.session(1, KEY)
-    ledger.note(request(session), KEY)
-    ledger.note(request(session, 2, encrypted_sum=b"other"), KEY)
+    ledger = Ledger(FileStore(path), KEY)
+    session = ledger.session(1)
+    ledger.note(request(session))
+    ledger.note(request(session, 2, encrypted_sum=b"other"))
     whole = path.read_bytes()
     start = whole.rindex(b"\n", 0, -1) + 1
     for end in range(start + 1, len(whole)):
@@ -141,19 +142,19 @@ def test_a_line_that_was_cut_off_closes_the_sessions_before_it(path: Path) -> No
         for again in range(2):
             for round_ in (1, 2, 3):
                 with pytest.raises(ProtocolError, match="session must be one"):
-                    ledger.note(request(session, round_, encrypted_sum=b"third"), KEY)
+                    ledger.note(request(session, round_, encrypted_sum=b"third"))
             with pytest.raises(ProtocolError, match="session must be one"):
-                ledger.note(request(session), KEY)  # not even what was opened in it
-            later = ledger.session(1, KEY)
+                ledger.note(request(session))  # not even what was opened in it
+            later = ledger.session(1)
             assert later != session
-            ledger.note(request(later, 1 + again, encrypted_sum=bytes([again])), KEY)
+            ledger.note(request(later, 1 + again, encrypted_sum=bytes([again])))
 
 
 def test_a_cut_off_line_that_is_cut_off_once_more(path: Path) -> None:
-    ledger = Ledger(FileStore(path))
-    session = ledger.session(1, KEY)
+    ledger = Ledger(FileStore(path), KEY)
+    session = ledger.session(1)
     path.write_bytes(path.read_bytes() + b'{"sess#cut o')
-    assert ledger.session(1, KEY) != session
+    assert ledger.session(1) != session
     assert b'{"sess#cut o#cut off\n{"run":' in path.read_bytes()
 
 
@@ -175,10 +176,10 @@ def test_a_line_without_end_is_not_read_to_its_end(path: Path) -> None:
 def test_a_first_line_of_which_a_byte_was_written(path: Path) -> None:
     path.touch(0o600)
     path.write_bytes(b"{")
-    ledger = Ledger(FileStore(path))
-    session = ledger.session(1, KEY)
+    ledger = Ledger(FileStore(path), KEY)
+    session = ledger.session(1)
     assert path.read_bytes().startswith(b'{#cut off\n{"run":')
-    assert ledger.session(1, KEY) == session
+    assert ledger.session(1) == session
 
 
 @pytest.mark.parametrize(
@@ -200,37 +201,37 @@ def test_a_first_line_of_which_a_byte_was_written(path: Path) -> None:
     ],
 )
 def test_a_line_of_another_form_stops_the_key_holder(path: Path, line: bytes) -> None:
-    ledger = Ledger(FileStore(path))
-    session = ledger.session(1, KEY)
+    ledger = Ledger(FileStore(path), KEY)
+    session = ledger.session(1)
     path.write_bytes(path.read_bytes() + line + b"\n")
-    for use in (lambda: ledger.session(2, KEY), lambda: ledger.note(request(session), KEY)):
+    for use in (lambda: ledger.session(2), lambda: ledger.note(request(session))):
         with pytest.raises(LedgerError):
             use()
 
 
 def test_a_ledger_is_a_file_of_its_owners(path: Path, tmp_path: Path) -> None:
-    ledger = Ledger(FileStore(path))
-    ledger.session(1, KEY)
+    ledger = Ledger(FileStore(path), KEY)
+    ledger.session(1)
     for mode in (0o640, 0o604, 0o620):
         path.chmod(mode)
         with pytest.raises(LedgerError, match="by its owner only"):
-            ledger.session(1, KEY)
+            ledger.session(1)
     link = tmp_path / "link"
     link.symlink_to(path)
     with pytest.raises(LedgerError, match="symbolic links"):
-        Ledger(FileStore(link)).session(1, KEY)
+        Ledger(FileStore(link), KEY).session(1)
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(LedgerError, match="regular file"):
-        Ledger(FileStore(tmp_path / "pipe")).session(1, KEY)
+        Ledger(FileStore(tmp_path / "pipe"), KEY).session(1)
 
 
 def test_many_threads_open_a_round_once(path: Path) -> None:
-    session = Ledger(FileStore(path)).session(1, KEY)
+    session = Ledger(FileStore(path), KEY).session(1)
     outcomes: list[bool] = []
 
     def ask(number: int) -> None:
         try:
-            Ledger(FileStore(path)).note(request(session, encrypted_sum=bytes([number])), KEY)
+            Ledger(FileStore(path), KEY).note(request(session, encrypted_sum=bytes([number])))
             outcomes.append(True)
         except ProtocolError:
             outcomes.append(False)
@@ -266,16 +267,16 @@ def test_what_is_read_and_what_is_written_are_under_one_lock(path: Path) -> None
             events.append("read")
             return iter(self.lines)
 
-    ledger = Ledger(Watched(path))
-    session = ledger.session(1, KEY)
-    ledger.note(request(session), KEY)
+    ledger = Ledger(Watched(path), KEY)
+    session = ledger.session(1)
+    ledger.note(request(session))
     assert events == ["lock", "read", "write", "unlock"] * 2
 
 
 def test_who_has_the_ledger_keeps_others_waiting(path: Path) -> None:
-    ledger = Ledger(FileStore(path))
-    session = ledger.session(1, KEY)
-    thread = threading.Thread(target=ledger.note, args=(request(session), KEY))
+    ledger = Ledger(FileStore(path), KEY)
+    session = ledger.session(1)
+    thread = threading.Thread(target=ledger.note, args=(request(session),))
     with FileStore(path).exclusively() as lines:
         thread.start()
         thread.join(0.3)
@@ -291,10 +292,10 @@ from pathlib import Path
 from fl_he.clients.ledger import Ledger
 from fl_he.clients.ledger_file import FileStore
 from fl_he.wire.encrypted_sum import DecryptRequest
-ledger = Ledger(FileStore(Path(sys.argv[1])))
-session = ledger.session(1, "ab" * 32)
+ledger = Ledger(FileStore(Path(sys.argv[1])), "ab" * 32)
+session = ledger.session(1)
 for number in range(1, 100000):
-    ledger.note(DecryptRequest(session, "train", number, 3, b"%d" % number), "ab" * 32)
+    ledger.note(DecryptRequest(session, "train", number, 3, b"%d" % number))
     print(number, flush=True)
 """
 
@@ -307,11 +308,11 @@ def test_kill_9_forgets_no_round_that_was_answered(path: Path) -> None:
             answered = [int(process.stdout.readline()) for _ in range(20)]
             process.send_signal(signal.SIGKILL)
             answered += [int(line) for line in process.stdout if line.endswith("\n")]
-        ledger = Ledger(FileStore(path))
-        session = ledger.session(1, KEY)
+        ledger = Ledger(FileStore(path), KEY)
+        session = ledger.session(1)
         with pytest.raises(ProtocolError, match="open already"):
-            ledger.note(request(session, answered[-1], encrypted_sum=b"another"), KEY)
-        ledger.note(request(session, answered[-1], encrypted_sum=b"%d" % answered[-1]), KEY)
+            ledger.note(request(session, answered[-1], encrypted_sum=b"another"))
+        ledger.note(request(session, answered[-1], encrypted_sum=b"%d" % answered[-1]))
         path.unlink()  # the next process would begin with a round that is open
 
 
@@ -339,15 +340,15 @@ def test_whatever_is_asked_no_round_is_opened_twice(on_disk: bool) -> None:
             path = Path(folder) / "ledger"
 
             def restart() -> Ledger:
-                return Ledger(FileStore(path) if on_disk else StateStore(record))
+                return Ledger(FileStore(path) if on_disk else StateStore(record), KEY)
 
             ledger = restart()
-            sessions = [ledger.session(number, KEY) for number in (1, 2)]
+            sessions = [ledger.session(number) for number in (1, 2)]
             opened: list[Request] = []
             for one in asked:
                 if one is None:
                     ledger = restart()
-                    assert [ledger.session(number, KEY) for number in (1, 2)] == sessions
+                    assert [ledger.session(number) for number in (1, 2)] == sessions
                     continue
                 number, purpose, round_, contributors, encrypted = one
                 same = [o for o in opened if o[0] == number]
@@ -355,9 +356,7 @@ def test_whatever_is_asked_no_round_is_opened_twice(on_disk: bool) -> None:
                     o[2] < round_ for o in same if o[1] == purpose
                 )
                 try:
-                    ledger.note(
-                        request(sessions[number], round_, purpose, encrypted, contributors), KEY
-                    )
+                    ledger.note(request(sessions[number], round_, purpose, encrypted, contributors))
                 except ProtocolError:
                     assert not fresh
                     assert one not in opened
@@ -371,33 +370,33 @@ def test_whatever_is_asked_no_round_is_opened_twice(on_disk: bool) -> None:
 
 
 def test_a_sum_follows_the_round_that_was_opened_last(ledger: Ledger) -> None:
-    session = ledger.session(1, KEY)
-    ledger.note(request(session, 2), KEY, follows=0)
-    ledger.note(request(session, 3, "evaluate", b"e"), KEY)
+    session = ledger.session(1)
+    ledger.note(request(session, 2), follows=0)
+    ledger.note(request(session, 3, "evaluate", b"e"))
     for wrong in (0, 1, 3, 4):
         with pytest.raises(ProtocolError, match=f"after round 2, .* after round {wrong}$"):
-            ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=wrong)
-    ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=2)
-    ledger.note(request(session, 2), KEY, follows=0)  # the same request as before
-    ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=2)
+            ledger.note(request(session, 4, encrypted_sum=b"b"), follows=wrong)
+    ledger.note(request(session, 4, encrypted_sum=b"b"), follows=2)
+    ledger.note(request(session, 2), follows=0)  # the same request as before
+    ledger.note(request(session, 4, encrypted_sum=b"b"), follows=2)
     for wrong in (0, 1, 4):  # the very same sum, said to be over another model
         with pytest.raises(ProtocolError, match=f"after round 2, .* after round {wrong}$"):
-            ledger.note(request(session, 4, encrypted_sum=b"b"), KEY, follows=wrong)
+            ledger.note(request(session, 4, encrypted_sum=b"b"), follows=wrong)
     with pytest.raises(ProtocolError, match="opened once, in order"):
-        ledger.note(request(session, 3, encrypted_sum=b"c"), KEY, follows=2)
+        ledger.note(request(session, 3, encrypted_sum=b"c"), follows=2)
 
 
 def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:
-    session, other = ledger.session(1, KEY), ledger.session(2, KEY)
-    assert ledger.latest(session, KEY) == 0
+    session, other = ledger.session(1), ledger.session(2)
+    assert ledger.latest(session) == 0
     for number, purpose in ((2, "train"), (3, "evaluate"), (5, "train")):
-        ledger.note(request(session, number, purpose, f"{number}".encode()), KEY)
-    assert ledger.latest(session, KEY) == 5
-    assert ledger.latest(other, KEY) == 0
+        ledger.note(request(session, number, purpose, f"{number}".encode()))
+    assert ledger.latest(session) == 5
+    assert ledger.latest(other) == 0
     for unknown, key in (("0" * 32, KEY), (session, "cd" * 32)):
         with pytest.raises(ProtocolError, match="the session must be one that this key holder"):
-            ledger.latest(unknown, key)
+            Ledger(FileStore(path), key).latest(unknown)
     with path.open("a") as file:
         file.write('{"session":"')
     with pytest.raises(ProtocolError, match="the session must be one"):
-        ledger.latest(session, KEY)
+        ledger.latest(session)

@@ -160,17 +160,17 @@ def _ledger(data: bytes) -> object:
     choices = Choices(data)
     content = choices.rest() if data[:1] == b"R" else _lines(data, _ledger_lines(), 1)
     _file(path.name, content)
-    ledger = Ledger(FileStore(path))
-    ledger.session(7, _KEY)
-    ledger.latest(_SESSION, _KEY)
-    ledger.note(_REQUEST, _KEY)
+    ledger = Ledger(FileStore(path), _KEY)
+    ledger.session(7)
+    ledger.latest(_SESSION)
+    ledger.note(_REQUEST)
     return ledger
 
 
 def _ledger_state(data: bytes) -> object:
     lines = _lines(data, _ledger_lines(), 1).decode("utf-8", "replace").splitlines()
-    ledger = Ledger(StateStore(ConfigRecord({"ledger": lines})))
-    return ledger.session(7, _KEY)
+    ledger = Ledger(StateStore(ConfigRecord({"ledger": lines})), _KEY)
+    return ledger.session(7)
 
 
 _TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=4, contributors=3)
@@ -181,7 +181,8 @@ _LATTICE = Lattice(24, 3)
 def _releases() -> list[Any]:
     record = ConfigRecord()
     _release(StateStore(record))
-    (line,) = StateStore(record)
+    with StateStore(record).exclusively() as (line,):
+        pass
     return [json.loads(line)]
 
 
@@ -313,7 +314,8 @@ _PROMISE = Promise(8.0, 1e-5, 20.0, 30.0)
 def _batches() -> list[Any]:
     record = ConfigRecord()
     VotingLedger(StateStore(record), _PROMISE).spend("ab", 3)
-    (line,) = StateStore(record)
+    with StateStore(record).exclusively() as (line,):
+        pass
     return [json.loads(line)]
 
 

@@ -35,6 +35,7 @@ from fl_he.clients.sealed.payload import (
     RunningSum,
     running_sum_binding,
     session_binding,
+    unseal_sum,
 )
 from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
@@ -62,8 +63,6 @@ class SealedHospital:
         The node's own, as its ``EncryptionMod`` has it.
     min_contributors : callable
         Returns the fewest updates for which this node seals a sum for company X.
-    weighted_by : str
-        The metric that weights the mean.
     """
 
     def __init__(
@@ -72,12 +71,10 @@ class SealedHospital:
         keeper: ModelKeeper,
         packing: Callable[[Context], Packing],
         min_contributors: Callable[[Context], int],
-        weighted_by: str = NUM_EXAMPLES,
     ) -> None:
         self._keeper = keeper
         self._packing = packing
         self._min_contributors = min_contributors
-        self._weighted_by = weighted_by
 
     def join(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Say who this hospital is, what it lacks, and what company X has to sign."""
@@ -128,7 +125,7 @@ class SealedHospital:
             packing=self._packing(context).to_json(),
             session=state.session,
             round=hop.round,
-            weighted_by=self._weighted_by,
+            weighted_by=NUM_EXAMPLES,
             running_sum=None if received is None else received.vector,
             layout="" if received is None else received.layout,
         )
@@ -219,23 +216,19 @@ def _check_session(news: News, state: ChainState, enrolment: Enrolment) -> None:
 
 def _received(hop: Hop, state: ChainState, enrolment: Enrolment) -> RunningSum | None:
     """Open the running sum that this hospital is handed, ``None`` if it is the first."""
-    hospitals = {node.name for node in enrolment.manifest.hospitals}
-    if strangers := sorted(set(hop.contributors) - hospitals):
-        raise ProtocolError(f"contributors must be hospitals of the manifest, got {strangers}")
     if enrolment.name in hop.contributors:
         raise ProtocolError("the running sum must not have this hospital's update already")
     if hop.envelope is None:
         return None
-    sender = enrolment.manifest.node(hop.contributors[-1])
-    binding = running_sum_binding(state.session, hop.round, hop.contributors)
-    received = RunningSum.from_bytes(unseal(hop.envelope, enrolment.identity, sender, binding))
+    received = unseal_sum(hop.envelope, state.session, hop.round, hop.contributors, enrolment)
+    sender = hop.contributors[-1]
     if received.terms != state.terms:
         raise ProtocolError(
-            f"{sender.name} must have the same initial model and train config as this hospital"
+            f"{sender} must have the same initial model and train config as this hospital"
         )
     if received.after != state.after:
         raise ProtocolError(
-            f"{sender.name} must have the model after round {state.after} as this hospital has, "
+            f"{sender} must have the model after round {state.after} as this hospital has, "
             f"got the one after round {received.after}"
         )
     return received

@@ -16,14 +16,8 @@ from fl_he.clients.key_holder import Policy, key_and_ledger, open_sum, own_polic
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.payload import (
-    RunningSum,
-    Total,
-    running_sum_binding,
-    session_binding,
-    total_binding,
-)
-from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.clients.sealed.payload import Total, session_binding, total_binding, unseal_sum
+from fl_he.crypto.envelopes.sealing import seal
 from fl_he.wire.encrypted_sum import DecryptRequest, Role
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
@@ -58,10 +52,9 @@ class SealedKeyHolder:
         """State the session to each hospital that asks, signed together with its challenge."""
         request = SessionRequest.from_content(message.content)
         policy = self._policy(node.context)
-        key, ledger = key_and_ledger(node, policy)
-        fingerprint = key.public_key.fingerprint
-        session = request.session or ledger.session(node.context.run_id, fingerprint)
-        latest = ledger.latest(session, fingerprint)
+        ledger = key_and_ledger(node, policy)[1]
+        session = request.session or ledger.session(node.context.run_id)
+        latest = ledger.latest(session)
         node.context.state.config_records.setdefault(_STATE, ConfigRecord())
         statements = {}
         for name, challenge in request.challenges.items():
@@ -93,9 +86,11 @@ class SealedKeyHolder:
         request = OpenRequest.from_content(message.content)
         policy = self._policy(node.context)
         key, ledger = key_and_ledger(node, policy)
-        ledger.latest(request.session, key.public_key.fingerprint)  # refuses an unknown session
+        ledger.latest(request.session)  # refuses an unknown session
         start = perf_counter()
-        summed = _received(request, enrolment)
+        summed = unseal_sum(
+            request.envelope, request.session, request.round, request.contributors, enrolment
+        )
         total = open_sum(
             DecryptRequest(
                 session=request.session,
@@ -119,12 +114,3 @@ class SealedKeyHolder:
             decrypt_seconds=perf_counter() - start,
         )
         return Message(reply.to_content(), reply_to=message)
-
-
-def _received(request: OpenRequest, enrolment: Enrolment) -> RunningSum:
-    hospitals = {node.name for node in enrolment.manifest.hospitals}
-    if strangers := sorted(set(request.contributors) - hospitals):
-        raise ProtocolError(f"contributors must be hospitals of the manifest, got {strangers}")
-    sender = enrolment.manifest.node(request.contributors[-1])
-    binding = running_sum_binding(request.session, request.round, request.contributors)
-    return RunningSum.from_bytes(unseal(request.envelope, enrolment.identity, sender, binding))

@@ -15,7 +15,7 @@ from fl_he.clients.sealed.payload import Total, total_binding
 from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.envelopes.sealing import unseal
-from fl_he.wire.arrays import read_array
+from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import SERVER_ROUND
 from fl_he.wire.model import model_message_content, read_arrays
 from fl_he.wire.records import CONFIG, ProtocolError
@@ -172,13 +172,7 @@ def _plain(value: object) -> object:
 
 def _terms(config: str, model: ArrayRecord) -> bytes:
     """Return a digest of what all contributors must have in common from the start."""
-    arrays = [(name, read_array(array)) for name, array in sorted(model.items())]
-    fields = [
-        field
-        for name, values in arrays
-        for field in (name.encode(), f"{values.dtype} {values.shape}".encode(), values.tobytes())
-    ]
-    return sha256(encode_fields(config.encode(), *fields)).digest()
+    return sha256(encode_fields(config.encode(), *array_fields(model))).digest()
 
 
 def _check_like(model: ArrayRecord, mean: RecordDict) -> None:

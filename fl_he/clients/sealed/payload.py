@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.clients.node.enrolment import Enrolment
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
 from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.sealing import unseal
 from fl_he.crypto.errors import CryptoError
+from fl_he.wire.records import ProtocolError
 
 _RUNNING_SUM = b"fl-he running sum 1"
 _TOTAL = b"fl-he total 1"
@@ -75,6 +78,18 @@ class RunningSum:
         if len(after) != _NUMBER_BYTES or len(terms) != _TERMS_BYTES:
             raise CryptoError("a running sum must have a round and terms of their lengths")
         return cls(int.from_bytes(after, "big"), terms, _text(layout), vector)
+
+
+def unseal_sum(
+    envelope: bytes, session: str, round_: int, contributors: Sequence[str], enrolment: Enrolment
+) -> RunningSum:
+    """Open a running sum of hospitals, the last of whom must have sealed it for this node."""
+    hospitals = {node.name for node in enrolment.manifest.hospitals}
+    if strangers := sorted(set(contributors) - hospitals):
+        raise ProtocolError(f"contributors must be hospitals of the manifest, got {strangers}")
+    sender = enrolment.manifest.node(contributors[-1])
+    binding = running_sum_binding(session, round_, contributors)
+    return RunningSum.from_bytes(unseal(envelope, enrolment.identity, sender, binding))
 
 
 @dataclass(frozen=True, slots=True)
