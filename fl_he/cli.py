@@ -11,9 +11,8 @@ import typer
 
 from fl_he.commands.agree import agree
 from fl_he.commands.bench import bench
-from fl_he.commands.enroll import enroll
 from fl_he.commands.federation import federation, show
-from fl_he.commands.keygen import keygen
+from fl_he.commands.keygen import enroll, keygen
 from fl_he.commands.predict import export, predict
 from fl_he.commands.report import report
 from fl_he.commands.run import run

@@ -2,14 +2,12 @@
 
 Each command imports what it needs when it runs: every call of ``fl-he`` loads this package.
 
-passphrase   the options by which a new key file gets a passphrase
 public_file  files that anybody may read: public keys, entries, manifests
 run          train over simulated hospitals
 report       tables and pages of finished runs
 bench        measure what encryption costs
 predict      ``predict`` with a saved model, ``export`` it
-keygen       make a node's Paillier and DGK keys
-enroll       make a node's identity
+keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
 agree        put the agreement of a deployed CaPC together
 federation   ``federation``: put the manifest together; ``show`` a public file
 """

@@ -1,4 +1,7 @@
-"""``fl-he keygen``: a Paillier and a DGK key, of company X and of whoever queries in CaPC."""
+"""``fl-he keygen`` and ``fl-he enroll``: a node's own keys, and its identity.
+
+Both write private files, under a passphrase from a file or typed twice, or under none.
+"""
 # ruff: noqa: PLC0415 - see the package
 
 from __future__ import annotations
@@ -11,20 +14,31 @@ from typing import Annotated
 
 import typer
 
-from fl_he.commands.passphrase import AskPassphrase, PassphraseFile, new_passphrase
 from fl_he.commands.public_file import require_absent, write_public_file
 from fl_he.terminal.errors import plain_errors
 
 PRIVATE, PUBLIC = "private-key.json", "public-key.json"
 DGK_PRIVATE, DGK_PUBLIC = "dgk-private-key.json", "dgk-public-key.json"
+IDENTITY = "identity.json"
 _PATIENCE = 2.0  # seconds without a sign of life
+
+_PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Encrypt the private file with the passphrase in the first line of FILE (mode 0600).",
+    ),
+]
+_AskPassphrase = Annotated[
+    bool, typer.Option("--ask-passphrase", help="The same, with a passphrase that you type.")
+]
 
 
 def keygen(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the four files go.")],
     key_bits: Annotated[int, typer.Option(help="Moduli; 3072 for 128-bit security.")] = 2048,
-    passphrase_file: PassphraseFile = None,
-    ask_passphrase: AskPassphrase = False,
+    passphrase_file: _PassphraseFile = None,
+    ask_passphrase: _AskPassphrase = False,
 ) -> None:
     """Make a node's Paillier and DGK keys.
 
@@ -35,7 +49,7 @@ def keygen(
         from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
         from fl_he.crypto.paillier.private_key import PrivateKey
 
-        passphrase = new_passphrase(passphrase_file, ask_passphrase)
+        passphrase = _new_passphrase(passphrase_file, ask_passphrase)
         out.mkdir(parents=True, exist_ok=True)
         private, public = out / PRIVATE, out / PUBLIC
         dgk_private, dgk_public = out / DGK_PRIVATE, out / DGK_PUBLIC
@@ -54,6 +68,41 @@ def keygen(
         typer.echo(f"private DGK key: {dgk_private} (secret, too)")
         typer.echo(f"public DGK key:  {dgk_public}")
         typer.echo(f"DGK fingerprint: {dgk.public_key.fingerprint}")
+
+
+def enroll(
+    name: Annotated[str, typer.Option(help="The node's name in its federation.")],
+    role: Annotated[str, typer.Option(help="hospital or key-holder.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the two files go.")],
+    passphrase_file: _PassphraseFile = None,
+    ask_passphrase: _AskPassphrase = False,
+) -> None:
+    """Make a node's identity: identity.json, NAME.public.json, the public entry, a fingerprint."""
+    with plain_errors():
+        from fl_he.crypto.envelopes.identity import Identity
+
+        identity = Identity.generate(name, role)
+        passphrase = _new_passphrase(passphrase_file, ask_passphrase)
+        out.mkdir(parents=True, exist_ok=True)
+        private, public = out / IDENTITY, out / f"{name}.public.json"
+        require_absent(private, public)
+        identity.save(private, passphrase)
+        write_public_file(public, identity.public.to_json())
+        typer.echo(identity.public.to_json())
+        typer.echo(f"identity:     {private} (secret: it stays on this node)")
+        typer.echo(f"public entry: {public} (the line above)")
+        typer.echo(f"fingerprint:  {identity.public.fingerprint}")
+
+
+def _new_passphrase(file: Path | None, ask: bool) -> str | None:
+    """Return the passphrase to encrypt with, ``None`` for none."""
+    from fl_he.crypto.key_files.protected_file import read_passphrase_file
+
+    if file is not None and ask:
+        raise typer.BadParameter("one of --passphrase-file and --ask-passphrase must be given")
+    if ask:
+        return str(typer.prompt("passphrase", hide_input=True, confirmation_prompt=True, err=True))
+    return None if file is None else read_passphrase_file(file)
 
 
 @contextmanager

@@ -46,20 +46,9 @@ def parse_public_file(path: Path, parse: Callable[[str], Parsed]) -> Parsed:
     """
     from fl_he.crypto.errors import CryptoError  # noqa: PLC0415 - see the package
 
-    text = read_public_file(path)
+    with path.open("rb") as file:
+        text = file.read(_LIMIT + 1).decode("ascii", errors="replace")  # cut off: it is refused
     try:
         return parse(text)
     except CryptoError as error:
         raise CryptoError(f"{path}: {error}") from None
-
-
-def read_public_file(path: Path) -> str:
-    """Return the text of a file, cut off above any sensible length.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    """
-    with path.open("rb") as file:
-        return file.read(_LIMIT + 1).decode("ascii", errors="replace")

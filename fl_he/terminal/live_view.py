@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import RLock
 from time import monotonic
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -109,22 +107,6 @@ class LiveView:
             more = f" and {len(longest) - _NAMED} more" if len(longest) > _NAMED else ""
             parts.append(f"at work: {named}{more}")
         return Text("\n".join(f"  {part}" for part in parts), style="dim")
-
-
-@contextmanager
-def live_view(console: Console, steps: int) -> Iterator[LiveView]:
-    """Show a run on a terminal while the context is open.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-    steps : int
-        About how many there will be.
-    """
-    view = LiveView(steps)
-    with Live(view, console=console, transient=True, refresh_per_second=8) as live:
-        view.refresh = live.refresh
-        yield view
 
 
 def short_name(action: str) -> str:

@@ -9,8 +9,9 @@ from time import monotonic
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 
-from fl_he.terminal.live_view import LiveView, live_view, short_name
+from fl_he.terminal.live_view import LiveView, short_name
 from fl_he.wire.events import (
     Event,
     Finishing,
@@ -118,7 +119,9 @@ def _screen(
 ) -> Iterator[LiveView | _Lines]:
     """Give a live view where somebody watches, else lines."""
     if console.is_terminal and os.environ.get("CI", "").lower() in ("", "0", "false"):
-        with live_view(console, steps) as view:
+        view = LiveView(steps)
+        with Live(view, console=console, transient=True, refresh_per_second=8) as live:
+            view.refresh = live.refresh
             yield view
     else:
         yield _Lines(console, label)

@@ -25,7 +25,7 @@ from typing import Any
 
 #: Imported once; only modules that read no environment and start no thread while imported.
 MODULES = (
-    *(f"fl_he.commands.{name}" for name in ("run", "predict", "federation", "enroll", "report")),
+    *(f"fl_he.commands.{name}" for name in ("run", "predict", "federation", "keygen", "report")),
     "fl_he.config.composition",
     "fl_he.crypto.envelopes.manifest",
     "fl_he.crypto.key_files.key_file",
