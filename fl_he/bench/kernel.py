@@ -284,7 +284,7 @@ def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:
     needed = UPDATES * Packing().ciphertexts(length, public_key.key_bits)
     before = public_key.masker.window
     start = perf_counter()
-    public_key.prepare(max(_WARM_COUNT, needed))
+    public_key.masker.prepare(max(_WARM_COUNT, needed))
     seconds = perf_counter() - start
     window = public_key.masker.window
     return {

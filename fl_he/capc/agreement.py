@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated
 
 from fl_he.capc.terms import Terms, variance_of
@@ -24,7 +23,7 @@ from fl_he.crypto.encoding.fields import (
     constant,
     form_of,
 )
-from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
 
@@ -43,8 +42,8 @@ class KeyPins:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """The agreement.
+class Agreement(Documented):
+    """The agreement. Whoever may write its file decides what a node agrees to.
 
     Attributes
     ----------
@@ -137,45 +136,25 @@ class Agreement:
         return self._dumps(1)
 
     @classmethod
-    def from_json(cls, text: str) -> Agreement:
-        """Read what `to_json` wrote; CryptoError for anything else."""
-        return _DOCUMENT.loads(text, cls)
-
-    @classmethod
     def from_terms_json(cls, text: str, keys: Mapping[str, KeyPins]) -> Agreement:
         """Read an agreement without keys, as people write it, and add the keys."""
         found = _TERMS.loads(text, lambda *terms: dict(zip(_TERMS.members, terms, strict=True)))
         return cls(**found, keys=dict(keys))
 
-    @classmethod
-    def load(cls, path: Path) -> Agreement:
-        """Read an agreement's file; whoever may write it decides what this node agrees to.
-
-        Raises
-        ------
-        CryptoError
-            If it is none.
-        OSError
-            If it cannot be read.
-        """
-        with path.open("rb") as file:
-            data = file.read(_DOCUMENT.limit + 1)
-        return cls.from_json(data.decode("utf-8", errors="replace"))
-
     def _dumps(self, indent: int | None) -> str:
         keys = dict(sorted(self.keys.items()))
-        return replace(_DOCUMENT, indent=indent).dumps(self, keys=keys)
+        return replace(self.DOCUMENT, indent=indent).dumps(self, keys=keys)
 
 
 _MEMBERS = form_of(Agreement).members
-_DOCUMENT = Document(
+Agreement.DOCUMENT = Document(
     "a CaPC agreement",
     {"format": constant("fl-he capc agreement 1"), **_MEMBERS},
     limit=1 << 21,  # characters
 )
 #: The members that people write; a manifest of keys makes an agreement of them.
 _TERMS = Document(
-    "the terms of CaPC", {n: _MEMBERS[n] for n in _MEMBERS if n != "keys"}, _DOCUMENT.limit
+    "the terms of CaPC", {n: _MEMBERS[n] for n in _MEMBERS if n != "keys"}, Agreement.DOCUMENT.limit
 )
 
 

@@ -132,7 +132,7 @@ def votes_as_they_came(patch: pytest.MonkeyPatch) -> None:
 def plain_comparisons(patch: pytest.MonkeyPatch) -> None:
     from fl_he.crypto.comparison import comparison  # noqa: PLC0415
 
-    patch.setattr(comparison, "_nonzero", lambda u: iter(lambda: 1, 0))
+    patch.setattr(comparison, "_nonzero", lambda u: 1)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.masking import owner_masker
 from fl_he.crypto.paillier.public_key import PublicKey
 
-_shuffle = secrets.SystemRandom().shuffle
+_random = secrets.SystemRandom()
 
 #: Ciphertexts of the classes: [class][pack], with the queries in slots.
 Classes = Sequence[Sequence[int]]
@@ -186,9 +186,4 @@ def winner(classes: int, results: Sequence[int]) -> int:
 
 
 def _random_orders(count: int, queries: int) -> list[list[int]]:
-    orders = []
-    for _ in range(queries):
-        order = list(range(count))
-        _shuffle(order)
-        orders.append(order)
-    return orders
+    return [_random.sample(range(count), count) for _ in range(queries)]

@@ -30,7 +30,7 @@ Bob sees z, hidden by r, and zeros among random numbers at random places. Alice 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -177,15 +177,13 @@ def compare(
         group: list[mpz] = []
         for i, alpha in reversed(list(enumerate(digits.of(mask)))):
             own = beta[i * per_digit : (i + 1) * per_digit]
-            less, more = _less_and_more(own, alpha, g, n)
+            # [beta < alpha] and [beta > alpha]; 1 is an encrypted 0
+            less = g * gmpy2.invert(own[alpha - 1], n) % n if alpha else mpz(1)
+            more = own[alpha] if alpha < per_digit else mpz(1)
             # c_i = s + [beta < alpha] - [beta > alpha] + 3 * sum of w_j
-            sign = s * less % n
-            if more is not None:
-                sign = sign * gmpy2.invert(more, n) % n
+            sign = s * less % n * gmpy2.invert(more, n) % n
             group.append(sign * (higher * higher % n * higher % n) % n)
-            higher = higher * less % n
-            if more is not None:
-                higher = higher * more % n  # w_i = [beta_i != alpha_i]
+            higher = higher * less % n * more % n  # w_i = [beta_i != alpha_i]
         group.append(delta_a * higher % n)  # c_(-1)
         _shuffle(group)
         zero_or_not += group
@@ -214,23 +212,14 @@ def results(
     return [int(any(zero[at : at + per_result])) for at in range(0, len(zero), per_result)]
 
 
-def _less_and_more(own: Sequence[mpz], alpha: int, g: mpz, n: mpz) -> tuple[mpz, mpz | None]:
-    """Return ``[beta_i < alpha_i]`` and ``[beta_i > alpha_i]``; None for an encrypted 0."""
-    less = g * gmpy2.invert(own[alpha - 1], n) % n if alpha else mpz(1)
-    return less, own[alpha] if alpha < len(own) else None
-
-
 def hidden(public_key: DgkPublicKey, ciphertexts: Sequence[mpz]) -> list[mpz]:
     """Multiply every plaintext by a random number other than 0, with fresh randomness (step 4i)."""
-    n, factors = mpz(public_key.n), _nonzero(public_key.u)
+    n, masks = mpz(public_key.n), public_key.masks(len(ciphertexts))
     return [
-        gmpy2.powmod(ciphertext, factor, n) * mask % n
-        for ciphertext, factor, mask in zip(
-            ciphertexts, factors, public_key.masks(len(ciphertexts)), strict=False
-        )
+        gmpy2.powmod(ciphertext, _nonzero(public_key.u), n) * mask % n
+        for ciphertext, mask in zip(ciphertexts, masks, strict=True)
     ]
 
 
-def _nonzero(u: int) -> Iterator[int]:
-    while True:
-        yield secrets.randbelow(u - 1) + 1
+def _nonzero(u: int) -> int:
+    return secrets.randbelow(u - 1) + 1

@@ -13,7 +13,8 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from fl_he.crypto.encoding.fields import Form, Kind, Place, Refusal
 from fl_he.crypto.errors import CryptoError
@@ -63,6 +64,37 @@ class Document:
         separators = (",", ":") if self.indent is None else None
         members = Form[Any](self.members).write(value, **given)
         return json.dumps(members, indent=self.indent, separators=separators, allow_nan=False)
+
+
+class Documented:
+    """Base of objects that are one JSON text."""
+
+    __slots__ = ()
+    DOCUMENT: ClassVar[Document]
+
+    def to_json(self) -> str:
+        """Return the object as JSON text."""
+        return self.DOCUMENT.dumps(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; raises CryptoError for anything else."""
+        return cls.DOCUMENT.loads(text, cls)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file, of which no more is read than such a text can have.
+
+        Raises
+        ------
+        CryptoError
+            If it holds anything else.
+        OSError
+            If it cannot be read.
+        """
+        with path.open("rb") as file:
+            data = file.read(cls.DOCUMENT.limit + 1)
+        return cls.from_json(data.decode("utf-8", errors="replace"))
 
 
 def parse(text: str, at: Place, limit: int) -> object:

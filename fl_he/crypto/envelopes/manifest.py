@@ -7,28 +7,24 @@ it finds out a coordinator that swaps them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.encoding.fields import Fingerprint, Place, constant, kind_of, listed
-from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.envelopes.public_identity import FORM, PublicIdentity
 from fl_he.crypto.errors import CryptoError
 
 _FORMAT = "fl-he federation 1"
 _FINGERPRINT = kind_of(Fingerprint)
-_DOCUMENT = Document(
-    "federation manifest",
-    {"format": constant(_FORMAT), "paillier": _FINGERPRINT, "nodes": listed(FORM.kind)},
-    limit=2**21,  # characters; room for about a thousand nodes
-    indent=1,
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Manifest:
+class Manifest(Documented):
     """All nodes of a federation, and company X's Paillier key.
+
+    Whoever may write a manifest's file decides whose keys a node trusts.
 
     Parameters
     ----------
@@ -43,6 +39,17 @@ class Manifest:
     CryptoError
         If they are no federation.
     """
+
+    DOCUMENT: ClassVar[Document] = Document(
+        "federation manifest",
+        {
+            "format": constant(_FORMAT),
+            "paillier": replace(_FINGERPRINT, attribute="paillier_fingerprint"),
+            "nodes": listed(FORM.kind),
+        },
+        limit=2**21,  # characters; room for about a thousand nodes
+        indent=1,
+    )
 
     nodes: tuple[PublicIdentity, ...]
     paillier_fingerprint: str
@@ -104,35 +111,10 @@ class Manifest:
                 f"manifest, got {identity.fingerprint[:16]}"
             )
 
-    def to_json(self) -> str:
-        """Return the manifest as JSON, one node below the other."""
-        return _DOCUMENT.dumps(self, paillier=self.paillier_fingerprint)
-
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly such a manifest.
-        """
-        return _DOCUMENT.loads(text, lambda paillier, nodes: cls(nodes, paillier))
-
-    @classmethod
-    def load(cls, path: Path) -> Manifest:
-        """Read a manifest file. Whoever may write it decides whose keys this node trusts.
-
-        Raises
-        ------
-        CryptoError
-            If it is no manifest.
-        OSError
-            If it cannot be read.
-        """
-        with path.open("rb") as file:
-            data = file.read(_DOCUMENT.limit + 1)
-        return cls.from_json(data.decode("ascii", errors="replace"))
+    def from_json(cls, text: str) -> Self:
+        """See the base."""
+        return cls.DOCUMENT.loads(text, lambda paillier, nodes: cls(nodes, paillier))
 
     def __repr__(self) -> str:
         return f"Manifest({len(self.nodes)} nodes, {self.fingerprint[:16]})"

@@ -22,7 +22,7 @@ from fl_he.crypto.encoding.fields import (
     matching,
     scalar,
 )
-from fl_he.crypto.encoding.strict_json import Document, base64url
+from fl_he.crypto.encoding.strict_json import Document, Documented, base64url
 from fl_he.crypto.envelopes.curve25519 import KEY_BYTES, check_ed25519
 from fl_he.crypto.envelopes.sealing_key import PUBLIC_BYTES, check_sealing_key
 from fl_he.crypto.errors import CryptoError
@@ -48,7 +48,7 @@ def check_name(name: object) -> None:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class PublicIdentity:
+class PublicIdentity(Documented):
     """A node's public entry.
 
     Parameters
@@ -109,21 +109,6 @@ class PublicIdentity:
             return False
         return True
 
-    def to_json(self) -> str:
-        """Return the entry as one line of JSON."""
-        return _DOCUMENT.dumps(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> PublicIdentity:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly such an entry.
-        """
-        return _DOCUMENT.loads(text, cls)
-
     def __repr__(self) -> str:
         return f"PublicIdentity({self.name}, {self.role}, {self.fingerprint[:16]})"
 
@@ -137,4 +122,4 @@ FORM = Form(
     PublicIdentity,
 )
 # an entry has about 1,950 characters
-_DOCUMENT = Document("public identity", FORM.members, limit=4096)
+PublicIdentity.DOCUMENT = Document("public identity", FORM.members, limit=4096)

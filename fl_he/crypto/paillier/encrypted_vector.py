@@ -88,17 +88,8 @@ class VectorHeader:
             raise CryptoError(
                 f"an encrypted vector must have at least {HEADER_BYTES} bytes, got {len(data)}"
             )
-        (
-            magic,
-            version,
-            fraction_bits,
-            integer_bits,
-            zero,
-            contributors,
-            key_bits,
-            length,
-            digest,
-        ) = _LAYOUT.unpack_from(data)
+        magic, version, fraction_bits, integer_bits, zero, *rest = _LAYOUT.unpack_from(data)
+        contributors, key_bits, length, digest = rest
         if magic != _MAGIC:
             raise CryptoError(f"an encrypted vector must start with {_MAGIC!r}, got {magic!r}")
         if (version, zero) != (_VERSION, 0):

@@ -59,7 +59,11 @@ class Masker:
         return 0 if self._table is None else self._table.window
 
     def prepare(self, count: int, cores: int = 1) -> None:
-        """Build the table for `count` exponentiations to come, if one repays itself."""
+        """Build the table for `count` exponentiations to come, if one repays itself.
+
+        Encryption does so by itself once it has done enough; a caller that knows better can be
+        earlier.
+        """
         bits = 8 * self._exponent_bytes
         with self._building:
             expected = self._done + count

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import between, check_fields, form_of
-from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.errors import CryptoError, RangeError
 
 _BLOCK = 256  # rows at a time: a bit takes a byte meanwhile
@@ -107,7 +107,7 @@ _MAXIMUM_SLOT_BITS = 64  # a slot's total must fit int64
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class Packing(Documented):
     """How a float64 vector is laid into plaintexts.
 
     Parameters
@@ -282,21 +282,6 @@ class Packing:
             raise CryptoError(f"slots from {length} on must be empty")
         return totals[:length]
 
-    def to_json(self) -> str:
-        """Return the settings as JSON text."""
-        return _DOCUMENT.dumps(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Packing:
-        """Read settings that another node sent.
-
-        Raises
-        ------
-        CryptoError
-            If the text is not exactly a JSON object of the three settings, each in its range.
-        """
-        return _DOCUMENT.loads(text, cls)
-
     def _too_large(self, index: int) -> RangeError:
         return RangeError(
             index,
@@ -306,7 +291,7 @@ class Packing:
         )
 
 
-_DOCUMENT = Document("packing", form_of(Packing).members, limit=256)
+Packing.DOCUMENT = Document("packing", form_of(Packing).members, limit=256)
 
 
 def _require_vector(array: NDArray[np.generic], dtype: type[np.generic], what: str) -> None:

@@ -75,14 +75,6 @@ class PublicKey(PublicNumbers):
         check_modulus(self.n)
         check_base(self.h_s, self.n)
 
-    def prepare(self, count: int) -> None:
-        """Build the table for `count` encryptions to come, if one repays itself.
-
-        Encryption does so by itself once it has done enough; a caller that knows better can be
-        earlier.
-        """
-        self.masker.prepare(count)
-
     def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
         """Encrypt signed plaintexts.
 

@@ -69,7 +69,7 @@ def test_fast_and_slow_encryption_agree_through_decryption(data: st.DataObject) 
         for plaintext in packing.pack(integers, key_bits)
     )
     slow_vector = EncryptedVector(key.public_key, packing, len(integers), bytearray(slow))
-    key.public_key.prepare(10_000)
+    key.public_key.masker.prepare(10_000)
     fast_vector = EncryptedVector.encrypt_integers(key.public_key, packing, integers)
     assert key.public_key.masker.window > 0
     assert key.decrypt_integers(fast_vector).tolist() == integers.tolist()

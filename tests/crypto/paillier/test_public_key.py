@@ -84,7 +84,7 @@ def test_check_refuses_what_is_no_ciphertext(
 
 
 def test_prepare_builds_the_table(small_key: PrivateKey) -> None:
-    small_key.public_key.prepare(10_000)
+    small_key.public_key.masker.prepare(10_000)
     assert small_key.public_key.masker.window >= 4
 
 
