@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import TypeVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fl_he.wire import records
-from fl_he.wire.encrypted_sum import FINISH, printable
-from fl_he.wire.records import ProtocolError
+from fl_he.strategies.skipping import Skipped, nobody_answered, skip
+from fl_he.wire.encrypted_sum import FINISH
 
 #: Seconds between two looks for replies, at least and at most. A look is a call over the network
 #: where nodes are deployed, so the pause is this share of the wait so far: with Flower's own 0.1 s
@@ -26,33 +22,6 @@ _SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
-
-#: The node was not there, or died at work: nobody has decided anything.
-_NOBODY_ANSWERED = {
-    ErrorCode.MESSAGE_UNAVAILABLE,
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-    ErrorCode.NODE_UNAVAILABLE,
-    ErrorCode.CLIENT_APP_CRASHED,
-}
-
-_Answer = TypeVar("_Answer", bound=records.Message)
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A hospital that was asked and is missing.
-
-    Attributes
-    ----------
-    name : str
-        The hospital's.
-    reason : str
-        What it said, or that it said nothing.
-    """
-
-    name: str
-    reason: str
 
 
 class Post:
@@ -190,31 +159,11 @@ def save_model(
         Seconds to wait for each reply.
     """
     messages = [Message(content, node_id, FINISH) for node_id, content in contents.items()]
-    failures = tuple(
-        Skipped(name(reply.metadata.src_node_id), error_reason(reply))
+    return tuple(
+        skip(name(reply.metadata.src_node_id), reply, "has not saved the final model")
         for reply in exchange(grid, messages, timeout)
         if reply.has_error()
     )
-    for one in failures:
-        _logger.warning("%s has not saved the final model: %s", one.name, one.reason)
-    return failures
-
-
-def read_reply(reply: Message, kind: type[_Answer]) -> _Answer:
-    """Return the message in a reply; raises ProtocolError with its reason for an error."""
-    if reply.has_error():
-        raise ProtocolError(error_reason(reply))
-    return kind.from_content(reply.content)
-
-
-def nobody_answered(reply: Message) -> bool:
-    """Return whether the reply says that the node was not there to decide anything."""
-    return reply.has_error() and reply.error.code in _NOBODY_ANSWERED
-
-
-def error_reason(reply: Message) -> str:
-    """Return the reason of an error reply in a form fit to show to people."""
-    return printable(reply.error.reason or f"error code {reply.error.code}")
 
 
 def _pause(waited: float) -> float:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
-from fl_he.strategies.exchange import Skipped, error_reason, exchange
+from fl_he.strategies.exchange import exchange
 from fl_he.strategies.roster import Roster
+from fl_he.strategies.skipping import Skipped, skip
 from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     EncryptedReply,
@@ -170,8 +171,7 @@ class UpdateSum:
         """
         name = self._roster.name(reply.metadata.src_node_id)
         if reply.has_error():
-            self.skipped.append(Skipped(name, error_reason(reply)))
-            _logger.warning("%s is skipped in this round: %s", name, self.skipped[-1].reason)
+            self.skipped.append(skip(name, reply, "is skipped in this round"))
             return None
         self.cost.bytes_sent += content_bytes(reply)
         with refused_as(f"{name}:"):

@@ -1,7 +1,9 @@
-"""Confident-GNMax on counts that one party sees: what the protocol computes under encryption.
+"""Noise of CaPC's vote: its draws, for the protocol and for the plain backend, and the noisy vote.
 
-Papernot et al. 2018, "Scalable Private Learning with PATE" (arXiv 1802.08908), algorithm 1, with
-discrete noise, and the same noise on every class in the threshold test.
+`vote_noise` is the one place where noise is drawn: the privacy guardian adds it under encryption.
+`gnmax` says what it costs. `noisy_labels` is Confident-GNMax on counts that one party sees, with
+discrete noise and the same noise on every class in the threshold test (Papernot et al. 2018,
+"Scalable Private Learning with PATE", arXiv 1802.08908, algorithm 1).
 """
 
 from __future__ import annotations
