@@ -52,28 +52,12 @@ class Family(ABC):
         """Return the number of rows for so many classes; 0 if the family has no such model."""
 
     @abstractmethod
-    def row_names(self, classes: Sequence[str]) -> Sequence[str]:
-        """Return a name for each row of a model of these classes; empty names for one row."""
-
-    @abstractmethod
     def probabilities(self, margins: Array) -> Array:
         """Return the probability of each row's class; no margin overflows."""
 
     @abstractmethod
     def losses(self, margins: Array, labels: Array) -> Array:
         """Return the negative log likelihood of each example, shape (m,)."""
-
-    @abstractmethod
-    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
-        """Return the second derivative of each weighted loss by margins a and b, shape (m,)."""
-
-    @abstractmethod
-    def of_classes(self, probabilities: Array) -> Array:
-        """Return the probability of each class, shape (m, k)."""
-
-    @abstractmethod
-    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
-        """Return whether an example is of each row's class, shape (m, r)."""
 
     @abstractmethod
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
@@ -105,6 +89,25 @@ class Family(ABC):
         """
         return probabilities - self.of_rows(labels, probabilities.shape[1])
 
+    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
+        """Return the second derivative of each weighted loss by margins a and b, shape (m,).
+
+        ``s p_a ([a = b] - p_b)``, s the weights, with the link of `residuals`. Source: Bohning
+        1992, "Multinomial logistic regression algorithm", section 2.
+        """
+        return weights * probabilities[:, a] * (float(a == b) - probabilities[:, b])
+
+    def of_classes(self, probabilities: Array) -> Array:
+        """Return the probability of each class, shape (m, k); one row is that of class 1 of two."""
+        if probabilities.shape[1] > 1:
+            return probabilities
+        return np.column_stack([1.0 - probabilities, probabilities])
+
+    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
+        """Return whether an example is of each row's class, shape (m, r)."""
+        belongs: NDArray[np.bool_] = labels[:, None] == (np.arange(rows) if rows > 1 else 1.0)
+        return belongs
+
     def predicted(self, probabilities: Array) -> NDArray[np.intp]:
         """Return the most probable class of each example, the first one at a tie; shape (m,)."""
         best: NDArray[np.intp] = self.of_classes(probabilities).argmax(axis=1)
@@ -130,6 +133,8 @@ class Family(ABC):
     def parameter_names(self, features: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
         """Return what each parameter stands for, in the order of the parameters.
 
+        Classes are named where each has a row.
+
         Examples
         --------
         >>> from fl_he.learning.regression.registry import family_for
@@ -138,7 +143,8 @@ class Family(ABC):
         >>> family_for(3).parameter_names(["age"], ["a", "b", "c"])[-2:]
         ['b: (intercept)', 'c: (intercept)']
         """
-        starts = [f"{name}: " if name else "" for name in self.row_names(classes)]
+        rows = self.rows(len(classes) or 2)
+        starts = [f"{name}: " for name in classes] if rows > 1 else [""]
         return [
             *(start + feature for start in starts for feature in features),
             *(start + INTERCEPT for start in starts),

@@ -125,9 +125,6 @@ class _Logistic(Family):
     def rows(self, classes: int) -> int:
         return 1 if classes == 2 else 0
 
-    def row_names(self, classes: Sequence[str]) -> Sequence[str]:
-        return [""]
-
     def probabilities(self, margins: Array) -> Array:
         """Return ``sigmoid(Xw + b)``, the probability of label 1."""
         small = np.exp(-np.abs(margins))  # never overflows
@@ -143,32 +140,10 @@ class _Logistic(Family):
         losses: Array = np.logaddexp(0.0, -signs * margins[:, 0])
         return losses
 
-    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
-        p = probabilities[:, 0]
-        return weights * p * (1.0 - p)
-
-    def of_classes(self, probabilities: Array) -> Array:
-        return np.column_stack([1.0 - probabilities, probabilities])
-
-    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
-        belongs: NDArray[np.bool_] = labels[:, None] == 1.0
-        return belongs
-
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
-        """Fit scikit-learn's logistic regression.
-
-        Data of one class give the constant model of that class: coefficients 0, and as intercept
-        the log-odds of Laplace's rule of succession, ``log(m + 1)`` or its negative, since m of m
-        examples give the probability ``(m + 1) / (m + 2)``. It always predicts the class, and its
-        log loss on other data stays finite.
-        """
-        labels, width = dataset.labels, dataset.features.shape[1]
-        if labels.min() == labels.max():
-            log_odds = math.log(dataset.examples + 1)
-            constant = log_odds if labels[0] == 1.0 else -log_odds
-            return parameters.join(np.zeros(width), np.array([constant]))
-        fitted = scikit_regression(dataset, self.count(width, 2), C, balanced=balanced)
-        return parameters.join(fitted.coef_[0], fitted.intercept_)
+        """See Family: the row of label 1 less the row of label 0, by :func:`fit_rows`."""
+        rows = fit_rows(dataset, dataset.features.shape[1] + 1, C, balanced=balanced)
+        return rows[1] - rows[0]
 
     def members(
         self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
@@ -184,17 +159,43 @@ class _Logistic(Family):
 LOGISTIC = _Logistic()
 
 
-def scikit_regression(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Any:
-    """Return scikit-learn's logistic regression of any number of classes, fitted."""
+def fit_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Array:
+    """Fit scikit-learn's logistic regression; return each class's coefficients and intercept.
+
+    A class without examples gets coefficients 0 and, beside the 0 of a class that is alone, the
+    intercept of Laplace's rule of succession, ``-log(m + 1)``: m of m examples give a probability
+    of ``(m + 1) / (m + 2)``. So the log loss on other data stays finite.
+
+    Parameters
+    ----------
+    dataset, C, balanced
+        See :meth:`Family.fit`.
+    size
+        How many parameters the model has.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (k, d + 1).
+    """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - lazy: only baselines
 
-    # On features that nobody scaled, L-BFGS takes thousands of steps.
-    solver = "newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs"
+    present = np.unique(dataset.labels).astype(np.intp)
+    rows = np.zeros((dataset.class_count, dataset.features.shape[1] + 1))
+    rows[:, -1] = -math.log(dataset.examples + 1)
+    if len(present) == 1:
+        rows[present] = 0.0
+        return rows
     regression = LogisticRegression(
         C=C,
         tol=1e-8,
         max_iter=10_000,
-        solver=solver,
+        # On features that nobody scaled, L-BFGS takes thousands of steps.
+        solver="newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs",
         class_weight="balanced" if balanced else None,
-    )
-    return regression.fit(dataset.features, dataset.labels)
+    ).fit(dataset.features, dataset.labels)
+    fitted = np.column_stack([regression.coef_, regression.intercept_])
+    # Of two classes scikit-learn gives the difference of their rows.
+    sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
+    rows[present] = sides @ fitted
+    return rows

@@ -8,7 +8,6 @@ reference class.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
-from fl_he.learning.regression.logistic import scikit_regression
+from fl_he.learning.regression.logistic import fit_rows
 from fl_he.learning.regression.trained import (
     TrainedModel,
     different_names,
@@ -122,9 +121,6 @@ class _Softmax(Family):
     def rows(self, classes: int) -> int:
         return classes if classes > 2 else 0
 
-    def row_names(self, classes: Sequence[str]) -> Sequence[str]:
-        return classes
-
     def probabilities(self, margins: Array) -> Array:
         result: Array = np.exp(_log_probabilities(margins))
         return result
@@ -133,39 +129,11 @@ class _Softmax(Family):
         """Return ``-log(probability of the example's own class)``."""
         return -_log_probabilities(margins)[np.arange(len(labels)), labels.astype(np.intp)]
 
-    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
-        """Return ``s p_a ([a = b] - p_b)``, s the weights.
-
-        Source: Bohning 1992, "Multinomial logistic regression algorithm", section 2.
-        """
-        return weights * probabilities[:, a] * (float(a == b) - probabilities[:, b])
-
-    def of_classes(self, probabilities: Array) -> Array:
-        return probabilities
-
-    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
-        belongs: NDArray[np.bool_] = labels[:, None] == np.arange(rows)
-        return belongs
-
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
-        """Fit scikit-learn's logistic regression of several classes.
-
-        A class without examples gets coefficients 0 and the intercept of Laplace's rule of
-        succession, ``-log(m + 1)``.
-        """
-        present = np.unique(dataset.labels).astype(np.intp)
-        width, classes = dataset.features.shape[1], dataset.class_count
-        rows = np.zeros((classes, width))
-        intercepts = np.full(classes, -math.log(dataset.examples + 1))
-        if len(present) == 1:
-            intercepts[present] = 0.0
-            return parameters.join(rows, intercepts)
-        fitted = scikit_regression(dataset, self.count(width, classes), C, balanced=balanced)
-        # Of two classes scikit-learn gives the difference of their rows.
-        sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
-        rows[present] = sides @ fitted.coef_
-        intercepts[present] = sides @ fitted.intercept_
-        return parameters.join(rows, intercepts)
+        """See Family and :func:`~fl_he.learning.regression.logistic.fit_rows`."""
+        size = self.count(dataset.features.shape[1], dataset.class_count)
+        rows = fit_rows(dataset, size, C, balanced=balanced)
+        return parameters.join(rows[:, :-1], rows[:, -1])
 
     def members(
         self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
