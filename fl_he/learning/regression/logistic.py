@@ -26,7 +26,7 @@ from fl_he.learning.regression.trained import (
     read_numbers,
     read_optional_text,
 )
-from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.arrays import finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
 
 Array = NDArray[np.float64]
@@ -94,7 +94,7 @@ class LogisticModel(TrainedModel):
             )
         if self.positive is not None and not self.positive.strip():
             raise DataError(f"positive must say what label 1 is or be None, got {self.positive!r}")
-        self.set_fields(coefficients=coefficients, intercept=float(intercept))
+        set_fields(self, coefficients=coefficients, intercept=float(intercept))
 
     @property
     def theta(self) -> Array:
@@ -143,7 +143,8 @@ class _Logistic(Family):
     def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
         """See Family: the row of label 1 less the row of label 0, by :func:`fit_rows`."""
         rows = fit_rows(dataset, dataset.features.shape[1] + 1, C, balanced=balanced)
-        return rows[1] - rows[0]
+        of_label_1: Array = rows[1] - rows[0]
+        return of_label_1
 
     def members(
         self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]

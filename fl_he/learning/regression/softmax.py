@@ -21,12 +21,11 @@ from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.logistic import fit_rows
 from fl_he.learning.regression.trained import (
     TrainedModel,
-    different_names,
     read_names,
     read_numbers,
     read_rows,
 )
-from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.arrays import different_names, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
 
 Array = NDArray[np.float64]
@@ -89,7 +88,7 @@ class SoftmaxModel(TrainedModel):
                 f"got shapes {coefficients.shape} and {intercepts.shape} for {len(classes)} "
                 f"classes and {features} features"
             )
-        self.set_fields(classes=classes, coefficients=coefficients, intercepts=intercepts)
+        set_fields(self, classes=classes, coefficients=coefficients, intercepts=intercepts)
 
     @property
     def theta(self) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.arrays import different_names, finite_array, set_fields
 from fl_he.learning.tables.scaling import Scaling
 
 Array = NDArray[np.float64]
-
-_HEAD = ("format", "version", "how_to_use")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,9 +83,9 @@ class TrainedModel(ABC):
             "format": self.FORMAT,
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
-            **{name: _plain(getattr(self, name)) for name in self.MEMBERS},
+            **{name: getattr(self, name) for name in self.MEMBERS},
         }
-        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+        return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -99,7 +97,21 @@ class TrainedModel(ABC):
             If the text is not JSON, is of another format or version, lacks a key or has one
             more or twice, or holds anything but finite numbers and names.
         """
-        content = parse_members(text, {*_HEAD, *cls.MEMBERS}, cls.FORMAT, cls.VERSION)
+        try:
+            content = json.loads(text, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            raise DataError("model must be JSON, got text that is not") from None
+        if not isinstance(content, dict) or content.get("format") != cls.FORMAT:
+            raise DataError(f"model must be an object of format {cls.FORMAT!r}, got another one")
+        if type(content.get("version")) is not int or content["version"] != cls.VERSION:
+            raise DataError(f"model version must be {cls.VERSION}, got another one")
+        keys = {"format", "version", "how_to_use", *cls.MEMBERS}
+        if content.keys() != keys:
+            missing, unknown = len(keys - content.keys()), len(content.keys() - keys)
+            raise DataError(
+                f"model must have the keys {sorted(keys)}, got {missing} too few and {unknown} "
+                "too many"
+            )
         return cls(**{name: read(content[name], name) for name, read in cls.MEMBERS.items()})
 
     def save(self, path: str | Path) -> None:
@@ -126,26 +138,12 @@ class TrainedModel(ABC):
     def check_features(self) -> None:
         """Refuse names that do not differ, and a scaling that cannot be one; raises DataError."""
         scaling = Scaling(self.mean, self.scale)
-        self.set_fields(
+        set_fields(
+            self,
             feature_names=different_names("feature_names", self.feature_names, 1),
             mean=scaling.mean,
             scale=scaling.scale,
         )
-
-    def set_fields(self, **values: object) -> None:
-        """Set checked values while the model is made."""
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-
-def different_names(what: str, names: Sequence[str], least: int) -> tuple[str, ...]:
-    """Return names, so many at least, no name twice; raises DataError."""
-    if len(names) < least or len(set(names)) != len(names):
-        raise DataError(
-            f"{what} must be different names, at least {least}, got {len(names)} of which "
-            f"{len(set(names))} differ"
-        )
-    return tuple(names)
 
 
 def write_model(path: str | Path, text: str) -> None:
@@ -170,39 +168,6 @@ def read_model(path: str | Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         kind = type(error).__name__
         raise DataError(f"model file must be readable text, got {str(path)!r} ({kind})") from None
-
-
-def parse_members(text: str, keys: set[str], kind: str, version: int) -> dict[str, Any]:
-    """Return the members of a model's JSON object.
-
-    Parameters
-    ----------
-    text
-        From a source that need not be trusted.
-    keys
-        All that it must have.
-    kind, version
-        What its ``format`` and ``version`` must be.
-
-    Raises
-    ------
-    DataError
-        If the text is not JSON, is of another format or version, or has other keys.
-    """
-    try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        raise DataError("model must be JSON, got text that is not") from None
-    if not isinstance(content, dict) or content.get("format") != kind:
-        raise DataError(f"model must be an object of format {kind!r}, got another one")
-    if type(content.get("version")) is not int or content["version"] != version:
-        raise DataError(f"model version must be {version}, got another one")
-    if content.keys() != keys:
-        raise DataError(
-            f"model must have the keys {sorted(keys)}, "
-            f"got {len(keys - content.keys())} too few and {len(content.keys() - keys)} too many"
-        )
-    return content
 
 
 def read_names(names: object, key: str) -> tuple[str, ...]:
@@ -242,13 +207,6 @@ def read_rows(rows: object, key: str) -> Array:
     if len({len(row) for row in numbers}) != 1:
         raise DataError(f"model's {key} must be lists of one length")
     return np.array(numbers)
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

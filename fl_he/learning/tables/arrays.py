@@ -1,6 +1,8 @@
-"""Validated, read-only float64 arrays."""
+"""Checked fields of frozen dataclasses: read-only float64 arrays, and names."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,3 +44,19 @@ def finite_array(values: ArrayLike, name: str, dimensions: int) -> NDArray[np.fl
         raise DataError(f"{name} must be finite, got {unusable} values that are not")
     array.setflags(write=False)
     return array
+
+
+def different_names(what: str, names: Sequence[str], least: int) -> tuple[str, ...]:
+    """Return names, so many at least, no name twice; raises DataError."""
+    if len(names) < least or len(set(names)) != len(names):
+        raise DataError(
+            f"{what} must be different names, at least {least}, got {len(names)} of which "
+            f"{len(set(names))} differ"
+        )
+    return tuple(names)
+
+
+def set_fields(instance: object, **values: object) -> None:
+    """Set checked values of a frozen dataclass while it is made."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.arrays import different_names, finite_array, set_fields
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -48,7 +47,6 @@ class Dataset:
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
         labels = finite_array(self.labels, "labels", dimensions=1)
-        names = tuple(self.feature_names)
         rows, columns = features.shape
         if rows == 0 or columns == 0:
             raise DataError(f"features must have rows and columns, got shape {features.shape}")
@@ -56,25 +54,17 @@ class Dataset:
             raise DataError(
                 f"labels must have one value for each of {rows} rows, got {len(labels)}"
             )
-        if len(names) != columns or len(set(names)) != columns:
+        names = different_names("feature_names", self.feature_names, 1)
+        if len(names) != columns:
             raise DataError(
-                f"feature_names must be {columns} different names, "
-                f"got {len(names)} of which {len(set(names))} differ"
+                f"feature_names must be one for each of {columns} columns, got {len(names)}"
             )
-        classes = tuple(self.classes)
-        if classes and (len(classes) < 3 or len(set(classes)) != len(classes)):
-            raise DataError(
-                f"classes must be at least 3 different names, or none for two classes, got "
-                f"{len(classes)} of which {len(set(classes))} differ"
-            )
-        allowed = "0.0 or 1.0" if not classes else f"0.0 to {len(classes) - 1:.1f}"
+        classes = different_names("classes", self.classes, 3) if self.classes else ()
         outside = int(np.count_nonzero(~np.isin(labels, np.arange(len(classes) or 2))))
         if outside:
+            allowed = f"0.0 to {len(classes) - 1:.1f}" if classes else "0.0 or 1.0"
             raise DataError(f"labels must be {allowed}, got {outside} other values")
-        object.__setattr__(self, "features", features)
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "feature_names", names)
-        object.__setattr__(self, "classes", classes)
+        set_fields(self, features=features, labels=labels, feature_names=names, classes=classes)
 
     def __repr__(self) -> str:
         rows, columns = self.features.shape
@@ -104,35 +94,28 @@ def load_breast_cancer() -> Dataset:
         569 examples of 30 features. Labels are scikit-learn's: 1 is benign (357 examples),
         0 is malignant (212).
     """
-    # Imported here: scikit-learn takes seconds, and nodes with a table of their own need none.
-    from sklearn.datasets import load_breast_cancer as load  # noqa: PLC0415
-
-    bunch = load()
-    names = tuple(str(name) for name in bunch.feature_names)
-    return Dataset(bunch.data, bunch.target, names, positive=str(bunch.target_names[1]))
+    return _of_scikit_learn("breast_cancer")
 
 
 def load_digits() -> Dataset:
     """Load scikit-learn's copy of the UCI handwritten digits: 1797 images of 8 x 8, ten classes."""
-    from sklearn.datasets import load_digits as load  # noqa: PLC0415
-
-    return _of_classes(load())
+    return _of_scikit_learn("digits")
 
 
 def load_wine() -> Dataset:
     """Load scikit-learn's copy of the UCI wine recognition data: 178 wines, three classes."""
-    from sklearn.datasets import load_wine as load  # noqa: PLC0415
-
-    return _of_classes(load())
+    return _of_scikit_learn("wine")
 
 
-def _of_classes(bunch: Any) -> Dataset:
-    return Dataset(
-        bunch.data,
-        bunch.target,
-        tuple(str(name) for name in bunch.feature_names),
-        classes=tuple(str(name) for name in bunch.target_names),
-    )
+def _of_scikit_learn(name: str) -> Dataset:
+    # Imported here: scikit-learn takes seconds, and nodes with a table of their own need none.
+    from sklearn import datasets  # noqa: PLC0415
+
+    bunch = getattr(datasets, f"load_{name}")()
+    features, classes = (tuple(map(str, x)) for x in (bunch.feature_names, bunch.target_names))
+    if len(classes) == 2:
+        return Dataset(bunch.data, bunch.target, features, positive=classes[1])
+    return Dataset(bunch.data, bunch.target, features, classes=classes)
 
 
 def load_table(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.arrays import finite_array, set_fields
 
 Array = NDArray[np.float64]
 
@@ -47,8 +47,7 @@ class Ranges:
         # Half a range of neighbouring float64 may be 0.
         if low.shape != high.shape or not (low / 2.0 < high / 2.0).all():
             raise DataError("low must be below high for every feature, and both of one length")
-        object.__setattr__(self, "low", low)
-        object.__setattr__(self, "high", high)
+        set_fields(self, low=low, high=high)
 
     @property
     def centre(self) -> Array:

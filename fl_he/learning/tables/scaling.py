@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import finite_array
+from fl_he.learning.tables.arrays import finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
 
 
@@ -40,8 +40,7 @@ class Scaling:
         unusable = int(np.count_nonzero(scale <= 0.0))
         if unusable:
             raise DataError(f"scale must be greater than 0, got {unusable} values that are not")
-        object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "scale", scale)
+        set_fields(self, mean=mean, scale=scale)
 
     @classmethod
     def none(cls, features: int) -> Scaling:
