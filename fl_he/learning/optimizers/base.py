@@ -7,9 +7,10 @@ its gradient and, if it asks for it, its Hessian. What it remembers from round t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,67 +55,62 @@ class Point:
 def penalised(point: Point, features: int, C: float | None) -> Point:
     """Add scikit-learn's L2 penalty ``w'w / (2 C n)``, which spares the intercepts.
 
+    scikit-learn minimises ``w'w / 2 + C * (sum of log losses)``. Divided by ``C * n`` this is the
+    mean loss plus the penalty, so both have the same optimum (user guide of scikit-learn,
+    "Logistic regression", binary case).
+
+    Parameters
+    ----------
+    point
+        Without a penalty; its n is that of all the data that are trained on, at least 1.
+    features
+        d.
+    C
+        Inverse strength, greater than 0; ``None`` or infinity is no penalty.
+
     Raises
     ------
     ValueError
         If ``C`` or the number of examples is out of range.
     """
-    strength = penalty_strength(C, point.examples) * is_penalised(point.theta, features)
-    return Point(
-        theta=point.theta,
+    if point.examples < 1:
+        raise ValueError(f"examples must be at least 1, got {point.examples}")
+    if C is not None and not C > 0.0:
+        raise ValueError(f"C must be greater than 0, got {C}")
+    factor = 0.0 if C is None else 1.0 / (C * point.examples)
+    strength = factor * is_penalised(point.theta, features)
+    return replace(
+        point,
         loss=point.loss + 0.5 * float(strength * point.theta @ point.theta),
         gradient=point.gradient + strength * point.theta,
-        examples=point.examples,
         hessian=None if point.hessian is None else point.hessian + np.diag(strength),
     )
 
 
-def penalty_strength(C: float | None, examples: int) -> float:
-    """Return ``1 / (C n)``, the factor of the penalty's gradient.
+class Optimizer(ABC):
+    """An algorithm that needs one evaluation of the objective a round.
 
-    scikit-learn minimises ``w'w / 2 + C * (sum of log losses)`` and does not penalise the
-    intercept. Divided by ``C * n`` this is the mean loss plus ``w'w / (2 C n)``, so both have
-    the same optimum (user guide of scikit-learn, "Logistic regression", binary case).
-
-    Parameters
+    Attributes
     ----------
-    C
-        Inverse strength, greater than 0; ``None`` or infinity is no penalty.
-    examples
-        n of all the data that are trained on, at least 1: of all hospitals together.
-
-    Raises
-    ------
-    ValueError
-        If ``C`` or ``examples`` is out of range.
+    second_order : bool
+        Whether it needs the Hessian.
     """
-    if examples < 1:
-        raise ValueError(f"examples must be at least 1, got {examples}")
-    if C is None:
-        return 0.0
-    if not C > 0.0:
-        raise ValueError(f"C must be greater than 0, got {C}")
-    return 1.0 / (C * examples)
 
+    second_order = False
 
-class Optimizer(Protocol):
-    """An algorithm that needs one evaluation of the objective a round."""
-
-    @property
-    def second_order(self) -> bool:
-        """Whether it needs the Hessian."""
-
+    @abstractmethod
     def step(self, point: Point) -> Array:
         """Return the next parameters to evaluate, shape (p,)."""
 
     def to_members(self) -> dict[str, Any]:
         """Return what it remembers, as JSON can hold it."""
+        return {}
 
-    def restore(self, members: Mapping[str, Any]) -> None:
+    def restore(self, members: Mapping[str, Any]) -> None:  # noqa: B027 - default: no memory
         """Go on from what `to_members` returned; raises DataError if it is not that."""
 
 
-class GradientDescent:
+class GradientDescent(Optimizer):
     """``theta - learning_rate * gradient``: nothing to remember.
 
     Parameters
@@ -123,8 +119,6 @@ class GradientDescent:
         Greater than 0.
     """
 
-    second_order = False
-
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = learning_rate
 
@@ -132,15 +126,8 @@ class GradientDescent:
         """See Optimizer."""
         return point.theta - self.learning_rate * point.gradient
 
-    def to_members(self) -> dict[str, Any]:
-        """See Optimizer."""
-        return {}
 
-    def restore(self, members: Mapping[str, Any]) -> None:
-        """See Optimizer."""
-
-
-class Nesterov:
+class Nesterov(GradientDescent):
     """Accelerated gradient descent with adaptive restart.
 
     ``x = y - learning_rate * gradient(y)``, then ``y = x + k / (k + 3) * (x - x_before)``; k begins
@@ -148,23 +135,16 @@ class Nesterov:
     convex programming problem with convergence rate O(1/k^2)"; O'Donoghue and Candes 2015,
     "Adaptive Restart for Accelerated Gradient Schemes", section 3.2, gradient scheme. The model is
     y, where the gradient is taken.
-
-    Parameters
-    ----------
-    learning_rate
-        Greater than 0.
     """
 
-    second_order = False
-
     def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
+        super().__init__(learning_rate)
         self._before: Array | None = None
         self._steps = 0
 
     def step(self, point: Point) -> Array:
         """See Optimizer."""
-        stepped = point.theta - self.learning_rate * point.gradient
+        stepped = super().step(point)
         moved = np.zeros_like(stepped) if self._before is None else stepped - self._before
         self._before = stepped
         self._steps = 0 if point.gradient @ moved > 0 else self._steps + 1
@@ -173,15 +153,13 @@ class Nesterov:
 
     def to_members(self) -> dict[str, Any]:
         """See Optimizer."""
-        return {
-            "before": None if self._before is None else self._before.tolist(),
-            "steps": self._steps,
-        }
+        before = None if self._before is None else self._before.tolist()
+        return {"before": before, "steps": self._steps}
 
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""
         known = members.get("before") is not None
-        self._before = read_vector(members, "before") if known else None
+        self._before = read_vectors(members, "before")[0] if known else None
         self._steps = int(read(members, "steps"))
 
 
@@ -193,10 +171,12 @@ def read(members: Mapping[str, Any], key: str) -> float:
     return value
 
 
-def read_vector(members: Mapping[str, Any], key: str, length: int | None = None) -> Array:
-    """Return a vector of what an optimizer remembered, of a length if given; raises DataError."""
-    value: Any = members.get(key)
-    vector = finite_array(value, f"the optimizer's {key}", dimensions=1)
-    if length not in (None, len(vector)):
+def read_vectors(members: Mapping[str, Any], *keys: str) -> list[Array]:
+    """Return vectors of one length of what an optimizer remembered; raises DataError."""
+    vectors = [
+        finite_array(members.get(key), f"the optimizer's {key}", dimensions=1)  # type: ignore[arg-type]
+        for key in keys
+    ]
+    if len({len(vector) for vector in vectors}) != 1:
         raise DataError("the optimizer's vectors must be of one length")
-    return vector
+    return vectors

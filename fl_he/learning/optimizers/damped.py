@@ -8,16 +8,16 @@ the loss falls by a share of what the gradient promises (Armijo): Nocedal and Wr
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.base import Point, read, read_vector
+from fl_he.learning.optimizers.base import Optimizer, Point, read, read_vectors
 
 Array = NDArray[np.float64]
 
@@ -40,10 +40,8 @@ class _Base:
     length: float
 
 
-class DampedOptimizer(ABC):
+class DampedOptimizer(Optimizer):
     """An optimizer that tries a full step along a direction of descent first."""
-
-    second_order = False
 
     def __init__(self) -> None:
         self._base: _Base | None = None
@@ -84,7 +82,7 @@ class DampedOptimizer(ABC):
         """See Optimizer."""
         if self._base is None:
             return {"base": None}
-        values = ((field.name, getattr(self._base, field.name)) for field in fields(self._base))
+        values = asdict(self._base).items()
         return {"base": {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values}}
 
     def restore(self, members: Mapping[str, Any]) -> None:
@@ -95,15 +93,9 @@ class DampedOptimizer(ABC):
             return
         if not isinstance(base, Mapping):
             raise DataError("the optimizer's base must be an object")
-        theta = read_vector(base, "theta")
-        self._base = _Base(
-            theta,
-            read(base, "loss"),
-            read_vector(base, "gradient", len(theta)),
-            int(read(base, "examples")),
-            read_vector(base, "direction", len(theta)),
-            read(base, "length"),
-        )
+        theta, gradient, direction = read_vectors(base, "theta", "gradient", "direction")
+        loss, length = read(base, "loss"), read(base, "length")
+        self._base = _Base(theta, loss, gradient, int(read(base, "examples")), direction, length)
 
 
 class Newton(DampedOptimizer):
@@ -175,6 +167,5 @@ class LBFGS(DampedOptimizer):
         steps = members.get("steps")
         if not isinstance(steps, list) or not all(isinstance(one, Mapping) for one in steps):
             raise DataError("the optimizer's steps must be a list of objects")
-        moved = [read_vector(one, "moved") for one in steps]
-        turned = [read_vector(one, "turned", len(m)) for one, m in zip(steps, moved, strict=True)]
-        self._steps = list(zip(moved, turned, strict=True))
+        vectors = (read_vectors(one, "moved", "turned") for one in steps)
+        self._steps = [(moved, turned) for moved, turned in vectors]
