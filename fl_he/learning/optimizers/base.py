@@ -174,8 +174,7 @@ def read(members: Mapping[str, Any], key: str) -> float:
 def read_vectors(members: Mapping[str, Any], *keys: str) -> list[Array]:
     """Return vectors of one length of what an optimizer remembered; raises DataError."""
     vectors = [
-        finite_array(members.get(key), f"the optimizer's {key}", dimensions=1)  # type: ignore[arg-type]
-        for key in keys
+        finite_array(members.get(key), f"the optimizer's {key}", dimensions=1) for key in keys
     ]
     if len({len(vector) for vector in vectors}) != 1:
         raise DataError("the optimizer's vectors must be of one length")

@@ -12,7 +12,6 @@ also if each release depends on those before (Bun, Steinke 2016, lemma 1.7).
 from __future__ import annotations
 
 from functools import lru_cache
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,15 +44,9 @@ def epsilon_of_rho(rho: float, delta: float) -> float:
     PrivacyError
         If a value is out of range, or dp-accounting is not installed.
     """
-    _check_delta(delta)
     if not rho >= 0.0:
         raise PrivacyError(f"rho must be at least 0, got {rho:g}")
-    dp = _dp_accounting()
-    if not np.isfinite(rho):
-        return float("inf")
-    accountant = dp.rdp.RdpAccountant(ORDERS)
-    accountant.compose(dp.ZCDpEvent(rho))
-    return float(accountant.get_epsilon(delta))
+    return epsilon_of_renyi(rho * ORDERS, delta)
 
 
 def epsilon_of_renyi(
@@ -64,7 +57,7 @@ def epsilon_of_renyi(
     Parameters
     ----------
     divergences : ndarray, shape (n,)
-        A bound for each order, at least 0.
+        A bound for each order, at least 0; infinity: no privacy at all.
     delta : float
         Above 0, below 1.
     orders : ndarray, shape (n,)
@@ -75,12 +68,20 @@ def epsilon_of_renyi(
     PrivacyError
         If a value is out of range, or dp-accounting is not installed.
     """
-    _check_delta(delta)
+    if not 0.0 < delta < 1.0:
+        raise PrivacyError(f"delta must be above 0 and below 1, got {delta:g}")
     if divergences.shape != orders.shape or not (divergences >= 0.0).all():
         raise PrivacyError(
             f"divergences must be {orders.size} numbers of at least 0, one for each order"
         )
-    return float(_dp_accounting().rdp.compute_epsilon(orders, divergences, delta)[0])
+    try:
+        from dp_accounting import rdp  # noqa: PLC0415 - an extra, and a second to import
+    except ImportError:
+        raise PrivacyError(
+            "dp-accounting must be installed for differential privacy, and it is not: "
+            "pip install 'fl-he[privacy]'"
+        ) from None
+    return float(rdp.compute_epsilon(orders, divergences, delta)[0])
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +100,6 @@ def largest_rho(epsilon: float, delta: float) -> float:
     PrivacyError
         If a value is out of range, or dp-accounting is not installed.
     """
-    _check_delta(delta)
     if not (np.isfinite(epsilon) and epsilon > 0.0):
         raise PrivacyError(f"epsilon must be above 0 and finite, got {epsilon:g}")
     # epsilon_of_rho grows with rho without end, and exceeds rho from some point on
@@ -113,21 +113,3 @@ def largest_rho(epsilon: float, delta: float) -> float:
         else:
             high = middle
     return low
-
-
-def _check_delta(delta: float) -> None:
-    if not 0.0 < delta < 1.0:
-        raise PrivacyError(f"delta must be above 0 and below 1, got {delta:g}")
-
-
-def _dp_accounting() -> ModuleType:
-    try:
-        import dp_accounting  # noqa: PLC0415 - an extra, and a second to import
-        import dp_accounting.rdp  # noqa: PLC0415
-    except ImportError:
-        raise PrivacyError(
-            "dp-accounting must be installed for differential privacy, and it is not: "
-            "pip install 'fl-he[privacy]'"
-        ) from None
-    module: ModuleType = dp_accounting
-    return module

@@ -92,6 +92,46 @@ class Lattice:
     dimensions: int
 
 
+@dataclass(frozen=True, slots=True)
+class NoisySum:
+    """A sum to which each hospital adds a share of discrete Gaussian noise.
+
+    Parameters
+    ----------
+    distance : int
+        How far, in steps, the sum moves in L2 from a data set to a neighbour, at most.
+    dimensions : int
+        Numbers in the sum.
+    """
+
+    distance: int
+    dimensions: int
+
+    def rho(self, variance: int, contributors: int) -> float:
+        """Return what the sum costs with so many shares of a variance in steps squared.
+
+        Kairouz, Liu, Steinke 2021, proposition 14, the last of its three bounds: with n shares of
+        variance sigma^2 >= 1/4 on integers in d dimensions and a sensitivity D, a release is
+        (eps^2 / 2)-zCDP with
+        ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
+        ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
+        Without a share it is infinity.
+        """
+        if contributors < 1:
+            return math.inf
+        # The first summand is the largest, so this is at least tau.
+        tau = 10.0 * (contributors - 1) * math.exp(-(math.pi**2) * variance)
+        root = self.distance / math.sqrt(contributors * variance) + tau * math.sqrt(self.dimensions)
+        return 0.5 * root**2
+
+    def variance(self, rho: float, contributors: int) -> int:
+        """Return the variance, above 0, of each of so many shares for a cost of at most rho > 0."""
+        variance = math.ceil(self.distance**2 / (2.0 * rho * contributors))
+        while self.rho(variance, contributors) > rho:
+            variance += 1 + variance // 10**6  # the correction, and floating point's last digit
+        return variance
+
+
 def lattice_clip(clip: float, fraction_bits: int) -> int:
     """Return the clipping norm in steps of the lattice, rounded down.
 
@@ -158,7 +198,7 @@ def noise_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
         If dp-accounting is not installed or the clipping norm is less than a step.
     """
     allowed = (1.0 - terms.scaling) * largest_rho(terms.epsilon, terms.delta) / terms.rounds
-    return share_variance(allowed, _distance(terms, lattice), terms.contributors, lattice)
+    return _gradient_sum(terms, lattice).variance(allowed, terms.contributors)
 
 
 def epsilon_of_releases(
@@ -184,61 +224,9 @@ def epsilon_of_releases(
         What the sums for the scaling cost, with as many shares, if they are released.
     """
     counted = terms.contributors if contributors is None else contributors
-    rho = rho_of_sum(_distance(terms, lattice), variance, counted, lattice)
+    rho = _gradient_sum(terms, lattice).rho(variance, counted)
     return epsilon_of_rho(terms.rounds * rho + scaling_rho, terms.delta)
 
 
-def share_variance(rho: float, distance: int, contributors: int, lattice: Lattice) -> int:
-    """Return the variance of one share with which a sum costs at most so much.
-
-    Parameters
-    ----------
-    rho : float
-        Above 0.
-    distance : int
-        How far, in steps, a sum moves in L2 from a data set to a neighbour, at most.
-    contributors : int
-        How many shares are counted, at least 1.
-    lattice : Lattice
-
-    Returns
-    -------
-    int
-        In steps squared, above 0.
-    """
-    variance = math.ceil(distance**2 / (2.0 * rho * contributors))
-    while rho_of_sum(distance, variance, contributors, lattice) > rho:
-        variance += 1 + variance // 10**6  # the correction, and floating point's last digit
-    return variance
-
-
-def rho_of_sum(distance: int, variance: int, contributors: int, lattice: Lattice) -> float:
-    """Return what one sum with the noise of so many hospitals costs.
-
-    Kairouz, Liu, Steinke 2021, proposition 14, the last of its three bounds: with n shares of
-    variance sigma^2 >= 1/4 on integers in d dimensions and a sensitivity D, a release is
-    (eps^2 / 2)-zCDP with
-    ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
-    ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
-
-    Parameters
-    ----------
-    distance : int
-        How far, in steps, a sum moves in L2 from a data set to a neighbour, at most.
-    variance : int
-        Of one hospital's noise, in steps squared.
-    contributors : int
-        How many shares are counted; infinity is returned for none.
-    lattice : Lattice
-    """
-    if contributors < 1:
-        return math.inf
-    # The first summand is the largest, so this is at least tau.
-    tau = 10.0 * (contributors - 1) * math.exp(-(math.pi**2) * variance)
-    root = distance / math.sqrt(contributors * variance) + tau * math.sqrt(lattice.dimensions)
-    return 0.5 * root**2
-
-
-def _distance(terms: GaussianPrivacy, lattice: Lattice) -> int:
-    """Return how far replacing a patient moves a sum of clipped gradients, in steps."""
-    return 2 * lattice_clip(terms.clip, lattice.fraction_bits)
+def _gradient_sum(terms: GaussianPrivacy, lattice: Lattice) -> NoisySum:
+    return NoisySum(2 * lattice_clip(terms.clip, lattice.fraction_bits), lattice.dimensions)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.accounting import largest_rho
-from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, rho_of_sum, share_variance
+from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, NoisySum
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.scaling import Scaling
 
@@ -96,16 +96,17 @@ def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
     if terms.scaling <= 0.0:
         raise PrivacyError("scaling must have a share of the budget, got none")
     allowed = terms.scaling * largest_rho(terms.epsilon, terms.delta)
-    return share_variance(allowed, _distance(lattice), terms.contributors, lattice)
+    return _range_sum(lattice).variance(allowed, terms.contributors)
 
 
 def rho_of_scaling(variance: int, contributors: int, lattice: Lattice) -> float:
     """Return what :func:`range_sums` cost with the noise of so many hospitals, as zCDP's rho."""
-    return rho_of_sum(_distance(lattice), variance, contributors, lattice)
+    return _range_sum(lattice).rho(variance, contributors)
 
 
-def _distance(lattice: Lattice) -> int:
-    return range_distance(lattice.dimensions // 2, lattice.fraction_bits)
+def _range_sum(lattice: Lattice) -> NoisySum:
+    distance = range_distance(lattice.dimensions // 2, lattice.fraction_bits)
+    return NoisySum(distance, lattice.dimensions)
 
 
 def scaling_of_sums(

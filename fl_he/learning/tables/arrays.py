@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 
 
-def finite_array(values: ArrayLike, name: str, dimensions: int) -> NDArray[np.float64]:
+def finite_array(values: object, name: str, dimensions: int) -> NDArray[np.float64]:
     """Copy values into a read-only array of finite numbers.
 
     Parameters

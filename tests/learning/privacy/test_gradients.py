@@ -19,11 +19,11 @@ from fl_he.learning.privacy.accounting import ORDERS
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
+    NoisySum,
     clipped_sum,
     epsilon_of_releases,
     lattice_clip,
     noise_variance,
-    rho_of_sum,
 )
 
 ROWS = arrays(
@@ -133,7 +133,7 @@ def test_a_sum_of_discrete_gaussians_is_as_private_as_counted(variance: int, sha
         total = np.convolve(total, one)
     kept = total > 1e-250
     total = total[kept]
-    rho = rho_of_sum(2, variance, shares, Lattice(0, 1))
+    rho = NoisySum(2, 1).rho(variance, shares)
     shifted = np.log(total[:-2]), np.log(total[2:])
     for order in (1.5, 2.0, 4.0):
         for p, q in (shifted, shifted[::-1]):
@@ -142,9 +142,9 @@ def test_a_sum_of_discrete_gaussians_is_as_private_as_counted(variance: int, sha
 
 
 def test_the_correction_matters_for_narrow_shares_only() -> None:
-    narrow = rho_of_sum(2, 1, 3, Lattice(0, 31))
+    narrow = NoisySum(2, 31).rho(1, 3)
     assert narrow > 1.001 * 2.0**2 / (2 * 3 * 1)
-    wide = rho_of_sum(2, 10**6, 3, Lattice(0, 31))
+    wide = NoisySum(2, 31).rho(10**6, 3)
     assert wide == pytest.approx(4 / (2 * 3 * 10**6), rel=1e-12)
 
 
@@ -154,7 +154,7 @@ def test_the_correction_is_no_less_than_the_papers(contributors: int, variance: 
     """Kairouz, Liu, Steinke 2021, proposition 14: tau as the sum that it is there."""
     terms = [math.exp(-2 * math.pi**2 * variance * k / (k + 1)) for k in range(1, contributors)]
     root = 2 / math.sqrt(contributors * variance) + 10 * sum(terms) * math.sqrt(31)
-    ours = rho_of_sum(2, variance, contributors, Lattice(0, 31))
+    ours = NoisySum(2, 31).rho(variance, contributors)
     assert root**2 / 2 <= ours * (1 + 1e-12)
     if contributors <= 2:  # then the sum has one term at most, and the bound is the paper's
         assert ours == pytest.approx(root**2 / 2, rel=1e-12)

@@ -34,7 +34,7 @@ def test_another_number_of_axes_is_refused() -> None:
 @pytest.mark.parametrize("bad", [["PATIENT 7"], [[1.0], [1.0, 2.0]], [10**400], [None, {}]])
 def test_what_is_not_a_number_is_refused_without_showing_it(bad: list[object]) -> None:
     with pytest.raises(DataError, match=r"^values must be numbers") as caught:
-        finite_array(bad, "values", dimensions=1)  # type: ignore[arg-type]
+        finite_array(bad, "values", dimensions=1)
     assert "PATIENT" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
