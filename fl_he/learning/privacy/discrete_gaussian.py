@@ -88,7 +88,7 @@ def _geometric(size: int) -> _Integers:
     counts = np.zeros(size, dtype=np.int64)
     running = np.arange(size)
     while len(running):
-        running = running[_bernoulli_exp(np.ones(len(running), dtype=object), 1)]
+        running = running[_bernoulli_exp_fraction(np.ones(len(running), dtype=object), 1)]
         counts[running] += 1
     return counts
 
@@ -97,15 +97,9 @@ def _bernoulli_exp(numerators: _Numbers, denominator: int) -> _Booleans:
     """Return true with chance ``exp(-numerator / denominator)`` each, all >= 0 (algorithm 1)."""
     wholes, rests = numerators // denominator, numerators % denominator
     alive = _bernoulli_exp_fraction(rests, denominator)
-    # exp(-3.4) is exp(-1) three times, and exp(-0.4)
+    # exp(-3.4) is exp(-0.4), and exp(-1) three times
     pending = np.flatnonzero(alive & (wholes > 0).astype(bool))
-    left = wholes[pending]
-    one = np.array([1], dtype=object)
-    while len(pending):
-        passed = _bernoulli_exp_fraction(np.repeat(one, len(pending)), 1)
-        alive[pending[~passed]] = False
-        left = left - 1
-        pending, left = (kept[passed & (left > 0).astype(bool)] for kept in (pending, left))
+    alive[pending] = _geometric(len(pending)) >= wholes[pending]
     return alive
 
 

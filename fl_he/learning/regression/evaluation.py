@@ -78,17 +78,21 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     predicted = family.predicted(of_rows)
     forecast, right = family.forecast(of_rows, dataset.labels)
     belongs = family.of_rows(dataset.labels, of_rows.shape[1])
-    confusion = np.zeros((classes, classes))
-    np.add.at(confusion, (labels, predicted), 1.0)
-    bins = _score_bins(of_rows)
-    scores = np.zeros((of_rows.shape[1], 2, SCORE_BINS))
-    for row in range(len(scores)):
-        np.add.at(scores[row], (belongs[:, row].astype(np.intp), bins[:, row]), 1.0)
-    calibration = np.zeros((3, CALIBRATION_BINS))
+    pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
+    confusion = pairs.reshape(classes, classes).astype(np.float64)
+    bins = _score_bins(of_rows) + SCORE_BINS * belongs
+    scores = [np.bincount(row, minlength=2 * SCORE_BINS).reshape(2, -1) for row in bins.T]
     place = np.minimum((forecast * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-    for row, values in enumerate((np.ones(len(labels)), forecast, right.astype(np.float64))):
-        np.add.at(calibration[row], place, values)
-    return Counts(confusion, scores, calibration, math.fsum(examples.losses))
+    calibration = [
+        np.bincount(place, weights=values, minlength=CALIBRATION_BINS)
+        for values in (np.ones(len(labels)), forecast, right)
+    ]
+    return Counts(
+        confusion,
+        np.array(scores, dtype=np.float64),
+        np.array(calibration),
+        math.fsum(examples.losses),
+    )
 
 
 def _score_bins(probabilities: Array) -> NDArray[np.intp]:

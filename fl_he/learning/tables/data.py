@@ -158,12 +158,7 @@ def load_table(
         target is not one of two classes. The message names the column, never a record.
     """
     # Imported here: it needs polars, which only nodes with a table have to load.
-    from fl_he.learning.tables.table import (  # noqa: PLC0415
-        at_least,
-        class_labels,
-        class_numbers,
-        numbers,
-    )
+    from fl_he.learning.tables import table as cells  # noqa: PLC0415
     from fl_he.learning.tables.table_file import read_table  # noqa: PLC0415
 
     try:
@@ -176,15 +171,11 @@ def load_table(
     table, rows = read_table(file, hint)
     target = target.strip()
     dropped = [name.strip() for name in drop]
-    if target not in table.columns:
-        raise DataError(
-            f"target must be one of the columns {_some(table.columns)}, got {target!r}",
-            setting="target",
-        )
-    for name in dropped:
+    for setting, name in [("target", target), *(("drop", name) for name in dropped)]:
         if name not in table.columns:
             raise DataError(
-                f"drop must name columns of {_some(table.columns)}, got {name!r}", setting="drop"
+                f"{setting} must be one of the columns {_some(table.columns)}, got {name!r}",
+                setting=setting,
             )
     if target in dropped:
         raise DataError(f"drop must not name the target, got {target!r}", setting="drop")
@@ -199,13 +190,14 @@ def load_table(
             f"{('neither', 'one', 'both', 'all')[given]}"
         )
     if positive is not None:
-        labels, meaning = class_labels(table[target], positive, rows), positive.strip() or None
+        labels = cells.class_labels(table[target], positive, rows)
+        meaning = positive.strip() or None
     elif threshold is not None:
-        labels = at_least(table[target], threshold, rows)
+        labels = cells.at_least(table[target], threshold, rows)
         meaning = f"{target} >= {threshold!r}"
     else:
-        labels = class_numbers(table[target], classes, rows)
-    features = np.column_stack([numbers(table[name], rows) for name in names])
+        labels = cells.class_numbers(table[target], classes, rows)
+    features = np.column_stack([cells.numbers(table[name], rows) for name in names])
     named = tuple(name.strip() for name in classes)
     return Dataset(features, labels, names, positive=meaning, classes=named)
 

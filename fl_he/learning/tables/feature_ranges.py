@@ -79,8 +79,6 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
             raise DataError(f"ranges must have at most {_LIMIT} characters, got more in {path}")
         is_json = path.suffix == ".json"
         rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
-    except DataError:
-        raise
     except OSError as error:
         raise DataError(
             f"ranges must be a file that can be read, got {path}: {error.strerror}"

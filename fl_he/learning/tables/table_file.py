@@ -118,11 +118,10 @@ def _read_csv(path: Path) -> tuple[list[str], pl.DataFrame, RowNumbers]:
 
 def _refuse_other_formats(path: Path) -> None:
     """Refuse text that polars would refuse without saying where, or read as one column."""
-    cells, encoded = 0, False
+    cells: int | None = None
     with suppress(UnicodeDecodeError):  # it holds cells, so nothing is raised from it
         cells = _check_rows(path)
-        encoded = True
-    if not encoded:
+    if cells is None:
         raise DataError("data file must be UTF-8 text, got another encoding")
     if not cells:
         raise DataError(

@@ -167,13 +167,16 @@ def epsilon_by_votes(
     PrivacyError
         If a value is out of range.
     """
+    from scipy.special import log_ndtr  # noqa: PLC0415 - as slow as dp-accounting
+
     divergences = np.zeros_like(orders)
     for counts in votes:
         answers = 0.0
         if noise.sigma_threshold is not None:
-            answers = _log_chance_of_an_answer(counts, noise)
+            above = (counts.max() - noise.threshold) / noise.sigma_threshold
+            answers = float(log_ndtr(above))
             # Whichever of its two results is the less likely one plays the part of another class.
-            rare = min(answers, _log1m_exp(answers))
+            rare = float(log_ndtr(-abs(above)))
             divergences += renyi_by_votes(rare, math.sqrt(2.0) * noise.sigma_threshold, orders)
         another = log_chance_of_another_class(counts, noise.sigma_gnmax)
         divergences += math.exp(answers) * renyi_by_votes(another, noise.sigma_gnmax, orders)
@@ -240,12 +243,6 @@ def renyi_by_votes(log_q: float, sigma: float, orders: Array = ORDERS) -> Array:
     by_votes: Array = np.where(orders <= high1, log_moment / exponents, np.inf)
     bounds: Array = np.minimum(any_votes, np.maximum(by_votes, 0.0))
     return bounds
-
-
-def _log_chance_of_an_answer(counts: Array, noise: ConfidentGNMax) -> float:
-    from scipy.special import log_ndtr  # noqa: PLC0415
-
-    return float(log_ndtr((counts.max() - noise.threshold) / noise.sigma_threshold))
 
 
 def _log1m_exp(x: float) -> float:

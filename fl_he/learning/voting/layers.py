@@ -70,14 +70,14 @@ class Convolution:
     def as_layer(self, shape: Shape) -> Layer:
         """Return the same as a matrix on inputs of a shape, flattened."""
         channels, height, width = self.output_shape(shape)
-        weights = np.zeros((channels, height, width, *shape))
-        for row in range(height):
-            for column in range(width):
-                top, left = row * self.stride[0], column * self.stride[1]
-                for i, j in np.ndindex(*self.kernel.shape[2:]):
-                    y, x = top + i - self.padding[0], left + j - self.padding[1]
-                    if 0 <= y < shape[1] and 0 <= x < shape[2]:
-                        weights[:, row, column, :, y, x] = self.kernel[:, :, i, j]
+        down, across = self.padding
+        padded = (shape[0], shape[1] + 2 * down, shape[2] + 2 * across)
+        weights = np.zeros((channels, height, width, *padded))
+        for row, column in np.ndindex(height, width):
+            top, left = row * self.stride[0], column * self.stride[1]
+            bottom, right = top + self.kernel.shape[2], left + self.kernel.shape[3]
+            weights[:, row, column, :, top:bottom, left:right] = self.kernel
+        weights = weights[..., down : down + shape[1], across : across + shape[2]]
         size = channels * height * width
         return Layer(weights.reshape(size, -1), np.repeat(self.offsets, height * width))
 
@@ -133,25 +133,17 @@ def from_sequential(sequential: Iterable[Any], shape: Shape) -> AnsweringModel:
         "Linear": lambda module: Layer(_array(module.weight), _offsets(module)),
         "Conv2d": _convolution,
     }
-    layers: list[Layer | Convolution] = []
-    relu = True
-    for module in sequential:
-        kind = type(module).__name__
-        if kind in readers:
-            if not relu:
-                raise DataError(f"a ReLU must be behind each layer but the last, got {kind} first")
-            layers.append(readers[kind](module))
-            relu = False
-        elif kind == "ReLU" and not relu:
-            relu = True
-        elif kind not in ("Flatten", "Dropout", "Identity"):
-            raise DataError(
-                "a network must be of Linear, Conv2d, ReLU, Flatten and Dropout, with one ReLU "
-                f"behind each layer but the last, got {kind}"
-            )
-    if relu:
-        raise DataError("a network must end in a layer without a ReLU, got none")
-    return network(layers, shape)
+    passed_over = ("Flatten", "Dropout", "Identity")
+    modules = [module for module in sequential if type(module).__name__ not in passed_over]
+    kinds = [type(module).__name__ for module in modules]
+    layers, between = kinds[::2], kinds[1::2]
+    if len(layers) == len(between) or set(layers) - readers.keys() or set(between) - {"ReLU"}:
+        raise DataError(
+            "a network must be of Linear, Conv2d, ReLU, Flatten and Dropout, with one ReLU "
+            f"behind each layer but the last, got {', '.join(kinds) or 'none'}"
+        )
+    made = [readers[kind](module) for kind, module in zip(layers, modules[::2], strict=True)]
+    return network(made, shape)
 
 
 def _convolution(module: Any) -> Convolution:

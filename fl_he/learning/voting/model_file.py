@@ -57,11 +57,14 @@ def load_model_file(
         if type(scaler).__name__ in ("StandardScaler", "MinMaxScaler"):
             shift, factor = _scaling(scaler, len(features))
             estimator = last
-    model = answering_model(_with_places(estimator, classes), len(classes))
+    first, *rest = answering_model(_with_places(estimator, classes), len(classes)).layers
+    if first.weights.shape[1] != len(factor):
+        raise DataError("a model must be on the features themselves, got one on other columns")
     low, high = np.array(list(features.values())).T
     # of what the model takes, (x - shift) * factor, where x = middle + half * (scaled feature)
     middle, half = (low + high) / 2.0, (high - low) / 2.0
-    return _on(model, (middle - shift) * factor, half * factor)
+    offsets = first.offsets + first.weights @ ((middle - shift) * factor)
+    return AnsweringModel((Layer(first.weights * (half * factor), offsets), *rest))
 
 
 def _read(path: Path) -> Any:
@@ -109,14 +112,3 @@ def _with_places(estimator: Any, classes: Sequence[str]) -> Any:
         raise DataError(f"a model's classes must be the agreement's, got {len(unknown)} others")
     estimator.classes_ = np.array([list(classes).index(str(label)) for label in labels])
     return estimator
-
-
-def _on(
-    model: AnsweringModel, shift: NDArray[np.float64], factor: NDArray[np.float64]
-) -> AnsweringModel:
-    """Return the model of z that takes ``shift + factor * z``."""
-    first, *rest = model.layers
-    if first.weights.shape[1] != len(factor):
-        raise DataError("a model must be on the features themselves, got one on other columns")
-    moved = Layer(first.weights * factor, first.offsets + first.weights @ shift)
-    return AnsweringModel((moved, *rest))
