@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.parameters import is_penalised
-from fl_he.learning.tables.arrays import finite_array
-
-Array = NDArray[np.float64]
+from fl_he.learning.tables.arrays import Array, finite_array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

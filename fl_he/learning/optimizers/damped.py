@@ -14,12 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Optimizer, Point, read, read_vectors
-
-Array = NDArray[np.float64]
+from fl_he.learning.tables.arrays import Array
 
 _SHARE = 1e-4
 #: A rise by less may be the rounding of fixed-point numbers.

@@ -14,12 +14,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import PrivacyError
+from fl_he.learning.tables.arrays import Array
 
 #: Renyi orders that are tried. Any set gives a true bound, a dense one the smallest.
-ORDERS: NDArray[np.float64] = 1.0 + np.geomspace(0.05, 20_000.0, 600)
+ORDERS: Array = 1.0 + np.geomspace(0.05, 20_000.0, 600)
 
 _RELATIVE_TOLERANCE = 1e-9
 
@@ -49,9 +49,7 @@ def epsilon_of_rho(rho: float, delta: float) -> float:
     return epsilon_of_renyi(rho * ORDERS, delta)
 
 
-def epsilon_of_renyi(
-    divergences: NDArray[np.float64], delta: float, orders: NDArray[np.float64] = ORDERS
-) -> float:
+def epsilon_of_renyi(divergences: Array, delta: float, orders: Array = ORDERS) -> float:
     """Return the epsilon, at a delta, of bounds on the Renyi divergence.
 
     Parameters

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy.accounting import epsilon_of_rho, largest_rho
+from fl_he.learning.tables.arrays import Array
 
 #: Beyond it a mean times its number of examples is not the sum's integer any more.
 LARGEST_INTEGER_BITS = 50
@@ -146,9 +147,7 @@ def lattice_clip(clip: float, fraction_bits: int) -> int:
     return steps
 
 
-def clipped_sum(
-    gradients: NDArray[np.float64], clip: float, fraction_bits: int
-) -> NDArray[np.int64]:
+def clipped_sum(gradients: Array, clip: float, fraction_bits: int) -> NDArray[np.int64]:
     """Return the sum of clipped gradients, in steps of the lattice.
 
     Parameters

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.accounting import largest_rho
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, NoisySum
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.scaling import Scaling
-
-Array = NDArray[np.float64]
 
 #: Of half the range: a smaller scale would make noise into a feature.
 _LEAST_SCALE = 0.1

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.registry import family_for
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
 # scikit-learn's own default.
@@ -48,7 +48,7 @@ def penalty_of(C: float | None) -> float:
     return _DEFAULT_C if C is None or math.isinf(C) else C
 
 
-def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray[np.float64]:
+def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
     """Fit the family of the dataset's classes to it, without fl-he.
 
     Used for one hospital alone and for the pooled data. The fit is deterministic.
@@ -78,7 +78,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> NDArray
     return family_for(dataset.class_count).fit(dataset, penalty_of(C), balanced=balanced)
 
 
-def figures(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> Figures:
+def figures(probabilities: Array, labels: Array) -> Figures:
     """Compare probabilities with labels.
 
     Parameters

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import likelihood
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-
-Array = NDArray[np.float64]
 
 #: Bins of the log-odds. They are narrow at 0, where a weak model's scores are, and wider outwards.
 SCORE_BINS = 160

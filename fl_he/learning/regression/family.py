@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.trained import TrainedModel
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-
-Array = NDArray[np.float64]
 
 INTERCEPT = "(intercept)"
 

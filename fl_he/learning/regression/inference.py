@@ -8,12 +8,10 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.regression.family import INTERCEPT
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
-
-Array = NDArray[np.float64]
 
 #: Of the confidence intervals.
 LEVEL = 0.95

@@ -26,10 +26,8 @@ from fl_he.learning.regression.trained import (
     read_numbers,
     read_optional_text,
 )
-from fl_he.learning.tables.arrays import finite_array, set_fields
+from fl_he.learning.tables.arrays import Array, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
-
-Array = NDArray[np.float64]
 
 #: Parameters of the largest model whose Hessian is no burden to scikit-learn.
 _MOST_FOR_NEWTON = 1000
@@ -79,7 +77,7 @@ class LogisticModel(TrainedModel):
         "intercept": read_number,
     }
 
-    coefficients: NDArray[np.float64]
+    coefficients: Array
     intercept: float
     positive: str | None = None
 

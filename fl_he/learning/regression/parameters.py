@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-
-Array = NDArray[np.float64]
+from fl_he.learning.tables.arrays import Array
 
 
 def join(coefficients: Array, intercepts: Array) -> Array:

@@ -8,18 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.regression.softmax import SOFTMAX
 from fl_he.learning.regression.trained import TrainedModel, read_model
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
-
-Array = NDArray[np.float64]
 
 #: Of several families with models of as many classes, the first is trained.
 FAMILIES: tuple[Family, ...] = (LOGISTIC, SOFTMAX)

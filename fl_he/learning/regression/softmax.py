@@ -25,10 +25,8 @@ from fl_he.learning.regression.trained import (
     read_numbers,
     read_rows,
 )
-from fl_he.learning.tables.arrays import different_names, finite_array, set_fields
+from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +68,8 @@ class SoftmaxModel(TrainedModel):
         "intercepts": read_numbers,
     }
 
-    coefficients: NDArray[np.float64]
-    intercepts: NDArray[np.float64]
+    coefficients: Array
+    intercepts: Array
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import different_names, finite_array, set_fields
+from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.scaling import Scaling
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 
+#: What the statistics of this room work on.
+Array = NDArray[np.float64]
 
-def finite_array(values: object, name: str, dimensions: int) -> NDArray[np.float64]:
+
+def finite_array(values: object, name: str, dimensions: int) -> Array:
     """Copy values into a read-only array of finite numbers.
 
     Parameters

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import different_names, finite_array, set_fields
+from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -38,8 +38,8 @@ class Dataset:
         If one of these does not hold.
     """
 
-    features: NDArray[np.float64]
-    labels: NDArray[np.float64]
+    features: Array
+    labels: Array
     feature_names: tuple[str, ...]
     positive: str | None = None
     classes: tuple[str, ...] = ()

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import finite_array, set_fields
-
-Array = NDArray[np.float64]
+from fl_he.learning.tables.arrays import Array, finite_array, set_fields
 
 _LIMIT = 1 << 20  # characters: ten thousand features and more
 
@@ -79,6 +76,8 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
             raise DataError(f"ranges must have at most {_LIMIT} characters, got more in {path}")
         is_json = path.suffix == ".json"
         rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(
             f"ranges must be a file that can be read, got {path}: {error.strerror}"

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-
-Array = NDArray[np.float64]
+from fl_he.learning.tables.arrays import Array
 
 #: Sums are cut off below 2**-94 and must be below 2**94: 5e-29 and 2e28.
 _LOWEST = -94

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
 # Above it the shares are equal to six digits, and far above it numpy's sampler overflows.
@@ -64,7 +65,7 @@ def train_test_split(
 
 
 def partition(
-    labels: NDArray[np.float64], hospitals: int, scheme: str, alpha: float, seed: int
+    labels: Array, hospitals: int, scheme: str, alpha: float, seed: int
 ) -> list[NDArray[np.intp]]:
     """Divide rows among hospitals: every row in one part, every part with at least one row.
 
@@ -136,7 +137,7 @@ def _cut(
 
 
 def _by_label(
-    labels: NDArray[np.float64], hospitals: int, alpha: float, rng: np.random.Generator
+    labels: Array, hospitals: int, alpha: float, rng: np.random.Generator
 ) -> list[NDArray[np.intp]]:
     classes = [
         _cut(rng.permutation(np.flatnonzero(labels == label)), hospitals, alpha, rng)

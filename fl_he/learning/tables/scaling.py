@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.arrays import finite_array, set_fields
+from fl_he.learning.tables.arrays import Array, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
 
 
@@ -29,8 +28,8 @@ class Scaling:
         If one of these does not hold.
     """
 
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    mean: Array
+    scale: Array
 
     def __post_init__(self) -> None:
         mean = finite_array(self.mean, "mean", dimensions=1)
@@ -47,7 +46,7 @@ class Scaling:
         """Return the scaling that leaves so many features as they are."""
         return cls(mean=np.zeros(features), scale=np.ones(features))
 
-    def apply(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    def apply(self, features: Array) -> Array:
         """Return ``(features - mean) / scale`` for features of shape (m, d).
 
         Raises
@@ -59,7 +58,7 @@ class Scaling:
             raise DataError(
                 f"features must have shape (rows, {len(self.mean)}), got {features.shape}"
             )
-        scaled: NDArray[np.float64] = (features - self.mean) / self.scale
+        scaled: Array = (features - self.mean) / self.scale
         return scaled
 
 
@@ -85,9 +84,7 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     return replace(dataset, features=scaling.apply(features)), scaling
 
 
-def from_moments(
-    mean: NDArray[np.float64], variance: NDArray[np.float64], examples: int
-) -> Scaling:
+def from_moments(mean: Array, variance: Array, examples: int) -> Scaling:
     """Return the scaling that makes features of this mean and variance standard.
 
     A feature that is constant within rounding has scale 1. Rounding is judged as scikit-learn

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.table_file import RowNumbers, read_table
 
 _MISSING_TEXT = ("", "nan")
 _MOST_NAMED_LABELS = 10
 
 
-def read_features(path: Path, names: Sequence[str], what: str) -> NDArray[np.float64]:
+def read_features(path: Path, names: Sequence[str], what: str) -> Array:
     """Read columns of a table in an order of names, whatever other columns there are.
 
     Parameters
@@ -49,7 +49,7 @@ def read_features(path: Path, names: Sequence[str], what: str) -> NDArray[np.flo
     return np.column_stack([numbers(table[name], rows) for name in names])
 
 
-def numbers(column: pl.Series, rows: RowNumbers) -> NDArray[np.float64]:
+def numbers(column: pl.Series, rows: RowNumbers) -> Array:
     """Read a column as finite numbers.
 
     Parameters
@@ -88,7 +88,7 @@ def numbers(column: pl.Series, rows: RowNumbers) -> NDArray[np.float64]:
     return values.to_numpy()
 
 
-def class_labels(column: pl.Series, positive: str, rows: RowNumbers) -> NDArray[np.float64]:
+def class_labels(column: pl.Series, positive: str, rows: RowNumbers) -> Array:
     """Read a column of class names as 1.0 for the positive class and 0.0 for the other.
 
     Parameters
@@ -133,9 +133,7 @@ def class_labels(column: pl.Series, positive: str, rows: RowNumbers) -> NDArray[
     return (text == label).cast(pl.Float64).to_numpy()
 
 
-def class_numbers(
-    column: pl.Series, classes: Sequence[str], rows: RowNumbers
-) -> NDArray[np.float64]:
+def class_numbers(column: pl.Series, classes: Sequence[str], rows: RowNumbers) -> Array:
     """Read a column of class names as each one's place among the classes, from 0.0.
 
     Parameters
@@ -164,7 +162,7 @@ def class_numbers(
     return text.replace_strict(names, list(range(len(names))), return_dtype=pl.Float64).to_numpy()
 
 
-def at_least(column: pl.Series, threshold: float, rows: RowNumbers) -> NDArray[np.float64]:
+def at_least(column: pl.Series, threshold: float, rows: RowNumbers) -> Array:
     """Return 1.0 where a numeric column is greater than or equal to a threshold, else 0.0.
 
     Raises

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +26,8 @@ class Layer:
         In the last layer ``-inf`` for a class that the model does not know.
     """
 
-    weights: NDArray[np.float64] = field(repr=False)
-    offsets: NDArray[np.float64] = field(repr=False)
+    weights: Array = field(repr=False)
+    offsets: Array = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,11 +63,11 @@ class AnsweringModel:
                 raise DataError("a model must hold finite numbers only")
             inputs = shape[:1]
 
-    def predict(self, features: NDArray[np.float64]) -> NDArray[np.int64]:
+    def predict(self, features: Array) -> NDArray[np.int64]:
         """Return the class of each row of features, shape (m, d)."""
         values = features
         for layer in self.layers[:-1]:
             values = np.maximum(values @ layer.weights.T + layer.offsets, 0.0)
         last = self.layers[-1]
-        scores: NDArray[np.float64] = values @ last.weights.T + last.offsets
+        scores: Array = values @ last.weights.T + last.offsets
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)

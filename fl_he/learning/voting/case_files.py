@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.table import read_features
 
 #: The column of labels; it is empty where a case got no answer.
@@ -19,7 +19,7 @@ LABEL = "label"
 _TABLE = "a table of cases"
 
 
-def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> NDArray[np.float64]:
+def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> Array:
     """Return the cases without a label in their order, shape (m, d), each once.
 
     Parameters
@@ -54,7 +54,7 @@ def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> NDArray[
 def note_labels(
     labelled: Path,
     features: Sequence[str],
-    cases: NDArray[np.float64],
+    cases: Array,
     labels: Sequence[str | None],
 ) -> None:
     """Add cases with their labels to a CSV file of mode 0600, all of them or none.
@@ -83,5 +83,5 @@ def note_labels(
     replace_file(labelled, earlier + text.getvalue().encode(), 0o600)
 
 
-def _key(row: NDArray[np.float64]) -> bytes:
+def _key(row: Array) -> bytes:
     return (row + 0.0).tobytes()  # there is one zero

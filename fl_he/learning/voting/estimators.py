@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.feature_map import FeatureMap, Monomial
 
@@ -134,7 +134,7 @@ def _spread(
     return AnsweringModel((Layer(weights, first.offsets), *later))
 
 
-def _gaussian_bayes(estimator: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gaussian_bayes(estimator: Any) -> tuple[Array, Array]:
     """Return the log of prior times density as a linear function of features and their squares.
 
     ``log prior - sum over i of log(2 pi var_i) / 2 + (x_i - theta_i)^2 / (2 var_i)``.
@@ -167,9 +167,7 @@ def _linear(estimator: Any, classes: int) -> Layer:
     return _by_class(coefficients, intercepts, estimator.classes_, classes)
 
 
-def _by_class(
-    weights: NDArray[np.float64], offsets: NDArray[np.float64], labels: Any, classes: int
-) -> Layer:
+def _by_class(weights: Array, offsets: Array, labels: Any, classes: int) -> Layer:
     """Return the scores in the order of all classes, of which the model may know a few only."""
     known = np.asarray(labels)
     if not np.issubdtype(known.dtype, np.number) or not np.isin(known, np.arange(classes)).all():
@@ -189,7 +187,7 @@ def _by_class(
     return Layer(all_weights, all_offsets)
 
 
-def _nearest_centroid(estimator: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _nearest_centroid(estimator: Any) -> tuple[Array, Array]:
     """Return ``|x - c|^2 = |x|^2 - 2 c x + |c|^2`` as a score, without what is common to all."""
     settings = (estimator.metric, estimator.shrink_threshold, estimator.priors)
     if settings != ("euclidean", None, "uniform"):

@@ -13,11 +13,10 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 
-Array = NDArray[np.float64]
 #: Features that are multiplied, by their numbers: (2,) is a feature, (2, 2) its square.
 Monomial = tuple[int, ...]
 

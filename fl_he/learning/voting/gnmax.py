@@ -23,12 +23,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
-
-Array = NDArray[np.float64]
+from fl_he.learning.tables.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)

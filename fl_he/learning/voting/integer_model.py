@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 
 #: Longer weights make the evaluation slower and no better.
@@ -111,7 +112,7 @@ def in_integers(
 
 
 def fixed_point(
-    features: NDArray[np.float64], fraction_bits: int, integer_bits: int | Sequence[int]
+    features: Array, fraction_bits: int, integer_bits: int | Sequence[int]
 ) -> NDArray[np.int64]:
     """Round features of shape (m, d) to fixed point; `integer_bits` for all of them, or for each.
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 
-Array = NDArray[np.float64]
 #: Channels, height, width.
 Shape = tuple[int, int, int]
 

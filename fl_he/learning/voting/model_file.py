@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.estimators import answering_model
 
@@ -92,7 +92,7 @@ def _check_features(estimator: Any, features: Mapping[str, object]) -> None:
         raise DataError(f"a model must have {len(features)} features, got {count}")
 
 
-def _scaling(scaler: Any, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _scaling(scaler: Any, count: int) -> tuple[Array, Array]:
     """Return shift and factor: the scaler makes ``(x - shift) * factor`` of x."""
     if type(scaler).__name__ == "MinMaxScaler":
         if scaler.clip:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.feature_map import FOURIER, IDENTITY, PRODUCTS, SQUARES, Fourier
 
 #: The kinds, and the feature maps on which they are linear, or a network.
@@ -94,7 +95,7 @@ def new_model(kind: str, seed: int, fourier: Fourier) -> Any:
     }[kind]()
 
 
-def probabilities(model: Any, features: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+def probabilities(model: Any, features: Array, classes: int) -> Array:
     """Return a model's chances of each class, shape (m, classes); of its scores where it has none.
 
     Scores become chances by the softmax, or the logistic function where there is one score.

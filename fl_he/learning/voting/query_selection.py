@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 
 SELECTIONS = ("random", "entropy", "margin", "k_center")
 
 
 def select_queries(
     selection: str,
-    pool: NDArray[np.float64],
-    chances: NDArray[np.float64],
-    labelled: NDArray[np.float64],
+    pool: Array,
+    chances: Array,
+    labelled: Array,
     *,
     count: int,
     seed: int,
@@ -63,9 +64,7 @@ def select_queries(
     raise DataError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
 
 
-def _k_center(
-    pool: NDArray[np.float64], labelled: NDArray[np.float64], count: int, first: int
-) -> NDArray[np.intp]:
+def _k_center(pool: Array, labelled: Array, count: int, first: int) -> NDArray[np.intp]:
     """Choose, again and again, the row farthest from all that are labelled or chosen."""
     nearest = np.full(len(pool), np.inf)
     for row in labelled:
