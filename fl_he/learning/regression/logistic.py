@@ -35,14 +35,10 @@ _MOST_FOR_NEWTON = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogisticModel(TrainedModel):
-    """A logistic model and the scaling of its features.
+    """A logistic model and the scaling of its features; see TrainedModel.
 
     Parameters
     ----------
-    feature_names
-        d different names, in the order of the columns.
-    mean, scale
-        Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
     coefficients
         Shape (d,), in standardised units: for features after the scaling.
     intercept
@@ -50,11 +46,6 @@ class LogisticModel(TrainedModel):
     positive
         What label 1 stands for: a class, such as ``"benign"``, or a condition, such as
         ``"Chance of Admit >= 0.7"``; ``None`` where nobody said.
-
-    Raises
-    ------
-    DataError
-        If one of these does not hold.
 
     Notes
     -----

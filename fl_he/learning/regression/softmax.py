@@ -31,25 +31,16 @@ from fl_he.learning.tables.data import Dataset
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SoftmaxModel(TrainedModel):
-    """A softmax model of k > 2 classes and the scaling of its features.
+    """A softmax model of k > 2 classes and the scaling of its features; see TrainedModel.
 
     Parameters
     ----------
-    feature_names
-        d different names, in the order of the columns.
-    mean, scale
-        Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
     coefficients
         Shape (k, d), in standardised units.
     intercepts
         Shape (k,).
     classes
         k different names.
-
-    Raises
-    ------
-    DataError
-        If one of these does not hold.
     """
 
     FORMAT = "fl-he softmax model"

@@ -24,6 +24,18 @@ class TrainedModel(ABC):
 
     A class of it says what its file has: `FORMAT` and `VERSION`, the formula in words, and all
     other members in their order, each with the function that reads it.
+
+    Parameters
+    ----------
+    feature_names
+        d different names, in the order of the columns.
+    mean, scale
+        Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
+
+    Raises
+    ------
+    DataError
+        If one of these does not hold, or one of the class's own.
     """
 
     FORMAT: ClassVar[str]

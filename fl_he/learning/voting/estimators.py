@@ -149,17 +149,16 @@ def _gaussian_bayes(estimator: Any) -> tuple[Array, Array]:
 def _network(estimator: Any, classes: int) -> AnsweringModel:
     if estimator.activation != "relu":
         raise DataError(f"an MLPClassifier must have ReLUs, got {estimator.activation}")
-    layers = [
-        Layer(np.asarray(weights.T, dtype=np.float64), np.asarray(offsets, dtype=np.float64))
+    *hidden, last = (
+        (np.asarray(weights.T, dtype=np.float64), np.asarray(offsets, dtype=np.float64))
         for weights, offsets in zip(estimator.coefs_, estimator.intercepts_, strict=True)
-    ]
-    last = _by_class(layers[-1].weights, layers[-1].offsets, estimator.classes_, classes)
-    return AnsweringModel((*layers[:-1], last))
+    )
+    layers = (Layer(*maps) for maps in hidden)
+    return AnsweringModel((*layers, _by_class(*last, estimator.classes_, classes)))
 
 
 def _linear(estimator: Any, classes: int) -> Layer:
-    kind = type(estimator).__name__
-    if kind == "NearestCentroid":
+    if type(estimator).__name__ == "NearestCentroid":
         coefficients, intercepts = _nearest_centroid(estimator)
     else:
         coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))

@@ -50,18 +50,17 @@ def select_queries(
     rng = np.random.default_rng(seed)
     # Equal ones come in random order.
     order = rng.permutation(len(pool))
-    match selection:
-        case "random":
-            return order[:count]
-        case "entropy":
-            logs = np.log(np.clip(chances, 1e-300, None))
-            return order[np.argsort((chances * logs).sum(axis=1)[order], kind="stable")][:count]
-        case "margin":
-            best = np.sort(chances, axis=1)
-            return order[np.argsort((best[:, -1] - best[:, -2])[order], kind="stable")][:count]
-        case "k_center":
-            return _k_center(pool, labelled, count, int(order[0]))
-    raise DataError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
+    if selection == "random":
+        return order[:count]
+    if selection == "k_center":
+        return _k_center(pool, labelled, count, int(order[0]))
+    if selection == "entropy":
+        certainty = (chances * np.log(np.clip(chances, 1e-300, None))).sum(axis=1)
+    elif selection == "margin":
+        certainty = np.diff(np.sort(chances, axis=1)[:, -2:])[:, 0]
+    else:
+        raise DataError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
+    return order[np.argsort(certainty[order], kind="stable")][:count]
 
 
 def _k_center(pool: Array, labelled: Array, count: int, first: int) -> NDArray[np.intp]:
