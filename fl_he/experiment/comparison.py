@@ -7,7 +7,7 @@ that holds no test set out.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,7 +171,7 @@ class SimulatedComparison(Comparison):
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         probabilities = class_probabilities(model, self._test.features)
-        return asdict(figures(probabilities, self._test.labels))
+        return {**figures(probabilities, self._test.labels)}
 
 
 def simulated_comparison(config: Config) -> Comparison:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,30 +13,6 @@ from fl_he.learning.tables.data import Dataset
 
 # scikit-learn's own default.
 _DEFAULT_C = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """How well predicted probabilities fit labels.
-
-    Parameters
-    ----------
-    accuracy
-        Share of labels that are the most probable class, in [0, 1]; at a tie the first one.
-    balanced_accuracy
-        Mean over the classes that are present of the share predicted, in [0, 1].
-    roc_auc
-        Area under the ROC curve, in [0, 1], of more than two classes the mean of each against the
-        others; NaN if only one class is present.
-    log_loss
-        Mean negative log likelihood in nats, not negative. Finite also for probabilities of
-        0 and 1: scikit-learn moves them by one rounding error.
-    """
-
-    accuracy: float
-    balanced_accuracy: float
-    roc_auc: float
-    log_loss: float
 
 
 def penalty_of(C: float | None) -> float:
@@ -78,7 +53,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
     return family_for(dataset.class_count).fit(dataset, penalty_of(C), balanced=balanced)
 
 
-def figures(probabilities: Array, labels: Array) -> Figures:
+def figures(probabilities: Array, labels: Array) -> dict[str, float]:
     """Compare probabilities with labels.
 
     Parameters
@@ -87,6 +62,15 @@ def figures(probabilities: Array, labels: Array) -> Figures:
         Of each of k classes, shape (m, k), m >= 1, in [0, 1].
     labels
         Shape (m,), each 0.0 to k - 1.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, the share of labels that are the most probable class, at a tie the first one;
+        ``balanced_accuracy``, the mean of it over the classes that are present; ``roc_auc``, of
+        more than two classes the mean of each against the others, NaN if only one class is present;
+        ``log_loss`` in nats, finite also for probabilities of 0 and 1: scikit-learn moves them by
+        one rounding error.
 
     Raises
     ------
@@ -108,9 +92,9 @@ def figures(probabilities: Array, labels: Array) -> Figures:
         if 0 < np.count_nonzero(labels == name) < len(labels)
     ]
     recalls = [float(np.mean(predicted[labels == name] == name)) for name in np.unique(labels)]
-    return Figures(
-        accuracy=float(np.mean(predicted == labels)),
-        balanced_accuracy=float(np.mean(recalls)),
-        roc_auc=float(np.mean(one_against_others)) if one_against_others else math.nan,
-        log_loss=float(metrics.log_loss(labels, probabilities, labels=names)),
-    )
+    return {
+        "accuracy": float(np.mean(predicted == labels)),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "roc_auc": float(np.mean(one_against_others)) if one_against_others else math.nan,
+        "log_loss": float(metrics.log_loss(labels, probabilities, labels=names)),
+    }

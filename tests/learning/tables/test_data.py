@@ -161,7 +161,7 @@ def test_a_path_may_begin_at_the_users_home(
             "exactly one of positive, threshold and classes must be given, got neither",
         ),
         ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got both"),
-        ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must be one of the columns .* 'name'"),
+        ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must be one of .* 'name'"),
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
         ({"target": "type", "positive": "M", "drop": ["id", "age"]}, "a feature beside 'type'"),
         ({"target": "type", "positive": "M"}, "column 'id' must be numeric, got 2 cells of text"),
