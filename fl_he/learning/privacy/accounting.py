@@ -21,8 +21,6 @@ from fl_he.learning.tables.arrays import Array
 #: Renyi orders that are tried. Any set gives a true bound, a dense one the smallest.
 ORDERS: Array = 1.0 + np.geomspace(0.05, 20_000.0, 600)
 
-_RELATIVE_TOLERANCE = 1e-9
-
 
 def epsilon_of_rho(rho: float, delta: float) -> float:
     """Return the epsilon, at a delta, of what is rho-zCDP altogether.
@@ -104,7 +102,7 @@ def largest_rho(epsilon: float, delta: float) -> float:
     low, high = 0.0, 1.0
     while epsilon_of_rho(high, delta) <= epsilon:
         low, high = high, 2.0 * high
-    while high - low > _RELATIVE_TOLERANCE * high:
+    while high - low > 1e-9 * high:
         middle = 0.5 * (low + high)
         if epsilon_of_rho(middle, delta) <= epsilon:
             low = middle

@@ -125,13 +125,7 @@ class TrainedModel(ABC):
         return cls(**{name: read(content[name], name) for name, read in cls.MEMBERS.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a file, all or nothing; missing folders are made.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written. An older file is then still whole.
-        """
+        """Write the model to a file; see :func:`write_model`."""
         write_model(path, self.to_json())
 
     @classmethod

@@ -137,8 +137,14 @@ def _check_rows(path: Path) -> int:
         try:
             for record in reader:
                 if not cells:
-                    _check_separator(record)
                     cells = len(record)
+                    found = record[0] if cells == 1 else ""
+                    others = [name for mark, name in _OTHER_SEPARATORS.items() if mark in found]
+                    if others:
+                        raise DataError(
+                            "cells must be separated by commas, got a header of one cell with "
+                            f"{others[0]}: save the table with commas and decimal points"
+                        )
                 elif len(record) > cells:
                     raise DataError(
                         f"every row must have {cells} cells as the header has, "
@@ -150,16 +156,6 @@ def _check_rows(path: Path) -> int:
                 f"line {reader.line_num}"
             ) from None
     return cells
-
-
-def _check_separator(header: list[str]) -> None:
-    if len(header) == 1:
-        for separator, name in _OTHER_SEPARATORS.items():
-            if separator in header[0]:
-                raise DataError(
-                    f"cells must be separated by commas, got a header of one cell with {name}: "
-                    "save the table with commas and decimal points"
-                )
 
 
 def _read_parquet(path: Path) -> tuple[list[str], pl.DataFrame, RowNumbers]:

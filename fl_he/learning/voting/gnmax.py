@@ -59,18 +59,10 @@ class ConfidentGNMax:
             if value is not None and not (math.isfinite(value) and value > 0.0):
                 raise PrivacyError(f"{name} must be above 0 and finite, got {value:g}")
 
-    @property
-    def rho_answer(self) -> float:
-        """What one answer costs."""
-        return 1.0 / self.sigma_gnmax**2
-
-    @property
-    def rho_test(self) -> float:
-        """What one threshold test costs, whatever it says; 0 without one."""
-        return 0.0 if self.sigma_threshold is None else 0.5 / self.sigma_threshold**2
-
     def rho(self, queries: int, answered: int) -> float:
         """Return what so many queries cost, of which so many were answered.
+
+        A threshold test, if there are any, costs the same whatever it says.
 
         Raises
         ------
@@ -79,7 +71,8 @@ class ConfidentGNMax:
         """
         if not 0 <= answered <= queries:
             raise PrivacyError(f"answered must be from 0 to queries ({queries}), got {answered}")
-        return queries * self.rho_test + answered * self.rho_answer
+        test = 0.0 if self.sigma_threshold is None else 0.5 / self.sigma_threshold**2
+        return queries * test + answered * (1.0 / self.sigma_gnmax**2)
 
     def epsilon(self, queries: int, answered: int, delta: float) -> float:
         """Return the epsilon of so many queries for any votes: this one may be released."""
@@ -115,12 +108,11 @@ class VotingBudget:
     @property
     def epsilon(self) -> float:
         """What has been spent, at the budget's delta."""
-        return epsilon_of_rho(self.rho, self.delta)
+        return self.noise.epsilon(self.queries, self.answered, self.delta)
 
     def affordable(self) -> int:
         """Return how many more queries may be tested, should all of them be answered."""
-        each = self.noise.rho_test + self.noise.rho_answer
-        return max(0, math.floor((self._limit - self.rho) / each))
+        return max(0, math.floor((self._limit - self.rho) / self.noise.rho(1, 1)))
 
     def spend(self, queries: int, answered: int) -> None:
         """Count queries that were tested and answered.

@@ -8,7 +8,7 @@ whose entries are 0, which costs nothing under encryption.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class Convolution:
         Rows and columns of zeros on each side, at least 0.
     """
 
-    kernel: Array
-    offsets: Array
+    kernel: Array = field(repr=False)
+    offsets: Array = field(repr=False)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
 
@@ -79,9 +79,6 @@ class Convolution:
         weights = weights[..., down : down + shape[1], across : across + shape[2]]
         size = channels * height * width
         return Layer(weights.reshape(size, -1), np.repeat(self.offsets, height * width))
-
-    def __repr__(self) -> str:
-        return f"Convolution({self.kernel.shape}, stride={self.stride}, padding={self.padding})"
 
 
 def network(layers: Iterable[Layer | Convolution], shape: Shape) -> AnsweringModel:

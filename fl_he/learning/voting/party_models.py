@@ -26,8 +26,6 @@ _MAPS = {
     "fourier": (FOURIER,),
 }
 KINDS = tuple(_MAPS)
-_SMOOTHING = 0.01  # of the largest variance
-_POLYNOMIAL_C = 0.1
 
 
 def maps_of(kinds: Iterable[str]) -> set[str]:
@@ -87,9 +85,9 @@ def new_model(kind: str, seed: int, fourier: Fourier) -> Any:
         "nearest_centroid": NearestCentroid,
         "mlp": lambda: MLPClassifier((32,), random_state=seed, max_iter=500),
         # the usual smoothing leaves variances so small that no fixed point holds their inverses
-        "gaussian_nb": lambda: GaussianNB(var_smoothing=_SMOOTHING),
+        "gaussian_nb": lambda: GaussianNB(var_smoothing=0.01),  # of the largest variance
         "polynomial": lambda: make_pipeline(
-            PolynomialFeatures(2), LogisticRegression(C=_POLYNOMIAL_C, max_iter=1000)
+            PolynomialFeatures(2), LogisticRegression(C=0.1, max_iter=1000)
         ),
         "fourier": lambda: make_pipeline(fourier.unfitted(), LogisticRegression(max_iter=1000)),
     }[kind]()
