@@ -9,8 +9,8 @@ exchange             send messages and take replies, each message one
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
 roster               discover nodes, keep to those that take part, ask company X
 mean_only            which strategies can be wrapped
-update_sum           running sum of the hospitals' encrypted updates, by fold or chain
 encrypted_sum        one sum: finished, opened by company X, read as a mean
+update_sum           running sum of the hospitals' encrypted updates, by fold or chain
 sequential_paillier  the strategy that wraps another
 gradient_descent     steps of an optimizer on summed derivatives
 pooled_sums          sums before the first round and after the last: mean, class counts, figures
