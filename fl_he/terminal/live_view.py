@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import RLock
 from time import monotonic
 
@@ -88,25 +88,29 @@ class LiveView:
 
     def _hops(self) -> Text:
         """Say in a line or two who has answered in which time, and who is at work."""
-        parts = []
+        now, parts = monotonic(), []
         if self._answered:
             slowest = sorted(self._answered.values(), key=lambda hop: -hop.seconds)
-            named = ", ".join(
+            took = (
                 f"{hop.node} {'failed after ' if hop.failed else ''}{hop.seconds:.2f} s"
-                for hop in slowest[:_NAMED]
+                for hop in slowest
             )
-            more = f" and {len(slowest) - _NAMED} faster" if len(slowest) > _NAMED else ""
-            parts.append(f"{len(slowest)} answered: {named}{more}")
+            parts.append(f"{len(slowest)} answered: {_first(took, 'faster')}")
         if self._at_work:
-            now = monotonic()
             longest = sorted(self._at_work.items(), key=lambda item: item[1][1])
-            named = ", ".join(
+            waited = (
                 f"{node} ({short_name(action)} {now - start:.0f} s)"
-                for node, (action, start) in longest[:_NAMED]
+                for node, (action, start) in longest
             )
-            more = f" and {len(longest) - _NAMED} more" if len(longest) > _NAMED else ""
-            parts.append(f"at work: {named}{more}")
+            parts.append(f"at work: {_first(waited, 'more')}")
         return Text("\n".join(f"  {part}" for part in parts), style="dim")
+
+
+def _first(nodes: Iterable[str], others: str) -> str:
+    """Return the first nodes, and how many others there are."""
+    named = list(nodes)
+    more = f" and {len(named) - _NAMED} {others}" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
 
 
 def short_name(action: str) -> str:

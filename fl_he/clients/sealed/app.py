@@ -70,10 +70,7 @@ class SealedChain:
     """
 
     def __init__(
-        self,
-        keeper: ModelKeeper,
-        policy: Policy = node_policy,
-        packing: Packings = node_packing,
+        self, keeper: ModelKeeper, policy: Policy = node_policy, packing: Packings = node_packing
     ) -> None:
         hospital = SealedHospital(
             keeper=keeper,

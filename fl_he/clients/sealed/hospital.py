@@ -101,9 +101,7 @@ class SealedHospital:
         if last is not None and hop.round == last.round and hop.digest == last.request:
             # A reply that was lost; nothing new is made.
             recipient = self._recipient(hop.next_node, last.contributors, context, enrolment)
-            return Message(
-                _sealed(last, recipient, state, enrolment).to_content(), reply_to=message
-            )
+            return _sealed(message, last, recipient, state, enrolment)
         if last is not None and hop.round <= last.round:
             raise ProtocolError(
                 f"a hospital contributes to each round once, in order: it has contributed to round "
@@ -143,8 +141,7 @@ class SealedHospital:
             running_sum=RunningSum(state.after, state.terms, update.layout, update.encrypted_sum),
         )
         state.contribution = contribution
-        sealed = _sealed(contribution, recipient, state, enrolment, update)
-        return Message(sealed.to_content(), reply_to=message)
+        return _sealed(message, contribution, recipient, state, enrolment, cost=update)
 
     def reseal(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Seal the sum of the current round again, for another node."""
@@ -163,7 +160,7 @@ class SealedHospital:
                 f"got round {request.round}"
             )
         recipient = self._recipient(request.next_node, last.contributors, context, enrolment)
-        return Message(_sealed(last, recipient, state, enrolment).to_content(), reply_to=message)
+        return _sealed(message, last, recipient, state, enrolment)
 
     def finish(self, message: Message, node: Node, enrolment: Enrolment, answer: Answer) -> Message:
         """Hand the own model, with the totals it lacked, to the app, which saves it."""
@@ -235,17 +232,20 @@ def _received(hop: Hop, state: ChainState, enrolment: Enrolment) -> RunningSum |
 
 
 def _sealed(
+    message: Message,
     contribution: Contribution,
     recipient: PublicIdentity,
     state: ChainState,
     enrolment: Enrolment,
+    *,
     cost: EncryptedReply | None = None,
-) -> SealedReply:
+) -> Message:
     binding = running_sum_binding(state.session, contribution.round, contribution.contributors)
     payload = contribution.running_sum.to_bytes()
-    return SealedReply(
+    reply = SealedReply(
         envelope=seal(payload, enrolment.identity, recipient, binding),
         update_bytes=len(contribution.running_sum.vector),
         encrypt_seconds=0.0 if cost is None else cost.encrypt_seconds,
         add_seconds=0.0 if cost is None else cost.add_seconds,
     )
+    return Message(reply.to_content(), reply_to=message)

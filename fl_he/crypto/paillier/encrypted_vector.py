@@ -63,17 +63,10 @@ class VectorHeader:
 
     def to_bytes(self) -> bytes:
         """Return the header's 56 bytes."""
-        return _LAYOUT.pack(
-            _MAGIC,
-            _VERSION,
-            self.packing.fraction_bits,
-            self.packing.integer_bits,
-            0,
-            self.packing.max_contributors,
-            self.key_bits,
-            self.length,
-            bytes.fromhex(self.fingerprint),
-        )
+        packing = self.packing
+        bits = (packing.fraction_bits, packing.integer_bits, 0)
+        numbers = (*bits, packing.max_contributors, self.key_bits, self.length)
+        return _LAYOUT.pack(_MAGIC, _VERSION, *numbers, bytes.fromhex(self.fingerprint))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> VectorHeader:

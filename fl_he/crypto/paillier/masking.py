@@ -128,10 +128,7 @@ class Masker:
 # Shared by all nodes that run in one process, as Flower's simulation has it: a Masker holds a
 # public key, powers of its public base and a counter, and nothing of who encrypted what. Two
 # entries, because a table may take 64 MiB.
-@functools.lru_cache(maxsize=2)
-def masker(n: int, h_s: int) -> Masker:
-    """Return this process's Masker of a key."""
-    return Masker(n, h_s)
+masker = functools.lru_cache(maxsize=2)(Masker)
 
 
 @functools.lru_cache(maxsize=2)

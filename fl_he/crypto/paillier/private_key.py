@@ -97,8 +97,10 @@ class PrivateKey(Secret):
         if p < 1 or p * q != public_key.n or sizes != (half, half):
             raise CryptoError(f"p and q must be factors of n of {half} bits each")
         new = public_key.fingerprint != known
-        if new:
-            _check_primes(p, q)
+        if new and (p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2):
+            raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
+        if new and not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
+            raise CryptoError("p and q must be primes")
         self.public_key = public_key
         smaller, larger = sorted((mpz(p), mpz(q)))
         self.__p, self.__q = _Prime(smaller, larger), _Prime(larger, smaller)
@@ -255,13 +257,6 @@ class PrivateKey(Secret):
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public_key.key_bits} bits, {self.public_key.fingerprint[:16]})"
-
-
-def _check_primes(p: int, q: int) -> None:
-    if p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2:
-        raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
-    if not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
-        raise CryptoError("p and q must be primes")
 
 
 def _random_prime(bits: int) -> int:
