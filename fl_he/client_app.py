@@ -1,12 +1,14 @@
 """The ClientApp of fl-he's own runs: the same app on every node, hospital or company X.
 
-What a node is, has and insists on it is asked itself: `fl_he.clients.node`.
+A node of a simulated run is a `RunNode`, which has its share of the data, and the run's terms as
+its own. For deployed nodes see `fl_he.clients.node`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 from flwr.app import ArrayRecord, Context
 from flwr.clientapp import ClientApp
@@ -17,12 +19,78 @@ from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
 from fl_he.clients.key_holder import KeyHolder, node_policy
 from fl_he.clients.node.app import NodeApp, check_first, read_node
+from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
 from fl_he.clients.private_release import private_release
 from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.config import Config
-from fl_he.experiment.simulated_node import RunNode
+from fl_he.experiment.data import SimulatedData, simulated_data
+from fl_he.experiment.terms import packing_of, privacy_of
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.tables.data import Dataset
 from fl_he.wire.records import ProtocolError
+
+
+class RunNode(SimulatedNode):
+    """A simulated node that has the run's configuration.
+
+    Parameters
+    ----------
+    context : Context
+    config : callable
+        Returns the configuration of the run that the node takes part in.
+    """
+
+    def __init__(self, context: Context, config: Callable[[Context], Config]) -> None:
+        super().__init__(context)
+        self._config = config
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's configuration; ProtocolError if it is not for so many nodes."""
+        _, nodes = self.numbers
+        config = self._config(self.context)
+        needed = config.hospitals + 1
+        if nodes != needed:
+            raise ProtocolError(
+                f"hospitals={config.hospitals} needs {needed} simulated SuperNodes (one more for "
+                f"company X), got {nodes}: start it with `flwr run . --federation-config "
+                f"'num-supernodes={needed}'`"
+            )
+        return config
+
+    @cached_property
+    def policy(self) -> KeyHolderPolicy:
+        """See Node."""
+        crypto = self.config.crypto
+        return KeyHolderPolicy(self.config.min_contributors, packing_of(crypto), crypto.key_bits)
+
+    @cached_property
+    def privacy(self) -> GaussianPrivacy | None:
+        """See Node."""
+        return privacy_of(self.config)
+
+    def table(self) -> tuple[Dataset, Path | None]:
+        """See Node."""
+        folder = Path(self.config.output_dir or f"outputs/run-{self.context.run_id}")
+        model_path = folder / "hospitals" / self.name / "model.json"
+        return self._data.hospitals[self.numbers[0]], model_path
+
+    def held_out(self) -> Dataset | None:
+        """See Node."""
+        return self._data.test_share(self.numbers[0])
+
+    def party(self) -> Party:
+        """Return the node's part in CaPC; ProtocolError in a run without."""
+        from fl_he.capc.simulation import simulated_party  # noqa: PLC0415 - lazy: scikit-learn
+
+        if not self.config.capc.enabled:
+            raise ProtocolError("capc.enabled must be true in the configuration, got false")
+        return simulated_party(self.config, self.numbers[0])
+
+    @property
+    def _data(self) -> SimulatedData:
+        return simulated_data(self.config)
 
 
 def build(config: Callable[[Context], Config]) -> ClientApp:
@@ -41,7 +109,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
     return NodeApp(
         add_hospital(ClientApp(mods=[mod]), _data),
         [
-            Capc(lambda context: _party(simulated(context))),
+            Capc(lambda context: simulated(context).party()),
             check_first,
             SealedChain(ModelKeeper(descent_step, _initial)),
             KeyHolder(
@@ -60,14 +128,6 @@ def _data(context: Context) -> HospitalData:
 
 def _initial(context: Context) -> ArrayRecord:
     return zero_model(_data(context).dataset)
-
-
-def _party(node: RunNode) -> Party:
-    from fl_he.capc.simulation import simulated_party  # noqa: PLC0415 - lazy: needs scikit-learn
-
-    if not node.config.capc.enabled:
-        raise ProtocolError("capc.enabled must be true in the configuration, got false")
-    return simulated_party(node.config, node.numbers[0])
 
 
 @lru_cache(maxsize=4)

@@ -21,9 +21,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from fl_he import client_app, server_app
 from fl_he.config import Backend, Config, ConfigError, Engine
 from fl_he.experiment.data import simulated_data, warn_of_few
-from fl_he.experiment.declared_ranges import declared_ranges
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
-from fl_he.experiment.privacy_statement import privacy_figures
+from fl_he.experiment.terms import declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
 from fl_he.strategies.grid import DelegatingGrid
 from fl_he.wire.events import Listener, Starting, unheard
@@ -89,13 +88,18 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
         from fl_he.capc.plain import run_plain  # noqa: PLC0415 - lazy: needs scikit-learn
 
         return run_plain(config, output_dir, on_event)
-    engine = run_locally if config.simulation.engine is Engine.local else run_in_ray
-    return engine(
-        lambda grid: server_app.train(grid, config, output_dir, on_event),
-        client_app.build(lambda _: config),
-        config.hospitals + 1,
-        verbose=config.verbose,
-    )
+    app, nodes = client_app.build(lambda _: config), config.hospitals + 1
+
+    def train(grid: Grid) -> dict[str, Any]:
+        return server_app.train(grid, config, output_dir, on_event)
+
+    if config.simulation.engine is Engine.ray:
+        return run_in_ray(train, app, nodes, verbose=config.verbose)
+    # Flower makes no message in a process that is no task.
+    TaskIdentity.run_id = TaskIdentity.task_id = 1
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+    with _quiet(config.verbose):
+        return train(LocalGrid(app, simulated_nodes(nodes)))
 
 
 def _check(config: Config) -> None:
@@ -115,20 +119,6 @@ def _check(config: Config) -> None:
     declared_ranges(config, data.train.feature_names)
     privacy_figures(config, len(data.train.feature_names), data.train.class_count, simulated=True)
     warn_of_few(data)
-
-
-def run_locally(
-    main: Callable[[Grid], Result], app: ClientApp, nodes: int, *, verbose: bool = False
-) -> Result:
-    """Hand a function a grid whose nodes work in this thread, one after another.
-
-    Parameters, results and errors are those of `run_in_ray`.
-    """
-    # Flower makes no message in a process that is no task.
-    TaskIdentity.run_id = TaskIdentity.task_id = 1
-    TaskIdentity.node_id = SUPERLINK_NODE_ID
-    with _quiet(verbose):
-        return main(LocalGrid(app, simulated_nodes(nodes)))
 
 
 def run_in_ray(

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from fl_he.config.composition import compose
 from fl_he.experiment.data import SimulatedData, simulated_data
-from fl_he.experiment.declared_ranges import declared_ranges
-from fl_he.experiment.privacy_statement import privacy_of
+from fl_he.experiment.terms import declared_ranges, privacy_of
 from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, clipped_sum, noise_variance
 from fl_he.learning.privacy.scaling import range_sums, scaling_of_sums, scaling_variance

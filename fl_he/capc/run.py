@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from fl_he.capc.coordinator.roster import GUARDIAN
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.config import Backend, Config
-from fl_he.experiment.run_figures import origin_figures
+from fl_he.experiment.run import origin_figures
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.report import files

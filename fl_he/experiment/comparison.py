@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config import ClassWeight, Config, DataConfig
+from fl_he.config import ClassWeight, Config
 from fl_he.config import Scaling as ScalingChoice
-from fl_he.experiment.data import simulated_data
+from fl_he.experiment.data import SimulatedData
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers.registry import optimizer_of
 from fl_he.learning.regression import likelihood, parameters
@@ -30,154 +30,110 @@ Parameters = NDArray[np.float64]
 
 
 class Comparison:
-    """The model beside nothing: nobody holds test data.
+    """Compare on a simulation's test set with each hospital alone and with the pooled data.
 
     Parameters
     ----------
-    feature_names : tuple of str
-        In the order of the coefficients.
-    classes : tuple of str
-        Names of more than two classes; empty for two.
-    positive : str or None
-        What label 1 stands for; ``None`` where only the hospitals know.
-    data : DataConfig or None
-        Where the data are from, for metrics.json; ``None`` for hospitals that are deployed, which
-        show their data to nobody.
+    config : Config
+    raw : SimulatedData or None
+        None in a deployment.
+    scaling : Scaling
+        From the tables' units to those of the model.
     """
 
-    def __init__(
-        self,
-        feature_names: tuple[str, ...],
-        classes: tuple[str, ...] = (),
-        positive: str | None = None,
-        data: DataConfig | None = None,
-    ) -> None:
-        self.data = DataConfig(name="each hospital's own table") if data is None else data
-        self.feature_names = feature_names
-        self.positive = positive
-        self.classes = classes
-
-    def use(self, scaling: Scaling) -> None:
-        """Compare in the units of the model: those that this scaling makes of the tables'."""
-
-    def after_round(self, model: Parameters) -> dict[str, float | None]:
-        """Return the test figures of a round in metrics.json."""
-        return {"test_loss": None, "test_accuracy": None}
-
-    def at_the_end(self, model: Parameters, examples: int) -> dict[str, Any]:
-        """Return ``local``, ``federated`` and ``pooled`` of metrics.json.
-
-        Parameters
-        ----------
-        model : ndarray
-            The trained one.
-        examples : int
-            How many it was trained on, from the opened total.
-        """
-        federated = self._entry(model, examples, dict.fromkeys(FIGURES))
-        return {"local": None, "federated": federated, "pooled": None}
-
-    def without_privacy(self) -> dict[str, float | None] | None:
-        """Return the figures of the same steps without clipping and noise."""
-        return None
-
-    def _entry(
-        self, model: Parameters, examples: int, found: dict[str, float | None]
-    ) -> dict[str, Any]:
-        coefficients, intercepts = parameters.split(model, len(self.feature_names))
-        binary = len(intercepts) == 1
-        return {
-            "examples": examples,
-            **found,
-            "coefficients": (coefficients[0] if binary else coefficients).tolist(),
-            "intercept": float(intercepts[0]) if binary else intercepts.tolist(),
-        }
-
-
-class SimulatedComparison(Comparison):
-    """Compare on a simulation's test set with each hospital alone and with the pooled data."""
-
-    def __init__(self, config: Config) -> None:
-        self._raw = simulated_data(config)
-        train = self._raw.train
-        super().__init__(train.feature_names, train.classes, train.positive, config.data)
-        self._C = config.C
+    def __init__(self, config: Config, raw: SimulatedData | None, scaling: Scaling) -> None:
         self._config = config
-        self._local = config.scaling is ScalingChoice.local
-        self._balanced = config.class_weight is ClassWeight.balanced
-        self.use(Scaling.none(len(self.feature_names)))
-
-    def use(self, scaling: Scaling) -> None:
-        """See Comparison."""
+        self._data: SimulatedData | None = None
+        if raw is None or raw.held_out is None:
+            return
 
         def scaled(dataset: Dataset) -> Dataset:
-            if self._local:
+            if config.scaling is ScalingChoice.local:
                 return standardise(dataset)[0]
             return replace(dataset, features=scaling.apply(dataset.features))
 
-        self._hospitals = [scaled(hospital) for hospital in self._raw.hospitals]
-        # With local scaling, as a hospital does to which the model is new.
-        self._test = scaled(self._raw.test)
-        self._train = replace(
-            self._raw.train,
-            features=np.concatenate([part.features for part in self._hospitals]),
-            labels=np.concatenate([part.labels for part in self._hospitals]),
+        hospitals = tuple(map(scaled, raw.hospitals))
+        train = replace(
+            raw.train,
+            features=np.concatenate([part.features for part in hospitals]),
+            labels=np.concatenate([part.labels for part in hospitals]),
         )
+        # With local scaling, as a hospital does to which the model is new.
+        self._data = SimulatedData(hospitals, train, scaled(raw.held_out))
 
-    def after_round(self, model: Parameters) -> dict[str, float | None]:
-        """See Comparison."""
-        examples = likelihood.examples_of(self._test, model)
+    def after_round(self, model: Parameters) -> dict[str, float]:
+        """Return the test figures of a round in metrics.json, as far as they are known."""
+        if self._data is None:
+            return {}
+        examples = likelihood.examples_of(self._data.test, model)
         return {
             "test_loss": float(np.mean(examples.losses)),
             "test_accuracy": float(np.mean(examples.hits)),
         }
 
-    def at_the_end(self, model: Parameters, examples: int) -> dict[str, Any]:
-        """See Comparison."""
-        pooled = self._fit(self._train)
-        return {
-            "local": [
+    def at_the_end(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:
+        """Return ``local``, ``federated`` and ``pooled`` of metrics.json.
+
+        Parameters
+        ----------
+        model : ndarray
+            The trained one, of so many features.
+        features : int
+        examples : int
+            How many it was trained on, from the opened total.
+        """
+        local = pooled = None
+        if self._data is not None:
+            local = [
                 {
                     "hospital": f"hospital-{number}",
                     "examples": hospital.examples,
                     **self._figures(self._fit(hospital)),
                 }
-                for number, hospital in enumerate(self._hospitals, start=1)
-            ],
-            "federated": self._entry(model, examples, self._figures(model)),
-            "pooled": self._entry(pooled, self._train.examples, self._figures(pooled))
-            | {"C": penalty_of(self._C)},
+                for number, hospital in enumerate(self._data.hospitals, start=1)
+            ]
+            train = self._data.train
+            pooled = self._entry(self._fit(train), features, train.examples)
+            pooled["C"] = penalty_of(self._config.C)
+        return {
+            "local": local,
+            "federated": self._entry(model, features, examples),
+            "pooled": pooled,
         }
 
     def without_privacy(self) -> dict[str, float | None] | None:
-        """See Comparison: on the pooled data, which comes to the same as federated."""
-        features = len(self.feature_names)
-        optimizer = optimizer_of(self._config.optimizer.name, self._config.optimizer.lr)
-        classes = self._train.class_count
-        theta = family_for(classes).zeros(features, classes)
+        """Return the figures of the same steps without clipping and noise, if they are known.
+
+        They are taken on the pooled data, which comes to the same as federated.
+        """
+        if self._data is None:
+            return None
+        train, chosen = self._data.train, self._config.optimizer
+        optimizer, features = optimizer_of(chosen.name, chosen.lr), len(train.feature_names)
+        theta = family_for(train.class_count).zeros(features, train.class_count)
         for _ in range(self._config.rounds):
-            examples = likelihood.examples_of(self._train, theta)
-            point = optimizers.Point(
-                theta,
-                float(np.mean(examples.losses)),
-                likelihood.mean_gradient(examples),
-                self._train.examples,
-            )
-            theta = optimizer.step(optimizers.penalised(point, features, self._C))
+            examples = likelihood.examples_of(train, theta)
+            loss, gradient = float(np.mean(examples.losses)), likelihood.mean_gradient(examples)
+            point = optimizers.Point(theta, loss, gradient, train.examples)
+            theta = optimizer.step(optimizers.penalised(point, features, self._config.C))
         return self._figures(theta)
 
     def _fit(self, dataset: Dataset) -> Parameters:
-        return fit(dataset, self._C, balanced=self._balanced)
+        balanced = self._config.class_weight is ClassWeight.balanced
+        return fit(dataset, self._config.C, balanced=balanced)
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
-        probabilities = class_probabilities(model, self._test.features)
-        return {**figures(probabilities, self._test.labels)}
+        if self._data is None:
+            return dict.fromkeys(FIGURES)
+        test = self._data.test
+        return {**figures(class_probabilities(model, test.features), test.labels)}
 
-
-def simulated_comparison(config: Config) -> Comparison:
-    """Return what a simulation compares with: nothing if it holds no test set out."""
-    raw = simulated_data(config)
-    if raw.held_out is not None:
-        return SimulatedComparison(config)
-    train = raw.train
-    return Comparison(train.feature_names, train.classes, train.positive, config.data)
+    def _entry(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:
+        coefficients, intercepts = parameters.split(model, features)
+        binary = len(intercepts) == 1
+        return {
+            "examples": examples,
+            **self._figures(model),
+            "coefficients": (coefficients[0] if binary else coefficients).tolist(),
+            "intercept": float(intercepts[0]) if binary else intercepts.tolist(),
+        }

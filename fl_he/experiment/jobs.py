@@ -22,7 +22,8 @@ from fl_he.config import Config, ConfigError
 from fl_he.config.composition import REFUSALS, to_config
 from fl_he.config.explanation import explain, refuse_flags
 from fl_he.config.help import CONF
-from fl_he.experiment.run_folder import FolderClaim, can_go_on, inside, refuse_used, unusable
+from fl_he.experiment.run_folder import FolderClaim, inside, is_there, refuse_used, unusable
+from fl_he.run_files import checkpoint
 
 _HYDRA_VERSION = "1.3"
 
@@ -92,7 +93,7 @@ def abandon() -> Path | None:
     if claim is None:
         return None
     claim.give_back()
-    return claim.folder if can_go_on(claim.folder) else None
+    return claim.folder if is_there(claim.folder / checkpoint.NAME) else None
 
 
 def run_jobs(

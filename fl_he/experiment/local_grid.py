@@ -108,10 +108,13 @@ class LocalGrid(Grid):
         return [reply for _ in ids for reply in self.pull_messages(ids)]
 
     def answer(self, message: Message) -> list[Message]:
-        """Return a node's reply; an error if its app raises, as Flower's own engines do."""
+        """Return a node's reply; an error if its app raises, as Flower's own engines do.
+
+        Messages are copied as by a network: nobody reaches into another's records.
+        """
         context = self.contexts[message.metadata.dst_node_id]
         try:
-            return [_copied(self.app(_copied(message), context))]
+            return [deepcopy(self.app(deepcopy(message), context))]
         except Exception as error:
             _logger.exception("the app of node %d failed", context.node_id)
             reason = f"{type(error).__name__}: {error}"
@@ -122,11 +125,3 @@ class LocalGrid(Grid):
 def simulated_nodes(nodes: int) -> list[UserConfig]:
     """Return the node configurations of a simulation as Flower makes them, company X's last."""
     return [{"partition-id": number, "num-partitions": nodes} for number in range(nodes)]
-
-
-def _copied(message: Message) -> Message:
-    """Return a message as a network would hand it over: nobody reaches into another's records."""
-    if not message.has_content():
-        return message
-    content = deepcopy(message.content)
-    return Message(metadata=message.metadata, content=content)  # type: ignore[call-overload,no-any-return]

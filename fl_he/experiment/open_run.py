@@ -3,55 +3,55 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he.config import ClassWeight, Config
-from fl_he.experiment import run_state
-from fl_he.experiment.comparison import Comparison, simulated_comparison
-from fl_he.experiment.declared_ranges import declared_ranges
-from fl_he.experiment.privacy_statement import privacy_figures, privacy_of
-from fl_he.experiment.run_figures import crypto_figures, origin_figures, packing_of
-from fl_he.experiment.run_state import CheckpointKeeper
+from fl_he.config import ClassWeight, Config, Scaling
+from fl_he.experiment.comparison import Comparison
+from fl_he.experiment.data import simulated_data
+from fl_he.experiment.terms import (
+    declared_ranges,
+    first_terms,
+    packing_of,
+    privacy_figures,
+    privacy_of,
+)
+from fl_he.experiment.training_run import TrainingRun
+from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.registry import optimizer_of
-from fl_he.learning.regression import parameters
-from fl_he.learning.regression.registry import model_of
-from fl_he.report.files import write_run
+from fl_he.learning.regression import inference, likelihood, parameters
+from fl_he.learning.regression.registry import family_for, model_of
+from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files import divergence
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
-from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum
+from fl_he.strategies.encrypted_sum import UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
-from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare
-from fl_he.strategies.roster import Roster
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import ACCURACY, LOSS
-from fl_he.wire.events import Listener, RoundEnded
+from fl_he.wire.events import Listener
 from fl_he.wire.learning_terms import LearningTerms, privacy_members
-from fl_he.wire.model import read_parameters
+from fl_he.wire.model import model_arrays, read_parameters
 from fl_he.wire.records import ProtocolError
 
 _logger = logging.getLogger(__name__)
 
 
-class OpenRun:
-    """Rounds of one encrypted sum and one step each, from a checkpoint to the run's files.
+class OpenRun(TrainingRun):
+    """Rounds of one encrypted sum and one step each.
 
     Parameters
     ----------
     grid : Grid
     config : Config
     folder : Path
-        Where ``metrics.json``, ``model.json``, ``comparison.png``, ``report.html`` and, after every
-        round, ``checkpoint.json`` go. With ``resume`` it holds the checkpoint to go on from.
+        See TrainingRun; the run's files are ``metrics.json``, ``model.json``, ``comparison.png``
+        and ``report.html``.
     tell : callable
         Is told each hop.
 
@@ -62,13 +62,12 @@ class OpenRun:
     """
 
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
-        start = perf_counter()
-        self._config, self._folder = config, folder
+        super().__init__(config, folder)
         chosen = config.optimizer
         self._objective = SummedObjective(
             optimizer_of(chosen.name, chosen.lr), config.min_contributors, config.C
         )
-        self._strategy = SequentialPaillier(
+        self._strategy = strategy = SequentialPaillier(
             self._objective,
             topology=config.topology,
             segments=config.segments,
@@ -77,180 +76,153 @@ class OpenRun:
             hop_timeout=config.hop_timeout,
             key_holder_timeout=config.key_holder_timeout,
             hospitals=config.hospitals,
-            on_summed=self._keep_sum,
+            on_summed=lambda unopened: self._keep(unopened=unopened.to_members()),
         )
-        earlier = None
-        if config.resume is not None:
-            earlier = run_state.resumed(self._strategy, self._objective, config, folder)
-        self._roster = roster = self._strategy.call_roll(grid)
-        roster.grid = self._grid = HopWatch(grid, roster.name, tell)
-        self._start_seconds = perf_counter() - start
-        self._comparison = comparison = _comparison(config, roster)
-        features, classes = comparison.feature_names, len(comparison.classes) or 2
-        self._privacy = _privacy(config, len(features), classes, roster, earlier)
-        self._keeper = CheckpointKeeper(
-            folder,
-            run_state.first_checkpoint(config, features, classes, roster, earlier),
-            start,
+        if self._earlier is not None:
+            self._resume(self._earlier)
+        roster = strategy.call_roll(grid)
+        self._start_seconds = perf_counter() - self._start
+        if not roster.features:
+            raise ProtocolError("the hospitals must say what their features are, and they do not")
+        data = simulated_data(config) if roster.simulated else None
+        self._positive = None if data is None else data.train.positive
+        self._features, self._classes = len(roster.features), len(roster.classes) or 2
+        self._privacy = privacy_figures(
+            config, self._features, self._classes, simulated=roster.simulated
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        self._terms = self._prepared(classes)
-        self._scaling = run_state.scaling_of(self._terms, len(features))
-        comparison.use(self._scaling)
-        self._strategy.summary()
+        if self._privacy and self._earlier and roster.simulated:
+            raise CheckpointError(
+                "resume must be left out for a simulation with privacy: its hospitals have "
+                "forgotten what they released, and would release it again with other noise"
+            )
+        zeros = family_for(self._classes).zeros(self._features, self._classes)
+        self._begin(grid, tell, roster, zeros.tolist())
+        self._terms = terms = self._prepared()
+        self._scaling = ModelScaling.none(self._features)
+        if terms.scaling == "federated":
+            self._scaling = ModelScaling(np.array(terms.mean), np.array(terms.scale))
+        self._comparison = Comparison(config, data, self._scaling)
+        members = {**terms.to_config(), **privacy_members(privacy_of(config))}
+        self._train_config = ConfigRecord(members)
+        strategy.summary()
 
-    @property
-    def _state(self) -> Checkpoint:
-        return self._keeper.checkpoint
+    def _resume(self, earlier: Checkpoint) -> None:
+        """Let strategy and optimizer go on where the folder's run was cut off."""
+        unopened = earlier.unopened
+        self._strategy.resume(
+            len(earlier.rounds),
+            earlier.session,
+            earlier.key_fingerprint,
+            None if unopened is None else UnopenedSum.from_members(unopened),
+        )
+        if earlier.rounds:
+            try:
+                self._objective.optimizer.restore(earlier.optimizer)
+            except DataError as error:
+                raise CheckpointError(f"the checkpoint in {self._folder}: {error}") from error
 
-    def rounds(self) -> Iterator[RoundEnded]:
-        """See Run."""
-        terms = {**self._terms.to_config(), **privacy_members(privacy_of(self._config))}
-        train_config = ConfigRecord(terms)
-        self._grid.take()  # what came before the first round is in no entry
-        left = 0 if run_state.is_converged(self._state) else self._config.rounds
-        for number in range(1, left - len(self._state.rounds) + 1):
-            entry = self._round(number, train_config)
-            yield RoundEnded(entry)
-            if entry["converged"]:
-                return
+    def _prepared(self) -> LearningTerms:
+        """Return what hospitals compute with, once they have summed up what has to be known."""
+        config, features = self._config, self._roster.features
+        if self._state.preparation is None:
+            known = Preparation(terms=first_terms(config, features))
+        else:
+            known = Preparation.from_members(self._state.preparation)
+        return prepare(
+            self._strategy,
+            known,
+            balanced=config.class_weight is ClassWeight.balanced,
+            classes=self._classes,
+            ranges=declared_ranges(config, features),
+            privacy=privacy_of(config),
+            keep=lambda known: self._keep(preparation=known.to_members(), unopened=None),
+        )
+
+    def _round(self, number: int) -> None:
+        """Take one step and keep it."""
+        strategy, objective = self._strategy, self._objective
+        try:
+            strategy.configure_train(number, self._arrays(), self._train_config, self._grid)
+            arrays, _ = strategy.aggregate_train(number, ())
+        except ProtocolError as error:
+            if hint := divergence.hint(self._state.rounds):
+                raise ProtocolError(f"{error}; {hint}") from error
+            raise
+        point = objective.point
+        if arrays is None or point is None:
+            raise ProtocolError("a round must change the model, and this one has no update")
+        total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
+        hessian = None if point.hessian is None else likelihood.upper_triangle(point.hessian)
+        self._end_round(
+            total,
+            total.ciphertexts,
+            {
+                "loss": total.metrics.get(LOSS),  # a private total has neither
+                "accuracy": total.metrics.get(ACCURACY),
+                **self._comparison.after_round(model),
+                "gradient_norm": point.gradient_norm,
+                "converged": point.gradient_norm <= self._config.tolerance,
+                "contributors": total.contributors,
+                "skipped": [one.name for one in total.skipped],
+            },
+            parameters=model.tolist(),
+            optimizer=objective.optimizer.to_members(),
+            hessian=None if hessian is None else hessian.tolist(),
+            examples=round(total.examples),
+            unopened=None,
+        )
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
-        strategy, comparison, config = self._strategy, self._comparison, self._config
-        strategy.finish(run_state.arrays_of(self._state), self._terms.to_config())
-        evaluation = self._evaluated() if config.evaluate else None
-        trained, privacy = np.array(self._state.parameters), self._privacy
-        metrics = {
-            **origin_figures(),
-            "simulated": self._roster.simulated,
-            "feature_names": list(comparison.feature_names),
-            "classes": list(comparison.classes),
-            "config": asdict(replace(config, data=comparison.data)),
-            **comparison.at_the_end(trained, self._state.examples),
-            "inference": run_state.inference_of(self._state, config, self._scaling),
-            "evaluation": evaluation,
-            "rounds": self._state.rounds,
-            "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
-            "crypto": self._state.crypto,
-            "start_seconds": self._start_seconds,
-            "seconds": self._keeper.seconds,
-        }
-        model = model_of(
-            trained,
-            comparison.feature_names,
-            self._scaling,
-            comparison.positive,
-            comparison.classes,
+        comparison, roster, state = self._comparison, self._roster, self._state
+        self._strategy.finish(self._arrays(), self._terms.to_config())
+        evaluation = self._evaluated() if self._config.evaluate else None
+        trained, privacy = np.array(state.parameters), self._privacy
+        model = model_of(trained, roster.features, self._scaling, self._positive, roster.classes)
+        return self._write(
+            {
+                "classes": list(roster.classes),
+                **comparison.at_the_end(trained, self._features, state.examples),
+                "inference": self._inference(),
+                "evaluation": evaluation,
+                "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
+                "start_seconds": self._start_seconds,
+            },
+            model.to_json(),
         )
-        written = write_run(self._folder, metrics, model.to_json())
-        self._keeper.keep(finished=True)
-        return written
 
-    def _round(self, number: int, train_config: ConfigRecord) -> dict[str, Any]:
-        """Take one step and keep it; return the round's entry."""
-        strategy = self._strategy
-        with self._explained():
-            strategy.configure_train(
-                number, run_state.arrays_of(self._state), train_config, self._grid
-            )
-            arrays, _ = strategy.aggregate_train(number, ())
-        if arrays is None:
-            raise ProtocolError("a round must change the model, and this one has no update")
-        total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
-        point = self._objective.point
-        norm = None if point is None else point.gradient_norm
-        entry = {
-            **_round_entry(total, self._comparison.after_round(model)),
-            "gradient_norm": norm,
-            "converged": norm is not None and norm <= self._config.tolerance,
-            "hops": self._grid.take(),
-        }
-        self._keeper.keep(
-            parameters=model.tolist(),
-            optimizer=self._objective.optimizer.to_members(),
-            hessian=run_state.triangle_of(point),
-            rounds=[*self._state.rounds, entry],
-            examples=round(total.examples),
-            crypto=crypto_figures(
-                strategy.packing, self._roster.public_key, total.ciphertexts, total.update_bytes
-            ),
-            unopened=None,
-        )
-        return entry
-
-    def _prepared(self, classes: int) -> LearningTerms:
-        config = self._config
-        with self._explained():
-            return prepare(
-                self._strategy,
-                run_state.preparation_of(self._state, config),
-                balanced=config.class_weight is ClassWeight.balanced,
-                classes=classes,
-                ranges=declared_ranges(config, self._comparison.feature_names),
-                privacy=privacy_of(config),
-                keep=self._keep_preparation,
-            )
+    def _arrays(self) -> ArrayRecord:
+        """Return the model as it is sent."""
+        return model_arrays(*parameters.split(np.array(self._state.parameters), self._features))
 
     def _evaluated(self) -> dict[str, Any] | None:
         """Return the pooled figures; ``None`` if the hospitals hold nothing out."""
-        trained = self._state
-        model, terms = run_state.arrays_of(trained), self._terms.to_config()
+        number, terms = len(self._state.rounds), self._terms.to_config()
         try:
-            figures = pooled_figures(self._strategy, len(trained.rounds), model, terms)
+            figures = pooled_figures(self._strategy, number, self._arrays(), terms)
         except ProtocolError as error:
             if self._state.unopened is not None:
                 raise  # the run can be resumed when company X is back
             _logger.warning("the model is trained, but nobody evaluated it: %s", error)
             figures = None
-        self._keeper.keep(unopened=None)
+        self._keep(unopened=None)
         return figures
 
-    def _keep_sum(self, unopened: UnopenedSum) -> None:
-        self._keeper.keep(unopened=unopened.to_members())
-
-    def _keep_preparation(self, known: Preparation) -> None:
-        self._keeper.keep(preparation=known.to_members(), unopened=None)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Add to a refusal that training diverges, where it does."""
-        try:
-            yield
-        except ProtocolError as error:
-            if hint := divergence.hint(self._state.rounds):
-                raise ProtocolError(f"{error}; {hint}") from error
-            raise
-
-
-def _privacy(
-    config: Config, features: int, classes: int, roster: Roster, earlier: Checkpoint | None
-) -> dict[str, Any] | None:
-    """Return what the run promises, for a model of so many features and classes."""
-    privacy = privacy_figures(config, features, classes, simulated=roster.simulated)
-    if privacy and earlier and roster.simulated:
-        raise CheckpointError(
-            "resume must be left out for a simulation with privacy: its hospitals have forgotten "
-            "what they released, and would release it again with other noise"
-        )
-    return privacy
-
-
-def _comparison(config: Config, roster: Roster) -> Comparison:
-    if roster.simulated:
-        return simulated_comparison(config)
-    if not roster.features:
-        raise ProtocolError("the hospitals must say what their features are, and they do not")
-    return Comparison(roster.features, roster.classes)
-
-
-def _round_entry(total: EncryptedSum, tested: dict[str, float | None]) -> dict[str, Any]:
-    return {
-        "round": total.round,
-        "loss": total.metrics.get(LOSS),  # a private total has neither
-        "accuracy": total.metrics.get(ACCURACY),
-        **tested,
-        "contributors": total.contributors,
-        "skipped": [one.name for one in total.skipped],
-        **asdict(total.cost),
-    }
+    def _inference(self) -> dict[str, Any] | None:
+        """Return the table of coefficients; ``None`` without odds ratios or for mixed units."""
+        state, config = self._state, self._config
+        theta, cov = np.array(state.parameters), None
+        if not family_for(self._classes).odds_ratios or config.scaling is Scaling.local:
+            return None
+        # With class weights the inverse Hessian is not the estimates' covariance.
+        if state.hessian is not None and config.class_weight is ClassWeight.equal:
+            try:
+                hessian = likelihood.from_upper_triangle(np.array(state.hessian), len(theta))
+            except DataError as error:
+                raise CheckpointError(f"the checkpoint: {error}") from error
+            cov = inference.covariance(hessian, state.examples)
+        return {
+            "level": inference.LEVEL,
+            "penalised": config.C is not None,
+            "coefficients": inference.coefficient_table(theta, state.features, self._scaling, cov),
+        }

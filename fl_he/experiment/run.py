@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from fl_he.config import Config
-from fl_he.experiment.tracking import tracked
+from fl_he.experiment.tracking import Tracker
+from fl_he.run_files import metrics_contract
+from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
 
@@ -56,7 +59,7 @@ def execute(
     FlHeError
         Whatever the run refused.
     """
-    with tracked(config, folder) as tracker:
+    with Tracker(config, folder) as tracker:
 
         def tell(event: Event) -> None:
             tracker.hear(event)
@@ -69,3 +72,13 @@ def execute(
         metrics = run.finish()
         tracker.end(metrics)
     return metrics
+
+
+def origin_figures() -> dict[str, Any]:
+    """Return what metrics.json says first: its version, and by what and when it was made."""
+    return {
+        "version": metrics_contract.VERSION,
+        "fl_he": __version__,
+        "software": software_versions(),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

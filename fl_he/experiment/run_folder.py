@@ -41,17 +41,12 @@ def refuse_used(folder: Path) -> None:
     ConfigError
         If it holds the results of a run.
     """
-    if any(_is_there(folder / name) for name in _RESULTS):
+    if any(is_there(folder / name) for name in _RESULTS):
         raise ConfigError(
             f"output_dir must not hold another run's results, got {str(folder.absolute())!r}, "
             "which does: choose another output_dir, or move or delete that folder (a run that was "
             "cut off goes on with resume=)"
         )
-
-
-def can_go_on(folder: Path) -> bool:
-    """Return whether a run's folder holds a checkpoint, which ``resume=`` goes on from."""
-    return _is_there(folder / checkpoint.NAME)
 
 
 @contextmanager
@@ -104,7 +99,7 @@ class FolderClaim:
         children = list(inside(self.folder))
         below = chain.from_iterable(map(inside, children))
         places = (self.folder, *self.folder.parents, *children, *below)
-        self._there = frozenset(place for place in places if _is_there(place))
+        self._there = frozenset(place for place in places if is_there(place))
 
     def give_back(self, folder: Path | None = None) -> None:
         """Remove copies of the configuration and new, now empty folders; nothing else.
@@ -140,8 +135,9 @@ def inside(folder: Path) -> Iterator[Path]:
         yield from folder.iterdir()
 
 
-def _is_there(place: Path) -> bool:
+def is_there(place: Path) -> bool:
+    """Return whether there is anything at a place, as far as it may be looked at."""
     try:
         return place.exists()
-    except OSError:  # may not be looked at
+    except OSError:
         return False

@@ -6,12 +6,12 @@ Nothing goes there that is not in metrics.json too: settings, figures of rounds,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 from fl_he.config import Config, ConfigError, Tracking
 from fl_he.wire.events import Event, RoundEnded
@@ -20,18 +20,7 @@ from fl_he.wire.events import Event, RoundEnded
 MLFLOW_STORE = "mlflow.db"
 #: In the run's folder.
 TENSORBOARD_FOLDER = "tensorboard"
-_PACKAGES = {Tracking.mlflow: "mlflow", Tracking.tensorboard: "tensorboard"}
 _EXPERIMENT = "fl-he"
-
-
-class Log(Protocol):
-    """Where figures go."""
-
-    def figure(self, name: str, value: float, step: int) -> None:
-        """Write one figure of a round."""
-
-    def close(self, *, finished: bool) -> None:
-        """End the log, of a run that is finished or one that failed."""
 
 
 def require_packages(tracking: Tracking) -> None:
@@ -43,7 +32,7 @@ def require_packages(tracking: Tracking) -> None:
         With the command that installs it.
     """
     for choice in _chosen(tracking):
-        if find_spec(_PACKAGES[choice]) is None:
+        if find_spec(choice) is None:
             raise ConfigError(
                 f"tracking must be none unless its package is installed, got {tracking}: "
                 f"pip install 'fl-he[{choice}]'"
@@ -51,18 +40,30 @@ def require_packages(tracking: Tracking) -> None:
 
 
 class Tracker:
-    """Writes a run to the logs that were chosen; makes none before the first figure.
+    """Write a run to the logs that were chosen; a run that raises is logged as failed.
+
+    No log is made before the first figure.
 
     Parameters
     ----------
     config : Config
     folder : Path
         The run's.
+
+    Raises
+    ------
+    ConfigError
+        See `require_packages`.
     """
 
     def __init__(self, config: Config, folder: Path) -> None:
+        require_packages(config.tracking)
         self._config, self._folder = config, folder
-        self._logs: list[Log] | None = None
+        self._logs: list[_MlflowLog | _TensorBoardLog] = []
+
+    def __enter__(self) -> Self:
+        """Return the tracker."""
+        return self
 
     def hear(self, event: Event) -> None:
         """Write the figures of a round."""
@@ -70,7 +71,7 @@ class Tracker:
             self._write("", event.entry, event.entry["round"])
 
     def end(self, metrics: Mapping[str, Any]) -> None:
-        """Write the final figures and close the logs."""
+        """Write the final figures."""
         step = len(metrics.get("rounds", ()))
         for group in ("federated", "pooled", "evaluation", "privacy"):
             self._write(f"{group}/", metrics.get(group) or {}, step)
@@ -78,13 +79,11 @@ class Tracker:
             for when in ("before", "after"):
                 self._write(f"{result['party']}/{when}/", result.get(when) or {}, step)
         self._write("", {"seconds_in_all": metrics["seconds"]}, step)
-        self.close(finished=True)
 
-    def close(self, *, finished: bool) -> None:
-        """Close the logs that are open."""
-        logs, self._logs = self._logs or [], None
-        for log in logs:
-            log.close(finished=finished)
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Close the logs."""
+        for log in self._logs:
+            log.close(finished=error is None)
 
     def _write(self, prefix: str, figures: Mapping[str, Any], step: int) -> None:
         for name, value in figures.items():
@@ -94,32 +93,11 @@ class Tracker:
                 for log in self._opened():
                     log.figure(known_as, float(value), step)
 
-    def _opened(self) -> list[Log]:
-        if self._logs is None:
-            makers: dict[Tracking, Callable[[Config, Path], Log]] = {
-                Tracking.mlflow: _MlflowLog,
-                Tracking.tensorboard: _TensorBoardLog,
-            }
+    def _opened(self) -> list[_MlflowLog | _TensorBoardLog]:
+        if not self._logs:
             chosen = _chosen(self._config.tracking)
-            self._logs = [makers[choice](self._config, self._folder) for choice in chosen]
+            self._logs = [_LOGS[choice](self._config, self._folder) for choice in chosen]
         return self._logs
-
-
-@contextmanager
-def tracked(config: Config, folder: Path) -> Iterator[Tracker]:
-    """Track a run while the context is open; one that raises is logged as failed.
-
-    Raises
-    ------
-    ConfigError
-        See `require_packages`.
-    """
-    require_packages(config.tracking)
-    tracker = Tracker(config, folder)
-    try:
-        yield tracker
-    finally:
-        tracker.close(finished=False)  # nothing is open if it has ended
 
 
 class _TensorBoardLog:
@@ -129,12 +107,12 @@ class _TensorBoardLog:
         self._writer = Writer(str(folder / TENSORBOARD_FOLDER))
 
     def figure(self, name: str, value: float, step: int) -> None:
-        """See Log."""
+        """Write one figure of a round."""
         self._writer.add_scalar(name, value, step=step)
         self._writer.flush()
 
     def close(self, *, finished: bool) -> None:
-        """See Log."""
+        """End the log."""
         self._writer.close()
 
 
@@ -159,15 +137,19 @@ class _MlflowLog:
                 self._client.log_param(self._run, name, str(setting))
 
     def figure(self, name: str, value: float, step: int) -> None:
-        """See Log."""
+        """Write one figure of a round."""
         self._client.log_metric(self._run, name, value, step=step)
 
     def close(self, *, finished: bool) -> None:
-        """See Log."""
+        """End the log, of a run that is finished or one that failed."""
         self._client.set_terminated(self._run, "FINISHED" if finished else "FAILED")
 
 
+_LOGS: dict[Tracking, Callable[[Config, Path], _MlflowLog | _TensorBoardLog]] = {
+    Tracking.mlflow: _MlflowLog,
+    Tracking.tensorboard: _TensorBoardLog,
+}
+
+
 def _chosen(tracking: Tracking) -> list[Tracking]:
-    if tracking is Tracking.both:
-        return [Tracking.mlflow, Tracking.tensorboard]
-    return [] if tracking is Tracking.none else [tracking]
+    return [choice for choice in _LOGS if tracking in (choice, Tracking.both)]

@@ -55,13 +55,7 @@ class HopEnded:
 
 @dataclass(frozen=True, slots=True)
 class RoundEnded:
-    """A round of training is done.
-
-    Attributes
-    ----------
-    entry : mapping
-        The round's entry of ``rounds`` in metrics.json.
-    """
+    """A round of training is done; ``entry`` is its entry of ``rounds`` in metrics.json."""
 
     entry: Mapping[str, Any]
 

@@ -24,8 +24,7 @@ from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.config.help import CONF
 from fl_he.experiment.data import simulated_data
-from fl_he.experiment.declared_ranges import declared_ranges
-from fl_he.experiment.privacy_statement import privacy_of
+from fl_he.experiment.terms import declared_ranges, privacy_of
 from fl_he.learning.privacy.accounting import epsilon_of_rho
 from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import Lattice, clipped_sum, noise_variance

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from fl_he.config import CryptoConfig
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.experiment.run_figures import crypto_figures, packing_of
+from fl_he.experiment.terms import packing_of
+from fl_he.experiment.training_run import crypto_figures
 from fl_he.strategies.encrypted_sum import Cost
 
 

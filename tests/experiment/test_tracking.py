@@ -12,19 +12,19 @@ from example_pages import make_capc
 
 from fl_he.config import Config, ConfigError, Tracking
 from fl_he.experiment import tracking
-from fl_he.experiment.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, tracked
+from fl_he.experiment.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, Tracker
 from fl_he.wire.events import RoundEnded
 
 
 def logged(choice: Tracking, folder: Path, metrics: dict[str, Any]) -> None:
-    with tracked(Config(tracking=choice, rounds=4), folder) as tracker:
+    with Tracker(Config(tracking=choice, rounds=4), folder) as tracker:
         for entry in metrics.get("rounds", ()):
             tracker.hear(RoundEnded(entry))
         tracker.end(metrics)
 
 
 def fail_after_a_round(folder: Path) -> None:
-    with tracked(Config(tracking=Tracking.mlflow), folder) as tracker:
+    with Tracker(Config(tracking=Tracking.mlflow), folder) as tracker:
         tracker.hear(RoundEnded(make_private()["rounds"][0]))
         raise ZeroDivisionError
 
@@ -105,6 +105,6 @@ def test_a_missing_package_is_refused_with_its_command(
     for asked in (choice, "both"):
         with (
             pytest.raises(ConfigError, match=rf"got {asked}: pip install 'fl-he\[{choice}\]'$"),
-            tracked(Config(tracking=Tracking(asked)), tmp_path),
+            Tracker(Config(tracking=Tracking(asked)), tmp_path),
         ):
             pytest.fail("it must not begin")

@@ -225,7 +225,7 @@ def test_other_features_are_refused(tmp_path: Path) -> None:
     members = json.loads(path.read_text())
     members["features"].reverse()
     path.write_text(json.dumps(members))
-    with pytest.raises(CheckpointError, match="the features must be those of the run that is"):
+    with pytest.raises(CheckpointError, match="the features must be as in the run that is"):
         server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
 
 

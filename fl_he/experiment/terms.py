@@ -1,11 +1,21 @@
-"""What a run with differential privacy promises, in metrics.json and to its reader."""
+"""Terms that a configuration sets: packing, scaling by declared ranges, and privacy.
+
+Declared ranges are public knowledge of the features, so scaling by them tells nothing of any
+patient. Under privacy they also bound what one patient does to the sums by which the features are
+scaled.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from fl_he.config import PRIVACY, Config, Scaling
+from fl_he.config import PRIVACY, Config, CryptoConfig, Scaling
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
@@ -14,7 +24,10 @@ from fl_he.learning.privacy.gradients import (
 )
 from fl_he.learning.privacy.scaling import rho_of_scaling, scaling_variance
 from fl_he.learning.regression.registry import family_for
+from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
+from fl_he.wire.learning_terms import LearningTerms
 
+_SHIPPED = Path(str(files("fl_he.learning.tables"))) / "ranges"
 _NEIGHBOURS = (
     "one row of one hospital's table is replaced by any other; the numbers of rows are public"
 )
@@ -35,26 +48,48 @@ _DEPLOYED = (
 )
 
 
+def packing_of(crypto: CryptoConfig) -> Packing:
+    """Return the packing that a configuration asks for."""
+    return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
+
+
+def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges | None:
+    """Return the ranges that the configuration names, ``None`` if it names none.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read, or are not of these features.
+    """
+    if config.ranges is None:
+        return None
+    shipped = _SHIPPED / f"{config.ranges}.json"
+    path = shipped if shipped.is_file() else Path(config.ranges).expanduser()
+    return read_ranges(path, feature_names)
+
+
+def first_terms(config: Config, feature_names: Sequence[str]) -> LearningTerms:
+    """Return what hospitals are told of the scaling before anything is known of their data.
+
+    Raises
+    ------
+    DataError
+        If the declared ranges cannot be used.
+    """
+    ranges = declared_ranges(config, feature_names)
+    if ranges is None or config.scaling is not Scaling.ranges:
+        return LearningTerms(scaling=config.scaling.value)
+    return LearningTerms("federated", tuple(ranges.centre.tolist()), tuple(ranges.half.tolist()))
+
+
 def privacy_of(config: Config) -> GaussianPrivacy | None:
     """Return the terms that a configuration asks for, ``None`` where it asks for none."""
-    chosen = config.privacy
-    if chosen.name != PRIVACY:
+    chosen = asdict(config.privacy)
+    if chosen.pop("name") != PRIVACY:
         return None
-    if (
-        chosen.epsilon is None
-        or chosen.delta is None
-        or chosen.clip is None
-        or chosen.scaling is None
-    ):
-        raise ValueError("privacy must be given all of its settings")  # checked
-    return GaussianPrivacy(
-        epsilon=chosen.epsilon,
-        delta=chosen.delta,
-        clip=chosen.clip,
-        rounds=config.rounds,
-        contributors=config.min_contributors,
-        scaling=chosen.scaling if config.scaling is Scaling.federated else 0.0,
-    )
+    if config.scaling is not Scaling.federated:
+        chosen["scaling"] = 0.0
+    return GaussianPrivacy(**chosen, rounds=config.rounds, contributors=config.min_contributors)
 
 
 def privacy_figures(

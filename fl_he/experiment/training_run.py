@@ -1,0 +1,188 @@
+"""Training that can be resumed, open and sealed alike: rounds, checkpoint, and the run's files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from fl_he.config import Config, DataConfig
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.experiment.run import Run, origin_figures
+from fl_he.experiment.terms import packing_of
+from fl_he.report.files import write_run
+from fl_he.run_files.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    plain_config,
+    write_checkpoint,
+)
+from fl_he.strategies.encrypted_sum import EncryptedSum
+from fl_he.strategies.grid import HopWatch
+from fl_he.strategies.roster import Roster
+from fl_he.strategies.sealed.progress import SealedSum
+from fl_he.wire.events import Listener, RoundEnded
+
+#: Deployed hospitals show their data to nobody.
+_DEPLOYED_DATA = DataConfig(name="each hospital's own table")
+#: Figures of a round that nobody may know.
+_FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm")
+
+
+class TrainingRun(Run):
+    """Rounds of one encrypted sum each, from a checkpoint to the run's files; see `Run`.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+        Where the run's files and, after every round, ``checkpoint.json`` go. With ``resume`` it
+        holds the checkpoint to go on from.
+
+    Raises
+    ------
+    CheckpointError
+        If the run cannot be resumed.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self._start = perf_counter()
+        self._config, self._folder = config, folder
+        self._earlier = None if config.resume is None else load_checkpoint(folder, config)
+
+    def _begin(self, grid: Grid, tell: Listener, roster: Roster, zeros: list[float]) -> None:
+        """Make the folder and the state from which the run goes on, new or the earlier run's.
+
+        Parameters
+        ----------
+        grid : Grid
+        tell : callable
+            Is told each hop from now on.
+        roster : Roster
+            With company X's key and session, which may be new ones.
+        zeros : list of float
+            Parameters of the initial model.
+
+        Raises
+        ------
+        CheckpointError
+            If the earlier run was of other features or classes.
+        """
+        self._roster, features = roster, list(roster.features)
+        roster.grid = self._grid = HopWatch(grid, roster.name, tell)
+        ours, earlier = (roster.session, roster.public_key.fingerprint), self._earlier
+        if earlier is None:
+            self._state = Checkpoint(plain_config(self._config), features, *ours, zeros)
+        else:
+            self._require_earlier("features", earlier.features, features)
+            self._require_earlier("number of parameters", len(earlier.parameters), len(zeros))
+            unopened = earlier.unopened if roster.session == earlier.session else None
+            session, key = ours
+            self._state = replace(earlier, session=session, key_fingerprint=key, unopened=unopened)
+            self._start -= earlier.seconds
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _require_earlier(self, name: str, earlier: object, now: object) -> None:
+        if earlier != now:
+            raise CheckpointError(
+                f"the {name} must be as in the run that is resumed, {earlier}, got {now}"
+            )
+
+    def _keep(self, **changes: Any) -> None:
+        """Change members of the checkpoint; they are on the disk when this returns."""
+        seconds = perf_counter() - self._start
+        self._state = replace(self._state, seconds=seconds, **changes)
+        write_checkpoint(self._folder, self._state)
+
+    def rounds(self) -> Iterator[RoundEnded]:
+        """See Run."""
+        self._grid.take()  # what came before the first round is in no entry
+        for number in range(1, self._config.rounds - len(self._state.rounds) + 1):
+            if any(entry.get("converged") for entry in self._state.rounds):
+                return
+            self._round(number)
+            yield RoundEnded(self._state.rounds[-1])
+
+    @abstractmethod
+    def _round(self, number: int) -> None:
+        """Have one sum opened and end the round; the number counts from the run's resumption."""
+
+    def _end_round(
+        self,
+        done: EncryptedSum | SealedSum,
+        ciphertexts: int,
+        figures: dict[str, Any],
+        **changes: Any,
+    ) -> None:
+        """Keep the round's entry, the figures of its encryption, and other members.
+
+        Parameters
+        ----------
+        done : EncryptedSum or SealedSum
+        ciphertexts : int
+            Of one hospital's update.
+        figures : dict
+            Contributors, those skipped, and what is known of the model.
+        """
+        rounds = self._state.rounds
+        entry = {
+            "round": len(rounds) + 1,
+            **dict.fromkeys(_FIGURES),
+            "converged": False,
+            **figures,
+            **asdict(done.cost),
+            "hops": self._grid.take(),
+        }
+        packing, key = packing_of(self._config.crypto), self._roster.public_key
+        crypto = crypto_figures(packing, key, ciphertexts, done.update_bytes)
+        self._keep(rounds=[*rounds, entry], crypto=crypto, **changes)
+
+    def _write(self, figures: dict[str, Any], model_json: str | None = None) -> dict[str, Any]:
+        """Write the run's files, and mark the checkpoint as finished.
+
+        Parameters
+        ----------
+        figures : dict
+            Members of metrics.json beside those of every training run.
+        model_json : str or None
+            The text of model.json.
+
+        Returns
+        -------
+        dict
+            What metrics.json holds.
+        """
+        simulated, config = self._roster.simulated, self._config
+        metrics = {
+            **origin_figures(),
+            "simulated": simulated,
+            "feature_names": self._state.features,
+            "config": asdict(config if simulated else replace(config, data=_DEPLOYED_DATA)),
+            **figures,
+            "rounds": self._state.rounds,
+            "crypto": self._state.crypto,
+            "seconds": perf_counter() - self._start,
+        }
+        written = write_run(self._folder, metrics, model_json)
+        self._keep(finished=True)
+        return written
+
+
+def crypto_figures(
+    packing: Packing, key: PublicKey, ciphertexts: int, update_bytes: int
+) -> dict[str, Any]:
+    """Return the member ``crypto``; the last two arguments are of one hospital's update."""
+    return {
+        "key_bits": key.key_bits,
+        "key_fingerprint": key.fingerprint,
+        "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),
+        "ciphertexts_per_update": ciphertexts,
+        "bytes_per_update": update_bytes,
+    }
