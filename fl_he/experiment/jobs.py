@@ -27,9 +27,9 @@ from fl_he.run_files import checkpoint
 
 _HYDRA_VERSION = "1.3"
 
-#: The folders of the runs or sweeps that Hydra has begun, the innermost last; for all threads,
-#: since Ctrl-C may be seen by any.
-_claims: list[FolderClaim | None] = [None]
+#: The folder of the run or sweep that Hydra has begun, once it has; for all threads, since Ctrl-C
+#: may be seen by any.
+_claims: list[FolderClaim] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _claim_folder(folder: Path, of_runs: Iterable[Path]) -> None:
             refuse_used(place)
     except ConfigError as refusal:
         raise _FolderError(refusal) from None
-    _claims[-1] = FolderClaim(folder)
+    _claims.append(FolderClaim(folder))
 
 
 def abandon() -> Path | None:
@@ -89,11 +89,11 @@ def abandon() -> Path | None:
     Path or None
         The folder of a single run if ``resume=`` can go on from what is in it.
     """
-    claim = _claims[-1]
-    if claim is None:
-        return None
-    claim.give_back()
-    return claim.folder if is_there(claim.folder / checkpoint.NAME) else None
+    for claim in _claims:
+        claim.give_back()
+        if is_there(claim.folder / checkpoint.NAME):
+            return claim.folder
+    return None
 
 
 def run_jobs(
@@ -141,8 +141,7 @@ def run_jobs(
         except Exception as error:
             failures.append(error)
             jobs.append(Job(overrides, folder, succeeded=False))
-            claim = _claims[-1]
-            if claim is not None:
+            for claim in _claims:
                 claim.give_back(folder)
             if not is_explained(error):
                 raise
@@ -151,7 +150,6 @@ def run_jobs(
 
     refuse_flags(arguments)
     main = hydra.main(version_base=_HYDRA_VERSION, config_path=str(CONF), config_name="config")
-    _claims.append(None)
     try:
         with _command_line(arguments):
             main(job)()
@@ -160,14 +158,13 @@ def run_jobs(
     except REFUSALS as error:
         if any(error is failure for failure in failures):
             raise
-        claim = _claims[-1]
-        if isinstance(error, OSError) and claim is not None:
-            raise unusable(claim.folder) from error
+        if isinstance(error, OSError) and _claims:
+            raise unusable(_claims[0].folder) from error
         raise ConfigError(explain(error)) from error
     finally:
         if not any(job.succeeded for job in jobs):
             abandon()
-        _claims.pop()
+        _claims.clear()
     return jobs
 
 
