@@ -104,26 +104,24 @@ class FewDataWarning(FlHeWarning):
 
 def warn_of_few(data: SimulatedData) -> None:
     """Warn of fewer examples than features, and of a class of which there is a handful."""
-    train = data.train
+    train, found = data.train, []
     features = len(train.feature_names)
     if train.examples < features:
-        warnings.warn(
+        found.append(
             f"there are {train.examples} patients to train on and {features} features: with fewer "
-            "patients than features a model fits anything, so expect little of it",
-            FewDataWarning,
-            stacklevel=2,
+            "patients than features a model fits anything, so expect little of it"
         )
     for dataset, purpose in ((train, "train on"), (data.held_out, "test on")):
         if dataset is None:
             continue
         fewest = int(np.bincount(dataset.labels.astype(np.intp), minlength=train.class_count).min())
         if fewest < _HANDFUL:
-            warnings.warn(
+            found.append(
                 f"the rarest class has {fewest} patients to {purpose}: what the figures say of it "
-                "is mostly chance",
-                FewDataWarning,
-                stacklevel=2,
+                "is mostly chance"
             )
+    for words in found:
+        warnings.warn(words, FewDataWarning, stacklevel=2)
 
 
 def whole_table(data: DataConfig) -> Dataset:

@@ -12,8 +12,6 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.config import Config, DataConfig
-from fl_he.crypto.paillier.packing import Packing
-from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.experiment.run import Run, origin_figures
 from fl_he.experiment.terms import packing_of
 from fl_he.report.files import write_run
@@ -140,8 +138,14 @@ class TrainingRun(Run):
             **asdict(done.cost),
             "hops": self._grid.take(),
         }
-        packing, key = packing_of(self._config.crypto), self._roster.public_key
-        crypto = crypto_figures(packing, key, ciphertexts, done.update_bytes)
+        key, packing = self._roster.public_key, packing_of(self._config.crypto)
+        crypto = {
+            "key_bits": key.key_bits,
+            "key_fingerprint": key.fingerprint,
+            "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),
+            "ciphertexts_per_update": ciphertexts,
+            "bytes_per_update": done.update_bytes,
+        }
         self._keep(rounds=[*rounds, entry], crypto=crypto, **changes)
 
     def _write(self, figures: dict[str, Any], model_json: str | None = None) -> dict[str, Any]:
@@ -173,16 +177,3 @@ class TrainingRun(Run):
         written = write_run(self._folder, metrics, model_json)
         self._keep(finished=True)
         return written
-
-
-def crypto_figures(
-    packing: Packing, key: PublicKey, ciphertexts: int, update_bytes: int
-) -> dict[str, Any]:
-    """Return the member ``crypto``; the last two arguments are of one hospital's update."""
-    return {
-        "key_bits": key.key_bits,
-        "key_fingerprint": key.fingerprint,
-        "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),
-        "ciphertexts_per_update": ciphertexts,
-        "bytes_per_update": update_bytes,
-    }

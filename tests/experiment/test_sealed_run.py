@@ -119,8 +119,15 @@ def test_a_sealed_run(federation: Federation) -> None:
     assert {entry["contributors"] for entry in seen} == {3}
     known = {key: value for key, value in metrics["federated"].items() if value is not None}
     assert known == {"coefficients": []}
-    assert metrics["crypto"]["ciphertexts_per_update"] == 1
-    assert metrics["crypto"]["key_fingerprint"] == federation.key.public_key.fingerprint
+    key, size = federation.key.public_key, metrics["crypto"].pop("bytes_per_update")
+    assert key.ciphertext_bytes < size < 2 * key.ciphertext_bytes
+    assert metrics["crypto"] == {
+        "key_bits": key.key_bits,
+        "key_fingerprint": key.fingerprint,
+        # 58 bits for each number, and a sign and carries below n / 2.
+        "slots_per_ciphertext": (key.key_bits - 1) // 58,
+        "ciphertexts_per_update": 1,
+    }
     files = {"checkpoint.json", "metrics.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == files
 

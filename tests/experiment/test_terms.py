@@ -4,9 +4,7 @@ from dataclasses import asdict
 
 from fl_he.config import CryptoConfig
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.experiment.terms import packing_of
-from fl_he.experiment.training_run import crypto_figures
 from fl_he.strategies.encrypted_sum import Cost
 
 
@@ -25,15 +23,3 @@ def test_the_packing_is_the_configurations() -> None:
         Packing(20, 21, 22)
     )
     assert packing_of(CryptoConfig()) == Packing()
-
-
-def test_what_is_said_of_the_encryption() -> None:
-    key = PrivateKey.generate(1024).public_key
-    assert crypto_figures(Packing(), key, 2, 312) == {
-        "key_bits": 1024,
-        "key_fingerprint": key.fingerprint,
-        # 58 bits for each number, and a sign and carries below n / 2.
-        "slots_per_ciphertext": 1023 // 58,
-        "ciphertexts_per_update": 2,
-        "bytes_per_update": 312,
-    }
