@@ -22,7 +22,7 @@ from fl_he.learning.privacy.gradients import (
     epsilon_of_releases,
     noise_variance,
 )
-from fl_he.learning.privacy.scaling import rho_of_scaling, scaling_variance
+from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.wire.learning_terms import LearningTerms
@@ -122,7 +122,7 @@ def privacy_figures(
     noise = scaling_variance(terms, sums) if terms.scaling else None
 
     def epsilon(counted: int) -> float:
-        rho = 0.0 if noise is None else rho_of_scaling(noise, counted, sums)
+        rho = 0.0 if noise is None else scaling_sum(sums).rho(noise, counted)
         return epsilon_of_releases(terms, variance, lattice, counted, scaling_rho=rho)
 
     return {

@@ -13,6 +13,7 @@ import numpy as np
 from capc_parties import Parties
 from dgk_decryption import decrypted
 from flwr.app import Message
+from integer_scores import integer_scores
 from message_search import leaks as plaintexts
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, chisquare
@@ -95,7 +96,7 @@ def _in_messages(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     # small numbers stand everywhere; as eight bytes they do not come by chance
     numbers = [*parties.queries[:5].flatten().tolist()]
     for model in parties.models:
-        numbers += model.scores(parties.queries[:5]).flatten().tolist()
+        numbers += integer_scores(model, parties.queries[:5]).flatten().tolist()
     values = {f"{number}": float(number) for number in numbers if abs(number) > 999}
     for run in runs:
         if plaintexts(run.messages, values, _WHOLE):
@@ -147,7 +148,7 @@ def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     """Decrypt what came from answering parties."""
     terms, keys = parties.terms, parties.keys(parties.querying)
     layout = SlotLayout(terms.value_bits, terms.key_bits)
-    scores = [model.scores(parties.queries) for model in parties.models]
+    scores = [integer_scores(model, parties.queries) for model in parties.models]
     opened, hidden, orders, votes = [], [], [], []
     for run in runs:
         for score, reply in zip(scores, run.replies[CapcStep.EVALUATE], strict=True):

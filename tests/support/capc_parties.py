@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
+from integer_scores import integer_scores
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
@@ -75,7 +76,7 @@ class Parties:
         """Return the votes of the integer models, shape (queries, classes)."""
         votes = np.zeros((len(self.queries), self.terms.classes), dtype=np.int64)
         for model in self.models:
-            chosen = model.scores(self.queries).astype(np.int64).argmax(axis=1)
+            chosen = integer_scores(model, self.queries).astype(np.int64).argmax(axis=1)
             votes[np.arange(len(votes)), chosen] += 1
         return votes
 

@@ -76,7 +76,7 @@ def _discrete_laplace(scale: int, size: int) -> _Numbers:
     low = low[_bernoulli_exp(low, scale)]
     high = _geometric(len(low))
     magnitude = low + scale * high.astype(object)
-    negative = _coins(len(low))
+    negative = (_words(len(low)) & 1).astype(bool)
     # Both signs of 0 are one number, and one of them is thrown away.
     single = ~(negative & (magnitude == 0).astype(bool))
     signed: _Numbers = np.where(negative, -magnitude, magnitude)[single]
@@ -149,8 +149,3 @@ def _words(size: int) -> _Integers:
     """Return uniform integers of 62 bits."""
     drawn = np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64)
     return (drawn >> np.uint64(64 - _WORD)).astype(np.int64)
-
-
-def _coins(size: int) -> _Booleans:
-    """Return fair coins."""
-    return (np.frombuffer(secrets.token_bytes(size), dtype=np.uint8) & 1).astype(np.bool_)

@@ -95,15 +95,11 @@ def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
     if terms.scaling <= 0.0:
         raise PrivacyError("scaling must have a share of the budget, got none")
     allowed = terms.scaling * largest_rho(terms.epsilon, terms.delta)
-    return _range_sum(lattice).variance(allowed, terms.contributors)
+    return scaling_sum(lattice).variance(allowed, terms.contributors)
 
 
-def rho_of_scaling(variance: int, contributors: int, lattice: Lattice) -> float:
-    """Return what :func:`range_sums` cost with the noise of so many hospitals, as zCDP's rho."""
-    return _range_sum(lattice).rho(variance, contributors)
-
-
-def _range_sum(lattice: Lattice) -> NoisySum:
+def scaling_sum(lattice: Lattice) -> NoisySum:
+    """Return :func:`range_sums` as a sum to which noise is added, on a lattice of the 2 d sums."""
     distance = range_distance(lattice.dimensions // 2, lattice.fraction_bits)
     return NoisySum(distance, lattice.dimensions)
 

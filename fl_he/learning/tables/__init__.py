@@ -2,9 +2,9 @@
 
 Start with ``data``, which has the ``Dataset`` that everything else takes. ``table_file`` and
 ``table`` are between a file and a dataset; ``scaling`` and ``moments`` are between datasets of
-hospitals and features in common units. ``ranges`` holds declared ranges of data that fl-he has.
+hospitals and features in common units. ``feature_ranges`` reads declared ranges.
 
-arrays          validated, read-only float64 arrays
+arrays          checked fields: read-only float64 arrays, and names
 table_file      CSV and Parquet files as tables of named columns
 table           cells of a table as numbers and labels
 data            datasets, where they come from, and their schema

@@ -103,14 +103,8 @@ class Limbs:
         if totals.ndim != 2 or len(totals) != self.count:
             raise DataError(f"digits must have shape ({self.count}, d), got {totals.shape}")
         digits = np.rint(np.ldexp(totals, self.fraction_bits))
-        return np.array(
-            [
-                float(
-                    Fraction(sum(int(v) << (self.bits * k) for k, v in enumerate(c)), 2**-_LOWEST)
-                )
-                for c in digits.T
-            ]
-        )
+        sums = (sum(int(v) << (self.bits * k) for k, v in enumerate(c)) for c in digits.T)
+        return np.array([float(Fraction(number, 2**-_LOWEST)) for number in sums])
 
 
 def column_sums(values: Array) -> Array:

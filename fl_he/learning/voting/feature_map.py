@@ -113,12 +113,11 @@ class FeatureMap:
         """
         place = {monomial: column for column, monomial in enumerate(self.monomials)}
         wanted = [tuple(sorted(monomial)) for monomial in monomials]
-        for monomial in wanted:
-            if monomial not in place:
-                raise DataError(
-                    f"the public feature map must hold the product of features {monomial}, on "
-                    "which a model is fitted, and does not"
-                )
+        if missing := [monomial for monomial in wanted if monomial not in place]:
+            raise DataError(
+                f"the public feature map must hold the product of features {missing[0]}, on "
+                "which a model is fitted, and does not"
+            )
         return [place[monomial] for monomial in wanted]
 
     def fourier_places(self, sampler: Any) -> list[int]:

@@ -20,9 +20,6 @@ from fl_he.learning.voting.answering import AnsweringModel, Layer
 _MOST_SCALE_BITS = 16
 _FEWEST_SCALE_BITS = 3
 
-#: Python's integers in a numpy array: of any size.
-_Integers = NDArray[np.object_]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerLayer:
@@ -48,17 +45,6 @@ class IntegerModel:
     """
 
     layers: tuple[IntegerLayer, ...]
-
-    def scores(self, features: NDArray[np.int64]) -> _Integers:
-        """Return the numbers of each class for each row of features, shape (m, classes)."""
-        values: _Integers = features.astype(object)
-        for number, layer in enumerate(self.layers):
-            if number:
-                values = np.maximum(values, 0)
-            values = values @ np.array(layer.weights, dtype=object).T + np.array(
-                layer.offsets, dtype=object
-            )
-        return values
 
 
 def in_integers(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from capc_parties import KEY_BITS, Parties, constant_model
 from flwr.app import Message
+from integer_scores import integer_scores
 from scipy.stats import chisquare
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -122,7 +123,7 @@ def test_in_a_chain_each_party_adds_its_vote_to_the_running_sum(segments: int, h
         counts = guardian.paillier.decrypt_integers(vector).reshape(3, -1)[:, : len(asked)].T
         assert layout.slots * layout.packs(len(asked)) * 3 == len(vector)
         assert (counts.sum(axis=1) == index // segments + 1).all()
-        scores = model.scores(parties.queries).astype(np.int64)
+        scores = integer_scores(model, parties.queries).astype(np.int64)
         assert (counts[np.arange(len(asked)), scores.argmax(axis=1)] >= 1).all()
 
 

@@ -27,8 +27,8 @@ from fl_he.learning.privacy.gradients import (
 from fl_he.learning.privacy.scaling import (
     range_distance,
     range_sums,
-    rho_of_scaling,
     scaling_of_sums,
+    scaling_sum,
     scaling_variance,
 )
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -83,7 +83,7 @@ def test_one_budget_pays_for_scaling_and_training(share: float, contributors: in
         GaussianDpEvent(math.sqrt(contributors * noise) / range_distance(30, 24))
     ).compose(GaussianDpEvent(math.sqrt(contributors * variance) / (2 * 0.2 * 2**24)), 30)
     independent = accountant.get_epsilon(1e-5)
-    rho = rho_of_scaling(noise, contributors, sums)
+    rho = scaling_sum(sums).rho(noise, contributors)
     reported = epsilon_of_releases(terms, variance, gradients, scaling_rho=rho)
     assert independent == pytest.approx(reported, rel=1e-6)
     assert 0.9999 < reported <= 1.0

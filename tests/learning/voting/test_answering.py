@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from integer_scores import integer_scores
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import (
@@ -58,7 +59,7 @@ def test_a_model_predicts_what_its_classifier_does(estimator: Any, classes: int)
     model = answering_model(fitted, classes)
     wanted = fitted.predict(FEATURES)
     assert model.predict(FEATURES).tolist() == wanted.tolist()
-    scores = integers(model, 60).scores(fixed_point(FEATURES, **BITS))
+    scores = integer_scores(integers(model, 60), fixed_point(FEATURES, **BITS))
     assert scores.astype(float).argmax(axis=1).tolist() == wanted.tolist()
 
 
@@ -69,7 +70,7 @@ def test_a_class_that_a_model_has_not_seen_never_wins() -> None:
     rng = np.random.default_rng(0)
     limit = 2 ** sum(BITS.values()) - 1
     queries = rng.choice([-limit, limit], size=(200, 4))  # the corners of what is allowed
-    scores = integers(model, 20).scores(queries)
+    scores = integer_scores(integers(model, 20), queries)
     assert set(scores.astype(float).argmax(axis=1)) <= {0, 2}
     assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**20 - 2
 
@@ -81,10 +82,10 @@ def test_no_number_outgrows_its_bits_at_any_query(value_bits: int) -> None:
     model = integers(answering_model(fitted, 3), value_bits)
     limit = 2 ** sum(BITS.values()) - 1
     corners = np.random.default_rng(1).choice([-limit, limit], size=(300, 4))
-    scores = model.scores(corners)
+    scores = integer_scores(model, corners)
     assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**value_bits - 2
     for depth in range(1, len(model.layers)):
-        units = IntegerModel(model.layers[:depth]).scores(corners)
+        units = integer_scores(IntegerModel(model.layers[:depth]), corners)
         assert int(np.abs(units).max()) < 2**value_bits
 
 

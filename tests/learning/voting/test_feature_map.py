@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from integer_scores import integer_scores
 from sklearn.datasets import load_iris
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
@@ -56,7 +57,7 @@ def labels(model: AnsweringModel, mapping: FeatureMap) -> list[int]:
         largest_value=(1 << 80) - 1,
         largest_difference=(1 << 80) - 2,
     )
-    scores = integers.scores(fixed_point(mapping.apply(FEATURES), FRACTION_BITS, bits))
+    scores = integer_scores(integers, fixed_point(mapping.apply(FEATURES), FRACTION_BITS, bits))
     return [int(max(range(len(row)), key=row.__getitem__)) for row in scores.tolist()]
 
 
@@ -116,7 +117,7 @@ def test_no_number_outgrows_its_bits_at_any_query_on_a_map() -> None:
     )
     rng = np.random.default_rng(1)
     limits = np.array([2 ** (4 + b) - 1 for b in bits])
-    scores = model.scores(rng.choice([-1, 1], size=(300, EVERYTHING.size)) * limits)
+    scores = integer_scores(model, rng.choice([-1, 1], size=(300, EVERYTHING.size)) * limits)
     assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**30
 
 
