@@ -82,11 +82,11 @@ class RunNode(SimulatedNode):
 
     def party(self) -> Party:
         """Return the node's part in CaPC; ProtocolError in a run without."""
-        from fl_he.capc.simulation import simulated_party  # noqa: PLC0415 - lazy: scikit-learn
+        from fl_he.capc.simulation import SimulatedParty  # noqa: PLC0415 - lazy: scikit-learn
 
         if not self.config.capc.enabled:
             raise ProtocolError("capc.enabled must be true in the configuration, got false")
-        return simulated_party(self.config, self.numbers[0])
+        return SimulatedParty(self.config, self.numbers[0])
 
     @property
     def _data(self) -> SimulatedData:

@@ -29,7 +29,7 @@ from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, split_merged
 from fl_he.crypto.paillier.private_key import PrivateKey
 
-FULL_CAPC, QUICK_CAPC = (1, 50), (1, 2)
+FULL, QUICK = (1, 50), (1, 2)
 
 _ANSWERING, _CLASSES, _KEY_BITS = 3, 10, 2048
 #: The steps from the query to each answering party's vote.
@@ -37,7 +37,7 @@ _VOTE = ("evaluate", "logit_bits", "compare", "vote")
 _PREPARING = ("describe", "keys")
 
 
-def measure_capc(batches: tuple[int, ...], follow: Follow) -> dict[str, Any]:
+def measure(batches: tuple[int, ...], follow: Follow) -> dict[str, Any]:
     """Run CaPC with batches of several sizes.
 
     Parameters
@@ -121,32 +121,26 @@ def argmax_seconds(
         If a winner is not the largest number.
     """
     paillier, dgk = PrivateKey.generate(key_bits), DgkPrivateKey.generate(key_bits)
-    batches = (_batch_seconds(paillier, dgk, queries, classes, value_bits) for _ in range(parties))
-    return sum(batches) / (parties * queries)
-
-
-def _batch_seconds(
-    paillier: PrivateKey, dgk: DgkPrivateKey, queries: int, classes: int, value_bits: int
-) -> float:
-    layout, digits = SlotLayout(value_bits, paillier.public_key.key_bits), Digits(value_bits)
+    layout, digits = SlotLayout(value_bits, key_bits), Digits(value_bits)
     span = largest_difference(classes, value_bits)
-    numbers = [
-        [secrets.randbelow(span) - span // 2 for _ in range(queries)] for _ in range(classes)
-    ]
-    encrypted = [paillier.public_key.encrypt(layout.join(row)) for row in numbers]
-    each = len(pairs(classes))
+    each, total = len(pairs(classes)), 0.0
+    for _ in range(parties):
+        numbers = [
+            [secrets.randbelow(span) - span // 2 for _ in range(queries)] for _ in range(classes)
+        ]
+        encrypted = [paillier.public_key.encrypt(layout.join(row)) for row in numbers]
 
-    start = process_time()
-    blinded, kept = blind_pairs(paillier.public_key, layout, encrypted, queries)
-    opened = split_merged(layout, paillier.decrypt(blinded), each, queries)
-    sent = bits(dgk, digits, opened)
-    answers = compare_permuted(dgk.public_key, digits, sent, kept)
-    found = results(dgk, digits.returned, answers)
-    won = [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
-    seconds = process_time() - start
+        start = process_time()
+        blinded, kept = blind_pairs(paillier.public_key, layout, encrypted, queries)
+        opened = split_merged(layout, paillier.decrypt(blinded), each, queries)
+        sent = bits(dgk, digits, opened)
+        answers = compare_permuted(dgk.public_key, digits, sent, kept)
+        found = results(dgk, digits.returned, answers)
+        won = [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
+        total += process_time() - start
 
-    for query, position in enumerate(won):
-        row = [numbers[label][query] for label in range(classes)]
-        if row[kept.permutations[query][position]] != max(row):
-            raise BenchError("the secure argmax must find the largest number, and it did not")
-    return seconds
+        for query, position in enumerate(won):
+            row = [numbers[label][query] for label in range(classes)]
+            if row[kept.permutations[query][position]] != max(row):
+                raise BenchError("the secure argmax must find the largest number, and it did not")
+    return total / (parties * queries)

@@ -6,17 +6,18 @@ and ``sections`` with one member for each that was run: ``kernel``, ``federation
 ``capc``. Names that end in ``_seconds`` are seconds, others with ``bytes`` are bytes. There is no
 host name, no user and no path in it.
 """
-# ruff: noqa: PLC0415 - lazy: Flower takes seconds to load, and section kernel does not need it
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -54,22 +55,11 @@ class Section:
 
 
 def _measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
-    if name == "kernel":
-        from fl_he.bench.kernel import FULL_KERNEL, QUICK_KERNEL, measure_kernel
-
-        return measure_kernel(QUICK_KERNEL if quick else FULL_KERNEL, follow)
-    follow("loading Flower")
-    if name == "federation":
-        from fl_he.bench.federation import FULL_FEDERATION, QUICK_FEDERATION, measure_federation
-
-        return measure_federation(QUICK_FEDERATION if quick else FULL_FEDERATION, follow)
-    if name == "hospitals":
-        from fl_he.bench.hospitals import FULL_HOSPITALS, QUICK_HOSPITALS, measure_hospitals
-
-        return measure_hospitals(QUICK_HOSPITALS if quick else FULL_HOSPITALS, follow)
-    from fl_he.bench.capc import FULL_CAPC, QUICK_CAPC, measure_capc
-
-    return measure_capc(QUICK_CAPC if quick else FULL_CAPC, follow)
+    if name != "kernel":
+        follow("loading Flower")  # takes seconds, and section kernel does not need it
+    module = import_module(f"fl_he.bench.{name}")
+    figures: dict[str, Any] = module.measure(module.QUICK if quick else module.FULL, follow)
+    return figures
 
 
 SECTIONS: dict[str, Section] = {
@@ -170,11 +160,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    if _CPUINFO.exists():
-        for line in _CPUINFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    info = _CPUINFO.read_text() if _CPUINFO.exists() else ""
+    model = re.search(r"^model name\s*:(.*)$", info, re.MULTILINE)
+    return model[1].strip() if model else platform.processor() or platform.machine()
 
 
 @contextmanager
@@ -190,24 +178,18 @@ def follow(console: Console) -> Iterator[Follow]:
     ------
     Follow
     """
-    if not console.is_terminal:
-        shown: set[str] = set()
-
-        def print_once(text: str, done: int = 0, total: int | None = None) -> None:
-            if text not in shown:
-                console.print(text, highlight=False)
-                shown.add(text)
-
-        yield print_once
-        return
     columns = (
         *(SpinnerColumn(), TextColumn("{task.description}")),
         *(BarColumn(bar_width=20), TimeElapsedColumn()),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    plain, shown = not console.is_terminal, set[str]()
+    with Progress(*columns, console=console, transient=True, disable=plain) as bar:
         task = bar.add_task("", total=None)
 
         def show(text: str, done: int = 0, total: int | None = None) -> None:
             bar.update(task, description=text, completed=done, total=total)
+            if plain and text not in shown:
+                console.print(text, highlight=False)
+                shown.add(text)
 
         yield show

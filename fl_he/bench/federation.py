@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
+from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_he import client_app
-from fl_he.bench.timing import Follow, Spread
+from fl_he.bench.timing import Follow, spread
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
 from fl_he.config import Config
@@ -37,18 +37,12 @@ from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.learning_terms import LearningTerms
 from fl_he.wire.model import model_arrays
 
+KEY_BITS = 2048
 #: Seconds to wait for replies: what is measured takes a fraction of it.
 HOP_TIMEOUT = 120.0
 
-ENCRYPTED = "encrypted"
-PLAIN = "plain"
-PLAIN_POLLED = "plain, fl-he's polling"
-PLAIN_TRAIN = "plain, train only"
-EMPTY = "empty messages"
+ENCRYPTED, EMPTY = "encrypted", "empty messages"
 _PLAIN_GROUP, _EMPTY_GROUP = "plain", "empty"
-
-#: Runs so many rounds and returns the wall seconds of each.
-Variant = Callable[[int], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +55,18 @@ class FederationPlan:
         Rounds of each variant before anything counts.
     blocks, rounds : int
         Each variant runs so many blocks of so many rounds, of which the first is discarded.
-    key_bits : int
     """
 
     warm_up: int
     blocks: int
     rounds: int
-    key_bits: int
 
 
-FULL_FEDERATION = FederationPlan(warm_up=4, blocks=8, rounds=6, key_bits=2048)
-QUICK_FEDERATION = FederationPlan(warm_up=2, blocks=2, rounds=4, key_bits=2048)
+FULL = FederationPlan(warm_up=4, blocks=8, rounds=6)
+QUICK = FederationPlan(warm_up=2, blocks=2, rounds=4)
 
 
-def measure_federation(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
+def measure(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
     """Measure encrypted, plain and empty rounds.
 
     Parameters
@@ -90,7 +82,7 @@ def measure_federation(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
         beyond the empty messages; ``ratios`` of the encrypted round to the others;
         ``steps``: seconds to encrypt and add, summed over all who do, and to decrypt.
     """
-    config = compose("config", [f"crypto.key_bits={plan.key_bits}"])
+    config = compose("config", [f"crypto.key_bits={KEY_BITS}"])
     follow(f"starting Ray and {config.hospitals} hospitals")
     return run_in_ray(
         lambda grid: measure_variants(grid, config, plan, follow),
@@ -102,7 +94,7 @@ def measure_federation(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
 def measure_variants(
     grid: Grid, config: Config, plan: FederationPlan, follow: Follow
 ) -> dict[str, Any]:
-    """Measure on a grid whose nodes run `all_apps`; see `measure_federation`."""
+    """Measure on a grid whose nodes run `all_apps`; see `measure`."""
     encrypted = CountingSum(descent(config), itertools.count(1))
     variants = all_variants(grid, config, encrypted)
     for name, run in variants.items():
@@ -117,44 +109,45 @@ def measure_variants(
     return {
         "hospitals": config.hospitals,
         "topology": str(config.topology),
-        "key_bits": plan.key_bits,
+        "key_bits": config.crypto.key_bits,
         **_summary(seconds, encrypted.sums[warm:]),
     }
 
 
 def _summary(seconds: dict[str, list[float]], sums: list[EncryptedSum]) -> dict[str, Any]:
-    spreads = {name: Spread.of(values) for name, values in seconds.items()}
-    empty, encrypted = spreads[EMPTY], spreads[ENCRYPTED]
+    medians = {name: median(values) for name, values in seconds.items()}
+    means = {name: fmean(values) for name, values in seconds.items()}
     return {
         "variants": [
             {
                 "variant": name,
-                **spread.figures(),
-                "mean_seconds": spread.mean,
-                "beyond_empty_seconds": spread.median - empty.median,
-                "rounds": spread.runs,
+                **spread(values),
+                "mean_seconds": means[name],
+                "beyond_empty_seconds": medians[name] - medians[EMPTY],
+                "rounds": len(values),
             }
-            for name, spread in spreads.items()
+            for name, values in seconds.items()
         ],
         "ratios": [
             {
                 "encrypted_to": name,
-                "of_medians": encrypted.median / spread.median,
-                "of_means": encrypted.mean / spread.mean,
+                "of_medians": medians[ENCRYPTED] / medians[name],
+                "of_means": means[ENCRYPTED] / means[name],
             }
-            for name, spread in spreads.items()
+            for name in seconds
             if name != ENCRYPTED
         ],
         "steps": {
-            "encrypt_seconds": median(total.cost.encrypt_seconds for total in sums),
-            "add_seconds": median(total.cost.add_seconds for total in sums),
-            "decrypt_seconds": median(total.cost.decrypt_seconds for total in sums),
+            f"{step}_seconds": median(getattr(total.cost, f"{step}_seconds") for total in sums)
+            for step in ("encrypt", "add", "decrypt")
         },
     }
 
 
-def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str, Variant]:
-    """Return the variants by name.
+def all_variants(
+    grid: Grid, config: Config, encrypted: CountingSum
+) -> dict[str, Callable[[int], list[float]]]:
+    """Return the variants by name: each runs so many rounds and returns the wall seconds of each.
 
     - encrypted: hospitals train, company X decrypts;
     - plain: the same hospitals without mod and wrapper train, then evaluate: as many hops. All
@@ -181,9 +174,9 @@ def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str
     evaluating, training = descent(config, evaluate=True), descent(config)
     return {
         ENCRYPTED: partial(timed_rounds, encrypted, grid, config),
-        PLAIN: partial(timed_rounds, evaluating, plain, config),
-        PLAIN_POLLED: partial(timed_rounds, evaluating, polled, config),
-        PLAIN_TRAIN: partial(timed_rounds, training, plain, config),
+        "plain": partial(timed_rounds, evaluating, plain, config),
+        "plain, fl-he's polling": partial(timed_rounds, evaluating, polled, config),
+        "plain, train only": partial(timed_rounds, training, plain, config),
         EMPTY: partial(_empty_rounds, empty, list(roster.hospitals), roster.key_holder),
     }
 
@@ -208,11 +201,7 @@ def _plain_app(config: Config) -> ClientApp:
 
 def _empty_app() -> ClientApp:
     app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        return Message(RecordDict(), reply_to=message)
-
+    app.train()(lambda message, context: Message(RecordDict(), reply_to=message))
     return app
 
 
@@ -246,18 +235,12 @@ class CountingSum(SequentialPaillier):
         The wrapped one.
     numbers : iterator of int
         Gives each sum its number; strategies that share a key holder share it.
-    topology, segments
+    options
         See SequentialPaillier.
     """
 
-    def __init__(
-        self,
-        strategy: Strategy,
-        numbers: Iterator[int],
-        topology: str = "fold",
-        segments: int | str = 1,
-    ) -> None:
-        super().__init__(strategy, topology=topology, segments=segments, hop_timeout=HOP_TIMEOUT)
+    def __init__(self, strategy: Strategy, numbers: Iterator[int], **options: Any) -> None:
+        super().__init__(strategy, hop_timeout=HOP_TIMEOUT, **options)
         self._numbers = numbers
 
     def aggregate_train(

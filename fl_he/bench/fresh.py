@@ -17,11 +17,12 @@ from pathlib import Path
 from statistics import fmean
 from threading import Event, Thread
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import psutil
 
 from fl_he.bench.schemes import UnitRun, Vector
+from fl_he.bench.timing import Follow, Result
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -31,11 +32,6 @@ from fl_he.errors import FlHeError
 
 _SERVE = "from fl_he.bench.fresh import serve; serve()"
 _LOOK_SECONDS = 0.05
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-#: Is told what is at work, how much of it is done and how much there is.
-OnProgress = Callable[[str, int, int], None]
 
 
 class BenchError(FlHeError):
@@ -60,7 +56,7 @@ class FreshProcess:
         How long the interpreter and its imports took.
     """
 
-    def __init__(self, on_progress: OnProgress = lambda *_: None) -> None:
+    def __init__(self, on_progress: Follow = lambda *_: None) -> None:
         start = perf_counter()
         self._on_progress = on_progress
         # A group of its own: Ctrl-C reaches the caller alone, which then ends all of it.
@@ -79,26 +75,21 @@ class FreshProcess:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def do(
-        self,
-        job: Callable[Arguments, Result],
-        *arguments: Arguments.args,
-        **options: Arguments.kwargs,
-    ) -> Result:
+    def do(self, job: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function of a module in the process.
 
         Parameters
         ----------
         job : callable
-        arguments, options
-            Its arguments; they and the result are pickled.
+        arguments
+            The function's; they and the result are pickled.
 
         Raises
         ------
         BenchError
             If the process ends without an answer; its traceback is on standard error.
         """
-        pickle.dump((job, arguments, options), self._request)
+        pickle.dump((job, arguments), self._request)
         self._request.close()
         while (line := self._read())[0] == "progress":
             self._on_progress(*line[1:])
@@ -123,8 +114,8 @@ def serve() -> None:
     """Say that everything is imported, then do one job: the process's main function."""
     _say("ready")
     with suppress(EOFError):  # the caller has gone
-        job, arguments, options = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
-        _say("answer", job(*arguments, **options))
+        job, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent
+        _say("answer", job(*arguments))
 
 
 def report(text: str, done: int, total: int) -> None:
@@ -208,10 +199,10 @@ def run_cold_unit(key: PrivateKey, cores: int, updates: Sequence[Vector]) -> Uni
     packing = Packing().to_json()
     starts: list[float] = []
 
-    def step(job: Callable[..., Result], *arguments: Any) -> Result:
+    def step(job: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
         with FreshProcess() as process:
             starts.append(process.start_seconds)
-            return process.do(job, *arguments)
+            return process.do(_timed, job, *arguments)
 
     encrypted = [step(_encrypt, public, known, packing, values, cores) for values in updates]
     vectors = [vector for _, vector in encrypted]
@@ -227,29 +218,25 @@ def run_cold_unit(key: PrivateKey, cores: int, updates: Sequence[Vector]) -> Uni
     )
 
 
-def _encrypt(
-    public: str, known: str, packing: str, values: Vector, cores: int
-) -> tuple[float, bytes]:
+def _timed(job: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
     start = perf_counter()
-    public_key = PublicKey.from_json(public, known=known)
-    vector = EncryptedVector.encrypt(public_key, Packing.from_json(packing), values, cores=cores)
-    data = vector.to_bytes()
-    return perf_counter() - start, data
+    result = job(*arguments)
+    return perf_counter() - start, result
 
 
-def _add(public: str, known: str, updates: Sequence[bytes]) -> tuple[float, bytes]:
-    start = perf_counter()
-    public_key = PublicKey.from_json(public, known=known)
-    total = EncryptedVector.from_bytes(updates[0], public_key)
+def _encrypt(public: str, known: str, packing: str, values: Vector, cores: int) -> bytes:
+    key = PublicKey.from_json(public, known=known)
+    return EncryptedVector.encrypt(key, Packing.from_json(packing), values, cores=cores).to_bytes()
+
+
+def _add(public: str, known: str, updates: Sequence[bytes]) -> bytes:
+    key = PublicKey.from_json(public, known=known)
+    total = EncryptedVector.from_bytes(updates[0], key)
     for update in updates[1:]:
-        total.add_in_place(EncryptedVector.from_bytes(update, public_key), public_key)
-    data = total.to_bytes()
-    return perf_counter() - start, data
+        total.add_in_place(EncryptedVector.from_bytes(update, key), key)
+    return total.to_bytes()
 
 
-def _decrypt(private: str, known: str, data: bytes, cores: int) -> tuple[float, Vector]:
-    start = perf_counter()
+def _decrypt(private: str, known: str, data: bytes, cores: int) -> Vector:
     key = PrivateKey.from_json(private, known=known)
-    vector = EncryptedVector.from_bytes(data, key.public_key)
-    values = key.decrypt_vector(vector, cores=cores)
-    return perf_counter() - start, values
+    return key.decrypt_vector(EncryptedVector.from_bytes(data, key.public_key), cores=cores)

@@ -10,8 +10,8 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he import client_app
-from fl_he.bench.federation import CountingSum, descent, timed_rounds
-from fl_he.bench.timing import Follow, Spread
+from fl_he.bench.federation import KEY_BITS, CountingSum, descent, timed_rounds
+from fl_he.bench.timing import Follow, spread
 from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.simulation import run_in_ray
@@ -30,21 +30,19 @@ class HospitalsPlan:
         One Ray session for each number.
     rounds : int
         Rounds that count; one more before them is discarded.
-    key_bits : int
     """
 
     hospitals: tuple[int, ...]
     rounds: int
-    key_bits: int
 
 
-FULL_HOSPITALS = HospitalsPlan(hospitals=(3, 10, 30, 100), rounds=5, key_bits=2048)
-QUICK_HOSPITALS = HospitalsPlan(hospitals=(10,), rounds=2, key_bits=2048)
+FULL = HospitalsPlan(hospitals=(3, 10, 30, 100), rounds=5)
+QUICK = HospitalsPlan(hospitals=(10,), rounds=2)
 
 _TOPOLOGIES: tuple[tuple[str, int | str], ...] = ((FOLD, 1), (CHAIN, 1), (CHAIN, AUTO))
 
 
-def measure_hospitals(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
+def measure(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
     """Measure fold, chain and segmented chain for each number of hospitals.
 
     Parameters
@@ -60,8 +58,18 @@ def measure_hospitals(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
         messages that wait for each other, the one to the key holder included, ``bytes``: of all
         messages of a round, and how many times faster than the chain of as many hospitals.
     """
-    rows = [row for hospitals in plan.hospitals for row in _session(hospitals, plan, follow)]
-    return {"key_bits": plan.key_bits, "rows": rows}
+    rows = [row for hospitals in plan.hospitals for row in _session(hospitals, plan.rounds, follow)]
+    return {"key_bits": KEY_BITS, "rows": rows}
+
+
+def _session(hospitals: int, rounds: int, follow: Follow) -> list[dict[str, Any]]:
+    config = compose("config", [f"crypto.key_bits={KEY_BITS}", f"hospitals={hospitals}"])
+    follow(f"{hospitals} hospitals: starting Ray")
+    return run_in_ray(
+        lambda grid: measure_topologies(grid, config, rounds, follow),
+        client_app.build(lambda _: config),
+        hospitals + 1,
+    )
 
 
 def hops(hospitals: int, topology: str, segments: int | str) -> int:
@@ -80,37 +88,26 @@ def hops(hospitals: int, topology: str, segments: int | str) -> int:
     return ceil(hospitals / chains) + 1
 
 
-def _session(hospitals: int, plan: HospitalsPlan, follow: Follow) -> list[dict[str, Any]]:
-    config = compose("config", [f"crypto.key_bits={plan.key_bits}", f"hospitals={hospitals}"])
-    follow(f"{hospitals} hospitals: starting Ray")
-    return run_in_ray(
-        lambda grid: measure_topologies(grid, config, plan, follow),
-        client_app.build(lambda _: config),
-        hospitals + 1,
-    )
-
-
 def measure_topologies(
-    grid: Grid, config: Config, plan: HospitalsPlan, follow: Follow
+    grid: Grid, config: Config, rounds: int, follow: Follow
 ) -> list[dict[str, Any]]:
-    """Measure on a grid with the hospitals of ``config``; see `measure_hospitals`."""
+    """Measure on a grid with the hospitals of ``config``; see `measure`."""
     numbers = itertools.count(1)
     rows: list[dict[str, Any]] = []
     for topology, segments in _TOPOLOGIES:
-        strategy = CountingSum(descent(config), numbers, topology, segments)
+        strategy = CountingSum(descent(config), numbers, topology=topology, segments=segments)
         name = f"{config.hospitals} hospitals: {topology}, segments {segments}"
         seconds: list[float] = []
-        for done in range(plan.rounds + 1):
-            follow(name, done, plan.rounds + 1)
+        for done in range(rounds + 1):
+            follow(name, done, rounds + 1)
             seconds += timed_rounds(strategy, grid, config, 1)
-        spread = Spread.of(seconds[1:])
         rows.append(
             {
                 "hospitals": config.hospitals,
                 "topology": topology,
                 "segments": segments,
-                **spread.figures(),
-                "rounds": spread.runs,
+                **spread(seconds[1:]),
+                "rounds": rounds,
                 "hops": hops(config.hospitals, topology, segments),
                 "bytes": strategy.sums[-1].cost.bytes_sent,
             }

@@ -17,8 +17,6 @@ from fl_he.bench.fresh import FreshProcess, PeakMemory, report, run_cold_unit
 from fl_he.bench.schemes import (
     INSTALL,
     UPDATES,
-    Chunks,
-    Numbers,
     Scheme,
     UnitRun,
     Vector,
@@ -29,7 +27,7 @@ from fl_he.bench.schemes import (
     phe_scheme,
     run_unit,
 )
-from fl_he.bench.timing import Effort, Follow, Spread, in_turn
+from fl_he.bench.timing import Effort, Follow, in_turn, spread
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -42,9 +40,6 @@ LIMIT_BYTES = 2 * 2**30
 #: Encryptions for which a warm key has its table, or those of one unit if they are more.
 _WARM_COUNT = 1000
 _PROBE = 5  # values that tell how long phe takes for one
-
-#: Runs a unit once.
-Run = Callable[[], UnitRun]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +118,22 @@ class KernelRow:
         """
         timed = len(runs[0].result)
         scale = self.length / timed
-        total = Spread.of([run.total * scale for run in runs])
+        total = spread([run.total * scale for run in runs])
         heads = [values[:timed] for values in updates]
         return replace(
             self,
             encrypt_seconds=median(run.encrypt for run in runs) * scale,
             add_seconds=median(run.add for run in runs) * scale,
             decrypt_seconds=median(run.decrypt for run in runs) * scale,
-            total_seconds=total.median,
-            lower_quartile=total.lower,
-            upper_quartile=total.upper,
+            total_seconds=total["median_seconds"],
+            lower_quartile=total["lower_quartile"],
+            upper_quartile=total["upper_quartile"],
             start_seconds=fmean(run.start for run in runs) if self.state == COLD else None,
             bytes=round(runs[0].bytes * scale),
             largest_error=max(largest_error(run.result, heads) for run in runs),
             timed_values=timed,
             scaled=timed < self.length,
-            runs=total.runs,
+            runs=len(runs),
         )
 
 
@@ -182,7 +177,7 @@ class KernelPlan:
     long_vector: int | None
 
 
-FULL_KERNEL = KernelPlan(
+FULL = KernelPlan(
     key_bits=(2048, 3072),
     lengths=(31, 1_000, 10_000, 100_000),
     effort=Effort(least=5, most=30, enough=3.0, limit=60.0),
@@ -190,7 +185,7 @@ FULL_KERNEL = KernelPlan(
     phe_sample=100,
     long_vector=1_000_000,
 )
-QUICK_KERNEL = KernelPlan(
+QUICK = KernelPlan(
     key_bits=(2048,),
     lengths=(31, 1_000),
     effort=Effort(least=2, most=10, enough=0.3, limit=2.0),
@@ -200,7 +195,7 @@ QUICK_KERNEL = KernelPlan(
 )
 
 
-def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
+def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     """Measure every scheme for every key and length.
 
     Parameters
@@ -247,10 +242,10 @@ def measure_kernel(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
 def _contestants(
     plan: KernelPlan,
     key: PrivateKey,
-    phe: Scheme[Numbers],
-    ckks: Scheme[Chunks] | None,
+    phe: Scheme,
+    ckks: Scheme | None,
     updates: Sequence[Vector],
-) -> list[tuple[KernelRow, Run | None]]:
+) -> list[tuple[KernelRow, Callable[[], UnitRun] | None]]:
     """Return phe, fl-he warm and cold, on one core and on all, and CKKS: rows without figures."""
     row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
     whole = _phe_seconds(phe, updates) <= plan.phe_limit
@@ -273,7 +268,7 @@ def _contestants(
     ]
 
 
-def _phe_seconds(phe: Scheme[Numbers], updates: Sequence[Vector]) -> float:
+def _phe_seconds(phe: Scheme, updates: Sequence[Vector]) -> float:
     """Return about how long a unit of all values takes."""
     heads = [values[:_PROBE] for values in updates]
     return run_unit(phe, heads).total * len(updates[0]) / len(heads[0])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 
 Vector = NDArray[np.float64]
-Encrypted = TypeVar("Encrypted")
 
 #: How many updates a unit has: one for each hospital of the default experiment.
 UPDATES = 3
@@ -32,16 +31,14 @@ _SEED = 10
 #: Stands in place of CKKS's figures where TenSEAL is missing.
 INSTALL = "not installed: pip install fl-he[bench]"
 _POLY_MODULUS_DEGREE = 8192
-_COEFF_MOD_BIT_SIZES = [60, 40, 60]
-_GLOBAL_SCALE = 2.0**40
 _SLOTS = _POLY_MODULUS_DEGREE // 2
 
-Numbers = list[Any]  # of phe's EncryptedNumber; phe has no types
-Chunks = list[Any]  # of TenSEAL's CKKSVector; TenSEAL has no types
+#: One encrypted update: an EncryptedVector, or a list of phe's or TenSEAL's, which have no types.
+Encrypted = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme(Generic[Encrypted]):
+class Scheme:
     """A way to sum vectors under encryption.
 
     Attributes
@@ -91,7 +88,7 @@ class UnitRun:
         return UPDATES * self.encrypt + (UPDATES - 1) * self.add + self.decrypt
 
 
-def run_unit(scheme: Scheme[Encrypted], updates: Sequence[Vector]) -> UnitRun:
+def run_unit(scheme: Scheme, updates: Sequence[Vector]) -> UnitRun:
     """Encrypt, add and decrypt once."""
     start = perf_counter()
     encrypted = [scheme.encrypt(values) for values in updates]
@@ -125,7 +122,7 @@ def largest_error(result: Vector, updates: Sequence[Vector]) -> float:
     return float(np.abs(result - exact).max())
 
 
-def packed_scheme(key: PrivateKey, cores: int) -> Scheme[EncryptedVector]:
+def packed_scheme(key: PrivateKey, cores: int) -> Scheme:
     """Return fl-he's packed Paillier encryption with its default packing.
 
     Parameters
@@ -148,7 +145,7 @@ def packed_scheme(key: PrivateKey, cores: int) -> Scheme[EncryptedVector]:
     )
 
 
-def phe_scheme(key_bits: int) -> Scheme[Numbers]:
+def phe_scheme(key_bits: int) -> Scheme:
     """Return phe in a loop, as scripts use it: one ciphertext and one exponent for each value.
 
     Sizes are those of the ciphertexts alone: how exponents travel is up to the script.
@@ -167,7 +164,7 @@ def phe_scheme(key_bits: int) -> Scheme[Numbers]:
     )
 
 
-def ckks_scheme() -> Scheme[Chunks]:
+def ckks_scheme() -> Scheme:
     """Return CKKS with the parameters of TenSEAL's tutorials, encrypting with the public key.
 
     Vectors are cut into chunks of 4,096 values, as many as a ciphertext has slots.
@@ -180,20 +177,15 @@ def ckks_scheme() -> Scheme[Chunks]:
     import tenseal  # noqa: PLC0415 - lazy: an extra, and the other schemes work without it
 
     context = tenseal.context(
-        tenseal.SCHEME_TYPE.CKKS,
-        _POLY_MODULUS_DEGREE,
-        coeff_mod_bit_sizes=_COEFF_MOD_BIT_SIZES,
+        tenseal.SCHEME_TYPE.CKKS, _POLY_MODULUS_DEGREE, coeff_mod_bit_sizes=[60, 40, 60]
     )
-    context.global_scale = _GLOBAL_SCALE
+    context.global_scale = 2.0**40
 
-    def encrypt(values: Vector) -> Chunks:
-        starts = range(0, len(values), _SLOTS)
-        return [
-            tenseal.ckks_vector(context, values[start : start + _SLOTS].tolist())
-            for start in starts
-        ]
+    def encrypt(values: Vector) -> Encrypted:
+        chunks = (values[at : at + _SLOTS] for at in range(0, len(values), _SLOTS))
+        return [tenseal.ckks_vector(context, chunk.tolist()) for chunk in chunks]
 
-    def add(total: Chunks, update: Chunks) -> Chunks:
+    def add(total: Encrypted, update: Encrypted) -> Encrypted:
         for mine, theirs in zip(total, update, strict=True):
             mine.add_(theirs)
         return total

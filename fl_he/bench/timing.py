@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from time import perf_counter
 from typing import Protocol, TypeVar
 
@@ -28,37 +27,10 @@ class Follow(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Median, quartiles and mean of some seconds.
-
-    Attributes
-    ----------
-    median, lower, upper, mean : float
-        Seconds; ``lower`` and ``upper`` are the quartiles.
-    runs : int
-        Number of values.
-    """
-
-    median: float
-    lower: float
-    upper: float
-    mean: float
-    runs: int
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Spread:
-        """Summarise at least one value."""
-        lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75))
-        return cls(float(median), float(lower), float(upper), fmean(seconds), len(seconds))
-
-    def figures(self) -> dict[str, float]:
-        """Return median and quartiles as they stand in bench.json."""
-        return {
-            "median_seconds": self.median,
-            "lower_quartile": self.lower,
-            "upper_quartile": self.upper,
-        }
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median and quartiles of at least one value, by their names in bench.json."""
+    lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
+    return {"median_seconds": median, "lower_quartile": lower, "upper_quartile": upper}
 
 
 @dataclass(frozen=True, slots=True)

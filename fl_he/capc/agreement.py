@@ -26,6 +26,7 @@ from fl_he.crypto.encoding.fields import (
 from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.envelopes.public_identity import check_name
 from fl_he.crypto.errors import CryptoError
+from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
 
 _Positive = Annotated[Number, Limit("be above 0", lambda number: number > 0.0, shown=True)]
 _Share = Annotated[
@@ -117,10 +118,18 @@ class Agreement(Documented):
         )
 
     @property
+    def noise(self) -> ConfidentGNMax:
+        """What the guardian adds to a vote."""
+        return ConfidentGNMax(self.sigma_gnmax, self.sigma_threshold)
+
+    def budget(self) -> VotingBudget:
+        """Return the whole budget of an answering party's patients."""
+        return VotingBudget(self.noise, self.epsilon, self.delta)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the whole agreement as 64 hexadecimal digits."""
-        text = self._dumps(None)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(self._dumps(None).encode()).hexdigest()
 
     def pins(self, name: str) -> KeyPins:
         """Return the keys of a node; CryptoError if it has none."""

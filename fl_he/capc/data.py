@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config import CapcConfig, Config, DataConfig, PartitionConfig
+from fl_he.config import CapcConfig, Config
 from fl_he.experiment.data import whole_table
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.partition import partition
@@ -72,13 +72,20 @@ def capc_data(config: Config) -> CapcData:
     DataError
         If the table cannot be used, or a part of it would be too small.
     """
-    return _cached(json.dumps(asdict(config), sort_keys=True))
+    return _cached(_Key(json.dumps(asdict(config), sort_keys=True), config))
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A configuration by its text: the configuration itself has no hash."""
+
+    text: str
+    config: Config = field(compare=False)
 
 
 @lru_cache(maxsize=1)
-def _cached(key: str) -> CapcData:
-    config = _config(json.loads(key))
-    capc = config.capc
+def _cached(key: _Key) -> CapcData:
+    config, capc = key.config, key.config.capc
     everything, classes = _load(config)
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(everything))
@@ -152,13 +159,6 @@ def public_fourier(config: Config, inputs: int) -> Fourier:
     """Return the random features that all parties know."""
     gamma = config.capc.fourier_gamma
     return Fourier(config.capc.fourier_components, 1 / inputs if gamma is None else gamma, _SEED)
-
-
-def _config(values: dict[str, Any]) -> Config:
-    """Undo `asdict` as far as this file reads it."""
-    groups = {"data": DataConfig, "partition": PartitionConfig, "capc": CapcConfig}
-    plain = {key: value for key, value in values.items() if key not in ("optimizer", "crypto")}
-    return Config(**{**plain, **{key: kind(**values[key]) for key, kind in groups.items()}})
 
 
 def _load(config: Config) -> tuple[Examples, int]:

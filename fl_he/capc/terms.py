@@ -5,14 +5,18 @@ Nothing here comes from another node.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 from fl_he.crypto.comparison.argmax import largest_difference, tie_bits
-from fl_he.crypto.comparison.conditional_answer import ANSWERS
 from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS, SlotLayout
+from fl_he.crypto.encoding.fields import Natural, between, check_fields
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.voting.answering import AnsweringModel
+from fl_he.learning.voting.integer_model import IntegerModel, in_integers
 
 #: Counts are compared as numbers of so many bits, ties included. With their masks they then fill
 #: a slot of the packing, 64 bits.
@@ -50,8 +54,8 @@ class Terms:
         If a value is out of range.
     """
 
-    classes: int
-    features: int
+    classes: Annotated[int, between(2, 128)]
+    features: Natural
     fraction_bits: int = 12
     integer_bits: int = 5
     value_bits: int = 32
@@ -61,26 +65,43 @@ class Terms:
     key_bits: int = 2048
 
     def __post_init__(self) -> None:
-        if not 2 <= self.classes <= 128:
-            raise CryptoError(f"classes must be between 2 and 128, got {self.classes}")
+        check_fields(self)
         if not 0 <= self.fraction_bits <= _FIXED_POINT_BITS - self.integer_bits:
             raise CryptoError(
                 f"fraction_bits + integer_bits must be at most {_FIXED_POINT_BITS}, got "
                 f"{self.fraction_bits} and {self.integer_bits}"
             )
-        SlotLayout(self.value_bits, self.key_bits)  # refuses what no slot has room for
+        _ = self.logit_layout  # refuses what no slot has room for
         if self.value_bits <= (ties := tie_bits(self.classes) + 1):
             raise CryptoError(
                 f"value_bits must be above {ties} for {self.classes} classes, got {self.value_bits}"
             )
-        if self.classes >= ANSWERS or self.features < 1:
-            raise CryptoError(f"features must be at least 1, got {self.features}")
         if self.threshold is None and self.variance_threshold is not None:
             raise CryptoError("a threshold must be given with its noise, got none")
         if self.threshold is not None and abs(self.threshold) > self.largest_count:
             raise CryptoError(
                 f"the threshold must be at most {self.largest_count} in size, got {self.threshold}"
             )
+
+    @property
+    def logit_layout(self) -> SlotLayout:
+        """How features and logits lie under the querying party's key."""
+        return SlotLayout(self.value_bits, self.key_bits)
+
+    @property
+    def vote_layout(self) -> SlotLayout:
+        """How counts lie under the guardian's key."""
+        return SlotLayout(VOTE_BITS, self.key_bits)
+
+    def in_integers(self, model: AnsweringModel, integer_bits: int | Sequence[int]) -> IntegerModel:
+        """Return a model in integers, for features below ``2**integer_bits`` in size."""
+        return in_integers(
+            model,
+            fraction_bits=self.fraction_bits,
+            integer_bits=integer_bits,
+            largest_value=(1 << self.value_bits) - 1,
+            largest_difference=largest_difference(self.classes, self.value_bits),
+        )
 
     @property
     def largest_count(self) -> int:

@@ -9,8 +9,9 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.bench.federation import (
-    FULL_FEDERATION,
-    QUICK_FEDERATION,
+    FULL,
+    KEY_BITS,
+    QUICK,
     CountingSum,
     FederationPlan,
     GroupGrid,
@@ -25,7 +26,7 @@ from fl_he.config.composition import compose
 from fl_he.wire.model import update_content
 from fl_he.wire.records import ENCRYPTED_STYPE
 
-PLAN = FederationPlan(warm_up=1, blocks=2, rounds=3, key_bits=1024)
+PLAN = FederationPlan(warm_up=1, blocks=2, rounds=3)
 VARIANTS = [
     "encrypted",
     "plain",
@@ -138,10 +139,10 @@ def test_plain_and_encrypted_learn_the_same(config: Config, grid: LocalGrid) -> 
 
 
 def test_quick_selects_less() -> None:
-    assert QUICK_FEDERATION.blocks < FULL_FEDERATION.blocks
-    assert FULL_FEDERATION.key_bits == QUICK_FEDERATION.key_bits == 2048
-    assert FULL_FEDERATION.rounds > 1
-    assert QUICK_FEDERATION.rounds > 1
+    assert QUICK.blocks < FULL.blocks
+    assert KEY_BITS == 2048
+    assert FULL.rounds > 1
+    assert QUICK.rounds > 1
 
 
 def app_that_says(name: str) -> ClientApp:

@@ -5,21 +5,18 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
 from fl_he.bench.hospitals import (
-    FULL_HOSPITALS,
-    QUICK_HOSPITALS,
-    HospitalsPlan,
+    FULL,
+    QUICK,
     hops,
     measure_topologies,
 )
 from fl_he.config.composition import compose
 
-PLAN = HospitalsPlan(hospitals=(5,), rounds=2, key_bits=1024)
-
 
 def test_each_topology_is_measured() -> None:
     config = compose("config", "crypto.key_bits=1024 hospitals=5")
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(5))
-    rows = measure_topologies(grid, config, PLAN, lambda *_: None)
+    rows = measure_topologies(grid, config, 2, lambda *_: None)
     assert [(row["topology"], row["segments"], row["hops"]) for row in rows] == [
         ("fold", 1, 2),
         ("chain", 1, 6),
@@ -53,6 +50,6 @@ def test_hops_of_the_rest() -> None:
 
 
 def test_quick_selects_less() -> None:
-    assert set(QUICK_HOSPITALS.hospitals) < set(FULL_HOSPITALS.hospitals)
-    assert FULL_HOSPITALS.hospitals == (3, 10, 30, 100)
-    assert QUICK_HOSPITALS.rounds < FULL_HOSPITALS.rounds
+    assert set(QUICK.hospitals) < set(FULL.hospitals)
+    assert FULL.hospitals == (3, 10, 30, 100)
+    assert QUICK.rounds < FULL.rounds

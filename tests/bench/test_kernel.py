@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from fl_he.bench.kernel import (
-    FULL_KERNEL,
-    QUICK_KERNEL,
+    FULL,
+    QUICK,
     KernelPlan,
     KernelRow,
-    measure_kernel,
+    measure,
     with_ratios,
 )
 from fl_he.bench.schemes import UnitRun
@@ -33,7 +33,7 @@ TINY = KernelPlan(
 
 @pytest.fixture(scope="module")
 def section() -> dict[str, Any]:
-    return measure_kernel(TINY, lambda *_: None)
+    return measure(TINY, lambda *_: None)
 
 
 def with_figures(section: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ def test_without_tenseal_its_row_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "tenseal", None)  # what makes an import fail
     monkeypatch.setattr("fl_he.bench.kernel.available_cores", lambda: 1)
     plan = replace(TINY, lengths=(3,), long_vector=None)
-    section = measure_kernel(plan, lambda *_: None)
+    section = measure(plan, lambda *_: None)
     *others, ckks = section["rows"]
     assert ckks["scheme"] == "ckks"
     assert ckks["note"] == "not installed: pip install fl-he[bench]"
@@ -140,10 +140,10 @@ def test_ratios_need_both_sides() -> None:
 
 
 def test_quick_selects_less() -> None:
-    assert set(QUICK_KERNEL.key_bits) < set(FULL_KERNEL.key_bits)
-    assert set(QUICK_KERNEL.lengths) < set(FULL_KERNEL.lengths)
-    assert QUICK_KERNEL.long_vector is None
-    assert FULL_KERNEL.long_vector == 1_000_000
-    assert QUICK_KERNEL.effort.limit < FULL_KERNEL.effort.limit
-    assert FULL_KERNEL.lengths == (31, 1_000, 10_000, 100_000)
-    assert FULL_KERNEL.key_bits == (2048, 3072)
+    assert set(QUICK.key_bits) < set(FULL.key_bits)
+    assert set(QUICK.lengths) < set(FULL.lengths)
+    assert QUICK.long_vector is None
+    assert FULL.long_vector == 1_000_000
+    assert QUICK.effort.limit < FULL.effort.limit
+    assert FULL.lengths == (31, 1_000, 10_000, 100_000)
+    assert FULL.key_bits == (2048, 3072)

@@ -26,7 +26,7 @@ KEY = PrivateKey.generate(256, minimum_bits=256)
 STEP = 2.0**-24  # of the default packing
 
 
-def all_schemes() -> list[tuple[str, Scheme[Any], float]]:
+def all_schemes() -> list[tuple[str, Scheme, float]]:
     """Return each scheme with the error that it may make."""
     return [
         ("phe", phe_scheme(256), 1e-15),
@@ -36,9 +36,7 @@ def all_schemes() -> list[tuple[str, Scheme[Any], float]]:
 
 @pytest.mark.parametrize(("name", "scheme", "error"), all_schemes())
 @pytest.mark.parametrize("length", [1, 9])
-def test_a_unit_sums_three_updates(
-    name: str, scheme: Scheme[Any], error: float, length: int
-) -> None:
+def test_a_unit_sums_three_updates(name: str, scheme: Scheme, error: float, length: int) -> None:
     updates = example_updates(length)
     run = run_unit(scheme, updates)
     assert run.result.shape == (length,)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from fl_he import client_app, server_app, simulation
 from fl_he.capc import plain as capc_plain
-from fl_he.capc import simulation as capc_simulation
 from fl_he.capc.data import capc_data, fitted_model
 from fl_he.capc.node import guardian as capc_guardian
-from fl_he.capc.simulation import capc_terms
+from fl_he.capc.simulation import SimulatedParty
 from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.learning.errors import DataError, PrivacyError
@@ -90,19 +89,18 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
         return vote_noise
 
     labels: list[list[int]] = []
-    real = capc_simulation.outcome
+    real = SimulatedParty.learn
 
-    def outcome(*given: Any) -> dict[str, Any]:
-        labels.append(given[3].tolist())
-        return real(*given)
+    def learn(party: SimulatedParty, answers: Any, *votes: Any) -> dict[str, Any]:
+        labels.append(answers.tolist())
+        return real(party, answers, *votes)
 
     monkeypatch.setattr(capc_guardian, "vote_noise", drawn(by_class=True))
     monkeypatch.setattr(noisy_vote, "vote_noise", drawn(by_class=False))
-    for module in (capc_plain, capc_simulation):
-        monkeypatch.setattr(module, "outcome", outcome)
+    monkeypatch.setattr(SimulatedParty, "learn", learn)
     capc_plain.run_plain(config, tmp_path / "a")
     run(config, tmp_path / "b")
-    votes = capc_simulation.plain_votes(config, capc_data(config), 0, 40)
+    votes = SimulatedParty(config, 0).plain_votes(40)
     noisy = votes + noise
     tied = noisy[:, 0] == noisy[:, 1]
     plain, encrypted = (np.array(row) for row in labels)
@@ -118,7 +116,7 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
 def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path) -> None:
     kinds = "capc.models=[logistic,gaussian_nb,polynomial,fourier]"
     config = configured(kinds, "capc.value_bits=40", "capc.fourier_components=20")
-    assert capc_terms(config).features == 30 + 465 + 20
+    assert SimulatedParty(config, 0).terms.features == 30 + 465 + 20
     encrypted, _ = run(config, tmp_path / "a")
     plain = capc_plain.run_plain(config, tmp_path / "b")
     # three parties of two classes do not tie
@@ -188,7 +186,7 @@ def test_the_bound_by_the_votes_is_for_analysis_only(tmp_path: Path) -> None:
     votes = [
         row.astype(float)
         for party in (0, 1)
-        for row in capc_simulation.plain_votes(config, capc_data(config), party, 12)
+        for row in SimulatedParty(config, party).plain_votes(12)
     ]
     bound = epsilon_by_votes(votes, ConfidentGNMax(2.0, 4.0, 2.0), 1e-5)
     assert metrics["analysis"] == {"epsilon_by_votes": bound, "releasable": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fuzz.target import Target
 from rich.console import Console
 
 from fl_he.capc.agreement import Agreement, KeyPins
-from fl_he.capc.node.budget import Promise, VotingLedger
+from fl_he.capc.node.budget import VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError, StateStore
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
@@ -283,9 +284,9 @@ _DATA = (DataError,)
 
 
 @cache
-def _agreements() -> list[Any]:
+def _agreed() -> Agreement:
     pins = KeyPins("0" * 64, "1" * 64)
-    agreement = Agreement(
+    return Agreement(
         classes=("a", "b", "c"),
         features={"age": (0.0, 100.0), "size": (1.5, 2.5)},
         fraction_bits=8,
@@ -300,20 +301,26 @@ def _agreements() -> list[Any]:
         delta=1e-5,
         keys={"company-x": pins, "north": pins},
     )
-    return [json.loads(agreement.to_json())]
+
+
+@cache
+def _agreements() -> list[Any]:
+    return [json.loads(_agreed().to_json())]
 
 
 def _agreement(data: bytes) -> object:
     return Agreement.from_json(text_of(data, _agreements())).fingerprint
 
 
-_PROMISE = Promise(8.0, 1e-5, 20.0, 30.0)
+@cache
+def _promise() -> Agreement:
+    return replace(_agreed(), epsilon=8.0, sigma_gnmax=20.0, sigma_threshold=30.0)
 
 
 @cache
 def _batches() -> list[Any]:
     record = ConfigRecord()
-    VotingLedger(StateStore(record), _PROMISE).spend("ab", 3)
+    VotingLedger(StateStore(record), _promise()).spend("ab", 3)
     with StateStore(record).exclusively() as (line,):
         pass
     return [json.loads(line)]
@@ -321,7 +328,7 @@ def _batches() -> list[Any]:
 
 def _voting_ledger(data: bytes) -> object:
     lines = _lines(data, _batches(), 0).decode("utf-8", "replace").splitlines()
-    ledger = VotingLedger(StateStore(ConfigRecord({"ledger": lines})), _PROMISE)
+    ledger = VotingLedger(StateStore(ConfigRecord({"ledger": lines})), _promise())
     ledger.spend("cd", 2)
     return ledger
 

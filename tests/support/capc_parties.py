@@ -12,6 +12,7 @@ from integer_scores import integer_scores
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
+from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcRequest
 from fl_he.capc.node.app import Capc
@@ -20,9 +21,8 @@ from fl_he.capc.node.party import Party
 from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import Terms
 from fl_he.clients.node.app import NodeApp, read_node
-from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.voting.answering import AnsweringModel, Layer
-from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 
 KEY_BITS = 1024
 
@@ -46,13 +46,13 @@ class Parties:
         **settings: Any,
     ) -> None:
         self.terms = terms
-        self.models = [self._in_integers(model) for model in models]
+        self.models = [terms.in_integers(model, terms.integer_bits) for model in models]
         self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
         self.labels: list[int] = []
         self.grid = LocalGrid(
             NodeApp.of(ClientApp(), Capc(self._party)), simulated_nodes(1 + len(models))
         )
-        self.protocol = CaPC(self.grid, 1 + len(models), **settings)
+        self.protocol = CaPC(CapcRoster(self.grid, 1 + len(models)), **settings)
         self.querying, *self.answering, self.guardian = self.grid.contexts
 
     def ask(self) -> list[int]:
@@ -80,24 +80,30 @@ class Parties:
             votes[np.arange(len(votes)), chosen] += 1
         return votes
 
-    def _in_integers(self, model: AnsweringModel) -> IntegerModel:
-        bits = self.terms.value_bits
-        return in_integers(
-            model,
-            fraction_bits=self.terms.fraction_bits,
-            integer_bits=self.terms.integer_bits,
-            largest_value=(1 << bits) - 1,
-            largest_difference=largest_difference(self.terms.classes, bits),
-        )
-
     def _party(self, context: Context) -> Party:
-        index = int(context.node_config["partition-id"])
+        return _One(self, context)
 
-        def model() -> IntegerModel:
-            return self.models[index - 1]
 
-        def learn(labels: NDArray[np.int64]) -> dict[str, Any]:
-            self.labels = labels.tolist()
-            return {"party": context.node_id}
+class _One(Party):
+    def __init__(self, parties: Parties, context: Context) -> None:
+        self._parties, self._context = parties, context
 
-        return Party(self.terms, lambda count: self.queries[:count], model, learn)
+    @property
+    def terms(self) -> Terms:
+        return self._parties.terms
+
+    def queries(self, count: int) -> NDArray[np.int64]:
+        return self._parties.queries[:count]
+
+    def model(self) -> IntegerModel:
+        return self._parties.models[int(self._context.node_config["partition-id"]) - 1]
+
+    def learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
+        self._parties.labels = labels.tolist()
+        return {"party": self._context.node_id}
+
+    def require_budget(self, queries: int) -> None:
+        pass
+
+    def spend(self, session: str, queries: int) -> None:
+        pass

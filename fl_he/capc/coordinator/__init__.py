@@ -4,8 +4,7 @@ Start with ``rounds``: its loop asks for the steps of the protocol's table one a
 of all nodes for which a part is waiting. In a simulation the coordinator also sums the votes; on
 deployed nodes the votes go from party to party in envelopes. Nothing here imports a private key.
 
-steps   one step: messages out, replies in, and what the step has cost
-roster  who takes part, and what deployed nodes have agreed on
+roster  who takes part, and one step of them: messages out, replies in, and what it has cost
 mail    which step is due, and which parts wait for it
 rounds  all steps of a batch
 """

@@ -1,16 +1,19 @@
-"""Who takes part in CaPC: the parties, the privacy guardian, and what deployed nodes agreed on."""
+"""Who takes part in CaPC, and one step at a time of them: messages out, replies in, the cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from time import monotonic, sleep
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic, perf_counter, sleep
+
+from flwr.app import Message
+from flwr.serverapp import Grid
 
 from fl_he.capc.agreement import Agreement
-from fl_he.capc.coordinator.steps import Steps
 from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest
 from fl_he.capc.protocol import CapcStep
-from fl_he.wire.encrypted_sum import Role, printable
+from fl_he.strategies.exchange import error_reason, exchange
+from fl_he.wire.encrypted_sum import Role, content_bytes, printable
 from fl_he.wire.records import ProtocolError
 
 #: The guardian's name for people, whatever the node calls itself.
@@ -18,9 +21,44 @@ GUARDIAN = "the privacy guardian"
 _POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class StepCost:
+    """What one step has cost.
+
+    Attributes
+    ----------
+    step : str
+    hops : int
+        How often messages went out and came back for it.
+    seconds : float
+        Wall time from sending to the last reply.
+    node_seconds : float
+        CPU time of all nodes.
+    bytes_sent : int
+        Both ways.
+    """
+
+    step: str
+    hops: int = 0
+    seconds: float = 0.0
+    node_seconds: float = 0.0
+    bytes_sent: int = 0
+
+
 class CapcRoster:
-    """The nodes of a CaPC run.
+    """The nodes of a CaPC run, which are asked for name and role first.
+
+    Parameters
+    ----------
+    grid : Grid
+    parties : int
+        How many must be there, beside the privacy guardian.
+    timeout : float
+        Seconds that a node has for one step.
+    node_timeout : float
+        Seconds to wait for nodes to connect.
+    on_step : callable
+        Called with each step's name when it is done.
 
     Attributes
     ----------
@@ -32,16 +70,62 @@ class CapcRoster:
         What each node has said of itself.
     agreement : Agreement or None
         What deployed nodes have agreed on; None in a simulation.
+    costs : dict of CapcStep to StepCost
+        What each step has cost so far.
+
+    Raises
+    ------
+    ProtocolError
+        If there are not exactly so many parties and one guardian, or they have not agreed on the
+        same.
     """
 
-    guardian: int
-    parties: dict[int, str]
-    described: dict[int, CapcReply] = field(repr=False)
-    agreement: Agreement | None
+    def __init__(
+        self,
+        grid: Grid,
+        parties: int,
+        *,
+        timeout: float = 600.0,
+        node_timeout: float = 120.0,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._grid, self._timeout, self._on_step = grid, timeout, on_step
+        self.costs: dict[CapcStep, StepCost] = {}
+        self.parties: dict[int, str] = {}
+        deadline = monotonic() + node_timeout
+        while len(nodes := list(grid.get_node_ids())) < parties + 1:
+            if monotonic() > deadline:
+                raise ProtocolError(
+                    f"CaPC must have {parties} parties and a guardian, got {len(nodes)} nodes"
+                )
+            sleep(_POLL_SECONDS)
+        request = CapcRequest(NO_SESSION, 1)
+        self.described = self.take(CapcStep.DESCRIBE, dict.fromkeys(nodes, request))
+        guardians = [n for n, reply in self.described.items() if reply.role == Role.KEY_HOLDER]
+        self.parties = {
+            node: printable(reply.name)
+            for node, reply in sorted(self.described.items())
+            if reply.role == Role.HOSPITAL
+        }
+        different = len({*self.parties.values()} - {GUARDIAN})
+        if len(guardians) != 1 or not different == len(self.parties) == parties:
+            raise ProtocolError(
+                f"CaPC must have {parties} parties of different names and a guardian, got "
+                f"{different} and {len(guardians)}"
+            )
+        (self.guardian,) = guardians
+        texts = {reply.agreement for reply in self.described.values()}
+        if len(texts) != 1:
+            raise ProtocolError(
+                f"all nodes of CaPC must have the same agreement, got {len(texts)} different ones: "
+                "compare what `fl-he show` prints of them"
+            )
+        (text,) = texts
+        self.agreement = Agreement.from_json(text) if text else None
 
     def name(self, node: int) -> str:
         """Return a node's name for messages to people."""
-        return self.parties.get(node, GUARDIAN)
+        return self.parties.get(node, GUARDIAN if self.parties else f"node {node}")
 
     def answering(self, querying: int) -> dict[int, str]:
         """Return the parties that answer another's queries."""
@@ -51,54 +135,32 @@ class CapcRoster:
             if node != querying and self.described[node].answers
         }
 
+    def take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
+        """Send a step to nodes, each by its id, and return their replies.
 
-def call_roll(steps: Steps, parties: int, node_timeout: float) -> CapcRoster:
-    """Ask all nodes for name and role.
-
-    Parameters
-    ----------
-    steps : Steps
-    parties : int
-        How many must be there, beside the privacy guardian.
-    node_timeout : float
-        Seconds to wait for nodes to connect.
-
-    Raises
-    ------
-    ProtocolError
-        If there are not exactly so many parties and one guardian, or they have not agreed on the
-        same.
-    """
-    deadline = monotonic() + node_timeout
-    while len(nodes := list(steps.grid.get_node_ids())) < parties + 1:
-        if monotonic() > deadline:
-            raise ProtocolError(
-                f"CaPC must have {parties} parties and a guardian, got {len(nodes)} nodes"
-            )
-        sleep(_POLL_SECONDS)
-    requests = dict.fromkeys(nodes, CapcRequest(NO_SESSION, 1))
-    described = steps.take(CapcStep.DESCRIBE, requests, lambda node: f"node {node}")
-    guardians = [node for node, reply in described.items() if reply.role == Role.KEY_HOLDER]
-    names = {
-        node: printable(reply.name)
-        for node, reply in sorted(described.items())
-        if reply.role == Role.HOSPITAL
-    }
-    different = len({*names.values()} - {GUARDIAN})
-    if len(guardians) != 1 or not different == len(names) == parties:
-        raise ProtocolError(
-            f"CaPC must have {parties} parties of different names and a guardian, got "
-            f"{different} and {len(guardians)}"
-        )
-    return CapcRoster(guardians[0], names, described, _agreed(described.values()))
-
-
-def _agreed(replies: Iterable[CapcReply]) -> Agreement | None:
-    texts = {reply.agreement for reply in replies}
-    if len(texts) != 1:
-        raise ProtocolError(
-            f"all nodes of CaPC must have the same agreement, got {len(texts)} different ones: "
-            "compare what `fl-he show` prints of them"
-        )
-    text = texts.pop()
-    return Agreement.from_json(text) if text else None
+        Raises
+        ------
+        ProtocolError
+            On the first node that refuses, does not answer or sends something else.
+        """
+        start = perf_counter()
+        cost = self.costs.setdefault(step, StepCost(step.value))
+        messages = [
+            Message(request.to_content(), node, step.value) for node, request in requests.items()
+        ]
+        cost.hops += 1
+        cost.bytes_sent += sum(content_bytes(message) for message in messages)
+        replies: dict[int, CapcReply] = {}
+        for message in exchange(self._grid, messages, self._timeout):
+            node = message.metadata.src_node_id
+            if message.has_error():
+                raise ProtocolError(f"{self.name(node)}: {error_reason(message)}")
+            cost.bytes_sent += content_bytes(message)
+            try:
+                replies[node] = CapcReply.from_content(message.content)
+            except ProtocolError as error:
+                raise ProtocolError(f"{self.name(node)}: {error}") from error
+            cost.node_seconds += replies[node].seconds
+        cost.seconds += perf_counter() - start
+        self._on_step(step.value)
+        return replies

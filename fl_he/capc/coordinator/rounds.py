@@ -7,31 +7,22 @@ hidden layer of the deepest model. Only a chain of votes takes a hop for each pa
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from flwr.serverapp import Grid
-
-from fl_he.capc.agreement import Agreement
 from fl_he.capc.coordinator.mail import Mail
-from fl_he.capc.coordinator.roster import GUARDIAN, call_roll
-from fl_he.capc.coordinator.steps import StepCost, Steps
+from fl_he.capc.coordinator.roster import GUARDIAN, CapcRoster
 from fl_he.capc.messages import NO_SESSION, CapcRequest
-from fl_he.capc.protocol import (
-    NOISE_IN,
-    POSITIONS,
-    SUM,
-    CapcRole,
-    CapcStep,
-    Places,
-)
+from fl_he.capc.protocol import NOISE_IN, POSITIONS, SUM, CapcRole, CapcStep, Places
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.encoding.fields import Kind, Place, mapped
+from fl_he.crypto.encoding.strict_json import parse
+from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.update_sum import TOPOLOGIES
-from fl_he.wire.records import ProtocolError, refused_as
+from fl_he.wire.records import ProtocolError
 
 _LARGEST_REPORT = 1 << 20
 
@@ -41,46 +32,34 @@ class CaPC:
 
     Parameters
     ----------
-    grid : Grid
-    parties : int
-        How many parties take part, beside the privacy guardian.
+    roster : CapcRoster
     topology : {"fold", "chain"}
         How the votes are summed: by the coordinator, or from party to party.
     segments : int
         ``chain`` only: how many chains run side by side.
-    timeout : float
-        Seconds that a node has for one step.
-    node_timeout : float
-        Seconds to wait for nodes to connect.
-    on_step : callable
-        Called with each step's name when it is done.
+
+    Attributes
+    ----------
+    roster : CapcRoster
+    parties : dict of str to int
+        Node ids of the parties by their names.
 
     Raises
     ------
     ProtocolError
-        If there are not exactly so many parties and one guardian.
+        If deployed nodes are not to sum in one chain.
     """
 
-    def __init__(
-        self,
-        grid: Grid,
-        parties: int,
-        *,
-        topology: str = "fold",
-        segments: int = 1,
-        timeout: float = 600.0,
-        node_timeout: float = 120.0,
-        on_step: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, roster: CapcRoster, *, topology: str = "fold", segments: int = 1) -> None:
         if topology not in TOPOLOGIES:
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
-        self._steps = Steps(grid, timeout, on_step)
-        self._topology = topology
-        self._segments = segments
+        self._topology, self._segments = topology, segments
         self._keys: dict[int, dict[str, str]] = {}
         self._answered: dict[int, int] = {}  # queries by node id
-        self._roster = call_roll(self._steps, parties, node_timeout)
-        if self.agreement is not None and (topology, segments) != ("chain", 1):
+        self.roster = roster
+        self.parties = {name: node for node, name in roster.parties.items()}
+        self._deployed = roster.agreement is not None
+        if self._deployed and (topology, segments) != ("chain", 1):
             raise ProtocolError(
                 "topology must be chain, and segments 1, with deployed nodes, got "
                 f"{topology} and {segments}: in a fold the coordinator would see each "
@@ -88,29 +67,14 @@ class CaPC:
             )
 
     @property
-    def parties(self) -> dict[str, int]:
-        """Node ids of the parties by their names."""
-        return {name: node for node, name in self._roster.parties.items()}
-
-    @property
-    def agreement(self) -> Agreement | None:
-        """What deployed nodes have agreed on; None in a simulation."""
-        return self._roster.agreement
-
-    @property
-    def costs(self) -> dict[CapcStep, StepCost]:
-        """What each step has cost so far."""
-        return self._steps.costs
-
-    @property
     def fingerprints(self) -> list[dict[str, str]]:
-        """Return ``owner``, ``paillier`` and ``dgk`` of the keys that were used so far.
+        """``owner``, ``paillier`` and ``dgk``: fingerprints of the keys that were used so far.
 
-        Fingerprints of the public keys of the privacy guardian and of each party that has asked.
+        They are public keys of the privacy guardian and of each party that has asked.
         """
         return [
             {
-                "owner": self._roster.name(node),
+                "owner": self.roster.name(node),
                 "paillier": PublicKey.from_json(keys["paillier"]).fingerprint,
                 "dgk": DgkPublicKey.from_json(keys["dgk"]).fingerprint,
             }
@@ -121,10 +85,10 @@ class CaPC:
         """Return how many queries a deployed party has, as far as all others may answer them."""
         budgets = [
             reply.affordable - self._answered.get(node, 0)
-            for node, reply in self._roster.described.items()
+            for node, reply in self.roster.described.items()
             if reply.answers and node != querying
         ]
-        return min([self._roster.described[querying].open_cases, *budgets])
+        return min([self.roster.described[querying].open_cases, *budgets])
 
     def ask(self, querying: int, queries: int) -> dict[str, Any]:
         """Have one party's batch of queries answered by all others; return the party's report.
@@ -141,35 +105,37 @@ class CaPC:
         ProtocolError, CryptoError
             Whatever a node refused.
         """
-        answering = self._roster.answering(querying)
+        answering = self.roster.answering(querying)
         nodes = {name: node for node, name in answering.items()}
-        nodes |= {GUARDIAN: self._roster.guardian, self._roster.name(querying): querying}
-        places = Places(self._roster.name(querying), tuple(answering.values()), GUARDIAN)
+        nodes |= {GUARDIAN: self.roster.guardian, self.roster.name(querying): querying}
+        places = Places(self.roster.name(querying), tuple(answering.values()), GUARDIAN)
         call = CapcRequest(
             NO_SESSION, queries, places.querying, places.answering, self._public_keys(querying)
         )
-        mail, report = Mail(places, in_turn=self.agreement is not None), ""
+        mail, report = Mail(places, in_turn=self._deployed), ""
         while (due := mail.due()) is not None:
             row, taken = due
             requests = {nodes[name]: replace(call, parts=parts) for name, parts in taken.items()}
-            if row.in_turn and self.agreement is None:
+            if row.in_turn and not self._deployed:
                 mail.post(row, places.answering[-1], self._noisy_counts(requests), {})
                 continue
-            for node, reply in self._steps.take(row.step, requests, self._roster.name).items():
-                mail.post(row, self._roster.name(node), reply.parts, requests[node].parts)
+            for node, reply in self.roster.take(row.step, requests).items():
+                mail.post(row, self.roster.name(node), reply.parts, requests[node].parts)
                 if row.in_turn:
                     self._answered[node] = self._answered.get(node, 0) + queries
                 if row.step is CapcStep.ASK:
                     call = replace(call, session=reply.session)
                 report = reply.report
-        return _report(report)
+        at = Place("a report", ProtocolError)
+        found: dict[str, Any] = mapped(Kind()).read(parse(report, at, _LARGEST_REPORT), at)
+        return found
 
     def _public_keys(self, querying: int) -> dict[str, str]:
-        owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: self._roster.guardian}
+        owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: self.roster.guardian}
         request = CapcRequest(NO_SESSION, 1)
         missing = {node: request for node in owners.values() if node not in self._keys}
         if missing:
-            replies = self._steps.take(CapcStep.KEYS, missing, self._roster.name)
+            replies = self.roster.take(CapcStep.KEYS, missing)
             self._keys |= {node: dict(reply.keys) for node, reply in replies.items()}
         return {
             f"{role}-{name}": text
@@ -183,7 +149,7 @@ class CaPC:
         In a chain each party adds its votes to the sum that it is handed, with several segments in
         as many chains side by side. A fold is a segment for each party.
         """
-        key = PublicKey.from_json(self._keys[self._roster.guardian]["paillier"])
+        key = PublicKey.from_json(self._keys[self.roster.guardian]["paillier"])
         nodes, noise = list(requests), list(requests.values())[-1].parts
         segments = len(nodes) if self._topology == "fold" else self._segments
         sums: dict[int, EncryptedVector] = {}
@@ -194,11 +160,14 @@ class CaPC:
                 if segment in sums:
                     parts[SUM.name] = sums[segment].to_bytes()
                 hop[node] = replace(requests[node], parts=parts)
-            replies = self._steps.take(CapcStep.COLLECT, hop, self._roster.name)
+            replies = self.roster.take(CapcStep.COLLECT, hop)
             for segment, node in enumerate(hop):
-                with refused_as(f"{self._roster.name(node)} sent no usable votes:"):
+                try:
                     data = replies[node].part(SUM.name)
                     sums[segment] = EncryptedVector.from_bytes(data, key)
+                except (ProtocolError, CryptoError) as error:
+                    name = self.roster.name(node)
+                    raise ProtocolError(f"{name} sent no usable votes: {error}") from error
         votes, *others = sums.values()
         for other in others:
             votes.add_in_place(other, key)
@@ -207,15 +176,3 @@ class CaPC:
             for counts, part in NOISE_IN.items()
             if (drawn := noise.get(part.name)) is not None
         }
-
-
-def _report(text: str) -> dict[str, Any]:
-    if len(text) > _LARGEST_REPORT:
-        raise ProtocolError(f"a report must have at most {_LARGEST_REPORT} characters, got more")
-    try:
-        report = json.loads(text)
-    except ValueError:
-        report = None
-    if not isinstance(report, dict):
-        raise ProtocolError("a report must be a JSON object")
-    return report

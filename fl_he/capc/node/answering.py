@@ -25,7 +25,7 @@ def evaluate(turn: Turn) -> Parts:
     """Evaluate the model's first layer on encrypted queries."""
     turn.party.require_budget(turn.queries)
     key = turn.querying.paillier
-    packs = turn.party.logit_layout(key).packs(turn.queries)
+    packs = turn.terms.logit_layout.packs(turn.queries)
     count = turn.terms.features * packs
     ciphertexts = key.from_bytes(turn.part(protocol.FEATURES), count)
     features = [ciphertexts[at : at + packs] for at in range(0, len(ciphertexts), packs)]
@@ -50,7 +50,7 @@ def rectify(turn: Turn) -> Parts:
     masks, coins = turn.memory.take(_UNITS)
     count = PRODUCTS * len(masks) * turn.queries
     factors = key.from_bytes(turn.part(protocol.PRODUCTS), count)
-    units = rectified(key, turn.party.logit_layout(key), factors, masks, coins)
+    units = rectified(key, turn.terms.logit_layout, factors, masks, coins)
     return _layer(turn.memory.take(_LAYER) + 1, units, turn)
 
 
@@ -76,7 +76,7 @@ def collect(turn: Turn) -> Parts:
     count = turn.queries * turn.terms.classes
     positions = key.from_bytes(turn.part(protocol.POSITIONS), count)
     orders = turn.memory.take(_ORDERS)
-    votes = collect_votes(key, turn.party.vote_layout(key), VOTE_PACKING, positions, orders)
+    votes = collect_votes(key, turn.terms.vote_layout, VOTE_PACKING, positions, orders)
     if turn.has(protocol.SUM):
         votes.add_in_place(EncryptedVector.from_bytes(turn.part(protocol.SUM), key), key)
     # Until here nobody has learned anything of this party's patients.
@@ -97,7 +97,7 @@ def _layer(number: int, inputs: Sequence[Sequence[int]], turn: Turn) -> Parts:
     classes.
     """
     key = turn.querying.paillier
-    model, layout = turn.party.model(), turn.party.logit_layout(key)
+    model, layout = turn.party.model(), turn.terms.logit_layout
     layer, queries = model.layers[number], turn.queries
     outputs = []
     for pack, features in enumerate(zip(*inputs, strict=True)):

@@ -63,7 +63,7 @@ class Capc:
         start = process_time()
         step, context = CapcStep(message.metadata.message_type), node.context
         agreed = None if node.simulated else AgreedNode.of(node)
-        party = self._party(context) if agreed is None else agreed.party()
+        party = agreed or self._party(context)
         keys = partial(own_keys, node, party.terms.key_bits) if agreed is None else agreed.keys
         if step is CapcStep.DESCRIBE:
             simulated = CapcReply(name=node.name, role=node.role.value)

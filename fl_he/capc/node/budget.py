@@ -9,35 +9,17 @@ own that adds to the old one.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from fl_he.capc.agreement import Agreement
 from fl_he.clients.ledger import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.learning.voting.gnmax import VotingBudget
 from fl_he.wire.records import ProtocolError
 
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What the patients are promised, and the noise by which it is kept.
-
-    Attributes
-    ----------
-    epsilon, delta : float
-    sigma_gnmax : float
-    sigma_threshold : float or None
-    """
-
-    epsilon: float
-    delta: float
-    sigma_gnmax: float
-    sigma_threshold: float | None
-
-    def budget(self) -> VotingBudget:
-        """Return the whole budget."""
-        noise = ConfidentGNMax(self.sigma_gnmax, self.sigma_threshold)
-        return VotingBudget(noise, self.epsilon, self.delta)
+#: What the patients are promised, and the noise by which that is kept: members of the agreement.
+_PROMISE = ("delta", "epsilon", "sigma_gnmax", "sigma_threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +41,13 @@ class VotingLedger:
     ----------
     store : Store
         Where they are noted.
-    promise : Promise
+    agreement : Agreement
+        Has the promise.
     """
 
-    def __init__(self, store: Store, promise: Promise) -> None:
-        self._store = store
-        self._promise = promise
+    def __init__(self, store: Store, agreement: Agreement) -> None:
+        self._store, self._agreement = store, agreement
+        self._promise = json.dumps({name: getattr(agreement, name) for name in _PROMISE})
 
     def left(self) -> int:
         """Return how many more queries the budget allows."""
@@ -95,21 +78,17 @@ class VotingLedger:
         """
         with self._store.exclusively() as lines:
             spend(self._budget(lines, session), queries)
-            lines.append(_LINES.dumps(_Batch(self._words, session, queries)))
-
-    @property
-    def _words(self) -> str:
-        return json.dumps(asdict(self._promise), sort_keys=True)
+            lines.append(_LINES.dumps(_Batch(self._promise, session, queries)))
 
     def _budget(self, lines: Lines, session: str | None = None) -> VotingBudget:
         """Return the budget without what is spent, which must not be in the session."""
-        budget = self._promise.budget()
+        budget = self._agreement.budget()
         for line in lines:
             if line is None:
                 # its batch was not answered: the line had to be whole first
                 continue
             batch = _LINES.loads(line, _Batch)
-            if batch.promise != self._words:
+            if batch.promise != self._promise:
                 raise ProtocolError(
                     "a voting ledger must be of one promise, and this node's has batches under "
                     "another epsilon, delta or noise: give it a new one if its patients are "

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.messages import CapcReply, CapcRequest
-from fl_he.capc.node.budget import Promise, VotingLedger, spend
+from fl_he.capc.node.budget import VotingLedger, spend
 from fl_he.capc.node.envelopes import Envelopes
-from fl_he.capc.node.keys import KeyPair, PublicKeys, pinned_keys
+from fl_he.capc.node.keys import KeyPair, PublicKeys, own_keys
 from fl_he.capc.node.party import Memory, Party
 from fl_he.capc.protocol import CapcRole
+from fl_he.capc.terms import Terms
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.enrolment import Enrolment
@@ -30,9 +31,8 @@ from fl_he.clients.node.settings import (
     read_named_file,
     require_writable,
 )
-from fl_he.crypto.comparison.argmax import largest_difference
 from fl_he.learning.errors import DataError
-from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.model_file import load_model_file
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
@@ -46,7 +46,7 @@ _MODEL, _LEDGER, _OPEN, _LABELS = "capc-model", "capc-ledger", "capc-cases", "ca
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class AgreedNode:
+class AgreedNode(Party):
     """A deployed node in CaPC.
 
     Attributes
@@ -107,7 +107,7 @@ class AgreedNode:
             self.keys()
             return reply
         if self._both(_MODEL, _LEDGER):
-            _named(_MODEL, self._model)
+            _named(_MODEL, self.model)
             affordable = _named(_LEDGER, self._ledger().left)
             reply = replace(reply, answers=True, affordable=affordable)
         if self._both(_OPEN, _LABELS):
@@ -119,20 +119,13 @@ class AgreedNode:
 
     def keys(self) -> KeyPair:
         """Return the node's own private keys, which must be the pinned ones."""
-        return pinned_keys(
-            self.node, self.agreement.pins(self.enrolment.name), self.agreement.key_bits
-        )
+        pins = self.agreement.pins(self.enrolment.name)
+        return own_keys(self.node, self.agreement.key_bits, pins)
 
-    def party(self) -> Party:
-        """Return what the node brings along."""
-        return Party(
-            self.agreement.terms,
-            self._queries,
-            self._model,
-            self._learn,
-            self._require_budget,
-            lambda session, queries: self._ledger().spend(session, queries),
-        )
+    @property
+    def terms(self) -> Terms:
+        """See Party."""
+        return self.agreement.terms
 
     def envelopes(self, request: CapcRequest) -> Envelopes:
         """Return the envelopes of a request's batch.
@@ -153,7 +146,8 @@ class AgreedNode:
         memory = Memory(self.node.context, request.session)
         return Envelopes(self.enrolment, self.agreement, request, memory)
 
-    def _queries(self, count: int) -> NDArray[np.int64]:
+    def queries(self, count: int) -> NDArray[np.int64]:
+        """See Party; the cases are the first open ones."""
         cases = self._open_cases()
         if len(cases) < count:
             raise ProtocolError(
@@ -166,7 +160,7 @@ class AgreedNode:
         scaled = (2.0 * cases[:count] - low - high) / (high - low)
         return fixed_point(scaled, self.agreement.fraction_bits, self.agreement.integer_bits)
 
-    def _learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
+    def learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Write the labels down; nothing of them is told to anybody."""
         from fl_he.learning.voting.case_files import note_labels  # noqa: PLC0415 - lazy: polars
 
@@ -185,31 +179,25 @@ class AgreedNode:
 
         return open_cases(self._path(_OPEN), self._path(_LABELS), list(self.agreement.features))
 
-    def _model(self) -> IntegerModel:
+    def model(self) -> IntegerModel:
+        """See Party; the model is in the node's own file."""
         agreed = self.agreement
         model = load_model_file(self._path(_MODEL), agreed.classes, agreed.features)
-        return in_integers(
-            model,
-            fraction_bits=agreed.fraction_bits,
-            integer_bits=agreed.integer_bits,
-            largest_value=(1 << agreed.value_bits) - 1,
-            largest_difference=largest_difference(len(agreed.classes), agreed.value_bits),
-        )
+        return self.terms.in_integers(model, agreed.integer_bits)
 
-    def _ledger(self) -> VotingLedger:
-        return VotingLedger(FileStore(self._path(_LEDGER)), self._promise)
-
-    @property
-    def _promise(self) -> Promise:
-        agreed = self.agreement
-        return Promise(agreed.epsilon, agreed.delta, agreed.sigma_gnmax, agreed.sigma_threshold)
-
-    def _require_budget(self, queries: int) -> None:
+    def require_budget(self, queries: int) -> None:
         """Refuse more queries than this node's patients, or for the guardian anybody's, allow."""
         if self.node.role is Role.KEY_HOLDER:
-            spend(self._promise.budget(), queries)
+            spend(self.agreement.budget(), queries)
         else:
             self._ledger().require(queries)
+
+    def spend(self, session: str, queries: int) -> None:
+        """See Party; the ledger is in the node's own file."""
+        self._ledger().spend(session, queries)
+
+    def _ledger(self) -> VotingLedger:
+        return VotingLedger(FileStore(self._path(_LEDGER)), self.agreement)
 
     def _path(self, setting: str) -> Path:
         path = node_path(self.node.context, setting)

@@ -32,9 +32,8 @@ def noise(turn: Turn) -> Parts:
         test = _fitting(terms, terms.variance_threshold, queries)
         # the largest noisy count reaches the threshold exactly if any does
         parts[protocol.TEST_NOISE] = np.broadcast_to(test, shape)
-    layout = turn.party.vote_layout(key)
     return {
-        part: encrypt_counts(key, layout, VOTE_PACKING, values).to_bytes()
+        part: encrypt_counts(key, terms.vote_layout, VOTE_PACKING, values).to_bytes()
         for part, values in parts.items()
     }
 
@@ -44,7 +43,7 @@ def count_bits(turn: Turn) -> Parts:
     own, classes, queries = turn.own, turn.terms.classes, turn.queries
     if turn.memory.take(_DRAWN) != queries:
         raise ProtocolError("counts must be compared with the noise of this batch")
-    layout = turn.party.vote_layout(own.public.paillier)
+    layout = turn.terms.vote_layout
     blinded = turn.part(protocol.BLINDED_COUNTS)
     parts = {protocol.COUNT_BITS: own.pair_bits(layout, blinded, classes, queries)}
     if turn.terms.threshold is not None:

@@ -107,17 +107,24 @@ class KeyPair:
         return [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
 
 
-def own_keys(node: Node, key_bits: int, known: str | None = None) -> KeyPair:
-    """Return a node's keys; the first call of a simulated node makes them.
+def own_keys(node: Node, key_bits: int, pins: KeyPins | None = None) -> KeyPair:
+    """Return a node's keys: a simulated node's, which the first call makes, or those in its files.
 
     Parameters
     ----------
     node : Node
     key_bits : int
         Length of the keys that a simulated node makes.
-    known : str or None
-        Fingerprint of the Paillier key, if it was checked before; see `PrivateKey.load`.
+    pins : KeyPins or None
+        Those of a deployed node.
+
+    Raises
+    ------
+    ProtocolError
+        If a file does not open, or its key is not the one that is pinned for this node.
     """
+    # A key that was checked before is known by its fingerprint.
+    known = None if pins is None else pins.paillier
     paillier = OwnKey(
         _PAILLIER_SETTING,
         generate=lambda: PrivateKey.generate(key_bits),
@@ -130,25 +137,15 @@ def own_keys(node: Node, key_bits: int, known: str | None = None) -> KeyPair:
         parse=DgkPrivateKey.from_json,
         load=DgkPrivateKey.load,
     )
-    return KeyPair(node.private_key(paillier), node.private_key(dgk))
-
-
-def pinned_keys(node: Node, pins: KeyPins, key_bits: int) -> KeyPair:
-    """Return a deployed node's keys, from the files that its configuration names.
-
-    Raises
-    ------
-    ProtocolError
-        If a file does not open, or its key is not the one that is pinned for this node.
-    """
-    pair = own_keys(node, key_bits, known=pins.paillier)
-    for setting, found, pinned in (
-        (_PAILLIER_SETTING, pair.public.paillier.fingerprint, pins.paillier),
-        (_DGK_SETTING, pair.public.dgk.fingerprint, pins.dgk),
-    ):
-        if found != pinned:
-            raise ProtocolError(
-                f"{setting} in the node configuration must name the agreement's key, {pinned}, "
-                f"got {found}"
-            )
+    pair = KeyPair(node.private_key(paillier), node.private_key(dgk))
+    if pins is not None:
+        for setting, key, pinned in (
+            (_PAILLIER_SETTING, pair.public.paillier, pins.paillier),
+            (_DGK_SETTING, pair.public.dgk, pins.dgk),
+        ):
+            if key.fingerprint != pinned:
+                raise ProtocolError(
+                    f"{setting} in the node configuration must name the agreement's key, "
+                    f"{pinned}, got {key.fingerprint}"
+                )
     return pair

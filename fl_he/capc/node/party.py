@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from flwr.app import ConfigRecord, Context
@@ -14,48 +14,32 @@ from numpy.typing import NDArray
 from fl_he.capc.messages import CapcRequest
 from fl_he.capc.node.keys import KeyPair, PublicKeys
 from fl_he.capc.protocol import FIRST, TABLE, CapcRole, Part, Row
-from fl_he.capc.terms import VOTE_BITS, Terms
-from fl_he.crypto.comparison.slot_layout import SlotLayout
-from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.capc.terms import Terms
 from fl_he.learning.voting.integer_model import IntegerModel
 from fl_he.wire.records import ProtocolError
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
-    """One node's part in CaPC.
+class Party(Protocol):
+    """One node's part in CaPC: what its steps compute with."""
 
-    Attributes
-    ----------
-    terms : Terms
-    queries : callable
-        Takes how many queries to ask and returns their features, shape (queries, features), as
-        integers in fixed point.
-    model : callable
-        Returns the model with which this party answers.
-    learn : callable
-        Takes the labels of the queries, -1 for "no answer", and returns what the party says of
-        itself afterwards.
-    require_budget : callable
-        Takes a number of queries and refuses more than its patients' budget has left.
-    spend : callable
-        Takes the batch's session and number of queries, and counts them as answered.
-    """
+    @property
+    def terms(self) -> Terms:
+        """What the parties have agreed on."""
 
-    terms: Terms
-    queries: Callable[[int], NDArray[np.int64]] = field(repr=False)
-    model: Callable[[], IntegerModel] = field(repr=False)
-    learn: Callable[[NDArray[np.int64]], dict[str, Any]] = field(repr=False)
-    require_budget: Callable[[int], None] = field(default=lambda _: None, repr=False)
-    spend: Callable[[str, int], None] = field(default=lambda _, __: None, repr=False)
+    def queries(self, count: int) -> NDArray[np.int64]:
+        """Return the features of so many queries, shape (queries, features), in fixed point."""
 
-    def logit_layout(self, key: PublicKey) -> SlotLayout:
-        """Return how features and logits lie under the querying party's key."""
-        return SlotLayout(self.terms.value_bits, key.key_bits)
+    def model(self) -> IntegerModel:
+        """Return the model with which this party answers."""
 
-    def vote_layout(self, key: PublicKey) -> SlotLayout:
-        """Return how counts lie under the guardian's key."""
-        return SlotLayout(VOTE_BITS, key.key_bits)
+    def learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
+        """Take the labels, -1 for "no answer"; return what the party says of itself then."""
+
+    def require_budget(self, queries: int) -> None:
+        """Refuse more queries than the patients' budget has left."""
+
+    def spend(self, session: str, queries: int) -> None:
+        """Count a batch as answered."""
 
 
 _STATE = "fl-he.capc-memory"

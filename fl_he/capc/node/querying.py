@@ -9,7 +9,7 @@ import numpy as np
 
 from fl_he.capc import protocol
 from fl_he.capc.node.party import Parts, Turn
-from fl_he.capc.terms import VOTE_PACKING
+from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING
 from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs
 from fl_he.crypto.comparison.blinding import blind
 from fl_he.crypto.comparison.comparison import Digits, compare
@@ -32,17 +32,17 @@ def ask(turn: Turn) -> Parts:
             f"queries must be {turn.queries} of {turn.terms.features} features, got {queries.shape}"
         )
     key = turn.own.public.paillier
-    layout = turn.party.logit_layout(key)
+    layout = turn.terms.logit_layout
     plaintexts = [joined for column in queries.T.tolist() for joined in layout.join(column)]
     return {protocol.FEATURES: key.to_bytes(key.encrypt(plaintexts))}
 
 
 def unit_bits(turn: Turn) -> Parts:
     """Open the masked units of one answering party's hidden layer and encrypt their digits."""
-    key = turn.own.public.paillier
-    layout, blinded = turn.party.logit_layout(key), turn.part(protocol.UNITS)
+    layout, blinded = turn.terms.logit_layout, turn.part(protocol.UNITS)
     # how many units there are is the answering party's to say
-    units = len(blinded) // (layout.packs(turn.queries) * key.ciphertext_bytes)
+    width = turn.own.public.paillier.ciphertext_bytes
+    units = len(blinded) // (layout.packs(turn.queries) * width)
     opened = turn.own.open(layout, blinded, units, turn.queries)
     turn.memory.keep(f"{_UNITS}-{turn.answering}", opened)
     return {protocol.UNIT_BITS: turn.own.digits(layout, opened)}
@@ -54,13 +54,13 @@ def unit_products(turn: Turn) -> Parts:
     opened = turn.memory.take(f"{_UNITS}-{turn.answering}")
     compared = turn.part(protocol.COMPARED_UNITS)
     found = turn.own.results(turn.terms.value_bits, compared, len(opened))
-    factors = products(key, turn.party.logit_layout(key), opened, found, turn.queries)
+    factors = products(key, turn.terms.logit_layout, opened, found, turn.queries)
     return {protocol.PRODUCTS: key.to_bytes(factors)}
 
 
 def logit_bits(turn: Turn) -> Parts:
     """Open the masked differences of one answering party and encrypt their digits."""
-    layout = turn.party.logit_layout(turn.own.public.paillier)
+    layout = turn.terms.logit_layout
     blinded = turn.part(protocol.LOGITS)
     bits = turn.own.pair_bits(layout, blinded, turn.terms.classes, turn.queries)
     return {protocol.LOGIT_BITS: bits}
@@ -71,15 +71,14 @@ def vote(turn: Turn) -> Parts:
     guardian, classes = turn.guardian.paillier, turn.terms.classes
     compared = turn.part(protocol.COMPARED_LOGITS)
     winners = turn.own.winners(turn.terms.value_bits, compared, classes, turn.queries)
-    layout = turn.party.vote_layout(guardian)
-    positions = encrypt_winners(guardian, layout, classes, winners)
+    positions = encrypt_winners(guardian, turn.terms.vote_layout, classes, winners)
     return {protocol.POSITIONS: guardian.to_bytes(positions)}
 
 
 def count(turn: Turn) -> Parts:
     """Hide the differences of the noisy counts, and their distance from the threshold."""
     terms, queries, guardian = turn.terms, turn.queries, turn.guardian.paillier
-    layout = turn.party.vote_layout(guardian)
+    layout = terms.vote_layout
     length = vote_length(guardian, layout, VOTE_PACKING, terms.classes, queries)
 
     def counts(part: protocol.Part) -> list[list[int]]:
@@ -105,7 +104,7 @@ def count(turn: Turn) -> Parts:
 def compare_counts(turn: Turn) -> Parts:
     """Compare counts in a random order, and with the threshold, the results under coins."""
     terms, memory, dgk = turn.terms, turn.memory, turn.guardian.dgk
-    digits = Digits(turn.party.vote_layout(turn.own.public.paillier).value_bits)
+    digits = Digits(VOTE_BITS)
     kept = PairSecrets(memory.take(_MASKS), memory.take(_ORDERS))
     numbers = turn.queries * len(pairs(terms.classes))
     encrypted = dgk.from_bytes(turn.part(protocol.COUNT_BITS), numbers * digits.sent)

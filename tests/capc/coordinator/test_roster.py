@@ -10,8 +10,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
-from fl_he.capc.coordinator.roster import CapcRoster, call_roll
-from fl_he.capc.coordinator.steps import Steps
+from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.messages import CapcReply
 from fl_he.capc.protocol import CapcStep
 from fl_he.crypto.errors import CryptoError
@@ -30,7 +29,7 @@ def called(replies: Sequence[CapcReply], parties: int = 3) -> CapcRoster:
         return Message(replies[context.node_id - 1000].to_content(), reply_to=message)
 
     grid = LocalGrid(app, [{"role": reply.role} for reply in replies])
-    return call_roll(Steps(grid, 5.0, lambda _: None), parties, 0.0)
+    return CapcRoster(grid, parties, timeout=5.0, node_timeout=0.0)
 
 
 def test_parties_are_known_by_their_names_and_all_but_one_answer() -> None:

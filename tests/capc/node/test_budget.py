@@ -5,23 +5,46 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.capc.node.budget import Promise, VotingLedger
+from fl_he.capc.agreement import Agreement, KeyPins
+from fl_he.capc.node.budget import VotingLedger
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.learning.voting.gnmax import ConfidentGNMax
 from fl_he.wire.records import ProtocolError
 
-PROMISE = Promise(epsilon=4.0, delta=1e-5, sigma_gnmax=10.0, sigma_threshold=20.0)
+
+def promise(
+    epsilon: float, delta: float, sigma_gnmax: float, sigma_threshold: float | None
+) -> Agreement:
+    """Return an agreement with this promise."""
+    return Agreement(
+        classes=("well", "sick"),
+        features={"age": (0.0, 100.0)},
+        fraction_bits=8,
+        integer_bits=2,
+        value_bits=24,
+        key_bits=2048,
+        min_contributors=3,
+        sigma_gnmax=sigma_gnmax,
+        threshold=None if sigma_threshold is None else 2,
+        sigma_threshold=sigma_threshold,
+        epsilon=epsilon,
+        delta=delta,
+        keys={name: KeyPins("1" * 64, "2" * 64) for name in ("company-x", "st-anne")},
+    )
+
+
+PROMISE = promise(epsilon=4.0, delta=1e-5, sigma_gnmax=10.0, sigma_threshold=20.0)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Callable[[Promise], VotingLedger]:
+def ledger(tmp_path: Path) -> Callable[[Agreement], VotingLedger]:
     """Return the ledger in one file, as a new process opens it."""
-    return lambda promise: VotingLedger(FileStore(tmp_path / "voting.jsonl"), promise)
+    return lambda agreed: VotingLedger(FileStore(tmp_path / "voting.jsonl"), agreed)
 
 
 def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
-    ledger: Callable[[Promise], VotingLedger],
+    ledger: Callable[[Agreement], VotingLedger],
 ) -> None:
     noise, asked = ConfidentGNMax(10.0, 20.0), 0
     while (left := ledger(PROMISE).left()) > 0:
@@ -36,7 +59,7 @@ def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
         ledger(PROMISE).require(1)
 
 
-def test_too_large_a_batch_spends_nothing(ledger: Callable[[Promise], VotingLedger]) -> None:
+def test_too_large_a_batch_spends_nothing(ledger: Callable[[Agreement], VotingLedger]) -> None:
     left = ledger(PROMISE).left()
     with pytest.raises(ProtocolError, match=f"at most {left},"):
         ledger(PROMISE).spend("a" * 32, left + 1)
@@ -45,7 +68,7 @@ def test_too_large_a_batch_spends_nothing(ledger: Callable[[Promise], VotingLedg
     assert ledger(PROMISE).left() == left
 
 
-def test_a_batch_is_answered_once(ledger: Callable[[Promise], VotingLedger]) -> None:
+def test_a_batch_is_answered_once(ledger: Callable[[Agreement], VotingLedger]) -> None:
     ledger(PROMISE).spend("a" * 32, 1)
     ledger(PROMISE).spend("b" * 32, 1)
     with pytest.raises(ProtocolError, match="a batch must be answered once"):
@@ -55,14 +78,14 @@ def test_a_batch_is_answered_once(ledger: Callable[[Promise], VotingLedger]) -> 
 @pytest.mark.parametrize(
     "other",
     [
-        Promise(8.0, 1e-5, 10.0, 20.0),
-        Promise(4.0, 1e-6, 10.0, 20.0),
-        Promise(4.0, 1e-5, 11.0, 20.0),
-        Promise(4.0, 1e-5, 10.0, None),
+        promise(8.0, 1e-5, 10.0, 20.0),
+        promise(4.0, 1e-6, 10.0, 20.0),
+        promise(4.0, 1e-5, 11.0, 20.0),
+        promise(4.0, 1e-5, 10.0, None),
     ],
 )
 def test_a_ledger_is_of_one_promise(
-    ledger: Callable[[Promise], VotingLedger], other: Promise
+    ledger: Callable[[Agreement], VotingLedger], other: Agreement
 ) -> None:
     ledger(PROMISE).spend("a" * 32, 1)
     for use in (lambda: ledger(other).left(), lambda: ledger(other).spend("b" * 32, 1)):

@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
 
 from fl_he import server_app
+from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.app import Capc
@@ -72,7 +73,7 @@ class Deployed:
 
     def ask(self, queries: int, **settings: Any) -> None:
         chosen = {"topology": "chain", **settings}
-        protocol = CaPC(self.grid, len(self.nodes) - 1, **chosen)
+        protocol = CaPC(CapcRoster(self.grid, len(self.nodes) - 1), **chosen)
         protocol.ask(protocol.parties[QUERYING], queries)
 
     def own(self, name: str) -> Any:
@@ -422,7 +423,7 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
     deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
     deployed.ask(2)
     deployed.restart()
-    protocol = CaPC(deployed.grid, 4, topology="chain")
+    protocol = CaPC(CapcRoster(deployed.grid, 4), topology="chain")
     assert protocol.askable(protocol.parties[QUERYING]) == 0
     with pytest.raises(ProtocolError, match="queries must be at most 0, which is what is left"):
         deployed.ask(1)
@@ -437,7 +438,7 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
 def test_a_run_counts_what_it_has_asked(tmp_path: Path) -> None:
     """So that it asks nobody in vain: nodes say once, at its start, what is left."""
     deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
-    protocol = CaPC(deployed.grid, 4, topology="chain")
+    protocol = CaPC(CapcRoster(deployed.grid, 4), topology="chain")
     node = protocol.parties[QUERYING]
     left = [protocol.askable(node)]
     for _ in range(2):
