@@ -15,9 +15,6 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,6 +23,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fl_he.atomic import replace_file
+from fl_he.bench import kernel
 from fl_he.bench.fresh import BenchError
 from fl_he.bench.tables import capc_table, federation_table, hospitals_table, kernel_tables
 from fl_he.bench.timing import Follow
@@ -38,39 +36,25 @@ _LIBRARIES = ("flwr", "ray", "phe", "gmpy2", "numpy", "tenseal")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the benchmark.
-
-    Attributes
-    ----------
-    measure : callable
-        Measures it, quickly or in full, and returns its member of bench.json.
-    show : callable
-        Returns its table.
-    """
-
-    measure: Callable[[bool, Follow], dict[str, Any]]
-    show: Callable[[Mapping[str, Any]], RenderableType]
-
-
-def _measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
-    if name != "kernel":
-        follow("loading Flower")  # takes seconds, and section kernel does not need it
-    module = import_module(f"fl_he.bench.{name}")
-    figures: dict[str, Any] = module.measure(module.QUICK if quick else module.FULL, follow)
-    return figures
-
-
-SECTIONS: dict[str, Section] = {
-    name: Section(partial(_measure, name), show)
-    for name, show in {
-        "kernel": kernel_tables,
-        "federation": federation_table,
-        "hospitals": hospitals_table,
-        "capc": capc_table,
-    }.items()
+#: The sections in their order, each with the function that shows its figures as a table.
+SECTIONS: dict[str, Callable[[Mapping[str, Any]], RenderableType]] = {
+    "kernel": kernel_tables,
+    "federation": federation_table,
+    "hospitals": hospitals_table,
+    "capc": capc_table,
 }
+
+
+def measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+    """Measure a section, quickly or in full, and return its member of bench.json."""
+    section: Any = kernel
+    if name != "kernel":
+        follow("loading Flower")
+        from fl_he.bench import capc, federation, hospitals  # noqa: PLC0415 - lazy: needs Flower
+
+        section = {"federation": federation, "hospitals": hospitals, "capc": capc}[name]
+    figures: dict[str, Any] = section.measure(section.QUICK if quick else section.FULL, follow)
+    return figures
 
 
 def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console) -> None:
@@ -101,12 +85,12 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
     machine = describe_machine()
     _introduce(machine, quick, console)
     results: dict[str, Any] = {}
-    for name, section in SECTIONS.items():
+    for name, show in SECTIONS.items():
         if names and name not in names:
             continue
         with follow(console) as shown:
-            results[name] = section.measure(quick, shown)
-        console.print(section.show(results[name]))
+            results[name] = measure(name, quick, shown)
+        console.print(show(results[name]))
         document = {
             "version": VERSION,
             "fl_he": __version__,

@@ -29,7 +29,6 @@ from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.experiment.data import simulated_data
 from fl_he.simulation import run_in_ray
-from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid, HospitalGrid
@@ -106,18 +105,13 @@ def measure_variants(
         for name, run in variants.items():
             follow(f"{name}: block {block + 1} of {plan.blocks}", block, plan.blocks)
             seconds[name] += run(plan.rounds)[1:]
+    costs = [total.cost for total in encrypted.sums[warm:]]
+    medians = {name: median(values) for name, values in seconds.items()}
+    means = {name: fmean(values) for name, values in seconds.items()}
     return {
         "hospitals": config.hospitals,
         "topology": str(config.topology),
         "key_bits": config.crypto.key_bits,
-        **_summary(seconds, encrypted.sums[warm:]),
-    }
-
-
-def _summary(seconds: dict[str, list[float]], sums: list[EncryptedSum]) -> dict[str, Any]:
-    medians = {name: median(values) for name, values in seconds.items()}
-    means = {name: fmean(values) for name, values in seconds.items()}
-    return {
         "variants": [
             {
                 "variant": name,
@@ -138,7 +132,7 @@ def _summary(seconds: dict[str, list[float]], sums: list[EncryptedSum]) -> dict[
             if name != ENCRYPTED
         ],
         "steps": {
-            f"{step}_seconds": median(getattr(total.cost, f"{step}_seconds") for total in sums)
+            f"{step}_seconds": median(getattr(cost, f"{step}_seconds") for cost in costs)
             for step in ("encrypt", "add", "decrypt")
         },
     }
@@ -183,9 +177,11 @@ def all_variants(
 
 def all_apps(config: Config) -> ClientApp:
     """Return the app of the nodes: encrypted, plain or empty, by the message's group."""
+    empty = ClientApp()
+    empty.train()(lambda message, context: Message(RecordDict(), reply_to=message))
     return SideBySide(
         client_app.build(lambda _: config),
-        {_PLAIN_GROUP: _plain_app(config), _EMPTY_GROUP: _empty_app()},
+        {_PLAIN_GROUP: _plain_app(config), _EMPTY_GROUP: empty},
     )
 
 
@@ -199,12 +195,6 @@ def _plain_app(config: Config) -> ClientApp:
     return add_hospital(ClientApp(), data)
 
 
-def _empty_app() -> ClientApp:
-    app = ClientApp()
-    app.train()(lambda message, context: Message(RecordDict(), reply_to=message))
-    return app
-
-
 def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int) -> list[float]:
     """Send what an encrypted round sends, without any content: hospitals, then the key holder."""
     marks = [perf_counter()]
@@ -213,8 +203,7 @@ def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int
             messages = [Message(RecordDict(), node, MessageType.TRAIN) for node in nodes]
             list(exchange(grid, messages, HOP_TIMEOUT))
         marks.append(perf_counter())
-    seconds: list[float] = np.diff(marks).tolist()
-    return seconds
+    return [end - start for start, end in itertools.pairwise(marks)]
 
 
 def descent(config: Config, *, evaluate: bool = False) -> GradientDescent:
@@ -280,8 +269,7 @@ def timed_rounds(strategy: Strategy, grid: Grid, config: Config, rounds: int) ->
         evaluate_config=LearningTerms("local").to_config(),
         evaluate_fn=mark,
     )
-    seconds: list[float] = np.diff(marks).tolist()
-    return seconds
+    return [end - start for start, end in itertools.pairwise(marks)]
 
 
 class SideBySide(ClientApp):

@@ -248,15 +248,12 @@ def _contestants(
 ) -> list[tuple[KernelRow, Callable[[], UnitRun] | None]]:
     """Return phe, fl-he warm and cold, on one core and on all, and CKKS: rows without figures."""
     row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
-    whole = _phe_seconds(phe, updates) <= plan.phe_limit
+    probe = run_unit(phe, [values[:_PROBE] for values in updates])
+    whole = probe.total * len(updates[0]) / len(probe.result) <= plan.phe_limit
     heads = updates if whole else [values[: plan.phe_sample] for values in updates]
     both = sorted({1, available_cores()})
     # TenSEAL has threads, but not for one vector after another: one core is what it uses.
-    last = (
-        (row(CKKS, WARM, 1, note=INSTALL), None)
-        if ckks is None
-        else (row(CKKS, WARM, 1), partial(run_unit, ckks, updates))
-    )
+    last = row(CKKS, WARM, 1, note="" if ckks else INSTALL)
     return [
         (row(PHE, WARM, 1), partial(run_unit, phe, heads)),
         *(
@@ -264,14 +261,8 @@ def _contestants(
             for cores in both
         ),
         *((row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates)) for cores in both),
-        last,
+        (last, partial(run_unit, ckks, updates) if ckks else None),
     ]
-
-
-def _phe_seconds(phe: Scheme, updates: Sequence[Vector]) -> float:
-    """Return about how long a unit of all values takes."""
-    heads = [values[:_PROBE] for values in updates]
-    return run_unit(phe, heads).total * len(updates[0]) / len(heads[0])
 
 
 def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:

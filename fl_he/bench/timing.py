@@ -54,13 +54,8 @@ class Effort:
 
     def is_done(self, runs: int, seconds: float) -> bool:
         """Tell whether so many runs that took so long are sufficient."""
-        if runs == 0:
-            return False
-        return (
-            runs >= self.most
-            or seconds >= self.limit
-            or (runs >= self.least and seconds >= self.enough)
-        )
+        enough = runs >= self.most or (runs >= self.least and seconds >= self.enough)
+        return runs > 0 and (enough or seconds >= self.limit)
 
 
 def in_turn(

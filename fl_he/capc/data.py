@@ -86,7 +86,10 @@ class _Key:
 @lru_cache(maxsize=1)
 def _cached(key: _Key) -> CapcData:
     config, capc = key.config, key.config.capc
-    everything, classes = _load(config)
+    table = whole_table(config.data)
+    digits = config.data.name == "digits"
+    features = table.features / _BRIGHTEST if digits else standardise(table)[0].features
+    everything = Examples(features, table.labels.astype(np.int64))
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(everything))
     tests = int(np.ceil(config.test_size * len(order)))
@@ -112,7 +115,7 @@ def _cached(key: _Key) -> CapcData:
             f"{capc.queries}"
         )
     pools = {party: pool.take(share) for party, share in zip(querying, shares, strict=True)}
-    return CapcData(tuple(parties), pools, test, classes)
+    return CapcData(tuple(parties), pools, test, table.class_count)
 
 
 def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | None = None) -> Any:
@@ -159,15 +162,6 @@ def public_fourier(config: Config, inputs: int) -> Fourier:
     """Return the random features that all parties know."""
     gamma = config.capc.fourier_gamma
     return Fourier(config.capc.fourier_components, 1 / inputs if gamma is None else gamma, _SEED)
-
-
-def _load(config: Config) -> tuple[Examples, int]:
-    table = whole_table(config.data)
-    if config.data.name == "digits":
-        features = table.features / _BRIGHTEST
-    else:
-        features = standardise(table)[0].features
-    return Examples(features, table.labels.astype(np.int64)), table.class_count
 
 
 def _weakened(own: Examples, capc: CapcConfig, rng: np.random.Generator) -> Examples:

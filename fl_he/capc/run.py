@@ -10,7 +10,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.capc.coordinator.roster import GUARDIAN, CapcRoster
+from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.config import Backend, Config
 from fl_he.experiment.run import origin_figures
@@ -117,29 +117,29 @@ class EncryptedBatches(Batches):
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         super().__init__(config, folder, tell)
         self._names: dict[int, str] = {}
-        roster = CapcRoster(
-            HopWatch(grid, self._name, tell),
+        self._roster = CapcRoster(
+            HopWatch(grid, lambda node: self._names.get(node, f"node {node}"), tell),
             config.hospitals,
             timeout=config.hop_timeout,
             on_step=lambda step: tell(StepEnded(step)),
         )
-        self._names = roster.parties
+        self._names = self._roster.names
         segments = segments_of(config.segments, config.hospitals - 1)
-        self._protocol = CaPC(roster, topology=config.topology, segments=segments)
+        self._protocol = CaPC(self._roster, topology=config.topology, segments=segments)
 
     def rounds(self) -> Iterator[BatchEnded]:
         """See Run."""
-        simulated = self._protocol.roster.agreement is None
+        simulated = self._roster.agreement is None
         named = ((f"hospital-{number}", queries) for number, queries in self._batches())
         for party, queries in named if simulated else self._deployed():
-            report = self._protocol.ask(self._protocol.parties[party], queries)
+            report = self._protocol.ask(party, queries)
             untold = {"party": party, "queries": queries, **dict.fromkeys(_UNTOLD)}
             self._results.append(report if simulated else untold)
             yield BatchEnded(party, queries)
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
-        protocol, agreement = self._protocol, self._protocol.roster.agreement
+        agreement = self._roster.agreement
         if agreement is None:
             privacy = self._budget.spent()
         elif not self._results:
@@ -153,20 +153,17 @@ class EncryptedBatches(Batches):
             privacy = {"epsilon": epsilon, "delta": agreement.delta, "queries": asked}
         return self._write(
             privacy,
-            steps=[asdict(cost) for cost in protocol.roster.costs.values()],
-            keys=protocol.fingerprints,
+            steps=[asdict(cost) for cost in self._roster.costs.values()],
+            keys=self._protocol.fingerprints,
             agreement=None if agreement is None else agreement.fingerprint,
         )
 
     def _deployed(self) -> Iterator[tuple[str, int]]:
         """Yield each party that has open cases, in the order of names."""
-        for name, node in sorted(self._protocol.parties.items()):
-            queries = min(self._config.capc.queries, self._protocol.askable(node))
+        for name in sorted(self._roster.parties):
+            queries = min(self._config.capc.queries, self._protocol.askable(name))
             if queries > 0:
                 yield name, queries
-
-    def _name(self, node: int) -> str:
-        return self._names.get(node, GUARDIAN if self._names else f"node {node}")
 
 
 class Budget:

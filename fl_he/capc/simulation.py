@@ -18,9 +18,6 @@ from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.party_models import class_accuracy, probabilities
 from fl_he.learning.voting.query_selection import select_queries
 
-#: A query that got no answer.
-NO_ANSWER = -1
-
 
 class SimulatedParty(Party):
     """A party, or the guardian, which needs the terms only.
@@ -88,7 +85,7 @@ class SimulatedParty(Party):
         Only a simulation can say most of it: it knows the true labels and everybody's votes.
         """
         data, asked = self._data, self._chosen(len(labels))
-        answered = np.flatnonzero(labels != NO_ANSWER)
+        answered = np.flatnonzero(labels >= 0)  # the others got no answer
         given = labels[answered]
         votes = (self.plain_votes(len(labels)) if votes is None else votes)[answered]
         top = votes.max(axis=1, initial=0) == votes[np.arange(len(given)), given]
@@ -105,12 +102,6 @@ class SimulatedParty(Party):
             "before": self._quality(self._fitted()),
             "after": self._quality(self._fitted(learned)),
         }
-
-    def require_budget(self, queries: int) -> None:
-        """See Party; the whole run has one budget, which the coordinator keeps."""
-
-    def spend(self, session: str, queries: int) -> None:
-        """See `require_budget`."""
 
     def _fitted(self, extra: Examples | None = None) -> Any:
         return fitted_model(self._data, self._config, self._index, extra)

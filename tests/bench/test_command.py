@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -20,7 +22,7 @@ from rich.text import Text
 
 from fl_he import __version__
 from fl_he.bench import command
-from fl_he.bench.command import SECTIONS, Section, describe_machine, follow, run_bench
+from fl_he.bench.command import SECTIONS, describe_machine, follow, run_bench
 from fl_he.bench.fresh import BenchError
 from fl_he.bench.timing import Follow
 
@@ -44,15 +46,16 @@ def sections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """Put quick stand-ins in place of the sections; return the list of what is measured."""
     measured: list[tuple[str, bool]] = []
 
-    def section(name: str) -> Section:
-        def measure(quick: bool, follow: Follow) -> dict[str, Any]:
-            follow(f"{name} is at work")
-            measured.append((name, quick))
-            return {"figure": len(measured)}
+    def measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+        follow(f"{name} is at work")
+        measured.append((name, quick))
+        return {"figure": len(measured)}
 
-        return Section(measure, lambda result: Text(f"{name}: {result['figure']}"))
+    def shown(name: str, result: Mapping[str, Any]) -> Text:
+        return Text(f"{name}: {result['figure']}")
 
-    monkeypatch.setattr(command, "SECTIONS", {name: section(name) for name in SECTIONS})
+    monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setattr(command, "SECTIONS", {name: partial(shown, name) for name in SECTIONS})
     return measured
 
 
@@ -91,10 +94,14 @@ def test_sections_are_chosen(tmp_path: Path, sections: list[tuple[str, bool]]) -
 def test_what_was_measured_survives_an_interrupt(
     tmp_path: Path, sections: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(quick: bool, follow: Follow) -> dict[str, Any]:
-        raise KeyboardInterrupt
+    measure = command.measure
 
-    monkeypatch.setitem(command.SECTIONS, "federation", Section(interrupt, lambda _: Text()))
+    def interrupt(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+        if name == "federation":
+            raise KeyboardInterrupt
+        return measure(name, quick, follow)
+
+    monkeypatch.setattr(command, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text())["sections"] == {

@@ -52,12 +52,13 @@ class Parties:
         self.grid = LocalGrid(
             NodeApp.of(ClientApp(), Capc(self._party)), simulated_nodes(1 + len(models))
         )
-        self.protocol = CaPC(CapcRoster(self.grid, 1 + len(models)), **settings)
+        self.roster = CapcRoster(self.grid, 1 + len(models))
+        self.protocol = CaPC(self.roster, **settings)
         self.querying, *self.answering, self.guardian = self.grid.contexts
 
     def ask(self) -> list[int]:
         """Have all queries answered and return their labels."""
-        self.protocol.ask(self.querying, len(self.queries))
+        self.protocol.ask("hospital-1", len(self.queries))
         return self.labels
 
     def keys(self, node: int) -> KeyPair:
@@ -101,9 +102,3 @@ class _One(Party):
     def learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         self._parties.labels = labels.tolist()
         return {"party": self._context.node_id}
-
-    def require_budget(self, queries: int) -> None:
-        pass
-
-    def spend(self, session: str, queries: int) -> None:
-        pass

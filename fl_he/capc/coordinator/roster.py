@@ -62,12 +62,10 @@ class CapcRoster:
 
     Attributes
     ----------
-    guardian : int
-        Node id of the privacy guardian.
-    parties : dict of int to str
-        Node ids and names of the parties.
-    described : dict of int to CapcReply
-        What each node has said of itself.
+    names : dict of int to str
+        Names of the parties and of the guardian, by their node ids.
+    parties : dict of str to CapcReply
+        What each party has said of itself, by its name.
     agreement : Agreement or None
         What deployed nodes have agreed on; None in a simulation.
     costs : dict of CapcStep to StepCost
@@ -91,7 +89,6 @@ class CapcRoster:
     ) -> None:
         self._grid, self._timeout, self._on_step = grid, timeout, on_step
         self.costs: dict[CapcStep, StepCost] = {}
-        self.parties: dict[int, str] = {}
         deadline = monotonic() + node_timeout
         while len(nodes := list(grid.get_node_ids())) < parties + 1:
             if monotonic() > deadline:
@@ -99,22 +96,22 @@ class CapcRoster:
                     f"CaPC must have {parties} parties and a guardian, got {len(nodes)} nodes"
                 )
             sleep(_POLL_SECONDS)
+        self.names = {node: f"node {node}" for node in sorted(nodes)}
         request = CapcRequest(NO_SESSION, 1)
-        self.described = self.take(CapcStep.DESCRIBE, dict.fromkeys(nodes, request))
-        guardians = [n for n, reply in self.described.items() if reply.role == Role.KEY_HOLDER]
-        self.parties = {
-            node: printable(reply.name)
-            for node, reply in sorted(self.described.items())
-            if reply.role == Role.HOSPITAL
-        }
-        different = len({*self.parties.values()} - {GUARDIAN})
-        if len(guardians) != 1 or not different == len(self.parties) == parties:
+        described = self.take(CapcStep.DESCRIBE, dict.fromkeys(self.names.values(), request))
+        replies = [(node, described[name]) for node, name in self.names.items()]
+        guardians = [node for node, reply in replies if reply.role == Role.KEY_HOLDER]
+        hospitals = [(node, reply) for node, reply in replies if reply.role == Role.HOSPITAL]
+        self.parties = {printable(reply.name): reply for _, reply in hospitals}
+        different = len(self.parties.keys() - {GUARDIAN})
+        if len(guardians) != 1 or not different == len(hospitals) == parties:
             raise ProtocolError(
                 f"CaPC must have {parties} parties of different names and a guardian, got "
                 f"{different} and {len(guardians)}"
             )
-        (self.guardian,) = guardians
-        texts = {reply.agreement for reply in self.described.values()}
+        self.names = {node: printable(reply.name) for node, reply in hospitals}
+        self.names[guardians[0]] = GUARDIAN
+        texts = {reply.agreement for reply in described.values()}
         if len(texts) != 1:
             raise ProtocolError(
                 f"all nodes of CaPC must have the same agreement, got {len(texts)} different ones: "
@@ -123,20 +120,12 @@ class CapcRoster:
         (text,) = texts
         self.agreement = Agreement.from_json(text) if text else None
 
-    def name(self, node: int) -> str:
-        """Return a node's name for messages to people."""
-        return self.parties.get(node, GUARDIAN if self.parties else f"node {node}")
-
-    def answering(self, querying: int) -> dict[int, str]:
+    def answering(self, querying: str) -> tuple[str, ...]:
         """Return the parties that answer another's queries."""
-        return {
-            node: name
-            for node, name in self.parties.items()
-            if node != querying and self.described[node].answers
-        }
+        return tuple(n for n, reply in self.parties.items() if n != querying and reply.answers)
 
-    def take(self, step: CapcStep, requests: Mapping[int, CapcRequest]) -> dict[int, CapcReply]:
-        """Send a step to nodes, each by its id, and return their replies.
+    def take(self, step: CapcStep, requests: Mapping[str, CapcRequest]) -> dict[str, CapcReply]:
+        """Send a step to nodes, each by its name, and return their replies.
 
         Raises
         ------
@@ -145,22 +134,24 @@ class CapcRoster:
         """
         start = perf_counter()
         cost = self.costs.setdefault(step, StepCost(step.value))
+        ids = {name: node for node, name in self.names.items()}
         messages = [
-            Message(request.to_content(), node, step.value) for node, request in requests.items()
+            Message(request.to_content(), ids[name], step.value)
+            for name, request in requests.items()
         ]
         cost.hops += 1
         cost.bytes_sent += sum(content_bytes(message) for message in messages)
-        replies: dict[int, CapcReply] = {}
+        replies: dict[str, CapcReply] = {}
         for message in exchange(self._grid, messages, self._timeout):
-            node = message.metadata.src_node_id
+            name = self.names[message.metadata.src_node_id]
             if message.has_error():
-                raise ProtocolError(f"{self.name(node)}: {error_reason(message)}")
+                raise ProtocolError(f"{name}: {error_reason(message)}")
             cost.bytes_sent += content_bytes(message)
             try:
-                replies[node] = CapcReply.from_content(message.content)
+                replies[name] = CapcReply.from_content(message.content)
             except ProtocolError as error:
-                raise ProtocolError(f"{self.name(node)}: {error}") from error
-            cost.node_seconds += replies[node].seconds
+                raise ProtocolError(f"{name}: {error}") from error
+            cost.node_seconds += replies[name].seconds
         cost.seconds += perf_counter() - start
         self._on_step(step.value)
         return replies

@@ -7,6 +7,7 @@ hidden layer of the deepest model. Only a chain of votes takes a hop for each pa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -38,12 +39,6 @@ class CaPC:
     segments : int
         ``chain`` only: how many chains run side by side.
 
-    Attributes
-    ----------
-    roster : CapcRoster
-    parties : dict of str to int
-        Node ids of the parties by their names.
-
     Raises
     ------
     ProtocolError
@@ -54,10 +49,9 @@ class CaPC:
         if topology not in TOPOLOGIES:
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
         self._topology, self._segments = topology, segments
-        self._keys: dict[int, dict[str, str]] = {}
-        self._answered: dict[int, int] = {}  # queries by node id
-        self.roster = roster
-        self.parties = {name: node for node, name in roster.parties.items()}
+        self._keys: dict[str, Mapping[str, str]] = {}
+        self._answered: Counter[str] = Counter()  # queries
+        self._roster = roster
         self._deployed = roster.agreement is not None
         if self._deployed and (topology, segments) != ("chain", 1):
             raise ProtocolError(
@@ -74,29 +68,29 @@ class CaPC:
         """
         return [
             {
-                "owner": self.roster.name(node),
+                "owner": owner,
                 "paillier": PublicKey.from_json(keys["paillier"]).fingerprint,
                 "dgk": DgkPublicKey.from_json(keys["dgk"]).fingerprint,
             }
-            for node, keys in self._keys.items()
+            for owner, keys in self._keys.items()
         ]
 
-    def askable(self, querying: int) -> int:
+    def askable(self, querying: str) -> int:
         """Return how many queries a deployed party has, as far as all others may answer them."""
+        parties = self._roster.parties
         budgets = [
-            reply.affordable - self._answered.get(node, 0)
-            for node, reply in self.roster.described.items()
-            if reply.answers and node != querying
+            parties[name].affordable - self._answered[name]
+            for name in self._roster.answering(querying)
         ]
-        return min([self.roster.described[querying].open_cases, *budgets])
+        return min([parties[querying].open_cases, *budgets])
 
-    def ask(self, querying: int, queries: int) -> dict[str, Any]:
+    def ask(self, querying: str, queries: int) -> dict[str, Any]:
         """Have one party's batch of queries answered by all others; return the party's report.
 
         Parameters
         ----------
-        querying : int
-            Node id of the querying party.
+        querying : str
+            Name of the querying party.
         queries : int
             How many, at least 1.
 
@@ -105,24 +99,20 @@ class CaPC:
         ProtocolError, CryptoError
             Whatever a node refused.
         """
-        answering = self.roster.answering(querying)
-        nodes = {name: node for node, name in answering.items()}
-        nodes |= {GUARDIAN: self.roster.guardian, self.roster.name(querying): querying}
-        places = Places(self.roster.name(querying), tuple(answering.values()), GUARDIAN)
-        call = CapcRequest(
-            NO_SESSION, queries, places.querying, places.answering, self._public_keys(querying)
-        )
+        answering = self._roster.answering(querying)
+        places = Places(querying, answering, GUARDIAN)
+        call = CapcRequest(NO_SESSION, queries, querying, answering, self._public_keys(querying))
         mail, report = Mail(places, in_turn=self._deployed), ""
         while (due := mail.due()) is not None:
             row, taken = due
-            requests = {nodes[name]: replace(call, parts=parts) for name, parts in taken.items()}
+            requests = {name: replace(call, parts=parts) for name, parts in taken.items()}
             if row.in_turn and not self._deployed:
-                mail.post(row, places.answering[-1], self._noisy_counts(requests), {})
+                mail.post(row, answering[-1], self._noisy_counts(requests), {})
                 continue
-            for node, reply in self.roster.take(row.step, requests).items():
-                mail.post(row, self.roster.name(node), reply.parts, requests[node].parts)
+            for name, reply in self._roster.take(row.step, requests).items():
+                mail.post(row, name, reply.parts, requests[name].parts)
                 if row.in_turn:
-                    self._answered[node] = self._answered.get(node, 0) + queries
+                    self._answered[name] += queries
                 if row.step is CapcStep.ASK:
                     call = replace(call, session=reply.session)
                 report = reply.report
@@ -130,43 +120,41 @@ class CaPC:
         found: dict[str, Any] = mapped(Kind()).read(parse(report, at, _LARGEST_REPORT), at)
         return found
 
-    def _public_keys(self, querying: int) -> dict[str, str]:
-        owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: self.roster.guardian}
+    def _public_keys(self, querying: str) -> dict[str, str]:
+        owners = {CapcRole.QUERYING: querying, CapcRole.GUARDIAN: GUARDIAN}
         request = CapcRequest(NO_SESSION, 1)
-        missing = {node: request for node in owners.values() if node not in self._keys}
-        if missing:
-            replies = self.roster.take(CapcStep.KEYS, missing)
-            self._keys |= {node: dict(reply.keys) for node, reply in replies.items()}
+        if missing := {name: request for name in owners.values() if name not in self._keys}:
+            replies = self._roster.take(CapcStep.KEYS, missing)
+            self._keys |= {name: reply.keys for name, reply in replies.items()}
         return {
-            f"{role}-{name}": text
-            for role, node in owners.items()
-            for name, text in self._keys[node].items()
+            f"{role}-{kind}": text
+            for role, name in owners.items()
+            for kind, text in self._keys[name].items()
         }
 
-    def _noisy_counts(self, requests: Mapping[int, CapcRequest]) -> dict[str, bytes]:
+    def _noisy_counts(self, requests: Mapping[str, CapcRequest]) -> dict[str, bytes]:
         """Have the votes of a simulation summed, and add the guardian's noise.
 
         In a chain each party adds its votes to the sum that it is handed, with several segments in
         as many chains side by side. A fold is a segment for each party.
         """
-        key = PublicKey.from_json(self._keys[self.roster.guardian]["paillier"])
-        nodes, noise = list(requests), list(requests.values())[-1].parts
-        segments = len(nodes) if self._topology == "fold" else self._segments
+        key = PublicKey.from_json(self._keys[GUARDIAN]["paillier"])
+        names, noise = list(requests), list(requests.values())[-1].parts
+        segments = len(names) if self._topology == "fold" else self._segments
         sums: dict[int, EncryptedVector] = {}
-        for start in range(0, len(nodes), segments):
+        for start in range(0, len(names), segments):
             hop = {}
-            for segment, node in enumerate(nodes[start : start + segments]):
-                parts = {POSITIONS.name: requests[node].part(POSITIONS.name)}
+            for segment, name in enumerate(names[start : start + segments]):
+                parts = {POSITIONS.name: requests[name].part(POSITIONS.name)}
                 if segment in sums:
                     parts[SUM.name] = sums[segment].to_bytes()
-                hop[node] = replace(requests[node], parts=parts)
-            replies = self.roster.take(CapcStep.COLLECT, hop)
-            for segment, node in enumerate(hop):
+                hop[name] = replace(requests[name], parts=parts)
+            replies = self._roster.take(CapcStep.COLLECT, hop)
+            for segment, name in enumerate(hop):
                 try:
-                    data = replies[node].part(SUM.name)
+                    data = replies[name].part(SUM.name)
                     sums[segment] = EncryptedVector.from_bytes(data, key)
                 except (ProtocolError, CryptoError) as error:
-                    name = self.roster.name(node)
                     raise ProtocolError(f"{name} sent no usable votes: {error}") from error
         votes, *others = sums.values()
         for other in others:

@@ -40,7 +40,6 @@ _FUNCTIONS: dict[CapcStep, Callable[[Turn], Parts]] = {
     CapcStep.ANY: querying.any_reached,
     CapcStep.RELEASE: guardian.release_winners,
 }
-_STEPS = frozenset(step.value for step in CapcStep)
 
 
 class Capc:
@@ -58,7 +57,7 @@ class Capc:
 
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
         """Answer a message; see `fl_he.clients.node.app.Part`."""
-        if message.metadata.message_type not in _STEPS:
+        if message.metadata.message_type not in frozenset(CapcStep):
             return answer(message, node)
         start = process_time()
         step, context = CapcStep(message.metadata.message_type), node.context

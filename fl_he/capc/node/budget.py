@@ -49,15 +49,10 @@ class VotingLedger:
         self._store, self._agreement = store, agreement
         self._promise = json.dumps({name: getattr(agreement, name) for name in _PROMISE})
 
-    def left(self) -> int:
-        """Return how many more queries the budget allows."""
+    def budget(self) -> VotingBudget:
+        """Return what is left of the budget."""
         with self._store.exclusively() as lines:
-            return self._budget(lines).affordable()
-
-    def require(self, queries: int) -> None:
-        """Raise ProtocolError unless so many queries are within what is left; spend nothing."""
-        with self._store.exclusively() as lines:
-            spend(self._budget(lines), queries)
+            return self._left(lines)
 
     def spend(self, session: str, queries: int) -> None:
         """Note a batch.
@@ -77,10 +72,10 @@ class VotingLedger:
             If the ledger cannot be trusted.
         """
         with self._store.exclusively() as lines:
-            spend(self._budget(lines, session), queries)
+            spend(self._left(lines, session), queries)
             lines.append(_LINES.dumps(_Batch(self._promise, session, queries)))
 
-    def _budget(self, lines: Lines, session: str | None = None) -> VotingBudget:
+    def _left(self, lines: Lines, session: str | None = None) -> VotingBudget:
         """Return the budget without what is spent, which must not be in the session."""
         budget = self._agreement.budget()
         for line in lines:
@@ -105,8 +100,5 @@ def spend(budget: VotingBudget, queries: int) -> None:
     """Count queries as tested and answered; ProtocolError if that is more than what is left."""
     try:
         budget.spend(queries, queries)
-    except PrivacyError:
-        raise ProtocolError(
-            f"queries must be at most {budget.affordable()}, which is what is left of the "
-            f"privacy budget, got {queries}"
-        ) from None
+    except PrivacyError as error:
+        raise ProtocolError(str(error)) from None

@@ -108,8 +108,8 @@ class AgreedNode(Party):
             return reply
         if self._both(_MODEL, _LEDGER):
             _named(_MODEL, self.model)
-            affordable = _named(_LEDGER, self._ledger().left)
-            reply = replace(reply, answers=True, affordable=affordable)
+            left = _named(_LEDGER, self._ledger().budget)
+            reply = replace(reply, answers=True, affordable=left.affordable())
         if self._both(_OPEN, _LABELS):
             self.keys()
             require_writable(self.node.context, _LABELS)
@@ -187,10 +187,8 @@ class AgreedNode(Party):
 
     def require_budget(self, queries: int) -> None:
         """Refuse more queries than this node's patients, or for the guardian anybody's, allow."""
-        if self.node.role is Role.KEY_HOLDER:
-            spend(self.agreement.budget(), queries)
-        else:
-            self._ledger().require(queries)
+        guardian = self.node.role is Role.KEY_HOLDER
+        spend((self.agreement if guardian else self._ledger()).budget(), queries)
 
     def spend(self, session: str, queries: int) -> None:
         """See Party; the ledger is in the node's own file."""

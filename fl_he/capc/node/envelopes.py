@@ -18,12 +18,8 @@ from fl_he.capc.node.party import Memory
 from fl_he.capc.protocol import STEPS, CapcStep, Places
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.crypto.envelopes.binding import Binding
-from fl_he.crypto.envelopes.identity import Identity
-from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.wire.records import ProtocolError
-
-_Change = Callable[[bytes, Identity, PublicIdentity, Binding], bytes]
 
 
 class Envelopes:
@@ -54,8 +50,7 @@ class Envelopes:
         self._run = f"capc:{request.session}:{agreement.fingerprint}"
         self._queries = request.queries
         self._tested = agreement.threshold is not None
-        parties = (request.querying, *request.answering)
-        self._parties = parties
+        self._parties = parties = (request.querying, *request.answering)
         hospitals = {node.name for node in enrolment.manifest.hospitals}
         if len(set(parties)) != len(parties) or not set(parties) <= hospitals:
             raise ProtocolError("parties must be hospitals of the manifest, each of them once")
@@ -87,17 +82,17 @@ class Envelopes:
                 f"{own} must be handed all parts of {step}, among them all votes before its own "
                 f"and the guardian's noise, got none of {', '.join(missing)}"
             )
-        return replace(request, parts=self._through(unseal, step, request.parts, incoming=True))
+        return replace(request, parts=self._through(unseal, step, request.parts))
 
     def seal(self, step: CapcStep, reply: CapcReply) -> CapcReply:
         """Return a reply with each part sealed for the node that needs it."""
-        return replace(reply, parts=self._through(seal, step, reply.parts, incoming=False))
+        return replace(reply, parts=self._through(seal, step, reply.parts))
 
     def _through(
-        self, change: _Change, step: CapcStep, parts: Mapping[str, bytes], *, incoming: bool
+        self, change: Callable[..., bytes], step: CapcStep, parts: Mapping[str, bytes]
     ) -> dict[str, bytes]:
         """Seal or unseal each part, bound to its number among those of the same two nodes."""
-        changed = {}
+        changed, incoming = {}, change is unseal
         own, row = self._enrolment, STEPS[step]
         for name, part, peer in self._places.handed(row, parts, own.name, incoming=incoming):
             number = self._memory.count(f"{'from' if incoming else 'to'} {peer}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fl_he.capc.agreement import KeyPins
 from fl_he.capc.protocol import CapcRole
@@ -125,18 +126,10 @@ def own_keys(node: Node, key_bits: int, pins: KeyPins | None = None) -> KeyPair:
     """
     # A key that was checked before is known by its fingerprint.
     known = None if pins is None else pins.paillier
-    paillier = OwnKey(
-        _PAILLIER_SETTING,
-        generate=lambda: PrivateKey.generate(key_bits),
-        parse=PrivateKey.from_json,
-        load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
-    )
-    dgk = OwnKey(
-        _DGK_SETTING,
-        generate=lambda: DgkPrivateKey.generate(key_bits),
-        parse=DgkPrivateKey.from_json,
-        load=DgkPrivateKey.load,
-    )
+    generate, load = partial(PrivateKey.generate, key_bits), partial(PrivateKey.load, known=known)
+    paillier = OwnKey(_PAILLIER_SETTING, generate, PrivateKey.from_json, load)
+    make = partial(DgkPrivateKey.generate, key_bits)
+    dgk = OwnKey(_DGK_SETTING, make, DgkPrivateKey.from_json, DgkPrivateKey.load)
     pair = KeyPair(node.private_key(paillier), node.private_key(dgk))
     if pins is not None:
         for setting, key, pinned in (

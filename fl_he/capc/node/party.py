@@ -36,10 +36,12 @@ class Party(Protocol):
         """Take the labels, -1 for "no answer"; return what the party says of itself then."""
 
     def require_budget(self, queries: int) -> None:
-        """Refuse more queries than the patients' budget has left."""
+        """Refuse more queries than the patients' budget has left; a simulation's party has none."""
+        return
 
     def spend(self, session: str, queries: int) -> None:
         """Count a batch as answered."""
+        return
 
 
 _STATE = "fl-he.capc-memory"

@@ -35,10 +35,10 @@ def called(replies: Sequence[CapcReply], parties: int = 3) -> CapcRoster:
 def test_parties_are_known_by_their_names_and_all_but_one_answer() -> None:
     silent = CapcReply(name="luke\x1b[8m", role="hospital", answers=False)
     roster = called([ANNE, HOLDER, JOHN, silent])
-    assert roster.guardian == 1001
-    assert roster.parties == {1000: "anne", 1002: "john", 1003: "luke [8m"}
-    assert [roster.name(node) for node in (1002, 1001)] == ["john", "the privacy guardian"]
-    assert roster.answering(1000) == {1002: "john"}
+    names = {1000: "anne", 1001: "the privacy guardian", 1002: "john", 1003: "luke [8m"}
+    assert roster.names == names
+    assert roster.parties == {"anne": ANNE, "john": JOHN, "luke [8m": silent}
+    assert roster.answering("anne") == ("john",)
     assert roster.agreement is None
 
 

@@ -69,7 +69,7 @@ def test_labels_are_the_majority_of_models_of_different_kinds() -> None:
     for label, row in zip(labels, votes, strict=True):
         assert row[label] == row.max()
     # 12 hops and the roll, the keys, and 4 for the one hidden layer
-    assert sum(cost.hops for cost in parties.protocol.roster.costs.values()) == 12 + 2 + 4
+    assert sum(cost.hops for cost in parties.roster.costs.values()) == 12 + 2 + 4
 
 
 def test_a_query_is_refused_exactly_where_no_class_reaches_the_threshold() -> None:
@@ -91,7 +91,7 @@ def test_the_number_of_hops_grows_with_neither_queries_nor_parties() -> None:
             [constant_model(1, 3, 4)] * voters,
         )
         assert parties.ask() == [1] * queries
-        hops.add(sum(cost.hops for cost in parties.protocol.roster.costs.values()))
+        hops.add(sum(cost.hops for cost in parties.roster.costs.values()))
     assert hops == {16}
 
 
@@ -107,7 +107,7 @@ def test_in_a_chain_each_party_adds_its_vote_to_the_running_sum(segments: int, h
     )
     labels, votes = parties.ask(), parties.votes()
     assert labels == [int(row.argmax()) if row.max() >= 3 else -1 for row in votes]
-    assert parties.protocol.roster.costs[CapcStep.COLLECT].hops == hops
+    assert parties.roster.costs[CapcStep.COLLECT].hops == hops
     # What the coordinator sees are running sums, each of one vote more.
     guardian = parties.keys(parties.guardian)
     layout = SlotLayout(VOTE_BITS, KEY_BITS)

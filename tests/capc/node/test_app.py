@@ -234,7 +234,7 @@ def test_a_winner_that_is_no_class_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_querying_party_without_so_many_queries_asks_nothing(parties: Parties) -> None:
     with pytest.raises(ProtocolError, match=r"queries must be 4 of 3 features, got \(3, 3\)"):
-        parties.protocol.ask(parties.querying, 4)
+        parties.protocol.ask("hospital-1", 4)
 
 
 def test_noise_that_the_counts_have_no_room_for_is_refused() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fl_he.capc.agreement import Agreement, KeyPins
-from fl_he.capc.node.budget import VotingLedger
+from fl_he.capc.node.budget import VotingLedger, spend
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.learning.voting.gnmax import ConfidentGNMax
@@ -47,7 +47,7 @@ def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
     ledger: Callable[[Agreement], VotingLedger],
 ) -> None:
     noise, asked = ConfidentGNMax(10.0, 20.0), 0
-    while (left := ledger(PROMISE).left()) > 0:
+    while (left := ledger(PROMISE).budget().affordable()) > 0:
         assert asked < 1000, "a budget has an end"
         queries = min(7, left)
         ledger(PROMISE).spend(f"{asked:032x}", queries)
@@ -56,16 +56,16 @@ def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
     with pytest.raises(ProtocolError, match="at most 0, which is what is left"):
         ledger(PROMISE).spend("f" * 32, 1)
     with pytest.raises(ProtocolError, match="at most 0, which is what is left"):
-        ledger(PROMISE).require(1)
+        spend(ledger(PROMISE).budget(), 1)
 
 
 def test_too_large_a_batch_spends_nothing(ledger: Callable[[Agreement], VotingLedger]) -> None:
-    left = ledger(PROMISE).left()
+    left = ledger(PROMISE).budget().affordable()
     with pytest.raises(ProtocolError, match=f"at most {left},"):
         ledger(PROMISE).spend("a" * 32, left + 1)
-    assert ledger(PROMISE).left() == left
-    ledger(PROMISE).require(left)
-    assert ledger(PROMISE).left() == left
+    assert ledger(PROMISE).budget().affordable() == left
+    spend(ledger(PROMISE).budget(), left)
+    assert ledger(PROMISE).budget().affordable() == left
 
 
 def test_a_batch_is_answered_once(ledger: Callable[[Agreement], VotingLedger]) -> None:
@@ -88,7 +88,10 @@ def test_a_ledger_is_of_one_promise(
     ledger: Callable[[Agreement], VotingLedger], other: Agreement
 ) -> None:
     ledger(PROMISE).spend("a" * 32, 1)
-    for use in (lambda: ledger(other).left(), lambda: ledger(other).spend("b" * 32, 1)):
+    for use in (
+        lambda: ledger(other).budget().affordable(),
+        lambda: ledger(other).spend("b" * 32, 1),
+    ):
         with pytest.raises(ProtocolError, match="must be of one promise"):
             use()
 
@@ -109,4 +112,4 @@ def test_a_ledger_that_is_none_is_not_trusted(tmp_path: Path, line: str) -> None
     path.touch(0o600)
     path.write_text(line + "\n")
     with pytest.raises(LedgerError):
-        VotingLedger(FileStore(path), PROMISE).left()
+        VotingLedger(FileStore(path), PROMISE).budget().affordable()

@@ -74,7 +74,7 @@ class Deployed:
     def ask(self, queries: int, **settings: Any) -> None:
         chosen = {"topology": "chain", **settings}
         protocol = CaPC(CapcRoster(self.grid, len(self.nodes) - 1), **chosen)
-        protocol.ask(protocol.parties[QUERYING], queries)
+        protocol.ask(QUERYING, queries)
 
     def own(self, name: str) -> Any:
         return next(node for node in self.nodes if node["name"] == name)
@@ -424,7 +424,7 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
     deployed.ask(2)
     deployed.restart()
     protocol = CaPC(CapcRoster(deployed.grid, 4), topology="chain")
-    assert protocol.askable(protocol.parties[QUERYING]) == 0
+    assert protocol.askable(QUERYING) == 0
     with pytest.raises(ProtocolError, match="queries must be at most 0, which is what is left"):
         deployed.ask(1)
     refused_at = deployed.grid.sent[-1].metadata.message_type
@@ -439,11 +439,10 @@ def test_a_run_counts_what_it_has_asked(tmp_path: Path) -> None:
     """So that it asks nobody in vain: nodes say once, at its start, what is left."""
     deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
     protocol = CaPC(CapcRoster(deployed.grid, 4), topology="chain")
-    node = protocol.parties[QUERYING]
-    left = [protocol.askable(node)]
+    left = [protocol.askable(QUERYING)]
     for _ in range(2):
-        protocol.ask(node, 1)
-        left.append(protocol.askable(node))
+        protocol.ask(QUERYING, 1)
+        left.append(protocol.askable(QUERYING))
     assert left == [2, 1, 0]
 
 
