@@ -106,7 +106,8 @@ def measure_variants(
             follow(f"{name}: block {block + 1} of {plan.blocks}", block, plan.blocks)
             seconds[name] += run(plan.rounds)[1:]
     costs = [total.cost for total in encrypted.sums[warm:]]
-    medians = {name: median(values) for name, values in seconds.items()}
+    spreads = {name: spread(values) for name, values in seconds.items()}
+    medians = {name: found["median_seconds"] for name, found in spreads.items()}
     means = {name: fmean(values) for name, values in seconds.items()}
     return {
         "hospitals": config.hospitals,
@@ -115,7 +116,7 @@ def measure_variants(
         "variants": [
             {
                 "variant": name,
-                **spread(values),
+                **spreads[name],
                 "mean_seconds": means[name],
                 "beyond_empty_seconds": medians[name] - medians[EMPTY],
                 "rounds": len(values),

@@ -30,14 +30,13 @@ def check(config: Config) -> None:
     DataError, CryptoError, PrivacyError
     """
     data, _ = capc_data(config), Budget(config)
-    parties = [SimulatedParty(config, index) for index in range(config.hospitals)]
-    _ = parties[0].terms
+    _ = SimulatedParty(config, 0).terms
     if config.capc.backend is Backend.plain:
         return  # it evaluates the models as they are
-    for party in parties:
-        party.model()
+    for index in range(config.hospitals):
+        SimulatedParty(config, index).model()
     for index in data.pools:
-        parties[index].queries(config.capc.queries)
+        SimulatedParty(config, index).queries(config.capc.queries)
 
 
 def run_plain(config: Config, folder: Path, on_event: Listener = unheard) -> dict[str, Any]:

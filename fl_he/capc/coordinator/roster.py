@@ -12,9 +12,9 @@ from flwr.serverapp import Grid
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest
 from fl_he.capc.protocol import CapcStep
-from fl_he.strategies.exchange import error_reason, exchange
+from fl_he.strategies.exchange import exchange, read_reply
 from fl_he.wire.encrypted_sum import Role, content_bytes, printable
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 
 #: The guardian's name for people, whatever the node calls itself.
 GUARDIAN = "the privacy guardian"
@@ -144,13 +144,9 @@ class CapcRoster:
         replies: dict[str, CapcReply] = {}
         for message in exchange(self._grid, messages, self._timeout):
             name = self.names[message.metadata.src_node_id]
-            if message.has_error():
-                raise ProtocolError(f"{name}: {error_reason(message)}")
             cost.bytes_sent += content_bytes(message)
-            try:
-                replies[name] = CapcReply.from_content(message.content)
-            except ProtocolError as error:
-                raise ProtocolError(f"{name}: {error}") from error
+            with refused_as(f"{name}:"):
+                replies[name] = read_reply(message, CapcReply)
             cost.node_seconds += replies[name].seconds
         cost.seconds += perf_counter() - start
         self._on_step(step.value)

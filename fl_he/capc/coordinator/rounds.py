@@ -19,11 +19,10 @@ from fl_he.capc.protocol import NOISE_IN, POSITIONS, SUM, CapcRole, CapcStep, Pl
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.encoding.fields import Kind, Place, mapped
 from fl_he.crypto.encoding.strict_json import parse
-from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.update_sum import TOPOLOGIES
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 
 _LARGEST_REPORT = 1 << 20
 
@@ -151,11 +150,9 @@ class CaPC:
                 hop[name] = replace(requests[name], parts=parts)
             replies = self._roster.take(CapcStep.COLLECT, hop)
             for segment, name in enumerate(hop):
-                try:
+                with refused_as(f"{name} sent no usable votes:"):
                     data = replies[name].part(SUM.name)
                     sums[segment] = EncryptedVector.from_bytes(data, key)
-                except (ProtocolError, CryptoError) as error:
-                    raise ProtocolError(f"{name} sent no usable votes: {error}") from error
         votes, *others = sums.values()
         for other in others:
             votes.add_in_place(other, key)
