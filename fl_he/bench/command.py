@@ -14,7 +14,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -167,13 +167,14 @@ def follow(console: Console) -> Iterator[Follow]:
         *(BarColumn(bar_width=20), TimeElapsedColumn()),
     )
     plain, shown = not console.is_terminal, set[str]()
-    with Progress(*columns, console=console, transient=True, disable=plain) as bar:
-        task = bar.add_task("", total=None)
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task("", total=None)
 
-        def show(text: str, done: int = 0, total: int | None = None) -> None:
-            bar.update(task, description=text, completed=done, total=total)
-            if plain and text not in shown:
-                console.print(text, highlight=False)
-                shown.add(text)
+    def show(text: str, done: int = 0, total: int | None = None) -> None:
+        bar.update(task, description=text, completed=done, total=total)
+        if plain and text not in shown:
+            console.print(text, highlight=False)
+            shown.add(text)
 
+    with nullcontext() if plain else bar:
         yield show
