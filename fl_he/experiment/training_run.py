@@ -75,14 +75,13 @@ class TrainingRun(Run):
         """
         self._roster, features = roster, list(roster.features)
         roster.grid = self._grid = HopWatch(grid, roster.name, tell)
-        ours, earlier = (roster.session, roster.public_key.fingerprint), self._earlier
+        session, key, earlier = roster.session, roster.public_key.fingerprint, self._earlier
         if earlier is None:
-            self._state = Checkpoint(plain_config(self._config), features, *ours, zeros)
+            self._state = Checkpoint(plain_config(self._config), features, session, key, zeros)
         else:
             self._require_earlier("features", earlier.features, features)
             self._require_earlier("number of parameters", len(earlier.parameters), len(zeros))
-            unopened = earlier.unopened if roster.session == earlier.session else None
-            session, key = ours
+            unopened = earlier.unopened if session == earlier.session else None
             self._state = replace(earlier, session=session, key_fingerprint=key, unopened=unopened)
             self._start -= earlier.seconds
         self._folder.mkdir(parents=True, exist_ok=True)
