@@ -135,8 +135,8 @@ import sys, types, warnings
 from fl_he import cli
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.learning.errors import DataError
-from fl_he.wire.encrypted_sum import ProtocolError
 from fl_he.wire.events import RoundEnded, Starting
+from fl_he.wire.records import ProtocolError
 
 def run(config, folder, tell):
     tell(Starting("ray"))
