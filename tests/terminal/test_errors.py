@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import typer
+
+from fl_he.errors import FlHeError
+from fl_he.terminal.errors import plain_errors
+
+
+def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, plain_errors():
+        raise FlHeError("it must be so")
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr() == ("", "fl-he: it must be so\n")
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_any_other_error_keeps_its_traceback(
+    capsys: pytest.CaptureFixture[str], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="a bug"), plain_errors():
+        raise error("a bug")
+    assert capsys.readouterr() == ("", "")
