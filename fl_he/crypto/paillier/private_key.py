@@ -245,9 +245,7 @@ class PrivateKey(Secret):
         cls, text: str, *, minimum_bits: int = MINIMUM_KEY_BITS, known: str | None = None
     ) -> PrivateKey:
         """Read what `to_json` wrote; `known` as for the class, see `Secret.from_json`."""
-
-        def build_public(n: int, h_s: int) -> PublicKey:
-            return PublicKey(n, h_s, minimum_bits=minimum_bits, known=known)
+        build_public = functools.partial(PublicKey, minimum_bits=minimum_bits, known=known)
 
         def build(p: int, q: int, pub: dict[str, object]) -> PrivateKey:
             public_key = PUBLIC_FORM.read(pub, Place("public key"), build_public)

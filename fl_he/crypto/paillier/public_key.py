@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from gmpy2 import mpz
@@ -122,9 +123,5 @@ class PublicKey(PublicNumbers):
         return hash(self.fingerprint)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (self.n, self.h_s)
-
-
-def _restore(n: int, h_s: int) -> PublicKey:
-    """Unpickle a key; its length was accepted when it was made."""
-    return PublicKey(n, h_s, minimum_bits=n.bit_length())
+        # The key's length was accepted when the key was made.
+        return partial(PublicKey, minimum_bits=self.n.bit_length()), (self.n, self.h_s)
