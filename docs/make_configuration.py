@@ -15,9 +15,8 @@ from typing import Any
 import docstring_parser
 import yaml
 
-from fl_he.config import Config
 from fl_he.config.help import CONF, choices, descriptions
-from fl_he.config.run import groups
+from fl_he.config.run import Config, groups
 
 #: What a choice sets and nobody else would.
 UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name", "privacy.name"}

@@ -23,7 +23,7 @@ from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
 from fl_he.clients.private_release import private_release
 from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.experiment.terms import packing_of, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy

@@ -10,7 +10,9 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fl_he.config import Config, ConfigError, Engine
+from fl_he.config.constraints import ConfigError
+from fl_he.config.groups import Engine
+from fl_he.config.run import Config
 from fl_he.experiment.open_run import OpenRun
 from fl_he.experiment.run import Run, execute
 from fl_he.experiment.run_folder import opened

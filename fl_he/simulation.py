@@ -19,7 +19,10 @@ from flwr.simulation import run_simulation
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he import client_app, server_app
-from fl_he.config import Backend, Config, ConfigError, Engine
+from fl_he.config.capc import Backend
+from fl_he.config.constraints import ConfigError
+from fl_he.config.groups import Engine
+from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.terms import declared_ranges, privacy_figures

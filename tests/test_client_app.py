@@ -14,7 +14,7 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
 from fl_he.clients.node.node import KeyHolderPolicy
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.logistic import LogisticModel

@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment import open_run
 from fl_he.experiment.data import simulated_data

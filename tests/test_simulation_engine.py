@@ -18,8 +18,8 @@ from flwr.common.constant import ErrorCode
 from test_simulation import descendants
 
 from fl_he import server_app, simulation
-from fl_he.config import ConfigError
 from fl_he.config.composition import compose
+from fl_he.config.constraints import ConfigError
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 
 #: Drawn or measured anew in every run.

@@ -25,8 +25,8 @@ from fl_he import client_app
 from fl_he.bench.timing import Follow, spread
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
-from fl_he.config import Config
 from fl_he.config.composition import compose
+from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.simulation import run_in_ray
 from fl_he.strategies.exchange import exchange

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config import CapcConfig, Config
+from fl_he.config.capc import CapcConfig
+from fl_he.config.run import Config
 from fl_he.experiment.data import whole_table
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.partition import partition

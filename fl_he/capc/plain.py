@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fl_he.capc.data import capc_data
 from fl_he.capc.run import Batches, Budget
 from fl_he.capc.simulation import SimulatedParty
-from fl_he.config import Backend, Config
+from fl_he.config.capc import Backend
+from fl_he.config.run import Config
 from fl_he.experiment.run import execute
 from fl_he.learning.voting.gnmax import epsilon_by_votes
 from fl_he.learning.voting.noisy_vote import noisy_labels

@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 
 from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
-from fl_he.config import Backend, Config
+from fl_he.config.capc import Backend
+from fl_he.config.run import Config
 from fl_he.experiment.run import origin_figures
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fl_he.capc.data import Examples, capc_data, fitted_model, public_map
 from fl_he.capc.node.party import Party
 from fl_he.capc.terms import Terms, variance_of
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.party_models import class_accuracy, probabilities

@@ -14,7 +14,7 @@ from fl_he.terminal.errors import explain, format_warning
 from fl_he.terminal.interrupt import end_at_ctrl_c, end_at_once
 
 if TYPE_CHECKING:
-    from fl_he.config import Config
+    from fl_he.config.run import Config
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
     signal.signal(signal.SIGINT, lambda *_: end_at_once())  # the imports take seconds
-    from fl_he.config import ConfigError
+    from fl_he.config.constraints import ConfigError
     from fl_he.experiment.jobs import abandon, run_jobs
 
     finished: dict[Path, dict[str, Any]] = {}

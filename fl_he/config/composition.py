@@ -20,9 +20,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fl_he.config import Config, ConfigError, check
+from fl_he.config.constraints import ConfigError
 from fl_he.config.explanation import explain
 from fl_he.config.help import CONF, keys_help
+from fl_he.config.rules import check
+from fl_he.config.run import Config
 from fl_he.run_files.checkpoint import (
     FREE_KEYS,
     CheckpointError,

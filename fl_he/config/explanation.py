@@ -15,7 +15,8 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from omegaconf.errors import ValidationError as OmegaConfTypeError
 
-from fl_he.config import ConfigError, schema_keys
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import schema_keys
 
 _WORDS = {
     int: "an integer",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config import ClassWeight, Config
-from fl_he.config import Scaling as ScalingChoice
+from fl_he.config.run import ClassWeight, Config
+from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers.registry import optimizer_of

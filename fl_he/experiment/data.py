@@ -15,7 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fl_he.config import BUILT_IN, Config, DataConfig, PartitionConfig
+from fl_he.config.groups import BUILT_IN, DataConfig, PartitionConfig
+from fl_he.config.run import Config
 from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import (

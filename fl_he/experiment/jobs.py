@@ -18,10 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from fl_he.config import Config, ConfigError
 from fl_he.config.composition import REFUSALS, to_config
+from fl_he.config.constraints import ConfigError
 from fl_he.config.explanation import explain, refuse_flags
 from fl_he.config.help import CONF
+from fl_he.config.run import Config
 from fl_he.experiment.run_folder import FolderClaim, inside, is_there, refuse_used, unusable
 from fl_he.run_files import checkpoint
 

@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he.config import ClassWeight, Config, Scaling
+from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import (

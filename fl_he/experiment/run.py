@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.experiment.tracking import Tracker
 from fl_he.run_files import metrics_contract
 from fl_he.version import __version__, software_versions

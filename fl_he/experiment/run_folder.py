@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from fl_he.config import ConfigError
+from fl_he.config.constraints import ConfigError
 from fl_he.run_files import checkpoint
 from fl_he.run_files import metrics as metrics_file
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.experiment.terms import first_terms, packing_of, privacy_figures, privacy_of
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.run_files import metrics_contract

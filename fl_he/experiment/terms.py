@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fl_he.config import PRIVACY, Config, CryptoConfig, Scaling
+from fl_he.config.groups import PRIVACY, CryptoConfig
+from fl_he.config.run import Config, Scaling
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from fl_he.config import Config, ConfigError, Tracking
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config, Tracking
 from fl_he.wire.events import Event, RoundEnded
 
 #: MLflow's own name for a local store; in the folder from which the run was started.

@@ -11,7 +11,8 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config import Config, DataConfig
+from fl_he.config.groups import DataConfig
+from fl_he.config.run import Config
 from fl_he.experiment.run import Run, origin_figures
 from fl_he.experiment.terms import packing_of
 from fl_he.report.files import write_run

@@ -21,8 +21,8 @@ from fl_he.bench.federation import (
     descent,
     measure_variants,
 )
-from fl_he.config import Config
 from fl_he.config.composition import compose
+from fl_he.config.run import Config
 from fl_he.wire.model import update_content
 from fl_he.wire.records import ENCRYPTED_STYPE
 

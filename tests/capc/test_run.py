@@ -19,8 +19,8 @@ from fl_he.capc import plain as capc_plain
 from fl_he.capc.data import capc_data, fitted_model
 from fl_he.capc.node import guardian as capc_guardian
 from fl_he.capc.simulation import SimulatedParty
-from fl_he.config import Config
 from fl_he.config.composition import compose
+from fl_he.config.run import Config
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.voting import noisy_vote
 from fl_he.learning.voting.gnmax import ConfidentGNMax, epsilon_by_votes

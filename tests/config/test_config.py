@@ -14,18 +14,13 @@ from hydra import version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobRuntime
 
-from fl_he.config import (
-    Config,
-    ConfigError,
-    DataConfig,
-    PartitionScheme,
-    Topology,
-    check,
-    schema_keys,
-)
 from fl_he.config.composition import compose
+from fl_he.config.constraints import ConfigError
 from fl_he.config.explanation import refuse_flags
+from fl_he.config.groups import DataConfig, PartitionScheme
 from fl_he.config.help import CONF
+from fl_he.config.rules import check
+from fl_he.config.run import Config, Topology, schema_keys
 
 DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.name": "breast_cancer",

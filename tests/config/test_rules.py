@@ -7,16 +7,10 @@ from typing import Any
 
 import pytest
 
-from fl_he.config import (
-    KEY_BITS_LIMIT,
-    ClassWeight,
-    Config,
-    ConfigError,
-    Scaling,
-    Topology,
-    check,
-    schema_keys,
-)
+from fl_he.config.constraints import ConfigError
+from fl_he.config.groups import KEY_BITS_LIMIT
+from fl_he.config.rules import check
+from fl_he.config.run import ClassWeight, Config, Scaling, Topology, schema_keys
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS
 from fl_he.crypto.paillier.packing import Packing

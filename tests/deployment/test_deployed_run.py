@@ -14,7 +14,7 @@ from local_grid import LocalGrid, simulated_nodes
 from rich.console import Console
 
 from fl_he import client_app, server_app
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.run_files import metrics as metrics_file

@@ -13,7 +13,7 @@ from pathlib import Path
 import make_configuration
 import pytest
 
-from fl_he.config import schema_keys
+from fl_he.config.run import schema_keys
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -12,8 +12,8 @@ import pytest
 from fresh_processes import run_forked
 from omegaconf import OmegaConf
 
-from fl_he.config import schema_keys
 from fl_he.config.composition import compose
+from fl_he.config.run import schema_keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ JOB = """
 import json, logging, os, sys, threading
 from dataclasses import asdict
 from fl_he.config.composition import compose
-from fl_he.config import ConfigError
+from fl_he.config.constraints import ConfigError
 from fl_he.experiment.jobs import run_jobs
 
 def task(config, folder):

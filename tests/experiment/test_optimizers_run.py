@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app
-from fl_he.config import Config
 from fl_he.config.composition import compose
+from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.softmax import SoftmaxModel

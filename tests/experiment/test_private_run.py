@@ -20,9 +20,9 @@ from scipy import stats
 from scipy.special import expit
 
 from fl_he import client_app, server_app
-from fl_he.config import Config
 from fl_he.config.composition import compose
 from fl_he.config.help import CONF
+from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import declared_ranges, privacy_of
 from fl_he.learning.privacy.accounting import epsilon_of_rho

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.experiment.run import execute
 from fl_he.wire.events import Event, Finishing, HopBegan, Listener, RoundEnded
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.config import ConfigError
+from fl_he.config.constraints import ConfigError
 from fl_he.experiment.run_folder import FolderClaim, opened, refuse_used
 
 

@@ -17,8 +17,9 @@ from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app, simulation
-from fl_he.config import Config, ConfigError
 from fl_he.config.composition import compose
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import CheckpointError, load_checkpoint
 from fl_he.run_files.metrics import read_metrics

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fl_he.config import CryptoConfig
+from fl_he.config.groups import CryptoConfig
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.terms import packing_of
 from fl_he.strategies.encrypted_sum import Cost

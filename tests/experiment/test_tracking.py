@@ -10,7 +10,8 @@ import pytest
 from example_metrics import make_private
 from example_pages import make_capc
 
-from fl_he.config import Config, ConfigError, Tracking
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config, Tracking
 from fl_he.experiment import tracking
 from fl_he.experiment.tracking import MLFLOW_STORE, TENSORBOARD_FOLDER, Tracker
 from fl_he.wire.events import RoundEnded

@@ -24,8 +24,9 @@ from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app
-from fl_he.config import Config, ConfigError
 from fl_he.config.composition import compose
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config
 from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,

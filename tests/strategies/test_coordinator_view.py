@@ -23,7 +23,7 @@ from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
-from fl_he.config import Config
+from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.gradient_descent import GradientDescent

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from fl_he.config import Config
 from fl_he.config.composition import compose
+from fl_he.config.run import Config
 from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.events import Event, Listener, RoundEnded
