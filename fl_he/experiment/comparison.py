@@ -17,7 +17,7 @@ from fl_he.config.run import ClassWeight, Config
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
 from fl_he.learning.optimizers import base as optimizers
-from fl_he.learning.optimizers.registry import optimizer_of
+from fl_he.learning.optimizers import optimizer_of
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.baselines import figures, fit, penalty_of
 from fl_he.learning.regression.registry import class_probabilities, family_for

@@ -23,7 +23,7 @@ from fl_he.experiment.terms import (
 )
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.registry import optimizer_of
+from fl_he.learning.optimizers import optimizer_of
 from fl_he.learning.regression import inference, likelihood, parameters
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.scaling import Scaling as ModelScaling

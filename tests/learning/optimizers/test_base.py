@@ -12,8 +12,8 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from fl_he.config import groups
+from fl_he.learning import optimizers
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import registry
 from fl_he.learning.optimizers.base import GradientDescent, Nesterov, Optimizer, Point, penalised
 from fl_he.learning.optimizers.damped import LBFGS, Newton
 
@@ -183,8 +183,8 @@ def test_what_no_penalty_can_use(C: float | None, examples: int, words: str) -> 
 
 
 def test_the_registry_has_the_optimizers_that_the_configuration_offers() -> None:
-    assert set(registry.OPTIMIZERS) == set(groups.OPTIMIZERS)
-    for name in registry.OPTIMIZERS:
-        assert isinstance(registry.optimizer_of(name, 0.1).second_order, bool)
+    assert set(optimizers.OPTIMIZERS) == set(groups.OPTIMIZERS)
+    for name in optimizers.OPTIMIZERS:
+        assert isinstance(optimizers.optimizer_of(name, 0.1).second_order, bool)
     with pytest.raises(ValueError, match="one of gd, nesterov, newton, lbfgs, got 'adam'"):
-        registry.optimizer_of("adam", 0.1)
+        optimizers.optimizer_of("adam", 0.1)
