@@ -81,14 +81,22 @@ class Family(ABC):
         See :func:`fl_he.learning.regression.registry.model_of`.
         """
 
-    def residuals(self, probabilities: Array, labels: Array) -> Array:
+    def residuals(self, margins: Array, probabilities: Array, labels: Array) -> Array:
         """Return the derivative of each example's loss by its margins, shape (m, r).
 
         That of a loss whose margins are the log-odds; families with another link have their own.
+
+        Parameters
+        ----------
+        margins, probabilities
+            Of each row; the probabilities are those of `probabilities`.
+        labels
         """
         return probabilities - self.of_rows(labels, probabilities.shape[1])
 
-    def curvature(self, weights: Array, probabilities: Array, a: int, b: int) -> Array:
+    def curvature(
+        self, weights: Array, margins: Array, probabilities: Array, labels: Array, *, a: int, b: int
+    ) -> Array:
         """Return the second derivative of each weighted loss by margins a and b, shape (m,).
 
         ``s p_a ([a = b] - p_b)``, s the weights, with the link of `residuals`. Source: Bohning

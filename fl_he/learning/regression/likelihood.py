@@ -30,6 +30,10 @@ class Examples:
         The model's.
     design
         Features and a one, shape (m, d + 1).
+    margins
+        Shape (m, r).
+    labels
+        Shape (m,).
     probabilities
         Of the class of each of r rows of coefficients, shape (m, r).
     losses
@@ -44,6 +48,8 @@ class Examples:
 
     family: Family
     design: Array
+    margins: Array
+    labels: Array
     probabilities: Array
     losses: Array
     hits: Array
@@ -86,10 +92,12 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
     return Examples(
         family=family,
         design=np.column_stack([features, np.ones(len(labels))]),
+        margins=margins,
+        labels=labels,
         probabilities=probabilities,
         losses=weights * family.losses(margins, labels),
         hits=(family.predicted(probabilities) == labels).astype(np.float64),
-        residuals=weights[:, None] * family.residuals(probabilities, labels),
+        residuals=weights[:, None] * family.residuals(margins, probabilities, labels),
         weights=weights,
     )
 
@@ -114,7 +122,9 @@ def mean_hessian(examples: Examples) -> Array:
     full = np.empty((rows, width, rows, width))
     for a in range(rows):
         for b in range(a, rows):
-            curvature = family.curvature(examples.weights, p, a, b)
+            curvature = family.curvature(
+                examples.weights, examples.margins, p, examples.labels, a=a, b=b
+            )
             block = (design * curvature[:, None]).T @ design / len(design)
             full[b, :, a, :] = block.T
             full[a, :, b, :] = block

@@ -26,7 +26,14 @@ def to_pipeline(model: TrainedModel) -> Any:
     sklearn.pipeline.Pipeline
         Steps ``scaler`` and ``classifier``. It knows the features' names, as if it had been fitted
         to a data frame.
+
+    Raises
+    ------
+    DataError
+        If scikit-learn has no such model.
     """
+    if not model.LOG_ODDS:
+        raise DataError(f"scikit-learn has no classifier for a model of format {model.FORMAT!r}")
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to load
     from sklearn.pipeline import Pipeline  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415

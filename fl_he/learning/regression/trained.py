@@ -23,7 +23,8 @@ class TrainedModel(ABC):
     """A model of one family and the scaling of its features.
 
     A class of it says what its file has: `FORMAT` and `VERSION`, the formula in words, and all
-    other members in their order, each with the function that reads it.
+    other members in their order, each with the function that reads it; and whether the margins are
+    the log-odds, as in scikit-learn's LogisticRegression.
 
     Parameters
     ----------
@@ -41,6 +42,7 @@ class TrainedModel(ABC):
     FORMAT: ClassVar[str]
     VERSION: ClassVar[int]
     HOW_TO_USE: ClassVar[str]
+    LOG_ODDS: ClassVar[bool] = True
     MEMBERS: ClassVar[Mapping[str, Callable[[object, str], Any]]]
 
     feature_names: tuple[str, ...]

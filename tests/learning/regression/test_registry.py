@@ -66,13 +66,13 @@ def test_probabilities_losses_and_residuals_fit_each_other(family: Family) -> No
     for a in range(rows):
         moved = margins + step * (np.arange(rows) == a)
         slope = (family.losses(moved, labels) - family.losses(margins, labels)) / step
-        residuals = family.residuals(probabilities, labels)
+        residuals = family.residuals(margins, probabilities, labels)
         np.testing.assert_allclose(residuals[:, a], slope, atol=1e-5)
-        turned = family.residuals(family.probabilities(moved), labels)
+        turned = family.residuals(moved, family.probabilities(moved), labels)
         weights = np.linspace(0.5, 2.0, 50)
         for b in range(rows):
             curvature = weights * (turned[:, b] - residuals[:, b]) / step
-            found = family.curvature(weights, probabilities, a, b)
+            found = family.curvature(weights, margins, probabilities, labels, a=a, b=b)
             np.testing.assert_allclose(found, curvature, atol=1e-5)
     np.testing.assert_array_equal(margins, before)
     assert (family.predicted(probabilities) == of_classes.argmax(axis=1)).all()
