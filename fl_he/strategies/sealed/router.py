@@ -172,10 +172,8 @@ class SealedChain:
     def _send_round(self, waiting: list[Member], work: _Work) -> None:
         """Send the running sum round; leaves no envelope if it was lost on its way."""
         secrets.SystemRandom().shuffle(waiting)
+        self._require_enough(waiting, work)
         while waiting:
-            if (left := len(work.contributors) + len(waiting)) < self._waiting.min_contributors:
-                skipped = ", ".join(sorted(work.skipped)) or "nobody"
-                raise self._waiting.too_few(left, f"; left out: {skipped}")
             member = waiting.pop(0)
             next_node = waiting[0].name if waiting else self.members.company_x
             hop = Hop(
@@ -191,8 +189,15 @@ class SealedChain:
             if self._ask(member, MessageType.TRAIN, content, work):
                 member.has_heard(news)
                 work.contributors += (member.name,)
-            elif work.last is not None and not self._reseal(work.last, next_node, work):
+                continue
+            self._require_enough(waiting, work)
+            if work.last is not None and not self._reseal(work.last, next_node, work):
                 return
+
+    def _require_enough(self, waiting: list[Member], work: _Work) -> None:
+        if (left := len(work.contributors) + len(waiting)) < self._waiting.min_contributors:
+            skipped = ", ".join(sorted(work.skipped)) or "nobody"
+            raise self._waiting.too_few(left, f"; left out: {skipped}")
 
     def _reseal(self, last: Member, next_node: str, work: _Work) -> bool:
         """Have the last contributor seal again for the node after the one that failed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.roster import Waiting
+from fl_he.strategies.sealed.members import Member
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.records import ProtocolError
@@ -175,7 +177,17 @@ def test_a_sum_that_is_lost_again_and_again(federation: Federation) -> None:
         federation.run(1, hop_timeout=0.1)
 
 
-def test_too_few_that_answer(federation: Federation) -> None:
+@pytest.mark.parametrize(
+    "order", [("north", "east", "south", "west"), ("west", "south", "north", "east")]
+)
+def test_too_few_that_answer(
+    federation: Federation, order: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_order(_: random.SystemRandom, members: list[Member]) -> None:
+        members.sort(key=lambda member: order.index(member.name))
+
+    monkeypatch.setattr(random.SystemRandom, "shuffle", in_order)
+
     def strikes(message: Message) -> bool:
         away = [federation.node_id(name) for name in ("north", "east")]
         train = message.metadata.message_type == MessageType.TRAIN
