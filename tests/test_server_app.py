@@ -23,7 +23,7 @@ from fl_he.experiment import open_run
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.optimizers.base import GradientDescent
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.learning.tables.data import load_breast_cancer
+from fl_he.learning.tables.data import load_built_in
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.wire.records import ProtocolError
 
@@ -260,7 +260,7 @@ def test_the_key_holder_of_a_simulation_keeps_to_the_configuration(tmp_path: Pat
 
 def test_all_may_be_trained_on(tmp_path: Path) -> None:
     config = experiment("test_size=0", "optimizer=newton", "C=1", "rounds=9", folder=tmp_path)
-    metrics, data = run(config), load_breast_cancer()
+    metrics, data = run(config), load_built_in("breast_cancer")
     assert (metrics["local"], metrics["pooled"]) == (None, None)
     assert metrics["federated"]["accuracy"] is None
     assert metrics["federated"]["examples"] == data.examples == 569

@@ -20,7 +20,7 @@ from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, clipped_sum, noise_variance
 from fl_he.learning.privacy.scaling import range_sums, scaling_of_sums, scaling_variance
 from fl_he.learning.regression.likelihood import example_gradients, examples_of
-from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.data import Dataset, load_built_in
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.scaling import Scaling
 
@@ -40,7 +40,7 @@ def needed(value: T | None) -> T:
 CONFIG = compose("config", ["experiment=private"])
 BITS = CONFIG.crypto.fraction_bits
 LR = CONFIG.optimizer.lr
-DATA = load_breast_cancer()
+DATA = load_built_in("breast_cancer")
 #: One share is the noise of all who are counted.
 TERMS = replace(needed(privacy_of(CONFIG)), contributors=1)
 RANGES = needed(declared_ranges(CONFIG, DATA.feature_names))

@@ -150,7 +150,7 @@ class EncryptedBatches(Batches):
             )
         else:
             asked = sum(result["queries"] for result in self._results)
-            epsilon = agreement.noise.epsilon(asked, asked, agreement.delta)
+            epsilon = agreement.noise.epsilon(asked, agreement.delta)
             privacy = {"epsilon": epsilon, "delta": agreement.delta, "queries": asked}
         return self._write(
             privacy,
@@ -188,7 +188,7 @@ class Budget:
         if capc.sigma_gnmax is not None and tested:
             threshold = 0.0 if capc.threshold is None else capc.threshold
             self.noise = ConfidentGNMax(capc.sigma_gnmax, capc.sigma_threshold, threshold)
-            self.noise.epsilon(1, 1, capc.delta)  # refused now if dp-accounting is not there
+            self.noise.epsilon(1, capc.delta)  # refused now if dp-accounting is not there
         if self.noise is not None and capc.epsilon is not None:
             self._budget = VotingBudget(self.noise, capc.epsilon, capc.delta)
             if not self._budget.affordable():
@@ -202,7 +202,7 @@ class Budget:
         queries = self._queries
         if self._budget is not None:
             queries = min(queries, self._budget.affordable())
-            self._budget.spend(queries, queries)
+            self._budget.spend(queries)
         self._asked += queries
         return queries
 
@@ -210,5 +210,5 @@ class Budget:
         """Return what may be said of privacy: for any votes, and every query as answered."""
         epsilon = None
         if self.noise is not None:
-            epsilon = self.noise.epsilon(self._asked, self._asked, self._delta)
+            epsilon = self.noise.epsilon(self._asked, self._delta)
         return {"epsilon": epsilon, "delta": self._delta, "queries": self._asked}

@@ -19,13 +19,7 @@ from fl_he.config.groups import BUILT_IN, DataConfig, PartitionConfig
 from fl_he.config.run import Config
 from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import (
-    Dataset,
-    load_breast_cancer,
-    load_digits,
-    load_table,
-    load_wine,
-)
+from fl_he.learning.tables.data import Dataset, load_built_in, load_table
 from fl_he.learning.tables.partition import partition, train_test_split
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
@@ -37,7 +31,6 @@ _REMEDIES = {
     "classes": "; data.classes=[LABEL,...] names them",
     "drop": "; data.drop=[COLUMN,...] names them",
 }
-_LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "wine": load_wine}
 #: A class of fewer patients is not one to speak of.
 _HANDFUL = 5
 #: What Hydra reads as something else than text.
@@ -128,7 +121,7 @@ def warn_of_few(data: SimulatedData) -> None:
 def whole_table(data: DataConfig) -> Dataset:
     """Return all of the data, in the units of the table; raises DataError."""
     if data.name in BUILT_IN:
-        return _LOADERS[data.name]()
+        return load_built_in(data.name)
     try:
         dataset = load_table(
             path=data.path or "",

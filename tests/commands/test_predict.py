@@ -14,9 +14,9 @@ from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.sklearn_export import to_pipeline
 from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.regression.trained import TrainedModel
-from fl_he.learning.tables.data import load_breast_cancer, load_wine
+from fl_he.learning.tables.data import load_built_in
 
-WINE = load_wine()
+WINE = load_built_in("wine")
 
 
 def logistic_model() -> LogisticModel:
@@ -124,7 +124,7 @@ def test_a_pipeline_of_a_fitted_model_is_the_fitted_pipeline() -> None:
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    data = load_breast_cancer()
+    data = load_built_in("breast_cancer")
     fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.features, data.labels)
     scaler, classifier = fitted
     model = LogisticModel(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.data import Dataset, load_built_in
 from fl_he.learning.tables.partition import partition
 
 
@@ -26,7 +26,9 @@ def rows(features: NDArray[np.float64]) -> set[bytes]:
 def test_every_patient_is_in_one_hospital_or_held_out(tmp_path: Path) -> None:
     data = data_of(tmp_path, "hospitals=4", "partition=uneven")
     parts = [*(rows(part.features) for part in data.hospitals), rows(data.test.features)]
-    assert sum(map(len, parts)) == len(set().union(*parts)) == load_breast_cancer().examples
+    assert (
+        sum(map(len, parts)) == len(set().union(*parts)) == load_built_in("breast_cancer").examples
+    )
     assert set().union(*parts[:-1]) == rows(data.train.features)
 
 

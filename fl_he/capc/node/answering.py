@@ -98,7 +98,7 @@ def _layer(number: int, inputs: Sequence[Sequence[int]], turn: Turn) -> Parts:
     """
     key = turn.querying.paillier
     model, layout = turn.party.model(), turn.terms.logit_layout
-    layer, queries = model.layers[number], turn.queries
+    layer, queries = model[number], turn.queries
     outputs = []
     for pack, features in enumerate(zip(*inputs, strict=True)):
         # each query's slot gets the offset; those after the last query hold nothing that is used
@@ -106,7 +106,7 @@ def _layer(number: int, inputs: Sequence[Sequence[int]], turn: Turn) -> Parts:
         offsets = [layout.join([offset] * count)[0] for offset in layer.offsets]
         outputs.append(linear_map(key, layer.weights, features, offsets))
     units = list(zip(*outputs, strict=True))
-    if number < len(model.layers) - 1:
+    if number < len(model) - 1:
         hidden, masks = blind(key, layout, units, queries)
         turn.memory.keep(_LAYER, number)
         turn.memory.keep(_UNIT_MASKS, masks)

@@ -99,6 +99,6 @@ class VotingLedger:
 def spend(budget: VotingBudget, queries: int) -> None:
     """Count queries as tested and answered; ProtocolError if that is more than what is left."""
     try:
-        budget.spend(queries, queries)
+        budget.spend(queries)
     except PrivacyError as error:
         raise ProtocolError(str(error)) from None

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fl_he.learning.regression.family import INTERCEPT
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
 
@@ -78,7 +77,7 @@ def coefficient_table(
     steps = [*scaling.scale.tolist(), 1.0]
     return [
         _row(name, float(estimates[i]), None if errors is None else float(errors[i]), steps[i])
-        for i, name in enumerate([*names, INTERCEPT])
+        for i, name in enumerate([*names, "(intercept)"])
     ]
 
 

@@ -107,7 +107,6 @@ class LogisticModel(TrainedModel):
 
 
 class _Logistic(Family):
-    name = "logistic"
     trained = LogisticModel
     odds_ratios = True
 

@@ -102,7 +102,6 @@ class SoftmaxModel(TrainedModel):
 
 
 class _Softmax(Family):
-    name = "softmax"
     trained = SoftmaxModel
     odds_ratios = False
 

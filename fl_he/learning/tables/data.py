@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,29 +86,16 @@ class Dataset:
         return replace(self, features=self.features[indices], labels=self.labels[indices])
 
 
-def load_breast_cancer() -> Dataset:
-    """Load scikit-learn's copy of Breast Cancer Wisconsin (Diagnostic).
+def load_built_in(name: str) -> Dataset:
+    """Load scikit-learn's copy of a data set from the UCI repository.
 
-    Returns
-    -------
-    Dataset
-        569 examples of 30 features. Labels are scikit-learn's: 1 is benign (357 examples),
-        0 is malignant (212).
+    Parameters
+    ----------
+    name
+        ``breast_cancer``: Wisconsin (Diagnostic), 569 examples of 30 features; label 1 is benign
+        (357 examples), 0 is malignant (212). ``digits``: 1797 handwritten digits of 8 x 8 pixels,
+        ten classes. ``wine``: 178 wines, three classes.
     """
-    return _of_scikit_learn("breast_cancer")
-
-
-def load_digits() -> Dataset:
-    """Load scikit-learn's copy of the UCI handwritten digits: 1797 images of 8 x 8, ten classes."""
-    return _of_scikit_learn("digits")
-
-
-def load_wine() -> Dataset:
-    """Load scikit-learn's copy of the UCI wine recognition data: 178 wines, three classes."""
-    return _of_scikit_learn("wine")
-
-
-def _of_scikit_learn(name: str) -> Dataset:
     # Imported here: scikit-learn takes seconds, and nodes with a table of their own need none.
     from sklearn import datasets  # noqa: PLC0415
 
@@ -193,7 +181,9 @@ def load_table(
         labels = cells.class_labels(table[target], positive, rows)
         meaning = positive.strip() or None
     elif threshold is not None:
-        labels = cells.at_least(table[target], threshold, rows)
+        if not math.isfinite(threshold):
+            raise DataError(f"threshold must be a finite number, got {threshold}")
+        labels = (cells.numbers(table[target], rows) >= threshold).astype(np.float64)
         meaning = f"{target} >= {threshold!r}"
     else:
         labels = cells.class_numbers(table[target], classes, rows)

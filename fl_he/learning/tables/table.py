@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -160,19 +159,6 @@ def class_numbers(column: pl.Series, classes: Sequence[str], rows: RowNumbers) -
             setting="classes",
         )
     return text.replace_strict(names, list(range(len(names))), return_dtype=pl.Float64).to_numpy()
-
-
-def at_least(column: pl.Series, threshold: float, rows: RowNumbers) -> Array:
-    """Return 1.0 where a numeric column is greater than or equal to a threshold, else 0.0.
-
-    Raises
-    ------
-    DataError
-        If the threshold is not finite, or :func:`numbers` refuses the column.
-    """
-    if not math.isfinite(threshold):
-        raise DataError(f"threshold must be a finite number, got {threshold}")
-    return (numbers(column, rows) >= threshold).astype(np.float64)
 
 
 def _names(column: pl.Series, rows: RowNumbers) -> pl.Series:

@@ -59,32 +59,32 @@ class ConfidentGNMax:
             if value is not None and not (math.isfinite(value) and value > 0.0):
                 raise PrivacyError(f"{name} must be above 0 and finite, got {value:g}")
 
-    def rho(self, queries: int, answered: int) -> float:
-        """Return what so many queries cost, of which so many were answered.
+    def rho(self, queries: int) -> float:
+        """Return the cost of so many queries, all of them counted as answered.
 
-        A threshold test, if there are any, costs the same whatever it says.
+        A threshold test, if there is one, costs the same whatever it says.
 
         Raises
         ------
         PrivacyError
-            Unless ``0 <= answered <= queries``.
+            Unless there are at least 0 queries.
         """
-        if not 0 <= answered <= queries:
-            raise PrivacyError(f"answered must be from 0 to queries ({queries}), got {answered}")
+        if queries < 0:
+            raise PrivacyError(f"queries must be at least 0, got {queries}")
         test = 0.0 if self.sigma_threshold is None else 0.5 / self.sigma_threshold**2
-        return queries * test + answered * (1.0 / self.sigma_gnmax**2)
+        return queries * (test + 1.0 / self.sigma_gnmax**2)
 
-    def epsilon(self, queries: int, answered: int, delta: float) -> float:
+    def epsilon(self, queries: int, delta: float) -> float:
         """Return the epsilon of so many queries for any votes: this one may be released."""
-        return epsilon_of_rho(self.rho(queries, answered), delta)
+        return epsilon_of_rho(self.rho(queries), delta)
 
 
 class VotingBudget:
     """How much of a budget has been spent, for the patients of one answering party.
 
-    Which queries pass the test is known only afterwards, so the budget is a filter: a test and its
-    answer are allowed if both fit. Rhos may be spent adaptively as long as their sum stays within
-    the budget (Feldman, Zrnic 2021, "Individual Privacy Accounting via a Renyi Filter").
+    The budget is a filter: queries are allowed if they fit. Rhos may be spent adaptively as long as
+    their sum stays within the budget (Feldman, Zrnic 2021, "Individual Privacy Accounting via a
+    Renyi Filter").
 
     Parameters
     ----------
@@ -94,44 +94,29 @@ class VotingBudget:
     """
 
     def __init__(self, noise: ConfidentGNMax, epsilon: float, delta: float) -> None:
-        self.noise = noise
-        self.delta = delta
         self.queries = 0
-        self.answered = 0
+        self._noise = noise
         self._limit = largest_rho(epsilon, delta)
 
-    @property
-    def rho(self) -> float:
-        """What has been spent."""
-        return self.noise.rho(self.queries, self.answered)
-
-    @property
-    def epsilon(self) -> float:
-        """What has been spent, at the budget's delta."""
-        return self.noise.epsilon(self.queries, self.answered, self.delta)
-
     def affordable(self) -> int:
-        """Return how many more queries may be tested, should all of them be answered."""
-        return max(0, math.floor((self._limit - self.rho) / self.noise.rho(1, 1)))
+        """Return how many more queries fit."""
+        left = self._limit - self._noise.rho(self.queries)
+        return max(0, math.floor(left / self._noise.rho(1)))
 
-    def spend(self, queries: int, answered: int) -> None:
-        """Count queries that were tested and answered.
-
-        To be asked for with ``answered=queries`` before anything of a batch is opened, or called
-        afterwards for a batch of at most :meth:`affordable` queries.
+    def spend(self, queries: int) -> None:
+        """Count queries, before anything of their batch is opened.
 
         Raises
         ------
         PrivacyError
             If they do not fit; nothing is spent then.
         """
-        if self.rho + self.noise.rho(queries, answered) > self._limit:
+        if self._noise.rho(self.queries) + self._noise.rho(queries) > self._limit:
             raise PrivacyError(
                 f"queries must be at most {self.affordable()}, which is what is left of the "
                 f"privacy budget, got {queries}"
             )
         self.queries += queries
-        self.answered += answered
 
 
 def epsilon_by_votes(

@@ -35,16 +35,8 @@ class IntegerLayer:
     offsets: list[int] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class IntegerModel:
-    """Layers with a ReLU behind each but the last.
-
-    Attributes
-    ----------
-    layers : tuple of IntegerLayer
-    """
-
-    layers: tuple[IntegerLayer, ...]
+#: Layers with a ReLU behind each but the last.
+IntegerModel = tuple[IntegerLayer, ...]
 
 
 def in_integers(
@@ -90,7 +82,7 @@ def in_integers(
             fewest = bits if layers else _FEWEST_SCALE_BITS
             last = _last_layer(model.layers[-1], reach, unit, largest_difference, fewest)
             if last is not None:
-                return IntegerModel((*layers, last))
+                return (*layers, last)
     raise DataError(
         f"a model must leave at least {_FEWEST_SCALE_BITS} bits to its weights: raise value_bits, "
         "or lower fraction_bits or integer_bits"

@@ -13,7 +13,7 @@ from fl_he.learning.optimizers.base import Point, penalised
 from fl_he.learning.regression.baselines import figures, fit
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.registry import class_probabilities
-from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.data import Dataset, load_built_in
 from fl_he.learning.tables.partition import partition
 from fl_he.learning.tables.scaling import standardise
 
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def cancer() -> Dataset:
-    return standardise(load_breast_cancer())[0]
+    return standardise(load_built_in("breast_cancer"))[0]
 
 
 def gradient_size(dataset: Dataset, theta: Array, C: float) -> float:

@@ -15,10 +15,8 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import (
     Dataset,
     first_schema_difference,
-    load_breast_cancer,
-    load_digits,
+    load_built_in,
     load_table,
-    load_wine,
 )
 from fl_he.learning.tables.scaling import standardise
 
@@ -86,7 +84,7 @@ def test_unusable_data_is_refused(
 
 
 def test_breast_cancer_is_that_of_scikit_learn() -> None:
-    dataset = load_breast_cancer()
+    dataset = load_built_in("breast_cancer")
     features, labels = datasets.load_breast_cancer(return_X_y=True)
     np.testing.assert_array_equal(dataset.features, features)
     np.testing.assert_array_equal(dataset.labels, labels)
@@ -102,6 +100,19 @@ def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
     assert dataset.feature_names == ("age", "weight")
     np.testing.assert_array_equal(dataset.features, [[30.0, 70.5], [40.0, 80.0]])
     np.testing.assert_array_equal(dataset.labels, [1.0, 0.0])
+
+
+def test_a_threshold_counts_equal_values_as_one(tmp_path: Path) -> None:
+    path = csv(tmp_path, "age,score\n30,0.69\n40,0.7\n50,0.71\n")
+    labels = load_table(path, target="score", threshold=0.7).labels
+    np.testing.assert_array_equal(labels, [0.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_is_finite(tmp_path: Path, threshold: float) -> None:
+    path = csv(tmp_path, "age,score\n30,1\n")
+    with pytest.raises(DataError, match="threshold must be a finite number, got"):
+        load_table(path, target="score", threshold=threshold)
 
 
 def test_a_parquet_table_with_a_threshold(tmp_path: Path) -> None:
@@ -229,10 +240,10 @@ def test_the_first_difference_of_schemas_in_words(
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(load_digits, datasets.load_digits), (load_wine, datasets.load_wine)]
+    ("name", "theirs"), [("digits", datasets.load_digits), ("wine", datasets.load_wine)]
 )
-def test_data_sets_of_more_classes_are_scikit_learns(ours: Any, theirs: Any) -> None:
-    dataset, bunch = ours(), theirs()
+def test_data_sets_of_more_classes_are_scikit_learns(name: str, theirs: Any) -> None:
+    dataset, bunch = load_built_in(name), theirs()
     np.testing.assert_array_equal(dataset.features, bunch.data)
     np.testing.assert_array_equal(dataset.labels, bunch.target)
     assert dataset.classes == tuple(map(str, bunch.target_names))

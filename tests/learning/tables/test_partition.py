@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn import model_selection
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.data import Dataset, load_built_in
 from fl_he.learning.tables.partition import partition, train_test_split
 
 SCHEMES = ["even", "uneven", "by_label"]
@@ -31,7 +31,7 @@ def same(first: list[NDArray[np.intp]], second: list[NDArray[np.intp]]) -> bool:
 
 @pytest.mark.parametrize(("test_size", "seed"), [(0.25, 10), (0.1, 0), (0.5, 2**32 - 1)])
 def test_the_split_is_that_of_scikit_learn(test_size: float, seed: int) -> None:
-    dataset = load_breast_cancer()
+    dataset = load_built_in("breast_cancer")
     train, test = split(dataset, test_size, seed)
     expected = model_selection.train_test_split(
         dataset.features, dataset.labels, test_size=test_size, random_state=seed

@@ -5,12 +5,12 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import Dataset, load_breast_cancer
+from fl_he.learning.tables.data import Dataset, load_built_in
 from fl_he.learning.tables.scaling import Scaling, standardise
 
 
 def test_it_is_what_standard_scaler_does() -> None:
-    dataset = load_breast_cancer()
+    dataset = load_built_in("breast_cancer")
     scaler = StandardScaler().fit(dataset.features)
     scaled, scaling = standardise(dataset)
     np.testing.assert_allclose(scaling.mean, scaler.mean_, rtol=1e-13)

@@ -25,10 +25,6 @@ def class_labels(column: pl.Series, positive: str) -> NDArray[np.float64]:
     return table.class_labels(column, positive, rows_of(column))
 
 
-def at_least(column: pl.Series, threshold: float) -> NDArray[np.float64]:
-    return table.at_least(column, threshold, rows_of(column))
-
-
 def text(*cells: str | None) -> pl.Series:
     return pl.Series("age", cells, dtype=pl.String)
 
@@ -131,16 +127,6 @@ def test_a_positive_label_that_is_not_there_is_refused() -> None:
 def test_class_names_must_be_writable_as_text() -> None:
     with pytest.raises(DataError, match=r"^target 'age' must hold class names, got type Object$"):
         class_labels(pl.Series("age", [object()], dtype=pl.Object), "M")
-
-
-def test_a_threshold_counts_equal_values_as_one() -> None:
-    np.testing.assert_array_equal(at_least(text("0.69", "0.7", "0.71"), 0.7), [0.0, 1.0, 1.0])
-
-
-@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
-def test_a_threshold_is_finite(threshold: float) -> None:
-    with pytest.raises(DataError, match="threshold must be a finite number, got"):
-        at_least(text("1"), threshold)
 
 
 def test_rows_without_a_header_are_counted_alone() -> None:

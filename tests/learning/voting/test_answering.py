@@ -84,8 +84,8 @@ def test_no_number_outgrows_its_bits_at_any_query(value_bits: int) -> None:
     corners = np.random.default_rng(1).choice([-limit, limit], size=(300, 4))
     scores = integer_scores(model, corners)
     assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**value_bits - 2
-    for depth in range(1, len(model.layers)):
-        units = integer_scores(IntegerModel(model.layers[:depth]), corners)
+    for depth in range(1, len(model)):
+        units = integer_scores(model[:depth], corners)
         assert int(np.abs(units).max()) < 2**value_bits
 
 
