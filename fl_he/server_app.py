@@ -17,6 +17,7 @@ from fl_he.experiment.open_run import OpenRun
 from fl_he.experiment.run import Run, execute
 from fl_he.experiment.run_folder import opened
 from fl_he.experiment.sealed_run import SealedRun
+from fl_he.terminal.progress import quality
 from fl_he.wire.events import Event, Listener, RoundEnded, StepEnded, unheard
 
 _logger = logging.getLogger(__name__)
@@ -83,11 +84,6 @@ def _log(event: Event) -> None:
     match event:
         case StepEnded(step):
             _logger.warning("%s is done", step)
-        case RoundEnded(entry) if entry["loss"] is not None:
-            words = "round %(round)d: loss %(loss).4f, accuracy %(accuracy).3f"
-            _logger.warning(words, entry)
-        case RoundEnded(entry) if entry["test_loss"] is not None:
-            words = "round %(round)d: test loss %(test_loss).4f, test accuracy %(test_accuracy).3f"
-            _logger.warning(words, entry)
         case RoundEnded(entry):
-            _logger.warning("round %(round)d: %(contributors)d contributors", entry)
+            words = quality(entry) or f"{entry['contributors']} contributors"
+            _logger.warning("round %d: %s", entry["round"], words)

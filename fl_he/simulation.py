@@ -49,12 +49,12 @@ class _InterruptibleGrid(DelegatingGrid):
     def get_node_ids(self) -> Iterable[int]:
         """See Grid."""
         self._check()
-        return super().get_node_ids()
+        return self._grid.get_node_ids()
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """See Grid."""
         self._check()
-        return super().pull_messages(message_ids)
+        return self._grid.pull_messages(message_ids)
 
     def _check(self) -> None:
         if self._interrupted.is_set():

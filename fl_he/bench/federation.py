@@ -312,7 +312,7 @@ class GroupGrid(DelegatingGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """See Grid."""
-        return super().push_messages(self._labelled(messages))
+        return self._grid.push_messages(self._labelled(messages))
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -320,7 +320,7 @@ class GroupGrid(DelegatingGrid):
         """See Grid."""
         if self._polled:
             return list(exchange(self, messages, HOP_TIMEOUT if timeout is None else timeout))
-        return super().send_and_receive(self._labelled(messages), timeout=timeout)
+        return self._grid.send_and_receive(self._labelled(messages), timeout=timeout)
 
     def _labelled(self, messages: Iterable[Message]) -> Iterator[Message]:
         for message in messages:

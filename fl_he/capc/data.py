@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fl_he.config.capc import CapcConfig
 from fl_he.config.run import Config
-from fl_he.experiment.data import whole_table
+from fl_he.experiment.data import CacheKey, whole_table
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.partition import partition
 from fl_he.learning.tables.scaling import standardise
@@ -73,19 +73,11 @@ def capc_data(config: Config) -> CapcData:
     DataError
         If the table cannot be used, or a part of it would be too small.
     """
-    return _cached(_Key(json.dumps(asdict(config), sort_keys=True), config))
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """A configuration by its text: the configuration itself has no hash."""
-
-    text: str
-    config: Config = field(compare=False)
+    return _cached(CacheKey(json.dumps(asdict(config), sort_keys=True), config))
 
 
 @lru_cache(maxsize=1)
-def _cached(key: _Key) -> CapcData:
+def _cached(key: CacheKey) -> CapcData:
     config, capc = key.config, key.config.capc
     table = whole_table(config.data)
     digits = config.data.name == "digits"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.capc.data import capc_data
-from fl_he.capc.run import Batches, Budget
+from fl_he.capc.run import Batches, budget_of
 from fl_he.capc.simulation import SimulatedParty
 from fl_he.config.capc import Backend
 from fl_he.config.run import Config
@@ -30,7 +30,7 @@ def check(config: Config) -> None:
     ------
     DataError, CryptoError, PrivacyError
     """
-    data, _ = capc_data(config), Budget(config)
+    data, _ = capc_data(config), budget_of(config)
     _ = SimulatedParty(config, 0).terms
     if config.capc.backend is Backend.plain:
         return  # it evaluates the models as they are
@@ -67,8 +67,8 @@ class PlainBatches(Batches):
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
-        analysis, noise = None, self._budget.noise
+        analysis, noise = None, self._noise
         if noise is not None:
             bound = epsilon_by_votes(self._votes, noise, self._config.capc.delta)
             analysis = {"epsilon_by_votes": bound, "releasable": False}
-        return self._write(self._budget.spent(), analysis=analysis)
+        return self._write(analysis=analysis)

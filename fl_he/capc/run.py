@@ -10,6 +10,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from fl_he.capc.agreement import Agreement
 from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.config.capc import Backend
@@ -47,51 +48,58 @@ class Batches:
     def __init__(self, config: Config, folder: Path, tell: Listener) -> None:
         self._start = perf_counter()
         self._config, self._folder, self._tell = config, folder, tell
-        self._budget = Budget(config)
+        self._noise, self._budget = budget_of(config)
         self._results: list[dict[str, Any]] = []  # what each querying party said of itself
 
     def _batches(self) -> Iterator[tuple[int, int]]:
         """Yield the parties that the configuration names, as long as the budget lasts."""
         for number in sorted(self._config.capc.querying):
-            if queries := self._budget.next_batch():
+            queries = self._config.capc.queries
+            if self._budget is not None:
+                queries = min(queries, self._budget.affordable())
+                self._budget.spend(queries)
+            if queries:
                 yield number, queries
 
     def _write(
         self,
-        privacy: dict[str, Any],
         *,
         steps: Sequence[dict[str, Any]] = (),
         keys: Sequence[Mapping[str, str]] = (),
-        agreement: str | None = None,
+        agreement: Agreement | None = None,
         analysis: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write metrics.json and report.html; return what the former holds.
 
         Parameters
         ----------
-        privacy : dict
-            What may be said of the budget that was spent.
         steps : sequence of dict
             What each step cost; none without encryption.
         keys : sequence of mapping
             Fingerprints of the public keys, as `CaPC.fingerprints` returns them; none without
             encryption.
-        agreement : str, optional
-            Fingerprint of what deployed nodes have agreed on.
+        agreement : Agreement, optional
+            Of deployed nodes.
         analysis : dict, optional
             What only somebody who knows all votes can say, not to be released with the labels.
         """
+        noise, delta = self._noise, self._config.capc.delta
+        if agreement is not None:
+            noise, delta = agreement.noise, agreement.delta
+        # Who got no answer is known to the querying party alone, so every query counts as answered.
+        asked = sum(result["queries"] for result in self._results)
+        epsilon = None if noise is None else noise.epsilon(asked, delta)
         metrics = {
             **origin_figures(),
             "protocol": metrics_contract.CAPC,
             "config": asdict(self._config),
             "encrypted": self._config.capc.backend is Backend.encrypted,
             "querying": self._results,
-            "privacy": privacy,
+            "privacy": {"epsilon": epsilon, "delta": delta, "queries": asked},
             "analysis": analysis,
             "steps": list(steps),
             "keys": list(keys),
-            "agreement": agreement,
+            "agreement": None if agreement is None else agreement.fingerprint,
             "seconds": perf_counter() - self._start,
         }
         return files.write_run(self._folder, metrics)
@@ -141,22 +149,15 @@ class EncryptedBatches(Batches):
     def finish(self) -> dict[str, Any]:
         """See Run."""
         agreement = self._roster.agreement
-        if agreement is None:
-            privacy = self._budget.spent()
-        elif not self._results:
+        if agreement is not None and not self._results:
             raise ProtocolError(
                 "CaPC must have a party with open cases, and budget left with all who answer, got "
                 "none"
             )
-        else:
-            asked = sum(result["queries"] for result in self._results)
-            epsilon = agreement.noise.epsilon(asked, agreement.delta)
-            privacy = {"epsilon": epsilon, "delta": agreement.delta, "queries": asked}
         return self._write(
-            privacy,
             steps=[asdict(cost) for cost in self._roster.costs.values()],
             keys=self._protocol.fingerprints,
-            agreement=None if agreement is None else agreement.fingerprint,
+            agreement=agreement,
         )
 
     def _deployed(self) -> Iterator[tuple[str, int]]:
@@ -167,48 +168,27 @@ class EncryptedBatches(Batches):
                 yield name, queries
 
 
-class Budget:
-    """How many queries may still be asked, and what they have cost.
+def budget_of(config: Config) -> tuple[ConfidentGNMax | None, VotingBudget | None]:
+    """Return the noise of a vote, None if something is released without any, and the budget.
 
-    Who got no answer is known to the querying party alone, so every query counts as answered.
-
-    Attributes
-    ----------
-    noise : ConfidentGNMax or None
-        Of a vote; None if something is released without any.
+    Raises
+    ------
+    PrivacyError
+        If the budget allows no query, or dp-accounting is not installed.
     """
-
-    def __init__(self, config: Config) -> None:
-        capc = config.capc
-        self._queries, self._delta = capc.queries, capc.delta
-        self.noise: ConfidentGNMax | None = None
-        self._budget: VotingBudget | None = None
-        self._asked = 0
-        tested = capc.threshold is None or capc.sigma_threshold is not None
-        if capc.sigma_gnmax is not None and tested:
-            threshold = 0.0 if capc.threshold is None else capc.threshold
-            self.noise = ConfidentGNMax(capc.sigma_gnmax, capc.sigma_threshold, threshold)
-            self.noise.epsilon(1, capc.delta)  # refused now if dp-accounting is not there
-        if self.noise is not None and capc.epsilon is not None:
-            self._budget = VotingBudget(self.noise, capc.epsilon, capc.delta)
-            if not self._budget.affordable():
-                raise PrivacyError(
-                    f"capc.epsilon must allow one query at least, got {capc.epsilon:g}: raise it, "
-                    "or the sigmas"
-                )
-
-    def next_batch(self) -> int:
-        """Return the size of the next batch, 0 if nothing is left, and count it as spent."""
-        queries = self._queries
-        if self._budget is not None:
-            queries = min(queries, self._budget.affordable())
-            self._budget.spend(queries)
-        self._asked += queries
-        return queries
-
-    def spent(self) -> dict[str, Any]:
-        """Return what may be said of privacy: for any votes, and every query as answered."""
-        epsilon = None
-        if self.noise is not None:
-            epsilon = self.noise.epsilon(self._asked, self._delta)
-        return {"epsilon": epsilon, "delta": self._delta, "queries": self._asked}
+    capc = config.capc
+    tested = capc.threshold is None or capc.sigma_threshold is not None
+    if capc.sigma_gnmax is None or not tested:
+        return None, None
+    threshold = 0.0 if capc.threshold is None else capc.threshold
+    noise = ConfidentGNMax(capc.sigma_gnmax, capc.sigma_threshold, threshold)
+    noise.epsilon(1, capc.delta)  # refused now if dp-accounting is not there
+    if capc.epsilon is None:
+        return noise, None
+    budget = VotingBudget(noise, capc.epsilon, capc.delta)
+    if not budget.affordable():
+        raise PrivacyError(
+            f"capc.epsilon must allow one query at least, got {capc.epsilon:g}: raise it, or the "
+            "sigmas"
+        )
+    return noise, budget

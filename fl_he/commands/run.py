@@ -54,15 +54,12 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from fl_he.report.files import REPORT
-    from fl_he.terminal.progress import follow_rounds, follow_steps
+    from fl_he.terminal.progress import follow
     from fl_he.terminal.show import from_here, show_run
 
-    follow = (
-        follow_steps(Console(), config.hospitals, _steps(config))
-        if config.capc.enabled
-        else follow_rounds(Console(), config.hospitals, config.rounds)
-    )
-    with follow as tell:
+    capc = config.capc.enabled
+    steps = _steps(config) if capc else config.rounds
+    with follow(Console(), config.hospitals, steps, capc=capc) as tell:
         from fl_he import simulation
 
         metrics = simulation.run(config, folder, tell)

@@ -10,12 +10,12 @@ import json
 import re
 import shlex
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from fl_he.config.groups import BUILT_IN, DataConfig, PartitionConfig
+from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
 from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError
@@ -77,18 +77,26 @@ def simulated_data(config: Config) -> SimulatedData:
     DataError
         If the table cannot be used or cannot be divided among so many hospitals.
     """
-    key = (asdict(config.data), asdict(config.partition), config.hospitals)
-    return _cached(json.dumps(key), config.test_size, config.seed)
+    settings = [asdict(config.data), asdict(config.partition), config.hospitals]
+    key = json.dumps([*settings, config.test_size, config.seed])
+    return _cached(CacheKey(key, config))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """What data depend on, as text: the configuration itself has no hash."""
+
+    text: str
+    config: Config = field(compare=False)
 
 
 # Kept in memory by every Ray actor, whichever hospital it plays: it is a function of the public
 # configuration alone, and the actor could compute it for any hospital anyway.
 @lru_cache(maxsize=1)
-def _cached(key: str, test_size: float, seed: int) -> SimulatedData:
-    data, division, hospitals = json.loads(key)
-    train, test = train_test_split(whole_table(DataConfig(**data)), test_size, seed)
-    division = PartitionConfig(**division)
-    parts = partition(train.labels, hospitals, division.scheme, division.alpha, seed)
+def _cached(key: CacheKey) -> SimulatedData:
+    config, division = key.config, key.config.partition
+    train, test = train_test_split(whole_table(config.data), config.test_size, config.seed)
+    parts = partition(train.labels, config.hospitals, division.scheme, division.alpha, config.seed)
     return SimulatedData(tuple(train.take(part) for part in parts), train, test)
 
 

@@ -30,19 +30,15 @@ class Run(Protocol):
         """Write the run's files; return what metrics.json holds."""
 
 
-#: Meets the nodes and makes a run that tells its hops and steps.
-Begin = Callable[[Listener], Run]
-
-
 def execute(
-    begin: Begin, config: Config, folder: Path, on_event: Listener = unheard
+    begin: Callable[[Listener], Run], config: Config, folder: Path, on_event: Listener = unheard
 ) -> dict[str, Any]:
     """Do a run from its first round to its files, and track it where the configuration says so.
 
     Parameters
     ----------
     begin : callable
-        Makes the run.
+        Meets the nodes and makes a run that tells its hops and steps.
     config : Config
     folder : Path
         The run's.

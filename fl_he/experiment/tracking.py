@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config, Tracking
@@ -40,7 +40,7 @@ def require_packages(tracking: Tracking) -> None:
             )
 
 
-class Tracker:
+class Tracker(AbstractContextManager["Tracker"]):
     """Write a run to the logs that were chosen; a run that raises is logged as failed.
 
     No log is made before the first figure.
@@ -61,10 +61,6 @@ class Tracker:
         require_packages(config.tracking)
         self._config, self._folder = config, folder
         self._logs: list[_MlflowLog | _TensorBoardLog] = []
-
-    def __enter__(self) -> Self:
-        """Return the tracker."""
-        return self
 
     def hear(self, event: Event) -> None:
         """Write the figures of a round."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
+from fl_he.strategies.exchange import Skipped, error_reason, nobody_answered
 from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, DecryptRequest, Purpose, content_bytes
 from fl_he.wire.records import KEPT, ProtocolError
 from fl_he.wire.update import CONTRIBUTORS, EXAMPLES, UpdateLayout
@@ -57,8 +57,25 @@ COST_MEMBERS = within("cost", form_of(Cost).members)
 del COST_MEMBERS["decrypt_seconds"]
 
 
+class Kept:
+    """An object in the checkpoint, with the members of ``FORM`` or else one for each field."""
+
+    __slots__ = ()
+    FORM: ClassVar[Form[Any] | None] = None
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return (self.FORM or form_of(type(self))).write(self)
+
+    @classmethod
+    def from_members(cls, members: object) -> Self:
+        """Read what `to_members` returned; raises ProtocolError."""
+        found: Self = (cls.FORM or form_of(cls)).read(members, KEPT)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
-class UnopenedSum:
+class UnopenedSum(Kept):
     """A finished sum before company X has opened it, in a form that outlives the coordinator.
 
     A coordinator that dies while the sum is with company X must ask for the very same sum again,
@@ -87,17 +104,8 @@ class UnopenedSum:
     ciphertexts: Whole
     update_bytes: Whole
 
-    def to_members(self) -> dict[str, Any]:
-        """Return what JSON can hold, the request's records included."""
-        return _UNOPENED.write(self)
 
-    @classmethod
-    def from_members(cls, members: object) -> UnopenedSum:
-        """Read what `to_members` returned; raises ProtocolError."""
-        return _UNOPENED.read(members, KEPT)
-
-
-_UNOPENED = Form(
+UnopenedSum.FORM = Form(
     {
         # The same checks as company X's, so that a damaged file is found here.
         **within("request", form_of(DecryptRequest).members),

@@ -7,61 +7,32 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fl_he.wire.events import HopBegan, HopEnded, Listener
 
 
+def _passed_on(name: str) -> Any:
+    """Return a method that calls the method of this name of the grid behind."""
+    return lambda self, *args, **kwargs: getattr(self._grid, name)(*args, **kwargs)
+
+
 class DelegatingGrid(Grid):
-    """A grid that passes everything on; subclasses change what they are for."""
+    """A grid that passes everything on to ``_grid``; subclasses change what they are for."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
 
-    def set_run(self, run: Run) -> None:
-        """See Grid."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """See Grid."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """See Grid."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """See Grid."""
-        return self._grid.get_node_ids()
-
-    def get_nodes(self) -> Iterable[NodeInfo]:
-        """See Grid."""
-        return self._grid.get_nodes()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """See Grid."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """See Grid."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """See Grid."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
+    run = property(lambda self: self._grid.run)
+    set_run = _passed_on("set_run")
+    create_message = _passed_on("create_message")
+    get_node_ids = _passed_on("get_node_ids")
+    get_nodes = _passed_on("get_nodes")
+    push_messages = _passed_on("push_messages")
+    pull_messages = _passed_on("pull_messages")
+    send_and_receive = _passed_on("send_and_receive")
 
 
 class HospitalGrid(DelegatingGrid):
@@ -105,7 +76,7 @@ class HopWatch(DelegatingGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """See Grid."""
         sent = list(messages)
-        ids = list(super().push_messages(sent))
+        ids = list(self._grid.push_messages(sent))
         for message, message_id in zip(sent, ids, strict=False):  # some grids leave ids out
             if message_id:
                 metadata = message.metadata
@@ -116,7 +87,7 @@ class HopWatch(DelegatingGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """See Grid."""
-        replies = list(super().pull_messages(message_ids))
+        replies = list(self._grid.pull_messages(message_ids))
         for reply in replies:
             sent = self._under_way.pop(reply.metadata.reply_to_message_id, None)
             if sent is not None:

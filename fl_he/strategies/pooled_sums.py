@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Whole, form_of
+from fl_he.crypto.encoding.fields import Whole
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.privacy.scaling import scaling_of_sums
@@ -25,15 +25,16 @@ from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.moments import Limbs, balanced_weights
 from fl_he.learning.tables.scaling import from_moments
+from fl_he.strategies.encrypted_sum import Kept
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import FIGURES, LOSS, MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest, privacy_members
 from fl_he.wire.model import model_message_content, read_named_array
-from fl_he.wire.records import CONFIG, KEPT, ProtocolError, refused_as
+from fl_he.wire.records import CONFIG, ProtocolError, refused_as
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
+class Preparation(Kept):
     """What is known of the pooled data before the first round.
 
     Attributes
@@ -46,15 +47,6 @@ class Preparation:
 
     rounds: Whole = 0
     terms: LearningTerms = field(default_factory=LearningTerms)
-
-    def to_members(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return form_of(Preparation).write(self)
-
-    @classmethod
-    def from_members(cls, members: object) -> Preparation:
-        """Read what `to_members` returned; raises ProtocolError."""
-        return form_of(cls).read(members, KEPT)
 
 
 def prepare(

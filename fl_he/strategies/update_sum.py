@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from math import isqrt
 from time import perf_counter
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
-from fl_he.strategies.exchange import exchange
+from fl_he.strategies.exchange import Skipped, exchange, skip
 from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipping import Skipped, skip
 from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     EncryptedReply,
@@ -31,8 +29,6 @@ from fl_he.wire.update import UpdateLayout
 FOLD = "fold"
 TOPOLOGIES = (FOLD, "chain")
 AUTO = "auto"
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass

@@ -4,7 +4,6 @@
 
 errors     refusals and warnings as one line each
 interrupt  end at Ctrl-C with all processes that were started
-live_view  the view of a run that is going on
-progress   follow a run's rounds or steps
+progress   follow a run's rounds or steps: a live view, or plain lines
 show       finished runs: tables, plots, pages
 """

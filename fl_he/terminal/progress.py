@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import RLock
 from time import monotonic
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
-from fl_he.terminal.live_view import LiveView, short_name
 from fl_he.wire.events import (
     Event,
     Finishing,
@@ -23,73 +34,59 @@ from fl_he.wire.events import (
     StepEnded,
 )
 
-_COMPARING = "comparing and saving"
+_LOADING = "loading the data"
+_PREFIXES = ("query.capc_", "query.", "train.")
+#: Nodes that the view names; more are counted.
+_NAMED = 3
 
 
 @contextmanager
-def follow_rounds(console: Console, hospitals: int, rounds: int) -> Iterator[Listener]:
-    """Show the start, the rounds and the comparison of a run while the context is open.
+def follow(
+    console: Console, hospitals: int, steps: int, *, capc: bool = False
+) -> Iterator[Listener]:
+    """Show the start, the rounds or steps, and the end of a run while the context is open.
 
     Parameters
     ----------
     console : rich.console.Console
         Where to show them: as a live view on a terminal, else, and where the environment
-        variable ``CI`` is set, as one line for each round.
-    hospitals, rounds : int
+        variable ``CI`` is set, as one line for each round or step.
+    hospitals : int
         Of the run.
+    steps : int
+        Rounds of a training. About how many steps CaPC will take; models with hidden layers take
+        more.
+    capc : bool
+        Whether the run is one of CaPC.
 
     Yields
     ------
     callable
         Is to be told the events of the run, from any thread.
     """
-    with _screen(console, rounds, lambda done: f"round {done}/{rounds}: ") as screen:
+    done, last = 0, monotonic()
+    with _screen(console, steps) as screen:
 
         def show(event: Event) -> None:
+            nonlocal done, last
             match event:
+                case Starting() if capc:
+                    screen.wait(f"starting {hospitals} parties and the privacy guardian")
                 case Starting(engine):
                     ray = "Ray and " if engine == "ray" else ""
                     screen.wait(f"starting {ray}{hospitals} hospitals")
                 case HopBegan() | HopEnded():
                     screen.show_hop(event)
                 case RoundEnded(entry):
-                    screen.advance(entry["round"], _quality(entry), _contributions(entry))
-                case Finishing():
-                    screen.wait(_COMPARING)
-
-        yield show
-
-
-@contextmanager
-def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Listener]:
-    """Show the steps of a run of CaPC while the context is open.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-        As in `follow_rounds`.
-    parties : int
-        Of the run.
-    steps : int
-        About how many there will be; models with hidden layers take more.
-
-    Yields
-    ------
-    callable
-        Is to be told the events of the run, from any thread.
-    """
-    times = _StepTimes()
-    with _screen(console, steps, lambda _: "done: ") as screen:
-
-        def show(event: Event) -> None:
-            match event:
-                case Starting():
-                    screen.wait(f"starting {parties} parties and the privacy guardian")
-                case HopBegan() | HopEnded():
-                    screen.show_hop(event)
+                    done, words = entry["round"], quality(entry) or "no figure of quality"
+                    line = f"round {done}/{steps}: {words}{_contributions(entry)}"
+                    screen.advance(done, words, line)
                 case StepEnded(step):
-                    words = times.end(step)
-                    screen.advance(times.done, words)
+                    before, last = last, monotonic()
+                    done, words = done + 1, f"{short_name(step)}, {last - before:.1f} s"
+                    screen.advance(done, words, f"done: {words}")
+                case Finishing() if not capc:
+                    screen.wait("comparing and saving")
 
         yield show
 
@@ -97,16 +94,15 @@ def follow_steps(console: Console, parties: int, steps: int) -> Iterator[Listene
 class _Lines:
     """One line for each step, in place of a `LiveView`."""
 
-    def __init__(self, console: Console, label: Callable[[int], str]) -> None:
-        self._console, self._label = console, label
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def wait(self, words: str) -> None:
         """Print what is waited for."""
         self._console.print(words)
 
-    def advance(self, done: int, words: str, more: str = "") -> None:
+    def advance(self, _: int, __: str, line: str) -> None:
         """Print how a step went, and what a live view shows of its hops."""
-        line = f"{self._label(done)}{words}{more}"
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def show_hop(self, hop: HopBegan | HopEnded) -> None:
@@ -114,9 +110,7 @@ class _Lines:
 
 
 @contextmanager
-def _screen(
-    console: Console, steps: int, label: Callable[[int], str]
-) -> Iterator[LiveView | _Lines]:
+def _screen(console: Console, steps: int) -> Iterator[LiveView | _Lines]:
     """Give a live view where somebody watches, else lines."""
     if console.is_terminal and os.environ.get("CI", "").lower() in ("", "0", "false"):
         view = LiveView(steps)
@@ -124,29 +118,16 @@ def _screen(
             view.refresh = live.refresh
             yield view
     else:
-        yield _Lines(console, label)
+        yield _Lines(console)
 
 
-class _StepTimes:
-    """Counts steps, and takes the time from the end of one to the end of the next."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self._last = monotonic()
-
-    def end(self, step: str) -> str:
-        """Return a step's name and how long it took."""
-        before, self._last = self._last, monotonic()
-        self.done += 1
-        return f"{short_name(step)}, {self._last - before:.1f} s"
-
-
-def _quality(entry: Mapping[str, Any]) -> str:
+def quality(entry: Mapping[str, Any]) -> str | None:
+    """Say how good a round's model is; None if nobody knows."""
     if entry["loss"] is not None:
         return f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
     # With privacy hospitals tell neither; a simulation has its test set, unless it holds none out.
     if entry["test_loss"] is None:
-        return "no figure of quality"
+        return None
     return f"test loss {entry['test_loss']:.4f}, test accuracy {entry['test_accuracy']:.3f}"
 
 
@@ -161,3 +142,96 @@ def _contributions(entry: Mapping[str, Any]) -> str:
         longest = max(entry["hops"], key=lambda hop: hop["seconds"])
         parts.append(f"longest hop {longest['seconds']:.2f} s ({longest['node']})")
     return "".join(f", {part}" for part in parts)
+
+
+class LiveView:
+    """The live view: a spinner before and after the steps, a bar and the hops while they run."""
+
+    def __init__(self, steps: int) -> None:
+        self._waiting = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        )
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            expand=True,  # the bar takes what the figures leave
+        )
+        self._lock = RLock()
+        self._wait = self._waiting.add_task(_LOADING)
+        self._steps = self._bar.add_task("", total=steps)
+        self._at_work: dict[str, tuple[str, float]] = {}
+        self._answered: dict[str, HopEnded] = {}
+        self._running = False
+        #: Shows a change at once. Never called under the lock, which Rich takes when it draws.
+        self.refresh: Callable[[], None] = lambda: None
+
+    def __rich__(self) -> RenderableType:
+        """Return what is there to be seen now: Rich asks several times a second."""
+        with self._lock:
+            if not self._running:
+                return Group(self._waiting, self._hops()) if self._at_work else self._waiting
+            return Group(self._bar, self._hops())
+
+    def advance(self, done: int, description: str, _: str) -> None:
+        """Show that so many steps are done; the hops have been shown."""
+        with self._lock:
+            self._running = True
+            self._at_work.clear()
+            self._answered.clear()
+            total = max(done, self._bar.tasks[0].total or 0)
+            self._bar.update(self._steps, completed=done, total=total, description=description)
+        self.refresh()
+
+    def wait(self, words: str) -> None:
+        """Show what is waited for before or after the steps."""
+        with self._lock:
+            self._running = False
+            self._at_work.clear()
+            self._waiting.update(self._wait, description=words)
+        self.refresh()
+
+    def show_hop(self, hop: HopBegan | HopEnded) -> None:
+        """Show who is at work and who has answered."""
+        with self._lock:
+            if isinstance(hop, HopBegan):
+                self._at_work[hop.node] = hop.action, monotonic()
+                self._answered.pop(hop.node, None)
+            else:
+                self._at_work.pop(hop.node, None)
+                self._answered[hop.node] = hop
+
+    def _hops(self) -> Text:
+        """Say in a line or two who has answered in which time, and who is at work."""
+        now, parts = monotonic(), []
+        if self._answered:
+            slowest = sorted(self._answered.values(), key=lambda hop: -hop.seconds)
+            took = (
+                f"{hop.node} {'failed after ' if hop.failed else ''}{hop.seconds:.2f} s"
+                for hop in slowest
+            )
+            parts.append(f"{len(slowest)} answered: {_first(took, 'faster')}")
+        if self._at_work:
+            longest = sorted(self._at_work.items(), key=lambda item: item[1][1])
+            waited = (
+                f"{node} ({short_name(action)} {now - start:.0f} s)"
+                for node, (action, start) in longest
+            )
+            parts.append(f"at work: {_first(waited, 'more')}")
+        return Text("\n".join(f"  {part}" for part in parts), style="dim")
+
+
+def _first(nodes: Iterable[str], others: str) -> str:
+    """Return the first nodes, and how many others there are."""
+    named = list(nodes)
+    more = f" and {len(named) - _NAMED} {others}" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
+
+
+def short_name(action: str) -> str:
+    """Return an action's or a step's name without what all of them begin with."""
+    for prefix in _PREFIXES:
+        action = action.removeprefix(prefix)
+    return action.replace("_", " ")

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from fl_he.capc.coordinator.mail import Mail
+from fl_he.capc.coordinator.rounds import Mail
 from fl_he.capc.node import app
 from fl_he.capc.protocol import FIRST, OPENING, STEPS, TABLE, CapcRole, CapcStep, Places
 from fl_he.wire.records import ProtocolError

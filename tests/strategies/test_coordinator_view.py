@@ -42,10 +42,10 @@ class RecordingGrid(DelegatingGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         listed = list(messages)
         self.sent += listed
-        return super().push_messages(listed)
+        return self._grid.push_messages(listed)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        replies = list(super().pull_messages(message_ids))
+        replies = list(self._grid.pull_messages(message_ids))
         self.received += replies
         return replies
 
@@ -54,7 +54,7 @@ class RecordingGrid(DelegatingGrid):
     ) -> Iterable[Message]:
         listed = list(messages)
         self.sent += listed
-        replies = list(super().send_and_receive(listed, timeout=timeout))
+        replies = list(self._grid.send_and_receive(listed, timeout=timeout))
         self.received += replies
         return replies
 

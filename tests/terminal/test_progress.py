@@ -9,15 +9,17 @@ from time import sleep
 import pytest
 from rich.console import Console
 
-from fl_he.terminal.progress import follow_rounds, follow_steps
+from fl_he.terminal.progress import follow
 from fl_he.wire.events import Event, Finishing, HopBegan, HopEnded, RoundEnded, Starting, StepEnded
 
 
-def follow(*, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Event] = ()) -> str:
+def shown_of(
+    *, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Event] = ()
+) -> str:
     """Return what the first two rounds of a run print."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, color_system=None)
-    with follow_rounds(console, hospitals=5, rounds=rounds) as tell:
+    with follow(console, hospitals=5, steps=rounds) as tell:
         tell(Starting("ray"))
         for number in (1, 2):
             for hop in hops:
@@ -41,19 +43,19 @@ comparing and saving
 @pytest.mark.parametrize("ci", [None, "", "0", "false", "true"])
 def test_plain_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch, ci: str | None) -> None:
     set_ci(monkeypatch, ci)
-    assert follow(terminal=False) == PLAIN
+    assert shown_of(terminal=False) == PLAIN
 
 
 @pytest.mark.parametrize("ci", ["true", "1"])
 def test_plain_lines_under_ci(monkeypatch: pytest.MonkeyPatch, ci: str) -> None:
     set_ci(monkeypatch, ci)
-    assert follow(terminal=True) == PLAIN
+    assert shown_of(terminal=True) == PLAIN
 
 
 @pytest.mark.parametrize("ci", [None, "", "0", "false"])
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, ci: str | None) -> None:
     set_ci(monkeypatch, ci)
-    shown = follow(terminal=True)
+    shown = shown_of(terminal=True)
     assert "starting Ray and 5 hospitals" in shown
     assert "loss 0.5000, accuracy 0.250" in shown
     assert "1/2" in shown
@@ -63,14 +65,14 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, ci: str | None) ->
 
 def test_a_narrow_terminal_cuts_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     set_ci(monkeypatch, None)
-    shown = follow(terminal=True, width=60, rounds=1500)
+    shown = shown_of(terminal=True, width=60, rounds=1500)
     assert "…" not in shown
     assert " 2/1500 " in shown
 
 
 def test_only_rounds_have_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     set_ci(monkeypatch, None)
-    lines = re.split(r"[\r\n]", follow(terminal=True))
+    lines = re.split(r"[\r\n]", shown_of(terminal=True))
     for words, bar in (("starting", False), ("loss 0.5", True), ("comparing", False)):
         shown = [line for line in lines if words in line]
         assert shown
@@ -87,7 +89,7 @@ HOPS: list[Event] = [
 def test_the_live_view_says_who_has_contributed(monkeypatch: pytest.MonkeyPatch) -> None:
     set_ci(monkeypatch, None)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
-    with follow_rounds(console, hospitals=3, rounds=2) as tell:
+    with follow(console, hospitals=3, steps=2) as tell:
         tell(RoundEnded({"round": 1, "loss": 0.5, "accuracy": 0.25}))
         for hop in HOPS:
             tell(hop)
@@ -102,7 +104,7 @@ def test_plain_lines_say_who_has_contributed(monkeypatch: pytest.MonkeyPatch) ->
     set_ci(monkeypatch, "true")
     console = Console(file=io.StringIO(), width=80, color_system=None)
     hops = [{"node": f"hospital-{n}", "seconds": 0.5 * n} for n in (1, 2)]
-    with follow_rounds(console, hospitals=3, rounds=2) as tell:
+    with follow(console, hospitals=3, steps=2) as tell:
         tell(Starting("ray"))
         entry = {"round": 1, "loss": 0.5, "accuracy": 0.25, "contributors": 2, "hops": hops}
         tell(RoundEnded(entry | {"skipped": ["[b]hospital-3"]}))
@@ -119,9 +121,9 @@ def test_nothing_starts_before_the_data_are_loaded(
 ) -> None:
     set_ci(monkeypatch, None)
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
-    with follow_rounds(console, hospitals=3, rounds=2):
+    with follow(console, hospitals=3, steps=2):
         pass
-    with follow_steps(console, parties=3, steps=2):
+    with follow(console, hospitals=3, steps=2, capc=True):
         pass
     assert isinstance(console.file, io.StringIO)
     assert "starting" not in console.file.getvalue()
@@ -132,7 +134,7 @@ def test_a_private_round_without_a_test_set_has_no_figure(monkeypatch: pytest.Mo
     set_ci(monkeypatch, "true")
     console = Console(file=io.StringIO(), width=80, color_system=None)
     untested = dict.fromkeys(("loss", "accuracy", "test_loss", "test_accuracy"))
-    with follow_rounds(console, hospitals=3, rounds=2) as tell:
+    with follow(console, hospitals=3, steps=2) as tell:
         tell(RoundEnded({"round": 1, **untested, "contributors": 3}))
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "round 1/2: no figure of quality, 3 in the total\n"
@@ -142,7 +144,7 @@ def test_the_steps_of_capc_are_followed(monkeypatch: pytest.MonkeyPatch) -> None
     for terminal in (False, True):
         set_ci(monkeypatch, None)
         console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
-        with follow_steps(console, parties=4, steps=2) as tell:
+        with follow(console, hospitals=4, steps=2, capc=True) as tell:
             tell(Starting("ray"))
             for step in ("query.capc_ask", "query.capc_logit_bits", "query.capc_vote"):
                 tell(StepEnded(step))

@@ -5,6 +5,5 @@ of all nodes for which a part is waiting. In a simulation the coordinator also s
 deployed nodes the votes go from party to party in envelopes. Nothing here imports a private key.
 
 roster  who takes part, and one step of them: messages out, replies in, and what it has cost
-mail    which step is due, and which parts wait for it
-rounds  all steps of a batch
+rounds  all steps of a batch: which step is due, and which parts wait for it
 """

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fl_he.capc.coordinator.mail import Mail
+from fl_he.capc import protocol
 from fl_he.capc.coordinator.roster import GUARDIAN, CapcRoster
 from fl_he.capc.messages import NO_SESSION, CapcRequest
-from fl_he.capc.protocol import NOISE_IN, POSITIONS, SUM, CapcRole, CapcStep, Places
+from fl_he.capc.protocol import CapcRole, CapcStep, Places, Row
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.encoding.fields import Kind, Place, mapped
 from fl_he.crypto.encoding.strict_json import parse
@@ -144,20 +144,72 @@ class CaPC:
         for start in range(0, len(names), segments):
             hop = {}
             for segment, name in enumerate(names[start : start + segments]):
-                parts = {POSITIONS.name: requests[name].part(POSITIONS.name)}
+                parts = {protocol.POSITIONS.name: requests[name].part(protocol.POSITIONS.name)}
                 if segment in sums:
-                    parts[SUM.name] = sums[segment].to_bytes()
+                    parts[protocol.SUM.name] = sums[segment].to_bytes()
                 hop[name] = replace(requests[name], parts=parts)
             replies = self._roster.take(CapcStep.COLLECT, hop)
             for segment, name in enumerate(hop):
                 with refused_as(f"{name} sent no usable votes:"):
-                    data = replies[name].part(SUM.name)
+                    data = replies[name].part(protocol.SUM.name)
                     sums[segment] = EncryptedVector.from_bytes(data, key)
         votes, *others = sums.values()
         for other in others:
             votes.add_in_place(other, key)
         return {
             counts.name: votes.add(EncryptedVector.from_bytes(drawn, key), key).to_bytes()
-            for counts, part in NOISE_IN.items()
+            for counts, part in protocol.NOISE_IN.items()
             if (drawn := noise.get(part.name)) is not None
         }
+
+
+class Mail:
+    """Parts on their way between the nodes of one batch.
+
+    A part waits for the step that takes it. The steps come in the order of the table, so answering
+    parties whose models have fewer layers wait for those with more.
+
+    Parameters
+    ----------
+    places : Places
+    in_turn : bool
+        Whether the votes go from party to party; else the coordinator sums them.
+    """
+
+    def __init__(self, places: Places, *, in_turn: bool) -> None:
+        self._places = places
+        self._in_turn = in_turn
+        self._waiting: dict[CapcStep, dict[str, dict[str, bytes]]] = {}
+        owners = {CapcRole.QUERYING: places.querying, CapcRole.GUARDIAN: places.guardian}
+        for row in protocol.OPENING:
+            self._waiting[row.step] = {owners[row.role]: {}}
+
+    def due(self) -> tuple[Row, dict[str, dict[str, bytes]]] | None:
+        """Return the next step, and what each node takes of it; None at the end of the batch."""
+        for row in protocol.TABLE:
+            if waiting := self._waiting.pop(row.step, None):
+                nodes = (self._places.querying, *self._places.answering, self._places.guardian)
+                taken = {name: waiting.pop(name) for name in nodes if name in waiting}
+                if row.in_turn and self._in_turn:
+                    later = list(taken)[1:]
+                    self._waiting[row.step] = {name: taken.pop(name) for name in later}
+                return row, taken
+        return None
+
+    def post(
+        self, row: Row, name: str, given: Mapping[str, bytes], taken: Mapping[str, bytes]
+    ) -> None:
+        """Put what a node gave in reply to what it took where it is taken next.
+
+        Raises
+        ------
+        ProtocolError
+            If the step gives something else.
+        """
+        wanted = set(taken or self._places.answering) if row.by_party else set(given)
+        if wanted != set(given) or (row.gives and not given):
+            raise ProtocolError(f"{name} replied to {row.step} with the parts {sorted(given)}")
+        for key, part, peer in self._places.handed(row, given, name, incoming=False):
+            taker = protocol.TAKER[part]
+            box = self._waiting.setdefault(taker.step, {}).setdefault(peer, {})
+            box[name if taker.by_party else part.name] = given[key]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fl_he.crypto.encoding.fields import Form, Whole, form_of, kind_of, within
 from fl_he.crypto.encoding.strict_json import Base64
-from fl_he.strategies.encrypted_sum import COST_MEMBERS, Cost
-from fl_he.wire.records import KEPT
+from fl_he.strategies.encrypted_sum import COST_MEMBERS, Cost, Kept
 from fl_he.wire.sealed_messages import OpenRequest
 
 
@@ -72,7 +71,7 @@ _UNOPENED = Form(
 
 
 @dataclass(frozen=True, slots=True)
-class SealedProgress:
+class SealedProgress(Kept):
     """A sealed chain between two rounds, or between a sum and its total.
 
     Attributes
@@ -86,12 +85,3 @@ class SealedProgress:
     session: str = ""
     opened: tuple[OpenedRound, ...] = ()
     unopened: Annotated[SealedSum, _UNOPENED.kind] | None = None
-
-    def to_members(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return form_of(SealedProgress).write(self)
-
-    @classmethod
-    def from_members(cls, members: object) -> SealedProgress:
-        """Read what `to_members` returned; raises ProtocolError."""
-        return form_of(cls).read(members, KEPT)
