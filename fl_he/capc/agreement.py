@@ -101,6 +101,7 @@ class Agreement(Documented):
         if len(self.keys) < 2:
             raise CryptoError("keys must be the guardian's and of one who queries at least")
         _ = self.terms
+        object.__setattr__(self, "keys", dict(sorted(self.keys.items())))  # one text for everybody
 
     @property
     def terms(self) -> Terms:
@@ -129,7 +130,8 @@ class Agreement(Documented):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the whole agreement as 64 hexadecimal digits."""
-        return hashlib.sha256(self._dumps(None).encode()).hexdigest()
+        text = replace(self.DOCUMENT, indent=None).dumps(self)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def pins(self, name: str) -> KeyPins:
         """Return the keys of a node; CryptoError if it has none."""
@@ -140,19 +142,11 @@ class Agreement(Documented):
             )
         return self.keys[name]
 
-    def to_json(self) -> str:
-        """Return the agreement as JSON."""
-        return self._dumps(1)
-
     @classmethod
     def from_terms_json(cls, text: str, keys: Mapping[str, KeyPins]) -> Agreement:
         """Read an agreement without keys, as people write it, and add the keys."""
         found = _TERMS.loads(text, lambda *terms: dict(zip(_TERMS.members, terms, strict=True)))
         return cls(**found, keys=dict(keys))
-
-    def _dumps(self, indent: int | None) -> str:
-        keys = dict(sorted(self.keys.items()))
-        return replace(self.DOCUMENT, indent=indent).dumps(self, keys=keys)
 
 
 _MEMBERS = form_of(Agreement).members
@@ -160,6 +154,7 @@ Agreement.DOCUMENT = Document(
     "a CaPC agreement",
     {"format": constant("fl-he capc agreement 1"), **_MEMBERS},
     limit=1 << 21,  # characters
+    indent=1,
 )
 #: The members that people write; a manifest of keys makes an agreement of them.
 _TERMS = Document(

@@ -34,7 +34,6 @@ from fl_he.wire.events import (
     StepEnded,
 )
 
-_LOADING = "loading the data"
 _PREFIXES = ("query.capc_", "query.", "train.")
 #: Nodes that the view names; more are counted.
 _NAMED = 3
@@ -160,7 +159,7 @@ class LiveView:
             expand=True,  # the bar takes what the figures leave
         )
         self._lock = RLock()
-        self._wait = self._waiting.add_task(_LOADING)
+        self._wait = self._waiting.add_task("loading the data")
         self._steps = self._bar.add_task("", total=steps)
         self._at_work: dict[str, tuple[str, float]] = {}
         self._answered: dict[str, HopEnded] = {}

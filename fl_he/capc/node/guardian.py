@@ -44,8 +44,8 @@ def count_bits(turn: Turn) -> Parts:
     if turn.memory.take(_DRAWN) != queries:
         raise ProtocolError("counts must be compared with the noise of this batch")
     layout = turn.terms.vote_layout
-    blinded = turn.part(protocol.BLINDED_COUNTS)
-    parts = {protocol.COUNT_BITS: own.pair_bits(layout, blinded, classes, queries)}
+    counts = own.open_pairs(layout, turn.part(protocol.BLINDED_COUNTS), classes, queries)
+    parts = {protocol.COUNT_BITS: own.digits(layout, counts)}
     if turn.terms.threshold is not None:
         distances = own.open(layout, turn.part(protocol.BLINDED_DISTANCES), classes, queries)
         parts[protocol.DISTANCE_BITS] = own.digits(layout, distances)

@@ -66,10 +66,6 @@ class KeyPair:
         """The public halves."""
         return PublicKeys(self.paillier.public_key, self.dgk.public_key)
 
-    def pair_bits(self, layout: SlotLayout, blinded: bytes, classes: int, queries: int) -> bytes:
-        """Open what `argmax.blind_pairs` made, and encrypt the digits."""
-        return self.digits(layout, self.open_pairs(layout, blinded, classes, queries))
-
     def open_pairs(
         self, layout: SlotLayout, blinded: bytes, classes: int, queries: int
     ) -> list[int]:

@@ -62,8 +62,8 @@ def logit_bits(turn: Turn) -> Parts:
     """Open the masked differences of one answering party and encrypt their digits."""
     layout = turn.terms.logit_layout
     blinded = turn.part(protocol.LOGITS)
-    bits = turn.own.pair_bits(layout, blinded, turn.terms.classes, turn.queries)
-    return {protocol.LOGIT_BITS: bits}
+    opened = turn.own.open_pairs(layout, blinded, turn.terms.classes, turn.queries)
+    return {protocol.LOGIT_BITS: turn.own.digits(layout, opened)}
 
 
 def vote(turn: Turn) -> Parts:

@@ -51,11 +51,6 @@ class _Work:
     update_bytes: int = 0
     cost: Cost = field(default_factory=Cost)
 
-    def take(self, member: Member, reply: SealedReply) -> None:
-        self.last, self.envelope, self.update_bytes = member, reply.envelope, reply.update_bytes
-        self.cost.encrypt_seconds += reply.encrypt_seconds
-        self.cost.add_seconds += reply.add_seconds
-
 
 class SealedChain:
     """Run rounds of a sealed chain.
@@ -213,12 +208,15 @@ class SealedChain:
         reply = next(exchange(self._roster.grid, [message], self._waiting.hop_timeout))
         work.cost.bytes_sent += content_bytes(message) + content_bytes(reply)
         try:
-            work.take(member, read_reply(reply, SealedReply))
+            answer = read_reply(reply, SealedReply)
         except ProtocolError as error:
             _logger.warning("%s is left out of round %d: %s", member.name, self._number, error)
             self.members.present.pop(member.node_id, None)
             work.skipped.add(member.name)
             return False
+        work.last, work.envelope, work.update_bytes = member, answer.envelope, answer.update_bytes
+        work.cost.encrypt_seconds += answer.encrypt_seconds
+        work.cost.add_seconds += answer.add_seconds
         return True
 
     def _content(self, news: News) -> RecordDict:
