@@ -38,7 +38,6 @@ from rich.table import Table
 from fl_he.learning.regression import baselines
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.tables.feature_ranges import Ranges
-from fl_he.learning.tables.scaling import Scaling
 
 #: Divisions of the data that a table of results is about, and others to choose settings on.
 SEEDS, OTHER_SEEDS = range(5), range(100, 150)
@@ -58,13 +57,14 @@ def experiment(runs: int) -> Table:
         means = np.reshape(values, (runs, len(SEEDS))).mean(axis=1)
         table.add_row(name, f"{means.mean():.4f}", f"{means.std():.4f}")
     others: dict[str, list[float]] = {}
-    scaling = Scaling(RANGES.centre, RANGES.half)
     for seed in SEEDS:
         train, test = by_ranges(RANGES, seed)
         theta = np.zeros(train.features.shape[1] + 1)
         for _ in range(TERMS.rounds):
             theta = theta - LR * mean_gradient(examples_of(train, theta))
-        alone = [baselines.fit(scaled(one, scaling), CONFIG.C) for one in divided(seed).hospitals]
+        alone = [
+            baselines.fit(scaled(one, RANGES.scaling), CONFIG.C) for one in divided(seed).hospitals
+        ]
         for name, models in (
             ("the same steps without clipping and noise", [theta]),
             ("scikit-learn on one hospital's data", alone),
@@ -103,7 +103,8 @@ def multipliers(runs: int) -> Table:
 def distances(_: int) -> Table:
     """Tabulate how far the declared ranges are from the data."""
     mean, deviation = DATA.features.mean(axis=0), DATA.features.std(axis=0)
-    off, half = np.abs(RANGES.centre - mean) / deviation, RANGES.half / deviation
+    scaling = RANGES.scaling
+    off, half = np.abs(scaling.mean - mean) / deviation, scaling.scale / deviation
     outside = np.mean((DATA.features < RANGES.low) | (DATA.features > RANGES.high))
     table = new_table("The declared ranges, in standard deviations of the data", "", "")
     table.add_row("error of the middle, root mean square", f"{np.sqrt(np.mean(off**2)):.2f}")

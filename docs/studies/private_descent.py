@@ -90,7 +90,7 @@ def divided(seed: int) -> SimulatedData:
 
 def by_ranges(ranges: Ranges, seed: int) -> tuple[Dataset, Dataset]:
     """Return the training and the test data of a seed, scaled by ranges."""
-    scaling = Scaling(ranges.centre, ranges.half)
+    scaling = ranges.scaling
     return scaled(divided(seed).train, scaling), scaled(divided(seed).test, scaling)
 
 

@@ -38,14 +38,7 @@ _PREPARING = ("describe", "keys")
 
 
 def measure(batches: tuple[int, ...], follow: Follow) -> dict[str, Any]:
-    """Run CaPC with batches of several sizes.
-
-    Parameters
-    ----------
-    batches : tuple of int
-        Numbers of queries.
-    follow : Follow
-        Is told what is at work.
+    """Run CaPC with batches of so many queries each.
 
     Returns
     -------

@@ -157,10 +157,6 @@ def follow(console: Console) -> Iterator[Follow]:
     ----------
     console : rich.console.Console
         A terminal gets one line that moves, anything else a line for each new text.
-
-    Yields
-    ------
-    Follow
     """
     columns = (
         *(SpinnerColumn(), TextColumn("{task.description}")),

@@ -68,12 +68,6 @@ QUICK = FederationPlan(warm_up=2, blocks=2, rounds=4)
 def measure(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
     """Measure encrypted, plain and empty rounds.
 
-    Parameters
-    ----------
-    plan : FederationPlan
-    follow : Follow
-        Is told what is at work.
-
     Returns
     -------
     dict
@@ -243,15 +237,7 @@ class CountingSum(SequentialPaillier):
 def timed_rounds(strategy: Strategy, grid: Grid, config: Config, rounds: int) -> list[float]:
     """Run a strategy as any Flower app does and return the wall seconds of each round.
 
-    Parameters
-    ----------
-    strategy : Strategy
-        Starts from a model of zeros.
-    grid : Grid
-    config : Config
-        The experiment.
-    rounds : int
-        How many rounds.
+    The strategy starts from a model of zeros.
     """
     features = len(simulated_data(config).train.feature_names)
     marks: list[float] = []

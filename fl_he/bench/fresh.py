@@ -134,11 +134,6 @@ class PeakMemory:
     The memory of a process is its resident set. On Linux it is the largest so far, so that a short
     peak between two looks counts too. Pages that processes share count once for each of them.
 
-    Parameters
-    ----------
-    pid : int
-        The process.
-
     Attributes
     ----------
     bytes : int

@@ -45,12 +45,6 @@ _TOPOLOGIES: tuple[tuple[str, int | str], ...] = ((FOLD, 1), (CHAIN, 1), (CHAIN,
 def measure(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
     """Measure fold, chain and segmented chain for each number of hospitals.
 
-    Parameters
-    ----------
-    plan : HospitalsPlan
-    follow : Follow
-        Is told what is at work.
-
     Returns
     -------
     dict
@@ -73,15 +67,7 @@ def _session(hospitals: int, rounds: int, follow: Follow) -> list[dict[str, Any]
 
 
 def hops(hospitals: int, topology: str, segments: int | str) -> int:
-    """Return how many messages of a round wait for each other.
-
-    Parameters
-    ----------
-    hospitals : int
-    topology : {"fold", "chain"}
-    segments : int or "auto"
-        As SequentialPaillier has them.
-    """
+    """Return how many messages of a round wait for each other."""
     if topology == FOLD:
         return 2
     chains = segments_of(segments, hospitals)

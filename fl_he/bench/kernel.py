@@ -198,12 +198,6 @@ QUICK = KernelPlan(
 def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     """Measure every scheme for every key and length.
 
-    Parameters
-    ----------
-    plan : KernelPlan
-    follow : Follow
-        Is told what is at work.
-
     Returns
     -------
     dict
@@ -283,15 +277,6 @@ def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:
 
 def measure_long_vector(key: PrivateKey, length: int, follow: Follow) -> dict[str, Any]:
     """Measure time and memory of two encryptions, one addition and one decryption.
-
-    Parameters
-    ----------
-    key : PrivateKey
-        The key holder's.
-    length : int
-        Number of values.
-    follow : Follow
-        Is told how far it is.
 
     Returns
     -------

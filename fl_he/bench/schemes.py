@@ -123,15 +123,7 @@ def largest_error(result: Vector, updates: Sequence[Vector]) -> float:
 
 
 def packed_scheme(key: PrivateKey, cores: int) -> Scheme:
-    """Return fl-he's packed Paillier encryption with its default packing.
-
-    Parameters
-    ----------
-    key : PrivateKey
-        The key holder's.
-    cores : int
-        How many cores it may use.
-    """
+    """Return fl-he's packed Paillier encryption with its default packing, on so many cores."""
 
     def add(total: EncryptedVector, update: EncryptedVector) -> EncryptedVector:
         total.add_in_place(update, key.public_key)

@@ -73,10 +73,6 @@ def compose(config_name: str, overrides: Sequence[str] | str) -> Config:
     overrides : sequence of str, or str
         Hydra overrides such as ``hospitals=5``; a string is split as a shell would.
 
-    Returns
-    -------
-    Config
-
     Raises
     ------
     ConfigError

@@ -43,12 +43,7 @@ _ALSO_CALLED = {
 
 
 def refuse_flags(arguments: Sequence[str]) -> None:
-    """Refuse keys that are written like flags, which Hydra would call unrecognized.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        Of a command line.
+    """Refuse keys of a command line that look like flags, which Hydra would call unrecognized.
 
     Raises
     ------

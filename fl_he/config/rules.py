@@ -24,11 +24,6 @@ PRIVATE_SCALINGS = (Scaling.ranges, Scaling.federated, Scaling.none)
 def check(config: Config) -> None:
     """Refuse values that no run could use.
 
-    Parameters
-    ----------
-    config : Config
-        What to check.
-
     Raises
     ------
     ConfigError

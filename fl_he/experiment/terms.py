@@ -80,7 +80,8 @@ def first_terms(config: Config, feature_names: Sequence[str]) -> LearningTerms:
     ranges = declared_ranges(config, feature_names)
     if ranges is None or config.scaling is not Scaling.ranges:
         return LearningTerms(scaling=config.scaling.value)
-    return LearningTerms("federated", tuple(ranges.centre.tolist()), tuple(ranges.half.tolist()))
+    scaling = ranges.scaling
+    return LearningTerms("federated", tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist()))
 
 
 def privacy_of(config: Config) -> GaussianPrivacy | None:

@@ -10,7 +10,7 @@ finished.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from fl_he.atomic import replace_file
 from fl_he.crypto.encoding.fields import constant, form_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.errors import FlHeError
+from fl_he.run_files.metrics import flat_settings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -166,7 +167,7 @@ def first_difference(
     key : str
         Dotted name of the setting or group to compare; all if it is empty.
     """
-    ours, theirs = dict(_leaves(stored)), dict(_leaves(given))
+    ours, theirs = flat_settings(stored), flat_settings(given)
     for name in [*ours, *(theirs.keys() - ours.keys())]:
         if name.partition(".")[0] in FREE_KEYS or (
             key and name != key and not name.startswith(f"{key}.")
@@ -185,11 +186,3 @@ def plain_config(config: DataclassInstance) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     del plain["resume"]
     return plain
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

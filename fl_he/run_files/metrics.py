@@ -46,15 +46,6 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Read and check a run's metrics.json.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's folder.
-
-    Returns
-    -------
-    dict
-
     Raises
     ------
     MetricsError
@@ -98,6 +89,17 @@ def run_folders(folder: Path) -> list[Path]:
         return (int(path.name) if path.name.isdecimal() else -1, path.name)
 
     return sorted(found, key=place) or [folder]
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested configuration by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _plain(value: Any) -> Any:

@@ -86,7 +86,7 @@ def private_descent(config: Config) -> float:
     assert terms is not None
     assert ranges is not None
     X, test = (
-        np.c_[(part.features - ranges.centre) / ranges.half, np.ones(part.examples)]
+        np.c_[ranges.scaling.apply(part.features), np.ones(part.examples)]
         for part in (data.train, data.test)
     )
     variance = noise_variance(terms, Lattice(bits, X.shape[1]))

@@ -40,36 +40,20 @@ def range_sums(features: Array, ranges: Ranges, fraction_bits: int) -> NDArray[n
     Returns
     -------
     int64 array of shape (2 d,)
-        To be noised with :func:`range_distance`.
+        To be noised as :func:`scaling_sum` says.
 
     Raises
     ------
     DataError
         If the shapes do not fit.
     """
-    if features.ndim != 2 or features.shape[1] != len(ranges.low):
-        raise DataError(f"features must have shape (rows, {len(ranges.low)}), got {features.shape}")
-    clipped = np.clip(features, ranges.low, ranges.high)
-    mapped = np.clip((clipped - ranges.centre) / ranges.half, -1.0, 1.0)
+    with np.errstate(over="ignore"):
+        mapped = np.clip(ranges.scaling.apply(features), -1.0, 1.0)
     each = np.concatenate([mapped, np.square(mapped)], axis=1)
     # Each row is rounded, not the sum: floating-point sums depend on the order of the rows.
     rounded = np.rint(np.ldexp(each, fraction_bits)).astype(np.int64)
     sums: NDArray[np.int64] = rounded.sum(axis=0)
     return sums
-
-
-def range_distance(features: int, fraction_bits: int) -> int:
-    """Return how far, in steps, replacing a patient moves :func:`range_sums` in L2, at most.
-
-    Parameters
-    ----------
-    features
-        d, at least 1.
-    fraction_bits
-        Of the lattice.
-    """
-    exact = math.isqrt(4 * features << 2 * fraction_bits) + 1
-    return exact + math.isqrt(2 * features) + 1
 
 
 def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
@@ -100,8 +84,9 @@ def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
 
 def scaling_sum(lattice: Lattice) -> NoisySum:
     """Return :func:`range_sums` as a sum to which noise is added, on a lattice of the 2 d sums."""
-    distance = range_distance(lattice.dimensions // 2, lattice.fraction_bits)
-    return NoisySum(distance, lattice.dimensions)
+    # 2 sqrt(d), and a step for the rounding of each number, both rounded up.
+    exact = math.isqrt(2 * lattice.dimensions << 2 * lattice.fraction_bits) + 1
+    return NoisySum(exact + math.isqrt(lattice.dimensions) + 1, lattice.dimensions)
 
 
 def scaling_of_sums(
@@ -136,4 +121,5 @@ def scaling_of_sums(
     mean = np.clip(means[:features], -1.0, 1.0)
     variance = np.maximum(means[features:] - np.square(mean), _LEAST_SCALE**2)
     scale = np.minimum(np.sqrt(variance), 1.0)
-    return Scaling(ranges.centre + ranges.half * mean, ranges.half * scale)
+    declared = ranges.scaling
+    return Scaling(declared.mean + declared.scale * mean, declared.scale * scale)

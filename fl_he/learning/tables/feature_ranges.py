@@ -16,6 +16,7 @@ import numpy as np
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array, finite_array, set_fields
+from fl_he.learning.tables.scaling import Scaling
 
 _LIMIT = 1 << 20  # characters: ten thousand features and more
 
@@ -47,16 +48,10 @@ class Ranges:
         set_fields(self, low=low, high=high)
 
     @property
-    def centre(self) -> Array:
-        """Middle of each range."""
-        centre: Array = self.low / 2.0 + self.high / 2.0
-        return centre
-
-    @property
-    def half(self) -> Array:
-        """Half of each range's length."""
-        half: Array = self.high / 2.0 - self.low / 2.0
-        return half
+    def scaling(self) -> Scaling:
+        """The scaling by which each range becomes -1 to 1."""
+        low, high = self.low / 2.0, self.high / 2.0
+        return Scaling(mean=low + high, scale=high - low)
 
 
 def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:

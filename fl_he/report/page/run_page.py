@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 from fl_he.report.blocks import Block, Facts, Note, Page, Points, Section, Sheet
-from fl_he.report.figures import count, data_name, decimal, flat_settings, setting_text
+from fl_he.report.figures import count, data_name, decimal, setting_text
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
@@ -13,7 +13,7 @@ from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_not
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.privacy import privacy_facts
 from fl_he.run_files.divergence import hint
-from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Settings of another protocol, which a training run does not read.
 _OTHERS = ("capc.",)

@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import decimal, flat_settings, seconds, setting_text
+from fl_he.report.figures import decimal, seconds, setting_text
 from fl_he.report.tables.fitted import keep_whole
-from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Keys that differ between runs and say nothing of them.
 _PLACES = ("output_dir", "data.source")
@@ -43,10 +43,6 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     ----------
     rows : sequence of SweepRow
         Settings that all of them share are left out.
-
-    Returns
-    -------
-    rich.table.Table
     """
     table = Table(title="All runs")
     table.add_column("run", overflow="fold", min_width=8)

@@ -25,7 +25,6 @@ from fl_he.learning.privacy.gradients import (
     noise_variance,
 )
 from fl_he.learning.privacy.scaling import (
-    range_distance,
     range_sums,
     scaling_of_sums,
     scaling_sum,
@@ -45,13 +44,14 @@ def test_replacing_a_patient_moves_the_sums_by_at_most_the_distance(
     moved = range_sums(np.vstack([rest, row]), RANGES, bits) - range_sums(
         np.vstack([rest, other]), RANGES, bits
     )
-    assert sum(int(number) ** 2 for number in moved) <= range_distance(3, bits) ** 2
+    assert sum(int(number) ** 2 for number in moved) <= scaling_sum(Lattice(bits, 6)).distance ** 2
 
 
 def test_the_distance_is_reached_and_hardly_more() -> None:
     low, high = (range_sums(row[None, :], RANGES, 20) for row in (RANGES.low, RANGES.high))
     reached = float(np.sqrt(((high - low).astype(float) ** 2).sum()))
-    assert 0.999 * range_distance(3, 20) < reached <= range_distance(3, 20)
+    distance = scaling_sum(Lattice(20, 6)).distance
+    assert 0.999 * distance < reached <= distance
 
 
 def test_without_noise_it_is_standardisation() -> None:
@@ -67,8 +67,8 @@ def test_without_noise_it_is_standardisation() -> None:
 def test_whatever_the_noise_did_the_scaling_can_be_used(sums: NDArray[np.int64]) -> None:
     scaling = scaling_of_sums(sums, 10, RANGES, 20)
     assert ((scaling.mean >= RANGES.low - 1e-9) & (scaling.mean <= RANGES.high + 1e-9)).all()
-    assert (scaling.scale >= 0.099 * RANGES.half).all()
-    assert (scaling.scale <= RANGES.half).all()
+    assert (scaling.scale >= 0.099 * RANGES.scaling.scale).all()
+    assert (scaling.scale <= RANGES.scaling.scale).all()
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.9])
@@ -80,7 +80,7 @@ def test_one_budget_pays_for_scaling_and_training(share: float, contributors: in
     # Nothing but the two together, by an accountant of Google's own and the plain Gaussian's cost.
     accountant = RdpAccountant(ORDERS)
     accountant.compose(
-        GaussianDpEvent(math.sqrt(contributors * noise) / range_distance(30, 24))
+        GaussianDpEvent(math.sqrt(contributors * noise) / scaling_sum(sums).distance)
     ).compose(GaussianDpEvent(math.sqrt(contributors * variance) / (2 * 0.2 * 2**24)), 30)
     independent = accountant.get_epsilon(1e-5)
     rho = scaling_sum(sums).rho(noise, contributors)
@@ -94,7 +94,8 @@ def test_the_tight_accountant_finds_that_scaling_and_training_cost_no_more() -> 
     """The privacy loss distribution is tighter than what is reported, and never above it."""
     terms = GaussianPrivacy(1.0, 1e-5, 0.2, 30, 3, 0.2)
     tight = PLDAccountant()
-    noise = math.sqrt(3 * scaling_variance(terms, Lattice(24, 60))) / range_distance(30, 24)
+    sums = Lattice(24, 60)
+    noise = math.sqrt(3 * scaling_variance(terms, sums)) / scaling_sum(sums).distance
     multiplier = math.sqrt(3 * noise_variance(terms, Lattice(24, 31))) / (2 * 0.2 * 2**24)
     tight.compose(GaussianDpEvent(noise)).compose(GaussianDpEvent(multiplier), 30)
     assert 0.8 < tight.get_epsilon(1e-5) < 1.0
@@ -112,7 +113,7 @@ def test_with_many_patients_the_noise_is_small() -> None:
     noise = sum(discrete_gaussian(scaling_variance(terms, lattice), 6) for _ in range(3))
     scaling = scaling_of_sums(range_sums(features, RANGES, 24) + noise, 9000, RANGES, 24)
     fitted = StandardScaler().fit(np.clip(features, RANGES.low, RANGES.high))
-    assert (np.abs(scaling.mean - fitted.mean_) < 0.05 * RANGES.half).all()
+    assert (np.abs(scaling.mean - fitted.mean_) < 0.05 * RANGES.scaling.scale).all()
     np.testing.assert_allclose(scaling.scale, fitted.scale_, rtol=0.25)
 
 
