@@ -4,7 +4,8 @@ Start with ``sequential_paillier``, the strategy that wraps another; ``update_su
 ``encrypted_sum`` are its two halves. ``gradient_descent`` is our own inner strategy. The
 coordinator never has a private key.
 
-exchange             send messages, take one reply to each, skip hospitals that are missing
+skipping             skip a hospital: which replies are errors, and how that is noted
+exchange             send messages and take replies, each message one
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
 roster               discover nodes, keep to those that take part, ask company X
 mean_only            which strategies can be wrapped

@@ -11,8 +11,8 @@ from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
-from fl_he.strategies.exchange import Skipped, error_reason, nobody_answered
 from fl_he.strategies.roster import Roster
+from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, DecryptRequest, Purpose, content_bytes
 from fl_he.wire.records import KEPT, ProtocolError
 from fl_he.wire.update import CONTRIBUTORS, EXAMPLES, UpdateLayout

@@ -1,25 +1,17 @@
-"""Messages out, replies in, in the order of their arrival; each message gets one answer.
-
-A node that is silent gives an error reply too. A round goes on without a hospital whose reply is
-an error; a reply that breaks the protocol ends the run.
-"""
+"""Messages out, replies in, in the order of their arrival; each message gets one answer."""
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import TypeVar
 
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fl_he.wire import records
-from fl_he.wire.encrypted_sum import FINISH, printable
-from fl_he.wire.records import ProtocolError
+from fl_he.strategies.skipping import Skipped, nobody_answered, skip
+from fl_he.wire.encrypted_sum import FINISH
 
 #: Seconds between two looks for replies, at least and at most. A look is a call over the network
 #: where nodes are deployed, so the pause is this share of the wait so far: with Flower's own 0.1 s
@@ -30,16 +22,6 @@ _SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
-#: The node was not there, or died at work: nobody has decided anything.
-_NOBODY_ANSWERED = {
-    ErrorCode.MESSAGE_UNAVAILABLE,
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-    ErrorCode.NODE_UNAVAILABLE,
-    ErrorCode.CLIENT_APP_CRASHED,
-}
-
-_Answer = TypeVar("_Answer", bound=records.Message)
-_logger = logging.getLogger(__name__)
 
 
 class Post:
@@ -182,46 +164,6 @@ def save_model(
         for reply in exchange(grid, messages, timeout)
         if reply.has_error()
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A hospital that was asked and is missing.
-
-    Attributes
-    ----------
-    name : str
-        The hospital's.
-    reason : str
-        What it said, or that it said nothing.
-    """
-
-    name: str
-    reason: str
-
-
-def skip(name: str, reply: Message, consequence: str) -> Skipped:
-    """Note a hospital whose reply is an error; warn of the consequence and the reason."""
-    skipped = Skipped(name, error_reason(reply))
-    _logger.warning("%s %s: %s", name, consequence, skipped.reason)
-    return skipped
-
-
-def read_reply(reply: Message, kind: type[_Answer]) -> _Answer:
-    """Return the message in a reply; raises ProtocolError with its reason for an error."""
-    if reply.has_error():
-        raise ProtocolError(error_reason(reply))
-    return kind.from_content(reply.content)
-
-
-def nobody_answered(reply: Message) -> bool:
-    """Return whether the reply says that the node was not there to decide anything."""
-    return reply.has_error() and reply.error.code in _NOBODY_ANSWERED
-
-
-def error_reason(reply: Message) -> str:
-    """Return the reason of an error reply in a form fit to show to people."""
-    return printable(reply.error.reason or f"error code {reply.error.code}")
 
 
 def _pause(waited: float) -> float:

@@ -14,7 +14,8 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.tables.data import first_schema_difference
-from fl_he.strategies.exchange import ask_until_answered, error_reason, exchange, nobody_answered
+from fl_he.strategies.exchange import ask_until_answered, exchange
+from fl_he.strategies.skipping import error_reason, nobody_answered
 from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role, printable
 from fl_he.wire.records import ProtocolError
 

@@ -12,10 +12,11 @@ from flwr.serverapp.strategy import Strategy
 
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum, open_sum
-from fl_he.strategies.exchange import Skipped, save_model
+from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting
 from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
+from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES, UpdateSum, segments_of
 from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptionRequest, Purpose
 from fl_he.wire.model import model_message_content

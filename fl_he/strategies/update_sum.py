@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
-from fl_he.strategies.exchange import Skipped, exchange, skip
+from fl_he.strategies.exchange import exchange
 from fl_he.strategies.roster import Roster
+from fl_he.strategies.skipping import Skipped, skip
 from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     EncryptedReply,

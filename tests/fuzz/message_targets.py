@@ -21,9 +21,9 @@ from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
-from fl_he.strategies.exchange import Skipped
 from fl_he.strategies.pooled_sums import Preparation
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
+from fl_he.strategies.skipping import Skipped
 from fl_he.wire import model as model_messages
 from fl_he.wire.encrypted_sum import (
     DecryptReply,

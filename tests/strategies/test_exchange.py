@@ -11,7 +11,8 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from local_grid import SlowGrid, simulated_nodes
 
-from fl_he.strategies.exchange import ask_until_answered, error_reason, exchange, nobody_answered
+from fl_he.strategies.exchange import ask_until_answered, exchange
+from fl_he.strategies.skipping import error_reason, nobody_answered
 
 
 def answering_app() -> ClientApp:

@@ -26,7 +26,7 @@ from weighted_app import MODEL, strategy, train_app
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.strategies.exchange import Skipped
+from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.update_sum import addressed
 from fl_he.wire.encrypted_sum import (
     DECRYPT,

@@ -12,8 +12,8 @@ from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.strategies.exchange import Skipped
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.skipping import Skipped
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
 from fl_he.wire.records import ProtocolError
 

@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest
 from fl_he.capc.protocol import CapcStep
-from fl_he.strategies.exchange import exchange, read_reply
+from fl_he.strategies.exchange import exchange
+from fl_he.strategies.skipping import read_reply
 from fl_he.wire.encrypted_sum import Role, content_bytes, printable
 from fl_he.wire.records import ProtocolError, refused_as
 

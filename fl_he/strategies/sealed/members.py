@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
 
-from fl_he.strategies.exchange import Skipped, exchange, read_reply
+from fl_he.strategies.exchange import exchange
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedProgress
+from fl_he.strategies.skipping import Skipped, read_reply
 from fl_he.wire.encrypted_sum import printable
 from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.sealed_messages import (

@@ -16,10 +16,11 @@ from time import perf_counter
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fl_he.strategies.encrypted_sum import Cost
-from fl_he.strategies.exchange import Skipped, exchange, read_reply, save_model
+from fl_he.strategies.exchange import exchange, save_model
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.members import Member, SealedMembers
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
+from fl_he.strategies.skipping import Skipped, read_reply
 from fl_he.wire.encrypted_sum import content_bytes
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
