@@ -23,6 +23,8 @@ from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
+INTERCEPT = "(intercept)"
+
 
 class Family(ABC):
     """A family of models, such as logistic regression.
@@ -131,6 +133,26 @@ class Family(ABC):
     def zeros(self, features: int, classes: int) -> Array:
         """Return the model from which training starts."""
         return np.zeros(self.count(features, classes))
+
+    def parameter_names(self, features: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
+        """Return what each parameter stands for, in the order of the parameters.
+
+        Classes are named where each has a row.
+
+        Examples
+        --------
+        >>> from fl_he.learning.regression.registry import family_for
+        >>> family_for(2).parameter_names(["age"])
+        ['age', '(intercept)']
+        >>> family_for(3).parameter_names(["age"], ["a", "b", "c"])[-2:]
+        ['b: (intercept)', 'c: (intercept)']
+        """
+        rows = self.rows(len(classes) or 2)
+        starts = [f"{name}: " for name in classes] if rows > 1 else [""]
+        return [
+            *(start + feature for start in starts for feature in features),
+            *(start + INTERCEPT for start in starts),
+        ]
 
     def margins(self, features: Array, theta: Array) -> Array:
         """Return the margins of features in the model's units.

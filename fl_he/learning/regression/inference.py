@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
 
@@ -77,7 +78,7 @@ def coefficient_table(
     steps = [*scaling.scale.tolist(), 1.0]
     return [
         _row(name, float(estimates[i]), None if errors is None else float(errors[i]), steps[i])
-        for i, name in enumerate([*names, "(intercept)"])
+        for i, name in enumerate(LOGISTIC.parameter_names(names))
     ]
 
 

@@ -36,17 +36,17 @@ def test_the_number_of_classes_decides() -> None:
 
 
 @by_family
-def test_counts_and_zeros_fit_each_other(family: Family) -> None:
+def test_counts_names_and_zeros_fit_each_other(family: Family) -> None:
     classes = CLASSES[family]
     assert family_for(classes) is family
     assert family.rows(1) == 0
     count = family.count(3, classes)
     assert classes_of(family.rows(classes)) == classes
     assert parameters.split(np.zeros(count), 3)[0].shape == (family.rows(classes), 3)
-    rows = family.rows(classes)
-    assert (
-        parameters.is_penalised(np.zeros(count), 3).tolist() == [True] * 3 * rows + [False] * rows
-    )
+    names = family.parameter_names(["a", "b", "c"], [f"k{i}" for i in range(classes)])
+    assert len(names) == len(set(names)) == count
+    penalised = parameters.is_penalised(np.zeros(count), 3)
+    assert [name.endswith("(intercept)") for name in names] == (~penalised).tolist()
     assert family.zeros(3, classes).tolist() == [0.0] * count
 
 
