@@ -28,7 +28,7 @@ from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing_key import SealingKey
-from fl_he.crypto.key_files.protected_file import (
+from fl_he.crypto.key_files import (
     ScryptCost,
     load_secret,
     read_passphrase_file,

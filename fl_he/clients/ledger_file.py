@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from fl_he.atomic import synchronise
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError
-from fl_he.crypto.key_files.key_file import not_private
+from fl_he.crypto.key_files import not_private
 
 #: Ends a line whose writing was cut off, put there before the next line. No whole line ends so.
 _CUT_OFF = b"#cut off"

@@ -96,7 +96,7 @@ def enroll(
 
 def _new_passphrase(file: Path | None, ask: bool) -> str | None:
     """Return the passphrase to encrypt with, ``None`` for none."""
-    from fl_he.crypto.key_files.protected_file import read_passphrase_file
+    from fl_he.crypto.key_files import read_passphrase_file
 
     if file is not None and ask:
         raise typer.BadParameter("one of --passphrase-file and --ask-passphrase must be given")

@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 
 from fl_he.clients.key_holder import key_holder_app, with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
-from fl_he.crypto.key_files.protected_file import ScryptCost
+from fl_he.crypto.key_files import ScryptCost
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey

@@ -29,7 +29,7 @@ from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.envelopes.sealing_key import encrypt_to
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import (
+from fl_he.crypto.key_files import (
     ScryptCost,
     load_secret,
     read_passphrase_file,

@@ -28,7 +28,7 @@ MODULES = (
     *(f"fl_he.commands.{name}" for name in ("run", "predict", "federation", "keygen", "report")),
     "fl_he.config.composition",
     "fl_he.crypto.envelopes.manifest",
-    "fl_he.crypto.key_files.key_file",
+    "fl_he.crypto.key_files",
     "fl_he.experiment.jobs",
     "fl_he.terminal.progress",
     "rich.markdown",

@@ -18,7 +18,7 @@ from small_keys import SMALL, SMALL_DGK
 from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing import seal
-from fl_he.crypto.key_files.protected_file import ScryptCost, save_secret
+from fl_he.crypto.key_files import ScryptCost, save_secret
 from fl_he.crypto.paillier.packing import Packing
 
 FILE = Path(__file__).with_name("crypto.json")

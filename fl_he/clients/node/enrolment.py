@@ -13,7 +13,7 @@ from flwr.app import Context
 from fl_he.clients.node.settings import node_setting, read_named_file
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
-from fl_he.crypto.key_files.protected_file import read_passphrase_file
+from fl_he.crypto.key_files import read_passphrase_file
 from fl_he.wire.records import ProtocolError
 
 _FEDERATION = "federation"

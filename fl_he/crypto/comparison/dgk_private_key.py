@@ -18,7 +18,7 @@ from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order
 from fl_he.crypto.encoding.fields import constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Secret, Uncopied
+from fl_he.crypto.key_files import Secret, Uncopied
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
 from fl_he.crypto.paillier.masking import SURPLUS_BYTES
 from fl_he.crypto.paillier.powers import PowerTable

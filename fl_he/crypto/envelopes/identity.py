@@ -14,7 +14,7 @@ from fl_he.crypto.envelopes.curve25519 import KEY_BYTES
 from fl_he.crypto.envelopes.public_identity import ROLE, PublicIdentity
 from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Secret
+from fl_he.crypto.key_files import Secret
 
 
 class Identity(Secret):

@@ -26,7 +26,7 @@ from cryptography.utils import Buffer
 
 from fl_he.crypto.envelopes.curve25519 import check_x25519
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Uncopied
+from fl_he.crypto.key_files import Uncopied
 
 SEED_BYTES = 32
 PUBLIC_BYTES = 1184 + 32

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fl_he.crypto.encoding.fields import Place, constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.key_files.protected_file import Secret, Uncopied
+from fl_he.crypto.key_files import Secret, Uncopied
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM

@@ -14,7 +14,7 @@ from fl_he.clients.node.outgoing import answered
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.key_files.protected_file import ScryptCost
+from fl_he.crypto.key_files import ScryptCost
 from fl_he.wire.records import ProtocolError
 
 MANIFEST = Manifest((NORTH.public, SOUTH.public, COMPANY.public), "ab" * 32)

@@ -15,7 +15,7 @@ from gmpy2 import mpz
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey, order_bits
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.key_files.protected_file import ScryptCost
+from fl_he.crypto.key_files import ScryptCost
 
 SMALL_BITS = 512
 

@@ -18,7 +18,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing_key import encrypt_to
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.key_files.protected_file import ScryptCost
+from fl_he.crypto.key_files import ScryptCost
 
 
 def secrets_of(identity: Identity) -> list[str]:

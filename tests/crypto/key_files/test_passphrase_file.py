@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fl_he.crypto.errors import KeyFileError
-from fl_he.crypto.key_files.protected_file import read_passphrase_file
+from fl_he.crypto.key_files import read_passphrase_file
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.key_files.protected_file import DEFAULT_COST, ScryptCost, load_secret, save_secret
+from fl_he.crypto.key_files import DEFAULT_COST, ScryptCost, load_secret, save_secret
 from fl_he.crypto.paillier.private_key import PrivateKey
 
 CHEAP = ScryptCost(n=2, r=1)

@@ -1,11 +1,13 @@
-"""Key files under a passphrase, and files that hold such a passphrase.
+"""Private keys on disk: files of mode 0600, optionally encrypted under a passphrase.
 
 scrypt makes the key, an AEAD encrypts the text of the file.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
+import stat
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +18,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from fl_he.atomic import write_new
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.encoding.fields import between, check_fields, constant, form_of
 from fl_he.crypto.encoding.strict_json import Document, base64url
 from fl_he.crypto.errors import CryptoError, KeyFileError
-from fl_he.crypto.key_files.key_file import read_key_bytes, read_key_file, write_key_file
 
 _FORMAT = "fl-he protected key file 1"
 _MARK = '"fl-he protected key file'  # of any version; no plain key file has it in its text
@@ -71,12 +73,12 @@ DEFAULT_COST = ScryptCost()
 
 
 def save_secret(path: Path, text: str, kind: str, passphrase: str | None, cost: ScryptCost) -> None:
-    """Write a secret to a new file of mode 0600; see `write_key_file`.
+    """Write a secret to a new file of mode 0600, which appears whole or not at all.
 
     Parameters
     ----------
     path : Path
-        Where no file is yet.
+        Where no file is yet, on a file system with hard links.
     text : str
         The secret, ASCII.
     kind : str
@@ -97,7 +99,10 @@ def save_secret(path: Path, text: str, kind: str, passphrase: str | None, cost: 
     """
     if passphrase is not None:
         text = _protect(text, kind, passphrase, cost)
-    write_key_file(path, text + "\n")
+    try:
+        write_new(path, f"{text}\n".encode("ascii"), 0o600)
+    except FileExistsError:
+        raise KeyFileError(f"a key file must not replace another file, got {path}") from None
 
 
 class Uncopied:
@@ -161,7 +166,7 @@ def load_secret(path: Path, kind: str, passphrase: str | None, limit: int) -> st
     Raises
     ------
     KeyFileError
-        If the file is refused by `read_key_file`, has a passphrase and none is given, has none
+        If the file is refused by `read_key_bytes`, has a passphrase and none is given, has none
         and one is given, or has another one. The second guards against a file that was put in
         the place of the protected one.
     CryptoError
@@ -169,7 +174,7 @@ def load_secret(path: Path, kind: str, passphrase: str | None, limit: int) -> st
     OSError
         If it cannot be read.
     """
-    text = read_key_file(path, 2 * limit + 1024)
+    text = read_key_bytes(path, 2 * limit + 1024).decode("ascii", errors="replace")
     if _MARK not in text:
         if passphrase is not None:
             raise KeyFileError(
@@ -229,6 +234,50 @@ def _key(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
 def _associated_data(kind: str, salt: bytes, cost: ScryptCost) -> bytes:
     numbers = (number.to_bytes(8, "big") for number in (cost.n, cost.r, cost.p))
     return encode_fields(_FORMAT.encode(), kind.encode(), _KDF.encode(), *numbers, salt)
+
+
+def not_private(status: os.stat_result) -> str | None:
+    """Return what a file that only its owner may touch must be, and what this one is instead."""
+    if not stat.S_ISREG(status.st_mode):
+        return f"a regular file, got one of type {stat.filemode(status.st_mode)[0]!r}"
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = stat.S_IMODE(status.st_mode)
+        return f"accessible by its owner only (chmod 600), got mode {mode:o}"
+    return None
+
+
+def read_key_bytes(path: Path, limit: int) -> bytes:
+    """Read a file that only its owner may touch.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limit : int
+        Largest accepted number of bytes.
+
+    Returns
+    -------
+    bytes
+        Its content.
+
+    Raises
+    ------
+    KeyFileError
+        If it is not a regular file, is too long, or others than its owner may touch it.
+    OSError
+        If it cannot be read.
+    """
+    # O_NONBLOCK: opening a named pipe must not wait for somebody to write.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if (problem := not_private(status)) is not None:
+            raise KeyFileError(f"a key file must be {problem} of {path}")
+        if status.st_size > limit:
+            raise KeyFileError(
+                f"a key file must have at most {limit} bytes, got {status.st_size} of {path}"
+            )
+        return file.read(limit)
 
 
 _LIMIT = 1024  # bytes
