@@ -18,9 +18,8 @@ import pytest
 from identities import NORTH, SOUTH
 from small_keys import SMALL_BITS, dgk
 
-from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.manifest import Manifest
-from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.crypto.envelopes.sealing import Binding, unseal
 from fl_he.crypto.key_files import load_secret
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing

@@ -22,11 +22,10 @@ from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
 from fl_he.crypto.encoding.fields import Kind, Place
 from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
-from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
-from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.envelopes.sealing import Binding, seal, unseal
 from fl_he.crypto.envelopes.sealing_key import encrypt_to
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files import (

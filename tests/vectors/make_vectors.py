@@ -15,9 +15,8 @@ from typing import Any
 from identities import COMPANY, EAST, NORTH, SOUTH
 from small_keys import SMALL, SMALL_DGK
 
-from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.manifest import Manifest
-from fl_he.crypto.envelopes.sealing import seal
+from fl_he.crypto.envelopes.sealing import Binding, seal
 from fl_he.crypto.key_files import ScryptCost, save_secret
 from fl_he.crypto.paillier.packing import Packing
 

@@ -17,8 +17,7 @@ from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.party import Memory
 from fl_he.capc.protocol import STEPS, CapcStep, Places
 from fl_he.clients.node.enrolment import Enrolment
-from fl_he.crypto.envelopes.binding import Binding
-from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.envelopes.sealing import Binding, seal, unseal
 from fl_he.wire.records import ProtocolError
 
 

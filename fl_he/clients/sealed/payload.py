@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
-from fl_he.crypto.envelopes.binding import Binding
-from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.crypto.envelopes.sealing import Binding, unseal
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.records import ProtocolError
 

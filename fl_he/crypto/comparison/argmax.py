@@ -82,7 +82,7 @@ def blind_pairs(
     Returns
     -------
     blinded : list of int
-        For Bob: `merging.merged_count` ciphertexts of all pairs' numbers.
+        For Bob: `slot_layout.merged_count` ciphertexts of all pairs' numbers.
     kept : PairSecrets
     """
     n, n_squared = mpz(public_key.n), public_key.n_squared

@@ -120,12 +120,7 @@ class DgkPrivateKey(Secret):
         """Return the key as JSON text. It is secret."""
         p, q = self.__p, self.__q
         return self.DOCUMENT.dumps(
-            self,
-            p=int(p.prime),
-            q=int(q.prime),
-            v_p=int(p.order),
-            v_q=int(q.order),
-            pub=self.public_key.to_json(),
+            self, p=p.prime, q=q.prime, v_p=p.order, v_q=q.order, pub=self.public_key.to_json()
         )
 
     @classmethod

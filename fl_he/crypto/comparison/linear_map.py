@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import gmpy2
 from gmpy2 import mpz
 
+from fl_he.crypto.paillier.powers import first_powers
 from fl_he.crypto.paillier.public_key import PublicKey
 
 _WINDOW = 4
@@ -46,7 +47,7 @@ def linear_map(
     windows = -(-int(largest).bit_length() // _WINDOW)
     used = [any(row[j] for row in weights) for j in range(len(features))]
     powers = [
-        _small_powers(mpz(feature), n_squared) if use else []
+        first_powers(mpz(feature), n_squared, 1 << _WINDOW) if use else []
         for feature, use in zip(features, used, strict=True)
     ]
     results = []
@@ -68,10 +69,3 @@ def linear_map(
         total = up * gmpy2.invert(down, n_squared) % n_squared * (1 + n * (offset % n)) % n_squared
         results.append(int(total))
     return results
-
-
-def _small_powers(ciphertext: mpz, n_squared: mpz) -> list[mpz]:
-    powers = [mpz(1)]
-    for _ in range((1 << _WINDOW) - 1):
-        powers.append(powers[-1] * ciphertext % n_squared)
-    return powers

@@ -216,7 +216,7 @@ class EncryptedVector:
 
         def sink(block: int, ciphertexts: list[int]) -> None:
             at = block * _BLOCK * width
-            data = b"".join(ciphertext.to_bytes(width, "big") for ciphertext in ciphertexts)
+            data = public_key.to_bytes(ciphertexts)
             body[at : at + len(data)] = data
 
         def report(blocks: int) -> None:

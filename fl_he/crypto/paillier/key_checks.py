@@ -17,7 +17,7 @@ import gmpy2
 from gmpy2 import mpz
 
 from fl_he.crypto.encoding.canonical import integers_digest
-from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.encoding.strict_json import Documented
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 
 MINIMUM_KEY_BITS = 1024
@@ -123,7 +123,7 @@ def check_base(h_s: int, n: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
-class PublicNumbers:
+class PublicNumbers(Documented):
     """Base of public keys, whose ciphertexts are units modulo n or its square.
 
     Parameters
@@ -152,7 +152,6 @@ class PublicNumbers:
         Below 2048 bits.
     """
 
-    DOCUMENT: ClassVar[Document]
     LABEL: ClassVar[bytes]  # of the fingerprint
     CIPHERTEXT: ClassVar[str]  # name for messages
     POWER: ClassVar[int]  # ciphertexts are below n to this power
@@ -220,10 +219,6 @@ class PublicNumbers:
         ciphertexts = [int.from_bytes(data[at : at + width], "big") for at in starts]
         self.check(ciphertexts)
         return ciphertexts
-
-    def to_json(self) -> str:
-        """Return the key as JSON text."""
-        return self.DOCUMENT.dumps(self)
 
     @classmethod
     def from_json(

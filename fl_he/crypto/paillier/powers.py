@@ -201,6 +201,14 @@ def _powers(base: mpz, n: mpz, count: int) -> tuple[list[mpz], list[mpz]]:
     return residues, lifts
 
 
+def first_powers(base: mpz, modulus: mpz, count: int) -> list[mpz]:
+    """Return ``base**0, ..., base**(count - 1)`` modulo a number."""
+    powers = [mpz(1)]
+    for _ in range(count - 1):
+        powers.append(powers[-1] * base % modulus)
+    return powers
+
+
 class PowerTable:
     """Powers of a base.
 
@@ -258,9 +266,6 @@ class PowerTable:
             return
         rows, power = [], self._base
         for _ in range(0, bits, window):
-            row = [mpz(1)]
-            for _ in range(2**window - 1):
-                row.append(row[-1] * power % modulus)
-            rows.append(row)
-            power = row[-1] * power % modulus
+            rows.append(first_powers(power, modulus, 2**window))
+            power = rows[-1][-1] * power % modulus
         self._rows, self.window = rows, window

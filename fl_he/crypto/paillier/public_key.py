@@ -38,7 +38,7 @@ FORM: Form[PublicKey] = Form(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@dataclass(frozen=True, slots=True, repr=False)
 class PublicKey(PublicNumbers):
     """A Paillier public key with its published base; see `PublicNumbers`.
 
@@ -63,8 +63,8 @@ class PublicKey(PublicNumbers):
     POWER: ClassVar[int] = 2
 
     h_s: int
-    n_squared: mpz = field(init=False)
-    masker: Masker = field(init=False)
+    n_squared: mpz = field(init=False, compare=False)
+    masker: Masker = field(init=False, compare=False)
 
     def __post_init__(self, minimum_bits: int, known: str | None) -> None:
         PublicNumbers.__post_init__(self, minimum_bits, known)
@@ -113,14 +113,6 @@ class PublicKey(PublicNumbers):
         return [
             self.add(ciphertext, mask) for ciphertext, mask in zip(ciphertexts, masks, strict=True)
         ]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, PublicKey):
-            return NotImplemented
-        return self.fingerprint == other.fingerprint
-
-    def __hash__(self) -> int:
-        return hash(self.fingerprint)
 
     def __reduce__(self) -> tuple[object, ...]:
         # The key's length was accepted when the key was made.

@@ -9,8 +9,7 @@ import pytest
 from sealed_federation import COMPANY, Federation
 from sealed_steps import Steps
 
-from fl_he.crypto.envelopes.binding import Binding
-from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.crypto.envelopes.sealing import Binding, unseal
 from fl_he.wire.sealed_messages import SESSION, OpenReply, SessionReply, SessionRequest
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}

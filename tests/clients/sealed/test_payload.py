@@ -15,7 +15,7 @@ from fl_he.clients.sealed.payload import (
     total_binding,
 )
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.sealing import Binding
 from fl_he.crypto.errors import CryptoError
 
 SUM = RunningSum(3, bytes(range(32)), '{"a":"ü"}', b"vector")

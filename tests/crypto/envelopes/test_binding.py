@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.envelopes.binding import Binding
+from fl_he.crypto.envelopes.sealing import Binding
 from fl_he.crypto.errors import CryptoError
 
 BINDING = Binding("run-7", "running-sum", 3, 2, ("north", "south"))

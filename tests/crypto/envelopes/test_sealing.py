@@ -23,10 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from identities import COMPANY, EAST, NORTH, SOUTH, make
 
-from fl_he.crypto.envelopes.binding import Binding
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
-from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.envelopes.sealing import Binding, seal, unseal
 from fl_he.crypto.errors import CryptoError
 
 BINDING = Binding("run-7", "running-sum", 3, 2, ("east", "north"))
