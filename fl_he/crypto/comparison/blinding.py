@@ -10,8 +10,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from gmpy2 import mpz
-
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.masking import owner_masker
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -52,18 +50,11 @@ def blind(
     blinded : list of list of int, shape (numbers, packs)
     masks : list of list of int, shape (numbers, queries)
     """
-    n, n_squared = mpz(public_key.n), public_key.n_squared
     masker = owner_masker(public_key.n, public_key.h_s)
     blinded, masks = [], []
-    constants = layout.join([constant] * queries)
     for packs in numbers:
         mask = random_masks(layout, queries)
-        fresh = masker.encrypt(mask_plaintexts(layout, mask))
+        added = masker.encrypt(mask_plaintexts(layout, [r + constant for r in mask]))
         masks.append(mask)
-        blinded.append(
-            [
-                int(mpz(number) * zero % n_squared * (1 + n * (added % n)) % n_squared)
-                for number, zero, added in zip(packs, fresh, constants, strict=True)
-            ]
-        )
+        blinded.append([public_key.add(a, b) for a, b in zip(packs, added, strict=True)])
     return blinded, masks

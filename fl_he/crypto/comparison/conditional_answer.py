@@ -82,11 +82,7 @@ def any_of(
         coin = secrets.randbits(1)
         secret.append(coin)
         if coin:
-            step = gmpy2.invert(g, n)
-            group = []
-            for _ in range(count):
-                total = total * step % n
-                group.append(total)
+            group = [total * gmpy2.powmod(g, -less, n) % n for less in range(1, count + 1)]
         else:
             group = [total, *[g] * (count - 1)]  # `hidden` makes random numbers of the ones
         _shuffle(group)
@@ -127,23 +123,16 @@ def release(
     if not all(0 <= number < ANSWERS for number in numbers):
         raise CryptoError(f"numbers must be from 0 to {ANSWERS - 1}, got others")
     layout = answer_layout(public_key)
-    n, n_squared = mpz(public_key.n), public_key.n_squared
-    packs = owner_masker(public_key.n, public_key.h_s).encrypt([0] * layout.packs(len(numbers)))
-    plain = []
-    for query, (number, result, coin) in enumerate(
-        zip(numbers, results, encrypted_coins, strict=True)
-    ):
-        noise = ANSWERS + secrets.randbits(_RANDOM_BITS)
-        # 1 - any is 1 - coin where a c was 0, and coin where none was
+    # 1 - any is 1 - coin where a c was 0, and coin where none was
+    noise = [ANSWERS + secrets.randbits(_RANDOM_BITS) for _ in numbers]
+    plain = [a + b if result else a for a, b, result in zip(numbers, noise, results, strict=True)]
+    packs = owner_masker(public_key.n, public_key.h_s).encrypt(layout.join(plain))
+    for query, (coin, result) in enumerate(zip(encrypted_coins, results, strict=True)):
+        exponent = -noise[query] if result else noise[query]
         pack = query // layout.slots  # the coin lies in its slot already
-        packs[pack] = int(
-            packs[pack] * gmpy2.powmod(coin, -noise if result else noise, n_squared) % n_squared
-        )
-        plain.append(number + noise if result else number)
-    return [
-        int(pack * (1 + n * constant) % n_squared)
-        for pack, constant in zip(packs, layout.join(plain), strict=True)
-    ]
+        power = gmpy2.powmod(coin, exponent, public_key.n_squared)
+        packs[pack] = public_key.add(packs[pack], power)
+    return packs
 
 
 def answers(layout: SlotLayout, plaintexts: Sequence[int], queries: int) -> list[int | None]:

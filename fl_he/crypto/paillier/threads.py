@@ -20,8 +20,6 @@ def available_cores() -> int:
 def run_all(calls: Iterable[Callable[[], Result]]) -> list[Result]:
     """Run calls side by side, the first in the calling thread; return their results in order."""
     first, *others = calls
-    if not others:
-        return [first()]
-    with ThreadPoolExecutor(len(others)) as pool:
+    with ThreadPoolExecutor(max(1, len(others))) as pool:  # starts a thread for each call only
         futures = [pool.submit(call) for call in others]
         return [first(), *(future.result() for future in futures)]
