@@ -68,9 +68,7 @@ def _session(hospitals: int, rounds: int, follow: Follow) -> list[dict[str, Any]
 
 def hops(hospitals: int, topology: str, segments: int | str) -> int:
     """Return how many messages of a round wait for each other."""
-    if topology == FOLD:
-        return 2
-    chains = segments_of(segments, hospitals)
+    chains = hospitals if topology == FOLD else segments_of(segments, hospitals)
     return ceil(hospitals / chains) + 1
 
 
