@@ -18,7 +18,7 @@ from fl_he.experiment.run import Run, execute
 from fl_he.experiment.run_folder import opened
 from fl_he.experiment.sealed_run import SealedRun
 from fl_he.terminal.progress import quality
-from fl_he.wire.events import Event, Listener, RoundEnded, StepEnded, unheard
+from fl_he.wire.events import Event, Listener, OptimizerChosen, RoundEnded, StepEnded, unheard
 
 _logger = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ def main(grid: Grid, context: Context) -> None:
 
 def _log(event: Event) -> None:
     match event:
+        case OptimizerChosen(name, reason):
+            _logger.warning("optimizer: %s (%s)", name, reason)
         case StepEnded(step):
             _logger.warning("%s is done", step)
         case RoundEnded(entry):

@@ -126,7 +126,7 @@ def test_a_mistyped_command_gets_one_suggestion(tmp_path: Path) -> None:
 
 def test_cfg_job_prints_the_configuration(tmp_path: Path) -> None:
     code, out, _ = fl_he(tmp_path, "run", "--cfg", "job", "-p", "optimizer", "optimizer.lr=0.5")
-    assert (code, out) == (0, "# @package optimizer\nname: gd\nlr: 0.5\n")
+    assert (code, out) == (0, "# @package optimizer\nname: auto\nlr: 0.5\n")
 
 
 # A run that ends badly after its second line, in place of the simulation.
@@ -177,7 +177,7 @@ def test_a_refusal_is_one_line(tmp_path: Path, error: str) -> None:
     code, out, err = end_with(tmp_path, f"raise {error}('it must be so')")
     assert list(tmp_path.iterdir()) == []
     assert (code, err) == (1, "fl-he: it must be so\n")
-    assert out.splitlines()[1] == "round 1/15: loss 0.5000, accuracy 0.500"
+    assert out.splitlines()[1] == "round 1/50: loss 0.5000, accuracy 0.500"
 
 
 def test_a_sweep_goes_on_after_a_refusal(tmp_path: Path) -> None:

@@ -175,12 +175,17 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     @app.query(FINISH.split(".")[1])
     def finish(message: Message, context: Context) -> Message:
         hospital = data(context)
-        dataset, _, scaling = _prepared(hospital.dataset, message, clipping=hospital.clipping)
+        dataset, terms, scaling = _prepared(hospital.dataset, message, clipping=hospital.clipping)
         theta = _model_for(dataset, message)
         if hospital.model_path is not None:
-            model_of(theta, dataset.feature_names, scaling, dataset.positive, dataset.classes).save(
-                hospital.model_path
-            )
+            model_of(
+                theta,
+                dataset.feature_names,
+                scaling,
+                dataset.positive,
+                dataset.classes,
+                converged=terms.converged,
+            ).save(hospital.model_path)
         return Message(RecordDict(), reply_to=message)
 
     return app

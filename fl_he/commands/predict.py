@@ -34,10 +34,13 @@ def predict(
     with plain_errors():
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.tables.table import read_features
+        from fl_he.run_files.convergence import NOT_CONVERGED
 
         trained = load_model(_model_file(model))
         features = read_features(data, trained.feature_names, "a table to predict")
         header, rows = trained.predictions(features)
+        if trained.converged is False:
+            typer.echo(f"fl-he: warning: {model}: {NOT_CONVERGED}", err=True)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
             return

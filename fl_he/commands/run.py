@@ -54,6 +54,7 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from fl_he.report.files import REPORT
+    from fl_he.report.tables.comparison import difference_note
     from fl_he.terminal.progress import follow
     from fl_he.terminal.show import from_here, show_run
 
@@ -65,6 +66,8 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
         metrics = simulation.run(config, folder, tell)
     show_run(metrics, folder)
     typer.echo(f"report: {from_here(folder / REPORT)}")
+    if not capc and (note := difference_note(metrics)):
+        typer.echo(note)
     return metrics
 
 

@@ -19,6 +19,8 @@ BUILT_IN = ("breast_cancer", "digits", "wine")
 OPTIMIZERS = tuple(
     sorted(path.stem for path in Path(__file__).parents[1].glob("conf/optimizer/*.yaml"))
 )
+#: The optimizer that follows from the other settings and the size of the model.
+AUTO = "auto"
 #: The mechanism of differential privacy.
 PRIVACY = "gaussian"
 #: Bits of the largest modulus that the crypto layer takes.
@@ -112,12 +114,13 @@ class OptimizerConfig:
     Attributes
     ----------
     name : str
-        Set by the choice of ``optimizer=``.
+        Set by the choice of ``optimizer=``. ``auto``: ``newton`` while the Hessian has at most
+        20,000 values, else ``lbfgs``; ``gd`` for ``sealed=true`` and ``privacy=gaussian``.
     lr : float
         Learning rate of ``gd`` and ``nesterov``.
     """
 
-    name: Annotated[str, one_of(*OPTIMIZERS)] = "gd"
+    name: Annotated[str, one_of(*OPTIMIZERS)] = AUTO
     lr: Positive = 0.05
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Set
 from itertools import chain
 
 from fl_he.config.constraints import ConfigError, check_fields
-from fl_he.config.groups import BUILT_IN, PRIVACY, DataConfig
+from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig
 from fl_he.config.run import ClassWeight, Config, Scaling, Topology
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
 #: The optimizers that need noisy gradients alone.
-PRIVATE_OPTIMIZERS = ("gd", "nesterov")
+PRIVATE_OPTIMIZERS = (AUTO, "gd", "nesterov")
 #: The scalings under which one row has no influence on the others, or one that is accounted for.
 PRIVATE_SCALINGS = (Scaling.ranges, Scaling.federated, Scaling.none)
 
@@ -101,7 +101,7 @@ def _sealed(config: Config) -> Iterator[str]:
         )
     if config.evaluate:
         yield "evaluate must be false with sealed=true, got true"
-    if config.optimizer.name != "gd" or config.class_weight is not ClassWeight.equal:
+    if config.optimizer.name not in (AUTO, "gd") or config.class_weight is not ClassWeight.equal:
         yield (
             "sealed=true must come with optimizer=gd and class_weight=equal, got "
             f"optimizer={config.optimizer.name} class_weight={config.class_weight}"

@@ -70,7 +70,8 @@ class Config:
     simulation : SimulationConfig
         Where the nodes of a simulation run.
     hospitals, rounds : int
-        Number of hospitals, and of optimisation steps at most.
+        Number of hospitals, and of optimisation steps at most; with privacy the budget pays for
+        all of them.
     topology : Topology
         ``fold``: the coordinator adds the ciphertexts as they arrive; ``chain``: each hospital adds
         its own to the running sum it is handed.
@@ -134,7 +135,7 @@ class Config:
     capc: CapcConfig = field(default_factory=CapcConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     hospitals: Annotated[int, whole(1)] = 3
-    rounds: Annotated[int, whole(1)] = 15
+    rounds: Annotated[int, whole(1)] = 50
     topology: Topology = Topology.fold
     sealed: bool = False
     segments: int | str = 1
@@ -142,7 +143,7 @@ class Config:
     ranges: str | None = None
     tolerance: NotNegative = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
-    C: Positive | None = None
+    C: Positive | None = 1.0
     evaluate: bool = False
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
     seed: Annotated[int, whole(0, 2**32 - 1)] = 10

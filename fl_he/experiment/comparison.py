@@ -1,8 +1,8 @@
 """The trained model beside others: many in a simulation, none in a deployment.
 
 Only a simulation has a test set, single hospitals' data and the pooled data. In a deployment
-nobody holds any of them, and the figures are null in metrics.json; so they are in a simulation
-that holds no test set out.
+nobody holds any of them, and the figures are null in metrics.json; so are the figures on a test set
+in a simulation that holds none out.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from fl_he.config.run import ClassWeight, Config
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
+from fl_he.experiment.terms import chosen_optimizer
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers import optimizer_of
 from fl_he.learning.regression import likelihood, parameters
-from fl_he.learning.regression.baselines import figures, fit, penalty_of
+from fl_he.learning.regression.baselines import figures, fit, fit_pooled
 from fl_he.learning.regression.registry import class_probabilities, family_for
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
@@ -43,8 +44,9 @@ class Comparison:
 
     def __init__(self, config: Config, raw: SimulatedData | None, scaling: Scaling) -> None:
         self._config = config
+        self._balanced = config.class_weight is ClassWeight.balanced
         self._data: SimulatedData | None = None
-        if raw is None or raw.held_out is None:
+        if raw is None:
             return
 
         def scaled(dataset: Dataset) -> Dataset:
@@ -59,13 +61,14 @@ class Comparison:
             labels=np.concatenate([part.labels for part in hospitals]),
         )
         # With local scaling, as a hospital does to which the model is new.
-        self._data = SimulatedData(hospitals, train, scaled(raw.held_out))
+        held_out = None if raw.held_out is None else scaled(raw.held_out)
+        self._data = SimulatedData(hospitals, train, held_out)
 
     def after_round(self, model: Parameters) -> dict[str, float]:
         """Return the test figures of a round in metrics.json, as far as they are known."""
-        if self._data is None:
+        if self._data is None or self._data.held_out is None:
             return {}
-        examples = likelihood.examples_of(self._data.test, model)
+        examples = likelihood.examples_of(self._data.held_out, model)
         return {
             "test_loss": float(np.mean(examples.losses)),
             "test_accuracy": float(np.mean(examples.hits)),
@@ -83,7 +86,7 @@ class Comparison:
             How many it was trained on, from the opened total.
         """
         local = pooled = None
-        if self._data is not None:
+        if self._data is not None and self._data.held_out is not None:
             local = [
                 {
                     "hospital": f"hospital-{number}",
@@ -92,9 +95,15 @@ class Comparison:
                 }
                 for number, hospital in enumerate(self._data.hospitals, start=1)
             ]
-            train = self._data.train
-            pooled = self._entry(self._fit(train), features, train.examples)
-            pooled["C"] = penalty_of(self._config.C)
+        if self._data is not None:
+            train, wanted = self._data.train, self._config.C
+            fitted, C = fit_pooled(train, wanted, balanced=self._balanced)
+            difference = float(np.max(np.abs(fitted - model))) if wanted == C else None
+            pooled = {
+                **self._entry(fitted, features, train.examples),
+                "C": C,
+                "largest_difference": difference,
+            }
         return {
             "local": local,
             "federated": self._entry(model, features, examples),
@@ -106,10 +115,11 @@ class Comparison:
 
         They are taken on the pooled data, which comes to the same as federated.
         """
-        if self._data is None:
+        if self._data is None or self._data.held_out is None:
             return None
-        train, chosen = self._data.train, self._config.optimizer
-        optimizer, features = optimizer_of(chosen.name, chosen.lr), len(train.feature_names)
+        train, rate = self._data.train, self._config.optimizer.lr
+        features = len(train.feature_names)
+        optimizer = optimizer_of(chosen_optimizer(self._config, features)["name"], rate)
         theta = family_for(train.class_count).zeros(features, train.class_count)
         for _ in range(self._config.rounds):
             examples = likelihood.examples_of(train, theta)
@@ -119,13 +129,12 @@ class Comparison:
         return self._figures(theta)
 
     def _fit(self, dataset: Dataset) -> Parameters:
-        balanced = self._config.class_weight is ClassWeight.balanced
-        return fit(dataset, self._config.C, balanced=balanced)
+        return fit(dataset, self._config.C, balanced=self._balanced)
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
-        if self._data is None:
+        if self._data is None or self._data.held_out is None:
             return dict.fromkeys(FIGURES)
-        test = self._data.test
+        test = self._data.held_out
         return {**figures(class_probabilities(model, test.features), test.labels)}
 
     def _entry(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:

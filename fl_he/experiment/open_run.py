@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,6 +16,7 @@ from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import (
+    chosen_optimizer,
     declared_ranges,
     first_terms,
     packing_of,
@@ -24,17 +26,18 @@ from fl_he.experiment.terms import (
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import optimizer_of
+from fl_he.learning.optimizers.base import GradientDescent, Optimizer
 from fl_he.learning.regression import inference, likelihood, parameters
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
-from fl_he.run_files import divergence
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
+from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.encrypted_sum import UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import ACCURACY, LOSS
-from fl_he.wire.events import Listener
+from fl_he.wire.events import Listener, OptimizerChosen
 from fl_he.wire.learning_terms import LearningTerms, privacy_members
 from fl_he.wire.model import model_arrays, read_parameters
 from fl_he.wire.records import ProtocolError
@@ -63,9 +66,9 @@ class OpenRun(TrainingRun):
 
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         super().__init__(config, folder)
-        chosen = config.optimizer
+        # Gradient descent until the roll tells how large the model is.
         self._objective = SummedObjective(
-            optimizer_of(chosen.name, chosen.lr), config.min_contributors, config.C
+            GradientDescent(config.optimizer.lr), config.min_contributors, config.C
         )
         self._strategy = strategy = SequentialPaillier(
             self._objective,
@@ -95,6 +98,9 @@ class OpenRun(TrainingRun):
                 "resume must be left out for a simulation with privacy: its hospitals have "
                 "forgotten what they released, and would release it again with other noise"
             )
+        self._chosen = chosen_optimizer(config, self._features, self._classes)
+        self._objective.optimizer = self._optimizer()
+        tell(OptimizerChosen(**self._chosen))
         zeros = family_for(self._classes).zeros(self._features, self._classes)
         self._begin(grid, tell, roster, zeros.tolist())
         self._terms = terms = self._prepared()
@@ -107,7 +113,7 @@ class OpenRun(TrainingRun):
         strategy.summary()
 
     def _resume(self, earlier: Checkpoint) -> None:
-        """Let strategy and optimizer go on where the folder's run was cut off."""
+        """Let the strategy continue where the folder's run was cut off."""
         unopened = earlier.unopened
         self._strategy.resume(
             len(earlier.rounds),
@@ -115,11 +121,16 @@ class OpenRun(TrainingRun):
             earlier.key_fingerprint,
             None if unopened is None else UnopenedSum.from_members(unopened),
         )
-        if earlier.rounds:
+
+    def _optimizer(self) -> Optimizer:
+        """Return the chosen optimizer, with what the earlier run's remembered."""
+        optimizer = optimizer_of(self._chosen["name"], self._config.optimizer.lr)
+        if self._earlier is not None and self._earlier.rounds:
             try:
-                self._objective.optimizer.restore(earlier.optimizer)
+                optimizer.restore(self._earlier.optimizer)
             except DataError as error:
                 raise CheckpointError(f"the checkpoint in {self._folder}: {error}") from error
+        return optimizer
 
     def _prepared(self) -> LearningTerms:
         """Return what hospitals compute with, once they have summed up what has to be known."""
@@ -145,7 +156,7 @@ class OpenRun(TrainingRun):
             strategy.configure_train(number, self._arrays(), self._train_config, self._grid)
             arrays, _ = strategy.aggregate_train(number, ())
         except ProtocolError as error:
-            if hint := divergence.hint(self._state.rounds):
+            if hint := divergence(self._state.rounds):
                 raise ProtocolError(f"{error}; {hint}") from error
             raise
         point = objective.point
@@ -175,12 +186,21 @@ class OpenRun(TrainingRun):
     def finish(self) -> dict[str, Any]:
         """See Run."""
         comparison, roster, state = self._comparison, self._roster, self._state
-        self._strategy.finish(self._arrays(), self._terms.to_config())
+        reached = converged({"rounds": state.rounds, "privacy": self._privacy})
+        self._strategy.finish(self._arrays(), replace(self._terms, converged=reached).to_config())
         evaluation = self._evaluated() if self._config.evaluate else None
         trained, privacy = np.array(state.parameters), self._privacy
-        model = model_of(trained, roster.features, self._scaling, self._positive, roster.classes)
+        model = model_of(
+            trained,
+            roster.features,
+            self._scaling,
+            self._positive,
+            roster.classes,
+            converged=reached,
+        )
         return self._write(
             {
+                "optimizer": self._chosen,
                 "classes": list(roster.classes),
                 **comparison.at_the_end(trained, self._features, state.examples),
                 "inference": self._inference(),

@@ -11,14 +11,20 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.config.run import Config
-from fl_he.experiment.terms import first_terms, packing_of, privacy_figures, privacy_of
+from fl_he.experiment.terms import (
+    chosen_optimizer,
+    first_terms,
+    packing_of,
+    privacy_figures,
+    privacy_of,
+)
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain
-from fl_he.wire.events import Listener
+from fl_he.wire.events import Listener, OptimizerChosen
 from fl_he.wire.learning_terms import privacy_members
 
 
@@ -60,6 +66,8 @@ class SealedRun(TrainingRun):
             progress,
             on_summed=lambda progress: self._keep(sealed=progress.to_members()),
         )
+        self._chosen = chosen_optimizer(config, len(roster.features))
+        tell(OptimizerChosen(**self._chosen))
         self._chain.begin()
         roster.require_packing(packing_of(config.crypto))
         self._privacy = privacy_figures(config, len(roster.features), simulated=False)
@@ -76,6 +84,7 @@ class SealedRun(TrainingRun):
         unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
         return self._write(
             {
+                "optimizer": self._chosen,
                 **dict.fromkeys(("local", "pooled", "inference", "evaluation")),
                 "federated": {**unknown, "coefficients": []},
                 "privacy": self._privacy and {**self._privacy, "without": None},

@@ -1,4 +1,4 @@
-"""Terms that a configuration sets: packing, scaling by declared ranges, and privacy.
+"""Terms that a configuration sets: packing, optimizer, scaling by declared ranges, and privacy.
 
 Declared ranges are public knowledge of the features, so scaling by them tells nothing of any
 patient. Under privacy they also bound what one patient does to the sums by which the features are
@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fl_he.config.groups import PRIVACY, CryptoConfig
+from fl_he.config.groups import AUTO, PRIVACY, CryptoConfig
 from fl_he.config.run import Config, Scaling
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import (
@@ -29,6 +29,8 @@ from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.wire.learning_terms import LearningTerms
 
 _SHIPPED = Path(str(files("fl_he.learning.tables"))) / "ranges"
+#: Values of the largest Hessian that ``optimizer=auto`` has encrypted: that of 199 parameters.
+_MOST_HESSIAN = 20_000
 _NEIGHBOURS = (
     "one row of one hospital's table is replaced by any other; the numbers of rows are public"
 )
@@ -82,6 +84,31 @@ def first_terms(config: Config, feature_names: Sequence[str]) -> LearningTerms:
         return LearningTerms(scaling=config.scaling.value)
     scaling = ranges.scaling
     return LearningTerms("federated", tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist()))
+
+
+def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[str, str]:
+    """Return the member ``optimizer`` of metrics.json: its ``name``, and the ``reason`` for it.
+
+    Parameters
+    ----------
+    config : Config
+    features, classes : int
+        How many the model has.
+    """
+    if config.optimizer.name != AUTO:
+        return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
+    if config.sealed:
+        return {"name": "gd", "reason": "the only one of a sealed chain"}
+    if config.privacy.name == PRIVACY:
+        return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
+    parameters = family_for(classes).count(features, classes)
+    values = parameters * (parameters + 1) // 2
+    if values <= _MOST_HESSIAN:
+        return {"name": "newton", "reason": f"the Hessian has {values:,} values"}
+    return {
+        "name": "lbfgs",
+        "reason": f"the Hessian would have {values:,} values, more than {_MOST_HESSIAN:,}",
+    }
 
 
 def privacy_of(config: Config) -> GaussianPrivacy | None:

@@ -31,6 +31,12 @@ def data_name(config: Mapping[str, Any]) -> str:
     return str(data.get("name", "CaPC"))
 
 
+def optimizer_name(metrics: Metrics) -> str:
+    """Return the optimizer that a run used; earlier releases have it in the configuration alone."""
+    chosen = metrics.get("optimizer") or metrics["config"].get("optimizer") or {}
+    return str(chosen.get("name", "gd"))
+
+
 def known(entries: Iterable[Mapping[str, Any]], key: str) -> list[float]:
     """Return the values of a key that are known."""
     return [entry[key] for entry in entries if entry.get(key) is not None]

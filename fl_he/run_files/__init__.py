@@ -5,6 +5,6 @@ page and the tables are in ``fl_he.report``.
 
 metrics_contract  members and types of metrics.json, version 1
 metrics           write and read metrics.json; the run folders in a folder
-divergence        a warning where the loss grew
+convergence       warnings where training diverged, or ended before it converged
 checkpoint        what a coordinator that died needs to go on
 """

@@ -89,7 +89,7 @@ def _read_model(value: object, at: Place) -> object:
     return (_CLASSES if softmax else _TWO_CLASSES).read(value, at)
 
 
-_MODEL = _kind({**_figures("examples", *FIGURES), "C?": Number})
+_MODEL = _kind(_figures("examples", *FIGURES, "C?", "largest_difference?"))
 _TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number]})
 _CLASSES = _kind({"intercept": [Number], "coefficients": [[Number]]})
 _HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
@@ -111,6 +111,7 @@ _RUN = _kind(
         **{"version": constant(VERSION), "fl_he": str, "config": {}},
         **{"software?": dict[str, str], "ended?": str, "simulated?": bool},
         **{"feature_names?": [str], "classes?": [str]},
+        **{"optimizer?": {"name": str, "reason": str}},
     }
 )
 _TRAINING = _kind(

@@ -29,6 +29,7 @@ from fl_he.wire.events import (
     HopBegan,
     HopEnded,
     Listener,
+    OptimizerChosen,
     RoundEnded,
     Starting,
     StepEnded,
@@ -74,6 +75,8 @@ def follow(
                 case Starting(engine):
                     ray = "Ray and " if engine == "ray" else ""
                     screen.wait(f"starting {ray}{hospitals} hospitals")
+                case OptimizerChosen(name, reason):
+                    console.print(f"optimizer: {name} ({reason})", highlight=False, markup=False)
                 case HopBegan() | HopEnded():
                     screen.show_hop(event)
                 case RoundEnded(entry):

@@ -17,7 +17,7 @@ from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
-from fl_he.run_files import divergence
+from fl_he.run_files.convergence import warning
 from fl_he.run_files.metrics_contract import CAPC
 
 
@@ -42,7 +42,7 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
             f"calibration error {evaluation['calibration_error']:.3f} over "
             f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
         )
-    if hint := divergence.hint(metrics["rounds"]):
+    if hint := warning(metrics):
         typer.echo(f"fl-he: warning: {hint}", err=True)
 
 

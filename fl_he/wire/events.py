@@ -18,6 +18,14 @@ class Starting:
 
 
 @dataclass(frozen=True, slots=True)
+class OptimizerChosen:
+    """The nodes have said how large the model is; ``reason`` says why it is this optimizer."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class HopBegan:
     """A message has gone out to a node.
 
@@ -80,7 +88,16 @@ class Finishing:
     """All rounds are done; the run compares its result and writes its files."""
 
 
-Event = Starting | HopBegan | HopEnded | RoundEnded | StepEnded | BatchEnded | Finishing
+Event = (
+    Starting
+    | OptimizerChosen
+    | HopBegan
+    | HopEnded
+    | RoundEnded
+    | StepEnded
+    | BatchEnded
+    | Finishing
+)
 
 #: Is told each event.
 Listener = Callable[[Event], None]

@@ -35,6 +35,8 @@ class LearningTerms(Message):
         Weight of an example by its class; empty: all weigh 1.
     hessian : bool
         Whether the Hessian is asked for.
+    converged : bool or None
+        Beside the final model: whether training reached the optimum; ``None`` if nobody can tell.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -42,6 +44,7 @@ class LearningTerms(Message):
     scale: _Numbers = ()
     class_weights: _Numbers = ()
     hessian: Annotated[bool, SPARSE] = False
+    converged: Annotated[bool | None, SPARSE] = None
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:

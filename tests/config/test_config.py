@@ -33,7 +33,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "partition.scheme": "even",
     "partition.alpha": 1.0,
     "simulation.engine": "ray",
-    "optimizer.name": "gd",
+    "optimizer.name": "auto",
     "optimizer.lr": 0.05,
     "privacy.name": "none",
     "privacy.epsilon": None,
@@ -65,13 +65,13 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "capc.fourier_components": 100,
     "capc.fourier_gamma": None,
     "hospitals": 3,
-    "rounds": 15,
+    "rounds": 50,
     "topology": "fold",
     "scaling": "federated",
     "ranges": None,
     "tolerance": 1e-7,
     "class_weight": "equal",
-    "C": None,
+    "C": 1.0,
     "evaluate": False,
     "test_size": 0.25,
     "seed": 10,
@@ -132,8 +132,8 @@ def test_experiments_compose(name: str) -> None:
     assert config.rounds == 7, "the command line goes first"
     assert config.capc.enabled is name.startswith("capc_")
     if not config.capc.enabled:
-        assert (None if name == "private" else 1.0) == config.C
-        names = {"by_label": "newton", "optimizers": "gd", "digits": "lbfgs", "private": "gd"}
+        assert (None if name in ("private", "original", "inference") else 1.0) == config.C
+        names = {"optimizers": "auto", "digits": "lbfgs", "private": "auto", "original": "gd"}
         assert config.optimizer.name == names.get(name, "newton")
 
 
@@ -191,10 +191,13 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         ),
         (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
         (["partition=random"], "partition must be one of by_label, even, uneven, got 'random'"),
-        (["optimizer=adam"], "optimizer must be one of gd, lbfgs, nesterov, newton, got 'adam'"),
+        (
+            ["optimizer=adam"],
+            "optimizer must be one of auto, gd, lbfgs, nesterov, newton, got 'adam'",
+        ),
         (
             ["optimizer.name=adam"],
-            "optimizer.name must be one of gd, lbfgs, nesterov, newton, got 'adam'",
+            "optimizer.name must be one of auto, gd, lbfgs, nesterov, newton, got 'adam'",
         ),
         (["hospitals"], "an override must be KEY=VALUE, got 'hospitals'"),
         (["hospitals=[3"], r"an override must be KEY=VALUE, got 'hospitals=\[3'; "),

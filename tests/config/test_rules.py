@@ -89,7 +89,7 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"optimizer.lr": math.inf}, "optimizer.lr must be above 0 and finite, got inf"),
         (
             {"optimizer.name": "adam"},
-            "optimizer.name must be one of gd, lbfgs, nesterov, newton, got 'adam'",
+            "optimizer.name must be one of auto, gd, lbfgs, nesterov, newton, got 'adam'",
         ),
         ({"partition.alpha": -1.0}, "partition.alpha must be above 0"),
         ({"hop_timeout": 0.0}, "hop_timeout must be above 0"),
@@ -144,7 +144,7 @@ def test_values_out_of_range_are_refused(settings: dict[str, Any], message: str)
         ({**PRIVATE, "evaluate": True}, "evaluate must be false with privacy=gaussian, got true"),
         (
             {**PRIVATE, "optimizer.name": "newton"},
-            "optimizer.name must be gd or nesterov with privacy=",
+            "optimizer.name must be auto or gd or nesterov with privacy=",
         ),
         ({**PRIVATE, "optimizer.name": "lbfgs"}, "got lbfgs: .* not accounted for"),
         ({"privacy.name": "laplace"}, "privacy.name must be one of none, gaussian, got 'laplace'"),

@@ -63,7 +63,8 @@ def federation(tmp_path: Path) -> Federation:
 
 def config(*overrides: str) -> Config:
     return compose(
-        "config", ["topology=chain", "sealed=true", "scaling=none", "optimizer.lr=0.5", *overrides]
+        "config",
+        ["topology=chain", "sealed=true", "scaling=none", "optimizer.lr=0.5", "C=null", *overrides],
     )
 
 

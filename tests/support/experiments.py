@@ -22,8 +22,14 @@ GRAD_SCHOOL = Path(__file__).parents[3] / "shared" / "data" / "grad_school.csv"
 
 
 def experiment(*overrides: str, folder: Path, key_bits: int = 1024) -> Config:
-    """Return a composed configuration; tests use small keys unless they say otherwise."""
-    config = compose("config", [f"crypto.key_bits={key_bits}", *overrides])
+    """Return a composed configuration.
+
+    Unless a test says otherwise: a small key, and gradient descent, which is easy to follow.
+    """
+    said = {override.partition("=")[0] for override in overrides}
+    plain = {} if "experiment" in said else {"optimizer": "gd", "rounds": 15, "C": "null"}
+    settings = [f"{key}={value}" for key, value in plain.items() if key not in said]
+    config = compose("config", [f"crypto.key_bits={key_bits}", *settings, *overrides])
     return replace(config, output_dir=str(folder))
 
 

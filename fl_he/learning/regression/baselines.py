@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
@@ -11,30 +12,47 @@ from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
-# scikit-learn's own default.
+#: scikit-learn's own.
 _DEFAULT_C = 1.0
+#: Beyond it a probability is 0 or 1 to 13 digits: the data are taken to be separable.
+_LARGEST_MARGIN = 30.0
 
 
-def penalty_of(C: float | None) -> float:
-    """Return the ``C`` that a baseline is fitted with: scikit-learn's default in place of none.
+def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Array, float | None]:
+    """Fit the pooled data; see `fit`.
 
-    On separable data, such as those of a small hospital, an unpenalised fit has no finite optimum.
+    Returns
+    -------
+    parameters : NDArray[np.float64]
+    C : float or None
+        Of the fit. Where ``None`` was asked for, and the data have no finite optimum or
+        scikit-learn does not find it, this is scikit-learn's default.
     """
-    return _DEFAULT_C if C is None or math.isinf(C) else C
+    if C is not None:
+        return fit(dataset, C, balanced=balanced), C
+    family = family_for(dataset.class_count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            fitted = family.fit(dataset, math.inf, balanced=balanced)
+        except (Warning, ValueError):
+            return fit(dataset, None, balanced=balanced), _DEFAULT_C
+    if np.abs(family.margins(dataset.features, fitted)).max() > _LARGEST_MARGIN:
+        return fit(dataset, None, balanced=balanced), _DEFAULT_C
+    return fitted, None
 
 
 def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
-    """Fit the family of the dataset's classes to it, without fl-he.
-
-    Used for one hospital alone and for the pooled data. The fit is deterministic.
+    """Fit the family of the dataset's classes to it, without fl-he. The fit is deterministic.
 
     Parameters
     ----------
     dataset
         Standardised.
     C
-        Inverse strength of the L2 penalty, greater than 0; see `penalty_of` for ``None`` and
-        infinity.
+        Inverse strength of the L2 penalty, greater than 0; scikit-learn's default in place of
+        ``None`` and infinity. On separable data, such as those of a small hospital, an unpenalised
+        fit has no finite optimum.
     balanced
         Whether classes weigh the same, however many examples they have.
 
@@ -50,7 +68,8 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
     """
     if C is not None and not C > 0.0:
         raise ValueError(f"C must be greater than 0, got {C}")
-    return family_for(dataset.class_count).fit(dataset, penalty_of(C), balanced=balanced)
+    penalty = _DEFAULT_C if C is None or math.isinf(C) else C
+    return family_for(dataset.class_count).fit(dataset, penalty, balanced=balanced)
 
 
 def figures(probabilities: Array, labels: Array) -> dict[str, float]:

@@ -64,7 +64,7 @@ class Family(ABC):
         dataset
             Standardised.
         C
-            Inverse strength of the L2 penalty as in scikit-learn, above 0.
+            Inverse strength of the L2 penalty as in scikit-learn, above 0; infinity for none.
         balanced
             Whether classes weigh the same, however many examples they have.
         """

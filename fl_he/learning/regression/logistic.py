@@ -49,11 +49,11 @@ class LogisticModel(TrainedModel):
 
     Notes
     -----
-    Version 1 of the file had no ``positive``.
+    Version 1 of the file had no ``positive``, version 2 no ``converged``.
     """
 
     FORMAT = "fl-he logistic model"
-    VERSION = 2
+    VERSION = 3
     HOW_TO_USE = (
         "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
         "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,6 +32,9 @@ class TrainedModel(ABC):
         d different names, in the order of the columns.
     mean, scale
         Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
+    converged
+        Whether training reached the optimum; ``None`` if nobody can tell, as in files of the
+        version before this member.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class TrainedModel(ABC):
     feature_names: tuple[str, ...]
     mean: Array
     scale: Array
+    converged: bool | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -95,6 +99,7 @@ class TrainedModel(ABC):
             "format": self.FORMAT,
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
+            "converged": self.converged,
             **{name: getattr(self, name) for name in self.MEMBERS},
         }
         return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
@@ -115,16 +120,21 @@ class TrainedModel(ABC):
             raise DataError("model must be JSON, got text that is not") from None
         if not isinstance(content, dict) or content.get("format") != cls.FORMAT:
             raise DataError(f"model must be an object of format {cls.FORMAT!r}, got another one")
+        if content.get("version") == cls.VERSION - 1 and "converged" not in content:
+            content = {**content, "version": cls.VERSION, "converged": None}
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
             raise DataError(f"model version must be {cls.VERSION}, got another one")
-        keys = {"format", "version", "how_to_use", *cls.MEMBERS}
+        keys = {"format", "version", "how_to_use", "converged", *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)
             raise DataError(
                 f"model must have the keys {sorted(keys)}, got {missing} too few and {unknown} "
                 "too many"
             )
-        return cls(**{name: read(content[name], name) for name, read in cls.MEMBERS.items()})
+        if not isinstance(content["converged"], bool | None):
+            raise DataError("model's converged must be true, false or null")
+        members = {name: read(content[name], name) for name, read in cls.MEMBERS.items()}
+        return cls(**members, converged=content["converged"])
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file; see :func:`write_model`."""

@@ -58,13 +58,7 @@ def round_by_round(metrics: Metrics) -> Section:
     ]
     blocks: list[Block] = [Charts([chart for chart in drawn if chart is not None])]
     if rounds[-1].get("converged"):
-        blocks.append(Note("Training stopped when the gradient's norm was within tolerance."))
-    elif not metrics.get("privacy") and (norm := rounds[-1].get("gradient_norm")) is not None:
-        early = (
-            f"Training ended before it converged: the gradient's norm was {norm:.3g} in the last "
-            "round. More rounds, or optimizer=newton, come nearer to the optimum."
-        )
-        blocks.append(Note(early))
+        blocks.append(Note("Training converged: the last step was within the tolerance."))
     skipped = [
         f"round {entry['round']}: without {', '.join(map(str, entry['skipped']))}"
         for entry in rounds

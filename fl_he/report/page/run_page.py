@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import chain
 
 from fl_he.report.blocks import Block, Facts, Note, Page, Points, Section, Sheet
-from fl_he.report.figures import count, data_name, decimal, setting_text
+from fl_he.report.figures import count, data_name, decimal, optimizer_name, setting_text
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
 from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_note
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.privacy import privacy_facts
-from fl_he.run_files.divergence import hint
+from fl_he.run_files.convergence import warning
 from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Settings of another protocol, which a training run does not read.
@@ -22,12 +22,12 @@ _OTHERS = ("capc.",)
 def run_page(metrics: Metrics) -> Page:
     """Return the page of a training run."""
     config = metrics["config"]
-    diverges = hint(metrics["rounds"])
+    warned = warning(metrics)
     return Page(
         title=f"{data_name(config)}, {count(config['hospitals'])} hospitals",
         subtitle=_subtitle(metrics),
         tiles=_tiles(metrics),
-        notes=[Note(f"Warning: {diverges}", warning=True)] if diverges else [],
+        notes=[Note(f"Warning: {warned}", warning=True)] if warned else [],
         sections=[
             _quality(metrics),
             round_by_round(metrics),
@@ -44,9 +44,9 @@ def run_page(metrics: Metrics) -> Page:
 def _subtitle(metrics: Metrics) -> str:
     config = metrics["config"]
     how = "sealed chain" if config.get("sealed") else config["topology"]
-    optimizer = (config.get("optimizer") or {}).get("name", "gd")
     kind = "Simulated" if is_simulated(metrics) else "Deployed"
-    return f"{kind} federation, {how}, {optimizer}, {metrics['crypto']['key_bits']}-bit Paillier"
+    key = f"{metrics['crypto']['key_bits']}-bit Paillier"
+    return f"{kind} federation, {how}, {optimizer_name(metrics)}, {key}"
 
 
 def _tiles(metrics: Metrics) -> dict[str, str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
+from fl_he.report.figures import optimizer_name
 from fl_he.run_files.metrics import Metrics
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
@@ -50,7 +48,7 @@ def visibility(metrics: Metrics) -> Section:
     if sealed:
         blocks += [Note("What the coordinator knows of this run:"), Points(_SEALED_KNOWLEDGE)]
     else:
-        blocks += [Note("What was opened, and so is known as a total:"), Points(opened(config))]
+        blocks += [Note("What was opened, and so is known as a total:"), Points(opened(metrics))]
     return Section("Who could see what", blocks)
 
 
@@ -68,23 +66,17 @@ def is_simulated(metrics: Metrics) -> bool:
     return bool(metrics.get("simulated", bool(metrics.get("local"))))
 
 
-def opened(config: Mapping[str, Any]) -> list[str]:
-    """List the sums that a configuration has company X open, in words.
-
-    Parameters
-    ----------
-    config : mapping
-        Of an open run, as metrics.json holds it.
-    """
+def opened(metrics: Metrics) -> list[str]:
+    """List the sums that company X opened in an open run, in words."""
+    config = metrics["config"]
     private = (config.get("privacy") or {}).get("name") == "gaussian"
-    optimizer = (config.get("optimizer") or {}).get("name")
     sums = [
         "each round: the noisy sum of clipped gradients and the number of contributors"
         if private
         else "each round: the gradient, the loss and the accuracy of the pooled data, the numbers "
         "of patients and of contributors"
     ]
-    if optimizer == "newton":
+    if optimizer_name(metrics) == "newton":
         sums.append("each round: the Hessian, so second moments of the features")
     if config.get("scaling") == "federated":
         sums.append("once: mean and variance of every feature, which the hospitals learn too")

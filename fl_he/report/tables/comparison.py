@@ -92,9 +92,19 @@ def penalty_note(metrics: Metrics) -> str:
     pooled = metrics["pooled"] or {}
     if metrics["config"].get("C") is not None or "C" not in pooled:
         return ""
+    who = "Hospitals alone have" if pooled["C"] is None else "Hospitals alone and pooled have"
+    return f"This run has no penalty. {who} scikit-learn's default, C=1: separable data need one."
+
+
+def difference_note(metrics: Metrics) -> str:
+    """Say how far the model is from the pooled fit; nothing where that is not known."""
+    difference = (metrics["pooled"] or {}).get("largest_difference")
+    if difference is None:
+        return ""
+    noise = ", the noise of privacy included" if metrics.get("privacy") else ""
     return (
-        f"This run has no penalty (C=null); scikit-learn's models have its default, "
-        f"C={pooled['C']:g}, since without one they may have no finite optimum."
+        f"largest difference of a coefficient from the pooled fit: {difference:.1e} (coefficients "
+        f"of scaled features{noise})"
     )
 
 

@@ -37,7 +37,7 @@ def altered(**changes: Any) -> str:
 def test_the_file_is_readable_without_this_project() -> None:
     content = json.loads(model().to_json())
     assert content["format"] == "fl-he logistic model"
-    assert content["version"] == 2
+    assert content["version"] == 3
     assert content["positive"] == "großer Mensch"
     assert content["feature_names"] == ["age", "größe"]
     x = [63.0, 1.55]
@@ -118,9 +118,11 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         ("[]", "must be an object of format"),
         ("{}", "must be an object of format"),
         (altered(format="other"), "must be an object of format"),
-        (altered(version=1), "version must be 2"),
-        (altered(version=True), "version must be 2"),
-        (altered(version=2.0), "version must be 2"),
+        (altered(version=1), "version must be 3"),
+        (altered(version=True), "version must be 3"),
+        (altered(version=2.0), "version must be 3"),
+        (altered(version=2), "version must be 3"),
+        (altered(converged=1), "converged must be true, false or null"),
         (altered(positive=1), "positive must be a string or null"),
         (altered(positive=" "), "positive must say what label 1 is"),
         (altered(extra=1), "got 0 too few and 1 too many"),
@@ -154,9 +156,21 @@ def test_hostile_text_is_refused(text: str, message: str) -> None:
 def test_every_key_is_required(key: str) -> None:
     content = json.loads(model().to_json())
     del content[key]
-    message = "version must be 2" if key == "version" else "got 1 too few and 0 too many"
+    message = "version must be 3" if key == "version" else "got 1 too few and 0 too many"
     with pytest.raises(DataError, match=message):
         LogisticModel.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("converged", [True, False, None])
+def test_whether_training_converged_survives(converged: bool | None) -> None:
+    assert LogisticModel.from_json(model(converged=converged).to_json()).converged is converged
+
+
+def test_files_of_the_version_before_are_read() -> None:
+    """It had no ``converged``: nobody can tell."""
+    content = json.loads(model(converged=True).to_json()) | {"version": 2}
+    del content["converged"]
+    assert LogisticModel.from_json(json.dumps(content)).converged is None
 
 
 def test_whole_numbers_are_numbers() -> None:

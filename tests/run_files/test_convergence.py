@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fl_he.run_files.divergence import hint
+from fl_he.run_files.convergence import divergence
 
 
 def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, float | None]]:
@@ -26,7 +26,7 @@ def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, flo
 def test_training_that_converges_needs_no_hint(
     losses: tuple[float | None, ...], test_loss: float | None
 ) -> None:
-    assert hint(rounds(*losses, test_loss=test_loss)) == ""
+    assert divergence(rounds(*losses, test_loss=test_loss)) == ""
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,6 @@ def test_training_that_converges_needs_no_hint(
 def test_a_loss_that_grew_is_told(
     losses: tuple[float, ...], test_loss: float | None, values: str
 ) -> None:
-    assert hint(rounds(*losses, test_loss=test_loss)) == (
+    assert divergence(rounds(*losses, test_loss=test_loss)) == (
         f"the loss went {values}, so training diverges: lower optimizer.lr"
     )
