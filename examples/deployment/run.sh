@@ -12,7 +12,7 @@ preparation=2  # rounds of the open run before the first one, for mean and varia
 sealed_lr=1e-6 # a sealed chain has no common mean and variance: short steps in the tables' units
 hospitals=(st-anne st-john st-mary)
 nodes=("${hospitals[@]}" company-x)
-split="hospitals=${#hospitals[@]} rounds=$rounds"
+split="hospitals=${#hospitals[@]} rounds=$rounds optimizer=gd C=null"
 
 source "$here/workplace.sh"
 
