@@ -1,4 +1,4 @@
-"""Each room's docstring and the README list what is there, in the order in which it is imported."""
+"""Each room's docstring and docs/extend.md list what is there, in the order of its imports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from test_layers import ANYWHERE, ORDER, PACKAGE
 
-README = (PACKAGE.parent / "README.md").read_text()
+EXTEND = (PACKAGE.parent / "docs" / "extend.md").read_text()
 ROOMS = sorted(
     path.parent.relative_to(PACKAGE).as_posix()
     for path in PACKAGE.rglob("__init__.py")
@@ -49,8 +49,8 @@ def test_a_room_lists_its_members_each_behind_those_that_it_imports(room: str) -
         assert not behind, f"{member} imports what is listed behind it: {behind}"
 
 
-def test_the_readme_maps_the_rooms_in_the_order_of_imports() -> None:
-    section = README.partition("## How it is built")[2].partition("\n## ")[0]
+def test_a_page_maps_the_rooms_in_the_order_of_imports() -> None:
+    section = EXTEND.partition("## Layers")[2].partition("\n## ")[0]
     rows = [
         re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
     ]
