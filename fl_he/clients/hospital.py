@@ -32,6 +32,7 @@ from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.wire.encrypted_sum import ACCURACY, FIGURES, FINISH, LOSS, MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import (
+    DERIVATIVES,
     model_arrays,
     named_arrays,
     read_arrays,
@@ -40,6 +41,8 @@ from fl_he.wire.model import (
     update_content,
 )
 from fl_he.wire.records import PrivateReasonError, ProtocolError, read_value
+
+_LARGEST_LOSS = 2.0**31
 
 
 def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
@@ -78,6 +81,18 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
     if request.counts:
         arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
     return named_arrays(**arrays)
+
+
+def derivative_arrays(
+    examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs
+) -> ArrayRecord:
+    """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = likelihood.derivative_sums(examples)
+    # Only compared with smaller losses; a model so far off must not end the run.
+    sums[0] = min(sums[0], _LARGEST_LOSS)
+    own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +154,9 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
         else:
             gradient = clipped_gradient(examples, terms, hospital.clipping)
             metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
-        hessian = (
-            likelihood.upper_triangle(likelihood.mean_hessian(examples)) if terms.hessian else None
-        )
-        arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)), hessian)
+        arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)))
+        if terms.hessian:
+            arrays = derivative_arrays(examples, terms, hospital.limbs)
         return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.evaluate()

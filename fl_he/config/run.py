@@ -92,7 +92,9 @@ class Config:
         at the data; ``breast_cancer``: those that fl-he has for that data set. None unless
         ``scaling=ranges``, or ``federated`` with privacy, where values are clipped to them.
     tolerance : float
-        Training stops with the step at which the norm of the penalised gradient is no larger.
+        Training stops with the step at which this distance from the optimum is no larger: with
+        ``newton`` the Newton decrement, which is in standard errors of the estimates; else the norm
+        of the penalised gradient.
     class_weight : ClassWeight
         ``balanced``: a class weighs the more the rarer it is in all data, as in scikit-learn.
     C : float or None

@@ -29,6 +29,7 @@ from fl_he.learning.optimizers import optimizer_of
 from fl_he.learning.optimizers.base import GradientDescent, Optimizer
 from fl_he.learning.regression import inference, likelihood, parameters
 from fl_he.learning.regression.registry import family_for, model_of
+from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
 from fl_he.run_files.convergence import converged, divergence
@@ -66,9 +67,13 @@ class OpenRun(TrainingRun):
 
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         super().__init__(config, folder)
+        crypto = config.crypto
         # Gradient descent until the roll tells how large the model is.
         self._objective = SummedObjective(
-            GradientDescent(config.optimizer.lr), config.min_contributors, config.C
+            GradientDescent(config.optimizer.lr),
+            config.min_contributors,
+            config.C,
+            Limbs(crypto.fraction_bits, crypto.integer_bits),
         )
         self._strategy = strategy = SequentialPaillier(
             self._objective,
@@ -154,25 +159,27 @@ class OpenRun(TrainingRun):
         strategy, objective = self._strategy, self._objective
         try:
             strategy.configure_train(number, self._arrays(), self._train_config, self._grid)
-            arrays, _ = strategy.aggregate_train(number, ())
+            arrays, metrics = strategy.aggregate_train(number, ())
         except ProtocolError as error:
             if hint := divergence(self._state.rounds):
                 raise ProtocolError(f"{error}; {hint}") from error
             raise
         point = objective.point
-        if arrays is None or point is None:
+        if arrays is None or metrics is None or point is None:
             raise ProtocolError("a round must change the model, and this one has no update")
+        distance = objective.optimizer.distance(point)
         total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
         hessian = None if point.hessian is None else likelihood.upper_triangle(point.hessian)
         self._end_round(
             total,
             total.ciphertexts,
             {
-                "loss": total.metrics.get(LOSS),  # a private total has neither
-                "accuracy": total.metrics.get(ACCURACY),
+                "loss": metrics.get(LOSS),  # a private total has neither
+                "accuracy": metrics.get(ACCURACY),
                 **self._comparison.after_round(model),
                 "gradient_norm": point.gradient_norm,
-                "converged": point.gradient_norm <= self._config.tolerance,
+                "distance": distance,
+                "converged": distance <= self._config.tolerance,
                 "contributors": total.contributors,
                 "skipped": [one.name for one in total.skipped],
             },

@@ -32,7 +32,7 @@ from fl_he.wire.events import Listener, RoundEnded
 #: Deployed hospitals show their data to nobody.
 _DEPLOYED_DATA = DataConfig(name="each hospital's own table")
 #: Figures of a round that nobody may know.
-_FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm")
+_FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm", "distance")
 
 
 class TrainingRun(Run):

@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers.base import Optimizer, Point
 from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import LOSS
 from fl_he.wire.learning_terms import HESSIAN
-from fl_he.wire.model import model_arrays, read_parameters, split_hessian
+from fl_he.wire.model import DERIVATIVES, model_arrays, read_named_array, read_parameters
 from fl_he.wire.records import ProtocolError, refused_as
+
+#: Those of a hospital of fl-he's own app, if its packing is the default.
+_LIMBS = Limbs(24, 24)
 
 
 class SummedObjective(FedAvg):
@@ -36,13 +40,22 @@ class SummedObjective(FedAvg):
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn; ``None``: no penalty. Intercepts
         are not penalised.
+    limbs : Limbs
+        How the hospitals write sums of derivatives for an optimizer of second order.
 
     Notes
     -----
-    ``point`` is the last evaluation, the penalty included.
+    ``point`` is the last evaluation, the penalty included. With an optimizer of second order the
+    loss of the metrics that are returned is as exact as the derivatives.
     """
 
-    def __init__(self, optimizer: Optimizer, min_hospitals: int, C: float | None = None) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        min_hospitals: int,
+        C: float | None = None,
+        limbs: Limbs = _LIMBS,
+    ) -> None:
         super().__init__(min_train_nodes=min_hospitals, min_available_nodes=min_hospitals)
         # The train reply brings loss and accuracy already: no second round trip for them. Set
         # here, since FedAvg warns about it in its constructor.
@@ -50,7 +63,9 @@ class SummedObjective(FedAvg):
         self.min_evaluate_nodes = 0
         self.optimizer = optimizer
         self.C = C
+        self.limbs = limbs
         self.point: Point | None = None
+        self._scaled = False
         self._model: ArrayRecord | None = None
 
     def configure_train(
@@ -60,6 +75,7 @@ class SummedObjective(FedAvg):
         self._model = arrays
         if self.optimizer.second_order:
             config = ConfigRecord({**config, HESSIAN: True})
+        self._scaled = config.get("scaling", "none") != "none"
         return super().configure_train(server_round, arrays, config, grid)
 
     def aggregate_train(
@@ -72,23 +88,16 @@ class SummedObjective(FedAvg):
             return None, metrics
         examples = _examples(replies, self.weighted_by_key)
         coefficients, intercepts = read_parameters(self._model)
-        arrays, triangle = split_hessian(mean)
-        gradient = read_parameters(arrays)
-        if gradient[0].shape != coefficients.shape:
-            raise ProtocolError(
-                f"a gradient must have {_shape(coefficients)} coefficients, got "
-                f"{_shape(gradient[0])}"
-            )
-        # A private total has no loss; an optimizer that needs one refuses.
-        if not isinstance(loss := metrics.get(LOSS, math.nan), float):
-            raise ProtocolError(f"the hospitals' metrics must hold {LOSS!r}, one number")
-        theta = parameters.join(coefficients, intercepts)
-        features = coefficients.shape[1]
+        features, theta = coefficients.shape[1], parameters.join(coefficients, intercepts)
         with refused_as("the hospitals' mean:"):
-            hessian = None
-            if triangle is not None:
-                hessian = likelihood.from_upper_triangle(triangle, len(theta))
-            point = Point(theta, loss, parameters.join(*gradient), examples, hessian)
+            if self.optimizer.second_order:
+                limbs = self.limbs.of_derivatives(scaled=self._scaled)
+                sums = limbs.join(read_named_array(mean, DERIVATIVES) * examples)
+                loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), examples)
+                point = Point(theta, loss, gradient, examples, hessian)
+                metrics[LOSS] = loss
+            else:
+                point = _first_order(mean, metrics, coefficients, theta, examples)
             self.point = optimizers.penalised(point, features, self.C)
             stepped = self.optimizer.step(self.point)
         return model_arrays(*parameters.split(stepped, features)), metrics
@@ -114,6 +123,24 @@ class GradientDescent(SummedObjective):
     def __init__(self, learning_rate: float, min_hospitals: int, C: float | None = None) -> None:
         super().__init__(optimizers.GradientDescent(learning_rate), min_hospitals, C)
         self.learning_rate = learning_rate
+
+
+def _first_order(
+    mean: ArrayRecord,
+    metrics: MetricRecord,
+    coefficients: NDArray[np.float64],
+    theta: NDArray[np.float64],
+    examples: int,
+) -> Point:
+    gradient = read_parameters(mean)
+    if gradient[0].shape != coefficients.shape:
+        raise ProtocolError(
+            f"a gradient must have {_shape(coefficients)} coefficients, got {_shape(gradient[0])}"
+        )
+    # A private total has no loss; an optimizer that needs one refuses.
+    if not isinstance(loss := metrics.get(LOSS, math.nan), float):
+        raise ProtocolError(f"the hospitals' metrics must hold {LOSS!r}, one number")
+    return Point(theta, loss, parameters.join(*gradient), examples)
 
 
 def _shape(coefficients: NDArray[np.float64]) -> str:

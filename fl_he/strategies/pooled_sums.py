@@ -29,7 +29,7 @@ from fl_he.strategies.encrypted_sum import Kept
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import FIGURES, LOSS, MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest, privacy_members
-from fl_he.wire.model import model_message_content, read_named_array
+from fl_he.wire.model import model_message_content, read_arrays, read_named_array
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
 
 
@@ -178,7 +178,7 @@ class _Totals:
         self.examples = int(cast(int, self.metrics[NUM_EXAMPLES]))
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        return read_named_array(self._mean, name) * self.examples
+        return read_named_array(read_arrays(self._mean), name) * self.examples
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """Return the mean of sums that travel as digits."""

@@ -18,7 +18,8 @@ _ARRAYS = "arrays"
 _METRICS = "metrics"
 _COEFFICIENTS = "coefficients"
 _INTERCEPT = "intercept"
-_HESSIAN = "hessian"
+#: Digits of the sums of losses, gradients and Hessians.
+DERIVATIVES = "derivatives"
 
 
 def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
@@ -26,9 +27,8 @@ def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
     return ArrayRecord({name: Array(np.asarray(a, np.float64)) for name, a in arrays.items()})
 
 
-def read_named_array(content: RecordDict, name: str) -> NDArray[np.float64]:
+def read_named_array(arrays: ArrayRecord, name: str) -> NDArray[np.float64]:
     """Return one float64 array of a mean; raises :class:`ProtocolError`."""
-    arrays = read_arrays(content)
     if name not in arrays:
         raise ProtocolError(f"a total must hold the array {name!r}, got {sorted(arrays.keys())}")
     values = read_array(arrays[name])
@@ -38,25 +38,18 @@ def read_named_array(content: RecordDict, name: str) -> NDArray[np.float64]:
 
 
 def model_arrays(
-    coefficients: NDArray[np.float64],
-    intercept: float | NDArray[np.float64],
-    hessian: NDArray[np.float64] | None = None,
+    coefficients: NDArray[np.float64], intercept: float | NDArray[np.float64]
 ) -> ArrayRecord:
-    """Return the ArrayRecord of a logistic or softmax model, or of its derivatives.
+    """Return the ArrayRecord of a logistic or softmax model, or of its gradient.
 
     Parameters
     ----------
     coefficients : ndarray, shape (d,) or (k, d)
     intercept : float or ndarray, shape (k,)
-    hessian : ndarray or None
-        The upper triangle of the second derivatives.
     """
     # Softmax of one row does not exist: a row is a logistic model's.
     rows = coefficients[0] if coefficients.ndim == 2 and len(coefficients) == 1 else coefficients
-    arrays = {_COEFFICIENTS: rows, _INTERCEPT: np.atleast_1d(intercept)}
-    if hessian is not None:
-        arrays[_HESSIAN] = hessian
-    return named_arrays(**arrays)
+    return named_arrays(**{_COEFFICIENTS: rows, _INTERCEPT: np.atleast_1d(intercept)})
 
 
 def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -97,12 +90,6 @@ def read_model_arrays(arrays: ArrayRecord) -> tuple[NDArray[np.float64], float]:
             f"a logistic model must be of two classes, got coefficients for {len(coefficients)}"
         )
     return coefficients[0], float(intercepts[0])
-
-
-def split_hessian(arrays: ArrayRecord) -> tuple[ArrayRecord, NDArray[np.float64] | None]:
-    """Return a mean's gradient, and the Hessian's upper triangle if it is there."""
-    gradient = ArrayRecord({name: array for name, array in arrays.items() if name != _HESSIAN})
-    return gradient, read_array(arrays[_HESSIAN]).astype(np.float64) if _HESSIAN in arrays else None
 
 
 def model_message_content(arrays: ArrayRecord, config: ConfigRecord | None = None) -> RecordDict:

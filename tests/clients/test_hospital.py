@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,31 @@ def test_a_gradient_is_of_the_features_as_the_terms_scale_them() -> None:
     design = np.column_stack([X, np.ones(3)])
     gradient = (weights * (p - DATA.labels)) @ design / 3
     hessian = (design * (weights * p * (1 - p))[:, None]).T @ design / 3
+    loss = np.sum(weights * -np.log(np.where(DATA.labels == 1.0, p, 1 - p)))
+    arrays = content.array_records["arrays"]
+    assert list(arrays.keys()) == ["derivatives"]
+    digits = np.asarray(arrays["derivatives"].numpy()) * 3
+    assert len(digits) == 2, "scaled features need few digits"
+    sums = Limbs(24, 24).of_derivatives(scaled=True).join(digits)
+    np.testing.assert_allclose(sums, [loss, *3 * gradient, *3 * hessian[np.triu_indices(3)]])
+    content = answer("train", with_terms(replace(terms, hessian=False)))
     arrays = content.array_records["arrays"]
     np.testing.assert_allclose(arrays["coefficients"].numpy(), gradient[:2])
     np.testing.assert_allclose(arrays["intercept"].numpy(), gradient[2:])
-    np.testing.assert_allclose(arrays["hessian"].numpy(), hessian[np.triu_indices(3)])
+
+
+def test_derivatives_in_the_units_of_the_table_have_all_digits() -> None:
+    content = answer("train", with_terms(LearningTerms(hessian=True)))
+    assert content.array_records["arrays"]["derivatives"].shape == (4, 1 + 3 + 6)
+
+
+def test_a_loss_beyond_all_digits_is_only_large() -> None:
+    model = model_arrays(np.array([1e12, 0.0]), 0.0)
+    far = LearningTerms("federated", (0.0, 0.0), (1.0, 1.0), hessian=True)
+    contrary = Dataset(DATA.features, 1 - DATA.labels, ("a", "b"))
+    arrays = answer("train", with_terms(far, model), contrary).array_records["arrays"]
+    digits = np.asarray(arrays["derivatives"].numpy()) * 3
+    assert Limbs(24, 24).of_derivatives(scaled=True).join(digits)[0] == 2.0**31
 
 
 @pytest.mark.parametrize(

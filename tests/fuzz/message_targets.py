@@ -103,7 +103,12 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             model,
             lambda content: model_messages.read_model_arrays(model_messages.read_arrays(content)),
         ),
-        (model, lambda content: model_messages.read_named_array(content, "coefficients")),
+        (
+            model,
+            lambda content: model_messages.read_named_array(
+                model_messages.read_arrays(content), "coefficients"
+            ),
+        ),
         (
             model_messages.model_message_content(_model(3, 4)),
             lambda content: model_messages.read_parameters(model_messages.read_arrays(content)),

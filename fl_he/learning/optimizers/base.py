@@ -99,6 +99,10 @@ class Optimizer(ABC):
     def step(self, point: Point) -> Array:
         """Return the next parameters to evaluate, shape (p,)."""
 
+    def distance(self, point: Point) -> float:
+        """Return how far a model is from the optimum, in the unit of the run's tolerance."""
+        return point.gradient_norm
+
     def to_members(self) -> dict[str, Any]:
         """Return what it remembers, as JSON can hold it."""
         return {}

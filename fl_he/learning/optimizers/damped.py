@@ -20,8 +20,6 @@ from fl_he.learning.optimizers.base import Optimizer, Point, read, read_vectors
 from fl_he.learning.tables.arrays import Array
 
 _SHARE = 1e-4
-#: A rise by less may be the rounding of fixed-point numbers.
-_ROUNDING = 1e-7
 #: Steps are not halved below it: the direction is no good, and the next one is taken from here.
 _SHORTEST = 2.0**-20
 
@@ -39,7 +37,15 @@ class _Base:
 
 
 class DampedOptimizer(Optimizer):
-    """An optimizer that tries a full step along a direction of descent first."""
+    """An optimizer that tries a full step along a direction of descent first.
+
+    Attributes
+    ----------
+    rounding : float
+        A rise of the loss by less, or by this share of the loss, may be rounding.
+    """
+
+    rounding = 1e-7  # of fixed-point numbers
 
     def __init__(self) -> None:
         self._base: _Base | None = None
@@ -60,13 +66,12 @@ class DampedOptimizer(Optimizer):
         )
         return point.theta + length * direction
 
-    @staticmethod
-    def _is_too_long(base: _Base, point: Point) -> bool:
+    def _is_too_long(self, base: _Base, point: Point) -> bool:
         # The losses of other hospitals' examples are another function.
         if base.examples != point.examples or base.length < _SHORTEST:
             return False
         promised = _SHARE * base.length * float(base.gradient @ base.direction)
-        return point.loss > base.loss + promised + _ROUNDING
+        return point.loss > base.loss + promised + self.rounding * max(1.0, abs(base.loss))
 
     @abstractmethod
     def direction(self, point: Point) -> tuple[Array, float]:
@@ -102,19 +107,55 @@ class Newton(DampedOptimizer):
     Where the Hessian is singular (softmax does not fix the sum of the intercepts, and without a
     penalty not that of the coefficients), it is the shortest of all solutions. Hastie, Tibshirani
     and Friedman 2009, "The Elements of Statistical Learning", section 4.4.1, equation 4.24.
+
+    The Hessian is scaled to a unit diagonal first, so that a feature's unit does not count for
+    what is singular: Nocedal and Wright 2006, section 2.2, "Scaling".
     """
 
     second_order = True
+    rounding = 1e-12  # of float64: loss and derivatives travel as limbs
 
     def direction(self, point: Point) -> tuple[Array, float]:
         """See DampedOptimizer."""
-        if point.hessian is None:
-            raise DataError("Newton's method must be given a Hessian")
-        solution, *_ = np.linalg.lstsq(point.hessian, -point.gradient, rcond=None)
-        return np.asarray(solution, dtype=np.float64), 1.0
+        values, vectors, scale = _scaled_spectrum(point)
+        found = values > _floor(values)
+        along = vectors[:, found].T @ (point.gradient * scale)
+        step = -scale * (vectors[:, found] @ (along / values[found]))
+        # Shortest in the parameters' own units: without any part along what is not determined.
+        basis, _ = np.linalg.qr(scale[:, None] * vectors[:, ~found])
+        return np.asarray(step - basis @ (basis.T @ step), dtype=np.float64), 1.0
+
+    def distance(self, point: Point) -> float:
+        """Return the Newton decrement in standard errors, ``sqrt(n g' H^-1 g)``.
+
+        This is the length of the step that is left, in the metric of the information of n
+        examples: no parameter, and no linear combination of parameters, is further from the
+        optimum than so many of its standard errors. Boyd and Vandenberghe 2004, "Convex
+        Optimization", section 9.5.1. A singular direction counts as one of very little
+        information, so that a gradient along it is far from the optimum.
+        """
+        values, vectors, scale = _scaled_spectrum(point)
+        along = vectors.T @ (point.gradient * scale)
+        squared = np.square(along) / np.maximum(values, _floor(values))
+        return float(np.sqrt(point.examples * squared.sum()))
 
     def learn(self, moved: Array, turned: Array) -> None:
         """See DampedOptimizer; every Hessian is new."""
+
+
+def _scaled_spectrum(point: Point) -> tuple[Array, Array, Array]:
+    """Return eigenvalues, eigenvectors and the scale of ``scale * H * scale``, unit diagonal."""
+    if point.hessian is None:
+        raise DataError("Newton's method must be given a Hessian")
+    diagonal = np.diag(point.hessian)
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(scale[:, None] * point.hessian * scale)
+    return values, vectors, scale
+
+
+def _floor(values: Array) -> float:
+    """Return the eigenvalue below which a matrix of unit diagonal is singular within rounding."""
+    return len(values) * float(np.finfo(np.float64).eps) * max(1.0, float(values[-1]))
 
 
 class LBFGS(DampedOptimizer):

@@ -8,6 +8,7 @@ example i to the gradient is the outer product of :attr:`Examples.residuals` and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +105,11 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
 
 def mean_gradient(examples: Examples) -> Array:
     """Return the gradient of the mean loss, laid out like the parameters."""
-    by_class = examples.residuals.T @ examples.design / len(examples.losses)
+    return _gradient_sum(examples) / len(examples.losses)
+
+
+def _gradient_sum(examples: Examples) -> Array:
+    by_class = examples.residuals.T @ examples.design
     return parameters.join(by_class[:, :-1], by_class[:, -1])
 
 
@@ -115,8 +120,34 @@ def example_gradients(examples: Examples) -> Array:
     return np.column_stack([by_class[:, :, :-1].reshape(rows, -1), by_class[:, :, -1]])
 
 
-def mean_hessian(examples: Examples) -> Array:
-    """Return the Hessian of the mean loss, its rows and columns laid out like the parameters."""
+def derivative_sums(examples: Examples) -> Array:
+    """Return the sums of losses, gradients and Hessians in one vector.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (1 + p + p (p + 1) / 2,): the loss, the gradient, and the upper triangle of the
+        Hessian, row by row. :func:`mean_derivatives` reads the sum of several hospitals' vectors.
+    """
+    loss, hessian = math.fsum(examples.losses), hessian_sum(examples)
+    return np.concatenate([[loss], _gradient_sum(examples), upper_triangle(hessian)])
+
+
+def mean_derivatives(sums: Array, size: int, examples: int) -> tuple[float, Array, Array]:
+    """Return mean loss, gradient and Hessian of so many parameters, from sums over examples.
+
+    Raises
+    ------
+    DataError
+        If the sums are of another number of parameters.
+    """
+    means = sums / examples
+    hessian = from_upper_triangle(means[1 + size :], size)
+    return float(means[0]), means[1 : 1 + size], hessian
+
+
+def hessian_sum(examples: Examples) -> Array:
+    """Return the sum of the losses' Hessians, its rows and columns laid out like the parameters."""
     design, family, p = examples.design, examples.family, examples.probabilities
     rows, width = p.shape[1], design.shape[1]
     full = np.empty((rows, width, rows, width))
@@ -125,7 +156,7 @@ def mean_hessian(examples: Examples) -> Array:
             curvature = family.curvature(
                 examples.weights, examples.margins, p, examples.labels, a=a, b=b
             )
-            block = (design * curvature[:, None]).T @ design / len(design)
+            block = (design * curvature[:, None]).T @ design
             full[b, :, a, :] = block.T
             full[a, :, b, :] = block
     # Row by row, each with its intercept last, to all coefficients first.

@@ -1,10 +1,10 @@
 """Sums over examples as limbs, so that a fixed-point sum of them is as exact as float64.
 
 A fixed-point number of 48 bits holds no sum of squares of an area in square millimetres beside one
-of a fractal dimension. So a hospital writes each of its sums in base ``2**bits``, from ``2**-94``
-up, and sends the digits, which are integers that fit. Digits are added place by place, and the
-pooled sum is put together from the pooled digits. Whatever carries over lies in the headroom of
-the slots.
+of a fractal dimension. So a hospital writes each of its sums in base ``2**bits``, from
+``2**lowest`` up, and sends the digits, which are integers that fit. Digits are added place by
+place, and the pooled sum is put together from the pooled digits. Whatever carries over lies in the
+headroom of the slots.
 
 The variance takes two passes, the mean first and then the squares of what remains: one pass would
 lose the leading digits that ``mean(x^2)`` and ``mean(x)^2`` have in common. Chan, Golub and
@@ -15,17 +15,13 @@ section 1, equation 1.1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array
 
-#: Sums are cut off below 2**-94 and must be below 2**94: 5e-29 and 2e28.
-_LOWEST = -94
-_SPAN = 188
 #: More bits than these would not survive a product and a quotient of float64.
 _MOST_BITS = 47
 
@@ -38,10 +34,15 @@ class Limbs:
     ----------
     fraction_bits, integer_bits
         Of the fixed-point numbers, as the packing has them.
+    lowest, span
+        Sums are cut off below ``2**lowest``, and must be below ``2**(lowest + span)``. The default
+        is for sums in any unit: 5e-29 to 2e28.
     """
 
     fraction_bits: int
     integer_bits: int
+    lowest: int = -94
+    span: int = 188
 
     @property
     def bits(self) -> int:
@@ -51,7 +52,14 @@ class Limbs:
     @property
     def count(self) -> int:
         """Digits of one sum."""
-        return -(-_SPAN // self.bits)
+        return -(-self.span // self.bits)
+
+    def of_derivatives(self, *, scaled: bool) -> Limbs:
+        """Return how sums of derivatives are written: 2e-19 to 4e9 where features are scaled.
+
+        Scaled features are about 1 in size, so that half the digits are enough.
+        """
+        return replace(self, lowest=-62, span=94) if scaled else self
 
     def split(self, sums: Array) -> Array:
         """Write sums as digits, the lowest first.
@@ -76,14 +84,13 @@ class Limbs:
         """
         if not np.isfinite(sums).all():
             raise DataError("sums over a hospital's examples must be finite numbers")
-        digits = np.empty((self.count, len(sums)))
-        for column, value in enumerate(sums):
-            rest = int(Fraction(abs(float(value))) * 2**-_LOWEST)
-            sign = math.copysign(1.0, value)
-            for row in range(self.count - 1):
-                digits[row, column] = sign * (rest & ((1 << self.bits) - 1))
-                rest >>= self.bits
-            digits[-1, column] = sign * float(rest)
+        digits, rest = np.empty((self.count, len(sums))), sums
+        # Powers of two and differences of leading digits are exact; an infinite digit fits no slot.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for row in reversed(range(self.count)):
+                place = self.lowest + self.bits * row
+                digits[row] = np.trunc(np.ldexp(rest, -place))
+                rest = rest - np.ldexp(digits[row], place)
         scaled: Array = np.ldexp(digits, -self.fraction_bits)
         return scaled
 
@@ -103,8 +110,8 @@ class Limbs:
         if totals.ndim != 2 or len(totals) != self.count:
             raise DataError(f"digits must have shape ({self.count}, d), got {totals.shape}")
         digits = np.rint(np.ldexp(totals, self.fraction_bits))
-        sums = (sum(int(v) << (self.bits * k) for k, v in enumerate(c)) for c in digits.T)
-        return np.array([float(Fraction(number, 2**-_LOWEST)) for number in sums])
+        places = self.lowest + self.bits * np.arange(self.count)
+        return column_sums(np.ldexp(digits, places[:, None]))
 
 
 def column_sums(values: Array) -> Array:

@@ -32,15 +32,54 @@ def halved(times: int) -> Newton:
 
 
 @pytest.mark.parametrize("halvings", [0, 1, 3])
-@pytest.mark.parametrize(("beyond", "taken"), [(-2e-5, True), (5e-8, True), (2e-7, False)])
+@pytest.mark.parametrize(("beyond", "taken"), [(-2e-5, True), (5e-13, True), (2e-12, False)])
 def test_a_step_is_taken_for_its_share_of_what_the_gradient_promises(
     halvings: int, beyond: float, taken: bool
 ) -> None:
-    """Nocedal and Wright's equation 3.4 with c = 1e-4, and 1e-7 for rounding."""
+    """Nocedal and Wright's equation 3.4 with c = 1e-4, and 1e-12 for the rounding of float64."""
     newton, theta = halved(halvings), FULL / 2**halvings
     loss = START.loss + 1e-4 * float(START.gradient @ theta) + beyond
     expected = theta - GRADIENT if taken else theta / 2
     np.testing.assert_array_equal(newton.step(later(theta, loss)), expected)
+
+
+@pytest.mark.parametrize(("beyond", "taken"), [(5e-8, True), (2e-7, False)])
+def test_a_loss_in_fixed_point_may_rise_by_its_rounding(beyond: float, taken: bool) -> None:
+    lbfgs = LBFGS()
+    theta = lbfgs.step(START)
+    step = lbfgs.step(later(theta, START.loss + 1e-4 * float(START.gradient @ theta) + beyond))
+    assert (theta / 2).tolist() != step.tolist() if taken else (theta / 2).tolist() == step.tolist()
+
+
+def test_the_distance_of_newton_is_in_standard_errors_whatever_the_units() -> None:
+    """One standard error from the optimum of a quadratic, in units from 1e-9 to 1e9."""
+    units, examples = np.array([1e-9, 1.0, 1e9]), 50
+    root = np.random.default_rng(8).normal(size=(3, 3)) * units
+    hessian = root.T @ root
+    errors = np.sqrt(np.diag(np.linalg.inv(hessian / np.outer(units, units))) / examples) / units
+    for number in range(3):
+        off = hessian @ (np.eye(3)[number] * errors[number])
+        # The others at their optimum, given this one.
+        along = np.linalg.inv(hessian / np.outer(units, units))[number] / units / units[number]
+        gradient = hessian @ (along / np.sqrt(along[number] * examples))
+        point = Point(np.zeros(3), 0.0, gradient, examples, hessian)
+        assert Newton().distance(point) == pytest.approx(1.0)
+        assert Newton().distance(Point(np.zeros(3), 0.0, off, examples, hessian)) >= 1.0
+
+
+def test_a_gradient_where_there_is_no_curvature_is_far_from_the_optimum() -> None:
+    flat = Point(np.zeros(2), 1.0, np.array([0.0, 0.1]), 9, np.diag([1.0, 0.0]))
+    assert Newton().distance(flat) > 1e6
+    level = Point(np.zeros(2), 1.0, np.zeros(2), 9, np.diag([1.0, 0.0]))
+    assert Newton().distance(level) == 0.0
+
+
+def test_the_shortest_step_is_the_shortest_in_the_parameters_own_units() -> None:
+    """Softmax: parameters of the same information and their sum are not determined."""
+    hessian = np.array([[3.0, -1.0, -2.0], [-1.0, 2.0, -1.0], [-2.0, -1.0, 3.0]])
+    gradient = np.array([0.5, -0.2, -0.3])
+    step = Newton().step(Point(np.zeros(3), 1.0, gradient, 9, hessian))
+    np.testing.assert_allclose(step, -np.linalg.pinv(hessian) @ gradient, atol=1e-14)
 
 
 def test_halving_ends_where_the_direction_is_no_good() -> None:

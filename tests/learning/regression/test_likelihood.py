@@ -47,12 +47,17 @@ def test_derivatives_are_the_numerical_ones(data: Dataset, weighted: bool) -> No
     examples = likelihood.examples_of(data, theta, weights)
     assert np.mean(examples.losses) == pytest.approx(loss(theta))
     np.testing.assert_allclose(gradient(theta), approx_fprime(theta, loss), atol=1e-6)
-    hessian = likelihood.mean_hessian(examples)
+    hessian = likelihood.hessian_sum(examples) / 60
     numerical = approx_fprime(theta, gradient)
     np.testing.assert_allclose(hessian, numerical, atol=1e-6)
     triangle = likelihood.upper_triangle(hessian)
     assert len(triangle) == len(theta) * (len(theta) + 1) // 2
     np.testing.assert_allclose(likelihood.from_upper_triangle(triangle, len(theta)), hessian)
+    sums = likelihood.derivative_sums(examples)
+    mean, slope, curvature = likelihood.mean_derivatives(sums, len(theta), 60)
+    assert mean == pytest.approx(loss(theta))
+    np.testing.assert_allclose(slope, gradient(theta), atol=1e-15)
+    np.testing.assert_allclose(curvature, hessian)
 
 
 @pytest.mark.parametrize("data", [TWO, FOUR], ids=["two", "four"])
@@ -73,7 +78,7 @@ def test_large_margins_overflow_nothing() -> None:
     theta = 1e4 * RNG.standard_normal(family_for(4).count(3, 4))
     examples = likelihood.examples_of(FOUR, theta)
     assert np.isfinite(examples.losses).all()
-    assert np.isfinite(likelihood.mean_hessian(examples)).all()
+    assert np.isfinite(likelihood.hessian_sum(examples)).all()
 
 
 def test_what_does_not_fit_is_refused() -> None:
