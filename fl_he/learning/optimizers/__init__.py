@@ -6,6 +6,8 @@ lines here; its name is offered as soon as ``fl_he/conf/optimizer`` has a file o
 
 base      interface, penalty, gradient descent and Nesterov's
 damped    Newton's method and L-BFGS, with steps that are halved while the loss would rise
+scoring   Fisher scoring for Firth's penalty
+profile   bounds of profile likelihood intervals
 """
 
 from __future__ import annotations

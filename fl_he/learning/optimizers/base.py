@@ -35,6 +35,8 @@ class Point:
         How many the means are of. Points of different examples are not compared.
     hessian
         Shape (p, p), or ``None`` if nobody asked for it.
+    penalty_gradient
+        The part of the gradient that is Firth's penalty's, shape (p,); ``None`` without it.
     """
 
     theta: Array
@@ -42,6 +44,7 @@ class Point:
     gradient: Array
     examples: int
     hessian: Array | None = None
+    penalty_gradient: Array | None = None
 
     @property
     def gradient_norm(self) -> float:

@@ -11,6 +11,7 @@ logistic        logistic regression: two classes
 softmax         softmax regression: more than two classes
 registry        the families, and the family of a number of classes or of a file
 likelihood      loss, gradient and Hessian on one hospital's examples
+firth           Firth's penalty, on one hospital's examples and of the total
 evaluation      how well a model predicts, from counts
 inference       standard errors, intervals, odds ratios
 sklearn_export  a trained model as scikit-learn's own

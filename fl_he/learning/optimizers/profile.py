@@ -1,0 +1,209 @@
+"""Profile likelihood intervals: how far a coefficient can go before the likelihood drops too far.
+
+A bound of coefficient j is the largest or smallest value at which the log likelihood, maximised
+over all other parameters, is a quantile below its maximum. Venzon and Moolgavkar 1988, "A method
+for computing profile-likelihood-based confidence intervals", equation 2; Heinze and Schemper 2002,
+section 2, for the penalised log likelihood.
+
+Each step goes as far along j as a quadratic model of the log likelihood allows. With score U and
+covariance V, the step is ``V (U + m e_j)``, and ``m^2 = (2 (l - level) + U' V U) / V_jj``. A step
+that came out much worse is halved. All bounds need one evaluation each in a round, so that they
+advance together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers.base import Point, read, read_vectors
+from fl_he.learning.optimizers.scoring import Curvature, information_of
+from fl_he.learning.regression.inference import LEVEL
+from fl_he.learning.tables.arrays import Array
+
+#: Half the quantile of chi squared with one degree of freedom: how far the log likelihood drops.
+DROP = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / 2
+#: A step is too long if it comes out worse than the worst of so many before, by this factor.
+_MEMORY, _WORSE = 5, 2.0
+#: A step is not halved below it: the bound is given up.
+_SHORTEST = 2.0**-12
+#: A bound that is further away, in standard errors at the estimate, is taken to be infinite.
+FURTHEST = 100.0
+#: Steps below it, in standard errors, are rounding.
+_LEAST_TOLERANCE = 1e-8
+
+OPEN, FOUND, NONE, LOST = "open", "found", "none", "lost"
+
+
+@dataclass(slots=True, eq=False)
+class Bound:
+    """One bound in search.
+
+    Attributes
+    ----------
+    column
+        Number of the coefficient.
+    side
+        -1.0 for the lower bound, 1.0 for the upper one.
+    theta
+        The model to evaluate next, shape (p,). Once the bound is found, it is the model there.
+    base, step, length
+        The last good model, the step from it, and the share of the step that `theta` is away.
+    misses
+        How far from the bound the last good models were, in units of the log likelihood.
+    state
+        ``open``; ``found``; ``none``: so far away that it is taken to be infinite; ``lost``: the
+        steps lead nowhere.
+    curvature
+        Of Firth's penalty.
+    """
+
+    column: int
+    side: float
+    theta: Array
+    base: Array
+    step: Array
+    length: float = 1.0
+    misses: Array = field(default_factory=lambda: np.array([DROP]))
+    state: str = OPEN
+    curvature: Curvature = field(default_factory=Curvature)
+
+    def advance(self, point: Point, estimate: Estimate, tolerance: float) -> None:
+        """Take the step that follows from an evaluation at `theta`.
+
+        Parameters
+        ----------
+        point
+            There, with Hessian.
+        estimate
+        tolerance
+            The bound is found if the next step is no longer, in standard errors.
+        """
+        n, j = point.examples, self.column
+        information, score, miss = information_of(point), -n * point.gradient, math.inf
+        moved = self.side * (point.theta[j] - estimate.theta[j])
+        if math.isfinite(point.loss) and moved > 0.0:
+            if point.penalty_gradient is not None:
+                self.curvature.learn(point.theta, n * point.penalty_gradient, information)
+            cov = self.curvature.covariance(information)
+            along = cov @ score
+            whole, above = float(score @ along), estimate.above(point)
+            # What the other parameters could still add to the likelihood.
+            others = max(0.0, whole - float(along[j] ** 2 / cov[j, j])) / 2
+            miss = abs(above + others) + others
+        rounding = 1e-11 * max(1.0, abs(estimate.log_likelihood))
+        if not miss <= _WORSE * self.misses.max() + rounding:
+            self.length /= 2
+            self.theta = self.base + self.length * self.step
+            if self.length < _SHORTEST:
+                self.state = LOST
+            return
+        multiplier = self.side * math.sqrt(max(0.0, (2.0 * above + whole) / cov[j, j]))
+        step = along + multiplier * cov[:, j]
+        self.base, self.step, self.length = point.theta, step, 1.0
+        self.misses = np.append(self.misses, miss)[-_MEMORY:]
+        self.theta = point.theta + step
+        if np.sqrt(max(0.0, float(step @ information @ step))) <= max(tolerance, _LEAST_TOLERANCE):
+            self.state = FOUND
+        elif self.side * (self.theta[j] - estimate.theta[j]) > FURTHEST * estimate.error(j):
+            self.state = NONE
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return {
+            **{name: getattr(self, name) for name in _NUMBERS},
+            **{name: getattr(self, name).tolist() for name in (*_VECTORS, "misses")},
+            "state": self.state,
+            **self.curvature.to_members(),
+        }
+
+    @classmethod
+    def from_members(cls, members: object) -> Bound:
+        """Read what `to_members` returned; raises DataError."""
+        if not isinstance(members, Mapping) or members.get("state") not in (
+            OPEN,
+            FOUND,
+            NONE,
+            LOST,
+        ):
+            raise DataError("a bound must be an object with a state")
+        theta, base, step = read_vectors(members, *_VECTORS)
+        (misses,) = read_vectors(members, "misses")
+        column, side, length = (read(members, name) for name in _NUMBERS)
+        curvature = Curvature.from_members(members)
+        return cls(
+            int(column), side, theta, base, step, length, misses, members["state"], curvature
+        )
+
+
+_STATES = (OPEN, FOUND, NONE, LOST)
+_NUMBERS = ("column", "side", "length")
+_VECTORS = ("theta", "base", "step")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """The maximum of the log likelihood.
+
+    Attributes
+    ----------
+    theta
+        Shape (p,).
+    log_likelihood
+        There, with Firth's penalty if there is one.
+    cov
+        Covariance of the estimates, shape (p, p).
+    examples
+    """
+
+    theta: Array
+    log_likelihood: float
+    cov: Array
+    examples: int
+
+    def above(self, point: Point) -> float:
+        """Return how far a model's log likelihood is above that of a bound."""
+        return -point.examples * point.loss - (self.log_likelihood - DROP)
+
+    def error(self, column: int) -> float:
+        """Return a coefficient's standard error."""
+        return float(np.sqrt(self.cov[column, column]))
+
+    def bounds(self, columns: Sequence[int]) -> list[Bound]:
+        """Return both bounds of each column, at the first model to evaluate: that of Wald."""
+        result = []
+        for column in columns:
+            for side in (-1.0, 1.0):
+                step = side * math.sqrt(2 * DROP) / self.error(column) * self.cov[:, column]
+                result.append(Bound(column, side, self.theta + step, self.theta, step))
+        return result
+
+
+def advance(
+    bounds: Sequence[Bound], points: Sequence[Point], estimate: Estimate, tolerance: float
+) -> None:
+    """Advance all open bounds, each by the evaluation at its model.
+
+    Raises
+    ------
+    DataError
+        If an evaluation is of other examples than the estimate: their likelihoods are not compared.
+    """
+    for bound, point in zip(still_open(bounds), points, strict=True):
+        if point.examples != estimate.examples:
+            raise DataError(
+                f"the likelihood must be of the {estimate.examples} examples of the estimate, "
+                f"got {point.examples}"
+            )
+        bound.advance(point, estimate, tolerance)
+
+
+def still_open(bounds: Sequence[Bound]) -> list[Bound]:
+    """Return the bounds that are searched for."""
+    return [bound for bound in bounds if bound.state == OPEN]

@@ -1,0 +1,99 @@
+"""Firth's penalty: half the log determinant of the information, added to the log likelihood.
+
+The estimates are finite on separable data too, and their bias is of second order. Firth 1993, "Bias
+reduction of maximum likelihood estimates", section 3.1; Heinze and Schemper 2002, "A solution to
+the problem of separation in logistic regression", section 2. For two classes and without class
+weights:
+
+    penalised log likelihood   l + log|I| / 2
+    penalised score            sum_i (y_i - p_i + h_i (1/2 - p_i)) x_i,  h_i = w_i x_i' I^-1 x_i
+
+``w_i = p_i (1 - p_i)``, and I is the sum of ``w_i x_i x_i'`` over all hospitals' examples. So a
+hospital needs the inverse of the total to compute its part of the score: an iteration is two sums.
+
+A column without information, such as one that was left out, is in none of this.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fl_he.learning.regression.likelihood import Examples
+from fl_he.learning.tables.arrays import Array
+
+
+def adjustment_sum(examples: Examples, inverse: Array) -> Array:
+    """Return one hospital's part of the penalty's score, ``sum_i h_i (1/2 - p_i) x_i``.
+
+    Parameters
+    ----------
+    examples
+        Of a logistic model, with m examples.
+    inverse
+        Of all hospitals' information at that model, shape (d + 1, d + 1).
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (d + 1,), laid out like the parameters.
+    """
+    design, p = examples.design, examples.probabilities[:, 0]
+    leverages = p * (1.0 - p) * np.einsum("ij,ij->i", design @ inverse, design)
+    return np.asarray((leverages * (0.5 - p)) @ design, dtype=np.float64)
+
+
+def whitening(information: Array) -> tuple[Array, float]:
+    """Return a matrix W with ``W' I W = 1`` and ``log|I|``, both without columns of zeros.
+
+    Parameters
+    ----------
+    information
+        Shape (p, p).
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (p, r): ``W W'`` is the inverse. Directions of no information are left out.
+    float
+        Minus infinity if a direction was left out that is no column of zeros: the information is
+        singular within rounding.
+    """
+    diagonal = np.diag(information)
+    kept = np.flatnonzero(diagonal > 0.0)
+    scale = 1.0 / np.sqrt(diagonal[kept])
+    values, vectors = np.linalg.eigh(scale[:, None] * information[np.ix_(kept, kept)] * scale)
+    found = values > len(values) * np.finfo(np.float64).eps * max(1.0, *values[-1:])
+    result = np.zeros((len(information), int(found.sum())))
+    result[kept] = scale[:, None] * vectors[:, found] / np.sqrt(values[found])
+    if not found.all():
+        return result, -math.inf
+    return result, float(np.log(values).sum() - 2.0 * np.log(scale).sum())
+
+
+def inverse(information: Array) -> Array:
+    """Return the inverse of the information, shape (p, p); zero for columns of zeros."""
+    white, _ = whitening(information)
+    return np.asarray(white @ white.T, dtype=np.float64)
+
+
+def null_log_likelihood(start: Array, counts: Array) -> float:
+    """Return the penalised log likelihood of the best model whose coefficients are all zero.
+
+    The penalty is that of all columns, as in R's logistf. With equal probabilities ``p`` the
+    information is ``p (1 - p) X'X``, and the leverages add up to the number of columns k, so that
+    ``p = (positives + k / 2) / (n + k)``.
+
+    Parameters
+    ----------
+    start
+        Information at a model of zeros, ``X'X / 4``.
+    counts
+        Examples of labels 0 and 1.
+    """
+    white, log_determinant = whitening(start)
+    columns = white.shape[1]
+    p = (counts + columns / 2) / (counts.sum() + columns)
+    spread = columns * math.log(4.0 * p.prod())
+    return float(counts @ np.log(p) + 0.5 * (log_determinant + spread))
