@@ -45,6 +45,8 @@ class DataConfig:
         Makes a numeric target binary: 1 from this value on; excludes `positive`.
     classes : list of str
         Labels of more than two classes, in their order: ``"data.classes=[a,b,c]"``; excludes both.
+    reference : str or None
+        The class of more than two that the others are compared with; None: the first.
     drop : list of str
         Columns that are not features: ``"data.drop=[id,name]"``.
     source : str or None
@@ -57,8 +59,23 @@ class DataConfig:
     positive: str | None = None
     threshold: Finite | None = None
     classes: list[str] = field(default_factory=list)
+    reference: str | None = None
     drop: list[str] = field(default_factory=list)
     source: str | None = None
+
+
+@dataclass
+class InferenceConfig:
+    """Tests of a run without a penalty.
+
+    Attributes
+    ----------
+    groups : list of lists of str
+        Columns whose coefficients are tested together, such as the levels of a factor:
+        ``"inference.groups=[[stage_2,stage_3],[site_b,site_c]]"``.
+    """
+
+    groups: list[list[str]] = field(default_factory=list)
 
 
 class Engine(StrEnum):

@@ -11,6 +11,7 @@ from fl_he.config.constraints import Constraint, NotNegative, Positive, whole
 from fl_he.config.groups import (
     CryptoConfig,
     DataConfig,
+    InferenceConfig,
     OptimizerConfig,
     PartitionConfig,
     PrivacyConfig,
@@ -63,6 +64,8 @@ class Config:
     data, partition, optimizer : DataConfig, PartitionConfig, OptimizerConfig
     privacy : PrivacyConfig
         The groups of ``fl_he/conf``.
+    inference : InferenceConfig
+        Tests of the coefficients.
     crypto : CryptoConfig
         Key and packing.
     capc : CapcConfig
@@ -133,6 +136,7 @@ class Config:
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
     capc: CapcConfig = field(default_factory=CapcConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)

@@ -12,9 +12,10 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he.config.run import ClassWeight, Config, Scaling
+from fl_he.config.run import ClassWeight, Config
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
+from fl_he.experiment.inference import Inference
 from fl_he.experiment.terms import (
     chosen_optimizer,
     declared_ranges,
@@ -26,8 +27,9 @@ from fl_he.experiment.terms import (
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import optimizer_of
-from fl_he.learning.optimizers.base import GradientDescent, Optimizer
-from fl_he.learning.regression import inference, likelihood, parameters
+from fl_he.learning.optimizers.base import GradientDescent, Optimizer, Point
+from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.regression.inference import class_counts
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
@@ -106,6 +108,7 @@ class OpenRun(TrainingRun):
         self._chosen = chosen_optimizer(config, self._features, self._classes)
         self._objective.optimizer = self._optimizer()
         tell(OptimizerChosen(**self._chosen))
+        self._inference = Inference(config, roster.features, roster.classes, self._positive)
         zeros = family_for(self._classes).zeros(self._features, self._classes)
         self._begin(grid, tell, roster, zeros.tolist())
         self._terms = terms = self._prepared()
@@ -185,10 +188,19 @@ class OpenRun(TrainingRun):
             },
             parameters=model.tolist(),
             optimizer=objective.optimizer.to_members(),
+            class_counts=self._class_counts(point),
             hessian=None if hessian is None else hessian.tolist(),
             examples=round(total.examples),
             unopened=None,
         )
+
+    def _class_counts(self, point: Point) -> list[float] | None:
+        """Return the patients of each class, which the first total tells; kept from then on."""
+        if self._state.rounds or self._privacy or self._config.class_weight is ClassWeight.balanced:
+            return self._state.class_counts
+        family, features = family_for(self._classes), self._features
+        counts = class_counts(family, point.theta, point.gradient, point.examples, features)
+        return None if counts is None else counts.tolist()
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
@@ -210,7 +222,7 @@ class OpenRun(TrainingRun):
                 "optimizer": self._chosen,
                 "classes": list(roster.classes),
                 **comparison.at_the_end(trained, self._features, state.examples),
-                "inference": self._inference(),
+                "inference": self._inference.figures(state, self._scaling),
                 "evaluation": evaluation,
                 "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
                 "start_seconds": self._start_seconds,
@@ -234,22 +246,3 @@ class OpenRun(TrainingRun):
             figures = None
         self._keep(unopened=None)
         return figures
-
-    def _inference(self) -> dict[str, Any] | None:
-        """Return the table of coefficients; ``None`` without odds ratios or for mixed units."""
-        state, config = self._state, self._config
-        theta, cov = np.array(state.parameters), None
-        if not family_for(self._classes).odds_ratios or config.scaling is Scaling.local:
-            return None
-        # With class weights the inverse Hessian is not the estimates' covariance.
-        if state.hessian is not None and config.class_weight is ClassWeight.equal:
-            try:
-                hessian = likelihood.from_upper_triangle(np.array(state.hessian), len(theta))
-            except DataError as error:
-                raise CheckpointError(f"the checkpoint: {error}") from error
-            cov = inference.covariance(hessian, state.examples)
-        return {
-            "level": inference.LEVEL,
-            "penalised": config.C is not None,
-            "coefficients": inference.coefficient_table(theta, state.features, self._scaling, cov),
-        }

@@ -12,6 +12,7 @@ from fl_he.run_files.metrics import Metrics
 
 #: What stands for a figure that nobody knows.
 UNKNOWN = "n/a"
+_LARGE, _LEAST_P = 1e6, 0.001
 
 
 def run_name(metrics: Metrics) -> str:
@@ -65,6 +66,38 @@ def decimal(value: float | None) -> str:
 def short(value: float | None) -> str:
     """Write an estimate."""
     return UNKNOWN if value is None else f"{value:.3g}"
+
+
+def places(values: Iterable[float], least: int, most: int) -> int:
+    """Return the digits after the point that show three digits of the smallest value.
+
+    A value of which the most digits show next to nothing does not count.
+
+    Examples
+    --------
+    >>> places([0.17, 0.0071], 2, 6), places([12.0], 2, 6), places([0.5, 1e-9], 2, 6)
+    (5, 2, 3)
+    """
+    shown = (abs(value) for value in values if abs(value) >= 10.0 ** (1 - most))
+    smallest = min(shown, default=1.0)
+    return min(max(2 - math.floor(math.log10(smallest)), least), most)
+
+
+def fixed(value: float | None, digits: int) -> str:
+    """Write a figure with so many digits after the point; one above a million with an exponent."""
+    if value is None:
+        return UNKNOWN
+    if abs(value) >= _LARGE:
+        return f"{value:.2e}"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def p_value(value: float | None) -> str:
+    """Write a p value."""
+    if value is None:
+        return UNKNOWN
+    return "<0.001" if value < _LEAST_P else f"{value:.3f}"
 
 
 def seconds(value: float | None, digits: int = 4) -> str:

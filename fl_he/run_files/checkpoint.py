@@ -55,6 +55,8 @@ class Checkpoint:
         What the optimizer remembers, see :mod:`fl_he.learning.optimizers.base`.
     hessian : list of float or None
         Upper triangle of the last Hessian, penalty included, if the optimizer asks for it.
+    class_counts : list of float or None
+        Patients of each class in the first total, without class weights and privacy.
     preparation : dict or None
         What is known of the pooled data, see :mod:`fl_he.strategies.pooled_sums`.
     rounds : list of dict
@@ -81,6 +83,7 @@ class Checkpoint:
     parameters: list[float]
     optimizer: dict[str, Any] = field(default_factory=dict)
     hessian: list[float] | None = None
+    class_counts: list[float] | None = None
     preparation: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0

@@ -57,8 +57,10 @@ def warning(metrics: Mapping[str, Any]) -> str:
         return found
     if converged(metrics) is not False:
         return ""
-    norm = rounds[-1]["gradient_norm"]
-    return (
-        f"{NOT_CONVERGED}: after {len(rounds)} rounds the gradient's norm was {norm:.3g}; raise "
-        "rounds, or set optimizer=newton"
-    )
+    last, newton = rounds[-1], (metrics.get("optimizer") or {}).get("name") == "newton"
+    if newton:
+        left = f"{last['distance']:.3g} standard errors were left; raise rounds"
+    else:
+        norm = last["gradient_norm"]
+        left = f"the gradient's norm was {norm:.3g}; raise rounds, or set optimizer=newton"
+    return f"{NOT_CONVERGED}: after {len(rounds)} rounds {left}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fl_he.atomic import replace_file
+from fl_he.crypto.encoding.fields import LARGEST
 from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
 NAME = "metrics.json"
@@ -24,7 +24,8 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     folder : Path
         The run's folder; must exist.
     metrics : mapping
-        The figures of a run. A number that is not finite becomes null.
+        The figures of a run. A number that is not finite, or that the contract does not allow,
+        becomes null.
 
     Returns
     -------
@@ -109,7 +110,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if abs(value) < LARGEST else None
     return value
 
 

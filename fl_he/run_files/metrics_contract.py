@@ -33,6 +33,12 @@ FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 INFERENCE = (
     *("estimate", "standard_error", "z", "p_value", "lower", "upper"),
     *("odds_ratio", "odds_ratio_lower", "odds_ratio_upper"),
+    *("odds_ratio_sd", "odds_ratio_sd_lower", "odds_ratio_sd_upper"),
+)
+#: What is known of the model as a whole.
+FIT = (
+    *("log_likelihood", "null_log_likelihood", "deviance", "null_deviance", "aic", "mcfadden_r2"),
+    "parameters",
 )
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
@@ -94,10 +100,16 @@ _TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number]})
 _CLASSES = _kind({"intercept": [Number], "coefficients": [[Number]]})
 _HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
 _ROUNDS = _kind([{**_figures(*_ROUND), "round": Number, "hops?": [_HOP]}])
+_TEST = _figures("chi2", "df", "p_value")
 _INFERENCE = {
     "level": Number,
     "penalised": bool,
-    "coefficients": [{**_figures(*INFERENCE), "name": str}],
+    **dict.fromkeys(("withheld", "outcome", "reference"), str | None),
+    "coefficients": [
+        {**_figures(*INFERENCE), "name": str, "class": str | None, "left_out": str | None}
+    ],
+    "fit": optional(_kind({**_figures(*FIT), "likelihood_ratio": optional(_kind(_TEST))})),
+    "groups": [{**_TEST, "columns": [str]}],
 }
 _PRIVATE = {
     **_numbers(*_PRIVACY),

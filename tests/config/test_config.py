@@ -30,6 +30,8 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.threshold": None,
     "data.classes": [],
     "data.drop": [],
+    "data.reference": None,
+    "inference.groups": [],
     "partition.scheme": "even",
     "partition.alpha": 1.0,
     "simulation.engine": "ray",

@@ -2,61 +2,49 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from experiments import experiment
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
+from patients import patients, write_csv
 
 from fl_he import client_app, server_app
+from fl_he.config.constraints import ConfigError
+from fl_he.learning.errors import DataError
+from fl_he.report.tables.coefficients import coefficient_table
 
 Numbers = NDArray[np.float64]
+_ESTIMATE = ("estimate", "standard_error")
 
 
-def write_table(path: Path, features: Numbers, labels: NDArray[Any]) -> None:
-    names = [f"x{number}" for number in range(1, features.shape[1] + 1)]
-    rows = [
-        ",".join([*map(repr, row), str(label)])
-        for row, label in zip(features.tolist(), labels.tolist(), strict=True)
-    ]
-    path.write_text("\n".join([",".join([*names, "sick"]), *rows]))
-
-
-def inferred(folder: Path, features: Numbers, labels: NDArray[Any], *more: str) -> dict[str, Any]:
-    """Return metrics.json of an encrypted run on all rows, without a penalty."""
-    write_table(folder / "table.csv", features, labels)
+def run(folder: Path, *settings: str) -> dict[str, Any]:
+    """Return metrics.json of an encrypted run of Newton's method on all rows of table.csv."""
     config = experiment(
-        *("data=csv", f"data.path={folder}/table.csv", "data.target=sick"),
-        *("optimizer=newton", "test_size=0", "rounds=60", *more),
+        *("data=csv", f"data.path={folder}/table.csv", "test_size=0", "optimizer=newton"),
+        *("C=null", "rounds=80", *settings),
         folder=folder / "run",
     )
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
     return server_app.train(grid, config, folder / "run")
 
 
-def logit(features: Numbers, labels: NDArray[Any]) -> Any:
-    """Return statsmodels' fit, intercept last."""
-    import statsmodels.api as statsmodels  # noqa: PLC0415 - lazy: a second to import
-
-    design = np.column_stack([features, np.ones(len(features))])
-    return statsmodels.Logit(labels, design).fit(
-        method="newton", disp=False, tol=1e-14, maxiter=200
-    )
+def inferred(folder: Path, X: Numbers, y: NDArray[Any], *settings: str) -> dict[str, Any]:
+    features = {f"x{number}": column for number, column in enumerate(X.T, start=1)}
+    write_csv(folder / "table.csv", {**features, "sick": y})
+    if len(np.unique(y)) == 2:
+        settings = ("data.positive=1", *settings)
+    return run(folder, "data.target=sick", *settings)
 
 
-def check_coefficients(metrics: dict[str, Any], features: Numbers, labels: NDArray[Any]) -> None:
-    """Hold estimates and standard errors against statsmodels on columns of unit deviation."""
-    scale = np.append(features.std(axis=0), 1.0)
-    fit = logit(features / scale[:-1], labels)
+def figures(metrics: dict[str, Any], *keys: str) -> Numbers:
     rows = metrics["inference"]["coefficients"]
-    errors = np.array([row["standard_error"] for row in rows])
-    estimates = np.array([row["estimate"] for row in rows])
-    np.testing.assert_allclose(errors, fit.bse / scale, rtol=1e-6)
-    np.testing.assert_allclose((estimates - fit.params / scale) / errors, 0.0, atol=1e-6)
-    assert metrics["rounds"][-1]["converged"]
+    return np.array([[row[key] for key in keys] for row in rows], dtype=float)
 
 
 def sick(margins: Numbers, seed: int) -> NDArray[np.int64]:
@@ -64,19 +52,198 @@ def sick(margins: Numbers, seed: int) -> NDArray[np.int64]:
     return (rng.random(len(margins)) < 1 / (1 + np.exp(-margins))).astype(np.int64)
 
 
+def check_against_statsmodels(metrics: dict[str, Any], X: Numbers, y: NDArray[Any]) -> None:
+    """Hold all figures against statsmodels' on columns of unit deviation, carried back."""
+    deviations = np.append(X.std(axis=0), 1.0)
+    design = np.column_stack([X / deviations[:-1], np.ones(len(X))])
+    fit = sm.Logit(y, design).fit(method="newton", disp=False, tol=1e-14, maxiter=200)
+    assert metrics["inference"]["withheld"] is None
+    assert metrics["rounds"][-1]["converged"]
+    estimates, errors = fit.params / deviations, fit.bse / deviations
+    found, standard_errors = figures(metrics, *_ESTIMATE).T
+    np.testing.assert_allclose((found - estimates) / errors, 0.0, atol=1e-6)
+    np.testing.assert_allclose(standard_errors, errors, rtol=1e-6)
+    np.testing.assert_allclose(figures(metrics, "p_value").T[0], fit.pvalues, atol=1e-6)
+    ends = figures(metrics, "lower", "upper") - fit.conf_int() / deviations[:, None]
+    np.testing.assert_allclose(ends / errors[:, None], 0.0, atol=1e-6)
+    whole = metrics["inference"]["fit"]
+    assert whole["log_likelihood"] == pytest.approx(fit.llf, abs=1e-6)
+    assert whole["null_log_likelihood"] == pytest.approx(fit.llnull, abs=1e-6)
+    assert whole["aic"] == pytest.approx(fit.aic, abs=1e-5)
+    assert whole["mcfadden_r2"] == pytest.approx(fit.prsquared, abs=1e-6)
+    test = whole["likelihood_ratio"]
+    assert test["chi2"] == pytest.approx(fit.llr, abs=1e-5)
+    assert test["df"] == fit.df_model
+    assert test["p_value"] == pytest.approx(fit.llr_pvalue, abs=1e-6)
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_an_outlier_of_a_million_keeps_the_standard_errors(tmp_path: Path, label: int) -> None:
     X = np.random.default_rng(1).standard_normal((500, 2))
     y = sick(0.5 * X[:, 0] - 0.3, 2)
     X[7, 0], y[7] = 1e6, label
-    check_coefficients(inferred(tmp_path, X, y, "data.positive=1"), X, y)
+    check_against_statsmodels(inferred(tmp_path, X, y), X, y)
 
 
-def test_columns_that_are_collinear_but_for_noise_have_their_standard_errors(
+def test_columns_that_are_collinear_but_for_noise_keep_their_standard_errors(
     tmp_path: Path,
 ) -> None:
     rng = np.random.default_rng(3)
     first = rng.standard_normal(600)
     X = np.column_stack([first, first + 1e-3 * rng.standard_normal(600), rng.normal(50, 9, 600)])
     y = sick(0.8 * first + 0.02 * (X[:, 2] - 50), 4)
-    check_coefficients(inferred(tmp_path, X, y, "data.positive=1"), X, y)
+    check_against_statsmodels(inferred(tmp_path, X, y), X, y)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("scaling=none",), ("hospitals=7", "partition=by_label", "topology=chain")],
+    ids=str,
+)
+def test_any_units_and_any_division_give_the_pooled_figures(
+    tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    rng = np.random.default_rng(9)
+    X = rng.standard_normal((400, 3)) * [1e-3, 1.0, 1e3] + [0.0, 5.0, 2e3]
+    y = sick(X @ [400.0, 0.5, -1e-3] - 0.5, 10)
+    metrics = inferred(tmp_path, X, y, *settings)
+    check_against_statsmodels(metrics, X, y)
+    per_deviation = figures(metrics, "odds_ratio_sd")[:-1, 0]
+    if "scaling=none" in settings:
+        assert np.isnan(per_deviation).all(), "nobody knows the deviations"
+    else:
+        expected = np.exp(figures(metrics, "estimate")[:-1, 0] * X.std(axis=0))
+        np.testing.assert_allclose(per_deviation, expected)
+
+
+def test_the_figures_of_a_hospitals_numeric_table(tmp_path: Path) -> None:
+    """Those of statsmodels 0.14 on the pooled rows."""
+    write_csv(tmp_path / "table.csv", patients(900, 0.15, 1))
+    settings = ("data.target=died", "data.positive=yes", "inference.groups=[[bmi,crp],[male]]")
+    metrics = run(tmp_path, *settings)
+    expected = [
+        [0.031397, 0.007433, 1.031895],
+        [0.461500, 0.175149, 1.586452],
+        [0.076555, 0.023061, 1.079562],
+        [0.024789, 0.007148, 1.025099],
+        [-6.000420, 0.832170, np.exp(-6.000420)],
+    ]
+    np.testing.assert_allclose(figures(metrics, *_ESTIMATE, "odds_ratio"), expected, atol=6e-7)
+    inference = metrics["inference"]
+    assert inference["fit"]["log_likelihood"] == pytest.approx(-422.327005, abs=6e-7)
+    assert inference["fit"]["aic"] == pytest.approx(854.654009, abs=6e-7)
+    assert inference["outcome"] == "died = yes"
+    columns = patients(900, 0.15, 1)
+    X = np.column_stack([columns[name] for name in ("age", "male", "bmi", "crp")])
+    design = sm.add_constant(X)
+    fit = sm.GLM(columns["died"] == "yes", design, family=sm.families.Binomial()).fit(tol=1e-14)
+    assert inference["fit"]["null_deviance"] == pytest.approx(fit.null_deviance)
+    assert inference["fit"]["deviance"] == pytest.approx(fit.deviance)
+    for found, places in zip(inference["groups"], ([3, 4], [2]), strict=True):
+        wald = fit.wald_test(np.eye(5)[places], use_f=False, scalar=True)
+        assert found["chi2"] == pytest.approx(wald.statistic)
+        assert found["df"] == len(places)
+        assert found["p_value"] == pytest.approx(wald.pvalue)
+    assert coefficient_table(metrics) is not None
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Log odds of died = yes" in page
+    assert "1.032 (1.017 to 1.047)" in page
+
+
+@pytest.mark.parametrize(("reference", "name"), [(0, None), (1, "q")])
+def test_more_than_two_classes_are_compared_with_a_reference(
+    tmp_path: Path, reference: int, name: str | None
+) -> None:
+    rng = np.random.default_rng(6)
+    X = rng.normal(40.0, 12.0, (500, 2))
+    margins = np.column_stack([np.zeros(500), 0.04 * X[:, 0] - 1.5, 0.05 * (X[:, 1] - 40)])
+    shares = np.exp(margins) / np.exp(margins).sum(axis=1, keepdims=True)
+    kinds = (rng.random((500, 1)) > shares.cumsum(axis=1)).sum(axis=1)
+    settings = ["data.classes=[p,q,r]", "inference.groups=[[x2]]"]
+    settings += [] if name is None else [f"data.reference={name}"]
+    metrics = inferred(tmp_path, X, np.array(["p", "q", "r"])[kinds], *settings)
+    others = [k for k in range(3) if k != reference]
+    order = np.argsort([reference, *others])  # statsmodels' reference is its class 0
+    fit = sm.MNLogit(order[kinds], np.column_stack([X, np.ones(500)])).fit(
+        method="newton", disp=False, tol=1e-14
+    )
+    rows = metrics["inference"]["coefficients"]
+    assert [row["class"] for row in rows] == [["p", "q", "r"][k] for k in others for _ in range(3)]
+    found, errors = figures(metrics, *_ESTIMATE).T
+    np.testing.assert_allclose((found - fit.params.T.ravel()) / errors, 0.0, atol=1e-6)
+    np.testing.assert_allclose(errors, fit.bse.T.ravel(), rtol=1e-6)
+    whole = metrics["inference"]["fit"]
+    assert whole["log_likelihood"] == pytest.approx(fit.llf, abs=1e-6)
+    assert whole["null_log_likelihood"] == pytest.approx(fit.llnull, abs=1e-6)
+    assert whole["likelihood_ratio"]["df"] == fit.df_model
+    assert whole["aic"] == pytest.approx(fit.aic, abs=1e-5)
+    wald = fit.wald_test(np.eye(6)[[1, 4]], use_f=False, scalar=True)
+    assert metrics["inference"]["groups"][0]["chi2"] == pytest.approx(wald.statistic)
+    assert metrics["inference"]["groups"][0]["df"] == 2
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"Log odds of sick = r against {name or 'p'}" in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("C=0.5",), "the penalty (C=0.5) pulls the estimates towards 0"),
+        (("class_weight=balanced",), "with class weights the inverse Hessian is not"),
+        (("scaling=local",), "have units of their own"),
+        (("optimizer=lbfgs",), "they need the Hessian of all patients"),
+        (("rounds=2",), "training ended before it converged"),
+    ],
+    ids=str,
+)
+def test_figures_that_would_mislead_are_withheld_with_the_reason(
+    tmp_path: Path, settings: tuple[str, ...], words: str
+) -> None:
+    X = np.random.default_rng(1).standard_normal((200, 2))
+    metrics = inferred(tmp_path, X, sick(X[:, 0], 2), "inference.groups=[[x1]]", *settings)
+    inference = metrics["inference"]
+    assert words in inference["withheld"]
+    assert inference["fit"] is None
+    assert inference["groups"] == []
+    for row in inference["coefficients"]:
+        assert row["estimate"] is not None
+        assert {row[key] for key in ("standard_error", "p_value", "lower", "upper")} == {None}
+        assert row["odds_ratio_lower"] is None
+    assert "std. error" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_an_odds_ratio_beyond_all_numbers_ends_no_run(tmp_path: Path) -> None:
+    X = np.random.default_rng(1).standard_normal((300, 2)) * [1e-5, 1.0]
+    y = sick(1e5 * X[:, 0], 2)
+    metrics = inferred(tmp_path, X, y)
+    check_against_statsmodels(metrics, X, y)
+    first = json.loads((tmp_path / "run" / "metrics.json").read_text())["inference"]["coefficients"]
+    assert first[0]["odds_ratio"] is None
+    assert first[0]["odds_ratio_sd"] == pytest.approx(np.exp(first[0]["estimate"] * X[:, 0].std()))
+    assert "too large" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        (("data.reference=1",), ConfigError, "must be left out for two classes, got '1'"),
+        (("inference.groups=[[x1,x9]]",), DataError, "must name features of the model, got 'x9'"),
+        (("inference.groups=[[x1,x1]]",), DataError, "must be lists of different features"),
+        (("inference.groups=[[]]",), DataError, "must be lists of different features"),
+    ],
+    ids=str,
+)
+def test_choices_that_fit_no_model_are_refused_before_the_first_round(
+    tmp_path: Path, settings: tuple[str, ...], error: type[Exception], words: str
+) -> None:
+    X = np.random.default_rng(1).standard_normal((60, 2))
+    with pytest.raises(error, match=words):
+        inferred(tmp_path, X, sick(X[:, 0], 2), *settings)
+
+
+def test_a_reference_that_is_no_class_is_refused(tmp_path: Path) -> None:
+    X = np.random.default_rng(1).standard_normal((60, 2))
+    with pytest.raises(ConfigError, match="reference must be one of p, q, r, got 'z'"):
+        inferred(
+            *(tmp_path, X, np.array(["p", "q", "r"] * 20)),
+            *("data.classes=[p,q,r]", "data.reference=z"),
+        )

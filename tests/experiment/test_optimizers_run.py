@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
+from example_metrics import text
 from experiments import experiment, on_round, standardised
 from local_grid import LocalGrid, simulated_nodes
 from sklearn.linear_model import LogisticRegression
@@ -237,7 +238,7 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
     logistic_table(tmp_path / "table.csv")
     settings = (
         *("data=csv", f"data.path={tmp_path}/table.csv", "data.target=sick", "data.positive=1"),
-        "optimizer=newton",
+        *("optimizer=newton", "C=null"),
     )
     config = experiment(*settings, folder=tmp_path / "run")
     metrics, _ = run(config)
@@ -249,24 +250,25 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
     rows = metrics["inference"]["coefficients"]
     assert [row["name"] for row in rows] == ["dose", "days", "level", "(intercept)"]
     intervals = expected.conf_int()[order]
-    deviations = np.array([*train.features.std(axis=0), 1.0])
     for key, values in (
         ("estimate", expected.params[order]),
         ("standard_error", expected.bse[order]),
         ("z", expected.tvalues[order]),
         ("lower", intervals[:, 0]),
         ("upper", intervals[:, 1]),
-        ("odds_ratio", np.exp(deviations * expected.params[order])),
-        ("odds_ratio_lower", np.exp(deviations * intervals[:, 0])),
-        ("odds_ratio_upper", np.exp(deviations * intervals[:, 1])),
+        ("odds_ratio", np.exp(expected.params[order])),
+        ("odds_ratio_lower", np.exp(intervals[:, 0])),
+        ("odds_ratio_upper", np.exp(intervals[:, 1])),
     ):
-        np.testing.assert_allclose([row[key] for row in rows], values, rtol=1e-4)
+        np.testing.assert_allclose([row[key] for row in rows], values, rtol=1e-6)
+    per_deviation = [row["odds_ratio_sd"] for row in rows[:-1]]
+    deviations = train.features.std(axis=0)
+    np.testing.assert_allclose(per_deviation, np.exp(deviations * expected.params[1:]), rtol=1e-6)
     p_values = [row["p_value"] for row in rows]
-    np.testing.assert_allclose(p_values, expected.pvalues[order], rtol=1e-3, atol=1e-12)
-
+    np.testing.assert_allclose(p_values, expected.pvalues[order], rtol=1e-5, atol=1e-12)
     table = coefficient_table(metrics)
     assert table is not None
-    assert table.row_count == 4
+    assert text(table)[0].strip() == "Log odds of sick = 1"
 
     def kill(entry: Mapping[str, Any]) -> None:
         if entry["converged"]:
@@ -283,7 +285,10 @@ def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
 def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     metrics, _ = run(experiment("rounds=1", folder=tmp_path))
     assert {row["standard_error"] for row in metrics["inference"]["coefficients"]} == {None}
-    assert coefficient_table(metrics) is None
+    sentence = coefficient_table(metrics)
+    assert sentence is not None
+    (said,) = text(sentence, 200)
+    assert said.endswith("they need the Hessian of all patients; optimizer=newton has it.")
 
 
 def test_deployed_hospitals_train_more_than_two_classes(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_written_files_are_read_back(tmp_path: Path) -> None:
     assert imread(folder / "comparison.png").shape == (720, 1500, 4)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e300, 1e307, np.float64("nan")])
 def test_numbers_that_are_not_finite_are_written_as_null(tmp_path: Path, value: float) -> None:
     metrics = make_metrics()
     metrics["local"][1]["roc_auc"] = value
@@ -59,7 +59,10 @@ def test_broken_metrics_leave_the_earlier_run_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("penalised", [None, 1, "no"])
 def test_whether_coefficients_are_penalised_is_said(penalised: object) -> None:
     metrics = make_metrics()
-    metrics["inference"] = {"level": 0.95, "penalised": True, "coefficients": []}
+    metrics["inference"] = {
+        **{"level": 0.95, "penalised": True, "coefficients": [], "fit": None, "groups": []},
+        **dict.fromkeys(("withheld", "outcome", "reference")),
+    }
     check_metrics(metrics)
     metrics["inference"]["penalised"] = penalised
     with pytest.raises(MetricsError, match=r"inference\.penalised must be true or false"):

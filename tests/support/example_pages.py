@@ -6,7 +6,7 @@ from typing import Any
 
 from example_metrics import make_deployed, make_metrics, make_private
 
-from fl_he.run_files.metrics_contract import INFERENCE
+from fl_he.run_files.metrics_contract import FIT, INFERENCE
 
 HOSTILE = "<script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
@@ -19,8 +19,17 @@ def make_newton() -> dict[str, Any]:
     metrics["federated"]["coefficients"] = [0.5] * len(names)
     metrics["inference"] = {
         "level": 0.95,
-        "penalised": True,
-        "coefficients": [{"name": name, **dict.fromkeys(INFERENCE, -0.0625)} for name in names],
+        "penalised": False,
+        **{"withheld": None, "outcome": HOSTILE, "reference": None},
+        "coefficients": [
+            {"name": name, "class": None, "left_out": None, **dict.fromkeys(INFERENCE, 0.0625)}
+            for name in names
+        ],
+        "fit": {
+            **dict.fromkeys(FIT, -0.0625),
+            "likelihood_ratio": {"chi2": 2.5, "df": 2, "p_value": 0.25},
+        },
+        "groups": [{"columns": [HOSTILE], "chi2": 2.5, "df": 1, "p_value": 0.0625}],
     }
     metrics["simulated"] = True
     metrics["software"] = {"python": "3.11.9", "flwr": "1.41.0"}

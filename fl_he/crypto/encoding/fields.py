@@ -55,6 +55,8 @@ _T = TypeVar("_T")
 #: Makes an exception of its text.
 Refusal = Callable[[str], Exception]
 
+#: Numbers in files are smaller in size.
+LARGEST = 1e300
 #: Stands for a value that is missing.
 MISSING: object = type("nothing", (), {})()
 
@@ -183,7 +185,7 @@ def scalar(type_: type) -> Kind:
 def _read_number(value: object, at: Place) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise at.mistyped("a number", value)
-    if not abs(value) < 1e300:  # an integer may be too large for a float, and NaN is none
+    if not abs(value) < LARGEST:  # an integer may be too large for a float, and NaN is none
         raise at.wrong("be a number below 1e300 in size")
     return float(value)
 

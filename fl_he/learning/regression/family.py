@@ -36,12 +36,9 @@ class Family(ABC):
     ----------
     trained : type
         Class of the trained models, which knows their JSON file.
-    odds_ratios : bool
-        Whether the exponential of a coefficient is an odds ratio.
     """
 
     trained: type[TrainedModel]
-    odds_ratios: bool
 
     @abstractmethod
     def rows(self, classes: int) -> int:

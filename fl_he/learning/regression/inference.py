@@ -1,109 +1,327 @@
-"""What a statistician reads off a logistic regression: standard errors, intervals, odds ratios."""
+"""Inference from an unpenalised model: standard errors, intervals, tests, odds ratios.
+
+All figures come from the totals: the estimates, the Hessian of the mean loss at the estimates, and
+the loss. A model with a row of coefficients for each class is compared class by class with a
+reference class, as statsmodels' MNLogit and R's multinom do.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from fl_he.learning.regression.logistic import LOGISTIC
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.family import INTERCEPT, Family
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
 
 #: Of the confidence intervals.
 LEVEL = 0.95
+#: Figures of one coefficient that need its standard error.
+_UNCERTAIN = ("standard_error", "z", "p_value", "lower", "upper")
+_RATIOS = tuple(
+    f"{ratio}{end}" for ratio in ("odds_ratio", "odds_ratio_sd") for end in ("", "_lower", "_upper")
+)
 
 
-def covariance(hessian: Array, examples: int) -> Array | None:
-    """Return the estimates' covariance, the inverse of the observed information.
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimates:
+    """Estimates in the tables' units, a block of d coefficients and an intercept for each contrast.
 
-    Source: Hastie, Tibshirani and Friedman 2009, "The Elements of Statistical Learning",
-    section 4.4.3. With a penalty in the Hessian it is that of the penalised likelihood's mode: le
-    Cessie and van Houwelingen 1992, "Ridge Estimators in Logistic Regression", section 2.
-
-    Parameters
+    Attributes
     ----------
-    hessian
-        Of the mean objective at the estimate, shape (p, p).
-    examples
-        How many the mean is of.
-
-    Returns
-    -------
-    NDArray[np.float64] or None
-        ``None`` if the information is singular within rounding, as for separable data without a
-        penalty: there are no standard errors then.
+    features
+        d names.
+    contrasts
+        The class of each block, which is compared with the reference class; of two classes one
+        block, named ``None``.
+    values
+        Shape (c (d + 1),).
+    steps
+        One standard deviation of each feature; ``None`` where nobody knows it.
+    covariance
+        Of the values, NaN where a feature was left out; ``None``: not known.
+    left_out
+        Reasons, by the names of features without an estimate.
     """
-    values, vectors = np.linalg.eigh(hessian)
-    if not values[0] > len(values) * np.finfo(np.float64).eps * abs(values[-1]):
-        return None
-    return np.asarray((vectors / values) @ vectors.T / examples, dtype=np.float64)
+
+    features: Sequence[str]
+    contrasts: Sequence[str | None]
+    values: Array
+    steps: Array | None
+    covariance: Array | None
+    left_out: Mapping[str, str]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the figures of each coefficient, block by block, the intercept last.
+
+        Returns
+        -------
+        list of dict
+            ``name``, ``class`` (of the contrast, or ``None``), ``estimate`` (log odds for one unit
+            more), ``standard_error``, ``z``, ``p_value`` (Wald, two-sided), ``lower`` and ``upper``
+            (95%, of the estimate); ``odds_ratio``, ``odds_ratio_lower``, ``odds_ratio_upper`` for
+            one unit more; the same three with ``_sd`` for one standard deviation more; and
+            ``left_out``, the reason why a row has no figures, or ``None``. What is not known is
+            ``None``.
+        """
+        errors = np.full(len(self.values), math.nan)
+        if self.covariance is not None:
+            errors = np.sqrt(np.diag(self.covariance))
+        names = [*self.features, INTERCEPT]
+        steps = [None] * len(names) if self.steps is None else [*self.steps.tolist(), None]
+        found = []
+        for number, (estimate, error) in enumerate(
+            zip(self.values.tolist(), errors.tolist(), strict=True)
+        ):
+            block, place = divmod(number, len(names))
+            row = {"name": names[place], "class": self.contrasts[block]}
+            if reason := self.left_out.get(names[place]):
+                unknown = ("estimate", *_UNCERTAIN, *_RATIOS)
+                found.append(row | dict.fromkeys(unknown) | {"left_out": reason})
+                continue
+            figures = _figures(estimate, error if error > 0 else None, steps[place])
+            found.append(row | figures | {"left_out": None})
+        return found
+
+    def wald_test(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Test whether the coefficients of some features are all 0, in all contrasts together.
+
+        Source: Hosmer, Lemeshow and Sturdivant 2013, "Applied Logistic Regression", section 2.4.
+
+        Returns
+        -------
+        dict
+            ``chi2``, ``df`` and ``p_value``. Features that were left out do not count; ``None``
+            where nothing is known.
+        """
+        kept = [self.features.index(name) for name in columns if name not in self.left_out]
+        width = len(self.features) + 1
+        places = [block * width + at for block, _ in enumerate(self.contrasts) for at in kept]
+        inverse = None
+        if self.covariance is not None and places:
+            inverse = inverse_of(self.covariance[np.ix_(places, places)])
+        if inverse is None:
+            return {"chi2": None, "df": len(places), "p_value": None}
+        values = self.values[places]
+        return _chi_squared(float(values @ inverse @ values), len(places))
 
 
-def coefficient_table(
-    theta: Array, names: Sequence[str], scaling: Scaling, cov: Array | None
-) -> list[dict[str, Any]]:
-    """Return each feature's estimate, in the units of the tables, and the intercept's.
+def estimates_of(
+    theta: Array,
+    features: Sequence[str],
+    scaling: Scaling,
+    *,
+    classes: Sequence[str] = (),
+    reference: int = 0,
+    hessian: Array | None = None,
+    examples: int = 1,
+    deviations: bool = True,
+    left_out: Mapping[str, str] | None = None,
+) -> Estimates:
+    """Return the estimates of a model in the tables' units, as contrasts to a reference class.
+
+    With a row for each class the model is symmetric and its information singular: only differences
+    of rows are determined. With the reference's row as 0 the other rows are these differences, and
+    their information is that of the model without the reference's rows and columns, ``J' H J``,
+    where J sets the reference's row to 0 (Agresti 2013, "Categorical Data Analysis", section 8.1).
 
     Parameters
     ----------
     theta
-        Coefficients of the scaled features, and the intercept; shape (d + 1,).
-    names
+        As :mod:`fl_he.learning.regression.parameters` lays it out.
+    features
         d names.
     scaling
         From the units of the tables to the model's.
-    cov
-        Covariance of ``theta``; ``None``: standard errors are not known.
+    classes
+        Names of more than two classes.
+    reference
+        Number of the class that the others are compared with.
+    hessian
+        Of the mean loss; ``None``: standard errors are not known.
+    examples
+        How many the mean is of.
+    deviations
+        Whether the scale of the features is their standard deviation.
+    left_out
+        Reasons, by the names of features whose coefficients are 0 because they were left out.
+    """
+    left_out = left_out or {}
+    d, (coefficients, intercepts) = len(features), parameters.split(theta, len(features))
+    by_row = np.column_stack([coefficients, intercepts])
+    rows = [row for row in range(len(by_row)) if len(by_row) == 1 or row != reference]
+    contrasts = by_row[rows] - (by_row[reference] if len(by_row) > 1 else 0.0)
+    # From standardised to original units; the intercept takes what the means leave.
+    back = np.diag([*(1.0 / scaling.scale), 1.0])
+    back[d, :d] = -scaling.mean / scaling.scale
+    covariance = None
+    if hessian is not None:
+        of_rows = [[*range(row * d, (row + 1) * d), len(by_row) * d + row] for row in rows]
+        known = np.tile([*(name not in left_out for name in features), True], len(rows))
+        places = np.concatenate(of_rows)
+        inverse = inverse_of(hessian[np.ix_(places[known], places[known])])
+        if inverse is not None:
+            scaled = np.zeros((len(known), len(known)))
+            scaled[np.ix_(known, known)] = inverse / examples
+            whole = np.kron(np.eye(len(rows)), back)
+            covariance = whole @ scaled @ whole.T
+            covariance[~known], covariance[:, ~known] = math.nan, math.nan
+    return Estimates(
+        features,
+        [classes[row] if len(by_row) > 1 else None for row in rows],
+        (contrasts @ back.T).ravel(),
+        scaling.scale if deviations else None,
+        covariance,
+        left_out,
+    )
+
+
+def inverse_of(matrix: Array) -> Array | None:
+    """Return the inverse of a symmetric positive definite matrix, scaled to a unit diagonal first.
+
+    The inverse of the information is the estimates' covariance: Hastie, Tibshirani and Friedman
+    2009, "The Elements of Statistical Learning", section 4.4.3.
 
     Returns
     -------
-    list of dict
-        ``name``, ``estimate`` (log odds per unit), ``odds_ratio`` for one ``scale`` more, which is
-        a standard deviation where features are scaled, and if they are known ``standard_error``,
-        ``z``, ``p_value`` (Wald, two-sided), ``lower`` and ``upper`` (95%, of the estimate),
-        ``odds_ratio_lower`` and ``odds_ratio_upper``; else these are ``None``.
+    NDArray[np.float64] or None
+        ``None`` if the matrix is singular within rounding, as for separable data.
     """
-    d = len(names)
-    # From standardised to original units; the intercept takes what the means leave.
-    back = np.zeros((d + 1, d + 1))
-    back[range(d), range(d)] = 1.0 / scaling.scale
-    back[d, :d] = -scaling.mean / scaling.scale
-    back[d, d] = 1.0
-    estimates = back @ theta
-    errors = None if cov is None else np.sqrt(np.diag(back @ cov @ back.T))
-    steps = [*scaling.scale.tolist(), 1.0]
-    return [
-        _row(name, float(estimates[i]), None if errors is None else float(errors[i]), steps[i])
-        for i, name in enumerate(LOGISTIC.parameter_names(names))
-    ]
+    diagonal = np.diag(matrix)
+    if not (diagonal > 0.0).all():
+        return None
+    scale = 1.0 / np.sqrt(diagonal)
+    values, vectors = np.linalg.eigh(scale[:, None] * matrix * scale)
+    if not values[0] > len(values) * np.finfo(np.float64).eps * values[-1]:
+        return None
+    root = scale[:, None] * vectors / np.sqrt(values)
+    return np.asarray(root @ root.T, dtype=np.float64)
 
 
-def _row(name: str, estimate: float, error: float | None, step: float) -> dict[str, Any]:
-    odds_ratio = _odds(step * estimate)
-    row: dict[str, Any] = {"name": name, "estimate": estimate, "odds_ratio": odds_ratio}
-    if error is None or not error > 0:
-        unknown = ("standard_error", "z", "p_value", "lower", "upper")
-        return row | dict.fromkeys((*unknown, "odds_ratio_lower", "odds_ratio_upper"))
-    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * error
-    z = estimate / error
-    return row | {
-        "standard_error": error,
-        "z": z,
-        "p_value": math.erfc(abs(z) / math.sqrt(2)),
-        "lower": estimate - reach,
-        "upper": estimate + reach,
-        "odds_ratio_lower": _odds(step * (estimate - reach)),
-        "odds_ratio_upper": _odds(step * (estimate + reach)),
+def class_counts(
+    family: Family, theta: Array, gradient: Array, examples: int, features: int
+) -> Array | None:
+    """Return how many examples each class has, which the derivatives by the intercepts tell.
+
+    At a model of intercepts alone the gradient by a row's intercept is the row's probability less
+    the share of its class.
+
+    Parameters
+    ----------
+    family
+        The model's.
+    theta, gradient
+        A model, and the gradient of the mean loss there, without class weights; the penalty spares
+        the intercepts.
+    examples
+        How many the mean is of.
+    features
+        d.
+
+    Returns
+    -------
+    NDArray[np.float64] or None
+        Shape (k,); ``None`` if the model's coefficients are not all 0.
+    """
+    coefficients, intercepts = parameters.split(theta, features)
+    if coefficients.any():
+        return None
+    slopes = parameters.split(gradient, features)[1]
+    shares = family.probabilities(intercepts[None, :]) - slopes
+    counts: Array = np.rint(examples * family.of_classes(shares)[0])
+    return counts
+
+
+def goodness_of_fit(
+    log_likelihood: float, counts: Array | None, estimates: Estimates
+) -> dict[str, Any]:
+    """Return how well a model fits beside a model of intercepts alone.
+
+    Parameters
+    ----------
+    log_likelihood
+        Of the model at its estimates.
+    counts
+        Examples of each class; ``None``: not known.
+    estimates
+        The model's, for the number of its parameters.
+
+    Returns
+    -------
+    dict
+        ``log_likelihood``, ``parameters``, ``aic`` (Akaike 1974), ``deviance`` (of single patients,
+        so -2 log likelihood), ``null_log_likelihood`` and ``null_deviance`` (intercepts alone),
+        ``likelihood_ratio`` (``chi2``, ``df``, ``p_value``: against intercepts alone) and
+        ``mcfadden_r2`` (McFadden 1974, 1 - log likelihood / null log likelihood). The last four are
+        ``None`` without counts.
+    """
+    contrasts = len(estimates.contrasts)
+    df = contrasts * (len(estimates.features) - len(estimates.left_out))
+    null = None
+    if counts is not None and (counts > 0).all():
+        null = float(counts @ np.log(counts / counts.sum()))
+    return {
+        "log_likelihood": log_likelihood,
+        "parameters": df + contrasts,
+        "aic": 2 * (df + contrasts) - 2 * log_likelihood,
+        "deviance": -2 * log_likelihood,
+        "null_log_likelihood": null,
+        "null_deviance": None if null is None else -2 * null,
+        "likelihood_ratio": (
+            None if null is None else _chi_squared(max(0.0, 2 * (log_likelihood - null)), df)
+        ),
+        "mcfadden_r2": None if null is None else 1 - log_likelihood / null,
     }
 
 
-def _odds(logarithm: float) -> float | None:
+def check_groups(groups: Iterable[Sequence[str]], features: Sequence[str]) -> None:
+    """Refuse a group that is empty, or does not name different features; raises DataError."""
+    for columns in groups:
+        if not columns or len(set(columns)) < len(columns):
+            raise DataError(
+                f"inference.groups must be lists of different features, got {list(columns)}"
+            )
+        unknown = [column for column in columns if column not in features]
+        if unknown:
+            raise DataError(
+                "inference.groups must name features of the model, got "
+                f"{', '.join(map(repr, unknown))}"
+            )
+
+
+def _figures(estimate: float, error: float | None, step: float | None) -> dict[str, Any]:
+    """Return the figures of one coefficient; ``step`` is a standard deviation of its feature."""
+    figures: dict[str, Any] = {"estimate": estimate, **dict.fromkeys((*_UNCERTAIN, *_RATIOS))}
+    ends = {"": estimate}
+    if error is not None:
+        reach, z = NormalDist().inv_cdf((1 + LEVEL) / 2) * error, estimate / error
+        ends |= {"_lower": estimate - reach, "_upper": estimate + reach}
+        p_value = math.erfc(abs(z) / math.sqrt(2))
+        known = (error, z, p_value, estimate - reach, estimate + reach)
+        figures |= dict(zip(_UNCERTAIN, known, strict=True))
+    for end, logarithm in ends.items():
+        figures[f"odds_ratio{end}"] = _exponential(logarithm)
+        if step is not None:
+            figures[f"odds_ratio_sd{end}"] = _exponential(step * logarithm)
+    return figures
+
+
+def _exponential(logarithm: float) -> float | None:
     """Return the exponential, ``None`` where it is no float64."""
     try:
         return math.exp(logarithm)
     except OverflowError:
         return None
+
+
+def _chi_squared(statistic: float, df: int) -> dict[str, Any]:
+    from scipy.special import chdtrc  # noqa: PLC0415 - lazy: only a run's end
+
+    return {"chi2": statistic, "df": df, "p_value": float(chdtrc(df, statistic)) if df else None}

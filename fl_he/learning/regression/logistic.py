@@ -108,7 +108,6 @@ class LogisticModel(TrainedModel):
 
 class _Logistic(Family):
     trained = LogisticModel
-    odds_ratios = True
 
     def rows(self, classes: int) -> int:
         return 1 if classes == 2 else 0

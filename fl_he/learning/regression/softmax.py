@@ -103,7 +103,6 @@ class SoftmaxModel(TrainedModel):
 
 class _Softmax(Family):
     trained = SoftmaxModel
-    odds_ratios = False
 
     def rows(self, classes: int) -> int:
         return classes if classes > 2 else 0

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from fl_he.report.blocks import Block, Note, Row, Section, Sheet
-from fl_he.report.figures import known, short
+from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
+from fl_he.report.figures import short
+from fl_he.report.tables.coefficients import (
+    coefficient_sheets,
+    fit_facts,
+    group_sheet,
+    left_out_notes,
+    withheld,
+)
 from fl_he.run_files.metrics import Metrics
 
 #: Rows of the table; a model of more is in model.json alone.
 _ROWS = 1000
 _TITLE = "Coefficients"
-#: Columns by their headings: members of ``inference`` of metrics.json.
-_ESTIMATES = {"estimate": "estimate", "odds ratio": "odds_ratio"}
-_WITH_ERRORS = {
-    "estimate": "estimate",
-    "std. error": "standard_error",
-    "z": "z",
-    "p": "p_value",
-    "odds ratio": "odds_ratio",
-    "its lower bound": "odds_ratio_lower",
-    "its upper bound": "odds_ratio_upper",
-}
+_ABOUT = (
+    "An estimate is the change of the log odds for one unit more of the feature, all others equal, "
+    "and the odds ratio its exponential. Per SD: for one standard deviation more of the feature in "
+    "the pooled data. The intercept is of patients whose features are all 0."
+)
 
 
 def coefficients(metrics: Metrics) -> Section:
@@ -33,9 +33,18 @@ def coefficients(metrics: Metrics) -> Section:
     if len(found) > _ROWS:
         return Section(_TITLE, [Note("The model has too many coefficients: see model.json.")])
     several = isinstance(metrics["federated"]["intercept"], list)
-    if inference is None or several:
+    if inference is None:
         return Section(_TITLE, [_scaled(metrics, several=several)])
-    return Section(_TITLE, _inferred(inference))
+    reason = withheld(inference)
+    blocks: list[Block] = [] if reason is None else [Note(reason)]
+    if not inference["coefficients"] or (several and reason is not None):
+        return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
+    blocks += [*coefficient_sheets(metrics), *map(Note, left_out_notes(inference)), Note(_ABOUT)]
+    if facts := fit_facts(inference):
+        blocks += [Note("Standard errors, tests and intervals are Wald's."), Facts(facts)]
+    if (tests := group_sheet(inference)) is not None:
+        blocks.append(tests)
+    return Section(_TITLE, blocks)
 
 
 def _scaled(metrics: Metrics, *, several: bool) -> Sheet:
@@ -59,22 +68,3 @@ def feature_names(metrics: Metrics, features: int) -> Sequence[str]:
     if names is None or len(names) != features:
         return [f"feature {number}" for number in range(1, features + 1)]
     return names
-
-
-def _inferred(inference: Mapping[str, Any]) -> list[Block]:
-    rows = inference["coefficients"]
-    penalty = ", penalised" if inference["penalised"] else ""
-    about = (
-        "An odds ratio is that of one standard deviation more, if features are scaled; that of "
-        "the intercept is the odds where all features are 0."
-    )
-    columns, more = _ESTIMATES, "Standard errors need the pooled Hessian: optimizer=newton."
-    if known(rows, "standard_error"):
-        columns = _WITH_ERRORS
-        more = f"Its bounds are those of a {inference['level']:.0%} interval."
-    sheet = Sheet(
-        f"In the tables' units{penalty}",
-        ("feature", *columns),
-        [Row((row["name"], *(short(row[key]) for key in columns.values()))) for row in rows],
-    )
-    return [sheet, Note(f"{about} {more}")]

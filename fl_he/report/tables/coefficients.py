@@ -1,57 +1,212 @@
-"""The coefficients of a logistic model as a statistician expects them."""
+"""The coefficients of a model as a statistician expects them, on the terminal and on the page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from rich.box import SIMPLE
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import known, short
+from fl_he.report.blocks import Row, Sheet
+from fl_he.report.figures import UNKNOWN, count, fixed, known, p_value, places
+from fl_he.report.tables.fitted import FittedTable
 from fl_he.run_files.metrics import Metrics
 
-_NAME_WIDTH = 10
+#: What stands for an estimate of a column that was left out, as in R.
+NOT_AVAILABLE = "NA"
+_TOO_LARGE = "too large"
+#: Name of the last row of each contrast, in metrics.json.
+_INTERCEPT = "(intercept)"
+_NAME_WIDTH = len(_INTERCEPT)
+#: Columns of a `Sheet` that narrower terminals have room for.
+_MIDDLE, _NARROW = (0, 1, 2, 3, 5, 6), (0, 1, 3, 5, 6)
+_CAPTION = (
+    "odds ratio: for one unit more of the feature, per SD: for one standard deviation more; "
+    f"{_INTERCEPT}: the odds where all features are 0"
+)
 
 
-def coefficient_table(metrics: Metrics) -> Table | None:
-    """List the coefficients of a logistic model as a statistician expects them.
+def coefficient_table(metrics: Metrics) -> RenderableType | None:
+    """List the coefficients of a model, or say in a sentence why they have no standard errors.
 
     Returns
     -------
-    rich.table.Table or None
-        ``None`` where there is nothing to say beside model.json: no standard error is known.
+    RenderableType or None
+        ``None`` where nobody but the hospitals has the model.
     """
     inference = metrics.get("inference")
-    if inference is None or not known(inference["coefficients"], "standard_error"):
+    if inference is None:
         return None
-    penalty = ", penalised" if inference["penalised"] else ""
-    caption = (
-        "odds ratio: of one standard deviation more, if features are scaled; "
-        "(intercept): the odds where all features are 0"
-    )
-    if metrics["rounds"][-1].get("converged") is False:
-        caption += "\ntraining ended before it converged: more rounds change these figures"
-    table = Table(
-        title=Text(f"Coefficients in the tables' units{penalty}"),
-        caption=caption,
-        box=SIMPLE,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("feature", overflow="fold", min_width=_NAME_WIDTH)
-    for heading in (
-        "estimate",
-        "std. err.",
-        "p",
-        "odds ratio",
-        f"{inference['level']:.0%} interval",
-    ):
-        table.add_column(heading, justify="right")
-    for row in inference["coefficients"]:
-        keys = ("estimate", "standard_error", "p_value", "odds_ratio")
-        bounds = [row["odds_ratio_lower"], row["odds_ratio_upper"]]
-        table.add_row(
-            Text(row["name"]),
-            *(short(row[key]) for key in keys),
-            "" if None in bounds else ", ".join(map(short, bounds)),
+    if (reason := withheld(inference)) is not None:
+        return Text(reason)
+    blocks: list[RenderableType] = [
+        FittedTable(
+            *(_table(sheet, columns) for columns in (range(len(sheet.columns)), _MIDDLE, _NARROW))
         )
+        for sheet in coefficient_sheets(metrics)
+    ]
+    blocks += [Text(note) for note in left_out_notes(inference)]
+    if (tests := group_sheet(inference)) is not None:
+        blocks.append(_table(tests, range(len(tests.columns))))
+    said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
+    return Group(*blocks, Text("\n".join([_CAPTION, *said])))
+
+
+def withheld(inference: Mapping[str, Any]) -> str | None:
+    """Say why there are no standard errors; ``None`` if there are."""
+    reason = inference["withheld"]
+    return reason and f"No standard errors, p values and intervals: {reason}."
+
+
+def coefficient_sheets(metrics: Metrics) -> list[Sheet]:
+    """Return a table for each class that is compared with the reference, one of two classes."""
+    inference = metrics["inference"]
+    rows, contrasts = inference["coefficients"], dict[str | None, list[Mapping[str, Any]]]()
+    for row in rows:
+        contrasts.setdefault(row["class"], []).append(row)
+    return [_sheet(inference, name, found) for name, found in contrasts.items()]
+
+
+def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
+    """Say which features have no estimate, and why."""
+    reasons = {row["name"]: row["left_out"] for row in inference["coefficients"] if row["left_out"]}
+    return [f"{name} is left out ({NOT_AVAILABLE}): {why}." for name, why in reasons.items()]
+
+
+def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
+    """Return how well the model fits, in words and figures; nothing where that is withheld."""
+    fit = inference["fit"]
+    if fit is None:
+        return {}
+    null = fit["null_log_likelihood"]
+    beside = "" if null is None else f" (intercept only: {fixed(null, 3)})"
+    unknown = "not known, as not the same hospitals were in the first and in the last total"
+    test = fit["likelihood_ratio"]
+    return {
+        "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
+        "likelihood-ratio test": unknown if test is None else _test_text(test),
+        "AIC": fixed(fit["aic"], 3),
+        "deviance": fixed(fit["deviance"], 3)
+        + ("" if null is None else f" (intercept only: {fixed(fit['null_deviance'], 3)})"),
+        "McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4),
+    }
+
+
+def group_sheet(inference: Mapping[str, Any]) -> Sheet | None:
+    """Return the tests of groups of columns, ``None`` if there are none."""
+    if not inference["groups"]:
+        return None
+    rows = [
+        Row((", ".join(test["columns"]), fixed(test["chi2"], 2), count(test["df"]), p_value(p)))
+        for test in inference["groups"]
+        for p in [test["p_value"]]
+    ]
+    return Sheet("Wald tests of columns together", ("columns", "chi-square", "df", "p"), rows)
+
+
+def _test_text(test: Mapping[str, Any]) -> str:
+    sign = "" if (test["p_value"] or 0) < 0.001 else "= "
+    return (
+        f"chi-square {fixed(test['chi2'], 2)}, df {count(test['df'])}, "
+        f"p {sign}{p_value(test['p_value'])} (against the intercept only)"
+    )
+
+
+def _sheet(
+    inference: Mapping[str, Any], contrast: str | None, rows: Sequence[Mapping[str, Any]]
+) -> Sheet:
+    outcome = inference["outcome"]
+    if contrast is not None:
+        start = "" if outcome is None else f"{outcome} = "
+        outcome = f"{start}{contrast} against {inference['reference']}"
+    heading = f"Log odds of {outcome or 'label 1 of each hospital'}"
+    if inference["penalised"]:
+        heading += ", penalised"
+    per_deviation = bool(known(rows, "odds_ratio_sd"))
+    columns = ["feature", "estimate"]
+    if not known(rows, "standard_error"):
+        digits = places(known(rows, "estimate"), 3, 6)
+        ratios = ["odds_ratio", "odds_ratio_sd"] if per_deviation else ["odds_ratio"]
+        columns += ["odds ratio", "per SD"][: len(ratios)]
+        cells = [
+            (
+                row["name"],
+                _estimate(row, "estimate", digits),
+                *(_ratio(row, key, "estimate", 3) for key in ratios),
+            )
+            for row in rows
+        ]
+        return Sheet(heading, columns, list(map(Row, cells)))
+    interval = f"{inference['level']:.0%} interval"
+    columns += ["std. error", interval, "z", "p", f"odds ratio ({interval})"]
+    keys = ["odds_ratio"]
+    if per_deviation:
+        columns.append(f"per SD ({interval})")
+        keys.append("odds_ratio_sd")
+    digits = places(known(rows, "standard_error"), 2, 6)
+    shown = {key: _ratio_places(rows, key) for key in keys}
+    return Sheet(heading, columns, [Row(_cells(row, digits, shown)) for row in rows])
+
+
+def _cells(row: Mapping[str, Any], digits: int, shown: Mapping[str, int]) -> Sequence[str]:
+    if row["left_out"]:
+        return (row["name"], NOT_AVAILABLE)
+    cells = [row["name"]]
+    cells += [_estimate(row, key, digits) for key in ("estimate", "standard_error")]
+    ends = [_estimate(row, key, digits) for key in ("lower", "upper")]
+    cells += [_interval(ends), fixed(row["z"], 2), p_value(row["p_value"])]
+    for key, decimals in shown.items():
+        names = (("", "estimate"), ("_lower", "lower"), ("_upper", "upper"))
+        middle, *ends = (_ratio(row, f"{key}{end}", of, decimals) for end, of in names)
+        bare = not middle or {middle, *ends} == {_TOO_LARGE}
+        cells.append(middle if bare else f"{middle} ({_interval(ends)})")
+    return cells
+
+
+def _interval(ends: Sequence[str]) -> str:
+    return UNKNOWN if UNKNOWN in ends else " to ".join(ends)
+
+
+def _estimate(row: Mapping[str, Any], key: str, digits: int) -> str:
+    """Write a figure of the log odds; with an exponent where the digits do not show its error."""
+    if row["left_out"]:
+        return NOT_AVAILABLE
+    value, error = row[key], row["standard_error"] or row["estimate"]
+    if value and error and abs(error) < 10.0 ** (1 - digits):
+        return f"{value:.2e}"
+    return fixed(value, digits)
+
+
+def _ratio(row: Mapping[str, Any], key: str, logarithm: str, digits: int) -> str:
+    value = row[key]
+    if value is None:
+        if row["left_out"] or (row["name"] == _INTERCEPT and "_sd" in key):
+            return ""
+        return UNKNOWN if row[logarithm] is None else _TOO_LARGE
+    smallest = 10.0**-digits
+    return f"<{smallest:.{digits}f}" if value < smallest / 2 else fixed(value, digits)
+
+
+def _ratio_places(rows: Sequence[Mapping[str, Any]], key: str) -> int:
+    """Return the digits that show how wide the narrowest interval of odds ratios is."""
+    ends = ((row[f"{key}_lower"], row[f"{key}_upper"]) for row in rows)
+    widths = [upper - lower for lower, upper in ends if None not in (lower, upper)]
+    return max(3, places(widths, 3, 6) - 1)
+
+
+def _table(sheet: Sheet, columns: Iterable[int]) -> Table:
+    table = Table(title=Text(sheet.caption), box=SIMPLE, show_edge=False, padding=(0, 1, 0, 0))
+    chosen = [column for column in columns if column < len(sheet.columns)]
+    table.add_column(sheet.columns[0], overflow="fold", min_width=_NAME_WIDTH)
+    for column in chosen[1:]:
+        heading = sheet.columns[column]
+        if len(chosen) < len(sheet.columns):
+            heading = heading.replace(" ", "\n", 1).replace(" (", "\n(")
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in sheet.rows:
+        cells = list(row.cells)
+        table.add_row(*(Text(cells[at]) if at < len(cells) else "" for at in chosen))
     return table

@@ -101,7 +101,12 @@ def test_the_page_says_where_the_penalties_differ(tmp_path: Path) -> None:
 
 def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> None:
     html = page(tmp_path, make_newton())
-    assert cells(html, HOSTILE) == ["-0.0625"] * 7
+    interval = "0.0625 to 0.0625"
+    assert cells(html, HOSTILE) == [
+        *("0.0625", "0.0625", interval, "0.06", "0.062"),
+        *[f"0.062 ({interval.replace('0.0625', '0.062')})"] * 2,
+    ]
+    assert "chi-square 2.50, df 2, p = 0.250" in words(html)
     assert cells(html, "hospital-2") == ["6", "0.8750", "1.5000", "0"]
     text = words(html)
     for part in ("3.11.9", "1.41.0", "2026-01-02", "round 3: without", "second moments"):

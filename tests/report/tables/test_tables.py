@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -189,32 +190,107 @@ def test_encrypted_counts_are_a_row_of_the_comparison(tmp_path: Path) -> None:
         write_run(tmp_path, metrics, "{}")
 
 
-def test_coefficients_are_listed_where_standard_errors_are_known(tmp_path: Path) -> None:
-    known = dict.fromkeys(INFERENCE, 0.25)
-    unknown = {**dict.fromkeys(INFERENCE), "estimate": 1.5, "odds_ratio": 4.48}
-    metrics = make_metrics()
-    metrics["inference"] = {
-        "level": 0.95,
-        "penalised": True,
-        "coefficients": [{"name": "[age]", **known}, {"name": "size", **unknown}],
+def coefficient(name: str, **known: float) -> dict[str, Any]:
+    return {**dict.fromkeys(INFERENCE), "name": name, "class": None, "left_out": None, **known}
+
+
+def inferred(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
+    inference = {
+        **{"level": 0.95, "penalised": False, "outcome": "died = yes", "reference": None},
+        **{"coefficients": list(rows), "withheld": None, "fit": None, "groups": []},
     }
+    return make_metrics() | {"inference": inference | more}
+
+
+AGE = coefficient(
+    "[age]",
+    **{"estimate": -0.03139718, "standard_error": 0.00743347, "z": -4.22, "p_value": 2.4e-5},
+    **{"lower": -0.0459665, "upper": -0.0168279},
+    **{"odds_ratio": 0.969091, "odds_ratio_lower": 0.955074, "odds_ratio_upper": 0.983313},
+    **{"odds_ratio_sd": 0.69, "odds_ratio_sd_lower": 0.58, "odds_ratio_sd_upper": 0.82},
+)
+CELLS = coefficient(
+    "cells",
+    **{"estimate": 3e-9, "standard_error": 2e-10, "z": 15.0, "p_value": 0.0},
+    **{"lower": 2.6e-9, "upper": 3.4e-9},
+    **{"odds_ratio": 1.0, "odds_ratio_lower": 1.0, "odds_ratio_upper": 1.0},
+    **{"odds_ratio_sd": 2e7, "odds_ratio_sd_lower": 0.0, "odds_ratio_sd_upper": 3e7},
+)
+BEYOND = coefficient(
+    "(intercept)",
+    **{"estimate": 750.0, "standard_error": 0.25, "z": 3000.0, "p_value": 0.0496},
+    **{"lower": 749.51, "upper": 750.49},
+)
+WHOLE = {
+    **{"log_likelihood": -422.327005, "null_log_likelihood": -447.576, "parameters": 5},
+    **{"aic": 854.654009, "deviance": 844.65401, "null_deviance": 895.151, "mcfadden_r2": 0.0564},
+    "likelihood_ratio": {"chi2": 50.5, "df": 4, "p_value": 0.25},
+}
+
+
+def test_coefficients_have_fixed_decimals_by_column(tmp_path: Path) -> None:
+    left_out = coefficient("twice") | {"left_out": "it is a linear combination of [age]"}
+    groups = [{"columns": ["[age]", "cells"], "chi2": 23.239, "df": 2, "p_value": 0.00001}]
+    metrics = inferred(AGE, CELLS, left_out, BEYOND, fit=WHOLE, groups=groups)
+    write_run(tmp_path, metrics, "{}")
     table = coefficient_table(metrics)
     assert table is not None
-    lines = text(table)
-    assert any("penalised" in line for line in lines)
-    shown = {words[0]: words[1:] for line in lines if (words := line.split())}
-    assert shown["[age]"] == ["0.25", "0.25", "0.25", "0.25", "0.25,", "0.25"]
-    assert shown["size"] == ["1.5", "n/a", "n/a", "4.48"]
-    assert not any("converged" in line for line in lines)
-    metrics["rounds"][-1]["converged"] = False
-    table = coefficient_table(metrics)
+    lines = text(table, 160)
+    assert lines[0].strip() == "Log odds of died = yes"
+    shown = {line.split("  ")[0].strip(): re.split(r" {2,}", line.strip())[1:] for line in lines}
+    assert shown["[age]"] == [
+        *("-0.03140", "0.00743", "-0.04597 to -0.01683", "-4.22", "<0.001"),
+        *("0.969 (0.955 to 0.983)", "0.690 (0.580 to 0.820)"),
+    ]
+    assert shown["cells"][:3] == ["3.00e-09", "2.00e-10", "2.60e-09 to 3.40e-09"]
+    assert shown["cells"][-1] == "2.00e+07 (<0.001 to 3.00e+07)"
+    assert shown["twice"] == ["NA"]
+    assert shown["(intercept)"][-2:] == ["0.050", "too large"]
+    said = "\n".join(lines)
+    assert "twice is left out (NA): it is a linear combination of [age]." in said
+    assert "log likelihood: -422.327 (intercept only: -447.576)" in said
+    assert "chi-square 50.50, df 4, p = 0.250 (against the intercept only)" in said
+    assert shown["[age], cells"] == ["23.24", "2", "<0.001"]
+    narrow = text(table, 80)
+    assert max(map(len, narrow)) <= 80
+    assert "-0.04597 to -0.01683" in "\n".join(narrow)
+
+
+def test_a_null_model_that_nobody_knows_is_said_in_words() -> None:
+    unknown = ("null_log_likelihood", "null_deviance", "mcfadden_r2", "likelihood_ratio")
+    table = coefficient_table(inferred(AGE, fit=WHOLE | dict.fromkeys(unknown)))
     assert table is not None
-    assert any("training ended before it converged" in line for line in text(table))
-    metrics["inference"]["coefficients"] = [{"name": "size", **unknown}]
-    assert coefficient_table(metrics) is None
-    del metrics["inference"]["coefficients"][0]["z"]
-    with pytest.raises(MetricsError, match=r"inference\.coefficients\[0\]\.z must be a number"):
-        write_run(tmp_path, metrics, "{}")
-    del metrics["inference"]["level"]
-    with pytest.raises(MetricsError, match=r"inference\.level must be a number, got nothing"):
+    said = " ".join(text(table, 160))
+    assert said.count("not the same hospitals were in the first and in the last total") == 2
+
+
+def test_withheld_errors_are_a_sentence() -> None:
+    row = coefficient("size", estimate=1.5, odds_ratio=4.48)
+    table = coefficient_table(inferred(row, withheld="there is a penalty", penalised=True))
+    assert table is not None
+    assert text(table) == ["No standard errors, p values and intervals: there is a penalty."]
+    assert coefficient_table(make_metrics() | {"inference": None}) is None
+
+
+def test_classes_are_compared_with_the_reference() -> None:
+    rows = (AGE | {"class": name} for name in ("red", "[blue]"))
+    table = coefficient_table(inferred(*rows, outcome="kind", reference="grey"))
+    assert table is not None
+    titles = [line.strip() for line in text(table) if "Log odds" in line]
+    assert titles == [f"Log odds of kind = {name} against grey" for name in ("red", "[blue]")]
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        ("level", r"inference\.level must be a number, got nothing"),
+        ("z", r"inference\.coefficients\[0\]\.z must be a number"),
+    ],
+)
+def test_inference_without_a_figure_is_refused(tmp_path: Path, member: str, words: str) -> None:
+    metrics = inferred(dict(AGE))
+    write_run(tmp_path, metrics, "{}")
+    metrics["inference"].pop(member, None)
+    metrics["inference"]["coefficients"][0].pop(member, None)
+    with pytest.raises(MetricsError, match=words):
         write_run(tmp_path, metrics, "{}")

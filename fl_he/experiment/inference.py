@@ -1,0 +1,151 @@
+"""Member ``inference`` of metrics.json: coefficients, tests and fit, or why they are withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import ClassWeight, Config, Scaling
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression import inference, likelihood
+from fl_he.learning.tables.scaling import Scaling as ModelScaling
+from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
+
+_SINGULAR = (
+    "the information is singular: columns are linear combinations of others, or the classes can be "
+    "separated"
+)
+
+
+class Inference:
+    """Choices for the inference of a run, checked before its first round.
+
+    Parameters
+    ----------
+    config : Config
+    features : sequence of str
+        Names of the features.
+    classes : sequence of str
+        Names of more than two classes.
+    positive : str or None
+        What label 1 stands for; ``None`` where only the hospitals know.
+
+    Raises
+    ------
+    FlHeError
+        If ``data.reference`` is no class, or a group names what is no feature.
+    """
+
+    def __init__(
+        self, config: Config, features: Sequence[str], classes: Sequence[str], positive: str | None
+    ) -> None:
+        inference.check_groups(config.inference.groups, features)
+        self._config, self._features, self._classes = config, features, classes
+        self._reference = _reference(config.data.reference, classes)
+        # A deployed coordinator is shown no table.
+        self._outcome = positive
+        if positive is not None and config.data.target and config.data.threshold is None:
+            self._outcome = f"{config.data.target.strip()} = {positive}"
+        elif classes:
+            self._outcome = config.data.target
+
+    def figures(
+        self,
+        state: Checkpoint,
+        scaling: ModelScaling,
+        left_out: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Return the member of metrics.json.
+
+        Parameters
+        ----------
+        state : Checkpoint
+            After the last round.
+        scaling : Scaling
+            From the tables' units to those of the model.
+        left_out : mapping of str to str, optional
+            Reasons, by the names of features that have no estimate.
+        """
+        config, theta, reason = self._config, np.array(state.parameters), self._withheld(state)
+        try:
+            hessian = None
+            if reason is None and state.hessian is not None:
+                hessian = likelihood.from_upper_triangle(np.array(state.hessian), len(theta))
+        except DataError as error:
+            raise CheckpointError(f"the checkpoint: {error}") from error
+        found = inference.estimates_of(
+            theta,
+            self._features,
+            scaling,
+            classes=self._classes,
+            reference=self._reference,
+            hessian=hessian,
+            examples=state.examples,
+            deviations=config.scaling is Scaling.federated,
+            left_out=left_out,
+        )
+        if reason is None and found.covariance is None:
+            reason = _SINGULAR
+        fit = None
+        if reason is None:
+            # A total of other hospitals than the first one's is of other classes.
+            counts = np.array(state.class_counts or [0.0])
+            known = counts if counts.sum() == state.examples else None
+            log_likelihood = -float(state.rounds[-1]["loss"]) * state.examples
+            fit = inference.goodness_of_fit(log_likelihood, known, found)
+        return {
+            "level": inference.LEVEL,
+            "penalised": config.C is not None,
+            "withheld": reason,
+            "outcome": self._outcome,
+            "reference": self._classes[self._reference] if self._classes else None,
+            # Each hospital's own units are nobody else's.
+            "coefficients": [] if config.scaling is Scaling.local else found.rows(),
+            "fit": fit,
+            "groups": [
+                {"columns": list(columns), **found.wald_test(columns)}
+                for columns in config.inference.groups
+                if reason is None
+            ],
+        }
+
+    def _withheld(self, state: Checkpoint) -> str | None:
+        """Return why there are no standard errors, as a clause; ``None`` if there are."""
+        config = self._config
+        strength = "" if config.C is None else f"C={config.C:g}"
+        reasons = {
+            "no standard error accounts for the noise of differential privacy": (
+                config.privacy.name != "none"
+            ),
+            "with scaling=local each hospital's features have units of their own, so that the "
+            "coefficients have none in common; scaling=federated has": (
+                config.scaling is Scaling.local
+            ),
+            f"the penalty ({strength}) pulls the estimates towards 0, and intervals around them "
+            "would miss the true values too often; C=null optimizer=newton has them": (
+                config.C is not None
+            ),
+            "with class weights the inverse Hessian is not the estimates' covariance; "
+            "class_weight=equal has them": config.class_weight is not ClassWeight.equal,
+            "they need the Hessian of all patients; optimizer=newton has it": (
+                state.hessian is None
+            ),
+            "training ended before it converged": not state.rounds[-1]["converged"],
+        }
+        return next((words for words, applies in reasons.items() if applies), None)
+
+
+def _reference(name: str | None, classes: Sequence[str]) -> int:
+    if name is None:
+        return 0
+    if not classes:
+        raise ConfigError(
+            f"data.reference must be left out for two classes, got {name!r}: data.positive says "
+            "which of them is compared with the other"
+        )
+    if name not in classes:
+        raise ConfigError(f"data.reference must be one of {', '.join(classes)}, got {name!r}")
+    return list(classes).index(name)
