@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,12 @@ def test_a_pipeline_of_a_fitted_model_is_the_fitted_pipeline() -> None:
     np.testing.assert_array_equal(
         ours.predict_proba(data.features), fitted.predict_proba(data.features)
     )
+
+
+@pytest.mark.parametrize("converged", [True, False, None])
+def test_a_model_that_did_not_converge_is_warned_of(tmp_path: Path, converged: bool | None) -> None:
+    replace(logistic_model(), converged=converged).save(tmp_path / "model.json")
+    (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
+    code, out, err = fl_he(tmp_path, "predict", ".", "cases.csv")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert ("training ended before it converged" in err) is (converged is False)

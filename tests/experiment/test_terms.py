@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fl_he.config.groups import CryptoConfig
+import pytest
+
+from fl_he.config.groups import CryptoConfig, OptimizerConfig, PrivacyConfig
+from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.experiment.terms import packing_of
+from fl_he.experiment.terms import chosen_optimizer, packing_of
 from fl_he.strategies.encrypted_sum import Cost
 
 
@@ -23,3 +26,27 @@ def test_the_packing_is_the_configurations() -> None:
         Packing(20, 21, 22)
     )
     assert packing_of(CryptoConfig()) == Packing()
+
+
+@pytest.mark.parametrize(
+    ("features", "classes", "name"),
+    [(1, 2, "newton"), (198, 2, "newton"), (199, 2, "lbfgs"), (65, 3, "newton"), (66, 3, "lbfgs")],
+)
+def test_the_optimizer_follows_from_the_size_of_the_hessian(
+    features: int, classes: int, name: str
+) -> None:
+    chosen = chosen_optimizer(Config(), features, classes)
+    parameters = (1 if classes == 2 else classes) * (features + 1)
+    assert chosen["name"] == name
+    assert f"{parameters * (parameters + 1) // 2:,}" in chosen["reason"]
+
+
+def test_the_optimizer_is_gradient_descent_where_only_that_works() -> None:
+    private = Config(privacy=PrivacyConfig("gaussian", 1.0, 1e-5, 1.0, 0.2))
+    assert chosen_optimizer(Config(sealed=True), 3)["name"] == "gd"
+    assert chosen_optimizer(private, 3)["name"] == "gd"
+
+
+def test_an_optimizer_that_was_asked_for_is_taken() -> None:
+    asked = Config(optimizer=OptimizerConfig("nesterov"))
+    assert chosen_optimizer(asked, 3)["name"] == "nesterov"

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from fl_he.run_files.convergence import divergence
+from fl_he.run_files.convergence import converged, divergence, warning
 
 
 def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, float | None]]:
@@ -44,3 +45,32 @@ def test_a_loss_that_grew_is_told(
     assert divergence(rounds(*losses, test_loss=test_loss)) == (
         f"the loss went {values}, so training diverges: lower optimizer.lr"
     )
+
+
+def run(*, converged: bool, gradient_norm: float | None, privacy: object = None) -> dict[str, Any]:
+    entry = {"loss": 0.5, "test_loss": None, "gradient_norm": gradient_norm, "converged": converged}
+    return {"rounds": [entry, entry], "privacy": privacy}
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_run_converged_if_its_last_round_did(reached: bool) -> None:
+    assert converged(run(converged=reached, gradient_norm=0.25)) is reached
+
+
+def test_nobody_can_tell_with_noise_or_without_the_totals() -> None:
+    for metrics in (
+        run(converged=False, gradient_norm=0.25, privacy={"epsilon": 1.0}),
+        run(converged=False, gradient_norm=None),
+    ):
+        assert converged(metrics) is None
+        assert warning(metrics) == ""
+
+
+def test_a_run_that_ended_early_says_so() -> None:
+    said = warning(run(converged=False, gradient_norm=0.25))
+    assert said.startswith("training ended before it converged")
+    assert "after 2 rounds" in said
+    assert warning(run(converged=True, gradient_norm=1e-9)) == ""
+    metrics = run(converged=False, gradient_norm=0.25) | {"optimizer": {"name": "newton"}}
+    metrics["rounds"][-1]["distance"] = 0.5
+    assert "0.5 standard errors were left; raise rounds" in warning(metrics)

@@ -10,7 +10,16 @@ import pytest
 from rich.console import Console
 
 from fl_he.terminal.progress import follow
-from fl_he.wire.events import Event, Finishing, HopBegan, HopEnded, RoundEnded, Starting, StepEnded
+from fl_he.wire.events import (
+    Event,
+    Finishing,
+    HopBegan,
+    HopEnded,
+    OptimizerChosen,
+    RoundEnded,
+    Starting,
+    StepEnded,
+)
 
 
 def shown_of(
@@ -44,6 +53,15 @@ comparing and saving
 def test_plain_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch, ci: str | None) -> None:
     set_ci(monkeypatch, ci)
     assert shown_of(terminal=False) == PLAIN
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_optimizer_is_told_with_its_reason(terminal: bool) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=100, color_system=None)
+    with follow(console, hospitals=5, steps=2) as tell:
+        tell(OptimizerChosen("newton", "the Hessian has 496 values"))
+    assert "optimizer: newton (the Hessian has 496 values)" in file.getvalue()
 
 
 @pytest.mark.parametrize("ci", ["true", "1"])

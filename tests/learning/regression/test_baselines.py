@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, penalised
-from fl_he.learning.regression.baselines import figures, fit
+from fl_he.learning.regression.baselines import figures, fit, fit_pooled
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.registry import class_probabilities
 from fl_he.learning.tables.data import Dataset, load_built_in
@@ -29,6 +30,22 @@ def gradient_size(dataset: Dataset, theta: Array, C: float) -> float:
     slope = mean_gradient(examples_of(dataset, theta))
     point = penalised(Point(theta, 0.0, slope, dataset.examples), len(theta) - 1, C)
     return float(np.abs(point.gradient).max())
+
+
+def test_without_a_penalty_the_pooled_fit_is_the_maximum_of_the_likelihood(
+    cancer: Dataset,
+) -> None:
+    three = replace(cancer, features=cancer.features[:, :3], feature_names=("a", "b", "c"))
+    theta, C = fit_pooled(three, None, balanced=False)
+    assert C is None
+    assert float(np.abs(mean_gradient(examples_of(three, theta))).max()) < 1e-7
+
+
+def test_separable_data_are_fitted_with_the_default_penalty(cancer: Dataset) -> None:
+    for dataset in (cancer, replace(cancer, labels=(cancer.features[:, 0] > 0).astype(float))):
+        theta, C = fit_pooled(dataset, None, balanced=False)
+        assert C == LogisticRegression().C
+        np.testing.assert_array_equal(theta, fit(dataset, 1.0))
 
 
 @pytest.mark.parametrize("C", [0.1, 1.0, 10.0])

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from fl_he.report.files import write_run
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.comparison import comparison_table, difference_note
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
@@ -75,6 +75,17 @@ def test_the_table_says_where_the_penalties_differ(width: int) -> None:
     assert "Hospitals alone have scikit-learn's default, C=1" in shown
     metrics["config"]["C"] = 1.0
     assert "penalty" not in " ".join(text(comparison_table(metrics), width=width))
+
+
+def test_the_distance_from_the_pooled_fit_is_told() -> None:
+    metrics = make_metrics()
+    assert difference_note(metrics) == ""
+    metrics["pooled"]["largest_difference"] = 5.4e-8
+    assert "pooled fit: 5.4e-08 " in difference_note(metrics)
+    assert "noise" not in difference_note(metrics)
+    metrics["privacy"] = {"epsilon": 1.0}
+    assert "the noise of privacy included" in difference_note(metrics)
+    assert difference_note({"pooled": None}) == ""
 
 
 def test_a_run_without_a_test_set_is_called_untested() -> None:
