@@ -18,7 +18,14 @@ from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.wire.encrypted_sum import FINISH, NUM_EXAMPLES, EncryptedReply, EncryptionRequest, Role
+from fl_he.wire.encrypted_sum import (
+    FINISH,
+    NUM_EXAMPLES,
+    RESTRICTED,
+    EncryptedReply,
+    EncryptionRequest,
+    Role,
+)
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.selection import ALL, Selection
 from fl_he.wire.update import UpdateLayout, flatten
@@ -129,7 +136,10 @@ class EncryptionMod:
             raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
         try:
             values, plain, layout = flatten(
-                reply.content, self.weighted_by, self.selection.encrypts
+                reply.content,
+                self.weighted_by,
+                self.selection.encrypts,
+                restricted=action in RESTRICTED,
             )
             self.selection.require_use([slot.name for slot in layout.arrays])
             answer = _encrypted(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
 from fl_he.learning.optimizers.base import GradientDescent, Point, penalised
 from fl_he.learning.regression import evaluation, likelihood, parameters
+from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.regression.trained import write_model
 from fl_he.learning.tables import moments
@@ -174,16 +175,10 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
         test, _, _ = _prepared(own, message, reference=hospital.dataset)
         counts = evaluation.count(test, _model_for(test, message))
         if hospital.model_path is not None:
-            figures = json.dumps(evaluation.figures(counts), indent=2)
-            write_model(hospital.model_path.with_suffix(".figures.json"), f"{figures}\n")
-        arrays = named_arrays(
-            confusion=counts.confusion / counts.examples,
-            scores=counts.scores / counts.examples,
-            calibration=counts.calibration / counts.examples,
-        )
-        metrics = MetricRecord(
-            {LOSS: counts.log_loss / counts.examples, NUM_EXAMPLES: counts.examples}
-        )
+            own_figures = json.dumps(asdict(figures(counts)), indent=2)
+            write_model(hospital.model_path.with_suffix(".figures.json"), f"{own_figures}\n")
+        arrays = named_arrays(counts=counts.to_vector() / counts.examples)
+        metrics = MetricRecord({NUM_EXAMPLES: counts.examples})
         return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.query(FINISH.split(".")[1])

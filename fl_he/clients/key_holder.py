@@ -6,6 +6,10 @@ is not one that was opened before, and if the contributor count inside is the cl
 least ``min_contributors``. A sum that fails the last test has used up its round, and the answer
 says no more than that it failed: what a decryption shows must not depend on what is asked next.
 
+Counts on held-out data are opened once in a session, and do not leave: see
+:mod:`fl_he.learning.regression.disclosure`. Hospitals mark them within the ciphertext, so that they
+pass for no other sum, and no other sum for them.
+
 What was opened is in the ledger, on the disk of a deployed key holder, and outlives its process.
 """
 
@@ -24,20 +28,24 @@ from fl_he.clients.ledger import Ledger
 from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.node.settings import least_contributors
+from fl_he.clients.node.settings import least_cell, least_contributors
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.learning.regression.disclosure import Figures, figures
+from fl_he.learning.regression.evaluation import Counts
 from fl_he.version import __version__
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
+    RESTRICTED,
     DecryptReply,
     DecryptRequest,
     Description,
+    FiguresReply,
     Role,
 )
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.update import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
@@ -114,7 +122,7 @@ class KeyHolder:
         if action == DESCRIBE:
             return Message(self._described(node).to_content(), reply_to=message)
         if action == DECRYPT:
-            return Message(self._opened(message, node).to_content(), reply_to=message)
+            return Message(self._answered(message, node).to_content(), reply_to=message)
         return answer(message, node)
 
     def _described(self, node: Node) -> Description:
@@ -131,19 +139,25 @@ class KeyHolder:
             packing=policy.packing.to_json(),
         )
 
-    def _opened(self, message: Message, node: Node) -> DecryptReply:
+    def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply:
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         request = DecryptRequest.from_content(message.content)
         start = perf_counter()
         policy = own_policy(node.context, self._policy(node.context))
         total = open_sum(request, policy, *key_and_ledger(node, policy))
+        if request.purpose == "figures":
+            return FiguresReply(figures_of(total, policy), perf_counter() - start)
         return DecryptReply(total, decrypt_seconds=perf_counter() - start)
 
 
 def own_policy(context: Context, policy: KeyHolderPolicy) -> KeyHolderPolicy:
-    """Return the policy with the node's own ``min-contributors`` where it has one."""
-    return replace(policy, min_contributors=least_contributors(context, policy.min_contributors))
+    """Return the policy with the node's own ``min-contributors`` and ``min-cell``, if any."""
+    return replace(
+        policy,
+        min_contributors=least_contributors(context, policy.min_contributors),
+        min_cell=least_cell(context, policy.min_cell),
+    )
 
 
 def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Ledger]:
@@ -220,8 +234,24 @@ def open_sum(
         total = key.decrypt_vector(vector)
     except CryptoError:  # it may say which slot is wrong
         total = None
-    if total is None or total[CONTRIBUTORS] != request.contributors:
+    sign = -1 if request.purpose in RESTRICTED.values() else 1
+    if total is None or total[CONTRIBUTORS] != sign * request.contributors:
         raise ProtocolError(
             f"the sum must hold the {request.contributors} contributors claimed, and it does not"
         )
     return total
+
+
+def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
+    """Return what may leave of a total of hospitals' counts, by the policy's ``min_cell``.
+
+    Raises
+    ------
+    ProtocolError
+        If the total is no counts, or of fewer patients than ``min_cell``.
+    """
+    with refused_as("the hospitals'"):
+        counts = Counts.of_vector(total[EXAMPLES + 1 :])
+        if total[EXAMPLES] != counts.examples:
+            raise ProtocolError("counts must be of all held-out examples, and they are not")
+        return figures(counts, policy.min_cell)

@@ -205,6 +205,9 @@ def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None
         )
     if noted:
         return True
+    if opening.purpose == "figures" and latest:
+        # Those of two models that hardly differ would say where single patients are.
+        raise ProtocolError("figures are given out once in a session, and they have been")
     if opening.round <= latest:
         raise ProtocolError(
             f"a round is opened once, in order: {opening.purpose} {latest} is open already, "

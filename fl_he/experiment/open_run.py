@@ -35,7 +35,7 @@ from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
 from fl_he.run_files.convergence import converged, divergence
-from fl_he.strategies.encrypted_sum import UnopenedSum
+from fl_he.strategies.encrypted_sum import AwayError, UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare
 from fl_he.strategies.sequential_paillier import SequentialPaillier
@@ -239,9 +239,9 @@ class OpenRun(TrainingRun):
         number, terms = len(self._state.rounds), self._terms.to_config()
         try:
             figures = pooled_figures(self._strategy, number, self._arrays(), terms)
+        except AwayError:
+            raise  # the run can be resumed when company X is back
         except ProtocolError as error:
-            if self._state.unopened is not None:
-                raise  # the run can be resumed when company X is back
             _logger.warning("the model is trained, but nobody evaluated it: %s", error)
             figures = None
         self._keep(unopened=None)

@@ -11,9 +11,17 @@ from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
+from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered
-from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply, DecryptRequest, Purpose, content_bytes
+from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    DecryptReply,
+    DecryptRequest,
+    FiguresReply,
+    Purpose,
+    content_bytes,
+)
 from fl_he.wire.records import KEPT, ProtocolError
 from fl_he.wire.update import CONTRIBUTORS, EXAMPLES, UpdateLayout
 
@@ -126,12 +134,12 @@ class EncryptedSum:
 
     Attributes
     ----------
-    purpose : {"train", "evaluate", "prepare"}
+    purpose : {"train", "evaluate", "prepare", "figures"}
     round : int
     contributors, examples : int, float
-        From the opened total.
+        As company X has opened them.
     metrics : dict of str to float
-        The weighted means of the hospitals' metrics.
+        The weighted means of the hospitals' metrics; empty for figures.
     ciphertexts, update_bytes : int
         Of one hospital's encrypted update.
     skipped : tuple of Skipped
@@ -150,6 +158,10 @@ class EncryptedSum:
     cost: Cost
 
 
+class AwayError(ProtocolError):
+    """Company X does not answer; it can be asked again, by resuming the run."""
+
+
 def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, RecordDict]:
     """Have company X open a sum.
 
@@ -164,38 +176,61 @@ def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Recor
 
     Raises
     ------
+    AwayError
+        If company X does not answer.
     ProtocolError
-        If company X refuses, does not answer, or answers with another total than it was asked for.
+        If company X refuses, or answers with another total than it was asked for.
     """
-    start = perf_counter()
-    request = unopened.request
-    content = request.to_content()
-    reply = roster.ask_company_x(DECRYPT, content)
-    if nobody_answered(reply):
-        raise ProtocolError(
-            f"the key holder must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
-            f"did not: {error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
-        )
-    if reply.has_error():
-        raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
-    answer = DecryptReply.from_content(reply.content)
+    start, request = perf_counter(), unopened.request
+    content, size = _asked(request, roster)
+    answer = DecryptReply.from_content(content)
     mean = unopened.layout.mean(answer.total, unopened.plain)
     if answer.total[CONTRIBUTORS] != request.contributors:
         raise ProtocolError(
             f"the total must be of {request.contributors} contributors, and it is not"
         )
     metrics = next(iter(mean.metric_records.values()))
+    cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
+    means = {k: float(v) for k, v in metrics.items() if not isinstance(v, list)}
+    return _done(unopened, cost, float(answer.total[EXAMPLES]), means), mean
+
+
+def open_figures(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Figures]:
+    """Have company X open a sum of counts and give out their figures; raises as `open_sum`."""
+    start = perf_counter()
+    content, size = _asked(unopened.request, roster)
+    answer = FiguresReply.from_content(content)
+    cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
+    return _done(unopened, cost, answer.figures.examples, {}), answer.figures
+
+
+def _asked(request: DecryptRequest, roster: Roster) -> tuple[RecordDict, int]:
+    """Return what company X answers, and the bytes of question and answer."""
+    content = request.to_content()
+    reply = roster.ask_company_x(DECRYPT, content)
+    if nobody_answered(reply):
+        raise AwayError(
+            f"the key holder must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
+            f"did not: {error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
+        )
+    if reply.has_error():
+        raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
     asked = Message(content, reply.metadata.src_node_id, DECRYPT)
-    size = content_bytes(asked) + content_bytes(reply)
-    total = EncryptedSum(
+    return reply.content, content_bytes(asked) + content_bytes(reply)
+
+
+def _done(
+    unopened: UnopenedSum, cost: Cost, examples: float, metrics: dict[str, float]
+) -> EncryptedSum:
+    request = unopened.request
+    return EncryptedSum(
         purpose=request.purpose,
         round=request.round,
         contributors=request.contributors,
-        examples=float(answer.total[EXAMPLES]),
-        metrics={k: float(v) for k, v in metrics.items() if not isinstance(v, list)},
+        examples=examples,
+        metrics=metrics,
         ciphertexts=unopened.ciphertexts,
         update_bytes=unopened.update_bytes,
         skipped=unopened.skipped,
-        cost=unopened.cost.opened(start, size, answer.decrypt_seconds),
+        cost=cost,
     )
-    return total, mean

@@ -9,7 +9,7 @@ there is one noisy sum within declared ranges: see :mod:`fl_he.learning.privacy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,14 +20,12 @@ from fl_he.crypto.encoding.fields import Whole
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.privacy.scaling import scaling_of_sums
-from fl_he.learning.regression import evaluation
-from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.moments import Limbs, balanced_weights
 from fl_he.learning.tables.scaling import from_moments
 from fl_he.strategies.encrypted_sum import Kept
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import FIGURES, LOSS, MOMENTS, NUM_EXAMPLES
+from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest, privacy_members
 from fl_he.wire.model import model_message_content, read_arrays, read_named_array
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
@@ -122,7 +120,7 @@ def prepare(
 def pooled_figures(
     strategy: SequentialPaillier, number: int, model: ArrayRecord, config: ConfigRecord
 ) -> dict[str, Any]:
-    """Have the hospitals count what a model predicts right, and open the sum of their counts.
+    """Have the hospitals count what a model predicts right, and company X say what may be said.
 
     Parameters
     ----------
@@ -137,35 +135,16 @@ def pooled_figures(
     Returns
     -------
     dict
-        Result of :func:`fl_he.learning.regression.evaluation.figures`, with the number of
+        Members of :class:`fl_he.learning.regression.disclosure.Figures`, with the number of
         ``hospitals``.
 
     Raises
     ------
     ProtocolError
-        If too few hospitals hold data out, or the sum is no counts.
+        If too few hospitals hold data out, or too few patients are.
     """
-    content = model_message_content(model, config)
-    mean = strategy.sum_up("evaluate", number, FIGURES, content)
-    totals = _Totals(mean, strategy.packing)
-    confusion, scores, calibration = (
-        totals[name] for name in ("confusion", "scores", "calibration")
-    )
-    classes = len(confusion)
-    rows = family_for(classes).rows(classes) if classes > 1 else 0
-    if (
-        not rows
-        or confusion.shape != (classes, classes)
-        or scores.shape != (rows, 2, evaluation.SCORE_BINS)
-        or calibration.shape != (3, evaluation.CALIBRATION_BINS)
-    ):
-        raise ProtocolError("the hospitals' counts must be of one model, and they are not")
-    # Counts are whole; the sums of probabilities are not.
-    calibration[[0, 2]] = np.rint(calibration[[0, 2]])
-    loss = float(cast(float, totals.metrics[LOSS])) * totals.examples
-    counts = evaluation.Counts(np.rint(confusion), np.rint(scores), calibration, loss)
-    with refused_as("the hospitals' counts:"):
-        return {**evaluation.figures(counts), "hospitals": strategy.sums[-1].contributors}
+    found = strategy.figures(number, model_message_content(model, config))
+    return {**asdict(found), "hospitals": strategy.sums[-1].contributors}
 
 
 class _Totals:

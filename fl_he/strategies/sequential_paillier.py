@@ -11,14 +11,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum, open_sum
+from fl_he.learning.regression.disclosure import Figures
+from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum, open_figures, open_sum
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting
 from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
 from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES, UpdateSum, segments_of
-from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptionRequest, Purpose
+from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, EncryptionRequest, Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, Selection
@@ -258,10 +259,34 @@ class SequentialPaillier(Strategy):
             If too few hospitals answer, company X does not open the sum, or nobody has called the
             roll.
         """
-        self.roster.gather(self._needed())
-        self._keep([Message(content, node_id, action) for node_id in self.roster.hospitals])
+        self._ask_all(action, content)
         (mean,) = self._encrypted_mean(purpose, number, ())
         return mean.content
+
+    def figures(self, number: int, content: RecordDict) -> Figures:
+        """Have every hospital count on held-out data, and company X say what may be said of it.
+
+        Parameters
+        ----------
+        number : int
+            From 1. Company X answers one such request in a session.
+        content : RecordDict
+            Of every message: the model and its terms.
+
+        Raises
+        ------
+        ProtocolError
+            See `sum_up`; or if too few patients are held out.
+        """
+        self._ask_all(FIGURES, content)
+        messages, self._messages = self._messages, []
+        total, figures = open_figures(self._due("figures", number, messages), self.roster)
+        self.sums.append(total)
+        return figures
+
+    def _ask_all(self, action: str, content: RecordDict) -> None:
+        self.roster.gather(self._needed())
+        self._keep([Message(content, node_id, action) for node_id in self.roster.hospitals])
 
     def finish(
         self, arrays: ArrayRecord, config: ConfigRecord | None = None
@@ -326,14 +351,18 @@ class SequentialPaillier(Strategy):
         messages, self._messages = self._messages, []
         if not messages:
             return []
+        total, mean = open_sum(self._due(purpose, server_round, messages), self.roster)
+        self.sums.append(total)
+        return [Message(mean, reply_to=messages[0])]
+
+    def _due(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
+        """Return the sum that a resumed run has still to open, or else a new one."""
         unopened, self._unopened = self._unopened, None
         due = (purpose, server_round)
         if unopened is None or (unopened.request.purpose, unopened.request.round) != due:
             unopened = self._summed(purpose, server_round, messages)
             self.on_summed(unopened)
-        total, mean = open_sum(unopened, self.roster)
-        self.sums.append(total)
-        return [Message(mean, reply_to=messages[0])]
+        return unopened
 
     def _summed(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
         roster, start = self.roster, perf_counter()

@@ -5,6 +5,7 @@ No other file knows their record keys and array types.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
@@ -13,8 +14,9 @@ import numpy as np
 from flwr.app import Array, Message
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Natural
-from fl_he.crypto.encoding.strict_json import Base64
+from fl_he.crypto.encoding.fields import Kind, Natural, Place, form_of, kind_of
+from fl_he.crypto.encoding.strict_json import Base64, Document
+from fl_he.learning.regression.disclosure import Figures
 from fl_he.wire import records
 from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, Seconds, blob, floats
 
@@ -34,8 +36,12 @@ ACCURACY = "accuracy"
 TOTAL_STYPE = "fl-he.total"
 PLAIN_STYPE = "fl-he.plain"
 
-#: What is summed up: updates; figures of a model; what is to be known before the first model.
-Purpose = Literal["train", "evaluate", "prepare"]
+#: What is summed up: updates; metrics of a model; what is to be known before the first model;
+#: counts on held-out data.
+Purpose = Literal["train", "evaluate", "prepare", "figures"]
+#: Purposes of sums that company X opens and does not give out, by the action that hospitals answer.
+#: The constant in such replies is -1, and 1 in all others: a sum passes for no other kind.
+RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures"}
 
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
@@ -157,7 +163,7 @@ class DecryptRequest(records.Message):
     ----------
     session : str
         The session that the key holder gave in its description.
-    purpose : {"train", "evaluate", "prepare"}
+    purpose : {"train", "evaluate", "prepare", "figures"}
     round : int
     contributors : int
         How many hospitals the coordinator claims are in the sum.
@@ -178,6 +184,22 @@ class DecryptReply(records.Message):
     total: Annotated[NDArray[np.float64], floats(_SUM_RECORD, _SUM, TOTAL_STYPE)] = field(
         repr=False
     )
+    decrypt_seconds: Seconds
+
+
+_FIGURES = Document("the figures", form_of(Figures).members, 1 << 24, records.ProtocolError)
+_TEXT = kind_of(str)
+
+
+def _read_figures(text: object, at: Place) -> Figures:
+    return _FIGURES.loads(_TEXT.read(text, at), Figures)
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresReply(records.Message):
+    """What company X gives out of opened counts, for the purpose ``figures``."""
+
+    figures: Annotated[Figures, Kind(_read_figures, _FIGURES.dumps)]
     decrypt_seconds: Seconds
 
 

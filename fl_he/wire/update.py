@@ -3,7 +3,8 @@
 An update is what a Flower app replies with: arrays, metrics and the number of examples n that
 weights them. As a vector it is ``[1, n, n * arrays..., n * metrics...]``. Such vectors can be
 summed by somebody who cannot read them: a sum has the number of contributors first, and everything
-behind the second value, divided by the second one, is the weighted mean.
+behind the second value, divided by the second one, is the weighted mean. A restricted update begins
+with -1: company X does not give out the sum of such updates.
 
 Arrays that are not to be encrypted, if there are any, are a vector of their own, ``n * arrays...``.
 """
@@ -185,7 +186,11 @@ _DOCUMENT = Document("a layout", form_of(UpdateLayout).members, _MAX_TEXT, Proto
 
 
 def flatten(
-    content: RecordDict, weighted_by: str, encrypts: Callable[[str], bool] = lambda _: True
+    content: RecordDict,
+    weighted_by: str,
+    encrypts: Callable[[str], bool] = lambda _: True,
+    *,
+    restricted: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], UpdateLayout]:
     """Return an app's reply as the vectors of the module's docstring, with their layout.
 
@@ -197,6 +202,8 @@ def flatten(
         The metric that weights the mean.
     encrypts : callable
         Tells by an array's name whether it is to be encrypted.
+    restricted : bool
+        Whether company X must not give out the sum.
 
     Returns
     -------
@@ -225,7 +232,7 @@ def flatten(
     examples = _examples(metrics, weighted_by)
     arrays: list[ArraySlot] = []
     metric_slots: list[MetricSlot] = []
-    parts: list[NDArray[np.float64]] = [np.array([1.0, examples])]
+    parts: list[NDArray[np.float64]] = [np.array([-1.0 if restricted else 1.0, examples])]
     plain: list[NDArray[np.float64]] = [np.empty(0)]
     for record_name, record in sorted(content.array_records.items()):
         for name, array in record.items():

@@ -21,6 +21,7 @@ from fl_he.clients.node.enrolment import Enrolment, pinned_fingerprint, read_enr
 from fl_he.clients.node.settings import DEPLOYED_ONLY, without_role
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.regression.disclosure import MIN_CELL
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Role, printable
@@ -35,6 +36,9 @@ class KeyHolderPolicy:
     ----------
     min_contributors : int
         A sum of fewer updates is not opened. A deployed node's ``min-contributors`` goes first.
+    min_cell : int
+        Fewest patients of a count on held-out data that is given out, if it has any. A deployed
+        node's ``min-cell`` may be larger.
     packing : Packing
         The only packing in which sums are opened. A coordinator that could choose it could move
         the borders of the slots.
@@ -46,6 +50,7 @@ class KeyHolderPolicy:
     min_contributors: int = 3
     packing: Packing = field(default_factory=Packing)
     key_bits: int = 2048
+    min_cell: int = MIN_CELL
 
 
 class _Text(Protocol):

@@ -41,7 +41,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("privacy-ledger", "capc-model", "capc-ledger"), _TEXT),
         **dict.fromkeys(("capc-cases", "capc-labels"), _TEXT),
     },
-    Role.KEY_HOLDER: {**_BOTH, "private-key": _TEXT, "state": _TEXT},
+    Role.KEY_HOLDER: {**_BOTH, "min-cell": _COUNT, "private-key": _TEXT, "state": _TEXT},
 }
 _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
@@ -182,3 +182,19 @@ def least_contributors(context: Context, default: int) -> int:
     """Return ``min-contributors`` of the node configuration, or the default."""
     value = checked_setting(context, "min-contributors")
     return default if value is None else int(value)
+
+
+def least_cell(context: Context, least: int) -> int:
+    """Return ``min-cell`` of the node configuration, or the least that it may be.
+
+    Raises
+    ------
+    ProtocolError
+        If it is less: the node may be stricter than the default, not laxer.
+    """
+    value = checked_setting(context, "min-cell")
+    if value is not None and int(value) < least:
+        raise ProtocolError(
+            f"min-cell in the node configuration must be at least {least}, got {value}"
+        )
+    return least if value is None else int(value)

@@ -1,15 +1,15 @@
-"""How well a model predicts, from counts alone: they can be summed up under encryption.
+"""How well a model predicts, from sums over examples alone: they can be added under encryption.
 
 A hospital counts labels against predictions (confusion matrix), scores in bins by class (from which
 the ROC follows), and predicted against observed probabilities (calibration). Counts of hospitals
-add up to those of the pooled data.
+add up to those of the pooled data. Bins may hold one patient each, so company X alone opens the
+sum; :mod:`fl_he.learning.regression.disclosure` says which figures leave it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,41 +19,115 @@ from fl_he.learning.regression import likelihood
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
-#: Bins of the log-odds. They are narrow at 0, where a weak model's scores are, and wider outwards.
-SCORE_BINS = 160
-_LARGEST_LOG_ODDS, _NARROWNESS = 16.0, 200.0
-#: Bins of equal width of the predicted probability.
+#: Bins of the log-odds without the borders at tenths of the probability.
+_SCORE_BINS, _LARGEST_LOG_ODDS, _NARROWNESS = 160, 16.0, 200.0
+#: Bins of equal width of the predicted probability, for the calibration error.
 CALIBRATION_BINS = 10
+
+
+def _edges() -> Array:
+    """Return the borders: narrow at 0, where a weak model's scores are, and wider outwards."""
+    reach = math.asinh(_NARROWNESS * _LARGEST_LOG_ODDS)
+    places = 2 * np.arange(1, _SCORE_BINS) / _SCORE_BINS - 1
+    return np.union1d(np.sinh(places * reach) / _NARROWNESS, _log_odds(_TENTHS))
+
+
+def _log_odds(probabilities: Array) -> Array:
+    tiny = np.finfo(np.float64).tiny
+    odds: Array = np.log(np.maximum(probabilities, tiny)) - np.log(
+        np.maximum(1 - probabilities, tiny)
+    )
+    return odds
+
+
+_TENTHS = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
+#: Borders of the fine bins of the log-odds; a score on a border is in the bin below.
+EDGES = _edges()
+BINS = len(EDGES) + 1
+#: Fine bins below a probability of a half, which predict the class against which it stands.
+HALF = int(np.searchsorted(EDGES, 0.0)) + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
-    """What a model's predictions come to on some examples.
+    """Sums over examples of what a model predicts; k classes, r rows (r = 1 for two classes).
 
     Attributes
     ----------
     confusion
         Shape (k, k): examples of the row's class that were predicted as the column's.
-    scores
-        Shape (r, 2, SCORE_BINS): for each class against the others (r = k; r = 1 for two
-        classes), examples of the others and of the class itself by the log-odds of the class.
     calibration
-        Shape (3, CALIBRATION_BINS): examples, sum of the predicted probabilities, and how many
-        were right, by predicted probability. That is of label 1 for two classes, else of the class
+        Shape (3, BINS): forecasts that did not come true, those that did, and the sum of their
+        probabilities, by log-odds of the forecast. That is label 1 for two classes, else the class
         that was predicted: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
+    scores
+        Shape (k, 2, BINS) for more than two classes: for each class against the others, examples
+        of the others and of the class itself by the log-odds of the class. Shape (0, 2, BINS) for
+        two, whose scores are the forecasts.
+    squares
+        Shape (r,): sum of the squared distances of each row's probability from 0 or 1.
     log_loss
         Sum over the examples.
     """
 
     confusion: Array
-    scores: Array
     calibration: Array
+    scores: Array
+    squares: Array
     log_loss: float
 
     @property
     def examples(self) -> int:
         """How many there are."""
         return round(float(self.confusion.sum()))
+
+    def to_vector(self) -> Array:
+        """Return all sums as one vector."""
+        return np.concatenate([np.ravel(part) for part in astuple(self)])
+
+    @classmethod
+    def of_vector(cls, values: Array) -> Counts:
+        """Return the sums that a vector holds, counts as whole numbers.
+
+        Raises
+        ------
+        DataError
+            If these are no counts of one model. The message shows none of them.
+        """
+        classes = 2
+        while len(cls._empty(classes).to_vector()) < len(values):
+            classes += 1
+        shapes = [np.shape(part) for part in astuple(cls._empty(classes))]
+        sizes = [math.prod(shape) for shape in shapes]
+        if sum(sizes) != len(values):
+            raise DataError("counts must be of one model, and they are not")
+        parts = np.split(values, np.cumsum(sizes)[:-1])
+        confusion, calibration, scores, squares, losses = (
+            part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)
+        )
+        # Counts are whole; the sums of probabilities are not.
+        calibration = np.vstack([np.rint(calibration[:2]), calibration[2:]])
+        made = cls(np.rint(confusion), calibration, np.rint(scores), squares, float(losses))
+        sums = [made.calibration[:2].sum(), *made.scores.sum(axis=(1, 2))]
+        whole = (made.confusion, made.calibration, made.scores)
+        same = set(sums) == {made.confusion.sum()} and (
+            classes > 2
+            or (made.confusion == np.add.reduceat(calibration[:2], [0, HALF], axis=1)).all()
+        )
+        if not same or min(part.min(initial=0.0) for part in whole) < 0:
+            raise DataError("counts must be of one model, and they are not")
+        return made
+
+    @classmethod
+    def _empty(cls, classes: int) -> Counts:
+        several = classes if classes > 2 else 0
+        return cls(
+            np.zeros((classes, classes)),
+            np.zeros((3, BINS)),
+            np.zeros((several, 2, BINS)),
+            np.zeros(several or 1),
+            0.0,
+        )
 
 
 def count(dataset: Dataset, theta: Array) -> Counts:
@@ -74,78 +148,45 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     examples = likelihood.examples_of(dataset, theta)
     labels, classes = dataset.labels.astype(np.intp), dataset.class_count
     family, of_rows = examples.family, examples.probabilities
+    rows = of_rows.shape[1]
     predicted = family.predicted(of_rows)
     forecast, right = family.forecast(of_rows, dataset.labels)
-    belongs = family.of_rows(dataset.labels, of_rows.shape[1])
+    belongs = family.of_rows(dataset.labels, rows)
     pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
-    confusion = pairs.reshape(classes, classes).astype(np.float64)
-    bins = _score_bins(of_rows) + SCORE_BINS * belongs
-    scores = [np.bincount(row, minlength=2 * SCORE_BINS).reshape(2, -1) for row in bins.T]
-    place = np.minimum((forecast * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+    place = _bins(forecast)
+    if rows == 1:  # rounding must not part the bins from the prediction
+        place = np.where(predicted == 1, np.maximum(place, HALF), np.minimum(place, HALF - 1))
     calibration = [
-        np.bincount(place, weights=values, minlength=CALIBRATION_BINS)
-        for values in (np.ones(len(labels)), forecast, right)
+        np.bincount(place, weights=values, minlength=BINS) for values in (~right, right, forecast)
     ]
+    of_class = _bins(of_rows) + BINS * belongs
+    scores = [np.bincount(row, minlength=2 * BINS) for row in of_class.T] if rows > 1 else []
     return Counts(
-        confusion,
-        np.array(scores, dtype=np.float64),
+        pairs.reshape(classes, classes).astype(np.float64),
         np.array(calibration),
+        np.array(scores, dtype=np.float64).reshape(-1, 2, BINS),
+        ((of_rows - belongs) ** 2).sum(axis=0),
         math.fsum(examples.losses),
     )
 
 
-def _score_bins(probabilities: Array) -> NDArray[np.intp]:
-    tiny = np.finfo(np.float64).tiny
-    log_odds = np.log(np.maximum(probabilities, tiny)) - np.log(np.maximum(1 - probabilities, tiny))
-    reach = math.asinh(_NARROWNESS * _LARGEST_LOG_ODDS)
-    share = 0.5 + 0.5 * np.arcsinh(_NARROWNESS * log_odds) / reach
-    return np.clip((share * SCORE_BINS).astype(np.intp), 0, SCORE_BINS - 1)
+def _bins(probabilities: Array) -> NDArray[np.intp]:
+    return np.searchsorted(EDGES, _log_odds(probabilities))
 
 
-def figures(counts: Counts) -> dict[str, Any]:
-    """Return what is known of a model from counts.
+def calibration_error(calibration: Array) -> float:
+    """Return the mean distance of predicted from observed probabilities.
+
+    In bins of equal width of the probability, weighted by examples: Guo et al. 2017, equation 3.
 
     Parameters
     ----------
-    counts
-        Of any number of examples, at least 1, of any number of hospitals.
-
-    Returns
-    -------
-    dict
-        ``examples``, ``accuracy``, ``balanced_accuracy``, ``roc_auc`` (the mean over classes
-        against the others; ``None`` if there are none), ``log_loss``, ``confusion`` as lists,
-        ``calibration``: for each bin that is not empty ``examples``, mean ``predicted`` and
-        ``observed``; and ``calibration_error``, the mean distance of the two, weighted by examples.
-
-    Raises
-    ------
-    DataError
-        If there are no examples.
+    calibration
+        As `Counts` has it, of at least one example.
     """
-    examples = counts.examples
-    if examples < 1:
-        raise DataError(f"examples must be at least 1, got {examples}")
-    confusion = counts.confusion
-    of_class = confusion.sum(axis=1)
-    present = of_class > 0
-    areas = [area for row in counts.scores if (area := roc_auc(row)) is not None]
-    bins = [
-        {"examples": round(n), "predicted": float(p / n), "observed": float(right / n)}
-        for n, p, right in counts.calibration.T
-        if n > 0
-    ]
-    error = sum(b["examples"] * abs(b["predicted"] - b["observed"]) for b in bins) / examples
-    return {
-        "examples": examples,
-        "accuracy": float(np.trace(confusion) / examples),
-        "balanced_accuracy": float(np.mean(np.diag(confusion)[present] / of_class[present])),
-        "roc_auc": float(np.mean(areas)) if areas else None,
-        "log_loss": counts.log_loss / examples,
-        "confusion": np.rint(confusion).astype(int).tolist(),
-        "calibration": bins,
-        "calibration_error": float(error),
-    }
+    starts = [0, *(np.searchsorted(EDGES, _log_odds(_TENTHS)) + 1)]
+    _, right, predicted = np.add.reduceat(calibration, starts, axis=1)
+    return float(np.abs(predicted - right).sum() / calibration[:2].sum())
 
 
 def roc_auc(scores: Array) -> float | None:

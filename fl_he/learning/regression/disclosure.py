@@ -1,0 +1,253 @@
+"""Figures of an evaluation without small cells: no count of 1 to ``min_cell`` - 1 patients.
+
+Company X sees every fine bin, and gives out the result of `figures`. Counts that are given out are
+sums of the cells of one table, each of which has 0 or at least ``min_cell`` patients. So has every
+difference of two such sums of which one holds the other: subtraction gives no small cell.
+
+- Two classes: the table's cells are neighbouring bins of the score, merged, by class. Where the
+  confusion matrix has no small cell, no merged bin reaches across a half, so that the matrix is a
+  sum of the table's cells. Else matrix and balanced accuracy are withheld, and accuracy is given
+  out only if right and wrong predictions have no small cell, also within the bin across a half.
+- More classes: the table's cells are neighbouring bins of the predicted class's probability,
+  merged, by whether the prediction was right. A table of each class would not do: probabilities add
+  up to 1, so patients of one table's bins may lie within another's, and the difference be small.
+  Sizes of classes and the confusion matrix divide the same patients in other ways, each given out
+  as a whole or withheld.
+
+An area under a ROC curve has the sizes of two classes in its denominator: without them it is
+withheld. Means over all patients are always given out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression.evaluation import EDGES, HALF, Counts, calibration_error, roc_auc
+from fl_he.learning.tables.arrays import Array
+
+#: Fewest patients of a cell that is given out, if it has any.
+MIN_CELL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """One merged bin: probabilities above ``lower``, up to ``upper``.
+
+    Attributes
+    ----------
+    lower, upper
+        Borders.
+    examples
+        How many have a forecast within them.
+    predicted, observed
+        Mean forecast, and the share of forecasts that came true.
+    """
+
+    lower: float
+    upper: float
+    examples: int
+    predicted: float
+    observed: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """Figures of one class against the others; ``accuracy`` is the share of the class found."""
+
+    examples: int | None
+    accuracy: float | None
+    roc_auc: float | None
+    brier_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of one evaluation.
+
+    Attributes
+    ----------
+    examples
+        How many patients were held out.
+    min_cell
+        Fewest patients of a cell that has any.
+    accuracy, balanced_accuracy, roc_auc
+        ``None`` where withheld or undefined; of more than two classes ``roc_auc`` is the mean of
+        each that is there against the others.
+    log_loss, brier_score, calibration_error
+        Means over all patients; see `fl_he.learning.regression.evaluation`. The Brier score of more
+        than two classes adds up the squares of all of them.
+    confusion
+        Rows: labels.
+    by_class
+        One entry for each class.
+    calibration
+        Merged bins that are not empty, in ascending order.
+    withheld
+        Reasons, by the figure's name.
+    """
+
+    examples: int
+    min_cell: int
+    accuracy: float | None
+    balanced_accuracy: float | None
+    roc_auc: float | None
+    log_loss: float
+    brier_score: float
+    calibration_error: float
+    confusion: tuple[tuple[int, ...], ...] | None
+    by_class: tuple[ClassFigures, ...]
+    calibration: tuple[CalibrationBin, ...] | None
+    withheld: Mapping[str, str]
+
+
+def figures(counts: Counts, min_cell: int = 1) -> Figures:
+    """Return what is known of a model from counts, without small cells.
+
+    Parameters
+    ----------
+    counts
+        Of any number of hospitals.
+    min_cell
+        1 withholds nothing: for a hospital's figures of its own patients.
+
+    Raises
+    ------
+    DataError
+        If there are fewer examples than ``min_cell``.
+    """
+    examples, confusion, table = counts.examples, counts.confusion, counts.calibration[:2]
+    if examples < min_cell:
+        raise DataError(f"examples must be at least {min_cell}, too few are held out")
+    two, sizes, right = len(confusion) == 2, confusion.sum(axis=1), np.diag(confusion)
+    groups = _groups(table, min_cell, split=two and _fits(confusion, min_cell))
+    total = [right.sum(), examples - right.sum()]
+    given = {
+        "accuracy": _fits(total, min_cell),
+        "balanced_accuracy": _fits([*right, *(sizes - right)], min_cell),
+        "roc_auc": _fits(sizes, min_cell),
+        "confusion": _fits(confusion, min_cell),
+        "calibration": groups is not None,
+    }
+    if two and groups:
+        given["accuracy"] &= _fits(_across_a_half(table, groups), min_cell)
+    # Of two classes each has the other's area and squares.
+    areas = [roc_auc(row) for row in (table[None] if two else counts.scores)]
+    areas, squares = areas * (2 if two else 1), counts.squares / examples
+    squares = np.broadcast_to(squares, len(sizes))
+    known = [area for area in areas if area is not None]
+    found = [float(hits / size) if size else None for hits, size in zip(right, sizes, strict=True)]
+    reason = f"it, or a difference, would count 1 to {min_cell - 1} patients (min_cell={min_cell})"
+    return Figures(
+        examples=examples,
+        min_cell=min_cell,
+        accuracy=float(total[0] / examples) if given["accuracy"] else None,
+        balanced_accuracy=(
+            float(np.mean([share for share in found if share is not None]))
+            if given["balanced_accuracy"]
+            else None
+        ),
+        roc_auc=float(np.mean(known)) if given["roc_auc"] and known else None,
+        log_loss=counts.log_loss / examples,
+        brier_score=float(counts.squares.sum() / examples),
+        calibration_error=calibration_error(counts.calibration),
+        confusion=(
+            tuple(tuple(map(int, row)) for row in confusion) if given["confusion"] else None
+        ),
+        by_class=tuple(
+            ClassFigures(
+                int(size) if given["roc_auc"] else None,
+                share if given["balanced_accuracy"] else None,
+                area if given["roc_auc"] else None,
+                float(square),
+            )
+            for size, share, area, square in zip(sizes, found, areas, squares, strict=True)
+        ),
+        calibration=None if groups is None else _table(counts.calibration, groups),
+        withheld={name: reason for name, shown in given.items() if not shown},
+    )
+
+
+def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:
+    """Merge neighbouring bins until every count of each is 0 or at least ``min_cell``.
+
+    Parameters
+    ----------
+    cells
+        Shape (kinds, bins): whole numbers.
+    min_cell
+        At least 1.
+
+    Returns
+    -------
+    list of (start, stop) or None
+        All bins in their order, as ranges that follow each other; empty bins join the next ones.
+        ``None`` if not even all of them together are large enough.
+
+    Examples
+    --------
+    >>> merged(np.array([[3, 2, 0, 9], [0, 0, 4, 1]]), 5)
+    [(0, 2), (2, 4)]
+    """
+    sums = np.concatenate([np.zeros((len(cells), 1)), np.cumsum(cells, axis=1)], axis=1)
+    stops, end = [0], cells.shape[1]
+    for stop in range(1, end + 1):
+        held = sums[:, stop] - sums[:, stops[-1]]
+        if held.any() and _fits(held, min_cell):
+            stops.append(stop)
+    # What is left over joins the bins before it.
+    while stops[-1] < end and len(stops) > 1:
+        del stops[-1]
+        if _fits(sums[:, end] - sums[:, stops[-1]], min_cell):
+            stops.append(end)
+    if stops == [0]:
+        if not _fits(sums[:, end], min_cell):
+            return None
+        stops.append(end)
+    return list(pairwise(stops))
+
+
+def _groups(cells: Array, min_cell: int, *, split: bool) -> list[tuple[int, int]] | None:
+    """Merge all bins, or those below and above a half each on their own."""
+    if not split:
+        return merged(cells, min_cell)
+    low, high = merged(cells[:, :HALF], min_cell), merged(cells[:, HALF:], min_cell)
+    if low is None or high is None:
+        return None
+    return [*low, *((start + HALF, stop + HALF) for start, stop in high)]
+
+
+def _across_a_half(cells: Array, groups: list[tuple[int, int]]) -> list[float]:
+    """Count right and wrong predictions in the merged bin that reaches across a half."""
+    for start, stop in groups:
+        if start < HALF < stop:
+            wrong = cells[1, start:HALF].sum() + cells[0, HALF:stop].sum()
+            return [wrong, cells[:, start:stop].sum() - wrong]
+    return []
+
+
+def _fits(cells: Array | list[float], min_cell: int) -> bool:
+    cells = np.asarray(cells)
+    return not ((cells > 0) & (cells < min_cell)).any()
+
+
+def _table(calibration: Array, groups: list[tuple[int, int]]) -> tuple[CalibrationBin, ...]:
+    borders = [0.0, *(1 / (1 + np.exp(-EDGES))), 1.0]
+    bins = []
+    for start, stop in groups:
+        against, right, predicted = calibration[:, start:stop].sum(axis=1)
+        if examples := against + right:
+            bins.append(
+                CalibrationBin(
+                    float(borders[start]),
+                    float(borders[stop]),
+                    int(examples),
+                    float(predicted / examples),
+                    float(right / examples),
+                )
+            )
+    return tuple(bins)

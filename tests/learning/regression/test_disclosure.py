@@ -1,0 +1,197 @@
+"""Figures without small cells: what is merged, what is withheld, and what subtraction gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression.disclosure import Figures, figures, merged
+from fl_he.learning.regression.evaluation import BINS, EDGES, HALF, Counts
+
+CELLS = arrays(np.int64, st.tuples(st.just(2), st.integers(1, 30)), elements=st.integers(0, 8))
+
+
+def small(count: float, least: int) -> bool:
+    return 0 < count < least
+
+
+@given(cells=CELLS, least=st.integers(1, 20))
+def test_merged_bins_have_no_small_cell_and_lose_nothing(cells: np.ndarray, least: int) -> None:
+    groups = merged(cells, least)
+    if groups is None:
+        assert any(small(total, least) for total in cells.sum(axis=1))
+        return
+    assert groups[0][0] == 0
+    assert groups[-1][1] == cells.shape[1]
+    assert [stop for _, stop in groups[:-1]] == [start for start, _ in groups[1:]]
+    for start, stop in groups:
+        assert start < stop
+        assert not any(small(count, least) for count in cells[:, start:stop].sum(axis=1))
+
+
+@given(cells=CELLS)
+def test_nothing_is_merged_but_empty_bins_where_one_patient_is_enough(cells: np.ndarray) -> None:
+    groups = merged(cells, 1) or []
+    filled = int(cells.any(axis=0).sum())
+    assert len(groups) == max(filled, 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "groups"),
+    [
+        ([[5, 0, 5], [0, 0, 0]], [(0, 1), (1, 3)]),
+        ([[5, 0, 0], [0, 0, 5]], [(0, 1), (1, 3)]),
+        ([[5, 5, 4], [0, 0, 0]], [(0, 1), (1, 3)]),
+        ([[9, 9, 0], [9, 0, 4]], [(0, 3)]),
+        ([[9, 9, 9], [5, 0, 4]], [(0, 3)]),
+        ([[9, 9], [2, 2]], None),
+        ([[0, 0], [0, 0]], [(0, 2)]),
+    ],
+)
+def test_what_is_left_over_joins_the_bins_before_it(
+    cells: list[list[int]], groups: list[tuple[int, int]] | None
+) -> None:
+    assert merged(np.array(cells), 5) == groups
+
+
+#: Label, predicted class, and fine bin of the forecast.
+Patient = tuple[int, int, int]
+
+
+def counts_of(patients: Iterable[Patient], classes: int) -> Counts:
+    """Return counts of patients whose probabilities do not matter."""
+    several = classes if classes > 2 else 0
+    confusion, calibration = np.zeros((classes, classes)), np.zeros((3, BINS))
+    scores = np.zeros((several, 2, BINS))
+    for label, predicted, place in patients:
+        confusion[label, predicted] += 1
+        calibration[int(label == predicted if several else label), place] += 1
+        for k in range(several):
+            scores[k, int(label == k), place] += 1
+    return Counts(confusion, calibration, scores, np.zeros(several or 1), 0.0)
+
+
+@st.composite
+def patients_of(draw: st.DrawFn, classes: int) -> list[Patient]:
+    """Return patients in few fine bins, most of whom are predicted right."""
+    label = st.integers(0, classes - 1)
+    drawn = draw(
+        st.lists(st.tuples(label, label, st.integers(0, 5), st.integers(0, 3)), max_size=60)
+    )
+    found = []
+    for of_class, other, place, luck in drawn:
+        predicted = of_class if luck else other
+        # With two classes the bin says what is predicted.
+        found.append((of_class, predicted, place + (HALF * predicted if classes == 2 else 90)))
+    return found
+
+
+def told(found: Figures, patients: list[Patient]) -> list[frozenset[int]]:
+    """Return the sets of patients whose numbers can be read from figures."""
+    classes = len(found.by_class)
+    everybody = range(len(patients))
+
+    def those(test: Callable[[Patient], bool]) -> frozenset[int]:
+        return frozenset(i for i in everybody if test(patients[i]))
+
+    borders = [0.0, *(1 / (1 + np.exp(-EDGES))), 1.0]
+    sets = [those(lambda _: True)]
+    if found.accuracy is not None:
+        sets.append(those(lambda one: one[0] == one[1]))
+    for k, of_class in enumerate(found.by_class):
+        if of_class.examples is not None or found.roc_auc is not None:
+            sets.append(those(lambda one, k=k: one[0] == k))  # type: ignore[misc]
+        if of_class.accuracy is not None or found.balanced_accuracy is not None:
+            sets.append(those(lambda one, k=k: one[0] == one[1] == k))  # type: ignore[misc]
+        for j in range(classes) if found.confusion is not None else ():
+            sets.append(those(lambda one, pair=(k, j): one[:2] == pair))  # type: ignore[misc]
+    for one in found.calibration or ():
+        places = range(borders.index(one.lower), borders.index(one.upper))
+        cell = those(lambda patient, places=places: patient[2] in places)  # type: ignore[misc]
+        came_true = those(lambda one: one[0] == one[1] if classes > 2 else one[0] == 1)
+        sets += [cell & came_true, cell - came_true]
+    return sets
+
+
+def by_subtraction(sets: list[frozenset[int]]) -> set[frozenset[int]]:
+    """Return all sets that disjoint sums and differences of nested sets give."""
+    found, new = set(sets), set(sets)
+    while new:
+        made = {
+            two
+            for a in found
+            for b in new
+            for two in ((a | b,) if not a & b else (a - b,) if a > b else (b - a,) if b > a else ())
+        }
+        new = made - found
+        found |= new
+        assert len(found) < 3000
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), classes=st.sampled_from([2, 3]))
+def test_no_sum_or_difference_of_what_is_given_out_is_small(
+    data: st.DataObject, classes: int
+) -> None:
+    patients = data.draw(patients_of(classes))
+    if len(patients) < 5:
+        with pytest.raises(DataError, match="at least 5, too few are held out"):
+            figures(counts_of(patients, classes), 5)
+        return
+    found = figures(counts_of(patients, classes), 5)
+    for one in by_subtraction(told(found, patients)):
+        assert not small(len(one), 5)
+    assert sum(one.examples for one in found.calibration or ()) in (0, len(patients))
+
+
+def many(label: int, predicted: int, number: int, place: int = 0) -> list[Patient]:
+    return [(label, predicted, place + (HALF if predicted else 0))] * number
+
+
+def test_a_confusion_matrix_of_large_cells_is_a_sum_of_the_table() -> None:
+    patients = [*many(0, 0, 40), *many(0, 1, 9), *many(1, 0, 7), *many(1, 1, 30)]
+    found = figures(counts_of(patients, 2), 5)
+    assert found.confusion == ((40, 9), (7, 30))
+    assert (found.accuracy, found.withheld) == (70 / 86, {})
+    assert [round(one.examples * one.observed) for one in found.calibration or ()] == [7, 30]
+    assert [one.upper for one in found.calibration or ()] == [0.5, 1.0]
+
+
+def test_a_small_cell_withholds_the_matrix_and_what_would_give_it_away() -> None:
+    patients = [*many(0, 0, 40), *many(0, 1, 9), *many(1, 0, 3), *many(1, 1, 30)]
+    found = figures(counts_of(patients, 2), 5)
+    assert (found.confusion, found.balanced_accuracy) == (None, None)
+    assert [one.accuracy for one in found.by_class] == [None, None]
+    assert found.accuracy == 70 / 82
+    assert found.roc_auc is not None
+    assert len(found.calibration or ()) == 1, "no border at a half"
+    reason = "it, or a difference, would count 1 to 4 patients (min_cell=5)"
+    assert found.withheld == dict.fromkeys(("balanced_accuracy", "confusion"), reason)
+
+
+def test_few_wrong_predictions_across_a_half_withhold_the_accuracy() -> None:
+    wrong = [*many(0, 0, 20), *many(1, 0, 6), *many(0, 0, 20, 9), *many(1, 1, 20)]
+    found = figures(counts_of([*wrong, *many(1, 0, 1, 9), *many(0, 1, 1)], 2), 5)
+    assert (found.accuracy, found.confusion) == (None, None), "8 are wrong, 2 of them at a half"
+    assert len(found.calibration or ()) == 2
+
+
+def test_a_small_class_withholds_the_table_and_the_areas() -> None:
+    found = figures(counts_of([*many(0, 0, 40), *many(1, 1, 4)], 2), 5)
+    assert (found.calibration, found.roc_auc, found.confusion) == (None, None, None)
+    assert {one.examples for one in found.by_class} == {None}
+    assert set(found.withheld) == {"balanced_accuracy", "roc_auc", "confusion", "calibration"}
+    assert found.accuracy == 1.0
+
+
+def test_one_class_alone_has_a_table_and_no_area() -> None:
+    found = figures(counts_of(many(0, 0, 40), 2), 5)
+    assert (found.roc_auc, found.withheld) == (None, {})
+    assert found.confusion == ((40, 0), (0, 0))
