@@ -20,12 +20,15 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.learning.regression import evaluation
+from fl_he.learning.tables.data import Dataset
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
     DecryptReply,
     DecryptRequest,
     Description,
+    FiguresReply,
     Role,
 )
 
@@ -443,3 +446,80 @@ def test_a_ledger_that_others_may_touch_stops_the_key_holder(
     (tmp_path / "private-key.json.opened.jsonl").chmod(0o644)
     answer = reason(holder.ask(DESCRIBE, RecordDict()))
     assert answer == "node-5: LedgerError: this node's log says more"
+
+
+def counts_sum(
+    key: PublicKey, patients: int = 10, *, restricted: bool = True, more: int = 0
+) -> bytes:
+    """Return three hospitals' encrypted counts, each of so many patients of each class."""
+    half = patients // 2
+    features = np.linspace(-3, 3, patients)
+    data = Dataset(features[:, None], (np.arange(patients) >= half).astype(float), ("a",))
+    counts = evaluation.count(data, np.array([1.0, 0.0])).to_vector()
+    sign = -1.0 if restricted else 1.0
+    values = np.concatenate([[sign, patients], counts, np.zeros(more)])
+    return EncryptedVector.encrypt(key, Packing(), 3 * values).to_bytes()
+
+
+def test_counts_leave_as_figures_only(holder: Holder) -> None:
+    encrypted = counts_sum(KEY.public_key)
+    reply = holder.open(purpose="figures", encrypted_sum=encrypted)
+    found = FiguresReply.from_content(reply.content).figures
+    assert (found.examples, found.min_cell, found.roc_auc) == (30, 5, 1.0)
+    assert [one.examples for one in found.calibration or ()] == [6, 9, 6, 9]
+    again = holder.open(purpose="figures", encrypted_sum=encrypted)
+    assert FiguresReply.from_content(again.content).figures == found
+
+
+@pytest.mark.parametrize("purpose", ["train", "evaluate", "prepare"])
+def test_marked_counts_pass_for_no_other_sum(holder: Holder, purpose: str) -> None:
+    refusal = "the sum must hold the 3 contributors claimed, and it does not"
+    marked = counts_sum(KEY.public_key)
+    assert reason(holder.open(purpose=purpose, encrypted_sum=marked)) == refusal
+    plain = counts_sum(KEY.public_key, restricted=False)
+    assert reason(holder.open(purpose="figures", encrypted_sum=plain)) == refusal
+
+
+def test_figures_are_given_out_once_in_a_session(holder: Holder) -> None:
+    first, second = counts_sum(KEY.public_key), counts_sum(KEY.public_key)
+    assert holder.open(purpose="figures", encrypted_sum=first).has_content()
+    for number in (1, 2):
+        answer = holder.open(purpose="figures", encrypted_sum=second, round=number)
+        assert reason(answer) == "figures are given out once in a session, and they have been"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"more": 1}, "the hospitals' counts must be of one model, and they are not"),
+        ({"patients": 1}, "the hospitals' examples must be at least 5, too few are held out"),
+    ],
+)
+def test_what_is_no_counts_has_no_figures(
+    holder: Holder, changes: dict[str, int], words: str
+) -> None:
+    encrypted = counts_sum(KEY.public_key, **changes)
+    assert reason(holder.open(purpose="figures", encrypted_sum=encrypted)) == words
+
+
+def test_a_number_of_examples_that_the_counts_do_not_have_is_refused(holder: Holder) -> None:
+    vector = EncryptedVector.from_bytes(counts_sum(KEY.public_key), KEY.public_key)
+    ones = np.zeros(len(vector))
+    ones[1] = 1.0
+    raised = vector.add(EncryptedVector.encrypt(KEY.public_key, Packing(), ones), KEY.public_key)
+    answer = holder.open(purpose="figures", encrypted_sum=raised.to_bytes())
+    assert reason(answer) == (
+        "the hospitals' counts must be of all held-out examples, and they are not"
+    )
+
+
+def test_a_node_may_raise_min_cell_and_not_lower_it(key_file: Path) -> None:
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    stricter = Holder({**config, "min-cell": 14})
+    reply = stricter.open(purpose="figures", encrypted_sum=counts_sum(KEY.public_key))
+    found = FiguresReply.from_content(reply.content).figures
+    assert found.min_cell == 14
+    assert [one.examples for one in found.calibration or ()] == [15, 15]
+    for wrong, words in ((4, "must be at least 5, got 4"), ("9", "must be a whole number")):
+        answer = Holder({**config, "min-cell": wrong}).open()
+        assert f"min-cell in the node configuration {words}" in reason(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from deployed_nodes import deployed_nodes
 from experiments import experiment, standardised
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
-from sklearn.metrics import confusion_matrix
+from numpy.typing import NDArray
+from sklearn.metrics import brier_score_loss, confusion_matrix
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.registry import load_model
 from fl_he.run_files.metrics import read_metrics
-from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest, FiguresReply, Purpose
 from fl_he.wire.records import ProtocolError
 
 FIGURES = ("accuracy", "balanced_accuracy", "log_loss")
@@ -31,35 +33,95 @@ def run(folder: Path, *overrides: str) -> tuple[dict[str, Any], LocalGrid]:
     return server_app.train(grid, config, folder), grid
 
 
+def is_small(cells: NDArray[np.int64]) -> bool:
+    return bool(((cells > 0) & (cells < 5)).any())
+
+
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "small"),
     [
-        ["rounds=3"],
-        ["rounds=2", "hospitals=4", "partition=by_label", "topology=chain", "optimizer=newton"],
-        ["rounds=3", "data=wine", "optimizer.lr=0.5"],
+        (["rounds=3"], True),
+        (["rounds=1", "test_size=0.6", "optimizer=gd", "optimizer.lr=0.001"], False),
+        (["rounds=2", "hospitals=4", "partition=by_label", "topology=chain", "C=1"], True),
+        (["rounds=3", "data=wine", "optimizer=gd", "optimizer.lr=0.5"], True),
+        (["rounds=1", "data=digits", "test_size=0.5", "optimizer=gd"], True),
     ],
     ids=str,
 )
 def test_pooled_figures_are_those_of_the_pooled_predictions(
-    tmp_path: Path, overrides: list[str]
+    tmp_path: Path, overrides: list[str], small: bool
 ) -> None:
     metrics, grid = run(tmp_path, *overrides)
     evaluation, central = metrics["evaluation"], metrics["federated"]
-    for name in FIGURES:
-        assert evaluation[name] == pytest.approx(central[name], abs=1e-6)
-    assert evaluation["roc_auc"] == pytest.approx(central["roc_auc"], abs=0.005)
     config = experiment(*overrides, folder=tmp_path)
     test = simulated_data(config).test
     assert evaluation["examples"] == test.examples
     assert evaluation["hospitals"] == config.hospitals
     predicted = load_model(tmp_path / "model.json").predict_probability(test.features)
-    classes = predicted > 0.5 if predicted.ndim == 1 else predicted.argmax(axis=1)
-    assert evaluation["confusion"] == confusion_matrix(test.labels, classes).tolist()
+    two = predicted.ndim == 1
+    classes = predicted > 0.5 if two else predicted.argmax(axis=1)
+    cells = confusion_matrix(test.labels, classes)
+    right, withheld = np.diag(cells), evaluation["withheld"]
+    assert small is is_small(cells) is ("confusion" in withheld)
+    assert ("balanced_accuracy" in withheld) is is_small(
+        np.append(right, cells.sum(axis=1) - right)
+    )
+    if is_small(np.array([right.sum(), test.examples - right.sum()])):
+        assert "accuracy" in withheld
+    assert small or withheld == {}
+    assert evaluation["confusion"] == (None if small else cells.tolist())
+    for name in FIGURES:
+        expected = None if name in withheld else pytest.approx(central[name], abs=1e-6)
+        assert evaluation[name] == expected
+    assert evaluation["roc_auc"] == pytest.approx(central["roc_auc"], abs=0.005)
+    brier = (
+        brier_score_loss(test.labels, predicted)
+        if two
+        else np.mean(
+            np.sum((predicted - np.eye(predicted.shape[1])[test.labels.astype(int)]) ** 2, axis=1)
+        )
+    )
+    assert evaluation["brier_score"] == pytest.approx(brier, abs=1e-6)
+    forecast = predicted if two else predicted.max(axis=1)
+    came_true = test.labels == 1 if two else classes == test.labels
+    assert sum(one["examples"] for one in evaluation["calibration"]) == test.examples
+    for one in evaluation["calibration"]:
+        within = (forecast > one["lower"]) & (forecast <= one["upper"])
+        found = int(came_true[within].sum())
+        assert one["examples"] == within.sum()
+        assert one["predicted"] == pytest.approx(forecast[within].mean(), abs=1e-6)
+        assert one["observed"] == pytest.approx(found / within.sum())
+        assert not {found, int(within.sum()) - found} & {1, 2, 3, 4}
     assert read_metrics(tmp_path)["evaluation"] == evaluation
     replies = [m for m in grid.received if m.metadata.message_type == "evaluate.figures"]
     assert [set(reply.content.keys()) for reply in replies] == [{"fl-he", "fl-he.sum"}] * (
         config.hospitals
     )
+
+
+def test_no_bin_leaves_company_x(tmp_path: Path) -> None:
+    metrics, grid = run(tmp_path, "rounds=1", "hospitals=3")
+    asked = [m for m in grid.sent if m.metadata.message_type == DECRYPT]
+    last = [m for m in grid.received if m.metadata.message_type == DECRYPT][-1]
+    assert DecryptRequest.from_content(asked[-1].content).purpose == "figures"
+    assert set(last.content) == {"fl-he"}
+    given = asdict(FiguresReply.from_content(last.content).figures)
+    assert json.loads(json.dumps(given)) == {
+        key: value for key, value in metrics["evaluation"].items() if key != "hospitals"
+    }
+
+
+@pytest.mark.parametrize("purpose", ["train", "evaluate", "prepare"])
+def test_counts_are_not_opened_under_another_purpose(tmp_path: Path, purpose: Purpose) -> None:
+    _, grid = run(tmp_path, "rounds=1", "hospitals=3")
+    asked = [m for m in grid.sent if m.metadata.message_type == DECRYPT][-1]
+    request = DecryptRequest.from_content(asked.content)
+    holder = asked.metadata.dst_node_id
+    for changes in ({"purpose": purpose, "round": 9}, {"round": 9}):
+        content = replace(request, **changes).to_content()
+        (reply,) = grid.send_and_receive([Message(content, holder, DECRYPT)])
+        assert reply.has_error()
+        assert not reply.has_content()
 
 
 def test_a_hospitals_own_figures_stay_on_its_disk(tmp_path: Path) -> None:

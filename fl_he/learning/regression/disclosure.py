@@ -136,7 +136,7 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
     if two and groups:
         given["accuracy"] &= _fits(_across_a_half(table, groups), min_cell)
     # Of two classes each has the other's area and squares.
-    areas = [roc_auc(row) for row in (table[None] if two else counts.scores)]
+    areas = [roc_auc(row) for row in counts.scores]
     areas, squares = areas * (2 if two else 1), counts.squares / examples
     squares = np.broadcast_to(squares, len(sizes))
     known = [area for area in areas if area is not None]

@@ -9,6 +9,7 @@ sum; :mod:`fl_he.learning.regression.disclosure` says which figures leave it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -19,17 +20,17 @@ from fl_he.learning.regression import likelihood
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
-#: Bins of the log-odds without the borders at tenths of the probability.
-_SCORE_BINS, _LARGEST_LOG_ODDS, _NARROWNESS = 160, 16.0, 200.0
+_GRID_BINS, _LARGEST_LOG_ODDS, _NARROWNESS = 160, 16.0, 200.0
 #: Bins of equal width of the predicted probability, for the calibration error.
 CALIBRATION_BINS = 10
 
 
-def _edges() -> Array:
-    """Return the borders: narrow at 0, where a weak model's scores are, and wider outwards."""
+def _grid() -> Array:
+    """Return borders of bins that are narrow at 0 and wider outwards."""
     reach = math.asinh(_NARROWNESS * _LARGEST_LOG_ODDS)
-    places = 2 * np.arange(1, _SCORE_BINS) / _SCORE_BINS - 1
-    return np.union1d(np.sinh(places * reach) / _NARROWNESS, _log_odds(_TENTHS))
+    places = 2 * np.arange(1, _GRID_BINS) / _GRID_BINS - 1
+    borders: Array = np.sinh(places * reach) / _NARROWNESS
+    return borders
 
 
 def _log_odds(probabilities: Array) -> Array:
@@ -41,9 +42,14 @@ def _log_odds(probabilities: Array) -> Array:
 
 
 _TENTHS = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
-#: Borders of the fine bins of the log-odds; a score on a border is in the bin below.
-EDGES = _edges()
+_GRID = _grid()
+#: Borders of the fine bins of a forecast's log-odds; a forecast on a border is in the bin below.
+EDGES = np.union1d(_GRID, _log_odds(_TENTHS))
 BINS = len(EDGES) + 1
+_EVEN = np.linspace(-10.0, 10.0, 201)
+#: Bins of a class's log-odds: of equal width, and narrow at the log-odds of a row of zeros. There
+#: are the scores of a weak model if features are centred: of a rare class, far below 0.
+SCORE_BINS = len(_EVEN) + len(_GRID) + 1
 #: Fine bins below a probability of a half, which predict the class against which it stands.
 HALF = int(np.searchsorted(EDGES, 0.0)) + 1
 
@@ -61,9 +67,8 @@ class Counts:
         probabilities, by log-odds of the forecast. That is label 1 for two classes, else the class
         that was predicted: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
     scores
-        Shape (k, 2, BINS) for more than two classes: for each class against the others, examples
-        of the others and of the class itself by the log-odds of the class. Shape (0, 2, BINS) for
-        two, whose scores are the forecasts.
+        Shape (r, 2, SCORE_BINS): for each row's class against the others, examples of the others
+        and of the class itself in ascending order of the log-odds of the class.
     squares
         Shape (r,): sum of the squared distances of each row's probability from 0 or 1.
     log_loss
@@ -120,12 +125,12 @@ class Counts:
 
     @classmethod
     def _empty(cls, classes: int) -> Counts:
-        several = classes if classes > 2 else 0
+        rows = classes if classes > 2 else 1
         return cls(
             np.zeros((classes, classes)),
             np.zeros((3, BINS)),
-            np.zeros((several, 2, BINS)),
-            np.zeros(several or 1),
+            np.zeros((rows, 2, SCORE_BINS)),
+            np.zeros(rows),
             0.0,
         )
 
@@ -153,25 +158,30 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     forecast, right = family.forecast(of_rows, dataset.labels)
     belongs = family.of_rows(dataset.labels, rows)
     pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
-    place = _bins(forecast)
+    place = np.searchsorted(EDGES, _log_odds(forecast))
     if rows == 1:  # rounding must not part the bins from the prediction
         place = np.where(predicted == 1, np.maximum(place, HALF), np.minimum(place, HALF - 1))
     calibration = [
         np.bincount(place, weights=values, minlength=BINS) for values in (~right, right, forecast)
     ]
-    of_class = _bins(of_rows) + BINS * belongs
-    scores = [np.bincount(row, minlength=2 * BINS) for row in of_class.T] if rows > 1 else []
+    centre = family.probabilities(family.margins(np.zeros((1, len(dataset.feature_names))), theta))
+    scores = [
+        np.bincount(bins + SCORE_BINS * own, minlength=2 * SCORE_BINS)
+        for bins, own in zip(_score_bins(of_rows, centre), belongs.T, strict=True)
+    ]
     return Counts(
         pairs.reshape(classes, classes).astype(np.float64),
         np.array(calibration),
-        np.array(scores, dtype=np.float64).reshape(-1, 2, BINS),
+        np.array(scores, dtype=np.float64).reshape(rows, 2, SCORE_BINS),
         ((of_rows - belongs) ** 2).sum(axis=0),
         math.fsum(examples.losses),
     )
 
 
-def _bins(probabilities: Array) -> NDArray[np.intp]:
-    return np.searchsorted(EDGES, _log_odds(probabilities))
+def _score_bins(probabilities: Array, centre: Array) -> Iterator[NDArray[np.intp]]:
+    """Yield the bins of each row's scores; the centre has shape (1, r)."""
+    for scores, (middle,) in zip(_log_odds(probabilities).T, _log_odds(centre).T, strict=True):
+        yield np.searchsorted(np.sort(np.concatenate([_EVEN, middle + _GRID])), scores)
 
 
 def calibration_error(calibration: Array) -> float:

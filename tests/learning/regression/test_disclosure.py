@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.disclosure import Figures, figures, merged
-from fl_he.learning.regression.evaluation import BINS, EDGES, HALF, Counts
+from fl_he.learning.regression.evaluation import BINS, EDGES, HALF, SCORE_BINS, Counts
 
 CELLS = arrays(np.int64, st.tuples(st.just(2), st.integers(1, 30)), elements=st.integers(0, 8))
 
@@ -66,15 +66,16 @@ Patient = tuple[int, int, int]
 
 def counts_of(patients: Iterable[Patient], classes: int) -> Counts:
     """Return counts of patients whose probabilities do not matter."""
-    several = classes if classes > 2 else 0
+    several = classes > 2
     confusion, calibration = np.zeros((classes, classes)), np.zeros((3, BINS))
-    scores = np.zeros((several, 2, BINS))
+    rows = classes if several else 1
+    scores = np.zeros((rows, 2, SCORE_BINS))
     for label, predicted, place in patients:
         confusion[label, predicted] += 1
         calibration[int(label == predicted if several else label), place] += 1
-        for k in range(several):
-            scores[k, int(label == k), place] += 1
-    return Counts(confusion, calibration, scores, np.zeros(several or 1), 0.0)
+        for k in range(rows):
+            scores[k, int(label == (k if several else 1)), place] += 1
+    return Counts(confusion, calibration, scores, np.zeros(rows), 0.0)
 
 
 @st.composite
