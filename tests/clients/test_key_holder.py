@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -496,7 +496,7 @@ def test_figures_are_given_out_once_in_a_session(holder: Holder) -> None:
     ],
 )
 def test_what_is_no_counts_has_no_figures(
-    holder: Holder, changes: dict[str, int], words: str
+    holder: Holder, changes: dict[str, Any], words: str
 ) -> None:
     encrypted = counts_sum(KEY.public_key, **changes)
     assert reason(holder.open(purpose="figures", encrypted_sum=encrypted)) == words

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from deployed_nodes import HEADER, KEY, deployed_nodes, enrolled_nodes
-from experiments import experiment
+from experiments import experiment, on_round
 from flwr.app import Message, RecordDict
 from flwr.app.user_config import UserConfig, UserConfigValue
 from identities import make
@@ -15,6 +16,7 @@ from local_grid import LocalGrid
 
 from fl_he import client_app, server_app
 from fl_he.clients.node.settings import check_settings
+from fl_he.config.composition import compose
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role
 from fl_he.wire.records import ProtocolError
@@ -174,3 +176,27 @@ def test_a_setting_of_the_other_role_is_refused_with_all_that_there_are(
         check_settings({other: "x"}, role)
     both = ("role", "name", "federation", "identity", "passphrase-file")
     assert all(f"{key}, " in str(error.value) for key in both)
+
+
+def test_a_table_that_changes_between_two_rounds_ends_the_run_resumably(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes, folder = deployed_nodes(tmp_path), tmp_path / "run"
+    config = experiment("rounds=3", "optimizer=gd", folder=folder)
+    table = tmp_path / "2.csv"
+    before = table.read_text()
+
+    def swap(entry: Mapping[str, object]) -> None:
+        table.write_text("size,age,state\n1,0,sick\n")
+
+    with pytest.raises(ProtocolError, match="at least 3 contributors") as refused:
+        server_app.train(LocalGrid(APP, nodes), config, folder, on_round(swap))
+    assert "clinic-2: data must be the table with which the session began" in str(refused.value)
+    assert "size" not in str(refused.value)
+    assert "feature 1 must be 'age', got 'size' (same names in another order)" in caplog.text
+    again = compose("config", [f"resume={folder}"])
+    with pytest.raises(ProtocolError, match="hospitals must have the same features"):
+        server_app.train(LocalGrid(APP, nodes, run_id=8), again, folder)
+    table.write_text(before)
+    metrics = server_app.train(LocalGrid(APP, nodes, run_id=9), again, folder)
+    assert len(metrics["rounds"]) == 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.supercore.task_identity import TaskIdentity
@@ -18,10 +18,14 @@ from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import Node, SimulatedNode
 from fl_he.clients.node.outgoing import Answer, answered, require_safe
 from fl_he.wire.encrypted_sum import DESCRIBE
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import RECORD, ProtocolError
+from fl_he.wire.sealed_messages import News
 
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
 Part = Callable[[Message, Node, Answer], Message]
+
+#: Company X's have 32.
+_LONGEST_SESSION = 64
 
 _Decorator = Callable[[ClientAppCallable], ClientAppCallable]
 
@@ -113,6 +117,7 @@ class NodeApp(ClientApp):
             _answering.reset(token)
 
     def _first(self, message: Message, node: Node) -> Message:
+        node.session = _session(message.content)
         answer: Answer = self._behind
         for part in reversed(self._parts):
             answer = _before(part, answer)
@@ -141,6 +146,17 @@ class NodeApp(ClientApp):
     ) -> Callable[[Callable[[Context], Iterator[None]]], Callable[[Context], Iterator[None]]]:
         """See ClientApp."""
         return self._app.lifespan()
+
+
+def _session(content: RecordDict) -> str:
+    """Return company X's session as a message names it, open or sealed; empty if it does not."""
+    for key in (RECORD, News.HOME):
+        session = content.config_records.get(key, ConfigRecord()).get("session", "")
+        if isinstance(session, str) and session:
+            if len(session) > _LONGEST_SESSION:
+                raise ProtocolError(f"a session must have at most {_LONGEST_SESSION} characters")
+            return session
+    return ""
 
 
 def _before(part: Part, answer: Answer) -> Answer:

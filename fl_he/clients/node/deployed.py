@@ -8,11 +8,13 @@ from pathlib import Path
 
 from fl_he.clients.ledger import Store
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node import table_memory
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import Key, Node, OwnKey
 from fl_he.clients.node.settings import (
     check_settings,
     checked_setting,
+    least_cell,
     least_contributors,
     node_path,
     node_setting,
@@ -128,19 +130,30 @@ class DeployedNode(Node):
             )
         return FileStore(path, LONGEST_LINE)
 
+    def seen(self) -> Store:
+        """See Node; beside the table, if ``state`` names no other file."""
+        path = node_path(self.context, "state") or self._beside_the_table()
+        return FileStore(path, table_memory.LONGEST_LINE)
+
+    def _beside_the_table(self) -> Path:
+        data = node_path(self.context, "data") or Path()  # it has just been read
+        return data.with_name(f"{data.name}.sessions.jsonl")
+
     def check(self) -> None:
         """See Node; each wrong setting is a refusal that names it."""
         check_settings(self.context.node_config, self.role)
         _ = self.enrolment
         _ = self.pinned_fingerprint
         if self.role is not Role.HOSPITAL:
+            least_cell(self.context, self.policy.min_cell)
             return
         require_readable(self.context, "data")
         require_readable(self.context, "test-data")
         require_writable(self.context, "model-path")
         _ = self.privacy
         require_writable(self.context, "privacy-ledger")
-        names, test = self.hospital.dataset.feature_names, self.held_out()
+        require_writable(self.context, "state", self._beside_the_table())
+        names, test = self.hospital.dataset.feature_names, self.test_table()
         if test is not None and test.feature_names != names:
             raise ProtocolError("test-data in the node configuration must have the columns of data")
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from fl_he.clients.hospital import HospitalData
 from fl_he.clients.ledger import StateStore, Store
 from fl_he.clients.node.enrolment import Enrolment, pinned_fingerprint, read_enrolment
 from fl_he.clients.node.settings import DEPLOYED_ONLY, without_role
+from fl_he.clients.node.table_memory import TableMemory
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.disclosure import MIN_CELL
@@ -26,6 +28,8 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.records import ProtocolError
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,15 @@ class Node(ABC):
         The node's own; its packing is that of all numbers of the node.
     privacy : GaussianPrivacy or None
         The node's own terms of differential privacy.
+    session : str
+        Company X's, as the message names it; empty where it names none.
     """
 
     simulated: ClassVar[bool]
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.session = ""
 
     @property
     @abstractmethod
@@ -150,14 +157,34 @@ class Node(ABC):
     def hospital(self) -> HospitalData:
         """What a hospital of fl-he's own app trains on, under the node's own terms."""
         dataset, model_path = self.table()
+        self._require_same("data", dataset)
         packing, terms = self.policy.packing, self.privacy
         return HospitalData(
             dataset,
             model_path,
             None if terms is None else Clipping(terms.clip, packing.fraction_bits),
             Limbs(packing.fraction_bits, packing.integer_bits),
-            self.held_out,
+            self.test_table,
         )
+
+    def test_table(self) -> Dataset | None:
+        """Return what a hospital keeps for evaluation, once it is known to be the session's."""
+        test = self.held_out()
+        if test is not None:
+            self._require_same("test-data", test)
+        return test
+
+    def _require_same(self, setting: str, dataset: Dataset) -> None:
+        """Refuse a table that has changed since the session began; see `TableMemory`."""
+        memory = TableMemory(self.seen())
+        change = memory.change(self.context.run_id, self.session, setting, dataset)
+        if change is None:
+            return
+        rule = f"{setting} must be the table with which the session began, and it has changed"
+        if self.simulated:
+            raise ProtocolError(f"{rule}: {change}")
+        _logger.error("%s: %s", rule, change)
+        raise ProtocolError(f"{rule}: put it back, or begin a new run; this node's log says how")
 
     @abstractmethod
     def private_key(self, key: OwnKey[Key]) -> Key:
@@ -170,6 +197,10 @@ class Node(ABC):
     @abstractmethod
     def released(self) -> Store:
         """Return where a hospital notes what it has released under differential privacy."""
+
+    @abstractmethod
+    def seen(self) -> Store:
+        """Return where a hospital notes the tables with which its sessions began."""
 
     def table(self) -> tuple[Dataset, Path | None]:
         """Return a hospital's data, and where its model is saved."""
@@ -228,6 +259,10 @@ class SimulatedNode(Node):
     def released(self) -> Store:
         """See Node."""
         return StateStore(self._record("released"))
+
+    def seen(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("seen"))
 
     def _record(self, name: str) -> ConfigRecord:
         return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())

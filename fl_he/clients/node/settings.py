@@ -34,7 +34,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **_BOTH,
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
-        **dict.fromkeys(("classes", "drop", "model-path"), _TEXT),
+        **dict.fromkeys(("classes", "drop", "model-path", "state"), _TEXT),
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,
@@ -167,9 +167,9 @@ def require_readable(context: Context, setting: str) -> None:
             file.open("rb").close()
 
 
-def require_writable(context: Context, setting: str) -> None:
+def require_writable(context: Context, setting: str, default: Path | None = None) -> None:
     """Write a file without a name where the one of the setting would go, or its first folder."""
-    if (file := node_path(context, setting)) is None:
+    if (file := node_path(context, setting) or default) is None:
         return
     with named_file(setting, "write"):
         if file.is_dir():

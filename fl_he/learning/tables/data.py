@@ -32,6 +32,10 @@ class Dataset:
         What label 1 stands for, such as ``"benign"``; ``None`` if nobody said.
     classes
         What the labels 0, 1, ... stand for where there are more than two; else empty.
+    types
+        Type of each feature's column as its file declares it; empty where there is no file.
+    levels
+        Labels as the file spells them, sorted; empty where the target is a number.
 
     Raises
     ------
@@ -44,6 +48,8 @@ class Dataset:
     feature_names: tuple[str, ...]
     positive: str | None = None
     classes: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -189,7 +195,15 @@ def load_table(
         labels = cells.class_numbers(table[target], classes, rows)
     features = np.column_stack([cells.numbers(table[name], rows) for name in names])
     named = tuple(name.strip() for name in classes)
-    return Dataset(features, labels, names, positive=meaning, classes=named)
+    return Dataset(
+        features,
+        labels,
+        names,
+        positive=meaning,
+        classes=named,
+        types=tuple(str(table[name].dtype) for name in names),
+        levels=() if threshold is not None else cells.levels(table[target]),
+    )
 
 
 def _some(columns: Sequence[str]) -> str:

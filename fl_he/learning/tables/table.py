@@ -132,6 +132,11 @@ def class_labels(column: pl.Series, positive: str, rows: RowNumbers) -> Array:
     return (text == label).cast(pl.Float64).to_numpy()
 
 
+def levels(column: pl.Series) -> tuple[str, ...]:
+    """Return the different class names of a column, sorted, without blanks around them."""
+    return tuple(sorted(column.cast(pl.String).str.strip_chars().unique().to_list()))
+
+
 def class_numbers(column: pl.Series, classes: Sequence[str], rows: RowNumbers) -> Array:
     """Read a column of class names as each one's place among the classes, from 0.0.
 
