@@ -117,7 +117,10 @@ _PRIVATE = {
     **{"mechanism": str, "neighbours": str, "not_covered": [str]},
     "without": optional(_kind(_figures(*FIGURES))),
 }
-_EVALUATION = _figures("examples", "hospitals", *FIGURES, "calibration_error")
+_EVALUATION = {
+    **_figures("examples", "hospitals", *FIGURES, "calibration_error", "brier_score?", "min_cell?"),
+    "withheld?": dict[str, str],
+}
 _RUN = _kind(
     {
         **{"version": constant(VERSION), "fl_he": str, "config": {}},

@@ -10,10 +10,11 @@ from typing import Any
 import typer
 from rich.console import Console, RenderableType
 
+from fl_he.report.figures import decimal
 from fl_he.report.files import COMPARISON, write_comparison
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.report.tables.comparison import comparison_table
+from fl_he.report.tables.comparison import comparison_table, withheld_note
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
@@ -39,9 +40,12 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
     typer.echo(f"run folder: {from_here(folder)}")
     if evaluation := metrics.get("evaluation"):
         typer.echo(
-            f"calibration error {evaluation['calibration_error']:.3f} over "
-            f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
+            f"Brier score {decimal(evaluation.get('brier_score'))}, calibration error "
+            f"{decimal(evaluation['calibration_error'])} over {evaluation['examples']} held-out "
+            f"examples of {evaluation['hospitals']} hospitals"
         )
+        if withheld := withheld_note(evaluation):
+            typer.echo(withheld)
     if hint := warning(metrics):
         typer.echo(f"fl-he: warning: {hint}", err=True)
 

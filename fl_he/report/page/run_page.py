@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
-from fl_he.report.blocks import Block, Facts, Note, Page, Points, Section, Sheet
+from fl_he.report.blocks import Block, Facts, Note, Page, Points, Row, Section, Sheet
 from fl_he.report.figures import count, data_name, decimal, optimizer_name, setting_text
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
-from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_note
+from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_note, withheld_note
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.privacy import privacy_facts
 from fl_he.run_files.convergence import warning
@@ -81,13 +83,32 @@ def _quality(metrics: Metrics) -> Section:
     if note := penalty_note(metrics):
         blocks.append(Note(note))
     if evaluation:
-        counted = (
-            f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
-            f"{count(evaluation['hospitals'])} hospitals, whose calibration error is "
-            f"{decimal(evaluation['calibration_error'])}."
-        )
-        blocks.append(Note(counted))
+        blocks += _counted(evaluation)
     return Section("Comparison", blocks)
+
+
+def _counted(evaluation: Mapping[str, Any]) -> Iterator[Block]:
+    """Show what company X gave out of the encrypted counts."""
+    brier = decimal(evaluation.get("brier_score"))
+    yield Note(
+        f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
+        f"{count(evaluation['hospitals'])} hospitals, whose Brier score is {brier} and whose "
+        f"calibration error is {decimal(evaluation['calibration_error'])}."
+    )
+    if withheld := withheld_note(evaluation):
+        yield Note(withheld)
+    rows = [
+        Row((f"{one['lower']:.3f} to {one['upper']:.3f}", *map(str, values)))
+        for one in evaluation.get("calibration") or ()
+        if "lower" in one
+        for values in [(one["examples"], decimal(one["predicted"]), decimal(one["observed"]))]
+    ]
+    if rows:
+        caption = (
+            "Calibration on held-out examples; neighbouring bins are merged until each class has 0 "
+            f"or at least {evaluation['min_cell']} examples in each"
+        )
+        yield Sheet(caption, ("forecast", "examples", "mean forecast", "came true"), rows)
 
 
 def _privacy(metrics: Metrics) -> Section:

@@ -83,5 +83,20 @@ def opened(metrics: Metrics) -> list[str]:
     if config.get("class_weight") == "balanced":
         sums.append("once: the sizes of the classes")
     if config.get("evaluate"):
-        sums.append("once: counts of right and wrong predictions on held-out patients")
+        sums.append(_evaluated(metrics))
     return sums
+
+
+def _evaluated(metrics: Metrics) -> str:
+    """Say who learned what from the counts on held-out patients."""
+    evaluation = metrics.get("evaluation") or {"min_cell": None}
+    if "min_cell" not in evaluation:  # an earlier release
+        return "once: counts of right and wrong predictions on held-out patients, in fine bins"
+    least = evaluation["min_cell"]
+    fewer = "fewer patients than its min_cell" if least is None else f"1 to {least - 1} patients"
+    return (
+        "once, to company X alone: held-out patients, counted in fine bins of score by class. "
+        "Company X gives the coordinator ROC AUC, Brier score, log loss, calibration error, and "
+        "accuracy, confusion matrix and a calibration table of merged bins as far as no count in "
+        f"them is of {fewer}. Hospitals get none of it"
+    )

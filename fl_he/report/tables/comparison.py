@@ -108,6 +108,15 @@ def difference_note(metrics: Metrics) -> str:
     )
 
 
+def withheld_note(evaluation: Mapping[str, Any]) -> str:
+    """Say which figures company X withheld, and why; nothing if none."""
+    withheld = evaluation.get("withheld") or {}
+    names = [name.replace("_", " ").replace("roc auc", "ROC AUC") for name in withheld]
+    if not names:
+        return ""
+    return f"Company X withheld {', '.join(names)}: {next(iter(withheld.values()))}."
+
+
 def comparison_table(metrics: Metrics) -> FittedTable:
     """Compare the models of a run on the held-out test set."""
     rows = compared_models(metrics)

@@ -114,6 +114,27 @@ def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> N
     assert "mean and variance of every feature" in text
 
 
+def test_an_evaluation_says_what_left_company_x(tmp_path: Path) -> None:
+    html = page(tmp_path, make_newton())
+    assert cells(html, "0.500 to 1.000") == ["9", "0.8750", "1.0000"]
+    text = words(html)
+    for part in (
+        "whose Brier score is 0.0625 and whose calibration error is 0.1250",
+        "Company X withheld confusion: it, or a difference, would count 1 to 4 patients",
+        "once, to company X alone: held-out patients, counted in fine bins",
+        "no count in them is of 1 to 4 patients. Hospitals get none of it",
+    ):
+        assert part in text
+    earlier = make_newton()
+    for key in ("brier_score", "min_cell", "withheld", "calibration"):
+        del earlier["evaluation"][key]
+    text = words(page(tmp_path, earlier))
+    assert "counts of right and wrong predictions on held-out patients, in fine bins" in text
+    assert "company X alone" not in text
+    nobody = words(page(tmp_path, make_newton() | {"evaluation": None}))
+    assert "of fewer patients than its min_cell. Hospitals" in nobody
+
+
 def test_the_page_says_whether_training_converged(tmp_path: Path) -> None:
     metrics = copy.deepcopy(make_metrics())
     last = metrics["rounds"][-1]
