@@ -25,7 +25,7 @@ from fl_he.learning.tables.moments import Limbs, balanced_weights
 from fl_he.learning.tables.scaling import from_moments
 from fl_he.strategies.encrypted_sum import Kept
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES
+from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES, printable
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest, privacy_members
 from fl_he.wire.model import model_message_content, read_arrays, read_named_array
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
@@ -144,7 +144,9 @@ def pooled_figures(
         If too few hospitals hold data out, or too few patients are.
     """
     found = strategy.figures(number, model_message_content(model, config))
-    return {**asdict(found), "hospitals": strategy.sums[-1].contributors}
+    reasons = {printable(name): printable(reason) for name, reason in found.withheld.items()}
+    hospitals = strategy.sums[-1].contributors
+    return {**asdict(found), "withheld": reasons, "hospitals": hospitals}
 
 
 class _Totals:

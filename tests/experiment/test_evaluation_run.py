@@ -161,6 +161,20 @@ def test_deployed_hospitals_need_data_of_their_own_for_it(
     assert not (tmp_path / "third").exists(), "before any training"
 
 
+def test_too_few_held_out_patients_have_no_figures_and_the_run_ends_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = deployed_nodes(tmp_path)
+    (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n")
+    for node in nodes[:3]:
+        node["test-data"] = str(tmp_path / "test.csv")
+    config = experiment("evaluate=true", "rounds=1", folder=tmp_path / "run")
+    app = client_app.build(lambda _: config)
+    metrics = server_app.train(LocalGrid(app, nodes), config, tmp_path / "run")
+    assert metrics["evaluation"] is None
+    assert "the hospitals' examples must be at least 5, too few are held out" in caplog.text
+
+
 def test_an_evaluation_that_company_x_did_not_open_is_resumed(tmp_path: Path) -> None:
     nodes, folder = deployed_nodes(tmp_path), tmp_path / "run"
     (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n0,0,well\n")

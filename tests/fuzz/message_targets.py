@@ -20,6 +20,7 @@ from small_keys import SMALL, paillier
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
 from fl_he.strategies.pooled_sums import Preparation
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
@@ -31,6 +32,7 @@ from fl_he.wire.encrypted_sum import (
     Description,
     EncryptedReply,
     EncryptionRequest,
+    FiguresReply,
     Role,
 )
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
@@ -99,6 +101,7 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
         ),
         (DecryptRequest("s", "train", 1, 3, b"sum").to_content(), DecryptRequest.from_content),
         (DecryptReply(numbers, 0.5).to_content(), DecryptReply.from_content),
+        (FiguresReply(_figures(), 0.5).to_content(), FiguresReply.from_content),
         (
             model,
             lambda content: model_messages.read_model_arrays(model_messages.read_arrays(content)),
@@ -114,6 +117,15 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             lambda content: model_messages.read_parameters(model_messages.read_arrays(content)),
         ),
     ]
+
+
+def _figures() -> Figures:
+    bins = tuple(CalibrationBin(n / 2, n / 2 + 0.5, 5, 0.25, 0.4) for n in range(2))
+    of_class = ClassFigures(5, None, 0.5, 0.25)
+    return Figures(
+        *(10, 5, None, None, 0.5, 0.75, 0.25, 0.125),
+        *(((5, 0), (0, 5)), (of_class, of_class), bins, {"accuracy": "few"}),
+    )
 
 
 def _model(features: int, classes: int = 1) -> ArrayRecord:

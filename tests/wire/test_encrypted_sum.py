@@ -10,6 +10,7 @@ from flwr.serverapp.strategy import FedAvg
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
 from fl_he.wire.arrays import read_array
 from fl_he.wire.encrypted_sum import (
     DecryptReply,
@@ -17,6 +18,7 @@ from fl_he.wire.encrypted_sum import (
     Description,
     EncryptedReply,
     EncryptionRequest,
+    FiguresReply,
     Role,
     content_bytes,
     printable,
@@ -28,6 +30,11 @@ DESCRIPTION = Description(
 )
 REQUEST = EncryptionRequest("key", "packing", "session", 3, "num-examples", b"\x01\x02", "layout")
 REPLY = EncryptedReply(b"\x00\x01", "layout", 0.5, 0.25)
+FIGURES = Figures(
+    *(10, 5, None, None, 0.5, 0.75, 0.25, 0.125),
+    *(((5, 0), (0, 5)), (ClassFigures(5, None, 0.5, 0.25),) * 2),
+    *((CalibrationBin(0.0, 1.0, 10, 0.25, 0.5),), {"accuracy": "few"}),
+)
 DECRYPT_REQUEST = DecryptRequest("session", "train", 4, 3, b"\x09")
 ALL = [
     (Description, DESCRIPTION.to_content()),
@@ -35,6 +42,7 @@ ALL = [
     (EncryptedReply, REPLY.to_content()),
     (DecryptRequest, DECRYPT_REQUEST.to_content()),
     (DecryptReply, DecryptReply(np.array([1.0, 2.0]), 0.1).to_content()),
+    (FiguresReply, FiguresReply(FIGURES, 0.1).to_content()),
 ]
 
 
@@ -61,6 +69,15 @@ def test_request_is_added_to_a_copy_and_removed_again() -> None:
     with_request = REQUEST.add_to(app_content)
     assert list(app_content.keys()) == ["config"]
     assert EncryptionRequest.remove_from(with_request) == app_content
+
+
+def test_figures_survive_and_other_texts_are_refused() -> None:
+    content = FiguresReply(FIGURES, 0.1).to_content()
+    assert FiguresReply.from_content(content) == FiguresReply(FIGURES, 0.1)
+    for text in ("", "{}", "[]", str(content["fl-he"]["figures"]).replace("10", "1.5", 1)):
+        content.config_records["fl-he"]["figures"] = text
+        with pytest.raises(ProtocolError, match=r"the figures|examples"):
+            FiguresReply.from_content(content)
 
 
 def test_request_without_running_sum() -> None:

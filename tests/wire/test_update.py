@@ -178,3 +178,12 @@ def test_arrays_are_weighted_in_float64() -> None:
     content = reply({"w": np.array([100.0], "float16")}, {"num-examples": 1001})
     vector, *_ = flatten(content, "num-examples")
     assert vector[2] == 100_100, "in float16 it would be infinite"
+
+
+def test_a_restricted_reply_begins_with_minus_one() -> None:
+    content = reply({"w": np.ones(2)}, {"num-examples": 4})
+    plain, restricted = (
+        flatten(content, "num-examples", restricted=flag)[0] for flag in (False, True)
+    )
+    np.testing.assert_array_equal(plain, [1, 4, 4, 4])
+    np.testing.assert_array_equal(restricted, [-1, 4, 4, 4])

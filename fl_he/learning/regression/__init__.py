@@ -2,7 +2,7 @@
 
 Start with ``family``, the interface of a family, and ``logistic``, the simplest one; ``registry``
 lists the families. ``likelihood`` is what a hospital computes in each round, ``evaluation`` and
-``inference`` what is said about the final model.
+``inference`` what is said about the final model, ``disclosure`` how much of it.
 
 parameters      a model's parameters as one vector
 trained         a trained model and its JSON file
@@ -13,6 +13,7 @@ registry        the families, and the family of a number of classes or of a file
 likelihood      loss, gradient and Hessian on one hospital's examples
 firth           Firth's penalty, on one hospital's examples and of the total
 evaluation      how well a model predicts, from counts
+disclosure      figures of an evaluation without small cells
 inference       standard errors, intervals, odds ratios
 sklearn_export  a trained model as scikit-learn's own
 baselines       scikit-learn models and figures to compare with
