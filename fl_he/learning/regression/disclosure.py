@@ -185,30 +185,32 @@ def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:
     Returns
     -------
     list of (start, stop) or None
-        All bins in their order, as ranges that follow each other; empty bins join the next ones.
-        ``None`` if not even all of them together are large enough.
+        All bins in their order, as ranges that follow each other: as many as there can be, without
+        empty ones. ``None`` if not even all of them together are large enough.
 
     Examples
     --------
-    >>> merged(np.array([[3, 2, 0, 9], [0, 0, 4, 1]]), 5)
-    [(0, 2), (2, 4)]
+    >>> merged(np.array([[3, 2, 9, 0], [0, 0, 5, 9]]), 5)
+    [(0, 2), (2, 3), (3, 4)]
     """
+    bins = cells.shape[1]
     sums = np.concatenate([np.zeros((len(cells), 1)), np.cumsum(cells, axis=1)], axis=1)
-    stops, end = [0], cells.shape[1]
+    end = int(np.flatnonzero(cells.any(axis=0)).max(initial=-1)) + 1
+    # The most merged bins up to each stop, and where the last of these starts.
+    most, starts = np.full(bins + 1, -np.inf), np.zeros(bins + 1, dtype=np.intp)
+    most[0] = 0
     for stop in range(1, end + 1):
-        held = sums[:, stop] - sums[:, stops[-1]]
-        if held.any() and _fits(held, min_cell):
-            stops.append(stop)
-    # What is left over joins the bins before it.
-    while stops[-1] < end and len(stops) > 1:
-        del stops[-1]
-        if _fits(sums[:, end] - sums[:, stops[-1]], min_cell):
-            stops.append(end)
-    if stops == [0]:
-        if not _fits(sums[:, end], min_cell):
-            return None
-        stops.append(end)
-    return list(pairwise(stops))
+        held = sums[:, [stop]] - sums[:, :stop]
+        large = ((held == 0) | (held >= min_cell)).all(axis=0) & held.any(axis=0)
+        ending_here = np.where(large, most[:stop] + 1, -np.inf)
+        starts[stop] = ending_here.argmax()
+        most[stop] = ending_here.max()
+    if most[end] < 0:
+        return None
+    borders = [bins]
+    while (end := int(starts[end])) > 0:
+        borders.append(end)
+    return list(pairwise([0, *reversed(borders)]))
 
 
 def _groups(cells: Array, min_cell: int, *, split: bool) -> list[tuple[int, int]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -196,3 +197,16 @@ def test_one_class_alone_has_a_table_and_no_area() -> None:
     found = figures(counts_of(many(0, 0, 40), 2), 5)
     assert (found.roc_auc, found.withheld) == (None, {})
     assert found.confusion == ((40, 0), (0, 0))
+
+
+@given(cells=arrays(np.int64, st.tuples(st.just(2), st.integers(1, 9)), elements=st.integers(0, 8)))
+def test_there_are_as_many_merged_bins_as_there_can_be(cells: np.ndarray) -> None:
+    bins = cells.shape[1]
+    possible = []
+    for chosen in range(2 ** (bins - 1)):
+        borders = [0, *(b for b in range(1, bins) if chosen >> (b - 1) & 1), bins]
+        parts = [cells[:, a:b].sum(axis=1) for a, b in pairwise(borders)]
+        if all(not small(count, 5) for part in parts for count in part):
+            possible.append(sum(bool(part.any()) for part in parts))
+    groups = merged(cells, 5)
+    assert max(possible, default=None) == (groups and len(groups) if cells.any() else 0)
