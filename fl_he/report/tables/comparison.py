@@ -92,8 +92,14 @@ def penalty_note(metrics: Metrics) -> str:
     pooled = metrics["pooled"] or {}
     if metrics["config"].get("C") is not None or "C" not in pooled:
         return ""
-    who = "Hospitals alone have" if pooled["C"] is None else "Hospitals alone and pooled have"
-    return f"This run has no penalty. {who} scikit-learn's default, C=1: separable data need one."
+    others = ["hospitals alone"] if metrics["local"] else []
+    others += ["pooled"] if pooled["C"] is not None else []
+    if not others:
+        return ""
+    return (
+        f"This run has no penalty; scikit-learn's models ({', '.join(others)}) have its default, "
+        "C=1: separable data need one."
+    )
 
 
 def difference_note(metrics: Metrics) -> str:

@@ -96,7 +96,8 @@ def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
 def test_the_page_says_where_the_penalties_differ(tmp_path: Path) -> None:
     metrics = copy.deepcopy(make_metrics())
     metrics["pooled"]["C"] = 1.0
-    assert "This run has no penalty. Hospitals alone and pooled" in words(page(tmp_path, metrics))
+    said = "no penalty; scikit-learn's models (hospitals alone, pooled) have its default"
+    assert said in words(page(tmp_path, metrics))
 
 
 def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> None:

@@ -69,10 +69,12 @@ def test_the_table_says_where_the_penalties_differ(width: int) -> None:
     metrics = make_metrics()
     metrics["pooled"]["C"] = 1.0
     shown = " ".join(" ".join(text(comparison_table(metrics), width=width)).split())
-    assert "Hospitals alone and pooled have scikit-learn's default, C=1" in shown
+    assert "models (hospitals alone, pooled) have its default, C=1" in shown
     metrics["pooled"]["C"] = None
     shown = " ".join(" ".join(text(comparison_table(metrics), width=width)).split())
-    assert "Hospitals alone have scikit-learn's default, C=1" in shown
+    assert "models (hospitals alone) have its default, C=1" in shown
+    metrics["local"] = None
+    assert "penalty" not in " ".join(text(comparison_table(metrics), width=width))
     metrics["config"]["C"] = 1.0
     assert "penalty" not in " ".join(text(comparison_table(metrics), width=width))
 
