@@ -36,8 +36,11 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 
 
 def begin(federation: Federation, folder: Path, *overrides: str) -> Any:
-    settings = (f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}", f"optimizer.lr={LR}")
-    return federation.run(*settings, "hop_timeout=120", f"output_dir={folder}", *overrides)
+    settings = (f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}")
+    descent = ("optimizer=gd", f"optimizer.lr={LR}", "C=null")
+    return federation.run(
+        *settings, *descent, "hop_timeout=120", f"output_dir={folder}", *overrides
+    )
 
 
 def after_round(federation: Federation, folder: Path, number: int) -> None:

@@ -30,7 +30,8 @@ def flwr_run(superlink: Flower, cwd: Path, nodes: int, overrides: str) -> str:
 
 
 def test_the_same_experiment(superlink: Flower, tmp_path: Path) -> None:
-    overrides = f"hospitals=4 rounds=3 crypto.key_bits=1024 output_dir={tmp_path}/run"
+    descent = "optimizer=gd C=null crypto.key_bits=1024"
+    overrides = f"hospitals=4 rounds=3 {descent} output_dir={tmp_path}/run"
     printed = flwr_run(superlink, tmp_path, 5, overrides)
     assert (tmp_path / "run" / "metrics.json").exists(), printed
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

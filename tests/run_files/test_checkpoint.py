@@ -348,7 +348,8 @@ def run_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_kill_9_and_resume_in_ray(tmp_path: Path) -> None:
-    settings = ("rounds=5", "crypto.key_bits=1024", "output_dir=run")
+    descent = ("optimizer=gd", "C=null", "rounds=5")
+    settings = (*descent, "crypto.key_bits=1024", "output_dir=run")
     with run_command(tmp_path, *settings) as process:
         assert process.stdout is not None
         for line in process.stdout:
