@@ -33,7 +33,7 @@ from fl_he.learning.regression.inference import class_counts
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
-from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
+from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.encrypted_sum import AwayError, UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
@@ -88,8 +88,10 @@ class OpenRun(TrainingRun):
             hospitals=config.hospitals,
             on_summed=lambda unopened: self._keep(unopened=unopened.to_members()),
         )
-        if self._earlier is not None:
-            self._resume(self._earlier)
+        if (earlier := self._earlier) is not None:
+            kept = earlier.unopened
+            unopened = None if kept is None else UnopenedSum.from_members(kept)
+            strategy.resume(len(earlier.rounds), earlier.session, earlier.key_fingerprint, unopened)
         roster = strategy.call_roll(grid)
         self._start_seconds = perf_counter() - self._start
         if not roster.features:
@@ -119,16 +121,6 @@ class OpenRun(TrainingRun):
         members = {**terms.to_config(), **privacy_members(privacy_of(config))}
         self._train_config = ConfigRecord(members)
         strategy.summary()
-
-    def _resume(self, earlier: Checkpoint) -> None:
-        """Let the strategy continue where the folder's run was cut off."""
-        unopened = earlier.unopened
-        self._strategy.resume(
-            len(earlier.rounds),
-            earlier.session,
-            earlier.key_fingerprint,
-            None if unopened is None else UnopenedSum.from_members(unopened),
-        )
 
     def _optimizer(self) -> Optimizer:
         """Return the chosen optimizer, with what the earlier run's remembered."""

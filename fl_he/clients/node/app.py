@@ -6,12 +6,12 @@ do. A part answers the messages of its own protocol and hands all others on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he.clients.node.deployed import DeployedNode
@@ -26,8 +26,6 @@ Part = Callable[[Message, Node, Answer], Message]
 
 #: Company X's have 32.
 _LONGEST_SESSION = 64
-
-_Decorator = Callable[[ClientAppCallable], ClientAppCallable]
 
 #: The node whose message is being answered: set and reset with each message, since Flower runs
 #: the messages of several nodes in one process.
@@ -60,6 +58,11 @@ def _has_process(context: Context) -> bool:
         return TaskIdentity.node_id == context.node_id
     except RuntimeError:  # it is not set in the actors of a simulation
         return False
+
+
+def _handed_on(name: str) -> Any:
+    """Return a method that calls the method of this name of the app behind."""
+    return lambda self, *args, **kwargs: getattr(self._app, name)(*args, **kwargs)
 
 
 class NodeApp(ClientApp):
@@ -129,23 +132,10 @@ class NodeApp(ClientApp):
         require_safe(message, reply)
         return reply
 
-    def train(self, action: str = "default", *, mods: list[Mod] | None = None) -> _Decorator:
-        """See ClientApp."""
-        return self._app.train(action, mods=mods)
-
-    def evaluate(self, action: str = "default", *, mods: list[Mod] | None = None) -> _Decorator:
-        """See ClientApp."""
-        return self._app.evaluate(action, mods=mods)
-
-    def query(self, action: str = "default", *, mods: list[Mod] | None = None) -> _Decorator:
-        """See ClientApp."""
-        return self._app.query(action, mods=mods)
-
-    def lifespan(
-        self,
-    ) -> Callable[[Callable[[Context], Iterator[None]]], Callable[[Context], Iterator[None]]]:
-        """See ClientApp."""
-        return self._app.lifespan()
+    train = _handed_on("train")
+    evaluate = _handed_on("evaluate")
+    query = _handed_on("query")
+    lifespan = _handed_on("lifespan")
 
 
 def _session(content: RecordDict) -> str:
