@@ -46,6 +46,7 @@ class Comparison:
         self._config = config
         self._balanced = config.class_weight is ClassWeight.balanced
         self._data: SimulatedData | None = None
+        self._test: Dataset | None = None
         if raw is None:
             return
 
@@ -61,14 +62,14 @@ class Comparison:
             labels=np.concatenate([part.labels for part in hospitals]),
         )
         # With local scaling, as a hospital does to which the model is new.
-        held_out = None if raw.held_out is None else scaled(raw.held_out)
-        self._data = SimulatedData(hospitals, train, held_out)
+        self._test = None if raw.held_out is None else scaled(raw.held_out)
+        self._data = SimulatedData(hospitals, train, self._test)
 
     def after_round(self, model: Parameters) -> dict[str, float]:
         """Return the test figures of a round in metrics.json, as far as they are known."""
-        if self._data is None or self._data.held_out is None:
+        if self._test is None:
             return {}
-        examples = likelihood.examples_of(self._data.held_out, model)
+        examples = likelihood.examples_of(self._test, model)
         return {
             "test_loss": float(np.mean(examples.losses)),
             "test_accuracy": float(np.mean(examples.hits)),
@@ -85,23 +86,23 @@ class Comparison:
         examples : int
             How many it was trained on, from the opened total.
         """
-        local = pooled = None
-        if self._data is not None and self._data.held_out is not None:
+        local, pooled, C = None, None, self._config.C
+        if self._data is not None and self._test is not None:
             local = [
                 {
                     "hospital": f"hospital-{number}",
                     "examples": hospital.examples,
-                    **self._figures(self._fit(hospital)),
+                    **self._figures(fit(hospital, C, balanced=self._balanced)),
                 }
                 for number, hospital in enumerate(self._data.hospitals, start=1)
             ]
         if self._data is not None:
-            train, wanted = self._data.train, self._config.C
-            fitted, C = fit_pooled(train, wanted, balanced=self._balanced)
-            difference = float(np.max(np.abs(fitted - model))) if wanted == C else None
+            train = self._data.train
+            fitted, used = fit_pooled(train, C, balanced=self._balanced)
+            difference = float(np.max(np.abs(fitted - model))) if used == C else None
             pooled = {
                 **self._entry(fitted, features, train.examples),
-                "C": C,
+                "C": used,
                 "largest_difference": difference,
             }
         return {
@@ -115,7 +116,7 @@ class Comparison:
 
         They are taken on the pooled data, which comes to the same as federated.
         """
-        if self._data is None or self._data.held_out is None:
+        if self._data is None or self._test is None:
             return None
         train, rate = self._data.train, self._config.optimizer.lr
         features = len(train.feature_names)
@@ -128,14 +129,10 @@ class Comparison:
             theta = optimizer.step(optimizers.penalised(point, features, self._config.C))
         return self._figures(theta)
 
-    def _fit(self, dataset: Dataset) -> Parameters:
-        return fit(dataset, self._config.C, balanced=self._balanced)
-
     def _figures(self, model: Parameters) -> dict[str, float | None]:
-        if self._data is None or self._data.held_out is None:
+        if self._test is None:
             return dict.fromkeys(FIGURES)
-        test = self._data.held_out
-        return {**figures(class_probabilities(model, test.features), test.labels)}
+        return {**figures(class_probabilities(model, self._test.features), self._test.labels)}
 
     def _entry(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:
         coefficients, intercepts = parameters.split(model, features)

@@ -158,16 +158,8 @@ def _compare(total: SealedTotal, last: Contribution | None, name: str) -> None:
 
 def _canonical(config: ConfigRecord) -> str:
     """Return the train config as text, without what changes from round to round."""
-    return json.dumps(
-        {key: _plain(value) for key, value in sorted(config.items()) if key != SERVER_ROUND}
-    )
-
-
-def _plain(value: object) -> object:
-    """Return what JSON can hold, different for different values."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return {"bytes": value.hex()} if isinstance(value, bytes) else value
+    items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
+    return json.dumps(items, default=lambda value: {"bytes": value.hex()})
 
 
 def _terms(config: str, model: ArrayRecord) -> bytes:

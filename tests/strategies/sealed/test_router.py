@@ -27,8 +27,8 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.roster import Waiting
-from fl_he.strategies.sealed.members import Member
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
+from fl_he.strategies.sealed.router import Member
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
