@@ -18,7 +18,7 @@ from fuzz.target import Target
 from rich.console import Console
 
 from fl_he.capc.agreement import Agreement, KeyPins
-from fl_he.capc.node.budget import VotingLedger
+from fl_he.capc.node.deployed import VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError, StateStore
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger

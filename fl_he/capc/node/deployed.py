@@ -1,7 +1,15 @@
-"""A deployed node in CaPC: its agreement, keys, model, cases and ledger."""
+"""A deployed node in CaPC: its agreement, keys, model, cases and ledger.
+
+The ledger says what an answering party has answered, so that its patients' budget is spent once.
+A batch is noted before the party's votes leave. It counts as tested and answered in full, since
+who got no answer only the querying party knows. A ledger belongs to one promise and one noise,
+whatever runs it is spent in, and whoever asked: others need a new ledger, which is a promise of its
+own that adds to the old one.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,13 +22,12 @@ from numpy.typing import NDArray
 
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.messages import CapcReply, CapcRequest
-from fl_he.capc.node.budget import VotingLedger, spend
 from fl_he.capc.node.envelopes import Envelopes
 from fl_he.capc.node.keys import KeyPair, PublicKeys, own_keys
 from fl_he.capc.node.party import Memory, Party
 from fl_he.capc.protocol import CapcRole
 from fl_he.capc.terms import Terms
-from fl_he.clients.ledger import LedgerError
+from fl_he.clients.ledger import LedgerError, Lines, Store, ledger_document
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
@@ -31,7 +38,9 @@ from fl_he.clients.node.settings import (
     read_named_file,
     require_writable,
 )
-from fl_he.learning.errors import DataError
+from fl_he.crypto.encoding.fields import Natural
+from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.learning.voting.gnmax import VotingBudget
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.model_file import load_model_file
 from fl_he.wire.encrypted_sum import Role
@@ -43,6 +52,90 @@ _logger = logging.getLogger(__name__)
 _STATE = "fl-he.capc-asked"
 _CASES = "cases"
 _MODEL, _LEDGER, _OPEN, _LABELS = "capc-model", "capc-ledger", "capc-cases", "capc-labels"
+#: What the patients are promised, and the noise by which that is kept: members of the agreement.
+_PROMISE = ("delta", "epsilon", "sigma_gnmax", "sigma_threshold")
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch was answered."""
+
+    promise: str
+    session: str
+    queries: Natural
+
+
+_BATCHES = ledger_document(_Batch)
+
+
+class VotingLedger:
+    """The batches that one party has answered.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are noted.
+    agreement : Agreement
+        Has the promise.
+    """
+
+    def __init__(self, store: Store, agreement: Agreement) -> None:
+        self._store, self._agreement = store, agreement
+        self._promise = json.dumps({name: getattr(agreement, name) for name in _PROMISE})
+
+    def budget(self) -> VotingBudget:
+        """Return what is left of the budget."""
+        with self._store.exclusively() as lines:
+            return self._left(lines)
+
+    def spend(self, session: str, queries: int) -> None:
+        """Note a batch.
+
+        Parameters
+        ----------
+        session : str
+            Names the batch.
+        queries : int
+
+        Raises
+        ------
+        ProtocolError
+            If the budget does not allow it, the batch is there already, or the ledger is another
+            promise's; nothing is noted.
+        LedgerError
+            If the ledger cannot be trusted.
+        """
+        with self._store.exclusively() as lines:
+            spend(self._left(lines, session), queries)
+            lines.append(_BATCHES.dumps(_Batch(self._promise, session, queries)))
+
+    def _left(self, lines: Lines, session: str | None = None) -> VotingBudget:
+        """Return the budget without what is spent, which must not be in the session."""
+        budget = self._agreement.budget()
+        for line in lines:
+            if line is None:
+                # its batch was not answered: the line had to be whole first
+                continue
+            batch = _BATCHES.loads(line, _Batch)
+            if batch.promise != self._promise:
+                raise ProtocolError(
+                    "a voting ledger must be of one promise, and this node's has batches under "
+                    "another epsilon, delta or noise: give it a new one if its patients are "
+                    "promised that beside the old one"
+                )
+            if batch.session == session:
+                # else noise could be used twice
+                raise ProtocolError("a batch must be answered once, got one that was before")
+            spend(budget, batch.queries)
+        return budget
+
+
+def spend(budget: VotingBudget, queries: int) -> None:
+    """Count queries as tested and answered; ProtocolError if that is more than what is left."""
+    try:
+        budget.spend(queries)
+    except PrivacyError as error:
+        raise ProtocolError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

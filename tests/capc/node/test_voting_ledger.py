@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fl_he.capc.agreement import Agreement, KeyPins
-from fl_he.capc.node.budget import VotingLedger, spend
+from fl_he.capc.node.deployed import VotingLedger, spend
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.learning.voting.gnmax import ConfidentGNMax
