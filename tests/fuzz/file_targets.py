@@ -43,7 +43,7 @@ from fl_he.run_files.checkpoint import (
     write_checkpoint,
 )
 from fl_he.run_files.metrics import read_metrics
-from fl_he.run_files.metrics_contract import FIGURES, INFERENCE, MetricsError
+from fl_he.run_files.metrics_contract import FIGURES, FIT, INFERENCE, MetricsError
 from fl_he.wire.encrypted_sum import DecryptRequest
 from fl_he.wire.records import ProtocolError
 
@@ -237,7 +237,15 @@ def _metrics() -> list[Any]:
         "inference": {
             "level": 0.95,
             "penalised": False,
-            "coefficients": [{"name": "age", **dict.fromkeys(INFERENCE, 0.5)}],
+            **{"withheld": None, "outcome": "sick", "reference": None},
+            "coefficients": [
+                {"name": "age", "class": None, "left_out": None, **dict.fromkeys(INFERENCE, 0.5)}
+            ],
+            "fit": {
+                **dict.fromkeys(FIT, -0.5),
+                "likelihood_ratio": {"chi2": 2.5, "df": 2, "p_value": 0.25},
+            },
+            "groups": [{"columns": ["age"], "chi2": 2.5, "df": 1, "p_value": 0.25}],
         },
         "seconds": 12.5,
         "start_seconds": 3.25,

@@ -183,7 +183,7 @@ def test_what_no_penalty_can_use(C: float | None, examples: int, words: str) -> 
 
 
 def test_the_registry_has_the_optimizers_that_the_configuration_offers() -> None:
-    assert set(optimizers.OPTIMIZERS) == set(groups.OPTIMIZERS)
+    assert {*optimizers.OPTIMIZERS, groups.AUTO} == set(groups.OPTIMIZERS)
     for name in optimizers.OPTIMIZERS:
         assert isinstance(optimizers.optimizer_of(name, 0.1).second_order, bool)
     with pytest.raises(ValueError, match="one of gd, nesterov, newton, lbfgs, got 'adam'"):
