@@ -29,7 +29,7 @@ def main() -> None:
     for name in modules:
         importlib.import_module(name)
     print(len(modules), "modules of", fl_he.__file__)
-    for layer, unknown in (("crypto", "flwr sklearn polars matplotlib"), ("learning", "flwr phe")):
+    for layer, unknown in (("crypto", "flwr sklearn pyarrow matplotlib"), ("learning", "flwr phe")):
         names = [name for name in modules if f"{name}.".startswith(f"fl_he.{layer}.")]
         _import_apart(names, unknown.split())
         print(f"fl_he.{layer} knows nothing of", unknown.replace(" ", ", "))

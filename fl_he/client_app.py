@@ -16,7 +16,13 @@ from flwr.clientapp import ClientApp
 from fl_he.capc.node.app import Capc
 from fl_he.capc.node.party import Party
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
+from fl_he.clients.hospital import (
+    HospitalData,
+    add_hospital,
+    columns_behind,
+    descent_step,
+    zero_model,
+)
 from fl_he.clients.key_holder import KeyHolder, node_policy
 from fl_he.clients.node.app import NodeApp, check_first, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
@@ -105,7 +111,11 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
     def simulated(context: Context) -> RunNode:
         return RunNode(context, config)
 
-    mod = EncryptionMod(privacy=private_release, group="crypto.")
+    mod = EncryptionMod(
+        privacy=private_release,
+        group="crypto.",
+        columns=lambda context, *value: columns_behind(_data(context).dataset, *value),
+    )
     return NodeApp(
         add_hospital(ClientApp(mods=[mod]), _data),
         [

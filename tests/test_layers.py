@@ -77,7 +77,7 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "cryptography": ("crypto",),
     "sklearn": ("learning",),
     "skops": ("learning",),
-    "polars": ("learning",),
+    "pyarrow": ("learning",),
     "dp_accounting": ("learning",),
     "ray": (),
     "tenseal": ("bench",),
@@ -310,7 +310,7 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
         ("fl_he.crypto.paillier.encrypted_vector, fl_he.learning.regression.logistic", "flwr"),
         ("fl_he.cli", "fl_he.config"),
         # A deployed node starts a process for each message.
-        *(("fl_he.client_app", name) for name in ("polars", "sklearn", "scipy", "hydra", "ray")),
+        *(("fl_he.client_app", name) for name in ("pyarrow", "sklearn", "scipy", "hydra", "ray")),
     ],
 )
 def test_a_running_process_has_not_loaded_it(modules: str, absent: str) -> None:

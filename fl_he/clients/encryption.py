@@ -18,6 +18,7 @@ from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.learning.tables.table_file import some
 from fl_he.wire.encrypted_sum import (
     FINISH,
     NUM_EXAMPLES,
@@ -82,6 +83,9 @@ class EncryptionMod:
         what makes the reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
     group : str
         Group of the packing's settings in the app's configuration, with the dot, for errors.
+    columns : callable
+        Returns the columns of the node's table behind a value of an array, by the array's name and
+        the value's position, for the node's own log.
     """
 
     def __init__(
@@ -90,10 +94,13 @@ class EncryptionMod:
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
         privacy: Callable[[Message, Context, str], Release | None] = lambda *_: None,
+        *,
         group: str = "",
+        columns: Callable[[Context, str, Sequence[int]], Sequence[str]] = lambda *_: (),
     ) -> None:
         self.packing = packing
         self.group = group
+        self.columns = columns
         self.privacy = privacy
         self.weighted_by = weighted_by
         self.selection = Selection.of(encrypt)
@@ -147,15 +154,23 @@ class EncryptionMod:
             )
         except RangeError as error:
             state[_SPENT] = True
-            setting = error.setting and f"raise {self.group}{error.setting}"
+            columns = some(self._columns_behind(context, layout, error.index), 10)
+            remedies = [f"raise {self.group}{error.setting}"] if error.setting else []
+            if columns:
+                remedies += ["save the column in a larger unit", "leave the column out"]
             raise PrivateReasonError(
-                f"{layout.locate(error.index)} does not fit its slot once weighted by "
-                f"{layout.weighted_by!r}: {setting or 'it must be a finite number'}"
+                f"{layout.locate(error.index)}{columns and f', of column {columns},'} does not fit "
+                f"its slot once weighted by {layout.weighted_by!r}: "
+                f"{', or '.join(remedies) or 'it must be a finite number'}"
             ) from None
         except PrivateReasonError:
             state[_SPENT] = True
             raise
         return Message(replace(answer, plain=plain).to_content(), reply_to=message)
+
+    def _columns_behind(self, context: Context, layout: UpdateLayout, index: int) -> Sequence[str]:
+        name, position = layout.place(index)
+        return () if position is None else self.columns(context, name, position)
 
     def _check_format(self, request: EncryptionRequest, context: Context) -> None:
         packing = self.packing(context)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -27,12 +27,15 @@ from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.regression.trained import write_model
 from fl_he.learning.tables import moments
+from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling, standardise
+from fl_he.learning.tables.table_file import some
 from fl_he.wire.encrypted_sum import ACCURACY, FIGURES, FINISH, LOSS, MOMENTS, NUM_EXAMPLES
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import (
+    COEFFICIENTS,
     DERIVATIVES,
     model_arrays,
     named_arrays,
@@ -75,25 +78,52 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
                 f"got {len(request.mean)}"
             )
         squares = moments.squared_deviations(features, np.array(request.mean))
+        _require_small(squares, dataset, limbs)
         return named_arrays(squares=limbs.split(squares) / examples)
     arrays: dict[str, NDArray[np.float64]] = {}
     if request.sums:
-        arrays["sums"] = limbs.split(moments.column_sums(features)) / examples
+        sums = moments.column_sums(features)
+        _require_small(sums, dataset, limbs)
+        arrays["sums"] = limbs.split(sums) / examples
     if request.counts:
         arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
     return named_arrays(**arrays)
 
 
 def derivative_arrays(
-    examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs
+    examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs, dataset: Dataset
 ) -> ArrayRecord:
     """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = likelihood.derivative_sums(examples)
     # Only compared with smaller losses; a model so far off must not end the run.
-    sums[0] = min(sums[0], _LARGEST_LOSS)
+    sums[0] = np.fmin(sums[0], _LARGEST_LOSS)
     own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    size = family_for(dataset.class_count).count(len(dataset.feature_names), dataset.class_count)
+    # A second derivative by two columns is no larger than that by one of them twice.
+    rows, columns = np.triu_indices(size)
+    largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(sums[1 + size :][rows == columns]))
+    _require_small(largest, dataset, own)
     return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
+
+
+def _require_small(sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs) -> None:
+    """Refuse sums of features, or of coefficients with intercepts behind, that have no digits."""
+    names, classes = dataset.feature_names, dataset.class_count
+    coefficients = family_for(classes).rows(classes) * len(names)
+    large = np.flatnonzero(~(np.abs(sums[:coefficients]) < limbs.limit))
+    if len(large):
+        columns = dict.fromkeys(names[place % len(names)] for place in large)
+        raise PrivateReasonError(
+            "sums over a hospital's numbers, and over their squares, must be below "
+            f"{limbs.limit:.0e}, got larger ones in column {some(list(columns), 10)}: save them in "
+            "a larger unit, or leave the column out"
+        )
+
+
+def columns_behind(dataset: Dataset, array: str, position: Sequence[int]) -> list[str]:
+    """Return the columns of which a value of a reply is, in an array at a position."""
+    return [dataset.feature_names[position[-1]]] if array == COEFFICIENTS else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +187,7 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
             metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
         arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)))
         if terms.hessian:
-            arrays = derivative_arrays(examples, terms, hospital.limbs)
+            arrays = derivative_arrays(examples, terms, hospital.limbs, dataset)
         return Message(update_content(arrays, metrics), reply_to=message)
 
     @app.evaluate()
@@ -263,7 +293,8 @@ def _prepared(
     with np.errstate(over="ignore", invalid="ignore"):
         scaled_features = scaling.apply(dataset.features)
     if clipping is None and not np.isfinite(scaled_features).all():
-        raise PrivateReasonError("features must be finite numbers once they are scaled")
+        error = too_large(dataset.feature_names, ~np.isfinite(scaled_features))
+        raise PrivateReasonError(f"once they are scaled, {error}")
     return replace(dataset, features=scaled_features), terms, scaling
 
 

@@ -37,8 +37,8 @@ def predict(
         from fl_he.run_files.convergence import NOT_CONVERGED
 
         trained = load_model(_model_file(model))
-        features = read_features(data, trained.feature_names, "a table to predict")
-        header, rows = trained.predictions(features)
+        features, numbers = read_features(data, trained.feature_names, "a table to predict")
+        header, rows = trained.predictions(features, numbers)
         if trained.converged is False:
             typer.echo(f"fl-he: warning: {model}: {NOT_CONVERGED}", err=True)
         if out is None:

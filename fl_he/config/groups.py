@@ -40,7 +40,7 @@ class DataConfig:
     target : str or None
         Name of the column to predict.
     positive : str or None
-        The label that counts as 1.
+        The label that counts as 1. A target of 0 and 1, or true and false, needs none.
     threshold : float or None
         Makes a numeric target binary: 1 from this value on; excludes `positive`.
     classes : list of str

@@ -154,12 +154,11 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
                 "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
             )
     meanings = given & {"positive", "threshold", "classes"}
-    if len(meanings) != 1:
-        count = ("neither", "", "both", "all")[len(meanings)]
+    if len(meanings) > 1:
         yield (
-            f"one of data.positive (the label of {data.target!r} that counts as 1) and "
+            f"at most one of data.positive (the label of {data.target!r} that counts as 1) and "
             f"data.threshold (the number from which on it counts as 1), or data.classes (more "
-            f"than two labels), must be set, got {count}"
+            f"than two labels), must be set, got {('both', 'all')[len(meanings) - 2]}"
         )
     labels, different = len(data.classes), len(set(data.classes))
     if "classes" in given and (labels < 3 or different < labels):

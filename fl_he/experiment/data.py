@@ -18,18 +18,22 @@ import numpy as np
 from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
 from fl_he.errors import FlHeWarning
-from fl_he.learning.errors import DataError
+from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.data import Dataset, load_built_in, load_table
 from fl_he.learning.tables.partition import partition, train_test_split
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
+_DROP = "data.drop=[COLUMN,...]"
+#: As many columns as are named in an error.
+_MOST_LISTED = 20
 #: What may help, by the setting that a DataError names.
 _REMEDIES = {
     "path": "; data.path=FILE names it",
     "target": f"; data.target=COLUMN names it, and {_POSITIVE}",
     "positive": f"; {_POSITIVE}",
+    "meaning": f"; {_POSITIVE}, and data.classes=[LABEL,...] names more than two labels",
     "classes": "; data.classes=[LABEL,...] names them",
-    "drop": "; data.drop=[COLUMN,...] names them",
+    "drop": f"; {_DROP} names them",
 }
 #: A class of fewer patients is not one to speak of.
 _HANDFUL = 5
@@ -142,6 +146,8 @@ def whole_table(data: DataConfig) -> Dataset:
         )
     except DataError as error:
         raise DataError(f"{error}{_remedy(error, data)}") from None
+    for note in dataset.notes:
+        warnings.warn(note, DataWarning, stacklevel=2)
     if dataset.labels.min() == dataset.labels.max() and not dataset.classes:
         count = "all" if dataset.labels[0] else "none"
         raise DataError(
@@ -152,14 +158,16 @@ def whole_table(data: DataConfig) -> Dataset:
 
 
 def _remedy(error: DataError, data: DataConfig) -> str:
-    """Say which key of the configuration may help."""
-    setting, column = error.setting, error.column
-    if setting == "drop" and column is not None:
-        if column == (data.target or "").strip():
-            return "" if data.threshold is None else _REMEDIES["positive"]
-        names = ",".join(map(_in_a_list, [*data.drop, column]))
-        return f"; mend the file or leave the column out: {shlex.quote(f'data.drop=[{names}]')}"
-    return _REMEDIES.get(setting or "", "")
+    """Say which keys of the configuration may help."""
+    columns = [fault.column for fault in error.faults if fault.column is not None]
+    settings = {fault.setting: None for fault in error.faults if fault.column is None}
+    words = ""
+    if columns:
+        names = ",".join(map(_in_a_list, [*data.drop, *columns]))
+        keys = shlex.quote(f"data.drop=[{names}]") if len(columns) <= _MOST_LISTED else _DROP
+        what = "the column" if len(columns) == 1 else f"the {len(columns)} columns"
+        words = f"; fix the file or leave out {what}: {keys}"
+    return words + "".join(_REMEDIES.get(setting or "", "") for setting in settings)
 
 
 def _in_a_list(name: str) -> str:

@@ -4,7 +4,7 @@ Start with ``regression``, whose ``family`` says what a model is, and ``optimize
 the next model follows from a round; ``tables`` has the data that both work on. ``privacy`` is
 differential privacy for gradients and sums, and ``voting`` is what CaPC's parties compute.
 
-scikit-learn, polars, scipy and dp-accounting are imported only inside the functions that need
+scikit-learn, pyarrow, scipy and dp-accounting are imported only inside the functions that need
 them: a deployed client starts a new process for every message, and most messages need none of
 them.
 

@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
-from fl_he.errors import FlHeError
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from fl_he.errors import FlHeError, FlHeWarning
+
+_MOST_TOLD = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with data, or with the description of how to read them.
+
+    Attributes
+    ----------
+    words : str
+        Names, counts, row numbers and settings, never a record.
+    setting : str or None
+        The argument of :func:`fl_he.learning.tables.data.load_table` whose change may help, for the
+        layer that knows what the user calls it; None: the data themselves are wrong.
+    column : str or None
+        The column that could be left out.
+    """
+
+    words: str
+    setting: str | None = None
+    column: str | None = None
 
 
 class DataError(FlHeError):
     """Data, or a description of how to read or divide it, that cannot be used.
 
-    The message holds names, counts, row numbers and settings, never a record.
-
     Parameters
     ----------
-    message : str
-    setting : str or None
-        The argument of :func:`fl_he.learning.tables.data.load_table` whose change may help, for the
-        layer that knows what the user calls it; None: the data themselves are wrong.
-    column : str or None
-        The column that it is about.
+    message, setting, column
+        Of the fault; see Fault.
+
+    Attributes
+    ----------
+    faults : tuple of Fault
+        All that is wrong.
     """
 
     def __init__(
         self, message: str, *, setting: str | None = None, column: str | None = None
     ) -> None:
         super().__init__(message)
-        self.setting = setting
-        self.column = column
+        self.faults: tuple[Fault, ...] = (Fault(message, setting, column),)
+
+    @classmethod
+    def of(cls, faults: Sequence[Fault], note: str = "") -> Self:
+        """Return one error of all faults, the first of which it tells, and a note behind them."""
+        told = "; ".join(fault.words for fault in faults[:_MOST_TOLD])
+        others = len(faults) - _MOST_TOLD
+        more = f"; and {others} more like these" if others > 0 else ""
+        error = cls(f"{told}{more}{note}")
+        error.faults = tuple(faults)
+        return error
+
+
+class DataWarning(FlHeWarning):
+    """Cells of a table that are not read as they stand."""
 
 
 class PrivacyError(FlHeError):

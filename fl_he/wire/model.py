@@ -16,7 +16,8 @@ from fl_he.wire.records import CONFIG, ProtocolError
 
 _ARRAYS = "arrays"
 _METRICS = "metrics"
-_COEFFICIENTS = "coefficients"
+#: The model's, or their derivatives.
+COEFFICIENTS = "coefficients"
 _INTERCEPT = "intercept"
 #: Digits of the sums of losses, gradients and Hessians.
 DERIVATIVES = "derivatives"
@@ -49,7 +50,7 @@ def model_arrays(
     """
     # Softmax of one row does not exist: a row is a logistic model's.
     rows = coefficients[0] if coefficients.ndim == 2 and len(coefficients) == 1 else coefficients
-    return named_arrays(**{_COEFFICIENTS: rows, _INTERCEPT: np.atleast_1d(intercept)})
+    return named_arrays(**{COEFFICIENTS: rows, _INTERCEPT: np.atleast_1d(intercept)})
 
 
 def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -60,12 +61,12 @@ def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[n
     ProtocolError
         If the arrays are of no logistic or softmax model.
     """
-    if set(arrays.keys()) != {_COEFFICIENTS, _INTERCEPT}:
+    if set(arrays.keys()) != {COEFFICIENTS, _INTERCEPT}:
         raise ProtocolError(
-            f"a logistic model must hold the arrays {_COEFFICIENTS!r} and {_INTERCEPT!r}, "
+            f"a logistic model must hold the arrays {COEFFICIENTS!r} and {_INTERCEPT!r}, "
             f"got {sorted(arrays.keys())}"
         )
-    coefficients, intercepts = (read_array(arrays[name]) for name in (_COEFFICIENTS, _INTERCEPT))
+    coefficients, intercepts = (read_array(arrays[name]) for name in (COEFFICIENTS, _INTERCEPT))
     if (
         {coefficients.dtype, intercepts.dtype} != {np.dtype(np.float64)}
         or coefficients.ndim not in (1, 2)

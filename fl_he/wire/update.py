@@ -109,13 +109,17 @@ class UpdateLayout:
             return "the contributor count"
         if index == EXAMPLES:
             return f"the metric {self.weighted_by!r}"
+        name, position = self.place(index)
+        return f"the metric {name!r}" if position is None else f"the array {name!r} at {position}"
+
+    def place(self, index: int) -> tuple[str, list[int] | None]:
+        """Return which array or metric the value at ``index`` is of, and where in an array."""
         offset = index - _FIRST_VALUE
-        for slot in self._encrypted:
+        for slot in self._encrypted if offset >= 0 else ():
             if offset < slot.size:
                 if isinstance(slot, MetricSlot):
-                    return f"the metric {slot.name!r}"
-                position = [int(i) for i in np.unravel_index(offset, slot.shape)]
-                return f"the array {slot.name!r} at {position}"
+                    return slot.name, None
+                return slot.name, [int(i) for i in np.unravel_index(offset, slot.shape)]
             offset -= slot.size
         raise IndexError(index)
 

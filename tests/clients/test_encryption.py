@@ -17,7 +17,7 @@ from flwr.app import (
 )
 from flwr.app.user_config import UserConfig
 
-from fl_he.clients.encryption import encryption_mod
+from fl_he.clients.encryption import EncryptionMod, encryption_mod
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -171,6 +171,24 @@ def test_a_deployed_node_keeps_such_a_reason_and_takes_no_further_part(
     assert ask(request().add_to(RecordDict()), context(DEPLOYED)).has_content()
 
 
+@pytest.mark.parametrize("deployed", [False, True])
+def test_a_value_that_does_not_fit_names_the_column_to_the_nodes_own_people(
+    caplog: pytest.LogCaptureFixture, deployed: bool
+) -> None:
+    mod = EncryptionMod(columns=lambda _, name, position: [f"{name}-{position}"])
+    message = Message(request().add_to(RecordDict()), 5, "train")
+    reply = app_reply(gradient=2.0**24)
+    node = context(DEPLOYED if deployed else HOSPITAL)
+    reason = refused(mod(message, node, lambda *_: Message(reply, reply_to=message)))
+    told = (
+        "the array 'w' at [0], of column 'w-[0]', does not fit its slot once weighted by "
+        "'num-examples': raise integer_bits, or save the column in a larger unit, or leave the "
+        "column out"
+    )
+    assert (told in caplog.text, told in reason) == (deployed, not deployed)
+    assert not deployed or "column" not in reason
+
+
 def test_the_packing_is_the_nodes_own() -> None:
     other = Packing(fraction_bits=26, integer_bits=22).to_json()
     reason = refused(ask(request(packing=other).add_to(RecordDict()), context()))
@@ -218,7 +236,7 @@ def test_an_app_that_refuses_for_a_private_reason_is_asked_no_more(node_config: 
 
     def app(message: Message, context: Context) -> Message:
         asked.append(message.metadata.message_type)
-        raise PrivateReasonError("features must be finite numbers once they are scaled")
+        raise PrivateReasonError("a value is too large")
 
     node = context(node_config)
     reasons = [

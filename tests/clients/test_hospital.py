@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 
-from fl_he.clients.hospital import HospitalData, add_hospital
+from fl_he.clients.hospital import HospitalData, add_hospital, columns_behind
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
@@ -43,6 +43,56 @@ def test_evaluation_is_of_the_model_that_was_sent_and_holds_no_arrays() -> None:
 def test_a_model_of_other_features_is_refused(action: str, features: int) -> None:
     with pytest.raises(ProtocolError, match=f"this hospital's 2 features, got {features}"):
         ask(action, np.zeros(features))
+
+
+BIG = Dataset(
+    np.array([[1.0, 1e308, 1e20], [0.0, -1e308, 2e20]]), np.array([1, 0]), ("a", "b", "c")
+)
+
+
+def test_columns_whose_sums_are_too_large_are_named() -> None:
+    for request, columns in (
+        (MomentsRequest(sums=True), None),
+        (MomentsRequest(mean=(0.5, 0.0, 1.5e20)), "'b', 'c'"),
+    ):
+        content = request.add_to(RecordDict())
+        if columns is None:
+            assert answer("train.moments", content, BIG).array_records
+            continue
+        with pytest.raises(PrivateReasonError) as caught:
+            answer("train.moments", content, BIG)
+        assert str(caught.value) == (
+            "sums over a hospital's numbers, and over their squares, must be below 2e+28, got "
+            f"larger ones in column {columns}: save them in a larger unit, or leave the column out"
+        )
+
+
+def test_columns_that_overflow_once_they_are_scaled_are_named() -> None:
+    terms = LearningTerms("federated", (0.0, 0.0, 0.0), (1.0, 1e-9, 1.0))
+    with pytest.raises(PrivateReasonError) as caught:
+        answer("train", with_terms(terms, model_arrays(np.zeros(3), 0.0)), BIG)
+    assert str(caught.value) == (
+        "once they are scaled, column 'b' must be of numbers that can be computed with, got 2 "
+        "cells too large, the first in row 1"
+    )
+
+
+@pytest.mark.parametrize("scaling", ["none", "federated"])
+def test_columns_whose_derivatives_are_too_large_are_named(scaling: str) -> None:
+    dataset = replace(BIG, features=BIG.features.clip(-1e30, 1e30))
+    terms = LearningTerms("none", hessian=True)
+    if scaling == "federated":
+        terms = LearningTerms("federated", (0.0,) * 3, (1.0,) * 3, hessian=True)
+    with pytest.raises(PrivateReasonError) as caught:
+        answer("train", with_terms(terms, model_arrays(np.zeros(3), 0.0)), dataset)
+    limit = "4e+09" if scaling == "federated" else "2e+28"
+    assert f"below {limit}, got larger ones in column 'b', 'c': save them" in str(caught.value)
+
+
+def test_a_value_of_a_reply_is_of_a_column() -> None:
+    assert columns_behind(DATA, "coefficients", [1]) == ["b"]
+    assert columns_behind(THREE, "coefficients", [2, 0]) == ["a"]
+    assert columns_behind(DATA, "intercept", [0]) == []
 
 
 THREE = Dataset(

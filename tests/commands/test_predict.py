@@ -100,6 +100,17 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
     [
         ("age\n3\n", "must have the 2 features, got one without 'size'"),
         ("age,size\n3,secret\n", "column 'size' must be numeric"),
+        (
+            "age,size,x\n,secret,1\n3,inf,2\n",
+            "column 'age' must have no missing values, got 1 missing cell in row 2; column 'size' "
+            "must hold finite numbers only, got 1 cell of text in row 2 and 1 infinite cell in row "
+            "3 (the header is row 1)",
+        ),
+        (
+            "age,size\n3,4\n5,1e308\n6,-1e308\n",
+            "column 'size' must be of numbers that can be computed with, got 2 cells too large, "
+            "the first in row 3 (the header is row 1)",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_predicted(tmp_path: Path, table: str, words: str) -> None:

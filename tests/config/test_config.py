@@ -266,7 +266,6 @@ def test_unknown_config_name_is_refused() -> None:
         (["hospitals=0"], "hospitals must be at least 1, got 0"),
         (["crypto.key_bits=1023"], "crypto.key_bits must be .* from 1024 to 8192, got 1023"),
         (["sealed=true", "topology=chain"], "scaling must be ranges, local or none"),
-        (CSV, "one of data.positive .* and data.threshold .* must be set, got neither"),
     ],
 )
 def test_what_is_composed_is_checked(overrides: list[str], message: str) -> None:

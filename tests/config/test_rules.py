@@ -103,8 +103,10 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"hospitals": 2}, r"at least min_contributors \(3\), got 2: .*set min_contributors=2"),
         ({"data.name": "csv"}, "data.path must be set for data=csv"),
         ({"data.name": "csv", "data.path": "t.csv"}, "data.target must be set for data=csv"),
-        (TABLE, "one of data.positive .* and data.threshold .* must be set, got neither"),
-        ({**TABLE, "data.positive": "1", "data.threshold": 2.0}, "must be set, got both"),
+        (
+            {**TABLE, "data.positive": "1", "data.threshold": 2.0},
+            "at most one of data.positive .* and data.threshold .* must be set, got both",
+        ),
         ({**TABLE, "data.threshold": math.inf}, "data.threshold must be finite, or null, got inf"),
         ({"data.path": "t.csv"}, "data.path must be left out for data=breast_cancer"),
         ({"data.target": "y"}, "data.target must be left out"),

@@ -56,7 +56,7 @@ WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("data", "/", "data in the node configuration must name a file that this node can read"),
     ("target", None, "a hospital must be given target in its node configuration"),
     ("target", "weight", "must name a table that can be used with target, positive, threshold"),
-    ("positive", None, "must be given one of positive (the label that counts as 1) and threshold"),
+    ("positive", None, "must name a table that can be used with target, positive, threshold"),
     ("positive", 1, "positive in the node configuration must be a text in quotes, got one of type"),
     ("positive", "ill", "must name a table that can be used with target, positive, threshold"),
     ("threshold", 0.5, "in its node configuration, got both"),
@@ -84,6 +84,41 @@ def test_a_wrong_setting_of_a_hospital(
     assert refused.startswith("clinic-1: ")
     assert words in refused
     assert str(tmp_path) not in refused
+
+
+@pytest.mark.parametrize("labels", ["01", ("false", "TRUE"), ("0.0", "1.0")])
+def test_a_target_of_zero_and_one_needs_no_positive_label(
+    tmp_path: Path, labels: tuple[str, str]
+) -> None:
+    node = deployed_nodes(tmp_path)[0]
+    del node["positive"]
+    (tmp_path / "1.csv").write_text(HEADER + f"1,2,{labels[0]}\n3,-1,{labels[1]}\n")
+    assert describe(node) == ""
+
+
+def test_what_is_wrong_with_a_table_stands_in_the_nodes_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = deployed_nodes(tmp_path)[0]
+    (tmp_path / "1.csv").write_text(HEADER + "1,secret,sick\n,-1,well\n")
+    refused = describe(node)
+    assert not {"age", "size", "secret"} & set(refused.replace("'", " ").split())
+    assert (
+        "column 'age' must have no missing values, got 1 missing cell in row 3; column 'size' must "
+        "be numeric, got 1 cell of text in row 2 (the header is row 1)" in caplog.text
+    )
+    assert "secret" not in caplog.text
+
+
+def test_blanks_around_labels_are_told_in_the_nodes_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = deployed_nodes(tmp_path)[0]
+    (tmp_path / "1.csv").write_text(HEADER + "1,2, sick\n3,-1,well\n")
+    assert describe(node) == ""
+    assert [record.getMessage() for record in caplog.records if "blanks" in record.message] == [
+        "column 'state' had blanks around 1 label in row 2: they are left off"
+    ]
 
 
 HOLDERS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [

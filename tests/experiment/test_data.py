@@ -10,7 +10,7 @@ from experiments import experiment
 from numpy.typing import NDArray
 
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
-from fl_he.learning.errors import DataError
+from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.data import Dataset, load_built_in
 from fl_he.learning.tables.partition import partition
 
@@ -156,12 +156,54 @@ def test_a_column_can_be_left_out_as_the_refusal_says(tmp_path: Path, name: str)
     rows = "".join(f"{i},x{i},{i % 7},{i % 2},z\n" for i in range(20))
     (tmp_path / "table.csv").write_text(f'id,"{header}",age,y,other\n{rows}')
     csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=y", "data.positive=1"]
-    drop = "data.drop=[id]"
-    for _ in (name, "other"):
-        with pytest.raises(DataError, match=r"got 20 cells of text, .* row 2 ") as caught:
-            data_of(tmp_path, *csv, drop)
-        (drop,) = shlex.split(str(caught.value).partition("leave the column out: ")[2])
+    with pytest.raises(DataError, match=r"got 20 cells of text, .* row 2; .* row 2 ") as caught:
+        data_of(tmp_path, *csv, "data.drop=[id]")
+    (drop,) = shlex.split(str(caught.value).partition("leave out the 2 columns: ")[2])
     assert data_of(tmp_path, *csv, drop).train.feature_names == ("age",)
+
+
+def test_a_hundred_faults_are_told_in_a_message_of_bounded_length(tmp_path: Path) -> None:
+    names = ",".join(f"{'long ' * 50}{number}" for number in range(100))
+    (tmp_path / "table.csv").write_text(f"{names},y\n{'x,' * 100}1\n{'x,' * 100}0\n")
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=y")
+    assert str(caught.value).endswith(
+        "; and 80 more like these (the header is row 1); fix the file or leave out the 100 "
+        "columns: data.drop=[COLUMN,...]"
+    )
+    assert len(str(caught.value)) < 5000
+
+
+def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(
+        "id,age,age,,sex,crp,died\n1,2,3,4,F,inf,yes\n5,6,7,8,M,,no\n5,6,7,8,M,1,no,9\n5,6,7,8,M,1,\n"
+    )
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=died")
+    assert str(caught.value) == (
+        "data file must name every column, got 1 without a name, the first is column 4 of 7; "
+        "column names must differ, got 'age' more than once: rename one in the file; "
+        "every row must have 7 cells as the header has, got 8 in line 4; "
+        "column 'sex' must be numeric, got 4 cells of text, the first in row 2; "
+        "column 'crp' must hold finite numbers only, got 1 infinite cell in row 2 and 1 missing "
+        "cell in row 3; "
+        "column 'died' must have no missing values, got 1 missing cell in row 5; "
+        "target 'died' must hold 0 and 1, or true and false, where no positive label is named, got "
+        "2 other labels (the header is row 1); "
+        "fix the file or leave out the 2 columns: 'data.drop=[sex,crp]'; "
+        f"{POSITIVE}, and data.classes=[LABEL,...] names more than two labels"
+    )
+
+
+def test_blanks_around_labels_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(TABLE.replace(",well", ",well ", 2))
+    csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=state", "data.drop=[id]"]
+    with pytest.warns(DataWarning) as caught:
+        data = data_of(tmp_path, *csv, "data.positive=sick")
+    assert [str(entry.message) for entry in caught] == [
+        "column 'state' had blanks around 2 labels, the first in row 2: they are left off"
+    ]
+    assert data.train.labels.sum() + data.test.labels.sum() == 40
 
 
 def test_the_path_of_a_table_is_the_configurations(tmp_path: Path) -> None:

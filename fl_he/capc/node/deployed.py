@@ -40,6 +40,8 @@ from fl_he.clients.node.settings import (
 )
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.learning.errors import DataError, PrivacyError
+from fl_he.learning.tables.table_file import some
+from fl_he.learning.voting.case_files import note_labels, open_cases
 from fl_he.learning.voting.gnmax import VotingBudget
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.model_file import load_model_file
@@ -250,13 +252,18 @@ class AgreedNode(Party):
             {_CASES: cases[:count].tobytes()}
         )
         low, high = np.array(list(self.agreement.features.values())).T
-        scaled = (2.0 * cases[:count] - low - high) / (high - low)
+        with np.errstate(over="ignore"):
+            scaled = (2.0 * cases[:count] - low - high) / (high - low)
+        features, largest = list(self.agreement.features), 2.0**self.agreement.integer_bits
+        if large := [features[i] for i in np.flatnonzero((np.abs(scaled) >= largest).any(axis=0))]:
+            raise DataError(
+                f"cases must be less than {largest:g} times half an agreed range from its middle, "
+                f"got others in column {some(large, 10)}"
+            )
         return fixed_point(scaled, self.agreement.fraction_bits, self.agreement.integer_bits)
 
     def learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Write the labels down; nothing of them is told to anybody."""
-        from fl_he.learning.voting.case_files import note_labels  # noqa: PLC0415 - lazy: polars
-
         record = self.node.context.state.config_records.pop(_STATE, ConfigRecord())
         data = record.get(_CASES)
         features = list(self.agreement.features)
@@ -268,8 +275,6 @@ class AgreedNode(Party):
         return {}
 
     def _open_cases(self) -> NDArray[np.float64]:
-        from fl_he.learning.voting.case_files import open_cases  # noqa: PLC0415 - lazy: polars
-
         return open_cases(self._path(_OPEN), self._path(_LABELS), list(self.agreement.features))
 
     def model(self) -> IntegerModel:

@@ -153,8 +153,10 @@ class DeployedNode(Node):
         _ = self.privacy
         require_writable(self.context, "privacy-ledger")
         require_writable(self.context, "state", self._beside_the_table())
-        names, test = self.hospital.dataset.feature_names, self.test_table()
-        if test is not None and test.feature_names != names:
+        dataset, test = self.hospital.dataset, self.test_table()
+        for note in dict.fromkeys([*dataset.notes, *(() if test is None else test.notes)]):
+            _logger.warning("%s", note)
+        if test is not None and test.feature_names != dataset.feature_names:
             raise ProtocolError("test-data in the node configuration must have the columns of data")
 
     def table(self) -> tuple[Dataset, Path | None]:

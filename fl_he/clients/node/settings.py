@@ -62,11 +62,11 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
         if key not in node_config:
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")
     meanings = {"positive", "threshold", "classes"} & node_config.keys()
-    if role is Role.HOSPITAL and len(meanings) != 1:
+    if role is Role.HOSPITAL and len(meanings) > 1:
         raise ProtocolError(
-            "a hospital must be given one of positive (the label that counts as 1) and threshold "
-            "(the number from which on the target counts as 1), or classes (more than two labels), "
-            f"in its node configuration, got {('neither', 'one', 'both', 'all')[len(meanings)]}"
+            "a hospital must be given at most one of positive (the label that counts as 1) and "
+            "threshold (the number from which on the target counts as 1), or classes (more than "
+            f"two labels), in its node configuration, got {('both', 'all')[len(meanings) - 2]}"
         )
 
 

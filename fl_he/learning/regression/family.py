@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.arrays import Array
@@ -159,8 +158,4 @@ class Family(ABC):
         DataError
             If there are no rows of features, or the parameters are of other features.
         """
-        if features.ndim != 2 or len(features) == 0:
-            raise DataError(f"features must have rows, and columns, got shape {features.shape}")
-        coefficients, intercepts = parameters.split(theta, features.shape[1])
-        margins: Array = features @ coefficients.T + intercepts
-        return margins
+        return parameters.margins(theta, features)

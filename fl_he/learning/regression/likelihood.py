@@ -104,12 +104,13 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
 
 
 def mean_gradient(examples: Examples) -> Array:
-    """Return the gradient of the mean loss, laid out like the parameters."""
+    """Return the gradient of the mean loss, laid out like the parameters; it may overflow."""
     return _gradient_sum(examples) / len(examples.losses)
 
 
 def _gradient_sum(examples: Examples) -> Array:
-    by_class = examples.residuals.T @ examples.design
+    with np.errstate(over="ignore", invalid="ignore"):
+        by_class = examples.residuals.T @ examples.design
     return parameters.join(by_class[:, :-1], by_class[:, -1])
 
 

@@ -28,6 +28,7 @@ from fl_he.learning.regression.trained import (
 )
 from fl_he.learning.tables.arrays import Array, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.table_file import RowNumbers
 
 #: Parameters of the largest model whose Hessian is no burden to scikit-learn.
 _MOST_FOR_NEWTON = 1000
@@ -95,15 +96,18 @@ class LogisticModel(TrainedModel):
         """See TrainedModel."""
         return np.array([0, 1])
 
-    def predict_probability(self, raw_features: Array) -> Array:
+    def predict_probability(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """Return the probability of label 1, shape (m,), in [0, 1]; see TrainedModel."""
-        return LOGISTIC.probabilities(LOGISTIC.margins(self.scaled(raw_features), self.theta))[:, 0]
+        return LOGISTIC.probabilities(self.margins(raw_features, rows))[:, 0]
 
-    def predictions(self, raw_features: Array) -> tuple[list[str], list[list[str]]]:
+    def predictions(
+        self, raw_features: Array, rows: RowNumbers | None = None
+    ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        probability = self.predict_probability(raw_features)
-        rows = [[str(int(p > 0.5)), repr(float(p))] for p in probability]
-        return ["predicted", "probability"], rows
+        probability = self.predict_probability(raw_features, rows)
+        return ["predicted", "probability"], [
+            [str(int(p > 0.5)), repr(float(p))] for p in probability
+        ]
 
 
 class _Logistic(Family):

@@ -34,3 +34,18 @@ def is_penalised(parameters: Array, features: int) -> NDArray[np.bool_]:
     """Return which parameters are coefficients: intercepts are not penalised."""
     rows = len(parameters) // (features + 1)
     return np.arange(len(parameters)) < rows * features
+
+
+def margins(parameters: Array, features: Array) -> Array:
+    """Return ``features @ coefficients.T + intercepts``, shape (m, r).
+
+    Raises
+    ------
+    DataError
+        If there are no rows of features, or the parameters are of other features.
+    """
+    if features.ndim != 2 or len(features) == 0:
+        raise DataError(f"features must have rows, and columns, got shape {features.shape}")
+    coefficients, intercepts = split(parameters, features.shape[1])
+    result: Array = features @ coefficients.T + intercepts
+    return result

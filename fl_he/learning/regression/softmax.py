@@ -27,6 +27,7 @@ from fl_he.learning.regression.trained import (
 )
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.table_file import RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,16 +90,19 @@ class SoftmaxModel(TrainedModel):
         """See TrainedModel."""
         return np.array(self.classes)
 
-    def predict_probability(self, raw_features: Array) -> Array:
+    def predict_probability(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """Return each class's probability, shape (m, k); see TrainedModel."""
-        return SOFTMAX.probabilities(SOFTMAX.margins(self.scaled(raw_features), self.theta))
+        return SOFTMAX.probabilities(self.margins(raw_features, rows))
 
-    def predictions(self, raw_features: Array) -> tuple[list[str], list[list[str]]]:
+    def predictions(
+        self, raw_features: Array, rows: RowNumbers | None = None
+    ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        probability = self.predict_probability(raw_features)
+        probability = self.predict_probability(raw_features, rows)
         names = [self.classes[index] for index in probability.argmax(axis=1)]
-        rows = [[name, *map(repr, p.tolist())] for name, p in zip(names, probability, strict=True)]
-        return ["predicted", *self.classes], rows
+        return ["predicted", *self.classes], [
+            [name, *map(repr, p.tolist())] for name, p in zip(names, probability, strict=True)
+        ]
 
 
 class _Softmax(Family):

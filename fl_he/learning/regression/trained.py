@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
+from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.scaling import Scaling
+from fl_he.learning.tables.table_file import RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,31 +67,46 @@ class TrainedModel(ABC):
         """The labels that the model predicts, shape (k,)."""
 
     @abstractmethod
-    def predict_probability(self, raw_features: Array) -> Array:
+    def predict_probability(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """Return probabilities for features in their original units.
 
         Parameters
         ----------
         raw_features
             Shape (m, d), finite, m >= 1, columns in the order of ``feature_names``.
+        rows
+            Where the rows are in their file, for errors; ``None``: numbered from 1.
 
         Raises
         ------
         DataError
-            If the shape is another one or a value is not finite.
+            If the shape is another one, a value is not finite, or one is so large that its row has
+            no prediction.
         """
 
     @abstractmethod
-    def predictions(self, raw_features: Array) -> tuple[list[str], list[list[str]]]:
-        """Return the header and the rows of a table of predictions; raises DataError.
+    def predictions(
+        self, raw_features: Array, rows: RowNumbers | None = None
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return the header and the rows of a table of predictions; see `predict_probability`.
 
         Numbers have the digits that give back the same float64.
         """
 
-    def scaled(self, raw_features: Array) -> Array:
-        """Return features in the units of the model; raises DataError."""
+    def margins(self, raw_features: Array, rows: RowNumbers | None) -> Array:
+        """Return the margins of features in their original units; see `predict_probability`."""
         features = finite_array(raw_features, "features", dimensions=2)
-        return Scaling(self.mean, self.scale).apply(features)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = Scaling(self.mean, self.scale).apply(features)
+            margins = parameters.margins(self.theta, scaled)
+            coefficients, _ = parameters.split(self.theta, len(self.feature_names))
+            terms = np.nan_to_num(np.abs(scaled) * np.abs(coefficients).max(axis=0), nan=np.inf)
+        overflows = np.array(~np.isfinite(margins).all(axis=1))
+        if overflows.any():
+            # The largest terms of a row are why its margin overflows.
+            largest = overflows[:, None] & (terms == terms.max(axis=1, keepdims=True))
+            raise too_large(self.feature_names, largest, rows)
+        return margins
 
     def to_json(self) -> str:
         """Write the model as JSON text.

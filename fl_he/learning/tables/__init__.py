@@ -1,12 +1,16 @@
 """Data: tables in files, datasets, their division and scaling, and sums over them.
 
-Start with ``data``, which has the ``Dataset`` that everything else takes. ``table_file`` and
-``table`` are between a file and a dataset; ``scaling`` and ``moments`` are between datasets of
-hospitals and features in common units. ``feature_ranges`` reads declared ranges.
+Start with ``data``, which has the ``Dataset`` that everything else takes. A file becomes a dataset
+by ``table_file``, which ``csv_file`` and ``parquet_file`` implement, ``columns`` and ``table``.
+``scaling`` and ``moments`` are between datasets of hospitals and features in common units.
+``feature_ranges`` reads declared ranges.
 
 arrays          checked fields: read-only float64 arrays, and names
-table_file      CSV and Parquet files as tables of named columns
-table           cells of a table as numbers and labels
+table_file      files of tables, read block by block
+columns         cells as numbers and labels, and whatever is wrong with them
+csv_file        CSV files as tables
+parquet_file    Parquet files as tables
+table           tables in files as features and labels
 data            datasets, where they come from, and their schema
 scaling         standardisation of features
 moments         sums over examples, as exact as float64

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.errors import DataError
+from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
+from fl_he.learning.tables.columns import Labels, Numbers
+from fl_he.learning.tables.table import open_table, read_columns, refuse
+from fl_he.learning.tables.table_file import shown, some
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -36,6 +39,8 @@ class Dataset:
         Type of each feature's column as its file declares it; empty where there is no file.
     levels
         Labels as the file spells them, sorted; empty where the target is a number.
+    notes
+        What the owner of the table should know of how it was read. They name columns.
 
     Raises
     ------
@@ -50,6 +55,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -124,9 +130,9 @@ def load_table(
 ) -> Dataset:
     """Load a CSV or Parquet file with a header, one example a row and numeric features.
 
-    Column names, here and in the file, are stripped of blanks. Exactly one of ``positive``,
-    ``threshold`` and ``classes`` is given. A file may hold one class only: that of
-    one hospital may.
+    Column names, here and in the file, are stripped of blanks. At most one of ``positive``,
+    ``threshold`` and ``classes`` is given; with none of them the target holds 0 and 1, or true and
+    false. A file may hold one class only: that of one hospital may.
 
     Parameters
     ----------
@@ -135,7 +141,7 @@ def load_table(
     target
         The column of labels. Every other column that is not dropped is a feature.
     positive
-        The class that counts as 1, compared as text; the target has at most one other.
+        The class that counts as 1; the target has at most one other.
     threshold
         A finite number: a numeric target counts as 1 where it is greater or equal.
     classes
@@ -148,69 +154,71 @@ def load_table(
     Raises
     ------
     DataError
-        If the file or a column is absent, a cell is missing or not a finite number, or the
-        target is not one of two classes. The message names the column, never a record.
+        Of all that is wrong with the table: the file or a column is absent, a cell is missing or
+        not a finite number, or the target does not hold its classes. The message names columns,
+        counts and rows, never a record.
     """
-    # Imported here: it needs polars, which only nodes with a table have to load.
-    from fl_he.learning.tables import table as cells  # noqa: PLC0415
-    from fl_he.learning.tables.table_file import read_table  # noqa: PLC0415
-
+    given = [positive is not None, threshold is not None, bool(classes)].count(True)
+    if given > 1:
+        raise DataError(
+            "at most one of positive, threshold and classes must be given, got "
+            f"{('both', 'all')[given - 2]}"
+        )
+    if threshold is not None and not math.isfinite(threshold):
+        raise DataError(f"threshold must be a finite number, got {threshold}")
     try:
-        file = Path(path).expanduser()
+        table = open_table(Path(path).expanduser(), hint)
     except RuntimeError:
         raise DataError(
             f"data file must exist, got {str(path)!r}, and nobody here has that home",
             setting="path",
         ) from None
-    table, rows = read_table(file, hint)
-    target = target.strip()
-    dropped = [name.strip() for name in drop]
-    for setting, name in [("target", target), *(("drop", name) for name in dropped)]:
-        if name not in table.columns:
-            raise DataError(
-                f"{setting} must be one of the columns {_some(table.columns)}, got {name!r}",
-                setting=setting,
-            )
-    if target in dropped:
-        raise DataError(f"drop must not name the target, got {target!r}", setting="drop")
-    names = tuple(name for name in table.columns if name != target and name not in dropped)
-    if not names:
-        raise DataError(f"data file must have a feature beside {target!r}, got none")
+    target, dropped = target.strip(), {name.strip() for name in drop}
+    features = [name for name in table.names if name and name != target and name not in dropped]
+    faults = list(table.name_faults())
+    if unusable := list(_misnamed(table.names, features, target, sorted(dropped))):
+        raise DataError.of([*unusable, *faults])
+    numbers, labels = Numbers(features), Labels(target)
+    rows = read_columns(table, numbers, labels)
     meaning: str | None = None
-    given = [positive is not None, threshold is not None, bool(classes)].count(True)
-    if given != 1:
-        raise DataError(
-            "exactly one of positive, threshold and classes must be given, got "
-            f"{('neither', 'one', 'both', 'all')[given]}"
-        )
     if positive is not None:
-        labels = cells.class_labels(table[target], positive, rows)
-        meaning = positive.strip() or None
+        found, meaning = labels.is_class(positive), positive.strip() or None
     elif threshold is not None:
-        if not math.isfinite(threshold):
-            raise DataError(f"threshold must be a finite number, got {threshold}")
-        labels = (cells.numbers(table[target], rows) >= threshold).astype(np.float64)
-        meaning = f"{target} >= {threshold!r}"
+        found, meaning = labels.is_at_least(threshold), f"{target} >= {threshold!r}"
+    elif classes:
+        found = labels.place_among(classes)
     else:
-        labels = cells.class_numbers(table[target], classes, rows)
-    features = np.column_stack([cells.numbers(table[name], rows) for name in names])
-    named = tuple(name.strip() for name in classes)
+        found, meaning = labels.is_zero_or_one()
+    refuse(rows, [*faults, *table.faults, *numbers.faults(), *labels.faults])
+    types = dict(zip(table.names, table.types, strict=True))
     return Dataset(
-        features,
-        labels,
-        names,
+        numbers.values,
+        found,
+        tuple(features),
         positive=meaning,
-        classes=named,
-        types=tuple(str(table[name].dtype) for name in names),
-        levels=() if threshold is not None else cells.levels(table[target]),
+        classes=tuple(name.strip() for name in classes),
+        types=tuple(types[name] for name in features),
+        levels=() if threshold is not None else labels.levels,
+        notes=labels.notes,
     )
 
 
-def _some(columns: Sequence[str]) -> str:
-    """Name the first columns of a table, which may have thousands."""
-    names = ", ".join(map(repr, columns[:_MOST_NAMED_COLUMNS]))
-    others = len(columns) - _MOST_NAMED_COLUMNS
-    return f"{names} and {others} more" if others > 0 else names
+def _misnamed(
+    columns: Sequence[str], features: Sequence[str], target: str, dropped: Sequence[str]
+) -> Iterator[Fault]:
+    """Yield what is wrong with a target and columns to drop in view of a table's columns."""
+    known = set(columns)
+    among = f"the columns {some(columns, _MOST_NAMED_COLUMNS)}"
+    for setting, name in [("target", target), *(("drop", name) for name in dropped)]:
+        if name not in known:
+            yield Fault(f"{setting} must be one of {among}, got {shown(name)}", setting)
+            among = "these columns"
+    if columns.count(target) > 1:
+        yield Fault(f"target must be one column, got {shown(target)} more than once")
+    if target in dropped:
+        yield Fault(f"drop must not name the target, got {shown(target)}", "drop")
+    if not features:
+        yield Fault(f"data file must have a feature beside {shown(target)}, got none")
 
 
 def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str | None:
@@ -228,8 +236,9 @@ def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str 
         ``None`` if the schemas are equal.
     """
     if len(expected) != len(got):
-        missing = [name for name in expected if name not in got]
-        extra = [name for name in got if name not in expected]
+        known, found = set(expected), set(got)
+        missing = [name for name in expected if name not in found]
+        extra = [name for name in got if name not in known]
         detail = f" (first missing: {missing[0]!r})" if missing else ""
         detail += f" (first unexpected: {extra[0]!r})" if extra else ""
         return f"number of features must be {len(expected)}, got {len(got)}{detail}"

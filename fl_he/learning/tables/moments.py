@@ -24,6 +24,8 @@ from fl_he.learning.tables.arrays import Array
 
 #: More bits than these would not survive a product and a quotient of float64.
 _MOST_BITS = 47
+#: Room above the largest float64 for a sum of 2**60 of them.
+_ROOM = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Limbs:
         Scaled features are about 1 in size, so that half the digits are enough.
         """
         return replace(self, lowest=-62, span=94) if scaled else self
+
+    @property
+    def limit(self) -> float:
+        """Sums must be below this number in size."""
+        return 2.0 ** (self.lowest + self.span)
 
     def split(self, sums: Array) -> Array:
         """Write sums as digits, the lowest first.
@@ -115,8 +122,18 @@ class Limbs:
 
 
 def column_sums(values: Array) -> Array:
-    """Return the correctly rounded sum of each column of an array of shape (m, d)."""
-    return np.array([math.fsum(column) for column in values.T])
+    """Return the sum of each column of an array of shape (m, d), infinite if it is no float64.
+
+    It is correctly rounded, but for numbers so large that parts of their sum overflow.
+    """
+    return np.array([_sum(column) for column in values.T])
+
+
+def _sum(column: Array) -> float:
+    try:
+        return math.fsum(column)
+    except OverflowError:
+        return math.fsum(np.ldexp(column, -_ROOM)) * 2.0**_ROOM
 
 
 def squared_deviations(features: Array, mean: Array) -> Array:

@@ -9,6 +9,9 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array, finite_array, set_fields
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.table_file import some
+
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +83,14 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     """
     features = dataset.features
     with np.errstate(over="ignore", invalid="ignore"):
-        scaling = from_moments(features.mean(axis=0), features.var(axis=0), dataset.examples)
+        mean, variance = features.mean(axis=0), features.var(axis=0)
+    large = [dataset.feature_names[column] for column in np.flatnonzero(~np.isfinite(variance))]
+    if large:
+        raise DataError(
+            "numbers must be below 1e150 in size to be standardised, got larger ones in column "
+            f"{some(large, _MOST_NAMED)}: save them in a larger unit"
+        )
+    scaling = from_moments(mean, variance, dataset.examples)
     return replace(dataset, features=scaling.apply(features)), scaling
 
 

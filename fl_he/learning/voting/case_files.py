@@ -39,12 +39,12 @@ def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> Array:
     if LABEL in features:
         raise DataError(f"a feature must not be called {LABEL!r}")
     done = (
-        {_key(row) for row in read_features(labelled, features, _TABLE)}
+        {_key(row) for row in read_features(labelled, features, _TABLE)[0]}
         if labelled.exists()
         else set()
     )
     rows = []
-    for row in read_features(cases, features, _TABLE):
+    for row in read_features(cases, features, _TABLE)[0]:
         if _key(row) not in done:
             done.add(_key(row))
             rows.append(row)

@@ -111,6 +111,29 @@ def test_the_querying_party_gets_the_majority_label_on_its_own_disk(deployed: De
         deployed.ask(1)
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("3,1e308,x", "times half an agreed range from its middle, got others in column 'size'"),
+        (
+            "secret,,x",
+            "column 'age' must be numeric, got 1 cell of text in row 2; column 'size' must have no "
+            "missing values, got 1 missing cell in row 2 (the header is row 1)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_cases_stands_in_the_nodes_log_alone(
+    deployed: Deployed, caplog: pytest.LogCaptureFixture, row: str, words: str
+) -> None:
+    (deployed.folder / QUERYING / "cases.csv").write_text(f"age,size,remark\n{row}\n4,4,y\n")
+    with pytest.raises(ProtocolError) as caught:
+        deployed.ask(1)
+    assert not {"age", "size", "secret"} & set(str(caught.value).replace("'", " ").split())
+    assert words in caplog.text
+    assert "secret" not in caplog.text
+    deployed.require_no_label()
+
+
 def test_a_case_without_an_answer_has_an_empty_cell(tmp_path: Path) -> None:
     deployed = Deployed(tmp_path, threshold=4)
     deployed.ask(2)

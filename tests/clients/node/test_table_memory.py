@@ -174,7 +174,7 @@ def test_types_of_a_parquet_file_belong_to_the_table(
     assert hospital.train() == ""
     table.with_columns(pl.col("age").cast(pl.Float64)).write_parquet(path)
     assert REFUSED in hospital.train()
-    assert "type of column 'age' must be Int64, got Float64" in caplog.text
+    assert "type of column 'age' must be int64, got double" in caplog.text
 
 
 def dataset(**changes: Any) -> Dataset:

@@ -167,10 +167,7 @@ def test_a_path_may_begin_at_the_users_home(
     ("options", "message"),
     [
         ({"target": "kind", "positive": "M"}, "one of the columns 'id', 'age', 'type', got"),
-        (
-            {"target": "type"},
-            "exactly one of positive, threshold and classes must be given, got neither",
-        ),
+        ({"target": "type", "drop": ["id"]}, "true and false, .*, got 2 other labels$"),
         ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got both"),
         ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must be one of .* 'name'"),
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),

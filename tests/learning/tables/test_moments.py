@@ -59,6 +59,15 @@ def test_column_sums_are_correctly_rounded() -> None:
     assert moments.column_sums(values).tolist() == [1.0]
 
 
+def test_sums_whose_parts_overflow_are_numbers_or_infinite() -> None:
+    column = np.array([1e308, -1e308] * 3)
+    assert moments.column_sums(column[:, None]).tolist() == [0.0]
+    column = np.array([1e308, 1e308, -1e308, -1e308, 7.0])
+    assert moments.column_sums(column[:, None])[0] == 7.0
+    assert moments.column_sums(np.full((3, 1), -1e308)).tolist() == [-np.inf]
+    assert moments.squared_deviations(column[:, None], np.zeros(1)).tolist() == [np.inf]
+
+
 def test_balanced_weights_are_scikit_learns() -> None:
     labels = np.array([0.0] * 5 + [1.0] * 3 + [2.0] * 11)
     counts = moments.class_counts(labels, 3)

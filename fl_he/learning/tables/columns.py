@@ -1,0 +1,309 @@
+"""Columns of a table, read block by block: features as numbers, a target as labels.
+
+Whatever is wrong with cells is counted by kind, with the row of the first one; no cell is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError, Fault
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.table_file import Cells, RowNumbers, Unreadable, shown
+
+_MISSING_TEXT = ("", "nan")
+_TRUTH = {"true": 1.0, "false": 0.0}
+#: Kinds of cells; ``{s}`` makes a plural.
+_TEXT, _MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
+_TOO_LARGE = "cell{s} too large"
+_RULES = {
+    _MISSING: "have no missing values",
+    _INFINITE: "be finite",
+    _TOO_LARGE: "be of numbers that can be computed with",
+}
+_MOST_NAMED_LABELS = 10
+
+_Rows = NDArray[np.intp]
+
+
+def as_number(cell: str) -> float | None:
+    """Return the number that a cell without blanks around it spells; None if it spells none."""
+    # Python also reads 1_000, and digits of other scripts.
+    if cell.isascii() and "_" not in cell:
+        with suppress(ValueError):
+            return float(cell)
+    return None
+
+
+class ColumnFacts:
+    """Counts of a column's cells by kind, and the row of the first cell of each kind."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[int, int]] = {}
+
+    def add(self, kind: str, count: int, first: int) -> None:
+        """Count cells of a kind, of which there may be none; ``first`` is the row of the first."""
+        if count:
+            known, row = self.found.get(kind, (0, first))
+            self.found[kind] = (known + count, min(row, first))
+
+    def fault(self, name: str) -> Fault:
+        """Return the fault of a column that has a cell of these kinds."""
+        rules = {_RULES.get(kind, "be numeric") for kind in self.found}
+        rule = rules.pop() if len(rules) == 1 else "hold finite numbers only"
+        found = " and ".join(_counted(kind, *of) for kind, of in sorted(self.found.items()))
+        return Fault(f"column {shown(name)} must {rule}, got {found}", "drop", name)
+
+
+def _counted(kind: str, count: int, first: int) -> str:
+    if count == 1:
+        return f"1 {kind.format(s='')} in row {first}"
+    return f"{count} {kind.format(s='s')}, the first in row {first}"
+
+
+def too_large(
+    names: Sequence[str], wrong: NDArray[np.bool_], rows: RowNumbers | None = None
+) -> DataError:
+    """Return the error of finite cells with which a computation overflows.
+
+    Parameters
+    ----------
+    names
+        Of the d features.
+    wrong
+        Which cells they are, shape (m, d).
+    rows
+        Where the rows are in their file; ``None``: numbered from 1.
+    """
+    rows = rows or RowNumbers(np.arange(1, len(wrong) + 1))
+    faults = []
+    for column in np.flatnonzero(wrong.any(axis=0)).tolist():
+        facts, cells = ColumnFacts(), wrong[:, column]
+        facts.add(_TOO_LARGE, int(cells.sum()), int(rows.numbers[cells.argmax()]))
+        faults.append(facts.fault(names[column]))
+    return DataError.of(faults, rows.note)
+
+
+class Numbers:
+    """Columns of numbers.
+
+    A cell is a number or spells one. In a column of truth values true is 1 and false is 0.
+
+    Parameters
+    ----------
+    names
+        Of the d columns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self._blocks: list[Array] = []
+        self._facts: dict[int, ColumnFacts] = {}
+        self._truth: dict[int, ColumnFacts] = {}
+
+    def add(self, rows: _Rows, cells: Sequence[Cells]) -> None:
+        """Add rows, with the cells of each column."""
+        values = np.empty((len(rows), len(self.names)))
+        for column, found in enumerate(cells):
+            if isinstance(found, np.ndarray):
+                values[:, column] = found
+            elif isinstance(found, Unreadable):
+                values[:, column] = 0.0
+                self._of(column).add(found.kind, len(rows), int(rows[0]))
+            else:
+                values[:, column] = self._spelt(column, found, rows)
+        for column in np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist():
+            of = values[:, column]
+            for kind, wrong in ((_MISSING, np.isnan(of)), (_INFINITE, np.isinf(of))):
+                self._of(column).add(kind, int(wrong.sum()), int(rows[wrong.argmax()]))
+        self._blocks.append(values)
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault for each column that holds anything but finite numbers."""
+        total = sum(map(len, self._blocks))
+        for column, truth in self._truth.items():
+            facts = self._of(column)
+            count, first = truth.found[_TEXT]
+            if count + facts.found.get(_MISSING, (0, 0))[0] < total:
+                facts.add(_TEXT, count, first)
+        for column, facts in sorted(self._facts.items()):
+            if facts.found:
+                yield facts.fault(self.names[column])
+
+    @property
+    def values(self) -> Array:
+        """The numbers, shape (m, d); only of use without faults."""
+        return np.concatenate(self._blocks)
+
+    def _of(self, column: int) -> ColumnFacts:
+        return self._facts.setdefault(column, ColumnFacts())
+
+    def _spelt(self, column: int, cells: Sequence[str], rows: _Rows) -> Array:
+        """Return the numbers that cells spell, NaN for a missing one and any for another text."""
+        text = "".join(cells)
+        if text.isascii() and "_" not in text:  # see as_number
+            with suppress(ValueError):
+                return np.array(list(map(float, cells)))
+        values = np.zeros(len(cells))
+        for place, cell in enumerate(map(str.strip, cells)):
+            number = as_number(cell) if cell else math.nan
+            if number is not None:
+                values[place] = number
+            elif (truth := _TRUTH.get(cell.lower())) is not None:
+                values[place] = truth
+                self._truth.setdefault(column, ColumnFacts()).add(_TEXT, 1, int(rows[place]))
+            else:
+                self._of(column).add(_TEXT, 1, int(rows[place]))
+        return values
+
+
+class Labels:
+    """A column of labels: text, without the blanks around it.
+
+    Parameters
+    ----------
+    name
+        Of the column.
+
+    Attributes
+    ----------
+    faults : list of Fault
+        Reading labels as numbers adds those that it finds.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.faults: list[Fault] = []
+        self._labels: list[str] = []
+        self._rows: list[int] = []
+        self._missing, self._trimmed = ColumnFacts(), ColumnFacts()
+        self._total = 0
+
+    def add(self, rows: _Rows, cells: Cells) -> None:
+        """Add rows with their cells."""
+        if isinstance(cells, Unreadable):
+            words = f"target {shown(self.name)} must hold labels, got {cells.kind.format(s='s')}"
+            self.faults = [Fault(words)]
+            return
+        for row, cell in zip(rows.tolist(), map(str, cells), strict=True):
+            label = cell.strip()
+            self._labels.append(label)
+            self._rows.append(row)
+            if label.lower() in _MISSING_TEXT:
+                self._missing.add(_MISSING, 1, row)
+            elif label != cell:
+                self._trimmed.add("label{s}", 1, row)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about labels that are not read as they stand."""
+        return tuple(
+            f"column {shown(self.name)} had blanks around {_counted(kind, *found)}: they are left "
+            "off"
+            for kind, found in self._trimmed.found.items()
+        )
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The different labels, sorted."""
+        return tuple(sorted(self._counts()))
+
+    def is_zero_or_one(self) -> tuple[Array, str]:
+        """Return the labels 0 and 1, or true and false, as numbers; and what 1 was called."""
+        numbers = {label: _zero_or_one(label) for label in self._counts()}
+        other = [label for label, number in numbers.items() if number is None]
+        if other:
+            self.faults.append(
+                Fault(
+                    f"target {shown(self.name)} must hold 0 and 1, or true and false, where no "
+                    f"positive label is named, got {len(other)} other "
+                    f"label{'s' if len(other) > 1 else ''}{self._named(other)}",
+                    "meaning",
+                )
+            )
+        truth = bool(numbers) and all(label.lower() in _TRUTH for label in numbers)
+        return self._as([numbers.get(label) or 0.0 for label in self._labels]), (
+            "true" if truth else "1"
+        )
+
+    def is_class(self, positive: str) -> Array:
+        """Return 1.0 for the positive class and 0.0 for the other, of which there is one at most.
+
+        Where no label is written as ``positive`` is, one that spells the same number is meant.
+        """
+        classes, positive = self.levels, positive.strip()
+        if len(classes) > 2:
+            self.faults.append(
+                Fault(
+                    f"target {shown(self.name)} must have two classes, got {len(classes)}"
+                    f"{self._named(classes)}",
+                    "target",
+                )
+            )
+        number = as_number(positive)
+        alike = [label for label in classes if number is not None and as_number(label) == number]
+        if positive not in classes and len(alike) == 1:
+            positive = alike[0]
+        if len(classes) == 2 and positive not in classes:
+            self.faults.append(
+                Fault(
+                    f"positive must be one of the two classes of target {shown(self.name)}"
+                    f"{self._named(classes)}, got {positive!r}",
+                    "positive",
+                )
+            )
+        return self._as([float(label == positive) for label in self._labels])
+
+    def is_at_least(self, threshold: float) -> Array:
+        """Return 1.0 where a number is at least the threshold, else 0.0."""
+        numbers = Numbers([self.name])
+        numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
+        self._trimmed = ColumnFacts()  # blanks around a number say nothing else
+        self.faults += [Fault(fault.words, "positive") for fault in numbers.faults()]
+        return (numbers.values[:, 0] >= threshold).astype(np.float64)
+
+    def place_among(self, classes: Sequence[str]) -> Array:
+        """Return each label's place among the classes, from 0.0."""
+        places = {name.strip(): float(place) for place, name in enumerate(classes)}
+        others = ColumnFacts()
+        for row, label in zip(self._rows, self._labels, strict=True):
+            if label not in places and label.lower() not in _MISSING_TEXT:
+                others.add("other{s}", 1, row)
+        for kind, found in others.found.items():
+            self.faults.append(
+                Fault(
+                    f"target {shown(self.name)} must hold the classes "
+                    f"{', '.join(map(shown, places))} only, got {_counted(kind, *found)}",
+                    "classes",
+                )
+            )
+        return self._as([places.get(label, 0.0) for label in self._labels])
+
+    def _counts(self) -> Counter[str]:
+        return Counter(label for label in self._labels if label.lower() not in _MISSING_TEXT)
+
+    def _named(self, labels: Sequence[str]) -> str:
+        """Name labels only if they are few and each has several rows: else one may be a person's.
+
+        Labels are only shown where the column has no more of them.
+        """
+        counts = self._counts()
+        if len(counts) > _MOST_NAMED_LABELS or min(counts.values()) < 2:
+            return ""
+        return f": {', '.join(map(shown, sorted(labels)))}"
+
+    def _as(self, numbers: Sequence[float]) -> Array:
+        if self._missing.found:
+            self.faults.insert(0, Fault(self._missing.fault(self.name).words))
+        return np.array(numbers)
+
+
+def _zero_or_one(label: str) -> float | None:
+    number = _TRUTH.get(label.lower(), as_number(label))
+    return number if number in (0.0, 1.0) else None

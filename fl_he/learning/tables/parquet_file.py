@@ -1,0 +1,135 @@
+"""Parquet files as tables, read by pyarrow: it refuses a damaged file and does not end the process.
+
+Importing this module imports pyarrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import SEEK_END
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.table_file import Block, Cells, TableFile, Unreadable, some
+
+_ROWS = 1 << 16
+_MAGIC = b"PAR1"
+_MOST_NAMED = 10
+#: Kinds of cells that are no numbers, by pyarrow's names of their types; see columns.py.
+_KINDS = {
+    "date{s}": ("date",),
+    "date{s} with a time": ("timestamp",),
+    "time{s} of day": ("time",),
+    "duration{s}": ("duration", "interval"),
+    "list{s}": ("list", "large_list", "fixed_size_list", "list_view", "large_list_view", "map"),
+    "record{s}": ("struct", "union"),
+    "cell{s} of bytes": ("binary", "large_binary", "fixed_size_binary", "binary_view"),
+}
+#: What pyarrow raises for files that are damaged, or beyond it. Its own errors derive from these.
+_REFUSALS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
+
+
+class ParquetFile(TableFile):
+    """See TableFile. Rows are numbered from 1."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        refusal: DataError | None = None
+        try:
+            schema = pq.ParquetFile(path).schema_arrow
+            self._columns = list(schema.names)
+            # How wide a category's number is depends on how many categories there are.
+            self.types = [
+                str(kind.value_type if pa.types.is_dictionary(kind) else kind)
+                for kind in schema.types
+            ]
+        except _REFUSALS as error:  # it may hold cells, so nothing is raised from it
+            refusal = self._refusal(error)
+        if refusal is not None:
+            raise refusal
+        self.names = [name.strip() for name in self._columns]
+
+    def blocks(self, columns: Sequence[int], labels: int | None = None) -> Iterator[Block]:
+        """See TableFile."""
+        names, row = [self._columns[column] for column in columns], 1
+        refusal: DataError | None = None
+        try:
+            file = pq.ParquetFile(self.path, page_checksum_verification=True)
+            # One thread: to start a task for each of many columns costs more than it gains.
+            for batch in file.iter_batches(_ROWS, columns=names, use_threads=False):
+                cells = [
+                    _cells(batch.column(name), as_text=column == labels)
+                    for name, column in zip(names, columns, strict=True)
+                ]
+                yield Block(np.arange(row, row + len(batch)), cells)
+                row += len(batch)
+        except _REFUSALS as error:
+            refusal = self._refusal(error)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, error: Exception) -> DataError:
+        if isinstance(error, pa.ArrowNotImplementedError) and (wide := self._wide()):
+            return DataError(
+                "integers must be of at most 64 bits, got longer ones in column "
+                f"{wide}: save them as Int64 or Float64"
+            )
+        return DataError(
+            f"data file must be a readable table, got {str(self.path.absolute())!r}, which cannot "
+            f"be read ({type(error).__name__})"
+        )
+
+    def _wide(self) -> str:
+        """Name the columns that may be what pyarrow cannot read: integers of 128 bits."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(-8, SEEK_END)
+                length = int.from_bytes(file.read(4), "little")
+                file.seek(-8 - length, SEEK_END)
+                # Without the types that polars gave them, pyarrow takes these columns for bytes.
+                footer = file.read().replace(b"ARROW:schema", b"other:schema")
+            schema = pq.read_metadata(pa.BufferReader(_MAGIC + footer)).schema
+        except _REFUSALS:
+            return ""
+        columns = [schema.column(place) for place in range(len(schema))]
+        wide = [
+            column.path
+            for column in columns
+            if column.physical_type == "FIXED_LEN_BYTE_ARRAY" and column.logical_type.type == "NONE"
+        ]
+        return some(wide, _MOST_NAMED)
+
+
+def _cells(array: Any, *, as_text: bool) -> Cells:
+    """Return the cells of an Arrow array."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind, is_ = array.type, pa.types
+    if is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind):
+        return [cell or "" for cell in array.to_pylist()]
+    number = is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind)
+    if as_text and (number or is_.is_boolean(kind)):
+        return ["" if cell is None else str(cell) for cell in array.to_pylist()]
+    if is_.is_boolean(kind):
+        array = array.cast(pa.uint8())
+    if number or is_.is_boolean(kind) or is_.is_null(kind):
+        if kind != pa.float64():
+            array = array.cast(pa.float64(), safe=False)  # integers above 2**53 are rounded
+        # Not by to_numpy or fill_null, which import pandas where there is one.
+        if not array.null_count:
+            return np.asarray(np.from_dlpack(array), dtype=np.float64)
+        present = np.from_dlpack(array.is_valid().cast(pa.uint8())).astype(bool)
+        values = np.full(len(array), np.nan)
+        values[present] = np.from_dlpack(array.drop_null())
+        return values
+    for words, types in _KINDS.items():
+        if any(getattr(is_, f"is_{name}")(kind) for name in types):
+            return Unreadable(words)
+    return Unreadable("cell{s} of an unknown type")

@@ -1,0 +1,182 @@
+"""Tables as hospitals have them: each was refused, misread or slow once."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import pytest
+from deployed_nodes import KEY, deployed_nodes
+from experiments import experiment
+from flwr.app import Message, RecordDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from local_grid import LocalGrid
+
+from fl_he import client_app, simulation
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import load_table
+from fl_he.learning.tables.table import read_features
+from fl_he.wire.encrypted_sum import MOMENTS, EncryptionRequest
+from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.records import ProtocolError
+
+DIED = np.random.default_rng(1).random(90) < 0.3
+
+
+def table(**columns: object) -> pl.DataFrame:
+    """Return 90 patients with columns of the test's own."""
+    rng = np.random.default_rng(2)
+    age, crp = rng.normal(62, 12, 90).round(), np.exp(rng.normal(2, 0.8, 90)).round(1)
+    return pl.DataFrame({"id": [f"P{row}" for row in range(90)], "age": age, "crp": crp, **columns})
+
+
+def saved(folder: Path, kind: str, frame: pl.DataFrame) -> Path:
+    path = folder / f"table.{kind}"
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    return path
+
+
+TARGETS = {
+    "zero_one": DIED.astype(int),
+    "boolean": DIED,
+    "small": pl.Series(DIED.astype(int), dtype=pl.UInt8),
+    "decimals": DIED.astype(float),
+    "python": [str(died) for died in DIED],
+    "capitals": [str(died).upper() for died in DIED],
+    "blanks": [f" {int(died)}" for died in DIED],
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_and_true_are_positive(tmp_path: Path, kind: str, target: str) -> None:
+    data = load_table(saved(tmp_path, kind, table(died=TARGETS[target])), "died", drop=["id"])
+    np.testing.assert_array_equal(data.labels, DIED)
+    assert data.feature_names == ("age", "crp")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_dirty_label_is_read_and_told(tmp_path: Path, kind: str) -> None:
+    clean = ["yes" if died else "no" for died in DIED]
+    dirty = [*clean[:7], " yes", *clean[8:]]
+    data = load_table(saved(tmp_path, kind, table(died=dirty)), "died", positive="yes", drop=["id"])
+    np.testing.assert_array_equal(data.labels, [*DIED[:7], True, *DIED[8:]])
+    row = 9 if kind == "csv" else 8
+    assert data.notes == (
+        f"column 'died' had blanks around 1 label in row {row}: they are left off",
+    )
+
+
+def wide(columns: int) -> pl.DataFrame:
+    cells = {f"c{i}": np.where((np.arange(20) + i) % 3, 0.5, 1.5) for i in range(columns)}
+    return pl.DataFrame({**cells, "died": ["yes", "no"] * 10})
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_wide_tables_are_read_in_time_that_grows_as_they_do(tmp_path: Path, kind: str) -> None:
+    path = saved(tmp_path, kind, wide(8000))
+    start = time.process_time()
+    data = load_table(path, "died", positive="yes")
+    assert time.process_time() - start < 2.0
+    assert data.features.shape == (20, 8000)
+    np.testing.assert_array_equal(data.features[:, 1], wide(2)["c1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_hundred_thousand_columns_are_read(tmp_path: Path, kind: str) -> None:
+    path = saved(tmp_path, kind, wide(100_000))
+    start = time.process_time()
+    assert load_table(path, "died", positive="yes").features.shape == (20, 100_000)
+    assert time.process_time() - start < 20.0
+
+
+@pytest.mark.parametrize("length", [131_072, 131_073, 3_000_000])
+def test_cells_of_columns_that_are_dropped_are_of_any_length(tmp_path: Path, length: int) -> None:
+    note = ["x" * length, *["a"] * 89]
+    path = saved(tmp_path, "csv", table(note=note, died=DIED))
+    np.testing.assert_array_equal(load_table(path, "died", drop=["id", "note"]).labels, DIED)
+    with pytest.raises(DataError, match=r"column 'note' must be numeric, got 90 cells of text"):
+        load_table(path, "died", drop=["id"])
+
+
+LARGE = {
+    "alternating": np.array([1e308, -1e308] * 45),
+    "one kind": np.full(90, 1e308),
+    "1e20": np.random.default_rng(3).integers(1, 9, 90) * 1e20,
+}
+
+
+@pytest.mark.parametrize("large", LARGE)
+@pytest.mark.parametrize("scaling", ["federated", "none"])
+@pytest.mark.parametrize("optimizer", ["gd", "newton"])
+def test_a_column_that_does_not_fit_is_named(
+    tmp_path: Path, large: str, scaling: str, optimizer: str
+) -> None:
+    path = saved(tmp_path, "csv", table(big=LARGE[large], died=DIED))
+    config = experiment(
+        *("data=csv", f"data.path={path}", "data.target=died", "data.drop=[id]"),
+        *(f"scaling={scaling}", f"optimizer={optimizer}", "simulation.engine=local"),
+        folder=tmp_path / "run",
+    )
+    with pytest.raises(ProtocolError, match=r"column 'big'.* save .* in a larger unit"):
+        simulation.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_a_deployed_node_names_the_column_in_its_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, large: str
+) -> None:
+    nodes = deployed_nodes(tmp_path)
+    path = saved(tmp_path, "csv", table(big=LARGE[large], died=DIED))
+    nodes[0] |= {"data": str(path), "target": "died", "drop": "id"}
+    del nodes[0]["positive"]
+    app = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
+    grid = LocalGrid(app, nodes)
+    content = MomentsRequest(mean=(62.0, 7.0, 0.0)).add_to(RecordDict())
+    request = EncryptionRequest(KEY.public_key.to_json(), Packing().to_json(), "session", 1)
+    message = Message(request.add_to(content), next(iter(grid.contexts)), MOMENTS)
+    with caplog.at_level(logging.ERROR):
+        (reply,) = grid.send_and_receive([message])
+    assert reply.error.reason == "PrivateReasonError: this node's log says more"
+    assert "got larger ones in column 'big': save them in a larger unit" in caplog.text
+
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=5
+).filter(lambda name: not name[0].isdigit() and name.lower() not in ("nan", "inf", "infinity"))
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+COLUMNS = st.integers(1, 5).flatmap(
+    lambda rows: st.dictionaries(
+        NAMES.map(lambda name: f"c {name}"),
+        st.lists(NUMBERS, min_size=rows, max_size=rows),
+        min_size=1,
+        max_size=4,
+    )
+)
+
+
+@given(columns=COLUMNS, quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_what_is_written_is_read_back(
+    tmp_path: Path, columns: dict[str, Sequence[float]], quoting: Literal[0, 1]
+) -> None:
+    frame = pl.DataFrame(columns)
+    path = tmp_path / "table.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=quoting)
+        writer.writerows([columns, *frame.rows()])
+    by_python, rows = read_features(path, list(columns), "a table")
+    np.testing.assert_array_equal(by_python, frame.to_numpy())
+    assert rows.numbers.tolist() == list(range(2, frame.height + 2))
+    for kind in ("csv", "parquet"):
+        by_polars, _ = read_features(saved(tmp_path, kind, frame), list(columns), "a table")
+        np.testing.assert_array_equal(by_polars, frame.to_numpy())
