@@ -182,7 +182,7 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=died")
     assert str(caught.value) == (
         "data file must name every column, got 1 without a name, the first is column 4 of 7; "
-        "column names must differ, got 'age' more than once: rename one in the file; "
+        "column names must differ, got several columns called 'age': rename them in the file; "
         "every row must have 7 cells as the header has, got 8 in line 4; "
         "column 'sex' must be numeric, got 4 cells of text, the first in row 2; "
         "column 'crp' must hold finite numbers only, got 1 infinite cell in row 2 and 1 missing "

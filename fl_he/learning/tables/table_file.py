@@ -127,8 +127,8 @@ class TableFile(ABC):
         repeated = [name for name, count in Counter(self.names).items() if name and count > 1]
         if repeated:
             yield Fault(
-                f"column names must differ, got {some(repeated, 5)} more than once: rename one in "
-                "the file"
+                f"column names must differ, got several columns called {some(repeated, 5)}: rename "
+                "them in the file"
             )
 
 

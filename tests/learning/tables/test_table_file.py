@@ -162,9 +162,15 @@ def test_the_path_that_was_looked_for_is_told(
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("a,b,a", "column names must differ, got 'a' more than once: rename one in the file"),
-        ("a,b,a ", "column names must differ, got 'a' more than once: rename one in the file"),
-        (" b,a,b,a", "got 'b', 'a' more than once: rename"),
+        (
+            "a,b,a",
+            "column names must differ, got several columns called 'a': rename them in the file",
+        ),
+        (
+            "a,b,a ",
+            "column names must differ, got several columns called 'a': rename them in the file",
+        ),
+        (" b,a,b,a", "got several columns called 'b', 'a': rename"),
         ("a,, ", "must name every column, got 2 without a name, the first is column 2 of 3"),
     ],
 )
