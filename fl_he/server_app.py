@@ -18,7 +18,15 @@ from fl_he.experiment.run import Run, execute
 from fl_he.experiment.run_folder import opened
 from fl_he.experiment.sealed_run import SealedRun
 from fl_he.terminal.progress import quality
-from fl_he.wire.events import Event, Listener, OptimizerChosen, RoundEnded, StepEnded, unheard
+from fl_he.wire.events import (
+    Event,
+    Listener,
+    OptimizerChosen,
+    ProfileAdvanced,
+    RoundEnded,
+    StepEnded,
+    unheard,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -84,6 +92,10 @@ def _log(event: Event) -> None:
     match event:
         case OptimizerChosen(name, reason):
             _logger.warning("optimizer: %s (%s)", name, reason)
+        case ProfileAdvanced(iteration, ended, bounds):
+            _logger.warning(
+                "profile likelihoods, iteration %d: %d of %d bounds", iteration, ended, bounds
+            )
         case StepEnded(step):
             _logger.warning("%s is done", step)
         case RoundEnded(entry):

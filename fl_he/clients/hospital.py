@@ -24,6 +24,7 @@ from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
 from fl_he.learning.optimizers.base import GradientDescent, Point, penalised
 from fl_he.learning.regression import evaluation, likelihood, parameters
 from fl_he.learning.regression.disclosure import figures
+from fl_he.learning.regression.firth import adjustment_sum
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.regression.trained import write_model
 from fl_he.learning.tables import moments
@@ -32,15 +33,27 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.learning.tables.table_file import some
-from fl_he.wire.encrypted_sum import ACCURACY, FIGURES, FINISH, LOSS, MOMENTS, NUM_EXAMPLES
+from fl_he.wire.encrypted_sum import (
+    ACCURACY,
+    FIGURES,
+    FINISH,
+    FIRTH,
+    LOSS,
+    MOMENTS,
+    NUM_EXAMPLES,
+    PROFILE,
+)
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import (
+    ADJUSTMENTS,
     COEFFICIENTS,
     DERIVATIVES,
     model_arrays,
     named_arrays,
     read_arrays,
+    read_inverses,
     read_model_arrays,
+    read_models,
     read_parameters,
     update_content,
 )
@@ -94,17 +107,24 @@ def derivative_arrays(
     examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs, dataset: Dataset
 ) -> ArrayRecord:
     """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
+    own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    sums = _derivative_sums(examples, dataset, own)
+    return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
+
+
+def _derivative_sums(
+    examples: likelihood.Examples, dataset: Dataset, limbs: Limbs
+) -> NDArray[np.float64]:
     with np.errstate(over="ignore", invalid="ignore"):
         sums = likelihood.derivative_sums(examples)
     # Only compared with smaller losses; a model so far off must not end the run.
     sums[0] = np.fmin(sums[0], _LARGEST_LOSS)
-    own = limbs.of_derivatives(scaled=terms.scaling != "none")
-    size = family_for(dataset.class_count).count(len(dataset.feature_names), dataset.class_count)
     # A second derivative by two columns is no larger than that by one of them twice.
+    size = _parameters(dataset)
     rows, columns = np.triu_indices(size)
     largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(sums[1 + size :][rows == columns]))
-    _require_small(largest, dataset, own)
-    return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
+    _require_small(largest, dataset, limbs)
+    return sums
 
 
 def _require_small(sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs) -> None:
@@ -179,7 +199,7 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     def train(message: Message, context: Context) -> Message:
         hospital = data(context)
         dataset, terms, _ = _prepared(hospital.dataset, message, clipping=hospital.clipping)
-        examples = _examples(dataset, terms, message)
+        examples = _examples(dataset, terms, _model_for(dataset, message))
         if hospital.clipping is None:
             gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
         else:
@@ -190,10 +210,18 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
             arrays = derivative_arrays(examples, terms, hospital.limbs, dataset)
         return Message(update_content(arrays, metrics), reply_to=message)
 
+    @app.train(PROFILE.split(".")[1])
+    def profile(message: Message, context: Context) -> Message:
+        return _derivatives_of_models(message, data(context))
+
+    @app.train(FIRTH.split(".")[1])
+    def adjust(message: Message, context: Context) -> Message:
+        return _adjustments_of_models(message, data(context))
+
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         dataset, terms, _ = _prepared(data(context).dataset, message)
-        metrics = _metrics(_examples(dataset, terms, message))
+        metrics = _metrics(_examples(dataset, terms, _model_for(dataset, message)))
         return Message(update_content(None, metrics), reply_to=message)
 
     @app.evaluate(FIGURES.split(".")[1])
@@ -314,7 +342,54 @@ def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
     return parameters.join(coefficients, intercepts)
 
 
-def _examples(dataset: Dataset, terms: LearningTerms, message: Message) -> likelihood.Examples:
+def _derivatives_of_models(message: Message, hospital: HospitalData) -> Message:
+    """Return the reply with the derivatives at each model of a message."""
+    dataset, terms, _ = _prepared(hospital.dataset, message)
+    models = read_models(message.content, _parameters(dataset))
+    own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
+    sums = [_derivative_sums(_examples(dataset, terms, theta), dataset, own) for theta in models]
+    return _digits(message, DERIVATIVES, sums, hospital, terms)
+
+
+def _adjustments_of_models(message: Message, hospital: HospitalData) -> Message:
+    """Return the reply with the derivatives of Firth's penalty at each model of a message."""
+    dataset, terms, _ = _prepared(hospital.dataset, message)
+    if dataset.class_count != 2:
+        raise ProtocolError(f"Firth's penalty must be of two classes, got {dataset.class_count}")
+    models = read_models(message.content, _parameters(dataset))
+    inverses = read_inverses(message.content, models)
+    sums = [
+        adjustment_sum(_examples(dataset, terms, theta), inverse)
+        for theta, inverse in zip(models, inverses, strict=True)
+    ]
+    return _digits(message, ADJUSTMENTS, sums, hospital, terms)
+
+
+def _parameters(dataset: Dataset) -> int:
+    classes = dataset.class_count
+    return family_for(classes).count(len(dataset.feature_names), classes)
+
+
+def _digits(
+    message: Message,
+    name: str,
+    sums: Sequence[NDArray[np.float64]],
+    hospital: HospitalData,
+    terms: LearningTerms,
+) -> Message:
+    """Return the reply of sums at several models, digits by models by values."""
+    limbs, examples = hospital.limbs, hospital.dataset.examples
+    own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    digits = own.split(np.concatenate(sums)).reshape(own.count, len(sums), -1)
+    metrics = MetricRecord({NUM_EXAMPLES: examples})
+    return Message(
+        update_content(named_arrays(**{name: digits / examples}), metrics), reply_to=message
+    )
+
+
+def _examples(
+    dataset: Dataset, terms: LearningTerms, theta: NDArray[np.float64]
+) -> likelihood.Examples:
     weights = np.array(terms.class_weights) if terms.class_weights else None
     if weights is not None and (len(weights) != dataset.class_count or not (weights > 0).all()):
         raise ProtocolError(
@@ -323,7 +398,7 @@ def _examples(dataset: Dataset, terms: LearningTerms, message: Message) -> likel
         )
     # Whoever chooses model and scale may make them overflow.
     with np.errstate(over="ignore", invalid="ignore"):
-        return likelihood.examples_of(dataset, _model_for(dataset, message), weights)
+        return likelihood.examples_of(dataset, theta, weights)
 
 
 def _metrics(examples: likelihood.Examples) -> MetricRecord:

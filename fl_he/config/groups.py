@@ -66,16 +66,21 @@ class DataConfig:
 
 @dataclass
 class InferenceConfig:
-    """Tests of a run without a penalty.
+    """Intervals and tests of a run without an L2 penalty.
 
     Attributes
     ----------
     groups : list of lists of str
         Columns whose coefficients are tested together, such as the levels of a factor:
         ``"inference.groups=[[stage_2,stage_3],[site_b,site_c]]"``.
+    profile : list of str
+        Columns whose coefficients get profile likelihood intervals beside Wald's:
+        ``"inference.profile=[age,stage_2]"``. All of them take one sum an iteration together
+        (two with ``penalty=firth``), and at most ``rounds`` iterations.
     """
 
     groups: list[list[str]] = field(default_factory=list)
+    profile: list[str] = field(default_factory=list)
 
 
 class Engine(StrEnum):

@@ -11,7 +11,7 @@ from itertools import chain
 
 from fl_he.config.constraints import ConfigError, check_fields
 from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig
-from fl_he.config.run import ClassWeight, Config, Scaling, Topology
+from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
@@ -31,7 +31,18 @@ def check(config: Config) -> None:
     """
     check_fields(config)
     subjects = (
-        *(_segments, _test_set, _capc, _sealed, _contributors, _slot, _data, _privacy, _ranges),
+        *(
+            _segments,
+            _test_set,
+            _capc,
+            _sealed,
+            _contributors,
+            _slot,
+            _data,
+            _privacy,
+            _ranges,
+            _likelihood,
+        ),
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
     if refused is not None:
@@ -106,6 +117,44 @@ def _sealed(config: Config) -> Iterator[str]:
             "sealed=true must come with optimizer=gd and class_weight=equal, got "
             f"optimizer={config.optimizer.name} class_weight={config.class_weight}"
         )
+
+
+def _likelihood(config: Config) -> Iterator[str]:
+    """Refuse what Firth's penalty and profile likelihoods do not go together with."""
+    profile = config.inference.profile
+    firth = config.penalty is Penalty.firth
+    if not firth and not profile:
+        return
+    setting = "penalty=firth" if firth else "inference.profile"
+    if config.capc.enabled:
+        yield f"{setting} must be left out in CaPC, which trains no model"
+    if config.C is not None:
+        end = "Firth's penalty has no strength" if firth else "an L2 penalty has no such intervals"
+        yield f"C must be null with {setting}, got {config.C:g}: {end}"
+    if config.privacy.name != "none":
+        yield (
+            f"privacy must be none with {setting}, got {config.privacy.name}: its sums are not in "
+            "the budget"
+        )
+    if config.sealed:
+        yield f"sealed must be false with {setting}, got true: the coordinator needs the totals"
+    if config.class_weight is not ClassWeight.equal:
+        yield (
+            f"class_weight must be equal with {setting}, got {config.class_weight}: weighted "
+            "losses are no likelihood"
+        )
+    if config.optimizer.name not in (AUTO, "newton"):
+        yield (
+            f"optimizer must be auto or newton with {setting}, got {config.optimizer.name}: the "
+            "information of all patients is needed"
+        )
+    if profile and config.scaling is Scaling.local:
+        yield (
+            "scaling must be federated, ranges or none with inference.profile, got local: each "
+            "hospital's own units are nobody else's"
+        )
+    if len(set(profile)) < len(profile):
+        yield f"inference.profile must name no column twice, got {', '.join(profile)}"
 
 
 def _contributors(config: Config) -> Iterator[str]:

@@ -42,6 +42,13 @@ class ClassWeight(StrEnum):
     balanced = "balanced"
 
 
+class Penalty(StrEnum):
+    """What is added to the log likelihood: see :attr:`Config.penalty`."""
+
+    l2 = "l2"
+    firth = "firth"
+
+
 class Tracking(StrEnum):
     """Where a run is logged beside its own files."""
 
@@ -65,7 +72,7 @@ class Config:
     privacy : PrivacyConfig
         The groups of ``fl_he/conf``.
     inference : InferenceConfig
-        Tests of the coefficients.
+        Intervals and tests of the coefficients.
     crypto : CryptoConfig
         Key and packing.
     capc : CapcConfig
@@ -100,6 +107,10 @@ class Config:
         of the penalised gradient.
     class_weight : ClassWeight
         ``balanced``: a class weighs the more the rarer it is in all data, as in scikit-learn.
+    penalty : Penalty
+        ``l2``, of strength ``C``; ``firth``: half the log determinant of the information, so that
+        estimates are finite where classes can be separated, and less biased where events are rare
+        (two classes and ``C=null`` only; two sums a round).
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn; None for no penalty. The intercept is
         never penalised.
@@ -150,6 +161,7 @@ class Config:
     ranges: str | None = None
     tolerance: NotNegative = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
+    penalty: Penalty = Penalty.l2
     C: Positive | None = 1.0
     evaluate: bool = False
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25

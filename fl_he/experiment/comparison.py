@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config.run import ClassWeight, Config
+from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
 from fl_he.experiment.terms import chosen_optimizer
 from fl_he.learning.optimizers import base as optimizers
-from fl_he.learning.optimizers import optimizer_of
+from fl_he.learning.optimizers import optimizer_of, scoring
 from fl_he.learning.regression import likelihood, parameters
-from fl_he.learning.regression.baselines import figures, fit, fit_pooled
+from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled
 from fl_he.learning.regression.registry import class_probabilities, family_for
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
@@ -98,7 +98,7 @@ class Comparison:
             ]
         if self._data is not None:
             train = self._data.train
-            fitted, used = fit_pooled(train, C, balanced=self._balanced)
+            fitted, used = self._fit_pooled(train)
             difference = float(np.max(np.abs(fitted - model))) if used == C else None
             pooled = {
                 **self._entry(fitted, features, train.examples),
@@ -110,6 +110,15 @@ class Comparison:
             "federated": self._entry(model, features, examples),
             "pooled": pooled,
         }
+
+    def _fit_pooled(self, train: Dataset) -> tuple[Parameters, float | None]:
+        """Return the fit with the run's penalty, or if there is none scikit-learn's, and its C."""
+        C = self._config.C
+        if self._config.penalty is not Penalty.firth:
+            return fit_pooled(train, C, balanced=self._balanced)
+        if (fitted := scoring.fitted(train)) is not None:
+            return fitted, C
+        return fit(train, None), DEFAULT_C
 
     def without_privacy(self) -> dict[str, float | None] | None:
         """Return the figures of the same steps without clipping and noise, if they are known.

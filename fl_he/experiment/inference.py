@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.run import ClassWeight, Config, Scaling
+from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import inference, likelihood
+from fl_he.learning.regression.firth import whitening
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
 
@@ -96,9 +97,17 @@ class Inference:
             known = counts if counts.sum() == state.examples else None
             log_likelihood = -float(state.rounds[-1]["loss"]) * state.examples
             fit = inference.goodness_of_fit(log_likelihood, known, found)
+            if config.penalty is Penalty.firth and hessian is not None:
+                _, log_determinant = whitening(state.examples * hessian)
+                null = None if known is None else state.null_log_likelihood
+                units = float(np.log(scaling.scale).sum())
+                fit = inference.penalised_fit(
+                    log_likelihood, log_determinant / 2, null, found, units
+                )
         return {
             "level": inference.LEVEL,
-            "penalised": config.C is not None,
+            "penalised": config.C is not None or config.penalty is Penalty.firth,
+            "penalty": config.penalty.value,
             "withheld": reason,
             "outcome": self._outcome,
             "reference": self._classes[self._reference] if self._classes else None,

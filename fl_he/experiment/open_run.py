@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -12,10 +13,11 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
-from fl_he.config.run import ClassWeight, Config
+from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.inference import Inference
+from fl_he.experiment.profile import ProfileIntervals
 from fl_he.experiment.terms import (
     chosen_optimizer,
     declared_ranges,
@@ -28,7 +30,9 @@ from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import optimizer_of
 from fl_he.learning.optimizers.base import GradientDescent, Optimizer, Point
+from fl_he.learning.optimizers.scoring import FisherScoring, information_of
 from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.regression.firth import null_log_likelihood
 from fl_he.learning.regression.inference import class_counts
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.moments import Limbs
@@ -37,10 +41,11 @@ from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.encrypted_sum import AwayError, UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
+from fl_he.strategies.model_sums import ModelSums
 from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import ACCURACY, LOSS
-from fl_he.wire.events import Listener, OptimizerChosen
+from fl_he.wire.events import Event, Listener, OptimizerChosen
 from fl_he.wire.learning_terms import LearningTerms, privacy_members
 from fl_he.wire.model import model_arrays, read_parameters
 from fl_he.wire.records import ProtocolError
@@ -86,12 +91,12 @@ class OpenRun(TrainingRun):
             hop_timeout=config.hop_timeout,
             key_holder_timeout=config.key_holder_timeout,
             hospitals=config.hospitals,
-            on_summed=lambda unopened: self._keep(unopened=unopened.to_members()),
+            on_summed=self._keep_sum,
         )
         if (earlier := self._earlier) is not None:
-            kept = earlier.unopened
-            unopened = None if kept is None else UnopenedSum.from_members(kept)
-            strategy.resume(len(earlier.rounds), earlier.session, earlier.key_fingerprint, unopened)
+            kept = (earlier.first_sum, earlier.unopened)
+            sums = [UnopenedSum.from_members(one) for one in kept if one is not None]
+            strategy.resume(len(earlier.rounds), earlier.session, earlier.key_fingerprint, sums)
         roster = strategy.call_roll(grid)
         self._start_seconds = perf_counter() - self._start
         if not roster.features:
@@ -108,6 +113,7 @@ class OpenRun(TrainingRun):
                 "forgotten what they released, and would release it again with other noise"
             )
         self._chosen = chosen_optimizer(config, self._features, self._classes)
+        self._profile = ProfileIntervals(config, roster.features, self._classes)
         self._objective.optimizer = self._optimizer()
         tell(OptimizerChosen(**self._chosen))
         self._inference = Inference(config, roster.features, roster.classes, self._positive)
@@ -118,13 +124,23 @@ class OpenRun(TrainingRun):
         if terms.scaling == "federated":
             self._scaling = ModelScaling(np.array(terms.mean), np.array(terms.scale))
         self._comparison = Comparison(config, data, self._scaling)
+        self._sums = ModelSums(strategy, terms)
+        if config.penalty is Penalty.firth:
+            self._objective.penalise = self._with_firth
         members = {**terms.to_config(), **privacy_members(privacy_of(config))}
         self._train_config = ConfigRecord(members)
         strategy.summary()
 
+    def _keep_sum(self, unopened: UnopenedSum) -> None:
+        """Keep a sum before it is opened, and beside a second sum of an iteration the first."""
+        first = self._state.unopened if unopened.request.purpose == "firth" else None
+        self._keep(first_sum=first, unopened=unopened.to_members())
+
     def _optimizer(self) -> Optimizer:
         """Return the chosen optimizer, with what the earlier run's remembered."""
         optimizer = optimizer_of(self._chosen["name"], self._config.optimizer.lr)
+        if self._config.penalty is Penalty.firth:
+            optimizer = FisherScoring()
         if self._earlier is not None and self._earlier.rounds:
             try:
                 optimizer.restore(self._earlier.optimizer)
@@ -159,40 +175,69 @@ class OpenRun(TrainingRun):
             if hint := divergence(self._state.rounds):
                 raise ProtocolError(f"{error}; {hint}") from error
             raise
-        point = objective.point
-        if arrays is None or metrics is None or point is None:
+        if arrays is None or metrics is None:
             raise ProtocolError("a round must change the model, and this one has no update")
-        distance = objective.optimizer.distance(point)
         total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
-        hessian = None if point.hessian is None else likelihood.upper_triangle(point.hessian)
-        self._end_round(
-            total,
-            total.ciphertexts,
-            {
-                "loss": metrics.get(LOSS),  # a private total has neither
-                "accuracy": metrics.get(ACCURACY),
-                **self._comparison.after_round(model),
+        if objective.penalise is not None:
+            total = replace(strategy.sums[-2], cost=strategy.sums[-2].cost + total.cost)
+        figures = {
+            "loss": metrics.get(LOSS),  # a private total has neither
+            "accuracy": metrics.get(ACCURACY),
+            **self._comparison.after_round(model),
+            "contributors": total.contributors,
+            "skipped": [one.name for one in total.skipped],
+        }
+        changes = {}
+        if (point := objective.point) is not None:
+            distance = objective.optimizer.distance(point)
+            figures |= {
                 "gradient_norm": point.gradient_norm,
                 "distance": distance,
                 "converged": distance <= self._config.tolerance,
-                "contributors": total.contributors,
-                "skipped": [one.name for one in total.skipped],
-            },
-            parameters=model.tolist(),
-            optimizer=objective.optimizer.to_members(),
-            class_counts=self._class_counts(point),
-            hessian=None if hessian is None else hessian.tolist(),
-            examples=round(total.examples),
-            unopened=None,
-        )
+            }
+            hessian = None if point.hessian is None else likelihood.upper_triangle(point.hessian)
+            changes = {
+                "parameters": model.tolist(),
+                "optimizer": objective.optimizer.to_members(),
+                "hessian": None if hessian is None else hessian.tolist(),
+                "examples": round(total.examples),
+                **self._first_figures(point),
+            }
+        self._end_round(total, total.ciphertexts, figures, **changes, first_sum=None, unopened=None)
 
-    def _class_counts(self, point: Point) -> list[float] | None:
-        """Return the patients of each class, which the first total tells; kept from then on."""
+    def _with_firth(self, number: int, point: Point) -> Point | None:
+        """Add Firth's penalty to a round's evaluation, by a second sum of the same hospitals."""
+        found = self._sums.penalised(number, [point])
+        if found is None:
+            _logger.warning(
+                "round %d: other hospitals answered the second of its two sums than the first, so "
+                "it takes no step",
+                number,
+            )
+        return None if found is None else found[0]
+
+    def rounds(self) -> Iterator[Event]:
+        """See Run."""
+        yield from super().rounds()
+        yield from self._profile.search(lambda: self._state, self._sums, self._keep)
+
+    def _first_figures(self, point: Point) -> dict[str, Any]:
+        """Return members of the checkpoint that the first total tells: classes, and without a fit.
+
+        Without the effect of any feature there are as many patients of each class as expected.
+        """
         if self._state.rounds or self._privacy or self._config.class_weight is ClassWeight.balanced:
-            return self._state.class_counts
-        family, features = family_for(self._classes), self._features
-        counts = class_counts(family, point.theta, point.gradient, point.examples, features)
-        return None if counts is None else counts.tolist()
+            return {}
+        family, features, slope = family_for(self._classes), self._features, point.gradient
+        if point.penalty_gradient is not None:
+            slope = slope - point.penalty_gradient
+        counts = class_counts(family, point.theta, slope, point.examples, features)
+        if counts is None:
+            return {}
+        null = None
+        if point.penalty_gradient is not None:
+            null = null_log_likelihood(information_of(point), counts)
+        return {"class_counts": counts.tolist(), "null_log_likelihood": null}
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
@@ -214,7 +259,10 @@ class OpenRun(TrainingRun):
                 "optimizer": self._chosen,
                 "classes": list(roster.classes),
                 **comparison.at_the_end(trained, self._features, state.examples),
-                "inference": self._inference.figures(state, self._scaling),
+                "inference": {
+                    **self._inference.figures(state, self._scaling),
+                    "profile": self._profile.figures(state, self._scaling),
+                },
                 "evaluation": evaluation,
                 "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
                 "start_seconds": self._start_seconds,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_he.config.groups import AUTO, PRIVACY, CryptoConfig
-from fl_he.config.run import Config, Scaling
+from fl_he.config.run import Config, Penalty, Scaling
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
@@ -95,6 +95,9 @@ def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[st
     features, classes : int
         How many the model has.
     """
+    if config.penalty is Penalty.firth or config.inference.profile:
+        setting = "penalty=firth" if config.penalty is Penalty.firth else "inference.profile"
+        return {"name": "newton", "reason": f"{setting} needs the information of all patients"}
     if config.optimizer.name != AUTO:
         return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
     if config.sealed:

@@ -27,7 +27,7 @@ from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedSum
-from fl_he.wire.events import Listener, RoundEnded
+from fl_he.wire.events import Event, Listener, RoundEnded
 
 #: Deployed hospitals show their data to nobody.
 _DEPLOYED_DATA = DataConfig(name="each hospital's own table")
@@ -82,8 +82,9 @@ class TrainingRun(Run):
         else:
             self._require_earlier("features", earlier.features, features)
             self._require_earlier("number of parameters", len(earlier.parameters), len(zeros))
-            unopened = earlier.unopened if session == earlier.session else None
-            self._state = replace(earlier, session=session, key_fingerprint=key, unopened=unopened)
+            self._state = replace(earlier, session=session, key_fingerprint=key)
+            if session != earlier.session:
+                self._state = replace(self._state, first_sum=None, unopened=None)
             self._start -= earlier.seconds
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -99,7 +100,7 @@ class TrainingRun(Run):
         self._state = replace(self._state, seconds=seconds, **changes)
         write_checkpoint(self._folder, self._state)
 
-    def rounds(self) -> Iterator[RoundEnded]:
+    def rounds(self) -> Iterator[Event]:
         """See Run."""
         self._grid.take()  # what came before the first round is in no entry
         for number in range(1, self._config.rounds - len(self._state.rounds) + 1):

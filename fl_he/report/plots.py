@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fl_he.atomic import replace_file
 from fl_he.report.figures import known, mean, run_name
-from fl_he.report.tables.comparison import FEDERATED, LOCAL, POOLED
+from fl_he.report.tables.comparison import FEDERATED, LOCAL, pooled_name
 from fl_he.run_files.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
         if tested:
             alone = mean(known(metrics["local"] or [], level))
             pooled = (metrics["pooled"] or {}).get(level)
-            levels = ((LOCAL, alone, 2), (POOLED, pooled, 3))
+            levels = ((LOCAL, alone, 2), (pooled_name(metrics), pooled, 3))
             curves += [Curve(n, [v], s, level=True) for n, v, s in levels if v is not None]
         plots[f"{title} on {where}"] = curves
     return plots

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_he.atomic import replace_file
-from fl_he.crypto.encoding.fields import constant, form_of
-from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.encoding.fields import Form, Place, constant, form_of
+from fl_he.crypto.encoding.strict_json import parse
 from fl_he.errors import FlHeError
 from fl_he.run_files.metrics import flat_settings
 
@@ -69,6 +69,12 @@ class Checkpoint:
         Wall time so far.
     finished : bool
         Whether the run's files are written.
+    first_sum : dict or None
+        Of the iteration at work, if that takes two sums and the second is in ``unopened``.
+    null_log_likelihood : float or None
+        That of the first total's patients by the best model of zeros, with Firth's penalty.
+    profile : dict or None
+        The search for profile likelihood intervals, see :mod:`fl_he.experiment.profile`.
     unopened : dict or None
         The sum of the round at work, see :mod:`fl_he.strategies.encrypted_sum`.
     sealed : dict or None
@@ -90,11 +96,16 @@ class Checkpoint:
     crypto: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     finished: bool = False
+    first_sum: dict[str, Any] | None = None
+    null_log_likelihood: float | None = None
+    profile: dict[str, Any] | None = None
     unopened: dict[str, Any] | None = None
     sealed: dict[str, Any] | None = None
 
 
 _MEMBERS = {"version": constant(VERSION), **form_of(Checkpoint).members}
+#: Members that files of earlier releases have not.
+_LATER = dict.fromkeys(("class_counts", "first_sum", "null_log_likelihood", "profile"))
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -140,7 +151,11 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
     def refusal(problem: str) -> CheckpointError:
         return CheckpointError(f"{path} must be a checkpoint of version {VERSION}: {problem}")
 
-    checkpoint = Document(NAME, _MEMBERS, len(text), refusal).loads(text, Checkpoint)
+    at = Place(NAME, refusal)
+    members = parse(text, at, len(text))
+    if isinstance(members, dict):
+        members = {**_LATER, **members}
+    checkpoint = Form(_MEMBERS, Checkpoint).read(members, at)
     if not checkpoint.parameters or len(checkpoint.parameters) % (len(checkpoint.features) + 1):
         raise refusal("parameters must be one number for each feature and an intercept")
     if [entry.get("round") for entry in checkpoint.rounds] != [
@@ -152,7 +167,12 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
             f"resume must be the folder of a run that was cut off, got {folder} of a finished one"
         )
     if config is not None:
-        difference = first_difference(checkpoint.config, plain_config(config))
+        # Settings that the earlier release had not are as they are by default.
+        earlier = {
+            **flat_settings(plain_config(type(config)())),
+            **flat_settings(checkpoint.config),
+        }
+        difference = first_difference(earlier, plain_config(config))
         if difference is not None:
             raise CheckpointError(difference)
     return checkpoint

@@ -40,6 +40,8 @@ FIT = (
     *("log_likelihood", "null_log_likelihood", "deviance", "null_deviance", "aic", "mcfadden_r2"),
     "parameters",
 )
+_FIRTH = ("penalised_log_likelihood?", "penalised_null_log_likelihood?")
+_BOUNDS = ("lower", "upper", "odds_ratio_lower", "odds_ratio_upper")
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
 _ROUND = (
@@ -108,8 +110,22 @@ _INFERENCE = {
     "coefficients": [
         {**_figures(*INFERENCE), "name": str, "class": str | None, "left_out": str | None}
     ],
-    "fit": optional(_kind({**_figures(*FIT), "likelihood_ratio": optional(_kind(_TEST))})),
+    "fit": optional(_kind({**_figures(*FIT, *_FIRTH), "likelihood_ratio": optional(_kind(_TEST))})),
     "groups": [{**_TEST, "columns": [str]}],
+    "penalty?": str,
+    "profile?": optional(
+        _kind(
+            {
+                **{"iterations": Number, "seconds": Number, "withheld": str | None},
+                "intervals": [
+                    {
+                        **{**_figures(*_BOUNDS), "name": str},
+                        **{"lower_reason": str | None, "upper_reason": str | None},
+                    }
+                ],
+            }
+        )
+    ),
 }
 _PRIVATE = {
     **_numbers(*_PRIVACY),

@@ -14,6 +14,7 @@ update_sum           running sum of the hospitals' encrypted updates, by fold or
 sequential_paillier  the strategy that wraps another
 gradient_descent     steps of an optimizer on summed derivatives
 pooled_sums          sums before the first round and after the last: mean, class counts, figures
+model_sums           sums at several models at once, and of Firth's penalty
 sealed               the sealed chain, which routes envelopes
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Self
 
@@ -58,6 +58,11 @@ class Cost:
         """Return the cost with that of an opening, begun at `start` by ``perf_counter``."""
         seconds, size = self.seconds + perf_counter() - start, self.bytes_sent + bytes_sent
         return Cost(seconds, size, self.encrypt_seconds, self.add_seconds, decrypt_seconds)
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return the cost of two sums."""
+        names = (field.name for field in fields(self))
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 #: Members of a checkpoint that say what a sum had cost before it was opened.
@@ -134,7 +139,7 @@ class EncryptedSum:
 
     Attributes
     ----------
-    purpose : {"train", "evaluate", "prepare", "figures"}
+    purpose : Purpose
     round : int
     contributors, examples : int, float
         As company X has opened them.

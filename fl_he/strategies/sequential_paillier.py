@@ -119,7 +119,7 @@ class SequentialPaillier(Strategy):
         self._messages: list[Message] = []
         self._rounds_before = 0
         self._resumed: tuple[str, str] | None = None
-        self._unopened: UnopenedSum | None = None
+        self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
 
     @property
     def roster(self) -> Roster:
@@ -143,7 +143,7 @@ class SequentialPaillier(Strategy):
         rounds_before: int,
         session: str,
         key_fingerprint: str,
-        unopened: UnopenedSum | None = None,
+        unopened: Sequence[UnopenedSum] = (),
     ) -> None:
         """Go on with a run that was cut off; to be called before the first round.
 
@@ -158,16 +158,16 @@ class SequentialPaillier(Strategy):
             ``num_rounds`` are those that are left.
         session, key_fingerprint : str
             Of the run.
-        unopened : UnopenedSum or None
-            The sum of the next round's updates if company X may have opened it already.
+        unopened : sequence of UnopenedSum
+            The next round's sums that company X may have opened already: it opens them again.
 
         Raises
         ------
         ProtocolError
-            If the sum is of another session or round.
+            If a sum is of another session or round.
         """
-        if unopened is not None:
-            request, due = unopened.request, rounds_before + 1
+        due = rounds_before + 1
+        for request in (one.request for one in unopened):
             follows = request.purpose != "train" or request.round == due
             if request.session != session or not follows:
                 raise ProtocolError(
@@ -176,7 +176,7 @@ class SequentialPaillier(Strategy):
                 )
         self._rounds_before = rounds_before
         self._resumed = session, key_fingerprint
-        self._unopened = unopened
+        self._unopened = {(one.request.purpose, one.request.round): one for one in unopened}
 
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, once; the first round does it if nobody did before."""
@@ -195,7 +195,7 @@ class SequentialPaillier(Strategy):
                 "a simulated key holder does not outlive its simulation: the resumed rounds have "
                 "a new key and a new session"
             )
-            self._unopened = None
+            self._unopened = {}
         else:
             require_key(roster.public_key.fingerprint, fingerprint)
             roster.session = session
@@ -239,7 +239,7 @@ class SequentialPaillier(Strategy):
 
         Parameters
         ----------
-        purpose : {"evaluate", "prepare"}
+        purpose : Purpose
             Sums of one purpose are opened in the order of their numbers.
         number : int
             From 1.
@@ -357,9 +357,8 @@ class SequentialPaillier(Strategy):
 
     def _due(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""
-        unopened, self._unopened = self._unopened, None
-        due = (purpose, server_round)
-        if unopened is None or (unopened.request.purpose, unopened.request.round) != due:
+        unopened = self._unopened.pop((purpose, server_round), None)
+        if unopened is None:
             unopened = self._summed(purpose, server_round, messages)
             self.on_summed(unopened)
         return unopened

@@ -30,6 +30,7 @@ from fl_he.wire.events import (
     HopEnded,
     Listener,
     OptimizerChosen,
+    ProfileAdvanced,
     RoundEnded,
     Starting,
     StepEnded,
@@ -83,6 +84,10 @@ def follow(
                     done, words = entry["round"], quality(entry) or "no figure of quality"
                     line = f"round {done}/{steps}: {words}{_contributions(entry)}"
                     screen.advance(done, words, line)
+                case ProfileAdvanced(iteration, ended, bounds):
+                    screen.wait(
+                        f"profile likelihoods, iteration {iteration}: {ended} of {bounds} bounds"
+                    )
                 case StepEnded(step):
                     before, last = last, monotonic()
                     done, words = done + 1, f"{short_name(step)}, {last - before:.1f} s"

@@ -22,6 +22,9 @@ from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, Seconds, blob, floats
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"
+#: Train actions beside the rounds: derivatives of several models, and of Firth's penalty there.
+PROFILE = "train.profile"
+FIRTH = "train.firth"
 #: Counts on held-out data.
 FIGURES = "evaluate.figures"
 DESCRIBE = "query.describe"
@@ -37,8 +40,8 @@ TOTAL_STYPE = "fl-he.total"
 PLAIN_STYPE = "fl-he.plain"
 
 #: What is summed up: updates; metrics of a model; what is to be known before the first model;
-#: counts on held-out data.
-Purpose = Literal["train", "evaluate", "prepare", "figures"]
+#: counts on held-out data; derivatives of Firth's penalty; derivatives on profile likelihoods.
+Purpose = Literal["train", "evaluate", "prepare", "figures", "firth", "profile"]
 #: Purposes of sums that company X opens and does not give out, by the action that hospitals answer.
 #: The constant in such replies is -1, and 1 in all others: a sum passes for no other kind.
 RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures"}
@@ -163,7 +166,7 @@ class DecryptRequest(records.Message):
     ----------
     session : str
         The session that the key holder gave in its description.
-    purpose : {"train", "evaluate", "prepare", "figures"}
+    purpose : Purpose
     round : int
     contributors : int
         How many hospitals the coordinator claims are in the sum.

@@ -69,6 +69,23 @@ class RoundEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileAdvanced:
+    """An iteration of the search for bounds of profile likelihood intervals is done.
+
+    Attributes
+    ----------
+    iteration : int
+        From 1.
+    ended, bounds : int
+        Bounds whose search has ended, and all of them.
+    """
+
+    iteration: int
+    ended: int
+    bounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepEnded:
     """A step of CaPC is done; ``step`` is the step's name."""
 
@@ -94,6 +111,7 @@ Event = (
     | HopBegan
     | HopEnded
     | RoundEnded
+    | ProfileAdvanced
     | StepEnded
     | BatchEnded
     | Finishing

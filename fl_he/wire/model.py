@@ -21,6 +21,9 @@ COEFFICIENTS = "coefficients"
 _INTERCEPT = "intercept"
 #: Digits of the sums of losses, gradients and Hessians.
 DERIVATIVES = "derivatives"
+#: Digits of the sums of the derivatives of Firth's penalty.
+ADJUSTMENTS = "adjustments"
+_MODELS, _INVERSES = "models", "inverses"
 
 
 def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
@@ -29,9 +32,9 @@ def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
 
 
 def read_named_array(arrays: ArrayRecord, name: str) -> NDArray[np.float64]:
-    """Return one float64 array of a mean; raises :class:`ProtocolError`."""
+    """Return one float64 array of a record; raises :class:`ProtocolError`."""
     if name not in arrays:
-        raise ProtocolError(f"a total must hold the array {name!r}, got {sorted(arrays.keys())}")
+        raise ProtocolError(f"arrays must hold {name!r}, got {sorted(arrays.keys())}")
     values = read_array(arrays[name])
     if values.dtype != np.float64:
         raise ProtocolError(f"the array {name!r} must be float64, got {values.dtype}")
@@ -99,6 +102,54 @@ def model_message_content(arrays: ArrayRecord, config: ConfigRecord | None = Non
     if config is not None:
         records[CONFIG] = config
     return RecordDict(dict(records))
+
+
+def models_content(
+    models: NDArray[np.float64], config: ConfigRecord, inverses: NDArray[np.float64] | None = None
+) -> RecordDict:
+    """Return the content that carries several models, and their terms.
+
+    Parameters
+    ----------
+    models : ndarray, shape (k, p)
+        Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
+    config : ConfigRecord
+    inverses : ndarray, shape (k, p, p), or None
+        Of the pooled information at each model.
+    """
+    arrays = {_MODELS: models} if inverses is None else {_MODELS: models, _INVERSES: inverses}
+    return model_message_content(named_arrays(**arrays), config)
+
+
+def read_models(content: RecordDict, size: int) -> NDArray[np.float64]:
+    """Return the models of a message, shape (k, size) with k from 1 to 2 size.
+
+    There are two bounds for each parameter. Raises :class:`ProtocolError`.
+    """
+    models = _finite(content, _MODELS)
+    if models.ndim != 2 or models.shape[1] != size or not 1 <= len(models) <= 2 * size:
+        raise ProtocolError(
+            f"models must be from 1 to {2 * size}, of {size} parameters each, got an array of "
+            f"shape {models.shape}"
+        )
+    return models
+
+
+def read_inverses(content: RecordDict, models: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a matrix for each model of a message, shape (k, p, p); raises ProtocolError."""
+    inverses = _finite(content, _INVERSES)
+    if inverses.shape != (*models.shape, models.shape[1]):
+        raise ProtocolError(
+            f"inverses must have shape {(*models.shape, models.shape[1])}, got {inverses.shape}"
+        )
+    return inverses
+
+
+def _finite(content: RecordDict, name: str) -> NDArray[np.float64]:
+    values = read_named_array(read_arrays(content), name)
+    if not np.isfinite(values).all():
+        raise ProtocolError(f"the array {name!r} must hold finite numbers only")
+    return values
 
 
 def read_arrays(content: RecordDict) -> ArrayRecord:

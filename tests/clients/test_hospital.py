@@ -12,8 +12,9 @@ from sklearn.metrics import log_loss
 from fl_he.clients.hospital import HospitalData, add_hospital, columns_behind
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.encrypted_sum import FIRTH, PROFILE
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
-from fl_he.wire.model import model_arrays, model_message_content
+from fl_he.wire.model import model_arrays, model_message_content, models_content
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 1]), ("a", "b"))
@@ -230,3 +231,60 @@ def test_sums_are_of_what_was_asked_for() -> None:
 def test_requests_for_sums_that_are_wrong_are_refused(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
         answer("train.moments", RecordDict({"config": ConfigRecord(config)}))
+
+
+def asked(models: np.ndarray, inverses: np.ndarray | None = None) -> RecordDict:
+    terms = LearningTerms("federated", (1.0, -1.0), (2.0, 0.5))
+    return models_content(models, terms.to_config(), inverses)
+
+
+def test_derivatives_at_several_models_are_those_at_each() -> None:
+    models = np.array([[0.25, -0.5, 0.125], [1.0, 0.0, -1.0]])
+    arrays = answer(PROFILE, asked(models)).array_records["arrays"]
+    digits = np.asarray(arrays["derivatives"].numpy())
+    assert digits.shape == (2, 2, 1 + 3 + 6)
+    terms = LearningTerms("federated", (1.0, -1.0), (2.0, 0.5), hessian=True)
+    for number, theta in enumerate(models):
+        content = with_terms(terms, model_arrays(theta[:2], theta[2]))
+        alone = answer("train", content).array_records["arrays"]["derivatives"]
+        np.testing.assert_array_equal(digits[:, number], alone.numpy())
+
+
+def test_the_penalty_is_of_the_leverages_in_the_total() -> None:
+    """With this hospital's own information in place of the total's, written out."""
+    theta = np.array([0.25, -0.5, 0.125])
+    design = np.column_stack([(DATA.features - [1.0, -1.0]) / [2.0, 0.5], np.ones(3)])
+    p = 1 / (1 + np.exp(-design @ theta))
+    half = np.sqrt(p * (1 - p))[:, None] * design
+    inverse = np.linalg.inv(half.T @ half)
+    leverages = np.diag(half @ inverse @ half.T)
+    content = answer(FIRTH, asked(theta[None], inverse[None]))
+    digits = np.asarray(content.array_records["arrays"]["adjustments"].numpy()) * 3
+    assert digits.shape == (2, 1, 3)
+    sums = Limbs(24, 24).of_derivatives(scaled=True).join(digits[:, 0])
+    np.testing.assert_allclose(sums, (leverages * (0.5 - p)) @ design, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("action", "models", "inverses", "words"),
+    [
+        (PROFILE, np.zeros((1, 4)), None, "models must be from 1 to 6, of 3 parameters each"),
+        (PROFILE, np.zeros((7, 3)), None, "got an array of shape .7, 3."),
+        (PROFILE, np.zeros((0, 3)), None, "got an array of shape .0, 3."),
+        (PROFILE, np.zeros(3), None, "got an array of shape .3,."),
+        (PROFILE, np.full((1, 3), np.nan), None, "'models' must hold finite numbers only"),
+        (FIRTH, np.zeros((1, 3)), None, "arrays must hold 'inverses'"),
+        (FIRTH, np.zeros((1, 3)), np.zeros((1, 3, 2)), r"inverses must have shape \(1, 3, 3\)"),
+        (FIRTH, np.zeros((1, 3)), np.full((1, 3, 3), np.inf), "'inverses' must hold finite"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused(
+    action: str, models: np.ndarray, inverses: np.ndarray | None, words: str
+) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        answer(action, asked(models, inverses))
+
+
+def test_firths_penalty_is_of_two_classes() -> None:
+    with pytest.raises(ProtocolError, match="must be of two classes, got 3"):
+        answer(FIRTH, asked(np.zeros((1, 9)), np.zeros((1, 9, 9))), THREE)

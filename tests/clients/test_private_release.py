@@ -45,7 +45,8 @@ class Hospital:
             privacy = terms
 
         app = ClientApp(mods=[EncryptionMod(encrypt=encrypt, privacy=private_release)])
-        for register in (app.train(), app.evaluate(), app.train("moments")):
+        named = ("moments", "profile", "firth")
+        for register in (app.train(), app.evaluate(), *map(app.train, named)):
             register(self._app)
         self.app = NodeApp(app, simulated=NodeWithTerms)
         node: UserConfig = {"partition-id": 0, "num-partitions": 4}
@@ -130,7 +131,9 @@ def test_a_reply_without_arrays_does_not_pass() -> None:
 
 def test_evaluation_is_not_even_computed() -> None:
     hospital = Hospital()
-    assert "answers train messages only, got 'evaluate'" in reason(hospital.ask(action="evaluate"))
+    for action in ("evaluate", "train.profile", "train.firth"):
+        told = reason(hospital.ask(action=action))
+        assert f"answers train messages only, got {action!r}" in told
     assert hospital.calls == 0
 
 

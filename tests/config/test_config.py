@@ -32,6 +32,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.drop": [],
     "data.reference": None,
     "inference.groups": [],
+    "inference.profile": [],
     "partition.scheme": "even",
     "partition.alpha": 1.0,
     "simulation.engine": "ray",
@@ -73,6 +74,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "ranges": None,
     "tolerance": 1e-7,
     "class_weight": "equal",
+    "penalty": "l2",
     "C": 1.0,
     "evaluate": False,
     "test_size": 0.25,
@@ -134,7 +136,7 @@ def test_experiments_compose(name: str) -> None:
     assert config.rounds == 7, "the command line goes first"
     assert config.capc.enabled is name.startswith("capc_")
     if not config.capc.enabled:
-        assert (None if name in ("private", "original", "inference") else 1.0) == config.C
+        assert (None if name in ("private", "original", "inference", "firth") else 1.0) == config.C
         names = {"optimizers": "auto", "digits": "lbfgs", "private": "auto", "original": "gd"}
         assert config.optimizer.name == names.get(name, "newton")
 

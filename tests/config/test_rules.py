@@ -10,7 +10,7 @@ import pytest
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import KEY_BITS_LIMIT
 from fl_he.config.rules import check
-from fl_he.config.run import ClassWeight, Config, Scaling, Topology, schema_keys
+from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology, schema_keys
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS
 from fl_he.crypto.paillier.packing import Packing
@@ -25,6 +25,8 @@ PRIVATE: dict[str, Any] = {
     **{"privacy.name": "gaussian", "privacy.epsilon": 1.0, "privacy.delta": 1e-5},
     **{"privacy.clip": 0.5, "privacy.scaling": 0.25, "ranges": "breast_cancer"},
 }
+FIRTH: dict[str, Any] = {"penalty": Penalty.firth, "C": None}
+PROFILE: dict[str, Any] = {"inference.profile": ["age"], "C": None}
 
 
 def changed(settings: dict[str, Any]) -> Config:
@@ -57,6 +59,30 @@ def changed(settings: dict[str, Any]) -> Config:
             "must be set, got both",
         ),
         ({"tolerance": -1.0}, "tolerance must be at least 0 and finite, got -1"),
+        (FIRTH | {"C": 2.0}, "C must be null with penalty=firth, got 2: Firth's penalty has no"),
+        (PROFILE | {"C": 1.0}, "C must be null with inference.profile, got 1: an L2 penalty"),
+        (
+            FIRTH | {"optimizer.name": "lbfgs"},
+            "optimizer must be auto or newton with penalty=firth, got lbfgs",
+        ),
+        (
+            PROFILE | {"class_weight": ClassWeight.balanced},
+            "class_weight must be equal with inference.profile, got balanced",
+        ),
+        (FIRTH | CAPC, "penalty=firth must be left out in CaPC"),
+        (PRIVATE | FIRTH, "privacy must be none with penalty=firth, got gaussian"),
+        (
+            PROFILE | UNSCALED,
+            "sealed must be false with inference.profile, got true",
+        ),
+        (
+            PROFILE | {"scaling": Scaling.local},
+            "scaling must be federated, ranges or none with inference.profile, got local",
+        ),
+        (
+            PROFILE | {"inference.profile": ["a", "b", "a"]},
+            "inference.profile must name no column twice, got a, b, a",
+        ),
         (SEALED, "scaling must be ranges, local or none with sealed=true, got federated"),
         ({**UNSCALED, "evaluate": True}, "evaluate must be false with sealed=true"),
         (

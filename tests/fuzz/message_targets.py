@@ -88,6 +88,7 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     model = model_messages.model_message_content(_model(3), ConfigRecord({"lr": 0.5}))
     chained = replace(request, running_sum=b"sum", layout="{}").add_to(model)
     numbers = np.array([1.0, 2.0])
+    several = model_messages.models_content(np.zeros((2, 3)), ConfigRecord(), np.zeros((2, 3, 3)))
     description = Description(
         Role.KEY_HOLDER, "company X", "1", ("a",), key, "session", packing, True, ("x", "y", "z")
     )
@@ -115,6 +116,11 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
         (
             model_messages.model_message_content(_model(3, 4)),
             lambda content: model_messages.read_parameters(model_messages.read_arrays(content)),
+        ),
+        (several, lambda content: model_messages.read_models(content, 3)),
+        (
+            several,
+            lambda content: model_messages.read_inverses(content, np.zeros((2, 3))),
         ),
     ]
 

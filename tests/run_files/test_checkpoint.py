@@ -26,7 +26,7 @@ from local_grid import LocalGrid, simulated_nodes
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
-from fl_he.config.run import Config
+from fl_he.config.run import Config, Penalty
 from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -263,6 +263,22 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any])
     path.write_text(path.read_text()[:-20])
     with pytest.raises(CheckpointError, match="must be a checkpoint"):
         load_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_release_is_resumed(tmp_path: Path) -> None:
+    config = cut_off(tmp_path, after=2)
+    path = tmp_path / "checkpoint.json"
+    members = json.loads(path.read_text())
+    for name in ("class_counts", "first_sum", "null_log_likelihood", "profile"):
+        del members[name]
+    for name in ("penalty", "inference"):
+        del members["config"][name]
+    path.write_text(json.dumps(members))
+    metrics = server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+    check_equals_pooled_descent(config, metrics)
+    path.write_text(json.dumps(members))
+    with pytest.raises(CheckpointError, match="penalty must be 'l2' as in the run that is resumed"):
+        load_checkpoint(tmp_path, replace(config, penalty=Penalty.firth))
 
 
 def deployed_experiment(folder: Path, scaling: str, key_holder_timeout: float) -> Config:

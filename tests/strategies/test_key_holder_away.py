@@ -173,7 +173,7 @@ def test_a_resumed_run_asks_for_the_very_sum_that_may_be_open(
     assert unopened.to_members() == members
     grid.sent.clear()
     resumed = strategy(FedAvg(fraction_evaluate=0.0))
-    resumed.resume(0, dead.roster.session, KEY.public_key.fingerprint, unopened)
+    resumed.resume(0, dead.roster.session, KEY.public_key.fingerprint, [unopened])
     result = resumed.start(grid, MODEL, num_rounds=2)
     step = np.average([1, 2, 3], weights=[1, 2, 3])
     np.testing.assert_allclose(result.arrays["w"].numpy(), [1 + 2 * step, -2 + 2 * step], atol=1e-6)
@@ -231,7 +231,7 @@ def test_a_sum_of_another_round_is_not_resumed(
     first = strategy(FedAvg(fraction_evaluate=0.0), on_summed=written.append)
     first.start(grid_with(deployed), MODEL, num_rounds=1)
     with pytest.raises(ProtocolError, match=f"must be of round {rounds_before + 1} in the run's"):
-        strategy().resume(rounds_before, first.roster.session, "ab" * 32, written[0])
+        strategy().resume(rounds_before, first.roster.session, "ab" * 32, [written[0]])
 
 
 @pytest.mark.parametrize("spoil", ["encrypted_sum", "layout", "round", "purpose", "skipped"])

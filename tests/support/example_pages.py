@@ -30,6 +30,16 @@ def make_newton() -> dict[str, Any]:
             "likelihood_ratio": {"chi2": 2.5, "df": 2, "p_value": 0.25},
         },
         "groups": [{"columns": [HOSTILE], "chi2": 2.5, "df": 1, "p_value": 0.0625}],
+        "profile": {
+            **{"iterations": 5, "seconds": 0.5, "withheld": None},
+            "intervals": [
+                {
+                    **{"name": HOSTILE, "lower": 0.5, "upper": None},
+                    **{"odds_ratio_lower": 1.65, "odds_ratio_upper": None},
+                    **{"lower_reason": None, "upper_reason": "infinite: no end"},
+                }
+            ],
+        },
     }
     metrics["simulated"] = True
     metrics["software"] = {"python": "3.11.9", "flwr": "1.41.0"}

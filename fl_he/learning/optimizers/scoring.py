@@ -17,12 +17,22 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, read_vectors
 from fl_he.learning.optimizers.damped import Newton
-from fl_he.learning.regression.firth import inverse, whitening
-from fl_he.learning.regression.likelihood import from_upper_triangle, upper_triangle
+from fl_he.learning.regression.firth import adjustment_sum, inverse, whitening
+from fl_he.learning.regression.likelihood import (
+    derivative_sums,
+    examples_of,
+    from_upper_triangle,
+    mean_derivatives,
+    upper_triangle,
+)
+from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.arrays import Array, finite_array
+from fl_he.learning.tables.data import Dataset
 
 #: Least curvature along any direction, as a share of the information's.
 _LEAST_CURVATURE = 0.3
+#: Of a fit of one table: steps at most, and how far it may be from the optimum.
+_MOST_STEPS, _FITTED = 200, 1e-9
 #: A secant is not learnt from if its correction is no larger beside its vectors.
 _LEAST_CORRECTION = 1e-8
 
@@ -65,6 +75,28 @@ def with_firth(point: Point, adjustment: Array) -> Point:
         gradient=point.gradient + slope,
         penalty_gradient=slope,
     )
+
+
+def fitted(dataset: Dataset) -> Array | None:
+    """Return the estimates of one table with Firth's penalty, ``None`` if there are none.
+
+    There are none if columns are linear combinations of others.
+    """
+    optimizer = FisherScoring()
+    theta = family_for(dataset.class_count).zeros(len(dataset.feature_names), dataset.class_count)
+    for _ in range(_MOST_STEPS):
+        examples = examples_of(dataset, theta)
+        found = mean_derivatives(derivative_sums(examples), len(theta), dataset.examples)
+        loss, gradient, hessian = found
+        point = Point(theta, loss, gradient, dataset.examples, hessian)
+        try:
+            point = with_firth(point, adjustment_sum(examples, inverse(information_of(point))))
+            theta = optimizer.step(point)
+        except DataError:
+            return None
+        if optimizer.distance(point) <= _FITTED:
+            return theta
+    return None
 
 
 class Curvature:

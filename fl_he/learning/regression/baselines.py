@@ -13,7 +13,7 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
 #: scikit-learn's own.
-_DEFAULT_C = 1.0
+DEFAULT_C = 1.0
 #: Beyond it a probability is 0 or 1 to 13 digits: the data are taken to be separable.
 _LARGEST_MARGIN = 30.0
 
@@ -36,9 +36,9 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
         try:
             fitted = family.fit(dataset, math.inf, balanced=balanced)
         except (Warning, ValueError):
-            return fit(dataset, None, balanced=balanced), _DEFAULT_C
+            return fit(dataset, None, balanced=balanced), DEFAULT_C
     if np.abs(family.margins(dataset.features, fitted)).max() > _LARGEST_MARGIN:
-        return fit(dataset, None, balanced=balanced), _DEFAULT_C
+        return fit(dataset, None, balanced=balanced), DEFAULT_C
     return fitted, None
 
 
@@ -68,7 +68,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
     """
     if C is not None and not C > 0.0:
         raise ValueError(f"C must be greater than 0, got {C}")
-    penalty = _DEFAULT_C if C is None or math.isinf(C) else C
+    penalty = DEFAULT_C if C is None or math.isinf(C) else C
     return family_for(dataset.class_count).fit(dataset, penalty, balanced=balanced)
 
 

@@ -281,6 +281,45 @@ def goodness_of_fit(
     }
 
 
+def penalised_fit(
+    log_likelihood: float,
+    penalty: float,
+    null: float | None,
+    estimates: Estimates,
+    information_scale: float,
+) -> dict[str, Any]:
+    """Return how well a model with Firth's penalty fits, with the members of `goodness_of_fit`.
+
+    The test is the penalised likelihood-ratio test against coefficients of zero, with the penalty
+    of all columns on both sides: Heinze and Schemper 2002, "A solution to the problem of separation
+    in logistic regression", section 2. AIC, deviance and McFadden's R2 are of unpenalised models,
+    and ``None``.
+
+    Parameters
+    ----------
+    log_likelihood
+        Of the model at its estimates, without the penalty.
+    penalty
+        Half the log determinant of the information in the model's units.
+    null
+        Penalised log likelihood of the best model of zeros in the same units; ``None``: not known.
+    estimates
+        The model's, for the number of its parameters.
+    information_scale
+        What the units of the tables add to half the log determinant.
+    """
+    penalised = log_likelihood + penalty
+    df = len(estimates.features) - len(estimates.left_out)
+    test = None if null is None else _chi_squared(max(0.0, 2 * (penalised - null)), df)
+    return {
+        **goodness_of_fit(log_likelihood, None, estimates),
+        **dict.fromkeys(("aic", "deviance")),
+        "penalised_log_likelihood": penalised + information_scale,
+        "penalised_null_log_likelihood": None if null is None else null + information_scale,
+        "likelihood_ratio": test,
+    }
+
+
 def check_groups(groups: Iterable[Sequence[str]], features: Sequence[str]) -> None:
     """Refuse a group that is empty, or does not name different features; raises DataError."""
     for columns in groups:

@@ -10,7 +10,10 @@ from fl_he.report.tables.coefficients import (
     coefficient_sheets,
     fit_facts,
     group_sheet,
+    has_firth,
     left_out_notes,
+    profile_notes,
+    profile_sheet,
     withheld,
 )
 from fl_he.run_files.metrics import Metrics
@@ -22,6 +25,12 @@ _ABOUT = (
     "An estimate is the change of the log odds for one unit more of the feature, all others equal, "
     "and the odds ratio its exponential. Per SD: for one standard deviation more of the feature in "
     "the pooled data. The intercept is of patients whose features are all 0."
+)
+_WALD = "Standard errors, tests and intervals are Wald's."
+_WALD_FIRTH = (
+    "Standard errors, p values and intervals are Wald's, from the information without the penalty. "
+    "Where classes can be separated, profile likelihood intervals are more reliable "
+    "(inference.profile)."
 )
 
 
@@ -41,9 +50,12 @@ def coefficients(metrics: Metrics) -> Section:
         return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
     blocks += [*coefficient_sheets(metrics), *map(Note, left_out_notes(inference)), Note(_ABOUT)]
     if facts := fit_facts(inference):
-        blocks += [Note("Standard errors, tests and intervals are Wald's."), Facts(facts)]
+        blocks += [Note(_WALD_FIRTH if has_firth(inference) else _WALD), Facts(facts)]
     if (tests := group_sheet(inference)) is not None:
         blocks.append(tests)
+    if (profile := profile_sheet(inference)) is not None:
+        blocks.append(profile)
+    blocks += map(Note, profile_notes(inference))
     return Section(_TITLE, blocks)
 
 

@@ -51,6 +51,9 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     blocks += [Text(note) for note in left_out_notes(inference)]
     if (tests := group_sheet(inference)) is not None:
         blocks.append(_table(tests, range(len(tests.columns))))
+    if (profile := profile_sheet(inference)) is not None:
+        blocks.append(_table(profile, range(len(profile.columns))))
+    blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     return Group(*blocks, Text("\n".join([_CAPTION, *said])))
 
@@ -81,10 +84,17 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
     fit = inference["fit"]
     if fit is None:
         return {}
-    null = fit["null_log_likelihood"]
+    firth = has_firth(inference)
+    null = fit["penalised_null_log_likelihood" if firth else "null_log_likelihood"]
     beside = "" if null is None else f" (intercept only: {fixed(null, 3)})"
     unknown = "not known, as not the same hospitals were in the first and in the last total"
     test = fit["likelihood_ratio"]
+    if firth:
+        return {
+            "penalised log likelihood": f"{fixed(fit['penalised_log_likelihood'], 3)}{beside}",
+            "log likelihood without the penalty": fixed(fit["log_likelihood"], 3),
+            "penalised likelihood-ratio test": unknown if test is None else _test_text(test),
+        }
     return {
         "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
         "likelihood-ratio test": unknown if test is None else _test_text(test),
@@ -93,6 +103,63 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
         + ("" if null is None else f" (intercept only: {fixed(fit['null_deviance'], 3)})"),
         "McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4),
     }
+
+
+def has_firth(inference: Mapping[str, Any]) -> bool:
+    """Return whether the estimates have Firth's penalty."""
+    return bool(inference.get("penalty") == "firth")
+
+
+def profile_sheet(inference: Mapping[str, Any]) -> Sheet | None:
+    """Return the profile likelihood intervals, ``None`` if there are none."""
+    profile = inference.get("profile")
+    if not profile or not profile["intervals"]:
+        return None
+    rows, level = profile["intervals"], f"{inference['level']:.0%}"
+    kind = "penalised likelihood" if has_firth(inference) else "likelihood"
+    widths = [
+        row["upper"] - row["lower"] for row in rows if None not in (row["lower"], row["upper"])
+    ]
+    digits = places(widths, 3, 6)
+    cells = [
+        (
+            row["name"],
+            *(
+                _ends([row[f"{start}lower"], row[f"{start}upper"]], row, digits)
+                for start in ("", "odds_ratio_")
+            ),
+        )
+        for row in rows
+    ]
+    columns = ("feature", f"{level} interval", "odds ratio")
+    return Sheet(f"Profile {kind} intervals", columns, list(map(Row, cells)))
+
+
+def profile_notes(inference: Mapping[str, Any]) -> list[str]:
+    """Say which bounds of profile likelihood intervals are not there, and why."""
+    profile = inference.get("profile")
+    if not profile:
+        return []
+    if profile["withheld"]:
+        return [f"No profile likelihood intervals: {profile['withheld']}."]
+    return [
+        f"{row['name']}, {end} bound: {row[f'{end}_reason']}."
+        for row in profile["intervals"]
+        for end in ("lower", "upper")
+        if row[f"{end}_reason"]
+    ]
+
+
+def _ends(values: Sequence[float | None], row: Mapping[str, Any], digits: int) -> str:
+    """Write both ends of an interval, in words where there is none."""
+    words = []
+    for end, value in zip(("lower", "upper"), values, strict=True):
+        reason = row[f"{end}_reason"]
+        if reason is None:
+            words.append(_TOO_LARGE if value is None else fixed(value, digits))
+        else:
+            words.append("infinite" if reason.startswith("infinite") else "not found")
+    return " to ".join(words)
 
 
 def group_sheet(inference: Mapping[str, Any]) -> Sheet | None:
@@ -124,7 +191,7 @@ def _sheet(
         outcome = f"{start}{contrast} against {inference['reference']}"
     heading = f"Log odds of {outcome or 'label 1 of each hospital'}"
     if inference["penalised"]:
-        heading += ", penalised"
+        heading += ", with Firth's penalty" if has_firth(inference) else ", penalised"
     per_deviation = bool(known(rows, "odds_ratio_sd"))
     columns = ["feature", "estimate"]
     if not known(rows, "standard_error"):

@@ -17,7 +17,8 @@ from fl_he.run_files.metrics import Metrics
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
-POOLED = "pooled (scikit-learn)"
+_POOLED = "pooled (scikit-learn)"
+_POOLED_FIRTH = "pooled (not encrypted)"
 _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without privacy"
 _COUNTED = "its encrypted test counts"
@@ -83,12 +84,19 @@ def compared_models(metrics: Metrics) -> list[Row]:
         # Of the examples that were counted, not of those that were trained on.
         rows.append(_row(_COUNTED, metrics["evaluation"]))
     if metrics["pooled"]:
-        rows.append(_row(POOLED, metrics["pooled"]))
+        rows.append(_row(pooled_name(metrics), metrics["pooled"]))
     return rows
 
 
+def pooled_name(metrics: Metrics) -> str:
+    """Return what fitted the pooled data; scikit-learn has no penalty of Firth's."""
+    by_scikit_learn = (metrics["pooled"] or {}).get("C") is not None
+    firth = metrics["config"].get("penalty") == "firth" and not by_scikit_learn
+    return _POOLED_FIRTH if firth else _POOLED
+
+
 def penalty_note(metrics: Metrics) -> str:
-    """Say that scikit-learn's models are penalised and this run's is not; nothing if it is."""
+    """Say that scikit-learn's models have another penalty than this run; nothing if they do not."""
     pooled = metrics["pooled"] or {}
     if metrics["config"].get("C") is not None or "C" not in pooled:
         return ""
@@ -96,8 +104,9 @@ def penalty_note(metrics: Metrics) -> str:
     others += ["pooled"] if pooled["C"] is not None else []
     if not others:
         return ""
+    penalty = "Firth's penalty" if metrics["config"].get("penalty") == "firth" else "no penalty"
     return (
-        f"This run has no penalty; scikit-learn's models ({', '.join(others)}) have its default, "
+        f"This run has {penalty}; scikit-learn's models ({', '.join(others)}) have its default, "
         "C=1: separable data need one."
     )
 

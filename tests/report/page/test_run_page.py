@@ -259,3 +259,21 @@ def test_a_comparison_draws_a_curve_for_each_run(tmp_path: Path) -> None:
     write_comparison(path, [row(str(n), [0.5]) for n in range(13)], [tmp_path] * 13)
     assert "The first 12 of 13 runs are drawn." in path.read_text()
     assert "optimizer=12 from" not in path.read_text()
+
+
+def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path) -> None:
+    metrics = make_newton()
+    metrics["config"] |= {"penalty": "firth", "inference": {"profile": [HOSTILE]}}
+    metrics["inference"] |= {"penalty": "firth", "penalised": True}
+    metrics["pooled"]["C"] = None
+    metrics["inference"]["fit"] |= {
+        "penalised_log_likelihood": -2.5,
+        "penalised_null_log_likelihood": None,
+    }
+    said = words(page(tmp_path, metrics))
+    assert "Profile penalised likelihood intervals" in said
+    assert "0.500 to infinite" in said
+    assert "Wald's, from the information without the penalty" in said
+    assert "so they learn the estimates' covariance" in said
+    assert "at the models of the search for profile likelihood intervals" in said
+    assert "pooled (not encrypted)" in said

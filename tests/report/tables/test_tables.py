@@ -293,6 +293,68 @@ def test_classes_are_compared_with_the_reference() -> None:
     assert titles == [f"Log odds of kind = {name} against grey" for name in ("red", "[blue]")]
 
 
+def interval(name: str, **known: Any) -> dict[str, Any]:
+    ends = ("lower", "upper")
+    keys = (*ends, *(f"odds_ratio_{end}" for end in ends), *(f"{end}_reason" for end in ends))
+    return {**dict.fromkeys(keys), "name": name, **known}
+
+
+FIRTH = {
+    **WHOLE,
+    **{"aic": None, "deviance": None, "null_log_likelihood": None, "null_deviance": None},
+    **{"penalised_log_likelihood": -415.25, "penalised_null_log_likelihood": -440.5},
+    "mcfadden_r2": None,
+}
+
+
+def test_firths_penalty_is_named_and_its_test_is_penalised(tmp_path: Path) -> None:
+    metrics = inferred(AGE, fit=FIRTH, penalised=True, penalty="firth")
+    write_run(tmp_path, metrics, "{}")
+    table = coefficient_table(metrics)
+    assert table is not None
+    said = "\n".join(text(table, 160))
+    assert "Log odds of died = yes, with Firth's penalty" in said
+    assert "penalised log likelihood: -415.250 (intercept only: -440.500)" in said
+    assert "log likelihood without the penalty: -422.327" in said
+    assert "penalised likelihood-ratio test: chi-square 50.50, df 4, p = 0.250" in said
+    assert "AIC" not in said
+    assert "deviance:" not in said
+
+
+def test_profile_intervals_are_a_table_and_a_sentence_where_one_has_no_end(tmp_path: Path) -> None:
+    rows = [
+        interval("age", lower=-0.25, upper=1.5, odds_ratio_lower=0.779, odds_ratio_upper=4.482),
+        interval(
+            "[b]", lower=0.5, odds_ratio_lower=1.649, upper_reason="infinite: it does not drop"
+        ),
+        interval("far", lower_reason="not found: raise rounds", upper=800.0),
+    ]
+    profile = {"iterations": 7, "seconds": 1.5, "withheld": None, "intervals": rows}
+    metrics = inferred(AGE, fit=WHOLE, profile=profile, penalty="l2")
+    write_run(tmp_path, metrics, "{}")
+    table = coefficient_table(metrics)
+    assert table is not None
+    lines = text(table, 160)
+    shown = {line.split("  ")[0].strip(): re.split(r" {2,}", line.strip())[1:] for line in lines}
+    assert "Profile likelihood intervals" in {line.strip() for line in lines}
+    assert shown["age"] == ["-0.250 to 1.500", "0.779 to 4.482"]
+    assert shown["[b]"] == ["0.500 to infinite", "1.649 to infinite"]
+    assert shown["far"] == ["not found to 800.000", "not found to too large"]
+    said = "\n".join(lines)
+    assert "[b], upper bound: infinite: it does not drop." in said
+    assert "far, lower bound: not found: raise rounds." in said
+    cost = "\n".join(text(cost_table(metrics)))
+    assert re.search(r"seconds of profile likelihoods .* 1\.5000", cost)
+
+
+def test_profile_intervals_that_are_withheld_are_a_sentence() -> None:
+    why = "training ended before it converged"
+    profile = {"iterations": 0, "seconds": 0.0, "withheld": why, "intervals": []}
+    table = coefficient_table(inferred(AGE, fit=WHOLE, profile=profile))
+    assert table is not None
+    assert f"No profile likelihood intervals: {why}." in "\n".join(text(table, 160))
+
+
 @pytest.mark.parametrize(
     ("member", "words"),
     [
