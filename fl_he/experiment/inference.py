@@ -98,7 +98,7 @@ class Inference:
             log_likelihood = -float(state.rounds[-1]["loss"]) * state.examples
             fit = inference.goodness_of_fit(log_likelihood, known, found)
             if config.penalty is Penalty.firth and hessian is not None:
-                _, log_determinant = whitening(state.examples * hessian)
+                _, log_determinant = whitening(state.examples * hessian, theta)
                 null = None if known is None else state.null_log_likelihood
                 units = float(np.log(scaling.scale).sum())
                 fit = inference.penalised_fit(

@@ -99,7 +99,7 @@ class ProfileIntervals:
         ProtocolError
             If a sum is refused; the search can be resumed.
         """
-        if not self._columns or not state().rounds[-1]["converged"]:
+        if not self._columns or self._withheld(state()) is not None:
             return
         sums.take_seconds()  # those of the rounds are in the entries
         estimate, found = self._estimate(state()), self._read(state())
@@ -131,20 +131,16 @@ class ProfileIntervals:
         """
         if not self._columns:
             return None
-        if state.profile is None:
-            return {
-                "iterations": 0,
-                "seconds": 0.0,
-                "withheld": "training ended before it converged",
-                "intervals": [],
-            }
         found = self._read(state)
-        bounds = self._bounds(found, self._estimate(state))
+        if (reason := self._withheld(state)) is not None:
+            return {"iterations": 0, "seconds": 0.0, "withheld": reason, "intervals": []}
+        estimate = self._estimate(state)
+        bounds = self._bounds(found, estimate)
         rows = []
         for name, lower, upper in zip(self._columns, bounds[::2], bounds[1::2], strict=True):
             row: dict[str, Any] = {"name": name}
             for end, bound in (("lower", lower), ("upper", upper)):
-                reason, value = self._reason(bound, found), None
+                reason, value = self._reason(bound, found, estimate), None
                 if reason is None:
                     value = float(bound.theta[bound.column] / scaling.scale[bound.column])
                 row |= {end: value, f"{end}_reason": reason, f"odds_ratio_{end}": _odds(value)}
@@ -156,14 +152,27 @@ class ProfileIntervals:
             "intervals": rows,
         }
 
+    def _withheld(self, state: Checkpoint) -> str | None:
+        """Return why there is nothing to search from; ``None`` if there is."""
+        if not state.rounds[-1]["converged"]:
+            return "training ended before it converged"
+        if not math.isfinite(self._estimate(state).log_likelihood):
+            return (
+                "the information is singular: columns are linear combinations of others, or the "
+                "classes can be separated"
+            )
+        return None
+
     def _may_go_on(self, found: _Search) -> bool:
         return found.iterations < self._config.rounds and found.missed < _MOST_MISSED
 
-    def _reason(self, bound: Bound, found: _Search) -> str | None:
+    def _reason(self, bound: Bound, found: _Search, estimate: Estimate) -> str | None:
         if bound.state == profile.FOUND:
             return None
         if bound.state == profile.NONE:
             return _INFINITE
+        if not estimate.error(bound.column) > 0.0:
+            return "not found: the column has no estimate"
         if found.missed >= _MOST_MISSED:
             return "not found: other hospitals answered than in the last round of training"
         if bound.state == profile.OPEN:
@@ -178,9 +187,11 @@ class ProfileIntervals:
             raise CheckpointError(f"the checkpoint: {error}") from error
         information = state.examples * mean
         log_likelihood = -state.examples * float(state.rounds[-1]["loss"])
-        if self._firth:
-            log_likelihood += firth.whitening(information)[1] / 2
-        return Estimate(theta, log_likelihood, firth.inverse(information), state.examples)
+        _, log_determinant = firth.whitening(information, theta)
+        if self._firth or not math.isfinite(log_determinant):
+            log_likelihood += log_determinant / 2
+        cov = firth.inverse(information, theta)
+        return Estimate(theta, log_likelihood, cov, state.examples)
 
     def _read(self, state: Checkpoint) -> _Search:
         return _Search() if state.profile is None else _Search.from_members(state.profile)

@@ -106,7 +106,7 @@ class ModelSums:
         ProtocolError
             If too few hospitals answer, or the sum is not of these models.
         """
-        inverses = np.array([firth.inverse(information_of(point)) for point in points])
+        inverses = np.array([firth.inverse(information_of(point), point.theta) for point in points])
         models = np.array([point.theta for point in points])
         content = models_content(models, self._config, inverses)
         rows, _ = self._sums("firth", number, content, len(models))

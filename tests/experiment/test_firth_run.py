@@ -269,6 +269,30 @@ def test_a_run_that_did_not_converge_has_no_profile_intervals(tmp_path: Path) ->
     assert profile["intervals"] == []
 
 
+def test_a_constant_column_is_in_none_of_it(tmp_path: Path) -> None:
+    features, labels = table("quasi")
+    wider = np.column_stack([features[:, 0], np.full(50, 7.0), features[:, 1]])
+    config = configured(tmp_path, wider, labels, "inference.profile=[x1,x0]")
+    metrics = run(config)
+    fit = reference(features, labels)
+    found = np.delete(metrics["federated"]["coefficients"], 1) / features.std(axis=0)
+    np.testing.assert_allclose(found, fit.coef_, rtol=1e-6)
+    assert metrics["federated"]["coefficients"][1] == 0.0
+    constant, other = metrics["inference"]["profile"]["intervals"]
+    assert constant["lower_reason"] == "not found: the column has no estimate"
+    expected = fit.conf_int(method="pl", tol=1e-9, max_iter=500)[0]
+    np.testing.assert_allclose([other["lower"], other["upper"]], expected, rtol=1e-6)
+
+
+def test_separated_classes_have_no_profile_interval_without_a_penalty(tmp_path: Path) -> None:
+    features, labels = table("separated")
+    config = configured(
+        *(tmp_path, features, labels, "inference.profile=[x0]", "C=null"), penalty="l2"
+    )
+    profile = run(config)["inference"]["profile"]
+    assert profile["withheld"] or profile["intervals"][0]["upper"] is None
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [

@@ -58,7 +58,7 @@ def evaluate(datasets: Sequence[Dataset], theta: np.ndarray, *, penalty: bool) -
     point = Point(theta, loss, gradient, count, hessian)
     if not penalty:
         return point
-    inverse = firth.inverse(information_of(point))
+    inverse = firth.inverse(information_of(point), point.theta)
     adjustment = np.sum([firth.adjustment_sum(one, inverse) for one in examples], axis=0)
     return with_firth(point, adjustment)
 
@@ -79,7 +79,10 @@ def estimate_of(point: Point) -> profile.Estimate:
     """Return the estimate at which a fit ended."""
     log_likelihood = -point.examples * point.loss
     return profile.Estimate(
-        point.theta, log_likelihood, firth.inverse(information_of(point)), point.examples
+        point.theta,
+        log_likelihood,
+        firth.inverse(information_of(point), point.theta),
+        point.examples,
     )
 
 

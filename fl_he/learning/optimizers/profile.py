@@ -24,6 +24,7 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, read, read_vectors
 from fl_he.learning.optimizers.scoring import Curvature, information_of
+from fl_he.learning.regression.firth import whitening
 from fl_he.learning.regression.inference import LEVEL
 from fl_he.learning.tables.arrays import Array
 
@@ -88,10 +89,11 @@ class Bound:
         n, j = point.examples, self.column
         information, score, miss = information_of(point), -n * point.gradient, math.inf
         moved = self.side * (point.theta[j] - estimate.theta[j])
-        if math.isfinite(point.loss) and moved > 0.0:
+        _, log_determinant = whitening(information, point.theta)
+        if math.isfinite(log_determinant) and moved > 0.0:
             if point.penalty_gradient is not None:
                 self.curvature.learn(point.theta, n * point.penalty_gradient, information)
-            cov = self.curvature.covariance(information)
+            cov = self.curvature.covariance(information, point.theta)
             along = cov @ score
             whole, above = float(score @ along), estimate.above(point)
             # What the other parameters could still add to the likelihood.
@@ -176,12 +178,20 @@ class Estimate:
         return float(np.sqrt(self.cov[column, column]))
 
     def bounds(self, columns: Sequence[int]) -> list[Bound]:
-        """Return both bounds of each column, at the first model to evaluate: that of Wald."""
+        """Return both bounds of each column, at the first model to evaluate: that of Wald.
+
+        Those of a column without an estimate are lost.
+        """
         result = []
         for column in columns:
             for side in (-1.0, 1.0):
-                step = side * math.sqrt(2 * DROP) / self.error(column) * self.cov[:, column]
-                result.append(Bound(column, side, self.theta + step, self.theta, step))
+                bound = Bound(column, side, self.theta, self.theta, np.zeros(len(self.theta)))
+                if (error := self.error(column)) > 0.0:
+                    bound.step = side * math.sqrt(2 * DROP) / error * self.cov[:, column]
+                    bound.theta = self.theta + bound.step
+                else:
+                    bound.state = LOST
+                result.append(bound)
         return result
 
 

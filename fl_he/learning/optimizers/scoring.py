@@ -67,7 +67,7 @@ def with_firth(point: Point, adjustment: Array) -> Point:
     """
     if adjustment.shape != point.theta.shape:
         raise DataError(f"an adjustment must have {len(point.theta)} values, got {adjustment.size}")
-    _, log_determinant = whitening(information_of(point))
+    _, log_determinant = whitening(information_of(point), point.theta)
     slope = -adjustment / point.examples
     return replace(
         point,
@@ -90,7 +90,9 @@ def fitted(dataset: Dataset) -> Array | None:
         loss, gradient, hessian = found
         point = Point(theta, loss, gradient, dataset.examples, hessian)
         try:
-            point = with_firth(point, adjustment_sum(examples, inverse(information_of(point))))
+            point = with_firth(
+                point, adjustment_sum(examples, inverse(information_of(point), theta))
+            )
             theta = optimizer.step(point)
         except DataError:
             return None
@@ -126,20 +128,20 @@ class Curvature:
             missing = turned - matrix @ moved
             along = float(missing @ moved)
             # In the metric of the information, so that a feature's unit does not count.
-            white, _ = whitening(information)
+            white, _ = whitening(information, theta)
             lengths = np.sqrt(moved @ information @ moved) * np.linalg.norm(missing @ white)
             if abs(along) > _LEAST_CORRECTION * float(lengths):
                 matrix = matrix + np.outer(missing, missing) / along
         self._matrix, self._last = matrix, (theta, slope)
 
-    def covariance(self, information: Array) -> Array:
+    def covariance(self, information: Array, theta: Array) -> Array:
         """Return the inverse of the information and of what it leaves out, shape (p, p).
 
         Where that would be little or negative, it is taken to be a share of the information.
         """
         if self._matrix is None:
-            return inverse(information)
-        white, _ = whitening(information)
+            return inverse(information, theta)
+        white, _ = whitening(information, theta)
         values, vectors = np.linalg.eigh(np.eye(white.shape[1]) + white.T @ self._matrix @ white)
         root = white @ (vectors / np.sqrt(np.maximum(values, _LEAST_CURVATURE)))
         return np.asarray(root @ root.T, dtype=np.float64)
@@ -195,7 +197,7 @@ class FisherScoring(Newton):
     def direction(self, point: Point) -> tuple[Array, float]:
         """See DampedOptimizer."""
         score = -point.examples * point.gradient
-        return self._curvature.covariance(information_of(point)) @ score, 1.0
+        return self._curvature.covariance(information_of(point), point.theta) @ score, 1.0
 
     def to_members(self) -> dict[str, Any]:
         """See Optimizer."""

@@ -11,7 +11,7 @@ weights:
 ``w_i = p_i (1 - p_i)``, and I is the sum of ``w_i x_i x_i'`` over all hospitals' examples. So a
 hospital needs the inverse of the total to compute its part of the score: an iteration is two sums.
 
-A column without information, such as one that was left out, is in none of this.
+A column of zeros, such as one that was left out, is in none of this: its coefficient stays 0.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ def adjustment_sum(examples: Examples, inverse: Array) -> Array:
     return np.asarray((leverages * (0.5 - p)) @ design, dtype=np.float64)
 
 
-def whitening(information: Array) -> tuple[Array, float]:
+def whitening(information: Array, theta: Array) -> tuple[Array, float]:
     """Return a matrix W with ``W' I W = 1`` and ``log|I|``, both without columns of zeros.
 
     Parameters
     ----------
     information
-        Shape (p, p).
+        At a model, shape (p, p).
+    theta
+        The model. A column without information is one of zeros if its coefficient is 0, for the
+        steps never move it; else the model is so far off that all probabilities are 0 or 1.
 
     Returns
     -------
@@ -61,10 +64,12 @@ def whitening(information: Array) -> tuple[Array, float]:
         singular within rounding.
     """
     diagonal = np.diag(information)
-    kept = np.flatnonzero(diagonal > 0.0)
+    kept = np.flatnonzero((diagonal > 0.0) | (theta != 0.0))
+    if not (diagonal[kept] > 0.0).all() or not len(kept):
+        return np.zeros((len(information), 0)), -math.inf
     scale = 1.0 / np.sqrt(diagonal[kept])
     values, vectors = np.linalg.eigh(scale[:, None] * information[np.ix_(kept, kept)] * scale)
-    found = values > len(values) * np.finfo(np.float64).eps * max(1.0, *values[-1:])
+    found = values > len(values) * np.finfo(np.float64).eps * max(1.0, float(values[-1]))
     result = np.zeros((len(information), int(found.sum())))
     result[kept] = scale[:, None] * vectors[:, found] / np.sqrt(values[found])
     if not found.all():
@@ -72,9 +77,9 @@ def whitening(information: Array) -> tuple[Array, float]:
     return result, float(np.log(values).sum() - 2.0 * np.log(scale).sum())
 
 
-def inverse(information: Array) -> Array:
+def inverse(information: Array, theta: Array) -> Array:
     """Return the inverse of the information, shape (p, p); zero for columns of zeros."""
-    white, _ = whitening(information)
+    white, _ = whitening(information, theta)
     return np.asarray(white @ white.T, dtype=np.float64)
 
 
@@ -92,7 +97,7 @@ def null_log_likelihood(start: Array, counts: Array) -> float:
     counts
         Examples of labels 0 and 1.
     """
-    white, log_determinant = whitening(start)
+    white, log_determinant = whitening(start, np.zeros(len(start)))
     columns = white.shape[1]
     p = (counts + columns / 2) / (counts.sum() + columns)
     spread = columns * math.log(4.0 * p.prod())

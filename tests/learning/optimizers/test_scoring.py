@@ -29,7 +29,7 @@ def test_the_fit_is_that_of_firthmodels(name: str) -> None:
     features, labels = table(name)
     point, iterations = fit(hospitals(features, labels), penalty=True)
     other = reference(features, labels)
-    errors = np.sqrt(np.diag(firth.inverse(information_of(point))))
+    errors = np.sqrt(np.diag(firth.inverse(information_of(point), point.theta)))
     expected = np.append(other.coef_, other.intercept_)
     np.testing.assert_allclose((point.theta - expected) / errors, 0.0, atol=1e-6)
     design = np.column_stack([features, np.ones(len(features))])
@@ -99,7 +99,7 @@ def test_a_column_of_zeros_is_in_none_of_it() -> None:
     np.testing.assert_allclose(np.delete(point.theta, 1), other.theta, atol=1e-9)
     assert point.theta[1] == 0.0
     assert point.loss == pytest.approx(other.loss, abs=1e-12)
-    assert not firth.inverse(information_of(point))[1].any()
+    assert not firth.inverse(information_of(point), point.theta)[1].any()
 
 
 def test_columns_that_are_combinations_of_others_are_refused() -> None:
@@ -146,3 +146,9 @@ def test_a_dataset_of_one_class_has_an_estimate() -> None:
     names = ("x0", "x1", "x2")
     point, _ = fit([Dataset(features, np.zeros(90), names)], penalty=True)
     assert np.isfinite(point.theta).all()
+
+
+@pytest.mark.parametrize("theta", [[3.0, 1e5, 0.0], [0.0, 0.0, 1e5]])
+def test_a_column_whose_information_has_vanished_is_no_column_of_zeros(theta: list[float]) -> None:
+    point = evaluate(hospitals(*table("quasi")), np.array(theta), penalty=True)
+    assert point.loss == np.inf
