@@ -114,6 +114,8 @@ class UpdateLayout:
 
     def place(self, index: int) -> tuple[str, list[int] | None]:
         """Return which array or metric the value at ``index`` is of, and where in an array."""
+        if index in (CONTRIBUTORS, EXAMPLES):
+            return self.weighted_by, None
         offset = index - _FIRST_VALUE
         for slot in self._encrypted if offset >= 0 else ():
             if offset < slot.size:

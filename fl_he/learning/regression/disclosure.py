@@ -7,7 +7,8 @@ difference of two such sums of which one holds the other: subtraction gives no s
 - Two classes: the table's cells are neighbouring bins of the score, merged, by class. Where the
   confusion matrix has no small cell, no merged bin reaches across a half, so that the matrix is a
   sum of the table's cells. Else matrix and balanced accuracy are withheld, and accuracy is given
-  out only if right and wrong predictions have no small cell, also within the bin across a half.
+  out only if right and wrong predictions have no small cell, also within the bin across a half,
+  and differ by none from a class that holds them or that they hold.
 - More classes: the table's cells are neighbouring bins of the predicted class's probability,
   merged, by whether the prediction was right. A table of each class would not do: probabilities add
   up to 1, so patients of one table's bins may lie within another's, and the difference be small.
@@ -127,7 +128,7 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
     groups = _groups(table, min_cell, split=two and _fits(confusion, min_cell))
     total = [right.sum(), examples - right.sum()]
     given = {
-        "accuracy": _fits(total, min_cell),
+        "accuracy": _fits([*total, *_beside_a_class(sizes, right)], min_cell),
         "balanced_accuracy": _fits([*right, *(sizes - right)], min_cell),
         "roc_auc": _fits(sizes, min_cell),
         "confusion": _fits(confusion, min_cell),
@@ -230,6 +231,16 @@ def _across_a_half(cells: Array, groups: list[tuple[int, int]]) -> list[float]:
             wrong = cells[1, start:HALF].sum() + cells[0, HALF:stop].sum()
             return [wrong, cells[:, start:stop].sum() - wrong]
     return []
+
+
+def _beside_a_class(sizes: Array, right: Array) -> list[float]:
+    """Count what right or wrong predictions and a class differ by, where one holds the other."""
+    found, all_right, all_wrong = [], right.sum(), (sizes - right).sum()
+    for size, hits in zip(sizes, right, strict=True):
+        for of_class, of_all in ((hits, all_right), (size - hits, all_wrong)):
+            if of_class in (size, of_all):
+                found.append(abs(of_all - size))
+    return found
 
 
 def _fits(cells: Array | list[float], min_cell: int) -> bool:

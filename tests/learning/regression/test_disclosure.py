@@ -185,6 +185,13 @@ def test_few_wrong_predictions_across_a_half_withhold_the_accuracy() -> None:
     assert len(found.calibration or ()) == 2
 
 
+def test_a_class_that_is_all_right_but_for_few_others_withholds_the_accuracy() -> None:
+    """Right predictions less the second class would leave one patient."""
+    patients = [*many(0, 0, 1), *many(0, 1, 5), *many(1, 1, 5)]
+    found = figures(counts_of(patients, 2), 5)
+    assert (found.accuracy, found.confusion) == (None, None)
+
+
 def test_a_small_class_withholds_the_table_and_the_areas() -> None:
     found = figures(counts_of([*many(0, 0, 40), *many(1, 1, 4)], 2), 5)
     assert (found.calibration, found.roc_auc, found.confusion) == (None, None, None)
