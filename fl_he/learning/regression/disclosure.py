@@ -128,12 +128,14 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
     groups = _groups(table, min_cell, split=two and _fits(confusion, min_cell))
     total = [right.sum(), examples - right.sum()]
     given = {
-        "accuracy": _fits([*total, *_beside_a_class(sizes, right)], min_cell),
+        "accuracy": _fits(total, min_cell),
         "balanced_accuracy": _fits([*right, *(sizes - right)], min_cell),
         "roc_auc": _fits(sizes, min_cell),
         "confusion": _fits(confusion, min_cell),
         "calibration": groups is not None,
     }
+    if given["roc_auc"]:  # the sizes of the classes are given out
+        given["accuracy"] &= _fits(_beside_a_class(sizes, right), min_cell)
     if two and groups:
         given["accuracy"] &= _fits(_across_a_half(table, groups), min_cell)
     # Of two classes each has the other's area and squares.
