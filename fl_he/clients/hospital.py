@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
 from fl_he.learning.optimizers.base import GradientDescent, Point, penalised
-from fl_he.learning.regression import evaluation, likelihood, parameters
+from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.firth import adjustment_sum
 from fl_he.learning.regression.registry import family_for, model_of
@@ -42,6 +42,7 @@ from fl_he.wire.encrypted_sum import (
     MOMENTS,
     NUM_EXAMPLES,
     PROFILE,
+    SEPARATION,
 )
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import (
@@ -218,6 +219,10 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     def adjust(message: Message, context: Context) -> Message:
         return _adjustments_of_models(message, data(context))
 
+    @app.train(SEPARATION.split(".")[1])
+    def take_sides(message: Message, context: Context) -> Message:
+        return _sides_of_model(message, data(context).dataset)
+
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         dataset, terms, _ = _prepared(data(context).dataset, message)
@@ -349,6 +354,18 @@ def _derivatives_of_models(message: Message, hospital: HospitalData) -> Message:
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [_derivative_sums(_examples(dataset, terms, theta), dataset, own) for theta in models]
     return _digits(message, DERIVATIVES, sums, hospital, terms)
+
+
+def _sides_of_model(message: Message, raw: Dataset) -> Message:
+    """Return the numbers of examples against the message's model, and on it."""
+    dataset, terms, _ = _prepared(raw, message)
+    candidate = _model_for(dataset, message)
+    examples = _examples(dataset, replace(terms, class_weights=()), candidate)
+    with np.errstate(over="ignore", invalid="ignore"):
+        counts = separation.sides(examples, candidate)
+    metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
+    arrays = named_arrays(sides=counts / dataset.examples)
+    return Message(update_content(arrays, metrics), reply_to=message)
 
 
 def _adjustments_of_models(message: Message, hospital: HospitalData) -> Message:

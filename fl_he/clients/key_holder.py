@@ -7,8 +7,9 @@ least ``min_contributors``. A sum that fails the last test has used up its round
 says no more than that it failed: what a decryption shows must not depend on what is asked next.
 
 Counts on held-out data are opened once in a session, and do not leave: see
-:mod:`fl_he.learning.regression.disclosure`. Hospitals mark them within the ciphertext, so that they
-pass for no other sum, and no other sum for them.
+:mod:`fl_he.learning.regression.disclosure`. Nor do counts of examples on the sides of a model, once
+in a session and after its last round of training: what leaves is whether each is 0. Hospitals mark
+both within the ciphertext, so that they pass for no other sum, and no other sum for them.
 
 What was opened is in the ledger, on the disk of a deployed key holder, and outlives its process.
 """
@@ -50,6 +51,8 @@ from fl_he.wire.update import CONTRIBUTORS, EXAMPLES
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"
+#: Counts of one separation: examples against a model, and on it.
+_SIDES = 2
 
 
 Policy = Callable[[Context], KeyHolderPolicy]
@@ -148,6 +151,8 @@ class KeyHolder:
         total = open_sum(request, policy, *key_and_ledger(node, policy))
         if request.purpose == "figures":
             return FiguresReply(figures_of(total, policy), perf_counter() - start)
+        if request.purpose == "separation":
+            total = some_or_none(total)
         return DecryptReply(total, decrypt_seconds=perf_counter() - start)
 
 
@@ -229,6 +234,8 @@ def open_sum(
         raise ProtocolError(f"the packing must be {policy.packing}, got {vector.packing}")
     if len(vector) <= EXAMPLES:
         raise ProtocolError("a sum must hold a contributor count and a number of examples")
+    if request.purpose == "separation" and len(vector) != EXAMPLES + 1 + _SIDES:
+        raise ProtocolError(f"a sum for a separation must hold {_SIDES} counts and nothing else")
     ledger.note(request, follows)
     try:
         total = key.decrypt_vector(vector)
@@ -255,3 +262,9 @@ def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
         if total[EXAMPLES] != counts.examples:
             raise ProtocolError("counts must be of all held-out examples, and they are not")
         return figures(counts, policy.min_cell)
+
+
+def some_or_none(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what may leave of a total of counts: 1 for each that is not 0."""
+    some = np.rint(total[EXAMPLES + 1 :]) != 0.0
+    return np.array([-total[CONTRIBUTORS], total[EXAMPLES], *some], dtype=np.float64)

@@ -189,11 +189,12 @@ class Ledger:
 
 def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None) -> bool:
     """Check an opening against all earlier ones, in constant memory; raises as `Ledger.note`."""
-    noted = same_sum = False
+    noted = same_sum = over = False
     latest = before = 0
     for entry in opened:
         noted = noted or entry == opening
         same_sum = same_sum or entry.sum == opening.sum
+        over = over or entry.purpose == "separation"
         if entry.purpose == opening.purpose:
             latest = max(latest, entry.round)
             if entry.round < opening.round:
@@ -208,6 +209,12 @@ def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None
     if opening.purpose == "figures" and latest:
         # Those of two models that hardly differ would say where single patients are.
         raise ProtocolError("figures are given out once in a session, and they have been")
+    if over and opening.purpose in ("train", "firth", "profile", "separation"):
+        # Each answer tells whether there is a patient on one side of a model.
+        raise ProtocolError(
+            "a separation is examined once in a session, after its last round of training, and it "
+            "has been"
+        )
     if opening.round <= latest:
         raise ProtocolError(
             f"a round is opened once, in order: {opening.purpose} {latest} is open already, "

@@ -8,6 +8,7 @@ a sweep.
 data               a simulation's table, split and divided among the hospitals
 terms              packing, declared ranges and privacy, and the promise that privacy makes
 comparison         each hospital alone and the pooled data, where they are known
+diagnostics        columns without a coefficient of their own, and separated classes
 inference          coefficients with standard errors and tests, or why they are withheld
 profile            search for profile likelihood intervals after the last round
 run_folder         refuse a folder that holds another run; give back an empty one

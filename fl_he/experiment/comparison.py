@@ -7,6 +7,7 @@ in a simulation that holds none out.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +76,9 @@ class Comparison:
             "test_accuracy": float(np.mean(examples.hits)),
         }
 
-    def at_the_end(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:
+    def at_the_end(
+        self, model: Parameters, features: int, examples: int, left_out: Container[str] = ()
+    ) -> dict[str, Any]:
         """Return ``local``, ``federated`` and ``pooled`` of metrics.json.
 
         Parameters
@@ -85,6 +88,8 @@ class Comparison:
         features : int
         examples : int
             How many it was trained on, from the opened total.
+        left_out : container of str
+            Names of features without a coefficient, which the pooled fit has not either.
         """
         local, pooled, C = None, None, self._config.C
         if self._data is not None and self._test is not None:
@@ -98,7 +103,7 @@ class Comparison:
             ]
         if self._data is not None:
             train = self._data.train
-            fitted, used = self._fit_pooled(train)
+            fitted, used = self._fit_pooled(train, left_out)
             difference = float(np.max(np.abs(fitted - model))) if used == C else None
             pooled = {
                 **self._entry(fitted, features, train.examples),
@@ -111,7 +116,7 @@ class Comparison:
             "pooled": pooled,
         }
 
-    def _fit_pooled(self, train: Dataset) -> tuple[Parameters, float | None]:
+    def _fitted(self, train: Dataset) -> tuple[Parameters, float | None]:
         """Return the fit with the run's penalty, or if there is none scikit-learn's, and its C."""
         C = self._config.C
         if self._config.penalty is not Penalty.firth:
@@ -137,6 +142,23 @@ class Comparison:
             point = optimizers.Point(theta, loss, gradient, train.examples)
             theta = optimizer.step(optimizers.penalised(point, features, self._config.C))
         return self._figures(theta)
+
+    def _fit_pooled(
+        self, train: Dataset, left_out: Container[str]
+    ) -> tuple[Parameters, float | None]:
+        """Fit without the features that are left out, unless all are."""
+        names = train.feature_names
+        kept = [j for j, name in enumerate(names) if name not in left_out] or [*range(len(names))]
+        part = replace(
+            train,
+            features=train.features[:, kept],
+            feature_names=tuple(names[j] for j in kept),
+        )
+        fitted, used = self._fitted(part)
+        places = parameters.row_places(len(fitted) // (len(kept) + 1), len(names))
+        whole = np.zeros(places.size)
+        whole[np.sort(places[:, [*kept, -1]].ravel())] = fitted
+        return whole, used
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         if self._test is None:

@@ -20,6 +20,7 @@ from fl_he.config.run import Config
 from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.data import Dataset, load_built_in, load_table
+from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 from fl_he.learning.tables.partition import partition, train_test_split
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
@@ -109,8 +110,10 @@ class FewDataWarning(FlHeWarning):
 
 
 def warn_of_few(data: SimulatedData) -> None:
-    """Warn of fewer examples than features, and of a class of which there is a handful."""
-    train, found = data.train, []
+    """Warn of few examples, of a class of which there is a handful, and of identifiers."""
+    train, found = data.train, list[str]()
+    if names := identifiers(train):
+        found.append(f"{identifier_warning(names)} (data.drop)")
     features = len(train.feature_names)
     if train.examples < features:
         found.append(

@@ -9,6 +9,7 @@ import numpy as np
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
+from fl_he.experiment.diagnostics import Limits
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import inference, likelihood
 from fl_he.learning.regression.firth import whitening
@@ -58,6 +59,7 @@ class Inference:
         state: Checkpoint,
         scaling: ModelScaling,
         left_out: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> dict[str, Any]:
         """Return the member of metrics.json.
 
@@ -68,12 +70,17 @@ class Inference:
         scaling : Scaling
             From the tables' units to those of the model.
         left_out : mapping of str to str, optional
-            Reasons, by the names of features that have no estimate.
+            Reasons, by the names of features that have no coefficient.
+        limits : Limits, optional
+            What is left where the classes are separated.
         """
-        config, theta, reason = self._config, np.array(state.parameters), self._withheld(state)
+        config, theta = self._config, np.array(state.parameters)
+        reason = self._withheld(state, limits)
         try:
-            hessian = None
-            if reason is None and state.hessian is not None:
+            hessian = None if limits is None else limits.hessian
+            if reason is not None:
+                hessian = None
+            elif hessian is None and state.hessian is not None:
                 hessian = likelihood.from_upper_triangle(np.array(state.hessian), len(theta))
         except DataError as error:
             raise CheckpointError(f"the checkpoint: {error}") from error
@@ -87,6 +94,7 @@ class Inference:
             examples=state.examples,
             deviations=config.scaling is Scaling.federated,
             left_out=left_out,
+            undetermined=None if limits is None else limits.undetermined,
         )
         if reason is None and found.covariance is None:
             reason = _SINGULAR
@@ -100,7 +108,8 @@ class Inference:
             if config.penalty is Penalty.firth and hessian is not None:
                 _, log_determinant = whitening(state.examples * hessian, theta)
                 null = None if known is None else state.null_log_likelihood
-                units = float(np.log(scaling.scale).sum())
+                kept = [name not in (left_out or {}) for name in self._features]
+                units = float(np.log(scaling.scale[kept]).sum())
                 fit = inference.penalised_fit(
                     log_likelihood, log_determinant / 2, null, found, units
                 )
@@ -121,7 +130,7 @@ class Inference:
             ],
         }
 
-    def _withheld(self, state: Checkpoint) -> str | None:
+    def _withheld(self, state: Checkpoint, limits: Limits | None) -> str | None:
         """Return why there are no standard errors, as a clause; ``None`` if there are."""
         config = self._config
         strength = "" if config.C is None else f"C={config.C:g}"
@@ -142,9 +151,12 @@ class Inference:
             "they need the Hessian of all patients; optimizer=newton has it": (
                 state.hessian is None
             ),
-            "training ended before it converged": not state.rounds[-1]["converged"],
+            "training ended before it converged": (
+                limits is None and not state.rounds[-1]["converged"]
+            ),
         }
-        return next((words for words, applies in reasons.items() if applies), None)
+        found = next((words for words, applies in reasons.items() if applies), None)
+        return limits.reason if found is None and limits is not None else found
 
 
 def _reference(name: str | None, classes: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
+from fl_he.experiment.diagnostics import Diagnostics, Findings, Sides
 from fl_he.experiment.inference import Inference
 from fl_he.experiment.profile import ProfileIntervals
 from fl_he.experiment.terms import (
@@ -35,6 +37,7 @@ from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.firth import null_log_likelihood
 from fl_he.learning.regression.inference import class_counts
 from fl_he.learning.regression.registry import family_for, model_of
+from fl_he.learning.tables.identifiers import identifiers
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import CheckpointError
@@ -42,11 +45,11 @@ from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.encrypted_sum import AwayError, UnopenedSum
 from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.strategies.model_sums import ModelSums
-from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare
+from fl_he.strategies.pooled_sums import Preparation, pooled_figures, prepare, taken_sides
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import ACCURACY, LOSS
 from fl_he.wire.events import Event, Listener, OptimizerChosen
-from fl_he.wire.learning_terms import LearningTerms, privacy_members
+from fl_he.wire.learning_terms import privacy_members
 from fl_he.wire.model import model_arrays, read_parameters
 from fl_he.wire.records import ProtocolError
 
@@ -119,12 +122,17 @@ class OpenRun(TrainingRun):
         self._inference = Inference(config, roster.features, roster.classes, self._positive)
         zeros = family_for(self._classes).zeros(self._features, self._classes)
         self._begin(grid, tell, roster, zeros.tolist())
-        self._terms = terms = self._prepared()
+        prepared = self._prepared()
+        self._terms = terms = prepared.terms
+        self._unique = None if data is None else identifiers(data.train)
+        self._diagnostics = self._diagnosed(prepared.constant)
+        self._objective.observe = self._diagnostics.observe
         self._scaling = ModelScaling.none(self._features)
         if terms.scaling == "federated":
             self._scaling = ModelScaling(np.array(terms.mean), np.array(terms.scale))
         self._comparison = Comparison(config, data, self._scaling)
         self._sums = ModelSums(strategy, terms)
+        self._sums.restrict = self._diagnostics.restricted
         if config.penalty is Penalty.firth:
             self._objective.penalise = self._with_firth
         members = {**terms.to_config(), **privacy_members(privacy_of(config))}
@@ -148,13 +156,14 @@ class OpenRun(TrainingRun):
                 raise CheckpointError(f"the checkpoint in {self._folder}: {error}") from error
         return optimizer
 
-    def _prepared(self) -> LearningTerms:
-        """Return what hospitals compute with, once they have summed up what has to be known."""
+    def _prepared(self) -> Preparation:
+        """Return the hospitals' terms, once they have summed up what has to be known."""
         config, features = self._config, self._roster.features
         if self._state.preparation is None:
             known = Preparation(terms=first_terms(config, features))
         else:
-            known = Preparation.from_members(self._state.preparation)
+            # Files of earlier releases do not say what is constant.
+            known = Preparation.from_members({"constant": None, **self._state.preparation})
         return prepare(
             self._strategy,
             known,
@@ -163,6 +172,23 @@ class OpenRun(TrainingRun):
             ranges=declared_ranges(config, features),
             privacy=privacy_of(config),
             keep=lambda known: self._keep(preparation=known.to_members(), unopened=None),
+        )
+
+    def _diagnosed(self, constant: Sequence[int] | None) -> Diagnostics:
+        """Return the diagnostics as far as they are known, with the numbers of constant columns."""
+        config, features, state = self._config, self._roster.features, self._state
+        if state.findings is not None:
+            found = Findings.from_members(state.findings)
+        else:
+            names = None if constant is None else tuple(features[j] for j in constant)
+            found = Findings(constant=names)
+        return Diagnostics(config, features, found, state.hessian)
+
+    def is_over(self) -> bool:
+        """See TrainingRun."""
+        rounds = self._state.rounds
+        return super().is_over() or (
+            bool(rounds) and self._diagnostics.is_over(rounds[-1]["distance"])
         )
 
     def _round(self, number: int) -> None:
@@ -180,9 +206,10 @@ class OpenRun(TrainingRun):
         total, model = strategy.sums[-1], parameters.join(*read_parameters(arrays))
         if objective.penalise is not None:
             total = replace(strategy.sums[-2], cost=strategy.sums[-2].cost + total.cost)
+        diagnostics, accuracy = self._diagnostics, metrics.get(ACCURACY)
         figures = {
             "loss": metrics.get(LOSS),  # a private total has neither
-            "accuracy": metrics.get(ACCURACY),
+            "accuracy": accuracy,
             **self._comparison.after_round(model),
             "contributors": total.contributors,
             "skipped": [one.name for one in total.skipped],
@@ -193,14 +220,16 @@ class OpenRun(TrainingRun):
             figures |= {
                 "gradient_norm": point.gradient_norm,
                 "distance": distance,
-                "converged": distance <= self._config.tolerance,
+                "converged": distance <= self._config.tolerance and diagnostics.settled,
             }
+            diagnostics.separates(accuracy if isinstance(accuracy, float) else None, point.examples)
             hessian = None if point.hessian is None else likelihood.upper_triangle(point.hessian)
             changes = {
                 "parameters": model.tolist(),
                 "optimizer": objective.optimizer.to_members(),
                 "hessian": None if hessian is None else hessian.tolist(),
                 "examples": round(total.examples),
+                "findings": diagnostics.found.to_members(),
                 **self._first_figures(point),
             }
         self._end_round(total, total.ciphertexts, figures, **changes, first_sum=None, unopened=None)
@@ -241,7 +270,9 @@ class OpenRun(TrainingRun):
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
+        self._prove_separation()
         comparison, roster, state = self._comparison, self._roster, self._state
+        diagnostics, scaling = self._diagnostics, self._scaling
         reached = converged({"rounds": state.rounds, "privacy": self._privacy})
         self._strategy.finish(self._arrays(), replace(self._terms, converged=reached).to_config())
         evaluation = self._evaluated() if self._config.evaluate else None
@@ -249,7 +280,7 @@ class OpenRun(TrainingRun):
         model = model_of(
             trained,
             roster.features,
-            self._scaling,
+            scaling,
             self._positive,
             roster.classes,
             converged=reached,
@@ -258,10 +289,15 @@ class OpenRun(TrainingRun):
             {
                 "optimizer": self._chosen,
                 "classes": list(roster.classes),
-                **comparison.at_the_end(trained, self._features, state.examples),
+                **comparison.at_the_end(
+                    trained, self._features, state.examples, diagnostics.left_out
+                ),
+                "diagnostics": diagnostics.figures(self._unique, converged=reached),
                 "inference": {
-                    **self._inference.figures(state, self._scaling),
-                    "profile": self._profile.figures(state, self._scaling),
+                    **self._inference.figures(
+                        state, scaling, diagnostics.left_out, diagnostics.limits(scaling)
+                    ),
+                    "profile": self._profile.figures(state, scaling, diagnostics.left_out),
                 },
                 "evaluation": evaluation,
                 "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
@@ -269,6 +305,26 @@ class OpenRun(TrainingRun):
             },
             model.to_json(),
         )
+
+    def _prove_separation(self) -> None:
+        """Have company X say whether the classes are separated, if they may be."""
+
+        def take_sides(model: NDArray[np.float64]) -> Sides:
+            arrays = model_arrays(*parameters.split(model, self._features))
+            return taken_sides(self._strategy, arrays, self._terms.to_config())
+
+        family = family_for(self._classes)
+        try:
+            self._diagnostics.prove(take_sides, family.rows(self._classes))
+        except AwayError:
+            raise  # the run can be resumed when company X is back
+        except ProtocolError as error:
+            _logger.warning("nobody could say whether the classes are separated: %s", error)
+        rounds = self._state.rounds
+        if self._diagnostics.is_separated:
+            rounds = [*rounds[:-1], {**rounds[-1], "converged": False}]
+        findings = self._diagnostics.found.to_members()
+        self._keep(rounds=rounds, findings=findings, unopened=None)
 
     def _arrays(self) -> ArrayRecord:
         """Return the model as it is sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,8 +118,17 @@ class ProfileIntervals:
             ended = sum(bound.state != profile.OPEN for bound in bounds)
             yield ProfileAdvanced(number, ended, len(bounds))
 
-    def figures(self, state: Checkpoint, scaling: Scaling) -> dict[str, Any] | None:
+    def figures(
+        self, state: Checkpoint, scaling: Scaling, left_out: Mapping[str, str] | None = None
+    ) -> dict[str, Any] | None:
         """Return the member ``profile`` of ``inference`` in metrics.json; ``None`` without columns.
+
+        Parameters
+        ----------
+        state : Checkpoint
+        scaling : Scaling
+        left_out : mapping of str to str, optional
+            Reasons, by the names of features that have no coefficient.
 
         Returns
         -------
@@ -140,7 +149,8 @@ class ProfileIntervals:
         for name, lower, upper in zip(self._columns, bounds[::2], bounds[1::2], strict=True):
             row: dict[str, Any] = {"name": name}
             for end, bound in (("lower", lower), ("upper", upper)):
-                reason, value = self._reason(bound, found, estimate), None
+                reason = (left_out or {}).get(name) or self._reason(bound, found, estimate)
+                value = None
                 if reason is None:
                     value = float(bound.theta[bound.column] / scaling.scale[bound.column])
                 row |= {end: value, f"{end}_reason": reason, f"odds_ratio_{end}": _odds(value)}

@@ -104,10 +104,14 @@ class TrainingRun(Run):
         """See Run."""
         self._grid.take()  # what came before the first round is in no entry
         for number in range(1, self._config.rounds - len(self._state.rounds) + 1):
-            if any(entry.get("converged") for entry in self._state.rounds):
+            if self.is_over():
                 return
             self._round(number)
             yield RoundEnded(self._state.rounds[-1])
+
+    def is_over(self) -> bool:
+        """Return whether more rounds would change nothing."""
+        return any(entry.get("converged") for entry in self._state.rounds)
 
     @abstractmethod
     def _round(self, number: int) -> None:

@@ -59,6 +59,8 @@ class Checkpoint:
         Patients of each class in the first total, without class weights and privacy.
     preparation : dict or None
         What is known of the pooled data, see :mod:`fl_he.strategies.pooled_sums`.
+    findings : dict or None
+        What the totals told of columns and classes, see :mod:`fl_he.experiment.diagnostics`.
     rounds : list of dict
         The entries of metrics.json so far.
     examples : int
@@ -91,6 +93,7 @@ class Checkpoint:
     hessian: list[float] | None = None
     class_counts: list[float] | None = None
     preparation: dict[str, Any] | None = None
+    findings: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0
     crypto: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +108,7 @@ class Checkpoint:
 
 _MEMBERS = {"version": constant(VERSION), **form_of(Checkpoint).members}
 #: Members that files of earlier releases have not.
-_LATER = dict.fromkeys(("class_counts", "first_sum", "null_log_likelihood", "profile"))
+_LATER = dict.fromkeys(("class_counts", "findings", "first_sum", "null_log_likelihood", "profile"))
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

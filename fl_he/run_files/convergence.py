@@ -1,10 +1,12 @@
-"""Whether training reached the optimum: the sentences that the terminal and the page share."""
+"""Whether training reached the optimum, and why not: sentences that terminal and page share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Columns that a sentence names.
+_MOST_NAMED = 10
 #: Of a model whose training was cut short; the page, the terminal and ``fl-he predict`` say so.
 NOT_CONVERGED = "training ended before it converged, so the model is not the optimum"
 
@@ -50,6 +52,56 @@ def divergence(rounds: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """Name columns in a sentence, a few if there are many.
+
+    Examples
+    --------
+    >>> listed(["age"]), listed(["age", "bmi", "crp"])
+    ('age', 'age, bmi and crp')
+    """
+    if len(names) > _MOST_NAMED:
+        return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more columns"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def separating(columns: Sequence[str]) -> str:
+    """Say what separates the classes: a column, a combination of columns, or neither.
+
+    Examples
+    --------
+    >>> separating(["age"]), separating(["age", "bmi"]), separating([])
+    ('age', 'a linear combination of age and bmi', 'the intercept alone')
+    """
+    if not columns:
+        return "the intercept alone"
+    return listed(columns) if len(columns) == 1 else f"a linear combination of {listed(columns)}"
+
+
+def separation(metrics: Mapping[str, Any]) -> str:
+    """Say that the classes are separated, or may be; nothing where neither is known."""
+    found = (metrics.get("diagnostics") or {}).get("separation")
+    if not found:
+        return ""
+    # Firth's penalty is for two classes.
+    remedy = "set C=1.0" if metrics.get("classes") else "set penalty=firth, or C=1.0"
+    columns = separating(found["columns"])
+    if found["kind"] == "not proved":
+        return (
+            f"the data tell less and less of {columns} from round to round, as where the classes "
+            f"are separated, but separation was not proved: raise rounds, or {remedy}"
+        )
+    how = {
+        "complete": f"the classes are completely separated by {columns}",
+        "quasi-complete": f"the classes are separated by {columns}, but for patients of both "
+        "classes on the border (quasi-complete separation)",
+    }
+    return (
+        f"{how.get(found['kind'], columns)}: without a penalty the model has no finite "
+        f"optimum, and its coefficients only grow with each round; {remedy}"
+    )
+
+
 def warning(metrics: Mapping[str, Any]) -> str:
     """Say that training diverged or ended before it converged; nothing if neither is known."""
     rounds = metrics["rounds"]
@@ -57,6 +109,8 @@ def warning(metrics: Mapping[str, Any]) -> str:
         return found
     if converged(metrics) is not False:
         return ""
+    if found := separation(metrics):
+        return found
     last, newton = rounds[-1], (metrics.get("optimizer") or {}).get("name") == "newton"
     if newton:
         left = f"{last['distance']:.3g} standard errors were left; raise rounds"

@@ -98,8 +98,8 @@ def _read_model(value: object, at: Place) -> object:
 
 
 _MODEL = _kind(_figures("examples", *FIGURES, "C?", "largest_difference?"))
-_TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number]})
-_CLASSES = _kind({"intercept": [Number], "coefficients": [[Number]]})
+_TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number | None]})
+_CLASSES = _kind({"intercept": [Number | None], "coefficients": [[Number | None]]})
 _HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
 _ROUNDS = _kind([{**_figures(*_ROUND), "round": Number, "hops?": [_HOP]}])
 _TEST = _figures("chi2", "df", "p_value")
@@ -127,6 +127,11 @@ _INFERENCE = {
         )
     ),
 }
+_SEPARATION = _kind({"kind": str, "columns": [str]})
+_DIAGNOSTICS = {
+    **{"constant": list[str] | None, "aliased": dict[str, list[str]] | None},
+    **{"separation": optional(_SEPARATION), "unique": list[str] | None, "converged": bool | None},
+}
 _PRIVATE = {
     **_numbers(*_PRIVACY),
     **_figures("epsilon_towards_a_hospital", "noise_of_scaling"),
@@ -153,6 +158,7 @@ _TRAINING = _kind(
         "pooled": optional(Kind(_read_model)),
         "rounds": limited(_ROUNDS, Limit("have at least one entry", bool)),
         "crypto": {"key_fingerprint": str, **_numbers(*_CRYPTO)},
+        "diagnostics?": optional(_kind(_DIAGNOSTICS)),
         "inference?": optional(_kind(_INFERENCE)),
         "evaluation?": optional(_kind(_EVALUATION)),
         "privacy?": optional(_kind(_PRIVATE)),

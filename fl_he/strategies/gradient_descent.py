@@ -51,6 +51,9 @@ class SummedObjective(FedAvg):
     ``point`` is the last evaluation, the penalty included; ``None`` if it is not known. With an
     optimizer of second order the loss of the metrics that are returned is as exact as the
     derivatives.
+
+    ``observe`` is shown each evaluation without the penalty, and returns which parameters move; all
+    others stay as they are.
     """
 
     def __init__(
@@ -70,6 +73,9 @@ class SummedObjective(FedAvg):
         self.limbs = limbs
         self.penalise: Callable[[int, Point], Point | None] | None = None
         self.point: Point | None = None
+        self.observe: Callable[[Point], NDArray[np.bool_]] = lambda point: np.full(
+            point.theta.shape, fill_value=True
+        )
         self._scaled = False
         self._model: ArrayRecord | None = None
 
@@ -103,12 +109,13 @@ class SummedObjective(FedAvg):
                 metrics[LOSS] = loss
             else:
                 point = _first_order(mean, metrics, coefficients, theta, examples)
-            point = optimizers.penalised(point, features, self.C)
+            moves = self.observe(point)
+            point = optimizers.penalised(point, features, self.C).along(moves)
         self.point = point if self.penalise is None else self.penalise(server_round, point)
         if self.point is None:
             return self._model, metrics
         with refused_as("the hospitals' mean:"):
-            stepped = self.optimizer.step(self.point)
+            stepped = np.where(moves, self.optimizer.step(self.point), theta)
         return model_arrays(*parameters.split(stepped, features)), metrics
 
 

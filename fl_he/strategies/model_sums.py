@@ -7,7 +7,7 @@ they are sent the inverse of the total information: see :mod:`fl_he.learning.reg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from flwr.app import RecordDict
@@ -46,6 +46,11 @@ class ModelSums:
         Sums up in its topology and packing.
     terms : LearningTerms
         What the hospitals compute with.
+
+    Notes
+    -----
+    ``restrict`` is shown each evaluation, and returns it with zeros in place of the derivatives by
+    parameters that stay as they are.
     """
 
     def __init__(self, strategy: SequentialPaillier, terms: LearningTerms) -> None:
@@ -53,6 +58,7 @@ class ModelSums:
         limbs = Limbs(strategy.packing.fraction_bits, strategy.packing.integer_bits)
         self._limbs = limbs.of_derivatives(scaled=terms.scaling != "none")
         self._seconds = 0.0
+        self.restrict: Callable[[Point], Point] = lambda point: point
 
     def take_seconds(self) -> float:
         """Return the seconds of the sums since this was last asked."""
@@ -78,7 +84,7 @@ class ModelSums:
         rows, examples = self._sums("profile", number, content, len(models))
         with refused_as("the hospitals' derivatives:"):
             return [
-                Point(theta, loss, gradient, examples, hessian)
+                self.restrict(Point(theta, loss, gradient, examples, hessian))
                 for theta, sums in zip(models, rows, strict=True)
                 for loss, gradient, hessian in [
                     likelihood.mean_derivatives(sums, len(theta), examples)
@@ -114,7 +120,10 @@ class ModelSums:
         if before != now:
             return None
         with refused_as("the hospitals' derivatives of the penalty:"):
-            return [with_firth(point, row) for point, row in zip(points, rows, strict=True)]
+            return [
+                self.restrict(with_firth(point, row))
+                for point, row in zip(points, rows, strict=True)
+            ]
 
     def _sums(
         self, purpose: Purpose, number: int, content: RecordDict, models: int

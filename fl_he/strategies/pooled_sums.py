@@ -22,10 +22,10 @@ from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.privacy.scaling import scaling_of_sums
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.moments import Limbs, balanced_weights
-from fl_he.learning.tables.scaling import from_moments
+from fl_he.learning.tables.scaling import from_moments, is_constant
 from fl_he.strategies.encrypted_sum import Kept
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES, printable
+from fl_he.wire.encrypted_sum import MOMENTS, NUM_EXAMPLES, SEPARATION, printable
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest, privacy_members
 from fl_he.wire.model import model_message_content, read_arrays, read_named_array
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
@@ -41,10 +41,13 @@ class Preparation(Kept):
         Sums that were opened so far.
     terms : LearningTerms
         What the hospitals are told; after the first of two sums the scale is missing.
+    constant : tuple of int or None
+        Numbers of the features that do not vary, if the sums tell.
     """
 
     rounds: Whole = 0
     terms: LearningTerms = field(default_factory=LearningTerms)
+    constant: tuple[Whole, ...] | None = None
 
 
 def prepare(
@@ -56,7 +59,7 @@ def prepare(
     ranges: Ranges | None,
     privacy: GaussianPrivacy | None,
     keep: Callable[[Preparation], None],
-) -> LearningTerms:
+) -> Preparation:
     """Have the hospitals' data summed up as far as it is needed and not known yet.
 
     Parameters
@@ -98,23 +101,27 @@ def prepare(
             scaling = scaling_of_sums(integers, noisy.examples, ranges, bits)
         mean, scale = tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist())
         terms = replace(terms, mean=mean, scale=scale)
-        keep(Preparation(1, terms))
-        return terms
+        known = Preparation(1, terms)
+        keep(known)
+        return known
     if known.rounds < 1 and (sums or balanced):
         first = totals(1, MomentsRequest(sums=sums, counts=balanced))
         if sums:
             terms = replace(terms, mean=tuple(first.mean("sums").tolist()))
         if balanced:
             terms = replace(terms, class_weights=_weights(first["counts"], classes))
-        keep(Preparation(1, terms))
+        known = Preparation(1, terms)
+        keep(known)
     if known.rounds < 2 and sums:
         second = totals(2, MomentsRequest(mean=terms.mean))
         variance = second.mean("squares")
         with refused_as("the pooled"):
             scaling = from_moments(np.array(terms.mean), variance, second.examples)
+        constant = np.flatnonzero(is_constant(scaling.mean, variance, second.examples))
         terms = replace(terms, scale=tuple(scaling.scale.tolist()))
-        keep(Preparation(2, terms))
-    return terms
+        known = Preparation(2, terms, tuple(constant.tolist()))
+        keep(known)
+    return known
 
 
 def pooled_figures(
@@ -147,6 +154,34 @@ def pooled_figures(
     reasons = {printable(name): printable(reason) for name, reason in found.withheld.items()}
     hospitals = strategy.sums[-1].contributors
     return {**asdict(found), "withheld": reasons, "hospitals": hospitals}
+
+
+def taken_sides(
+    strategy: SequentialPaillier, model: ArrayRecord, config: ConfigRecord
+) -> tuple[bool, bool]:
+    """Have the hospitals count examples against a model, and on it; learn whether there are any.
+
+    Parameters
+    ----------
+    strategy : SequentialPaillier
+        Sums up in its topology and packing.
+    model : ArrayRecord
+        See :func:`fl_he.learning.regression.separation.sides`.
+    config : ConfigRecord
+        The terms of training.
+
+    Raises
+    ------
+    ProtocolError
+        If too few hospitals answer, or company X does not.
+    """
+    content = model_message_content(model, config)
+    mean = strategy.sum_up("separation", 1, SEPARATION, content)
+    sides = _Totals(mean, strategy.packing)["sides"]
+    if sides.shape != (2,):
+        raise ProtocolError("the hospitals must count two sides of a model, and they do not")
+    against, on = (sides > 0.0).tolist()
+    return against, on
 
 
 class _Totals:

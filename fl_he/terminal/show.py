@@ -16,6 +16,7 @@ from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table, withheld_note
 from fl_he.report.tables.cost import cost_table
+from fl_he.report.tables.diagnostics import findings_text
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
 from fl_he.run_files.convergence import warning
@@ -33,6 +34,7 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
     tables = [
         comparison_table(metrics),
         privacy_table(metrics),
+        findings_text(metrics),
         coefficient_table(metrics),
         cost_table(metrics),
     ]

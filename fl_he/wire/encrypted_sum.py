@@ -25,6 +25,8 @@ MOMENTS = "train.moments"
 #: Train actions beside the rounds: derivatives of several models, and of Firth's penalty there.
 PROFILE = "train.profile"
 FIRTH = "train.firth"
+#: Train action after the last round: on which side of a model the examples are.
+SEPARATION = "train.separation"
 #: Counts on held-out data.
 FIGURES = "evaluate.figures"
 DESCRIBE = "query.describe"
@@ -40,11 +42,12 @@ TOTAL_STYPE = "fl-he.total"
 PLAIN_STYPE = "fl-he.plain"
 
 #: What is summed up: updates; metrics of a model; what is to be known before the first model;
-#: counts on held-out data; derivatives of Firth's penalty; derivatives on profile likelihoods.
-Purpose = Literal["train", "evaluate", "prepare", "figures", "firth", "profile"]
+#: counts on held-out data; derivatives of Firth's penalty; derivatives on profile likelihoods;
+#: counts of examples on the sides of a model.
+Purpose = Literal["train", "evaluate", "prepare", "figures", "firth", "profile", "separation"]
 #: Purposes of sums that company X opens and does not give out, by the action that hospitals answer.
 #: The constant in such replies is -1, and 1 in all others: a sum passes for no other kind.
-RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures"}
+RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures", SEPARATION: "separation"}
 
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"

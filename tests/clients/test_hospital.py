@@ -288,3 +288,21 @@ def test_models_that_do_not_fit_are_refused(
 def test_firths_penalty_is_of_two_classes() -> None:
     with pytest.raises(ProtocolError, match="must be of two classes, got 3"):
         answer(FIRTH, asked(np.zeros((1, 9)), np.zeros((1, 9, 9))), THREE)
+
+
+def test_sides_of_a_model_are_counted_in_the_units_of_the_terms() -> None:
+    """Margins of (1, 2), (0, -1) and (3, 1) less 1 for x - 1: 0 of a 1, -1 of a 0, 2 of a 1."""
+    terms = LearningTerms("federated", (1.0, 0.0), (1.0, 1.0), (3.0, 1.0))
+    for weights, counts in [
+        ((1.0, 0.0, 0.0), [0, 1]),
+        ((-1.0, 0.0, 0.0), [2, 1]),
+        ((1.0, 0.0, 1e-9), [0, 0]),
+        ((1.0, 0.0, -1e-9), [1, 0]),
+        ((1.0, 0.0, 1e-12), [0, 1]),
+        ((1e300, 1e300, 1e300), None),
+    ]:
+        model = model_arrays(np.array(weights[:2]), weights[2])
+        content = answer("train.separation", with_terms(terms, model))
+        assert dict(content.metric_records["metrics"]) == {"num-examples": 3}
+        found = 3 * content.array_records["arrays"]["sides"].numpy()
+        assert counts is None or found.tolist() == counts

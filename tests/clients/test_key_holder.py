@@ -523,3 +523,51 @@ def test_a_node_may_raise_min_cell_and_not_lower_it(key_file: Path) -> None:
     for wrong, words in ((4, "must be at least 5, got 4"), ("9", "must be a whole number")):
         answer = Holder({**config, "min-cell": wrong}).open()
         assert f"min-cell in the node configuration {words}" in reason(answer)
+
+
+def sides_sum(key: PublicKey, against: float = 0.0, on: float = 0.0, *more: float) -> bytes:
+    """Return three hospitals' encrypted counts of patients on the sides of a model."""
+    values = [-3.0, 30.0, against, on, *more]
+    return EncryptedVector.encrypt(key, Packing(), np.array(values)).to_bytes()
+
+
+@pytest.mark.parametrize("counts", [(0.0, 0.0), (0.0, 1.0), (7.0, 0.0), (30.0, 2.0)])
+def test_of_sides_leaves_only_whether_anybody_is_there(
+    holder: Holder, counts: tuple[float, float]
+) -> None:
+    encrypted = sides_sum(KEY.public_key, *counts)
+    for _ in range(2):
+        reply = holder.open(purpose="separation", encrypted_sum=encrypted)
+        total = DecryptReply.from_content(reply.content).total
+        assert total.tolist() == [3.0, 30.0, *(float(count > 0) for count in counts)]
+
+
+def test_a_separation_is_examined_once_and_after_training(holder: Holder) -> None:
+    assert holder.open(round=1).has_content()
+    first = sides_sum(KEY.public_key, 1.0)
+    assert holder.open(purpose="separation", encrypted_sum=first).has_content()
+    refusal = "a separation is examined once in a session, after its last round of training"
+    second = sides_sum(KEY.public_key, 2.0)
+    for number in (1, 2):
+        answer = holder.open(purpose="separation", encrypted_sum=second, round=number)
+        assert refusal in reason(answer)
+    assert refusal in reason(holder.open(round=2))
+    figures = holder.open(purpose="figures", encrypted_sum=counts_sum(KEY.public_key))
+    assert figures.has_content()
+
+
+def test_sides_pass_for_no_other_sum(holder: Holder) -> None:
+    sides = sides_sum(KEY.public_key, 1.0)
+    refusal = "the sum must hold the 3 contributors claimed, and it does not"
+    assert reason(holder.open(encrypted_sum=sides)) == refusal
+    counts = "the hospitals' counts must be of one model, and they are not"
+    assert reason(holder.open(purpose="figures", encrypted_sum=sides_sum(KEY.public_key))) == counts
+    more = sides_sum(KEY.public_key, 1.0, 2.0, 3.0)
+    for other in (more, counts_sum(KEY.public_key)):
+        answer = holder.open(purpose="separation", encrypted_sum=other)
+        assert reason(answer) == "a sum for a separation must hold 2 counts and nothing else"
+    update = encrypted_sum(KEY.public_key, 3)
+    assert "2 counts" in reason(holder.open(purpose="separation", encrypted_sum=update))
+    plain = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 1.0, 1.0]))
+    answer = holder.open(purpose="separation", encrypted_sum=plain.to_bytes())
+    assert reason(answer) == refusal

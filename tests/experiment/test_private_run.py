@@ -32,7 +32,7 @@ from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.metrics import read_metrics
-from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply
+from fl_he.wire.encrypted_sum import DECRYPT, SEPARATION, DecryptReply
 from fl_he.wire.events import Listener, unheard
 from fl_he.wire.records import ProtocolError
 
@@ -442,7 +442,8 @@ def test_an_incomplete_promise_is_refused_at_the_start(deployment: Deployment) -
 def test_a_hospital_that_owes_privacy_evaluates_nothing(deployment: Deployment) -> None:
     deployment.train(*SMALL)
     train = next(m for m in deployment.grid.sent if m.metadata.message_type == MessageType.TRAIN)
-    message = Message(train.content, train.metadata.dst_node_id, MessageType.EVALUATE)
-    reply = next(iter(deployment.grid.send_and_receive([message])))
-    reason = str(reply.error.reason)
-    assert "a node with privacy answers train messages only" in reason
+    for action in (MessageType.EVALUATE, SEPARATION):
+        message = Message(train.content, train.metadata.dst_node_id, action)
+        reply = next(iter(deployment.grid.send_and_receive([message])))
+        reason = str(reply.error.reason)
+        assert "a node with privacy answers train messages only" in reason

@@ -27,6 +27,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset, load_table
+from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -156,6 +157,8 @@ class DeployedNode(Node):
         dataset, test = self.hospital.dataset, self.test_table()
         for note in dict.fromkeys([*dataset.notes, *(() if test is None else test.notes)]):
             _logger.warning("%s", note)
+        if found := identifiers(dataset):
+            _logger.warning("%s (drop in the node configuration)", identifier_warning(found))
         if test is not None and test.feature_names != dataset.feature_names:
             raise ProtocolError("test-data in the node configuration must have the columns of data")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.parameters import is_penalised
@@ -50,6 +51,16 @@ class Point:
     def gradient_norm(self) -> float:
         """Euclidean norm of the gradient."""
         return float(np.linalg.norm(self.gradient))
+
+    def along(self, moves: NDArray[np.bool_]) -> Point:
+        """Return the point with zeros for the derivatives by the parameters that do not move."""
+        hessian, slope = self.hessian, self.penalty_gradient
+        return replace(
+            self,
+            gradient=self.gradient * moves,
+            hessian=None if hessian is None else hessian * np.outer(moves, moves),
+            penalty_gradient=None if slope is None else slope * moves,
+        )
 
 
 def penalised(point: Point, features: int, C: float | None) -> Point:

@@ -11,6 +11,8 @@ logistic        logistic regression: two classes
 softmax         softmax regression: more than two classes
 registry        the families, and the family of a number of classes or of a file
 likelihood      loss, gradient and Hessian on one hospital's examples
+dependencies    constant and aliased columns, from the first round's information
+separation      classes that a model separates: a candidate, and its proof by counts
 firth           Firth's penalty, on one hospital's examples and of the total
 evaluation      how well a model predicts, from counts
 disclosure      figures of an evaluation without small cells

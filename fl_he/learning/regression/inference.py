@@ -48,7 +48,9 @@ class Estimates:
     covariance
         Of the values, NaN where a feature was left out; ``None``: not known.
     left_out
-        Reasons, by the names of features without an estimate.
+        Reasons, by the names of features without a coefficient.
+    undetermined
+        Reasons, by the names of other features, or the intercept, without a finite estimate.
     """
 
     features: Sequence[str]
@@ -57,6 +59,7 @@ class Estimates:
     steps: Array | None
     covariance: Array | None
     left_out: Mapping[str, str]
+    undetermined: Mapping[str, str]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the figures of each coefficient, block by block, the intercept last.
@@ -71,6 +74,7 @@ class Estimates:
             ``left_out``, the reason why a row has no figures, or ``None``. What is not known is
             ``None``.
         """
+        reasons = {**self.left_out, **self.undetermined}
         errors = np.full(len(self.values), math.nan)
         if self.covariance is not None:
             errors = np.sqrt(np.diag(self.covariance))
@@ -82,7 +86,7 @@ class Estimates:
         ):
             block, place = divmod(number, len(names))
             row = {"name": names[place], "class": self.contrasts[block]}
-            if reason := self.left_out.get(names[place]):
+            if reason := reasons.get(names[place]):
                 unknown = ("estimate", *_UNCERTAIN, *_RATIOS)
                 found.append(row | dict.fromkeys(unknown) | {"left_out": reason})
                 continue
@@ -99,13 +103,14 @@ class Estimates:
         -------
         dict
             ``chi2``, ``df`` and ``p_value``. Features that were left out do not count; ``None``
-            where nothing is known.
+            where nothing is known, or a feature has no finite estimate.
         """
         kept = [self.features.index(name) for name in columns if name not in self.left_out]
         width = len(self.features) + 1
         places = [block * width + at for block, _ in enumerate(self.contrasts) for at in kept]
         inverse = None
-        if self.covariance is not None and places:
+        finite = self.undetermined.keys().isdisjoint(columns)
+        if self.covariance is not None and places and finite:
             inverse = inverse_of(self.covariance[np.ix_(places, places)])
         if inverse is None:
             return {"chi2": None, "df": len(places), "p_value": None}
@@ -124,6 +129,7 @@ def estimates_of(
     examples: int = 1,
     deviations: bool = True,
     left_out: Mapping[str, str] | None = None,
+    undetermined: Mapping[str, str] | None = None,
 ) -> Estimates:
     """Return the estimates of a model in the tables' units, as contrasts to a reference class.
 
@@ -152,6 +158,8 @@ def estimates_of(
         Whether the scale of the features is their standard deviation.
     left_out
         Reasons, by the names of features whose coefficients are 0 because they were left out.
+    undetermined
+        Reasons, by the names of other features, or the intercept, without a finite estimate.
     """
     left_out = left_out or {}
     d, (coefficients, intercepts) = len(features), parameters.split(theta, len(features))
@@ -180,6 +188,7 @@ def estimates_of(
         scaling.scale if deviations else None,
         covariance,
         left_out,
+        undetermined or {},
     )
 
 
@@ -192,10 +201,10 @@ def inverse_of(matrix: Array) -> Array | None:
     Returns
     -------
     NDArray[np.float64] or None
-        ``None`` if the matrix is singular within rounding, as for separable data.
+        ``None`` if the matrix is singular within rounding, as for separable data, or not finite.
     """
     diagonal = np.diag(matrix)
-    if not (diagonal > 0.0).all():
+    if not ((diagonal > 0.0).all() and np.isfinite(matrix).all()):
         return None
     scale = 1.0 / np.sqrt(diagonal)
     values, vectors = np.linalg.eigh(scale[:, None] * matrix * scale)

@@ -49,3 +49,9 @@ def margins(parameters: Array, features: Array) -> Array:
     coefficients, intercepts = split(parameters, features.shape[1])
     result: Array = features @ coefficients.T + intercepts
     return result
+
+
+def row_places(rows: int, features: int) -> NDArray[np.intp]:
+    """Return the places of each row's coefficients and intercept, shape (r, d + 1)."""
+    places, coefficients = np.arange(rows * (features + 1)), rows * features
+    return np.column_stack([places[:coefficients].reshape(rows, features), places[coefficients:]])

@@ -12,6 +12,7 @@ csv_file        CSV files as tables
 parquet_file    Parquet files as tables
 table           tables in files as features and labels
 data            datasets, where they come from, and their schema
+identifiers     columns that look like identifiers of patients
 scaling         standardisation of features
 moments         sums over examples, as exact as float64
 partition       test set, and the hospitals of a simulation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array, finite_array, set_fields
@@ -113,8 +114,15 @@ def from_moments(mean: Array, variance: Array, examples: int) -> Scaling:
     DataError
         If one of them is not finite.
     """
+    constant = is_constant(mean, variance, examples)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
+
+
+def is_constant(mean: Array, variance: Array, examples: int) -> NDArray[np.bool_]:
+    """Return which features do not vary within rounding; see :func:`from_moments`."""
     with np.errstate(over="ignore", invalid="ignore"):
         rounding = examples * np.finfo(np.float64).eps
         bound = rounding * variance + (rounding * mean) ** 2
-        constant = (variance <= bound) & np.isfinite(variance)
-        return Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
+        constant: NDArray[np.bool_] = (variance <= bound) & np.isfinite(variance)
+    return constant

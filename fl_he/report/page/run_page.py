@@ -13,6 +13,7 @@ from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
 from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_note, withheld_note
 from fl_he.report.tables.cost import costs, update_size
+from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
 from fl_he.run_files.convergence import warning
 from fl_he.run_files.metrics import Metrics, flat_settings
@@ -33,6 +34,7 @@ def run_page(metrics: Metrics) -> Page:
         sections=[
             _quality(metrics),
             round_by_round(metrics),
+            *filter(None, [diagnostics(metrics)]),
             coefficients(metrics),
             visibility(metrics),
             _privacy(metrics),
@@ -98,7 +100,7 @@ def _counted(evaluation: Mapping[str, Any]) -> Iterator[Block]:
     if withheld := withheld_note(evaluation):
         yield Note(withheld)
     rows = [
-        Row((f"{one['lower']:.3f} to {one['upper']:.3f}", *map(str, values)))
+        Row((f"{decimal(one['lower'])} to {decimal(one['upper'])}", *map(str, values)))
         for one in evaluation.get("calibration") or ()
         if "lower" in one
         for values in [(one["examples"], decimal(one["predicted"]), decimal(one["observed"]))]

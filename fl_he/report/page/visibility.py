@@ -103,6 +103,11 @@ def opened(metrics: Metrics) -> list[str]:
         sums.append("once: mean and variance of every feature, which the hospitals learn too")
     if config.get("class_weight") == "balanced":
         sums.append("once: the sizes of the classes")
+    if (metrics.get("diagnostics") or {}).get("separation"):
+        sums.append(
+            "once, to company X alone: how many patients a model puts on the wrong side, and how "
+            "many on its border. Company X tells the coordinator only whether each count is 0"
+        )
     if config.get("evaluate"):
         sums.append(_evaluated(metrics))
     return sums

@@ -6,6 +6,7 @@ and the page.
 fitted        let a table fit a narrow terminal without cutting a figure
 comparison    the federated model beside each hospital alone and the pooled data
 coefficients  estimates with standard errors and odds ratios
+diagnostics   constant and aliased columns, separated classes, identifiers
 cost          seconds and bytes of the encrypted sums, and of the run around them
 privacy       the promise to patients, point by point
 capc          answers to querying parties, and the cost of each step

@@ -13,6 +13,7 @@ from rich.text import Text
 from fl_he.report.blocks import Row, Sheet
 from fl_he.report.figures import UNKNOWN, count, fixed, known, p_value, places
 from fl_he.report.tables.fitted import FittedTable
+from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
 
 #: What stands for an estimate of a column that was left out, as in R.
@@ -74,9 +75,12 @@ def coefficient_sheets(metrics: Metrics) -> list[Sheet]:
 
 
 def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
-    """Say which features have no estimate, and why."""
-    reasons = {row["name"]: row["left_out"] for row in inference["coefficients"] if row["left_out"]}
-    return [f"{name} is left out ({NOT_AVAILABLE}): {why}." for name, why in reasons.items()]
+    """Say which features have no estimate, and why: a sentence for each reason."""
+    reasons = dict[str, dict[str, None]]()
+    for row in inference["coefficients"]:
+        if row["left_out"]:
+            reasons.setdefault(row["left_out"], {})[row["name"]] = None
+    return [f"{listed([*names])}: {NOT_AVAILABLE}, {why}." for why, names in reasons.items()]
 
 
 def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:

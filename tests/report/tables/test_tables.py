@@ -260,7 +260,7 @@ def test_coefficients_have_fixed_decimals_by_column(tmp_path: Path) -> None:
     assert shown["twice"] == ["NA"]
     assert shown["(intercept)"][-2:] == ["0.050", "too large"]
     said = "\n".join(lines)
-    assert "twice is left out (NA): it is a linear combination of [age]." in said
+    assert "twice: NA, it is a linear combination of [age]." in said
     assert "log likelihood: -422.327 (intercept only: -447.576)" in said
     assert "chi-square 50.50, df 4, p = 0.250 (against the intercept only)" in said
     assert shown["[age], cells"] == ["23.24", "2", "<0.001"]

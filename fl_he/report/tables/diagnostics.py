@@ -1,0 +1,70 @@
+"""What the totals tell of columns and classes, in sentences for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from fl_he.report.blocks import Note, Points, Section
+from fl_he.run_files.convergence import listed, separation
+from fl_he.run_files.metrics import Metrics
+
+_NOTHING = "No column is constant or a linear combination of others, and no separation shows."
+_FIRST_ORDER = (
+    "Whether columns are linear combinations of others is not known: optimizer=newton finds out."
+)
+
+
+def columns_left_out(metrics: Metrics) -> Iterator[str]:
+    """Yield sentences of columns without a coefficient of their own."""
+    found = metrics.get("diagnostics") or {}
+    if constant := found.get("constant"):
+        are = "does not vary and is" if len(constant) == 1 else "do not vary and are"
+        yield f"{listed(constant)} {are} left out."
+    penalised = metrics["config"].get("C") is not None
+    for name, earlier in (found.get("aliased") or {}).items():
+        then = (
+            "kept, as the penalty divides their effect among them"
+            if penalised
+            else "left out, as the data do not tell their effects apart"
+        )
+        yield f"{name} is a linear combination of {listed(earlier)} and a constant: {then}."
+
+
+def findings(metrics: Metrics) -> Iterator[str]:
+    """Yield what a statistician has to know before the coefficients are read."""
+    found = metrics.get("diagnostics") or {}
+    yield from columns_left_out(metrics)
+    if words := separation(metrics):
+        yield f"{words[0].upper()}{words[1:]}."
+    if unique := found.get("unique"):
+        yield (
+            f"Almost all values of {listed(unique)} differ and are integers, as those of "
+            "identifiers: leave such columns out with data.drop."
+        )
+
+
+def findings_text(metrics: Metrics) -> Text | None:
+    """Return what the terminal does not say elsewhere: ``None`` if that is nothing.
+
+    The table of coefficients gives the reason for each NA. Separation is a warning at the end, and
+    identifiers are one at the start.
+    """
+    inference = metrics.get("inference")
+    if inference is not None and inference["withheld"] is None:
+        return None
+    lines = list(columns_left_out(metrics))
+    return Text("\n".join(lines)) if lines else None
+
+
+def diagnostics(metrics: Metrics) -> Section | None:
+    """Return the section of the page; ``None`` for a run of an earlier release."""
+    found = metrics.get("diagnostics")
+    if not found:
+        return None
+    lines = list(findings(metrics))
+    blocks = [Points(lines)] if lines else []
+    if found["aliased"] is None:
+        return Section("Diagnostics", [*blocks, Note(_FIRST_ORDER)])
+    return Section("Diagnostics", blocks or [Note(_NOTHING)])

@@ -1,0 +1,273 @@
+"""Diagnostics of whole encrypted runs: the tables of hospitals, and what is right of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from experiments import experiment, on_round
+from local_grid import LocalGrid, simulated_nodes
+from numpy.typing import NDArray
+from patients import patients, write_csv
+
+from fl_he import client_app, server_app
+from fl_he.config.composition import compose
+from fl_he.experiment.data import FewDataWarning, simulated_data, warn_of_few
+from fl_he.report.files import draw_run
+from fl_he.report.tables.diagnostics import findings
+from fl_he.run_files.metrics import read_metrics
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
+from fl_he.wire.events import Listener, unheard
+
+Table = dict[str, NDArray[Any]]
+#: Estimates and standard errors of numeric.csv, by statsmodels 0.14 on the pooled rows.
+RIGHT = {
+    "age": (0.031397, 0.007433),
+    "male": (0.461500, 0.175149),
+    "bmi": (0.076555, 0.023061),
+    "crp": (0.024789, 0.007148),
+    "(intercept)": (-6.000420, 0.832170),
+}
+
+
+def numeric(**more: NDArray[Any]) -> Table:
+    """Return the columns of numeric.csv, and more in front of the outcome."""
+    columns = patients(900, 0.15, 1)
+    died = columns.pop("died")
+    return {**columns, **more, "died": died}
+
+
+class Ran:
+    """One encrypted run of a table on all rows, and its grid."""
+
+    def __init__(
+        self, folder: Path, table: Table, *settings: str, on_event: Listener = unheard
+    ) -> None:
+        write_csv(folder / "table.csv", table)
+        self.folder = folder / "run"
+        self.config = experiment(
+            *("data=csv", f"data.path={folder}/table.csv", "data.target=died"),
+            *("data.positive=yes", "test_size=0", "experiment=inference", *settings),
+            folder=self.folder,
+        )
+        nodes = simulated_nodes(self.config.hospitals)
+        self.grid = LocalGrid(client_app.build(lambda _: self.config), nodes)
+        self.metrics = server_app.train(self.grid, self.config, self.folder, on_event)
+        self.found = self.metrics["diagnostics"]
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in self.metrics["inference"]["coefficients"]}
+
+    def check_rows(self, right: dict[str, tuple[float, float]]) -> None:
+        for name, (estimate, error) in right.items():
+            assert self.rows[name]["estimate"] == pytest.approx(estimate, abs=2e-6)
+            assert self.rows[name]["standard_error"] == pytest.approx(error, abs=2e-6)
+
+    def asked(self) -> list[str]:
+        """Return the purposes of the sums that company X opened beside the rounds."""
+        sent = [m for m in self.grid.sent if m.metadata.message_type == DECRYPT]
+        purposes = [DecryptRequest.from_content(message.content).purpose for message in sent]
+        return [purpose for purpose in purposes if purpose not in ("train", "prepare")]
+
+
+def fit(table: Table, *names: str) -> dict[str, tuple[float, float]]:
+    design = sm.add_constant(np.column_stack([table[name] for name in names]), prepend=False)
+    found = sm.Logit(table["died"] == "yes", design).fit(disp=False, tol=1e-12)
+    return dict(
+        zip([*names, "(intercept)"], zip(found.params, found.bse, strict=True), strict=True)
+    )
+
+
+@pytest.mark.parametrize("scaling", ["federated", "none"])
+def test_a_constant_column_is_named_and_left_out(tmp_path: Path, scaling: str) -> None:
+    ran = Ran(tmp_path, numeric(constant=np.full(900, 7.3)), f"scaling={scaling}")
+    assert ran.found["constant"] == ["constant"]
+    assert ran.found["aliased"] == {}
+    assert ran.found["converged"]
+    ran.check_rows(RIGHT)
+    assert ran.rows["constant"]["estimate"] is None
+    assert ran.rows["constant"]["left_out"] == "it does not vary"
+    fitted = ran.metrics["inference"]["fit"]
+    assert fitted["log_likelihood"] == pytest.approx(-422.327005, abs=1e-6)
+    assert fitted["aic"] == pytest.approx(854.654009, abs=1e-6)
+    model = json.loads((ran.folder / "model.json").read_text())
+    assert model["coefficients"][4] == 0.0
+    assert ran.metrics["pooled"]["largest_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("settings", [["optimizer=lbfgs", "C=1"], ["optimizer=newton", "C=1"]])
+def test_a_constant_column_is_named_with_a_penalty(tmp_path: Path, settings: list[str]) -> None:
+    ran = Ran(tmp_path, numeric(constant=np.full(900, 7.3)), *settings)
+    assert ran.found["constant"] == ["constant"]
+    assert ran.metrics["federated"]["coefficients"][4] == 0.0
+    assert ran.metrics["rounds"][-1]["converged"]
+    assert "constant does not vary and is left out." in list(findings(ran.metrics))
+
+
+@pytest.mark.parametrize("scaling", ["federated", "none"])
+def test_an_aliased_column_is_named_and_the_others_have_their_estimates(
+    tmp_path: Path, scaling: str
+) -> None:
+    table = numeric()
+    ran = Ran(tmp_path, numeric(double_age=2 * table["age"]), f"scaling={scaling}")
+    assert ran.found["aliased"] == {"double_age": ["age"]}
+    ran.check_rows(RIGHT)
+    assert ran.rows["double_age"]["estimate"] is None
+    assert ran.rows["double_age"]["left_out"] == "it is a linear combination of age and a constant"
+    assert ran.metrics["rounds"][-1]["converged"]
+    assert ran.metrics["pooled"]["largest_difference"] < 1e-5
+    assert ran.asked() == []
+
+
+def test_an_aliased_column_is_kept_with_a_penalty(tmp_path: Path) -> None:
+    table = numeric()
+    ran = Ran(tmp_path, numeric(double_age=2 * table["age"]), "C=1")
+    assert ran.found["aliased"] == {"double_age": ["age"]}
+    coefficients = ran.metrics["federated"]["coefficients"]
+    assert coefficients[4] == pytest.approx(coefficients[0], rel=1e-4)
+    assert ran.metrics["pooled"]["largest_difference"] < 1e-5
+    assert any("kept" in line for line in findings(ran.metrics))
+
+
+def test_all_levels_of_a_code_leave_the_last_one_out(tmp_path: Path) -> None:
+    table = numeric()
+    codes = np.random.default_rng(9).integers(0, 4, 900)
+    levels = {name: (codes == code).astype(int) for code, name in enumerate("CEIJ")}
+    table = {"age": table["age"], **levels, "died": table["died"]}
+    ran = Ran(tmp_path, table)
+    assert ran.found["aliased"] == {"J": ["C", "E", "I"]}
+    ran.check_rows(fit(table, "age", "C", "E", "I"))
+
+
+def test_what_is_left_out_is_left_out_of_firths_penalty_and_of_profiles(tmp_path: Path) -> None:
+    table = separable()
+    more = {"constant": np.full(900, 7.3), "double_age": 2 * table["age"]}
+    columns = {name: column for name, column in table.items() if name != "died"}
+    found = []
+    for name, added in (("with", more), ("without", {})):
+        (tmp_path / name).mkdir()
+        profiled = "inference.profile=[" + ",".join(["bmi", *added]) + "]"
+        whole = {**columns, **added, "died": table["died"]}
+        found.append(Ran(tmp_path / name, whole, "penalty=firth", profiled))
+    ran, right = found
+    assert ran.found["constant"] == ["constant"]
+    assert ran.found["aliased"] == {"double_age": ["age"]}
+    assert ran.found["separation"] is None
+    assert ran.found["converged"]
+    for name, row in right.rows.items():
+        for key in ("estimate", "standard_error", "p_value"):
+            assert ran.rows[name][key] == pytest.approx(row[key], rel=1e-5, abs=1e-9)
+    fitted, expected = (one.metrics["inference"]["fit"] for one in found)
+    for key in ("penalised_log_likelihood", "parameters"):
+        assert fitted[key] == pytest.approx(expected[key], rel=1e-6)
+    bounds, (only,) = (one.metrics["inference"]["profile"]["intervals"] for one in found)
+    assert bounds[0]["lower"] == pytest.approx(only["lower"], rel=1e-4)
+    assert [row["lower_reason"] for row in bounds[1:]] == [
+        "it does not vary",
+        "it is a linear combination of age and a constant",
+    ]
+
+
+def separable() -> Table:
+    table = numeric()
+    return {**table, "died": np.where(table["age"] > 62, "yes", "no")}
+
+
+def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -> None:
+    ran = Ran(tmp_path, separable())
+    assert ran.found["separation"] == {"kind": "complete", "columns": ["age"]}
+    assert ran.found["converged"] is False
+    assert ran.metrics["rounds"][-1]["converged"] is False
+    assert ran.metrics["inference"]["withheld"] == "the classes are separated by age"
+    assert all(row["estimate"] is None for row in ran.rows.values())
+    assert ran.metrics["inference"]["fit"] is None
+    assert ran.asked() == ["separation"]
+    assert read_metrics(ran.folder)["diagnostics"] == ran.found
+    page = (ran.folder / "report.html").read_text()
+    assert "completely separated by age" in page
+    assert (ran.folder / "model.json").exists()
+    draw_run(ran.folder, read_metrics(ran.folder))
+
+
+def test_quasi_complete_separation_spares_the_other_columns(tmp_path: Path) -> None:
+    table = numeric()
+    rare = np.zeros(900, dtype=int)
+    rare[np.flatnonzero(table["died"] == "yes")[:6]] = 1
+    ran = Ran(tmp_path, numeric(rare=rare))
+    assert ran.found["separation"] == {"kind": "quasi-complete", "columns": ["rare"]}
+    assert ran.rows["rare"]["estimate"] is None
+    assert "separated by rare" in ran.rows["rare"]["left_out"]
+    others = {name: column[rare == 0] for name, column in table.items()}
+    ran.check_rows(fit(others, "age", "male", "bmi", "crp"))
+    assert "separated by rare" in (ran.folder / "report.html").read_text()
+
+
+def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> None:
+    table = numeric()
+    rare = np.zeros(900, dtype=int)
+    rare[np.flatnonzero(table["died"] == "yes")[:6]] = 1
+    ran = Ran(tmp_path, numeric(rare=rare), "rounds=12")
+    assert ran.found["separation"] == {"kind": "not proved", "columns": ["rare"]}
+    assert ran.found["converged"] is False
+    assert ran.metrics["inference"]["withheld"] == "training ended before it converged"
+
+
+@pytest.mark.parametrize("after", [1, 14])
+def test_a_run_that_is_resumed_finds_the_same(tmp_path: Path, after: int) -> None:
+    table = separable()
+    more = {"double_age": 2 * table["age"], "constant": np.full(900, 7.3)}
+    columns = {name: column for name, column in table.items() if name != "died"}
+    whole = {**columns, **more, "died": table["died"]}
+
+    def stop(entry: Mapping[str, Any]) -> None:
+        if entry["round"] == after:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Ran(tmp_path, whole, on_event=on_round(stop))
+    config = compose("config", [f"resume={tmp_path}/run"])
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    metrics = server_app.train(grid, config, tmp_path / "run")
+    found = metrics["diagnostics"]
+    assert found["aliased"] == {"double_age": ["age"]}
+    assert found["constant"] == ["constant"]
+    assert found["separation"] == {"kind": "complete", "columns": ["age"]}
+
+
+def test_what_separates_with_first_derivatives_alone_is_proved_too(tmp_path: Path) -> None:
+    ran = Ran(tmp_path, separable(), "optimizer=lbfgs", "rounds=40")
+    assert ran.found["aliased"] is None
+    assert ran.found["separation"]["kind"] == "complete"
+    assert ran.found["separation"]["columns"][0] == "age"
+
+
+def test_breast_cancer_without_a_penalty_keeps_its_files(tmp_path: Path) -> None:
+    config = experiment("experiment=inference", "rounds=60", folder=tmp_path / "run")
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    metrics = server_app.train(grid, config, tmp_path / "run")
+    assert metrics["diagnostics"]["separation"]["kind"] == "complete"
+    assert len(metrics["rounds"]) < 40
+    assert metrics["inference"]["withheld"].startswith("the classes are separated by ")
+    assert (tmp_path / "run" / "model.json").exists()
+    assert read_metrics(tmp_path / "run") == metrics
+
+
+def test_three_classes_that_are_separated_are_said_to_be(tmp_path: Path) -> None:
+    config = experiment("data=wine", "experiment=inference", folder=tmp_path / "run")
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    metrics = server_app.train(grid, config, tmp_path / "run")
+    assert metrics["diagnostics"]["separation"]["kind"] == "complete"
+    assert metrics["rounds"][-1]["converged"] is False
+
+
+def test_an_identifier_is_warned_of(tmp_path: Path) -> None:
+    ran = Ran(tmp_path, {"patient": 1_000_000 + np.arange(900), **numeric()}, "rounds=2")
+    assert ran.found["unique"] == ["patient"]
+    with pytest.warns(FewDataWarning, match="the column 'patient' is a feature whose values"):
+        warn_of_few(simulated_data(ran.config))
