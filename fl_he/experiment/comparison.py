@@ -77,7 +77,13 @@ class Comparison:
         }
 
     def at_the_end(
-        self, model: Parameters, features: int, examples: int, left_out: Container[str] = ()
+        self,
+        model: Parameters,
+        features: int,
+        examples: int,
+        *,
+        left_out: Container[str] = (),
+        separated: bool = False,
     ) -> dict[str, Any]:
         """Return ``local``, ``federated`` and ``pooled`` of metrics.json.
 
@@ -90,6 +96,8 @@ class Comparison:
             How many it was trained on, from the opened total.
         left_out : container of str
             Names of features without a coefficient, which the pooled fit has not either.
+        separated : bool
+            Whether there is no finite optimum, so that no two fits have to agree.
         """
         local, pooled, C = None, None, self._config.C
         if self._data is not None and self._test is not None:
@@ -104,7 +112,9 @@ class Comparison:
         if self._data is not None:
             train = self._data.train
             fitted, used = self._fit_pooled(train, left_out)
-            difference = float(np.max(np.abs(fitted - model))) if used == C else None
+            difference = None
+            if used == C and not separated:
+                difference = float(np.max(np.abs(fitted - model)))
             pooled = {
                 **self._entry(fitted, features, train.examples),
                 "C": used,

@@ -290,7 +290,11 @@ class OpenRun(TrainingRun):
                 "optimizer": self._chosen,
                 "classes": list(roster.classes),
                 **comparison.at_the_end(
-                    trained, self._features, state.examples, diagnostics.left_out
+                    trained,
+                    self._features,
+                    state.examples,
+                    left_out=diagnostics.left_out,
+                    separated=diagnostics.is_separated,
                 ),
                 "diagnostics": diagnostics.figures(self._unique, converged=reached),
                 "inference": {

@@ -205,6 +205,7 @@ def test_quasi_complete_separation_spares_the_other_columns(tmp_path: Path) -> N
     assert "separated by rare" in ran.rows["rare"]["left_out"]
     others = {name: column[rare == 0] for name, column in table.items()}
     ran.check_rows(fit(others, "age", "male", "bmi", "crp"))
+    assert ran.metrics["pooled"]["largest_difference"] is None
     assert "separated by rare" in (ran.folder / "report.html").read_text()
 
 
