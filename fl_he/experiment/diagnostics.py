@@ -19,7 +19,7 @@ from fl_he.config.run import Config, Penalty
 from fl_he.crypto.encoding.fields import Whole
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
-from fl_he.learning.regression import likelihood, parameters, separation
+from fl_he.learning.regression import inference, likelihood, parameters, separation
 from fl_he.learning.regression.dependencies import dependencies, design_information
 from fl_he.learning.regression.family import INTERCEPT
 from fl_he.learning.tables.scaling import Scaling
@@ -121,7 +121,8 @@ class Diagnostics:
     ----------
     found : Findings
     settled : bool
-        Whether the last round left the information of all directions about as it was.
+        Whether the last round left the information of all directions, and the standard errors,
+        about as they were.
     """
 
     def __init__(
@@ -314,12 +315,14 @@ class Diagnostics:
         hessian: NDArray[np.float64],
     ) -> None:
         first, before = self._first(), self._last_hessian()
-        self.settled, candidate, part = True, None, np.ix_(free, free)
+        candidate, part = None, np.ix_(free, free)
+        rows = len(theta) // len(first) if first is not None else 1
+        self.settled = inference.have_settled(before[part], hessian[part], rows)
         if first is not None and len(first) > 1:
             # A first information that is not positive definite within rounding tells nothing.
             with suppress(np.linalg.LinAlgError):
                 found = separation.vanishing(first, before[part], hessian[part], theta)
-                self.settled = found is None
+                self.settled = self.settled and found is None
                 if found is not None and found.number:
                     directions = tuple(found.candidate.tolist())
                     candidate = Candidate(found.number, directions, gone=found.gone)

@@ -23,6 +23,8 @@ from fl_he.learning.tables.scaling import Scaling
 
 #: Of the confidence intervals.
 LEVEL = 0.95
+#: Change of a variance between two rounds, as a share, below which the next change is below 1e-6.
+_SETTLED = 1e-3
 #: Figures of one coefficient that need its standard error.
 _UNCERTAIN = ("standard_error", "z", "p_value", "lower", "upper")
 _RATIOS = tuple(
@@ -212,6 +214,30 @@ def inverse_of(matrix: Array) -> Array | None:
         return None
     root = scale[:, None] * vectors / np.sqrt(values)
     return np.asarray(root @ root.T, dtype=np.float64)
+
+
+def have_settled(before: Array, now: Array, rows: int) -> bool:
+    """Return whether two rounds' Hessians give about the same standard errors.
+
+    The Hessian is of the model before the last step, so standard errors are a step behind the
+    estimates. The decrement does not tell how far: a value of 1e6 in a column of N(0, 1) makes the
+    error of a standard error a hundred times the decrement. Newton's method squares what is left in
+    each round, so that after a change of the variances by 1e-3 the standard errors are right to
+    about 1e-7 (Nocedal and Wright 2006, "Numerical Optimization", theorem 3.5).
+
+    Parameters
+    ----------
+    before, now
+        Hessians of the mean loss, shape (p, p).
+    rows
+        Of coefficients; of several the first one is the reference, see :func:`estimates_of`.
+    """
+    kept = parameters.row_places(rows, len(now) // rows - 1)[1 if rows > 1 else 0 :].ravel()
+    earlier, later = (inverse_of(hessian[np.ix_(kept, kept)]) for hessian in (before, now))
+    if earlier is None or later is None:
+        return earlier is later
+    changes = np.abs(np.diag(earlier) / np.diag(later) - 1.0)
+    return bool((changes <= _SETTLED).all())
 
 
 def class_counts(
