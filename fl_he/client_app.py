@@ -19,7 +19,6 @@ from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import (
     HospitalData,
     add_hospital,
-    columns_behind,
     descent_step,
     zero_model,
 )
@@ -27,6 +26,7 @@ from fl_he.clients.key_holder import KeyHolder, node_policy
 from fl_he.clients.node.app import NodeApp, check_first, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
 from fl_he.clients.private_release import private_release
+from fl_he.clients.row_sums import columns_behind
 from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.config.run import Config

@@ -38,7 +38,7 @@ _PREPARING = ("describe", "keys")
 
 
 def measure(batches: tuple[int, ...], follow: Follow) -> dict[str, Any]:
-    """Run CaPC with batches of so many queries each.
+    """Run CaPC once for each size of batch.
 
     Returns
     -------

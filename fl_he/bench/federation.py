@@ -136,7 +136,7 @@ def measure_variants(
 def all_variants(
     grid: Grid, config: Config, encrypted: CountingSum
 ) -> dict[str, Callable[[int], list[float]]]:
-    """Return the variants by name: each runs so many rounds and returns the wall seconds of each.
+    """Return the variants by name: each runs a number of rounds and returns their wall seconds.
 
     - encrypted: hospitals train, company X decrypts;
     - plain: the same hospitals without mod and wrapper train, then evaluate: as many hops. All

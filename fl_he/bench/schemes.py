@@ -123,7 +123,7 @@ def largest_error(result: Vector, updates: Sequence[Vector]) -> float:
 
 
 def packed_scheme(key: PrivateKey, cores: int) -> Scheme:
-    """Return fl-he's packed Paillier encryption with its default packing, on so many cores."""
+    """Return fl-he's packed Paillier encryption with its default packing, on ``cores`` cores."""
 
     def add(total: EncryptedVector, update: EncryptedVector) -> EncryptedVector:
         total.add_in_place(update, key.public_key)

@@ -120,7 +120,7 @@ class Agreement(Documented):
 
     @property
     def noise(self) -> ConfidentGNMax:
-        """What the guardian adds to a vote."""
+        """Noise that the guardian adds to a vote."""
         return ConfidentGNMax(self.sigma_gnmax, self.sigma_threshold)
 
     def budget(self) -> VotingBudget:

@@ -7,6 +7,7 @@ itself, `private_release` the gate of differential privacy, and `sealed` the sea
 Modules and folders, in the order in which they import each other:
 
 clipping         clipped sums of bounded sensitivity for differential privacy
+row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
 ledger           company X's sessions and opened sums
 ledger_file      a file for a ledger, which only grows

@@ -74,7 +74,7 @@ class InferenceConfig:
         Columns whose coefficients are tested together, such as the levels of a factor:
         ``"inference.groups=[[stage_2,stage_3],[site_b,site_c]]"``.
     profile : list of str
-        Columns whose coefficients get profile likelihood intervals beside Wald's:
+        Columns whose coefficients get profile likelihood intervals in addition to Wald's:
         ``"inference.profile=[age,stage_2]"``. All of them take one sum an iteration together
         (two with ``penalty=firth``), and at most ``rounds`` iterations.
     """

@@ -1,6 +1,6 @@
 """checkpoint.json: what a coordinator that died needs to go on, written after every round.
 
-It holds the configuration, the model, what the optimizer remembers beside it, what is known of the
+It holds the configuration, the model, the optimizer's own memory, what is known of the
 pooled data, the rounds so far, company X's session and key fingerprint, and the sum that was last
 sent to company X if its total has not come back. Nothing in it is more than the coordinator has
 seen, but it is the owner's alone to read (mode 0600). The file stays when the run ends, marked as

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fl_he.clients.clipping import Clipping, range_moments
-from fl_he.clients.hospital import moment_sums
+from fl_he.clients.row_sums import moment_sums
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.arrays import read_array

@@ -9,7 +9,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 
-from fl_he.clients.hospital import HospitalData, add_hospital, columns_behind
+from fl_he.clients.hospital import HospitalData, add_hospital
+from fl_he.clients.row_sums import columns_behind
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import FIRTH, PROFILE

@@ -1,0 +1,116 @@
+"""A hospital's sums over its rows, as digits, and the columns behind those that are too large.
+
+Sums are of the features, of squares about a mean, of classes, and of a model's derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from flwr.app import ArrayRecord
+from numpy.typing import NDArray
+
+from fl_he.learning.regression import likelihood
+from fl_he.learning.regression.registry import family_for
+from fl_he.learning.tables import moments
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
+from fl_he.learning.tables.table_file import some
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.model import COEFFICIENTS, DERIVATIVES, named_arrays
+from fl_he.wire.records import PrivateReasonError, ProtocolError
+
+#: Losses beyond it are sent as it.
+_LARGEST_LOSS = 2.0**31
+
+
+def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
+    """Return means that are sums once they are weighted by the number of examples.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        In the units of the hospital's table.
+    request : MomentsRequest
+    limbs : Limbs
+        How the node writes sums.
+
+    Raises
+    ------
+    ProtocolError
+        If the request is of other features, or for what only a hospital with privacy answers.
+    """
+    if request.low or request.high:
+        raise ProtocolError(
+            "sums of values within ranges must be asked of hospitals with privacy, whose noise is "
+            "in them, and this one has none"
+        )
+    features, examples = dataset.features, dataset.examples
+    if request.mean:
+        if len(request.mean) != features.shape[1]:
+            raise ProtocolError(
+                f"a mean must be of this hospital's {features.shape[1]} features, "
+                f"got {len(request.mean)}"
+            )
+        squares = moments.squared_deviations(features, np.array(request.mean))
+        _require_small(squares, dataset, limbs)
+        return named_arrays(squares=limbs.split(squares) / examples)
+    arrays: dict[str, NDArray[np.float64]] = {}
+    if request.sums:
+        sums = moments.column_sums(features)
+        _require_small(sums, dataset, limbs)
+        arrays["sums"] = limbs.split(sums) / examples
+    if request.counts:
+        arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
+    return named_arrays(**arrays)
+
+
+def derivative_arrays(
+    examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs, dataset: Dataset
+) -> ArrayRecord:
+    """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
+    own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    sums = derivative_sums(examples, dataset, own)
+    return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
+
+
+def derivative_sums(
+    examples: likelihood.Examples, dataset: Dataset, limbs: Limbs
+) -> NDArray[np.float64]:
+    """Return sums of losses, gradients and Hessians; refuse those that have no digits."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = likelihood.derivative_sums(examples)
+    # Only compared with smaller losses; a model so far off must not end the run.
+    sums[0] = np.fmin(sums[0], _LARGEST_LOSS)
+    # A second derivative by two columns is no larger than that by one of them twice.
+    size = parameters_of(dataset)
+    rows, columns = np.triu_indices(size)
+    largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(sums[1 + size :][rows == columns]))
+    _require_small(largest, dataset, limbs)
+    return sums
+
+
+def _require_small(sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs) -> None:
+    """Refuse sums of features, or of coefficients with intercepts behind, that have no digits."""
+    names, classes = dataset.feature_names, dataset.class_count
+    coefficients = family_for(classes).rows(classes) * len(names)
+    large = np.flatnonzero(~(np.abs(sums[:coefficients]) < limbs.limit))
+    if len(large):
+        columns = dict.fromkeys(names[place % len(names)] for place in large)
+        raise PrivateReasonError(
+            "sums over a hospital's numbers, and over their squares, must be below "
+            f"{limbs.limit:.0e}, got larger ones in column {some(list(columns), 10)}: save them in "
+            "a larger unit, or leave the column out"
+        )
+
+
+def columns_behind(dataset: Dataset, array: str, position: Sequence[int]) -> list[str]:
+    """Return the columns of which a value of a reply is, in an array at a position."""
+    return [dataset.feature_names[position[-1]]] if array == COEFFICIENTS else []
+
+
+def parameters_of(dataset: Dataset) -> int:
+    """Return the number of parameters of a model of the dataset."""
+    classes = dataset.class_count
+    return family_for(classes).count(len(dataset.feature_names), classes)
