@@ -122,6 +122,9 @@ class Config:
     test_size : float
         Share of the patients held out for the comparison; 0 trains on all of them, and then nothing
         is compared and no test figure is known.
+    stratify : bool
+        Whether training and test data have equal shares of each class, so that rare outcomes are
+        not more or less frequent in one of them by chance.
     seed : int
         Seed of the data splits. Keys and ciphertexts never use it.
     min_contributors : int
@@ -165,6 +168,7 @@ class Config:
     C: Positive | None = 1.0
     evaluate: bool = False
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
+    stratify: bool = True
     seed: Annotated[int, whole(0, 2**32 - 1)] = 10
     min_contributors: Annotated[int, whole(1)] = 3
     hop_timeout: Positive = 600.0

@@ -83,7 +83,7 @@ def simulated_data(config: Config) -> SimulatedData:
         If the table cannot be used or cannot be divided among so many hospitals.
     """
     settings = [asdict(config.data), asdict(config.partition), config.hospitals]
-    key = json.dumps([*settings, config.test_size, config.seed])
+    key = json.dumps([*settings, config.test_size, config.stratify, config.seed])
     return _cached(CacheKey(key, config))
 
 
@@ -100,7 +100,9 @@ class CacheKey:
 @lru_cache(maxsize=1)
 def _cached(key: CacheKey) -> SimulatedData:
     config, division = key.config, key.config.partition
-    train, test = train_test_split(whole_table(config.data), config.test_size, config.seed)
+    train, test = train_test_split(
+        whole_table(config.data), config.test_size, config.seed, stratify=config.stratify
+    )
     parts = partition(train.labels, config.hospitals, division.scheme, division.alpha, config.seed)
     return SimulatedData(tuple(train.take(part) for part in parts), train, test)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -18,10 +19,14 @@ from flwr.app import Message, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_grid import LocalGrid
+from patients import patients, write_csv
 
 from fl_he import client_app, simulation
+from fl_he.config.composition import compose
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression.registry import load_model
+from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.data import load_table
 from fl_he.learning.tables.table import read_features
 from fl_he.wire.encrypted_sum import MOMENTS, EncryptionRequest
@@ -148,6 +153,46 @@ def test_a_deployed_node_names_the_column_in_its_log_alone(
         (reply,) = grid.send_and_receive([message])
     assert reply.error.reason == "PrivateReasonError: this node's log says more"
     assert "got larger ones in column 'big': save them in a larger unit" in caplog.text
+
+
+RARE = patients(20_000, 0.008, 3)
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table of which 1.1% of the patients died."""
+    path = tmp_path_factory.mktemp("rare") / "rare.csv"
+    write_csv(path, RARE)
+    return path
+
+
+def trained_on(path: Path, folder: Path, *settings: str) -> TrainedModel:
+    config = compose(
+        "config",
+        [
+            *("data=csv", f"data.path={path}", "data.target=died", "data.positive=yes"),
+            *("simulation.engine=local", "crypto.key_bits=1024", *settings),
+        ],
+    )
+    simulation.run(config, folder)
+    return load_model(folder / "model.json")
+
+
+def test_the_default_run_gives_rare_outcomes_their_risk(tmp_path: Path, rare: Path) -> None:
+    model = trained_on(rare, tmp_path / "run")
+    features, rows = read_features(rare, model.feature_names, "a table")
+    _, predictions = model.predictions(features, rows)
+    risks = [float(str(probability)) for _, probability in predictions]
+    assert np.mean(risks) == pytest.approx(np.mean(RARE["died"] == "yes"), abs=5e-4)
+    assert np.mean(risks) == pytest.approx(0.0113, abs=5e-4)
+
+
+def test_rare_outcomes_have_the_pooled_estimates(tmp_path: Path, rare: Path) -> None:
+    model = trained_on(rare, tmp_path / "run", "experiment=inference")
+    assert model.feature_names == ("age", "male", "bmi", "crp")
+    saved = json.loads((tmp_path / "run" / "model.json").read_text())
+    estimates = np.array(saved["coefficients"]) / saved["scale"]
+    np.testing.assert_allclose(estimates, [0.038644, 0.314710, 0.035793, 0.026977], atol=6e-7)
 
 
 NAMES = st.text(

@@ -78,6 +78,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "C": 1.0,
     "evaluate": False,
     "test_size": 0.25,
+    "stratify": True,
     "seed": 10,
     "segments": 1,
     "sealed": False,

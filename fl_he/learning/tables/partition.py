@@ -17,7 +17,7 @@ _LARGEST_ALPHA = 1e12
 
 
 def train_test_split(
-    dataset: Dataset, test_size: float, seed: int
+    dataset: Dataset, test_size: float, seed: int, *, stratify: bool
 ) -> tuple[Dataset, Dataset | None]:
     """Shuffle a dataset and cut off its test set.
 
@@ -32,6 +32,10 @@ def train_test_split(
         In [0, 2**32). The rows of both sets are those of scikit-learn's
         ``train_test_split(..., random_state=seed)``, in the same order, so that results can
         be compared with scripts that use it.
+    stratify
+        Give both sets the classes' shares of all data, as scikit-learn's ``stratify=labels``
+        does. Without effect if a class has a single row or the test set fewer rows than
+        there are classes.
 
     Returns
     -------
@@ -58,10 +62,20 @@ def train_test_split(
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"seed must be at least 0 and less than 2**32, got {seed}")
-    # The older generator, because scikit-learn shuffles with it; numpy has frozen its stream.
-    order = np.random.RandomState(seed).permutation(dataset.examples)
-    test = dataset.take(order[:held_out]) if held_out else None
-    return dataset.take(order[held_out:]), test
+    if not held_out:
+        # The older generator, because scikit-learn shuffles with it; numpy has frozen its stream.
+        return dataset.take(np.random.RandomState(seed).permutation(dataset.examples)), None
+    from sklearn import model_selection  # noqa: PLC0415 - slow to load
+
+    _, counts = np.unique(dataset.labels, return_counts=True)
+    divisible = counts.min() > 1 and len(counts) <= min(held_out, dataset.examples - held_out)
+    train, test = model_selection.train_test_split(
+        np.arange(dataset.examples),
+        test_size=held_out,
+        random_state=seed,
+        stratify=dataset.labels if stratify and divisible else None,
+    )
+    return dataset.take(train), dataset.take(test)
 
 
 def partition(

@@ -19,8 +19,10 @@ def numbered(rows: int, ones: int) -> Dataset:
     return Dataset(np.arange(rows, dtype=np.float64)[:, None], labels, ("row",))
 
 
-def split(dataset: Dataset, test_size: float, seed: int) -> tuple[Dataset, Dataset]:
-    train, test = train_test_split(dataset, test_size, seed)
+def split(
+    dataset: Dataset, test_size: float, seed: int, *, stratify: bool = True
+) -> tuple[Dataset, Dataset]:
+    train, test = train_test_split(dataset, test_size, seed, stratify=stratify)
     assert test is not None
     return train, test
 
@@ -29,17 +31,41 @@ def same(first: list[NDArray[np.intp]], second: list[NDArray[np.intp]]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("stratify", [True, False])
 @pytest.mark.parametrize(("test_size", "seed"), [(0.25, 10), (0.1, 0), (0.5, 2**32 - 1)])
-def test_the_split_is_that_of_scikit_learn(test_size: float, seed: int) -> None:
+def test_the_split_is_that_of_scikit_learn(test_size: float, seed: int, stratify: bool) -> None:
     dataset = load_built_in("breast_cancer")
-    train, test = split(dataset, test_size, seed)
+    train, test = split(dataset, test_size, seed, stratify=stratify)
     expected = model_selection.train_test_split(
-        dataset.features, dataset.labels, test_size=test_size, random_state=seed
+        dataset.features,
+        dataset.labels,
+        test_size=test_size,
+        random_state=seed,
+        stratify=dataset.labels if stratify else None,
     )
     for got, wanted in zip(
         [train.features, test.features, train.labels, test.labels], expected, strict=True
     ):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_both_sets_have_the_classes_shares_of_all_rows() -> None:
+    train, test = split(numbered(2000, 20), 0.25, seed=3)
+    assert (train.labels.sum(), test.labels.sum()) == (15, 5)
+
+
+@pytest.mark.parametrize(("rows", "ones", "test_size"), [(20, 1, 0.25), (20, 10, 0.01)])
+def test_classes_that_cannot_be_divided_are_dealt_by_chance(
+    rows: int, ones: int, test_size: float
+) -> None:
+    dataset = numbered(rows, ones)
+    for stratify in (True, False):
+        train, test = split(dataset, test_size, 5, stratify=stratify)
+        expected = model_selection.train_test_split(
+            dataset.features, test_size=test_size, random_state=5
+        )
+        np.testing.assert_array_equal(train.features, expected[0])
+        np.testing.assert_array_equal(test.features, expected[1])
 
 
 def test_another_seed_is_another_split() -> None:
@@ -54,7 +80,7 @@ def test_every_row_is_in_one_of_the_two_sets(rows: int, test_size: float, seed: 
     dataset = numbered(rows, 1)
     if np.ceil(test_size * rows) >= rows:
         with pytest.raises(DataError, match="test_size must leave rows to train on"):
-            train_test_split(dataset, test_size, seed)
+            train_test_split(dataset, test_size, seed, stratify=True)
         return
     train, test = split(dataset, test_size, seed)
     assert test.examples == np.ceil(test_size * rows)
@@ -63,7 +89,7 @@ def test_every_row_is_in_one_of_the_two_sets(rows: int, test_size: float, seed: 
 
 
 def test_nothing_may_be_held_out() -> None:
-    train, test = train_test_split(numbered(20, 10), 0.0, seed=1)
+    train, test = train_test_split(numbered(20, 10), 0.0, seed=1, stratify=True)
     assert test is None
     assert sorted(train.features.ravel()) == list(range(20))
     assert train.labels.sum() == 10
@@ -72,19 +98,19 @@ def test_nothing_may_be_held_out() -> None:
 @pytest.mark.parametrize("test_size", [1.0, -0.1, float("nan")])
 def test_test_size_is_a_fraction(test_size: float) -> None:
     with pytest.raises(DataError, match="test_size must be at least 0 and less than 1, got"):
-        train_test_split(numbered(4, 2), test_size, seed=1)
+        train_test_split(numbered(4, 2), test_size, seed=1, stratify=True)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_is_in_range(seed: int) -> None:
     with pytest.raises(DataError, match="seed must be at least 0 and less than"):
-        train_test_split(numbered(4, 2), 0.5, seed)
+        train_test_split(numbered(4, 2), 0.5, seed, stratify=True)
 
 
 @pytest.mark.parametrize(("ones", "present"), [(0, "0"), (4, "1")])
 def test_a_simulation_needs_both_classes(ones: int, present: str) -> None:
     with pytest.raises(DataError, match=f"both classes, got only {present} in all 4 rows"):
-        train_test_split(numbered(4, ones), 0.5, seed=1)
+        train_test_split(numbered(4, ones), 0.5, seed=1, stratify=True)
 
 
 @settings(max_examples=200, deadline=None)
