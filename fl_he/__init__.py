@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fl_he.version import __version__
 
 if TYPE_CHECKING:
-    from fl_he.clients import encryption_mod, with_key_holder
+    from fl_he.clients import encryption_mod, hospital_partition, with_key_holder
     from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
     from fl_he.crypto.paillier.packing import Packing
     from fl_he.crypto.paillier.private_key import PrivateKey
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "encryption_mod": "fl_he.clients.encryption",
+    "hospital_partition": "fl_he.clients.node.app",
     "with_key_holder": "fl_he.clients.key_holder",
     "SequentialPaillier": "fl_he.strategies.sequential_paillier",
     "GradientDescent": "fl_he.strategies.gradient_descent",
@@ -38,6 +39,7 @@ __all__ = [
     "SequentialPaillier",
     "__version__",
     "encryption_mod",
+    "hospital_partition",
     "with_key_holder",
 ]
 

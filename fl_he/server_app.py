@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import nullcontext
+from logging import INFO
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
+from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fl_he.config.constraints import ConfigError
@@ -27,8 +28,6 @@ from fl_he.wire.events import (
     StepEnded,
     unheard,
 )
-
-_logger = logging.getLogger(__name__)
 
 
 def train(grid: Grid, config: Config, folder: Path, on_event: Listener = unheard) -> dict[str, Any]:
@@ -84,20 +83,20 @@ def main(grid: Grid, context: Context) -> None:
         metrics = train(grid, config, folder, _log)
     federated = metrics.get("federated")
     if federated is not None and federated["accuracy"] is not None:
-        _logger.warning("test accuracy %(accuracy).3f, log loss %(log_loss).3f", federated)
-    _logger.warning("the run's files are in %s; `fl-he report` prints them", folder)
+        log(INFO, "test accuracy %(accuracy).3f, log loss %(log_loss).3f", federated)
+    log(INFO, "the run's files are in %s; `fl-he report` prints them", folder)
 
 
 def _log(event: Event) -> None:
     match event:
         case OptimizerChosen(name, reason):
-            _logger.warning("optimizer: %s (%s)", name, reason)
+            log(INFO, "optimizer: %s (%s)", name, reason)
         case ProfileAdvanced(iteration, ended, bounds):
-            _logger.warning(
-                "profile likelihoods, iteration %d: %d of %d bounds", iteration, ended, bounds
+            log(
+                INFO, "profile likelihoods, iteration %d: %d of %d bounds", iteration, ended, bounds
             )
         case StepEnded(step):
-            _logger.warning("%s is done", step)
+            log(INFO, "%s is done", step)
         case RoundEnded(entry):
             words = quality(entry) or f"{entry['contributors']} contributors"
-            _logger.warning("round %d: %s", entry["round"], words)
+            log(INFO, "round %d: %s", entry["round"], words)

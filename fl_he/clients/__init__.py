@@ -21,6 +21,7 @@ sealed           the sealed chain
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
 from fl_he.clients.key_holder import key_holder_app, with_key_holder
+from fl_he.clients.node.app import hospital_partition
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.clients.sealed.app import with_sealed_chain
 
@@ -28,6 +29,7 @@ __all__ = [
     "EncryptionMod",
     "KeyHolderPolicy",
     "encryption_mod",
+    "hospital_partition",
     "key_holder_app",
     "with_key_holder",
     "with_sealed_chain",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import flwr.serverapp.strategy as flower
 from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from fl_he.errors import FlHeWarning
 from fl_he.wire.records import ProtocolError
 
 #: Strategies that look at single updates, or count replies, and what to do instead.
@@ -56,6 +59,24 @@ def require_mean_only(strategy: Strategy) -> None:
                 f"{type(inner).__name__} must have no accountant: it counts replies, and under "
                 "encryption there is one for all"
             )
+
+
+class OneRecordWarning(FlHeWarning):
+    """A strategy's function for the metrics of many replies gets one, the mean."""
+
+
+def warn_of_metrics_functions(strategy: Strategy) -> None:
+    """Warn, in the name of who wraps the strategy, if it aggregates metrics by its own function."""
+    for inner in _unwrapped(strategy):
+        for name in ("train_metrics_aggr_fn", "evaluate_metrics_aggr_fn"):
+            if getattr(inner, name, None) not in (None, aggregate_metricrecords):
+                warnings.warn(
+                    f"{name} of {type(inner).__name__} gets one record, the weighted mean of the "
+                    "hospitals' metrics: a maximum or a spread over hospitals cannot be computed "
+                    "from it. Leave it out if a weighted mean is meant",
+                    OneRecordWarning,
+                    stacklevel=3,
+                )
 
 
 def setting(strategy: Strategy, name: str, default: Any) -> Any:

@@ -133,6 +133,7 @@ class Roster:
                     f"a round must begin with at least {hospitals} hospitals, got "
                     f"{len(self.hospitals)} after {seconds:g} s; not connected: "
                     f"{', '.join(away) or 'those that have never been there'}"
+                    f"{_more_nodes(hospitals, len(self.hospitals)) if self.simulated else ''}"
                 )
             sleep(_POLL_SECONDS)
 
@@ -221,6 +222,8 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
             break
         if monotonic() > deadline:
             reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
+            if holders and all(one.simulated for one in described.values()):
+                reasons += _more_nodes(hospitals, len(present))
             raise ProtocolError(
                 f"a federation must have {hospitals} hospitals and one key holder, got "
                 f"{len(present)} and {len(holders)} after {waiting.node_timeout:g} s{reasons}"
@@ -257,6 +260,13 @@ def require_key(fingerprint: str, began_with: str) -> None:
             f"the key holder must have the key with which the run began, {began_with}, got "
             f"{fingerprint}"
         )
+
+
+def _more_nodes(hospitals: int, present: int) -> str:
+    """Say how many nodes a simulation lacks: a user who counts hospitals has one too few."""
+    missing = hospitals - present
+    more = "one node more" if missing == 1 else f"{missing} nodes more"
+    return f"; start {more}: the last one is company X (num-supernodes={hospitals + 1})"
 
 
 def _ask_all(grid: Grid, nodes: list[int], timeout: float) -> Iterator[tuple[int, Message]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from logging import INFO
 from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -15,7 +17,7 @@ from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum, open_figures, open_sum
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
-from fl_he.strategies.mean_only import require_mean_only, setting
+from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metrics_functions
 from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
 from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES, UpdateSum, segments_of
@@ -100,6 +102,7 @@ class SequentialPaillier(Strategy):
         on_summed: Callable[[UnopenedSum], None] = lambda _: None,
     ) -> None:
         require_mean_only(strategy)
+        warn_of_metrics_functions(strategy)
         if topology not in TOPOLOGIES:
             raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
         if segments != AUTO and not (isinstance(segments, int) and segments >= 1):
@@ -130,12 +133,10 @@ class SequentialPaillier(Strategy):
 
     def summary(self) -> None:
         """Log the configuration, then the wrapped strategy's."""
-        _logger.info(
-            "SequentialPaillier: topology %s, at least %d contributors, slots of %d bits",
-            self.topology,
-            self.waiting.min_contributors,
-            self.packing.slot_bits,
-        )
+        log(INFO, "\t├──> Encrypted sum:")
+        log(INFO, "\t│\t├──Topology: %s", self.topology)
+        log(INFO, "\t│\t├──Minimum contributors: %d", self.waiting.min_contributors)
+        log(INFO, "\t│\t└──Slots: %d bits", self.packing.slot_bits)
         self.strategy.summary()
 
     def resume(
@@ -186,6 +187,12 @@ class SequentialPaillier(Strategy):
             if self._resumed is not None:
                 self._go_on(roster, *self._resumed)
             self._roster = roster
+            log(
+                INFO,
+                "%d hospitals and company X, whose key is %.16s...",
+                len(roster.hospitals),
+                roster.public_key.fingerprint,
+            )
         self._roster.grid = grid
         return self._roster
 
@@ -281,7 +288,7 @@ class SequentialPaillier(Strategy):
         self._ask_all(FIGURES, content)
         messages, self._messages = self._messages, []
         total, figures = open_figures(self._due("figures", number, messages), self.roster)
-        self.sums.append(total)
+        self._note(total)
         return figures
 
     def _ask_all(self, action: str, content: RecordDict) -> None:
@@ -352,8 +359,17 @@ class SequentialPaillier(Strategy):
         if not messages:
             return []
         total, mean = open_sum(self._due(purpose, server_round, messages), self.roster)
-        self.sums.append(total)
+        self._note(total)
         return [Message(mean, reply_to=messages[0])]
+
+    def _note(self, total: EncryptedSum) -> None:
+        self.sums.append(total)
+        skipped = f", {len(total.skipped)} skipped" if total.skipped else ""
+        log(
+            INFO,
+            "%s %d: %d hospitals in the sum%s, %.1f s",
+            *(total.purpose, total.round, total.contributors, skipped, total.cost.seconds),
+        )
 
     def _due(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import flwr.serverapp.strategy as flower
 import pytest
+from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fl_he.strategies.mean_only import require_mean_only, setting
+from fl_he.strategies.mean_only import OneRecordWarning, require_mean_only, setting
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.records import ProtocolError
 
@@ -67,3 +68,24 @@ def test_settings_are_found_in_wrapped_strategies() -> None:
     )
     assert setting(wrapped, "min_available_nodes", 1) == 7
     assert setting(wrapped, "no_such_setting", 1) == 1
+
+
+def largest(records: list[RecordDict], _: str) -> MetricRecord:
+    found = [float(str(one.metric_records["metrics"]["loss"])) for one in records]
+    return MetricRecord({"largest-loss": max(found)})
+
+
+@pytest.mark.parametrize("name", ["train_metrics_aggr_fn", "evaluate_metrics_aggr_fn"])
+def test_a_function_for_many_metric_records_is_warned_of(name: str) -> None:
+    inner = FedAvg(**{name: largest})  # type: ignore[arg-type] # one of two
+    wrapped = flower.DifferentialPrivacyClientSideFixedClipping(inner, 1.0, 1.0, 3)
+    for strategy in (inner, wrapped):
+        with pytest.warns(OneRecordWarning, match=f"{name} of FedAvg gets one record") as caught:
+            SequentialPaillier(strategy)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("error")
+def test_flowers_own_functions_for_metrics_are_not_warned_of() -> None:
+    SequentialPaillier(FedAvg())
+    SequentialPaillier(flower.DifferentialPrivacyClientSideFixedClipping(FedAvg(), 1.0, 1.0, 3))

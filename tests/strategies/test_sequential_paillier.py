@@ -162,8 +162,30 @@ def test_settings_are_checked(settings: dict[str, Any], words: str) -> None:
 
 
 def test_too_few_hospitals() -> None:
-    with pytest.raises(ProtocolError, match="must have 3 hospitals and one key holder, got 2 and"):
+    with pytest.raises(
+        ProtocolError,
+        match="must have 3 hospitals and one key holder, got 2 and 1 .*; start one node more: "
+        r"the last one is company X \(num-supernodes=4\)",
+    ):
         strategy().start(LocalGrid(train_app(), simulated_nodes(2)), MODEL, num_rounds=1)
+    many = FedAvg(min_train_nodes=4, min_available_nodes=3)
+    with pytest.raises(ProtocolError, match="start one node more: the last one is company X"):
+        strategy(many).start(LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1)
+    with pytest.raises(ProtocolError, match=r"start 3 nodes more: .*num-supernodes=5"):
+        strategy(min_contributors=4).call_roll(LocalGrid(train_app(), simulated_nodes(1)))
+
+
+def test_progress_is_in_flowers_own_log(caplog: pytest.LogCaptureFixture) -> None:
+    grid = LocalGrid(train_app(), simulated_nodes(4))
+    lost = min(grid.contexts)
+    encrypted = strategy(hop_timeout=0.1)
+    encrypted.call_roll(grid)
+    grid.tamper = lambda reply: None if reply.metadata.src_node_id == lost else reply
+    encrypted.start(grid, MODEL, num_rounds=1)
+    told = [r.getMessage() for r in caplog.records if (r.name, r.levelname) == ("flwr", "INFO")]
+    assert any(line.startswith("4 hospitals and company X, whose key is ") for line in told)
+    assert any(line.startswith("train 1: 3 hospitals in the sum, 1 skipped, ") for line in told)
+    assert any(line.startswith("evaluate 1: 3 hospitals in the sum, 1 skipped") for line in told)
 
 
 def test_too_few_sampled() -> None:
@@ -190,7 +212,7 @@ def test_no_key_holder() -> None:
     hospitals = [
         {"role": "hospital", "key-fingerprint": "ab" * 32, "partition-id": i} for i in range(3)
     ]
-    with pytest.raises(ProtocolError, match="got 3 and 0 after"):
+    with pytest.raises(ProtocolError, match=r"got 3 and 0 after [^;]*$"):
         strategy().start(LocalGrid(train_app(), hospitals), MODEL, num_rounds=1)  # type: ignore[arg-type]
 
 

@@ -6,23 +6,30 @@ do. A part answers the messages of its own protocol and hands all others on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from logging import WARNING
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
+from flwr.common.logger import log
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import Node, SimulatedNode
 from fl_he.clients.node.outgoing import Answer, answered, require_safe
-from fl_he.wire.encrypted_sum import DESCRIBE
+from fl_he.wire.encrypted_sum import DESCRIBE, Role
 from fl_he.wire.records import RECORD, ProtocolError
 from fl_he.wire.sealed_messages import News
 
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
 Part = Callable[[Message, Node, Answer], Message]
+
+_STATE = "fl-he.app"
+_PARTITIONS = "num-partitions"
 
 #: Company X's have 32.
 _LONGEST_SESSION = 64
@@ -50,6 +57,73 @@ def read_node(context: Context, simulated: Callable[[Context], Node] = Simulated
         return node
     silent = "role" not in context.node_config and "partition-id" in context.node_config
     return DeployedNode(context) if not silent or _has_process(context) else simulated(context)
+
+
+def hospital_partition(context: Context) -> tuple[int, int]:
+    """Return a hospital's number, from 0, and the number of hospitals, to divide data by.
+
+    In a simulation ``num-partitions`` counts company X, which has no data, and this number does
+    not. A deployed hospital has the two numbers of its own node configuration.
+
+    Parameters
+    ----------
+    context : Context
+        Flower's, as the app's functions get it.
+
+    Raises
+    ------
+    ProtocolError
+        On company X's node, and on a deployed node without ``partition-id`` and ``num-partitions``.
+
+    Examples
+    --------
+    >>> node_config = {"partition-id": 1, "num-partitions": 4}
+    >>> hospital_partition(Context(1, 7, node_config, RecordDict(), {}))
+    (1, 3)
+    """
+    return read_node(context).partition
+
+
+class _NodeConfig(dict[str, UserConfigValue]):
+    """A node configuration that remembers whether somebody asked for ``num-partitions``."""
+
+    asked = False
+
+    def __getitem__(self, key: str) -> UserConfigValue:
+        self.asked = self.asked or key == _PARTITIONS
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked = self.asked or key == _PARTITIONS
+        return super().get(key, default)
+
+
+@contextmanager
+def _watched_partitions(node: Node) -> Iterator[None]:
+    """Warn once, on the first simulated hospital, of an app that reads ``num-partitions``.
+
+    Nobody sees how an app divides its data, so the warning also reaches apps that subtract 1.
+    """
+    if not node.simulated or node.role is not Role.HOSPITAL or node.partition[0] > 0:
+        yield
+        return
+    context, hospitals = node.context, node.partition[1]
+    before, watched = context.node_config, _NodeConfig(context.node_config)
+    context.node_config = watched
+    try:
+        yield
+    finally:
+        context.node_config = before
+    told = context.state.config_records.setdefault(_STATE, ConfigRecord())
+    if watched.asked and _PARTITIONS not in told:
+        told[_PARTITIONS] = True
+        log(
+            WARNING,
+            "the app reads num-partitions, which is %d because it counts company X, and only %d "
+            "hospitals contribute: unless the app subtracts 1, a share of the data is unused. "
+            "Use fl_he.hospital_partition(context): it gives a hospital's number and %d",
+            *(hospitals + 1, hospitals, hospitals),
+        )
 
 
 def _has_process(context: Context) -> bool:
@@ -128,7 +202,8 @@ class NodeApp(ClientApp):
 
     def _behind(self, message: Message, node: Node) -> Message:
         _ = node.role  # a node that does not say who it is answers nothing
-        reply = self._app(message, node.context)
+        with _watched_partitions(node):
+            reply = self._app(message, node.context)
         require_safe(message, reply)
         return reply
 

@@ -70,6 +70,19 @@ class DeployedNode(Node):
         """See Node."""
         return node_setting(self.context, "name") or f"node-{self.context.node_id}"
 
+    @property
+    def partition(self) -> tuple[int, int]:
+        """See Node."""
+        config = self.context.node_config
+        number, hospitals = config.get("partition-id"), config.get("num-partitions")
+        if isinstance(number, int) and isinstance(hospitals, int) and 0 <= number < hospitals:
+            return number, hospitals
+        raise ProtocolError(
+            "a deployed hospital has a partition only if its node configuration holds partition-id "
+            "and num-partitions, the number of hospitals: give both, or have the app read the "
+            "hospital's own data"
+        )
+
     @cached_property
     def privacy(self) -> GaussianPrivacy | None:
         """The node's own terms, ``None`` where it has no privacy settings at all.

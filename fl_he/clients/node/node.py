@@ -126,6 +126,11 @@ class Node(ABC):
         """The node's name, for messages to people."""
 
     @property
+    @abstractmethod
+    def partition(self) -> tuple[int, int]:
+        """The hospital's number, from 0, and how many hospitals divide the data."""
+
+    @property
     def printed_name(self) -> str:
         """The name before anything of the node is checked."""
         name = self.context.node_config.get("name")
@@ -244,6 +249,14 @@ class SimulatedNode(Node):
     def name(self) -> str:
         """See Node."""
         return "company X" if self.role is Role.KEY_HOLDER else f"hospital-{self.numbers[0] + 1}"
+
+    @property
+    def partition(self) -> tuple[int, int]:
+        """See Node."""
+        number, nodes = self.numbers
+        if self.role is Role.KEY_HOLDER:
+            raise ProtocolError("company X has no partition of the data")
+        return number, nodes - 1
 
     def private_key(self, key: OwnKey[Key]) -> Key:
         """See Node; the first call makes the key."""

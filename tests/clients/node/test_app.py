@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 
+from fl_he import hospital_partition
 from fl_he.clients import encryption_mod, with_key_holder
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.node import Node
@@ -27,6 +28,7 @@ from fl_he.wire.records import ProtocolError
 KEY = PrivateKey.generate(1024).public_key
 REQUEST = EncryptionRequest(KEY.to_json(), Packing().to_json(), "session", 1)
 SIMULATED: UserConfig = {"partition-id": 0, "num-partitions": 4}
+PARTITIONS = "num-partitions"
 DEPLOYED: UserConfig = {"role": "hospital", "name": "st-mary", "key-fingerprint": KEY.fingerprint}
 
 
@@ -181,3 +183,53 @@ def test_a_node_is_read_once_a_message_and_forgotten_after_it() -> None:
 def test_a_legacy_app_is_refused() -> None:
     with pytest.raises(ProtocolError, match=r"got one with a client_fn: .*Upgrade to Message API"):
         with_key_holder(ClientApp(client_fn=lambda context: None))  # type: ignore[arg-type,return-value]
+
+
+def dividing_app(divisor: Callable[[Context], object]) -> ClientApp:
+    app = with_key_holder(ClientApp(mods=[encryption_mod]))
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        divisor(context)
+        return trained(message, context)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "divisor",
+    [
+        lambda context: context.node_config["num-partitions"],
+        lambda c: c.node_config.get(PARTITIONS),
+    ],
+)
+def test_an_app_that_reads_num_partitions_is_warned_once(
+    divisor: Callable[[Context], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = dividing_app(divisor)
+    for partition in (0, 1, 2):
+        context = Context(1, 5, {**SIMULATED, "partition-id": partition}, RecordDict(), {})
+        for _ in range(2):
+            message = Message(REQUEST.add_to(RecordDict()), 5, "train")
+            assert not app(message, context).has_error()
+        assert type(context.node_config) is dict
+    (warning,) = caplog.records
+    assert warning.name == "flwr"
+    assert "num-partitions, which is 4" in warning.getMessage()
+    assert "only 3 hospitals contribute" in warning.getMessage()
+    assert "hospital_partition(context)" in warning.getMessage()
+
+
+def test_an_app_that_asks_for_its_partition_is_not_warned(caplog: pytest.LogCaptureFixture) -> None:
+    seen = []
+    app = dividing_app(lambda context: seen.append(hospital_partition(context)))
+    for partition in range(3):
+        assert not ask(app, "train", {**SIMULATED, "partition-id": partition}).has_error()
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+    assert not caplog.records
+
+
+def test_a_deployed_hospital_is_not_warned_of_partitions(caplog: pytest.LogCaptureFixture) -> None:
+    app = dividing_app(lambda context: context.node_config["num-partitions"])
+    assert not ask(app, "train", {**DEPLOYED, "partition-id": 0, PARTITIONS: 3}).has_error()
+    assert not caplog.records

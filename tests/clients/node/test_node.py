@@ -5,7 +5,7 @@ from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.supercore.task_identity import TaskIdentity
 
-from fl_he.clients.node.app import read_node
+from fl_he.clients.node.app import hospital_partition, read_node
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -97,3 +97,20 @@ def test_a_setting_without_end_is_refused() -> None:
     config: UserConfig = {"role": "hospital", "name": "a\0b", "key-fingerprint": "x"}
     with pytest.raises(ProtocolError, match=r"name in .* must be a text without NUL"):
         _ = read_node(Context(1, 5, config, RecordDict(), {})).name
+
+
+def test_partitions_of_hospitals_leave_company_x_out() -> None:
+    numbers = [{"partition-id": i, "num-partitions": 4} for i in range(4)]
+    found = [hospital_partition(context({**number})) for number in numbers[:-1]]
+    assert found == [(0, 3), (1, 3), (2, 3)]
+    with pytest.raises(ProtocolError, match="company X has no partition of the data"):
+        hospital_partition(context({**numbers[-1]}))
+
+
+def test_a_deployed_hospital_has_the_partition_of_its_own_configuration() -> None:
+    deployed: UserConfig = {"role": "hospital", "key-fingerprint": "ab" * 32}
+    numbered: UserConfig = {**deployed, "partition-id": 2, "num-partitions": 3}
+    assert hospital_partition(context(numbered)) == (2, 3)
+    for other in (deployed, {**numbered, "partition-id": 3}, {**numbered, "num-partitions": "3"}):
+        with pytest.raises(ProtocolError, match="holds partition-id and num-partitions"):
+            hospital_partition(context(other))
