@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import pytest
 
+from fl_he.crypto.encoding import fields
 from fl_he.crypto.encoding.fields import (
     MISSING,
     Fingerprint,
     Form,
     Key,
     Kind,
+    Limit,
     Number,
     Place,
     Whole,
+    at_least,
+    at_most,
     between,
     check_fields,
     constant,
     derived,
     form_of,
     kind_of,
+    limited,
     row_of,
     within,
 )
@@ -69,6 +74,11 @@ MEMBERS: dict[str, Any] = {
 AT = Place("it")
 
 
+@pytest.fixture(autouse=True)
+def _forms_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "_FORMS", {})
+
+
 def test_it_is_written_and_read_back() -> None:
     form = form_of(Example)
     assert form.write(EXAMPLE) == MEMBERS
@@ -112,6 +122,33 @@ def test_anything_else_is_refused_by_its_place(change: dict[str, Any], words: st
         form_of(Example).read({**MEMBERS, **change}, AT)
     assert str(caught.value).startswith(words)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "words", "inside", "outside"),
+    [
+        (lambda: at_least(2), "be at least 2", [2, 3], [1, -5]),
+        (lambda: at_most(2), "be at most 2", [2, 1, -5], [3]),
+        (lambda: between(2, 4), "be between 2 and 4", [2, 3, 4], [1, 5]),
+    ],
+    ids=["at least", "at most", "between"],
+)
+def test_a_limit_belongs_to_what_it_allows(
+    limit: Callable[[], Limit], words: str, inside: list[int], outside: list[int]
+) -> None:
+    kind = limited(kind_of(int), limit())
+    for value in inside:
+        assert kind.read(value, AT) == value
+    for value in outside:
+        with pytest.raises(CryptoError) as caught:
+            kind.read(value, AT)
+        assert str(caught.value) == f"it must {words}, got {value}"
+
+
+def test_rows_are_written_as_they_are_read() -> None:
+    kind = row_of(Row)
+    assert kind.write(Row("y", 0)) == ["y", 0]
+    assert kind.read(["y", 0], AT) == Row("y", 0)
 
 
 def test_texts_are_not_shown_unless_they_are_declared_public() -> None:
