@@ -26,11 +26,16 @@ HEAD = """\
 
 <!-- Made by docs/make_configuration.py from fl_he/config and fl_he/conf: edit those. -->
 
-A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`, and in
-`flwr run` by `--run-config "overrides='hospitals=5'"`. Keys with a dot belong to a group, and a
-group's choice is one word: `optimizer=newton`. Unknown keys and values of the wrong type or out of
-range are refused by name. `fl-he run --help` prints the keys, `fl-he run --cfg job` what a command
-line comes to, and every run's `metrics.json` holds its whole configuration.
+A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`. Keys with a
+dot belong to a group, and a group's choice is one word: `optimizer=newton`. Unknown keys and values
+of the wrong type or out of range are refused by name. `fl-he run --help` prints the keys,
+`fl-he run --cfg job` what a command line comes to, and every run's `metrics.json` holds its whole
+configuration.
+
+In `flwr run` the common settings are keys of Flower's run configuration, `num-server-rounds` (here
+`rounds`), `hospitals` and `topology`, and all others stand in `overrides`:
+`--run-config "hospitals=5 num-server-rounds=20 overrides='optimizer=gd C=null'"`. A setting that is
+given both ways must have the same value.
 
 `null` is no value. On deployed nodes some keys are the nodes' own:
 [Deploy a federation](deployment.md#7-coordinator-run). `privacy` is explained on

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context
+from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 
 from fl_he.capc.node.app import Capc
@@ -141,14 +142,12 @@ def _initial(context: Context) -> ArrayRecord:
 
 
 @lru_cache(maxsize=4)
-def _composed(config_name: str, overrides: str) -> Config:
-    from fl_he.config.composition import compose  # noqa: PLC0415 - lazy: Hydra is slow to import
-
-    return compose(config_name, overrides)
-
-
-app = build(
-    lambda context: _composed(
-        str(context.run_config["config-name"]), str(context.run_config["overrides"])
+def _composed(run_config: tuple[tuple[str, UserConfigValue], ...]) -> Config:
+    from fl_he.config.composition import (  # noqa: PLC0415 - lazy: Hydra is slow to import
+        compose_run,
     )
-)
+
+    return compose_run(dict(run_config))
+
+
+app = build(lambda context: _composed(tuple(sorted(context.run_config.items()))))

@@ -70,9 +70,9 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run configuration names: ``flwr run``."""
-    from fl_he.config.composition import compose  # noqa: PLC0415 - lazy: needs Hydra
+    from fl_he.config.composition import compose_run  # noqa: PLC0415 - lazy: needs Hydra
 
-    config = compose(str(context.run_config["config-name"]), str(context.run_config["overrides"]))
+    config = compose_run(context.run_config)
     if config.simulation.engine is not Engine.ray:
         raise ConfigError(
             f"simulation.engine is a setting of `fl-he run`, got {config.simulation.engine}: leave "

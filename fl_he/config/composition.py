@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,9 @@ from fl_he.run_files.checkpoint import (
     load_checkpoint,
     plain_config,
 )
+
+#: Keys of Flower's run configuration, and what they stand for; "" leaves it to `overrides`.
+RUN_KEYS = {"num-server-rounds": "rounds", "hospitals": "hospitals", "topology": "topology"}
 
 _NAME = "fl-he"
 _HYDRA_VERSION = "1.3"
@@ -85,6 +88,38 @@ def compose(config_name: str, overrides: Sequence[str] | str) -> Config:
     except REFUSALS as error:
         raise ConfigError(explain(error)) from error
     return to_config(node, words)
+
+
+def compose_run(run_config: Mapping[str, bool | float | int | str]) -> Config:
+    """Compose and check the configuration of `flwr run`.
+
+    Parameters
+    ----------
+    run_config : mapping of str
+        Flower's: ``config-name``, ``overrides`` and the keys of `RUN_KEYS`.
+
+    Raises
+    ------
+    ConfigError
+        See `compose`; and if a key and ``overrides`` disagree.
+    """
+    try:
+        words = shlex.split(str(run_config["overrides"]))
+        overrides = {o.key_or_group: o for o in OverridesParser.create().parse_overrides(words)}
+    except REFUSALS as error:
+        raise ConfigError(explain(error)) from error
+    for name, key in RUN_KEYS.items():
+        value = run_config.get(name, "")
+        if value == "":
+            continue
+        if key not in overrides:
+            words.append(f"{key}={value}")
+        elif str(overrides[key].value()) != str(value):
+            raise ConfigError(
+                f"{name}={value} and {overrides[key].input_line} in overrides disagree: give one "
+                "of the two"
+            )
+    return compose(str(run_config["config-name"]), words)
 
 
 def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
