@@ -244,10 +244,13 @@ class SequentialPaillier(Strategy):
     def sum_up(self, purpose: Purpose, number: int, action: str, content: RecordDict) -> RecordDict:
         """Ask every hospital the same, beside the wrapped strategy's rounds.
 
+        After `call_roll`, which a strategy's own rounds do. docs/kaplan-meier.md is an example.
+
         Parameters
         ----------
         purpose : Purpose
-            Sums of one purpose are opened in the order of their numbers.
+            ``prepare`` for sums of an app's own. Sums of one purpose are opened in the order of
+            their numbers.
         number : int
             From 1.
         action : str

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.utils.data import DataLoader
 
-from fl_he.clients import KeyHolderPolicy, encryption_mod, with_key_holder
+from fl_he.clients import KeyHolderPolicy, encryption_mod, hospital_partition, with_key_holder
 from pytorch_cnn import task
 
 
@@ -55,6 +55,5 @@ def received_net(message: Message) -> task.Net:
 
 
 def data(context: Context) -> tuple[DataLoader, DataLoader]:
-    """Return this node's share of the digits; the last simulated node is company X, without any."""
-    hospitals = int(context.node_config["num-partitions"]) - 1
-    return task.load_data(int(context.node_config["partition-id"]), hospitals)
+    """Return this hospital's share of the digits; company X has none."""
+    return task.load_data(*hospital_partition(context))

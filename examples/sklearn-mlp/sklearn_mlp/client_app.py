@@ -7,7 +7,7 @@ from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
-from fl_he.clients import KeyHolderPolicy, encryption_mod, with_key_holder
+from fl_he.clients import KeyHolderPolicy, encryption_mod, hospital_partition, with_key_holder
 from sklearn_mlp.task import CLASSES, Split, load_data, new_model, set_weights, weights
 
 
@@ -54,6 +54,5 @@ def received_model(message: Message, context: Context) -> MLPClassifier:
 
 
 def data(context: Context) -> tuple[Split, Split]:
-    """Return this node's share of the digits; the last simulated node is company X, without any."""
-    hospitals = int(context.node_config["num-partitions"]) - 1
-    return load_data(int(context.node_config["partition-id"]), hospitals)
+    """Return this hospital's share of the digits; company X has none."""
+    return load_data(*hospital_partition(context))

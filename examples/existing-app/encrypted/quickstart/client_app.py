@@ -4,7 +4,7 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 
-from fl_he.clients import encryption_mod, with_key_holder
+from fl_he.clients import encryption_mod, hospital_partition, with_key_holder
 from quickstart.task import CLASSES, get_arrays, get_model, load_data, set_arrays
 
 # Flower ClientApp
@@ -13,8 +13,7 @@ app = with_key_holder(ClientApp(mods=[encryption_mod]))
 
 def local_data(context: Context):
     """Return this node's partition of the data."""
-    partition_id = context.node_config["partition-id"]
-    num_partitions = context.node_config["num-partitions"] - 1  # one is company X
+    partition_id, num_partitions = hospital_partition(context)
     return load_data(partition_id, num_partitions)
 
 
