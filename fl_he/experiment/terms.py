@@ -154,8 +154,8 @@ def privacy_figures(
     noise = scaling_variance(terms, sums) if terms.scaling else None
 
     def epsilon(counted: int) -> float:
-        rho = 0.0 if noise is None else scaling_sum(sums).rho(noise, counted)
-        return epsilon_of_releases(terms, variance, lattice, counted, scaling_rho=rho)
+        cost = None if noise is None else scaling_sum(sums).cost(noise, counted)
+        return epsilon_of_releases(terms, variance, lattice, counted, scaling=cost)
 
     return {
         "mechanism": "discrete Gaussian noise on the sum of clipped gradients",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes
+from dp_accounting import get_epsilon_gaussian
 from experiments import experiment, on_round
 from flwr.app import Message, MessageType
 from flwr.app.user_config import UserConfig
@@ -25,7 +27,6 @@ from fl_he.config.help import CONF
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import declared_ranges, privacy_of
-from fl_he.learning.privacy.accounting import epsilon_of_rho
 from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import Lattice, clipped_sum, noise_variance
 from fl_he.report.tables.comparison import comparison_table
@@ -151,10 +152,11 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "run") == metrics
     privacy = metrics["privacy"]
     # The accounting once more, from the figures of the report alone.
-    rho = 4 * (2 * privacy["clip"] / privacy["noise_per_round"]) ** 2 / 2
-    assert privacy["epsilon"] == pytest.approx(epsilon_of_rho(rho, 1e-5), rel=1e-6)
+    sigma = privacy["noise_per_round"] / (2 * privacy["clip"] * math.sqrt(4))
+    assert privacy["epsilon"] == pytest.approx(get_epsilon_gaussian(sigma, 1e-5), rel=1e-6)
     assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
-    alone = epsilon_of_rho(2 * rho, 1e-5)  # of two shares, a hospital knows one
+    # of two shares, a hospital knows one
+    alone = get_epsilon_gaussian(sigma / math.sqrt(2), 1e-5)
     assert privacy["epsilon_towards_a_hospital"] == pytest.approx(alone, rel=1e-6)
     assert privacy["epsilon_of_one_update"] == pytest.approx(alone, rel=1e-6)
     assert {entry["loss"] for entry in metrics["rounds"]} == {None}
@@ -193,11 +195,12 @@ def test_the_scaling_is_a_release_of_the_same_budget(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "run") == metrics
     privacy, train = metrics["privacy"], simulated_data(config).train
     # The accounting once more, from the figures of the report alone.
-    rho = (2 * np.sqrt(3) / privacy["noise_of_scaling"]) ** 2 / 2
-    rho += 6 * (2 * 0.5 / privacy["noise_per_round"]) ** 2 / 2
-    assert privacy["epsilon"] == pytest.approx(epsilon_of_rho(rho, 1e-5), rel=1e-4)
+    squared_mu = (2 * np.sqrt(3) / privacy["noise_of_scaling"]) ** 2
+    squared_mu += 6 * (2 * 0.5 / privacy["noise_per_round"]) ** 2
+    together = get_epsilon_gaussian(1 / math.sqrt(squared_mu), 1e-5)
+    assert privacy["epsilon"] == pytest.approx(together, rel=1e-4)
     assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
-    alone = epsilon_of_rho(3 * rho, 1e-5)
+    alone = get_epsilon_gaussian(1 / math.sqrt(3 * squared_mu), 1e-5)
     assert privacy["epsilon_of_one_update"] == pytest.approx(alone, rel=1e-4)
     # What company X opened first is the sums, with that noise.
     half, middle = np.array([60.0, 5.0, 10.0]), np.array([60.0, 5.0, 0.0])

@@ -7,9 +7,7 @@ Then replacing a patient moves a hospital's sum by at most ``2 * clip`` in L2, r
 
 Each hospital adds its own share of discrete Gaussian noise to its integers. Only the shares of
 ``contributors`` hospitals are counted, the fewest that a total may consist of; more add noise that
-nobody counts on. A sum of discrete Gaussians is not one itself, but nearly: Kairouz, Liu, Steinke
-2021, "The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation"
-(arXiv 2102.06387), proposition 14, has the correction that is counted here.
+nobody counts on. ``accounting`` has the cost of such a sum.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy.accounting import epsilon_of_rho, largest_rho
+from fl_he.learning.privacy.accounting import GaussianCost, gaussian_budget, gaussian_cost
 from fl_he.learning.tables.arrays import Array
 
 #: Beyond it a mean times its number of examples is not the sum's integer any more.
@@ -108,28 +106,32 @@ class NoisySum:
     distance: int
     dimensions: int
 
-    def rho(self, variance: int, contributors: int) -> float:
-        """Return what the sum costs with so many shares of a variance in steps squared.
+    def cost(self, variance: int, contributors: int) -> GaussianCost:
+        """Return the cost of the sum with so many shares of a variance in steps squared."""
+        return gaussian_cost(
+            self.distance, variance, shares=contributors, dimensions=self.dimensions
+        )
 
-        Kairouz, Liu, Steinke 2021, proposition 14, the last of its three bounds: with n shares of
-        variance sigma^2 >= 1/4 on integers in d dimensions and a sensitivity D, a release is
-        (eps^2 / 2)-zCDP with
-        ``eps = D / (sqrt(n) sigma) + tau sqrt(d)``,
-        ``tau = 10 * sum over k = 1..n-1 of exp(-2 pi^2 sigma^2 k / (k + 1))``.
-        Without a share it is infinity.
+    def variance(self, share: float, terms: GaussianPrivacy, releases: int = 1) -> int:
+        """Return the least variance, above 0, of one hospital's noise on so many such sums.
+
+        Parameters
+        ----------
+        share : float
+            Of the budget that the terms give, above 0.
+        terms : GaussianPrivacy
+        releases : int
+
+        Raises
+        ------
+        PrivacyError
+            If dp-accounting is not installed.
         """
-        if contributors < 1:
-            return math.inf
-        # The first summand is the largest, so this is at least tau.
-        tau = 10.0 * (contributors - 1) * math.exp(-(math.pi**2) * variance)
-        root = self.distance / math.sqrt(contributors * variance) + tau * math.sqrt(self.dimensions)
-        return 0.5 * root**2
-
-    def variance(self, rho: float, contributors: int) -> int:
-        """Return the variance, above 0, of each of so many shares for a cost of at most rho > 0."""
-        variance = math.ceil(self.distance**2 / (2.0 * rho * contributors))
-        while self.rho(variance, contributors) > rho:
-            variance += 1 + variance // 10**6  # the correction, and floating point's last digit
+        whole = gaussian_budget(terms.epsilon, terms.delta)
+        budget = GaussianCost(share * whole.squared_mu, share * whole.gap)
+        variance = math.ceil(releases * self.distance**2 / (budget.squared_mu * terms.contributors))
+        while not self.cost(variance, terms.contributors).times(releases).fits(budget):
+            variance += 1 + variance // 10**6  # what keeps the gap to continuous noise small
         return variance
 
 
@@ -196,8 +198,7 @@ def noise_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
     PrivacyError
         If dp-accounting is not installed or the clipping norm is less than a step.
     """
-    allowed = (1.0 - terms.scaling) * largest_rho(terms.epsilon, terms.delta) / terms.rounds
-    return _gradient_sum(terms, lattice).variance(allowed, terms.contributors)
+    return _gradient_sum(terms, lattice).variance(1.0 - terms.scaling, terms, terms.rounds)
 
 
 def epsilon_of_releases(
@@ -206,7 +207,7 @@ def epsilon_of_releases(
     lattice: Lattice,
     contributors: int | None = None,
     *,
-    scaling_rho: float = 0.0,
+    scaling: GaussianCost | None = None,
 ) -> float:
     """Return the epsilon of all releases, at the terms' delta.
 
@@ -219,12 +220,12 @@ def epsilon_of_releases(
     contributors : int or None
         How many shares are counted; the terms' number if it is not given. One less is what is
         left towards a hospital, which knows its own share.
-    scaling_rho : float
-        What the sums for the scaling cost, with as many shares, if they are released.
+    scaling : GaussianCost or None
+        Cost of the sums for the scaling, with as many shares, if they are released.
     """
     counted = terms.contributors if contributors is None else contributors
-    rho = _gradient_sum(terms, lattice).rho(variance, counted)
-    return epsilon_of_rho(terms.rounds * rho + scaling_rho, terms.delta)
+    cost = _gradient_sum(terms, lattice).cost(variance, counted).times(terms.rounds)
+    return (cost if scaling is None else cost + scaling).epsilon(terms.delta)
 
 
 def _gradient_sum(terms: GaussianPrivacy, lattice: Lattice) -> NoisySum:

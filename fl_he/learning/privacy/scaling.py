@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError, PrivacyError
-from fl_he.learning.privacy.accounting import largest_rho
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, NoisySum
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -78,8 +77,7 @@ def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
     """
     if terms.scaling <= 0.0:
         raise PrivacyError("scaling must have a share of the budget, got none")
-    allowed = terms.scaling * largest_rho(terms.epsilon, terms.delta)
-    return scaling_sum(lattice).variance(allowed, terms.contributors)
+    return scaling_sum(lattice).variance(terms.scaling, terms)
 
 
 def scaling_sum(lattice: Lattice) -> NoisySum:

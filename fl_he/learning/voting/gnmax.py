@@ -1,4 +1,4 @@
-"""What the noisy votes of CaPC cost: Confident-GNMax and its threshold test.
+"""Privacy cost of CaPC's noisy votes: Confident-GNMax and its threshold test.
 
 Answering parties vote for classes. The threshold test says whether the largest count with noise of
 standard deviation sigma_threshold reaches the threshold; a query that passes is answered with the
@@ -7,11 +7,10 @@ et al. 2018, "Scalable Private Learning with PATE", algorithm 1).
 
 Neighbours differ in one patient of one answering party, whose model may be another one altogether:
 one vote moves from one class to another. Two counts change by one, sqrt(2) in L2, and the largest
-one by at most one. So an answer is (1 / sigma_gnmax^2)-zCDP and a test
-(1 / (2 sigma_threshold^2))-zCDP, with discrete noise as with continuous (see :mod:`accounting`).
-That holds for all votes: it is the rule by which labels are released. The bounds by the votes
-themselves, below it, are smaller where the parties agree, and are for analysis only: such an
-epsilon tells something about the votes, and must not be released with the labels.
+one by at most one. So an answer has a sensitivity of sqrt(2) and a test one of 1, for any votes:
+labels are released by this rule. `epsilon_by_votes` is a bound by the votes themselves. It is
+smaller where the parties agree, and for analysis only: such an epsilon tells something about the
+votes, and must not be released with the labels.
 
 Shapes here: counts (classes,), the votes of each class for one query.
 """
@@ -19,13 +18,21 @@ Shapes here: counts (classes,), the votes of each class for one query.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy.accounting import ORDERS, epsilon_of_renyi, epsilon_of_rho, largest_rho
+from fl_he.learning.privacy.accounting import (
+    ORDERS,
+    GaussianCost,
+    epsilon_of_renyi,
+    epsilon_of_rho,
+    gaussian_budget,
+    gaussian_cost,
+    largest_rho,
+)
 from fl_he.learning.tables.arrays import Array
 
 
@@ -60,7 +67,7 @@ class ConfidentGNMax:
                 raise PrivacyError(f"{name} must be above 0 and finite, got {value:g}")
 
     def rho(self, queries: int) -> float:
-        """Return the cost of so many queries, all of them counted as answered.
+        """Return the concentrated cost of so many queries, all of them counted as answered.
 
         A threshold test, if there is one, costs the same whatever it says.
 
@@ -74,17 +81,39 @@ class ConfidentGNMax:
         test = 0.0 if self.sigma_threshold is None else 0.5 / self.sigma_threshold**2
         return queries * (test + 1.0 / self.sigma_gnmax**2)
 
+    def gaussian(self) -> GaussianCost:
+        """Return the Gaussian cost of one query, counted as answered.
+
+        Only the numbers that differ between neighbours need a continuous stand-in: two counts, and
+        the largest one.
+        """
+        answer = gaussian_cost(math.sqrt(2.0), self.sigma_gnmax**2, dimensions=2)
+        if self.sigma_threshold is None:
+            return answer
+        return answer + gaussian_cost(1.0, self.sigma_threshold**2)
+
     def epsilon(self, queries: int, delta: float) -> float:
-        """Return the epsilon of so many queries for any votes: this one may be released."""
-        return epsilon_of_rho(self.rho(queries), delta)
+        """Return the epsilon of so many queries for any votes: this one may be released.
+
+        The smaller of the Gaussian bound and the concentrated one, which is better for noise as
+        narrow as a few votes.
+        """
+        concentrated = epsilon_of_rho(self.rho(queries), delta)
+        return min(concentrated, self.gaussian().times(queries).epsilon(delta))
+
+    def affordable(self, epsilon: float, delta: float) -> int:
+        """Return how many queries a budget pays for."""
+        one, budget = self.gaussian(), gaussian_budget(epsilon, delta)
+        return max(
+            math.floor(largest_rho(epsilon, delta) / self.rho(1)),
+            math.floor(min(budget.squared_mu / one.squared_mu, budget.gap / one.gap)),
+        )
 
 
 class VotingBudget:
     """How much of a budget has been spent, for the patients of one answering party.
 
-    The budget is a filter: queries are allowed if they fit. Rhos may be spent adaptively as long as
-    their sum stays within the budget (Feldman, Zrnic 2021, "Individual Privacy Accounting via a
-    Renyi Filter").
+    All queries have the same noise, so the budget is a number of queries, whoever chooses them.
 
     Parameters
     ----------
@@ -95,13 +124,11 @@ class VotingBudget:
 
     def __init__(self, noise: ConfidentGNMax, epsilon: float, delta: float) -> None:
         self.queries = 0
-        self._noise = noise
-        self._limit = largest_rho(epsilon, delta)
+        self._most = noise.affordable(epsilon, delta)
 
     def affordable(self) -> int:
         """Return how many more queries fit."""
-        left = self._limit - self._noise.rho(self.queries)
-        return max(0, math.floor(left / self._noise.rho(1)))
+        return max(0, self._most - self.queries)
 
     def spend(self, queries: int) -> None:
         """Count queries, before anything of their batch is opened.
@@ -111,7 +138,7 @@ class VotingBudget:
         PrivacyError
             If they do not fit; nothing is spent then.
         """
-        if self._noise.rho(self.queries) + self._noise.rho(queries) > self._limit:
+        if queries > self.affordable():
             raise PrivacyError(
                 f"queries must be at most {self.affordable()}, which is what is left of the "
                 f"privacy budget, got {queries}"
@@ -119,43 +146,72 @@ class VotingBudget:
         self.queries += queries
 
 
-def epsilon_by_votes(
-    votes: Iterable[Array], noise: ConfidentGNMax, delta: float, orders: Array = ORDERS
-) -> float:
-    """Return the epsilon of queries with these votes. For analysis, not to be released.
+def epsilon_by_votes(votes: Sequence[Array], noise: ConfidentGNMax, delta: float) -> float:
+    """Return a bound on the epsilon of queries with these votes. For analysis, not to be released.
 
-    A query costs its test and, weighted by the chance that it is answered, its answer, as in
-    Papernot et al. 2018, section 4.4. Their noise is the continuous Gaussian's.
+    Every event has at most ``exp(epsilon)`` times its probability under any neighbouring votes,
+    plus delta. The other direction, from neighbouring votes to these, is not covered, as in
+    Papernot et al. 2018, theorem 6.
 
     Parameters
     ----------
-    votes : iterable of ndarray, shape (classes,)
+    votes : sequence of ndarray, shape (classes,)
         The counts of each query, in their order.
     noise : ConfidentGNMax
+        Taken as continuous.
     delta : float
         Above 0, below 1.
-    orders : ndarray, shape (n,)
-        Renyi orders to try, above 1.
 
     Raises
     ------
     PrivacyError
         If a value is out of range.
     """
+    divergences = sum((divergence_by_votes(counts, noise) for counts in votes), 0.0 * ORDERS)
+    return min(epsilon_of_renyi(divergences, delta), noise.epsilon(len(votes), delta))
+
+
+def divergence_by_votes(counts: Array, noise: ConfidentGNMax, orders: Array = ORDERS) -> Array:
+    """Return bounds on the Renyi divergence of one query from neighbouring votes.
+
+    A query with a threshold test is unanswered, or passes the test and is answered. With the
+    chances p here and p' there of passing, and D the divergence of the answer, the divergence of
+    order alpha is
+
+    ``log((1 - p)^alpha (1 - p')^(1 - alpha) + p^alpha p'^(1 - alpha) exp((alpha - 1) D))
+    / (alpha - 1)``.
+
+    The largest count there is within one of the one here, and the formula is convex in p', so one
+    of the two ends is the worst. (Papernot et al. 2018, section 4.4, weight D by p instead: an
+    expectation, which may be below the privacy loss.)
+
+    Parameters
+    ----------
+    counts : ndarray, shape (classes,)
+    noise : ConfidentGNMax
+    orders : ndarray, shape (n,)
+        Above 1.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
     from scipy.special import log_ndtr  # noqa: PLC0415 - as slow as dp-accounting
 
-    divergences = np.zeros_like(orders)
-    for counts in votes:
-        answers = 0.0
-        if noise.sigma_threshold is not None:
-            above = (counts.max() - noise.threshold) / noise.sigma_threshold
-            answers = float(log_ndtr(above))
-            # Whichever of its two results is the less likely one plays the part of another class.
-            rare = float(log_ndtr(-abs(above)))
-            divergences += renyi_by_votes(rare, math.sqrt(2.0) * noise.sigma_threshold, orders)
-        another = log_chance_of_another_class(counts, noise.sigma_gnmax)
-        divergences += math.exp(answers) * renyi_by_votes(another, noise.sigma_gnmax, orders)
-    return epsilon_of_renyi(divergences, delta, orders)
+    another = log_chance_of_another_class(counts, noise.sigma_gnmax)
+    answer = renyi_by_votes(another, noise.sigma_gnmax, orders)
+    if noise.sigma_threshold is None:
+        return answer
+    exponents = orders - 1.0
+    above = (counts.max() - noise.threshold) / noise.sigma_threshold
+    worst = np.zeros_like(orders)
+    for there in (above - 1.0 / noise.sigma_threshold, above + 1.0 / noise.sigma_threshold):
+        unanswered = orders * log_ndtr(-above) - exponents * log_ndtr(-there)
+        answered = orders * log_ndtr(above) - exponents * log_ndtr(there) + exponents * answer
+        worst = np.maximum(worst, np.logaddexp(unanswered, answered) / exponents)
+    any_votes: Array = orders * noise.rho(1)
+    bounds: Array = np.minimum(worst, any_votes)
+    return bounds
 
 
 def log_chance_of_another_class(counts: Array, sigma: float) -> float:

@@ -15,11 +15,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.privacy.accounting import ORDERS
+from fl_he.learning.privacy.accounting import ORDERS, largest_rho
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
-    NoisySum,
     clipped_sum,
     epsilon_of_releases,
     lattice_clip,
@@ -117,47 +116,19 @@ def test_the_epsilon_is_never_below_the_tighter_of_two_bounds(
     )
     renyi = RdpAccountant(ORDERS).compose(event).get_epsilon(terms.delta)
     losses = PLDAccountant().compose(event).get_epsilon(terms.delta)
-    assert min(renyi, losses) <= reported * (1 + 1e-12)
-    assert reported <= 1.01 * renyi  # and it is no needless exaggeration either
+    # The loss distribution is rounded up, by 1e-4 a release at most.
+    assert losses - 1e-4 * terms.rounds <= reported * (1 + 1e-12)
+    assert reported <= 1.01 * losses
+    assert reported < renyi  # and it is no needless exaggeration either
 
 
-@pytest.mark.parametrize("variance", [1, 2, 5])
-@pytest.mark.parametrize("shares", [1, 2, 4])
-def test_a_sum_of_discrete_gaussians_is_as_private_as_counted(variance: int, shares: int) -> None:
-    """The exact Renyi divergence of a sum of few, narrow shares, by convolution."""
-    xs = np.arange(-200, 201)
-    one = np.exp(-(xs**2) / (2 * variance))
-    one /= one.sum()
-    total = one
-    for _ in range(shares - 1):
-        total = np.convolve(total, one)
-    kept = total > 1e-250
-    total = total[kept]
-    rho = NoisySum(2, 1).rho(variance, shares)
-    shifted = np.log(total[:-2]), np.log(total[2:])
-    for order in (1.5, 2.0, 4.0):
-        for p, q in (shifted, shifted[::-1]):
-            exact = np.logaddexp.reduce(order * p - (order - 1) * q) / (order - 1)
-            assert exact <= rho * order + 1e-9
-
-
-def test_the_correction_matters_for_narrow_shares_only() -> None:
-    narrow = NoisySum(2, 31).rho(1, 3)
-    assert narrow > 1.001 * 2.0**2 / (2 * 3 * 1)
-    wide = NoisySum(2, 31).rho(10**6, 3)
-    assert wide == pytest.approx(4 / (2 * 3 * 10**6), rel=1e-12)
-
-
-@pytest.mark.parametrize("contributors", [1, 2, 3, 10])
-@pytest.mark.parametrize("variance", [1, 2, 5])
-def test_the_correction_is_no_less_than_the_papers(contributors: int, variance: int) -> None:
-    """Kairouz, Liu, Steinke 2021, proposition 14: tau as the sum that it is there."""
-    terms = [math.exp(-2 * math.pi**2 * variance * k / (k + 1)) for k in range(1, contributors)]
-    root = 2 / math.sqrt(contributors * variance) + 10 * sum(terms) * math.sqrt(31)
-    ours = NoisySum(2, 31).rho(variance, contributors)
-    assert root**2 / 2 <= ours * (1 + 1e-12)
-    if contributors <= 2:  # then the sum has one term at most, and the bound is the paper's
-        assert ours == pytest.approx(root**2 / 2, rel=1e-12)
+@pytest.mark.parametrize("terms", TERMS)
+def test_the_noise_is_less_than_concentrated_privacy_asks_for(terms: GaussianPrivacy) -> None:
+    """By 8% of its standard deviation at epsilon 1, by 3% at epsilon 20 and a tiny delta."""
+    deviation = math.sqrt(terms.contributors * noise_variance(terms, LATTICES[0]))
+    rho = largest_rho(terms.epsilon, terms.delta) / terms.rounds
+    concentrated = 2 * lattice_clip(terms.clip, 24) / math.sqrt(2 * rho)
+    assert 0.91 <= deviation / concentrated <= (0.93 if terms.epsilon <= 8 else 0.97)
 
 
 def test_fewer_shares_protect_less() -> None:

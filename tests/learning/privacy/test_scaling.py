@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from dp_accounting import GaussianDpEvent
+from dp_accounting import GaussianDpEvent, get_epsilon_gaussian
 from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
+from gaussian_delta import gaussian_delta
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from fl_he.learning.errors import DataError, PrivacyError
-from fl_he.learning.privacy.accounting import ORDERS, largest_rho
 from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
@@ -77,28 +76,29 @@ def test_one_budget_pays_for_scaling_and_training(share: float, contributors: in
     terms = GaussianPrivacy(1.0, 1e-5, 0.2, 30, contributors, share)
     sums, gradients = Lattice(24, 60), Lattice(24, 31)
     variance, noise = noise_variance(terms, gradients), scaling_variance(terms, sums)
-    # Nothing but the two together, by an accountant of Google's own and the plain Gaussian's cost.
-    accountant = RdpAccountant(ORDERS)
-    accountant.compose(
-        GaussianDpEvent(math.sqrt(contributors * noise) / scaling_sum(sums).distance)
-    ).compose(GaussianDpEvent(math.sqrt(contributors * variance) / (2 * 0.2 * 2**24)), 30)
-    independent = accountant.get_epsilon(1e-5)
-    rho = scaling_sum(sums).rho(noise, contributors)
-    reported = epsilon_of_releases(terms, variance, gradients, scaling_rho=rho)
-    assert independent == pytest.approx(reported, rel=1e-6)
+    # Nothing but the two together, as one Gaussian, by Google's own formula and by quadrature.
+    squares = [
+        (scaling_sum(sums).distance ** 2 / (contributors * noise), 1),
+        ((2 * math.floor(0.2 * 2**24)) ** 2 / (contributors * variance), 30),
+    ]
+    mu = math.sqrt(sum(square * releases for square, releases in squares))
+    cost = scaling_sum(sums).cost(noise, contributors)
+    reported = epsilon_of_releases(terms, variance, gradients, scaling=cost)
+    assert get_epsilon_gaussian(1 / mu, 1e-5) == pytest.approx(reported, rel=1e-6)
+    assert gaussian_delta(mu, reported) <= 1e-5
     assert 0.9999 < reported <= 1.0
-    assert rho == pytest.approx(share * largest_rho(1.0, 1e-5), rel=1e-6)
+    assert cost.squared_mu == pytest.approx(share * mu**2, rel=1e-4)
 
 
-def test_the_tight_accountant_finds_that_scaling_and_training_cost_no_more() -> None:
-    """The privacy loss distribution is tighter than what is reported, and never above it."""
+def test_googles_loss_distribution_finds_the_same_cost() -> None:
     terms = GaussianPrivacy(1.0, 1e-5, 0.2, 30, 3, 0.2)
     tight = PLDAccountant()
     sums = Lattice(24, 60)
     noise = math.sqrt(3 * scaling_variance(terms, sums)) / scaling_sum(sums).distance
     multiplier = math.sqrt(3 * noise_variance(terms, Lattice(24, 31))) / (2 * 0.2 * 2**24)
     tight.compose(GaussianDpEvent(noise)).compose(GaussianDpEvent(multiplier), 30)
-    assert 0.8 < tight.get_epsilon(1e-5) < 1.0
+    # It rounds losses up, each release's by 1e-4 at most.
+    assert 0.999 < tight.get_epsilon(1e-5) < 1.0 + 31e-4
 
 
 def test_a_scaling_that_nothing_pays_for_is_refused() -> None:
