@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -37,10 +39,63 @@ def flower_app(app: Path) -> dict[str, Any]:
     return dict(settings["app"])
 
 
-@pytest.fixture(scope="module")
-def superlink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
-    with flower(tmp_path_factory.mktemp("flwr-home")) as running:
+@pytest.fixture
+def superlink(tmp_path: Path) -> Iterator[Flower]:
+    home = tmp_path / "flwr-home"
+    home.mkdir()
+    with flower(home) as running:
         yield running
+
+
+def block(page: Path, after: str) -> str:
+    """Return the first commands of a page after some words, but for those that install."""
+    commands = page.read_text().split(after)[1].split("```sh\n")[1].split("```")[0].splitlines()
+    return "\n".join(line for line in commands if not line.startswith("pip install"))
+
+
+def shell(superlink: Flower, script: str, cwd: Path) -> str:
+    # A file: `pgrep -f` would find a script that stands on a command line.
+    path = superlink.home / "script"
+    path.write_text(script)
+    return superlink.shell(path, cwd)
+
+
+def stop(superlink: Flower) -> None:
+    """End the SuperLink as docs/integrate.md says."""
+    script = block(EXAMPLES.parent / "docs" / "integrate.md", "By its process id:")
+    assert script.count("39091") == 1
+    assert superlink.running()
+    shell(superlink, script.replace("39091", str(superlink.ports[1])), superlink.home)
+    deadline = monotonic() + 30
+    while superlink.running() and monotonic() < deadline:
+        sleep(0.2)
+    assert not superlink.running()
+
+
+def arrays_of(saved: Path) -> dict[str, Any]:
+    if saved.suffix == ".npz":
+        return dict(np.load(saved))
+    loaded = importlib.import_module("torch").load(saved, weights_only=True)
+    return {name: tensor.numpy() for name, tensor in loaded.items()}
+
+
+def check_same(encrypted: dict[str, Any], plain: dict[str, Any]) -> None:
+    assert list(encrypted) == list(plain)
+    for name, values in plain.items():
+        scale = np.abs(values).max()
+        assert scale > 0.01
+        np.testing.assert_allclose(encrypted[name], values, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("examples")
+def test_the_existing_app_runs_as_its_readme_says(superlink: Flower, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(PLAIN.parent, tmp_path / "existing-app"))
+    printed = shell(superlink, block(folder / "README.md", "## Run it"), folder)
+    assert "train 3: 3 hospitals in the sum" in printed
+    assert float(printed.splitlines()[-1]) < 1e-9
+    check_same(arrays_of(folder / "encrypted.npz"), arrays_of(folder / "plain.npz"))
+    assert accuracy(ENCRYPTED, folder / "encrypted.npz") > 0.8
 
 
 @pytest.mark.slow
@@ -50,22 +105,46 @@ def superlink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     [
         (MLP, "num-server-rounds=3 key-bits=1024"),
         pytest.param(CNN, "num-server-rounds=2 key-bits=1024", marks=needs_torch),
-        (ENCRYPTED, "num-server-rounds=1"),
     ],
-    ids=["sklearn-mlp", "pytorch-cnn", "existing-app"],
+    ids=["sklearn-mlp", "pytorch-cnn"],
 )
-def test_it_runs_as_its_readme_says(
+def test_it_runs_as_its_readme_says_and_ends_as_in_plain(
     superlink: Flower, app: Path, run_config: str, tmp_path: Path
 ) -> None:
+    folder = Path(shutil.copytree(app, tmp_path / "encrypted" / app.name))
+    plain = without_encryption(app, tmp_path / "plain" / app.name)
     command = 'flwr run . --stream --federation-config "num-supernodes=4"'
-    readme = app if app != ENCRYPTED else app.parent
-    assert command in (readme / "README.md").read_text()
+    script = block(folder / "README.md", "## Run it")
+    assert script.endswith(command)
+    printed = shell(superlink, f'{script} --run-config "{run_config}"', folder)
+    assert "train 2: 3 hospitals in the sum" in printed
+    saved = flower_app(app)["config"]["save-to"]
+    assert accuracy(app, folder / saved) > 0.8
 
-    # Quoted as `flwr run` wants a text; the SuperLink may run in another folder.
-    saved = tmp_path / flower_app(app)["config"]["save-to"]
-    printed = superlink.run(app, tmp_path, 4, f"{run_config} save-to='{saved}'")
-    assert saved.exists(), printed
-    assert accuracy(app, saved) > 0.8
+    # The next run would import from the folder of the first.
+    stop(superlink)
+    printed = superlink.run(plain, plain, 3, run_config)
+    assert "aggregate_train: Received 3 results" in printed
+    check_same(arrays_of(folder / saved), arrays_of(plain / saved))
+
+
+def without_encryption(app: Path, folder: Path) -> Path:
+    """Return a copy of an example from which the lines that encrypt are taken away."""
+    shutil.copytree(app, folder)
+    node = 'context.node_config["partition-id"], context.node_config["num-partitions"]'
+    wrapper = "SequentialPaillier = lambda strategy, **_: strategy"
+    changes = {
+        "with_key_holder(ClientApp(mods=[encryption_mod]), policy)": "ClientApp()",
+        "*hospital_partition(context)": node,
+        "from fl_he.strategies import SequentialPaillier": wrapper,
+    }
+    texts = {path: path.read_text() for path in folder.rglob("*.py")}
+    for encrypted, plain in changes.items():
+        assert sum(text.count(encrypted) for text in texts.values()) == 1
+        texts = {path: text.replace(encrypted, plain) for path, text in texts.items()}
+    for path, text in texts.items():
+        path.write_text(text)
+    return folder
 
 
 def accuracy(app: Path, saved: Path) -> float:
@@ -126,11 +205,9 @@ def run_here(app: Path, nodes: list[UserConfig], saved: Path) -> dict[str, Any]:
 def test_the_existing_app_learns_the_same_when_it_is_encrypted(tmp_path: Path) -> None:
     plain = run_here(PLAIN, simulated_nodes(2), tmp_path / "plain.npz")
     encrypted = run_here(ENCRYPTED, simulated_nodes(3), tmp_path / "encrypted.npz")
-    assert list(encrypted) == list(plain) == ["coef", "intercept"]
-    for name, values in plain.items():
-        scale = np.abs(values).max()
-        assert scale > 0.1
-        np.testing.assert_allclose(encrypted[name], values, rtol=0, atol=1e-6 * scale)
+    assert list(plain) == ["coef", "intercept"]
+    assert min(np.abs(values).max() for values in plain.values()) > 0.1
+    check_same(encrypted, plain)
 
 
 def files(app: Path) -> dict[str, str]:

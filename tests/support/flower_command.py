@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PATIENCE = 15.0  # seconds, for processes to end
+#: Starts the SuperLink as `flwr run` does, which gives up after 15 s however busy the machine is.
+_START = """
+from flwr.cli import local_superlink
+local_superlink.LOCAL_SUPERLINK_STARTUP_TIMEOUT = 180.0
+local_superlink._start_local_superlink()
+"""
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,31 @@ class Flower:
 
     def run(self, app: Path, cwd: Path, nodes: int, run_config: str) -> str:
         """Run an app in the current environment and return what Flower printed."""
-        scripts = Path(sys.executable).parent
-        command = [str(scripts / "flwr"), "run", str(app), "--stream"]
+        command = ["flwr", "run", str(app), "--stream"]
         command += ["--federation-config", f"num-supernodes={nodes}", "--run-config", run_config]
+        self._start(cwd)
+        return self._printed(command, cwd, 300).stdout
+
+    def shell(self, script: Path, cwd: Path) -> str:
+        """Run a script of bash that ends with its first failing command; return what it printed."""
+        self._start(cwd)
+        done = self._printed(["bash", "-e", str(script)], cwd, 900)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def running(self) -> set[int]:
+        """Return the processes that Flower has left."""
+        return processes_with(f"FLWR_HOME={self.home}".encode())
+
+    def _start(self, cwd: Path) -> None:
+        if not self.running():
+            done = self._printed([sys.executable, "-c", _START], cwd, 200)
+            assert done.returncode == 0, done.stdout
+
+    def _printed(
+        self, command: list[str], cwd: Path, seconds: float
+    ) -> subprocess.CompletedProcess[str]:
+        scripts = Path(sys.executable).parent
         environment = {
             **os.environ,
             # flwr starts flower-superlink by name, and on ports that somebody may be using.
@@ -47,16 +75,17 @@ class Flower:
             # What the app needs is installed: the run must not need a network.
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         }
-        done = subprocess.run(
+        return subprocess.run(
             command,
             cwd=cwd,
             env=environment,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=seconds,
             check=False,
         )
-        return done.stdout + done.stderr
 
 
 @contextmanager
