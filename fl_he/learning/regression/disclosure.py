@@ -6,17 +6,20 @@ difference of two such sums of which one holds the other: subtraction gives no s
 
 - Two classes: the table's cells are neighbouring bins of the score, merged, by class. Where the
   confusion matrix has no small cell, no merged bin reaches across a half, so that the matrix is a
-  sum of the table's cells. Else matrix and balanced accuracy are withheld, and accuracy is given
-  out only if right and wrong predictions have no small cell, also within the bin across a half,
-  and differ by none from a class that holds them or that they hold.
+  sum of the table's cells. Else matrix and balanced accuracy are withheld, and so is accuracy if
+  right or wrong predictions are few, or differ by few from a class that holds them or that they
+  hold: of all patients, and within the bin across a half.
 - More classes: the table's cells are neighbouring bins of the predicted class's probability,
   merged, by whether the prediction was right. A table of each class would not do: probabilities add
   up to 1, so patients of one table's bins may lie within another's, and the difference be small.
   Sizes of classes and the confusion matrix divide the same patients in other ways, each given out
-  as a whole or withheld.
+  as a whole or withheld. Accuracy is as with two classes, and the table, of which it is a sum, is
+  withheld with it.
 
 An area under a ROC curve has the sizes of two classes in its denominator: without them it is
-withheld. Means over all patients are always given out.
+withheld, and so are log loss, Brier score and calibration error. Where a model has few different
+scores, counts could be solved for from a mean with all its digits: means are rounded, to a grain of
+at least what one patient adds to a share, and areas to two decimals.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +37,8 @@ from fl_he.learning.tables.arrays import Array
 
 #: Fewest patients of a cell that is given out, if it has any.
 MIN_CELL = 5
+#: Figures that say how large the classes are.
+_OF_SIZES = ("roc_auc", "log_loss", "brier_score", "calibration_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class ClassFigures:
     examples: int | None
     accuracy: float | None
     roc_auc: float | None
-    brier_score: float
+    brier_score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ class Figures:
         each that is there against the others.
     log_loss, brier_score, calibration_error
         Means over all patients; see `fl_he.learning.regression.evaluation`. The Brier score of more
-        than two classes adds up the squares of all of them.
+        than two classes adds up the squares of all of them. Rounded, as areas and mean forecasts
+        are, unless ``min_cell`` is 1; ``None`` where withheld.
     confusion
         Rows: labels.
     by_class
@@ -97,9 +104,9 @@ class Figures:
     accuracy: float | None
     balanced_accuracy: float | None
     roc_auc: float | None
-    log_loss: float
-    brier_score: float
-    calibration_error: float
+    log_loss: float | None
+    brier_score: float | None
+    calibration_error: float | None
     confusion: tuple[tuple[int, ...], ...] | None
     by_class: tuple[ClassFigures, ...]
     calibration: tuple[CalibrationBin, ...] | None
@@ -130,20 +137,30 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
     given = {
         "accuracy": _fits(total, min_cell),
         "balanced_accuracy": _fits([*right, *(sizes - right)], min_cell),
-        "roc_auc": _fits(sizes, min_cell),
+        **dict.fromkeys(_OF_SIZES, _fits(sizes, min_cell)),
         "confusion": _fits(confusion, min_cell),
         "calibration": groups is not None,
     }
     if given["roc_auc"]:  # the sizes of the classes are given out
-        given["accuracy"] &= _fits(_beside_a_class(sizes, right), min_cell)
+        given["accuracy"] &= _fits(_right_and_wrong(sizes, right), min_cell)
     if two and groups:
         given["accuracy"] &= _fits(_across_a_half(table, groups), min_cell)
+    if not two:  # right predictions are the sum of a row of the table
+        given["calibration"] &= given["accuracy"]
+    digits = None if min_cell == 1 else int(np.log10(examples))
+    area_digits = None if min_cell == 1 else 2
     # Of two classes each has the other's area and squares.
     areas = [roc_auc(row) for row in counts.scores]
     areas, squares = areas * (2 if two else 1), counts.squares / examples
     squares = np.broadcast_to(squares, len(sizes))
     known = [area for area in areas if area is not None]
     found = [float(hits / size) if size else None for hits, size in zip(right, sizes, strict=True)]
+
+    def shown(name: str, value: Any, digits: int | None) -> float | None:
+        if not given[name]:
+            return None
+        return float(value) if digits is None else round(float(value), digits)
+
     reason = f"it, or a difference, would count 1 to {min_cell - 1} patients (min_cell={min_cell})"
     return Figures(
         examples=examples,
@@ -154,10 +171,10 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
             if given["balanced_accuracy"]
             else None
         ),
-        roc_auc=float(np.mean(known)) if given["roc_auc"] and known else None,
-        log_loss=counts.log_loss / examples,
-        brier_score=float(counts.squares.sum() / examples),
-        calibration_error=calibration_error(counts.calibration),
+        roc_auc=shown("roc_auc", np.mean(known), area_digits) if known else None,
+        log_loss=shown("log_loss", counts.log_loss / examples, digits),
+        brier_score=shown("brier_score", counts.squares.sum() / examples, digits),
+        calibration_error=shown("calibration_error", calibration_error(counts.calibration), digits),
         confusion=(
             tuple(tuple(map(int, row)) for row in confusion) if given["confusion"] else None
         ),
@@ -165,13 +182,15 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
             ClassFigures(
                 int(size) if given["roc_auc"] else None,
                 share if given["balanced_accuracy"] else None,
-                area if given["roc_auc"] else None,
-                float(square),
+                None if area is None else shown("roc_auc", area, area_digits),
+                shown("brier_score", square, digits),
             )
             for size, share, area, square in zip(sizes, found, areas, squares, strict=True)
         ),
-        calibration=None if groups is None else _table(counts.calibration, groups),
-        withheld={name: reason for name, shown in given.items() if not shown},
+        calibration=(
+            _table(counts.calibration, groups, digits) if groups and given["calibration"] else None
+        ),
+        withheld={name: reason for name, fits in given.items() if not fits},
     )
 
 
@@ -230,14 +249,15 @@ def _across_a_half(cells: Array, groups: list[tuple[int, int]]) -> list[float]:
     """Count right and wrong predictions in the merged bin that reaches across a half."""
     for start, stop in groups:
         if start < HALF < stop:
-            wrong = cells[1, start:HALF].sum() + cells[0, HALF:stop].sum()
-            return [wrong, cells[:, start:stop].sum() - wrong]
+            right = [cells[0, start:HALF].sum(), cells[1, HALF:stop].sum()]
+            return _right_and_wrong(cells[:, start:stop].sum(axis=1), np.array(right))
     return []
 
 
-def _beside_a_class(sizes: Array, right: Array) -> list[float]:
-    """Count what right or wrong predictions and a class differ by, where one holds the other."""
-    found, all_right, all_wrong = [], right.sum(), (sizes - right).sum()
+def _right_and_wrong(sizes: Array, right: Array) -> list[float]:
+    """Count them, and what they and a class differ by, where one holds the other."""
+    all_right, all_wrong = right.sum(), (sizes - right).sum()
+    found = [all_right, all_wrong]
     for size, hits in zip(sizes, right, strict=True):
         for of_class, of_all in ((hits, all_right), (size - hits, all_wrong)):
             if of_class in (size, of_all):
@@ -250,18 +270,21 @@ def _fits(cells: Array | list[float], min_cell: int) -> bool:
     return not ((cells > 0) & (cells < min_cell)).any()
 
 
-def _table(calibration: Array, groups: list[tuple[int, int]]) -> tuple[CalibrationBin, ...]:
+def _table(
+    calibration: Array, groups: list[tuple[int, int]], digits: int | None
+) -> tuple[CalibrationBin, ...]:
     borders = [0.0, *(1 / (1 + np.exp(-EDGES))), 1.0]
     bins = []
     for start, stop in groups:
         against, right, predicted = calibration[:, start:stop].sum(axis=1)
         if examples := against + right:
+            predicted_mean = float(predicted / examples)
             bins.append(
                 CalibrationBin(
                     float(borders[start]),
                     float(borders[stop]),
                     int(examples),
-                    float(predicted / examples),
+                    predicted_mean if digits is None else round(predicted_mean, digits),
                     float(right / examples),
                 )
             )

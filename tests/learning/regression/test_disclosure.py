@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -185,6 +186,42 @@ def test_few_wrong_predictions_across_a_half_withhold_the_accuracy() -> None:
     assert len(found.calibration or ()) == 2
 
 
+def test_a_class_that_is_wrong_but_for_few_across_a_half_withholds_the_accuracy() -> None:
+    others = [*many(0, 1, 6, 9), *many(1, 0, 2, 9), *many(1, 1, 5, 9)]
+    found = figures(counts_of([*many(0, 0, 50), *others], 2), 5)
+    assert [one.examples for one in found.calibration or ()] == [50, 13]
+    assert found.accuracy is None, "8 are wrong, 6 of them of one class"
+
+
+def test_right_predictions_that_are_withheld_are_no_sum_of_the_table() -> None:
+    pairs = {(0, 2): 10, (1, 1): 20, (1, 2): 2, (2, 1): 20}
+    patients = [(*pair, 90) for pair, number in pairs.items() for _ in range(number)]
+    found = figures(counts_of(patients, 3), 5)
+    assert (found.accuracy, found.calibration) == (None, None), "20 of 22 of a class are right"
+    assert {"accuracy", "calibration"} <= set(found.withheld)
+
+
+def test_means_have_too_few_digits_to_solve_for_counts() -> None:
+    """A model of one 0/1 column has two scores: two sums of few different losses and squares."""
+    rows = {(1, 1): 2, (1, 0): 1, (0, 1): 6, (0, 0): 171}
+    patients = [patient for (_, y), number in rows.items() for patient in many(y, 0, number)]
+    risk = {1: 0.33, 0: 0.03}
+    losses = [-np.log(risk[x] if y else 1 - risk[x]) for x, y in rows]
+    squares = [(y - risk[x]) ** 2 for x, y in rows]
+    loss, square = np.array([losses, squares]) @ list(rows.values())
+    counts = replace(counts_of(patients, 2), squares=np.array([square]), log_loss=loss)
+    grid = np.meshgrid(*[np.arange(20)] * 3, indexing="ij")
+    possible = np.stack([*(part.ravel() for part in grid), 180 - np.sum(grid, axis=0).ravel()])
+    means = np.array([losses, squares]) @ possible / 180
+    for min_cell, digits, rare in ((1, 9, {2}), (5, 2, {0, 1, 2, 3})):
+        found = figures(counts, min_cell)
+        told = np.array([[found.log_loss], [found.brier_score]])
+        assert min_cell == 1 or (told == told.round(digits)).all()
+        fit = (abs(means - told) <= 0.500001 / 10**digits).all(axis=0)
+        assert set(possible[0, fit].tolist()) >= rare
+        assert min_cell > 1 or fit.sum() == 1, "every digit tells all counts"
+
+
 def test_a_class_that_is_all_right_but_for_few_others_withholds_the_accuracy() -> None:
     """Right predictions less the second class would leave one patient."""
     patients = [*many(0, 0, 1), *many(0, 1, 5), *many(1, 1, 5)]
@@ -196,7 +233,11 @@ def test_a_small_class_withholds_the_table_and_the_areas() -> None:
     found = figures(counts_of([*many(0, 0, 40), *many(1, 1, 4)], 2), 5)
     assert (found.calibration, found.roc_auc, found.confusion) == (None, None, None)
     assert {one.examples for one in found.by_class} == {None}
-    assert set(found.withheld) == {"balanced_accuracy", "roc_auc", "confusion", "calibration"}
+    means = {"log_loss", "brier_score", "calibration_error"}
+    assert set(found.withheld) == {
+        *("balanced_accuracy", "roc_auc", "confusion", "calibration", *means)
+    }
+    assert (found.log_loss, found.brier_score, found.calibration_error) == (None, None, None)
     assert found.accuracy == 1.0
 
 
