@@ -31,14 +31,15 @@ def flwr_run(superlink: Flower, cwd: Path, nodes: int, overrides: str) -> str:
 
 def test_the_same_experiment(superlink: Flower, tmp_path: Path) -> None:
     descent = "optimizer=gd C=null crypto.key_bits=1024"
-    overrides = f"hospitals=4 rounds=3 {descent} output_dir={tmp_path}/run"
-    printed = flwr_run(superlink, tmp_path, 5, overrides)
+    keys = f"hospitals=4 num-server-rounds=3 overrides='{descent} output_dir={tmp_path}/run'"
+    printed = superlink.run(ROOT, tmp_path, 5, keys)
     assert (tmp_path / "run" / "metrics.json").exists(), printed
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     config = experiment("hospitals=4", "rounds=3", folder=tmp_path / "run")
     check_equals_pooled_descent(config, metrics)
     assert (tmp_path / "run" / "hospitals" / "hospital-4" / "model.json").exists()
     assert "round 3: loss" in printed
+    assert "train 3: 4 hospitals in the sum" in printed
 
 
 def test_another_number_of_nodes_is_refused(superlink: Flower, tmp_path: Path) -> None:
