@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.node import Node
-from fl_he.clients.node.outgoing import answered, require_encryptable
+from fl_he.clients.node.outgoing import answered, is_public, require_encryptable
 from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -61,9 +62,10 @@ class EncryptionMod:
     that it was handed. In a simulation, where there is nobody to tell it another way, a node pins
     the first key of the run.
 
-    That a value does not fit says something about it, and who chooses the model could ask again and
-    again. So the node gives that reason once, a deployed one without naming the value, and answers
-    no further train or evaluate message of the run.
+    That a value does not fit, or that the app fails, may say something about the data, and who
+    chooses the model could ask again and again. So after any error that is not about the message
+    alone the node answers no further message of the run, ``query.finish`` included. A deployed node
+    gives no reason.
 
     Put it first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first and
     hands it the reply last, so mods behind it work on the plain reply.
@@ -113,17 +115,19 @@ class EncryptionMod:
 
     def _answer(self, message: Message, node: Node, call_next: ClientAppCallable) -> Message:
         action, context = message.metadata.message_type, node.context
-        if action == FINISH:
-            reply = call_next(message, context)
-            if reply.has_content() and list(reply.content.keys()):
-                raise ProtocolError(f"a reply to {action!r} must be empty: it leaves in plain")
-            return reply
-        require_encryptable(action)
+        if action != FINISH:
+            require_encryptable(action)
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
         state = context.state.config_records.setdefault(_STATE, ConfigRecord())
         if _SPENT in state:
             raise ProtocolError("this node takes no part in the run any more: it refused before")
+        if action == FINISH:
+            with _spending(state):
+                reply = _reply(message, context, call_next)
+            if list(reply.content.keys()):
+                raise ProtocolError(f"a reply to {action!r} must be empty: it leaves in plain")
+            return reply
         request = EncryptionRequest.from_content(message.content)
         # In a deployment every message meets a new process, which need not check again.
         known = str(state[_KNOWN]) if _KNOWN in state else None
@@ -133,27 +137,38 @@ class EncryptionMod:
         self._check_format(request, context)
         message.content = EncryptionRequest.remove_from(message.content)
         release = self.privacy(message, context, request.session)
+        with _spending(state):
+            reply = _reply(message, context, call_next)
+            answer = self._update(
+                *(reply, request, public_key, context),
+                restricted=action in RESTRICTED,
+                release=release,
+            )
+        return Message(answer.to_content(), reply_to=message)
 
-        try:
-            reply = call_next(message, context)
-        except PrivateReasonError:
-            state[_SPENT] = True
-            raise
-        if reply.has_error():
-            raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
+    def _update(
+        self,
+        reply: Message,
+        request: EncryptionRequest,
+        public_key: PublicKey,
+        context: Context,
+        *,
+        restricted: bool,
+        release: Release | None,
+    ) -> EncryptedReply:
+        """Return an app's reply, encrypted."""
         try:
             values, plain, layout = flatten(
                 reply.content,
                 self.weighted_by,
                 self.selection.encrypts,
-                restricted=action in RESTRICTED,
+                restricted=restricted,
             )
             self.selection.require_use([slot.name for slot in layout.arrays])
             answer = _encrypted(
                 values, layout, request, public_key, self.packing(context), release=release
             )
         except RangeError as error:
-            state[_SPENT] = True
             columns = some(self._columns_behind(context, layout, error.index), 10)
             remedies = [f"raise {self.group}{error.setting}"] if error.setting else []
             if columns:
@@ -163,10 +178,7 @@ class EncryptionMod:
                 f"its slot once weighted by {layout.weighted_by!r}: "
                 f"{', or '.join(remedies) or 'it must be a finite number'}"
             ) from None
-        except PrivateReasonError:
-            state[_SPENT] = True
-            raise
-        return Message(replace(answer, plain=plain).to_content(), reply_to=message)
+        return replace(answer, plain=plain)
 
     def _columns_behind(self, context: Context, layout: UpdateLayout, index: int) -> Sequence[str]:
         name, position = layout.place(index)
@@ -188,6 +200,25 @@ class EncryptionMod:
 
 #: The mod with the default packing, as :class:`EncryptionMod` describes it.
 encryption_mod = EncryptionMod()
+
+
+@contextmanager
+def _spending(state: ConfigRecord) -> Iterator[None]:
+    """Note that the node takes no further part in the run, unless an error within is public."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_public(error):
+            state[_SPENT] = True
+        raise
+
+
+def _reply(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Return the app's reply; raise PrivateReasonError for an error that the app replies."""
+    reply = call_next(message, context)
+    if reply.has_error():
+        raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
+    return reply
 
 
 def _encrypted(

@@ -19,11 +19,16 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
-from fl_he.clients.row_sums import derivative_arrays, derivative_sums, moment_sums, parameters_of
+from fl_he.clients.row_sums import (
+    adjustment_sums,
+    derivative_arrays,
+    derivative_sums,
+    moment_sums,
+    parameters_of,
+)
 from fl_he.learning.optimizers.base import GradientDescent, Point, penalised
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
-from fl_he.learning.regression.firth import adjustment_sum
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.regression.trained import write_model
 from fl_he.learning.tables.columns import too_large
@@ -109,7 +114,7 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     @app.train()
     def train(message: Message, context: Context) -> Message:
         hospital = data(context)
-        dataset, terms, _ = _prepared(hospital.dataset, message, clipping=hospital.clipping)
+        dataset, terms = _prepared(hospital.dataset, message, clipping=hospital.clipping)
         examples = _examples(dataset, terms, _model_for(dataset, message))
         if hospital.clipping is None:
             gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
@@ -135,7 +140,7 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        dataset, terms, _ = _prepared(data(context).dataset, message)
+        dataset, terms = _prepared(data(context).dataset, message)
         metrics = _metrics(_examples(dataset, terms, _model_for(dataset, message)))
         return Message(update_content(None, metrics), reply_to=message)
 
@@ -145,8 +150,12 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
         own = hospital.held_out()
         if own is None:
             raise ProtocolError("a hospital that evaluates must have data held out, this has none")
-        test, _, _ = _prepared(own, message, reference=hospital.dataset)
-        counts = evaluation.count(test, _model_for(test, message))
+        test, _ = _prepared(own, message, reference=hospital.dataset)
+        # Whoever chooses model and scale may make them overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            counts = evaluation.count(test, _model_for(test, message))
+        if not np.isfinite(counts.to_vector()).all():
+            raise PrivateReasonError("losses and probabilities of held-out data must be finite")
         if hospital.model_path is not None:
             own_figures = json.dumps(asdict(figures(counts)), indent=2)
             write_model(hospital.model_path.with_suffix(".figures.json"), f"{own_figures}\n")
@@ -157,7 +166,8 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     @app.query(FINISH.split(".")[1])
     def finish(message: Message, context: Context) -> Message:
         hospital = data(context)
-        dataset, terms, scaling = _prepared(hospital.dataset, message, clipping=hospital.clipping)
+        dataset = hospital.dataset
+        terms, scaling = _units(dataset, message)
         theta = _model_for(dataset, message)
         if hospital.model_path is not None:
             model_of(
@@ -214,31 +224,37 @@ def _prepared(
     message: Message,
     reference: Dataset | None = None,
     clipping: Clipping | None = None,
-) -> tuple[Dataset, LearningTerms, Scaling]:
-    """Return the dataset in the units of the model, the terms, and how the units came about.
+) -> tuple[Dataset, LearningTerms]:
+    """Return the dataset in the units of the model, and the terms.
 
     Local units are those of the reference, or of the dataset itself. Under privacy numbers that
     overflow are no reason to refuse, since that would tell of a patient: clipping drops them.
     """
+    terms, scaling = _units(reference or dataset, message)
+    if terms.scaling == "none":
+        return dataset, terms
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = scaling.apply(dataset.features)
+    if clipping is None and not np.isfinite(scaled).all():
+        error = too_large(dataset.feature_names, ~np.isfinite(scaled))
+        raise PrivateReasonError(f"once they are scaled, {error}")
+    return replace(dataset, features=scaled), terms
+
+
+def _units(dataset: Dataset, message: Message) -> tuple[LearningTerms, Scaling]:
+    """Return a message's terms, and the units that they say; only local ones depend on data."""
     terms = LearningTerms.from_content(message.content)
     if terms.scaling == "local":
-        _, scaling = standardise(reference or dataset)
-        return replace(dataset, features=scaling.apply(dataset.features)), terms, scaling
+        return terms, standardise(dataset)[1]
     features = len(dataset.feature_names)
     if terms.scaling == "none":
-        return dataset, terms, Scaling.none(features)
+        return terms, Scaling.none(features)
     if not len(terms.mean) == len(terms.scale) == features or min(terms.scale) <= 0:
         raise ProtocolError(
             f"mean and scale must be of this hospital's {features} features, scale above 0, "
             f"got {len(terms.mean)} and {len(terms.scale)}"
         )
-    scaling = Scaling(np.array(terms.mean), np.array(terms.scale))
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled_features = scaling.apply(dataset.features)
-    if clipping is None and not np.isfinite(scaled_features).all():
-        error = too_large(dataset.feature_names, ~np.isfinite(scaled_features))
-        raise PrivateReasonError(f"once they are scaled, {error}")
-    return replace(dataset, features=scaled_features), terms, scaling
+    return terms, Scaling(np.array(terms.mean), np.array(terms.scale))
 
 
 def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
@@ -259,7 +275,7 @@ def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
 
 def _derivatives_of_models(message: Message, hospital: HospitalData) -> Message:
     """Return the reply with the derivatives at each model of a message."""
-    dataset, terms, _ = _prepared(hospital.dataset, message)
+    dataset, terms = _prepared(hospital.dataset, message)
     models = read_models(message.content, parameters_of(dataset))
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [derivative_sums(_examples(dataset, terms, theta), dataset, own) for theta in models]
@@ -268,7 +284,7 @@ def _derivatives_of_models(message: Message, hospital: HospitalData) -> Message:
 
 def _sides_of_model(message: Message, raw: Dataset) -> Message:
     """Return the numbers of examples against the message's model, and on it."""
-    dataset, terms, _ = _prepared(raw, message)
+    dataset, terms = _prepared(raw, message)
     candidate = _model_for(dataset, message)
     examples = _examples(dataset, replace(terms, class_weights=()), candidate)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -280,13 +296,14 @@ def _sides_of_model(message: Message, raw: Dataset) -> Message:
 
 def _adjustments_of_models(message: Message, hospital: HospitalData) -> Message:
     """Return the reply with the derivatives of Firth's penalty at each model of a message."""
-    dataset, terms, _ = _prepared(hospital.dataset, message)
+    dataset, terms = _prepared(hospital.dataset, message)
     if dataset.class_count != 2:
         raise ProtocolError(f"Firth's penalty must be of two classes, got {dataset.class_count}")
     models = read_models(message.content, parameters_of(dataset))
     inverses = read_inverses(message.content, models)
+    own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [
-        adjustment_sum(_examples(dataset, terms, theta), inverse)
+        adjustment_sums(_examples(dataset, terms, theta), inverse, dataset, own)
         for theta, inverse in zip(models, inverses, strict=True)
     ]
     return _digits(message, ADJUSTMENTS, sums, hospital, terms)
@@ -324,9 +341,11 @@ def _examples(
 
 
 def _metrics(examples: likelihood.Examples) -> MetricRecord:
+    with np.errstate(over="ignore"):
+        loss = float(np.mean(examples.losses))
     return MetricRecord(
         {
-            LOSS: float(np.mean(examples.losses)),
+            LOSS: loss,
             ACCURACY: float(np.mean(examples.hits)),
             NUM_EXAMPLES: len(examples.losses),
         }

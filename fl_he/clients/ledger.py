@@ -209,11 +209,12 @@ def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None
     if opening.purpose == "figures" and latest:
         # Those of two models that hardly differ would say where single patients are.
         raise ProtocolError("figures are given out once in a session, and they have been")
-    if over and opening.purpose in ("train", "firth", "profile", "separation"):
-        # Each answer tells whether there is a patient on one side of a model.
+    if over and opening.purpose != "figures":
+        # Each answer tells whether there is a patient on one side of a model, and any other total
+        # over a model of choice would tell how many.
         raise ProtocolError(
             "a separation is examined once in a session, after its last round of training, and it "
-            "has been"
+            "has been: figures alone are opened after it"
         )
     if opening.round <= latest:
         raise ProtocolError(

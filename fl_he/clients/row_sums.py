@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
-from fl_he.learning.regression import likelihood
+from fl_he.learning.regression import firth, likelihood
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables import moments
 from fl_he.learning.tables.data import Dataset
@@ -87,22 +87,37 @@ def derivative_sums(
     size = parameters_of(dataset)
     rows, columns = np.triu_indices(size)
     largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(sums[1 + size :][rows == columns]))
-    _require_small(largest, dataset, limbs)
+    _require_small(np.append(largest, sums[1 + size :]), dataset, limbs)
+    return sums
+
+
+def adjustment_sums(
+    examples: likelihood.Examples,
+    inverse: NDArray[np.float64],
+    dataset: Dataset,
+    limbs: Limbs,
+) -> NDArray[np.float64]:
+    """Return sums of the derivatives of Firth's penalty; refuse those that have no digits."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = firth.adjustment_sum(examples, inverse)
+    _require_small(sums, dataset, limbs)
     return sums
 
 
 def _require_small(sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs) -> None:
-    """Refuse sums of features, or of coefficients with intercepts behind, that have no digits."""
+    """Refuse sums of features, or of coefficients with others behind, that have no digits."""
     names, classes = dataset.feature_names, dataset.class_count
     coefficients = family_for(classes).rows(classes) * len(names)
-    large = np.flatnonzero(~(np.abs(sums[:coefficients]) < limbs.limit))
-    if len(large):
-        columns = dict.fromkeys(names[place % len(names)] for place in large)
-        raise PrivateReasonError(
-            "sums over a hospital's numbers, and over their squares, must be below "
-            f"{limbs.limit:.0e}, got larger ones in column {some(list(columns), 10)}: save them in "
-            "a larger unit, or leave the column out"
-        )
+    large = np.flatnonzero(~(np.abs(sums) < limbs.limit))
+    if not len(large):
+        return
+    columns = dict.fromkeys(names[place % len(names)] for place in large[large < coefficients])
+    where = f" in column {some(list(columns), 10)}" if columns else ""
+    raise PrivateReasonError(
+        "sums over a hospital's numbers, and over their squares, must be below "
+        f"{limbs.limit:.0e}, got larger ones{where}: save them in a larger unit, or leave the "
+        "column out"
+    )
 
 
 def columns_behind(dataset: Dataset, array: str, position: Sequence[int]) -> list[str]:

@@ -22,6 +22,7 @@ from local_grid import LocalGrid
 from patients import patients, write_csv
 
 from fl_he import client_app, simulation
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.config.composition import compose
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import DataError
@@ -151,7 +152,7 @@ def test_a_deployed_node_names_the_column_in_its_log_alone(
     message = Message(request.add_to(content), next(iter(grid.contexts)), MOMENTS)
     with caplog.at_level(logging.ERROR):
         (reply,) = grid.send_and_receive([message])
-    assert reply.error.reason == "PrivateReasonError: this node's log says more"
+    assert reply.error.reason == PRIVATE_REFUSAL
     assert "got larger ones in column 'big': save them in a larger unit" in caplog.text
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,12 @@ from flwr.app import (
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.learning.errors import DataError
 from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
 from fl_he.wire.records import PrivateReasonError
 from fl_he.wire.update import UpdateLayout
@@ -163,9 +168,9 @@ def test_a_deployed_node_keeps_such_a_reason_and_takes_no_further_part(
 ) -> None:
     node = context(DEPLOYED)
     reason = refused(ask(request().add_to(RecordDict()), node, reply=reply))
-    assert reason == "PrivateReasonError: this node's log says more"
+    assert reason == PRIVATE_REFUSAL
     assert "must be" in caplog.text or "does not fit its slot" in caplog.text
-    for action in ("train", "evaluate"):
+    for action in ("train", "evaluate", "query.finish"):
         again = refused(ask(request().add_to(RecordDict()), node, action))
         assert "takes no part in the run any more" in again
     assert ask(request().add_to(RecordDict()), context(DEPLOYED)).has_content()
@@ -230,23 +235,29 @@ def test_the_key_holder_does_not_train() -> None:
 
 
 @pytest.mark.parametrize("node_config", [HOSPITAL, DEPLOYED], ids=["simulated", "deployed"])
-def test_an_app_that_refuses_for_a_private_reason_is_asked_no_more(node_config: UserConfig) -> None:
+@pytest.mark.parametrize("action", ["train", "query.finish"])
+@pytest.mark.parametrize(
+    "kind", [PrivateReasonError, DataError, OverflowError, partial(RangeError, 0, "")]
+)
+def test_an_app_that_refuses_for_a_private_reason_is_asked_no_more(
+    node_config: UserConfig, kind: Callable[[str], Exception], action: str
+) -> None:
     """Who chooses the model could ask again and again, and learn a bit of the data each time."""
     asked: list[str] = []
 
     def app(message: Message, context: Context) -> Message:
         asked.append(message.metadata.message_type)
-        raise PrivateReasonError("a value is too large")
+        raise kind("a value is too large")
 
     node = context(node_config)
     reasons = [
         refused(encryption_mod(Message(request().add_to(RecordDict()), 5, action), node, app))
-        for action in ("train", "train", "evaluate")
+        for action in (action, "train", "evaluate", "query.finish")
     ]
     assert ["takes no part in the run any more" in reason for reason in reasons] == [
-        *(False, True, True)
+        *(False, True, True, True)
     ]
-    assert asked == ["train"]
+    assert asked == [action]
 
 
 def test_the_words_of_an_exception_stay_at_a_deployed_node() -> None:

@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 
 from fl_he.clients.key_holder import key_holder_app, with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.crypto.key_files import ScryptCost
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -125,8 +126,8 @@ def test_a_node_that_is_company_x_and_nothing_else(key_file: Path) -> None:
     holder.app = key_holder_app(lambda _: KeyHolderPolicy(min_contributors=4))
     answer = holder.open(round=2)
     assert "at least 4" in reason(answer)
-    # nobody's training: Flower's own error, whose words stay here
-    assert reason(holder.ask("train", RecordDict())).startswith("ValueError")
+    # nobody's training: Flower's own error, whose words and type stay here
+    assert reason(holder.ask("train", RecordDict())) == PRIVATE_REFUSAL
 
 
 def test_sessions_differ_from_run_to_run(key_file: Path) -> None:
@@ -445,7 +446,7 @@ def test_a_ledger_that_others_may_touch_stops_the_key_holder(
     holder.describe()
     (tmp_path / "private-key.json.opened.jsonl").chmod(0o644)
     answer = reason(holder.ask(DESCRIBE, RecordDict()))
-    assert answer == "node-5: LedgerError: this node's log says more"
+    assert answer == f"node-5: {PRIVATE_REFUSAL}"
 
 
 def counts_sum(
@@ -551,7 +552,8 @@ def test_a_separation_is_examined_once_and_after_training(holder: Holder) -> Non
     for number in (1, 2):
         answer = holder.open(purpose="separation", encrypted_sum=second, round=number)
         assert refusal in reason(answer)
-    assert refusal in reason(holder.open(round=2))
+    for purpose in ("train", "prepare", "evaluate", "firth", "profile"):
+        assert refusal in reason(holder.open(purpose=purpose, round=2))
     figures = holder.open(purpose="figures", encrypted_sum=counts_sum(KEY.public_key))
     assert figures.has_content()
 

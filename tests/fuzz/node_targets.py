@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from fuzz.records import changed
 from fuzz.target import Target
 
 from fl_he import client_app
+from fl_he.clients.node import outgoing
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire import model as model_messages
@@ -30,8 +32,8 @@ from fl_he.wire.encrypted_sum import (
 )
 from fl_he.wire.learning_terms import MomentsRequest
 
-#: What a deployed node says of an exception whose text it keeps to itself.
-_KEPT = re.compile(r"(?:^|: )(\w+): this node's log says more")
+#: What a deployed node logs of an exception whose text it keeps to itself.
+_KEPT = re.compile(r"^(\w+) in \S+ at ")
 _OURS = {
     *("ProtocolError", "PrivateReasonError", "CryptoError", "KeyFileError", "LedgerError"),
     *("RangeError", "DataError", "PrivacyError"),
@@ -75,7 +77,24 @@ def _contents() -> list[tuple[str, RecordDict]]:
     ]
 
 
+class _Log(logging.Handler):
+    """Keeps the types of exceptions that are no refusals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: list[str] = []
+        logging.getLogger(outgoing.__name__).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := _KEPT.search(record.getMessage()):
+            self.types.append(found[1])
+
+
+_LOG = _Log()
+
+
 def _ask(config: Any, action: str, content: RecordDict) -> Message:
+    _LOG.types.clear()
     context = Context(7, 5, config, RecordDict(), {})
     return client_app.app(Message(content, 5, action), context)
 
@@ -84,9 +103,8 @@ def _check(reply: Message) -> None:
     if not reply.has_error():
         return
     reason = str(reply.error.reason)
-    kept = _KEPT.search(reason)
-    if kept is not None and kept[1] not in _OURS:
-        raise AssertionError(reason)
+    if not _OURS.issuperset(_LOG.types):
+        raise AssertionError(f"{_LOG.types}: {reason}")
     raise RefusedError(reason)
 
 

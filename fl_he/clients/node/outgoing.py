@@ -1,9 +1,10 @@
 """What may leave a node: encrypted replies, and refusals in our own words.
 
 Flower sends the text of any exception in a ClientApp to the coordinator. The text of, say, a
-parser's error may quote a patient's record or name a path. So only refusals that hold public
-values alone leave a deployed node as they are; of anything else only the type leaves, and the
-node's own log says more. A simulation hides nothing from whoever runs it, and says everything.
+parser's error may quote a patient's record or name a path, and its type alone may depend on a
+record. So only refusals that hold public values alone leave a deployed node as they are; all others
+leave as one and the same text, and the node's own log says more. A simulation hides nothing from
+whoever runs it, and says everything.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from flwr.app import Error, Message, MessageType
 from flwr.common.constant import ErrorCode
 
 from fl_he.clients.node.node import Node
-from fl_he.crypto.errors import CryptoError, KeyFileError
+from fl_he.crypto.errors import CryptoError, KeyFileError, RangeError
 from fl_he.learning.errors import DataError
 from fl_he.wire.encrypted_sum import FINISH, EncryptedReply
 from fl_he.wire.records import PrivateReasonError, ProtocolError
@@ -26,9 +27,12 @@ _logger = logging.getLogger(__name__)
 #: Answers a message on a node.
 Answer = Callable[[Message, Node], Message]
 
-#: Their text holds public values only, but for the second group it may name paths or columns.
+#: Their text holds public values only, but for the second group it may name paths or columns, or
+#: say something of data.
 _PUBLIC = (ProtocolError, CryptoError)
-_LOCAL = (PrivateReasonError, KeyFileError, DataError)
+_LOCAL = (PrivateReasonError, RangeError, KeyFileError, DataError)
+#: All that a deployed node says of a refusal that is not public.
+PRIVATE_REFUSAL = "this node refused, and its reason stays there: this node's log says more"
 
 
 def answered(message: Message, node: Node, answer: Answer) -> Message:
@@ -49,8 +53,13 @@ def answered(message: Message, node: Node, answer: Answer) -> Message:
         return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, reason), reply_to=message)
 
 
+def is_public(error: BaseException) -> bool:
+    """Return whether an error may leave a deployed node: no other may depend on data."""
+    return isinstance(error, _PUBLIC) and not isinstance(error, _LOCAL)
+
+
 def _reason(error: BaseException, action: str, node: Node) -> str:
-    if isinstance(error, _PUBLIC) and not isinstance(error, _LOCAL):
+    if is_public(error):
         return str(error)
     if node.simulated:
         return str(error) if isinstance(error, _LOCAL) else f"{type(error).__name__}: {error}"
@@ -61,7 +70,7 @@ def _reason(error: BaseException, action: str, node: Node) -> str:
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
         # The text may quote a record of data, so it is not even logged.
         _logger.error("%s in %s at %s", type(error).__name__, action, where)
-    return f"{type(error).__name__}: this node's log says more"
+    return PRIVATE_REFUSAL
 
 
 def require_encryptable(action: str) -> None:

@@ -174,7 +174,7 @@ def count(dataset: Dataset, theta: Array) -> Counts:
         np.array(calibration),
         np.array(scores, dtype=np.float64).reshape(rows, 2, SCORE_BINS),
         ((of_rows - belongs) ** 2).sum(axis=0),
-        math.fsum(examples.losses),
+        likelihood.loss_sum(examples),
     )
 
 

@@ -8,7 +8,6 @@ example i to the gradient is the outer product of :attr:`Examples.residuals` and
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import column_sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,8 +130,13 @@ def derivative_sums(examples: Examples) -> Array:
         Shape (1 + p + p (p + 1) / 2,): the loss, the gradient, and the upper triangle of the
         Hessian, row by row. :func:`mean_derivatives` reads the sum of several hospitals' vectors.
     """
-    loss, hessian = math.fsum(examples.losses), hessian_sum(examples)
-    return np.concatenate([[loss], _gradient_sum(examples), upper_triangle(hessian)])
+    hessian = upper_triangle(hessian_sum(examples))
+    return np.concatenate([[loss_sum(examples)], _gradient_sum(examples), hessian])
+
+
+def loss_sum(examples: Examples) -> float:
+    """Return the sum of the losses, infinite if it is no float64."""
+    return float(column_sums(examples.losses[:, None])[0])
 
 
 def mean_derivatives(sums: Array, size: int, examples: int) -> tuple[float, Array, Array]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from flwr.app import Context, Message, RecordDict
@@ -8,8 +10,8 @@ from flwr.app.user_config import UserConfig
 
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.node import Node
-from fl_he.clients.node.outgoing import answered
-from fl_he.crypto.errors import CryptoError, KeyFileError
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL, answered
+from fl_he.crypto.errors import CryptoError, KeyFileError, RangeError
 from fl_he.learning.errors import DataError
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 
@@ -41,25 +43,26 @@ def test_public_refusals_leave_with_their_words(
     assert answer(kind("rounds must be at least 1"), node_config) == "rounds must be at least 1"
 
 
-@pytest.mark.parametrize("kind", [DataError, KeyFileError, PrivateReasonError])
+@pytest.mark.parametrize(
+    "kind", [DataError, KeyFileError, PrivateReasonError, partial(RangeError, 0, "")]
+)
 def test_refusals_that_may_name_paths_or_columns_stay_in_the_log(
-    kind: type[Exception], caplog: pytest.LogCaptureFixture
+    kind: Callable[[str], Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert (
-        answer(kind(RECORD), {"role": "hospital"}) == f"{kind.__name__}: this node's log says more"
-    )
+    assert answer(kind(RECORD), {"role": "hospital"}) == PRIVATE_REFUSAL
     assert RECORD in caplog.text
     assert answer(kind(RECORD), SIMULATED) == RECORD
 
 
 @pytest.mark.parametrize("kind", [ValueError, PanicException])
 @pytest.mark.parametrize("node_config", [{"role": "hospital"}, {}])
-def test_any_other_exception_leaves_as_its_type_alone(
+def test_any_other_exception_leaves_as_the_same_text_without_its_type(
     kind: type[BaseException], node_config: UserConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        assert answer(kind(RECORD), node_config) == f"{kind.__name__}: this node's log says more"
+        assert answer(kind(RECORD), node_config) == PRIVATE_REFUSAL
     assert RECORD not in caplog.text
+    assert f"{kind.__name__} in train at" in caplog.text
     assert "test_outgoing.py" in caplog.text
 
 

@@ -16,6 +16,7 @@ from flwr.app.user_config import UserConfig
 from fl_he import client_app
 from fl_he.clients.ledger import StateStore
 from fl_he.clients.node import table_memory
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.node.table_memory import TableMemory
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.tables.data import Dataset
@@ -151,7 +152,7 @@ def test_the_memory_is_a_private_file_of_the_hospitals(tmp_path: Path, configure
     lines = path.read_text().splitlines()
     assert [line[:10] for line in lines] == ['{"columns"', '{"run":"1"', '{"run":"1"']
     path.chmod(0o644)
-    assert hospital.train() == "LedgerError: this node's log says more"
+    assert hospital.train() == PRIVATE_REFUSAL
 
 
 def test_a_memory_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
