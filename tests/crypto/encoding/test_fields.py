@@ -145,6 +145,13 @@ def test_a_limit_belongs_to_what_it_allows(
         assert str(caught.value) == f"it must {words}, got {value}"
 
 
+def test_none_or_an_object_is_written_as_it_is_read() -> None:
+    kind = kind_of(Row | None)
+    for value, written in ((None, None), (Row("x", 1), {"name": "x", "size": 1})):
+        assert kind.write(value) == written
+        assert kind.read(written, AT) == value
+
+
 def test_rows_are_written_as_they_are_read() -> None:
     kind = row_of(Row)
     assert kind.write(Row("y", 0)) == ["y", 0]
