@@ -114,6 +114,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
 
     mod = EncryptionMod(
         privacy=private_release,
+        required_metrics=True,
         group="crypto.",
         columns=lambda context, *value: columns_behind(_data(context).dataset, *value),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
@@ -29,13 +30,18 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.records import PrivateReasonError, ProtocolError
-from fl_he.wire.selection import ALL, Selection
-from fl_he.wire.update import UpdateLayout, flatten
+from fl_he.wire.selection import ALL, MEAN, Selection
+from fl_he.wire.update import Form, Update, flatten
+from fl_he.wire.update_layout import UpdateLayout
+
+_logger = logging.getLogger(__name__)
 
 _STATE = "fl-he.encryption"
+_LOCAL = "fl-he.local-arrays"
 _FINGERPRINT = "pinned-fingerprint"
 _KNOWN = "checked-fingerprint"
 _SPENT = "refused-for-a-private-reason"
+_SPENT_EVALUATION = "refused-to-evaluate-for-a-private-reason"
 
 #: Lays an update's values on fixed-point integers, which are private then.
 Release = Callable[[UpdateLayout, NDArray[np.float64]], NDArray[np.int64]]
@@ -56,7 +62,10 @@ class EncryptionMod:
     encrypts it under company X's public key, adds the running sum if the message brought one, and
     replaces the whole reply. It answers with an error, and nothing else, if the message carries no
     usable key, another key than the one this node pinned, another packing or weight than its own,
-    or if a value does not fit its slot. There is no plaintext fallback.
+    or if a value of an array does not fit its slot. There is no plaintext fallback.
+
+    A metric that is NaN, or does not fit, is left out of the mean of that metric, and the node's
+    log says so. The coordinator learns how many hospitals lack the metric, not which.
 
     A deployed hospital has the key's fingerprint in its node configuration, or in the manifest
     that it was handed. In a simulation, where there is nobody to tell it another way, a node pins
@@ -64,8 +73,8 @@ class EncryptionMod:
 
     That a value does not fit, or that the app fails, may say something about the data, and who
     chooses the model could ask again and again. So after any error that is not about the message
-    alone the node answers no further message of the run, ``query.finish`` included. A deployed node
-    gives no reason.
+    alone the node answers no further message of the run, ``query.finish`` included. After one in an
+    evaluation the node answers no further evaluation. A deployed node gives no reason.
 
     Put it first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first and
     hands it the reply last, so mods behind it work on the plain reply.
@@ -80,6 +89,15 @@ class EncryptionMod:
     encrypt : "all" or sequence of str
         Patterns of the names of the arrays to encrypt; the strategy must be given the same. All
         others leave in plain, and the number of examples can be told from them.
+    integers : {"mean", "local", "plain", "refuse"}
+        Way of arrays of integers or truth values, such as BatchNorm's ``num_batches_tracked``, that
+        are to be encrypted; the strategy must be given the same. ``mean``: like floats, and the
+        coordinator rounds the mean to the array's type. ``local``: each hospital keeps its own
+        array, which takes the place of the coordinator's in the next message. ``plain``: the
+        coordinator sees them. ``refuse``: the hospital refuses.
+    required_metrics : bool
+        Whether the app replies each metric always. A metric that does not fit is then refused like
+        an array, and takes one slot instead of three.
     privacy : callable
         Asked about each train or evaluate message, as the app gets it, and its session; returns
         what makes the reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
@@ -97,6 +115,8 @@ class EncryptionMod:
         encrypt: str | Sequence[str] = ALL,
         privacy: Callable[[Message, Context, str], Release | None] = lambda *_: None,
         *,
+        integers: str = MEAN,
+        required_metrics: bool = False,
         group: str = "",
         columns: Callable[[Context, str, Sequence[int]], Sequence[str]] = lambda *_: (),
     ) -> None:
@@ -105,7 +125,8 @@ class EncryptionMod:
         self.columns = columns
         self.privacy = privacy
         self.weighted_by = weighted_by
-        self.selection = Selection.of(encrypt)
+        self.selection = Selection.of(encrypt, integers)
+        self.required_metrics = required_metrics
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer as the app behind would, encrypted."""
@@ -120,10 +141,13 @@ class EncryptionMod:
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
         state = context.state.config_records.setdefault(_STATE, ConfigRecord())
+        evaluates = action.partition(".")[0] == MessageType.EVALUATE
         if _SPENT in state:
             raise ProtocolError("this node takes no part in the run any more: it refused before")
+        if evaluates and _SPENT_EVALUATION in state:
+            raise ProtocolError("this node evaluates no more in this run: it refused before")
         if action == FINISH:
-            with _spending(state):
+            with _spending(state, _SPENT):
                 reply = _reply(message, context, call_next)
             if list(reply.content.keys()):
                 raise ProtocolError(f"a reply to {action!r} must be empty: it leaves in plain")
@@ -135,16 +159,27 @@ class EncryptionMod:
         _check_pin(public_key, node, state)
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
-        message.content = EncryptionRequest.remove_from(message.content)
+        form = self._form(request, context, restricted=action in RESTRICTED)
+        message.content = _with_local(EncryptionRequest.remove_from(message.content), context)
         release = self.privacy(message, context, request.session)
-        with _spending(state):
+        with _spending(state, _SPENT_EVALUATION if evaluates else _SPENT):
             reply = _reply(message, context, call_next)
             answer = self._update(
-                *(reply, request, public_key, context),
-                restricted=action in RESTRICTED,
-                release=release,
+                *(reply, request, public_key, context), form=form, release=release
             )
         return Message(answer.to_content(), reply_to=message)
+
+    def _form(self, request: EncryptionRequest, context: Context, *, restricted: bool) -> Form:
+        exact = request.exact or request.running_sum is not None
+        return Form(
+            self.weighted_by,
+            self.selection,
+            self.packing(context),
+            required=self.required_metrics,
+            restricted=restricted,
+            expected=UpdateLayout.from_json(request.layout) if request.layout or exact else None,
+            exact=exact,
+        )
 
     def _update(
         self,
@@ -153,21 +188,24 @@ class EncryptionMod:
         public_key: PublicKey,
         context: Context,
         *,
-        restricted: bool,
+        form: Form,
         release: Release | None,
     ) -> EncryptedReply:
         """Return an app's reply, encrypted."""
+        update = flatten(reply.content, form)
+        layout = update.layout
+        self.selection.require_use([slot.name for slot in layout.arrays])
+        if form.exact and form.expected is not None and layout != form.expected:
+            difference = form.expected.array_difference(layout) or "its metrics are others"
+            raise ProtocolError(
+                "the running sum must have the layout of this hospital's update, and "
+                f"{difference}: all hospitals must have the same model"
+            )
+        if update.local:
+            context.state[_LOCAL] = ArrayRecord(update.local)
+        _tell(update)
         try:
-            values, plain, layout = flatten(
-                reply.content,
-                self.weighted_by,
-                self.selection.encrypts,
-                restricted=restricted,
-            )
-            self.selection.require_use([slot.name for slot in layout.arrays])
-            answer = _encrypted(
-                values, layout, request, public_key, self.packing(context), release=release
-            )
+            answer = _encrypted(update, request, public_key, form.packing, release=release)
         except RangeError as error:
             columns = some(self._columns_behind(context, layout, error.index), 10)
             remedies = [f"raise {self.group}{error.setting}"] if error.setting else []
@@ -178,7 +216,9 @@ class EncryptionMod:
                 f"its slot once weighted by {layout.weighted_by!r}: "
                 f"{', or '.join(remedies) or 'it must be a finite number'}"
             ) from None
-        return replace(answer, plain=plain)
+        extra = replace(layout, arrays=(), metrics=update.left_out)
+        left_out = extra.to_json() if update.left_out else ""
+        return replace(answer, plain=update.plain, left_out=left_out)
 
     def _columns_behind(self, context: Context, layout: UpdateLayout, index: int) -> Sequence[str]:
         name, position = layout.place(index)
@@ -203,13 +243,13 @@ encryption_mod = EncryptionMod()
 
 
 @contextmanager
-def _spending(state: ConfigRecord) -> Iterator[None]:
-    """Note that the node takes no further part in the run, unless an error within is public."""
+def _spending(state: ConfigRecord, spent: str) -> Iterator[None]:
+    """Note that the node takes no further part, unless an error within is public."""
     try:
         yield
     except BaseException as error:
         if not is_public(error):
-            state[_SPENT] = True
+            state[spent] = True
         raise
 
 
@@ -221,15 +261,36 @@ def _reply(message: Message, context: Context, call_next: ClientAppCallable) -> 
     return reply
 
 
+def _with_local(content: RecordDict, context: Context) -> RecordDict:
+    """Return a message's content with the arrays that this node has kept, in their places."""
+    kept = context.state.array_records.get(_LOCAL)
+    if kept is None:
+        return content
+    for key, record in content.array_records.items():
+        ours = {n: kept[n] for n, a in record.items() if n in kept and kept[n].shape == a.shape}
+        content[key] = ArrayRecord({**record, **ours})
+    return content
+
+
+def _tell(update: Update) -> None:
+    for name in update.no_number:
+        _logger.warning(
+            "the metric %r is not in this round's mean: the app gave no number for it that fits",
+            name,
+        )
+    for slot in update.left_out:
+        _logger.warning("the metric %r is left out: the other hospitals do not have it", slot.name)
+
+
 def _encrypted(
-    values: NDArray[np.float64],
-    layout: UpdateLayout,
+    update: Update,
     request: EncryptionRequest,
     public_key: PublicKey,
     packing: Packing,
     *,
     release: Release | None,
 ) -> EncryptedReply:
+    values, layout = update.values, update.layout
     # Not timed: how long it takes to draw noise says something about the noise.
     integers = None if release is None else release(layout, values)
     start = perf_counter()
@@ -238,8 +299,6 @@ def _encrypted(
     vector = EncryptedVector.encrypt_integers(public_key, packing, integers)
     encrypted = perf_counter()
     if request.running_sum is not None:
-        if request.layout != layout.to_json():
-            raise ProtocolError("the running sum must have the layout of this hospital's update")
         running = EncryptedVector.from_bytes(request.running_sum, public_key)
         vector = running.add(vector, public_key)
     added = perf_counter()

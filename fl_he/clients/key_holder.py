@@ -11,6 +11,8 @@ Counts on held-out data are opened once in a session, and do not leave: see
 in a session and after its last round of training: what leaves is whether each is 0. Hospitals mark
 both within the ciphertext, so that they pass for no other sum, and no other sum for them.
 
+A mean of a metric that fewer than ``min_contributors`` hospitals have does not leave either.
+
 What was opened is in the ledger, on the disk of a deployed key holder, and outlives its process.
 """
 
@@ -47,7 +49,7 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.records import ProtocolError, refused_as
-from fl_he.wire.update import CONTRIBUTORS, EXAMPLES
+from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, FIRST_VALUE, METRIC_SLOTS
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"
@@ -232,9 +234,11 @@ def open_sum(
     vector = EncryptedVector.from_bytes(request.encrypted_sum, key.public_key)
     if vector.packing != policy.packing:
         raise ProtocolError(f"the packing must be {policy.packing}, got {vector.packing}")
-    if len(vector) <= EXAMPLES:
-        raise ProtocolError("a sum must hold a contributor count and a number of examples")
-    if request.purpose == "separation" and len(vector) != EXAMPLES + 1 + _SIDES:
+    if len(vector) < FIRST_VALUE + METRIC_SLOTS * request.metric_values:
+        raise ProtocolError(
+            "a sum must hold a contributor count, a number of examples and the metrics claimed"
+        )
+    if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
         raise ProtocolError(f"a sum for a separation must hold {_SIDES} counts and nothing else")
     ledger.note(request, follows)
     try:
@@ -246,7 +250,31 @@ def open_sum(
         raise ProtocolError(
             f"the sum must hold the {request.contributors} contributors claimed, and it does not"
         )
-    return total
+    return with_metric_means(total, request.metric_values, minimum)
+
+
+def with_metric_means(
+    total: NDArray[np.float64], metric_values: int, minimum: int
+) -> NDArray[np.float64]:
+    """Return a total with means and the weight 1 in place of its metrics' sums and weights.
+
+    The weights would tell how many examples the hospitals have that lack a metric. A metric that
+    fewer hospitals than `minimum` have gets the weight and the mean 0: its mean could be one
+    hospital's. See :mod:`fl_he.wire.update_layout`.
+
+    Examples
+    --------
+    >>> total = np.array([4.0, 70.0, 4.0, 70.0, 35.0])  # 4 hospitals, 70 examples, one metric
+    >>> with_metric_means(total, 1, 3).tolist()
+    [4.0, 70.0, 4.0, 1.0, 0.5]
+    >>> with_metric_means(np.array([4.0, 70.0, 2.0, 30.0, 15.0]), 1, 3).tolist()
+    [4.0, 70.0, 2.0, 0.0, 0.0]
+    """
+    start = len(total) - METRIC_SLOTS * metric_values
+    counts, weights, sums = total[start:].reshape(METRIC_SLOTS, metric_values)
+    enough = (counts >= minimum) & (weights > 0)
+    means = np.divide(sums, weights, out=np.zeros_like(sums), where=enough)
+    return np.concatenate([total[:start], counts, enough, means])
 
 
 def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
@@ -258,7 +286,7 @@ def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
         If the total is no counts, or of fewer patients than ``min_cell``.
     """
     with refused_as("the hospitals'"):
-        counts = Counts.of_vector(total[EXAMPLES + 1 :])
+        counts = Counts.of_vector(total[FIRST_VALUE:])
         if total[EXAMPLES] != counts.examples:
             raise ProtocolError("counts must be of all held-out examples, and they are not")
         return figures(counts, policy.min_cell)
@@ -266,5 +294,5 @@ def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
 
 def some_or_none(total: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what may leave of a total of counts: 1 for each that is not 0."""
-    some = np.rint(total[EXAMPLES + 1 :]) != 0.0
+    some = np.rint(total[FIRST_VALUE:]) != 0.0
     return np.array([-total[CONTRIBUTORS], total[EXAMPLES], *some], dtype=np.float64)

@@ -37,7 +37,8 @@ from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND
 from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
 from fl_he.wire.records import CONFIG, ProtocolError
-from fl_he.wire.update import EXAMPLES, UpdateLayout
+from fl_he.wire.selection import ENCRYPTED
+from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16
@@ -45,7 +46,6 @@ _REACH = 16
 _HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *PRIVACY_KEYS}
 #: What a request for sums within ranges says; how far a patient moves them, no range changes.
 _WITHIN_RANGES = {"sums", "counts", "low", "high", *PRIVACY_KEYS}
-_FIRST_VALUE = EXAMPLES + 1
 
 
 def private_release(message: Message, context: Context, session: str) -> Release | None:
@@ -91,12 +91,12 @@ def private_release(message: Message, context: Context, session: str) -> Release
 
     def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:
         _check_layout(layout)
-        lattice = Lattice(packing.fraction_bits, len(values) - _FIRST_VALUE)
+        lattice = Lattice(packing.fraction_bits, len(values) - FIRST_VALUE)
 
         def answer(variance: int) -> NDArray[np.int64]:
             _check_range(own, packing, float(values[EXAMPLES]), variance)
             integers = packing.encode(values)
-            integers[_FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
+            integers[FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
             return integers
 
         def variance() -> int:
@@ -164,7 +164,8 @@ def _check_keys(config: ConfigRecord, allowed: set[str]) -> None:
 
 def _check_layout(layout: UpdateLayout) -> None:
     """Refuse a reply that holds anything whose clipping is not counted."""
-    if layout.metrics or layout.plain_length or len(layout.arrays) == 0:
+    floats = layout.arrays and all(a.way == ENCRYPTED and not a.whole for a in layout.arrays)
+    if layout.metrics or not floats:
         raise ProtocolError(
             "a private reply must hold encrypted gradients and the number of examples only, "
             f"got the metrics {[metric.name for metric in layout.metrics]} and "

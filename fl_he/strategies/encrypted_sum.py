@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import Array, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
@@ -23,7 +24,7 @@ from fl_he.wire.encrypted_sum import (
     content_bytes,
 )
 from fl_he.wire.records import KEPT, ProtocolError
-from fl_he.wire.update import CONTRIBUTORS, EXAMPLES, UpdateLayout
+from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, UpdateLayout
 
 _FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
 _VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
@@ -121,7 +122,11 @@ class UnopenedSum(Kept):
 UnopenedSum.FORM = Form(
     {
         # The same checks as company X's, so that a damaged file is found here.
-        **within("request", form_of(DecryptRequest).members),
+        **{
+            name: kind
+            for name, kind in within("request", form_of(DecryptRequest).members).items()
+            if name != "metric_values"
+        },
         **{
             name: kind
             for name, kind in form_of(UnopenedSum).members.items()
@@ -167,29 +172,43 @@ class AwayError(ProtocolError):
     """Company X does not answer; it can be asked again, by resuming the run."""
 
 
-def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, RecordDict]:
+def open_sum(
+    unopened: UnopenedSum, roster: Roster, local: Mapping[str, Array] | None = None
+) -> tuple[EncryptedSum, RecordDict, list[str]]:
     """Have company X open a sum.
 
     While it is away it is asked again. It answers the same request with the same total however
     often it is asked, and opens no other sum for the round.
+
+    Parameters
+    ----------
+    unopened : UnopenedSum
+    roster : Roster
+    local : mapping of str to Array, optional
+        Arrays in the place of those that stay at the hospitals.
 
     Returns
     -------
     EncryptedSum
     RecordDict
         The weighted mean, in the form of one hospital's reply.
+    list of str
+        What is to be told of it; see :meth:`UpdateLayout.remarks`.
 
     Raises
     ------
     AwayError
         If company X does not answer.
+    NoMeanError
+        If no contributor has an example.
     ProtocolError
         If company X refuses, or answers with another total than it was asked for.
     """
-    start, request = perf_counter(), unopened.request
+    start, layout = perf_counter(), unopened.layout
+    request = replace(unopened.request, metric_values=layout.metric_values)
     content, size = _asked(request, roster)
     answer = DecryptReply.from_content(content)
-    mean = unopened.layout.mean(answer.total, unopened.plain)
+    mean = layout.mean(answer.total, unopened.plain, local)
     if answer.total[CONTRIBUTORS] != request.contributors:
         raise ProtocolError(
             f"the total must be of {request.contributors} contributors, and it is not"
@@ -197,7 +216,8 @@ def open_sum(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Recor
     metrics = next(iter(mean.metric_records.values()))
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     means = {k: float(v) for k, v in metrics.items() if not isinstance(v, list)}
-    return _done(unopened, cost, float(answer.total[EXAMPLES]), means), mean
+    remarks = list(layout.remarks(answer.total, unopened.plain))
+    return _done(unopened, cost, float(answer.total[EXAMPLES]), means), mean, remarks
 
 
 def open_figures(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Figures]:

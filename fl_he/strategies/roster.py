@@ -18,6 +18,7 @@ from fl_he.strategies.exchange import ask_until_answered, exchange
 from fl_he.strategies.skipping import error_reason, nobody_answered
 from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role, printable
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.update_layout import NoMeanError
 
 _POLL_SECONDS = 0.2
 
@@ -40,9 +41,9 @@ class Waiting:
         if self.min_contributors < 1:
             raise ProtocolError(f"min_contributors must be at least 1, got {self.min_contributors}")
 
-    def too_few(self, contributors: int, explanation: str) -> ProtocolError:
+    def too_few(self, contributors: int, explanation: str) -> NoMeanError:
         """Return the refusal of a round of fewer contributors than ``min_contributors``."""
-        return ProtocolError(
+        return NoMeanError(
             f"a round must have at least {self.min_contributors} contributors "
             f"(min_contributors), got {contributors}{explanation}"
         )

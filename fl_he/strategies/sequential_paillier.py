@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from logging import INFO
+from logging import INFO, WARNING
 from time import perf_counter
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -24,7 +25,8 @@ from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES, UpdateSum, segme
 from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, EncryptionRequest, Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.selection import ALL, Selection
+from fl_he.wire.selection import ALL, MEAN, Selection
+from fl_he.wire.update_layout import INTEGERS, NoMeanError, UpdateLayout
 
 _logger = logging.getLogger(__name__)
 
@@ -37,10 +39,11 @@ class SequentialPaillier(Strategy):
     (``encryption_mod`` on their side), sums the ciphertexts in sequence, has company X open the
     sum, and hands the wrapped strategy ONE reply that holds the weighted mean.
 
-    A hospital that sends an error, or nothing within ``hop_timeout``, is skipped: the round counts
-    who contributed, and goes on while at least ``min_contributors`` did. It is asked again in the
-    next round. Hospitals may leave, join and come back between rounds. While company X is away it
-    is asked again until ``key_holder_timeout``.
+    A hospital that sends an error, or nothing within ``hop_timeout``, or whose arrays are not those
+    of most hospitals, is skipped: the round counts who contributed, and goes on while at least
+    ``min_contributors`` did. It is asked again in the next round. Hospitals may leave, join and
+    come back between rounds. While company X is away it is asked again until
+    ``key_holder_timeout``.
 
     Parameters
     ----------
@@ -58,6 +61,9 @@ class SequentialPaillier(Strategy):
     encrypt : "all" or sequence of str
         Patterns of the names of the arrays that must be encrypted; the hospitals' mod must be
         given the same. All others are seen in plain.
+    integers : {"mean", "local", "plain", "refuse"}
+        Way of arrays of integers or truth values that must be encrypted; the hospitals' mod must be
+        given the same. See :class:`~fl_he.clients.EncryptionMod`.
     min_contributors : int
         Fewest hospitals in a sum. The key holder has a limit of its own.
     hop_timeout : float
@@ -94,6 +100,7 @@ class SequentialPaillier(Strategy):
         segments: int | str = 1,
         packing: Packing | None = None,
         encrypt: str | Sequence[str] = ALL,
+        integers: str = MEAN,
         min_contributors: int = 3,
         hop_timeout: float = 600.0,
         key_holder_timeout: float = 600.0,
@@ -113,7 +120,7 @@ class SequentialPaillier(Strategy):
         self.topology = topology
         self.segments = segments
         self.packing = packing or Packing()
-        self.selection = Selection.of(encrypt)
+        self.selection = Selection.of(encrypt, integers)
         self.waiting = Waiting(min_contributors, hop_timeout, key_holder_timeout, node_timeout)
         self.hospitals = hospitals
         self.on_summed = on_summed
@@ -123,6 +130,8 @@ class SequentialPaillier(Strategy):
         self._rounds_before = 0
         self._resumed: tuple[str, str] | None = None
         self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
+        self._layouts: dict[Purpose, UpdateLayout] = {}
+        self._told: set[str] = set()
 
     @property
     def roster(self) -> Roster:
@@ -222,7 +231,10 @@ class SequentialPaillier(Strategy):
         """Run the encrypted sum and let the wrapped strategy aggregate its mean."""
         number = self._rounds_before + server_round
         mean = self._encrypted_mean("train", number, replies)
-        return self.strategy.aggregate_train(number, mean)
+        arrays, metrics = self.strategy.aggregate_train(number, mean)
+        if arrays is not None and mean:
+            arrays = _with_types(arrays, mean[0].content)
+        return arrays, metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -236,9 +248,17 @@ class SequentialPaillier(Strategy):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Run the encrypted sum and let the wrapped strategy aggregate its mean."""
+        """Run the encrypted sum and let the wrapped strategy aggregate its mean.
+
+        An evaluation with too few contributors, or no examples, is left out: the wrapped strategy
+        gets no reply.
+        """
         number = self._rounds_before + server_round
-        mean = self._encrypted_mean("evaluate", number, replies)
+        try:
+            mean = self._encrypted_mean("evaluate", number, replies)
+        except NoMeanError as error:
+            _logger.warning("round %d has no evaluation: %s", number, error)
+            mean = []
         return self.strategy.aggregate_evaluate(number, mean)
 
     def sum_up(self, purpose: Purpose, number: int, action: str, content: RecordDict) -> RecordDict:
@@ -361,11 +381,15 @@ class SequentialPaillier(Strategy):
         messages, self._messages = self._messages, []
         if not messages:
             return []
-        total, mean = open_sum(self._due(purpose, server_round, messages), self.roster)
-        self._note(total)
+        unopened = self._due(purpose, server_round, messages)
+        sent = messages[0].content.array_records.values()
+        local = {name: array for record in sent for name, array in record.items()}
+        total, mean, remarks = open_sum(unopened, self.roster, local)
+        self._note(total, remarks)
         return [Message(mean, reply_to=messages[0])]
 
-    def _note(self, total: EncryptedSum) -> None:
+    def _note(self, total: EncryptedSum, remarks: Sequence[str] = ()) -> None:
+        """Keep the sum and tell of it; the same remark is told once."""
         self.sums.append(total)
         skipped = f", {len(total.skipped)} skipped" if total.skipped else ""
         log(
@@ -373,6 +397,10 @@ class SequentialPaillier(Strategy):
             "%s %d: %d hospitals in the sum%s, %.1f s",
             *(total.purpose, total.round, total.contributors, skipped, total.cost.seconds),
         )
+        for remark in remarks:
+            if remark not in self._told:
+                log(WARNING, "%s %d: %s", total.purpose, total.round, remark)
+        self._told.update(remarks)
 
     def _due(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""
@@ -383,16 +411,34 @@ class SequentialPaillier(Strategy):
         return unopened
 
     def _summed(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
-        roster, start = self.roster, perf_counter()
+        roster, start, known = self.roster, perf_counter(), self._layouts.get(purpose)
         request = EncryptionRequest(
             public_key=roster.public_key.to_json(),
             packing=self.packing.to_json(),
             session=roster.session,
             round=server_round,
             weighted_by=setting(self.strategy, "weighted_by_key", NUM_EXAMPLES),
+            layout=known.to_json() if known is not None and known.optional else "",
         )
         hospitals = len(messages)
         segments = hospitals if self.topology == FOLD else segments_of(self.segments, hospitals)
         running = UpdateSum(request, roster, self.packing, self.selection)
         running.collect(messages, segments)
-        return running.finished(purpose, start)
+        unopened = running.finished(purpose, start)
+        self._layouts[purpose] = unopened.layout.with_metrics(running.metrics.values())
+        return unopened
+
+
+def _with_types(arrays: ArrayRecord, mean: RecordDict) -> ArrayRecord:
+    """Return the arrays with integers where a strategy has returned the mean's as floats.
+
+    Flower's strategies multiply each array by a float.
+    """
+    means = {name: a for record in mean.array_records.values() for name, a in record.items()}
+    return ArrayRecord({name: _typed(array, means.get(name)) for name, array in arrays.items()})
+
+
+def _typed(array: Array, mean: Array | None) -> Array:
+    if mean is None or mean.dtype == array.dtype or mean.dtype not in INTEGERS:
+        return array
+    return mean if np.array_equal(array.numpy(), mean.numpy()) else array

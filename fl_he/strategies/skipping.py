@@ -1,6 +1,7 @@
 """Skipping a hospital: which replies are errors, and how that is noted.
 
-A round skips a hospital whose reply is an error (`update_sum`; sealed: `sealed.router`), and
+A round skips a hospital whose reply is an error (`update_sum`; sealed: `sealed.router`), or whose
+arrays are others than those of most hospitals, and
 `exchange` turns silence into one. The next round asks the hospital again. A reply that breaks the
 protocol ends the run.
 """
@@ -39,7 +40,7 @@ class Skipped:
     name : str
         The hospital's.
     reason : str
-        What it said, or that it said nothing.
+        The hospital's error, its silence, or the array that differs.
     """
 
     name: str
@@ -48,9 +49,13 @@ class Skipped:
 
 def skip(name: str, reply: Message, consequence: str) -> Skipped:
     """Note a hospital whose reply is an error; warn of the consequence and the reason."""
-    skipped = Skipped(name, error_reason(reply))
-    _logger.warning("%s %s: %s", name, consequence, skipped.reason)
-    return skipped
+    return skip_for(name, error_reason(reply), consequence)
+
+
+def skip_for(name: str, reason: str, consequence: str) -> Skipped:
+    """Note a hospital with the reason; warn of the consequence and the reason."""
+    _logger.warning("%s %s: %s", name, consequence, reason)
+    return Skipped(name, reason)
 
 
 def read_reply(reply: Message, kind: type[_Answer]) -> _Answer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import dataclass, field, replace
 from math import isqrt
 from time import perf_counter
 
@@ -15,7 +16,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipping import Skipped, skip
+from fl_he.strategies.skipping import Skipped, skip, skip_for
 from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     EncryptedReply,
@@ -24,12 +25,14 @@ from fl_he.wire.encrypted_sum import (
     content_bytes,
 )
 from fl_he.wire.records import ProtocolError, refused_as
-from fl_he.wire.selection import Selection
-from fl_he.wire.update import UpdateLayout
+from fl_he.wire.selection import LOCAL, PLAIN, Selection
+from fl_he.wire.update_layout import ArraySlot, MetricSlot, UpdateLayout
 
 FOLD = "fold"
 TOPOLOGIES = (FOLD, "chain")
 AUTO = "auto"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,11 +40,26 @@ class _Segment:
     """One chain: who is still to come, and the last sum that a contributor of it has returned."""
 
     rest: list[Message]
+    part: _Part | None = None
     vector: EncryptedVector | None = None
+
+
+@dataclass
+class _Part:
+    """The sum of updates of one layout, and the messages that they answer."""
+
+    layout: UpdateLayout
+    messages: list[Message] = field(default_factory=list)
+    vector: EncryptedVector | None = None
+    plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 class UpdateSum:
     """A running sum of updates.
+
+    Updates of different layouts cannot be added. The layout that most hospitals have counts. A
+    hospital that has other arrays is skipped. One that has other metrics is asked again, for the
+    metrics that count.
 
     Parameters
     ----------
@@ -55,14 +73,10 @@ class UpdateSum:
 
     Attributes
     ----------
-    vector : EncryptedVector or None
-    layout : UpdateLayout or None
-        What the slots hold; every contributor must have the same.
-    contributors : int
+    metrics : dict of str to MetricSlot
+        All metrics that hospitals have, whether they are in the sum or not.
     update_bytes : int
         Size of one encrypted update.
-    plain : ndarray
-        The sum of what was not encrypted; empty as a rule.
     cost : Cost
     skipped : list of Skipped
         The hospitals that were asked and are not in the sum.
@@ -71,12 +85,11 @@ class UpdateSum:
     def __init__(
         self, request: EncryptionRequest, roster: Roster, packing: Packing, selection: Selection
     ) -> None:
-        self.vector: EncryptedVector | None = None
-        self.layout: UpdateLayout | None = None
-        self.contributors = self.update_bytes = 0
-        self.plain: NDArray[np.float64] = np.empty(0)
+        self.metrics: dict[str, MetricSlot] = {}
+        self.update_bytes = 0
         self.cost = Cost()
         self.skipped: list[Skipped] = []
+        self._parts: dict[str, _Part] = {}
         self._request, self._roster = request, roster
         self._packing, self._selection = packing, selection
 
@@ -86,7 +99,7 @@ class UpdateSum:
         Chains run side by side, each over its share of the hospitals, and their sums are added in
         place as they arrive: the last reply comes after hospitals / segments hops. If one sends an
         error or nothing, the next one is handed the sum that it was handed. A fold is a chain for
-        each hospital: all are asked at once, and one running sum is held, whatever their number.
+        each hospital: all are asked at once, and one running sum is held for each layout.
 
         Parameters
         ----------
@@ -100,26 +113,35 @@ class UpdateSum:
         ProtocolError
             On the first reply that is not what was asked.
         """
-        at_work: dict[int, _Segment] = {}
+        self._collect(messages, segments, self._request)
+        if again := self._settle():
+            layout = self._largest().layout.to_json()
+            self._collect(again, len(again), replace(self._request, layout=layout, exact=True))
+            for message in self._settle():
+                self._leave_out(message, "its metrics are others than it was asked for")
+
+    def _collect(self, messages: list[Message], segments: int, asked: EncryptionRequest) -> None:
+        at_work: dict[int, tuple[_Segment, Message]] = {}
 
         def ask_next(segment: _Segment) -> Message | None:
+            part = segment.part
             if not segment.rest:
-                if segment.vector is not None:
-                    self._add(segment.vector)
+                if segment.vector is not None and part is not None:
+                    self._add(part, segment.vector)
                 return None
-            request = self._request
-            if segment.vector is not None and self.layout is not None:
-                handed = segment.vector.to_bytes()
-                request = replace(request, running_sum=handed, layout=self.layout.to_json())
-            hop = addressed(segment.rest.pop(0), request)
-            at_work[hop.metadata.dst_node_id] = segment
+            request = asked
+            if segment.vector is not None and part is not None:
+                handed, layout = segment.vector.to_bytes(), part.layout.to_json()
+                request = replace(asked, running_sum=handed, layout=layout, exact=False)
+            message = segment.rest.pop(0)
+            hop = addressed(message, request)
+            at_work[hop.metadata.dst_node_id] = segment, message
             self.cost.bytes_sent += content_bytes(hop)
             return hop
 
         def hand_on(reply: Message) -> Message | None:
-            segment = at_work.pop(reply.metadata.src_node_id)
-            if (vector := self._take(reply)) is not None:
-                segment.vector = vector
+            segment, message = at_work.pop(reply.metadata.src_node_id)
+            self._take(reply, segment, message)
             return ask_next(segment)
 
         chains = [_Segment(messages[at::segments]) for at in range(segments)]
@@ -127,38 +149,60 @@ class UpdateSum:
         for _ in exchange(self._roster.grid, firsts, self._roster.waiting.hop_timeout, hand_on):
             pass
 
+    def _settle(self) -> list[Message]:
+        """Keep the largest sum; return the messages to hospitals with its arrays, other metrics."""
+        if not self._parts:
+            return []
+        largest = self._largest()
+        again: list[Message] = []
+        for part in self._parts.values():
+            difference = largest.layout.array_difference(part.layout)
+            if part is not largest and difference is None:
+                again += part.messages
+            for message in part.messages if difference is not None else ():
+                self._leave_out(message, difference or "")
+        self._parts = {largest.layout.to_json(): largest}
+        return again
+
+    def _largest(self) -> _Part:
+        parts = self._parts.values()
+        return max(parts, key=lambda part: (len(part.messages), part.layout.metric_values))
+
+    def _leave_out(self, message: Message, difference: str) -> None:
+        name = self._roster.name(message.metadata.dst_node_id)
+        reason = f"{difference}: all hospitals must have the same model"
+        self.skipped.append(skip_for(name, reason, "is skipped in this round"))
+
     def finished(self, purpose: Purpose, start: float) -> UnopenedSum:
         """Return the sum for company X; `start` is when it was begun, by ``perf_counter``.
 
         Raises
         ------
-        ProtocolError
+        NoMeanError
             If there are fewer contributors than ``min_contributors``.
         """
         waiting, request = self._roster.waiting, self._request
-        too_few = self.contributors < waiting.min_contributors
-        if self.vector is None or self.layout is None or too_few:
+        part = self._largest() if self._parts else None
+        contributors = len(part.messages) if part else 0
+        if part is None or part.vector is None or contributors < waiting.min_contributors:
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.skipped)
-            raise waiting.too_few(self.contributors, f". {reasons}")
-        vector = self.vector.to_bytes()
+            raise waiting.too_few(contributors, f". {reasons}")
+        vector = part.vector.to_bytes()
         self.cost.seconds = perf_counter() - start
         return UnopenedSum(
-            DecryptRequest(request.session, purpose, request.round, self.contributors, vector),
+            DecryptRequest(request.session, purpose, request.round, contributors, vector),
             self.cost,
-            self.layout,
-            self.plain,
+            part.layout,
+            part.plain,
             skipped=tuple(self.skipped),
-            ciphertexts=self.vector.ciphertexts,
+            ciphertexts=part.vector.ciphertexts,
             update_bytes=self.update_bytes,
         )
 
-    def _take(self, reply: Message) -> EncryptedVector | None:
-        """Check one hospital's reply and note its cost.
+    def _take(self, reply: Message, segment: _Segment, message: Message) -> None:
+        """Check one hospital's reply, note its cost and hand the sum in it to the segment.
 
-        Returns
-        -------
-        EncryptedVector or None
-            None for a hospital that is skipped, since it sent an error or nothing.
+        A hospital that sent an error or nothing is skipped.
 
         Raises
         ------
@@ -169,38 +213,56 @@ class UpdateSum:
         name = self._roster.name(reply.metadata.src_node_id)
         if reply.has_error():
             self.skipped.append(skip(name, reply, "is skipped in this round"))
-            return None
+            return
         self.cost.bytes_sent += content_bytes(reply)
         with refused_as(f"{name}:"):
             answer = EncryptedReply.from_content(reply.content)
             layout = UpdateLayout.from_json(answer.layout)
-        if self.layout is not None and layout != self.layout:
-            raise ProtocolError(
-                f"hospitals must send the same arrays and metrics, {name} sent others than the rest"
-            )
-        in_plain = [slot.name for slot in layout.arrays if not slot.encrypted]
-        if wrongly := list(filter(self._selection.encrypts, in_plain)):
-            raise ProtocolError(f"{name} must encrypt the arrays {wrongly}, and it did not")
+            left_out = UpdateLayout.from_json(answer.left_out).metrics if answer.left_out else ()
+        if segment.part is not None and layout != segment.part.layout:
+            raise ProtocolError(f"{name} must keep the layout of the running sum")
+        self._check_ways(name, layout.arrays)
         if len(answer.plain) != layout.plain_length:
             raise ProtocolError(f"{name} must send the plain arrays of its layout and no others")
         with refused_as(f"{name} sent no usable ciphertexts:"):
             vector = EncryptedVector.from_bytes(answer.encrypted_sum, self._roster.public_key)
-        if len(vector) != len(layout) or vector.packing != self._packing:
+        filled = len(vector) == len(layout) and vector.packing == self._packing
+        if not filled or layout.fraction_bits != self._packing.fraction_bits:
             raise ProtocolError(f"{name} must fill the slots of its own layout as asked")
-        self.plain = answer.plain if self.layout is None else self.plain + answer.plain
-        self.layout = layout
-        self.contributors += 1
+        for metric in (*layout.optional, *left_out):
+            self.metrics.setdefault(metric.name, metric)
+        for metric in left_out:
+            _logger.warning(
+                "the metric %r of %s is left out in this round, since others do not have it",
+                metric.name,
+                name,
+            )
+        part = self._parts.setdefault(answer.layout, _Part(layout))
+        part.plain = part.plain + answer.plain if part.messages else answer.plain
+        part.messages.append(message)
+        segment.part, segment.vector = part, vector
         self.update_bytes = len(answer.encrypted_sum)
         self.cost.encrypt_seconds += answer.encrypt_seconds
         self.cost.add_seconds += answer.add_seconds
-        return vector
 
-    def _add(self, vector: EncryptedVector) -> None:
+    def _check_ways(self, name: str, arrays: tuple[ArraySlot, ...]) -> None:
+        """Refuse arrays in plain that were to be encrypted, or another choice for integers."""
+        with refused_as(f"{name}:"):
+            ways = [(a, self._selection.way(a.name, a.dtype, whole=a.whole)) for a in arrays]
+        if wrongly := [a.name for a, way in ways if a.way == PLAIN != way]:
+            raise ProtocolError(f"{name} must encrypt the arrays {wrongly}, and it did not")
+        if others := [a.name for a, way in ways if a.way != way and LOCAL in (a.way, way)]:
+            raise ProtocolError(
+                f"{name} must treat the integers of the arrays {others} as the strategy does: give "
+                "the mod and the strategy the same integers"
+            )
+
+    def _add(self, part: _Part, vector: EncryptedVector) -> None:
         start = perf_counter()
-        if self.vector is None:
-            self.vector = vector
+        if part.vector is None:
+            part.vector = vector
         else:
-            self.vector.add_in_place(vector, self._roster.public_key)
+            part.vector.add_in_place(vector, self._roster.public_key)
         self.cost.add_seconds += perf_counter() - start
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import Array, Message
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Kind, Natural, Place, form_of, kind_of
+from fl_he.crypto.encoding.fields import Kind, Natural, Place, Whole, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.wire import records
@@ -120,7 +120,9 @@ class EncryptionRequest(records.Message):
     running_sum : bytes or None
         Chain only: the encrypted sum so far, to which the update is added.
     layout : str
-        Chain only: JSON of the layout of the running sum.
+        JSON of the layout of the sum, as far as it is known: the update must have its metrics.
+    exact : bool
+        Whether the update must have exactly that layout; with a running sum it must.
     """
 
     public_key: str
@@ -130,6 +132,7 @@ class EncryptionRequest(records.Message):
     weighted_by: str = NUM_EXAMPLES
     running_sum: _Sum | None = field(default=None, repr=False)
     layout: Annotated[str, SPARSE] = ""
+    exact: Annotated[bool, SPARSE] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class EncryptedReply(records.Message):
         Wall time at the hospital.
     plain : ndarray
         The arrays that both sides chose not to encrypt; empty as a rule.
+    left_out : str
+        JSON of a layout of the metrics that the app replied and the sum has not; empty as a rule.
     """
 
     encrypted_sum: _Sum = field(repr=False)
@@ -155,6 +160,7 @@ class EncryptedReply(records.Message):
     plain: Annotated[NDArray[np.float64], floats(_PLAIN_RECORD, _SUM, PLAIN_STYPE), SPARSE] = field(
         default_factory=lambda: np.empty(0), repr=False
     )
+    left_out: Annotated[str, SPARSE] = ""
     ALONE: ClassVar[str] = (
         "a hospital's reply must be encrypted, got plain records {others}, which the coordinator "
         "has seen: its ClientApp must have encryption_mod as its first mod"
@@ -174,6 +180,8 @@ class DecryptRequest(records.Message):
     contributors : int
         How many hospitals the coordinator claims are in the sum.
     encrypted_sum : bytes
+    metric_values : int
+        How many numbers of metrics with weights of their own are at the end of the sum.
     """
 
     session: str
@@ -181,6 +189,7 @@ class DecryptRequest(records.Message):
     round: Natural
     contributors: Natural
     encrypted_sum: _Sum = field(repr=False)
+    metric_values: Annotated[Whole, SPARSE] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.errors import DataError
 from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
 from fl_he.wire.records import PrivateReasonError
-from fl_he.wire.update import UpdateLayout
+from fl_he.wire.update_layout import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
 OTHER_KEY = PrivateKey.generate(1024)
@@ -84,7 +84,7 @@ def opened(answer: Message) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]
 
 def test_reply_is_the_weighted_update_encrypted() -> None:
     total, layout = opened(ask(request().add_to(RecordDict()), context()))
-    np.testing.assert_array_equal(total, [1, 7, -1.25 * 7, 2.5 * 7, 0.6875 * 7])
+    np.testing.assert_array_equal(total, [1, 7, -1.25 * 7, 2.5 * 7, 1, 7, 0.6875 * 7])
     assert layout.mean(total, np.empty(0)).array_records["arrays"]["w"].numpy().tolist() == [
         -1.25,
         2.5,
@@ -97,13 +97,13 @@ def test_running_sum_is_added_to() -> None:
     sum_so_far = EncryptedReply.from_content(first.content)
     going_on = replace(request(), running_sum=sum_so_far.encrypted_sum, layout=sum_so_far.layout)
     total, _ = opened(ask(going_on.add_to(RecordDict()), node))
-    np.testing.assert_array_equal(total, [2, 14, -1.25 * 14, 2.5 * 14, 0.6875 * 14])
+    np.testing.assert_array_equal(total, [2, 14, -1.25 * 14, 2.5 * 14, 2, 14, 0.6875 * 14])
 
 
 def test_evaluate_is_encrypted_as_well() -> None:
     metrics = RecordDict({"metrics": MetricRecord({"loss": 0.5, "num-examples": 4})})
     total, _ = opened(ask(request().add_to(RecordDict()), context(), "evaluate", metrics))
-    np.testing.assert_array_equal(total, [1, 4, 2.0])
+    np.testing.assert_array_equal(total, [1, 4, 1, 4, 2.0])
 
 
 def test_two_encryptions_of_one_update_differ() -> None:
@@ -160,8 +160,20 @@ def test_a_value_that_does_not_fit_names_the_array_and_the_setting(
     assert "16777216" not in reason
 
 
+def test_a_refused_evaluation_touches_no_train_round() -> None:
+    node = context(DEPLOYED)
+    negative = RecordDict({"metrics": MetricRecord({"loss": 0.5, "num-examples": -1})})
+    assert "log says more" in refused(
+        ask(request().add_to(RecordDict()), node, "evaluate", negative)
+    )
+    assert "evaluates no more in this run" in refused(
+        ask(request().add_to(RecordDict()), node, "evaluate")
+    )
+    assert ask(request().add_to(RecordDict()), node).has_content()
+
+
 @pytest.mark.parametrize(
-    "reply", [app_reply(gradient=2.0**24), app_reply(gradient=np.inf), app_reply(examples=0)]
+    "reply", [app_reply(gradient=2.0**24), app_reply(gradient=np.inf), app_reply(examples=-1)]
 )
 def test_a_deployed_node_keeps_such_a_reason_and_takes_no_further_part(
     reply: RecordDict, caplog: pytest.LogCaptureFixture
@@ -211,9 +223,28 @@ def test_running_sum_of_another_layout_is_refused() -> None:
     going_on = replace(
         request(),
         running_sum=first.encrypted_sum,
-        layout=first.layout.replace("loss", "cost"),
+        layout=first.layout.replace('"w"', '"v"'),
     )
-    assert "must have the layout" in refused(ask(going_on.add_to(RecordDict()), node))
+    reason = refused(ask(going_on.add_to(RecordDict()), node))
+    assert "must have the layout" in reason
+    assert "it has the array 'w', and the others do not" in reason
+
+
+def test_the_metrics_of_a_running_sum_are_those_of_the_update(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = context()
+    first = EncryptedReply.from_content(ask(request().add_to(RecordDict()), node).content)
+    layout = first.layout.replace("loss", "cost")
+    going_on = replace(request(), running_sum=first.encrypted_sum, layout=layout)
+    answer = ask(going_on.add_to(RecordDict()), node)
+    total, got = opened(answer)
+    assert got.to_json() == layout
+    np.testing.assert_array_equal(total, [2, 14, -1.25 * 14, 2.5 * 14, 1, 7, 0.6875 * 7])
+    left_out = UpdateLayout.from_json(EncryptedReply.from_content(answer.content).left_out)
+    assert [metric.name for metric in left_out.metrics] == ["loss"]
+    assert "the metric 'loss' is left out: the other hospitals do not have it" in caplog.text
+    assert "the metric 'cost' is not in this round's mean" in caplog.text
 
 
 def test_running_sum_under_another_key_is_refused() -> None:

@@ -49,7 +49,8 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
-from fl_he.wire.update import UpdateLayout, flatten
+from fl_he.wire.update import Form, flatten
+from fl_he.wire.update_layout import UpdateLayout
 
 _ERRORS = (ProtocolError,)
 _COST = Cost(seconds=1.0, bytes_sent=1000, encrypt_seconds=0.1, add_seconds=0.2)
@@ -193,13 +194,13 @@ def _replies() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     arrays = ArrayRecord({"w": Array(np.ones((2, 3), np.float32)), "b": Array(np.ones(2))})
     metrics = MetricRecord({"num-examples": 10, "loss": 0.5, "list": [1.0, 2.0]})
     content = model_messages.update_content(arrays, metrics)
-    return [(content, lambda found: flatten(found, "num-examples"))]
+    return [(content, lambda found: flatten(found, Form("num-examples")))]
 
 
 @cache
 def _layout() -> UpdateLayout:
     ((content, _),) = _replies()
-    return flatten(content, "num-examples")[2]
+    return flatten(content, Form("num-examples")).layout
 
 
 @cache

@@ -58,12 +58,8 @@ def test_the_reply_of_which_the_others_differ_is_welcome() -> None:
     ("reply", "words"),
     [
         (
-            replying(array=np.arange(3)),
-            r"the array 'w' must be of a float type .*, got int64: convert it, or leave it out",
-        ),
-        (
-            replying(array=np.array([True, False])),
-            "the array 'w' must be of a float type .*, got bool: convert it, or leave it out",
+            replying(array=np.array([1.0], "longdouble")),
+            r"the array 'w' must be of a float type .*, got float128: convert it, or leave it out",
         ),
         (
             replying(array=np.ones(2, dtype=np.complex128)),
@@ -78,8 +74,8 @@ def test_the_reply_of_which_the_others_differ_is_welcome() -> None:
             "'num-examples' must be a single number, got a list",
         ),
         (
-            replying(metrics={"num-examples": 0}),
-            "'num-examples' must be a positive number",
+            replying(metrics={"num-examples": -1}),
+            "'num-examples' must be 0 or a positive number",
         ),
         (
             replying(metrics={"num-examples": 9, "phase": "warm-up"}),
@@ -97,8 +93,13 @@ def test_the_reply_of_which_the_others_differ_is_welcome() -> None:
             "raise integer_bits",
         ),
         (
-            replying(metrics={"num-examples": 9, "loss": 1e8}),
-            "the metric 'loss' does not fit its slot .*: raise integer_bits",
+            replying(array=np.array([2**60]), metrics={"num-examples": 9}),
+            r"the array 'w' at \[0\] does not fit its slot .*: raise integer_bits",
+        ),
+        (
+            replying(array=np.arange(3), metrics={"num-examples": 0.5}),
+            "the weight must be a whole number where integers such as 'w' are averaged: "
+            "convert the array to float, or give the mod and the strategy integers='local'",
         ),
         (
             replying(array=np.array([1.0, np.nan])),
@@ -115,8 +116,28 @@ def test_clients_that_disagree_on_their_arrays() -> None:
     def reply(client: int, message: Message) -> RecordDict:
         return replying(array=np.ones(3 + client))(client, message)
 
-    with pytest.raises(ProtocolError, match="hospitals must send the same arrays and metrics"):
+    with pytest.raises(
+        ProtocolError,
+        match=r"got 1\. hospital-.: it has the array 'w' of type float64 and shape \(.,\), and the "
+        r"others have 'w' of type float64 and shape \(.,\): all hospitals must have the same model",
+    ):
         start(encrypted_app(reply))
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.array([True, False])], ids=["int64", "bool"])
+def test_integers_where_they_are_to_be_refused(array: NDArray[Any]) -> None:
+    app = encrypted_app(replying(array=array), mods=[EncryptionMod(integers="refuse")])
+    with pytest.raises(
+        ProtocolError,
+        match=f"the array 'w' must be of a float type, got {array.dtype}: convert it, leave it out",
+    ):
+        start(app)
+
+
+def test_integers_that_the_mod_treats_otherwise_than_the_strategy() -> None:
+    app = encrypted_app(replying(array=np.arange(3)), mods=[EncryptionMod(integers="local")])
+    with pytest.raises(ProtocolError, match="give the mod and the strategy the same integers"):
+        start(app)
 
 
 def test_another_weight_than_the_mod_knows() -> None:

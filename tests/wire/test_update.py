@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update import UpdateLayout, flatten
+from fl_he.wire.selection import Selection
+from fl_he.wire.update import Form, Update, flatten
+from fl_he.wire.update_layout import UpdateLayout
 
 
 def reply(
@@ -25,6 +28,13 @@ def reply(
 
 
 NOTHING = np.empty(0)
+FORM = Form("num-examples")
+
+
+def mean_of(update: Update) -> RecordDict:
+    return update.layout.mean(update.values, update.plain)
+
+
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 
 
@@ -46,13 +56,13 @@ def test_sum_of_vectors_is_the_weighted_mean(
             reply(
                 {"w": a, "b": b}, {"loss": float(loss), "num-examples": n, "hits": [1.0, float(n)]}
             ),
-            "num-examples",
+            FORM,
         )
         for a, b, loss, n in zip(arrays, biases, losses, weights, strict=True)
     ]
-    layout = flat[0][2]
-    assert all(other == layout for _, _, other in flat)
-    total = np.sum([vector for vector, _, _ in flat], axis=0)
+    layout = flat[0].layout
+    assert all(other.layout == layout for other in flat)
+    total = np.sum([other.values for other in flat], axis=0)
     assert total[0] == len(weights)
     assert len(layout) == len(total)
 
@@ -78,40 +88,41 @@ def test_sum_of_vectors_is_the_weighted_mean(
 def test_several_array_records_come_back_under_their_names() -> None:
     content = reply({"w": np.ones(2)}, {"num-examples": 4}, record="second")
     content["first"] = ArrayRecord({"w": Array(np.full(3, 2.0))})
-    vector, plain, layout = flatten(content, "num-examples")
-    mean = layout.mean(vector, plain)
+    mean = mean_of(flatten(content, FORM))
     np.testing.assert_array_equal(mean.array_records["first"]["w"].numpy(), np.full(3, 2.0))
     np.testing.assert_array_equal(mean.array_records["second"]["w"].numpy(), np.ones(2))
 
 
 def test_evaluate_reply_has_no_arrays() -> None:
     content = RecordDict({"metrics": MetricRecord({"num-examples": 2, "loss": 0.5})})
-    vector, plain, layout = flatten(content, "num-examples")
-    np.testing.assert_array_equal(vector, [1, 2, 1.0])
-    assert list(layout.mean(vector, plain).keys()) == ["metrics"]
+    update = flatten(content, FORM)
+    np.testing.assert_array_equal(update.values, [1, 2, 1, 2, 1.0])
+    assert list(mean_of(update).keys()) == ["metrics"]
 
 
 def test_locate_names_array_and_index() -> None:
     content = reply({"w": np.zeros((2, 3)), "b": np.zeros(())}, {"num-examples": 1, "m": [1, 2]})
-    *_, layout = flatten(content, "num-examples")
+    layout = flatten(content, FORM).layout
     assert [layout.locate(i) for i in range(len(layout))] == [
         "the contributor count",
         "the metric 'num-examples'",
         *(f"the array 'w' at [{i}, {j}]" for i in range(2) for j in range(3)),
         "the array 'b' at []",
-        "the metric 'm'",
-        "the metric 'm'",
+        *["the metric 'm'"] * 6,
     ]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (reply({"w": np.arange(3)}, {"num-examples": 1}), "'w' must be of a float type"),
+        (reply({"w": np.ones(3, complex)}, {"num-examples": 1}), "'w' must be of a float type"),
         (reply({"w": np.ones(1)}, {"loss": 1.0}), "must hold 'num-examples'"),
-        (reply({"w": np.ones(1)}, {"num-examples": 0}), "must be a positive number"),
-        (reply({"w": np.ones(1)}, {"num-examples": float("nan")}), "must be a positive number"),
-        (reply({"w": np.ones(1)}, {"num-examples": 10**400}), "must be a positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": -1}), "must be 0 or a positive number"),
+        (
+            reply({"w": np.ones(1)}, {"num-examples": float("nan")}),
+            "must be 0 or a positive number",
+        ),
+        (reply({"w": np.ones(1)}, {"num-examples": 10**400}), "must be 0 or a positive number"),
         (reply({}, {"num-examples": 1, "loss": 10**400}), "'loss' must fit float64"),
         (reply({}, {"num-examples": 1, "loss": [10**400]}), "'loss' must fit float64"),
         (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "must be a single number, got a list"),
@@ -123,13 +134,11 @@ def test_locate_names_array_and_index() -> None:
 )
 def test_replies_that_cannot_be_averaged_are_refused(content: RecordDict, words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
-        flatten(content, "num-examples")
+        flatten(content, replace(FORM, required=True))
 
 
 def test_layout_survives_json() -> None:
-    *_, layout = flatten(
-        reply({"w": np.ones((2, 2))}, {"num-examples": 1, "l": [1]}), "num-examples"
-    )
+    layout = flatten(reply({"w": np.ones((2, 2))}, {"num-examples": 1, "l": [1]}), FORM).layout
     assert UpdateLayout.from_json(layout.to_json()) == layout
     assert UpdateLayout.from_json(layout.to_json()).to_json() == layout.to_json()
 
@@ -137,19 +146,20 @@ def test_layout_survives_json() -> None:
 def test_arrays_that_are_not_encrypted_come_back_in_their_place() -> None:
     arrays = {"body": np.array([[1.0, 2.0]]), "head": np.array([3.0]), "tail": np.array([4.0])}
     replies = [reply(arrays, {"num-examples": n, "loss": 0.5}) for n in (1, 3)]
-    flat = [flatten(r, "num-examples", lambda name: name == "head") for r in replies]
-    layout = flat[0][2]
-    np.testing.assert_array_equal(flat[1][0], [1, 3, 9.0, 1.5])
-    np.testing.assert_array_equal(flat[1][1], [3.0, 6.0, 12.0])
+    form = Form("num-examples", Selection(("head",)), required=True)
+    one, three = (flatten(r, form) for r in replies)
+    layout = one.layout
+    np.testing.assert_array_equal(three.values, [1, 3, 9.0, 1.5])
+    np.testing.assert_array_equal(three.plain, [3.0, 6.0, 12.0])
     assert (len(layout), layout.plain_length) == (4, 3)
     assert layout.locate(2) == "the array 'head' at [0]"
     assert UpdateLayout.from_json(layout.to_json()) == layout
-    mean = layout.mean(flat[0][0] + flat[1][0], flat[0][1] + flat[1][1])
+    mean = layout.mean(one.values + three.values, one.plain + three.plain)
     got = mean.array_records["arrays"]
     assert list(got.keys()) == ["body", "head", "tail"]
     assert all((got[name].numpy() == value).all() for name, value in arrays.items())
     with pytest.raises(ProtocolError, match="the plain part must hold 3 values"):
-        layout.mean(flat[0][0], NOTHING)
+        layout.mean(one.values, NOTHING)
 
 
 def test_the_order_of_records_and_metrics_does_not_matter() -> None:
@@ -161,29 +171,26 @@ def test_the_order_of_records_and_metrics_does_not_matter() -> None:
             "m": MetricRecord({"num-examples": 4, "hits": 3.0, "loss": 2.0}),
         }
     )
-    (vector, _, layout), (other, _, other_layout) = (
-        flatten(content, "num-examples") for content in (there, back)
-    )
-    assert layout.to_json() == other_layout.to_json()
-    np.testing.assert_array_equal(vector, other)
+    forth, again = (flatten(content, FORM) for content in (there, back))
+    assert forth.layout.to_json() == again.layout.to_json()
+    np.testing.assert_array_equal(forth.values, again.values)
 
 
 def test_the_number_of_examples_comes_back_as_an_integer() -> None:
-    vector, plain, layout = flatten(reply({"w": np.ones(1)}, {"num-examples": 4}), "num-examples")
-    examples = layout.mean(vector, plain).metric_records["metrics"]["num-examples"]
+    update = flatten(reply({"w": np.ones(1)}, {"num-examples": 4}), FORM)
+    examples = mean_of(update).metric_records["metrics"]["num-examples"]
     assert isinstance(examples, int)
 
 
 def test_arrays_are_weighted_in_float64() -> None:
     content = reply({"w": np.array([100.0], "float16")}, {"num-examples": 1001})
-    vector, *_ = flatten(content, "num-examples")
-    assert vector[2] == 100_100, "in float16 it would be infinite"
+    assert flatten(content, FORM).values[2] == 100_100, "in float16 it would be infinite"
 
 
 def test_a_restricted_reply_begins_with_minus_one() -> None:
     content = reply({"w": np.ones(2)}, {"num-examples": 4})
     plain, restricted = (
-        flatten(content, "num-examples", restricted=flag)[0] for flag in (False, True)
+        flatten(content, replace(FORM, restricted=flag)).values for flag in (False, True)
     )
     np.testing.assert_array_equal(plain, [1, 4, 4, 4])
     np.testing.assert_array_equal(restricted, [-1, 4, 4, 4])

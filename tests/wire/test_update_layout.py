@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update import UpdateLayout
+from fl_he.wire.update_layout import UpdateLayout
 
 GOOD: dict[str, Any] = {
-    "arrays": [["arrays", "w", "float64", [2], True]],
+    "arrays": [["arrays", "w", "float64", [2], "encrypted"]],
     "metric_record": "metrics",
-    "metrics": [["loss", None]],
+    "metrics": [["loss", None, True]],
     "weighted_by": "num-examples",
+    "fraction_bits": 24,
 }
 
 
@@ -29,25 +30,27 @@ def test_a_long_layout_is_refused_before_it_is_parsed() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"arrays": [["arrays", "w", "int64", [2], True]]},
-        {"arrays": [["arrays", "w", "float64", [-1], True]]},
-        {"arrays": [["arrays", "w", "float64", [True], True]]},
-        {"arrays": [["arrays", "w", "float64", [2**40], True]]},
-        {"arrays": [["arrays", "w", "float64", [2**20, 2**20], True]]},
-        {"arrays": [["arrays", "w", "float64", [2], 1]]},
-        {"arrays": [["arrays", 1, "float64", [2], True]]},
+        {"arrays": [["arrays", "w", "complex128", [2], "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [-1], "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [True], "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [2**40], "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [2**20, 2**20], "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [2], "open"]]},
+        {"arrays": [["arrays", 1, "float64", [2], "encrypted"]]},
         {"arrays": GOOD["arrays"] * 2},
-        {"arrays": [["arrays", "w", "float64", [2**30] * 200_000, True]]},
-        {"arrays": [["arrays", "w", "float64", [0, 2**30, 2**30, 2**30], True]]},
-        {"arrays": [["arrays", "w", "float64", [1] * 33, True]]},
-        {"arrays": [["metrics", "w", "float64", [2], True]]},
-        {"metrics": [[f"m{i}", 2**30] for i in range(9)]},
+        {"arrays": [["arrays", "w", "float64", [2**30] * 200_000, "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [0, 2**30, 2**30, 2**30], "encrypted"]]},
+        {"arrays": [["arrays", "w", "float64", [1] * 33, "encrypted"]]},
+        {"arrays": [["metrics", "w", "float64", [2], "encrypted"]]},
+        {"metrics": [[f"m{i}", 2**30, False] for i in range(9)]},
         {"weighted_by": "x" * 2**22},
         {"arrays": 3},
-        {"metrics": [["loss", None], ["loss", 2]]},
-        {"metrics": [["num-examples", None]]},
-        {"metrics": [["loss", -1]]},
+        {"metrics": [["loss", None, True], ["loss", 2, True]]},
+        {"metrics": [["num-examples", None, True]]},
+        {"metrics": [["loss", -1, True]]},
+        {"metrics": [["loss", None, 1]]},
         {"weighted_by": None},
+        {"fraction_bits": 64},
     ],
     ids=lambda change: str(change)[:60],
 )

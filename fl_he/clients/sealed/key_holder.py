@@ -12,7 +12,13 @@ from time import perf_counter
 
 from flwr.app import ConfigRecord, Context, Message
 
-from fl_he.clients.key_holder import Policy, key_and_ledger, open_sum, own_policy
+from fl_he.clients.key_holder import (
+    Policy,
+    key_and_ledger,
+    open_sum,
+    own_policy,
+    with_metric_means,
+)
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
@@ -26,6 +32,7 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
+from fl_he.wire.update_layout import UpdateLayout
 
 _STATE = "fl-he.chain-holder"
 _LONGEST_CHALLENGE = 64
@@ -104,6 +111,11 @@ class SealedKeyHolder:
             ledger,
             follows=summed.after,
         )
+        layout = UpdateLayout.from_json(summed.layout)
+        if len(layout) != len(total):
+            raise ProtocolError("the running sum must have the length of its layout")
+        minimum = own_policy(node.context, policy).min_contributors
+        total = with_metric_means(total, layout.metric_values, minimum)
         payload = Total(summed.after, summed.layout, total).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(

@@ -20,7 +20,7 @@ from fl_he.wire.encrypted_sum import SERVER_ROUND
 from fl_he.wire.model import model_message_content, read_arrays
 from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import News, SealedTotal, without_chain
-from fl_he.wire.update import UpdateLayout
+from fl_he.wire.update_layout import UpdateLayout
 
 Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]
 

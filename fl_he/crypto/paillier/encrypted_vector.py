@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from gmpy2 import mpz
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
@@ -162,12 +162,12 @@ class EncryptedVector:
         cls,
         public_key: PublicKey,
         packing: Packing,
-        values: NDArray[np.float64],
+        values: ArrayLike,
         *,
         cores: int | None = None,
         progress: Progress | None = None,
     ) -> EncryptedVector:
-        """Encrypt a vector of one contributor.
+        """Encrypt the values of one contributor.
 
         Parameters
         ----------
@@ -175,8 +175,9 @@ class EncryptedVector:
             The key.
         packing : Packing
             How to lay the values into plaintexts.
-        values : float64 array of shape (length,)
-            At least one value.
+        values : array_like of real numbers
+            At least one value. An array of any shape is encrypted in C order: `decrypt_vector`
+            returns it flat.
         cores : int, optional
             How many cores a long vector may use; all that the process has by default.
         progress : callable, optional
@@ -187,11 +188,17 @@ class EncryptedVector:
         RangeError
             If a value is not finite or does not fit the packing.
         CryptoError
-            If `values` is not such an array.
+            If `values` are no real numbers, or integers that float64 cannot hold.
+
+        Examples
+        --------
+        >>> key = PrivateKey.generate(2048)
+        >>> vector = EncryptedVector.encrypt(key.public_key, Packing(), [[1.5, -2.0], [0.25, 4.0]])
+        >>> key.decrypt_vector(vector).tolist()
+        [1.5, -2.0, 0.25, 4.0]
         """
-        return cls.encrypt_integers(
-            public_key, packing, packing.encode(values), cores=cores, progress=progress
-        )
+        integers = packing.encode(_real_numbers(values))
+        return cls.encrypt_integers(public_key, packing, integers, cores=cores, progress=progress)
 
     @classmethod
     def encrypt_integers(
@@ -299,3 +306,16 @@ class EncryptedVector:
     def _require_key(self, public_key: PublicKey) -> None:
         if public_key.fingerprint != self.fingerprint:
             raise CryptoError(f"the key must be {self.fingerprint}, got {public_key.fingerprint}")
+
+
+def _real_numbers(values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        given = np.asarray(values)
+    except ValueError:
+        raise CryptoError("values must be an array, got lists of different lengths") from None
+    if given.dtype.kind not in "biuf":
+        raise CryptoError(f"values must be real numbers, got {given.dtype}")
+    flat: NDArray[np.float64] = given.ravel().astype(np.float64)
+    if given.dtype.kind in "iu" and (np.abs(flat) > 2.0**53).any():
+        raise CryptoError("values must be integers of at most 2**53 in size, or floats")
+    return flat

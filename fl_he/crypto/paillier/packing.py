@@ -152,6 +152,11 @@ class Packing(Documented):
         """
         return (1 << (self.integer_bits + self.fraction_bits)) - 1
 
+    @property
+    def maximum(self) -> float:
+        """Value of one contributor that surely fits; no larger one by more than two steps does."""
+        return float(np.nextafter(2.0**self.integer_bits, 0.0)) - 2.0**-self.fraction_bits
+
     def slots_per_ciphertext(self, key_bits: int) -> int:
         """Return how many slots a plaintext of a key of `key_bits` bits holds.
 

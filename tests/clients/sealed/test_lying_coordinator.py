@@ -505,7 +505,7 @@ class TestTotals:
         others = (SOUTH, EAST, NORTH)
         layout = sealed_layout(steps)
         made_up = EncryptedVector.encrypt(
-            federation.key.public_key, Packing(), np.array([3.0, 1.0, *[0.0] * 6])
+            federation.key.public_key, Packing(), np.array([3.0, 1.0, *[0.0] * 10])
         )
         terms = ChainState(federation.context(NORTH)).terms
         envelope = seal(

@@ -1,0 +1,144 @@
+"""Metrics, examples and evaluations of other people's Flower apps, from issue threads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.serverapp.strategy import FedAvg
+from other_apps import EXAMPLES, Arrays, W, encrypted, mean_over, moved, reply_of, round_of
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1e12, 10**400], ids=str)
+def test_a_metric_that_is_no_number_costs_no_update(
+    bad: float, topology: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Source: cases/README.md, londonaicentre/FLIP#764. The loss of one hospital, in round 1."""
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        first = client == 0 and round_of(message) == 1
+        loss = bad if first else 0.5 * client
+        return moved(client, message), {"loss": loss, "accuracy": 0.1 * client}
+
+    result = encrypted(reply_of(app), W, topology=topology)
+    mean = np.average([1, 2, 3, 4], weights=EXAMPLES)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 2 * mean, atol=1e-6)
+    losses, accuracies = [0.0, 0.5, 1.0, 1.5], [0.0, 0.1, 0.2, 0.3]
+    first, second = (result.train_metrics_clientapp[number] for number in (1, 2))
+    assert first["loss"] == pytest.approx(mean_over(losses, [1, 2, 3]), abs=1e-7)
+    assert second["loss"] == pytest.approx(mean_over(losses, [0, 1, 2, 3]), abs=1e-7)
+    for metrics in (first, second):
+        assert metrics["accuracy"] == pytest.approx(mean_over(accuracies, [0, 1, 2, 3]), abs=1e-7)
+    assert "the metric 'loss' is the mean of 3 of 4 hospitals" in caplog.text
+
+
+def test_auc_where_one_hospital_has_one_class_only() -> None:
+    """Source: microsoft/InnerEye-DeepLearning#340. An evaluation, each class its own AUC."""
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        each = [0.6 + 0.1 * client, math.nan if client == 2 else 0.5 + 0.1 * client]
+        return moved(client, message), {"auc": each[1], "auc of each class": each}
+
+    result = encrypted(reply_of(app), W, inner=FedAvg())
+    metrics = result.evaluate_metrics_clientapp[2]
+    without = mean_over([0.5, 0.6, 0.7, 0.8], [0, 1, 3])
+    assert metrics["auc"] == pytest.approx(without, abs=1e-7)
+    everywhere = mean_over([0.6, 0.7, 0.8, 0.9], [0, 1, 2, 3])
+    assert metrics["auc of each class"] == pytest.approx([everywhere, without], abs=1e-7)
+
+
+def test_a_metric_of_two_hospitals_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """With fewer hospitals than min_contributors one could compute the other's."""
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        return moved(client, message), {"auc": math.nan if client < 2 else 0.5, "loss": 0.25}
+
+    result = encrypted(reply_of(app), W)
+    metrics = result.train_metrics_clientapp[1]
+    assert math.isnan(float(str(metrics["auc"])))
+    assert metrics["loss"] == pytest.approx(0.25, abs=1e-7)
+    assert "the metric 'auc' is withheld by company X: only 2 of 4 hospitals" in caplog.text
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_metrics_whose_names_differ_at_one_hospital(
+    topology: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Source: cases/README.md. Plain Flower makes no mean at all of such a round."""
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        name = "validation loss" if client == 1 else "loss"
+        return moved(client, message), {name: 0.5 * client, "accuracy": 0.1 * client}
+
+    result = encrypted(reply_of(app), W, rounds=3, topology=topology)
+    mean = np.average([1, 2, 3, 4], weights=EXAMPLES)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 3 * mean, atol=1e-6)
+    for number in (1, 2, 3):
+        metrics = result.train_metrics_clientapp[number]
+        expected = mean_over([0.0, 0.5, 1.0, 1.5], [0, 2, 3])
+        assert metrics["loss"] == pytest.approx(expected, abs=1e-7)
+        expected = mean_over([0.0, 0.1, 0.2, 0.3], [0, 1, 2, 3])
+        assert metrics["accuracy"] == pytest.approx(expected, abs=1e-7)
+    assert "the metric 'validation loss'" in caplog.text
+
+
+def test_a_metric_that_comes_every_other_round() -> None:
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        metrics = {"loss": 0.5} | ({"auc": 0.1 * client} if round_of(message) % 2 == 0 else {})
+        return moved(client, message), metrics
+
+    result = encrypted(reply_of(app), W, rounds=4)
+    expected = mean_over([0.0, 0.1, 0.2, 0.3], [0, 1, 2, 3])
+    found = [result.train_metrics_clientapp[number].get("auc") for number in (1, 2, 3, 4)]
+    assert found[0] is None
+    assert math.isnan(float(str(found[2])))
+    assert [found[1], found[3]] == pytest.approx([expected, expected], abs=1e-7)
+
+
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_a_hospital_without_examples_in_one_round(topology: str) -> None:
+    """Source: cases/README.md, flwrlabs/flower#3188, FedML-AI/FedML#175."""
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        if client == 2 and round_of(message) == 1:
+            return {"w": np.full(3, math.nan)}, {"loss": math.nan, "num-examples": 0}
+        return moved(client, message), {"loss": 0.5}
+
+    result = encrypted(reply_of(app), W, topology=topology)
+    first, second = mean_over([1, 2, 3, 4], [0, 1, 3]), mean_over([1, 2, 3, 4], [0, 1, 2, 3])
+    np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + first + second, atol=1e-6)
+
+
+def test_an_evaluation_without_any_example_touches_no_training(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Source: flwrlabs/flower#7693."""
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        empty = message.metadata.message_type == "evaluate" and round_of(message) == 1
+        return moved(client, message), {"loss": 0.5} | ({"num-examples": 0} if empty else {})
+
+    result = encrypted(reply_of(app), W, inner=FedAvg())
+    mean = np.average([1, 2, 3, 4], weights=EXAMPLES)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 2 * mean, atol=1e-6)
+    assert list(result.evaluate_metrics_clientapp) == [2]
+    assert "round 1 has no evaluation: the total of 'num-examples' must be positive" in caplog.text
+
+
+def test_an_evaluation_that_fails_at_two_hospitals_touches_no_training(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        if message.metadata.message_type == "evaluate" and client < 2:
+            raise ValueError("no test set")
+        return moved(client, message), {"loss": 0.5}
+
+    result = encrypted(reply_of(app), W, inner=FedAvg())
+    mean = np.average([1, 2, 3, 4], weights=EXAMPLES)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 2 * mean, atol=1e-6)
+    assert not result.evaluate_metrics_clientapp
+    assert "round 2 has no evaluation: a round must have at least 3 contributors" in caplog.text
