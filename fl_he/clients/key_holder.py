@@ -238,6 +238,8 @@ def open_sum(
         raise ProtocolError(
             "a sum must hold a contributor count, a number of examples and the metrics claimed"
         )
+    if request.metric_values and request.purpose in RESTRICTED.values():
+        raise ProtocolError(f"a sum for {request.purpose} must have no metrics")
     if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
         raise ProtocolError(f"a sum for a separation must hold {_SIDES} counts and nothing else")
     ledger.note(request, follows)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from flwr.app import ConfigRecord
 
-from fl_he.crypto.encoding.fields import Natural, form_of
+from fl_he.crypto.encoding.fields import Natural, Whole, form_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import KeyFileError
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
@@ -70,6 +70,7 @@ class _Opening:
     purpose: Purpose
     round: Natural
     contributors: Natural
+    metric_values: Whole
     sum: str
 
 
@@ -160,6 +161,7 @@ class Ledger:
             purpose=request.purpose,
             round=request.round,
             contributors=request.contributors,
+            metric_values=request.metric_values,
             sum=sha256(request.encrypted_sum).hexdigest(),
         )
         with self._store.exclusively() as lines:

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from flwr.app import Array, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
@@ -24,7 +24,7 @@ from fl_he.wire.encrypted_sum import (
     content_bytes,
 )
 from fl_he.wire.records import KEPT, ProtocolError
-from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, UpdateLayout
+from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, INTEGERS, UpdateLayout
 
 _FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
 _VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
@@ -259,3 +259,18 @@ def _done(
         skipped=unopened.skipped,
         cost=cost,
     )
+
+
+def with_types(arrays: ArrayRecord, mean: RecordDict) -> ArrayRecord:
+    """Return the arrays with integers where a strategy has returned the mean's as floats.
+
+    Flower's strategies multiply each array by a float.
+    """
+    means = {name: a for record in mean.array_records.values() for name, a in record.items()}
+    return ArrayRecord({name: _typed(array, means.get(name)) for name, array in arrays.items()})
+
+
+def _typed(array: Array, mean: Array | None) -> Array:
+    if mean is None or mean.dtype == array.dtype or mean.dtype not in INTEGERS:
+        return array
+    return mean if np.array_equal(array.numpy(), mean.numpy()) else array

@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from logging import INFO, WARNING
 from time import perf_counter
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.disclosure import Figures
-from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum, open_figures, open_sum
+from fl_he.strategies.encrypted_sum import (
+    EncryptedSum,
+    UnopenedSum,
+    open_figures,
+    open_sum,
+    with_types,
+)
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metrics_functions
@@ -26,7 +31,7 @@ from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, EncryptionRequest, P
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, MEAN, Selection
-from fl_he.wire.update_layout import INTEGERS, NoMeanError, UpdateLayout
+from fl_he.wire.update_layout import NoMeanError, UpdateLayout
 
 _logger = logging.getLogger(__name__)
 
@@ -233,7 +238,7 @@ class SequentialPaillier(Strategy):
         mean = self._encrypted_mean("train", number, replies)
         arrays, metrics = self.strategy.aggregate_train(number, mean)
         if arrays is not None and mean:
-            arrays = _with_types(arrays, mean[0].content)
+            arrays = with_types(arrays, mean[0].content)
         return arrays, metrics
 
     def configure_evaluate(
@@ -427,18 +432,3 @@ class SequentialPaillier(Strategy):
         unopened = running.finished(purpose, start)
         self._layouts[purpose] = unopened.layout.with_metrics(running.metrics.values())
         return unopened
-
-
-def _with_types(arrays: ArrayRecord, mean: RecordDict) -> ArrayRecord:
-    """Return the arrays with integers where a strategy has returned the mean's as floats.
-
-    Flower's strategies multiply each array by a float.
-    """
-    means = {name: a for record in mean.array_records.values() for name, a in record.items()}
-    return ArrayRecord({name: _typed(array, means.get(name)) for name, array in arrays.items()})
-
-
-def _typed(array: Array, mean: Array | None) -> Array:
-    if mean is None or mean.dtype == array.dtype or mean.dtype not in INTEGERS:
-        return array
-    return mean if np.array_equal(array.numpy(), mean.numpy()) else array

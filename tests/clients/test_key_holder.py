@@ -35,7 +35,7 @@ from fl_he.wire.encrypted_sum import (
 
 T = TypeVar("T")
 KEY = PrivateKey.generate(1024)
-UPDATE = [1.0, 10.0, -0.5]
+UPDATE = [1.0, 10.0, -0.5, 1.0, 10.0, 2.5]
 
 
 class Holder:
@@ -141,7 +141,7 @@ def test_total_of_enough_contributors_is_opened(holder: Holder) -> None:
     start = perf_counter()
     answer = DecryptReply.from_content(holder.open().content)
     assert 0 < answer.decrypt_seconds < perf_counter() - start
-    np.testing.assert_array_equal(answer.total, [3.0, 30.0, -1.5])
+    np.testing.assert_array_equal(answer.total, 3 * np.array(UPDATE))
 
 
 def test_a_simulated_key_holder_makes_its_own_key() -> None:
@@ -386,6 +386,7 @@ def test_the_same_request_has_the_same_answer(holder: Holder) -> None:
         {"round": 2},
         {"contributors": 4},
         {"encrypted_sum": encrypted_sum(KEY.public_key, 3)},
+        {"metric_values": 1},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -396,6 +397,41 @@ def test_a_request_that_differs_in_anything_has_none(
     assert holder.open(encrypted_sum=encrypted).has_content()
     assert "open already" in reason(holder.open(**{"encrypted_sum": encrypted, **changes}))  # type: ignore[arg-type]
     assert holder.open(encrypted_sum=encrypted).has_content()
+
+
+def metrics_sum(*columns: tuple[float, float, float]) -> bytes:
+    """Return four hospitals' encrypted sum of 100 examples: counts, weights and sums of metrics."""
+    tail = np.array(columns).T.ravel()
+    return EncryptedVector.encrypt(
+        KEY.public_key, Packing(), [4.0, 100.0, 7.0, *tail.tolist()]
+    ).to_bytes()
+
+
+def test_of_metrics_leave_means_that_enough_hospitals_have(holder: Holder) -> None:
+    encrypted = metrics_sum((4, 100, 50), (3, 80, 20), (2, 30, 15), (0, 0, 0))
+    reply = holder.open(4, encrypted_sum=encrypted, metric_values=4)
+    total = DecryptReply.from_content(reply.content).total
+    assert total[:3].tolist() == [4, 100, 7]
+    assert total[3:].reshape(3, 4).tolist() == [[4, 3, 2, 0], [1, 1, 0, 0], [0.5, 0.25, 0, 0]]
+
+
+def test_metrics_with_counts_and_no_weights_are_withheld(holder: Holder) -> None:
+    reply = holder.open(4, encrypted_sum=metrics_sum((4, 0, 50)), metric_values=1)
+    assert DecryptReply.from_content(reply.content).total[3:].tolist() == [4, 0, 0]
+
+
+@pytest.mark.parametrize("values", [2, 2**40])
+def test_more_metrics_than_the_sum_has(holder: Holder, values: int) -> None:
+    answer = holder.open(4, encrypted_sum=metrics_sum((4, 100, 50)), metric_values=values)
+    assert "a number of examples and the metrics claimed" in reason(answer)
+    assert holder.open(4, encrypted_sum=metrics_sum((4, 100, 50)), metric_values=1).has_content()
+
+
+@pytest.mark.parametrize("purpose", ["figures", "separation"])
+def test_counts_are_no_metrics(holder: Holder, purpose: str) -> None:
+    encrypted = counts_sum(KEY.public_key)
+    answer = holder.open(purpose=purpose, encrypted_sum=encrypted, metric_values=1)
+    assert reason(answer) == f"a sum for {purpose} must have no metrics"
 
 
 def test_a_sum_that_failed_fails_again(holder: Holder) -> None:

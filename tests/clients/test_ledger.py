@@ -182,6 +182,19 @@ def test_a_first_line_of_which_a_byte_was_written(path: Path) -> None:
     assert ledger.session(1) == session
 
 
+def _line(**members: bytes) -> bytes:
+    """Return the line of an opening, with some members replaced."""
+    line = {
+        "session": b'"a"',
+        "purpose": b'"train"',
+        "round": b"1",
+        "contributors": b"3",
+        "metric_values": b"0",
+        "sum": b'"b"',
+    }
+    return b"{%s}" % b",".join(b'"%s":%s' % (k.encode(), v) for k, v in {**line, **members}.items())
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -192,12 +205,13 @@ def test_a_first_line_of_which_a_byte_was_written(path: Path) -> None:
         b'{"run":1,"session":"a","key":"b"}',
         b'{"run":"1","session":"a","key":"b","more":1}',
         b'{"run":"1","session":"a"}',
-        b'{"session":"a","purpose":"train","round":0,"contributors":3,"sum":"b"}',
-        b'{"session":"a","purpose":"train","round":1.0,"contributors":3,"sum":"b"}',
-        b'{"session":"a","purpose":"train","round":true,"contributors":3,"sum":"b"}',
-        b'{"session":"a","purpose":"other","round":1,"contributors":3,"sum":"b"}',
-        b'{"session":"a","session":"b","purpose":"train","round":1,"contributors":3,"sum":"b"}',
-        b'{"session":"' + b"a" * 2000 + b'","purpose":"train","round":1,"contributors":3,"sum":""}',
+        _line(round=b"0"),
+        _line(round=b"1.0"),
+        _line(round=b"true"),
+        _line(purpose=b'"other"'),
+        _line(metric_values=b"-1"),
+        _line(session=b'"a","session":"b"'),
+        _line(session=b'"' + b"a" * 2000 + b'"'),
     ],
 )
 def test_a_line_of_another_form_stops_the_key_holder(path: Path, line: bytes) -> None:

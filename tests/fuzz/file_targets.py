@@ -144,6 +144,7 @@ def _ledger_lines() -> list[Any]:
             "purpose": "train",
             "round": 1,
             "contributors": 3,
+            "metric_values": 0,
             "sum": "1" * 64,
         },
     ]

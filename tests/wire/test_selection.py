@@ -40,3 +40,32 @@ def test_a_pattern_that_names_nothing_is_refused() -> None:
     selection.require_use(["clasifier.w", "bias", "body"])
     with pytest.raises(ProtocolError, match=r"\['body', 'bias'\], got \['clasifier\.\*'\]$"):
         selection.require_use(["body", "bias"])
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like", "ignore:arrays of integers are not")
+@pytest.mark.parametrize(
+    ("integers", "way"), [("mean", "encrypted"), ("local", "local"), ("plain", "plain")]
+)
+def test_names_are_looked_at_before_types(integers: str, way: str) -> None:
+    selection = Selection.of(["bn.*"], integers)
+    assert selection.way("bn.count", "int64", whole=True) == way
+    assert selection.way("bn.mean", "float32", whole=False) == "encrypted"
+    assert selection.way("body.count", "int64", whole=True) == "plain"
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+def test_integers_that_are_refused_are_those_that_a_pattern_names() -> None:
+    selection = Selection.of(["bn.*"], "refuse")
+    assert selection.way("body.count", "int64", whole=True) == "plain"
+    with pytest.raises(ProtocolError, match=r"'bn\.count' must be of a float type, got int64"):
+        selection.way("bn.count", "int64", whole=True)
+
+
+def test_integers_in_plain_are_warned_of() -> None:
+    with pytest.warns(PlaintextWarning, match="arrays of integers are not encrypted"):
+        Selection.of("all", "plain")
+
+
+def test_an_unknown_way_of_integers() -> None:
+    with pytest.raises(ProtocolError, match=r"integers must be one of .*, got 'median'"):
+        Selection.of("all", "median")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fl_he.crypto.errors import RangeError
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import Selection
 from fl_he.wire.update import Form, Update, flatten
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update_layout import NoMeanError, UpdateLayout
 
 
 def reply(
@@ -194,3 +197,88 @@ def test_a_restricted_reply_begins_with_minus_one() -> None:
     )
     np.testing.assert_array_equal(plain, [1, 4, 4, 4])
     np.testing.assert_array_equal(restricted, [-1, 4, 4, 4])
+
+
+DTYPES = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
+
+
+@given(
+    dtype=st.sampled_from(DTYPES),
+    weights=st.lists(st.integers(1, 10**6), min_size=1, max_size=5),
+    data=st.data(),
+)
+def test_the_mean_of_integers_is_exact_before_it_is_rounded(
+    dtype: str, weights: list[int], data: st.DataObject
+) -> None:
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    numbers = st.integers(max(low, -(10**8)), min(high, 10**8))
+    values = [data.draw(st.lists(numbers, min_size=3, max_size=3)) for _ in weights]
+    packing = Packing()
+    updates = [
+        flatten(reply({"w": np.array(v, dtype)}, {"num-examples": n}), FORM)
+        for v, n in zip(values, weights, strict=True)
+    ]
+    total = packing.decode(sum(packing.encode(u.values) for u in updates))  # type: ignore[arg-type]
+    layout = updates[0].layout
+    got = layout.mean(total, NOTHING).array_records["arrays"]["w"].numpy()
+    exact = [
+        Fraction(sum(v[at] * n for v, n in zip(values, weights, strict=True)), sum(weights))
+        for at in range(3)
+    ]
+    assert got.dtype == dtype
+    assert [int(x) for x in got.tolist()] == [round(x) for x in exact]
+    told = [f"the mean of the array 'w' is rounded to its type, {dtype}"]
+    assert list(layout.remarks(total, NOTHING)) == told * any(x.denominator > 1 for x in exact)
+
+
+def test_integers_that_do_not_fit_are_refused_by_their_place() -> None:
+    update = flatten(reply({"w": np.array([0, 2**50])}, {"num-examples": 1}), FORM)
+    with pytest.raises(RangeError, match="value 3"):
+        Packing().encode(update.values)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0**24, 10**400, [1.0], None], ids=str)
+def test_a_metric_that_is_no_number_has_no_weight(bad: Any) -> None:
+    expected = flatten(reply({}, {"num-examples": 4, "auc": 0.5}), FORM).layout
+    metrics = {"num-examples": 4} | ({} if bad is None else {"auc": bad})
+    update = flatten(reply({}, metrics), replace(FORM, expected=expected))
+    np.testing.assert_array_equal(update.values, [1, 4, 0, 0, 0])
+    assert update.layout == expected
+    assert update.no_number == ("auc",)
+
+
+def test_each_number_of_a_list_has_its_own_weight() -> None:
+    update = flatten(reply({}, {"num-examples": 4, "auc": [0.5, np.nan, 1.0]}), FORM)
+    np.testing.assert_array_equal(update.values, [1, 4, 1, 0, 1, 4, 0, 4, 2.0, 0, 4.0])
+    means = mean_of(update).metric_records["metrics"]["auc"]
+    assert means == pytest.approx([0.5, np.nan, 1.0], nan_ok=True)
+
+
+def test_no_examples_are_zeros_whatever_the_values_are() -> None:
+    arrays = {"w": np.array([np.nan, np.inf]), "count": np.array([2**62])}
+    update = flatten(reply(arrays, {"num-examples": 0, "loss": np.nan}), FORM)
+    np.testing.assert_array_equal(update.values, [1, 0, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(NoMeanError, match="at least one hospital must have examples"):
+        mean_of(update)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_metrics_that_are_expected_come_first(exact: bool) -> None:
+    expected = flatten(reply({}, {"num-examples": 4, "auc": 0.5, "loss": 1.0}), FORM).layout
+    form = replace(FORM, expected=expected, exact=exact)
+    update = flatten(reply({}, {"num-examples": 2, "loss": 0.5, "brier": 0.25}, "m"), form)
+    names = [slot.name for slot in update.layout.metrics]
+    assert names == (["auc", "loss"] if exact else ["auc", "brier", "loss"])
+    assert [slot.name for slot in update.left_out] == (["brier"] if exact else [])
+    assert (update.layout == expected) is exact
+
+
+def test_arrays_that_stay_take_no_slot() -> None:
+    form = replace(FORM, selection=Selection(integers="local"))
+    arrays = {"first": np.array([1]), "w": np.ones(2), "last": np.array([2])}
+    update = flatten(reply(arrays, {"num-examples": 4}), form)
+    np.testing.assert_array_equal(update.values, [1, 4, 4, 4])
+    assert list(update.local) == ["first", "last"]
+    mean = update.layout.mean(update.values, update.plain, {"last": Array(np.array([9]))})
+    assert list(mean.array_records["arrays"]) == ["w", "last"]
+    assert mean.array_records["arrays"]["last"].numpy().tolist() == [9]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import phe
@@ -161,6 +162,55 @@ def test_a_value_out_of_range_is_named(small_key: PrivateKey) -> None:
     with pytest.raises(RangeError) as caught:
         EncryptedVector.encrypt_integers(small_key.public_key, Packing(), integers)
     assert caught.value.index == 2999
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.5, -2.0, 0.25, 3.0],
+        [[1.5, -2.0], [0.25, 3.0]],
+        np.array([[1.5, -2.0], [0.25, 3.0]], "float32"),
+        np.array([[1.5, 0.25], [-2.0, 3.0]], "float16").T,
+        np.array([[1.5, -2.0], [0.25, 3.0]], ">f8", order="F"),
+    ],
+    ids=["list", "lists", "float32", "float16, transposed", "big-endian, by columns"],
+)
+def test_lists_and_arrays_of_any_shape_are_encrypted_in_order(
+    small_key: PrivateKey, values: Any
+) -> None:
+    vector = EncryptedVector.encrypt(small_key.public_key, Packing(), values)
+    assert small_key.decrypt_vector(vector).tolist() == [1.5, -2.0, 0.25, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(3, [3.0]), (np.asarray(-0.5), [-0.5]), ([True, False], [1.0, 0.0]), ([2, -1], [2.0, -1.0])],
+    ids=["number", "no dimensions", "truth values", "integers"],
+)
+def test_single_numbers_integers_and_truth_values(
+    small_key: PrivateKey, values: Any, expected: list[float]
+) -> None:
+    vector = EncryptedVector.encrypt(small_key.public_key, Packing(), values)
+    assert small_key.decrypt_vector(vector).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([1j], "values must be real numbers, got complex128"),
+        (["1.0"], "values must be real numbers, got <U3"),
+        ([None], "values must be real numbers, got object"),
+        ([[1.0], [1.0, 2.0]], "values must be an array, got lists of different lengths"),
+        ([2**60 + 1], "values must be integers of at most 2\\*\\*53 in size, or floats"),
+        ([], "at least one value, got 0"),
+        (np.empty((0, 3)), "at least one value, got 0"),
+    ],
+    ids=str,
+)
+def test_what_is_no_array_of_real_numbers(small_key: PrivateKey, values: Any, words: str) -> None:
+    packing = Packing(fraction_bits=0, integer_bits=62, max_contributors=2)
+    with pytest.raises(CryptoError, match=words):
+        EncryptedVector.encrypt(small_key.public_key, packing, values)
 
 
 def test_an_empty_vector_is_refused(small_key: PrivateKey) -> None:
