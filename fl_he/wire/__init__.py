@@ -11,6 +11,7 @@ encrypted_sum     messages of the encrypted sum, and its actions
 sealed_messages   messages of a sealed chain, and news of its totals
 learning_terms    terms of learning and of privacy beside a model
 model             models, derivatives and named sums as records
-selection         names of the arrays that are encrypted
-update            one hospital's update as a flat vector, and its layout
+selection         choice of the arrays that are encrypted, by name and type
+update_layout     layout of an update's vector, and the way back to a reply
+update            one hospital's update as a flat vector
 """
