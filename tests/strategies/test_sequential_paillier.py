@@ -298,7 +298,10 @@ def cut(reply: Message) -> Message:
     ("change", "words"),
     [
         (plain, "must be encrypted, got plain records"),
-        (longer_layout, "must fill the slots of its own layout|must have the layout|same arrays"),
+        (
+            longer_layout,
+            "must fill the slots of its own layout|must keep the layout of the running sum",
+        ),
         (cut, "hospital-1 sent no usable ciphertexts: body must have"),
     ],
 )
