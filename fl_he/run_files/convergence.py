@@ -84,17 +84,22 @@ def separation(metrics: Mapping[str, Any]) -> str:
     if not found:
         return ""
     # Firth's penalty is for two classes.
-    remedy = "set C=1.0" if metrics.get("classes") else "set penalty=firth, or C=1.0"
+    several = bool(metrics.get("classes"))
+    remedy = "set C=1.0" if several else "set penalty=firth, or C=1.0"
     columns = separating(found["columns"])
     if found["kind"] == "not proved":
+        # A run that stopped by itself stops there again.
+        used_up = len(metrics["rounds"]) >= metrics["config"]["rounds"]
+        more = "raise rounds, or" if used_up else "more rounds would tell no more;"
         return (
             f"the data tell less and less of {columns} from round to round, as where the classes "
-            f"are separated, but separation was not proved: raise rounds, or {remedy}"
+            f"are separated, but separation was not proved: {more} {remedy}"
         )
+    border = "of several classes" if several else "of both classes"
     how = {
         "complete": f"the classes are completely separated by {columns}",
-        "quasi-complete": f"the classes are separated by {columns}, but for patients of both "
-        "classes on the border (quasi-complete separation)",
+        "quasi-complete": f"the classes are separated by {columns}, but for patients {border} "
+        "on the border (quasi-complete separation)",
     }
     return (
         f"{how.get(found['kind'], columns)}: without a penalty the model has no finite "

@@ -74,3 +74,13 @@ def test_a_run_that_ended_early_says_so() -> None:
     metrics = run(converged=False, gradient_norm=0.25) | {"optimizer": {"name": "newton"}}
     metrics["rounds"][-1]["distance"] = 0.5
     assert "0.5 standard errors were left; raise rounds" in warning(metrics)
+
+
+@pytest.mark.parametrize(("most", "advice"), [(2, "raise rounds, or set"), (50, "no more; set")])
+def test_more_rounds_are_advised_only_where_rounds_ended_the_run(most: int, advice: str) -> None:
+    metrics = run(converged=False, gradient_norm=0.25)
+    found = {"kind": "not proved", "columns": ["age"]}
+    said = warning({**metrics, "config": {"rounds": most}, "diagnostics": {"separation": found}})
+
+    assert f"{advice} penalty=firth" in said
+    assert ("raise rounds" in said) == (most == 2)

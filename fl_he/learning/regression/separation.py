@@ -42,9 +42,12 @@ _ABSENT = 1e-6
 #: Information, in units of the first round's, that is vanishing, and by what one more round of
 #: Newton's method divides it at least: about e, if nothing else informs of the direction.
 _VANISHING, _FALL = 1e-3, 1.4
-#: What has vanished: if all does, in units of the first round's; else in units of what stays, so
-#: that examples on the candidate are within the tolerance.
+#: What has vanished, in units of the first round's: if all does; and else beside the root of what
+#: stays. Of size ``s`` along a direction, that is of margins of ``sqrt(s)``, and the candidate is
+#: off by the vanished over s, so examples on the candidate are within the tolerance.
 _ALL_GONE, _PART_GONE = 1e-8, 1e-11
+#: What is rounding, in units of float64's for each parameter and the largest information.
+_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
 #: Margins, as a share of their terms, that are not all 0.
 _SOME = 1e-7
 
@@ -114,13 +117,15 @@ def vanishing(first: Array, before: Array, now: Array, theta: Array) -> Vanishin
     units = _Units(first, len(theta))
     values, vectors = np.linalg.eigh(units.white(now))
     earlier = np.einsum("ij,ij->j", vectors, units.white(before) @ vectors)
-    falls = earlier > _FALL * values
+    # Rounding does not fall any more, and what has come down to it can get no more exact.
+    rounding = _ROUNDING * len(values) * max(1.0, float(values[-1]))
+    falls = (earlier > _FALL * values) | (values <= rounding)
     if not falls.any():
         return None
     chosen = falls & (values < _VANISHING)
     number, limit = int(np.count_nonzero(chosen)), _ALL_GONE
     if number < units.informed:
-        limit = _PART_GONE * float(values[~chosen].min())
+        limit = max(_PART_GONE * float(np.sqrt(values[~chosen].min())), rounding)
     gone = number > 0 and bool(values[chosen].max() <= limit)
     along = vectors[:, chosen] @ (vectors[:, chosen].T @ units.to_white(theta))
     return Vanishing(number, units.from_white(along), gone)

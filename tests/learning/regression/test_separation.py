@@ -172,6 +172,21 @@ def test_a_code_of_sick_patients_only_separates_quasi_completely() -> None:
     assert trained.columns == (2,)
 
 
+@pytest.mark.parametrize("columns", [[0, 1, 2, 3], [2, 3]])
+def test_a_class_apart_from_two_that_overlap_separates_quasi_completely(columns: list[int]) -> None:
+    from sklearn.datasets import load_iris  # noqa: PLC0415 - lazy: one test only
+
+    features, labels = load_iris(return_X_y=True)
+    features = features[:, columns]
+
+    run = Trained(features, labels.astype(np.float64), classes=3)
+
+    assert run.kind() == "quasi-complete"
+    assert run.rounds <= 40
+    assert run.vanishing
+    assert run.vanishing.number == features.shape[1] + 1  # all directions of one class
+
+
 def test_what_no_vanishing_direction_touches_has_its_limits() -> None:
     """Estimates and standard errors are those of the patients without the code."""
     import statsmodels.api as statsmodels  # noqa: PLC0415 - lazy: a second to import
