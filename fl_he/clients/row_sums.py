@@ -53,8 +53,10 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
                 f"a mean must be of this hospital's {features.shape[1]} features, "
                 f"got {len(request.mean)}"
             )
-        squares = moments.squared_deviations(features, np.array(request.mean))
+        mean = np.array(request.mean)
+        squares = moments.squared_deviations(features, mean)
         _require_small(squares, dataset, limbs)
+        _require_digits(squares, features - mean, mean, dataset, limbs)
         return named_arrays(squares=limbs.split(squares) / examples)
     arrays: dict[str, NDArray[np.float64]] = {}
     if request.sums:
@@ -71,6 +73,10 @@ def derivative_arrays(
 ) -> ArrayRecord:
     """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
     own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    if terms.scaling == "none":
+        mean = np.zeros(dataset.features.shape[1])
+        squares = moments.squared_deviations(dataset.features, mean)
+        _require_digits(squares, dataset.features, mean, dataset, own)
     sums = derivative_sums(examples, dataset, own)
     return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
 
@@ -118,6 +124,28 @@ def _require_small(sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs) ->
         f"{limbs.limit:.0e}, got larger ones{where}: save them in a larger unit, or leave the "
         "column out"
     )
+
+
+def _require_digits(
+    squares: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    dataset: Dataset,
+    limbs: Limbs,
+) -> None:
+    """Refuse columns that vary, but by so little that they would be taken to be constant."""
+    rounding = dataset.examples * np.finfo(np.float64).eps * np.abs(mean)
+    # Not by the squares, which may be 0: those of 1e-200 are no float64.
+    differ = deviations.max(axis=0) > deviations.min(axis=0)
+    varies = differ & (np.abs(deviations).max(axis=0) > rounding)
+    small = np.flatnonzero(varies & (squares < limbs.least))
+    if len(small):
+        names = [dataset.feature_names[column] for column in small]
+        raise PrivateReasonError(
+            f"squares of a hospital's numbers about the mean must be {limbs.least:.0e} or more in "
+            f"sum, got less in column {some(names, 10)}: save them in a smaller unit, or leave the "
+            "column out"
+        )
 
 
 def columns_behind(dataset: Dataset, array: str, position: Sequence[int]) -> list[str]:

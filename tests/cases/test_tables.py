@@ -25,6 +25,7 @@ from fl_he import client_app, simulation
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.config.composition import compose
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.errors import FlHeError
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.registry import load_model
 from fl_he.learning.regression.trained import TrainedModel
@@ -134,6 +135,30 @@ def test_a_column_that_does_not_fit_is_named(
         folder=tmp_path / "run",
     )
     with pytest.raises(ProtocolError, match=r"column 'big'.* save .* in a larger unit"):
+        simulation.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("scaling", "unit"),
+    [
+        ("federated", 1e-16),
+        ("federated", 1e-200),
+        ("none", 1e-16),
+        ("none", 1e-200),
+        ("local", 1e-200),
+    ],
+)
+def test_a_column_that_varies_by_too_little_is_named_and_not_called_constant(
+    tmp_path: Path, scaling: str, unit: float
+) -> None:
+    tiny = [unit * number for number in range(len(DIED))]
+    path = saved(tmp_path, "csv", table(tiny=tiny, died=DIED))
+    config = experiment(
+        *("data=csv", f"data.path={path}", "data.target=died", "data.drop=[id]"),
+        *(f"scaling={scaling}", "optimizer=newton", "simulation.engine=local"),
+        folder=tmp_path / "run",
+    )
+    with pytest.raises(FlHeError, match=r"column 'tiny'.* save them in a smaller unit"):
         simulation.run(config, tmp_path / "run")
 
 

@@ -64,6 +64,11 @@ class Limbs:
         return replace(self, lowest=-62, span=94) if scaled else self
 
     @property
+    def least(self) -> float:
+        """Sums of squares must be this number, if not 0, for a root of six digits."""
+        return 2.0 ** (self.lowest + 20)
+
+    @property
     def limit(self) -> float:
         """Sums must be below this number in size."""
         return 2.0 ** (self.lowest + self.span)

@@ -13,6 +13,8 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.table_file import some
 
 _MOST_NAMED = 10
+#: A smaller variance of numbers that differ is no float64 of full precision.
+_SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +82,7 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     Raises
     ------
     DataError
-        If a feature is so large that its variance is not a float64.
+        If a feature is so large, or differs by so little, that its variance is not a float64.
     """
     features = dataset.features
     with np.errstate(over="ignore", invalid="ignore"):
@@ -90,6 +92,13 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
         raise DataError(
             "numbers must be below 1e150 in size to be standardised, got larger ones in column "
             f"{some(large, _MOST_NAMED)}: save them in a larger unit"
+        )
+    varies = features.max(axis=0) > features.min(axis=0)
+    small = [dataset.feature_names[at] for at in np.flatnonzero(varies & (variance < _SMALLEST))]
+    if small:
+        raise DataError(
+            "numbers must be 1e-150 or more apart to be standardised, got smaller differences in "
+            f"column {some(small, _MOST_NAMED)}: save them in a smaller unit"
         )
     scaling = from_moments(mean, variance, dataset.examples)
     return replace(dataset, features=scaling.apply(features)), scaling
