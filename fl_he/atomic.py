@@ -1,8 +1,9 @@
-"""Files that appear on the disk whole or not at all.
+"""Files and lines that are on the disk whole or not at all.
 
 `write_new` never replaces a file, `replace_file` does. Where the system has files without a name
 (Linux), the content stays in such a file until it is on the disk, so that a process that is killed
-leaves nothing behind.
+leaves nothing behind. `append` adds to a file and takes back what a full disk has cut off. An
+OSError of these functions names the file that was asked for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+#: In so many bytes a mark must stand.
+_BEGINNING = 1 << 16
 
 
 def write_new(path: Path, content: bytes, mode: int | None = None) -> None:
@@ -32,12 +39,10 @@ def write_new(path: Path, content: bytes, mode: int | None = None) -> None:
     OSError
         If the file cannot be written.
     """
-    try:
+    with _named(path):
         if not _write_unnamed(path, content, mode):
             _write_and_link(path, content, mode)
-    except FileExistsError:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-    synchronise(path.parent)
+        synchronise(path.parent)
 
 
 def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
@@ -59,13 +64,77 @@ def replace_file(path: Path, content: bytes, mode: int | None = None) -> None:
         If the file cannot be written; the older file is then still whole.
     """
     temporary = _beside(path)  # in the same folder: a rename across file systems is not atomic
+    with _named(path):
+        try:
+            if not _write_unnamed(temporary, content, mode):
+                _write_named(temporary, content, mode)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        synchronise(path.parent)
+
+
+def require_own(path: Path, mark: bytes) -> None:
+    """Refuse to replace what fl-he did not make: another program's file, a link, a device.
+
+    Parameters
+    ----------
+    path : Path
+    mark : bytes
+        Stands near the beginning of all files of fl-he of this kind.
+
+    Raises
+    ------
+    FileExistsError
+        Unless there is nothing, or a regular file with the mark.
+    OSError
+        If the place cannot be looked at.
+    """
     try:
-        if not _write_unnamed(temporary, content, mode):
-            _write_named(temporary, content, mode)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    synchronise(path.parent)
+        regular = stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if regular:
+        with path.open("rb") as file:
+            regular = mark in file.read(_BEGINNING)
+    if not regular:
+        raise FileExistsError(
+            errno.EEXIST,
+            "already exists and is not a file of this kind that fl-he made; not overwriting it: "
+            "name another file, or move that one",
+            str(path),
+        )
+
+
+def append(path: Path, descriptor: int, content: bytes) -> None:
+    """Add to the end of a file; the content is on the disk when this returns.
+
+    Parameters
+    ----------
+    path : Path
+        The file's name, for errors.
+    descriptor : int
+        The file, opened for writing at its end (``O_APPEND``) by nobody else at the same time.
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        If the content cannot be written; the file then ends where it ended before, unless the disk
+        refuses even that.
+    """
+    end = os.fstat(descriptor).st_size
+    with _named(path):
+        try:
+            rest = memoryview(content)
+            while rest:  # a disk that fills up takes a part first
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(descriptor, end)
+                os.fsync(descriptor)
+            raise
 
 
 def synchronise(folder: Path) -> None:
@@ -75,6 +144,17 @@ def synchronise(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have errors name the file that was asked for, and not one that stands for it meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def _beside(path: Path) -> Path:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
-from fl_he.atomic import replace_file, write_new
+from fl_he.atomic import append, replace_file, require_own, write_new
 
 Write = Callable[..., None]
 BOTH = pytest.mark.parametrize("write", [write_new, replace_file])
@@ -209,3 +210,75 @@ def test_a_process_that_is_killed_leaves_no_secret_behind(write: Write, tmp_path
     )
     assert done.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
+def test_an_error_names_the_file_that_was_asked_for(write: Write, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    with full_disk(10), pytest.raises(OSError, match="File too large") as raised:
+        write(path, bytes(11))
+    assert raised.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def appended(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        append(path, descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("room", [1, 5, 11])
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, room: int) -> None:
+    path = tmp_path / "ledger"
+    appended(path, b"first line\n")
+    with full_disk(11 + room), pytest.raises(OSError, match="File too large") as raised:
+        appended(path, b"second line\n")
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == b"first line\n"
+    with full_disk(23):
+        appended(path, b"second line\n")
+    assert path.read_bytes() == b"first line\nsecond line\n"
+
+
+def test_a_line_that_may_not_be_on_the_disk_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger"
+    appended(path, b"first line\n")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        appended(path, b"second line\n")
+    assert path.read_bytes() == b"first line\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "device", "pipe", "folder", "other", "empty"])
+def test_what_fl_he_did_not_make_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path, own = tmp_path / "page.html", tmp_path / "own.html"
+    own.write_bytes(b"<html> a mark")
+    for _ in range(2):
+        require_own(path, b"mark")
+        require_own(own, b"mark")
+    match kind:
+        case "link":
+            path.symlink_to(own)
+        case "dangling":
+            path.symlink_to(tmp_path / "nowhere")
+        case "device":
+            path = Path("/dev/null")
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "other":
+            path.write_text("<html> mine")
+        case "empty":
+            path.touch()
+    with pytest.raises(FileExistsError, match="not a file of this kind that fl-he made") as raised:
+        require_own(path, b"mark")
+    assert raised.value.filename == str(path)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from fl_he.atomic import synchronise
+from fl_he.atomic import append, synchronise
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError
 from fl_he.crypto.key_files import not_private
+from fl_he.wire.records import ProtocolError
+
+_logger = logging.getLogger(__name__)
 
 #: Ends a line whose writing was cut off, put there before the next line. No whole line ends so.
 _CUT_OFF = b"#cut off"
@@ -22,8 +26,8 @@ class FileStore:
 
     A line is on the disk when `append` returns: the file is synchronised, and so is its folder
     when the file is new. Processes take turns by a lock on the file (``flock``), which ends with
-    its process, however that ends. A line that was cut off by a crash, or by a full disk, stays in
-    the file and is read as None.
+    its process, however that ends. A full disk leaves no part of a line. A line that was cut off by
+    a crash of the machine stays in the file and is read as None.
 
     Parameters
     ----------
@@ -37,8 +41,10 @@ class FileStore:
     LedgerError
         When it is used, if the file cannot be opened or is none, others than its owner may touch
         it, or a line is too long or no ASCII text.
+    ProtocolError
+        If a line cannot be written.
     OSError
-        If it cannot be read or written further.
+        If it cannot be read.
     """
 
     def __init__(self, path: Path, longest: int = LONGEST_LINE) -> None:
@@ -93,6 +99,12 @@ class _FileLines:
         end = os.fstat(self._file.fileno()).st_size
         cut_off = end > 0 and os.pread(self._file.fileno(), 1, end - 1) != b"\n"
         data = (_CUT_OFF + b"\n" if cut_off else b"") + line.encode("ascii") + b"\n"
-        if self._file.write(data) != len(data):
-            raise LedgerError(f"a ledger's line must be written whole, got a part in {self._path}")
-        os.fsync(self._file.fileno())
+        try:
+            append(self._path, self._file.fileno(), data)
+        except OSError as error:
+            _logger.error("cannot write to the ledger %s: %s", self._path, error.strerror)
+            # Public, since it tells of the machine alone: a hospital stays in the run.
+            raise ProtocolError(
+                "this node cannot write to its ledger, so nothing was noted or answered: this "
+                "node's log names the file; make room on its disk, then resume the run"
+            ) from error

@@ -162,8 +162,7 @@ class OpenRun(TrainingRun):
         if self._state.preparation is None:
             known = Preparation(terms=first_terms(config, features))
         else:
-            # Files of earlier releases do not say what is constant.
-            known = Preparation.from_members({"constant": None, **self._state.preparation})
+            known = Preparation.from_members(self._state.preparation)
         return prepare(
             self._strategy,
             known,

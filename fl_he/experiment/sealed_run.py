@@ -5,6 +5,7 @@ It has no model, no loss and no accuracy to report: each hospital has its own ``
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class SealedRun(TrainingRun):
         if earlier is not None:
             if earlier.sealed is None:
                 raise CheckpointError(f"the checkpoint in {folder} must be one of a sealed chain")
-            progress = SealedProgress.from_members(earlier.sealed)
+            progress = SealedProgress.from_members({**earlier.sealed, "opened": earlier.opened})
         waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
         roster = call_roll(grid, waiting, config.hospitals)
         # Declared ranges are in the order of the hospitals' features.
@@ -64,7 +65,7 @@ class SealedRun(TrainingRun):
             roster,
             terms,
             progress,
-            on_summed=lambda progress: self._keep(sealed=progress.to_members()),
+            on_summed=lambda progress: self._keep(**self._kept(progress)),
         )
         self._chosen = chosen_optimizer(config, len(roster.features))
         tell(OptimizerChosen(**self._chosen))
@@ -76,7 +77,7 @@ class SealedRun(TrainingRun):
             self._require_earlier("key fingerprint", earlier.key_fingerprint, key)
         # The model from which the hospitals start is all that the coordinator knows of it.
         self._begin(grid, tell, roster, [0.0] * (len(roster.features) + 1))
-        self._keep(session=self._chain.progress.session, sealed=self._chain.progress.to_members())
+        self._keep(session=self._chain.progress.session, **self._kept(self._chain.progress))
 
     def finish(self) -> dict[str, Any]:
         """See Run; what the coordinator does not know is null."""
@@ -97,5 +98,11 @@ class SealedRun(TrainingRun):
             done,
             done.update_bytes // key.ciphertext_bytes,  # the header is shorter than a ciphertext
             {"contributors": len(done.request.contributors), "skipped": list(done.skipped)},
-            sealed=self._chain.progress.to_members(),
+            **self._kept(self._chain.progress),
         )
+
+    def _kept(self, progress: SealedProgress) -> dict[str, Any]:
+        """Return the checkpoint's members of a progress; rounds that it has stay as they are."""
+        before = self._state.opened
+        new = replace(progress, opened=progress.opened[len(before) :]).to_members()
+        return {"opened": [*before, *new["opened"]], "sealed": {**new, "opened": []}}

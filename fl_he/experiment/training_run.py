@@ -19,9 +19,9 @@ from fl_he.report.files import write_run
 from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
+    CheckpointFile,
     load_checkpoint,
     plain_config,
-    write_checkpoint,
 )
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.grid import HopWatch
@@ -54,10 +54,11 @@ class TrainingRun(Run):
     def __init__(self, config: Config, folder: Path) -> None:
         self._start = perf_counter()
         self._config, self._folder = config, folder
+        self._file = CheckpointFile(folder)
         self._earlier = None if config.resume is None else load_checkpoint(folder, config)
 
     def _begin(self, grid: Grid, tell: Listener, roster: Roster, zeros: list[float]) -> None:
-        """Make the folder and the state from which the run goes on, new or the earlier run's.
+        """Make the state from which the run goes on, new or the earlier run's.
 
         Parameters
         ----------
@@ -86,7 +87,6 @@ class TrainingRun(Run):
             if session != earlier.session:
                 self._state = replace(self._state, first_sum=None, unopened=None)
             self._start -= earlier.seconds
-        self._folder.mkdir(parents=True, exist_ok=True)
 
     def _require_earlier(self, name: str, earlier: object, now: object) -> None:
         if earlier != now:
@@ -98,7 +98,7 @@ class TrainingRun(Run):
         """Change members of the checkpoint; they are on the disk when this returns."""
         seconds = perf_counter() - self._start
         self._state = replace(self._state, seconds=seconds, **changes)
-        write_checkpoint(self._folder, self._state)
+        self._file.write(self._state)
 
     def rounds(self) -> Iterator[Event]:
         """See Run."""

@@ -1,21 +1,24 @@
 """checkpoint.json: what a coordinator that died needs to go on, written after every round.
 
 It holds the configuration, the model, the optimizer's own memory, what is known of the
-pooled data, the rounds so far, company X's session and key fingerprint, and the sum that was last
-sent to company X if its total has not come back. Nothing in it is more than the coordinator has
-seen, but it is the owner's alone to read (mode 0600). The file stays when the run ends, marked as
-finished.
+pooled data, company X's session and key fingerprint, and the sum that was last sent to company X if
+its total has not come back. Lists that grow with the rounds are in files beside it, to which a line
+is added for each round, so that a round costs the same however many came before;
+``checkpoint.json`` says how many of their entries count. Nothing in the files is more than the
+coordinator has seen, but they are the owner's alone to read (mode 0600). They stay when the run
+ends, marked as finished.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fl_he.atomic import replace_file
+from fl_he.atomic import append, replace_file
 from fl_he.crypto.encoding.fields import Form, Place, constant, form_of
 from fl_he.crypto.encoding.strict_json import parse
 from fl_he.errors import FlHeError
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 NAME = "checkpoint.json"
-VERSION = 2
+VERSION = 3
+#: Members that are lists of a file each, and what numbers their entries, in ascending order.
+LISTS = {"rounds": "round", "opened": "number"}
 #: What may differ when a run is resumed, keys and groups: it changes no number of the result.
 FREE_KEYS = frozenset(
     {"resume", "output_dir", "tracking", "verbose", "hop_timeout", "key_holder_timeout"}
@@ -63,6 +68,8 @@ class Checkpoint:
         What the totals told of columns and classes, see :mod:`fl_he.experiment.diagnostics`.
     rounds : list of dict
         The entries of metrics.json so far.
+    opened : list of dict
+        The rounds of a sealed chain, with the totals as they were sealed to the hospitals.
     examples : int
         Patients in the last total.
     crypto : dict
@@ -80,8 +87,9 @@ class Checkpoint:
     unopened : dict or None
         The sum of the round at work, see :mod:`fl_he.strategies.encrypted_sum`.
     sealed : dict or None
-        Where a sealed chain stands, see :mod:`fl_he.strategies.sealed.progress`. There the
-        coordinator has no model but the initial one.
+        Where a sealed chain stands beside ``opened``, see
+        :mod:`fl_he.strategies.sealed.progress`. There the coordinator has no model but the
+        initial one.
     """
 
     config: dict[str, Any]
@@ -95,6 +103,7 @@ class Checkpoint:
     preparation: dict[str, Any] | None = None
     findings: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0
     crypto: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -107,22 +116,75 @@ class Checkpoint:
 
 
 _MEMBERS = {"version": constant(VERSION), **form_of(Checkpoint).members}
-#: Members that files of earlier releases have not.
-_LATER = dict.fromkeys(("class_counts", "findings", "first_sum", "null_log_likelihood", "profile"))
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint at once; it is on the disk when this returns.
+class CheckpointFile:
+    """Writes the checkpoint of one run; each is on the disk when `write` returns.
 
     Parameters
     ----------
     folder : Path
-        The run's folder; must exist.
-    checkpoint : Checkpoint
+        The run's folder; must exist when something is written.
     """
-    members = {"version": VERSION, **asdict(checkpoint)}
-    text = json.dumps(members, indent=1, allow_nan=False, ensure_ascii=False)
-    replace_file(folder / NAME, f"{text}\n".encode(), 0o600)
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._lists = {name: _ListFile(folder / _list_name(name)) for name in LISTS}
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Replace the folder's checkpoint at once, and add what is new of its lists before.
+
+        Raises
+        ------
+        OSError
+            If the disk takes no more; the earlier checkpoint is then still whole.
+        """
+        members = {"version": VERSION}
+        members |= {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+        for name, file in self._lists.items():
+            file.write(getattr(checkpoint, name))
+            members[name] = len(getattr(checkpoint, name))
+        text = json.dumps(members, indent=1, allow_nan=False, ensure_ascii=False)
+        replace_file(self._path, f"{text}\n".encode(), 0o600)
+
+
+class _ListFile:
+    """A list on the disk, one entry a line; an entry that is changed is added once more.
+
+    What an earlier process has written is replaced as a whole by the first entries, so that no
+    line which that process had not finished is built upon.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = 0
+        self._last: dict[str, Any] | None = None
+
+    def write(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Write what was added to the list, or changed at its end, since the last call."""
+        start = self._count
+        if start and entries[start - 1] != self._last:
+            start -= 1
+        if start == len(entries):
+            return
+        content = b"".join(map(_line, entries[start:]))
+        if self._count == 0:
+            replace_file(self._path, content, 0o600)
+        else:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            try:
+                append(self._path, descriptor, content)
+            finally:
+                os.close(descriptor)
+        self._count, self._last = len(entries), entries[-1]
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return f"{json.dumps(entry, allow_nan=False, ensure_ascii=False)}\n".encode()
+
+
+def _list_name(member: str) -> str:
+    return f"{Path(NAME).stem}.{member}.jsonl"
 
 
 def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Checkpoint:
@@ -157,7 +219,13 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
     at = Place(NAME, refusal)
     members = parse(text, at, len(text))
     if isinstance(members, dict):
-        members = {**_LATER, **members}
+        if members.get("version") in range(VERSION):
+            raise CheckpointError(
+                f"{path} is of version {members['version']}, which an earlier fl-he wrote: go on "
+                "with the fl-he that began the run, or begin a new one"
+            )
+        lists = {name: _entries(folder, name, members.get(name), refusal) for name in LISTS}
+        members = {**members, **lists}
     checkpoint = Form(_MEMBERS, Checkpoint).read(members, at)
     if not checkpoint.parameters or len(checkpoint.parameters) % (len(checkpoint.features) + 1):
         raise refusal("parameters must be one number for each feature and an intercept")
@@ -179,6 +247,29 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
         if difference is not None:
             raise CheckpointError(difference)
     return checkpoint
+
+
+def _entries(
+    folder: Path, name: str, count: object, refusal: Callable[[str], CheckpointError]
+) -> list[object]:
+    """Read so many entries of a list; later lines are of rounds that no checkpoint has ended."""
+    if type(count) is not int or count < 0:
+        raise refusal(f"{name} must be a number of entries")
+    found: dict[int, object] = {}
+    if count:
+        path, key = folder / _list_name(name), LISTS[name]
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # the last was cut off
+        except (OSError, ValueError) as error:
+            raise refusal(f"{path.name} must be there: {error}") from error
+        for number, line in enumerate(lines, start=1):
+            entry = parse(line, Place(f"{path.name}, line {number}", refusal), len(line))
+            if not isinstance(entry, dict) or type(entry.get(key)) is not int:
+                raise refusal(f"line {number} of {path.name} must have a whole number {key}")
+            found[entry[key]] = entry  # a changed entry takes the place of the earlier one
+    if len(found) < count:
+        raise refusal(f"{_list_name(name)} must hold {count} entries, got {len(found)}")
+    return list(found.values())[:count]
 
 
 def first_difference(

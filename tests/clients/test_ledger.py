@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 from flwr.app import ConfigRecord
+from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,30 +104,39 @@ def test_a_line_is_on_the_disk_before_the_answer(
     assert b'"round":1' in synchronised[-1]
 
 
-def test_a_disk_that_fails_gives_no_answer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_gives_no_answer(
+    ledger: Ledger,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     session = ledger.session(1)
 
     def fail(descriptor: int) -> None:
         raise OSError(28, "no space left")
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="no space left"):
-        ledger.note(request(session))
-
-
-def test_a_line_that_is_written_in_part_gives_no_answer(ledger: Ledger, path: Path) -> None:
-    session = ledger.session(1)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # as on a disk that fills up in the middle of a line
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
-    try:
-        with pytest.raises(LedgerError, match="must be written whole"):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(ProtocolError, match="cannot write to its ledger, so nothing was no"):
             ledger.note(request(session))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes().endswith(b'\n{"session"')
-    with pytest.raises(ProtocolError, match="session must be one"):
-        ledger.note(request(session))
+    assert f"cannot write to the ledger {path}: No space left on device" in caplog.text
+    ledger.note(request(session, encrypted_sum=b"another, since the first was never answered"))
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_session_goes_on_when_a_full_disk_has_room_again(
+    ledger: Ledger, path: Path, room: int
+) -> None:
+    session = ledger.session(1)
+    before = path.read_bytes()
+    with full_disk(len(before) + room):
+        for round_ in (1, 1, 2):
+            with pytest.raises(ProtocolError, match="nothing was noted or answered"):
+                ledger.note(request(session, round_))
+    assert path.read_bytes() == before
+    assert ledger.session(1) == session
+    ledger.note(request(session))
+    ledger.note(request(session, 2, encrypted_sum=b"other"))
 
 
 def test_a_line_that_was_cut_off_closes_the_sessions_before_it(path: Path) -> None:

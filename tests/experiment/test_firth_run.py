@@ -307,6 +307,8 @@ def test_a_bound_that_was_not_found_is_explained(tmp_path: Path, state: str, wor
     run(config)
     text = json.loads((tmp_path / "run" / "checkpoint.json").read_text())
     del text["version"]
+    rounds = (tmp_path / "run" / "checkpoint.rounds.jsonl").read_text().splitlines()
+    text |= {"rounds": list(map(json.loads, rounds)), "opened": []}
     text["profile"]["bounds"][1]["state"] = state
     text["profile"]["iterations"] = 50
     figures = ProfileIntervals(config, ["x0", "x1"], 2).figures(Checkpoint(**text), Scaling.none(2))

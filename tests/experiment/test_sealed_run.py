@@ -130,7 +130,8 @@ def test_a_sealed_run(federation: Federation) -> None:
         "slots_per_ciphertext": (key.key_bits - 1) // 58,
         "ciphertexts_per_update": 1,
     }
-    files = {"checkpoint.json", "metrics.json", "report.html"}
+    checkpoint = {"checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}
+    files = {*checkpoint, "metrics.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == files
 
 

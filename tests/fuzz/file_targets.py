@@ -39,8 +39,8 @@ from fl_he.report.tables.cost import cost_table
 from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
+    CheckpointFile,
     load_checkpoint,
-    write_checkpoint,
 )
 from fl_he.run_files.metrics import read_metrics
 from fl_he.run_files.metrics_contract import FIGURES, FIT, INFERENCE, MetricsError
@@ -117,8 +117,11 @@ def _checkpoints() -> list[Any]:
         rounds=[{"round": 1, "loss": 0.5}],
         examples=10,
     )
-    write_checkpoint(Path(), checkpoint)
-    return [json.loads(Path("checkpoint.json").read_text())]
+    CheckpointFile(Path()).write(checkpoint)
+    return [
+        json.loads(Path("checkpoint.json").read_text()),
+        *map(json.loads, Path("checkpoint.rounds.jsonl").read_text().splitlines()),
+    ]
 
 
 def _checkpoint(data: bytes) -> object:

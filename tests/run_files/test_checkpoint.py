@@ -30,12 +30,14 @@ from fl_he.config.run import Config, Penalty
 from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
+    CheckpointFile,
     first_difference,
     load_checkpoint,
-    write_checkpoint,
 )
 from fl_he.wire.encrypted_sum import DECRYPT
 from fl_he.wire.records import ProtocolError
+
+FILES = ["checkpoint.json", "checkpoint.rounds.jsonl"]
 
 
 class KilledError(Exception):
@@ -62,8 +64,7 @@ def cut_off(folder: Path, *overrides: str, after: int = 2) -> Config:
     """Begin a run that ends after so many rounds; of equal ones only the first is trained."""
     config = experiment("rounds=5", *overrides, folder=folder)
     kept = _cut_off(overrides, after)
-    folder.mkdir(exist_ok=True)
-    shutil.copy(Path(kept.name) / "checkpoint.json", folder)
+    shutil.copytree(kept.name, folder, dirs_exist_ok=True)
     return config
 
 
@@ -73,7 +74,7 @@ def _cut_off(overrides: tuple[str, ...], after: int) -> tempfile.TemporaryDirect
     config = experiment("rounds=5", *overrides, folder=Path(kept.name))
     with pytest.raises(KilledError):
         server_app.train(grid_of(config), config, Path(kept.name), kill_after(after))
-    assert [path.name for path in Path(kept.name).iterdir()] == ["checkpoint.json"]
+    assert sorted(path.name for path in Path(kept.name).iterdir()) == FILES
     return kept
 
 
@@ -88,7 +89,7 @@ def _unbroken(*overrides: str) -> tuple[dict[str, Any], str]:
 
 def made(folder: Path, **changes: Any) -> Checkpoint:
     checkpoint = replace(Checkpoint({}, ["age"], "s", "f", [1.0, 0.5]), **changes)
-    write_checkpoint(folder, checkpoint)
+    CheckpointFile(folder).write(checkpoint)
     return checkpoint
 
 
@@ -129,8 +130,8 @@ def test_a_setting_that_the_run_did_not_have_is_a_difference() -> None:
 def test_a_resumed_run_ends_with_the_model_of_an_unbroken_one(tmp_path: Path, after: int) -> None:
     folder = tmp_path / "run"
     config = cut_off(folder, "C=2.0", after=after)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.json"]
-    assert stat.S_IMODE((folder / "checkpoint.json").stat().st_mode) == 0o600
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     metrics = server_app.train(grid_of(config), resumed(folder), folder)
     check_equals_pooled_descent(config, metrics)
     unbroken, model = _unbroken("C=2.0")
@@ -245,8 +246,11 @@ def test_other_features_are_refused(tmp_path: Path) -> None:
         {"optimizer": None},
         {"hessian": ["1"]},
         {"preparation": 1},
-        {"rounds": [{"round": 2}]},
-        {"rounds": [1]},
+        {"rounds": [{"round": 1}]},
+        {"rounds": -1},
+        {"rounds": True},
+        {"rounds": 2},
+        {"opened": 1},
         {"unopened": 3},
         {"features": [1] * 30},
         {"seconds": float("inf")},
@@ -265,20 +269,103 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any])
         load_checkpoint(tmp_path)
 
 
-def test_a_checkpoint_of_an_earlier_release_is_resumed(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_release_is_refused_plainly(tmp_path: Path) -> None:
+    made(tmp_path)
+    path = tmp_path / "checkpoint.json"
+    members = json.loads(path.read_text())
+    path.write_text(json.dumps({**members, "version": 2, "rounds": [{"round": 1}]}))
+    with pytest.raises(ConfigError, match=r"is of version 2, .*: go on with the fl-he that began"):
+        resumed(tmp_path)
+
+
+def test_a_setting_of_a_later_release_must_have_its_default(tmp_path: Path) -> None:
     config = cut_off(tmp_path, after=2)
     path = tmp_path / "checkpoint.json"
     members = json.loads(path.read_text())
-    for name in ("class_counts", "first_sum", "null_log_likelihood", "profile"):
-        del members[name]
     for name in ("penalty", "inference"):
         del members["config"][name]
     path.write_text(json.dumps(members))
-    metrics = server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
-    check_equals_pooled_descent(config, metrics)
-    path.write_text(json.dumps(members))
     with pytest.raises(CheckpointError, match="penalty must be 'l2' as in the run that is resumed"):
         load_checkpoint(tmp_path, replace(config, penalty=Penalty.firth))
+    metrics = server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+    check_equals_pooled_descent(config, metrics)
+
+
+ROUNDS = [{"round": number, "loss": 1.0} for number in range(1, 6)]
+
+
+def lines_of(folder: Path) -> list[str]:
+    return (folder / "checkpoint.rounds.jsonl").read_text().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_a_round_costs_the_same_however_many_came_before(tmp_path: Path, count: int) -> None:
+    rounds = [{"round": number, "loss": 0.1} for number in range(1, count + 1)]
+    opened = [{"number": number, "totals": {"a": "x" * 1000}} for number in range(1, count + 1)]
+    kept = Checkpoint({}, ["age"], "s", "f", [1.0, 0.5], rounds=rounds, opened=opened)
+    file = CheckpointFile(tmp_path)
+    file.write(kept)
+    before = sum(path.stat().st_size for path in tmp_path.iterdir())
+    files = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    later = replace(
+        kept,
+        rounds=[*rounds, {"round": count + 1, "loss": 0.1}],
+        opened=[*opened, {"number": count + 5, "totals": {}}],
+    )
+    file.write(later)
+    assert (tmp_path / "checkpoint.json").stat().st_size < 1000
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < before + 100
+    for name in ("checkpoint.rounds.jsonl", "checkpoint.opened.jsonl"):
+        assert files[name] == (tmp_path / name).stat().st_ino, "added to, not replaced"
+    assert load_checkpoint(tmp_path) == later
+
+
+def test_a_round_that_changes_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    file, kept = CheckpointFile(tmp_path), Checkpoint({}, ["age"], "s", "f", [1.0, 0.5])
+    file.write(replace(kept, rounds=ROUNDS))
+    file.write(replace(kept, rounds=ROUNDS))
+    assert len(lines_of(tmp_path)) == 5
+    changed = [*ROUNDS[:-1], {"round": 5, "loss": 2.0}]
+    file.write(replace(kept, rounds=changed))
+    assert len(lines_of(tmp_path)) == 6
+    assert load_checkpoint(tmp_path).rounds == changed
+
+
+@pytest.mark.parametrize("torn", ["", '{"round": 6, "lo'])
+def test_rounds_that_no_checkpoint_has_ended_are_begun_again(tmp_path: Path, torn: str) -> None:
+    """The coordinator dies between the round's line and the checkpoint, or within the line."""
+    made(tmp_path, rounds=ROUNDS[:4])
+    path = tmp_path / "checkpoint.rounds.jsonl"
+    path.write_text(f"{path.read_text()}{json.dumps(ROUNDS[4])}\n{torn}")
+    assert load_checkpoint(tmp_path).rounds == ROUNDS[:4]
+    again = [*ROUNDS[:4], {"round": 5, "loss": 3.0}]
+    made(tmp_path, rounds=again)
+    assert len(lines_of(tmp_path)) == 5
+    assert load_checkpoint(tmp_path).rounds == again
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "rounds.jsonl must be there: .*No such file"),
+        (b"", "rounds.jsonl must hold 2 entries, got 0"),
+        (b'{"round": 1}\n{"round": 2}', "must hold 2 entries, got 1"),
+        (b'{"round": 1}\n{"round": 1}\n', "must hold 2 entries, got 1"),
+        (b'{"round": 2}\n{"round": 1}\n', "rounds must be all from the first to the last"),
+        (b'{"round": 1}\n{}\n', "line 2 of checkpoint.rounds.jsonl must have a whole number round"),
+        (b'{"round": true}\n[]\n', "line 1 of checkpoint.rounds.jsonl must have a whole number"),
+        (b"{\n{\n", "must be a checkpoint of version 3"),
+        (b"\xff\n\n", "must be there: .*utf-8"),
+    ],
+)
+def test_a_damaged_list_of_rounds_is_refused(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    made(tmp_path, rounds=ROUNDS[:2])
+    path = tmp_path / "checkpoint.rounds.jsonl"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(tmp_path)
 
 
 def deployed_experiment(folder: Path, scaling: str, key_holder_timeout: float) -> Config:
@@ -327,7 +414,7 @@ def test_a_deployed_run_goes_on_in_its_session(
     assert checkpoint.unopened is not None
 
     second = grid(2)
-    metrics = server_app.train(second, resumed(folder), folder)
+    metrics = server_app.train(second, resumed(folder, "key_holder_timeout=600"), folder)
     sent = [m for m in first.sent + second.sent if m.metadata.message_type == DECRYPT]
     sums = [m.content.array_records["fl-he.sum"]["sum"].data for m in sent]
     assert len(set(sums)) == 4 + preparation, "no round has two sums"
@@ -346,8 +433,10 @@ def test_a_checkpoint_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "no space left")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match="No space left") as raised:
         server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+    (note,) = raised.value.__notes__
+    assert note == f"once that is fixed, resume={tmp_path} goes on with the run"
     assert (tmp_path / "checkpoint.json").read_bytes() == before
 
 

@@ -77,7 +77,7 @@ def kill_9(pid: int) -> None:
 def rounds_of(folder: Path) -> int:
     """Return how many rounds of a run are finished."""
     path = folder / "checkpoint.json"
-    return len(json.loads(path.read_text())["rounds"]) if path.exists() else 0
+    return int(json.loads(path.read_text())["rounds"]) if path.exists() else 0
 
 
 class Processes:

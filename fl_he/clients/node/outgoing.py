@@ -10,6 +10,7 @@ whoever runs it, and says everything.
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 from collections.abc import Callable
 
@@ -68,8 +69,10 @@ def _reason(error: BaseException, action: str, node: Node) -> str:
     else:
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
-        # The text may quote a record of data, so it is not even logged.
-        _logger.error("%s in %s at %s", type(error).__name__, action, where)
+        # The text may quote a record of data, so it is not even logged; the system's words cannot.
+        number = error.errno if isinstance(error, OSError) else None
+        words = "" if number is None else f": {os.strerror(number)}"
+        _logger.error("%s in %s at %s%s", type(error).__name__, action, where, words)
     return PRIVATE_REFUSAL
 
 
