@@ -5,6 +5,9 @@ Each command imports what it needs when it runs: Hydra, Flower and Ray take seco
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -18,6 +21,9 @@ from fl_he.commands.report import report
 from fl_he.commands.run import run
 from fl_he.version import __version__
 
+#: A pipe without a reader; a full disk, or one that fails.
+_NO_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 app = typer.Typer(
     name="fl-he",
     help="Encrypted federated learning: hospitals train one model from encrypted updates.",
@@ -29,8 +35,19 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; an output that nobody reads or that cannot be written ends it."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # at the interpreter's end an error would be a traceback
+    except OSError as error:
+        if error.errno not in _NO_OUTPUT:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno != errno.EPIPE:
+            typer.echo(f"fl-he: {error.filename or 'standard output'}: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any, TypeVar
 
 from flwr.app import ConfigRecordValues, Context, Message
@@ -35,7 +37,6 @@ Result = TypeVar("Result")
 #: One CPU for each node that computes: as many nodes at once as the machine has cores.
 _BACKEND: dict[str, dict[str, ConfigRecordValues]] = {
     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-    "init_args": {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"},
 }
 
 
@@ -159,6 +160,7 @@ def run_in_ray(
         results.append(main(_InterruptibleGrid(grid, interrupted)))
 
     with _quiet(verbose), _environment():
+        _start_ray()
         try:
             run_simulation(
                 server,
@@ -190,11 +192,34 @@ def _quiet(verbose: bool) -> Iterator[None]:
     logger.setLevel(level)
 
 
+def _start_ray() -> None:
+    """Start Ray as Flower would, and leave signals to those who had them before.
+
+    Ray's own handlers end the process at SIGTERM with a stack of its C++ code.
+    """
+    import ray  # noqa: PLC0415 - lazy: only simulations on Ray need it
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if not ray.is_initialized():
+        os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        ray.init(
+            runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}},
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    if current_thread() is main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def _environment() -> Iterator[None]:
     """Give Ray its settings, and take back what Flower adds to PYTHONPATH for the next run."""
     # Ray's future default; the old one warns on machines without a GPU.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Two of Ray's processes look for the others so long after these were killed; Ray's own: 60.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
     path = os.environ.get("PYTHONPATH")
     try:
         yield

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,7 +82,7 @@ def test_run_help_is_the_experiments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["hospitals=0"], "hospitals must be at least 1, got 0"),
+        (["hospitals=0"], "hospitals must be from 1 to 10000, got 0"),
         (["hospitals=x"], "hospitals must be an integer, got 'x'"),
         (["hospitalz=3"], "hospitalz must be a key of the configuration"),
         (["-cn", "nope"], "config-name must be"),
@@ -107,7 +111,7 @@ def test_every_bad_job_of_a_sweep_is_told(tmp_path: Path) -> None:
     code, _, err = fl_he(tmp_path, "run", "-m", "hospitals=0,2")
     assert code == 1
     first, second = err.splitlines()
-    assert first == "fl-he: hospitals must be at least 1, got 0"
+    assert first == "fl-he: hospitals must be from 1 to 10000, got 0"
     assert second.startswith("fl-he: hospitals must be at least min_contributors (3), got 2")
 
 
@@ -131,7 +135,8 @@ def test_cfg_job_prints_the_configuration(tmp_path: Path) -> None:
 
 # A run that ends badly after its second line, in place of the simulation.
 ENDING = """
-import sys, types, warnings
+import signal, sys, types, warnings
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from fl_he import cli
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
 from fl_he.learning.errors import DataError
@@ -161,7 +166,7 @@ def end_with(
         ("raise DataError('no')", 1, "fl-he: no"),
         ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
         ("__import__('signal').raise_signal(2)", 130, "fl-he: interrupted"),
-        ("__import__('signal').raise_signal(15)", -15, ""),
+        ("__import__('signal').raise_signal(9)", -9, ""),
     ],
 )
 def test_a_started_run_ends_as_the_forked_ones_below(
@@ -210,11 +215,64 @@ def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    end = "(folder / 'checkpoint.json').touch(); __import__('signal').raise_signal(2)"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    end = f"(folder / 'checkpoint.json').touch(); __import__('signal').raise_signal({number:d})"
     code, _, err = end_with(tmp_path, end, "output_dir=cut")
-    assert code == 130
+    assert code == 128 + number
     assert err == f"fl-he: interrupted; `fl-he run resume={tmp_path}/cut` goes on with it\n"
+
+
+def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    hang_up = "__import__('signal').raise_signal(1); raise DataError('it went on')"
+    program = ENDING.format(end=hang_up).replace("SIG_DFL", "SIG_IGN")
+    assert run_python(tmp_path, "-c", program, "run")[::2] == (1, "fl-he: it went on\n")
+
+
+@pytest.mark.parametrize(
+    "error", ["OSError(28, 'No space left on device', '/x/y')", "DataError(7)"]
+)
+def test_an_error_is_one_line_with_its_notes(tmp_path: Path, error: str) -> None:
+    code, _, err = end_with(tmp_path, f"error = {error}; error.add_note('go on so'); raise error")
+    words = "/x/y: No space left on device" if "28" in error else "7"
+    assert (code, err) == (1, f"fl-he: {words}; go on so\n")
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    """A started process each: `fl-he run | head`, and a command whose output ends it."""
+    end = "[tell(RoundEnded({'round': n, 'loss': 1., 'accuracy': 1.})) for n in range(10**6)]"
+    for arguments in (["-c", ENDING.format(end=end), "run"], ["-m", "fl_he.cli", "--help"]):
+        read, write = os.pipe()
+        os.close(read)
+        process = subprocess.run(
+            [sys.executable, *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
+        os.close(write)
+        assert (process.returncode in (1, 141), process.stderr) == (True, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
+    for arguments in (["-c", ENDING.format(end="pass"), "run"], ["-m", "fl_he.cli", "--help"]):
+        with Path("/dev/full").open("wb") as full:
+            process = subprocess.run(
+                [sys.executable, *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                check=False,
+                timeout=60,
+            )
+        assert process.returncode == 1
+        assert process.stderr == b"fl-he: standard output: No space left on device\n"
 
 
 def test_a_warning_of_ours_is_one_line(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "skops": ("learning",),
     "pyarrow": ("learning",),
     "dp_accounting": ("learning",),
-    "ray": (),
+    "ray": ("simulation",),
     "tenseal": ("bench",),
     "flwr": (
         *("wire", "clients", "strategies", "experiment", "capc", "bench"),

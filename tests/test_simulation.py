@@ -101,10 +101,11 @@ def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "crypto.key_bits=1024"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "tolerance=0"]
     with subprocess.Popen(
-        [*command, f"hydra.run.dir={tmp_path}/run"],
+        [*command, "optimizer=gd", "crypto.key_bits=1024", "output_dir=run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -115,12 +116,50 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if "3/100000" in line or "round 3" in line.lower():
+            if line.startswith("round 3/"):
                 break
         started = descendants(process.pid)
-        assert started, "Ray must be running"
-        process.send_signal(signal.SIGINT)
+        assert started, "".join(lines)
+        process.send_signal(number)
+        end = time.monotonic()
+        if number == signal.SIGKILL:
+            assert process.wait() == -number
+            wait_until_gone(started)
+            assert time.monotonic() < end + 30, "Ray's own way takes a minute"
+            return
         rest = process.stdout.read()
-        assert process.wait() == 130, "".join(lines) + rest
-    assert "Traceback" not in rest
+        assert process.wait() == 128 + number, "".join(lines) + rest
+    *rounds, last = rest.splitlines()
+    assert all(line.startswith("round ") for line in rounds), "no stack of Ray's"
+    assert last == f"fl-he: interrupted; `fl-he run resume={tmp_path}/run` goes on with it"
     wait_until_gone(started)
+
+
+@pytest.mark.slow
+def test_a_second_run_into_the_folder_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    def started(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fl_he.cli", "run", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tmp_path,
+        )
+
+    settings = ("simulation.engine=local", "crypto.key_bits=1024", "output_dir=run")
+    with started("rounds=100000", "tolerance=0", "optimizer=gd", *settings) as first:
+        try:
+            assert first.stdout is not None
+            while not (line := first.stdout.readline()).startswith("round 2/"):
+                assert line
+            for again in (settings, ("resume=run",)):
+                with started(*again) as second:
+                    assert second.stdout is not None
+                    words = f"fl-he: another run is at work in '{tmp_path}/run': wait until it has"
+                    printed = second.stdout.read()
+                    assert printed.startswith(words)
+                    assert printed.count("\n") == 1
+                    assert second.wait() == 1
+            assert first.poll() is None
+        finally:
+            first.kill()

@@ -31,6 +31,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         server(grid, Context(7, 0, {}, RecordDict(), {}))
 
     monkeypatch.setattr(simulation, "run_simulation", run_simulation)
+    monkeypatch.setattr(simulation, "_start_ray", lambda: None)
     return calls
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fl_he.terminal.errors import explain, format_warning
-from fl_he.terminal.interrupt import end_at_ctrl_c, end_at_once
+from fl_he.terminal.interrupt import end_at_once, end_at_signals
 
 if TYPE_CHECKING:
     from fl_he.config.run import Config
+    from fl_he.wire.events import Event
 
 
 def run(
@@ -23,7 +24,7 @@ def run(
     ] = None,
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
-    signal.signal(signal.SIGINT, lambda *_: end_at_once())  # the imports take seconds
+    end_at_signals()  # the imports take seconds
     from fl_he.config.constraints import ConfigError
     from fl_he.experiment.jobs import abandon, run_jobs
 
@@ -33,7 +34,7 @@ def run(
         finished[folder] = _simulate(config, folder)
 
     warnings.formatwarning = format_warning
-    end_at_ctrl_c(abandon)
+    end_at_signals(abandon)
     try:
         jobs = run_jobs(simulate, arguments or [], explain)
     except ConfigError as error:
@@ -53,15 +54,27 @@ def run(
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
+    from fl_he.experiment.jobs import abandon
     from fl_he.report.files import REPORT
     from fl_he.report.tables.comparison import difference_note
     from fl_he.terminal.progress import follow
     from fl_he.terminal.show import from_here, show_run
 
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            """End as other programs do; Rich's own way ends Flower's thread alone."""
+            end_at_once(signal.SIGPIPE, abandon)
+
     capc = config.capc.enabled
     steps = _steps(config) if capc else config.rounds
-    with follow(Console(), config.hospitals, steps, capc=capc) as tell:
+    with follow(Screen(), config.hospitals, steps, capc=capc) as show:
         from fl_he import simulation
+
+        def tell(event: Event) -> None:
+            try:
+                show(event)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, "standard output") from error
 
         metrics = simulation.run(config, folder, tell)
     show_run(metrics, folder)

@@ -23,7 +23,14 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.explanation import explain, refuse_flags
 from fl_he.config.help import CONF
 from fl_he.config.run import Config
-from fl_he.experiment.run_folder import FolderClaim, inside, is_there, refuse_used, unusable
+from fl_he.experiment.run_folder import (
+    FolderClaim,
+    alone_in,
+    inside,
+    is_there,
+    refuse_used,
+    unusable,
+)
 from fl_he.run_files import checkpoint
 
 _HYDRA_VERSION = "1.3"
@@ -63,9 +70,10 @@ class ClaimFolder(Callback):
     """Looks at the output folder before Hydra makes it: ``conf/config.yaml`` names this class."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Claim the folder of a single run."""
+        """Claim the folder of a single run; one that is resumed is there."""
         folder = Path(config.hydra.run.dir)
-        _claim_folder(folder, [folder] if config.resume is None else [])
+        if config.resume is None or folder.is_dir():
+            _claim_folder(folder, [folder] if config.resume is None else [])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Claim the folder that holds the runs of a sweep."""
@@ -75,11 +83,11 @@ class ClaimFolder(Callback):
 
 def _claim_folder(folder: Path, of_runs: Iterable[Path]) -> None:
     try:
+        _claims.append(FolderClaim(folder))
         for place in of_runs:
             refuse_used(place)
     except ConfigError as refusal:
         raise _FolderError(refusal) from None
-    _claims.append(FolderClaim(folder))
 
 
 def abandon() -> Path | None:
@@ -138,7 +146,8 @@ def run_jobs(
             config = to_config(node, overrides)
             if config.resume is not None:
                 folder = Path(str(config.output_dir))
-            task(config, folder)
+            with alone_in(folder):  # also the folder of one run of a sweep
+                task(config, folder)
         except Exception as error:
             failures.append(error)
             jobs.append(Job(overrides, folder, succeeded=False))
@@ -165,7 +174,8 @@ def run_jobs(
     finally:
         if not any(job.succeeded for job in jobs):
             abandon()
-        _claims.clear()
+        while _claims:
+            _claims.pop().leave()
     return jobs
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from fl_he.config.run import Config
+from fl_he.errors import FlHeError
+from fl_he.experiment.run_folder import alone_in, is_there
 from fl_he.experiment.tracking import Tracker
-from fl_he.run_files import metrics_contract
+from fl_he.run_files import checkpoint, metrics_contract
+from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
@@ -52,10 +56,11 @@ def execute(
 
     Raises
     ------
-    FlHeError
-        Whatever the run refused.
+    FlHeError, OSError
+        Whatever the run refused, or the disk did. A note says how to go on where that is possible.
     """
-    with Tracker(config, folder) as tracker:
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder), _hint(folder), Tracker(config, folder) as tracker:
 
         def tell(event: Event) -> None:
             tracker.hear(event)
@@ -68,6 +73,17 @@ def execute(
         metrics = run.finish()
         tracker.end(metrics)
     return metrics
+
+
+@contextmanager
+def _hint(folder: Path) -> Iterator[None]:
+    """Note with an error how to go on, if there is a checkpoint."""
+    try:
+        yield
+    except (FlHeError, OSError) as error:
+        if not isinstance(error, CheckpointError) and is_there(folder / checkpoint.NAME):
+            error.add_note(f"once that is fixed, resume={folder.absolute()} goes on with the run")
+        raise
 
 
 def origin_figures() -> dict[str, Any]:

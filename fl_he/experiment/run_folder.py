@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 
 from fl_he.config.constraints import ConfigError
 from fl_he.run_files import checkpoint
@@ -24,6 +28,12 @@ _RESULTS = (
 )
 #: Copies of the configuration, which alone are worth nothing.
 _COPIES = (".hydra", "multirun.yaml")
+
+#: The folders that this process is in, by device and inode: the locked descriptor, and how often
+#: each was entered.
+_locked: dict[tuple[int, int], int] = {}
+_entered: Counter[tuple[int, int]] = Counter()
+_entering = Lock()
 
 
 def refuse_used(folder: Path) -> None:
@@ -50,6 +60,59 @@ def refuse_used(folder: Path) -> None:
 
 
 @contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes' runs out of a folder while the context is open.
+
+    The lock is on the folder itself (``flock``), so it leaves no file behind and ends with its
+    process, however that ends. The same process may enter again. A file system without locks keeps
+    nobody out.
+
+    Parameters
+    ----------
+    folder : Path
+        One that exists.
+
+    Raises
+    ------
+    ConfigError
+        If another process is in it.
+    OSError
+        If it is no folder.
+    """
+    with _entering:
+        status = folder.stat()
+        place = status.st_dev, status.st_ino
+        if place not in _locked:
+            _locked[place] = _lock(folder)
+        _entered[place] += 1
+    try:
+        yield
+    finally:
+        with _entering:
+            _entered[place] -= 1
+            if not _entered[place]:
+                os.close(_locked.pop(place))
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = os.path.samestat(os.fstat(descriptor), folder.stat())  # not given back meanwhile
+    except (BlockingIOError, FileNotFoundError):
+        free = False
+    except OSError:  # a file system without locks, as on some network drives
+        free = True
+    if not free:
+        os.close(descriptor)
+        raise ConfigError(
+            f"another run is at work in {str(folder.absolute())!r}: wait until it has ended, or "
+            "choose another output_dir"
+        )
+    return descriptor
+
+
+@contextmanager
 def opened(folder: Path) -> Iterator[None]:
     """Make a run's folder before the work is done, and give it back if the work fails.
 
@@ -61,21 +124,21 @@ def opened(folder: Path) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        If it holds the results of a run, or cannot be made or written to.
+        If it holds the results of a run, another run is at work in it, or it cannot be made or
+        written to.
     """
-    refuse_used(folder)
-    claim = FolderClaim(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError:
-        raise unusable(folder) from None
-    try:
-        yield
-    except BaseException:
-        claim.give_back()
-        raise
+    with FolderClaim(folder) as claim:
+        refuse_used(folder)
+        try:
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError:
+            raise unusable(folder) from None
+        try:
+            yield
+        except BaseException:
+            claim.give_back()
+            raise
 
 
 def unusable(folder: Path) -> ConfigError:
@@ -86,12 +149,19 @@ def unusable(folder: Path) -> ConfigError:
 
 
 class FolderClaim:
-    """What was at a place before a run or a sweep, so that only its own traces are removed.
+    """A folder that is made and kept for one run or sweep; only its own traces are removed.
+
+    A context manager: other runs are kept out until it is left.
 
     Parameters
     ----------
     folder : Path
-        Where the run or the sweep will write; looked at now, before anything is made.
+        Where the run or the sweep will write; looked at before it is made.
+
+    Raises
+    ------
+    ConfigError
+        If another run is at work in it, or it cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,6 +170,22 @@ class FolderClaim:
         below = chain.from_iterable(map(inside, children))
         places = (self.folder, *self.folder.parents, *children, *below)
         self._there = frozenset(place for place in places if is_there(place))
+        self._alone = ExitStack()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._alone.enter_context(alone_in(self.folder))
+        except OSError:
+            raise unusable(folder) from None
+
+    def __enter__(self) -> FolderClaim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Let other runs in."""
+        self._alone.close()
 
     def give_back(self, folder: Path | None = None) -> None:
         """Remove copies of the configuration and new, now empty folders; nothing else.

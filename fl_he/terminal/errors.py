@@ -21,10 +21,10 @@ def plain_errors() -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         try:
             yield
-        except FlHeError as error:
-            refused = str(error)
-        except OSError as error:
-            refused = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except BrokenPipeError:
+            raise  # whoever read the output has had enough
+        except (FlHeError, OSError) as error:
+            refused = _words(error) or str(error)
     for warning in {str(entry.message): None for entry in caught}:
         typer.echo(f"fl-he: {warning}", err=True)
     if refused is not None:
@@ -33,11 +33,23 @@ def plain_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> bool:
-    """Print a refusal of fl-he as one line, and tell whether it is one."""
-    ours = isinstance(error, FlHeError)
-    if ours:
-        typer.echo(f"fl-he: {error}", err=True)
-    return ours
+    """Print a refusal of fl-he, or of the disk, as one line, and tell whether it is one."""
+    words = _words(error)
+    if words is not None:
+        typer.echo(f"fl-he: {words}", err=True)
+    return words is not None
+
+
+def _words(error: Exception) -> str | None:
+    """Return a refusal with its notes; None for a mistake in the program, or a closed pipe."""
+    words = str(error)
+    if isinstance(error, OSError):
+        if error.strerror is None or isinstance(error, BrokenPipeError):
+            return None
+        words = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif not isinstance(error, FlHeError):
+        return None
+    return "; ".join([words, *getattr(error, "__notes__", ())])
 
 
 def format_warning(

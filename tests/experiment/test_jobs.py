@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -119,7 +120,7 @@ def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
 
 def test_a_sweep_goes_on_after_an_explained_error(tmp_path: Path) -> None:
     first, second, end = lines(run_jobs(tmp_path, "-m", "hospitals=0,3"))
-    assert first == {"error": "hospitals must be at least 1, got 0"}
+    assert first == {"error": "hospitals must be from 1 to 10000, got 0"}
     assert second["config"]["hospitals"] == 3
     assert [job[2] for job in end["jobs"]] == [False, True]
 
@@ -228,6 +229,38 @@ def test_another_runs_results_are_not_overwritten(tmp_path: Path, name: str) -> 
     assert f"got {str(folder)!r}" in refusal["refused"]
     assert tree(tmp_path) == {"run", f"run/{name}"}
     assert len(lines(run_jobs(tmp_path, "output_dir=."))) == 2, "nothing there is overwritten"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["output_dir=run"], ["-m", "rounds=1,2", "output_dir=run"], ["resume=run"]]
+)
+def test_a_second_run_into_a_folder_is_refused_at_once(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    folder = tmp_path / "run"
+    (folder / "0").mkdir(parents=True)
+    before = tree(tmp_path)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        (refusal,) = lines(run_jobs(tmp_path, *arguments))
+    finally:
+        os.close(descriptor)
+    assert refusal["refused"].startswith(f"another run is at work in {str(folder)!r}: wait until")
+    assert tree(tmp_path) == before
+
+
+def test_a_run_of_a_sweep_keeps_others_out(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    descriptor = os.open(tmp_path / "sweep" / "0", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        first, second, end = lines(run_jobs(tmp_path, "-m", "rounds=1,2", "output_dir=sweep"))
+    finally:
+        os.close(descriptor)
+    assert first["error"].startswith("another run is at work in")
+    assert second["config"]["rounds"] == 2
+    assert [job[2] for job in end["jobs"]] == [False, True]
 
 
 def test_a_run_that_was_killed_may_be_begun_again(tmp_path: Path) -> None:

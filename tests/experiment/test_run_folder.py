@@ -1,11 +1,76 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fl_he.config.constraints import ConfigError
-from fl_he.experiment.run_folder import FolderClaim, opened, refuse_used
+from fl_he.experiment.run_folder import FolderClaim, alone_in, opened, refuse_used
+
+AT_WORK = "another run is at work in .*: wait until it has ended, or choose another output_dir"
+
+
+@contextmanager
+def another_run_in(folder: Path) -> Iterator[None]:
+    """A lock is of what was opened, so another process would be refused in the same way."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def test_two_runs_into_one_folder(tmp_path: Path) -> None:
+    with another_run_in(tmp_path):
+        for enter in (alone_in, opened, FolderClaim):
+            with pytest.raises(ConfigError, match=AT_WORK), enter(tmp_path):
+                pytest.fail("it is another run's")
+    for enter in (alone_in, opened, FolderClaim):
+        with enter(tmp_path), pytest.raises(BlockingIOError), another_run_in(tmp_path):
+            pass
+    with another_run_in(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_may_enter_again(tmp_path: Path) -> None:
+    inner = alone_in(tmp_path)
+    with alone_in(tmp_path):
+        inner.__enter__()
+    with pytest.raises(BlockingIOError), another_run_in(tmp_path):
+        pass
+    inner.__exit__(None, None, None)
+    with another_run_in(tmp_path):
+        pass
+
+
+def test_a_folder_that_its_run_gives_back_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    def lock(*_: int) -> None:
+        folder.rmdir()
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with pytest.raises(ConfigError, match=AT_WORK), alone_in(folder):
+        pytest.fail("it is gone")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone_in(tmp_path), alone_in(tmp_path):
+        pass
 
 
 def test_a_folder_is_made_for_the_run_and_kept(tmp_path: Path) -> None:
