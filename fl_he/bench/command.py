@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fl_he.atomic import replace_file
+from fl_he.atomic import replace_file, require_own
 from fl_he.bench import kernel
 from fl_he.bench.fresh import BenchError
 from fl_he.bench.tables import capc_table, federation_table, hospitals_table, kernel_tables
@@ -81,6 +81,7 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
         raise BenchError(f"a section must be one of {', '.join(SECTIONS)}, got {unknown[0]}")
     if out.is_dir() or not out.parent.is_dir():  # before an hour's work, not after
         raise BenchError(f"out must be a file in a folder that exists, got {out}")
+    require_own(out, b'"fl_he"')
     start = perf_counter()
     machine = describe_machine()
     _introduce(machine, quick, console)

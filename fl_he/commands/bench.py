@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from fl_he.errors import FlHeError
 from fl_he.terminal.errors import explain
-from fl_he.terminal.interrupt import end_at_once
+from fl_he.terminal.interrupt import end_at_signals
 
 
 def bench(
@@ -32,9 +31,9 @@ def bench(
 
     from fl_he.bench.command import run_bench
 
-    signal.signal(signal.SIGINT, lambda *_: end_at_once())
+    end_at_signals()
     try:
         run_bench(sections or [], quick=quick, out=out, console=Console())
-    except FlHeError as error:
+    except (FlHeError, FileExistsError) as error:
         explain(error)
         raise typer.Exit(1) from None

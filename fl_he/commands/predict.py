@@ -68,6 +68,8 @@ def export(
         if to not in _TARGETS:
             raise typer.BadParameter(f"--to must be one of {', '.join(_TARGETS)}, got {to!r}")
         source = _model_file(run)
+        if out is not None:
+            require_absent(out)
         target = out or source.with_suffix(".skops")
         save_pipeline(load_model(source), target)
         typer.echo(f"{target}: read it with skops.io.load")

@@ -52,6 +52,8 @@ def report(
         show_run(metrics, run)
         try:
             page = draw_run(run, metrics, None if len(runs) > 1 else output)
+        except FileExistsError as error:
+            succeeded = not explain(error)
         except OSError:
             typer.echo(f"fl-he: {run} must be writable to draw plots and report again", err=True)
             succeeded = False
@@ -61,6 +63,8 @@ def report(
         settings = differences([metrics["config"] for metrics in runs.values()])
         try:
             show_all(list(map(SweepRow, settings, map(str, runs), runs.values())), output)
+        except FileExistsError as error:
+            succeeded = not explain(error)
         except OSError:
             typer.echo("fl-he: --output must be a file that can be written", err=True)
             succeeded = False

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fl_he.atomic import replace_file
+from fl_he.atomic import replace_file, require_own
+from fl_he.report.blocks import Page
 from fl_he.report.page.capc_page import capc_page
 from fl_he.report.page.html import render
 from fl_he.report.page.run_page import run_page
@@ -20,6 +21,8 @@ from fl_he.run_files.metrics_contract import CAPC
 
 REPORT = "report.html"
 COMPARISON = "comparison.html"
+#: Ends the title of every page, see its template.
+_MARK = b" - fl-he report</title>"
 
 
 def write_run(folder: Path, metrics: Metrics, model_json: str | None = None) -> dict[str, Any]:
@@ -67,6 +70,11 @@ def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
     -------
     Path
         Of the page.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something else in the place of one of them.
     """
     if metrics.get("protocol") != CAPC and not metrics["config"].get("sealed"):
         write_plot(folder, metrics)
@@ -77,7 +85,7 @@ def write_page(folder: Path, metrics: Metrics, path: Path | None = None) -> Path
     """Write the page of a run alone; see `draw_run`."""
     path = folder / REPORT if path is None else path
     make = capc_page if metrics.get("protocol") == CAPC else run_page
-    replace_file(path, render(make(metrics)).encode())
+    _replace_page(path, make(metrics))
     return path
 
 
@@ -93,7 +101,12 @@ def write_comparison(path: Path, rows: Sequence[SweepRow], folders: Sequence[Pat
         Of the runs, in which their own pages are.
     """
     links = [_link(path, folder / REPORT) for folder in folders]
-    replace_file(path, render(sweep_page(rows, links)).encode())
+    _replace_page(path, sweep_page(rows, links))
+
+
+def _replace_page(path: Path, page: Page) -> None:
+    require_own(path, _MARK)
+    replace_file(path, render(page).encode())
 
 
 def _link(page: Path, target: Path) -> str:

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_he.atomic import replace_file
+from fl_he.atomic import replace_file, require_own
 from fl_he.report.figures import known, mean, run_name
 from fl_he.report.tables.comparison import FEDERATED, LOCAL, pooled_name
 from fl_he.run_files.metrics import Metrics
@@ -124,6 +124,8 @@ def write_plot(folder: Path, metrics: Metrics) -> None:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - lazy: slow, and the tables need none
 
+    path = folder / COMPARISON_NAME
+    require_own(path, b"\x89PNG")
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     figure.suptitle(run_name(metrics), parse_math=False)
     left, right = figure.subplots(1, 2)
@@ -136,4 +138,4 @@ def write_plot(folder: Path, metrics: Metrics) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     image = BytesIO()
     figure.savefig(image, format="png", dpi=150)
-    replace_file(folder / COMPARISON_NAME, image.getvalue())
+    replace_file(path, image.getvalue())

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from example_pages import make_classes, make_newton
 
-from fl_he.report.files import draw_run, write_run
+from fl_he.report.files import draw_run, write_comparison, write_page, write_run
+from fl_he.report.plots import write_plot
+from fl_he.report.tables.sweep import SweepRow
 from fl_he.run_files.metrics import read_metrics
 from fl_he.run_files.metrics_contract import INFERENCE
 from fl_he.terminal.show import show_run
@@ -23,6 +25,28 @@ _FINDINGS: dict[str, Any] = {
     "unique": None,
     "converged": False,
 }
+
+
+def test_pages_and_plots_replace_their_own_kind_alone(tmp_path: Path) -> None:
+    metrics = make_newton()
+    rows = [SweepRow((), "run", metrics)]
+    draw_run(tmp_path, metrics)
+    write_comparison(tmp_path / "report.html", rows, [tmp_path])
+    draw_run(tmp_path, metrics)
+    for name in ("report.html", "comparison.png"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
+    write_page(tmp_path, metrics, tmp_path / "page.html")
+    for write in (
+        lambda: write_plot(tmp_path, metrics),
+        lambda: write_page(tmp_path, metrics),
+        lambda: write_page(tmp_path, metrics, tmp_path / "link"),
+        lambda: write_comparison(tmp_path / "report.html", rows, [tmp_path]),
+    ):
+        with pytest.raises(FileExistsError, match="made; not overwriting it"):
+            write()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "report.html").read_text() == "mine"
 
 
 def spoiled(value: Any, number: float) -> Any:
