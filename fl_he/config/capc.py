@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from fl_he.config.constraints import Constraint, Finite, Positive, Share, whole
+from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, whole
 
 
 class Backend(StrEnum):
@@ -71,13 +71,13 @@ class CapcConfig:
     queries: Annotated[int, whole(1, 100_000)] = 50
     selection: str = "random"
     pool_size: Share = 0.3
-    examples: Annotated[int, whole(1)] | None = None
+    examples: Annotated[int, whole(1, 1_000_000_000)] | None = None
     weak_classes: list[int] = field(default_factory=list)
     weak_ratio: Annotated[float, Constraint("from 0 to 1", lambda x: 0 <= x <= 1)] = 1.0
     sigma_gnmax: Positive | None = None
     sigma_threshold: Positive | None = None
     threshold: Finite | None = None
-    epsilon: Positive | None = None
+    epsilon: Epsilon | None = None
     delta: Share = 1e-5
     value_bits: Annotated[int, whole(16, 80)] = 32
     feature_fraction_bits: Annotated[int, whole(0, 32)] = 12

@@ -37,10 +37,8 @@ class Constraint:
     holds: Callable[[Any], bool]
 
 
-def whole(least: int, most: int | None = None) -> Constraint:
-    """Return the constraint of a whole number with one bound or two."""
-    if most is None:
-        return Constraint(f"at least {least}", lambda number: number >= least)
+def whole(least: int, most: int) -> Constraint:
+    """Return the constraint of a whole number."""
     return Constraint(f"from {least} to {most}", lambda number: least <= number <= most)
 
 
@@ -49,9 +47,18 @@ def one_of(*names: str) -> Constraint:
     return Constraint(f"one of {', '.join(names)}", names.__contains__)
 
 
-# Comparisons with NaN are false, so that NaN breaks each of these.
-Positive = Annotated[float, Constraint("above 0 and finite", lambda x: 0 < x < math.inf)]
-NotNegative = Annotated[float, Constraint("at least 0 and finite", lambda x: 0 <= x < math.inf)]
+def between(least: float, most: float) -> Constraint:
+    """Return the constraint of a number with two bounds; NaN breaks it, as all comparisons."""
+    return Constraint(f"from {least:g} to {most:g}", lambda number: least <= number <= most)
+
+
+# Beyond these bounds some number that follows from them is 0 or infinite.
+Positive = Annotated[float, between(1e-12, 1e12)]
+NotNegative = Annotated[float, between(0, 1e12)]
+#: Beyond these the search for the noise takes for ever.
+Epsilon = Annotated[float, between(1e-6, 1e6)]
+#: At most a day: timers and system calls refuse longer ones.
+Seconds = Annotated[float, between(1, 86_400)]
 Finite = Annotated[float, Constraint("finite", math.isfinite)]
 Share = Annotated[float, Constraint("between 0 and 1", lambda x: 0 < x < 1)]
 

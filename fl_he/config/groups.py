@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from fl_he.config.constraints import Constraint, Finite, Positive, Share, one_of, whole
+from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, one_of, whole
 
 #: The data sets that need no file.
 BUILT_IN = ("breast_cancer", "digits", "wine")
@@ -167,7 +167,7 @@ class PrivacyConfig:
     """
 
     name: Annotated[str, one_of("none", PRIVACY)] = "none"
-    epsilon: Positive | None = None
+    epsilon: Epsilon | None = None
     delta: Share | None = None
     clip: Positive | None = None
     scaling: Share | None = None
@@ -197,6 +197,6 @@ class CryptoConfig:
     """
 
     key_bits: Annotated[int, _KEY_BITS] = 2048
-    fraction_bits: Annotated[int, whole(0)] = 24
-    integer_bits: Annotated[int, whole(1)] = 24
-    max_contributors: Annotated[int, whole(1)] = 512
+    fraction_bits: Annotated[int, whole(0, 62)] = 24
+    integer_bits: Annotated[int, whole(1, 62)] = 24
+    max_contributors: Annotated[int, whole(1, 1_000_000)] = 512

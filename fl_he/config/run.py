@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
 from fl_he.config.capc import CapcConfig
-from fl_he.config.constraints import Constraint, NotNegative, Positive, whole
+from fl_he.config.constraints import Constraint, NotNegative, Positive, Seconds, whole
 from fl_he.config.groups import (
     CryptoConfig,
     DataConfig,
@@ -155,8 +155,8 @@ class Config:
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
     capc: CapcConfig = field(default_factory=CapcConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
-    hospitals: Annotated[int, whole(1)] = 3
-    rounds: Annotated[int, whole(1)] = 50
+    hospitals: Annotated[int, whole(1, 10_000)] = 3
+    rounds: Annotated[int, whole(1, 100_000)] = 50
     topology: Topology = Topology.fold
     sealed: bool = False
     segments: int | str = 1
@@ -170,9 +170,9 @@ class Config:
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
     stratify: bool = True
     seed: Annotated[int, whole(0, 2**32 - 1)] = 10
-    min_contributors: Annotated[int, whole(1)] = 3
-    hop_timeout: Positive = 600.0
-    key_holder_timeout: Positive = 600.0
+    min_contributors: Annotated[int, whole(1, 10_000)] = 3
+    hop_timeout: Seconds = 600.0
+    key_holder_timeout: Seconds = 600.0
     tracking: Tracking = Tracking.none
     verbose: bool = False
     output_dir: Annotated[str, _FOLDER] | None = None

@@ -266,7 +266,7 @@ def test_unknown_config_name_is_refused() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hospitals=0"], "hospitals must be at least 1, got 0"),
+        (["hospitals=0"], "hospitals must be from 1 to 10000, got 0"),
         (["crypto.key_bits=1023"], "crypto.key_bits must be .* from 1024 to 8192, got 1023"),
         (["sealed=true", "topology=chain"], "scaling must be ranges, local or none"),
     ],

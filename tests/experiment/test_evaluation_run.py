@@ -191,7 +191,7 @@ def test_an_evaluation_that_company_x_did_not_open_is_resumed(tmp_path: Path) ->
     for node in nodes[:3]:
         node["test-data"] = str(tmp_path / "test.csv")
     config = experiment(
-        *("evaluate=true", "rounds=1", "scaling=none", "key_holder_timeout=0.1"), folder=folder
+        *("evaluate=true", "rounds=1", "scaling=none", "key_holder_timeout=1"), folder=folder
     )
     app = client_app.build(lambda _: config)
     grid = LocalGrid(app, nodes)

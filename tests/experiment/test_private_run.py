@@ -387,7 +387,7 @@ def test_a_resumed_run_is_told_the_same_again(deployment: Deployment) -> None:
         return None if opened > 1 and reply.metadata.message_type == DECRYPT else reply
 
     with pytest.raises(ProtocolError, match="key holder"):
-        deployment.train(*SMALL, "key_holder_timeout=0.1", tamper=lose_the_second)
+        deployment.train(*SMALL, "key_holder_timeout=1", tamper=lose_the_second)
     folder = deployment.folder / "run-1"
     checkpoint = folder / "checkpoint.json"
     # Without the sum that was not opened, the hospitals are asked for the round again.
