@@ -101,8 +101,9 @@ def _choices(group: str) -> str:
     """Return the choices of a group: the comment at the head of each file, and what it sets."""
     rows = ["| choice | | sets |", "|---|---|---|"]
     for name, comment in choices(group).items():
-        prefix = "" if group == "experiment" else f"{group}."
-        values = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+        text = (CONF / group / f"{name}.yaml").read_text()
+        prefix = "" if text.startswith("# @package _global_") else f"{group}."
+        values = yaml.safe_load(text)
         settings = " ".join(f"`{setting}`" for setting in _settings(prefix, values))
         rows.append(f"| `{group}={name}` | {comment} | {settings} |")
     return "\n".join(rows)
@@ -119,8 +120,13 @@ def _settings(prefix: str, values: dict[str, Any]) -> Iterator[str]:
             yield from (f"-m {name}={swept}" for name, swept in value["sweeper"]["params"].items())
         elif isinstance(value, dict):
             yield from _settings(f"{prefix}{key}.", value)
-        elif f"{prefix}{key}" not in UNINTERESTING and value is not None:
+        elif f"{prefix}{key}" not in UNINTERESTING and value is not None and not _is_open(value):
             yield f"{prefix}{key}={_text(value).strip('`')}"
+
+
+def _is_open(value: object) -> bool:
+    """Return whether a simulation chooses a value unless somebody gives it."""
+    return str(value).startswith("${fl_he.unless_chosen")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.config.run import Config
 from fl_he.experiment.data import SimulatedData, simulated_data
+from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.terms import packing_of, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset
@@ -64,7 +65,7 @@ class RunNode(SimulatedNode):
                 f"company X), got {nodes}: start it with `flwr run . --federation-config "
                 f"'num-supernodes={needed}'`"
             )
-        return config
+        return with_private_settings(config)
 
     @cached_property
     def policy(self) -> KeyHolderPolicy:

@@ -27,6 +27,7 @@ from fl_he.config.groups import Engine
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
+from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.terms import declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
 from fl_he.strategies.grid import DelegatingGrid
@@ -85,6 +86,7 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
+    config = with_private_settings(config)
     _check(config)
     on_event(Starting(config.simulation.engine.value))
     config = replace(config, output_dir=str(output_dir.resolve()))

@@ -55,6 +55,7 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
     from fl_he.experiment.jobs import abandon
+    from fl_he.experiment.private_settings import with_private_settings
     from fl_he.report.files import REPORT
     from fl_he.report.tables.comparison import difference_note
     from fl_he.terminal.progress import follow
@@ -65,7 +66,7 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
             """End as other programs do; Rich's own way ends Flower's thread alone."""
             end_at_once(signal.SIGPIPE, abandon)
 
-    capc = config.capc.enabled
+    config, capc = with_private_settings(config), config.capc.enabled
     steps = _steps(config) if capc else config.rounds
     with follow(Screen(), config.hospitals, steps, capc=capc) as show:
         from fl_he import simulation

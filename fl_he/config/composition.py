@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.explanation import explain
+from fl_he.config.groups import CHOSEN
 from fl_he.config.help import CONF, keys_help
 from fl_he.config.rules import check
 from fl_he.config.run import Config
@@ -61,6 +62,8 @@ OmegaConf.register_new_resolver(
     replace=True,
 )
 OmegaConf.register_new_resolver("fl_he.keys", keys_help, replace=True)
+# A value that a file of fl-he gives and that a simulation may replace: see `PrivacyConfig`.
+OmegaConf.register_new_resolver("fl_he.unless_chosen", lambda value: value, replace=True)
 
 
 def compose(config_name: str, overrides: Sequence[str] | str) -> Config:
@@ -137,11 +140,19 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
         If a key is unknown, or a value has the wrong type or is out of range.
     """
     config = _typed(node)
+    config.privacy.chosen = [key for key in CHOSEN if _is_left_open(node, key)]
     if config.resume is not None:
         config = _resumed(config, Path(str(_folder(config.resume))).resolve(), overrides)
     check(config)
     config.output_dir = _folder(config.output_dir)
     return config
+
+
+def _is_left_open(node: DictConfig, key: str) -> bool:
+    """Return whether nobody gave a value in the place of ``${fl_he.unless_chosen:...}``."""
+    group, _, last = key.rpartition(".")
+    parent = OmegaConf.select(node, group) if group else node
+    return isinstance(parent, DictConfig) and OmegaConf.is_interpolation(parent, last)
 
 
 def _typed(values: DictConfig | dict[str, Any]) -> Config:

@@ -23,6 +23,8 @@ OPTIMIZERS = tuple(
 AUTO = "auto"
 #: The mechanism of differential privacy.
 PRIVACY = "gaussian"
+#: The settings that a simulation with privacy chooses unless somebody gives them.
+CHOSEN = ("rounds", "optimizer.lr", "privacy.clip")
 #: Bits of the largest modulus that the crypto layer takes.
 KEY_BITS_LIMIT = 8192
 
@@ -164,6 +166,9 @@ class PrivacyConfig:
     scaling : float or None
         Share of the budget for the noisy sums of ``scaling=federated``; with another scaling there
         are none, and all of the budget is for the gradients.
+    chosen : list of str
+        Which of ``rounds``, ``optimizer.lr`` and ``privacy.clip`` nobody gave: a simulation chooses
+        them by rows, features and epsilon. fl-he fills it in.
     """
 
     name: Annotated[str, one_of("none", PRIVACY)] = "none"
@@ -171,6 +176,7 @@ class PrivacyConfig:
     delta: Share | None = None
     clip: Positive | None = None
     scaling: Share | None = None
+    chosen: list[str] = field(default_factory=list)
 
 
 _KEY_BITS = Constraint(

@@ -219,7 +219,9 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
 
 def _privacy(config: Config) -> Iterator[str]:
     """Refuse a budget without a mechanism, and settings that the budget does not cover."""
-    amounts = {key: value for key, value in vars(config.privacy).items() if key != "name"}
+    amounts = {
+        key: value for key, value in vars(config.privacy).items() if key not in ("name", "chosen")
+    }
     if config.privacy.name == "none":
         for key, value in amounts.items():
             if value is not None:

@@ -19,6 +19,11 @@ from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.diagnostics import Diagnostics, Findings, Sides
 from fl_he.experiment.inference import Inference
+from fl_he.experiment.private_settings import (
+    private_settings_note,
+    require_private_settings,
+    with_private_settings,
+)
 from fl_he.experiment.profile import ProfileIntervals
 from fl_he.experiment.terms import (
     chosen_optimizer,
@@ -104,6 +109,10 @@ class OpenRun(TrainingRun):
         self._start_seconds = perf_counter() - self._start
         if not roster.features:
             raise ProtocolError("the hospitals must say what their features are, and they do not")
+        if roster.simulated:
+            config = self._config = with_private_settings(config)
+        else:
+            require_private_settings(config)
         data = simulated_data(config) if roster.simulated else None
         self._positive = None if data is None else data.train.positive
         self._features, self._classes = len(roster.features), len(roster.classes) or 2
@@ -116,6 +125,9 @@ class OpenRun(TrainingRun):
                 "forgotten what they released, and would release it again with other noise"
             )
         self._chosen = chosen_optimizer(config, self._features, self._classes)
+        if data is not None and config.privacy.chosen:
+            note = private_settings_note(config, data.train.examples, self._features)
+            self._chosen["reason"] += f"; {note}"
         self._profile = ProfileIntervals(config, roster.features, self._classes)
         self._objective.optimizer = self._optimizer()
         tell(OptimizerChosen(**self._chosen))

@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.config.run import Config
+from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.terms import (
     chosen_optimizer,
     first_terms,
@@ -49,6 +50,7 @@ class SealedRun(TrainingRun):
     """
 
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
+        require_private_settings(config)
         super().__init__(config, folder)
         earlier, progress = self._earlier, SealedProgress()
         if earlier is not None:

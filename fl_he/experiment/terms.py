@@ -117,6 +117,7 @@ def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[st
 def privacy_of(config: Config) -> GaussianPrivacy | None:
     """Return the terms that a configuration asks for, ``None`` where it asks for none."""
     chosen = asdict(config.privacy)
+    del chosen["chosen"]
     if chosen.pop("name") != PRIVACY:
         return None
     if config.scaling is not Scaling.federated:

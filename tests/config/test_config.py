@@ -43,6 +43,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "privacy.delta": None,
     "privacy.clip": None,
     "privacy.scaling": None,
+    "privacy.chosen": [],
     "crypto.key_bits": 2048,
     "crypto.fraction_bits": 24,
     "crypto.integer_bits": 24,

@@ -17,18 +17,15 @@ from experiments import experiment, on_round
 from flwr.app import Message, MessageType
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
+from noisy_descent import private_descent
 from rich.console import Console
 from scipy import stats
-from scipy.special import expit
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.help import CONF
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
-from fl_he.experiment.terms import declared_ranges, privacy_of
-from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
-from fl_he.learning.privacy.gradients import Lattice, clipped_sum, noise_variance
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.checkpoint import CheckpointError
@@ -78,27 +75,6 @@ def gradient_sum(config: Config, w: Any, b: float) -> Any:
     assert config.privacy.clip is not None
     assert (norms > config.privacy.clip).any()
     return (each * np.minimum(1, config.privacy.clip / norms)[:, None]).sum(axis=0)
-
-
-def private_descent(config: Config) -> float:
-    """Return the test accuracy of a private run's steps on the pooled clipped sums."""
-    data, terms, bits = simulated_data(config), privacy_of(config), config.crypto.fraction_bits
-    ranges = declared_ranges(config, data.train.feature_names)
-    assert terms is not None
-    assert ranges is not None
-    X, test = (
-        np.c_[ranges.scaling.apply(part.features), np.ones(part.examples)]
-        for part in (data.train, data.test)
-    )
-    variance = noise_variance(terms, Lattice(bits, X.shape[1]))
-    shape = (terms.rounds, terms.contributors, X.shape[1])
-    noise = discrete_gaussian(variance, int(np.prod(shape))).reshape(shape).sum(axis=1)
-    w = np.zeros(X.shape[1])
-    for added in noise:
-        gradients = X * (expit(X @ w) - data.train.labels)[:, None]
-        total = clipped_sum(gradients, terms.clip, bits) + added
-        w = w - config.optimizer.lr * total / 2**bits / len(X)
-    return float(np.mean((test @ w > 0) == data.test.labels))
 
 
 @pytest.mark.slow
@@ -173,6 +149,18 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
         *privacy["not_covered"],
     ):
         assert part in text
+
+
+def test_a_run_tells_what_it_chose_and_its_hospitals_choose_the_same(tmp_path: Path) -> None:
+    few = ("privacy=gaussian", "ranges=breast_cancer", "rounds=2")
+    config = experiment(*few, folder=tmp_path / "run")
+    metrics = Run(config, experiment(*few, folder=tmp_path / "run")).train()
+    reason = metrics["optimizer"]["reason"]
+    assert "; optimizer.lr=5.1 privacy.clip=0.56 chosen for 426 patients, 30 features" in reason
+    assert metrics["privacy"]["clip"] == metrics["config"]["privacy"]["clip"] == 0.56
+    assert metrics["config"]["optimizer"]["lr"] == 5.1
+    assert metrics["privacy"]["rounds"] == 2
+    assert metrics["privacy"]["epsilon"] <= 1.0
 
 
 def test_the_scaling_is_a_release_of_the_same_budget(tmp_path: Path) -> None:

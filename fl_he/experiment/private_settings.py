@@ -1,0 +1,94 @@
+"""Settings of a private simulation that nobody gave: rounds, learning rate and clip."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TypeVar
+
+from fl_he.config.constraints import ConfigError
+from fl_he.config.groups import PRIVACY
+from fl_he.config.run import Config
+from fl_he.experiment.data import simulated_data
+from fl_he.experiment.terms import privacy_of
+from fl_he.learning.privacy.accounting import gaussian_budget
+from fl_he.learning.privacy.descent import descent_settings
+
+Value = TypeVar("Value")
+
+
+def with_private_settings(config: Config) -> Config:
+    """Return the configuration of a simulation with the settings that privacy leaves to choose.
+
+    Given settings are kept. The coordinator and each simulated node choose the same.
+
+    Raises
+    ------
+    DataError
+        If the simulation's table cannot be used.
+    PrivacyError
+        If dp-accounting is not installed.
+    """
+    terms = privacy_of(config)
+    if not config.privacy.chosen or terms is None:
+        return config
+    train = simulated_data(config).train
+    squared_mu = gaussian_budget(terms.epsilon, terms.delta).squared_mu * (1.0 - terms.scaling)
+    # All hospitals add noise, and only that of `min_contributors` is counted.
+    mu = math.sqrt(squared_mu * terms.contributors / config.hospitals)
+
+    def given(key: str, value: Value) -> Value | None:
+        return None if key in config.privacy.chosen else value
+
+    found = descent_settings(
+        train.examples,
+        len(train.feature_names),
+        mu,
+        clip=given("privacy.clip", terms.clip),
+        lr=given("optimizer.lr", config.optimizer.lr),
+        rounds=given("rounds", config.rounds),
+    )
+    return replace(
+        config,
+        rounds=found.rounds,
+        optimizer=replace(config.optimizer, lr=found.lr),
+        privacy=replace(config.privacy, clip=found.clip),
+    )
+
+
+def private_settings_note(config: Config, examples: int, features: int) -> str:
+    """Return the settings that a private simulation chose, and the numbers that it chose them by.
+
+    Parameters
+    ----------
+    config : Config
+        See `with_private_settings`.
+    examples, features : int
+        Of the training data.
+    """
+    values = {
+        "rounds": config.rounds,
+        "optimizer.lr": config.optimizer.lr,
+        "privacy.clip": config.privacy.clip,
+    }
+    words = " ".join(f"{key}={values[key]:g}" for key in config.privacy.chosen)
+    return (
+        f"{words} chosen for {examples:,} patients, {features} features and epsilon "
+        f"{config.privacy.epsilon:g}"
+    )
+
+
+def require_private_settings(config: Config) -> None:
+    """Refuse to choose private settings of deployed hospitals.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is left to choose.
+    """
+    if config.privacy.chosen:
+        raise ConfigError(
+            f"{', '.join(config.privacy.chosen)} must be given for deployed hospitals with "
+            f"privacy={PRIVACY}: rounds and clip stand in each hospital's own terms, and only a "
+            "simulation knows the number of patients from which it chooses"
+        )
