@@ -1,4 +1,4 @@
-"""Roots of all refusals and warnings of fl-he."""
+"""Roots of all refusals and warnings of fl-he, and how texts of others are shown in them."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ class FlHeError(ValueError):
 
 class FlHeWarning(UserWarning):
     """Root of all warnings: a command prints them as one line, without a place in the source."""
+
+
+def visible(text: str) -> str:
+    r"""Return a text without characters that a terminal obeys, except for line breaks.
+
+    Examples
+    --------
+    >>> visible("age\x1b[2J")
+    'age [2J'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

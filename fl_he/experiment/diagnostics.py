@@ -148,6 +148,21 @@ class Diagnostics:
                 reasons[name] = f"it is a linear combination of {listed(earlier)} and a constant"
         return reasons
 
+    def check(self, rows: int) -> None:
+        """Refuse findings that are of other parameters than a model of so many rows has.
+
+        Raises
+        ------
+        CheckpointError
+        """
+        candidate, needed = self.found.candidate, len(self._free(rows))
+        if candidate is not None and len(candidate.parameters) != needed:
+            raise CheckpointError(
+                f"the checkpoint: a candidate must have {needed} parameters, "
+                f"got {len(candidate.parameters)}"
+            )
+        self._first()
+
     def observe(self, point: Point) -> NDArray[np.bool_]:
         """Look at an evaluation without the penalty; return which parameters take part."""
         rows = len(point.theta) // (len(self._names) + 1)

@@ -193,7 +193,9 @@ class OpenRun(TrainingRun):
         else:
             names = None if constant is None else tuple(features[j] for j in constant)
             found = Findings(constant=names)
-        return Diagnostics(config, features, found, state.hessian)
+        diagnostics = Diagnostics(config, features, found, state.hessian)
+        diagnostics.check(family_for(self._classes).rows(self._classes))
+        return diagnostics
 
     def is_over(self) -> bool:
         """See TrainingRun."""

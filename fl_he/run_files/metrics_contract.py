@@ -6,7 +6,7 @@ empty or null, ``pooled`` is null, and so is each figure on a test set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fl_he.crypto.encoding.fields import (
@@ -52,6 +52,8 @@ _PRIVACY = (
     *("epsilon", "epsilon_of_one_update", "delta", "clip", "rounds", "contributors_counted"),
     *("noise_per_hospital", "noise_per_round", "scaling"),
 )
+#: Objects and lists within one another, of which ours are a few.
+_MOST_DEEP = 50
 _CRYPTO = ("key_bits", "slots_per_ciphertext", "ciphertexts_per_update", "bytes_per_update")
 
 
@@ -208,6 +210,12 @@ _VOTING = _kind(
 )
 
 
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
 def check_metrics(metrics: object) -> None:
     """Refuse metrics that break the contract.
 
@@ -222,5 +230,10 @@ def check_metrics(metrics: object) -> None:
         With the place of the first thing that is wrong.
     """
     at = Place("metrics", MetricsError)
+    level = [metrics]
+    for _ in range(_MOST_DEEP):
+        level = [inner for value in level for inner in _inside(value)]
+    if level:
+        raise at.wrong(f"be nested at most {_MOST_DEEP} deep")
     top: Mapping[str, Any] = _RUN.read(metrics, at)
     (_VOTING if top.get("protocol") == CAPC else _TRAINING).read(top, at)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 
+from fl_he.errors import visible
 from fl_he.report.figures import decimal
 from fl_he.report.files import COMPARISON, write_comparison
 from fl_he.report.tables.capc import answers_table, steps_table
@@ -47,9 +49,9 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
             f"examples of {evaluation['hospitals']} hospitals"
         )
         if withheld := withheld_note(evaluation):
-            typer.echo(withheld)
+            typer.echo(visible(withheld))
     if hint := warning(metrics):
-        typer.echo(f"fl-he: warning: {hint}", err=True)
+        typer.echo(f"fl-he: warning: {visible(hint)}", err=True)
 
 
 def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:
@@ -92,6 +94,18 @@ def _name(folder: Path, *, together: bool) -> str:
     return folder.name if together else str(from_here(folder))
 
 
+@dataclass(frozen=True, slots=True)
+class _Visible:
+    """A table whose texts, which may be others', control no terminal."""
+
+    table: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table's segments: Rich calls this."""
+        for text, style, control in console.render(self.table, options):
+            yield Segment(visible(text), style, control)
+
+
 def _print(*tables: RenderableType) -> None:
     """Print tables; where a line is too long for the terminal, let it wrap rather than be cut."""
-    Console().print(*tables, sep="\n", crop=False)
+    Console().print(*map(_Visible, tables), sep="\n", crop=False)

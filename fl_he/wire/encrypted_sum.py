@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Kind, Natural, Place, Whole, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document
+from fl_he.errors import visible
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.wire import records
 from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, Seconds, blob, floats
@@ -220,8 +221,7 @@ class FiguresReply(records.Message):
 
 def printable(text: str) -> str:
     """Return a text that another node sent as one line fit to show to people."""
-    shown = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(shown.split())[:_SHOWN_LENGTH]
+    return " ".join(visible(text).split())[:_SHOWN_LENGTH]
 
 
 def content_bytes(message: Message) -> int:

@@ -79,3 +79,27 @@ def test_figures_that_are_not_finite_are_null(
     assert all(row[key] is None for row in read["inference"]["coefficients"] for key in INFERENCE)
     draw_run(tmp_path, read)
     show_run(read, tmp_path)
+
+
+HOSTILE = "\x1b]0;pwned\x07\x1b[2J\x9b31m\u202e[red]"
+
+
+def hostile(value: Any) -> Any:
+    """Return a value with characters that a terminal obeys behind each of its texts."""
+    if isinstance(value, dict):
+        return {key: hostile(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [hostile(inner) for inner in value]
+    return value + HOSTILE if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("make", [make_newton, make_classes])
+def test_texts_of_a_file_control_no_terminal(
+    tmp_path: Path, make: Callable[[], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = make()
+    spoilt = {key: hostile(value) for key, value in metrics.items() if key != "protocol"}
+    show_run({**metrics, **spoilt}, tmp_path)
+    out, err = capsys.readouterr()
+    assert "pwned" in out
+    assert all(c.isprintable() or c == "\n" for c in out + err)

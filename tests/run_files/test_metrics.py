@@ -144,6 +144,14 @@ def test_files_that_are_not_metrics_are_refused(tmp_path: Path, content: bytes) 
         read_metrics(tmp_path)
 
 
+@pytest.mark.parametrize("inner", [{}, []])
+def test_nesting_that_no_table_could_show_is_refused(inner: Any) -> None:
+    for _ in range(900):
+        inner = {"a": inner} if isinstance(inner, dict) else [inner]
+    with pytest.raises(MetricsError, match="metrics must be nested at most 50 deep"):
+        check_metrics(changed(("config", "x"), inner))
+
+
 def test_a_constant_is_refused_by_name(tmp_path: Path) -> None:
     write_run(tmp_path, make_metrics(), "{}")
     path = tmp_path / "metrics.json"

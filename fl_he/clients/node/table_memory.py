@@ -4,7 +4,8 @@ A table is known by its columns, types, labels and number of rows: a cell that i
 run is no other table. The first message of a Flower run, and of company X's session, notes the
 table; each later one must meet the same. A run that is resumed is another Flower run in the same
 session. All of it is in a file on the hospital's own disk, not in Flower's context, which the
-coordinator can reset. It finds mistakes: a coordinator may name a session that does not exist.
+coordinator can reset. It finds mistakes: a coordinator may name a session that does not exist. A
+run has one session, and at most `MOST_SESSIONS` are noted of it, so that the file stays small.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from typing import Annotated
 from fl_he.clients.ledger import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Fingerprint, Key, Natural
 from fl_he.learning.tables.data import Dataset, first_schema_difference
+from fl_he.wire.records import ProtocolError
 
+#: Sessions of one Flower run, the one without a name included.
+MOST_SESSIONS = 100
 #: Longest line, its end included: room for the names of a hundred thousand columns.
 LONGEST_LINE = 1 << 24
 
@@ -79,6 +83,8 @@ class TableMemory:
         ------
         LedgerError
             If the file cannot be trusted.
+        ProtocolError
+            If the run names more sessions than it can have.
         """
         labels = (dataset.positive or "", *dataset.classes, *dataset.levels)
         schema = _Schema(dataset.feature_names, dataset.types, labels)
@@ -90,6 +96,8 @@ class TableMemory:
                 if (seen.schema, seen.rows) != (now.schema, now.rows):
                     return _difference(schemas.get(seen.schema), schema, seen.rows, now.rows)
             if now not in earlier:
+                if sum(seen.run == now.run for seen in earlier) >= MOST_SESSIONS:
+                    raise ProtocolError(f"a run must have at most {MOST_SESSIONS} sessions")
                 if now.schema not in schemas:
                     lines.append(text)
                 lines.append(_SEEN.dumps(now))

@@ -99,9 +99,10 @@ class Counts:
         DataError
             If these are no counts of one model. The message shows none of them.
         """
-        classes = 2
-        while len(cls._empty(classes).to_vector()) < len(values):
-            classes += 1
+        # Of k > 2 classes there are k^2 + k (2 SCORE_BINS + 1) + 3 BINS + 1 values.
+        linear, rest = 2 * SCORE_BINS + 1, len(values) - 3 * BINS - 1
+        root = math.isqrt(linear**2 + 4 * max(rest, 0))
+        classes = max(2, (root - linear) // 2)
         shapes = [np.shape(part) for part in astuple(cls._empty(classes))]
         sizes = [math.prod(shape) for shape in shapes]
         if sum(sizes) != len(values):

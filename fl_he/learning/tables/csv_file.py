@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -60,8 +61,12 @@ class CsvFile(TableFile):
             yield Block(np.array(numbers), [cells[column] for column in columns])
 
     def _rows(self) -> Iterator[_Row]:
-        """Yield the rows that have a value, all of the header's width, and their numbers."""
-        width, long, refusal = 0, [], ""
+        """Yield the rows that have a value, all of the header's width, and their numbers.
+
+        Shorter rows are counted, not filled up: a file of them may be far smaller than its table.
+        """
+        width, refusal = 0, ""
+        others, first = Counter[bool](), dict[bool, str]()
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -70,11 +75,13 @@ class CsvFile(TableFile):
                     if not any(record):
                         continue
                     width = width or len(record)
-                    if len(record) > width:
-                        long.append(f"{len(record)} in line {reader.line_num}")
+                    if len(record) != width:
+                        short = len(record) < width
+                        others[short] += 1
+                        first.setdefault(short, f"{len(record)} in line {reader.line_num}")
+                        if short:
+                            continue
                         del record[width:]
-                    elif len(record) < width:
-                        record.extend([""] * (width - len(record)))
                     yield number, record
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
                 refusal = "data file must be UTF-8 text, got another encoding"
@@ -85,8 +92,10 @@ class CsvFile(TableFile):
                 )
         if refusal:
             raise DataError(refusal)
-        if long:
-            more = f", the first of {len(long)} such lines" if len(long) > 1 else ""
+        for short, count in others.items():
+            more = f", the first of {count} such lines" if count > 1 else ""
             self.faults.append(
-                Fault(f"every row must have {width} cells as the header has, got {long[0]}{more}")
+                Fault(
+                    f"every row must have {width} cells as the header has, got {first[short]}{more}"
+                )
             )

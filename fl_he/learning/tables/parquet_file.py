@@ -18,6 +18,8 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.tables.table_file import Block, Cells, TableFile, Unreadable, some
 
 _ROWS = 1 << 16
+#: Of the largest table. A file's size says little of its cells: equal ones are there once.
+MOST_ROWS, MOST_CELLS, MOST_TEXT = 10_000_000, 1 << 30, 1 << 30
 _MAGIC = b"PAR1"
 _MOST_NAMED = 10
 #: Kinds of cells that are no numbers, by pyarrow's names of their types; see columns.py.
@@ -42,7 +44,7 @@ class ParquetFile(TableFile):
         refusal: DataError | None = None
         try:
             schema = pq.ParquetFile(path).schema_arrow
-            self._columns = list(schema.names)
+            self._columns, self._kinds = list(schema.names), list(schema.types)
             # How wide a category's number is depends on how many categories there are.
             self.types = [
                 str(kind.value_type if pa.types.is_dictionary(kind) else kind)
@@ -56,12 +58,20 @@ class ParquetFile(TableFile):
 
     def blocks(self, columns: Sequence[int], labels: int | None = None) -> Iterator[Block]:
         """See TableFile."""
-        names, row = [self._columns[column] for column in columns], 1
+        names, row, text = [self._columns[column] for column in columns], 1, 0
+        # Equal cells of text are in memory once, and counted before they are Python's.
+        texts = [self._columns[column] for column in columns if _is_text(self._kinds[column])]
         refusal: DataError | None = None
         try:
-            file = pq.ParquetFile(self.path, page_checksum_verification=True)
+            file = pq.ParquetFile(self.path, read_dictionary=texts, page_checksum_verification=True)
+            refusal = _too_large(file.metadata, len(columns))
             # One thread: to start a task for each of many columns costs more than it gains.
-            for batch in file.iter_batches(_ROWS, columns=names, use_threads=False):
+            batches = file.iter_batches(_ROWS, columns=names, use_threads=False)
+            for batch in batches if refusal is None else ():
+                text += sum(_text_bytes(batch.column(name)) for name in texts)
+                if text > MOST_TEXT:
+                    refusal = _beyond("bytes of text", MOST_TEXT, text)
+                    break
                 cells = [
                     _cells(batch.column(name), as_text=column == labels)
                     for name, column in zip(names, columns, strict=True)
@@ -105,18 +115,61 @@ class ParquetFile(TableFile):
         return some(wide, _MOST_NAMED)
 
 
+def _too_large(footer: Any, columns: int) -> DataError | None:
+    """Return the refusal of a table of which too many columns are read, by its footer."""
+    groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
+    chunks = (group.column(place) for group in groups for place in range(group.num_columns))
+    text = sum(
+        chunk.total_uncompressed_size for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"
+    )
+    for what, most, found in (
+        ("rows", MOST_ROWS, footer.num_rows),
+        ("cells", MOST_CELLS, footer.num_rows * columns),
+        ("bytes of text", MOST_TEXT, text),
+    ):
+        if found > most:
+            return _beyond(what, most, found)
+    return None
+
+
+def _beyond(what: str, most: int, found: int) -> DataError:
+    return DataError(f"data file must have at most {most} {what}, got {found}: save fewer in it")
+
+
+def _is_text(kind: Any) -> bool:
+    is_ = pa.types
+    return bool(is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind))
+
+
+def _text_bytes(array: Any) -> int:
+    """Return the size of a dictionary array's cells of text, each counted as often as it is."""
+    array.validate(full=True)  # else nobody has checked the places in the dictionary
+    lengths = [len(word or "") for word in array.dictionary.to_pylist()]
+    return sum(
+        lengths[value["values"]] * value["counts"]
+        for value in array.indices.drop_null().value_counts().to_pylist()
+    )
+
+
+def _texts(array: Any) -> list[str]:
+    """Return cells as text, empty where one is missing; equal cells are one object."""
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    words = ["" if word is None else str(word) for word in encoded.dictionary.to_pylist()]
+    return ["" if place is None else words[place] for place in encoded.indices.to_pylist()]
+
+
 def _cells(array: Any, *, as_text: bool) -> Cells:
     """Return the cells of an Arrow array."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type):
+        if as_text or _is_text(array.type.value_type):
+            return _texts(array)
         array = array.dictionary_decode()
     kind, is_ = array.type, pa.types
-    if is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind):
-        return [cell or "" for cell in array.to_pylist()]
     number = is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind)
-    if as_text and (number or is_.is_boolean(kind)):
-        return ["" if cell is None else str(cell) for cell in array.to_pylist()]
+    if _is_text(kind) or (as_text and (number or is_.is_boolean(kind))):
+        return _texts(array)
     if is_.is_boolean(kind):
         array = array.cast(pa.uint8())
     if number or is_.is_boolean(kind) or is_.is_null(kind):

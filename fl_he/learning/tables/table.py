@@ -98,7 +98,8 @@ def read_columns(table: TableFile, numbers: Numbers, labels: Labels | None = Non
         if labels is not None:
             labels.add(block.rows, block.cells[-1])
     if not rows:
-        raise DataError(f"data file must have rows, got none in {str(table.path.absolute())!r}")
+        none = f"data file must have rows, got none in {str(table.path.absolute())!r}"
+        raise DataError.of([*table.faults, Fault(none)])
     return RowNumbers(np.concatenate(rows), table.header)
 
 

@@ -155,6 +155,18 @@ def test_the_memory_is_a_private_file_of_the_hospitals(tmp_path: Path, configure
     assert hospital.train() == PRIVATE_REFUSAL
 
 
+def test_a_run_that_names_ever_new_sessions_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_memory, "MOST_SESSIONS", 3)
+    hospital = Hospital(tmp_path)
+    assert [hospital.train(session) for session in "abcab"] == [""] * 5
+    size = (tmp_path / "1.csv.sessions.jsonl").stat().st_size
+    assert hospital.train("d") == "a run must have at most 3 sessions"
+    assert (tmp_path / "1.csv.sessions.jsonl").stat().st_size == size
+    assert hospital.train("d", run_id=2) == ""
+
+
 def test_a_memory_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, state="/dev/null/memory")
     assert "state in the node configuration must name a file that this" in hospital.ask(DESCRIBE)

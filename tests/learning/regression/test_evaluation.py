@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,19 @@ def test_vectors_that_are_no_counts_are_refused() -> None:
     for wrong in (vector[:-1], np.append(vector, 0.0), more, moved, -vector, np.zeros(0)):
         with pytest.raises(DataError, match="counts must be of one model, and they are not"):
             evaluation.Counts.of_vector(wrong)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 40])
+def test_counts_of_any_number_of_classes_are_read(classes: int) -> None:
+    counts = evaluation.Counts._empty(classes)
+    assert evaluation.Counts.of_vector(counts.to_vector()).confusion.shape == (classes, classes)
+
+
+def test_a_vector_of_millions_is_refused_at_once() -> None:
+    start = process_time()
+    with pytest.raises(DataError, match="counts must be of one model"):
+        evaluation.Counts.of_vector(np.zeros(3_000_000))
+    assert process_time() - start < 1.0
 
 
 def test_no_examples_have_no_figures() -> None:

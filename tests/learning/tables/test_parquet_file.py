@@ -5,14 +5,18 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import load_table
+from fl_he.learning.tables.parquet_file import MOST_ROWS
 from fl_he.learning.tables.table import open_table, read_features
 
 WHOLE = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
@@ -168,6 +172,25 @@ def test_a_file_that_is_damaged_anywhere_ends_no_process(tmp_path: Path) -> None
             except DataError:
                 refused += 1
     assert refused > len(whole)
+
+
+def test_a_small_file_of_a_huge_table_is_refused_before_its_cells_are_made(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "table.parquet"
+    zeros = pa.array(np.zeros(MOST_ROWS + 1, np.uint8))
+    labels = pa.array(["a" * 1_000_000] * 1100)
+    tables = [
+        (pa.table({"x": zeros, "y": zeros}), "10000000 rows, got 10000001"),
+        (pa.table({"x": zeros[:1100], "y": labels}), "1073741824 bytes of text, got 1100000000"),
+    ]
+    for table, words in tables:
+        pq.write_table(table, path, compression="zstd")
+        assert path.stat().st_size < 1_000_000
+        start = process_time()
+        with pytest.raises(DataError, match=f"^data file must have at most {words}"):
+            load_table(path, "y")
+        assert process_time() - start < 1.0
 
 
 def test_reading_a_parquet_file_does_not_load_pandas(tmp_path: Path) -> None:

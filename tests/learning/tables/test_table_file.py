@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 import polars as pl
 import pytest
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import load_table
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import Block, TableFile
 
@@ -44,9 +46,29 @@ def test_a_csv_file_is_read_as_text_with_stripped_names(tmp_path: Path, content:
 
 
 def test_rows_are_numbered_as_in_the_file(tmp_path: Path) -> None:
-    columns, rows = read(written(tmp_path, "a,b\n1,x\n\n,\n2,\n3,\n4\n"))
+    columns, rows = read(written(tmp_path, "a,b\n1,x\n\n,\n2,\n3,\n4,\n"))
     assert columns == {"a": ["1", "2", "3", "4"], "b": ["x", "", "", ""]}
     assert rows == [2, 5, 6, 7]
+
+
+def test_rows_of_another_width_are_counted_and_short_ones_not_filled_up(tmp_path: Path) -> None:
+    table = open_table(written(tmp_path, "a,b\n1,x\n4\n5,y,z\n6\n7,u\n"))
+    (block,) = blocks(table)
+    assert (block.rows.tolist(), block.cells) == ([2, 4, 6], [("1", "5", "7"), ("x", "y", "u")])
+    assert [fault.words for fault in table.faults] == [
+        "every row must have 2 cells as the header has, got 1 in line 3, the first of 2 such lines",
+        "every row must have 2 cells as the header has, got 3 in line 4",
+    ]
+
+
+def test_short_rows_under_a_wide_header_cost_what_the_file_does(tmp_path: Path) -> None:
+    """They were filled up: 342 kB made 75,000,000 cells, and took minutes."""
+    names = ",".join(f"c{number}" for number in range(50_000))
+    path = written(tmp_path, f"{names},y\n" + "1\n" * 1500)
+    start = process_time()
+    with pytest.raises(DataError, match="the first of 1500 such lines; data file must have rows"):
+        load_table(path, "y")
+    assert process_time() - start < 3.0
 
 
 def test_a_long_file_is_read_in_blocks(tmp_path: Path) -> None:
