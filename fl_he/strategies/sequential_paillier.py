@@ -135,7 +135,8 @@ class SequentialPaillier(Strategy):
         self._rounds_before = 0
         self._resumed: tuple[str, str] | None = None
         self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
-        self._layouts: dict[Purpose, UpdateLayout] = {}
+        #: Layouts of replies with all metrics that were seen, by the action that they answer.
+        self._layouts: dict[str, UpdateLayout] = {}
         self._told: set[str] = set()
 
     @property
@@ -416,7 +417,8 @@ class SequentialPaillier(Strategy):
         return unopened
 
     def _summed(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
-        roster, start, known = self.roster, perf_counter(), self._layouts.get(purpose)
+        roster, start, action = self.roster, perf_counter(), messages[0].metadata.message_type
+        known = self._layouts.get(action)
         request = EncryptionRequest(
             public_key=roster.public_key.to_json(),
             packing=self.packing.to_json(),
@@ -430,5 +432,5 @@ class SequentialPaillier(Strategy):
         running = UpdateSum(request, roster, self.packing, self.selection)
         running.collect(messages, segments)
         unopened = running.finished(purpose, start)
-        self._layouts[purpose] = unopened.layout.with_metrics(running.metrics.values())
+        self._layouts[action] = unopened.layout.with_metrics(running.metrics.values())
         return unopened

@@ -8,7 +8,7 @@ vector of zeros behind the contributor count.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.app import Array, MetricRecord, RecordDict
@@ -200,7 +200,8 @@ def _metric_slots(
     ]
     if form.expected is None or form.required:
         return own, ()
-    known = {slot.name: slot for slot in form.expected.metrics}
+    # Not required here, whatever another node says: what the app lacks would be refused.
+    known = {slot.name: replace(slot, required=False) for slot in form.expected.metrics}
     extra = [slot for slot in own if slot.name not in known]
     if form.exact:
         return list(known.values()), tuple(extra)

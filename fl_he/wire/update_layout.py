@@ -46,6 +46,8 @@ INTEGERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 1
 #: Limits on a layout that another node sends. Numpy's arrays have at most 64 dimensions.
 _MAX_LENGTH = 1 << 30
 MAX_DIMENSIONS = 32
+#: A node that lacks such metrics makes room for them all the same.
+_MAX_METRIC_VALUES = 1 << 20
 _MAX_TEXT = 1 << 20
 
 _Size = Annotated[int, at_least(0), at_most(_MAX_LENGTH)]
@@ -318,6 +320,11 @@ class UpdateLayout:
         layout = _DOCUMENT.loads(text, cls)
         if _size((*layout.arrays, *METRIC_SLOTS * layout.metrics)) > _MAX_LENGTH:
             raise ProtocolError(f"a layout must name at most {_MAX_LENGTH} values")
+        if layout.metric_values > _MAX_METRIC_VALUES:
+            raise ProtocolError(
+                f"a layout must name at most {_MAX_METRIC_VALUES} numbers of metrics, "
+                f"got {layout.metric_values}"
+            )
         if layout.metric_record in {slot.record for slot in layout.arrays}:
             raise ProtocolError("a layout must keep arrays and metrics in different records")
         names = [(slot.record, slot.name) for slot in layout.arrays]

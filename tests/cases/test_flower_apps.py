@@ -137,8 +137,8 @@ SAME_AS_PLAIN = {
         masked,
         told="the mean of the array 'mask' is rounded to its type, bool",
     ),
-    "big-endian and Fortran-ordered arrays": Case(
-        "roytseng-tw/Detectron.pytorch#118",
+    "arrays in Fortran's order": Case(
+        "numpy's own file format",
         {"w": np.asfortranarray(RNG.normal(size=(3, 4)))},
     ),
     "large models in units that are not small": Case(

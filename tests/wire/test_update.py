@@ -273,6 +273,14 @@ def test_the_metrics_that_are_expected_come_first(exact: bool) -> None:
     assert (update.layout == expected) is exact
 
 
+def test_another_nodes_word_makes_no_metric_required() -> None:
+    expected = flatten(reply({}, {"num-examples": 4, "auc": 0.5}), replace(FORM, required=True))
+    form = replace(FORM, expected=expected.layout, exact=True)
+    update = flatten(reply({}, {"num-examples": 4}), form)
+    np.testing.assert_array_equal(update.values, [1, 4, 0, 0, 0])
+    assert update.layout != expected.layout, "so the mod refuses, without a private reason"
+
+
 def test_arrays_that_stay_take_no_slot() -> None:
     form = replace(FORM, selection=Selection(integers="local"))
     arrays = {"first": np.array([1]), "w": np.ones(2), "last": np.array([2])}

@@ -49,6 +49,7 @@ def test_a_long_layout_is_refused_before_it_is_parsed() -> None:
         {"metrics": [["num-examples", None, True]]},
         {"metrics": [["loss", -1, True]]},
         {"metrics": [["loss", None, 1]]},
+        {"metrics": [["loss", 2**20, False], ["cost", 1, False]]},
         {"weighted_by": None},
         {"fraction_bits": 64},
     ],
