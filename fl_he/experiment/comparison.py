@@ -85,7 +85,7 @@ class Comparison:
         left_out: Container[str] = (),
         separated: bool = False,
     ) -> dict[str, Any]:
-        """Return ``local``, ``federated`` and ``pooled`` of metrics.json.
+        """Return ``local``, ``federated``, ``pooled`` and ``tested_on`` of metrics.json.
 
         Parameters
         ----------
@@ -124,6 +124,7 @@ class Comparison:
             "local": local,
             "federated": self._entry(model, features, examples),
             "pooled": pooled,
+            "tested_on": None if self._test is None else self._test.examples,
         }
 
     def _fitted(self, train: Dataset) -> tuple[Parameters, float | None]:

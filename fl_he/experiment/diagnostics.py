@@ -234,6 +234,14 @@ class Diagnostics:
         """Whether company X has proved that the classes are separated."""
         return self.found.proof is not None and self.found.proof.kind != "not proved"
 
+    @property
+    def separated(self) -> str | None:
+        """What separates the classes, as a clause; ``None`` if no separation is proved."""
+        proof = self.found.proof
+        if proof is None or not self.is_separated:
+            return None
+        return f"the classes are separated by {separating(proof.columns)}"
+
     def limits(self, scaling: Scaling) -> Limits | None:
         """Return what a proved separation leaves; ``None`` if none is proved."""
         found, names = self.found, self._taking_part()
@@ -250,7 +258,7 @@ class Diagnostics:
         if proof.kind == "complete" or not (
             candidate.gone and candidate.number and first is not None
         ):
-            return Limits(f"the classes are separated by {by}", reasons, None)
+            return Limits(self.separated, reasons, None)
         whole = self._last_hessian()
         free = self._free(len(whole) // (len(self._names) + 1))
         kept = [name in names for name in self._names]

@@ -314,7 +314,9 @@ class OpenRun(TrainingRun):
                     **self._inference.figures(
                         state, scaling, diagnostics.left_out, diagnostics.limits(scaling)
                     ),
-                    "profile": self._profile.figures(state, scaling, diagnostics.left_out),
+                    "profile": self._profile.figures(
+                        state, scaling, diagnostics.left_out, diagnostics.separated
+                    ),
                 },
                 "evaluation": evaluation,
                 "privacy": privacy and {**privacy, "without": comparison.without_privacy()},

@@ -119,7 +119,11 @@ class ProfileIntervals:
             yield ProfileAdvanced(number, ended, len(bounds))
 
     def figures(
-        self, state: Checkpoint, scaling: Scaling, left_out: Mapping[str, str] | None = None
+        self,
+        state: Checkpoint,
+        scaling: Scaling,
+        left_out: Mapping[str, str] | None = None,
+        separated: str | None = None,
     ) -> dict[str, Any] | None:
         """Return the member ``profile`` of ``inference`` in metrics.json; ``None`` without columns.
 
@@ -129,6 +133,8 @@ class ProfileIntervals:
         scaling : Scaling
         left_out : mapping of str to str, optional
             Reasons, by the names of features that have no coefficient.
+        separated : str or None
+            What separates the classes, if that is proved, as a clause.
 
         Returns
         -------
@@ -141,7 +147,10 @@ class ProfileIntervals:
         if not self._columns:
             return None
         found = self._read(state)
-        if (reason := self._withheld(state)) is not None:
+        reason = self._withheld(state)
+        if separated is not None:
+            reason = f"{separated}, so that no optimum is finite; penalty=firth has intervals"
+        if reason is not None:
             return {"iterations": 0, "seconds": 0.0, "withheld": reason, "intervals": []}
         estimate = self._estimate(state)
         bounds = self._bounds(found, estimate)

@@ -164,7 +164,7 @@ _TRAINING = _kind(
         "inference?": optional(_kind(_INFERENCE)),
         "evaluation?": optional(_kind(_EVALUATION)),
         "privacy?": optional(_kind(_PRIVATE)),
-        **_figures("seconds", "start_seconds?"),
+        **_figures("seconds", "start_seconds?", "tested_on?"),
     }
 )
 

@@ -9,6 +9,7 @@ from fl_he.report.figures import short
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
     fit_facts,
+    group_notes,
     group_sheet,
     has_firth,
     left_out_notes,
@@ -52,7 +53,7 @@ def coefficients(metrics: Metrics) -> Section:
     if facts := fit_facts(inference):
         blocks += [Note(_WALD_FIRTH if has_firth(inference) else _WALD), Facts(facts)]
     if (tests := group_sheet(inference)) is not None:
-        blocks.append(tests)
+        blocks += [tests, *map(Note, group_notes(inference))]
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(profile)
     blocks += map(Note, profile_notes(inference))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from fl_he.report.blocks import Block, Facts, Note, Page, Points, Row, Section, Sheet
-from fl_he.report.figures import count, data_name, decimal, optimizer_name, setting_text
+from fl_he.report.figures import UNKNOWN, count, data_name, decimal, optimizer_name, setting_text
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
-from fl_he.report.tables.comparison import COLUMNS, compared_models, penalty_note, withheld_note
+from fl_he.report.tables.comparison import (
+    COLUMNS,
+    compared_models,
+    difference_note,
+    penalty_note,
+    tested_on,
+    withheld_note,
+)
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
@@ -73,19 +80,16 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
 def _quality(metrics: Metrics) -> Section:
     evaluation = metrics.get("evaluation")
     if metrics["federated"]["accuracy"] is None and not evaluation:
-        unknown = (
-            "Nobody holds test data, so no figure of quality is known. The model was compared with "
-            "nothing."
-        )
+        unknown = "Nobody holds test data, so no figure of quality is known."
         blocks: list[Block] = [Note(unknown)]
     else:
         headings = (column.heading.replace("\n", " ") for column in COLUMNS)
         rows = compared_models(metrics)
-        blocks = [Sheet("On the held-out test set", ("model", *headings), rows)]
-    if note := penalty_note(metrics):
-        blocks.append(Note(note))
+        blocks = [Sheet(tested_on(metrics), ("model", *headings), rows)]
+    blocks += [Note(note) for note in (penalty_note(metrics), difference_note(metrics)) if note]
     if evaluation:
         blocks += _counted(evaluation)
+        blocks += _confusion(evaluation, metrics.get("classes") or ("label 0", "label 1"))
     return Section("Comparison", blocks)
 
 
@@ -111,6 +115,22 @@ def _counted(evaluation: Mapping[str, Any]) -> Iterator[Block]:
             f"or at least {evaluation['min_cell']} examples in each"
         )
         yield Sheet(caption, ("forecast", "examples", "mean forecast", "came true"), rows)
+
+
+def _confusion(evaluation: Mapping[str, Any], classes: Sequence[str]) -> Iterator[Block]:
+    """Show the confusion matrix and the accuracy of each class, as far as they are given out."""
+    matrix = evaluation.get("confusion")
+    shares = [decimal(one.get("accuracy")) for one in evaluation.get("by_class") or ()]
+    if not matrix and not {*shares} - {UNKNOWN}:
+        return
+    shares = shares or [UNKNOWN] * len(classes)
+    counts = matrix or [()] * len(shares)
+    rows = [
+        Row((name, *map(count, row or [None] * len(shares)), share))
+        for name, row, share in zip(classes, counts, shares, strict=True)
+    ]
+    caption = "Held-out examples by class (rows) and by predicted class (columns)"
+    yield Sheet(caption, ("class", *classes, "predicted right"), rows)
 
 
 def _privacy(metrics: Metrics) -> Section:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
 from fl_he.report.figures import optimizer_name
 from fl_he.run_files.metrics import Metrics
@@ -64,15 +61,16 @@ _SEALED_KNOWLEDGE = (
 )
 
 
-def _likelihood_sums(config: Mapping[str, Any]) -> list[str]:
+def _likelihood_sums(metrics: Metrics) -> list[str]:
     """List the sums of Firth's penalty and of profile likelihoods, and what hospitals learn."""
+    config, profile = metrics["config"], (metrics.get("inference") or {}).get("profile")
     firth, sums = config.get("penalty") == "firth", []
     if firth:
         sums.append(
             "each round: the derivatives of Firth's penalty; for them the hospitals are sent the "
             "inverse of the pooled Hessian, so they learn the estimates' covariance"
         )
-    if (config.get("inference") or {}).get("profile"):
+    if profile and profile["iterations"]:
         more = ", and the same of Firth's penalty" if firth else ""
         sums.append(
             "after the last round: loss, gradient and Hessian at the models of the search for "
@@ -98,7 +96,7 @@ def opened(metrics: Metrics) -> list[str]:
     ]
     if optimizer_name(metrics) == "newton":
         sums.append("each round: the Hessian, so second moments of the features")
-    sums += _likelihood_sums(config)
+    sums += _likelihood_sums(metrics)
     if config.get("scaling") == "federated":
         sums.append("once: mean and variance of every feature, which the hospitals learn too")
     if config.get("class_weight") == "balanced":

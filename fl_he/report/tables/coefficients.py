@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.blocks import Row, Sheet
 from fl_he.report.figures import UNKNOWN, count, fixed, known, p_value, places
-from fl_he.report.tables.fitted import FittedTable
+from fl_he.report.tables.fitted import WIDE
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
 
@@ -22,8 +22,8 @@ _TOO_LARGE = "too large"
 #: Name of the last row of each contrast, in metrics.json.
 _INTERCEPT = "(intercept)"
 _NAME_WIDTH = len(_INTERCEPT)
-#: Columns of a `Sheet` that narrower terminals have room for.
-_MIDDLE, _NARROW = (0, 1, 2, 3, 5, 6), (0, 1, 3, 5, 6)
+#: Longer names are folded before a table is divided.
+_LONGEST_NAME = 24
 _CAPTION = (
     "odds ratio: for one unit more of the feature, per SD: for one standard deviation more; "
     f"{_INTERCEPT}: the odds where all features are 0"
@@ -43,17 +43,13 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         return None
     if (reason := withheld(inference)) is not None:
         return Text(reason)
-    blocks: list[RenderableType] = [
-        FittedTable(
-            *(_table(sheet, columns) for columns in (range(len(sheet.columns)), _MIDDLE, _NARROW))
-        )
-        for sheet in coefficient_sheets(metrics)
-    ]
+    blocks: list[RenderableType] = [*map(DividedTable, coefficient_sheets(metrics))]
     blocks += [Text(note) for note in left_out_notes(inference)]
     if (tests := group_sheet(inference)) is not None:
-        blocks.append(_table(tests, range(len(tests.columns))))
+        blocks.append(DividedTable(tests))
+    blocks += [Text(note) for note in group_notes(inference)]
     if (profile := profile_sheet(inference)) is not None:
-        blocks.append(_table(profile, range(len(profile.columns))))
+        blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     return Group(*blocks, Text("\n".join([_CAPTION, *said])))
@@ -80,7 +76,17 @@ def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
     for row in inference["coefficients"]:
         if row["left_out"]:
             reasons.setdefault(row["left_out"], {})[row["name"]] = None
-    return [f"{listed([*names])}: {NOT_AVAILABLE}, {why}." for why, names in reasons.items()]
+    return [
+        f"{listed([*names])}: {NOT_AVAILABLE}, {_of_each(why) if len(names) > 1 else why}."
+        for why, names in reasons.items()
+    ]
+
+
+def _of_each(reason: str) -> str:
+    """Return a reason of one column as one of several columns."""
+    if reason.startswith("it does"):
+        return reason.replace("it does", "they do", 1)
+    return reason.replace("it is", "each is", 1) if reason.startswith("it is") else reason
 
 
 def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
@@ -125,8 +131,11 @@ def profile_sheet(inference: Mapping[str, Any]) -> Sheet | None:
         row["upper"] - row["lower"] for row in rows if None not in (row["lower"], row["upper"])
     ]
     digits = places(widths, 3, 6)
+    without = _left_out(inference)
     cells = [
-        (
+        (row["name"], NOT_AVAILABLE)
+        if row["name"] in without
+        else (
             row["name"],
             *(
                 _ends([row[f"{start}lower"], row[f"{start}upper"]], row, digits)
@@ -146,12 +155,19 @@ def profile_notes(inference: Mapping[str, Any]) -> list[str]:
         return []
     if profile["withheld"]:
         return [f"No profile likelihood intervals: {profile['withheld']}."]
+    without = _left_out(inference)  # which a sentence of all estimates names
     return [
         f"{row['name']}, {end} bound: {row[f'{end}_reason']}."
         for row in profile["intervals"]
         for end in ("lower", "upper")
-        if row[f"{end}_reason"]
+        if row[f"{end}_reason"] and row["name"] not in without
     ]
+
+
+def _left_out(inference: Mapping[str, Any]) -> dict[str, str]:
+    """Return the reasons, by the names of columns without an estimate."""
+    rows = inference["coefficients"]
+    return {row["name"]: row["left_out"] for row in rows if row["left_out"]}
 
 
 def _ends(values: Sequence[float | None], row: Mapping[str, Any], digits: int) -> str:
@@ -176,6 +192,21 @@ def group_sheet(inference: Mapping[str, Any]) -> Sheet | None:
         for p in [test["p_value"]]
     ]
     return Sheet("Wald tests of columns together", ("columns", "chi-square", "df", "p"), rows)
+
+
+def group_notes(inference: Mapping[str, Any]) -> list[str]:
+    """Say which tests of columns together are not there, and why."""
+    without = _left_out(inference)
+    notes = []
+    for test in inference["groups"]:
+        if test["p_value"] is not None:
+            continue
+        found = {without[name]: name for name in reversed(test["columns"]) if name in without}
+        why = "; ".join(f"{name}: {reason}" for reason, name in reversed(found.items()))
+        notes.append(
+            f"No Wald test of {listed(test['columns'])}: {why or 'their covariance is singular'}."
+        )
+    return notes
 
 
 def _test_text(test: Mapping[str, Any]) -> str:
@@ -268,16 +299,53 @@ def _ratio_places(rows: Sequence[Mapping[str, Any]], key: str) -> int:
     return max(3, places(widths, 3, 6) - 1)
 
 
-def _table(sheet: Sheet, columns: Iterable[int]) -> Table:
-    table = Table(title=Text(sheet.caption), box=SIMPLE, show_edge=False, padding=(0, 1, 0, 0))
-    chosen = [column for column in columns if column < len(sheet.columns)]
-    table.add_column(sheet.columns[0], overflow="fold", min_width=_NAME_WIDTH)
-    for column in chosen[1:]:
-        heading = sheet.columns[column]
-        if len(chosen) < len(sheet.columns):
-            heading = heading.replace(" ", "\n", 1).replace(" (", "\n(")
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in sheet.rows:
-        cells = list(row.cells)
-        table.add_row(*(Text(cells[at]) if at < len(cells) else "" for at in chosen))
-    return table
+class DividedTable:
+    """A sheet as one table or, in a narrow terminal, as several with the same first column.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    """
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the tables, each with as many columns as there is room for: Rich calls this."""
+        last = len(self._sheet.columns)
+        if self._fits([*range(1, last)], console, options, broken=False):
+            yield self._table([*range(1, last)], broken=False)
+            return
+        chosen: list[int] = []
+        for column in range(1, last):
+            if chosen and not self._fits([*chosen, column], console, options, broken=True):
+                yield self._table(chosen, broken=True)
+                chosen = []
+            chosen.append(column)
+        yield self._table(chosen, broken=True)
+
+    def _fits(
+        self, columns: Sequence[int], console: Console, options: ConsoleOptions, *, broken: bool
+    ) -> bool:
+        table = self._table(columns, broken=broken)
+        table.title = None  # which wraps
+        needed = console.measure(table, options=options.update_width(WIDE)).minimum
+        return needed <= options.max_width
+
+    def _table(self, columns: Sequence[int], *, broken: bool) -> Table:
+        sheet = self._sheet
+        title = sheet.caption if columns[0] == 1 else f"{sheet.caption} (continued)"
+        table = Table(title=Text(title), box=SIMPLE, show_edge=False, padding=(0, 1, 0, 0))
+        longest = max((len(row.cells[0]) for row in sheet.rows), default=0)
+        width = max(_NAME_WIDTH, min(longest, _LONGEST_NAME))
+        table.add_column(sheet.columns[0], overflow="fold", min_width=width)
+        for column in columns:
+            heading = sheet.columns[column]
+            if broken:
+                heading = heading.replace(" ", "\n", 1).replace(" (", "\n(")
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in sheet.rows:
+            cells = row.cells
+            shown = (Text(cells[at]) if at < len(cells) else "" for at in (0, *columns))
+            table.add_row(*shown)
+        return table

@@ -21,7 +21,7 @@ _POOLED = "pooled (scikit-learn)"
 _POOLED_FIRTH = "pooled (not encrypted)"
 _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without privacy"
-_COUNTED = "its encrypted test counts"
+_COUNTED = "its encrypted counts of {} tested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Column:
 #: All columns but the model's name. A figure of quality stands in
 #: :data:`fl_he.run_files.metrics_contract.FIGURES` too.
 COLUMNS = (
-    Column("examples", "examples", "n", count),
+    Column("examples", "trained\non", "n", count),
     Column("accuracy", "accuracy", "acc."),
     Column("balanced_accuracy", "balanced\naccuracy", "bal.\nacc."),
     Column("roc_auc", "ROC AUC", "ROC\nAUC"),
@@ -81,8 +81,9 @@ def compared_models(metrics: Metrics) -> list[Row]:
     if privacy and privacy["without"]:
         rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without"]}))
     if metrics.get("evaluation"):
-        # Of the examples that were counted, not of those that were trained on.
-        rows.append(_row(_COUNTED, metrics["evaluation"]))
+        counted = metrics["evaluation"]
+        name = _COUNTED.format(count(counted["examples"]))
+        rows.append(_row(name, {**counted, "examples": metrics["federated"]["examples"]}))
     if metrics["pooled"]:
         rows.append(_row(pooled_name(metrics), metrics["pooled"]))
     return rows
@@ -105,17 +106,34 @@ def penalty_note(metrics: Metrics) -> str:
     if not others:
         return ""
     penalty = "Firth's penalty" if metrics["config"].get("penalty") == "firth" else "no penalty"
-    return (
-        f"This run has {penalty}; scikit-learn's models ({', '.join(others)}) have its default, "
-        "C=1: separable data need one."
+    said = (
+        f"This run has {penalty}; scikit-learn's models ({', '.join(others)}) have its default, C=1"
     )
+    if metrics["local"]:
+        said += ", as the classes of a small hospital are often separable"
+    return f"{said}." if pooled["C"] is None else f"{said}. {_without_penalty(metrics)}"
+
+
+def _without_penalty(metrics: Metrics) -> str:
+    """Say why the pooled fit has scikit-learn's default penalty where the run has none."""
+    found = (metrics.get("diagnostics") or {}).get("separation")
+    if found and found["kind"] != "not proved":
+        return "Separated classes have no finite optimum without a penalty."
+    if metrics["config"].get("penalty") == "firth":
+        return "On the pooled data no optimum with Firth's penalty was found."
+    return "Without a penalty scikit-learn found no optimum of the pooled data."
 
 
 def difference_note(metrics: Metrics) -> str:
-    """Say how far the model is from the pooled fit; nothing where that is not known."""
-    difference = (metrics["pooled"] or {}).get("largest_difference")
+    """Say how far the model is from the pooled fit, or why that is not known."""
+    pooled = metrics["pooled"] or {}
+    difference = pooled.get("largest_difference")
     if difference is None:
-        return ""
+        if "largest_difference" not in pooled:
+            return ""
+        other = pooled["C"] != metrics["config"]["C"]
+        why = "it has another penalty" if other else "separated classes have no finite optimum"
+        return f"coefficients are not compared with the pooled fit: {why}"
     noise = ", the noise of privacy included" if metrics.get("privacy") else ""
     return (
         f"largest difference of a coefficient from the pooled fit: {difference:.1e} (coefficients "
@@ -132,18 +150,24 @@ def withheld_note(evaluation: Mapping[str, Any]) -> str:
     return f"Company X withheld {', '.join(names)}: {next(iter(withheld.values()))}."
 
 
-def comparison_table(metrics: Metrics) -> FittedTable:
-    """Compare the models of a run on the held-out test set."""
-    rows = compared_models(metrics)
-    tested = any(cell != UNKNOWN for row in rows for cell in row.cells[2:])
-    title = (
-        f"{'On the held-out test set' if tested else 'Trained, not tested'}: {run_name(metrics)}"
-    )
-    note = penalty_note(metrics)
+def tested_on(metrics: Metrics) -> str:
+    """Say how large the test set is; earlier releases do not tell."""
+    size = metrics.get("tested_on")
+    return f"On the held-out test set{'' if size is None else f' of {count(size)} examples'}"
+
+
+def comparison_table(metrics: Metrics) -> FittedTable | Text:
+    """Compare the models of a run on the held-out test set; say so if none was tested."""
+    rows, note = compared_models(metrics), penalty_note(metrics)
+    if not any(cell != UNKNOWN for row in rows for cell in row.cells[2:]):
+        examples = count(metrics["federated"]["examples"])
+        said = f"Trained, not tested: {run_name(metrics)}, {examples} examples"
+        return Text("\n".join(filter(None, (said, note))))
+    title = f"{tested_on(metrics)}: {run_name(metrics)}"
     wide = Table(title=Text(title), caption=note or None)
     narrow = Table(
         title=Text(title),
-        caption="\n".join(filter(None, ("n: examples, bal. acc.: balanced accuracy", note))),
+        caption="\n".join(filter(None, ("n: trained on, bal. acc.: balanced accuracy", note))),
         box=SIMPLE,
         show_edge=False,
         padding=(0, 1, 0, 0),

@@ -23,13 +23,17 @@ def columns_left_out(metrics: Metrics) -> Iterator[str]:
         are = "does not vary and is" if len(constant) == 1 else "do not vary and are"
         yield f"{listed(constant)} {are} left out."
     penalised = metrics["config"].get("C") is not None
+    then = (
+        "kept, as the penalty divides their effect among them"
+        if penalised
+        else "left out, as the data do not tell their effects apart"
+    )
+    by_what = dict[str, list[str]]()
     for name, earlier in (found.get("aliased") or {}).items():
-        then = (
-            "kept, as the penalty divides their effect among them"
-            if penalised
-            else "left out, as the data do not tell their effects apart"
-        )
-        yield f"{name} is a linear combination of {listed(earlier)} and a constant: {then}."
+        by_what.setdefault(listed(earlier), []).append(name)
+    for earlier, names in by_what.items():
+        are = "is" if len(names) == 1 else "are each"
+        yield f"{listed(names)} {are} a linear combination of {earlier} and a constant: {then}."
 
 
 def findings(metrics: Metrics) -> Iterator[str]:

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 #: Wider than any table, to ask for the width that one would like to have.
-_WIDE = 10_000
+WIDE = 10_000
 
 
 class FittedTable:
@@ -27,7 +27,7 @@ class FittedTable:
         """Yield one table: Rich calls this."""
         *wider, last = self.tables
         for table in wider:
-            needed = console.measure(table, options=options.update_width(_WIDE)).maximum
+            needed = console.measure(table, options=options.update_width(WIDE)).maximum
             if needed <= options.max_width:
                 yield table
                 return

@@ -277,3 +277,25 @@ def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path
     assert "so they learn the estimates' covariance" in said
     assert "at the models of the search for profile likelihood intervals" in said
     assert "pooled (not encrypted)" in said
+
+
+def test_the_page_shows_the_confusion_matrix_and_each_classs_accuracy(tmp_path: Path) -> None:
+    metrics = make_newton()
+    metrics["evaluation"]["confusion"] = [[61, 7], [9, 83]]
+    metrics["evaluation"]["by_class"] = [
+        {"examples": n, "accuracy": accuracy, "roc_auc": None, "brier_score": None}
+        for n, accuracy in ((68, 0.8971), (92, 0.9022))
+    ]
+    said = words(page(tmp_path, metrics))
+    assert "by predicted class" in said
+    assert "label 0 61 7 0.897" in said
+    assert "label 1 9 83 0.902" in said
+    metrics["evaluation"] |= {"confusion": None, "by_class": []}
+    assert "by predicted class" not in words(page(tmp_path, metrics))
+
+
+def test_a_search_that_did_not_take_place_opened_nothing(tmp_path: Path) -> None:
+    metrics = make_newton()
+    metrics["config"]["inference"] = {"profile": [HOSTILE]}
+    metrics["inference"]["profile"] |= {"iterations": 0, "intervals": [], "withheld": "no optimum"}
+    assert "models of the search" not in words(page(tmp_path, metrics))

@@ -11,8 +11,9 @@ from rich.console import RenderableType
 
 from fl_he.report.files import write_run
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.report.tables.comparison import comparison_table, difference_note
+from fl_he.report.tables.comparison import comparison_table, difference_note, penalty_note
 from fl_he.report.tables.cost import cost_table
+from fl_he.report.tables.diagnostics import columns_left_out
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
 
@@ -59,7 +60,8 @@ def test_names_are_shown_as_they_are() -> None:
 
 def test_tables_of_a_deployment() -> None:
     lines = text(comparison_table(make_deployed()))
-    assert row(lines, "federated (encrypted)") == ["180", "n/a", "n/a", "n/a", "n/a"]
+    assert "n/a" not in " ".join(lines)
+    assert "180 examples" in " ".join(lines)
     assert not any("alone" in line or "pooled" in line for line in lines)
     assert row(text(cost_table(make_deployed())), "bytes sent") == ["2,500", "10,000"]
 
@@ -93,6 +95,23 @@ def test_the_distance_from_the_pooled_fit_is_told() -> None:
 def test_a_run_without_a_test_set_is_called_untested() -> None:
     assert "On the held-out test set: breast_cancer" in text(comparison_table(make_metrics()))[0]
     assert "Trained, not tested: " in text(comparison_table(make_deployed()))[0]
+    metrics = make_metrics() | {"tested_on": 143}
+    assert "On the held-out test set of 143 examples: " in text(comparison_table(metrics))[0]
+
+
+def test_a_missing_comparison_with_the_pooled_fit_says_why() -> None:
+    metrics = make_metrics()
+    metrics["pooled"] |= {"C": 1.0, "largest_difference": None}
+    metrics["config"]["C"] = None
+    assert "not compared with the pooled fit: it has another penalty" in difference_note(metrics)
+    said = penalty_note(metrics)
+    assert said.endswith("Without a penalty scikit-learn found no optimum of the pooled data.")
+    metrics["diagnostics"] = {"separation": {"kind": "complete", "columns": ["age"]}}
+    assert penalty_note(metrics).endswith(
+        "Separated classes have no finite optimum without a penalty."
+    )
+    metrics["pooled"]["C"] = None
+    assert difference_note(metrics).endswith(": separated classes have no finite optimum")
 
 
 def test_cost_table() -> None:
@@ -147,9 +166,9 @@ def test_tables_fit_the_terminal(width: int) -> None:
 
 def test_short_headings_are_explained() -> None:
     narrow, wide = ("\n".join(text(comparison_table(make_metrics()), n)) for n in (60, 80))
-    assert "n: examples, bal. acc.: balanced accuracy" in narrow
+    assert "n: trained on, bal. acc.: balanced accuracy" in narrow
     assert "bal." not in wide
-    assert "examples" in wide
+    assert "trained" in wide
 
 
 @pytest.mark.parametrize("key", ["without", "epsilon_towards_a_hospital"])
@@ -196,7 +215,9 @@ def counted() -> dict[str, Any]:
 
 def test_encrypted_counts_are_a_row_of_the_comparison(tmp_path: Path) -> None:
     lines = text(comparison_table(counted()), width=100)
-    assert row(lines, "its encrypted test counts") == ["16", "0.875", "0.750", "n/a", "0.500"]
+    assert row(lines, "its encrypted counts of 16 tested") == [
+        *("180", "0.875", "0.750", "n/a", "0.500")
+    ]
     metrics = counted()
     del metrics["evaluation"]["calibration_error"]
     with pytest.raises(MetricsError, match=r"evaluation\.calibration_error must be a number"):
@@ -266,7 +287,60 @@ def test_coefficients_have_fixed_decimals_by_column(tmp_path: Path) -> None:
     assert shown["[age], cells"] == ["23.24", "2", "<0.001"]
     narrow = text(table, 80)
     assert max(map(len, narrow)) <= 80
-    assert "-0.04597 to -0.01683" in "\n".join(narrow)
+    every = " ".join("\n".join(narrow).replace("(", " (").split())
+    for figure in (
+        "-0.04597 to -0.01683",
+        "0.00743",
+        "-4.22",
+        "0.969 (0.955 to",
+        "0.690 (0.580 to",
+    ):
+        assert figure in every, "a narrow terminal shows all columns, in several tables"
+    assert "(continued)" in every
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_every_column_is_shown_however_long_a_name_is(width: int) -> None:
+    long = AGE | {"name": "a_name_of_a_column_that_is_longer_than_most"}
+    table = coefficient_table(inferred(long, CELLS, BEYOND, fit=WHOLE))
+    assert table is not None
+    lines = text(table, width)
+    assert max(map(len, lines)) <= width
+    said = " ".join(" ".join(lines).split())
+    for figure in ("-0.03140", "0.00743", "-4.22", "<0.001", "0.969", "0.690", "15.00"):
+        assert figure in said
+
+
+def test_a_group_without_a_test_and_columns_without_an_estimate_say_why_once() -> None:
+    why = "no finite estimate: the classes are separated by rare"
+    rare = coefficient("rare") | {"left_out": why}
+    same = [coefficient(name) | {"left_out": "it does not vary"} for name in ("a", "b")]
+    group = {"columns": ["[age]", "rare"], "chi2": None, "df": 2, "p_value": None}
+    ends = dict.fromkeys(("lower_reason", "upper_reason"), "it does not vary")
+    profile = {
+        "iterations": 3,
+        "seconds": 1.0,
+        "withheld": None,
+        "intervals": [interval("a", **ends)],
+    }
+    table = coefficient_table(
+        inferred(AGE, rare, *same, fit=WHOLE, groups=[group], profile=profile)
+    )
+    assert table is not None
+    said = "\n".join(text(table, 160))
+    assert f"No Wald test of [age] and rare: rare: {why}." in said
+    assert "a and b: NA, they do not vary." in said
+    assert "bound" not in said
+    assert "not found" not in said
+
+
+def test_columns_aliased_by_the_same_columns_are_one_sentence() -> None:
+    metrics = make_metrics()
+    metrics["diagnostics"] = {"aliased": {"c": ["a", "b"], "d": ["a", "b"], "e": ["a"]}}
+    lines = list(columns_left_out(metrics))
+    assert [line.split(" and a constant")[0] for line in lines] == [
+        *("c and d are each a linear combination of a and b", "e is a linear combination of a")
+    ]
 
 
 def test_a_null_model_that_nobody_knows_is_said_in_words() -> None:
