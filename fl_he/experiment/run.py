@@ -13,7 +13,6 @@ from fl_he.errors import FlHeError
 from fl_he.experiment.run_folder import alone_in, is_there
 from fl_he.experiment.tracking import Tracker
 from fl_he.run_files import checkpoint, metrics_contract
-from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
@@ -77,13 +76,24 @@ def execute(
 
 @contextmanager
 def _hint(folder: Path) -> Iterator[None]:
-    """Note with an error how to go on, if there is a checkpoint."""
+    """Note with an error how to go on, where nothing is wrong with the run itself."""
     try:
         yield
     except (FlHeError, OSError) as error:
-        if not isinstance(error, CheckpointError) and is_there(folder / checkpoint.NAME):
+        if _can_be_resumed(folder, error):
             error.add_note(f"once that is fixed, resume={folder.absolute()} goes on with the run")
         raise
+
+
+def _can_be_resumed(folder: Path, error: Exception) -> bool:
+    """Tell whether the disk failed, or company X did while it had a sum to open."""
+    if isinstance(error, OSError):
+        return is_there(folder / checkpoint.NAME)
+    try:
+        kept = checkpoint.load_checkpoint(folder)
+    except checkpoint.CheckpointError:
+        return False
+    return kept.unopened is not None or bool(kept.sealed and kept.sealed.get("unopened"))
 
 
 def origin_figures() -> dict[str, Any]:
