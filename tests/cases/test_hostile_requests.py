@@ -38,6 +38,7 @@ ANY = st.sampled_from([*EXTREMES, *(-x for x in EXTREMES)]) | st.floats(
     allow_nan=False, allow_infinity=False
 )
 POSITIVE = st.sampled_from(EXTREMES[1:]) | st.floats(min_value=5e-324, allow_infinity=False)
+TERMS = LearningTerms("none").to_config()
 #: Three patients of each class, by the number of classes.
 TABLES = {
     2: "age,code,y\n57,0,0\n41,1,0\n-3,1,1\n60,0,1\n57,1,0\n12,0,1\n",
@@ -125,11 +126,10 @@ def test_every_request_is_answered_or_ends_the_nodes_part_in_one_and_the_same_wo
         refusal = ask(node, action, content)
     assert refusal in ("", PRIVATE_REFUSAL), refusal
     assert all(" refused: " in one for one in words), "an exception that is no refusal"
-    again = ask(node, "train", model_message_content(model_arrays(np.zeros((1, 2)), 0.0)))
-    assert ("takes no part in the run any more" in again) == bool(refusal)
-
-
-TERMS = LearningTerms("none").to_config()
+    zeros = np.zeros((classes if classes > 2 else 1, 2))
+    nothing = model_message_content(model_arrays(zeros, np.zeros(len(zeros))), TERMS)
+    again = ask(node, "evaluate" if action.startswith("evaluate") else "train", nothing)
+    assert ("it refused before" in again, again == "") == (bool(refusal), not refusal)
 
 
 def test_losses_whose_sum_is_no_float64_are_no_question_about_the_patients(tmp_path: Path) -> None:
