@@ -10,6 +10,7 @@ import zipfile
 from importlib import import_module
 from pathlib import Path
 
+import pytest
 import yaml
 from flwr.supercore.fab_format_version import normalize_and_validate_fab_format
 
@@ -49,6 +50,7 @@ def test_flower_ships_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert shipped == {*ours, "pyproject.toml", "README.md", "LICENSE"}
 
 
+@pytest.mark.slow
 def test_flowers_hub_would_take_the_app() -> None:
     publish = import_module("flwr.cli.app_cmd.publish")
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())

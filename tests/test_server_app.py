@@ -66,8 +66,7 @@ def three_rounds(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 #: The other combinations, those of fifty hospitals among them, run with the slow tests.
 QUICK_RUNS = {
-    *(("even", 3, "fold"), ("uneven", 3, "chain"), ("by_label", 3, "fold")),
-    *(("even", 10, "chain"), ("uneven", 10, "fold"), ("by_label", 10, "chain")),
+    *(("even", 3, "fold"), ("uneven", 3, "chain"), ("by_label", 10, "chain")),
 }
 
 
