@@ -25,6 +25,8 @@ _WORDS = {
     str: "text",
     NoneType: "null",
 }
+#: How Hydra begins where a value has another shape than its key.
+_MERGING = "Error merging override "
 _GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
 #: How many keys share a last part.
 _SHARED = Counter(key.rpartition(".")[2] for key in schema_keys())
@@ -90,6 +92,10 @@ def explain(error: Exception) -> str:
         return f"{key} must be a key of the configuration, got an unknown one; {hint}"
     if key and isinstance(cause, OmegaConfTypeError):
         return f"{key} must be {_expected(key)}, got {cause.value!r}"
+    key, equals, value = str(error).removeprefix(_MERGING).partition("=")
+    if str(error).startswith(_MERGING) and equals and key in schema_keys():
+        return f"{key} must be {_expected(key)}, got {value}"
+    key = getattr(cause, "full_key", None)
     return f"{key}: {_first_line(cause)}" if key else " ".join(str(error).split())
 
 
@@ -121,5 +127,7 @@ def _word(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(kind.__members__)}"
     if get_origin(kind) is list:
+        if get_origin(get_args(kind)[0]) is list:
+            return "a list of lists such as [[a,b],[c,d]]"
         return "a list such as [a,b]"
     return _WORDS.get(kind, "a group of keys")

@@ -42,6 +42,7 @@ def check(config: Config) -> None:
             _privacy,
             _ranges,
             _likelihood,
+            _groups,
         ),
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
@@ -155,6 +156,15 @@ def _likelihood(config: Config) -> Iterator[str]:
         )
     if len(set(profile)) < len(profile):
         yield f"inference.profile must name no column twice, got {', '.join(profile)}"
+
+
+def _groups(config: Config) -> Iterator[str]:
+    """Refuse tests of columns together where no standard error can be given."""
+    if config.inference.groups and config.C is not None and not config.capc.enabled:
+        yield (
+            f"C must be null with inference.groups, got {config.C:g}: no standard error is given "
+            "with an L2 penalty"
+        )
 
 
 def _contributors(config: Config) -> Iterator[str]:

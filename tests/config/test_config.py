@@ -310,3 +310,8 @@ def test_compose_from_many_threads() -> None:
         configs = pool.map(lambda count: compose("config", f"hospitals={count}"), counts)
         assert [config.hospitals for config in configs] == list(counts)
     assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_list_of_lists_is_asked_for_where_a_list_was_given() -> None:
+    with pytest.raises(ConfigError, match=r"inference\.groups must be a list of lists .*, got \[a"):
+        compose("config", ["inference.groups=[age,b]"])

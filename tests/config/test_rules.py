@@ -70,6 +70,10 @@ def changed(settings: dict[str, Any]) -> Config:
         (FIRTH | {"C": 2.0}, "C must be null with penalty=firth, got 2: Firth's penalty has no"),
         (PROFILE | {"C": 1.0}, "C must be null with inference.profile, got 1: an L2 penalty"),
         (
+            {"inference.groups": [["age", "bmi"]], "C": 1.0},
+            "C must be null with inference.groups, got 1: no standard error",
+        ),
+        (
             FIRTH | {"optimizer.name": "lbfgs"},
             "optimizer must be auto or newton with penalty=firth, got lbfgs",
         ),

@@ -235,7 +235,8 @@ class Labels:
     def is_class(self, positive: str) -> Array:
         """Return 1.0 for the positive class and 0.0 for the other, of which there is one at most.
 
-        Where no label is written as ``positive`` is, one that spells the same number is meant.
+        Where no label is written as ``positive`` is, one that spells the same number, or true or
+        false, is meant.
         """
         classes, positive = self.levels, positive.strip()
         if len(classes) > 2:
@@ -246,10 +247,7 @@ class Labels:
                     "target",
                 )
             )
-        number = as_number(positive)
-        alike = [label for label in classes if number is not None and as_number(label) == number]
-        if positive not in classes and len(alike) == 1:
-            positive = alike[0]
+        positive = _spelt_alike(positive, classes)
         if len(classes) == 2 and positive not in classes:
             self.faults.append(
                 Fault(
@@ -269,21 +267,27 @@ class Labels:
         return (numbers.values[:, 0] >= threshold).astype(np.float64)
 
     def place_among(self, classes: Sequence[str]) -> Array:
-        """Return each label's place among the classes, from 0.0."""
+        """Return each label's place among the classes, from 0.0.
+
+        Where no class is written as a label is, one that spells the same number is meant.
+        """
         places = {name.strip(): float(place) for place, name in enumerate(classes)}
         others = ColumnFacts()
+        meant = {label: _spelt_alike(label, list(places)) for label in self._counts()}
+        unknown = {label for label, name in meant.items() if name not in places}
         for row, label in zip(self._rows, self._labels, strict=True):
-            if label not in places and label.lower() not in _MISSING_TEXT:
+            if label in unknown:
                 others.add("other{s}", 1, row)
         for kind, found in others.found.items():
             self.faults.append(
                 Fault(
                     f"target {shown(self.name)} must hold the classes "
-                    f"{', '.join(map(shown, places))} only, got {_counted(kind, *found)}",
+                    f"{', '.join(map(shown, places))} only, got {_counted(kind, *found)}"
+                    f"{self._named(sorted(unknown))}",
                     "classes",
                 )
             )
-        return self._as([places.get(label, 0.0) for label in self._labels])
+        return self._as([places.get(meant.get(label, ""), 0.0) for label in self._labels])
 
     def _counts(self) -> Counter[str]:
         return Counter(label for label in self._labels if label.lower() not in _MISSING_TEXT)
@@ -302,6 +306,20 @@ class Labels:
         if self._missing.found:
             self.faults.insert(0, Fault(self._missing.fault(self.name).words))
         return np.array(numbers)
+
+
+def _spelt_alike(name: str, others: Sequence[str]) -> str:
+    """Return the name itself, or the only other one that spells the same number, true or false."""
+    if name in others:
+        return name
+    number, truth = as_number(name), _TRUTH.get(name.lower())
+    alike = [
+        other
+        for other in others
+        if (number is not None and as_number(other) == number)
+        or (truth is not None and _TRUTH.get(other.lower()) == truth)
+    ]
+    return alike[0] if len(alike) == 1 else name
 
 
 def _zero_or_one(label: str) -> float | None:

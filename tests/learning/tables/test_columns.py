@@ -182,6 +182,27 @@ def test_one_class_only_is_welcome(positive: str, expected: list[float]) -> None
     assert column.faults == []
 
 
+@pytest.mark.parametrize("positive", ["True", "TRUE", " true"])
+def test_a_positive_label_may_spell_true_in_any_case(positive: str) -> None:
+    column = labels("TRUE", "FALSE", "TRUE")
+    assert column.is_class(positive).tolist() == [1.0, 0.0, 1.0]
+    assert column.faults == []
+
+
+def test_labels_are_the_classes_that_spell_the_same_number() -> None:
+    column = labels("0.0", "2.0", "1.0", "2.0")
+    assert column.place_among(["0", "1", "2"]).tolist() == [0.0, 2.0, 1.0, 2.0]
+    assert column.faults == []
+
+
+def test_labels_that_are_no_class_are_named_if_each_has_several_rows() -> None:
+    column = labels("a", "a", "b", "b", "z", "z")
+    column.place_among(["a", "b"])
+    assert words(column.faults) == (
+        "target 'died' must hold the classes 'a', 'b' only, got 2 others, the first in row 6: 'z'"
+    )
+
+
 def read_class(column: Labels) -> object:
     return column.is_class("M")
 
