@@ -120,8 +120,8 @@ class Config:
         figures without counts of 1 to 4 patients. A simulation deals the test set out; a deployed
         hospital names its own as ``test-data``.
     test_size : float
-        Share of the patients held out for the comparison; 0 trains on all of them, and then nothing
-        is compared and no test figure is known.
+        Share of the patients held out for the comparison; 0 trains on all of them, and then no
+        test figure is known.
     stratify : bool
         Whether training and test data have equal shares of each class, so that rare outcomes are
         not more or less frequent in one of them by chance.

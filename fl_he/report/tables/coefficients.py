@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fl_he.report.blocks import Row, Sheet
 from fl_he.report.figures import UNKNOWN, count, fixed, known, p_value, places
-from fl_he.report.tables.fitted import WIDE
+from fl_he.report.tables.fitted import WIDE, keep_whole
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
 
@@ -343,9 +343,10 @@ class DividedTable:
             heading = sheet.columns[column]
             if broken:
                 heading = heading.replace(" ", "\n", 1).replace(" (", "\n(")
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(heading, justify="right")
         for row in sheet.rows:
             cells = row.cells
             shown = (Text(cells[at]) if at < len(cells) else "" for at in (0, *columns))
             table.add_row(*shown)
+        keep_whole(table, range(1, 1 + len(columns)))
         return table

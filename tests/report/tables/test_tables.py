@@ -309,6 +309,19 @@ def test_every_column_is_shown_however_long_a_name_is(width: int) -> None:
     said = " ".join(" ".join(lines).split())
     for figure in ("-0.03140", "0.00743", "-4.22", "<0.001", "0.969", "0.690", "15.00"):
         assert figure in said
+    assert "…" not in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_short_names_leave_the_figures_whole(width: int) -> None:
+    rows = [AGE | {"name": name} for name in ("age", "crp", "(intercept)")]
+    table = coefficient_table(inferred(*rows, fit=WHOLE))
+    assert table is not None
+    said = " ".join("\n".join(text(table, width)).split())
+    assert "…" not in said
+    assert said.count("-0.04597 to -0.01683") == 3
+    assert said.count("0.969 (0.955 to 0.983)") == 3
+    assert said.count("age ") == 2 or width == 60
 
 
 def test_a_group_without_a_test_and_columns_without_an_estimate_say_why_once() -> None:
@@ -363,7 +376,7 @@ def test_classes_are_compared_with_the_reference() -> None:
     rows = (AGE | {"class": name} for name in ("red", "[blue]"))
     table = coefficient_table(inferred(*rows, outcome="kind", reference="grey"))
     assert table is not None
-    titles = [line.strip() for line in text(table) if "Log odds" in line]
+    titles = [line.strip() for line in text(table, 160) if "Log odds" in line]
     assert titles == [f"Log odds of kind = {name} against grey" for name in ("red", "[blue]")]
 
 
