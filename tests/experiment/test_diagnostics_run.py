@@ -145,6 +145,7 @@ def test_all_levels_of_a_code_leave_the_last_one_out(tmp_path: Path) -> None:
     ran.check_rows(fit(table, "age", "C", "E", "I"))
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_left_out_of_firths_penalty_and_of_profiles(tmp_path: Path) -> None:
     table = separable()
     more = {"constant": np.full(900, 7.3), "double_age": 2 * table["age"]}
@@ -248,6 +249,7 @@ def test_what_separates_with_first_derivatives_alone_is_proved_too(tmp_path: Pat
     assert ran.found["separation"]["columns"][0] == "age"
 
 
+@pytest.mark.slow
 def test_breast_cancer_without_a_penalty_keeps_its_files(tmp_path: Path) -> None:
     config = experiment("experiment=inference", "rounds=60", folder=tmp_path / "run")
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))

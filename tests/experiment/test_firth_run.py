@@ -158,7 +158,11 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
 @pytest.mark.parametrize(
-    ("purpose", "which"), [("train", 2), ("firth", 2), ("profile", 2), ("firth", -1)]
+    ("purpose", "which"),
+    [
+        *(pytest.param(purpose, 2, marks=pytest.mark.slow) for purpose in ("train", "firth")),
+        *(("profile", 2), ("firth", -1)),
+    ],
 )
 def test_a_run_goes_on_in_the_middle_of_an_iteration(
     tmp_path: Path, purpose: str, which: int, lost: str

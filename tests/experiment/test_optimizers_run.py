@@ -41,7 +41,10 @@ def opened(grid: LocalGrid) -> list[str]:
     ("most_rounds", "overrides"),
     [
         (10, ["hospitals=3"]),
-        (10, ["hospitals=10", "partition=by_label", "partition.alpha=0.1"]),
+        pytest.param(
+            *(10, ["hospitals=10", "partition=by_label", "partition.alpha=0.1"]),
+            marks=pytest.mark.slow,
+        ),
         (10, ["hospitals=4", "class_weight=balanced", "topology=chain"]),
     ],
     ids=str,
@@ -112,7 +115,10 @@ class KilledError(Exception):
     """Stands for the end of the coordinator's process."""
 
 
-@pytest.mark.parametrize("optimizer", ["newton", "nesterov", "lbfgs"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["newton", *(pytest.param(o, marks=pytest.mark.slow) for o in ("nesterov", "lbfgs"))],
+)
 def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, optimizer: str) -> None:
     settings = (f"optimizer={optimizer}", "rounds=6", "data=wine", "C=1", "class_weight=balanced")
     config = experiment(*settings, folder=tmp_path / "run")

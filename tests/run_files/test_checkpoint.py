@@ -126,7 +126,9 @@ def test_a_setting_that_the_run_did_not_have_is_a_difference() -> None:
     assert first_difference({"x": 1}, {"x": 1, "a": {"b": 1}}) == words
 
 
-@pytest.mark.parametrize("after", [1, 2, 4, 5])
+@pytest.mark.parametrize(
+    "after", [1, *(pytest.param(after, marks=pytest.mark.slow) for after in (2, 4, 5))]
+)
 def test_a_resumed_run_ends_with_the_model_of_an_unbroken_one(tmp_path: Path, after: int) -> None:
     folder = tmp_path / "run"
     config = cut_off(folder, "C=2.0", after=after)
