@@ -19,6 +19,8 @@ from fl_he.config.help import CONF, choices, descriptions
 from fl_he.config.run import Config, groups
 
 #: What a choice sets and nobody else would.
+#: Settings whose null is no default, so that a file chooses it.
+CHOSEN_NULL = {"C"}
 UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name", "privacy.name"}
 
 HEAD = """\
@@ -120,7 +122,9 @@ def _settings(prefix: str, values: dict[str, Any]) -> Iterator[str]:
             yield from (f"-m {name}={swept}" for name, swept in value["sweeper"]["params"].items())
         elif isinstance(value, dict):
             yield from _settings(f"{prefix}{key}.", value)
-        elif f"{prefix}{key}" not in UNINTERESTING and value is not None and not _is_open(value):
+        elif value is None and key not in CHOSEN_NULL:
+            continue
+        elif f"{prefix}{key}" not in UNINTERESTING and not _is_open(value):
             yield f"{prefix}{key}={_text(value).strip('`')}"
 
 

@@ -98,7 +98,7 @@ def test_a_sweep_ends_with_one_table_over_all_jobs(sweep: tuple[Path, str]) -> N
         ["topology=chain hospitals=3", *cells(chain, "2")],
         ["topology=chain hospitals=2", "failed", "", "", ""],
     ]
-    assert out.endswith("comparison: both/comparison.html\nsweep folder: both\n")
+    assert out.endswith("comparison: both/comparison.html\nfolder of the runs: both\n")
     code, shown, err = fl_he(folder, "report", "both")
     assert (code, err) == (0, 2 * UNFINISHED)
     assert "run folder: both/0\n" in shown
@@ -108,7 +108,7 @@ def test_a_sweep_ends_with_one_table_over_all_jobs(sweep: tuple[Path, str]) -> N
         ["topology=chain", *cells(chain, "2")],
     ]
     assert "report: both/0/report.html\n" in shown
-    assert shown.endswith("comparison: both/comparison.html\nsweep folder: both\n")
+    assert shown.endswith("comparison: both/comparison.html\nfolder of the runs: both\n")
 
 
 def test_report_shows_a_run_again(sweep: tuple[Path, str]) -> None:

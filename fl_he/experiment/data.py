@@ -128,8 +128,8 @@ def warn_of_few(data: SimulatedData) -> None:
         fewest = int(np.bincount(dataset.labels.astype(np.intp), minlength=train.class_count).min())
         if fewest < _HANDFUL:
             found.append(
-                f"the rarest class has {fewest} patients to {purpose}: what the figures say of it "
-                "is mostly chance"
+                f"the rarest class has {fewest} patient{'' if fewest == 1 else 's'} to {purpose}: "
+                "what the figures say of it is mostly chance"
             )
     for words in found:
         warnings.warn(words, FewDataWarning, stacklevel=2)

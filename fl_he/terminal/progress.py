@@ -77,7 +77,8 @@ def follow(
                     ray = "Ray and " if engine == "ray" else ""
                     screen.wait(f"starting {ray}{hospitals} hospitals")
                 case OptimizerChosen(name, reason):
-                    console.print(f"optimizer: {name} ({reason})", highlight=False, markup=False)
+                    why = "" if reason == f"optimizer={name}" else f" ({reason})"
+                    console.print(f"optimizer: {name}{why}", highlight=False, markup=False)
                 case HopBegan() | HopEnded():
                     screen.show_hop(event)
                 case RoundEnded(entry):

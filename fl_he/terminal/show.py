@@ -79,7 +79,7 @@ def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:
         write_comparison(path, rows, folders)
         typer.echo(f"comparison: {from_here(path)}")
     if together:
-        typer.echo(f"sweep folder: {from_here(folder)}")
+        typer.echo(f"folder of the runs: {from_here(folder)}")
 
 
 def from_here(path: Path) -> Path:

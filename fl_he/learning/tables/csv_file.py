@@ -84,7 +84,10 @@ class CsvFile(TableFile):
                         del record[width:]
                     yield number, record
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
-                refusal = "data file must be UTF-8 text, got another encoding"
+                refusal = (
+                    "data file must be UTF-8 text, got another encoding: save the table as CSV "
+                    "UTF-8"
+                )
             except csv.Error:
                 refusal = (
                     "quotes must enclose whole cells and be closed, got others in or before "

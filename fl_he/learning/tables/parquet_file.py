@@ -89,10 +89,22 @@ class ParquetFile(TableFile):
                 "integers must be of at most 64 bits, got longer ones in column "
                 f"{wide}: save them as Int64 or Float64"
             )
+        if isinstance(error, pa.ArrowInvalid) and not self._is_whole():
+            return DataError(
+                f"data file must be a whole Parquet file, got {str(self.path.absolute())!r}, which "
+                "begins or ends otherwise: copy it again, or name a CSV file .csv"
+            )
         return DataError(
             f"data file must be a readable table, got {str(self.path.absolute())!r}, which cannot "
             f"be read ({type(error).__name__})"
         )
+
+    def _is_whole(self) -> bool:
+        """Return whether the file begins and ends as a Parquet file does."""
+        with self.path.open("rb") as file:
+            begin, size = file.read(len(_MAGIC)), file.seek(0, SEEK_END)
+            file.seek(max(0, size - len(_MAGIC)))
+            return begin == _MAGIC == file.read()
 
     def _wide(self) -> str:
         """Name the columns that may be what pyarrow cannot read: integers of 128 bits."""
