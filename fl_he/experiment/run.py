@@ -58,7 +58,6 @@ def execute(
     FlHeError, OSError
         Whatever the run refused, or the disk did. A note says how to go on where that is possible.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder), _hint(folder), Tracker(config, folder) as tracker:
 
         def tell(event: Event) -> None:

@@ -70,15 +70,17 @@ def alone_in(folder: Path) -> Iterator[None]:
     Parameters
     ----------
     folder : Path
-        One that exists.
+        Made if it is missing, and then removed again if it is empty at the end.
 
     Raises
     ------
     ConfigError
         If another process is in it.
     OSError
-        If it is no folder.
+        If it is no folder, or cannot be made.
     """
+    made = not is_there(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with _entering:
         status = folder.stat()
         place = status.st_dev, status.st_ino
@@ -92,6 +94,9 @@ def alone_in(folder: Path) -> Iterator[None]:
             _entered[place] -= 1
             if not _entered[place]:
                 os.close(_locked.pop(place))
+        if made:
+            with suppress(OSError):  # it holds what the run has written
+                folder.rmdir()
 
 
 def _lock(folder: Path) -> int:
