@@ -47,7 +47,7 @@ def test_a_key_that_contradicts_overrides_is_refused(key: str, value: Any, overr
 @pytest.mark.parametrize(
     ("run_config", "words"),
     [
-        ({"num-server-rounds": 0}, "rounds must be at least 1, got 0"),
+        ({"num-server-rounds": 0}, "rounds must be from 1 to 100000, got 0"),
         ({"hospitals": "many"}, "hospitals must be .*many"),
         ({"topology": "ring"}, "topology must be one of .*ring"),
         ({"topology": "chain sealed=true"}, "topology"),

@@ -194,7 +194,7 @@ def test_a_run_goes_on_in_the_middle_of_an_iteration(
     assert (checkpoint.first_sum is not None) == (purpose == "firth")
 
     second = grid(2)
-    going_on = compose("config", [f"resume={tmp_path / 'run'}"])
+    going_on = compose("config", [f"resume={tmp_path / 'run'}", "key_holder_timeout=600"])
     metrics = server_app.train(second, going_on, tmp_path / "run")
     sums = [m.content.array_records["fl-he.sum"]["sum"].data for m in sums_sent(first, second)]
     assert len(set(sums)) == len(purposes), "no round has two sums"
