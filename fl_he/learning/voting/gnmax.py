@@ -20,8 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy.accounting import (
@@ -156,9 +158,9 @@ def epsilon_by_votes(votes: Sequence[Array], noise: ConfidentGNMax, delta: float
     Parameters
     ----------
     votes : sequence of ndarray, shape (classes,)
-        The counts of each query, in their order.
+        The counts of each query, in their order: whole numbers.
     noise : ConfidentGNMax
-        Taken as continuous.
+        Of integers, as a run draws it, or continuous: the bound holds for both.
     delta : float
         Above 0, below 1.
 
@@ -174,6 +176,30 @@ def epsilon_by_votes(votes: Sequence[Array], noise: ConfidentGNMax, delta: float
 def divergence_by_votes(counts: Array, noise: ConfidentGNMax, orders: Array = ORDERS) -> Array:
     """Return bounds on the Renyi divergence of one query from neighbouring votes.
 
+    The larger of two bounds: for the integers that a run draws as noise, and for continuous noise.
+    Their chances differ where a sigma is as small as a few votes.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (classes,)
+        Whole numbers.
+    noise : ConfidentGNMax
+    orders : ndarray, shape (n,)
+        Above 1.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    bounds = [_divergence(counts, noise, orders, whole=whole) for whole in (False, True)]
+    any_votes: Array = orders * noise.rho(1)
+    smaller: Array = np.minimum(np.max(bounds, axis=0), any_votes)
+    return smaller
+
+
+def _divergence(counts: Array, noise: ConfidentGNMax, orders: Array, *, whole: bool) -> Array:
+    """Return the bound for one kind of noise.
+
     A query with a threshold test is unanswered, or passes the test and is answered. With the
     chances p here and p' there of passing, and D the divergence of the answer, the divergence of
     order alpha is
@@ -184,41 +210,58 @@ def divergence_by_votes(counts: Array, noise: ConfidentGNMax, orders: Array = OR
     The largest count there is within one of the one here, and the formula is convex in p', so one
     of the two ends is the worst. (Papernot et al. 2018, section 4.4, weight D by p instead: an
     expectation, which may be below the privacy loss.)
-
-    Parameters
-    ----------
-    counts : ndarray, shape (classes,)
-    noise : ConfidentGNMax
-    orders : ndarray, shape (n,)
-        Above 1.
-
-    Returns
-    -------
-    ndarray, shape (n,)
     """
-    from scipy.special import log_ndtr  # noqa: PLC0415 - as slow as dp-accounting
-
-    another = log_chance_of_another_class(counts, noise.sigma_gnmax)
+    another = log_chance_of_another_class(counts, noise.sigma_gnmax, whole=whole)
     answer = renyi_by_votes(another, noise.sigma_gnmax, orders)
     if noise.sigma_threshold is None:
         return answer
     exponents = orders - 1.0
-    above = (counts.max() - noise.threshold) / noise.sigma_threshold
+    missing = noise.threshold - float(counts.max())
+    passed, failed = log_chances_of_passing(missing, noise.sigma_threshold, whole=whole)
     worst = np.zeros_like(orders)
-    for there in (above - 1.0 / noise.sigma_threshold, above + 1.0 / noise.sigma_threshold):
-        unanswered = orders * log_ndtr(-above) - exponents * log_ndtr(-there)
-        answered = orders * log_ndtr(above) - exponents * log_ndtr(there) + exponents * answer
+    for more in (-1.0, 1.0):
+        there = log_chances_of_passing(missing + more, noise.sigma_threshold, whole=whole)
+        answered = orders * passed - exponents * there[0] + exponents * answer
+        unanswered = orders * failed - exponents * there[1]
         worst = np.maximum(worst, np.logaddexp(unanswered, answered) / exponents)
-    any_votes: Array = orders * noise.rho(1)
-    bounds: Array = np.minimum(worst, any_votes)
-    return bounds
+    return worst
 
 
-def log_chance_of_another_class(counts: Array, sigma: float) -> float:
+def log_chances_of_passing(missing: float, sigma: float, *, whole: bool) -> tuple[float, float]:
+    """Return the logs of the chances that noise reaches a number, and that it does not.
+
+    Parameters
+    ----------
+    missing : float
+        Votes between the largest count and the threshold, negative above it.
+    sigma : float
+        Standard deviation of the noise.
+    whole : bool
+        Whether the noise is of integers, as a run draws it, or continuous.
+    """
+    from scipy.special import log_ndtr  # noqa: PLC0415 - as slow as dp-accounting
+
+    if whole:
+        least = math.ceil(missing)
+        return _log_tail(least, sigma), _log_tail(1 - least, sigma)
+    return float(log_ndtr(-missing / sigma)), float(log_ndtr(missing / sigma))
+
+
+def log_chance_of_another_class(counts: Array, sigma: float, *, whole: bool = False) -> float:
     """Return a bound on the log of the chance that GNMax gives another class than the largest.
 
-    Papernot et al. 2018, proposition 7: the sum over the other classes of
-    ``erfc((n_max - n_j) / (2 sigma)) / 2``, and never more than ``1 - 1 / classes``.
+    Papernot et al. 2018, proposition 7: the sum over the other classes of their chances to overtake
+    the largest, ``erfc((n_max - n_j) / (2 sigma)) / 2`` each, and never more than
+    ``1 - 1 / classes``. Integers may be equal; a tie is broken at random and counts half.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (classes,)
+        Whole numbers.
+    sigma : float
+        Standard deviation of the noise on each count.
+    whole : bool
+        Whether the noise is of integers, as a run draws it, or continuous.
 
     Raises
     ------
@@ -230,8 +273,35 @@ def log_chance_of_another_class(counts: Array, sigma: float) -> float:
     if counts.ndim != 1 or counts.size < 2:
         raise PrivacyError(f"counts must be those of at least 2 classes, got {counts.size}")
     behind = np.delete(counts.max() - counts, int(np.argmax(counts)))
-    bound = float(logsumexp(log_ndtr(-behind / (math.sqrt(2.0) * sigma))))
-    return min(bound, math.log1p(-1.0 / counts.size))
+    if whole:
+        tails = [[_log_tail(int(gap) + past, sigma, 2) for past in (0, 1)] for gap in behind]
+        overtaking = np.logaddexp(*np.transpose(tails)) - math.log(2.0)
+    else:
+        overtaking = log_ndtr(-behind / (math.sqrt(2.0) * sigma))
+    return min(float(logsumexp(overtaking)), math.log1p(-1.0 / counts.size))
+
+
+@cache
+def _log_tail(least: int, sigma: float, draws: int = 1) -> float:
+    """Return the log of the chance that discrete Gaussian noise is at least so large.
+
+    The difference of two draws is d in proportion to ``exp(-d^2 / (4 sigma^2))`` times a sum of
+    ``exp(-(x - d / 2)^2 / sigma^2)`` over all integers x, which depends on the parity of d alone.
+    """
+    from scipy.special import logsumexp  # noqa: PLC0415 - as slow as dp-accounting
+
+    reach = 40 * math.ceil(sigma)
+    start = max(least, -reach)
+    every, tail = np.arange(-reach, reach + 1), np.arange(start, max(start, 0) + reach + 1)
+    shares = [0.0, 0.0]
+    if draws == 2:
+        shares = [float(logsumexp(-(((every - half) / sigma) ** 2))) for half in (0.0, 0.5)]
+
+    def log_sum(numbers: NDArray[np.int64]) -> float:
+        weights = -(numbers**2) / (2.0 * draws * sigma**2) + np.take(shares, numbers % 2)
+        return float(logsumexp(weights))
+
+    return min(0.0, log_sum(tail) - log_sum(every))
 
 
 def renyi_by_votes(log_q: float, sigma: float, orders: Array = ORDERS) -> Array:

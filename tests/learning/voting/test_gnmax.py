@@ -162,6 +162,7 @@ def test_a_query_with_a_threshold_costs_at_least_what_it_exactly_costs() -> None
 )
 @example((7, 3), ConfidentGNMax(1.0, 10.0, 20), 1e-5, 1)
 @example((20, 0), ConfidentGNMax(2.0, 1.0, 25), 1e-5, 2)
+@example((0, 25), ConfidentGNMax(1.0, 1.0, 27), 1e-3, 2)
 def test_the_bound_by_votes_is_above_the_exact_epsilon_of_two_classes(
     votes: tuple[int, int], noise: ConfidentGNMax, delta: float, queries: int
 ) -> None:
