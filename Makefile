@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 
 # Tests start hundreds of processes, each of which would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
+# Several test processes share the cores; threads of BLAS that wait for each other take a fifth.
+export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

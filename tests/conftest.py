@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
@@ -41,6 +42,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))  # most mutants die at once
     else:
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unrendered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave matplotlib's rendering, a second a run, to slow tests and to those of pages and plots.
+
+    Figures are made everywhere, and written as empty images.
+    """
+    if request.config.option.markexpr == "slow" or "report" in request.path.parts:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", _empty_image)
+        yield
+
+
+def _empty_image(_: object, file: IO[Any], *, format: str, **__: object) -> None:  # noqa: A002 - matplotlib's name
+    file.write("<svg ></svg>" if format == "svg" else b"\x89PNG")
 
 
 @pytest.fixture(autouse=True, scope="session")

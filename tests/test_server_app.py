@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from experiments import GRAD_SCHOOL, check_equals_pooled_descent, experiment, on_round, standardised
 from local_grid import LocalGrid, simulated_nodes
+from quick import slow_but
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -66,7 +67,7 @@ def three_rounds(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 #: The other combinations, those of fifty hospitals among them, run with the slow tests.
 QUICK_RUNS = {
-    *(("even", 3, "fold"), ("uneven", 3, "chain"), ("by_label", 10, "chain")),
+    *(("uneven", 3, "fold"), ("by_label", 10, "chain")),
 }
 
 
@@ -91,7 +92,7 @@ def test_federated_coefficients_are_those_of_the_pooled_data(
     assert metrics["federated"]["accuracy"] >= 0.95
 
 
-@pytest.mark.parametrize("segments", ["2", "auto"])
+@pytest.mark.parametrize("segments", slow_but(["2", "auto"], "auto"))
 def test_segments_sum_the_same(tmp_path: Path, segments: str) -> None:
     config = experiment(
         "topology=chain", f"segments={segments}", "hospitals=7", "rounds=3", folder=tmp_path

@@ -45,6 +45,7 @@ def with_figures(section: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
     cores = sorted({1, available_cores()})
     ours = itertools.product(["fl-he"], ["warm", "cold"], cores)
@@ -57,6 +58,7 @@ def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
     assert section["long_vector"]["length"] == 50
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_scheme(section: dict[str, Any]) -> None:
     limits = {"phe": (0.0, 1e-15), "fl-he": (1e-12, 1.5 * 2**-24), "ckks": (1e-12, 1e-5)}
     for row in with_figures(section):
@@ -64,6 +66,7 @@ def test_errors_are_those_of_the_scheme(section: dict[str, Any]) -> None:
         assert low <= row["largest_error"] <= high, row
 
 
+@pytest.mark.slow
 def test_phe_is_scaled_where_it_was_sampled(section: dict[str, Any]) -> None:
     whole, sampled = (row for row in section["rows"] if row["scheme"] == "phe")
     assert (whole["timed_values"], whole["scaled"]) == (5, False)
@@ -74,6 +77,7 @@ def test_phe_is_scaled_where_it_was_sampled(section: dict[str, Any]) -> None:
     assert all(row["timed_values"] == row["length"] and not row["scaled"] for row in others)
 
 
+@pytest.mark.slow
 def test_ratios_are_of_the_totals(section: dict[str, Any]) -> None:
     for length in (5, 40):
         rows = [row for row in with_figures(section) if row["length"] == length]
@@ -84,11 +88,13 @@ def test_ratios_are_of_the_totals(section: dict[str, Any]) -> None:
                 assert row[f"times_faster_than_{scheme}"] == expected
 
 
+@pytest.mark.slow
 def test_only_cold_rows_start_processes(section: dict[str, Any]) -> None:
     for row in section["rows"]:
         assert (row["start_seconds"] is not None) == (row["state"] == "cold")
 
 
+@pytest.mark.slow
 def test_tables_are_reported(section: dict[str, Any]) -> None:
     first, second = section["tables"]
     assert first["window"] > 1

@@ -113,6 +113,7 @@ def test_both_backends_give_the_same_labels_for_the_same_noise(
     assert changed.sum() >= 3, "the noise must make a difference"
 
 
+@pytest.mark.slow
 def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path) -> None:
     kinds = "capc.models=[logistic,gaussian_nb,polynomial,fourier]"
     config = configured(kinds, "capc.value_bits=40", "capc.fourier_components=20")
@@ -124,6 +125,7 @@ def test_parties_on_different_feature_maps_answer_the_same_query(tmp_path: Path)
     assert plain["querying"][0]["label_accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_a_chain_gives_the_same_labels_as_a_fold(tmp_path: Path) -> None:
     topologies = ("topology=fold", "topology=chain", "topology=chain segments=auto")
     runs = [

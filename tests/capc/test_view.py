@@ -135,6 +135,10 @@ def plain_comparisons(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(comparison, "_nonzero", lambda u: 1)
 
 
+def _slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("plant", "queries", "found"),
     [
@@ -143,14 +147,14 @@ def plain_comparisons(patch: pytest.MonkeyPatch) -> None:
             40,
             {f"{role}: {what}" for role in ("querying", "guardian") for what in _WITHOUT_MASKS},
         ),
-        (equal_masks, 40, {"querying: masks used twice", "guardian: masks used twice"}),
-        (short_masks, 40, {"querying: high bits not uniform"}),
-        (fixed_orders, 40, {"querying: votes show"}),
-        (one_order_for_all, 40, {"guardian: labels show", "coordinator: labels show"}),
+        _slow(equal_masks, 40, {"querying: masks used twice", "guardian: masks used twice"}),
+        _slow(short_masks, 40, {"querying: high bits not uniform"}),
+        _slow(fixed_orders, 40, {"querying: votes show"}),
+        _slow(one_order_for_all, 40, {"guardian: labels show", "coordinator: labels show"}),
         (no_paillier_randomness, 5, {"coordinator: query.capc_ask without randomness"}),
         (no_dgk_randomness, 5, {"coordinator: query.capc_logit_bits without randomness"}),
         (votes_as_they_came, 1, {"coordinator: query.capc_collect repeats ciphertexts"}),
-        (plain_comparisons, 40, {"querying: plaintexts of comparisons not uniform"}),
+        _slow(plain_comparisons, 40, {"querying: plaintexts of comparisons not uniform"}),
     ],
 )
 def test_a_planted_leak_is_found(

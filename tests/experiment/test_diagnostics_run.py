@@ -14,6 +14,7 @@ from experiments import experiment, on_round
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 from patients import patients, write_csv
+from quick import slow_but
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
@@ -84,7 +85,7 @@ def fit(table: Table, *names: str) -> dict[str, tuple[float, float]]:
     )
 
 
-@pytest.mark.parametrize("scaling", ["federated", "none"])
+@pytest.mark.parametrize("scaling", slow_but(["federated", "none"], "federated"))
 def test_a_constant_column_is_named_and_left_out(tmp_path: Path, scaling: str) -> None:
     ran = Ran(tmp_path, numeric(constant=np.full(900, 7.3)), f"scaling={scaling}")
     assert ran.found["constant"] == ["constant"]
@@ -110,7 +111,7 @@ def test_a_constant_column_is_named_with_a_penalty(tmp_path: Path, settings: lis
     assert "constant does not vary and is left out." in list(findings(ran.metrics))
 
 
-@pytest.mark.parametrize("scaling", ["federated", "none"])
+@pytest.mark.parametrize("scaling", slow_but(["federated", "none"], "federated"))
 def test_an_aliased_column_is_named_and_the_others_have_their_estimates(
     tmp_path: Path, scaling: str
 ) -> None:
@@ -220,7 +221,7 @@ def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> 
     assert ran.metrics["inference"]["withheld"] == "training ended before it converged"
 
 
-@pytest.mark.parametrize("after", [1, 14])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 14])
 def test_a_run_that_is_resumed_finds_the_same(tmp_path: Path, after: int) -> None:
     table = separable()
     more = {"double_age": 2 * table["age"], "constant": np.full(900, 7.3)}
@@ -242,6 +243,7 @@ def test_a_run_that_is_resumed_finds_the_same(tmp_path: Path, after: int) -> Non
     assert found["separation"] == {"kind": "complete", "columns": ["age"]}
 
 
+@pytest.mark.slow
 def test_what_separates_with_first_derivatives_alone_is_proved_too(tmp_path: Path) -> None:
     ran = Ran(tmp_path, separable(), "optimizer=lbfgs", "rounds=40")
     assert ran.found["aliased"] is None
@@ -261,6 +263,7 @@ def test_breast_cancer_without_a_penalty_keeps_its_files(tmp_path: Path) -> None
     assert read_metrics(tmp_path / "run") == metrics
 
 
+@pytest.mark.slow
 def test_three_classes_that_are_separated_are_said_to_be(tmp_path: Path) -> None:
     config = experiment("data=wine", "experiment=inference", folder=tmp_path / "run")
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))

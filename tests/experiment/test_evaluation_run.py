@@ -43,7 +43,7 @@ def check_rounded(found: float, value: float, digits: int, error: float = 1e-6) 
 @pytest.mark.parametrize(
     ("overrides", "small"),
     [
-        (["rounds=3"], True),
+        pytest.param(["rounds=3"], True, marks=pytest.mark.slow),
         (["rounds=1", "test_size=0.6", "optimizer=gd", "optimizer.lr=0.001"], False),
         (["rounds=2", "hospitals=4", "partition=by_label", "topology=chain", "C=1"], True),
         (["rounds=3", "data=wine", "optimizer=gd", "optimizer.lr=0.5"], True),
@@ -121,7 +121,9 @@ def test_no_bin_leaves_company_x(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("purpose", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize(
+    "purpose", [pytest.param("train", marks=pytest.mark.slow), "evaluate", "prepare"]
+)
 def test_counts_are_not_opened_under_another_purpose(tmp_path: Path, purpose: Purpose) -> None:
     _, grid = run(tmp_path, "rounds=1", "hospitals=3")
     asked = [m for m in grid.sent if m.metadata.message_type == DECRYPT][-1]

@@ -17,6 +17,7 @@ from firthmodels import FirthLogisticRegression
 from flwr.app import Error, Message
 from local_grid import LocalGrid, simulated_nodes
 from penalised_fits import TABLES, table
+from quick import slow_but
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
@@ -72,7 +73,7 @@ def check_intervals(found: dict[str, Any], fit: Any, errors: np.ndarray) -> None
     np.testing.assert_allclose(ratios, np.exp(bounds))
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", slow_but(TABLES, "rare"))
 def test_the_encrypted_federation_finds_the_pooled_estimates(tmp_path: Path, name: str) -> None:
     features, labels = table(name)
     columns = [f"x{number}" for number in range(features.shape[1])]
@@ -161,7 +162,8 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
     ("purpose", "which"),
     [
         *(pytest.param(purpose, 2, marks=pytest.mark.slow) for purpose in ("train", "firth")),
-        *(("profile", 2), ("firth", -1)),
+        pytest.param("profile", 2, marks=pytest.mark.slow),
+        ("firth", -1),
     ],
 )
 def test_a_run_goes_on_in_the_middle_of_an_iteration(
@@ -220,7 +222,7 @@ def failing_once(grid: LocalGrid, action: str, number: int) -> None:
     grid.tamper = fail
 
 
-@pytest.mark.parametrize("action", [FIRTH, PROFILE])
+@pytest.mark.parametrize("action", slow_but([FIRTH, PROFILE], PROFILE))
 def test_a_hospital_that_is_away_from_one_sum_only_costs_a_step(
     tmp_path: Path, action: str
 ) -> None:
@@ -246,6 +248,7 @@ def test_a_hospital_that_is_away_from_one_sum_only_costs_a_step(
     assert unmoved == ([3] if action == FIRTH else [])
 
 
+@pytest.mark.slow
 def test_a_search_with_other_hospitals_ends_with_words(tmp_path: Path) -> None:
     features, labels = table("quasi")
     config = configured(tmp_path, features, labels, "inference.profile=[x0]", "hospitals=4")
@@ -288,6 +291,7 @@ def test_a_constant_column_is_in_none_of_it(tmp_path: Path) -> None:
     np.testing.assert_allclose([other["lower"], other["upper"]], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_separated_classes_have_no_profile_interval_without_a_penalty(tmp_path: Path) -> None:
     features, labels = table("separated")
     config = configured(
@@ -300,7 +304,7 @@ def test_separated_classes_have_no_profile_interval_without_a_penalty(tmp_path: 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("open", "not found in 50 iterations: raise rounds"),
+        pytest.param("open", "not found in 50 iterations: raise rounds", marks=pytest.mark.slow),
         ("none", "infinite: the likelihood does not drop far enough within 100 standard errors"),
         ("lost", "not found: the search led nowhere"),
     ],

@@ -77,7 +77,7 @@ def check_against_statsmodels(metrics: dict[str, Any], X: Numbers, y: NDArray[An
     assert test["p_value"] == pytest.approx(fit.llr_pvalue, abs=1e-6)
 
 
-@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("label", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_outlier_of_a_million_keeps_the_standard_errors(tmp_path: Path, label: int) -> None:
     X = np.random.default_rng(1).standard_normal((500, 2))
     y = sick(0.5 * X[:, 0] - 0.3, 2)
@@ -150,7 +150,9 @@ def test_the_figures_of_a_hospitals_numeric_table(tmp_path: Path) -> None:
     assert "1.032 (1.017 to 1.047)" in page
 
 
-@pytest.mark.parametrize(("reference", "name"), [(0, None), (1, "q")])
+@pytest.mark.parametrize(
+    ("reference", "name"), [pytest.param(0, None, marks=pytest.mark.slow), (1, "q")]
+)
 def test_more_than_two_classes_are_compared_with_a_reference(
     tmp_path: Path, reference: int, name: str | None
 ) -> None:

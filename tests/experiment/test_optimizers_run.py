@@ -82,7 +82,7 @@ def test_gradient_descent_stops_at_the_tolerance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "least_agreement"),
     [
-        (["data=wine", "optimizer=newton"], 1.0),
+        pytest.param(["data=wine", "optimizer=newton"], 1.0, marks=pytest.mark.slow),
         (["data=wine", "optimizer=newton", "class_weight=balanced"], 1.0),
         pytest.param(
             *(["data=digits", "optimizer=lbfgs", "rounds=15", "test_size=0.6"], 0.99),
@@ -170,7 +170,7 @@ def write_table(path: Path) -> None:
     path.write_text("\n".join(rows))
 
 
-@pytest.mark.parametrize("bits", [(24, 24), (20, 12)])
+@pytest.mark.parametrize("bits", [(24, 24), pytest.param((20, 12), marks=pytest.mark.slow)])
 def test_federated_scaling_is_standard_scalers(tmp_path: Path, bits: tuple[int, int]) -> None:
     write_table(tmp_path / "table.csv")
     config = experiment(
@@ -198,6 +198,7 @@ def test_a_feature_whose_sum_is_too_large_is_named(tmp_path: Path) -> None:
         run(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["local", "none"])
 def test_other_scalings_are_as_they_say(tmp_path: Path, scaling: str) -> None:
     config = experiment(
@@ -297,6 +298,7 @@ def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     assert said.endswith("they need the Hessian of all patients; optimizer=newton has it.")
 
 
+@pytest.mark.slow
 def test_deployed_hospitals_train_more_than_two_classes(tmp_path: Path) -> None:
     nodes = deployed_nodes(tmp_path)
     rng = np.random.default_rng(3)

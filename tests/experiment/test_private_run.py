@@ -18,6 +18,7 @@ from flwr.app import Message, MessageType
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from noisy_descent import private_descent
+from quick import slow_but
 from rich.console import Console
 from scipy import stats
 
@@ -90,6 +91,7 @@ def test_epsilon_one_keeps_the_accuracy(tmp_path: Path) -> None:
     assert np.mean(without) >= 0.95
 
 
+@pytest.mark.slow
 def test_epsilon_one_reaches_0_93_in_the_mean_of_five_seeds(tmp_path: Path) -> None:
     """The very sums and noise of the runs, without the crypto, so often that chance is small."""
     scores = []
@@ -99,7 +101,7 @@ def test_epsilon_one_reaches_0_93_in_the_mean_of_five_seeds(tmp_path: Path) -> N
     assert np.mean(scores) >= 0.93
 
 
-@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize("topology", slow_but(["fold", "chain"], "fold"))
 def test_company_x_opens_clipped_sums_with_the_noise_that_is_reported(
     tmp_path: Path, topology: str
 ) -> None:
@@ -387,6 +389,7 @@ def test_a_resumed_run_is_told_the_same_again(deployment: Deployment) -> None:
     assert len(metrics["rounds"]) == 2
 
 
+@pytest.mark.slow
 def test_two_sessions_over_one_model_share_no_noise(deployment: Deployment) -> None:
     """Else what differs in two totals would be a few hospitals' sums, with their noise alone."""
 

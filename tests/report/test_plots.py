@@ -8,6 +8,7 @@ import matplotlib.figure
 import numpy as np
 import pytest
 from example_metrics import make_deployed, make_metrics, text
+from matplotlib.image import imread
 
 from fl_he.report.plots import write_plot
 from fl_he.report.tables.comparison import comparison_table
@@ -57,6 +58,7 @@ def test_plot(tmp_path: Path, figures: list[matplotlib.figure.Figure], rounds: i
         "hospitals alone, mean",
         "pooled (scikit-learn)",
     ]
+    assert imread(tmp_path / "comparison.png").shape == (720, 1500, 4)
 
 
 def test_nothing_in_the_plot_overlaps(

@@ -384,7 +384,10 @@ def _unbroken_deployed(scaling: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
-@pytest.mark.parametrize(("scaling", "before"), [("none", 1), ("federated", 1), ("federated", 3)])
+@pytest.mark.parametrize(
+    ("scaling", "before"),
+    [("none", 1), pytest.param("federated", 1, marks=pytest.mark.slow), ("federated", 3)],
+)
 def test_a_deployed_run_goes_on_in_its_session(
     tmp_path: Path, lost: str, scaling: str, before: int
 ) -> None:

@@ -95,7 +95,7 @@ def test_the_number_of_hops_grows_with_neither_queries_nor_parties() -> None:
     assert hops == {16}
 
 
-@pytest.mark.parametrize(("segments", "hops"), [(1, 4), (2, 2)])
+@pytest.mark.parametrize(("segments", "hops"), [(1, 4), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_in_a_chain_each_party_adds_its_vote_to_the_running_sum(segments: int, hops: int) -> None:
     models, asked = fitted(), FEATURES[ORDER[120:136]]
     parties = Parties(
@@ -258,6 +258,7 @@ def test_two_runs_share_no_part() -> None:
     assert not seen[0] & seen[1]
 
 
+@pytest.mark.slow
 def test_counts_below_zero_and_a_threshold_out_of_reach() -> None:
     parties = Parties(
         terms(value_bits=12, threshold=10_000, variance_threshold=Fraction(100)),
@@ -274,6 +275,7 @@ def test_counts_below_zero_and_a_threshold_out_of_reach() -> None:
     assert set(parties.ask()) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_answers_as_it_predicts() -> None:
     rng = np.random.default_rng(5)
     made = network(

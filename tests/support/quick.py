@@ -1,0 +1,14 @@
+"""Parameters of tests of which only some run with the quick tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+
+def slow_but(values: Iterable[str], *quick: str) -> list[object]:
+    """Return all values as parameters, marked as slow but for those named."""
+    return [
+        value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values
+    ]
