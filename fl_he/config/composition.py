@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,10 +160,15 @@ def _typed(values: DictConfig | dict[str, Any]) -> Config:
     """Merge values into the schema anew: Hydra lets "+key=value" add keys that it does not have."""
     try:
         plain = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.merge(_schema(), plain)
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
+
+
+@cache
+def _schema() -> DictConfig:
+    return cast(DictConfig, OmegaConf.structured(Config))
 
 
 def _resumed(given: Config, folder: Path, overrides: Sequence[str]) -> Config:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 from fl_he.config.capc import CapcConfig
@@ -179,13 +181,15 @@ class Config:
     resume: str | None = None
 
 
-def groups() -> dict[str, type]:
+@cache
+def groups() -> Mapping[str, type]:
     """Return the schema of each group of settings by the group's name."""
     kinds = get_type_hints(Config).items()
     return {name: kind for name, kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
 
 
-def schema_keys() -> dict[str, Any]:
+@cache
+def schema_keys() -> Mapping[str, Any]:
     """Return the dotted name and the type of every key of the schema, in its order."""
     keys: dict[str, Any] = {}
     for name, kind in get_type_hints(Config).items():

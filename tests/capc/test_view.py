@@ -69,6 +69,7 @@ def test_nobody_sees_what_is_not_for_it(
     assert first != second
 
 
+@pytest.mark.slow
 def test_equal_queries_look_different_to_those_who_answer() -> None:
     made = parties(queries=30)
     made.queries = np.tile(made.queries[:1], (30, 1))

@@ -34,6 +34,7 @@ def test_the_node_configurations_of_the_guide_are_accepted() -> None:
     assert roles == [Role.HOSPITAL, Role.KEY_HOLDER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["flower-superlink", "flower-supernode"])
 def test_flowers_programs_have_the_options_of_the_guide(program: str) -> None:
     calls = "".join(block for block in BLOCKS if program in block)

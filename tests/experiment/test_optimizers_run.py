@@ -137,6 +137,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, optimizer: str) -> No
     assert opened(grid) == ["train 4", "train 5", "train 6"], "the scaling is known already"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_when_it_had_converged_takes_no_further_step(
     tmp_path: Path,
 ) -> None:

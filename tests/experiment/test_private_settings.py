@@ -112,11 +112,13 @@ def mean_accuracy(tmp_path: Path, runs: int, *overrides: str) -> float:
     return float(np.mean(scores))
 
 
+@pytest.mark.slow
 def test_breast_cancer_reaches_0_925_at_epsilon_one(tmp_path: Path) -> None:
     """No setting was chosen on this table; the mean of five seeds is 0.938."""
     assert mean_accuracy(tmp_path, 8, "ranges=breast_cancer") >= 0.925
 
 
+@pytest.mark.slow
 def test_fair_reaches_0_705_at_epsilon_one(tmp_path: Path) -> None:
     """Any affair or none; the mean of five seeds is 0.725."""
     table, ranges = tmp_path / "fair.csv", tmp_path / "ranges.csv"

@@ -82,6 +82,7 @@ def test_a_query_is_refused_exactly_where_no_class_reaches_the_threshold() -> No
     assert {-1} < set(labels)
 
 
+@pytest.mark.slow
 def test_the_number_of_hops_grows_with_neither_queries_nor_parties() -> None:
     hops = set()
     for queries, voters in ((1, 2), (40, 2), (3, 5)):
@@ -164,6 +165,7 @@ def mechanism(votes: list[int], variance: Fraction, threshold: int, test: Fracti
     return [answered * first, answered * (1 - first), 1 - answered]
 
 
+@pytest.mark.slow
 def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> None:
     variance, test, queries = Fraction(1, 2), Fraction(1), 400
     parties = Parties(

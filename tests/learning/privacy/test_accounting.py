@@ -242,6 +242,7 @@ def test_a_gap_costs_twice_in_epsilon_and_once_in_delta() -> None:
     assert cost.epsilon(1e-5) == pytest.approx(near + 0.25, rel=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.floats(0.001, 100.0), st.floats(1e-12, 0.5))
 def test_a_budget_is_kept_and_hardly_less(epsilon: float, delta: float) -> None:

@@ -129,6 +129,7 @@ def test_separation_is_proved_only_where_a_linear_program_finds_it(classes: int)
     check()
 
 
+@pytest.mark.slow
 def test_all_but_a_few_separations_of_two_classes_are_proved() -> None:
     rng, found = np.random.default_rng(12), []
     for _ in range(150):

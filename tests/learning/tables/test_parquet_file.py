@@ -174,6 +174,7 @@ def test_a_file_that_is_damaged_anywhere_ends_no_process(tmp_path: Path) -> None
     assert refused > len(whole)
 
 
+@pytest.mark.slow
 def test_a_small_file_of_a_huge_table_is_refused_before_its_cells_are_made(
     tmp_path: Path,
 ) -> None:
