@@ -10,11 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Net(nn.Module):
-    """Two convolutions and a linear classifier for images of 8 x 8 pixels.
-
-    GroupNorm and not BatchNorm: the latter counts its batches in an integer, which is no weight
-    and cannot be averaged.
-    """
+    """Two convolutions and a linear classifier for images of 8 x 8 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
