@@ -42,7 +42,6 @@ def check(config: Config) -> None:
             _privacy,
             _ranges,
             _likelihood,
-            _groups,
         ),
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
@@ -121,17 +120,26 @@ def _sealed(config: Config) -> Iterator[str]:
 
 
 def _likelihood(config: Config) -> Iterator[str]:
-    """Refuse what Firth's penalty and profile likelihoods do not go together with."""
-    profile = config.inference.profile
-    firth = config.penalty is Penalty.firth
-    if not firth and not profile:
+    """Refuse what Firth's penalty, profile likelihoods and tests of groups do not go with."""
+    inference = config.inference
+    profile = inference.profile
+    asked = {
+        "penalty=firth": config.penalty is Penalty.firth,
+        "inference.profile": bool(profile),
+        "inference.groups": bool(inference.groups),
+    }
+    setting = next((name for name, given in asked.items() if given), None)
+    if setting is None:
         return
-    setting = "penalty=firth" if firth else "inference.profile"
     if config.capc.enabled:
         yield f"{setting} must be left out in CaPC, which trains no model"
     if config.C is not None:
-        end = "Firth's penalty has no strength" if firth else "an L2 penalty has no such intervals"
-        yield f"C must be null with {setting}, got {config.C:g}: {end}"
+        end = {
+            "penalty=firth": "Firth's penalty has no strength",
+            "inference.profile": "an L2 penalty has no such intervals",
+            "inference.groups": "no standard error is given with an L2 penalty",
+        }
+        yield f"C must be null with {setting}, got {config.C:g}: {end[setting]}"
     if config.privacy.name != "none":
         yield (
             f"privacy must be none with {setting}, got {config.privacy.name}: its sums are not in "
@@ -149,22 +157,14 @@ def _likelihood(config: Config) -> Iterator[str]:
             f"optimizer must be auto or newton with {setting}, got {config.optimizer.name}: the "
             "information of all patients is needed"
         )
-    if profile and config.scaling is Scaling.local:
+    if (profile or inference.groups) and config.scaling is Scaling.local:
+        setting = "inference.profile" if profile else "inference.groups"
         yield (
-            "scaling must be federated, ranges or none with inference.profile, got local: each "
-            "hospital's own units are nobody else's"
+            f"scaling must be federated, ranges or none with {setting}, got local: each hospital's "
+            "own units are nobody else's"
         )
     if len(set(profile)) < len(profile):
         yield f"inference.profile must name no column twice, got {', '.join(profile)}"
-
-
-def _groups(config: Config) -> Iterator[str]:
-    """Refuse tests of columns together where no standard error can be given."""
-    if config.inference.groups and config.C is not None and not config.capc.enabled:
-        yield (
-            f"C must be null with inference.groups, got {config.C:g}: no standard error is given "
-            "with an L2 penalty"
-        )
 
 
 def _contributors(config: Config) -> Iterator[str]:

@@ -26,6 +26,7 @@ PRIVATE: dict[str, Any] = {
     **{"privacy.clip": 0.5, "privacy.scaling": 0.25, "ranges": "breast_cancer"},
 }
 FIRTH: dict[str, Any] = {"penalty": Penalty.firth, "C": None}
+GROUPS: dict[str, Any] = {"inference.groups": [["age", "bmi"]], "C": None}
 PROFILE: dict[str, Any] = {"inference.profile": ["age"], "C": None}
 
 
@@ -70,8 +71,21 @@ def changed(settings: dict[str, Any]) -> Config:
         (FIRTH | {"C": 2.0}, "C must be null with penalty=firth, got 2: Firth's penalty has no"),
         (PROFILE | {"C": 1.0}, "C must be null with inference.profile, got 1: an L2 penalty"),
         (
-            {"inference.groups": [["age", "bmi"]], "C": 1.0},
+            GROUPS | {"C": 1.0},
             "C must be null with inference.groups, got 1: no standard error",
+        ),
+        (
+            GROUPS | {"class_weight": ClassWeight.balanced},
+            "class_weight must be equal with inference.groups, got balanced",
+        ),
+        (
+            GROUPS | {"optimizer.name": "lbfgs"},
+            "optimizer must be auto or newton with inference.groups, got lbfgs",
+        ),
+        (PRIVATE | GROUPS, "privacy must be none with inference.groups, got gaussian"),
+        (
+            GROUPS | {"scaling": Scaling.local},
+            "scaling must be federated, ranges or none with inference.groups, got local",
         ),
         (
             FIRTH | {"optimizer.name": "lbfgs"},
