@@ -164,9 +164,14 @@ def end_with(
     ("end", "code", "last"),
     [
         ("raise DataError('no')", 1, "fl-he: no"),
-        ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
-        ("__import__('signal').raise_signal(2)", 130, "fl-he: interrupted"),
-        ("__import__('signal').raise_signal(9)", -9, ""),
+        *(
+            pytest.param(*ending, marks=pytest.mark.slow)
+            for ending in (
+                ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
+                ("__import__('signal').raise_signal(2)", 130, "fl-he: interrupted"),
+                ("__import__('signal').raise_signal(9)", -9, ""),
+            )
+        ),
     ],
 )
 def test_a_started_run_ends_as_the_forked_ones_below(

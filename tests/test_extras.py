@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 #: Makes what only extras bring impossible to import, in this process and in those that it starts.
 BLOCKED = """
@@ -20,6 +22,7 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
+@pytest.mark.slow
 def test_all_of_it_is_imported_without_any_extra(tmp_path: Path) -> None:
     script = ROOT / ".ci" / "import_base.py"
     (extras,) = (

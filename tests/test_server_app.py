@@ -67,7 +67,7 @@ def three_rounds(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 #: The other combinations, those of fifty hospitals among them, run with the slow tests.
 QUICK_RUNS = {
-    *(("uneven", 3, "fold"), ("by_label", 10, "chain")),
+    *(("uneven", 3, "fold"), ("by_label", 3, "chain")),
 }
 
 

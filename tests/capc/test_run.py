@@ -69,6 +69,7 @@ def test_both_backends_give_the_same_without_noise(tmp_path: Path) -> None:
     assert 0 < plain["querying"][0]["refused"] < 12
 
 
+@pytest.mark.slow
 def test_both_backends_give_the_same_labels_for_the_same_noise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,7 @@ def requests(draw: st.DrawFn, classes: int) -> tuple[str, RecordDict]:
     return action, model_message_content(model_arrays(model[:, :2], model[:, 2]), terms)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
 @given(data=st.data())
 def test_every_request_is_answered_or_ends_the_nodes_part_in_one_and_the_same_words(

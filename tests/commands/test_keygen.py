@@ -89,7 +89,9 @@ def test_a_key_that_is_too_short_is_refused(tmp_path: Path) -> None:
     assert not list((tmp_path / "keys").iterdir())
 
 
-@pytest.mark.parametrize("typed", [False, True], ids=["file", "typed"])
+@pytest.mark.parametrize(
+    "typed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["file", "typed"]
+)
 def test_a_passphrase_protects_the_private_key(tmp_path: Path, typed: bool) -> None:
     file = tmp_path / "passphrase"
     file.touch(0o600)

@@ -45,7 +45,11 @@ def softmax_model() -> SoftmaxModel:
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
-@pytest.mark.parametrize("model", [logistic_model(), softmax_model()], ids=["two", "three"])
+@pytest.mark.parametrize(
+    "model",
+    [logistic_model(), pytest.param(softmax_model(), marks=pytest.mark.slow)],
+    ids=["two", "three"],
+)
 def test_the_exported_pipeline_predicts_what_the_model_predicts(
     tmp_path: Path, model: TrainedModel
 ) -> None:

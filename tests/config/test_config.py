@@ -304,6 +304,7 @@ def test_compose_leaves_hydra_uninitialised() -> None:
     assert not GlobalHydra.instance().is_initialized()
 
 
+@pytest.mark.slow
 def test_compose_from_many_threads() -> None:
     counts = range(3, 11)
     with ThreadPoolExecutor(4) as pool:

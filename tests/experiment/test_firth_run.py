@@ -157,12 +157,14 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
     return [message for message in sent if message.metadata.message_type == DECRYPT]
 
 
-@pytest.mark.parametrize("lost", ["request", "answer"])
+@pytest.mark.parametrize("lost", slow_but(["request", "answer"], "request"))
 @pytest.mark.parametrize(
     ("purpose", "which"),
     [
-        *(pytest.param(purpose, 2, marks=pytest.mark.slow) for purpose in ("train", "firth")),
-        pytest.param("profile", 2, marks=pytest.mark.slow),
+        *(
+            pytest.param(purpose, 2, marks=pytest.mark.slow)
+            for purpose in ("train", "firth", "profile")
+        ),
         ("firth", -1),
     ],
 )

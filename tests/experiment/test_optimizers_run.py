@@ -40,7 +40,7 @@ def opened(grid: LocalGrid) -> list[str]:
 @pytest.mark.parametrize(
     ("most_rounds", "overrides"),
     [
-        (10, ["hospitals=3"]),
+        pytest.param(10, ["hospitals=3"], marks=pytest.mark.slow),
         pytest.param(
             *(10, ["hospitals=10", "partition=by_label", "partition.alpha=0.1"]),
             marks=pytest.mark.slow,

@@ -156,6 +156,7 @@ def test_only_the_rounds_that_are_left_are_run(tmp_path: Path) -> None:
     assert [entry["round"] for entry in seen] == [4, 5]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_twice(tmp_path: Path) -> None:
     config = cut_off(tmp_path, after=1)
     with pytest.raises(KilledError):
@@ -386,7 +387,10 @@ def _unbroken_deployed(scaling: str) -> dict[str, Any]:
 @pytest.mark.parametrize("lost", ["request", "answer"])
 @pytest.mark.parametrize(
     ("scaling", "before"),
-    [("none", 1), pytest.param("federated", 1, marks=pytest.mark.slow), ("federated", 3)],
+    [
+        *(pytest.param(scaling, 1, marks=pytest.mark.slow) for scaling in ("none", "federated")),
+        ("federated", 3),
+    ],
 )
 def test_a_deployed_run_goes_on_in_its_session(
     tmp_path: Path, lost: str, scaling: str, before: int

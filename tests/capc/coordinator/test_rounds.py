@@ -197,6 +197,7 @@ def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> 
         assert chance(variance, factor * test) < 1e-5
 
 
+@pytest.mark.slow
 def test_what_the_others_see_is_uniform_and_never_twice_the_same() -> None:
     """120 times the same query, on which all parties agree."""
     queries = 120

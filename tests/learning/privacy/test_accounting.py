@@ -31,7 +31,14 @@ from fl_he.learning.privacy.accounting import (
 
 
 @pytest.mark.parametrize(
-    ("rho", "delta"), [(0.001, 1e-5), (0.03, 1e-5), (0.3, 1e-6), (2.0, 1e-3), (30.0, 1e-9)]
+    ("rho", "delta"),
+    [
+        (0.001, 1e-5),
+        (0.03, 1e-5),
+        (0.3, 1e-6),
+        (2.0, 1e-3),
+        pytest.param(30.0, 1e-9, marks=pytest.mark.slow),
+    ],
 )
 def test_epsilon_lies_between_the_tight_and_the_usual_bound(rho: float, delta: float) -> None:
     """A Gaussian of multiplier 1/sqrt(2 rho) is rho-zCDP, and its loss distribution is exact."""
