@@ -69,18 +69,20 @@ def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
     assert saved["version"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("topology=chain", "hospitals=10", "partition=uneven", "rounds=3"),
-        ("topology=fold", "hospitals=50", "partition=uneven", "rounds=3"),
-        ("topology=chain", "hospitals=50", "rounds=2"),
+        pytest.param(
+            "topology=chain hospitals=10 partition=uneven rounds=3", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "topology=fold hospitals=50 partition=uneven rounds=3", marks=pytest.mark.release
+        ),
+        pytest.param("topology=chain hospitals=50 rounds=2", marks=pytest.mark.release),
     ],
-    ids=" ".join,
 )
-def test_more_hospitals(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    config = experiment(*overrides, folder=tmp_path)
+def test_more_hospitals(tmp_path: Path, overrides: str) -> None:
+    config = experiment(*overrides.split(), folder=tmp_path)
     check_equals_pooled_descent(config, simulation.run(config, tmp_path))
 
 

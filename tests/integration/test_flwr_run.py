@@ -30,7 +30,7 @@ def flwr_run(superlink: Flower, cwd: Path, nodes: int, overrides: str) -> str:
 
 
 def test_the_same_experiment(superlink: Flower, tmp_path: Path) -> None:
-    descent = "optimizer=gd C=null crypto.key_bits=1024"
+    descent = "optimizer=gd C=null stratify=false crypto.key_bits=1024"
     keys = f"hospitals=4 num-server-rounds=3 overrides='{descent} output_dir={tmp_path}/run'"
     printed = superlink.run(ROOT, tmp_path, 5, keys)
     assert (tmp_path / "run" / "metrics.json").exists(), printed

@@ -68,7 +68,7 @@ def app() -> ClientApp:
     return app
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_of_100_000_parameters() -> None:
     strategy = SequentialPaillier(FedAvg(fraction_evaluate=0.0, min_train_nodes=CLIENTS))
     result = run_in_ray(
