@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -251,10 +252,12 @@ class StateStore:
 
 
 def _entries(lines: Lines) -> Iterator[_Session | _Opening | None]:
-    for line in lines:
-        if line is None:
-            yield None
-        elif line.startswith('{"run":'):
-            yield _SESSIONS.loads(line, _Session)
-        else:
-            yield _OPENINGS.loads(line, _Opening)
+    return (None if line is None else _entry(line) for line in lines)
+
+
+# A process that answers many requests meets the same lines again with each of them.
+@lru_cache(maxsize=10_000)
+def _entry(line: str) -> _Session | _Opening:
+    if line.startswith('{"run":'):
+        return _SESSIONS.loads(line, _Session)
+    return _OPENINGS.loads(line, _Opening)
