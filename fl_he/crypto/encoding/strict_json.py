@@ -12,7 +12,7 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -38,6 +38,8 @@ class Document:
         Makes a refusal of its text, which shows nothing of the object's.
     indent : int or None
         None for one line without blanks: one object has one text.
+    older : mapping of str to str
+        Formats that are not read any more, and what to do with such a file.
     """
 
     what: str
@@ -45,6 +47,7 @@ class Document:
     limit: int
     error: Refusal = CryptoError
     indent: int | None = None
+    older: Mapping[str, str] = field(default_factory=dict)
 
     def loads(self, text: str, build: Callable[..., _T]) -> _T:
         """Read a text of exactly this form.
@@ -57,7 +60,11 @@ class Document:
             Makes the object of the members' values, see `Form`.
         """
         at = Place(self.what, self.error)
-        return Form(self.members, build).read(parse(text, at, self.limit), at)
+        members = parse(text, at, self.limit)
+        found = members.get("format") if isinstance(members, dict) else None
+        if isinstance(found, str) and found in self.older:
+            raise at.error(f"{at} is of the older format {found!r}: {self.older[found]}")
+        return Form(self.members, build).read(members, at)
 
     def dumps(self, value: object, **given: Any) -> str:
         """Return the text of an object; `given` members are no attributes of its."""

@@ -1,4 +1,4 @@
-"""The federation manifest: whose keys a node trusts.
+"""The federation manifest: whose keys a node trusts, and under which study plans it computes.
 
 It is handed to every node by another way than the coordinator's. A node that takes keys only from
 it finds out a coordinator that swaps them.
@@ -16,13 +16,13 @@ from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.envelopes.public_identity import FORM, PublicIdentity
 from fl_he.crypto.errors import CryptoError
 
-_FORMAT = "fl-he federation 1"
+_FORMAT = "fl-he federation 2"
 _FINGERPRINT = kind_of(Fingerprint)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Manifest(Documented):
-    """All nodes of a federation, and company X's Paillier key.
+    """All nodes of a federation, company X's Paillier key, and study plans.
 
     Whoever may write a manifest's file decides whose keys a node trusts.
 
@@ -33,6 +33,9 @@ class Manifest(Documented):
         letters) or a key; there must be exactly one key holder, and a hospital.
     paillier_fingerprint : str
         Fingerprint of company X's `PublicKey`, 64 lower-case hexadecimal digits.
+    plans : tuple of str
+        Digests of the study plans (:mod:`fl_he.wire.study_plan`), in any order; kept sorted. With
+        any, nodes answer only what one of the plans allows.
 
     Raises
     ------
@@ -45,18 +48,29 @@ class Manifest(Documented):
         {
             "format": constant(_FORMAT),
             "paillier": replace(_FINGERPRINT, attribute="paillier_fingerprint"),
+            "plans": listed(_FINGERPRINT),
             "nodes": listed(FORM.kind),
         },
         limit=2**21,  # characters; room for about a thousand nodes
         indent=1,
+        older={
+            "fl-he federation 1": "make the manifest anew with `fl-he federation`, from the same "
+            "entries and public key, and give it to every node"
+        },
     )
 
     nodes: tuple[PublicIdentity, ...]
     paillier_fingerprint: str
+    plans: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=lambda node: node.name)))
         _FINGERPRINT.read(self.paillier_fingerprint, Place("paillier"))
+        object.__setattr__(self, "plans", tuple(sorted(self.plans)))
+        for digest in self.plans:
+            _FINGERPRINT.read(digest, Place("plans"))
+        if len(set(self.plans)) < len(self.plans):
+            raise CryptoError("plans must hold no digest twice")
         _check_different(self.nodes)
         holders = [node.name for node in self.nodes if node.role == "key-holder"]
         if len(holders) != 1:
@@ -78,11 +92,15 @@ class Manifest(Documented):
     def fingerprint(self) -> str:
         """SHA-256 of the whole manifest as 64 hexadecimal digits, whatever the order of nodes.
 
-        Nodes with the same one trust the same keys.
+        Nodes with the same one trust the same keys, and compute under the same plans.
         """
-        digests = (node.digest for node in self.nodes)
-        paillier = bytes.fromhex(self.paillier_fingerprint)
-        return hashlib.sha256(encode_fields(_FORMAT.encode(), paillier, *digests)).hexdigest()
+        fields = (
+            _FORMAT.encode(),
+            bytes.fromhex(self.paillier_fingerprint),
+            encode_fields(*map(bytes.fromhex, self.plans)),
+            *(node.digest for node in self.nodes),
+        )
+        return hashlib.sha256(encode_fields(*fields)).hexdigest()
 
     def node(self, name: str) -> PublicIdentity:
         """Return the entry of a node.
@@ -114,7 +132,7 @@ class Manifest(Documented):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """See the base."""
-        return cls.DOCUMENT.loads(text, lambda paillier, nodes: cls(nodes, paillier))
+        return cls.DOCUMENT.loads(text, lambda paillier, plans, nodes: cls(nodes, paillier, plans))
 
     def __repr__(self) -> str:
         return f"Manifest({len(self.nodes)} nodes, {self.fingerprint[:16]})"

@@ -18,6 +18,7 @@ from fl_he.crypto.errors import CryptoError
 
 PAILLIER = "ab" * 32
 NODES = (NORTH.public, COMPANY.public, SOUTH.public)
+PLANS = ("cd" * 32, "ef" * 32)
 MANIFEST = Manifest(NODES, PAILLIER)
 
 
@@ -33,7 +34,7 @@ def test_lookups() -> None:
 
 
 def test_the_fingerprint_is_of_everything_but_the_order() -> None:
-    fields = [b"fl-he federation 1", bytes.fromhex(PAILLIER)]
+    fields = [b"fl-he federation 2", bytes.fromhex(PAILLIER), b""]
     fields += [node.digest for node in (COMPANY.public, NORTH.public, SOUTH.public)]
     encoded = b"".join(struct.pack(">I", len(field)) + field for field in fields)
     assert MANIFEST.fingerprint == hashlib.sha256(encoded).hexdigest()
@@ -44,13 +45,16 @@ def test_the_fingerprint_is_of_everything_but_the_order() -> None:
         Manifest((*NODES, EAST.public), PAILLIER),
         Manifest(NODES[:2], PAILLIER),
         Manifest((make("north", number=1).public, *NODES[1:]), PAILLIER),
+        Manifest(NODES, PAILLIER, PLANS),
+        Manifest(NODES, PAILLIER, PLANS[:1]),
     ]
-    assert len({manifest.fingerprint for manifest in (MANIFEST, *others)}) == 5
+    assert len({manifest.fingerprint for manifest in (MANIFEST, *others)}) == 7
+    assert Manifest(NODES, PAILLIER, PLANS[::-1]) == others[-2]
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
     text = MANIFEST.to_json()
-    assert list(json.loads(text)) == ["format", "paillier", "nodes"]
+    assert list(json.loads(text)) == ["format", "paillier", "plans", "nodes"]
     assert Manifest.from_json(text) == MANIFEST
     path = tmp_path / "federation.json"
     path.write_text(text)
@@ -63,8 +67,21 @@ def test_json_round_trip(tmp_path: Path) -> None:
 
 def test_a_manifest_is_made_of_what_nodes_print() -> None:
     entries = [json.loads(identity.public.to_json()) for identity in (SOUTH, COMPANY, NORTH)]
-    members = {"format": "fl-he federation 1", "paillier": PAILLIER, "nodes": entries}
+    members = {"format": "fl-he federation 2", "paillier": PAILLIER, "plans": [], "nodes": entries}
     assert Manifest.from_json(json.dumps(members)) == MANIFEST
+    planned = Manifest.from_json(json.dumps(members | {"plans": list(PLANS)}))
+    assert planned == Manifest(NODES, PAILLIER, PLANS)
+
+
+def test_an_older_manifest_says_what_to_do() -> None:
+    members = json.loads(MANIFEST.to_json()) | {"format": "fl-he federation 1"}
+    del members["plans"]
+    message = (
+        "federation manifest is of the older format 'fl-he federation 1': make the manifest anew "
+        "with `fl-he federation`"
+    )
+    with pytest.raises(CryptoError, match=message):
+        Manifest.from_json(json.dumps(members))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +115,9 @@ def test_what_is_no_federation_is_refused(nodes: tuple[PublicIdentity, ...], mes
 @pytest.mark.parametrize(
     ("member", "value", "message"),
     [
-        ("format", "fl-he federation 2", "format must be 'fl-he federation 1'"),
+        ("format", "fl-he federation 3", "format must be 'fl-he federation 2'"),
+        ("plans", ["AB" * 32], r"plans\[0\] must be a fingerprint of 64 lower-case"),
+        ("plans", ["ab" * 32] * 2, "plans must hold no digest twice"),
         ("paillier", "AB" * 32, "paillier must be a fingerprint of 64 lower-case"),
         ("paillier", "ab" * 33, "paillier must be"),
         ("paillier", None, "paillier must be"),
