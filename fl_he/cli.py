@@ -16,6 +16,7 @@ from fl_he.commands.agree import agree
 from fl_he.commands.bench import bench
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import enroll, keygen
+from fl_he.commands.plan import plan
 from fl_he.commands.predict import export, predict
 from fl_he.commands.report import report
 from fl_he.commands.run import run
@@ -62,7 +63,7 @@ def _options(
 # Hydra parses all that follows, its own flags and --help included.
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(run)
 # The order of the help: the commands needed first come first.
-for command in (report, bench, predict, export, keygen, enroll, federation, agree, show):
+for command in (report, bench, predict, export, keygen, enroll, plan, federation, agree, show):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -9,5 +9,6 @@ bench        measure what encryption costs
 predict      ``predict`` with a saved model, ``export`` it
 keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
 agree        put the agreement of a deployed CaPC together
+plan         draft a study plan from a configuration
 federation   ``federation``: put the manifest together; ``show`` a public file
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fl_he.commands.agree import show_agreement
+from fl_he.commands.plan import show_plan
 from fl_he.commands.public_file import parse_public_file, write_public_file
 from fl_he.terminal.errors import plain_errors
 
@@ -22,6 +23,14 @@ def federation(
     entries: Annotated[list[Path], typer.Argument(metavar="ENTRY.json...")],
     public_key: Annotated[Path, typer.Option(metavar="FILE", help="Company X's public-key.json.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest.")],
+    plan: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A study plan that `fl-he plan` has drafted; may be repeated. With any, the nodes "
+            "answer only what one of the plans allows.",
+        ),
+    ] = None,
 ) -> None:
     """Put the manifest of a federation together; every node gets a copy of it.
 
@@ -34,7 +43,7 @@ def federation(
 
         nodes = tuple(parse_public_file(entry, PublicIdentity.from_json) for entry in entries)
         paillier = parse_public_file(public_key, PublicKey.from_json).fingerprint
-        manifest = Manifest(nodes, paillier)
+        manifest = Manifest(nodes, paillier, tuple(_plan_digest(path) for path in plan or ()))
         write_public_file(out, manifest.to_json())
         _print(manifest)
 
@@ -44,7 +53,7 @@ def show(
 ) -> None:
     """Print the fingerprints of public files, to be compared by telephone.
 
-    FILE... are manifests, public entries of nodes, public keys and agreements of CaPC.
+    FILE... are manifests, study plans, public entries of nodes, public keys and agreements of CaPC.
     """
     with plain_errors():
         for file in files:
@@ -66,6 +75,8 @@ def _show(text: str) -> None:
         show_agreement(text)
     elif "nodes" in found:
         _print(Manifest.from_json(text))
+    elif "most_sessions" in found:
+        show_plan(text)
     elif found.get("kty") == "DGK":
         dgk = DgkPublicKey.from_json(text)
         typer.echo(f"{dgk.fingerprint} DGK key of {dgk.key_bits} bits")
@@ -74,16 +85,24 @@ def _show(text: str) -> None:
         typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits")
     elif found.get("format") != FORMAT:
         raise CryptoError(
-            "a public file must be a manifest, a node's public entry, a public key or an "
-            "agreement, got another file"
+            "a public file must be a manifest, a study plan, a node's public entry, a public key "
+            "or an agreement, got another file"
         )
     else:
         entry = PublicIdentity.from_json(text)
         typer.echo(f"{entry.fingerprint} {entry.role} {entry.name}")
 
 
+def _plan_digest(path: Path) -> str:
+    from fl_he.wire.study_plan import StudyPlan
+
+    return parse_public_file(path, StudyPlan.from_json).digest
+
+
 def _print(manifest: Manifest) -> None:
     for node in manifest.nodes:
         typer.echo(f"{node.fingerprint} {node.role} {node.name}")
     typer.echo(f"{manifest.paillier_fingerprint} Paillier key")
+    for digest in manifest.plans:
+        typer.echo(f"{digest} study plan")
     typer.echo(f"{manifest.fingerprint} manifest")

@@ -1,4 +1,4 @@
-"""Files that anybody may read: public keys, public entries, manifests."""
+"""Files that anybody may read: public keys, public entries, study plans, manifests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fl_he.atomic import write_new
+from fl_he.errors import FlHeError
 
 Parsed = TypeVar("Parsed")
 
@@ -39,16 +40,14 @@ def parse_public_file(path: Path, parse: Callable[[str], Parsed]) -> Parsed:
 
     Raises
     ------
-    CryptoError
+    FlHeError
         If that refuses it, with the file's name.
     OSError
         If it cannot be read.
     """
-    from fl_he.crypto.errors import CryptoError  # noqa: PLC0415 - see the package
-
     with path.open("rb") as file:
         text = file.read(_LIMIT + 1).decode("ascii", errors="replace")  # cut off: it is refused
     try:
         return parse(text)
-    except CryptoError as error:
-        raise CryptoError(f"{path}: {error}") from None
+    except FlHeError as error:
+        raise type(error)(f"{path}: {error}") from None

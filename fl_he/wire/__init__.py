@@ -9,6 +9,7 @@ events            events of a run, told to whoever follows it
 arrays            numpy arrays from nodes that need not be trusted
 encrypted_sum     messages of the encrypted sum, and its actions
 sealed_messages   messages of a sealed chain, and news of its totals
+study_plan        what may be computed, a file that everybody has
 learning_terms    terms of learning and of privacy beside a model
 model             models, derivatives and named sums as records
 selection         choice of the arrays that are encrypted, by name and type

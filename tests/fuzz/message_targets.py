@@ -16,10 +16,12 @@ from fuzz.documents import text_of
 from fuzz.records import changed
 from fuzz.target import Target
 from small_keys import SMALL, paillier
+from study_plans import PLAN, PRIVATE
 
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.errors import PrivacyError
 from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
 from fl_he.strategies.pooled_sums import Preparation
@@ -49,6 +51,7 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
+from fl_he.wire.study_plan import StudyPlan, plain_words
 from fl_he.wire.update import Form, flatten
 from fl_he.wire.update_layout import UpdateLayout
 
@@ -208,6 +211,15 @@ def _layouts() -> list[Any]:
     return [json.loads(_layout().to_json())]
 
 
+def _plans() -> list[Any]:
+    return [json.loads(plan.to_json()) for plan in (PLAN, PRIVATE)]
+
+
+def _read_plan(data: bytes) -> object:
+    plan = StudyPlan.from_json(text_of(data, _plans()))
+    return plan.digest, plain_words(plan)
+
+
 def _read_layout(data: bytes) -> object:
     layout = UpdateLayout.from_json(text_of(data, _layouts()))
     if len(layout) > 1000 or layout.plain_length > 1000:
@@ -274,6 +286,12 @@ TARGETS = (
     _messages("learning-messages", _learning_messages),
     _messages("capc-messages", _capc_messages),
     _messages("app-replies", _replies),
+    Target(
+        "study-plan",
+        _read_plan,
+        (ProtocolError, PrivacyError),
+        lambda: documents.seeds(_plans()),
+    ),
     Target("layout", _read_layout, _ERRORS, lambda: documents.seeds(_layouts())),
     Target(
         "unopened-sum",
