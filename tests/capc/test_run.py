@@ -141,7 +141,7 @@ def test_a_chain_gives_the_same_labels_as_a_fold(tmp_path: Path) -> None:
     assert hops == [1, 5, 3]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_chain_in_ray(tmp_path: Path) -> None:
     metrics = simulation.run(configured("topology=chain", "capc.queries=3"), tmp_path)
     (result,) = metrics["querying"]

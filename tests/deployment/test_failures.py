@@ -1,4 +1,4 @@
-"""Real SuperLink and SuperNode processes that are killed in the middle of a run."""
+"""Real SuperLink and SuperNode processes, also some that are killed in the middle of a run."""
 
 from __future__ import annotations
 
@@ -69,13 +69,16 @@ def killed_hospital(federation: Federation, folder: Path, number: int) -> None:
     federation.start_node("st-john")
 
 
-@pytest.mark.parametrize(
-    "topology",
-    [
-        pytest.param(("topology=fold",), marks=pytest.mark.release, id="fold"),
-        pytest.param(SEALED, marks=pytest.mark.slow, id="sealed chain"),
-    ],
-)
+@pytest.mark.slow
+def test_nobody_is_killed(federation: Federation, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(federation, folder, "rounds=1", "topology=fold", "scaling=none")
+    metrics: Any = federation.finish(folder, process)
+    check_models(federation, metrics, [HOSPITALS])
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("topology", [("topology=fold",), SEALED], ids=["fold", "sealed chain"])
 def test_one_after_the_other_is_killed(
     federation: Federation, tmp_path: Path, topology: tuple[str, ...]
 ) -> None:
