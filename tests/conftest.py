@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, Any
 import pytest
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import Phase, settings
+from matplotlib.figure import Figure
 
 # A busy machine is no failure; mutation tests choose their own profile.
 settings.register_profile("usual", deadline=None)
@@ -26,6 +28,9 @@ settings.register_profile(
 )
 
 
+_SAVEFIG = Figure.savefig
+
+
 @functools.cache
 def _mutation_seconds() -> Mapping[str, float]:
     """Return what each test takes, by mutmut's statistics; nothing in a usual run."""
@@ -36,26 +41,43 @@ def _mutation_seconds() -> Mapping[str, float]:
     return seconds
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a long text by its beginning: the processes of pytest-xdist send names to and fro."""
+    return f"{val[:60]!r}..." if isinstance(val, str | bytes) and len(val) > 100 else None
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from all that was imported: it is never garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what is slow: its processes wait while others compute."""
+    """Start with what waits for processes: others compute meanwhile."""
     if seconds := _mutation_seconds():
         items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))  # most mutants die at once
     else:
-        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "waits"))))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _unrendered(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave matplotlib's rendering, a second a run, to slow tests and to those of pages and plots.
+    """Leave matplotlib's rendering, a second a run, to slow tests and to those that ask for it.
 
     Figures are made everywhere, and written as empty images.
     """
-    if request.config.option.markexpr == "slow" or "report" in request.path.parts:
+    if request.config.option.markexpr == "slow":
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("matplotlib.figure.Figure.savefig", _empty_image)
+        patch.setattr(Figure, "savefig", _empty_image)
         yield
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render figures in a test that looks at them."""
+    monkeypatch.setattr(Figure, "savefig", _SAVEFIG)
 
 
 def _empty_image(_: object, file: IO[Any], *, format: str, **__: object) -> None:  # noqa: A002 - matplotlib's name

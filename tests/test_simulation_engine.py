@@ -37,6 +37,7 @@ def steady(value: Any) -> Any:
     return list(map(steady, value)) if isinstance(value, list | tuple) else value
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -148,6 +149,7 @@ def test_a_resumed_run_may_use_another_engine(tmp_path: Path) -> None:
     assert len(simulation.run(again, tmp_path)["rounds"]) == 3
 
 
+@pytest.mark.waits
 def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "crypto.key_bits=1024"]
     with subprocess.Popen(

@@ -13,6 +13,8 @@ from matplotlib.image import imread
 from fl_he.report.plots import write_plot
 from fl_he.report.tables.comparison import comparison_table
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:

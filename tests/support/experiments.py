@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,13 @@ def experiment(*overrides: str, folder: Path, key_bits: int = 1024) -> Config:
     original = {"optimizer": "gd", "rounds": 15, "C": "null", "stratify": "false"}
     plain = {} if "experiment" in said else original
     settings = [f"{key}={value}" for key, value in plain.items() if key not in said]
-    config = compose("config", [f"crypto.key_bits={key_bits}", *settings, *overrides])
-    return replace(config, output_dir=str(folder))
+    config = _composed(f"crypto.key_bits={key_bits}", *settings, *overrides)
+    return replace(deepcopy(config), output_dir=str(folder))
+
+
+@cache  # of Hydra's compositions, the same few hundred milliseconds each
+def _composed(*overrides: str) -> Config:
+    return compose("config", overrides)
 
 
 def standardised(config: Config) -> SimulatedData:

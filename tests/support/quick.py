@@ -12,3 +12,8 @@ def slow_but(values: Iterable[str], *quick: str) -> list[object]:
     return [
         value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values
     ]
+
+
+def slow(*cases: tuple[object, ...]) -> list[object]:
+    """Return cases of several parameters each, marked as slow."""
+    return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]

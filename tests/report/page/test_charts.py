@@ -10,6 +10,8 @@ from fl_he.report.blocks import Chart
 from fl_he.report.page.charts import bar_chart, line_chart
 from fl_he.report.plots import Curve
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 XLINK = '<svg xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 

@@ -16,6 +16,7 @@ from example_pages import (
     make_newton,
     make_sealed,
 )
+from quick import slow_but
 
 from fl_he.report.files import write_comparison, write_page
 from fl_he.report.tables.sweep import SweepRow, differences
@@ -48,7 +49,8 @@ def row_names(html: str) -> list[str]:
     return re.findall(r'<th scope="row">(.*?)</th>', html)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.usefixtures("rendered")
+@pytest.mark.parametrize("name", slow_but(EXAMPLES, "newton", "classes", "capc"))
 def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
     html = page(tmp_path, copy.deepcopy(EXAMPLES[name]))
     assert "<script" not in html
@@ -73,7 +75,8 @@ def strings(value: Any, text: str) -> Any:
     return text if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.usefixtures("rendered")
+@pytest.mark.parametrize("name", slow_but(EXAMPLES, "newton", "classes", "capc"))
 def test_every_text_of_the_metrics_is_escaped(tmp_path: Path, name: str) -> None:
     metrics = strings(copy.deepcopy(EXAMPLES[name]), "</style><img src=x onerror=alert(1)>\"'")
     html = page(tmp_path, metrics)
