@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import fl_he, run_python
+from quick import slow, slow_but
 
 from fl_he import __version__
 
@@ -22,11 +23,8 @@ def test_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--help"], 0),
-        (["run", "--cfg", "job"], 0),
         (["run", "hospitals=0"], 1),
-        (["run", "--nope"], 2),
-        (["rnu"], 2),
+        *slow((["--help"], 0), (["run", "--cfg", "job"], 0), (["run", "--nope"], 2), (["rnu"], 2)),
     ],
     ids=str,
 )
@@ -83,19 +81,24 @@ def test_run_help_is_the_experiments(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["hospitals=0"], "hospitals must be from 1 to 10000, got 0"),
-        (["hospitals=x"], "hospitals must be an integer, got 'x'"),
         (["hospitalz=3"], "hospitalz must be a key of the configuration"),
         (["-cn", "nope"], "config-name must be"),
-        (["data=csv"], "data.path must be set"),
         (["hospitals"], "an override must be KEY=VALUE"),
-        (["lr=0.5"], "lr must be a key of the configuration, got an unknown one; did you mean"),
         (["--hospitals", "3"], "a key must be written without dashes, got --hospitals: hospitals"),
-        (
-            ["data=csv", "data.path=no.csv", "data.target=y", "data.positive=1"],
-            "data file must exist, got",
-        ),
-        (["scaling=ranges", "ranges=no.csv"], "ranges must be a file that can be read, got no.csv"),
         (["output_dir=/dev/null"], "output_dir must be a folder that can be written to, got"),
+        *slow(
+            (["hospitals=x"], "hospitals must be an integer, got 'x'"),
+            (["data=csv"], "data.path must be set"),
+            (["lr=0.5"], "lr must be a key of the configuration, got an unknown one; did you mean"),
+            (
+                ["data=csv", "data.path=no.csv", "data.target=y", "data.positive=1"],
+                "data file must exist, got",
+            ),
+            (
+                ["scaling=ranges", "ranges=no.csv"],
+                "ranges must be a file that can be read, got no.csv",
+            ),
+        ),
     ],
 )
 def test_a_bad_command_line_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -164,13 +167,10 @@ def end_with(
     ("end", "code", "last"),
     [
         ("raise DataError('no')", 1, "fl-he: no"),
-        *(
-            pytest.param(*ending, marks=pytest.mark.slow)
-            for ending in (
-                ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
-                ("__import__('signal').raise_signal(2)", 130, "fl-he: interrupted"),
-                ("__import__('signal').raise_signal(9)", -9, ""),
-            )
+        *slow(
+            ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug"),
+            ("__import__('signal').raise_signal(2)", 130, "fl-he: interrupted"),
+            ("__import__('signal').raise_signal(9)", -9, ""),
         ),
     ],
 )
@@ -182,7 +182,9 @@ def test_a_started_run_ends_as_the_forked_ones_below(
         assert (ended, err.splitlines()[-1:]) == (code, [last] if last else [])
 
 
-@pytest.mark.parametrize("error", ["CryptoError", "DataError", "ProtocolError"])
+@pytest.mark.parametrize(
+    "error", slow_but(["CryptoError", "DataError", "ProtocolError"], "DataError")
+)
 def test_a_refusal_is_one_line(tmp_path: Path, error: str) -> None:
     code, out, err = end_with(tmp_path, f"raise {error}('it must be so')")
     assert list(tmp_path.iterdir()) == []
@@ -202,7 +204,7 @@ def test_a_sweep_goes_on_after_a_refusal(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", ["ValueError", "RuntimeError", "OSError"])
+@pytest.mark.parametrize("error", slow_but(["ValueError", "RuntimeError", "OSError"], "ValueError"))
 def test_any_other_error_keeps_its_traceback(tmp_path: Path, error: str) -> None:
     code, _, err = end_with(tmp_path, f"raise {error}('a bug')")
     assert code == 1
@@ -220,7 +222,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow((signal.SIGINT,), (signal.SIGHUP,))])
 def test_a_signal_ends_the_run_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -41,7 +41,8 @@ def parties(queries: int = QUERIES, threshold: int | None = None) -> Parties:
     return Parties(terms, rng.uniform(-3.9, 3.9, size=(queries, FEATURES)), models)
 
 
-@pytest.mark.parametrize("threshold", [pytest.param(None, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [None, 2])
 def test_nobody_sees_what_is_not_for_it(
     threshold: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

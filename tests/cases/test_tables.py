@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_grid import LocalGrid
 from patients import patients, write_csv
+from quick import slow_but
 
 from fl_he import client_app, simulation
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
@@ -124,7 +125,7 @@ LARGE = {
 
 @pytest.mark.parametrize("large", LARGE)
 @pytest.mark.parametrize("scaling", ["federated", "none"])
-@pytest.mark.parametrize("optimizer", ["gd", "newton"])
+@pytest.mark.parametrize("optimizer", slow_but(["gd", "newton"], "gd"))
 def test_a_column_that_does_not_fit_is_named(
     tmp_path: Path, large: str, scaling: str, optimizer: str
 ) -> None:

@@ -11,6 +11,7 @@ from deployed_nodes import ROWS, deployed_nodes, enrolled_nodes
 from experiments import experiment
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
+from quick import slow
 from rich.console import Console
 
 from fl_he import client_app, server_app
@@ -25,8 +26,10 @@ def grid_of(nodes: list[UserConfig], config: Config) -> LocalGrid:
     return LocalGrid(client_app.build(lambda _: config), nodes)
 
 
-@pytest.mark.parametrize("topology", ["fold", "chain"])
-@pytest.mark.parametrize("scaling", ["federated", "none"])
+@pytest.mark.parametrize(
+    ("topology", "scaling"),
+    [("fold", "federated"), ("chain", "none"), *slow(("fold", "none"), ("chain", "federated"))],
+)
 def test_the_model_is_that_of_gradient_descent_on_all_tables(
     tmp_path: Path, topology: str, scaling: str
 ) -> None:

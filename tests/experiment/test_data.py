@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from experiments import experiment
 from numpy.typing import NDArray
+from quick import slow_but
 
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError, DataWarning
@@ -149,7 +150,11 @@ def test_a_refused_table_says_which_key_may_help(
 
 
 @pytest.mark.parametrize(
-    "name", ["name", "Serial No.", "1st", "true", 'a "b" c', "it's, (x)", "größe"]
+    "name",
+    slow_but(
+        ["name", "Serial No.", "1st", "true", 'a "b" c', "it's, (x)", "größe"],
+        *("Serial No.", 'a "b" c'),
+    ),
 )
 def test_a_column_can_be_left_out_as_the_refusal_says(tmp_path: Path, name: str) -> None:
     header = name.replace('"', '""')

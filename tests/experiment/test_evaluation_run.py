@@ -14,6 +14,7 @@ from experiments import experiment, standardised
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
+from quick import slow
 from sklearn.metrics import brier_score_loss, confusion_matrix
 
 from fl_he import client_app, server_app
@@ -43,14 +44,12 @@ def check_rounded(found: float, value: float, digits: int, error: float = 1e-6) 
 @pytest.mark.parametrize(
     ("overrides", "small"),
     [
-        pytest.param(["rounds=3"], True, marks=pytest.mark.slow),
         (["rounds=1", "test_size=0.6", "optimizer=gd", "optimizer.lr=0.001"], False),
-        (["rounds=2", "hospitals=4", "partition=by_label", "topology=chain", "C=1"], True),
         (["rounds=3", "data=wine", "optimizer=gd", "optimizer.lr=0.5"], True),
-        pytest.param(
-            ["rounds=1", "data=digits", "test_size=0.5", "optimizer=gd"],
-            True,
-            marks=pytest.mark.slow,
+        *slow(
+            (["rounds=3"], True),
+            (["rounds=2", "hospitals=4", "partition=by_label", "topology=chain", "C=1"], True),
+            (["rounds=1", "data=digits", "test_size=0.5", "optimizer=gd"], True),
         ),
     ],
     ids=str,

@@ -17,7 +17,7 @@ from firthmodels import FirthLogisticRegression
 from flwr.app import Error, Message
 from local_grid import LocalGrid, simulated_nodes
 from penalised_fits import TABLES, table
-from quick import slow_but
+from quick import slow, slow_but
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
@@ -157,16 +157,10 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
     return [message for message in sent if message.metadata.message_type == DECRYPT]
 
 
-@pytest.mark.parametrize("lost", slow_but(["request", "answer"], "request"))
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["request", "answer"])
 @pytest.mark.parametrize(
-    ("purpose", "which"),
-    [
-        *(
-            pytest.param(purpose, 2, marks=pytest.mark.slow)
-            for purpose in ("train", "firth", "profile")
-        ),
-        ("firth", -1),
-    ],
+    ("purpose", "which"), [("train", 2), ("firth", 2), ("profile", 2), ("firth", -1)]
 )
 def test_a_run_goes_on_in_the_middle_of_an_iteration(
     tmp_path: Path, purpose: str, which: int, lost: str
@@ -306,9 +300,11 @@ def test_separated_classes_have_no_profile_interval_without_a_penalty(tmp_path: 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        pytest.param("open", "not found in 50 iterations: raise rounds", marks=pytest.mark.slow),
         ("none", "infinite: the likelihood does not drop far enough within 100 standard errors"),
-        ("lost", "not found: the search led nowhere"),
+        *slow(
+            ("open", "not found in 50 iterations: raise rounds"),
+            ("lost", "not found: the search led nowhere"),
+        ),
     ],
 )
 def test_a_bound_that_was_not_found_is_explained(tmp_path: Path, state: str, words: str) -> None:

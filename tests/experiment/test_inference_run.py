@@ -13,6 +13,7 @@ from experiments import experiment
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 from patients import patients, write_csv
+from quick import slow
 
 from fl_he import client_app, server_app
 from fl_he.config.constraints import ConfigError
@@ -189,11 +190,13 @@ def test_more_than_two_classes_are_compared_with_a_reference(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("C=0.5",), "the penalty (C=0.5) pulls the estimates towards 0"),
-        (("class_weight=balanced",), "with class weights the inverse Hessian is not"),
         (("scaling=local",), "have units of their own"),
-        (("optimizer=lbfgs",), "they need the Hessian of all patients"),
         (("rounds=2",), "training ended before it converged"),
+        *slow(
+            (("C=0.5",), "the penalty (C=0.5) pulls the estimates towards 0"),
+            (("class_weight=balanced",), "with class weights the inverse Hessian is not"),
+            (("optimizer=lbfgs",), "they need the Hessian of all patients"),
+        ),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ from flwr.app import Message, MessageType
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from noisy_descent import private_descent
-from quick import slow_but
+from quick import slow, slow_but
 from rich.console import Console
 from scipy import stats
 
@@ -244,11 +244,11 @@ def test_a_simulation_is_not_resumed(tmp_path: Path) -> None:
     "overrides",
     [
         ("privacy.epsilon=2",),
-        ("privacy.delta=1e-6",),
-        ("privacy.clip=0.6",),
-        ("rounds=3",),
-        ("min_contributors=2",),
         ("privacy=none", "privacy.epsilon=null"),
+        *slow(
+            *((("privacy.delta=1e-6",),), (("privacy.clip=0.6",),)),
+            *((("rounds=3",),), (("min_contributors=2",),)),
+        ),
     ],
 )
 def test_hospitals_refuse_other_terms_than_their_own(

@@ -10,6 +10,7 @@ import pytest
 from flwr.app import Context, Error, Message
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
+from quick import slow
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.strategies.sequential_paillier import SequentialPaillier
@@ -49,7 +50,7 @@ def failing(reply: Message) -> Message:
 
 @pytest.mark.parametrize("settings", TOPOLOGIES, ids=str)
 @pytest.mark.parametrize("absent", [1, 3, 5])
-@pytest.mark.parametrize("how", [failing, lambda _: None], ids=["error", "silence"])
+@pytest.mark.parametrize("how", [failing, *slow((lambda _: None,))], ids=["error", "silence"])
 def test_a_hospital_that_fails_is_left_out_and_asked_again(
     clock: list[float],
     caplog: pytest.LogCaptureFixture,

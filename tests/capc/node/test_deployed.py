@@ -17,6 +17,7 @@ from capc_snapshots import Snapshots, snapshots
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
+from quick import slow
 
 from fl_he import server_app
 from fl_he.capc.coordinator.roster import CapcRoster
@@ -206,8 +207,14 @@ def test_what_a_broken_batch_left_is_gone_with_the_next_one(
         assert len({key.partition("/")[0] for key in memory}) == 1, context.node_config["name"]
 
 
-@pytest.mark.parametrize("owner", ["querying", "guardian"])
-@pytest.mark.parametrize("kind", ["paillier", "dgk"])
+@pytest.mark.parametrize(
+    ("kind", "owner"),
+    [
+        ("paillier", "querying"),
+        ("dgk", "guardian"),
+        *slow(("paillier", "guardian"), ("dgk", "querying")),
+    ],
+)
 def test_a_key_that_is_not_pinned_is_refused_by_whoever_gets_it(
     deployed: Deployed, owner: str, kind: str
 ) -> None:

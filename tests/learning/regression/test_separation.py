@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from quick import slow
 from scipy.optimize import linprog
 
 from fl_he.learning.optimizers.base import Point
@@ -114,7 +115,7 @@ def tables(draw: st.DrawFn, classes: int) -> tuple[Numbers, Numbers]:
     return features, labels.astype(float)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, *slow((3,))])
 def test_separation_is_proved_only_where_a_linear_program_finds_it(classes: int) -> None:
     @given(tables(classes))
     @settings(max_examples=100 if classes == 2 else 40)

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from quick import slow
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import load_table
@@ -156,22 +157,22 @@ def test_long_files_are_read_in_batches(tmp_path: Path) -> None:
         read_features(path, ["size"], "a table")
 
 
-def test_a_file_that_is_damaged_anywhere_ends_no_process(tmp_path: Path) -> None:
-    """Three changes of each byte: on some of them polars aborted the whole process."""
+@pytest.mark.parametrize("change", [0xFF, *slow((0x01,), (0x80,))])
+def test_a_file_that_is_damaged_anywhere_ends_no_process(tmp_path: Path, change: int) -> None:
+    """A change of each byte: on some of them polars aborted the whole process."""
     path = tmp_path / "table.parquet"
     pl.DataFrame({"age": [1.0, 2.0], "state": ["sick", "well"]}).write_parquet(path)
     whole = path.read_bytes()
     refused = 0
     for place in range(len(whole)):
-        for change in (0xFF, 0x01, 0x80):
-            damaged = bytearray(whole)
-            damaged[place] ^= change
-            path.write_bytes(damaged)
-            try:
-                load_table(path, "state", positive="sick")
-            except DataError:
-                refused += 1
-    assert refused > len(whole)
+        damaged = bytearray(whole)
+        damaged[place] ^= change
+        path.write_bytes(damaged)
+        try:
+            load_table(path, "state", positive="sick")
+        except DataError:
+            refused += 1
+    assert refused > len(whole) / 3
 
 
 @pytest.mark.slow

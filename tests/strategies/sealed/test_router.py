@@ -15,6 +15,7 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from identities import make
 from local_grid import LocalGrid
+from quick import slow
 from sealed_federation import (
     COMPANY,
     Federation,
@@ -138,7 +139,7 @@ def once(strikes: Callable[[Message], bool]) -> Callable[[Message], bool]:
 
 
 @pytest.mark.parametrize("acts", [False, True])
-@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("place", [0, *slow((1,)), 3])
 def test_a_hospital_that_fails_is_left_out_and_catches_up(
     federation: Federation, place: int, acts: bool
 ) -> None:
