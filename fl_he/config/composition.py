@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 import hydra
 from hydra import version
@@ -22,11 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.explanation import explain
+from fl_he.config.explanation import expected, explain
 from fl_he.config.groups import CHOSEN
 from fl_he.config.help import CONF, keys_help
 from fl_he.config.rules import check
-from fl_he.config.run import Config
+from fl_he.config.run import Config, schema_keys
+from fl_he.errors import FlHeWarning
 from fl_he.run_files.checkpoint import (
     FREE_KEYS,
     CheckpointError,
@@ -140,6 +143,7 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     ConfigError
         If a key is unknown, or a value has the wrong type or is out of range.
     """
+    _warn_of_repeated(overrides)
     config = _typed(node)
     config.privacy.chosen = [key for key in CHOSEN if _is_left_open(node, key)]
     if config.resume is not None:
@@ -161,9 +165,36 @@ def _typed(values: DictConfig | dict[str, Any]) -> Config:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
         merged = OmegaConf.merge(_schema(), plain)
-        return cast(Config, OmegaConf.to_object(merged))
+        config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
+    for key, kind in schema_keys().items():
+        value = attrgetter(key)(config)
+        if get_origin(kind) is list and not _is_such_a_list(value, kind):
+            raise ConfigError(f"{key} must be {expected(key)}, got {value}")
+    return config
+
+
+def _is_such_a_list(value: Any, kind: Any) -> bool:
+    """Return whether a value has no more lists in lists than its type: OmegaConf does not look."""
+    if get_origin(kind) is not list:
+        return not isinstance(value, list)
+    return isinstance(value, list) and all(
+        _is_such_a_list(part, get_args(kind)[0]) for part in value
+    )
+
+
+def _warn_of_repeated(overrides: Sequence[str]) -> None:
+    given = dict[str, list[str]]()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        given.setdefault(override.key_or_group, []).append(str(override.input_line))
+    for key, lines in given.items():
+        if len(set(lines)) > 1:
+            warnings.warn(
+                f"{key} is given {len(lines)} times, and the last counts: {lines[-1]}",
+                FlHeWarning,
+                stacklevel=3,
+            )
 
 
 @cache

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import shlex
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import zip_longest
 from types import NoneType, UnionType
@@ -15,6 +15,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from omegaconf.errors import ValidationError as OmegaConfTypeError
 
+from fl_he.config.command_line import override, texts
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import schema_keys
 
@@ -25,6 +26,8 @@ _WORDS = {
     str: "text",
     NoneType: "null",
 }
+#: How Hydra begins where a value has several parts, and no sweep was asked for.
+_SEVERAL = re.compile("Ambiguous value for argument '(.*)'\n")
 #: How Hydra begins where a value has another shape than its key.
 _MERGING = "Error merging override "
 _GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
@@ -91,24 +94,40 @@ def explain(error: Exception) -> str:
         hint = f"did you mean {near}?" if near else "fl-he run --help lists all"
         return f"{key} must be a key of the configuration, got an unknown one; {hint}"
     if key and isinstance(cause, OmegaConfTypeError):
-        return f"{key} must be {_expected(key)}, got {cause.value!r}"
+        got = "null" if cause.value is None else repr(cause.value)
+        return f"{key} must be {expected(key)}, got {got}{_as_text(key)}"
     key, equals, value = str(error).removeprefix(_MERGING).partition("=")
     if str(error).startswith(_MERGING) and equals and key in schema_keys():
-        return f"{key} must be {_expected(key)}, got {value}"
+        return f"{key} must be {expected(key)}, got {value}"
     key = getattr(cause, "full_key", None)
-    return f"{key}: {_first_line(cause)}" if key else " ".join(str(error).split())
+    return f"{key}: {_first_line(cause)}" if key else _without_key(str(error))
 
 
-def _quoted(override: str | None) -> str:
+def _without_key(words: str) -> str:
+    several = _SEVERAL.match(words)
+    if several is None:
+        return " ".join(words.split())
+    return (
+        f"an override must have one value, got {several[1]!r}{_quoted(several[1])}; for a sweep "
+        "over several values, add -m"
+    )
+
+
+def _quoted(written: str | None) -> str:
     """Say how a value is written that Hydra cannot read as it is."""
-    key, equals, value = (override or "").partition("=")
+    key, equals, value = (written or "").partition("=")
     if not equals:
         return ""
-    if value.startswith("["):
-        return '; quote the texts of a list: ["a","b"]'
-    text = value.strip("\"'").replace('"', '\\"')
-    quoted = shlex.quote(key + '="' + text + '"')
-    return f"; if the value is text, quote it: {quoted}"
+    depth = _depth(key) if key in schema_keys() else int(value.startswith("["))
+    what = "quote the texts of a list" if depth else "if the value is text, quote it"
+    return f"; {what}: {override(key, texts(value, depth))}"
+
+
+def _lists(kind: Any) -> Iterator[Any]:
+    """Yield the type of a setting and, if that is a list, those inside."""
+    yield kind
+    if get_origin(kind) is list:
+        yield from _lists(get_args(kind)[0])
 
 
 def _first_line(error: BaseException) -> str:
@@ -116,11 +135,32 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _expected(key: str) -> str:
-    kind = schema_keys().get(key.partition("[")[0])
+def _depth(key: str) -> int:
+    return len(list(_lists(schema_keys()[key]))) - 1
+
+
+def expected(key: str) -> str:
+    """Say what a setting must be, or what must be in its list at a place: ``data.drop[0]``."""
+    kind = _kind(key)
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_word, get_args(kind)))
     return _word(kind)
+
+
+def _kind(key: str) -> Any:
+    name, *places = key.split("[")
+    kinds = list(_lists(schema_keys().get(name)))
+    return kinds[min(len(places), len(kinds) - 1)]
+
+
+def _as_text(key: str) -> str:
+    """Say how texts in lists are written that look like something else."""
+    name, inside, _ = key.partition("[")
+    if not inside:
+        return ""
+    depth = _depth(name)
+    example = override(name, texts("[" * depth + "5,null" + "]" * depth, depth))
+    return f"; texts that look like numbers, truth values or null are quoted: {example}"
 
 
 def _word(kind: Any) -> str:

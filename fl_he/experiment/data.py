@@ -7,14 +7,13 @@ there, since they share one machine. A deployed hospital reads its own file and 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import warnings
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
+from fl_he.config.command_line import did_you_mean, override
 from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
 from fl_he.errors import FlHeWarning
@@ -38,8 +37,6 @@ _REMEDIES = {
 }
 #: A class of fewer patients is not one to speak of.
 _HANDFUL = 5
-#: What Hydra reads as something else than text.
-_HYDRA_WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,21 +162,15 @@ def whole_table(data: DataConfig) -> Dataset:
 def _remedy(error: DataError, data: DataConfig) -> str:
     """Say which keys of the configuration may help."""
     columns = [fault.column for fault in error.faults if fault.column is not None]
-    settings = {fault.setting: None for fault in error.faults if fault.column is None}
+    settings = {fault.setting: fault for fault in error.faults if fault.column is None}
     words = ""
     if columns:
-        names = ",".join(map(_in_a_list, [*data.drop, *columns]))
-        keys = shlex.quote(f"data.drop=[{names}]") if len(columns) <= _MOST_LISTED else _DROP
+        named = override("data.drop", [*data.drop, *columns])
         what = "the column" if len(columns) == 1 else f"the {len(columns)} columns"
-        words = f"; fix the file or leave out {what}: {keys}"
-    return words + "".join(_REMEDIES.get(setting or "", "") for setting in settings)
-
-
-def _in_a_list(name: str) -> str:
-    """Write a column's name as Hydra reads it between brackets."""
-    if (
-        re.fullmatch(r"[A-Za-z][\w.]*( [\w.]+)*", name, re.ASCII)
-        and name.lower() not in _HYDRA_WORDS
-    ):
-        return name
-    return json.dumps(name, ensure_ascii=False)
+        words = f"; fix the file or leave out {what}: "
+        words += named if len(columns) <= _MOST_LISTED else _DROP
+    for setting, fault in settings.items():
+        given = {"drop": data.drop, "target": data.target}.get(setting or "")
+        meant = did_you_mean(f"data.{setting}", given, fault.known) if given else ""
+        words += meant or _REMEDIES.get(setting or "", "")
+    return words

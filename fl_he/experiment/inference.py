@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from fl_he.config.command_line import Texts, did_you_mean
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.experiment.diagnostics import Limits
@@ -14,7 +16,10 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression import inference, likelihood
 from fl_he.learning.regression.firth import whitening
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
+from fl_he.learning.tables.table_file import some
 from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
+
+_MOST_NAMED = 40
 
 _SINGULAR = (
     "the information is singular: columns are linear combinations of others, or the classes can be "
@@ -44,7 +49,7 @@ class Inference:
     def __init__(
         self, config: Config, features: Sequence[str], classes: Sequence[str], positive: str | None
     ) -> None:
-        inference.check_groups(config.inference.groups, features)
+        _check_groups(config.inference.groups, features)
         self._config, self._features, self._classes = config, features, classes
         self._reference = _reference(config.data.reference, classes)
         # A deployed coordinator is shown no table.
@@ -157,6 +162,46 @@ class Inference:
         }
         found = next((words for words, applies in reasons.items() if applies), None)
         return limits.reason if found is None and limits is not None else found
+
+
+def _check_groups(groups: Sequence[Sequence[str]], features: Sequence[str]) -> None:
+    """Refuse a group that is empty, or does not name different features; raises ConfigError."""
+    for columns in groups:
+        if not columns or len(set(columns)) < len(columns):
+            raise ConfigError(
+                f"inference.groups must be lists of different features, got {list(columns)}"
+            )
+    named = list(chain.from_iterable(groups))
+    require_features("inference.groups", groups, named, features)
+
+
+def require_features(
+    setting: str, value: Texts, columns: Sequence[str], features: Sequence[str]
+) -> None:
+    """Refuse a setting that names columns which are no features.
+
+    Parameters
+    ----------
+    setting : str
+        Its key.
+    value : str, or lists of such
+        All of it.
+    columns : sequence of str
+        The names in it.
+    features : sequence of str
+
+    Raises
+    ------
+    ConfigError
+        With the setting that was meant, or the features.
+    """
+    unknown = [column for column in columns if column not in features]
+    if unknown:
+        meant = did_you_mean(setting, value, features)
+        raise ConfigError(
+            f"{setting} must name features of the model, got {some(unknown, _MOST_NAMED)}"
+            f"{meant or f'; the features are {some(features, _MOST_NAMED)}'}"
+        )
 
 
 def _reference(name: str | None, classes: Sequence[str]) -> int:

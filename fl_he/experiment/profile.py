@@ -12,6 +12,7 @@ import numpy as np
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config, Penalty
 from fl_he.crypto.encoding.fields import Number, Whole
+from fl_he.experiment.inference import require_features
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import profile
 from fl_he.learning.optimizers.profile import Bound, Estimate
@@ -74,11 +75,7 @@ class ProfileIntervals:
             raise ConfigError(
                 f"{setting} must be left out for more than two classes, got {classes}"
             )
-        if unknown := [column for column in self._columns if column not in features]:
-            raise ConfigError(
-                "inference.profile must name features of the model, got "
-                f"{', '.join(map(repr, unknown))}"
-            )
+        require_features("inference.profile", self._columns, self._columns, features)
         self._places = [list(features).index(column) for column in self._columns]
 
     def search(

@@ -24,11 +24,14 @@ class Fault:
         layer that knows what the user calls it; None: the data themselves are wrong.
     column : str or None
         The column that could be left out.
+    known : tuple of str
+        The columns that there are, where the setting names another one.
     """
 
     words: str
     setting: str | None = None
     column: str | None = None
+    known: tuple[str, ...] = ()
 
 
 class DataError(FlHeError):

@@ -206,7 +206,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
             (["optimizer.momentum=0.9"], "optimizer.momentum must be a key"),
             (["hospitals=3.5"], "hospitals must be an integer, got 3.5"),
             (["hospitals=true"], "hospitals must be an integer, got True"),
-            (["hospitals=null"], "hospitals must be an integer, got None"),
+            (["hospitals=null"], "hospitals must be an integer, got null"),
             (["crypto=3"], "crypto must be a group of keys, got 3"),
             (
                 ["data=mnist"],
@@ -218,7 +218,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
                 ["optimizer=adam"],
                 "optimizer must be one of auto, gd, lbfgs, nesterov, newton, got 'adam'",
             ),
-            (["data.drop=[größe]"], r'\]\'; quote the texts of a list: \["a","b"\]$'),
+            (["data.drop=[größe]"], r'; quote the texts of a list: \'data.drop=\["größe"\]\'$'),
             (
                 ["output_dir=a(1)"],
                 r"got 'output_dir=a\(1\)'; .* quote it: 'output_dir=\"a\(1\)\"'$",

@@ -167,6 +167,27 @@ def test_a_column_can_be_left_out_as_the_refusal_says(tmp_path: Path, name: str)
     assert data_of(tmp_path, *csv, drop).train.feature_names == ("age",)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "meant"),
+    [
+        (["data.target=y", "data.drop=[ID,a,b]"], ["id", "a, b"]),
+        (["data.target=y", "data.drop=[SIZE,id]"], ["size", "id"]),
+        (["data.target=True"], "true"),
+    ],
+)
+def test_a_name_that_was_read_as_another_is_told_as_it_must_be_written(
+    tmp_path: Path, overrides: list[str], meant: str | list[str]
+) -> None:
+    rows = "".join(f"{i},{i % 7},{i % 5},{i % 2},{i % 2}\n" for i in range(20))
+    (tmp_path / "table.csv").write_text(f'id,"a, b",size,y,true\n{rows}')
+    csv = ["data=csv", f"data.path={tmp_path}/table.csv"]
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, *csv, *overrides)
+    (told,) = shlex.split(str(caught.value).partition("did you mean ")[2].removesuffix("?"))
+    found = data_of(tmp_path, *csv, *overrides[:-1], told).train.feature_names
+    assert set(found).isdisjoint([meant] if isinstance(meant, str) else meant)
+
+
 def test_a_hundred_faults_are_told_in_a_message_of_bounded_length(tmp_path: Path) -> None:
     names = ",".join(f"{'long ' * 50}{number}" for number in range(100))
     (tmp_path / "table.csv").write_text(f"{names},y\n{'x,' * 100}1\n{'x,' * 100}0\n")

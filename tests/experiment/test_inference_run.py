@@ -17,7 +17,6 @@ from quick import slow
 
 from fl_he import client_app, server_app
 from fl_he.config.constraints import ConfigError
-from fl_he.learning.errors import DataError
 from fl_he.report.tables.coefficients import coefficient_table
 
 Numbers = NDArray[np.float64]
@@ -232,9 +231,9 @@ def test_an_odds_ratio_beyond_all_numbers_ends_no_run(tmp_path: Path) -> None:
     ("settings", "error", "words"),
     [
         (("data.reference=1",), ConfigError, "must be left out for two classes, got '1'"),
-        (("inference.groups=[[x1,x9]]",), DataError, "must name features of the model, got 'x9'"),
-        (("inference.groups=[[x1,x1]]",), DataError, "must be lists of different features"),
-        (("inference.groups=[[]]",), DataError, "must be lists of different features"),
+        (("inference.groups=[[x1,x9]]",), ConfigError, "must name features of the model, got 'x9'"),
+        (("inference.groups=[[x1,x1]]",), ConfigError, "must be lists of different features"),
+        (("inference.groups=[[]]",), ConfigError, "must be lists of different features"),
     ],
     ids=str,
 )

@@ -8,14 +8,13 @@ reference class, as statsmodels' MNLogit and R's multinom do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import INTERCEPT, Family
 from fl_he.learning.tables.arrays import Array
@@ -353,21 +352,6 @@ def penalised_fit(
         "penalised_null_log_likelihood": None if null is None else null + information_scale,
         "likelihood_ratio": test,
     }
-
-
-def check_groups(groups: Iterable[Sequence[str]], features: Sequence[str]) -> None:
-    """Refuse a group that is empty, or does not name different features; raises DataError."""
-    for columns in groups:
-        if not columns or len(set(columns)) < len(columns):
-            raise DataError(
-                f"inference.groups must be lists of different features, got {list(columns)}"
-            )
-        unknown = [column for column in columns if column not in features]
-        if unknown:
-            raise DataError(
-                "inference.groups must name features of the model, got "
-                f"{', '.join(map(repr, unknown))}"
-            )
 
 
 def _figures(estimate: float, error: float | None, step: float | None) -> dict[str, Any]:

@@ -211,7 +211,8 @@ def _misnamed(
     among = f"the columns {some(columns, _MOST_NAMED_COLUMNS)}"
     for setting, name in [("target", target), *(("drop", name) for name in dropped)]:
         if name not in known:
-            yield Fault(f"{setting} must be one of {among}, got {shown(name)}", setting)
+            words = f"{setting} must be one of {among}, got {shown(name)}"
+            yield Fault(words, setting, known=tuple(columns))
             among = "these columns"
     if columns.count(target) > 1:
         yield Fault(f"target must be one column, got {shown(target)} more than once")
