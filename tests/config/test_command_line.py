@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -24,7 +25,7 @@ NAMES = (
     *("null", "True", "nan", "1e5", "1_000", "5", "-1", "!x", "~x", "`x`", "*", "&", "a\u00a0b"),
 )
 #: Each key, the lists around a text, and what is written without any quotes.
-KEYS = {
+KEYS: dict[str, tuple[Callable[[str], Any], str]] = {
     "data.target": (lambda name: name, "{}"),
     "data.drop": (lambda name: ["id", name], "[id,{}]"),
     "inference.profile": (lambda name: ["id", name], "[id,{}]"),
