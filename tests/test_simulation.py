@@ -102,8 +102,14 @@ def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
     assert descendants(os.getpid()) <= before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.release),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "tolerance=0"]
     with subprocess.Popen(

@@ -13,7 +13,7 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flwr run")]
+pytestmark = pytest.mark.xdist_group("flwr run")
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +29,7 @@ def flwr_run(superlink: Flower, cwd: Path, nodes: int, overrides: str) -> str:
     return superlink.run(ROOT, cwd, nodes, f"overrides='{overrides}'")
 
 
+@pytest.mark.slow
 def test_the_same_experiment(superlink: Flower, tmp_path: Path) -> None:
     descent = "optimizer=gd C=null stratify=false crypto.key_bits=1024"
     keys = f"hospitals=4 num-server-rounds=3 overrides='{descent} output_dir={tmp_path}/run'"
@@ -42,6 +43,7 @@ def test_the_same_experiment(superlink: Flower, tmp_path: Path) -> None:
     assert "train 3: 4 hospitals in the sum" in printed
 
 
+@pytest.mark.slow
 def test_another_number_of_nodes_is_refused(superlink: Flower, tmp_path: Path) -> None:
     overrides = f"hospitals=5 output_dir={tmp_path}/run"
     printed = flwr_run(superlink, tmp_path, 2, overrides)
@@ -50,6 +52,7 @@ def test_another_number_of_nodes_is_refused(superlink: Flower, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.release
 def test_a_run_that_was_cut_off_goes_on(superlink: Flower, tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
