@@ -144,7 +144,7 @@ def _slow(*values: object) -> object:
 @pytest.mark.parametrize(
     ("plant", "queries", "found"),
     [
-        (
+        _slow(
             no_masks,
             40,
             {f"{role}: {what}" for role in ("querying", "guardian") for what in _WITHOUT_MASKS},

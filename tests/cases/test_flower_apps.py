@@ -33,6 +33,7 @@ from other_apps import (
     reply_of,
     round_of,
 )
+from quick import slow_but
 
 from fl_he.wire.records import ProtocolError
 
@@ -148,7 +149,7 @@ SAME_AS_PLAIN = {
 
 
 @pytest.mark.filterwarnings("ignore:only arrays named like", "ignore:arrays of integers are not")
-@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize("topology", slow_but(["fold", "chain"], "fold"))
 @pytest.mark.parametrize("name", SAME_AS_PLAIN)
 def test_the_arrays_are_plain_flowers(
     name: str, topology: str, caplog: pytest.LogCaptureFixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from experiments import experiment
 from numpy.typing import NDArray
-from quick import slow_but
+from quick import slow, slow_but
 
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError, DataWarning
@@ -119,9 +119,6 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
     ("table", "overrides", "end"),
     [
         (TABLE, ["data.target=kind", "data.positive=sick"], f"=COLUMN names it, and {POSITIVE}"),
-        (TABLE, ["data.target=state", "data.positive=ill"], f"got 'ill'; {POSITIVE}"),
-        (TABLE, ["data.target=age", "data.positive=1"], f"names it, and {POSITIVE}"),
-        (TABLE, ["data.target=state", "data.threshold=1"], f"(the header is row 1); {POSITIVE}"),
         (
             TABLE,
             ["data.target=age", "data.threshold=9", "data.drop=[state]"],
@@ -129,13 +126,22 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
         ),
         (
             TABLE,
-            ["data.target=age", "data.threshold=0", "data.drop=[state]"],
-            f"all of 60 rows with 'age >= 0.0'; {POSITIVE}",
-        ),
-        (
-            TABLE,
             ["data.target=age", "data.threshold=1", "data.drop=[x]"],
             "; data.drop=[COLUMN,...] names them",
+        ),
+        *slow(
+            (TABLE, ["data.target=state", "data.positive=ill"], f"got 'ill'; {POSITIVE}"),
+            (TABLE, ["data.target=age", "data.positive=1"], f"names it, and {POSITIVE}"),
+            (
+                TABLE,
+                ["data.target=state", "data.threshold=1"],
+                f"(the header is row 1); {POSITIVE}",
+            ),
+            (
+                TABLE,
+                ["data.target=age", "data.threshold=0", "data.drop=[state]"],
+                f"all of 60 rows with 'age >= 0.0'; {POSITIVE}",
+            ),
         ),
         ("a,y\n1,\n2,b\n", ["data.target=y", "data.positive=b"], "row 2 (the header is row 1)"),
     ],

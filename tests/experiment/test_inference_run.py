@@ -97,7 +97,10 @@ def test_columns_that_are_collinear_but_for_noise_keep_their_standard_errors(
 
 @pytest.mark.parametrize(
     "settings",
-    [("scaling=none",), ("hospitals=7", "partition=by_label", "topology=chain")],
+    [
+        *slow((("scaling=none",),)),
+        ("hospitals=7", "partition=by_label", "topology=chain"),
+    ],
     ids=str,
 )
 def test_any_units_and_any_division_give_the_pooled_figures(

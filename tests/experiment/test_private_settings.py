@@ -10,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 from experiments import experiment
 from noisy_descent import private_descent
+from quick import slow
 
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
@@ -58,8 +59,10 @@ def test_a_simulation_chooses_what_nobody_gives() -> None:
     ("override", "kept"),
     [
         ("rounds=50", (50, None, None)),
-        ("optimizer.lr=0.05", (None, 0.05, None)),
-        ("privacy.clip=1.0", (None, None, 1.0)),
+        *slow(
+            ("optimizer.lr=0.05", (None, 0.05, None)),
+            ("privacy.clip=1.0", (None, None, 1.0)),
+        ),
     ],
 )
 def test_what_somebody_gives_is_kept_even_where_it_is_the_old_default(

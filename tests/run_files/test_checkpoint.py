@@ -22,6 +22,7 @@ from deployed_nodes import deployed_nodes
 from experiments import check_equals_pooled_descent, experiment, on_round
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
+from quick import slow
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
@@ -204,11 +205,13 @@ def test_the_configuration_is_the_folders(tmp_path: Path) -> None:
     ("override", "words"),
     [
         ("rounds=15", "rounds must be 5 as in the run that is resumed, got 15"),
-        ("hospitals=3", "hospitals must be 4 as in .*, got 3"),
         ("optimizer.lr=0.1", r"optimizer\.lr must be 0\.05 as in .*, got 0\.1"),
-        ("partition=by_label", r"partition\.scheme must be 'even' as in .*, got 'by_label'"),
-        ("C=1", "C must be None as in .*, got 1"),
         ("experiment=newton", "experiment must be left out with resume, got one"),
+        *slow(
+            ("hospitals=3", "hospitals must be 4 as in .*, got 3"),
+            ("partition=by_label", r"partition\.scheme must be 'even' as in .*, got 'by_label'"),
+            ("C=1", "C must be None as in .*, got 1"),
+        ),
     ],
 )
 def test_an_override_that_contradicts_is_refused_by_name(

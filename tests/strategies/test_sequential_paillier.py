@@ -21,6 +21,7 @@ from flwr.app.user_config import UserConfig
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
+from quick import slow
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
@@ -50,7 +51,7 @@ from fl_he.wire.records import ProtocolError
     ],
     ids=str,
 )
-@pytest.mark.parametrize("hospitals", [3, 5])
+@pytest.mark.parametrize("hospitals", [3, *slow((5,))])
 def test_result_is_the_weighted_mean(settings: dict[str, Any], hospitals: int) -> None:
     encrypted = strategy(**settings)
     grid = LocalGrid(train_app(), simulated_nodes(hospitals))

@@ -52,7 +52,7 @@ def test_sums_are_exact_to_the_fixed_point_step(
     assert decoded == [number / 2**24 for number in expected]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_fast_and_slow_encryption_agree_through_decryption(data: st.DataObject) -> None:
     key_bits = data.draw(st.sampled_from([512, 528, 640, 1024]))

@@ -178,7 +178,7 @@ def test_the_bound_by_votes_is_above_the_exact_epsilon_of_two_classes(
             assert exact_epsilon(*pairs, delta) <= bound + 1e-9
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.integers(0, 50), min_size=2, max_size=10),
     st.floats(1.0, 100.0),
