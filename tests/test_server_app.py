@@ -65,16 +65,23 @@ def three_rounds(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished(tmp_path_factory.mktemp("three") / "run", 3)
 
 
-#: The other combinations, those of fifty hospitals among them, run with the slow tests.
-QUICK_RUNS = {
-    *(("uneven", 3, "fold"), ("by_label", 3, "chain")),
-}
+QUICK_RUNS = (("uneven", 3, "fold"), ("by_label", 3, "chain"))
+
+
+def marks(partition: str, hospitals: int, topology: str) -> list[pytest.MarkDecorator]:
+    """Return the markers of a combination: most of fifty hospitals run before a release only."""
+    run = (partition, hospitals, topology)
+    if run in QUICK_RUNS:
+        return []
+    if hospitals < 50 or run == ("by_label", 50, "chain"):
+        return [pytest.mark.slow]
+    return [pytest.mark.release]
 
 
 @pytest.mark.parametrize(
     ("partition", "hospitals", "topology"),
     [
-        pytest.param(*run, marks=[] if run in QUICK_RUNS else pytest.mark.slow)
+        pytest.param(*run, marks=marks(*run))
         for run in itertools.product(["even", "uneven", "by_label"], [3, 10, 50], ["fold", "chain"])
     ],
 )

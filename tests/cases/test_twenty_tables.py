@@ -156,7 +156,7 @@ def check_names(given: Table, metrics: dict[str, Any], text: str) -> None:
     assert not diagnostics["converged"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "complete separation"])
 def test_statsmodels_is_exact(name: str) -> None:
     """A second algorithm, in more digits, says the same of each table."""

@@ -43,7 +43,7 @@ def test_the_same_experiment(superlink: Flower, tmp_path: Path) -> None:
     assert "train 3: 4 hospitals in the sum" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_another_number_of_nodes_is_refused(superlink: Flower, tmp_path: Path) -> None:
     overrides = f"hospitals=5 output_dir={tmp_path}/run"
     printed = flwr_run(superlink, tmp_path, 2, overrides)
