@@ -236,7 +236,7 @@ def _prepared(
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = scaling.apply(dataset.features)
     if clipping is None and not np.isfinite(scaled).all():
-        error = too_large(dataset.feature_names, ~np.isfinite(scaled))
+        error = too_large(dataset.feature_names, ~np.isfinite(scaled), dataset.rows)
         raise PrivateReasonError(f"once they are scaled, {error}")
     return replace(dataset, features=scaled), terms
 

@@ -5,6 +5,7 @@ Sums are of the features, of squares about a mean, of classes, and of a model's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from fl_he.learning.regression import firth, likelihood
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables import moments
+from fl_he.learning.tables.columns import cells, described
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
-from fl_he.learning.tables.table_file import some
+from fl_he.learning.tables.table_file import RowNumbers, some
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import COEFFICIENTS, DERIVATIVES, named_arrays
 from fl_he.wire.records import PrivateReasonError, ProtocolError
@@ -55,13 +57,16 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
             )
         mean = np.array(request.mean)
         squares = moments.squared_deviations(features, mean)
-        _require_small(squares, dataset, limbs)
+        _require_small(squares, dataset, limbs, of_all=True)
         _require_digits(squares, features - mean, mean, dataset, limbs)
         return named_arrays(squares=limbs.split(squares) / examples)
     arrays: dict[str, NDArray[np.float64]] = {}
     if request.sums:
         sums = moments.column_sums(features)
         _require_small(sums, dataset, limbs)
+        # About the mean of all hospitals they are no smaller, and would be at every hospital then.
+        own = moments.squared_deviations(features, sums / examples)
+        _require_small(own, dataset, limbs)
         arrays["sums"] = limbs.split(sums) / examples
     if request.counts:
         arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
@@ -110,20 +115,43 @@ def adjustment_sums(
     return sums
 
 
-def _require_small(sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs) -> None:
-    """Refuse sums of features, or of coefficients with others behind, that have no digits."""
+def _require_small(
+    sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs, *, of_all: bool = False
+) -> None:
+    """Refuse sums of features, or of coefficients with others behind, that have no digits.
+
+    ``of_all``: the sums are about a mean that other hospitals' numbers are in.
+    """
     names, classes = dataset.feature_names, dataset.class_count
     coefficients = family_for(classes).rows(classes) * len(names)
     large = np.flatnonzero(~(np.abs(sums) < limbs.limit))
     if not len(large):
         return
-    columns = dict.fromkeys(names[place % len(names)] for place in large[large < coefficients])
-    where = f" in column {some(list(columns), 10)}" if columns else ""
+    columns = dict.fromkeys(int(place % len(names)) for place in large[large < coefficients])
+    where = f" in {_largest(list(columns), dataset, limbs, of_all=of_all)}" if columns else ""
     raise PrivateReasonError(
         "sums over a hospital's numbers, and over their squares, must be below "
-        f"{limbs.limit:.0e}, got larger ones{where}: save them in a larger unit, or leave the "
-        "column out"
+        f"{limbs.limit:.0e}, got larger ones{where}: correct such cells, save the column in a "
+        f"larger unit, or leave it out{dataset.rows.note if dataset.rows and columns else ''}"
     )
+
+
+def _largest(columns: Sequence[int], dataset: Dataset, limbs: Limbs, *, of_all: bool) -> str:
+    """Name columns whose sums are too large, with the cells behind."""
+    size = np.abs(dataset.features)
+    most = math.sqrt(limbs.limit)
+    rows = dataset.rows or RowNumbers(np.arange(1, dataset.examples + 1))
+    found = cells(dataset.feature_names, size >= most, f"cell{{s}} above {most:.0e}", rows)
+    causes = {}
+    for column in columns:
+        name = dataset.feature_names[column]
+        if name in found:
+            causes[name] = found[name].words
+        elif of_all:
+            causes[name] = "by numbers of another hospital"
+        else:
+            causes[name] = f"the largest is in row {rows.numbers[size[:, column].argmax()]}"
+    return described(causes)
 
 
 def _require_digits(
@@ -143,8 +171,8 @@ def _require_digits(
         names = [dataset.feature_names[column] for column in small]
         raise PrivateReasonError(
             f"squares of a hospital's numbers about the mean must be {limbs.least:.0e} or more in "
-            f"sum, got less in column {some(names, 10)}: save them in a smaller unit, or leave the "
-            "column out"
+            f"sum, got less in column {some(names, 10)}: save them in a smaller unit, or "
+            "leave the column out"
         )
 
 

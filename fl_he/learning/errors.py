@@ -26,12 +26,15 @@ class Fault:
         The column that could be left out.
     known : tuple of str
         The columns that there are, where the setting names another one.
+    remedies : tuple of str
+        Changes to the file that would help.
     """
 
     words: str
     setting: str | None = None
     column: str | None = None
     known: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
 
 
 class DataError(FlHeError):

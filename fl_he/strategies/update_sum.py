@@ -185,7 +185,10 @@ class UpdateSum:
         part = self._largest() if self._parts else None
         contributors = len(part.messages) if part else 0
         if part is None or part.vector is None or contributors < waiting.min_contributors:
-            reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.skipped)
+            names = dict[str, list[str]]()
+            for one in self.skipped:
+                names.setdefault(one.reason, []).append(one.name)
+            reasons = "; ".join(f"{', '.join(of)}: {reason}" for reason, of in names.items())
             raise waiting.too_few(contributors, f". {reasons}")
         vector = part.vector.to_bytes()
         self.cost.seconds = perf_counter() - start

@@ -13,6 +13,7 @@ from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.row_sums import columns_behind
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
+from fl_he.learning.tables.table_file import RowNumbers
 from fl_he.wire.encrypted_sum import FIRTH, PROFILE
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import model_arrays, model_message_content, models_content
@@ -53,20 +54,32 @@ BIG = Dataset(
 
 
 def test_columns_whose_sums_are_too_large_are_named() -> None:
-    for request, columns in (
-        (MomentsRequest(sums=True), None),
-        (MomentsRequest(mean=(0.5, 0.0, 1.5e20)), "'b', 'c'"),
-    ):
-        content = request.add_to(RecordDict())
-        if columns is None:
-            assert answer("train.moments", content, BIG).array_records
-            continue
-        with pytest.raises(PrivateReasonError) as caught:
-            answer("train.moments", content, BIG)
-        assert str(caught.value) == (
-            "sums over a hospital's numbers, and over their squares, must be below 2e+28, got "
-            f"larger ones in column {columns}: save them in a larger unit, or leave the column out"
-        )
+    in_file = replace(BIG, rows=RowNumbers(np.array([7, 5]), header=1))
+    for request in (MomentsRequest(sums=True), MomentsRequest(mean=(0.5, 0.0, 1.5e20))):
+        for dataset, first, end in ((BIG, 1, ""), (in_file, 5, " (the header is row 1)")):
+            with pytest.raises(PrivateReasonError) as caught:
+                answer("train.moments", request.add_to(RecordDict()), dataset)
+            cells = f"(2 cells above 1e+14, the first in row {first})"
+            assert str(caught.value) == (
+                "sums over a hospital's numbers, and over their squares, must be below 2e+28, got "
+                f"larger ones in column 'b' {cells}, column 'c' {cells}: correct such cells, save "
+                f"the column in a larger unit, or leave it out{end}"
+            )
+
+
+def test_a_hospital_is_not_blamed_for_numbers_of_another() -> None:
+    usual = replace(BIG, features=np.array([[1.0, 5.0, 2.0], [0.0, 7.0, 3.0]]))
+    sums = MomentsRequest(sums=True).add_to(RecordDict())
+    assert answer("train.moments", sums, usual).array_records
+    request = MomentsRequest(mean=(0.5, 1e15, 2.5)).add_to(RecordDict())
+    with pytest.raises(PrivateReasonError, match=r"'b' \(by numbers of another hospital\):"):
+        answer("train.moments", request, usual)
+
+
+def test_the_largest_number_is_told_where_none_is_too_large_alone() -> None:
+    many = Dataset(np.array([[-1e13], [2e13], [1e13]] * 200), np.zeros(600), ("a",))
+    with pytest.raises(PrivateReasonError, match=r"'a' \(the largest is in row 2\):"):
+        answer("train.moments", MomentsRequest(sums=True).add_to(RecordDict()), many)
 
 
 def test_columns_that_overflow_once_they_are_scaled_are_named() -> None:
@@ -88,7 +101,7 @@ def test_columns_whose_derivatives_are_too_large_are_named(scaling: str) -> None
     with pytest.raises(PrivateReasonError) as caught:
         answer("train", with_terms(terms, model_arrays(np.zeros(3), 0.0)), dataset)
     limit = "4e+09" if scaling == "federated" else "2e+28"
-    assert f"below {limit}, got larger ones in column 'b', 'c': save them" in str(caught.value)
+    assert f"below {limit}, got larger ones in column 'b' (2 cells above" in str(caught.value)
 
 
 def test_a_value_of_a_reply_is_of_a_column() -> None:

@@ -199,10 +199,12 @@ def test_a_hundred_faults_are_told_in_a_message_of_bounded_length(tmp_path: Path
     (tmp_path / "table.csv").write_text(f"{names},y\n{'x,' * 100}1\n{'x,' * 100}0\n")
     with pytest.raises(DataError) as caught:
         data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=y")
-    assert str(caught.value).endswith(
-        "; and 80 more like these (the header is row 1); fix the file or leave out the 100 "
-        "columns: data.drop=[COLUMN,...]"
+    more, _, end = str(caught.value).partition("; and 80 more like these (the header is row 1); ")
+    assert end.startswith("code categories as columns of 0 and 1 ('long long ")
+    assert end.endswith(
+        " and 90 more); fix the file or leave out the 100 columns: data.drop=[COLUMN,...]"
     )
+    assert more.count("must be numeric") == 20
     assert len(str(caught.value)) < 5000
 
 
@@ -222,9 +224,38 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         "column 'died' must have no missing values, got 1 missing cell in row 5; "
         "target 'died' must hold 0 and 1, or true and false, where no positive label is named, got "
         "2 other labels (the header is row 1); "
+        "code categories as columns of 0 and 1 ('sex'); "
+        "fill missing values in, or leave their rows out ('crp'); "
         "fix the file or leave out the 2 columns: 'data.drop=[sex,crp]'; "
         f"{POSITIVE}, and data.classes=[LABEL,...] names more than two labels"
     )
+
+
+def test_what_helps_is_told_by_the_kind_of_cell(tmp_path: Path) -> None:
+    rows = "".join(
+        f'{i % 7},{"<5" if i == 3 else i},"1,{i}",2024-02-0{i % 9 + 1},{i % 9 + 1}.12.1999,'
+        f"{'' if i else 'F'},{i % 2}\n"
+        for i in range(20)
+    )
+    (tmp_path / "table.csv").write_text(f"age,crp,dose,seen,born,sex,y\n{rows}")
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=y")
+    faults, _, remedies = str(caught.value).partition(" (the header is row 1); ")
+    assert faults.split("; ") == [
+        "column 'crp' must be numeric, got 1 cell of text in row 5",
+        "column 'dose' must be numeric, got 20 decimal commas, the first in row 2",
+        "column 'seen' must be numeric, got 20 dates, the first in row 2",
+        "column 'born' must be numeric, got 20 dates, the first in row 2",
+        "column 'sex' must hold finite numbers only, got 1 cell of text in row 2 and 19 missing "
+        "cells, the first in row 3",
+    ]
+    assert remedies.split("; ")[:-1] == [
+        "correct the cells of text ('crp')",
+        "write decimal points ('dose')",
+        "write dates as numbers, such as years or days ('seen', 'born')",
+        "code categories as columns of 0 and 1 ('sex')",
+        "fill missing values in, or leave their rows out ('sex')",
+    ]
 
 
 def test_blanks_around_labels_are_warned_of(tmp_path: Path) -> None:

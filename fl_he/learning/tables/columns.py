@@ -6,9 +6,11 @@ Whatever is wrong with cells is counted by kind, with the row of the first one; 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,27 @@ _MISSING_TEXT = ("", "nan")
 _TRUTH = {"true": 1.0, "false": 0.0}
 #: Kinds of cells; ``{s}`` makes a plural.
 _TEXT, _MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
-_TOO_LARGE = "cell{s} too large"
+_TOO_LARGE, _COMMA, _DATE = "cell{s} too large", "decimal comma{s}", "date{s}"
 _RULES = {
     _MISSING: "have no missing values",
     _INFINITE: "be finite",
     _TOO_LARGE: "be of numbers that can be computed with",
 }
+#: What to do about the cells of a column, beside leaving it out.
+_REMEDIES = {
+    _TEXT: "correct the cells of text",
+    _MISSING: "fill missing values in, or leave their rows out",
+    _COMMA: "write decimal points",
+    _DATE: "write dates as numbers, such as years or days",
+}
+_CODE = "code categories as columns of 0 and 1"
+#: Texts that are a known kind of number.
+_SPELT = {
+    _COMMA: re.compile(r"[-+]?\d+,\d+"),
+    _DATE: re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?([./-])\d\d?\2(\d{4}|\d\d)([T ].*)?"),
+}
 _MOST_NAMED_LABELS = 10
+_MOST_DESCRIBED = 10
 
 _Rows = NDArray[np.intp]
 
@@ -57,8 +73,14 @@ class ColumnFacts:
         """Return the fault of a column that has a cell of these kinds."""
         rules = {_RULES.get(kind, "be numeric") for kind in self.found}
         rule = rules.pop() if len(rules) == 1 else "hold finite numbers only"
-        found = " and ".join(_counted(kind, *of) for kind, of in sorted(self.found.items()))
-        return Fault(f"column {shown(name)} must {rule}, got {found}", "drop", name)
+        remedies = tuple(_REMEDIES[kind] for kind in sorted(self.found) if kind in _REMEDIES)
+        words = f"column {shown(name)} must {rule}, got {self.words}"
+        return Fault(words, "drop", name, remedies=remedies)
+
+    @property
+    def words(self) -> str:
+        """Counts and rows, such as ``2 missing cells, the first in row 3``."""
+        return " and ".join(_counted(kind, *of) for kind, of in sorted(self.found.items()))
 
 
 def _counted(kind: str, count: int, first: int) -> str:
@@ -67,10 +89,13 @@ def _counted(kind: str, count: int, first: int) -> str:
     return f"{count} {kind.format(s='s')}, the first in row {first}"
 
 
-def too_large(
-    names: Sequence[str], wrong: NDArray[np.bool_], rows: RowNumbers | None = None
-) -> DataError:
-    """Return the error of finite cells with which a computation overflows.
+def cells(
+    names: Sequence[str],
+    wrong: NDArray[np.bool_],
+    kind: str = _TOO_LARGE,
+    rows: RowNumbers | None = None,
+) -> dict[str, ColumnFacts]:
+    """Return how many cells of a kind each column has, and where the first one is.
 
     Parameters
     ----------
@@ -78,16 +103,45 @@ def too_large(
         Of the d features.
     wrong
         Which cells they are, shape (m, d).
+    kind
+        Such as ``"cell{s} of text"``.
     rows
         Where the rows are in their file; ``None``: numbered from 1.
+
+    Returns
+    -------
+    dict of str to ColumnFacts
+        By the names of the columns that have such cells.
     """
     rows = rows or RowNumbers(np.arange(1, len(wrong) + 1))
-    faults = []
+    found = {}
     for column in np.flatnonzero(wrong.any(axis=0)).tolist():
-        facts, cells = ColumnFacts(), wrong[:, column]
-        facts.add(_TOO_LARGE, int(cells.sum()), int(rows.numbers[cells.argmax()]))
-        faults.append(facts.fault(names[column]))
-    return DataError.of(faults, rows.note)
+        facts, of = ColumnFacts(), wrong[:, column]
+        facts.add(kind, int(of.sum()), int(rows.numbers[of].min()))
+        found[names[column]] = facts
+    return found
+
+
+def described(causes: Mapping[str, str]) -> str:
+    """Name columns, of which there may be thousands, each with what is said of it.
+
+    Examples
+    --------
+    >>> described({"crp": "2 cells of text, the first in row 3"})
+    "column 'crp' (2 cells of text, the first in row 3)"
+    """
+    said = [f"column {shown(name)} ({cause})" for name, cause in causes.items()]
+    more = len(said) - _MOST_DESCRIBED
+    return f"{', '.join(said[:_MOST_DESCRIBED])}{f' and {more} more columns' if more > 0 else ''}"
+
+
+def too_large(
+    names: Sequence[str], wrong: NDArray[np.bool_], rows: RowNumbers | None = None
+) -> DataError:
+    """Return the error of finite cells with which a computation overflows: see `cells`."""
+    found = cells(names, wrong, _TOO_LARGE, rows)
+    faults = [facts.fault(name) for name, facts in found.items()]
+    return DataError.of(faults, rows.note if rows else "")
 
 
 class Numbers:
@@ -134,7 +188,11 @@ class Numbers:
                 facts.add(_TEXT, count, first)
         for column, facts in sorted(self._facts.items()):
             if facts.found:
-                yield facts.fault(self.names[column])
+                fault, counts = facts.fault(self.names[column]), facts.found
+                if sum(counts[kind][0] for kind in (_TEXT, _MISSING) if kind in counts) == total:
+                    coded = (_CODE if one == _REMEDIES[_TEXT] else one for one in fault.remedies)
+                    fault = replace(fault, remedies=tuple(coded))
+                yield fault
 
     @property
     def values(self) -> Array:
@@ -159,8 +217,13 @@ class Numbers:
                 values[place] = truth
                 self._truth.setdefault(column, ColumnFacts()).add(_TEXT, 1, int(rows[place]))
             else:
-                self._of(column).add(_TEXT, 1, int(rows[place]))
+                self._of(column).add(_kind_of(cell), 1, int(rows[place]))
         return values
+
+
+def _kind_of(text: str) -> str:
+    """Return the kind of a cell that spells no number."""
+    return next((kind for kind, spelt in _SPELT.items() if spelt.fullmatch(text)), _TEXT)
 
 
 class Labels:

@@ -14,7 +14,7 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.columns import Labels, Numbers
 from fl_he.learning.tables.table import open_table, read_columns, refuse
-from fl_he.learning.tables.table_file import shown, some
+from fl_he.learning.tables.table_file import RowNumbers, shown, some
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -41,6 +41,8 @@ class Dataset:
         Labels as the file spells them, sorted; empty where the target is a number.
     notes
         What the owner of the table should know of how it was read. They name columns.
+    rows
+        Where the rows are in their file; ``None`` where there is no file.
 
     Raises
     ------
@@ -56,6 +58,7 @@ class Dataset:
     types: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rows: RowNumbers | None = None
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -95,7 +98,10 @@ class Dataset:
 
     def take(self, indices: NDArray[np.intp]) -> Dataset:
         """Return the rows at ``indices``, in that order."""
-        return replace(self, features=self.features[indices], labels=self.labels[indices])
+        rows = self.rows and replace(self.rows, numbers=self.rows.numbers[indices])
+        return replace(
+            self, features=self.features[indices], labels=self.labels[indices], rows=rows
+        )
 
 
 def load_built_in(name: str) -> Dataset:
@@ -200,6 +206,7 @@ def load_table(
         types=tuple(types[name] for name in features),
         levels=() if threshold is not None else labels.levels,
         notes=labels.notes,
+        rows=rows,
     )
 
 

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array, finite_array, set_fields
+from fl_he.learning.tables.columns import cells, described
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.table_file import some
 
 _MOST_NAMED = 10
+#: Squares of larger numbers are no float64.
+_LARGEST = 1e150
 #: A smaller variance of numbers that differ is no float64 of full precision.
 _SMALLEST = 1e-300
 
@@ -87,11 +90,14 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     features = dataset.features
     with np.errstate(over="ignore", invalid="ignore"):
         mean, variance = features.mean(axis=0), features.var(axis=0)
-    large = [dataset.feature_names[column] for column in np.flatnonzero(~np.isfinite(variance))]
-    if large:
+    large = (np.abs(features) >= _LARGEST) & ~np.isfinite(variance)
+    if large.any():
+        found = cells(dataset.feature_names, large, f"cell{{s}} above {_LARGEST:g}", dataset.rows)
+        where = described({name: facts.words for name, facts in found.items()})
         raise DataError(
-            "numbers must be below 1e150 in size to be standardised, got larger ones in column "
-            f"{some(large, _MOST_NAMED)}: save them in a larger unit"
+            f"numbers must be below {_LARGEST:g} in size to be standardised, got larger ones in "
+            f"{where}: correct such cells, or save the column in a larger unit"
+            f"{dataset.rows.note if dataset.rows else ''}"
         )
     varies = features.max(axis=0) > features.min(axis=0)
     small = [dataset.feature_names[at] for at in np.flatnonzero(varies & (variance < _SMALLEST))]

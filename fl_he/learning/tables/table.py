@@ -14,6 +14,8 @@ from fl_he.learning.tables.columns import Labels, Numbers
 from fl_he.learning.tables.csv_file import CsvFile
 from fl_he.learning.tables.table_file import RowNumbers, TableFile, some
 
+_MOST_NAMED = 10
+
 
 def open_table(path: Path, hint: str | None = None) -> TableFile:
     """Open a table.
@@ -107,4 +109,13 @@ def refuse(rows: RowNumbers, faults: Sequence[Fault]) -> None:
     """Raise DataError of all faults of a table, if there are any."""
     if faults:
         named = any(" row " in fault.words for fault in faults)
-        raise DataError.of(faults, rows.note if named else "")
+        raise DataError.of(faults, f"{rows.note if named else ''}{_remedies(faults)}")
+
+
+def _remedies(faults: Sequence[Fault]) -> str:
+    """Say what to do about the columns with these faults."""
+    columns = dict[str, list[str]]()
+    for fault in faults:
+        for remedy in fault.remedies:
+            columns.setdefault(remedy, []).append(fault.column or "")
+    return "".join(f"; {remedy} ({some(names, _MOST_NAMED)})" for remedy, names in columns.items())
