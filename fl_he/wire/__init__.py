@@ -12,6 +12,7 @@ sealed_messages   messages of a sealed chain, and news of its totals
 study_plan        what may be computed, a file that everybody has
 learning_terms    terms of learning and of privacy beside a model
 model             models, derivatives and named sums as records
+planned_messages  choice of the coordinator under a plan, and the check of a message
 selection         choice of the arrays that are encrypted, by name and type
 update_layout     layout of an update's vector, and the way back to a reply
 update            one hospital's update as a flat vector
