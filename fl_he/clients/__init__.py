@@ -11,6 +11,7 @@ row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
 ledger           company X's sessions and opened sums
 ledger_file      a file for a ledger, which only grows
+plan_ledger      a node's sums under its study plans
 privacy_ledger   a hospital's releases under differential privacy
 node             who this node is, and what may leave it
 encryption       the mod that encrypts

@@ -6,10 +6,11 @@ A `Node` is read once for each message, by `NodeApp`, and is either simulated or
 Modules, in the order in which they import each other:
 
 settings      settings of the node configuration: names, kinds, values, files
-enrolment     manifest, identity and pinned key
+enrolment     manifest, identity, pinned key and study plans
 table_memory  tables with which a hospital's sessions began
 node          `Node`, and the simulated kind of it
 deployed      the deployed kind: its own table, key files, ledgers and terms
 outgoing      replies and refusals that may leave a node
+study_plans   the check of each message against the node's study plans
 app           the app that reads the node and hands messages to the protocols' parts
 """

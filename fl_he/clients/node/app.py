@@ -21,6 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import Node, SimulatedNode
 from fl_he.clients.node.outgoing import Answer, answered, require_safe
+from fl_he.clients.node.study_plans import require_planned
 from fl_he.wire.encrypted_sum import DESCRIBE, Role
 from fl_he.wire.records import RECORD, ProtocolError
 from fl_he.wire.sealed_messages import News
@@ -195,6 +196,7 @@ class NodeApp(ClientApp):
 
     def _first(self, message: Message, node: Node) -> Message:
         node.session = _session(message.content)
+        require_planned(message, node)
         answer: Answer = self._behind
         for part in reversed(self._parts):
             answer = _before(part, answer)

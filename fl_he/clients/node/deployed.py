@@ -10,7 +10,7 @@ from fl_he.clients.ledger import Store
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node import table_memory
 from fl_he.clients.node.enrolment import read_passphrase
-from fl_he.clients.node.node import Key, Node, OwnKey
+from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.settings import (
     check_settings,
     checked_setting,
@@ -26,10 +26,12 @@ from fl_he.clients.privacy_ledger import LONGEST_LINE
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.learning.tables.data import Dataset, load_table
+from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.learning_terms import described
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.study_plan import Outcome
 
 _logger = logging.getLogger(__name__)
 
@@ -84,6 +86,12 @@ class DeployedNode(Node):
         )
 
     @cached_property
+    def policy(self) -> KeyHolderPolicy:
+        """See Node; no total is of fewer hospitals than the study plans say."""
+        least = [plan.min_contributors for plan in self.plans.values()]
+        return KeyHolderPolicy(max(least)) if least else KeyHolderPolicy()
+
+    @cached_property
     def privacy(self) -> GaussianPrivacy | None:
         """The node's own terms, ``None`` where it has no privacy settings at all.
 
@@ -129,11 +137,7 @@ class DeployedNode(Node):
 
     def opened(self) -> Store:
         """See Node; beside the key file, if ``state`` names no other file."""
-        path = node_path(self.context, "state")
-        if path is None:
-            key_file = node_path(self.context, "private-key") or Path()  # it has just been read
-            path = key_file.with_name(f"{key_file.name}.opened.jsonl")
-        return FileStore(path)
+        return FileStore(node_path(self.context, "state") or self._beside("private-key", "opened"))
 
     def released(self) -> Store:
         """See Node."""
@@ -146,18 +150,78 @@ class DeployedNode(Node):
 
     def seen(self) -> Store:
         """See Node; beside the table, if ``state`` names no other file."""
-        path = node_path(self.context, "state") or self._beside_the_table()
+        path = node_path(self.context, "state") or self._beside("data", "sessions")
         return FileStore(path, table_memory.LONGEST_LINE)
 
-    def _beside_the_table(self) -> Path:
-        data = node_path(self.context, "data") or Path()  # it has just been read
-        return data.with_name(f"{data.name}.sessions.jsonl")
+    def planned(self) -> Store:
+        """See Node; beside the file that ``state`` names, or else beside table or key file."""
+        setting = "data" if self.role is Role.HOSPITAL else "private-key"
+        named = node_path(self.context, "state") is not None
+        return FileStore(self._beside("state" if named else setting, "plans"))
+
+    def _beside(self, setting: str, ending: str) -> Path:
+        path = node_path(self.context, setting)
+        if path is None:
+            raise ProtocolError(
+                f"a deployed node must be given {setting} or state in its node configuration: "
+                "beside these files it keeps its own"
+            )
+        return path.with_name(f"{path.name}.{ending}.jsonl")
+
+    def _check_plans(self) -> None:
+        """Refuse settings that are not those of the node's study plans, by their names."""
+        for digest, plan in self.plans.items():
+            ends = f"as in the study plan {digest[:16]}"
+            least = least_contributors(self.context, self.policy.min_contributors)
+            if least < plan.min_contributors:
+                raise ProtocolError(
+                    f"min-contributors in the node configuration must be at least "
+                    f"{plan.min_contributors}, {ends}, got {least}"
+                )
+            if self.role is not Role.HOSPITAL:
+                continue
+            if self.privacy != plan.privacy:
+                raise ProtocolError(
+                    f"the privacy settings in the node configuration must be "
+                    f"{described(plan.privacy)}, {ends}, got {described(self.privacy)}"
+                )
+            if self._outcome != plan.outcome:
+                raise ProtocolError(
+                    "target, positive, threshold and classes in the node configuration must be "
+                    f"{plan.outcome}, {ends}"
+                )
+
+    @property
+    def _outcome(self) -> Outcome:
+        """The outcome by the node's own settings."""
+        threshold, classes = checked_setting(self.context, "threshold"), self._listed("classes")
+        return Outcome(
+            node_setting(self.context, "target") or "",
+            node_setting(self.context, "positive"),
+            None if threshold is None else float(threshold),
+            classes,
+        )
+
+    def _listed(self, setting: str) -> tuple[str, ...]:
+        text = node_setting(self.context, setting)
+        return () if text is None else tuple(text.split(","))
+
+    def _require_planned_columns(self, dataset: Dataset) -> None:
+        for digest, plan in self.plans.items():
+            change = first_schema_difference(plan.features, dataset.feature_names)
+            if change is not None:
+                _logger.error("study plan %s: %s", digest[:16], change)
+                raise ProtocolError(
+                    "data in the node configuration must have the features of the study plan "
+                    f"{digest[:16]} in their order: this node's log says how they differ"
+                )
 
     def check(self) -> None:
         """See Node; each wrong setting is a refusal that names it."""
         check_settings(self.context.node_config, self.role)
         _ = self.enrolment
         _ = self.pinned_fingerprint
+        self._check_plans()
         if self.role is not Role.HOSPITAL:
             least_cell(self.context, self.policy.min_cell)
             return
@@ -166,7 +230,7 @@ class DeployedNode(Node):
         require_writable(self.context, "model-path")
         _ = self.privacy
         require_writable(self.context, "privacy-ledger")
-        require_writable(self.context, "state", self._beside_the_table())
+        require_writable(self.context, "state", self._beside("data", "sessions"))
         dataset, test = self.hospital.dataset, self.test_table()
         for note in dict.fromkeys([*dataset.notes, *(() if test is None else test.notes)]):
             _logger.warning("%s", note)
@@ -180,6 +244,7 @@ class DeployedNode(Node):
         dataset = self._table("data")
         if dataset is None:
             raise ProtocolError("a deployed hospital must be given data and target")
+        self._require_planned_columns(dataset)
         return dataset, node_path(self.context, "model-path")
 
     def held_out(self) -> Dataset | None:
@@ -191,16 +256,15 @@ class DeployedNode(Node):
         path, target = node_path(context, setting), node_setting(context, "target")
         if path is None or target is None:
             return None
-        threshold, drop = checked_setting(context, "threshold"), node_setting(context, "drop")
-        classes = node_setting(context, "classes")
+        outcome = self._outcome
         try:
             return load_table(
                 path,
                 target,
-                positive=node_setting(context, "positive"),
-                threshold=None if threshold is None else float(threshold),
-                classes=() if classes is None else classes.split(","),
-                drop=() if drop is None else drop.split(","),
+                positive=outcome.positive,
+                threshold=outcome.threshold,
+                classes=outcome.classes,
+                drop=self._listed("drop"),
             )
         except DataError as error:
             _logger.error("%s", error)  # it names paths and columns, which are this node's own

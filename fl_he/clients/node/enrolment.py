@@ -1,4 +1,4 @@
-"""Manifest, identity and pinned key, which a node was given out of band.
+"""Manifest, identity, pinned key and study plans, which a node was given out of band.
 
 With a manifest a node takes keys from the manifest alone, whatever a coordinator sends.
 """
@@ -6,6 +6,7 @@ With a manifest a node takes keys from the manifest alone, whatever a coordinato
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flwr.app import Context
@@ -14,10 +15,12 @@ from fl_he.clients.node.settings import node_setting, read_named_file
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.key_files import read_passphrase_file
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
+from fl_he.wire.study_plan import StudyPlan
 
 _FEDERATION = "federation"
 _IDENTITY = "identity"
+_PLAN = "plan"
 _PASSPHRASE_FILE = "passphrase-file"  # noqa: S105 - a setting's name
 _KEY_FINGERPRINT = "key-fingerprint"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -104,6 +107,46 @@ def read_enrolment(context: Context) -> Enrolment | None:
     if node_setting(context, "name") is not None:
         _check_same(context, "name", identity.public.name)
     return Enrolment(manifest, identity)
+
+
+def read_plans(context: Context) -> Mapping[str, StudyPlan]:
+    """Return the study plans that ``plan`` names in the node configuration, by their digests.
+
+    Returns
+    -------
+    mapping
+        Empty where the node has no manifest, or one that names no plans.
+
+    Raises
+    ------
+    ProtocolError
+        If a plan's file cannot be read or the manifest does not name the plan, or if the manifest
+        names plans and the node has none. It shows no path.
+    """
+    setting, manifest = node_setting(context, _PLAN), read_manifest(context)
+    if manifest is None or not manifest.plans:
+        if setting is None:
+            return {}
+        raise ProtocolError(
+            f"{_PLAN} must come with a manifest that names study plans: make the manifest with "
+            "`fl-he federation --plan`"
+        )
+    if setting is None:
+        raise ProtocolError(
+            f"a node whose manifest names study plans must be given {_PLAN} in its node "
+            "configuration: the path of a study plan, or paths with commas between them"
+        )
+    plans: dict[str, StudyPlan] = {}
+    for path in setting.split(","):
+        with refused_as(f"{_PLAN} in the node configuration:"):
+            plan = read_named_file(_PLAN, path, StudyPlan.load)
+        if plan.digest not in manifest.plans:
+            raise ProtocolError(
+                f"{_PLAN} in the node configuration must be named by the manifest, got the study "
+                f"plan {plan.digest[:16]}"
+            )
+        plans[plan.digest] = plan
+    return plans
 
 
 def read_passphrase(context: Context) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,12 @@ from flwr.app import ConfigRecord, Context
 from fl_he.clients.clipping import Clipping
 from fl_he.clients.hospital import HospitalData
 from fl_he.clients.ledger import StateStore, Store
-from fl_he.clients.node.enrolment import Enrolment, pinned_fingerprint, read_enrolment
+from fl_he.clients.node.enrolment import (
+    Enrolment,
+    pinned_fingerprint,
+    read_enrolment,
+    read_plans,
+)
 from fl_he.clients.node.settings import DEPLOYED_ONLY, without_role
 from fl_he.clients.node.table_memory import TableMemory
 from fl_he.crypto.paillier.packing import Packing
@@ -28,6 +33,7 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.study_plan import StudyPlan
 
 _logger = logging.getLogger(__name__)
 
@@ -154,6 +160,11 @@ class Node(ABC):
         return read_enrolment(self.context)
 
     @cached_property
+    def plans(self) -> Mapping[str, StudyPlan]:
+        """Study plans by their digests; with any, the node computes under one of them only."""
+        return read_plans(self.context)
+
+    @cached_property
     def pinned_fingerprint(self) -> str | None:
         """Fingerprint of the one Paillier key that the node works with, ``None`` without one."""
         return pinned_fingerprint(self.context)
@@ -206,6 +217,10 @@ class Node(ABC):
     @abstractmethod
     def seen(self) -> Store:
         """Return where a hospital notes the tables with which its sessions began."""
+
+    @abstractmethod
+    def planned(self) -> Store:
+        """Return where the node notes what it has given under study plans."""
 
     def table(self) -> tuple[Dataset, Path | None]:
         """Return a hospital's data, and where its model is saved."""
@@ -276,6 +291,10 @@ class SimulatedNode(Node):
     def seen(self) -> Store:
         """See Node."""
         return StateStore(self._record("seen"))
+
+    def planned(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("planned"))
 
     def _record(self, name: str) -> ConfigRecord:
         return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())

@@ -24,7 +24,8 @@ _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 
 _FLAG = "true or false"
 
 _BOTH = {
-    **dict.fromkeys(("role", "name", "federation", "identity", "passphrase-file"), _TEXT),
+    **dict.fromkeys(("role", "name", "federation", "identity", "plan"), _TEXT),
+    "passphrase-file": _TEXT,
     "min-contributors": _COUNT,
     "sealed": _FLAG,
     **dict.fromkeys(("capc", "capc-private-key", "capc-dgk-key"), _TEXT),
