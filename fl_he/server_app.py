@@ -15,6 +15,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
 from fl_he.config.run import Config
 from fl_he.experiment.open_run import OpenRun
+from fl_he.experiment.plan import planned_grid
 from fl_he.experiment.run import Run, execute
 from fl_he.experiment.run_folder import opened
 from fl_he.experiment.sealed_run import SealedRun
@@ -59,7 +60,8 @@ def train(grid: Grid, config: Config, folder: Path, on_event: Listener = unheard
             from fl_he.capc.run import EncryptedBatches  # noqa: PLC0415 - lazy: needs scikit-learn
 
             return EncryptedBatches(grid, config, folder, tell)
-        return (SealedRun if config.sealed else OpenRun)(grid, config, folder, tell)
+        run = SealedRun if config.sealed else OpenRun
+        return run(planned_grid(grid, config), config, folder, tell)
 
     return execute(begin, config, folder, on_event)
 

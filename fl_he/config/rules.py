@@ -70,6 +70,8 @@ def _capc(config: Config) -> Iterator[str]:
         return
     if config.sealed or config.resume is not None:
         yield "capc.enabled must be false with sealed or resume, got true"
+    if config.plan is not None:
+        yield "plan must be null in CaPC, got one: CaPC has an agreement of its own"
     if config.privacy.name != "none":
         yield (
             f"privacy must be none in CaPC, got {config.privacy.name}: CaPC has a budget of its "

@@ -129,6 +129,9 @@ class Config:
         not more or less frequent in one of them by chance.
     seed : int
         Seed of the data splits. Keys and ciphertexts never use it.
+    plan : str or None
+        The study plan that the run is under, a file of ``fl-he plan``: deployed nodes whose
+        manifest names plans answer nothing else. None for a run without.
     min_contributors : int
         Fewest updates that a total may consist of, for the strategy and for company X.
     hop_timeout : float
@@ -172,6 +175,7 @@ class Config:
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
     stratify: bool = True
     seed: Annotated[int, whole(0, 2**32 - 1)] = 10
+    plan: str | None = None
     min_contributors: Annotated[int, whole(1, 10_000)] = 3
     hop_timeout: Seconds = 600.0
     key_holder_timeout: Seconds = 600.0

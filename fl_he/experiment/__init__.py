@@ -8,6 +8,7 @@ a sweep.
 data               a simulation's table, split and divided among the hospitals
 terms              packing, declared ranges and privacy, and the promise that privacy makes
 private_settings   rounds, learning rate and clip that a private simulation chooses
+plan               a study plan drafted from a configuration, and a run held to one
 comparison         each hospital alone and the pooled data, where they are known
 diagnostics        columns without a coefficient of their own, and separated classes
 inference          coefficients with standard errors and tests, or why they are withheld

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from flwr.serverapp import Grid
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import BUILT_IN
 from fl_he.config.run import ClassWeight, Config, Scaling
+from fl_he.errors import FlHeError
 from fl_he.experiment.data import whole_table
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
+from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.strategies.grid import PlannedGrid
+from fl_he.wire.learning_terms import described
+from fl_he.wire.planned_messages import Choice
 from fl_he.wire.study_plan import WITH_RATE, Outcome, StudyPlan
 
 #: Largest coefficient for a standard deviation, and how many of these half a range is taken to be.
@@ -68,6 +78,86 @@ def drafted(
         max_coefficient=max_coefficient,
         min_contributors=config.min_contributors,
     )
+
+
+def planned_grid(grid: Grid, config: Config) -> Grid:
+    """Return a grid on which all messages are under the plan that a configuration names.
+
+    Without a plan that is the grid itself.
+
+    Raises
+    ------
+    ConfigError
+        If the plan cannot be read or does not allow the configuration: all differences at once.
+    """
+    if config.plan is None:
+        return grid
+    plan = _read(config.plan)
+    features, name = len(plan.features), f"the study plan {plan.digest[:16]}"
+    optimizer = chosen_optimizer(config, features, plan.class_count)["name"]
+    lr = config.optimizer.lr if optimizer in WITH_RATE else None
+    if found := list(_differences(config, plan, optimizer, lr)):
+        raise ConfigError(f"the run must be as {name} allows: {'; '.join(found)}")
+    return PlannedGrid(grid, plan, Choice(plan.digest, optimizer, lr, config.C))
+
+
+def _read(path: str) -> StudyPlan:
+    try:
+        return StudyPlan.load(Path(path).expanduser())
+    except OSError as error:
+        raise ConfigError(f"cannot read plan={path}: {error.strerror}") from error
+    except FlHeError as error:
+        raise ConfigError(f"plan={path}: {error}") from error
+
+
+def _differences(
+    config: Config, plan: StudyPlan, optimizer: str, lr: float | None
+) -> Iterator[str]:
+    """Yield what the plan does not allow of a configuration, by the names of the settings."""
+    require_private_settings(config)
+    if config.scaling is Scaling.local:
+        yield f"scaling must be {plan.scaling}, got local"
+        return
+    for name, value in _asked(config, declared_ranges(config, plan.features)).items():
+        if value != getattr(plan, name):
+            yield _difference(name, value, getattr(plan, name))
+    lists: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+        ("optimizer", optimizer, plan.optimizers),
+        ("optimizer.lr", lr, plan.lr if lr is not None else (None,)),
+        ("C", config.C, plan.C),
+        ("inference.profile", bool(config.inference.profile), (False, plan.profile)),
+        ("evaluate", config.evaluate, (False, plan.bins > 0)),
+    )
+    for name, value, allowed in lists:
+        if value not in allowed:
+            words = " or ".join(dict.fromkeys(map(_shown, allowed)))
+            yield f"{name} must be {words}, got {_shown(value)}"
+    if config.rounds > plan.most_rounds:
+        yield f"rounds must be at most {plan.most_rounds}, got {config.rounds}"
+    if config.min_contributors < plan.min_contributors:
+        yield (
+            f"min_contributors must be at least {plan.min_contributors}, got "
+            f"{config.min_contributors}"
+        )
+
+
+def _difference(name: str, value: object, planned: object) -> str:
+    if name == "ranges":  # as many as features
+        return "ranges must be the plan's numbers, got others"
+    if name == "class_weights":
+        name, equal = "class_weight", {"none": "equal"}
+        value, planned = equal.get(str(value), value), equal.get(str(planned), planned)
+    if name == "privacy":
+        words = (one if isinstance(one, GaussianPrivacy) else None for one in (planned, value))
+        return "privacy must be {}, got {}".format(*map(described, words))
+    return f"{name} must be {_shown(planned)}, got {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    """Write a value as it is written in a configuration."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _asked(config: Config, ranges: Ranges | None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fl_he.wire.events import HopBegan, HopEnded, Listener
+from fl_he.wire.planned_messages import Choice, check, is_planned
+from fl_he.wire.study_plan import StudyPlan
 
 
 def _passed_on(name: str) -> Any:
@@ -53,6 +55,31 @@ class HospitalGrid(DelegatingGrid):
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Return the hospitals that are connected."""
         return [node for node in self._grid.get_nodes() if node.node_id in self._hospitals]
+
+
+class PlannedGrid(DelegatingGrid):
+    """Names the study plan in each message that it allows, and lets no other leave.
+
+    Parameters
+    ----------
+    grid : Grid
+    plan : StudyPlan
+    choice : Choice
+        What the run has picked from the plan's lists.
+    """
+
+    def __init__(self, grid: Grid, plan: StudyPlan, choice: Choice) -> None:
+        super().__init__(grid)
+        self._plan, self._choice = plan, choice
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """See Grid; raises ProtocolError as nodes would."""
+        sent = list(messages)
+        for message in sent:
+            if is_planned(action := message.metadata.message_type):
+                message.content = self._choice.add_to(message.content)
+                check(self._plan, action, message.content)
+        return self._grid.push_messages(sent)
 
 
 class HopWatch(DelegatingGrid):

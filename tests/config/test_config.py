@@ -84,6 +84,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "seed": 10,
     "segments": 1,
     "sealed": False,
+    "plan": None,
     "min_contributors": 3,
     "hop_timeout": 600.0,
     "key_holder_timeout": 600.0,

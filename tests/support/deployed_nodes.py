@@ -9,6 +9,7 @@ from identities import make
 
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.study_plan import StudyPlan
 
 KEY = PrivateKey.generate(1024)
 HEADER = "age,size,state\n"
@@ -35,8 +36,8 @@ def deployed_nodes(folder: Path) -> list[UserConfig]:
     return [*nodes, {"role": "key-holder", "private-key": str(folder / "private-key.json")}]
 
 
-def enrolled_nodes(folder: Path) -> list[UserConfig]:
-    """Return the same nodes with a manifest in the place of the fingerprint."""
+def enrolled_nodes(folder: Path, *plans: StudyPlan) -> list[UserConfig]:
+    """Return the same nodes with a manifest in the place of the fingerprint, and study plans."""
     nodes = deployed_nodes(folder)
     identities = []
     for node in nodes:
@@ -48,6 +49,12 @@ def enrolled_nodes(folder: Path) -> list[UserConfig]:
             "federation": str(folder / "federation.json"),
             "identity": str(folder / f"{node['name']}.json"),
         }
-    manifest = Manifest(tuple(identities), KEY.public_key.fingerprint)
+        if plans:
+            paths = [folder / f"plan-{number}.json" for number, _ in enumerate(plans)]
+            node["plan"] = ",".join(map(str, paths))
+            for path, plan in zip(paths, plans, strict=True):
+                path.write_text(plan.to_json())
+    digests = tuple(plan.digest for plan in plans)
+    manifest = Manifest(tuple(identities), KEY.public_key.fingerprint, digests)
     (folder / "federation.json").write_text(manifest.to_json())
     return nodes

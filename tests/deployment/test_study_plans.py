@@ -1,0 +1,410 @@
+"""Deployed nodes under a study plan: honest runs, and a coordinator that asks for more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deployed_nodes import enrolled_nodes
+from experiments import experiment
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app.user_config import UserConfig
+from local_grid import LocalGrid
+from study_plans import PLAN, RANGED
+
+from fl_he import client_app, server_app
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config
+from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    DESCRIBE,
+    FIGURES,
+    FIRTH,
+    MOMENTS,
+    PROFILE,
+    SEPARATION,
+    DecryptRequest,
+    Description,
+    EncryptionRequest,
+)
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.model import model_arrays, model_message_content, models_content
+from fl_he.wire.planned_messages import Choice
+from fl_he.wire.records import ProtocolError
+from fl_he.wire.study_plan import StudyPlan
+
+HOSPITALS, COMPANY = (1000, 1001, 1002), 1003
+GD = ("optimizer=gd", "optimizer.lr=0.5", "tolerance=1e-6", "rounds=3", "scaling=none")
+SEALED = (*GD, "sealed=true", "topology=chain")
+
+
+def grid_of(nodes: list[UserConfig], run_id: int = 7) -> LocalGrid:
+    return LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=run_id)
+
+
+def trained(folder: Path, nodes: list[UserConfig], *overrides: str, run: int = 7) -> dict[str, Any]:
+    own = folder / f"run-{run}"
+    config = experiment(f"plan={folder / 'plan-0.json'}", *overrides, folder=own)
+    return server_app.train(grid_of(nodes, run), config, own)
+
+
+def refusal(reply: Message) -> str:
+    """Return the words of a refusal, and "" for an answer."""
+    return str(reply.error.reason) if reply.has_error() else ""
+
+
+class Coordinator:
+    """A coordinator that asks nodes for whatever it likes.
+
+    Parameters
+    ----------
+    grid : LocalGrid
+    plan : StudyPlan
+        Named in its messages.
+    """
+
+    def __init__(self, grid: LocalGrid, plan: StudyPlan = PLAN) -> None:
+        self.grid, self.plan = grid, plan
+        reply = self._ask(COMPANY, DESCRIBE, RecordDict())
+        self.company = Description.from_content(reply.content)
+
+    def ask(
+        self,
+        content: RecordDict,
+        action: str = MessageType.TRAIN,
+        *,
+        round_: int = 1,
+        session: str | None = None,
+        node: int = HOSPITALS[0],
+        **choice: Any,
+    ) -> str:
+        """Return a hospital's refusal, and "" if there is an answer."""
+        content = self._choice(choice).add_to(content)
+        own = self.company.session if session is None else session
+        request = EncryptionRequest(self.company.public_key, self.company.packing, own, round_)
+        return refusal(self._ask(node, action, request.add_to(content)))
+
+    def open(self, round_: int = 1, purpose: Any = "train", **choice: Any) -> str:
+        """Return company X's refusal to open a sum that is none."""
+        request = DecryptRequest(self.company.session, purpose, round_, 3, b"no sum")
+        return refusal(
+            self._ask(COMPANY, DECRYPT, self._choice(choice).add_to(request.to_content()))
+        )
+
+    def _choice(self, changes: dict[str, Any]) -> Choice:
+        return replace(Choice(self.plan.digest, "gd", 0.5, 1.0), **changes)
+
+    def _ask(self, node: int, action: str, content: RecordDict) -> Message:
+        (sent,) = self.grid.push_messages([Message(content, node, action)])
+        (reply,) = self.grid.pull_messages([sent])
+        return reply
+
+
+def model(*coefficients: float, intercept: float = 0.0, **config: Any) -> RecordDict:
+    """Return the content of a train message; the model is zero without coefficients."""
+    arrays = model_arrays(np.array(coefficients or (0.0, 0.0)), intercept)
+    return model_message_content(arrays, ConfigRecord(config))
+
+
+def weighted(*weights: float) -> dict[str, Any]:
+    return {"class-weights": list(weights)}
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    return Coordinator(grid_of(enrolled_nodes(tmp_path, PLAN)))
+
+
+def test_a_run_under_a_plan_trains_as_without(tmp_path: Path) -> None:
+    """Newton's method, federated scaling, and an open sum for the separation."""
+    plan = replace(PLAN, scaling="federated", most_rounds=20)
+    (tmp_path / "planned").mkdir()
+    settings = ("optimizer=newton", "rounds=12", "tolerance=1e-6", "C=1")
+    planned = trained(tmp_path / "planned", enrolled_nodes(tmp_path / "planned", plan), *settings)
+    config = experiment(*settings, folder=tmp_path / "run")
+    plain = server_app.train(grid_of(enrolled_nodes(tmp_path)), config, tmp_path / "run")
+    assert planned["federated"]["coefficients"] == plain["federated"]["coefficients"]
+
+
+def test_a_sealed_chain_under_a_plan_trains(tmp_path: Path) -> None:
+    metrics = trained(tmp_path, enrolled_nodes(tmp_path, PLAN), *SEALED)
+    assert [entry["contributors"] for entry in metrics["rounds"]] == [3, 3, 3]
+    assert LogisticModel.load(tmp_path / "model-1.json").coefficients.any()
+    lines = (tmp_path / "1.csv.plans.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
+
+
+def test_all_that_a_run_does_otherwise_is_said_before_its_first_message(tmp_path: Path) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    own = tmp_path / "run"
+    config = experiment(
+        f"plan={tmp_path / 'plan-0.json'}",
+        *("optimizer=nesterov", "C=3", "rounds=9", "class_weight=balanced", "evaluate=true"),
+        folder=own,
+    )
+    grid = grid_of(nodes)
+    with pytest.raises(ConfigError) as caught:
+        server_app.train(grid, config, own)
+    assert str(caught.value) == (
+        f"the run must be as the study plan {PLAN.digest[:16]} allows: scaling must be none, got "
+        "federated; class_weight must be equal, got balanced; tolerance must be 1e-06, got 1e-07; "
+        "optimizer must be newton or gd, got nesterov; C must be 1 or null, got 3; evaluate must "
+        "be false, got true; rounds must be at most 4, got 9"
+    )
+    assert grid.sent == []
+
+
+def test_a_run_without_a_plan_is_answered_by_nobody(tmp_path: Path) -> None:
+    config = experiment(*GD, folder=tmp_path / "run")
+    with pytest.raises(ProtocolError, match="start the run with plan=FILE"):
+        server_app.train(grid_of(enrolled_nodes(tmp_path, PLAN)), config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "words"),
+    [
+        (0, {"plan": None}, "must be given plan in its node configuration"),
+        (3, {"plan": None}, "must be given plan in its node configuration"),
+        (1, {"plan": "other.json"}, "plan in the node configuration must be named by the manifest"),
+        (1, {"plan": "nowhere.json"}, "plan in the node configuration must name a file"),
+        (1, {"positive": "well"}, "must be Outcome(target='state', positive='sick'"),
+        (2, {"drop": "age"}, "must have the features of the study plan"),
+        (3, {"min-contributors": 2}, "min-contributors in the node configuration must be at least"),
+        (
+            2,
+            {
+                **{"privacy-epsilon": 1.0, "privacy-delta": 1e-5, "privacy-clip": 1.0},
+                **{"privacy-rounds": 3, "privacy-ledger": "ledger"},
+            },
+            "the privacy settings in the node configuration must be no privacy",
+        ),
+    ],
+)
+def test_a_node_that_is_not_set_up_for_its_plan_says_so_at_the_start(
+    tmp_path: Path, node: int, change: dict[str, Any], words: str
+) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    (tmp_path / "other.json").write_text(replace(PLAN, most_rounds=5).to_json())
+    for key, value in change.items():
+        in_folder = key == "plan" and value is not None
+        nodes[node][key] = str(tmp_path / value) if in_folder else value
+    nodes[node] = {key: value for key, value in nodes[node].items() if value is not None}
+    with pytest.raises(ProtocolError) as caught:
+        trained(tmp_path, nodes, *GD)
+    assert words in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_plan_needs_a_manifest_that_names_plans(tmp_path: Path) -> None:
+    nodes = enrolled_nodes(tmp_path)
+    (tmp_path / "plan-0.json").write_text(PLAN.to_json())
+    nodes[0]["plan"] = str(tmp_path / "plan-0.json")
+    with pytest.raises(ProtocolError, match="plan must come with a manifest that names study"):
+        trained(tmp_path, nodes, *GD)
+
+
+UNITS: dict[str, Any] = {"scaling": "federated", "mean": [0.0, 0.0], "scale": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("content", "choice", "words"),
+    [
+        (model(), {"lr": 1e12}, "lr must be 0.5 or 0.25 by the study plan, got 1000000000000.0"),
+        (model(), {"lr": None}, "lr must be 0.5 or 0.25 by the study plan, got None"),
+        (model(lr=1e12, C=1.0), {}, "lr and C of a train config must be those picked"),
+        (model(), {"C": 1e-9}, "C must be 1.0 or None by the study plan, got 1e-09"),
+        (model(), {"optimizer": "lbfgs"}, "optimizer must be newton or gd by the study plan"),
+        (model(), {"optimizer": "newton"}, "lr must be None by the study plan, got 0.5"),
+        (model(hessian=True), {}, "the study plan has no Hessian for gd"),
+        (model(**weighted(1.0, 1e-300)), {}, "class weights must be none by the study"),
+        (model(scaling="local"), {}, "scaling must be none by the study plan, got 'local'"),
+        (model(**UNITS), {}, "scaling must be none by the study plan, got 'federated'"),
+        (model(threshold=3.0), {}, "must have no settings but"),
+        (model(1e4, 0.0), {}, "coefficients must be at most 10 in size by the study plan, got 1e"),
+        (model(1.0), {}, "a model must be logistic of the study plan's 2 features"),
+        (model(**{"privacy-epsilon": 1.0}), {}, "privacy-delta must be a number, got nothing"),
+    ],
+)
+def test_what_the_plan_does_not_allow_is_refused(
+    coordinator: Coordinator, content: RecordDict, choice: dict[str, Any], words: str
+) -> None:
+    assert words in coordinator.ask(content, **choice)
+    assert coordinator.ask(model()) == ""
+
+
+@pytest.mark.parametrize(
+    ("action", "content"),
+    [
+        (MOMENTS, MomentsRequest(sums=True).to_content()),
+        (MOMENTS, MomentsRequest(mean=(0.0, 0.0)).to_content()),
+        (MOMENTS, MomentsRequest(counts=True).to_content()),
+        (PROFILE, models_content(np.zeros((1, 3)), LearningTerms().to_config())),
+        (FIRTH, models_content(np.zeros((1, 3)), LearningTerms().to_config(), np.ones((1, 3, 3)))),
+        (FIGURES, model()),
+        (MessageType.EVALUATE, model()),
+        ("train.anything", model()),
+    ],
+)
+def test_sums_that_the_plan_does_not_have_are_refused(
+    coordinator: Coordinator, action: str, content: RecordDict
+) -> None:
+    assert "the study plan" in coordinator.ask(content, action)
+
+
+def test_class_weights_that_no_counts_give_are_refused(tmp_path: Path) -> None:
+    plan = replace(PLAN, class_weights="balanced")
+    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, plan)), plan)
+    refused: dict[tuple[float, ...], str] = {
+        (1.0, 1e-300): "balanced class weights must be 2 numbers above 1/2",
+        (1e300, 1e300): "must have inverses that add up to 2, and they do not",
+        (): "must be 2 numbers above 1/2",
+        (2.0, 0.6): "must have inverses that add up to 2, and they do not",
+    }
+    for weights, words in refused.items():
+        assert words in coordinator.ask(model(**weighted(*weights)))
+    assert coordinator.ask(model(**weighted(7 / 6, 7 / 8))) == ""  # of 3 and 4 patients
+
+
+def test_one_hospital_gets_no_other_units(tmp_path: Path) -> None:
+    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, RANGED)), RANGED)
+    declared: dict[str, Any] = {"scaling": "federated", "mean": [1.0, 0.0], "scale": [2.0, 2.0]}
+    assert coordinator.ask(model(**declared)) == ""
+    for changed in ({"mean": [1.0, 0.1]}, {"scale": [2.0, 1e-9]}):
+        reason = coordinator.ask(model(**(declared | changed)), node=HOSPITALS[1])
+        assert reason == "mean and scale must be those of the study plan's ranges"
+
+
+def test_federated_units_stay_in_a_session_as_they_were(tmp_path: Path) -> None:
+    plan = replace(PLAN, scaling="federated")
+    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, plan)), plan)
+    assert coordinator.ask(model(**UNITS)) == ""
+    other = UNITS | {"mean": [0.0, 0.5]}
+    assert "must stay as the session began" in coordinator.ask(model(**other), round_=2)
+    assert "must stay as the session began" in coordinator.ask(model(**UNITS), round_=2, lr=0.25)
+    assert coordinator.ask(model(**UNITS), round_=2) == ""
+
+
+def test_an_unknown_plan_is_refused(tmp_path: Path) -> None:
+    grid = grid_of(enrolled_nodes(tmp_path, PLAN))
+    laxer = replace(PLAN, most_rounds=1000)
+    coordinator = Coordinator(grid, laxer)
+    words = (
+        f"a message must be under a study plan of this node, {PLAN.digest[:16]}, got "
+        f"{laxer.digest[:16]}"
+    )
+    assert coordinator.ask(model()) == words
+    assert coordinator.open() == words
+
+
+def test_the_plan_of_the_manifest_may_be_one_of_several(tmp_path: Path) -> None:
+    other = replace(PLAN, most_rounds=1)
+    grid = grid_of(enrolled_nodes(tmp_path, PLAN, other))
+    coordinator = Coordinator(grid, other)
+    assert coordinator.ask(model()) == ""
+    assert "at most 1 rounds of train, got round 2" in coordinator.ask(model(), round_=2)
+    coordinator.plan = PLAN
+    assert "must be of one study plan" in coordinator.ask(model(), round_=2)
+
+
+def test_a_round_has_one_question_and_a_session_the_plans_rounds(coordinator: Coordinator) -> None:
+    for number in range(1, 5):
+        assert coordinator.ask(model(float(number), 0.0), round_=number) == ""
+    assert coordinator.ask(model(2.0, 0.0), round_=2) == ""  # the answer was lost
+    words = "round 2 of train must ask what it asked before, and it asks something else"
+    assert coordinator.ask(model(2.5, 0.0), round_=2) == words
+    assert "at most 4 rounds of train, got round 5" in coordinator.ask(model(), round_=5)
+    assert "at most 4 rounds of train, got round 5" in coordinator.open(5)
+
+
+def test_company_x_opens_what_the_plan_has(coordinator: Coordinator) -> None:
+    for purpose in ("prepare", "figures", "evaluate", "firth", "profile"):
+        assert coordinator.open(purpose=purpose) == f"the study plan has no sums for {purpose}"
+    assert "at most 1 rounds of separation" in coordinator.open(2, "separation")
+    assert "lr must be 0.5 or 0.25" in coordinator.open(lr=1e12)
+
+
+def restarted(grid: LocalGrid) -> None:
+    """Take away what nodes keep in Flower's state: a coordinator can do so by a new run."""
+    for context in grid.contexts.values():
+        context.state = RecordDict()
+
+
+@pytest.mark.parametrize("between", [lambda _: None, restarted])
+def test_a_slow_search_over_nine_sessions_ends_with_the_second(
+    tmp_path: Path, between: Callable[[LocalGrid], None]
+) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    answers = []
+    for run in range(9):
+        grid = grid_of(nodes, run_id=100 + run)
+        between(grid)
+        answers.append(Coordinator(grid).ask(model(1.0 + run, 0.0)))
+    assert answers[:2] == ["", ""]
+    words = (
+        "the study plan has 2 sessions, and this node has taken part in as many: further ones "
+        "need a new plan"
+    )
+    assert answers[2:] == [words] * 7
+
+
+def test_made_up_sessions_are_counted_too(coordinator: Coordinator) -> None:
+    answers = [coordinator.ask(model(), session=f"made-up-{number}") for number in range(4)]
+    assert answers[:2] == ["", ""]
+    assert all("the study plan has 2 sessions" in answer for answer in answers[2:])
+    assert "must name company X's session" in coordinator.ask(model(), session="")
+
+
+def test_a_reused_run_is_the_same_session(tmp_path: Path) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    for _ in range(5):
+        coordinator = Coordinator(grid_of(nodes, run_id=100))
+        restarted(coordinator.grid)
+        assert coordinator.ask(model()) == ""
+        assert "must ask what it asked before" in coordinator.ask(model(3.0, 0.0))
+
+
+def test_company_x_counts_sessions_across_runs(tmp_path: Path) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    answers = [Coordinator(grid_of(nodes, run_id=100 + run)).open() for run in range(4)]
+    assert all("the study plan has 2 sessions" not in answer for answer in answers[:2])
+    assert all("the study plan has 2 sessions" in answer for answer in answers[2:])
+
+
+def test_what_is_refused_is_not_counted(coordinator: Coordinator, tmp_path: Path) -> None:
+    for number in range(9):
+        assert coordinator.ask(model(lr=1e12, C=1.0), session=f"made-up-{number}")
+    assert not (tmp_path / "1.csv.plans.jsonl").exists()
+    assert coordinator.ask(model()) == ""
+
+
+def test_a_separation_is_asked_once_and_of_any_size(coordinator: Coordinator) -> None:
+    content = model_message_content(model_arrays(np.array([99.0, 1.0]), 0.0), ConfigRecord())
+    assert coordinator.ask(content, SEPARATION) == ""
+    assert "at most 1 rounds of separation" in coordinator.ask(content, SEPARATION, round_=2)
+
+
+def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:
+    """A coordinator whose own check is gone sends lr=1e12 to hospitals that step themselves."""
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    config = experiment(*SEALED, "optimizer.lr=1e12", folder=tmp_path / "run")
+
+    class Lying(LocalGrid):
+        def push_messages(self, messages: Any) -> Any:
+            listed = list(messages)
+            for message in listed:
+                choice = Choice(PLAN.digest, "gd", 0.5, 1.0)
+                message.content = choice.add_to(message.content)
+            return super().push_messages(listed)
+
+    grid = Lying(client_app.build(lambda _: Config()), nodes)
+    with pytest.raises(ProtocolError):
+        server_app.train(grid, config, tmp_path / "run")
+    reasons = [reply.error.reason for reply in grid.received if reply.has_error()]
+    assert reasons
+    assert set(reasons) == {"lr and C of a train config must be those picked from the study plan"}
