@@ -8,6 +8,7 @@ base      interface, penalty, gradient descent and Nesterov's
 damped    Newton's method and L-BFGS, with steps that are halved while the loss would rise
 scoring   Fisher scoring for Firth's penalty
 profile   bounds of profile likelihood intervals
+training  a whole training as a function of totals, from the sums before the first step on
 """
 
 from __future__ import annotations
