@@ -16,11 +16,10 @@ from flwr.clientapp import ClientApp
 
 from fl_he.capc.node.app import Capc
 from fl_he.capc.node.party import Party
-from fl_he.clients.encryption import EncryptionMod
+from fl_he.clients.encryption import EncryptionMod, node_packing
 from fl_he.clients.hospital import (
     HospitalData,
     add_hospital,
-    descent_step,
     zero_model,
 )
 from fl_he.clients.key_holder import KeyHolder, node_policy
@@ -30,6 +29,7 @@ from fl_he.clients.private_release import private_release
 from fl_he.clients.row_sums import columns_behind
 from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
+from fl_he.clients.sealed.training import TrainingLearner
 from fl_he.config.run import Config
 from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.experiment.private_settings import with_private_settings
@@ -124,7 +124,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         [
             Capc(lambda context: simulated(context).party()),
             check_first,
-            SealedChain(ModelKeeper(descent_step, _initial)),
+            SealedChain(ModelKeeper(TrainingLearner(), _initial, node_packing)),
             KeyHolder(
                 node_policy,
                 features=lambda context: _data(context).dataset.feature_names,

@@ -7,14 +7,12 @@ ordinary Flower app.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
@@ -26,7 +24,6 @@ from fl_he.clients.row_sums import (
     moment_sums,
     parameters_of,
 )
-from fl_he.learning.optimizers.base import GradientDescent, Point, penalised
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
@@ -54,12 +51,11 @@ from fl_he.wire.model import (
     named_arrays,
     read_arrays,
     read_inverses,
-    read_model_arrays,
     read_models,
     read_parameters,
     update_content,
 )
-from fl_he.wire.records import PrivateReasonError, ProtocolError, read_value
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,39 +180,10 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
 
 
 def zero_model(dataset: Dataset) -> ArrayRecord:
-    """Return the model from which logistic training starts; two classes only."""
-    if dataset.class_count != 2:
-        raise ProtocolError(f"a sealed chain must be of two classes, got {dataset.class_count}")
-    return model_arrays(np.zeros(len(dataset.feature_names)), 0.0)
-
-
-def descent_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
-    """Take the step of gradient descent that a round's mean gradient gives.
-
-    Parameters
-    ----------
-    model : ArrayRecord
-    mean : RecordDict
-        The hospitals' mean gradient, with the number of all examples.
-    config : ConfigRecord
-        ``lr``, the step length, and ``C`` as in scikit-learn where there is a penalty.
-
-    Raises
-    ------
-    ProtocolError
-        If the config or the mean is not of this kind.
-    """
-    rate = read_value(config, "lr", float)
-    strength = read_value(config, "C", float) if "C" in config else None
-    if not (rate > 0 and (strength is None or strength > 0)):
-        raise ProtocolError("lr and C in the train config must be greater than 0")
-    metrics = next(iter(mean.metric_records.values()))
-    examples = int(cast(float, metrics[NUM_EXAMPLES]))
-    total = next(iter(mean.array_records.values()))
-    theta, slope = (np.append(*read_model_arrays(arrays)) for arrays in (model, total))
-    point = penalised(Point(theta, math.nan, slope, examples), len(theta) - 1, strength)
-    stepped = GradientDescent(rate).step(point)
-    return model_arrays(stepped[:-1], float(stepped[-1]))
+    """Return the model from which training on such data starts."""
+    features, classes = len(dataset.feature_names), dataset.class_count
+    zeros = family_for(classes).zeros(features, classes)
+    return model_arrays(*parameters.split(zeros, features))
 
 
 def _prepared(

@@ -139,7 +139,7 @@ class OptimizerConfig:
     ----------
     name : str
         Set by the choice of ``optimizer=``. ``auto``: ``newton`` while the Hessian has at most
-        20,000 values, else ``lbfgs``; ``gd`` for ``sealed=true`` and ``privacy=gaussian``.
+        20,000 values, else ``lbfgs``; ``gd`` for ``privacy=gaussian``.
     lr : float
         Learning rate of ``gd`` and ``nesterov``.
     """

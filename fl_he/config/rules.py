@@ -105,20 +105,12 @@ def _sealed(config: Config) -> Iterator[str]:
             "sealed=true must come with topology=chain and segments=1, got "
             f"topology={config.topology} segments={config.segments}"
         )
-    # The coordinator would have to know the totals for what follows.
-    if config.scaling is Scaling.federated:
+    if config.scaling is Scaling.federated and config.privacy.name == PRIVACY:
         yield (
-            "scaling must be ranges, local or none with sealed=true, got federated: the "
-            "coordinator would have to know the totals; set scaling=ranges ranges=FILE, or "
-            "scaling=none for tables in common units, or scaling=local"
+            f"scaling must be ranges or none with sealed=true and privacy={PRIVACY}, got federated"
         )
     if config.evaluate:
         yield "evaluate must be false with sealed=true, got true"
-    if config.optimizer.name not in (AUTO, "gd") or config.class_weight is not ClassWeight.equal:
-        yield (
-            "sealed=true must come with optimizer=gd and class_weight=equal, got "
-            f"optimizer={config.optimizer.name} class_weight={config.class_weight}"
-        )
 
 
 def _likelihood(config: Config) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config.run import Config
+from fl_he.config.run import ClassWeight, Config
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.terms import (
     chosen_optimizer,
@@ -21,13 +21,14 @@ from fl_he.experiment.terms import (
     privacy_of,
 )
 from fl_he.experiment.training_run import TrainingRun
+from fl_he.learning.regression.registry import family_for
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.events import Listener, OptimizerChosen
-from fl_he.wire.learning_terms import privacy_members
+from fl_he.wire.learning_terms import TrainingTerms, privacy_members
 
 
 class SealedRun(TrainingRun):
@@ -59,26 +60,39 @@ class SealedRun(TrainingRun):
             progress = SealedProgress.from_members({**earlier.sealed, "opened": earlier.opened})
         waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
         roster = call_roll(grid, waiting, config.hospitals)
+        features, classes = roster.features, len(roster.classes) or 2
+        self._chosen = chosen_optimizer(config, len(features), classes)
         # Declared ranges are in the order of the hospitals' features.
-        terms = first_terms(config, roster.features).to_config()
-        penalty = {} if config.C is None else {"C": config.C}
-        terms.update({"lr": config.optimizer.lr, **penalty, **privacy_members(privacy_of(config))})
+        units = first_terms(config, features)
+        terms = TrainingTerms(
+            features=len(features),
+            classes=classes,
+            optimizer=self._chosen["name"],
+            lr=config.optimizer.lr,
+            C=config.C,
+            scaling=units.scaling,
+            mean=units.mean,
+            scale=units.scale,
+            balanced=config.class_weight is ClassWeight.balanced,
+            tolerance=config.tolerance,
+        ).to_config()
+        terms.update(privacy_members(privacy_of(config)))
         self._chain = SealedChain(
             roster,
             terms,
             progress,
             on_summed=lambda progress: self._keep(**self._kept(progress)),
         )
-        self._chosen = chosen_optimizer(config, len(roster.features))
         tell(OptimizerChosen(**self._chosen))
         self._chain.begin()
         roster.require_packing(packing_of(config.crypto))
-        self._privacy = privacy_figures(config, len(roster.features), simulated=False)
+        self._privacy = privacy_figures(config, len(features), classes, simulated=False)
         if earlier is not None:
             key = roster.public_key.fingerprint
             self._require_earlier("key fingerprint", earlier.key_fingerprint, key)
         # The model from which the hospitals start is all that the coordinator knows of it.
-        self._begin(grid, tell, roster, [0.0] * (len(roster.features) + 1))
+        zeros = family_for(classes).zeros(len(features), classes)
+        self._begin(grid, tell, roster, zeros.tolist())
         self._keep(session=self._chain.progress.session, **self._kept(self._chain.progress))
 
     def finish(self) -> dict[str, Any]:
@@ -95,11 +109,17 @@ class SealedRun(TrainingRun):
         )
 
     def _round(self, _: int) -> None:
-        done, key = self._chain.run_round(), self._roster.public_key
+        while (done := self._chain.run_round()).prepares:
+            self._keep(**self._kept(self._chain.progress))
+        key = self._roster.public_key
         self._end_round(
             done,
             done.update_bytes // key.ciphertext_bytes,  # the header is shorter than a ciphertext
-            {"contributors": len(done.request.contributors), "skipped": list(done.skipped)},
+            {
+                "contributors": len(done.request.contributors),
+                "skipped": list(done.skipped),
+                "converged": done.over,
+            },
             **self._kept(self._chain.progress),
         )
 

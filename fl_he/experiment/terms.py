@@ -100,8 +100,6 @@ def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[st
         return {"name": "newton", "reason": f"{setting} needs the information of all patients"}
     if config.optimizer.name != AUTO:
         return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
-    if config.sealed:
-        return {"name": "gd", "reason": "the only one of a sealed chain"}
     if config.privacy.name == PRIVACY:
         return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
     parameters = family_for(classes).count(features, classes)

@@ -14,8 +14,8 @@ NOT_CONVERGED = "training ended before it converged, so the model is not the opt
 def converged(metrics: Mapping[str, Any]) -> bool | None:
     """Return whether a training run converged; ``None`` where nobody can tell.
 
-    Nobody can with differential privacy, whose noise ends no run, nor where the coordinator does
-    not see the totals.
+    Nobody can with differential privacy, whose noise ends no run. In a sealed chain company X says
+    whether it did, and no more.
 
     Parameters
     ----------
@@ -23,7 +23,8 @@ def converged(metrics: Mapping[str, Any]) -> bool | None:
         Of a training run, as metrics.json holds it.
     """
     last = metrics["rounds"][-1]
-    if metrics.get("privacy") or last.get("gradient_norm") is None:
+    sealed = metrics.get("config", {}).get("sealed", False)
+    if metrics.get("privacy") or (last.get("gradient_norm") is None and not sealed):
         return None
     return bool(last.get("converged"))
 
@@ -117,7 +118,9 @@ def warning(metrics: Mapping[str, Any]) -> str:
     if found := separation(metrics):
         return found
     last, newton = rounds[-1], (metrics.get("optimizer") or {}).get("name") == "newton"
-    if newton:
+    if last.get("distance") is None:
+        left = "company X has not seen it converge; raise rounds"
+    elif newton:
         left = f"{last['distance']:.3g} standard errors were left; raise rounds"
     else:
         norm = last["gradient_norm"]

@@ -7,14 +7,27 @@ from typing import Annotated, ClassVar
 
 from flwr.app import ConfigRecord
 
-from fl_he.crypto.encoding.fields import MISSING, Form, Place, choice, form_of
+from fl_he.crypto.encoding.fields import (
+    MISSING,
+    Form,
+    Limit,
+    Natural,
+    Place,
+    at_least,
+    choice,
+    form_of,
+)
 from fl_he.learning.errors import PrivacyError
+from fl_he.learning.optimizers import OPTIMIZERS
+from fl_he.learning.optimizers.training import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError
 
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"
 _Numbers = Annotated[tuple[float, ...], SPARSE]
+_POSITIVE = Limit("be greater than 0", lambda value: value > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,64 @@ class LearningTerms(Message):
     def to_config(self) -> ConfigRecord:
         """Return the config record that strategies send."""
         return self.to_content().config_records[CONFIG]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTerms(Message):
+    """What is trained, in the config of every message of a sealed chain; see `Task`.
+
+    Attributes
+    ----------
+    features, classes : int
+        Of the model.
+    optimizer : str
+    lr : float
+    C : float or None
+    scaling : {"none", "local", "federated"}
+    mean, scale : tuple of float
+        Declared units; empty: those of the pooled data, if ``scaling`` is ``"federated"``.
+    balanced : bool
+    tolerance : float
+    """
+
+    features: Natural
+    classes: Annotated[int, at_least(2)]
+    optimizer: Annotated[str, choice(*OPTIMIZERS)]
+    lr: Annotated[float, _POSITIVE]
+    C: Annotated[float | None, SPARSE, _POSITIVE] = None
+    scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
+    mean: _Numbers = ()
+    scale: _Numbers = ()
+    balanced: Annotated[bool, SPARSE] = False
+    tolerance: Annotated[float, SPARSE] = 0.0
+    HOME: ClassVar[str] = CONFIG
+
+    def to_config(self) -> ConfigRecord:
+        """Return the config record that the coordinator sends."""
+        return self.to_content().config_records[CONFIG]
+
+    def task(self, limbs: Limbs) -> Task:
+        """Return the task of nodes that write sums so; raises ProtocolError if it is none."""
+        for name in ("mean", "scale"):
+            if len(getattr(self, name)) not in (0, self.features):
+                raise ProtocolError(f"{name} must be of {self.features} features")
+        if len(self.mean) != len(self.scale) or not all(one > 0 for one in self.scale):
+            raise ProtocolError("a declared mean must come with a scale above 0, and the reverse")
+        if self.scaling != "federated" and self.mean:
+            raise ProtocolError(f"scaling must be federated with a mean, got {self.scaling}")
+        return Task(
+            features=self.features,
+            classes=self.classes,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            C=self.C,
+            scaling=self.scaling,
+            mean=self.mean,
+            scale=self.scale,
+            balanced=self.balanced,
+            tolerance=self.tolerance,
+            limbs=limbs,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,17 +263,23 @@ class OpenRequest(Message):
 
 @dataclass(frozen=True, slots=True)
 class OpenReply(Message):
-    """The total of one round, sealed for every hospital of the manifest.
+    """The total of one round, sealed for every node of the manifest.
 
     Attributes
     ----------
     totals : mapping of str to bytes
-        Envelopes by the hospitals' names.
+        Envelopes by the nodes' names. Company X's own is handed to it with the next sum.
     decrypt_seconds : float
+    prepares : bool
+        Whether the sum was of the hospitals' data, before the first step of the model.
+    over : bool
+        Whether training is over: company X takes each step too.
     """
 
     totals: _Envelopes = field(repr=False)
     decrypt_seconds: Seconds
+    prepares: bool = False
+    over: bool = False
 
 
 def without_chain(content: RecordDict) -> RecordDict:

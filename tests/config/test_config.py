@@ -282,7 +282,7 @@ def test_unknown_config_name_is_refused() -> None:
     [
         (["hospitals=0"], "hospitals must be from 1 to 10000, got 0"),
         (["crypto.key_bits=1023"], "crypto.key_bits must be .* from 1024 to 8192, got 1023"),
-        (["sealed=true", "topology=chain"], "scaling must be ranges, local or none"),
+        (["sealed=true", "topology=chain", "evaluate=true"], "evaluate must be false with sealed"),
     ],
 )
 def test_what_is_composed_is_checked(overrides: list[str], message: str) -> None:

@@ -14,6 +14,7 @@ from experiments import on_round
 from flwr.app import Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app, simulation
@@ -22,10 +23,12 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import CheckpointError, load_checkpoint
+from fl_he.run_files.convergence import converged, warning
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.records import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
+PARTS = ("features", "labels")
 
 
 def no_config(_: object) -> Config:
@@ -64,7 +67,11 @@ def federation(tmp_path: Path) -> Federation:
 def config(*overrides: str) -> Config:
     return compose(
         "config",
-        ["topology=chain", "sealed=true", "scaling=none", "optimizer.lr=0.5", "C=null", *overrides],
+        [
+            *("topology=chain", "sealed=true", "scaling=none", "C=null"),
+            *("optimizer=gd", "optimizer.lr=0.5"),
+            *overrides,
+        ],
     )
 
 
@@ -133,6 +140,46 @@ def test_a_sealed_run(federation: Federation) -> None:
     checkpoint = {"checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}
     files = {*checkpoint, "metrics.json", "report.html"}
     assert {path.name for path in folder.iterdir()} == files
+
+
+def test_newtons_method_on_units_of_all_patients(federation: Federation) -> None:
+    """Two sums of the data come before the first step, and are no rounds of training."""
+    seen: list[Mapping[str, Any]] = []
+    asked = ["scaling=federated", "optimizer=auto", "C=1.0", "class_weight=balanced", "rounds=30"]
+    folder = federation.folder / "run"
+    metrics = server_app.train(federation.grid, config(*asked), folder, on_round(seen.append))
+    X, y = (np.concatenate([getattr(d, n) for d in federation.data.values()]) for n in PARTS)
+    scaler = StandardScaler().fit(X)
+    fit = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-12).fit(scaler.transform(X), y)
+    texts = set()
+    for name in HOSPITALS:
+        path = federation.folder / "models" / f"{name}.json"
+        saved = LogisticModel.load(path)
+        np.testing.assert_allclose(saved.coefficients, fit.coef_[0], rtol=0, atol=1e-7)
+        assert abs(saved.intercept - fit.intercept_[0]) < 1e-7
+        np.testing.assert_allclose(saved.scale, scaler.scale_, rtol=1e-9)
+        assert saved.converged
+        texts.add(path.read_text())
+    assert len(texts) == 1, "all hospitals must have the same numbers, to the last bit"
+    assert metrics["optimizer"]["name"] == "newton"
+    rounds = len(metrics["rounds"])
+    assert 3 <= rounds < 15
+    assert [entry["converged"] for entry in seen] == [False] * (rounds - 1) + [True]
+    lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
+    assert sum("round" in line for line in lines) == rounds + 2
+    assert converged(metrics)
+    everything = "".join(path.read_text() for path in folder.iterdir())
+    for value in [*fit.coef_[0], *scaler.mean_]:
+        assert f"{value:.9g}"[:9] not in everything
+
+
+def test_rounds_that_do_not_suffice_are_told(federation: Federation) -> None:
+    asked = config("optimizer=newton", "rounds=1")
+    metrics = server_app.train(federation.grid, asked, federation.folder / "run")
+    assert converged(metrics) is False
+    assert "company X has not seen it converge; raise rounds" in warning(metrics)
+    saved = LogisticModel.load(federation.folder / "models" / "north.json")
+    assert saved.converged is False
 
 
 def test_declared_ranges_work_in_a_sealed_run(federation: Federation) -> None:

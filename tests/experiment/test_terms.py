@@ -43,7 +43,6 @@ def test_the_optimizer_follows_from_the_size_of_the_hessian(
 
 def test_the_optimizer_is_gradient_descent_where_only_that_works() -> None:
     private = Config(privacy=PrivacyConfig("gaussian", 1.0, 1e-5, 1.0, 0.2))
-    assert chosen_optimizer(Config(sealed=True), 3)["name"] == "gd"
     assert chosen_optimizer(private, 3)["name"] == "gd"
 
 

@@ -256,7 +256,7 @@ def _payload_seeds() -> list[bytes]:
 
 
 def _total_seeds() -> list[bytes]:
-    return [Total(1, "{}", np.array([1.0, -2.5])).to_bytes()]
+    return [Total(1, "{}", np.array([1.0, -2.5]), bytes(32), "{}").to_bytes()]
 
 
 TARGETS = (

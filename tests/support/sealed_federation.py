@@ -5,27 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Context
+from flwr.app import Context
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from identities import make
 from local_grid import LocalGrid
 from numpy.typing import NDArray
 
-from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.hospital import HospitalData, add_hospital, descent_step, zero_model
+from fl_he.clients.encryption import EncryptionMod, node_packing
+from fl_he.clients.hospital import HospitalData, add_hospital, zero_model
 from fl_he.clients.key_holder import with_key_holder
+from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.node import KeyHolderPolicy
-from fl_he.clients.sealed.app import with_sealed_chain
+from fl_he.clients.sealed.app import SealedChain
+from fl_he.clients.sealed.model import ModelKeeper
+from fl_he.clients.sealed.training import TrainingLearner
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.tables.data import Dataset
 from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.sealed import router
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
-from fl_he.strategies.sealed.router import SealedChain
+from fl_he.wire.learning_terms import TrainingTerms
 
 COMPANY = "company-x"
 FEATURES = ("age", "size", "score")
@@ -44,6 +49,12 @@ def dataset(name: str, rows: int) -> Dataset:
     features = random.normal(size=(rows, len(FEATURES)))
     labels = (features @ [1.0, -2.0, 0.5] + random.normal(size=rows) > 0).astype(np.float64)
     return Dataset(features, labels, FEATURES)
+
+
+def terms(**changes: Any) -> TrainingTerms:
+    """Return what the nodes of these tests train, by gradient descent."""
+    usual: dict[str, Any] = {"features": len(FEATURES), "classes": 2, "optimizer": "gd", "lr": RATE}
+    return TrainingTerms(**usual | changes)
 
 
 def pooled_descent(
@@ -129,12 +140,10 @@ class Federation:
 
         app = add_hospital(ClientApp(mods=[EncryptionMod()]), data)
         app = with_key_holder(app, policy, lambda _: FEATURES)
-        return with_sealed_chain(
-            app,
-            policy,
-            step=descent_step,
-            initial=lambda context: zero_model(data(context).dataset),
+        keeper = ModelKeeper(
+            TrainingLearner(), lambda context: zero_model(data(context).dataset), node_packing
         )
+        return NodeApp.of(app, SealedChain(keeper, policy))
 
     def context(self, name: str) -> Context:
         """Return a node's context."""
@@ -155,12 +164,12 @@ class Federation:
         hospitals: int | None = None,
         progress: SealedProgress | None = None,
         on_summed: Callable[[SealedProgress], None] = lambda _: None,
-    ) -> SealedChain:
+    ) -> router.SealedChain:
         """Return the coordinator, before company X and the hospitals have met."""
         waiting = Waiting(hop_timeout=hop_timeout, node_timeout=0.5)
-        return SealedChain(
+        return router.SealedChain(
             call_roll(self.grid, waiting, hospitals or len(self.data)),
-            ConfigRecord({"lr": RATE, **({} if C is None else {"C": C})}),
+            terms(C=C).to_config(),
             progress or SealedProgress(),
             on_summed=on_summed,
         )

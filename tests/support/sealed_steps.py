@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from sealed_federation import COMPANY, RATE, Federation
+from flwr.app import Message, MessageType, RecordDict
+from sealed_federation import COMPANY, Federation, terms
 
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.sealed_messages import (
@@ -41,7 +41,8 @@ class Steps:
         self.federation = federation
         self.session = ""
         self.statements: dict[str, bytes] = {}
-        self.config = ConfigRecord({"lr": RATE})
+        self.config = terms().to_config()
+        self.last: tuple[SealedTotal, ...] = ()
         self.public_key = federation.key.public_key.to_json()
 
     def ask(self, name: str, action: str, content: RecordDict) -> Message:
@@ -90,7 +91,13 @@ class Steps:
 
     def open(self, round_: int, contributors: Sequence[str], envelope: bytes) -> Message:
         request = OpenRequest(self.session, round_, tuple(contributors), envelope)
-        return self.ask(COMPANY, OPEN, request.to_content())
+        content = request.add_to(News(self.session, totals=self.last).to_content())
+        content["config"] = self.config
+        reply = self.ask(COMPANY, OPEN, content)
+        if reply.has_content():
+            own = OpenReply.from_content(reply.content).totals[COMPANY]
+            self.last = (SealedTotal(round_, tuple(contributors), own),)
+        return reply
 
     def chain(self, round_: int, names: Sequence[str]) -> bytes:
         """Send the running sum through these hospitals and return the envelope for company X."""
@@ -102,7 +109,7 @@ class Steps:
         return envelope
 
     def round(self, round_: int, names: Sequence[str]) -> dict[str, SealedTotal]:
-        """Take all steps of a round and return the total as it is sealed to each hospital."""
+        """Take all steps of a round and return the total as it is sealed to each node."""
         reply = self.open(round_, names, self.chain(round_, names))
         return {
             name: SealedTotal(round_, tuple(names), total)

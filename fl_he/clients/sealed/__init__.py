@@ -1,13 +1,16 @@
 """A node's side of the sealed chain, in which the coordinator sees envelopes alone.
 
 Read `app` first: which messages belong to the chain. Then `hospital` and `key_holder`, the two
-halves of the protocol, and `model`, the model that each hospital advances by itself.
+halves of the protocol, `model`, the model that each hospital advances by itself, and `training`,
+how the next one of fl-he's own models follows from a total.
 
 Modules, in the order in which they import each other:
 
 payload     contents of the envelopes, and what each envelope is bound to
+learner     how a model follows from a total, and what is summed up next
 state       a hospital's memory of the run
 model       the model that each hospital keeps
+training    the learner of fl-he's own models
 hospital    the hospital's half
 key_holder  company X's half
 app         the part of a node's app that takes part in sealed chains

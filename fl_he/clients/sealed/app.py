@@ -16,7 +16,8 @@ from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import checked_setting
 from fl_he.clients.sealed.hospital import SealedHospital
 from fl_he.clients.sealed.key_holder import SealedKeyHolder
-from fl_he.clients.sealed.model import ModelKeeper, Step, average_step
+from fl_he.clients.sealed.learner import Step, StepLearner, average_step
+from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.clients.sealed.state import ChainState
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.records import ProtocolError
@@ -55,7 +56,7 @@ def with_sealed_chain(
     packing : callable
         The same as that of the app's ``EncryptionMod``.
     """
-    return NodeApp.of(app, SealedChain(ModelKeeper(step, initial), policy, packing))
+    return NodeApp.of(app, SealedChain(ModelKeeper(StepLearner(step), initial, packing), policy))
 
 
 class SealedChain:
@@ -64,20 +65,17 @@ class SealedChain:
     Parameters
     ----------
     keeper : ModelKeeper
-        Applies the totals on hospitals.
-    policy, packing : callable
+        Applies the totals.
+    policy : callable
         See `with_sealed_chain`.
     """
 
-    def __init__(
-        self, keeper: ModelKeeper, policy: Policy = node_policy, packing: Packings = node_packing
-    ) -> None:
+    def __init__(self, keeper: ModelKeeper, policy: Policy = node_policy) -> None:
         hospital = SealedHospital(
             keeper=keeper,
-            packing=packing,
             min_contributors=lambda context: own_policy(context, policy(context)).min_contributors,
         )
-        key_holder = SealedKeyHolder(policy)
+        key_holder = SealedKeyHolder(policy, keeper.learner)
         self._handlers: dict[str, tuple[Role, _Handler]] = {
             JOIN: (Role.HOSPITAL, hospital.join),
             MessageType.TRAIN: (Role.HOSPITAL, hospital.train),

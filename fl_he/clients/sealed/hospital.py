@@ -23,14 +23,15 @@ that it had sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from flwr.app import Context, Message
 
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.model import ModelKeeper
+from fl_he.clients.sealed.model import ModelKeeper, numbered
 from fl_he.clients.sealed.payload import (
     RunningSum,
     running_sum_binding,
@@ -40,7 +41,6 @@ from fl_he.clients.sealed.payload import (
 from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptedReply, EncryptionRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
@@ -59,8 +59,6 @@ class SealedHospital:
     ----------
     keeper : ModelKeeper
         Applies the totals.
-    packing : callable
-        The node's own, as its ``EncryptionMod`` has it.
     min_contributors : callable
         Returns the fewest updates for which this node seals a sum for company X.
     """
@@ -69,11 +67,9 @@ class SealedHospital:
         self,
         *,
         keeper: ModelKeeper,
-        packing: Callable[[Context], Packing],
         min_contributors: Callable[[Context], int],
     ) -> None:
         self._keeper = keeper
-        self._packing = packing
         self._min_contributors = min_contributors
 
     def join(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
@@ -107,9 +103,7 @@ class SealedHospital:
                 f"a hospital contributes to each round once, in order: it has contributed to round "
                 f"{last.round}, got another request for round {hop.round}"
             )
-        content = self._keeper.learn(
-            news, message.content, state, context, enrolment, round_=hop.round
-        )
+        config = self._keeper.learn(news, message.content, state, context, enrolment)
         if hop.round <= state.after:
             raise ProtocolError(
                 f"a round must come after those that are open, round {state.after} is, "
@@ -118,9 +112,13 @@ class SealedHospital:
         received = _received(hop, state, enrolment)
         contributors = (*hop.contributors, enrolment.name)
         recipient = self._recipient(hop.next_node, contributors, context, enrolment)
+        packing = self._keeper.packing(context)
+        action, content = self._keeper.learner.question(
+            state.learnt, numbered(config, hop.round), packing
+        )
         request = EncryptionRequest(
             public_key=hop.public_key,
-            packing=self._packing(context).to_json(),
+            packing=packing.to_json(),
             session=state.session,
             round=hop.round,
             weighted_by=NUM_EXAMPLES,
@@ -128,9 +126,10 @@ class SealedHospital:
             layout="" if received is None else received.layout,
         )
         message.content = request.add_to(content)
-        reply = answer(message, node)
+        with _as(message, action):
+            reply = answer(message, node)
         if reply.has_error():
-            return reply
+            return Message(reply.error, reply_to=message)
         update = EncryptedReply.from_content(reply.content)
         if update.plain.size:
             raise ProtocolError("a sealed chain must encrypt all arrays, and this app does not")
@@ -166,7 +165,9 @@ class SealedHospital:
         """Hand the own model, with the totals it lacked, to the app, which saves it."""
         news, state = News.from_content(message.content), ChainState(node.context)
         _check_session(news, state, enrolment)
-        message.content = self._keeper.learn(news, message.content, state, node.context, enrolment)
+        config = self._keeper.learn(news, message.content, state, node.context, enrolment)
+        packing = self._keeper.packing(node.context)
+        message.content = self._keeper.learner.final(state.learnt, numbered(config, None), packing)
         return answer(message, node)
 
     def _recipient(
@@ -229,6 +230,16 @@ def _received(hop: Hop, state: ChainState, enrolment: Enrolment) -> RunningSum |
             f"got the one after round {received.after}"
         )
     return received
+
+
+@contextmanager
+def _as(message: Message, action: str) -> Iterator[None]:
+    """Have a message be of another type for a while: the model decides what is summed up next."""
+    own, message.metadata.message_type = message.metadata.message_type, action
+    try:
+        yield
+    finally:
+        message.metadata.message_type = own
 
 
 def _sealed(

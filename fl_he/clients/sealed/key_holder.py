@@ -8,8 +8,11 @@ whether one is missing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from time import perf_counter
 
+import numpy as np
 from flwr.app import ConfigRecord, Context, Message
 
 from fl_he.clients.key_holder import (
@@ -22,11 +25,21 @@ from fl_he.clients.key_holder import (
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.payload import Total, session_binding, total_binding, unseal_sum
+from fl_he.clients.sealed.learner import Learner, Learnt, Stage
+from fl_he.clients.sealed.model import canonical, open_total, terms_of
+from fl_he.clients.sealed.payload import (
+    RunningSum,
+    Total,
+    session_binding,
+    total_binding,
+    unseal_sum,
+)
 from fl_he.crypto.envelopes.sealing import seal
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, Role
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import (
+    News,
     OpenReply,
     OpenRequest,
     SessionReply,
@@ -45,10 +58,13 @@ class SealedKeyHolder:
     ----------
     policy : callable
         Returns the policy of the node that asks.
+    learner : Learner
+        The hospitals'.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, learner: Learner) -> None:
         self._policy = policy
+        self._learner = learner
 
     @staticmethod
     def is_begun(context: Context) -> bool:
@@ -89,6 +105,8 @@ class SealedKeyHolder:
         """Open a round's sum once and seal the total for every hospital of the manifest.
 
         Who asks for the very same sum again, since the answer was lost, gets the same total again.
+        The message brings the total before it as well, which company X has sealed for itself, and
+        the train config, whose digest the hospitals have signed.
         """
         request = OpenRequest.from_content(message.content)
         policy = self._policy(node.context)
@@ -98,6 +116,9 @@ class SealedKeyHolder:
         summed = unseal_sum(
             request.envelope, request.session, request.round, request.contributors, enrolment
         )
+        before = self._before(message, summed, request.session, enrolment)
+        config = message.content.config_records.get(CONFIG, ConfigRecord())
+        learnt = self._learnt(before.memory, config, policy.packing, summed)
         total = open_sum(
             DecryptRequest(
                 session=request.session,
@@ -116,13 +137,54 @@ class SealedKeyHolder:
             raise ProtocolError("the running sum must have the length of its layout")
         minimum = own_policy(node.context, policy).min_contributors
         total = with_metric_means(total, layout.metric_values, minimum)
-        payload = Total(summed.after, summed.layout, total).to_bytes()
+        stage, memory = Stage(), ""
+        if learnt is not None:
+            mean = layout.mean(total, np.empty(0))
+            learnt = self._learner.step(learnt, mean, config, policy.packing)
+            stage, memory = self._learner.stage(learnt, config, policy.packing), learnt.memory
+        payload = Total(summed.after, summed.layout, total, before.digest, memory).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(
             totals={
-                hospital.name: seal(payload, enrolment.identity, hospital, binding)
-                for hospital in enrolment.manifest.hospitals
+                node.name: seal(payload, enrolment.identity, node, binding)
+                for node in enrolment.manifest.nodes
             },
             decrypt_seconds=perf_counter() - start,
+            prepares=stage.prepares,
+            over=stage.over,
         )
         return Message(reply.to_content(), reply_to=message)
+
+    def _before(
+        self, message: Message, summed: RunningSum, session: str, enrolment: Enrolment
+    ) -> _Before:
+        """Return what the total after which the sum was made has led to."""
+        if not summed.after:
+            return _Before(summed.terms, "")
+        totals = News.from_content(message.content).totals
+        if [total.round for total in totals] != [summed.after]:
+            raise ProtocolError(
+                f"a sum over the model after round {summed.after} must come with that round's "
+                f"total, got {[total.round for total in totals]}"
+            )
+        payload, total = open_total(totals[0], session, enrolment)
+        return _Before(sha256(payload).digest(), total.memory)
+
+    def _learnt(
+        self, memory: str, config: ConfigRecord, packing: Packing, summed: RunningSum
+    ) -> Learnt | None:
+        """Return where company X's own training stands; ``None`` if it has no part in it."""
+        if not self._learner.with_company_x:
+            return None
+        start = self._learner.begin(config, packing, None)
+        if terms_of(canonical(config), start.model) != summed.terms:
+            raise ProtocolError("the train config must be the one that the hospitals have")
+        return replace(start, memory=memory) if memory else start
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The digest of the total before a sum, or of the terms; and what it has led to, if any."""
+
+    digest: bytes
+    memory: str

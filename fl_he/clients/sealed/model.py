@@ -11,10 +11,12 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 
 from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.sealed.learner import Learner
 from fl_he.clients.sealed.payload import Total, total_binding
 from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.envelopes.sealing import unseal
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import SERVER_ROUND
 from fl_he.wire.model import model_message_content, read_arrays
@@ -22,15 +24,7 @@ from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import News, SealedTotal, without_chain
 from fl_he.wire.update_layout import UpdateLayout
 
-Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]
-
-
 _logger = logging.getLogger(__name__)
-
-
-def average_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
-    """Return the mean as the next model: federated averaging."""
-    return next(iter(mean.array_records.values()))
 
 
 class ModelKeeper:
@@ -38,16 +32,22 @@ class ModelKeeper:
 
     Parameters
     ----------
-    step : callable
-        Takes the model, the weighted mean of a round's replies and the train config, and returns
-        the next model. All hospitals must come to the same one.
+    learner : Learner
     initial : callable or None
         Returns the initial model of the node that asks; ``None``: that of the first message.
+    packing : callable
+        Returns the node's own.
     """
 
-    def __init__(self, step: Step, initial: Callable[[Context], ArrayRecord] | None) -> None:
-        self._step = step
+    def __init__(
+        self,
+        learner: Learner,
+        initial: Callable[[Context], ArrayRecord] | None,
+        packing: Callable[[Context], Packing],
+    ) -> None:
+        self.learner = learner
         self._initial = initial
+        self.packing = packing
 
     def learn(
         self,
@@ -56,10 +56,8 @@ class ModelKeeper:
         state: ChainState,
         context: Context,
         enrolment: Enrolment,
-        *,
-        round_: int | None = None,
-    ) -> RecordDict:
-        """Apply the totals; return the content as the app expects it, with the own model.
+    ) -> ConfigRecord:
+        """Apply the totals; return the train config.
 
         Parameters
         ----------
@@ -70,52 +68,68 @@ class ModelKeeper:
         state : ChainState
         context : Context
         enrolment : Enrolment
-        round_ : int or None
-            The round that the message is about, ``None`` if about none.
 
         Raises
         ------
-        ProtocolError, CryptoError
+        ProtocolError
             If the message holds something else, or a total is not the next one.
         """
         content = without_chain(content)
         _require_known(content)
         config = content.config_records.get(CONFIG, ConfigRecord())
-        text = _canonical(config)
+        text = canonical(config)
         remembers = state.config is not None
         if not remembers:
-            model = read_arrays(content) if self._initial is None else self._initial(context)
-            state.begin(text, _terms(text, model), model)
+            initial = self._initial
+            learnt = self.learner.begin(
+                config,
+                self.packing(context),
+                lambda: read_arrays(content) if initial is None else initial(context),
+            )
+            state.begin(text, terms_of(text, learnt.model), learnt)
         elif text != state.config:
             raise ProtocolError(
                 f"the train config must stay as it was when the run began, {state.config}, "
                 f"got {text:.500}"
             )
         for total in news.totals:
-            self._apply(total, _numbered(config, total.round), state, enrolment)
+            self._apply(total, numbered(config, total.round), state, context, enrolment)
             if remembers:
                 _compare(total, state.contribution, enrolment.name)
-        return RecordDict({**model_message_content(state.model), CONFIG: _numbered(config, round_)})
+        return config
 
     def _apply(
-        self, total: SealedTotal, config: ConfigRecord, state: ChainState, enrolment: Enrolment
+        self,
+        total: SealedTotal,
+        config: ConfigRecord,
+        state: ChainState,
+        context: Context,
+        enrolment: Enrolment,
     ) -> None:
         if total.round <= state.after:
             raise ProtocolError(
                 f"totals are applied once, in order: round {state.after} is applied already, "
                 f"got round {total.round}"
             )
-        binding = total_binding(state.session, total.round, total.contributors)
-        company_x = enrolment.manifest.key_holder
-        opened = Total.from_bytes(unseal(total.envelope, enrolment.identity, company_x, binding))
-        if opened.after != state.after:
+        payload, opened = open_total(total, state.session, enrolment)
+        if opened.after != state.after or opened.previous != state.chain:
             raise ProtocolError(
                 f"the total of round {total.round} must follow that of round {opened.after}, and "
                 f"this hospital's model is the one after round {state.after}"
             )
+        packing = self.packing(context)
         mean = UpdateLayout.from_json(opened.layout).mean(opened.values, np.empty(0))
-        _check_like(state.model, mean)
-        state.advance(total.round, self._step(state.model, mean, config))
+        own = self.learner.step(state.learnt, mean, config, packing)
+        learnt = self.learner.signed(own, opened.memory, config, packing)
+        state.advance(total.round, learnt, sha256(payload).digest())
+
+
+def open_total(total: SealedTotal, session: str, enrolment: Enrolment) -> tuple[bytes, Total]:
+    """Open a total that company X has sealed for this node; return its bytes as well."""
+    binding = total_binding(session, total.round, total.contributors)
+    company_x = enrolment.manifest.key_holder
+    payload = unseal(total.envelope, enrolment.identity, company_x, binding)
+    return payload, Total.from_bytes(payload)
 
 
 def _require_known(content: RecordDict) -> None:
@@ -127,7 +141,7 @@ def _require_known(content: RecordDict) -> None:
         )
 
 
-def _numbered(config: ConfigRecord, round_: int | None) -> ConfigRecord:
+def numbered(config: ConfigRecord, round_: int | None) -> ConfigRecord:
     """Return the train config with the round's own number, where it has one at all.
 
     Flower's strategies write it into every config. The coordinator's word for it is not taken:
@@ -156,23 +170,12 @@ def _compare(total: SealedTotal, last: Contribution | None, name: str) -> None:
         )
 
 
-def _canonical(config: ConfigRecord) -> str:
+def canonical(config: ConfigRecord) -> str:
     """Return the train config as text, without what changes from round to round."""
     items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
     return json.dumps(items, default=lambda value: {"bytes": value.hex()})
 
 
-def _terms(config: str, model: ArrayRecord) -> bytes:
+def terms_of(config: str, model: ArrayRecord) -> bytes:
     """Return a digest of what all contributors must have in common from the start."""
     return sha256(encode_fields(config.encode(), *array_fields(model))).digest()
-
-
-def _check_like(model: ArrayRecord, mean: RecordDict) -> None:
-    """Refuse a mean that is not of the model's arrays."""
-    records = list(mean.array_records.values())
-    if len(records) != 1 or _shapes(records[0]) != _shapes(model):
-        raise ProtocolError("a total must be of arrays like the model's, and it is not")
-
-
-def _shapes(arrays: ArrayRecord) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}

@@ -19,9 +19,9 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.wire.records import ProtocolError
 
 _RUNNING_SUM = b"fl-he running sum 1"
-_TOTAL = b"fl-he total 1"
+_TOTAL = b"fl-he total 2"
 _NUMBER_BYTES = 8
-_TERMS_BYTES = 32
+_DIGEST_BYTES = 32
 
 
 def session_binding(session: str) -> Binding:
@@ -74,7 +74,7 @@ class RunningSum:
     def from_bytes(cls, data: bytes) -> RunningSum:
         """Read a payload; raises CryptoError if it is none."""
         after, terms, layout, vector = _fields(data, _RUNNING_SUM, 4, "a running sum")
-        if len(after) != _NUMBER_BYTES or len(terms) != _TERMS_BYTES:
+        if len(after) != _NUMBER_BYTES or len(terms) != _DIGEST_BYTES:
             raise CryptoError("a running sum must have a round and terms of their lengths")
         return cls(int.from_bytes(after, "big"), terms, _text(layout), vector)
 
@@ -104,11 +104,17 @@ class Total:
         JSON of what the values are.
     values : ndarray, shape (len(layout),)
         The sum of all updates.
+    previous : bytes of length 32
+        Digest of the total before it; of the terms, for the first one.
+    memory : str
+        What company X's learner has come to with this total; empty if it takes no step itself.
     """
 
     after: int
     layout: str
     values: NDArray[np.float64] = field(repr=False)
+    previous: bytes
+    memory: str = field(default="", repr=False)
 
     def to_bytes(self) -> bytes:
         """Return the payload."""
@@ -117,18 +123,23 @@ class Total:
             self.after.to_bytes(_NUMBER_BYTES, "big"),
             self.layout.encode(),
             np.ascontiguousarray(self.values, dtype="<f8").tobytes(),
+            self.previous,
+            self.memory.encode(),
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Total:
         """Read a payload; raises CryptoError if it is none."""
-        after, layout, values = _fields(data, _TOTAL, 3, "a total")
-        if len(after) != _NUMBER_BYTES or len(values) % 8:
-            raise CryptoError("a total must have a round and float64 values of their lengths")
+        after, layout, values, previous, memory = _fields(data, _TOTAL, 5, "a total")
+        if len(after) != _NUMBER_BYTES or len(values) % 8 or len(previous) != _DIGEST_BYTES:
+            raise CryptoError(
+                "a total must have a round, float64 values and a digest of their lengths"
+            )
         numbers = np.frombuffer(values, dtype="<f8").astype(np.float64)
         if not np.isfinite(numbers).all():
             raise CryptoError("a total must hold finite numbers only")
-        return cls(int.from_bytes(after, "big"), _text(layout), numbers)
+        number = int.from_bytes(after, "big")
+        return cls(number, _text(layout), numbers, previous, _text(memory))
 
 
 def _fields(data: bytes, label: bytes, count: int, what: str) -> list[bytes]:
@@ -142,4 +153,4 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise CryptoError("a layout must be UTF-8 text") from None
+        raise CryptoError("the texts of an envelope must be UTF-8") from None

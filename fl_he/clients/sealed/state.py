@@ -6,8 +6,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.app import ConfigRecord, Context
 
+from fl_he.clients.sealed.learner import Learnt
 from fl_he.clients.sealed.payload import RunningSum
 from fl_he.crypto.encoding.fields import Key, Kind, Place, form_of, kind_of
 from fl_he.wire.records import ProtocolError
@@ -19,6 +20,8 @@ _SESSION = "session"
 _AFTER = "after"
 _TERMS = "terms"
 _CONFIG = "config"
+_CHAIN = "chain"
+_MEMORY = "memory"
 _BYTES = kind_of(bytes)
 _RUNNING_SUM = Kind(
     lambda value, at: RunningSum.from_bytes(_BYTES.read(value, at)), RunningSum.to_bytes
@@ -92,22 +95,29 @@ class ChainState:
         value = self._record.get(_CONFIG)
         return None if value is None else str(value)
 
-    def begin(self, config: str, terms: bytes, model: ArrayRecord) -> None:
+    @property
+    def chain(self) -> bytes:
+        """Digest of the last total that the model includes; of the terms, if it includes none."""
+        return bytes.fromhex(str(self._record[_CHAIN]))
+
+    def begin(self, config: str, terms: bytes, learnt: Learnt) -> None:
         """Fix the train config and the initial model for the rest of the run."""
         self._record[_CONFIG] = config
         self._record[_TERMS] = terms.hex()
-        self._arrays[_MODEL] = model
+        self.advance(0, learnt, terms)
 
     @property
-    def model(self) -> ArrayRecord:
+    def learnt(self) -> Learnt:
         """The model after round ``after``; raises ProtocolError before there is one."""
         if _MODEL not in self._arrays:
             raise ProtocolError("a hospital must be given a train message before it has a model")
-        return self._arrays[_MODEL]
+        return Learnt(self._arrays[_MODEL], str(self._record[_MEMORY]))
 
-    def advance(self, round_: int, model: ArrayRecord) -> None:
-        """Keep the model that includes one more total."""
-        self._arrays[_MODEL] = model
+    def advance(self, round_: int, learnt: Learnt, chain: bytes) -> None:
+        """Keep the model that includes one more total, and that total's digest."""
+        self._arrays[_MODEL] = learnt.model
+        self._record[_MEMORY] = learnt.memory
+        self._record[_CHAIN] = chain.hex()
         self._record[_AFTER] = round_
 
     @property

@@ -17,7 +17,7 @@ from fl_he.wire.sealed_messages import OpenRequest
 
 @dataclass(frozen=True, slots=True)
 class OpenedRound:
-    """A round's total, sealed to each hospital.
+    """A round's total, sealed to each node.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class OpenedRound:
         Of the round as nodes know it: a sum that was lost has used up its number.
     contributors : tuple of str
     totals : mapping of str to bytes
-        Envelopes by the hospitals' names.
+        Envelopes by the nodes' names.
     """
 
     number: int
@@ -49,12 +49,16 @@ class SealedSum:
         The hospitals that were asked and are not in it.
     update_bytes : int
         Of one hospital's encrypted update.
+    prepares, over : bool
+        Of an opened sum; see `OpenReply`.
     """
 
     request: OpenRequest
     cost: Cost
     skipped: tuple[str, ...]
     update_bytes: Whole
+    prepares: bool = False
+    over: bool = False
 
 
 # The same checks as company X's, so that a damaged file is found here.

@@ -241,7 +241,11 @@ class SealedChain:
             self.progress = replace(self.progress, unopened=unopened)
             self.on_summed(self.progress)
         request, start = unopened.request, perf_counter()
-        reply = self._roster.ask_company_x(OPEN, request.to_content())
+        if not self.members.company_x:  # of a run that is resumed
+            self._gathered()
+        content = self._content(self._last())
+        content.update(request.to_content())
+        reply = self._roster.ask_company_x(OPEN, content)
         with refused_as("the key holder has not opened the sum:"):
             answer = read_reply(reply, OpenReply)
         opened = OpenedRound(request.round, request.contributors, answer.totals)
@@ -250,7 +254,12 @@ class SealedChain:
             self.progress, opened=(*self.progress.opened, opened), unopened=None
         )
         size = len(request.envelope) + content_bytes(reply)
-        return replace(unopened, cost=unopened.cost.opened(start, size, answer.decrypt_seconds))
+        return replace(
+            unopened,
+            cost=unopened.cost.opened(start, size, answer.decrypt_seconds),
+            prepares=answer.prepares,
+            over=answer.over,
+        )
 
     def finish(self) -> tuple[Skipped, ...]:
         """Send all hospitals the totals that they lack; return those that saved no model."""
@@ -259,6 +268,14 @@ class SealedChain:
         return save_model(
             self._roster.grid, contents, lambda node: present[node].name, self._waiting.hop_timeout
         )
+
+    def _last(self) -> News:
+        """Return the last total as company X has sealed it for itself."""
+        last = [
+            SealedTotal(one.number, one.contributors, one.totals[self.members.company_x])
+            for one in self.progress.opened[-1:]
+        ]
+        return News(self.progress.session, totals=tuple(last))
 
     def _gathered(self) -> dict[int, Member]:
         """See who is connected, and meet those of whom it is not known where they stand."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from identities import make
-from sealed_federation import COMPANY, FEATURES, Federation
+from sealed_federation import COMPANY, FEATURES, Federation, terms
 from sealed_steps import Steps, reason, sealed
 
 from fl_he.clients.key_holder import open_sum
+from fl_he.clients.sealed.model import canonical, terms_of
 from fl_he.clients.sealed.payload import (
     RunningSum,
     Total,
@@ -74,7 +76,7 @@ def sealed_layout(steps: Steps) -> str:
 
 
 def model(steps: Steps, name: str) -> dict[str, list[float]]:
-    arrays = ChainState(steps.federation.context(name)).model
+    arrays = ChainState(steps.federation.context(name)).learnt.model
     return {key: array.numpy().tolist() for key, array in arrays.items()}
 
 
@@ -209,7 +211,9 @@ def test_a_hospital_that_signs_more_than_it_has(steps: Steps) -> None:
         steps.federation.key.public_key, Packing(), np.array([1.0, 9.0, 0.5])
     )
     names = [NORTH, SOUTH, EAST]
-    payload = RunningSum(0, bytes(32), "{}", vector.to_bytes()).to_bytes()
+    zeros = model_arrays(np.zeros(len(FEATURES)), 0.0)
+    digest = terms_of(canonical(steps.config), zeros)
+    payload = RunningSum(0, digest, "{}", vector.to_bytes()).to_bytes()
     envelope = seal(
         payload,
         steps.federation.identities[EAST],
@@ -431,7 +435,7 @@ class TestTotals:
         names = [NORTH, SOUTH, EAST]
         totals = steps.round(1, names)
         assert "the envelope must be for south" in reason(steps.finish(SOUTH, [totals[NORTH]]))
-        payload = Total(0, "{}", np.ones(3)).to_bytes()
+        payload = Total(0, "{}", np.ones(3), bytes(32)).to_bytes()
         entry = steps.federation.identities[SOUTH].public
         for forger in (make(COMPANY, "key-holder", 1), steps.federation.identities[NORTH]):
             envelope = seal(payload, forger, entry, total_binding(steps.session, 1, names))
@@ -608,21 +612,113 @@ class TestSession:
         )
 
 
+def resigned(steps: Steps, total: SealedTotal, **changes: Any) -> SealedTotal:
+    """Return a total that company X has signed for south with something else in it."""
+    company, south = (steps.federation.identities[name] for name in (COMPANY, SOUTH))
+    binding = total_binding(steps.session, total.round, total.contributors)
+    signed = Total.from_bytes(unseal(total.envelope, south, company.public, binding))
+    payload = dataclasses.replace(signed, **changes).to_bytes()
+    return dataclasses.replace(total, envelope=seal(payload, company, south.public, binding))
+
+
+class TestSteps:
+    """Every hospital computes each step, and goes on with company X's numbers if they agree."""
+
+    def test_company_xs_step_must_be_the_one_that_follows(self, steps: Steps) -> None:
+        right = steps.round(1, [NORTH, SOUTH, EAST])[SOUTH]
+        before = model(steps, SOUTH)
+        company = steps.federation.identities[COMPANY]
+        binding = total_binding(steps.session, 1, right.contributors)
+        south = steps.federation.identities[SOUTH]
+        memory = Total.from_bytes(unseal(right.envelope, south, company.public, binding)).memory
+        training = json.loads(memory)
+        for change in (
+            {"theta": [value + 1e-6 for value in training["theta"]]},
+            {"theta": [0.0] * len(training["theta"])},
+            {"steps": 2},
+            {"mean": [0.0]},
+        ):
+            wrong = json.dumps({**training, **change})
+            refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=wrong)]))
+            assert refused.startswith("the step that company X has signed must be the one")
+        for nothing in ("", "{}", "null"):
+            refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=nothing)]))
+            assert refused.startswith("the training so far:")
+        assert model(steps, SOUTH) == before
+        rounded = {"theta": [value * (1 + 1e-15) for value in training["theta"]]}
+        near = resigned(steps, right, memory=json.dumps({**training, **rounded}))
+        assert steps.finish(SOUTH, [near]).has_content()
+        assert ChainState(steps.federation.context(SOUTH)).learnt.memory == json.dumps(
+            {**training, **rounded}
+        )
+
+    def test_a_total_names_the_one_before_it(self, steps: Steps) -> None:
+        names = [NORTH, SOUTH, EAST]
+        first = steps.round(1, names)
+        wrong = resigned(steps, first[SOUTH], previous=bytes(32))
+        assert "must follow that of round 0" in reason(steps.finish(SOUTH, [wrong]))
+        for name in names:
+            assert steps.finish(name, [first[name]]).has_content()
+        second = steps.round(2, names)[SOUTH]
+        wrong = resigned(steps, second, previous=ChainState(steps.federation.context(SOUTH)).terms)
+        assert "must follow that of round 1" in reason(steps.finish(SOUTH, [wrong]))
+        assert steps.finish(SOUTH, [second]).has_content()
+
+    def test_company_x_takes_no_other_total_before(self, steps: Steps) -> None:
+        names = [NORTH, SOUTH, EAST]
+        first = steps.round(1, names)
+        for name in names:
+            assert steps.finish(name, [first[name]]).has_content()
+        envelope, right = steps.chain(2, names), steps.last
+        for last, words in (
+            ((), "must come with that round's total, got []"),
+            ((*right, *right), "must come with that round's total, got [1, 1]"),
+            ((dataclasses.replace(right[0], round=2),), "must come with that round's total"),
+            ((first[SOUTH],), "the envelope must be for company-x"),
+        ):
+            steps.last = last
+            assert words in reason(steps.open(2, names, envelope))
+        assert steps.opened_rounds() == [1]
+        steps.last = right
+        assert steps.open(2, names, envelope).has_content()
+
+    def test_nor_another_train_config(self, steps: Steps) -> None:
+        names = [NORTH, SOUTH, EAST]
+        envelope, right = steps.chain(1, names), steps.config
+        for other in (terms(lr=9.0), terms(optimizer="newton"), terms(C=1.0), terms(features=4)):
+            steps.config = other.to_config()
+            assert reason(steps.open(1, names, envelope)) == (
+                "the train config must be the one that the hospitals have"
+            )
+        assert steps.opened_rounds() == []
+        steps.config = right
+        assert steps.open(1, names, envelope).has_content()
+
+    @pytest.mark.parametrize("changes", [{"features": 4}, {"classes": 3}])
+    def test_a_hospital_trains_a_model_of_its_own_columns(
+        self, steps: Steps, changes: dict[str, int]
+    ) -> None:
+        steps.config = terms(**changes).to_config()
+        assert reason(steps.hop(NORTH, 1, [], SOUTH)) == (
+            "the train config must be of this hospital's features and classes, and is of others"
+        )
+
+
 @pytest.mark.usefixtures("nothing_opened")
 class TestTerms:
     def test_the_train_config_is_fixed(self, steps: Steps) -> None:
         sealed(steps.hop(NORTH, 1, [], SOUTH))
-        steps.config = ConfigRecord({"lr": 0.25})
-        assert reason(steps.hop(NORTH, 2, [], SOUTH)) == (
-            'the train config must stay as it was when the run began, {"lr": 0.5}, got {"lr": 0.25}'
-        )
+        steps.config = terms(lr=0.25).to_config()
+        refused = reason(steps.hop(NORTH, 2, [], SOUTH))
+        assert refused.startswith("the train config must stay as it was when the run began, {")
+        assert refused.index('"lr": 0.5') < refused.index('"lr": 0.25')
 
     def test_no_two_configs_pass_for_one(self, steps: Steps) -> None:
         different: tuple[Any, ...] = (
             *(b"\x00", "00", ["00"], [b"\x00"], [0], 0, 0.0, False, [False], "[0]"),
         )
         for number, value in enumerate(different):
-            steps.config = ConfigRecord({"lr": 0.5, "more": value})
+            steps.config = ConfigRecord({**terms().to_config(), "more": value})
             asked = [NORTH, SOUTH, EAST, WEST][number % 4]
             reply = steps.hop(asked, number + 1, [], COMPANY)
             if number < 4:
@@ -633,7 +729,7 @@ class TestTerms:
 
     def test_and_the_same_for_all(self, steps: Steps) -> None:
         envelope = sealed(steps.hop(NORTH, 1, [], SOUTH))
-        steps.config = ConfigRecord({"lr": 0.25})
+        steps.config = terms(lr=0.25).to_config()
         assert reason(steps.hop(SOUTH, 1, [NORTH], EAST, envelope)) == (
             "north must have the same initial model and train config as this hospital"
         )

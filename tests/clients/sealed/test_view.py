@@ -51,7 +51,7 @@ def record(tmp_path: Path) -> Record:
     def keep() -> None:
         for name in HOSPITALS:
             state = ChainState(federation.context(name))
-            models[state.after] = read_model_arrays(state.model)
+            models[state.after] = read_model_arrays(state.learnt.model)
 
     federation.run(ROUNDS, lambda _: keep())
     keep()
@@ -88,8 +88,8 @@ def addressee(envelope: Envelope, federation: Federation) -> str:
 def test_every_envelope_opens_for_its_addressee_and_nobody_else(record: Record) -> None:
     strangers = [make("mallory"), make("north", number=1), make(COMPANY, "key-holder", 1)]
     found = envelopes(record.messages)
-    # Statements, hops with the one for company X, and totals.
-    assert len(found) == len(HOSPITALS) * (1 + ROUNDS + ROUNDS)
+    # Statements, hops with the one for company X, and totals, of which company X keeps one.
+    assert len(found) == len(HOSPITALS) * (1 + ROUNDS + ROUNDS) + ROUNDS
     for envelope in found:
         name = addressee(envelope, record.federation)
         everybody = [*record.federation.identities.values(), *strangers]
@@ -108,7 +108,7 @@ def secret_values(record: Record) -> dict[str, float]:
             for i, value in enumerate(numbers):
                 values[f"gradient {step} of {name}[{i}]"] = value
                 values[f"weighted gradient {step} of {name}[{i}]"] = value * part.examples
-    for payload in payloads(record, b"fl-he total 1"):
+    for payload in payloads(record, b"fl-he total 2"):
         total = Total.from_bytes(payload)
         for i, value in enumerate(total.values):
             values[f"total after {total.after}[{i}]"] = float(value)

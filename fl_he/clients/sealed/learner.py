@@ -1,0 +1,146 @@
+"""How a node of a sealed chain goes from one total to the next model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flwr.app import ArrayRecord, ConfigRecord, MessageType, RecordDict
+
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.model import model_message_content
+from fl_he.wire.records import ProtocolError
+
+Step = Callable[[ArrayRecord, RecordDict, ConfigRecord], ArrayRecord]
+
+
+def average_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> ArrayRecord:
+    """Return the mean as the next model: federated averaging."""
+    return next(iter(mean.array_records.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What totals have made of a model: its arrays, and what else a learner remembers, as text."""
+
+    model: ArrayRecord
+    memory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What everybody may know of a training after a total.
+
+    Attributes
+    ----------
+    prepares : bool
+        Whether the total was of data, before the first step.
+    over : bool
+        Whether training has reached the optimum.
+    """
+
+    prepares: bool = False
+    over: bool = False
+
+
+class Learner(ABC):
+    """How the next model follows from a total, and what is summed up next.
+
+    Attributes
+    ----------
+    with_company_x : bool
+        Whether company X takes each step too, and signs it with the total.
+    """
+
+    with_company_x = False
+
+    @abstractmethod
+    def begin(
+        self, config: ConfigRecord, packing: Packing, first: Callable[[], ArrayRecord] | None
+    ) -> Learnt:
+        """Return where training starts.
+
+        Parameters
+        ----------
+        config : ConfigRecord
+            The train config.
+        packing : Packing
+            The node's own.
+        first : callable or None
+            Returns the model from which a hospital would start; ``None`` on company X's node.
+        """
+
+    @abstractmethod
+    def question(
+        self, learnt: Learnt, config: ConfigRecord, packing: Packing
+    ) -> tuple[str, RecordDict]:
+        """Return the type and the content of the message that the app is asked next."""
+
+    @abstractmethod
+    def step(
+        self, learnt: Learnt, mean: RecordDict, config: ConfigRecord, packing: Packing
+    ) -> Learnt:
+        """Return what a total's weighted mean leads to."""
+
+    @abstractmethod
+    def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
+        """Return the content of the message with which the app saves the model."""
+
+    def stage(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> Stage:
+        """Return what everybody may know after the last total."""
+        return Stage()
+
+    def signed(self, own: Learnt, memory: str, config: ConfigRecord, packing: Packing) -> Learnt:
+        """Return what company X has signed, if it is what this node came to itself."""
+        if memory:
+            raise ProtocolError("company X must sign no step of this app, and it has signed one")
+        return own
+
+
+class StepLearner(Learner):
+    """A learner that takes a function's step; company X has no part in it.
+
+    Parameters
+    ----------
+    step : callable
+        Takes the model, the weighted mean of a round's replies and the train config, and returns
+        the next model. All hospitals must come to the same one.
+    """
+
+    def __init__(self, step: Step = average_step) -> None:
+        self._step = step
+
+    def begin(
+        self, config: ConfigRecord, packing: Packing, first: Callable[[], ArrayRecord] | None
+    ) -> Learnt:
+        """See Learner."""
+        return Learnt(ArrayRecord() if first is None else first())
+
+    def question(
+        self, learnt: Learnt, config: ConfigRecord, packing: Packing
+    ) -> tuple[str, RecordDict]:
+        """See Learner."""
+        return MessageType.TRAIN, model_message_content(learnt.model, config)
+
+    def step(
+        self, learnt: Learnt, mean: RecordDict, config: ConfigRecord, packing: Packing
+    ) -> Learnt:
+        """See Learner."""
+        _check_like(learnt.model, mean)
+        return Learnt(self._step(learnt.model, mean, config))
+
+    def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
+        """See Learner."""
+        return model_message_content(learnt.model, config)
+
+
+def _check_like(model: ArrayRecord, mean: RecordDict) -> None:
+    """Refuse a mean that is not of the model's arrays."""
+    records = list(mean.array_records.values())
+    if len(records) != 1 or _shapes(records[0]) != _shapes(model):
+        raise ProtocolError("a total must be of arrays like the model's, and it is not")
+
+
+def _shapes(arrays: ArrayRecord) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}
