@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
-from local_grid import SlowGrid, simulated_nodes
+from local_grid import LocalGrid, SlowGrid, simulated_nodes
 
 from fl_he.strategies.exchange import ask_until_answered, exchange
 from fl_he.strategies.skipping import error_reason, nobody_answered
@@ -114,6 +114,20 @@ def test_a_message_that_follows_gives_the_others_no_more_time(clock: list[float]
     replies = exchange(grid, [train(1000), train(1001)], 5, lambda _: rest.pop(0) if rest else None)
     answers = [(reply.metadata.src_node_id, reply.has_error()) for reply in replies]
     assert answers == [(1000, False), (1001, True), (1002, False)]
+
+
+def test_waiting_for_ones_turn_in_a_process_is_no_failure(clock: list[float]) -> None:
+    """A grid in one process has one node answer after another: the last has not begun in time."""
+    app = ClientApp()
+
+    @app.train()
+    def work(message: Message, _: object) -> Message:
+        clock[0] += 4.0
+        return Message(RecordDict(), reply_to=message)
+
+    grid = LocalGrid(app, simulated_nodes(4))
+    replies = list(exchange(grid, [train(1000 + number) for number in range(4)], timeout=5))
+    assert [reply.has_error() for reply in replies] == [False] * 4
 
 
 def test_a_node_that_is_away_is_said_to_be(clock: list[float]) -> None:
