@@ -16,6 +16,7 @@ from fl_he.commands.agree import agree
 from fl_he.commands.bench import bench
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import enroll, keygen
+from fl_he.commands.node import node
 from fl_he.commands.plan import plan
 from fl_he.commands.predict import export, predict
 from fl_he.commands.report import report
@@ -65,6 +66,8 @@ app.command(context_settings={"ignore_unknown_options": True, "help_option_names
 # The order of the help: the commands needed first come first.
 for command in (report, bench, predict, export, keygen, enroll, plan, federation, agree, show):
     app.command()(command)
+# Flower's SuperNode takes all that is not ours.
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(node)
 
 if __name__ == "__main__":
     main()

@@ -24,7 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("simulation",),
     ("client_app", "server_app"),
     ("capc",),
-    ("experiment", "terminal"),
+    ("experiment", "supernode", "terminal"),
     ("clients", "strategies"),
     ("wire",),
     ("learning",),
@@ -83,7 +83,7 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "ray": ("simulation",),
     "tenseal": ("bench",),
     "flwr": (
-        *("wire", "clients", "strategies", "experiment", "capc", "bench"),
+        *("wire", "clients", "strategies", "supernode", "experiment", "capc", "bench"),
         *("client_app", "server_app", "simulation"),
     ),
 }

@@ -11,4 +11,5 @@ keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
 agree        put the agreement of a deployed CaPC together
 plan         draft a study plan from a configuration
 federation   ``federation``: put the manifest together; ``show`` a public file
+node         answer a SuperNode's messages with the installed app
 """

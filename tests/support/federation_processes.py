@@ -127,9 +127,7 @@ class Processes:
         """Start a SuperNode, for the first time or again."""
         superlink = ("--insecure", "--superlink", f"127.0.0.1:{self._port}")
         port = ("--port", str(self._ports[name]))
-        self._start(
-            name, "flower-supernode", *superlink, *port, "--node-config", self._settings[name]
-        )
+        self._start(name, "fl-he", "node", *superlink, *port, "--node-config", self._settings[name])
 
     def kill(self, name: str) -> None:
         """Kill a node as a power cut would."""

@@ -1,0 +1,58 @@
+"""``fl-he node``: a SuperNode whose messages the app answers that is installed here."""
+# ruff: noqa: PLC0415 - see the package
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from fl_he.terminal.errors import explain, plain_errors
+
+_OWN_APP = "fl_he.client_app:app"
+
+
+def node(
+    context: typer.Context,
+    app: Annotated[
+        str, typer.Option(metavar="MODULE:ATTRIBUTE", help="The installed ClientApp that answers.")
+    ] = _OWN_APP,
+    bundle_sha256: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HEX",
+            help="Answer only runs whose bundle has this SHA-256; may be given again.",
+        ),
+    ] = None,
+) -> None:
+    """Start a node: Flower's SuperNode, whose messages the app answers that is installed here.
+
+    All other options are those of flower-supernode: --superlink, --root-certificates,
+    --auth-supernode-private-key, --node-config, --port and so on; `flower-supernode --help` lists
+    them. The code that a coordinator sends with a run is not unpacked. Ctrl-C ends the node.
+    """
+    with plain_errors():
+        import secrets
+
+        from fl_he.errors import FlHeError
+        from fl_he.supernode import processes
+        from fl_he.supernode.flower import RuntimeApi
+        from fl_he.supernode.tasks import load_app, serve
+
+        pinned = frozenset(bundle_sha256 or ())
+        if not all(re.fullmatch("[0-9a-f]{64}", one) for one in pinned):
+            raise FlHeError("--bundle-sha256 must be 64 lower-case hexadecimal digits")
+        api = RuntimeApi.of(context.args, secrets.token_bytes(32))
+        installed = load_app(app)
+    typer.echo(f"fl-he: {app} answers this node's messages", err=True)
+    try:
+        processes.run(
+            context.args,
+            api.secret,
+            lambda: serve(api, installed, pinned),
+            lambda line: typer.echo(f"fl-he: {line}", err=True),
+        )
+    except FlHeError as error:
+        explain(error)
+        raise typer.Exit(1) from None

@@ -1,0 +1,167 @@
+"""Flower's private modules that serving a SuperNode's tasks needs: no other file imports them.
+
+What is used here is the same in Flower 1.41 and 1.42. `tests/supernode/test_flower.py` fails if
+another release changes any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from time import sleep
+
+import httpx
+from flwr.app import Context, Message
+from flwr.common.constant import SubStatus
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.address import resolve_bind_address
+from flwr.supercore.constant import TaskType
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+from flwr.supernode.runtime.run_clientapp import (
+    pull_task_input,
+    push_message,
+    push_task_output,
+)
+
+from fl_he.errors import FlHeError
+
+#: Both, since a SuperNode waits for ever for a task that nobody claims.
+_TASKS = (TaskType.CLIENT_APP, TaskType.AGENT_APP)
+_PAUSE = 0.1  # seconds between two looks for a task
+_COMPONENT = "fl-he node"
+
+
+@dataclass(frozen=True)
+class RuntimeApi:
+    """Local HTTP API by which a SuperNode gives out its tasks.
+
+    Attributes
+    ----------
+    address : str
+        Host and port.
+    certificates : str or None
+        Path of the authority's certificate; None for plain HTTP.
+    secret : bytes
+        Shared by the SuperNode and whoever claims its tasks.
+    """
+
+    address: str
+    certificates: str | None
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, options: Sequence[str], secret: bytes) -> RuntimeApi:
+        """Return the API that a SuperNode with these options will have.
+
+        Parameters
+        ----------
+        options : sequence of str
+            Of ``flower-supernode``, whose own parser ends the process at one that is wrong.
+        secret : bytes
+
+        Raises
+        ------
+        FlHeError
+            If the options hold one that ``fl-he node`` sets.
+        """
+        parser = _parse_args_run_supernode()
+        parser.prog = _COMPONENT
+        parser.set_defaults(isolation=None)
+        parsed = parser.parse_args(options)
+        if parsed.isolation is not None or parsed.superexec_auth_secret_file is not None:
+            raise FlHeError(
+                "leave out --isolation and --superexec-auth-secret-file: fl-he node sets them"
+            )
+        host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+        return cls(resolve_bind_address(f"{host}:{parsed.port}"), parsed.ssl_ca_certfile, secret)
+
+    def claim(self) -> str:
+        """Wait for a task, claim it, and return its token."""
+        authentication = SuperExecAuthHttpInterceptor(
+            master_secret=self.secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
+        )
+        with self._client(authentication) as client:
+            while True:
+                try:
+                    claimed = client.AcquireTask(AcquireTaskRequest(supported_task_types=_TASKS))
+                except httpx.TransportError:  # the SuperNode is not up yet
+                    claimed = None
+                if claimed is not None and claimed.token:
+                    return str(claimed.token)
+                sleep(_PAUSE)
+
+    @contextmanager
+    def task(self, token: str) -> Iterator[Task]:
+        """Hold a claimed task: the SuperNode is told that its process lives."""
+        with self._client(RuntimeTokenHttpInterceptor(token), retried=True) as client:
+            heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+            heartbeat.start()
+            yield Task(client)
+            heartbeat.stop()
+
+    def _client(
+        self,
+        interceptor: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor,
+        *,
+        retried: bool = False,
+    ) -> RuntimeHttpClient:
+        return RuntimeHttpClient.from_server_address(
+            server_address=self.address,
+            insecure=self.certificates is None,
+            root_certificates=self.certificates,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name=_COMPONENT), interceptor],
+            retry_invoker=make_simple_http_retry_invoker() if retried else None,
+        )
+
+
+@dataclass(frozen=True)
+class TaskInput:
+    """What came with a task.
+
+    Attributes
+    ----------
+    message : Message
+    context : Context
+        With the node's own configuration; the run's configuration and what the node keeps from
+        message to message are the coordinator's to choose or to reset.
+    bundle : str
+        SHA-256 of the bundle, 64 hexadecimal digits.
+    """
+
+    message: Message
+    context: Context
+    bundle: str
+
+
+class Task:
+    """A task that this process has claimed.
+
+    Parameters
+    ----------
+    client : RuntimeHttpClient
+        Knows the task's token.
+    """
+
+    def __init__(self, client: RuntimeHttpClient) -> None:
+        self._client = client
+
+    def pull(self) -> TaskInput:
+        """Return what came with the task; Flower's module `task_identity` learns the node."""
+        message, context, _, bundle = pull_task_input(self._client)
+        return TaskInput(message, context, sha256(bundle.content).hexdigest())
+
+    def push(self, reply: Message, context: Context, *, kept: bool) -> None:
+        """Hand the reply over, and what the node keeps until the next message."""
+        push_message(self._client, reply, context)
+        status = SubStatus.COMPLETED if kept else SubStatus.FAILED
+        push_task_output(self._client, context if kept else None, status, "")
