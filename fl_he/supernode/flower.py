@@ -6,16 +6,22 @@ another release changes any of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from time import sleep
+from time import monotonic, sleep
+from typing import TypeVar
 
 import httpx
 from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+)
 from flwr.supercore.address import resolve_bind_address
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -24,7 +30,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
 from flwr.supernode.runtime.run_clientapp import (
@@ -38,7 +44,10 @@ from fl_he.errors import FlHeError
 #: Both, since a SuperNode waits for ever for a task that nobody claims.
 _TASKS = (TaskType.CLIENT_APP, TaskType.AGENT_APP)
 _PAUSE = 0.1  # seconds between two looks for a task
+_SHORT_PAUSE, _PATIENCE = 0.02, 10.0  # seconds, for what follows a task
 _COMPONENT = "fl-he node"
+
+_Response = TypeVar("_Response")
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class RuntimeApi:
         authentication = SuperExecAuthHttpInterceptor(
             master_secret=self.secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
         )
-        with self._client(authentication) as client:
+        with self._client(RuntimeHttpClient, authentication) as client:
             while True:
                 try:
                     claimed = client.AcquireTask(AcquireTaskRequest(supported_task_types=_TASKS))
@@ -103,7 +112,8 @@ class RuntimeApi:
     @contextmanager
     def task(self, token: str) -> Iterator[Task]:
         """Hold a claimed task: the SuperNode is told that its process lives."""
-        with self._client(RuntimeTokenHttpInterceptor(token), retried=True) as client:
+        invoker = make_simple_http_retry_invoker()
+        with self._client(_TaskClient, RuntimeTokenHttpInterceptor(token), invoker) as client:
             heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
             heartbeat.start()
             yield Task(client)
@@ -111,17 +121,47 @@ class RuntimeApi:
 
     def _client(
         self,
+        kind: type[RuntimeHttpClient],
         interceptor: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor,
-        *,
-        retried: bool = False,
+        invoker: RetryInvoker | None = None,
     ) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
+        return kind.from_server_address(
             server_address=self.address,
             insecure=self.certificates is None,
             root_certificates=self.certificates,
             interceptors=[RuntimeVersionHttpInterceptor(component_name=_COMPONENT), interceptor],
-            retry_invoker=make_simple_http_retry_invoker() if retried else None,
+            retry_invoker=invoker,
         )
+
+
+class _TaskClient(RuntimeHttpClient):
+    """Waits for what a SuperNode is still storing: it gives out a task before its message.
+
+    Flower's own processes take longer to start than that takes, and wait a second if they do not.
+    """
+
+    def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:  # noqa: N802 - Flower's name
+        """Return the task's message."""
+        return _patiently(lambda: super(_TaskClient, self).PullMessages(request), _has_message)
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802 - Flower's name
+        """Return a part of the message."""
+        return _patiently(lambda: super(_TaskClient, self).PullObject(request), _is_complete)
+
+
+def _has_message(response: PullAppMessagesResponse) -> bool:
+    return len(response.messages_list) > 0
+
+
+def _is_complete(response: PullObjectResponse) -> bool:
+    return response.object_available or not response.object_found
+
+
+def _patiently(pull: Callable[[], _Response], done: Callable[[_Response], bool]) -> _Response:
+    deadline = monotonic() + _PATIENCE
+    while not done(response := pull()) and monotonic() < deadline:
+        sleep(_SHORT_PAUSE)
+    return response
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from socket import socket, socketpair
 from threading import active_count
 from time import monotonic
 from typing import IO, NoReturn, cast
@@ -106,7 +105,7 @@ class SuperNode:
         if self._process.poll() is None:
             self._process.terminate()
             deadline = monotonic() + _PATIENCE
-            with selectors.DefaultSelector() as ready:
+            with selectors.SelectSelector() as ready:
                 ready.register(self.output, selectors.EVENT_READ)
                 while (left := deadline - monotonic()) > 0:
                     if ready.select(left) and not self.relay():
@@ -177,20 +176,29 @@ def _work(work: Callable[[], None], lifeline: int, others: Collection[int]) -> N
 
 
 @contextmanager
-def _heard_signals() -> Iterator[socket]:
-    """Give a socket from which the numbers of the signals can be read that came."""
+def _heard_signals() -> Iterator[tuple[int, int]]:
+    """Give a pipe, from which the numbers of the signals can be read that came."""
     numbers = [n for n in _STOP if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-    reader, writer = socketpair()
-    with reader, writer:
-        writer.setblocking(False)
-        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    with _pipe() as (reader, writer):
+        os.set_blocking(writer, False)
+        wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         before = {n: signal.signal(n, lambda *_: None) for n in (*numbers, signal.SIGCHLD)}
         try:
-            yield reader
+            yield reader, writer
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def run(
@@ -224,23 +232,21 @@ def run(
         )
     with ExitStack() as stack:
         signals = stack.enter_context(_heard_signals())
-        lifeline, writer = os.pipe()
-        stack.callback(os.close, lifeline)
-        stack.callback(os.close, writer)
+        lifeline, writer = stack.enter_context(_pipe())
         node = SuperNode(options, secret, lifeline)
         stack.callback(node.stop)
-        ready = stack.enter_context(selectors.DefaultSelector())
-        ready.register(signals, selectors.EVENT_READ)
+        ready = stack.enter_context(selectors.SelectSelector())
+        ready.register(signals[0], selectors.EVENT_READ)
         ready.register(node.output, selectors.EVENT_READ)
-        others = [writer, signals.fileno(), node.output.fileno()]
+        others = [writer, *signals, node.output.fileno()]
         worker, not_before = None, 0.0
         try:
             while True:
-                if worker is None and (wait := not_before - monotonic()) <= 0:
-                    worker, wait = Worker(work, lifeline, others), None
-                for key, _ in ready.select(wait):
-                    if key.fileobj is signals:
-                        if not _STOP.isdisjoint(signals.recv(4096)):
+                if worker is None and monotonic() >= not_before:
+                    worker = Worker(work, lifeline, others)
+                for key, _ in ready.select(_TURN if worker is None else None):
+                    if key.fd == signals[0]:
+                        if not _STOP.isdisjoint(os.read(signals[0], 4096)):
                             return
                     elif not (said := node.relay()):
                         raise node.end()

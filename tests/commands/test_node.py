@@ -1,0 +1,37 @@
+"""``fl-he node`` refuses what is wrong before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import fl_he
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--bundle-sha256", "ab12"), "--bundle-sha256 must be 64 lower-case hexadecimal digits"),
+        (("--app", "os:path"), "--app must be MODULE:ATTRIBUTE and name an installed ClientApp"),
+        (("--isolation", "subprocess"), "leave out --isolation and --superexec-auth-secret-file"),
+    ],
+)
+def test_refusals_are_one_line(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    code, output, errors = fl_he(tmp_path, "node", "--insecure", *arguments)
+    assert (code, output) == (1, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("fl-he: ")
+    assert words in line
+
+
+def test_an_option_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    code, _, errors = fl_he(tmp_path, "node", "--superlnk", "x:1")
+    assert code == 2
+    assert "fl-he node: error: unrecognized arguments: --superlnk x:1" in errors
+
+
+def test_help_names_our_options_and_where_flowers_are(tmp_path: Path) -> None:
+    code, output, _ = fl_he(tmp_path, "node", "--help")
+    assert code == 0
+    for words in ("--app", "--bundle-sha256", "--node-config", "flower-supernode --help"):
+        assert words in output
