@@ -38,13 +38,14 @@ from fl_he.wire.learning_terms import (
     PRIVACY_KEYS,
     LearningTerms,
     MomentsRequest,
+    TrainingTerms,
     described,
     read_privacy,
 )
 from fl_he.wire.model import read_arrays, read_models, read_parameters
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenRequest
-from fl_he.wire.study_plan import WITH_RATE, StudyPlan
+from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
 
 _PURPOSES: Mapping[str, Purpose] = {
     MOMENTS: "prepare",
@@ -88,7 +89,7 @@ class Asked:
     Attributes
     ----------
     plan, session : str
-    purpose : Purpose
+    purpose : Counted
     round : int
     terms : str
         Digest of what stays the same in a session.
@@ -98,7 +99,7 @@ class Asked:
 
     plan: Fingerprint
     session: str
-    purpose: Purpose
+    purpose: Counted
     round: Natural
     terms: str
     question: str
@@ -137,16 +138,20 @@ def check(plan: StudyPlan, action: str, content: RecordDict) -> Asked | None:
     """
     choice = Choice.from_content(content)
     _check_choice(plan, choice)
-    if action in (DECRYPT, OPEN):
-        asked = _opening(choice, action, content)
+    asked: Asked | None
+    if action == DECRYPT:
+        asked = _opening(choice, content)
+    elif action == OPEN or News.is_in(content):
+        _check_task(plan, choice, content)
+        asked = None if action == FINISH else _sealed(choice, action, content)
     else:
         if action != FINISH and action not in _PURPOSES:
             raise ProtocolError(f"the study plan must know what is computed, got {action!r:.40}")
         _check_terms(plan, choice, action, content)
         _check_models(plan, action, content)
-        if action == FINISH:
-            return None
-        asked = _question(choice, action, content)
+        asked = None if action == FINISH else _question(choice, action, content)
+    if asked is None:
+        return None
     most = plan.most(asked.purpose)
     if not most:
         raise ProtocolError(f"the study plan has no sums for {asked.purpose}")
@@ -171,35 +176,39 @@ def _require_in(name: str, chosen: object, allowed: Sequence[object]) -> None:
         )
 
 
-def _opening(choice: Choice, action: str, content: RecordDict) -> Asked:
+def _opening(choice: Choice, content: RecordDict) -> Asked:
     """Return what company X is asked for; its own ledger compares the sums themselves."""
-    request: DecryptRequest | OpenRequest
-    if action == DECRYPT:
-        request = DecryptRequest.from_content(content)
-        purpose = request.purpose
+    request, terms = DecryptRequest.from_content(content), _digest(astuple(choice))
+    return Asked(choice.plan, request.session, request.purpose, request.round, terms, "")
+
+
+def _sealed(choice: Choice, action: str, content: RecordDict) -> Asked:
+    """Return what a sum of a sealed chain is for; what it is of follows from the totals."""
+    if action == OPEN:
+        request = OpenRequest.from_content(content)
+        session, number = request.session, request.round
     else:
-        request, purpose = OpenRequest.from_content(content), "train"
-    return Asked(choice.plan, request.session, purpose, request.round, _digest(astuple(choice)), "")
+        session, number = News.from_content(content).session, Hop.from_content(content).round
+    terms = _digest(_settings(content))
+    return Asked(choice.plan, session, "sealed", number, terms, "")
+
+
+def _settings(content: RecordDict) -> list[tuple[str, object]]:
+    """Return the train config without what changes from round to round."""
+    config = config_of(content, CONFIG)
+    return sorted((key, item) for key, item in config.items() if key != SERVER_ROUND)
 
 
 def _question(choice: Choice, action: str, content: RecordDict) -> Asked:
-    purpose, config = _PURPOSES[action], config_of(content, CONFIG)
-    items = sorted((key, item) for key, item in config.items() if key != SERVER_ROUND)
-    if News.is_in(content):
-        # The model of a sealed chain is the hospital's own.
-        session, number = News.from_content(content).session, Hop.from_content(content).round
-        question = _digest(action, items)
-    else:
-        request = EncryptionRequest.from_content(content)
-        session, number = request.session, request.round
-        arrays = () if purpose == "prepare" else array_fields(read_arrays(content))
-        question = _digest(action, items, *arrays)
+    purpose, request = _PURPOSES[action], EncryptionRequest.from_content(content)
+    arrays = () if purpose == "prepare" else array_fields(read_arrays(content))
+    question = _digest(action, _settings(content), *arrays)
     terms = ""
     if purpose != "prepare":
         asked = LearningTerms.from_content(content)
         units = (asked.scaling, asked.mean, asked.scale, asked.class_weights)
         terms = _digest(astuple(choice), units)
-    return Asked(choice.plan, session, purpose, number, terms, question)
+    return Asked(choice.plan, request.session, purpose, request.round, terms, question)
 
 
 def _digest(*values: object) -> str:
@@ -219,18 +228,50 @@ def _check_terms(plan: StudyPlan, choice: Choice, action: str, content: RecordDi
         _check_class_weights(plan, terms.class_weights)
         if terms.hessian and not optimizer_of(choice.optimizer, 1.0).second_order:
             raise ProtocolError(f"the study plan has no Hessian for {choice.optimizer}")
-    if "lr" in config and (config["lr"], config.get("C")) != (choice.lr, choice.C):
-        raise ProtocolError("lr and C of a train config must be those picked from the study plan")
+    if action in (MessageType.TRAIN, MOMENTS):
+        _check_privacy(plan, config)
+
+
+def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
+    """Refuse another task for nodes that compute the model themselves."""
+    config = config_of(content, CONFIG)
+    _check_keys(config, TrainingTerms)
+    asked = TrainingTerms.from_content(content)
+    scaling, mean, scale = _units(plan)
+    planned = TrainingTerms(
+        features=len(plan.features),
+        classes=plan.class_count,
+        optimizer=choice.optimizer,
+        lr=asked.lr if choice.lr is None else choice.lr,  # of no effect without
+        C=choice.C,
+        scaling=scaling,
+        mean=mean,
+        scale=scale,
+        balanced=plan.class_weights == "balanced",
+        tolerance=plan.tolerance,
+    )
+    if asked != planned:
+        names = [field.name for field in fields(asked)]
+        other = [name for name in names if getattr(asked, name) != getattr(planned, name)]
+        raise ProtocolError(
+            f"{', '.join(other)} of a train config must be those picked from the study plan"
+        )
+    _check_privacy(plan, config)
+
+
+def _check_privacy(plan: StudyPlan, config: ConfigRecord) -> None:
     asked = read_privacy(config)
-    if action in (MessageType.TRAIN, MOMENTS) and asked != plan.privacy:
+    if asked != plan.privacy:
         raise ProtocolError(
             f"privacy must be the study plan's, {described(plan.privacy)}, got {described(asked)}"
         )
 
 
-def _check_keys(config: ConfigRecord, message: type[LearningTerms] | type[MomentsRequest]) -> None:
+def _check_keys(
+    config: ConfigRecord, message: type[LearningTerms | MomentsRequest | TrainingTerms]
+) -> None:
     known = {field.name.replace("_", "-") for field in fields(message)}
-    unknown = set(config) - known - {SERVER_ROUND, "lr", "C", *PRIVACY_KEYS}
+    unknown = set(config) - known - {SERVER_ROUND, *PRIVACY_KEYS}
     if unknown:
         raise ProtocolError(
             f"a train config under a study plan must have no settings but {sorted(known)}, got "
@@ -256,13 +297,10 @@ def _check_moments(plan: StudyPlan, asked: MomentsRequest) -> None:
 
 def _check_scaling(plan: StudyPlan, terms: LearningTerms) -> None:
     """Refuse other units; those of all hospitals' data only if they could be none."""
-    wanted = "none" if plan.scaling == "none" else "federated"
+    wanted, *declared = _units(plan)
     _require_in("scaling", terms.scaling, (wanted,))
-    if (ranges := plan.declared_ranges) is not None and plan.scaling == "ranges":
-        scaling = ranges.scaling
-        declared = (tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist()))
-        if (terms.mean, terms.scale) != declared:
-            raise ProtocolError("mean and scale must be those of the study plan's ranges")
+    if plan.scaling == "ranges" and [terms.mean, terms.scale] != declared:
+        raise ProtocolError("mean and scale must be those of the study plan's ranges")
     features = 0 if wanted == "none" else len(plan.features)
     numbers = len(terms.mean) == len(terms.scale) == features
     if not numbers or not all(scale > 0.0 for scale in terms.scale):
@@ -270,6 +308,15 @@ def _check_scaling(plan: StudyPlan, terms: LearningTerms) -> None:
             f"mean and scale must be of the study plan's features, {features} numbers each and "
             f"scale above 0, got {len(terms.mean)} and {len(terms.scale)}"
         )
+
+
+def _units(plan: StudyPlan) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
+    """Return scaling, mean and scale of a message's terms, as far as the plan has them."""
+    ranges = plan.declared_ranges
+    if plan.scaling != "ranges" or ranges is None:
+        return plan.scaling, (), ()
+    scaling = ranges.scaling
+    return "federated", tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist())
 
 
 def _check_class_weights(plan: StudyPlan, weights: tuple[float, ...]) -> None:
@@ -295,8 +342,7 @@ def _check_class_weights(plan: StudyPlan, weights: tuple[float, ...]) -> None:
 
 def _check_models(plan: StudyPlan, action: str, content: RecordDict) -> None:
     """Refuse models of another form, and coefficients that are too large."""
-    # In a sealed chain hospitals have the model. The size of a separating direction means nothing.
-    if News.is_in(content) or action in (MOMENTS, SEPARATION):
+    if action in (MOMENTS, SEPARATION):  # the size of a separating direction means nothing
         return
     features, family = len(plan.features), family_for(plan.class_count)
     rows = family.rows(plan.class_count)

@@ -34,6 +34,9 @@ from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
 
+#: What nodes count sums by. In a sealed chain the totals say what is summed up next.
+Counted = Literal[Purpose, "sealed"]
+
 FORMAT = "fl-he study plan 1"
 
 #: Optimizers whose steps a learning rate scales.
@@ -175,14 +178,16 @@ class StudyPlan(Documented):
         low, high = np.array(self.ranges).T
         return Ranges(low, high)
 
-    def most(self, purpose: Purpose) -> int:
+    def most(self, purpose: Counted) -> int:
         """Return how many sums of a purpose a session may have, 0 if the plan has none."""
         unpenalised = None in self.C and self.privacy is None
-        prepared = self.scaling == "federated" or self.class_weights == "balanced"
+        before = (self.scaling == "federated") or (self.class_weights == "balanced")
+        prepared = before * (2 if self.privacy is None else 1)
         return {
             "train": self.most_rounds,
+            "sealed": prepared + self.most_rounds,
             "evaluate": 0,
-            "prepare": (2 if self.privacy is None else 1) * prepared,
+            "prepare": prepared,
             "figures": int(self.bins > 0),
             "firth": (self.penalty == "firth") * (1 + self.profile) * self.most_rounds,
             "profile": self.profile * self.most_rounds,
