@@ -15,11 +15,14 @@ from experiments import experiment
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
+from quick import slow
 from study_plans import PLAN, RANGED
 
 from fl_he import client_app, server_app
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
@@ -51,7 +54,10 @@ def grid_of(nodes: list[UserConfig], run_id: int = 7) -> LocalGrid:
 def trained(folder: Path, nodes: list[UserConfig], *overrides: str, run: int = 7) -> dict[str, Any]:
     own = folder / f"run-{run}"
     config = experiment(f"plan={folder / 'plan-0.json'}", *overrides, folder=own)
-    return server_app.train(grid_of(nodes, run), config, own)
+    grid = grid_of(nodes, run)
+    metrics = server_app.train(grid, config, own)
+    assert [refusal(reply) for reply in grid.received if reply.has_error()] == []
+    return metrics
 
 
 def refusal(reply: Message) -> str:
@@ -130,6 +136,66 @@ def test_a_run_under_a_plan_trains_as_without(tmp_path: Path) -> None:
     config = experiment(*settings, folder=tmp_path / "run")
     plain = server_app.train(grid_of(enrolled_nodes(tmp_path)), config, tmp_path / "run")
     assert planned["federated"]["coefficients"] == plain["federated"]["coefficients"]
+
+
+FIRST_ORDER: dict[str, Any] = {"optimizers": ("gd", "nesterov")}
+WITH_FIRTH: dict[str, Any] = {"penalty": "firth", "C": (None,), "optimizers": ("newton",), "lr": ()}
+BUDGET: dict[str, Any] = {
+    **{"privacy-epsilon": 9.0, "privacy-delta": 1e-5, "privacy-clip": 1.0, "privacy-rounds": 4},
+    "privacy-scaling": 0.25,
+}
+PRIVACY = GaussianPrivacy(9.0, 1e-5, 1.0, 4, 3, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides"),
+    slow(
+        (
+            {"scaling": "federated", "class_weights": "balanced"},
+            ("sealed=true", "topology=chain", "optimizer=newton", "class_weight=balanced"),
+        ),
+        (
+            {"scaling": "federated", "class_weights": "balanced", "bins": BINS},
+            ("optimizer=newton", "class_weight=balanced", "evaluate=true"),
+        ),
+        (
+            {**WITH_FIRTH, "profile": True, "most_rounds": 30, "max_coefficient": 99.0},
+            ("penalty=firth", "scaling=none", "optimizer=newton"),
+        ),
+        (
+            {"scaling": "ranges", "ranges": RANGED.ranges, **FIRST_ORDER},
+            ("optimizer=nesterov", "optimizer.lr=0.25", "scaling=ranges", "ranges=ranges.csv"),
+        ),
+        (
+            {"scaling": "federated", "ranges": RANGED.ranges, "privacy": PRIVACY, **FIRST_ORDER},
+            (
+                *("privacy=gaussian", "privacy.epsilon=9", "privacy.delta=1e-5", "privacy.clip=1"),
+                *(
+                    "privacy.scaling=0.25",
+                    "scaling=federated",
+                    "ranges=ranges.csv",
+                    "optimizer.lr=0.5",
+                    "rounds=4",
+                ),
+            ),
+        ),
+    ),
+)
+def test_every_kind_of_run_is_within_its_plan(
+    tmp_path: Path, changes: dict[str, Any], overrides: tuple[str, ...]
+) -> None:
+    plan = replace(PLAN, **({"most_rounds": 4} | changes))
+    nodes = enrolled_nodes(tmp_path, plan)
+    (tmp_path / "ranges.csv").write_text("feature,low,high\nage,-1,3\nsize,-2,2\n")
+    for number, node in enumerate(nodes[:3]):
+        node["test-data"] = node["data"]
+        if plan.privacy is not None:
+            node.update({**BUDGET, "privacy-ledger": str(tmp_path / f"{number}.ledger")})
+    settings = [f"rounds={plan.most_rounds}", f"C={'null' if plan.C[0] is None else 1}"]
+    settings += ["inference.profile=[age]"] if plan.profile else []
+    named = [one.replace("=ranges.csv", f"={tmp_path / 'ranges.csv'}") for one in overrides]
+    metrics = trained(tmp_path, nodes, "tolerance=1e-6", *settings, *named)
+    assert metrics["rounds"]
 
 
 def test_a_sealed_chain_under_a_plan_trains(tmp_path: Path) -> None:
