@@ -122,15 +122,20 @@ def test_a_message_that_the_app_does_not_know_has_the_same(node: NodeApi) -> Non
 def test_a_pin_is_compared_as_a_whole(
     node: NodeApi, pinned: tuple[str, ...], answered: bool
 ) -> None:
-    asked = []
+    asked: list[Message] = []
+
+    def noted(message: Message) -> Message:
+        asked.append(message)
+        return echo(message)
+
     node.receive()
-    serve(node.api, app_that(lambda message: asked.append(message) or echo(message)), pinned)
+    serve(node.api, app_that(noted), pinned)
     reply = node.reply()
     assert len(asked) == answered
     assert reply.has_error() is not answered
     if not answered:
         assert reply.error.code == ErrorCode.INVALID_FAB
-        assert f"got {HASH}" in reply.error.reason
+        assert f"got {HASH}" in str(reply.error.reason)
 
 
 def test_an_app_is_named_by_module_and_attribute() -> None:
