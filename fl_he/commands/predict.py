@@ -29,16 +29,29 @@ def predict(
 ) -> None:
     """Predict each row of a table; prints CSV in the order of its rows.
 
-    MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features.
+    MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features, but
+    for those without a coefficient.
     """
     with plain_errors():
+        import numpy as np
+
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.tables.table import read_features
-        from fl_he.run_files.convergence import NOT_CONVERGED
+        from fl_he.run_files.convergence import NOT_CONVERGED, listed
 
         trained = load_model(_model_file(model))
-        features, numbers = read_features(data, trained.feature_names, "a table to predict")
+        names = np.array(trained.feature_names, dtype=object)
+        known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
+        features = np.tile(trained.mean, (len(known), 1))
+        features[:, trained.used] = known
         header, rows = trained.predictions(features, numbers)
+        if unused := names[~trained.used].tolist():
+            typer.echo(
+                f"fl-he: warning: {model}: not read, as without a coefficient: {listed(unused)}. "
+                "Columns that did not vary in training, or were linear combinations of others, are "
+                "taken to be so in this table",
+                err=True,
+            )
         if trained.converged is False:
             typer.echo(f"fl-he: warning: {model}: {NOT_CONVERGED}", err=True)
         if out is None:

@@ -21,10 +21,10 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
 from fl_he.learning.regression import inference, likelihood, parameters, separation
 from fl_he.learning.regression.dependencies import dependencies, design_information
-from fl_he.learning.regression.family import INTERCEPT
 from fl_he.learning.tables.scaling import Scaling
+from fl_he.learning.tables.table_file import INTERCEPT
 from fl_he.run_files.checkpoint import CheckpointError
-from fl_he.run_files.convergence import listed, separating
+from fl_he.run_files.convergence import carried_by, combination, separating
 from fl_he.strategies.encrypted_sum import Kept
 
 #: Standard errors between a model and the optimum of all that has not vanished.
@@ -145,7 +145,7 @@ class Diagnostics:
         reasons = dict.fromkeys(self.found.constant or (), "it does not vary")
         if self._unpenalised:
             for name, earlier in (self.found.aliased or {}).items():
-                reasons[name] = f"it is a linear combination of {listed(earlier)} and a constant"
+                reasons[name] = f"it is {combination(earlier)}: {carried_by(earlier)}"
         return reasons
 
     def check(self, rows: int) -> None:

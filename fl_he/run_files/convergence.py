@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,16 +55,31 @@ def divergence(rounds: Sequence[Mapping[str, Any]]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Name columns in a sentence, a few if there are many.
+    """Name columns in a sentence, a few if there are many; quote names that hold what parts them.
 
     Examples
     --------
     >>> listed(["age"]), listed(["age", "bmi", "crp"])
     ('age', 'age, bmi and crp')
+    >>> print(listed(["height and weight", "a, b"]))
+    'height and weight' and 'a, b'
     """
+    shown = [
+        repr(name) if re.search(r"[,;:]|\band\b", name) else name for name in names[:_MOST_NAMED]
+    ]
     if len(names) > _MOST_NAMED:
-        return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more columns"
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+        return f"{', '.join(shown)} and {len(names) - _MOST_NAMED} more columns"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def combination(earlier: Sequence[str]) -> str:
+    """Say what an aliased column is, by the columns that make it."""
+    return f"a linear combination of {listed(earlier)} and a constant"
+
+
+def carried_by(earlier: Sequence[str]) -> str:
+    """Say where the effect of an aliased column is that is left out."""
+    return f"its effect is in the estimate{'s' if len(earlier) > 1 else ''} of {listed(earlier)}"
 
 
 def separating(columns: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ import typer
 
 from fl_he.errors import FlHeError, FlHeWarning
 
+#: What each of several nodes in this process would say again.
+_told = set[str]()
 _format_other_warning = warnings.formatwarning
 
 
@@ -59,7 +61,11 @@ def format_warning(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Print fl-he's warnings as one line too, without a place in its source."""
+    """Print fl-he's warnings as one line too, each text once, without a place in its source."""
     if issubclass(category, FlHeWarning):
-        return f"fl-he: warning: {message}\n"
+        told = f"fl-he: warning: {message}\n"
+        if told in _told:
+            return ""
+        _told.add(told)
+        return told
     return _format_other_warning(message, category, filename, lineno, line)

@@ -163,3 +163,18 @@ def test_a_model_that_did_not_converge_is_warned_of(tmp_path: Path, converged: b
     code, out, err = fl_he(tmp_path, "predict", ".", "cases.csv")
     assert (code, len(out.splitlines())) == (0, 2)
     assert ("training ended before it converged" in err) is (converged is False)
+
+
+def test_columns_without_a_coefficient_need_not_be_there(tmp_path: Path) -> None:
+    model = logistic_model()
+    replace(model, coefficients=np.array([0.5, 0.0])).save(tmp_path / "model.json")
+    (tmp_path / "without.csv").write_text("age\n50\n61\n")
+    (tmp_path / "with.csv").write_text("size,age\nsmall,50\nlarge,61\n")
+    found = [fl_he(tmp_path, "predict", "model.json", name) for name in ("without.csv", "with.csv")]
+    assert found[0] == found[1]
+    code, out, err = found[0]
+    assert code == 0
+    expected = 1 / (1 + np.exp(-(0.25 + 0.5 * np.array([0.0, 1.1]))))
+    probabilities = [float(line.split(",")[1]) for line in out.splitlines()[1:]]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-15)
+    assert "model.json: not read, as without a coefficient: size. " in err

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import typer
 
-from fl_he.errors import FlHeError
-from fl_he.terminal.errors import plain_errors
+from fl_he.errors import FlHeError, FlHeWarning
+from fl_he.terminal.errors import format_warning, plain_errors
 
 
 def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +21,9 @@ def test_any_other_error_keeps_its_traceback(
     with pytest.raises(error, match="a bug"), plain_errors():
         raise error("a bug")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_warning_that_several_nodes_give_is_told_once() -> None:
+    first, *others = (format_warning("no room", FlHeWarning, f"{n}.py", n) for n in range(3))
+    assert first == "fl-he: warning: no room\n"
+    assert others == ["", ""]

@@ -21,8 +21,7 @@ from fl_he.learning.regression import parameters
 from fl_he.learning.regression.trained import TrainedModel
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-
-INTERCEPT = "(intercept)"
+from fl_he.learning.tables.table_file import INTERCEPT
 
 
 class Family(ABC):

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import INTERCEPT, Family
+from fl_he.learning.regression.family import Family
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
+from fl_he.learning.tables.table_file import INTERCEPT
 
 #: Of the confidence intervals.
 LEVEL = 0.95

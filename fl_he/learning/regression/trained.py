@@ -93,6 +93,13 @@ class TrainedModel(ABC):
         Numbers have the digits that give back the same float64.
         """
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which features have a coefficient that is not 0, shape (d,); all if none has."""
+        coefficients, _ = parameters.split(self.theta, len(self.feature_names))
+        used = np.array(coefficients.any(axis=0))
+        return used if used.any() else ~used
+
     def margins(self, raw_features: Array, rows: RowNumbers | None) -> Array:
         """Return the margins of features in their original units; see `predict_probability`."""
         features = finite_array(raw_features, "features", dimensions=2)

@@ -14,7 +14,7 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.columns import Labels, Numbers
 from fl_he.learning.tables.table import open_table, read_columns, refuse
-from fl_he.learning.tables.table_file import RowNumbers, shown, some
+from fl_he.learning.tables.table_file import INTERCEPT, RowNumbers, shown, some
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -225,6 +225,13 @@ def _misnamed(
         yield Fault(f"target must be one column, got {shown(target)} more than once")
     if target in dropped:
         yield Fault(f"drop must not name the target, got {shown(target)}", "drop")
+    for name in features:
+        if name.lower() == INTERCEPT:
+            yield Fault(
+                f"column {shown(name)} must have another name: that is a model's constant term",
+                "drop",
+                name,
+            )
     if not features:
         yield Fault(f"data file must have a feature beside {shown(target)}, got none")
 

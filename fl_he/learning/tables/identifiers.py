@@ -15,6 +15,9 @@ _UNIQUE = 0.95
 #: So many rows with values of their own are suspicious in any range of integers, and so many
 #: possible values in any number of rows.
 _MANY, _WIDE = 100, 100_000
+#: Larger identifiers there are none: a UUID has 128 bits. A measurement as large is an integer,
+#: too, once it is a float64.
+_LARGEST = 2.0**128
 #: Chance that measurements in a column's range all differ.
 _CHANCE = 0.01
 
@@ -41,6 +44,8 @@ def identifiers(dataset: Dataset) -> tuple[str, ...]:
     for name, column in zip(dataset.feature_names, dataset.features.T, strict=True):
         values = np.unique(column)
         if len(values) <= _UNIQUE * rows or (values != np.rint(values)).any():
+            continue
+        if np.abs(values).max() >= _LARGEST:
             continue
         steps = np.diff(values)
         # Integers of 20 digits have lost their last ones.

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
 
+#: Name of a model's constant term, which stands among the names of columns.
+INTERCEPT = "(intercept)"
 #: Of a name that is shown.
 _LONGEST_NAME = 80
 

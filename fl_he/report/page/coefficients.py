@@ -69,7 +69,7 @@ def _scaled(metrics: Metrics, *, several: bool) -> Sheet:
         labels = metrics.get("classes") or [f"class {n}" for n, _ in enumerate(intercepts)]
     else:
         found, intercepts = [found], [intercepts]
-    names = [*feature_names(metrics, len(found[0])), "intercept"]
+    names = [*feature_names(metrics, len(found[0])), "(intercept)"]
     by_feature = zip(names, [*zip(*found, strict=True), intercepts], strict=True)
     rows = [Row((name, *map(short, values))) for name, values in by_feature]
     return Sheet(caption, ("feature", *labels), rows)

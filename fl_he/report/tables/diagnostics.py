@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from fl_he.report.blocks import Note, Points, Section
-from fl_he.run_files.convergence import listed, separation
+from fl_he.run_files.convergence import carried_by, combination, listed, separation
 from fl_he.run_files.metrics import Metrics
 
 _NOTHING = "No column is constant or a linear combination of others, and no separation shows."
@@ -23,17 +23,15 @@ def columns_left_out(metrics: Metrics) -> Iterator[str]:
         are = "does not vary and is" if len(constant) == 1 else "do not vary and are"
         yield f"{listed(constant)} {are} left out."
     penalised = metrics["config"].get("C") is not None
-    then = (
-        "kept, as the penalty divides their effect among them"
-        if penalised
-        else "left out, as the data do not tell their effects apart"
-    )
-    by_what = dict[str, list[str]]()
+    by_what = dict[tuple[str, ...], list[str]]()
     for name, earlier in (found.get("aliased") or {}).items():
-        by_what.setdefault(listed(earlier), []).append(name)
+        by_what.setdefault(tuple(earlier), []).append(name)
     for earlier, names in by_what.items():
         are = "is" if len(names) == 1 else "are each"
-        yield f"{listed(names)} {are} a linear combination of {earlier} and a constant: {then}."
+        then = "kept, as the penalty divides the effect among them"
+        if not penalised:
+            then = f"left out, and {carried_by(earlier)}"
+        yield f"{listed(names)} {are} {combination(earlier)}: {then}."
 
 
 def findings(metrics: Metrics) -> Iterator[str]:
@@ -45,7 +43,7 @@ def findings(metrics: Metrics) -> Iterator[str]:
     if unique := found.get("unique"):
         yield (
             f"Almost all values of {listed(unique)} differ and are integers, as those of "
-            "identifiers: leave such columns out with data.drop."
+            "identifiers: leave them out with data.drop if they name patients and measure nothing."
         )
 
 

@@ -291,3 +291,20 @@ def test_clients_do_not_load_heavy_packages() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["(intercept)", "(Intercept)"])
+def test_a_column_named_as_the_constant_term_is_refused_unless_left_out(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "table.csv").write_text(f"{name},age,y\n1,3,0\n1,4,1\n")
+    with pytest.raises(DataError, match="must have another name: that is a model's constant term"):
+        load_table(tmp_path / "table.csv", "y")
+    assert load_table(tmp_path / "table.csv", "y", drop=[name]).feature_names == ("age",)
+
+
+def test_rows_keep_their_numbers_when_they_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("age,y\n3,0\n\n4,1\n5,1\n")
+    dataset = load_table(tmp_path / "table.csv", "y").take(np.array([2, 0]))
+    assert dataset.rows is not None
+    assert (dataset.rows.numbers.tolist(), dataset.rows.header) == ([5, 2], 1)

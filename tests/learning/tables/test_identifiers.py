@@ -46,6 +46,7 @@ def test_numbers_of_records_are_identifiers_in_few_rows_too() -> None:
         RNG.normal(140, 4, 500).round(),  # sodium
         RNG.normal(27, 4, 900),  # no integers
         np.arange(19.0),  # too few rows
+        RNG.normal(1, 0.1, 200) * 1e150,  # float64 has no others of that size
     ],
 )
 def test_measurements_are_none(lab: NDArray[np.float64]) -> None:
