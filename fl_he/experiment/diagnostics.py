@@ -94,13 +94,14 @@ class Limits:
     reason
         Why nothing is left, as a clause; ``None`` if something is.
     undetermined
-        Reasons, by the names of features, or the intercept, without a finite estimate.
+        Reasons, by the model's row and the name of a feature, or the intercept, without a finite
+        estimate.
     hessian
         For the standard errors of all others, shape (p, p).
     """
 
     reason: str | None
-    undetermined: Mapping[str, str]
+    undetermined: Mapping[tuple[int, str], str]
     hessian: NDArray[np.float64] | None
 
 
@@ -242,8 +243,15 @@ class Diagnostics:
             return None
         return f"the classes are separated by {separating(proof.columns)}"
 
-    def limits(self, scaling: Scaling) -> Limits | None:
-        """Return what a proved separation leaves; ``None`` if none is proved."""
+    def limits(self, scaling: Scaling, reference: int = 0) -> Limits | None:
+        """Return what a proved separation leaves; ``None`` if none is proved.
+
+        Parameters
+        ----------
+        scaling : Scaling
+        reference : int
+            The class that others are compared with, of more than two.
+        """
         found, names = self.found, self._taking_part()
         proof, candidate, first = found.proof, found.candidate, self._first()
         if proof is None or candidate is None or not self.is_separated:
@@ -255,18 +263,25 @@ class Diagnostics:
             else "no unique estimate where the classes are separated"
             for name in [*names, INTERCEPT]
         }
-        if proof.kind == "complete" or not (
-            candidate.gone and candidate.number and first is not None
-        ):
-            return Limits(self.separated, reasons, None)
-        whole = self._last_hessian()
-        free = self._free(len(whole) // (len(self._names) + 1))
-        kept = [name in names for name in self._names]
-        origin = (-scaling.mean / scaling.scale)[kept]
-        part = separation.undetermined(first, whole[np.ix_(free, free)], candidate.number, origin)
-        whole[np.ix_(free, free)] = part.hessian
-        touched = {names[j] for j in part.features} | ({INTERCEPT} if part.intercept else set())
-        return Limits(None, {name: reasons[name] for name in reasons if name in touched}, whole)
+        rows = len(candidate.parameters) // (len(names) + 1)
+        touched = np.ones((rows, len(reasons)), dtype=np.bool_)
+        why, whole = self.separated, None
+        if proof.kind != "complete" and candidate.gone and candidate.number and first is not None:
+            why, whole = None, self._last_hessian()
+            free = self._free(rows)
+            kept = [name in names for name in self._names]
+            origin = (-scaling.mean / scaling.scale)[kept]
+            part = separation.undetermined(
+                first, whole[np.ix_(free, free)], candidate.number, origin, reference
+            )
+            whole[np.ix_(free, free)], touched = part.hessian, part.touched
+        undetermined = {
+            (row, name): reason
+            for row in range(rows)
+            for (name, reason), without in zip(reasons.items(), touched[row], strict=True)
+            if without
+        }
+        return Limits(why, undetermined, whole)
 
     def figures(self, unique: Sequence[str] | None, *, converged: bool | None) -> dict[str, Any]:
         """Return the member of metrics.json.

@@ -40,6 +40,11 @@ class Inference:
     positive : str or None
         What label 1 stands for; ``None`` where only the hospitals know.
 
+    Attributes
+    ----------
+    reference : int
+        The class that others are compared with, of more than two.
+
     Raises
     ------
     FlHeError
@@ -51,7 +56,7 @@ class Inference:
     ) -> None:
         _check_groups(config.inference.groups, features)
         self._config, self._features, self._classes = config, features, classes
-        self._reference = _reference(config.data.reference, classes)
+        self.reference = _reference(config.data.reference, classes)
         # A deployed coordinator is shown no table.
         self._outcome = positive
         if positive is not None and config.data.target and config.data.threshold is None:
@@ -94,7 +99,7 @@ class Inference:
             self._features,
             scaling,
             classes=self._classes,
-            reference=self._reference,
+            reference=self.reference,
             hessian=hessian,
             examples=state.examples,
             deviations=config.scaling is Scaling.federated,
@@ -124,7 +129,7 @@ class Inference:
             "penalty": config.penalty.value,
             "withheld": reason,
             "outcome": self._outcome,
-            "reference": self._classes[self._reference] if self._classes else None,
+            "reference": self._classes[self.reference] if self._classes else None,
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else found.rows(),
             "fit": fit,

@@ -312,7 +312,10 @@ class OpenRun(TrainingRun):
                 "diagnostics": diagnostics.figures(self._unique, converged=reached),
                 "inference": {
                     **self._inference.figures(
-                        state, scaling, diagnostics.left_out, diagnostics.limits(scaling)
+                        state,
+                        scaling,
+                        diagnostics.left_out,
+                        diagnostics.limits(scaling, self._inference.reference),
                     ),
                     "profile": self._profile.figures(
                         state, scaling, diagnostics.left_out, diagnostics.separated

@@ -20,6 +20,7 @@ from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.experiment.data import FewDataWarning, simulated_data, warn_of_few
 from fl_he.report.files import draw_run
+from fl_he.report.tables.coefficients import left_out_notes
 from fl_he.report.tables.diagnostics import findings
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
@@ -274,6 +275,28 @@ def test_three_classes_that_are_separated_are_said_to_be(tmp_path: Path) -> None
     metrics = server_app.train(grid, config, tmp_path / "run")
     assert metrics["diagnostics"]["separation"]["kind"] == "complete"
     assert metrics["rounds"][-1]["converged"] is False
+
+
+def test_contrasts_that_no_separation_touches_have_their_estimates(tmp_path: Path) -> None:
+    """The third class is apart from the others, which have the estimates of their patients."""
+    rng = np.random.default_rng(5)
+    age, crp = rng.normal(60, 9, 300).round(), rng.normal(0, 1, 300).round(2)
+    kind = np.array(["a", "b", "c"])[
+        np.where(age > 66, 2, rng.random(300) < 1 / (1 + np.exp(-0.8 * crp))).astype(int)
+    ]
+    table = {"age": age, "crp": crp, "died": kind}
+    ran = Ran(tmp_path, table, "data.positive=null", "data.classes=[a,b,c]")
+    assert ran.found["separation"]["kind"] == "quasi-complete"
+    together = kind != "c"
+    design = sm.add_constant(np.column_stack([age, crp])[together], prepend=False)
+    right = sm.Logit(kind[together] == "b", design).fit(disp=False, tol=1e-12)
+    rows = ran.metrics["inference"]["coefficients"]
+    found = [(row["estimate"], row["standard_error"]) for row in rows if row["class"] == "b"]
+    np.testing.assert_allclose(found, np.column_stack([right.params, right.bse]), atol=2e-6)
+    assert all(row["estimate"] is None for row in rows if row["class"] == "c")
+    said = left_out_notes(ran.metrics["inference"])
+    assert said[0].startswith("age (c against a): NA, no finite estimate: the classes are separa")
+    assert all(" (c against a): NA, " in note for note in said)
 
 
 def test_an_identifier_is_warned_of(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ class Estimates:
     left_out
         Reasons, by the names of features without a coefficient.
     undetermined
-        Reasons, by the names of other features, or the intercept, without a finite estimate.
+        Reasons, by the block and the name of another feature, or the intercept, without a finite
+        estimate.
     """
 
     features: Sequence[str]
@@ -61,7 +62,7 @@ class Estimates:
     steps: Array | None
     covariance: Array | None
     left_out: Mapping[str, str]
-    undetermined: Mapping[str, str]
+    undetermined: Mapping[tuple[int, str], str]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the figures of each coefficient, block by block, the intercept last.
@@ -76,7 +77,6 @@ class Estimates:
             ``left_out``, the reason why a row has no figures, or ``None``. What is not known is
             ``None``.
         """
-        reasons = {**self.left_out, **self.undetermined}
         errors = np.full(len(self.values), math.nan)
         if self.covariance is not None:
             errors = np.sqrt(np.diag(self.covariance))
@@ -87,8 +87,9 @@ class Estimates:
             zip(self.values.tolist(), errors.tolist(), strict=True)
         ):
             block, place = divmod(number, len(names))
-            row = {"name": names[place], "class": self.contrasts[block]}
-            if reason := reasons.get(names[place]):
+            name = names[place]
+            row = {"name": name, "class": self.contrasts[block]}
+            if reason := self.left_out.get(name) or self.undetermined.get((block, name)):
                 unknown = ("estimate", *_UNCERTAIN, *_RATIOS)
                 found.append(row | dict.fromkeys(unknown) | {"left_out": reason})
                 continue
@@ -111,7 +112,7 @@ class Estimates:
         width = len(self.features) + 1
         places = [block * width + at for block, _ in enumerate(self.contrasts) for at in kept]
         inverse = None
-        finite = self.undetermined.keys().isdisjoint(columns)
+        finite = {name for _, name in self.undetermined}.isdisjoint(columns)
         if self.covariance is not None and places and finite:
             inverse = inverse_of(self.covariance[np.ix_(places, places)])
         if inverse is None:
@@ -131,7 +132,7 @@ def estimates_of(
     examples: int = 1,
     deviations: bool = True,
     left_out: Mapping[str, str] | None = None,
-    undetermined: Mapping[str, str] | None = None,
+    undetermined: Mapping[tuple[int, str], str] | None = None,
 ) -> Estimates:
     """Return the estimates of a model in the tables' units, as contrasts to a reference class.
 
@@ -161,7 +162,8 @@ def estimates_of(
     left_out
         Reasons, by the names of features whose coefficients are 0 because they were left out.
     undetermined
-        Reasons, by the names of other features, or the intercept, without a finite estimate.
+        Reasons, by the row and the name of another feature, or the intercept, without a finite
+        estimate.
     """
     left_out = left_out or {}
     d, (coefficients, intercepts) = len(features), parameters.split(theta, len(features))
@@ -190,7 +192,11 @@ def estimates_of(
         scaling.scale if deviations else None,
         covariance,
         left_out,
-        undetermined or {},
+        {
+            (rows.index(row), name): reason
+            for (row, name), reason in (undetermined or {}).items()
+            if row in rows
+        },
     )
 
 

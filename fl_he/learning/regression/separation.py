@@ -77,17 +77,15 @@ class Undetermined:
 
     Attributes
     ----------
-    features
-        Numbers of the features.
-    intercept
-        Whether the intercept in the tables' units is one of them.
+    touched
+        Shape (rows, d + 1), the intercept in the tables' units last; of several rows, contrasts to
+        the reference.
     hessian
         With information of the first round's size along the vanishing directions, shape (p, p). Of
         the parameters that no such direction touches the inverse is what it is in the limit.
     """
 
-    features: tuple[int, ...]
-    intercept: bool
+    touched: NDArray[np.bool_]
     hessian: Array
 
 
@@ -131,7 +129,9 @@ def vanishing(first: Array, before: Array, now: Array, theta: Array) -> Vanishin
     return Vanishing(number, units.from_white(along), gone)
 
 
-def undetermined(first: Array, now: Array, number: int, origin: Array) -> Undetermined:
+def undetermined(
+    first: Array, now: Array, number: int, origin: Array, reference: int = 0
+) -> Undetermined:
     """Return what so many vanishing directions touch.
 
     Parameters
@@ -142,20 +142,23 @@ def undetermined(first: Array, now: Array, number: int, origin: Array) -> Undete
         Of the directions, which are those of the least information.
     origin
         The tables' zero in the units of the model, shape (d,).
+    reference
+        Of several rows, the one that the others are compared with.
     """
     units = _Units(first, len(now))
     _, vectors = np.linalg.eigh(units.white(now))
     directions = vectors[:, :number]
     blocks = np.stack([units.from_white(one)[units.places] for one in directions.T])
+    if blocks.shape[1] > 1:
+        blocks = blocks - blocks[:, [reference]]
     sizes = np.abs(blocks[:, :, :-1]) * deviations(first)
     largest = sizes.max(axis=(1, 2), keepdims=True)
-    touched = (sizes > _ABSENT * largest).any(axis=(0, 1))
     terms = blocks * np.append(origin, 1.0)
     left = np.abs(terms.sum(axis=2, keepdims=True))
     intercept = left > _ABSENT * (largest + np.abs(terms).sum(axis=2, keepdims=True))
+    touched = np.concatenate([sizes > _ABSENT * largest, intercept], axis=2)
     return Undetermined(
-        tuple(np.flatnonzero(touched).tolist()),
-        bool(intercept.any()),
+        np.array(touched.any(axis=0)),
         now + units.informing(directions),
     )
 

@@ -72,13 +72,18 @@ def coefficient_sheets(metrics: Metrics) -> list[Sheet]:
 
 def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
     """Say which features have no estimate, and why: a sentence for each reason."""
-    reasons = dict[str, dict[str, None]]()
-    for row in inference["coefficients"]:
+    rows = inference["coefficients"]
+    elsewhere = {row["name"] for row in rows if not row["left_out"]}
+    reasons = dict[tuple[str, str], dict[str, None]]()
+    for row in rows:
         if row["left_out"]:
-            reasons.setdefault(row["left_out"], {})[row["name"]] = None
+            contrast = f" ({row['class']} against {inference['reference']})"
+            key = (contrast if row["name"] in elsewhere else "", row["left_out"])
+            reasons.setdefault(key, {})[row["name"]] = None
     return [
-        f"{listed([*names])}: {NOT_AVAILABLE}, {_of_each(why) if len(names) > 1 else why}."
-        for why, names in reasons.items()
+        f"{listed([*names])}{contrast}: {NOT_AVAILABLE}, "
+        f"{_of_each(why) if len(names) > 1 else why}."
+        for (contrast, why), names in reasons.items()
     ]
 
 
