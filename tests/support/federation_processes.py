@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import psutil
@@ -89,11 +90,19 @@ class Processes:
         For everything that the processes write.
     settings : mapping of str to str
         Node configurations by the nodes' names.
+    programs : mapping of str to sequence of str
+        What starts a node, with options; ``fl-he node`` for those who are not in it.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        programs: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self._settings = settings
+        self._programs = programs
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(1 + len(settings))]
             for one in sockets:
@@ -127,7 +136,8 @@ class Processes:
         """Start a SuperNode, for the first time or again."""
         superlink = ("--insecure", "--superlink", f"127.0.0.1:{self._port}")
         port = ("--port", str(self._ports[name]))
-        self._start(name, "fl-he", "node", *superlink, *port, "--node-config", self._settings[name])
+        program = self._programs.get(name, ("fl-he", "node"))
+        self._start(name, *program, *superlink, *port, "--node-config", self._settings[name])
 
     def kill(self, name: str) -> None:
         """Kill a node as a power cut would."""
