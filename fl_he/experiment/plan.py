@@ -90,9 +90,8 @@ def planned_grid(grid: Grid, config: Config) -> Grid:
     ConfigError
         If the plan cannot be read or does not allow the configuration: all differences at once.
     """
-    if config.plan is None:
+    if (plan := study_plan(config)) is None:
         return grid
-    plan = _read(config.plan)
     features, name = len(plan.features), f"the study plan {plan.digest[:16]}"
     optimizer = chosen_optimizer(config, features, plan.class_count)["name"]
     lr = config.optimizer.lr if optimizer in WITH_RATE else None
@@ -101,7 +100,10 @@ def planned_grid(grid: Grid, config: Config) -> Grid:
     return PlannedGrid(grid, plan, Choice(plan.digest, optimizer, lr, config.C))
 
 
-def _read(path: str) -> StudyPlan:
+def study_plan(config: Config) -> StudyPlan | None:
+    """Return the plan that a configuration names, if any; ConfigError if it cannot be read."""
+    if (path := config.plan) is None:
+        return None
     try:
         return StudyPlan.load(Path(path).expanduser())
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.config.run import ClassWeight, Config
+from fl_he.experiment.plan import study_plan
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.terms import (
     chosen_optimizer,
@@ -60,7 +61,7 @@ class SealedRun(TrainingRun):
             progress = SealedProgress.from_members({**earlier.sealed, "opened": earlier.opened})
         waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
         roster = call_roll(grid, waiting, config.hospitals)
-        features, classes = roster.features, len(roster.classes) or 2
+        features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
         self._chosen = chosen_optimizer(config, len(features), classes)
         # Declared ranges are in the order of the hospitals' features.
         units = first_terms(config, features)
@@ -75,6 +76,7 @@ class SealedRun(TrainingRun):
             scale=units.scale,
             balanced=config.class_weight is ClassWeight.balanced,
             tolerance=config.tolerance,
+            max_coefficient=None if plan is None else plan.max_coefficient,
         ).to_config()
         terms.update(privacy_members(privacy_of(config)))
         self._chain = SealedChain(

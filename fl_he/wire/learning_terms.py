@@ -81,6 +81,8 @@ class TrainingTerms(Message):
         Declared units; empty: those of the pooled data, if ``scaling`` is ``"federated"``.
     balanced : bool
     tolerance : float
+    max_coefficient : float or None
+        ``None``: any size.
     """
 
     features: Natural
@@ -93,6 +95,7 @@ class TrainingTerms(Message):
     scale: _Numbers = ()
     balanced: Annotated[bool, SPARSE] = False
     tolerance: Annotated[float, SPARSE] = 0.0
+    max_coefficient: Annotated[float | None, SPARSE, _POSITIVE] = None
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -119,6 +122,7 @@ class TrainingTerms(Message):
             scale=self.scale,
             balanced=self.balanced,
             tolerance=self.tolerance,
+            max_coefficient=self.max_coefficient,
             limbs=limbs,
         )
 

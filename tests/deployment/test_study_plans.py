@@ -473,4 +473,11 @@ def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:
         server_app.train(grid, config, tmp_path / "run")
     reasons = [reply.error.reason for reply in grid.received if reply.has_error()]
     assert reasons
-    assert set(reasons) == {"lr of a train config must be those picked from the study plan"}
+    words = "lr, max_coefficient of a train config must be those picked from the study plan"
+    assert set(reasons) == {words}
+
+
+def test_a_model_of_a_sealed_chain_stays_small(tmp_path: Path) -> None:
+    plan = replace(PLAN, max_coefficient=1e-3)
+    with pytest.raises(ProtocolError, match=r"coefficients must be at most 0\.001 in size, got"):
+        trained(tmp_path, enrolled_nodes(tmp_path, plan), *SEALED)

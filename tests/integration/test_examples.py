@@ -98,7 +98,7 @@ def test_the_existing_app_runs_as_its_readme_says(superlink: Flower, tmp_path: P
     assert accuracy(ENCRYPTED, folder / "encrypted.npz") > 0.8
 
 
-@pytest.mark.release
+@pytest.mark.slow
 @pytest.mark.xdist_group("examples")
 @pytest.mark.parametrize(
     ("app", "run_config"),

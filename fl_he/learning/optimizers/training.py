@@ -50,6 +50,8 @@ class Task:
         Whether each class weighs the same.
     tolerance : float
         How far from the optimum training ends, in the optimizer's unit; at least 0.
+    max_coefficient : float or None
+        Largest size of a coefficient, in the units of the model; ``None``: any.
     limbs : Limbs
         How hospitals write sums.
     """
@@ -64,6 +66,7 @@ class Task:
     scale: tuple[float, ...]
     balanced: bool
     tolerance: float
+    max_coefficient: float | None
     limbs: Limbs
 
 
@@ -95,7 +98,7 @@ class Training:
 
     Examples
     --------
-    >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, Limbs(24, 24))
+    >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, None, Limbs(24, 24))
     >>> training = Training(task)
     >>> training.moments() is None  # so derivatives at theta are asked for
     True
@@ -232,8 +235,15 @@ class Training:
         return penalised(point, task.features, task.C)
 
     def _step(self, point: Point) -> None:
-        self.distance = self._optimizer.distance(point)
-        self.theta = self._optimizer.step(point)
+        distance, theta = self._optimizer.distance(point), self._optimizer.step(point)
+        coefficients, _ = parameters.split(theta, self._task.features)
+        largest, most = np.abs(coefficients).max(), self._task.max_coefficient
+        if most is not None and not largest <= most:
+            raise DataError(
+                f"coefficients must be at most {most:g} in size, got {largest:.4g}: the classes "
+                "may be separated, and a penalty (C) keeps coefficients finite"
+            )
+        self.distance, self.theta = distance, theta
         self.steps += 1
 
 

@@ -30,7 +30,7 @@ def task(**changes: Any) -> Task:
     usual: dict[str, Any] = {
         **{"features": 3, "classes": 2, "optimizer": "newton", "lr": 0.5, "C": 1.0},
         **{"scaling": "federated", "mean": (), "scale": (), "balanced": False},
-        **{"tolerance": 1e-9, "limbs": LIMBS},
+        **{"tolerance": 1e-9, "max_coefficient": None, "limbs": LIMBS},
     }
     return Task(**usual | changes)
 
