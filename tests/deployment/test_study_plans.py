@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from deployed_nodes import enrolled_nodes
+from deployed_nodes import HEADER, ROWS, enrolled_nodes
 from experiments import experiment
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
-from local_grid import LocalGrid
+from local_grid import LocalGrid, simulated_nodes
 from quick import slow
 from study_plans import PLAN, RANGED
 
@@ -265,6 +267,51 @@ def test_a_node_that_is_not_set_up_for_its_plan_says_so_at_the_start(
         trained(tmp_path, nodes, *GD)
     assert words in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_coordinator_that_asks_no_node_what_it_is_meets_the_same_checks(tmp_path: Path) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    nodes[0]["positive"] = "well"
+    coordinator = Coordinator(grid_of(nodes))
+    coordinator.grid.contexts[COMPANY].node_config["min-contributors"] = 2
+    assert "target, positive, threshold and classes" in coordinator.ask(model())
+    assert "min-contributors in the node configuration" in coordinator.open()
+
+
+def test_a_resumed_run_goes_on_in_its_session(tmp_path: Path) -> None:
+    """Company X vanishes before the third total; a session counts once however often it resumes."""
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    own = tmp_path / "run"
+    settings = [f"plan={tmp_path / 'plan-0.json'}", *GD, "key_holder_timeout=1"]
+    config = experiment(*settings, folder=own)
+    for run, opened in ((50, 2), (51, 0), (52, 9)):
+        grid, answered = grid_of(nodes, run), Counter[str]()
+
+        def tamper(reply: Message, opened: int = opened, answered: Counter[str] = answered) -> Any:
+            action = reply.metadata.message_type
+            answered[action] += 1
+            return None if action == DECRYPT and answered[action] > opened else reply
+
+        grid.tamper = tamper
+        going_on = config if run == 50 else replace(config, resume=str(own))
+        with nullcontext() if opened == 9 else pytest.raises(ProtocolError):
+            metrics = server_app.train(grid, going_on, own)
+    assert len(metrics["rounds"]) == 3
+    lines = (tmp_path / "1.csv.plans.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
+    assert len({json.loads(line)["session"] for line in lines}) == 1
+
+
+def test_a_simulation_is_held_to_a_plan_too(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(HEADER + "".join(ROWS.values()) * 3)
+    (tmp_path / "plan.json").write_text(PLAN.to_json())
+    table = ("data=csv", f"data.path={tmp_path / 't.csv'}", "data.target=state")
+    config = experiment(
+        *table, *GD, "data.positive=sick", f"plan={tmp_path / 'plan.json'}", folder=tmp_path / "run"
+    )
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    assert len(server_app.train(grid, config, tmp_path / "run")["rounds"]) == 3
+    assert any(Choice.HOME in message.content for message in grid.sent)
 
 
 def test_a_plan_needs_a_manifest_that_names_plans(tmp_path: Path) -> None:

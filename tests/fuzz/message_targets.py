@@ -38,6 +38,7 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.planned_messages import Choice, check
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
@@ -98,6 +99,13 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     )
     return [
         (description.to_content(), Description.from_content),
+        (Choice("ab" * 32, "gd", 0.5, 1.0).to_content(), Choice.from_content),
+        (
+            Choice(PLAN.digest, "gd", 0.5, 1.0).add_to(
+                request.add_to(model_messages.model_message_content(_model(2), ConfigRecord()))
+            ),
+            lambda content: check(PLAN, "train", content),
+        ),
         (request.add_to(model), EncryptionRequest.from_content),
         (chained, EncryptionRequest.from_content),
         (

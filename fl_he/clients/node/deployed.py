@@ -31,7 +31,7 @@ from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.learning_terms import described
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.study_plan import Outcome
+from fl_he.wire.study_plan import Outcome, StudyPlan
 
 _logger = logging.getLogger(__name__)
 
@@ -168,28 +168,27 @@ class DeployedNode(Node):
             )
         return path.with_name(f"{path.name}.{ending}.jsonl")
 
-    def _check_plans(self) -> None:
-        """Refuse settings that are not those of the node's study plans, by their names."""
-        for digest, plan in self.plans.items():
-            ends = f"as in the study plan {digest[:16]}"
-            least = least_contributors(self.context, self.policy.min_contributors)
-            if least < plan.min_contributors:
-                raise ProtocolError(
-                    f"min-contributors in the node configuration must be at least "
-                    f"{plan.min_contributors}, {ends}, got {least}"
-                )
-            if self.role is not Role.HOSPITAL:
-                continue
-            if self.privacy != plan.privacy:
-                raise ProtocolError(
-                    f"the privacy settings in the node configuration must be "
-                    f"{described(plan.privacy)}, {ends}, got {described(self.privacy)}"
-                )
-            if self._outcome != plan.outcome:
-                raise ProtocolError(
-                    "target, positive, threshold and classes in the node configuration must be "
-                    f"{plan.outcome}, {ends}"
-                )
+    def check_plan(self, plan: StudyPlan) -> None:
+        """See Node; each wrong setting is a refusal that names it."""
+        ends = f"as in the study plan {plan.digest[:16]}"
+        least = least_contributors(self.context, self.policy.min_contributors)
+        if least < plan.min_contributors:
+            raise ProtocolError(
+                f"min-contributors in the node configuration must be at least "
+                f"{plan.min_contributors}, {ends}, got {least}"
+            )
+        if self.role is not Role.HOSPITAL:
+            return
+        if self.privacy != plan.privacy:
+            raise ProtocolError(
+                f"the privacy settings in the node configuration must be "
+                f"{described(plan.privacy)}, {ends}, got {described(self.privacy)}"
+            )
+        if self._outcome != plan.outcome:
+            raise ProtocolError(
+                "target, positive, threshold and classes in the node configuration must be "
+                f"{plan.outcome}, {ends}"
+            )
 
     @property
     def _outcome(self) -> Outcome:
@@ -221,7 +220,8 @@ class DeployedNode(Node):
         check_settings(self.context.node_config, self.role)
         _ = self.enrolment
         _ = self.pinned_fingerprint
-        self._check_plans()
+        for plan in self.plans.values():
+            self.check_plan(plan)
         if self.role is not Role.HOSPITAL:
             least_cell(self.context, self.policy.min_cell)
             return

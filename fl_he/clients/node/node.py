@@ -230,6 +230,9 @@ class Node(ABC):
         """Return what a hospital keeps for evaluation, ``None`` if nothing."""
         return None
 
+    def check_plan(self, plan: StudyPlan) -> None:  # noqa: B027 - default: no settings
+        """Refuse settings of the node that are not as one of its study plans has them."""
+
     def check(self) -> None:
         """Check the node's whole configuration, before the node describes itself."""
         _ = self.role

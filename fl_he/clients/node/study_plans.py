@@ -37,6 +37,7 @@ def require_planned(message: Message, node: Node) -> None:
             f"a message must be under a study plan of this node, {_listed(node)}, got {digest[:16]}"
         )
     plan = node.plans[digest]
+    node.check_plan(plan)
     asked = check(plan, action, content)
     if asked is not None:
         PlanLedger(node.planned()).note(plan, asked)
