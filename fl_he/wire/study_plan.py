@@ -27,7 +27,7 @@ from fl_he.crypto.encoding.fields import (
     form_of,
 )
 from fl_he.crypto.encoding.strict_json import Document, Documented
-from fl_he.learning.optimizers import OPTIMIZERS
+from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -40,7 +40,7 @@ Counted = Literal[Purpose, "sealed"]
 FORMAT = "fl-he study plan 1"
 
 #: Optimizers whose steps a learning rate scales.
-WITH_RATE = ("gd", "nesterov")
+WITH_RATE = tuple(name for name in OPTIMIZERS if hasattr(optimizer_of(name, 1.0), "learning_rate"))
 #: The largest second derivative of one example's loss by its margins, as a fraction of the squared
 #: norm of its features and a one; see `StudyPlan.largest_rate`.
 _CURVATURE = {"logistic": 0.25, "softmax": 0.5}
@@ -70,6 +70,12 @@ class Outcome:
     positive: str | None
     threshold: Number | None
     classes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the outcome as a node configuration says it."""
+        given = {"target": self.target, "positive": self.positive, "threshold": self.threshold}
+        given["classes"] = ",".join(self.classes) or None
+        return " ".join(f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,11 @@ def test_a_run_without_a_plan_is_answered_by_nobody(tmp_path: Path) -> None:
         (3, {"plan": None}, "must be given plan in its node configuration"),
         (1, {"plan": "other.json"}, "plan in the node configuration must be named by the manifest"),
         (1, {"plan": "nowhere.json"}, "plan in the node configuration must name a file"),
-        (1, {"positive": "well"}, "must be Outcome(target='state', positive='sick'"),
+        (
+            1,
+            {"positive": "well"},
+            'must be only target="state" positive="sick", as in the study',
+        ),
         (2, {"drop": "age"}, "must have the features of the study plan"),
         (3, {"min-contributors": 2}, "min-contributors in the node configuration must be at least"),
         (

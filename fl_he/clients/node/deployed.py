@@ -186,7 +186,7 @@ class DeployedNode(Node):
             )
         if self._outcome != plan.outcome:
             raise ProtocolError(
-                "target, positive, threshold and classes in the node configuration must be "
+                "target, positive, threshold and classes in the node configuration must be only "
                 f"{plan.outcome}, {ends}"
             )
 
