@@ -92,6 +92,8 @@ class Processes:
         Node configurations by the nodes' names.
     programs : mapping of str to sequence of str
         What starts a node, with options; ``fl-he node`` for those who are not in it.
+    environments : mapping of str to mapping
+        Variables of the environment beside the usual ones, by the nodes' names.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class Processes:
         folder: Path,
         settings: Mapping[str, str],
         programs: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        environments: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
         self._settings = settings
         self._programs = programs
+        self._environments = environments
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(1 + len(settings))]
             for one in sockets:
@@ -192,7 +196,7 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self._environment,
+                env={**self._environment, **self._environments.get(name, {})},
             )
         return self._processes[name]
 
@@ -204,9 +208,18 @@ class Federation(Processes):
     ----------
     folder : Path
         For everything that the processes write.
+    environments : mapping of str to mapping
+        See Processes.
+    tables : callable
+        Returns features and labels of a hospital.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environments: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        tables: Callable[[str], tuple[NDArray[np.float64], NDArray[np.float64]]] = table,
+    ) -> None:
         key = PrivateKey.generate(1024)
         key.save(folder / "private-key.json")
         identities = [*map(make, HOSPITALS), make(HOLDER, "key-holder")]
@@ -216,7 +229,7 @@ class Federation(Processes):
         (folder / "federation.json").write_text(manifest.to_json())
         own = {
             HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
-            **{name: _hospital(folder, name) for name in HOSPITALS},
+            **{name: _hospital(folder, name, *tables(name)) for name in HOSPITALS},
         }
         super().__init__(
             folder,
@@ -225,14 +238,15 @@ class Federation(Processes):
                 f'federation="{folder}/federation.json" min-contributors={ENOUGH} {settings}'
                 for name, settings in own.items()
             },
+            environments=environments,
         )
 
 
-def _hospital(folder: Path, name: str) -> str:
-    X, y = table(name)
-    lines = [f"{a},{b},{int(label)}\n" for (a, b), label in zip(X.tolist(), y, strict=True)]
+def _hospital(folder: Path, name: str, X: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    header = [*(f"x{column}" for column in range(X.shape[1])), "label"]
+    rows = [[*x, int(label)] for x, label in zip(X.tolist(), y, strict=True)]
     path = folder / f"{name}.csv"
-    path.write_text("age,size,label\n" + "".join(lines))
+    path.write_text("".join(f"{','.join(map(str, row))}\n" for row in (header, *rows)))
     return (
         f'role="hospital" data="{path}" target="label" positive="1" '
         f'model-path="{folder}/{name}.json"'
