@@ -24,11 +24,10 @@ def end_with(lifeline: int) -> None:
 
 def main() -> None:
     """Run Flower's SuperNode."""
-    from flwr.supernode.cli import flower_supernode  # noqa: PLC0415 - lazy: not for who imports us
+    from fl_he.supernode.flower import run_supernode  # noqa: PLC0415 - lazy: not for who imports us
 
     end_with(sys.stdin.fileno())
-    sys.argv[0] = "flower-supernode"
-    flower_supernode()
+    run_supernode()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flower's private modules that serving a SuperNode's tasks needs: no other file imports them.
+"""Flower's private modules that a SuperNode of ours needs: no other file imports them.
 
 What is used here is the same in Flower 1.41 and 1.42. `tests/supernode/test_flower.py` fails if
 another release changes any of it.
@@ -6,6 +6,7 @@ another release changes any of it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+from flwr.supernode import start_client_internal
+from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, flower_supernode
 from flwr.supernode.runtime.run_clientapp import (
     pull_task_input,
     push_message,
@@ -47,7 +49,25 @@ _PAUSE = 0.1  # seconds between two looks for a task
 _SHORT_PAUSE, _PATIENCE = 0.02, 10.0  # seconds, for what follows a task
 _COMPONENT = "fl-he node"
 
+_HASTE = 3.0
+
 _Response = TypeVar("_Response")
+
+
+class _Clock:
+    """In the place of the module `time` of Flower's SuperNode, which only sleeps by it."""
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Sleep a third of the time: 1 s instead of 3 s between two looks for a message."""
+        sleep(seconds / _HASTE)
+
+
+def run_supernode() -> None:
+    """Run ``flower-supernode`` by `sys.argv`; it waits less than Flower's own between messages."""
+    start_client_internal.time = _Clock  # type: ignore[assignment,attr-defined]
+    sys.argv[0] = "flower-supernode"
+    flower_supernode()
 
 
 @dataclass(frozen=True)

@@ -138,17 +138,21 @@ class Worker:
 
     def ended(self) -> int | None:
         """Return the exit code, negative for a signal, once it has ended; its children end too."""
-        if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        ended, status = os.waitpid(self._pid, os.WNOHANG)
+        if ended == 0:
             return None
-        return self.stop()
+        self._end_group()
+        return os.waitstatus_to_exitcode(status)
 
-    def stop(self) -> int:
-        """End the process and all that it has started, and return its exit code."""
-        # Its number is nobody else's until it is waited for. In its first moment it has no group.
-        with suppress(ProcessLookupError):
+    def stop(self) -> None:
+        """End the process and all that it has started."""
+        os.kill(self._pid, signal.SIGKILL)  # in its first moment it has no group
+        self._end_group()
+        os.waitpid(self._pid, 0)
+
+    def _end_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # none is left, or only what has ended
             os.killpg(self._pid, signal.SIGKILL)
-        os.kill(self._pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
 
 def _work(work: Callable[[], None], lifeline: int, others: Collection[int]) -> NoReturn:

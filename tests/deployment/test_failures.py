@@ -75,6 +75,10 @@ def test_nobody_is_killed(federation: Federation, tmp_path: Path) -> None:
     process = begin(federation, folder, "rounds=1", "topology=fold", "scaling=none")
     metrics: Any = federation.finish(folder, process)
     check_models(federation, metrics, [HOSPITALS])
+    for name in (*HOSPITALS, HOLDER):
+        supernode, worker = federation.children(name)
+        assert "fl_he.supernode.child" in supernode.cmdline()
+        assert not supernode.children() + worker.children()
 
 
 @pytest.mark.release

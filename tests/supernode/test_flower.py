@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import time
 from collections.abc import Iterator
 from threading import Thread
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.constant import TaskType
+from flwr.supernode import start_client_internal
 from node_api import NODE_ID, SECRET, NodeApi, node_api
 
 from fl_he.errors import FlHeError
@@ -40,6 +43,17 @@ def test_options_are_flowers_own() -> None:
 def test_options_that_we_set_are_refused(option: str) -> None:
     with pytest.raises(FlHeError, match="leave out --isolation and --superexec-auth-secret-file"):
         RuntimeApi.of([option], SECRET)
+
+
+def test_a_supernode_uses_the_clock_that_we_change_only_to_sleep() -> None:
+    source = ast.parse(inspect.getsource(start_client_internal))
+    used = [
+        node.attr
+        for node in ast.walk(source)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "time"
+    ]
+    assert set(used) == {"sleep"}
+    assert "time.sleep(3)" in inspect.getsource(start_client_internal.start_client_internal)
 
 
 def test_an_unknown_option_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,11 @@ class Processes:
         kill_9(self._processes[name].pid)
         self._processes.pop(name).wait()
 
+    def children(self, name: str) -> list[psutil.Process]:
+        """Return the processes that a node has started, the oldest first."""
+        found = psutil.Process(self._processes[name].pid).children()
+        return sorted(found, key=psutil.Process.create_time)
+
     def kill_server_app(self) -> None:
         """Kill the coordinator's ServerApp, which runs under the SuperLink."""
         children = psutil.Process(self._processes["superlink"].pid).children(recursive=True)
