@@ -32,12 +32,12 @@ from fl_he.wire.encrypted_sum import (
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.selection import ALL, MEAN, Selection
 from fl_he.wire.update import Form, Update, flatten
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update_layout import UpdateLayout, counterpart
 
 _logger = logging.getLogger(__name__)
 
 _STATE = "fl-he.encryption"
-_LOCAL = "fl-he.local-arrays"
+_LOCAL = "fl-he.local-arrays."
 _FINGERPRINT = "pinned-fingerprint"
 _KNOWN = "checked-fingerprint"
 _SPENT = "refused-for-a-private-reason"
@@ -201,8 +201,8 @@ class EncryptionMod:
                 "the running sum must have the layout of this hospital's update, and "
                 f"{difference}: all hospitals must have the same model"
             )
-        if update.local:
-            context.state[_LOCAL] = ArrayRecord(update.local)
+        for record, arrays in update.local.items():
+            context.state[f"{_LOCAL}{record}"] = ArrayRecord(arrays)
         _tell(update)
         try:
             answer = _encrypted(update, request, public_key, form.packing, release=release)
@@ -263,12 +263,13 @@ def _reply(message: Message, context: Context, call_next: ClientAppCallable) -> 
 
 def _with_local(content: RecordDict, context: Context) -> RecordDict:
     """Return a message's content with the arrays that this node has kept, in their places."""
-    kept = context.state.array_records.get(_LOCAL)
-    if kept is None:
-        return content
-    for key, record in content.array_records.items():
-        ours = {n: kept[n] for n, a in record.items() if n in kept and kept[n].shape == a.shape}
-        content[key] = ArrayRecord({**record, **ours})
+    state, sent = context.state.array_records, content.array_records
+    local = {key.removeprefix(_LOCAL): state[key] for key in state if key.startswith(_LOCAL)}
+    for key, record in sent.items():
+        ours = counterpart(key, sent, local)
+        kept = {} if ours is None else local[ours]
+        same = {n: kept[n] for n, a in record.items() if n in kept and kept[n].shape == a.shape}
+        content[key] = ArrayRecord({**record, **same})
     return content
 
 

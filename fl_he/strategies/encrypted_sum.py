@@ -173,7 +173,7 @@ class AwayError(ProtocolError):
 
 
 def open_sum(
-    unopened: UnopenedSum, roster: Roster, local: Mapping[str, Array] | None = None
+    unopened: UnopenedSum, roster: Roster, local: Mapping[str, ArrayRecord] | None = None
 ) -> tuple[EncryptedSum, RecordDict, list[str]]:
     """Have company X open a sum.
 
@@ -184,8 +184,8 @@ def open_sum(
     ----------
     unopened : UnopenedSum
     roster : Roster
-    local : mapping of str to Array, optional
-        Arrays in the place of those that stay at the hospitals.
+    local : mapping of str to ArrayRecord, optional
+        Records with arrays in the place of those that stay at the hospitals.
 
     Returns
     -------

@@ -388,9 +388,8 @@ class SequentialPaillier(Strategy):
         if not messages:
             return []
         unopened = self._due(purpose, server_round, messages)
-        sent = messages[0].content.array_records.values()
-        local = {name: array for record in sent for name, array in record.items()}
-        total, mean, remarks = open_sum(unopened, self.roster, local)
+        sent = messages[0].content.array_records
+        total, mean, remarks = open_sum(unopened, self.roster, sent)
         self._note(total, remarks)
         return [Message(mean, reply_to=messages[0])]
 

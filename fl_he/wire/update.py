@@ -71,8 +71,8 @@ class Update:
     plain : ndarray, shape (layout.plain_length,)
         What is not.
     layout : UpdateLayout
-    local : dict of str to Array
-        What stays at the hospital.
+    local : dict of str to dict of str to Array
+        What stays at the hospital, by record and name.
     left_out : tuple of MetricSlot
         Metrics of the reply that the expected layout lacks.
     no_number : tuple of str
@@ -82,7 +82,7 @@ class Update:
     values: NDArray[np.float64] = field(repr=False)
     plain: NDArray[np.float64] = field(repr=False)
     layout: UpdateLayout
-    local: dict[str, Array] = field(repr=False)
+    local: dict[str, dict[str, Array]] = field(repr=False)
     left_out: tuple[MetricSlot, ...] = ()
     no_number: tuple[str, ...] = field(default=(), repr=False)
 
@@ -117,11 +117,11 @@ def flatten(content: RecordDict, form: Form) -> Update:
     examples = _examples(metrics, form.weighted_by)
     arrays: list[ArraySlot] = []
     parts = {ENCRYPTED: [np.array([-1.0 if form.restricted else 1.0, examples])], PLAIN: []}
-    local: dict[str, Array] = {}
+    local: dict[str, dict[str, Array]] = {}
     for slot, array, values in _arrays(content, form.selection):
         arrays.append(slot)
         if slot.way == LOCAL:
-            local[slot.name] = array
+            local.setdefault(slot.record, {})[slot.name] = array
         else:
             parts[slot.way].append(_weighted(values, slot, examples, form.packing))
     slots, left_out = _metric_slots(metrics, form)

@@ -20,7 +20,7 @@ An integer times n is an integer, and is given the whole slot: in the vector it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Annotated, Any
@@ -197,7 +197,7 @@ class UpdateLayout:
         self,
         total: NDArray[np.float64],
         plain: NDArray[np.float64],
-        local: Mapping[str, Array] | None = None,
+        local: Mapping[str, ArrayRecord] | None = None,
     ) -> RecordDict:
         """Turn a sum of vectors into one reply that holds the weighted mean.
 
@@ -207,8 +207,9 @@ class UpdateLayout:
             A sum of vectors of this layout, or the one that company X makes of it.
         plain : ndarray, shape (plain_length,)
             The sum of their parts that were not encrypted.
-        local : mapping of str to Array, optional
-            Arrays in the place of those that stay at the hospitals; left out where it has none.
+        local : mapping of str to ArrayRecord, optional
+            Records with arrays in the place of those that stay at the hospitals, which are left
+            out where there are none.
 
         Returns
         -------
@@ -223,15 +224,17 @@ class UpdateLayout:
         ProtocolError
             If the length is wrong.
         """
-        values = self._means(total, plain)
+        values, local = self._means(total, plain), local or {}
+        names = {slot.record for slot in self.arrays}
         records: dict[str, dict[str, Array]] = {}
         for slot in self.arrays:
             if slot.way != LOCAL:
                 array = Array(_cast(values[slot.record, slot.name], slot).reshape(slot.shape))
-            elif slot.name in (local or {}):
-                array = (local or {})[slot.name]
             else:
-                continue
+                sent = counterpart(slot.record, names, local)
+                if sent is None or slot.name not in local[sent]:
+                    continue
+                array = local[sent][slot.name]
             records.setdefault(slot.record, {})[slot.name] = array
         metrics = MetricRecord()
         for metric in self.metrics:
@@ -332,6 +335,23 @@ class UpdateLayout:
         if len(set(names)) < len(names) or len(set(metrics)) < len(metrics):
             raise ProtocolError("a layout must name each array and metric once")
         return layout
+
+
+def counterpart(record: str, records: Collection[str], others: Collection[str]) -> str | None:
+    """Return the record among others that answers one of these: its namesake, or each the only one.
+
+    Examples
+    --------
+    >>> counterpart("arrays", ["arrays", "controls"], ["controls", "arrays"])
+    'arrays'
+    >>> counterpart("arrays", ["arrays"], ["model"])
+    'model'
+    >>> counterpart("controls", ["arrays", "controls"], ["arrays"]) is None
+    True
+    """
+    if record in others:
+        return record
+    return next(iter(others)) if len(records) == len(others) == 1 else None
 
 
 _DOCUMENT = Document("a layout", form_of(UpdateLayout).members, _MAX_TEXT, ProtocolError)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from echo_app import encrypted_app, grid
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdam, FedAvg
 from local_grid import simulated_nodes
 from other_apps import (
@@ -242,6 +243,40 @@ def test_two_array_records_as_scaffold_has_them() -> None:
     np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + mean, atol=1e-7)
     np.testing.assert_allclose(strategy.controls["w"].numpy(), 0.1 * (mean - 1), atol=1e-7)
     assert int(strategy.controls["steps"].numpy()) == round(mean - 1)
+
+
+class Sent(Both):
+    """Sends the control variates as well."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        for message in super().configure_train(server_round, arrays, config, grid):
+            message.content["controls"] = self.controls
+            yield message
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_integers_of_one_name_in_two_records_stay_apart(whole: bool) -> None:
+    """SCAFFOLD with BatchNorm: the counter, and its control variate, which may be a float."""
+    seen: dict[tuple[int, int], tuple[int, float]] = {}
+
+    def reply(client: int, message: Message) -> RecordDict:
+        records = message.content.array_records
+        count = int(records["arrays"]["n"].numpy())
+        seen[client, round_of(message)] = count, float(records["controls"]["n"].numpy())
+        content = reply_of(lambda *_: ({**W, "n": np.asarray(count + 1)}, {}))(client, message)
+        mine = np.asarray(100 * (client + 1)) if whole else np.asarray(0.5 * client)
+        content["controls"] = record({"n": mine})
+        return content
+
+    strategy = Sent(fraction_evaluate=0.0)
+    strategy.controls = record({"n": np.asarray(0 if whole else 0.0)})
+    encrypted(reply, {**W, "n": np.asarray(5)}, inner=strategy, integers="local")
+    mean = mean_over([0.0, 0.5, 1.0, 1.5], [0, 1, 2, 3])
+    for client in range(HOSPITALS):
+        control = 100 * (client + 1) if whole else pytest.approx(mean, abs=1e-7)
+        assert (seen[client, 1], seen[client, 2]) == ((5, 0.0), (6, control))
 
 
 def test_a_hospital_that_comes_late() -> None:

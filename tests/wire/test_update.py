@@ -286,7 +286,8 @@ def test_arrays_that_stay_take_no_slot() -> None:
     arrays = {"first": np.array([1]), "w": np.ones(2), "last": np.array([2])}
     update = flatten(reply(arrays, {"num-examples": 4}), form)
     np.testing.assert_array_equal(update.values, [1, 4, 4, 4])
-    assert list(update.local) == ["first", "last"]
-    mean = update.layout.mean(update.values, update.plain, {"last": Array(np.array([9]))})
+    assert {k: list(arrays) for k, arrays in update.local.items()} == {"arrays": ["first", "last"]}
+    sent = {"model": ArrayRecord({"last": Array(np.array([9]))})}
+    mean = update.layout.mean(update.values, update.plain, sent)
     assert list(mean.array_records["arrays"]) == ["w", "last"]
     assert mean.array_records["arrays"]["last"].numpy().tolist() == [9]
