@@ -156,6 +156,12 @@ def whole_table(data: DataConfig) -> Dataset:
             f"data.target {data.target!r} must hold both classes, got {count} of "
             f"{dataset.examples} rows with {dataset.positive!r}{_REMEDIES['positive']}"
         )
+    counts = np.bincount(dataset.labels.astype(np.intp), minlength=dataset.class_count)
+    if absent := [name for name, count in zip(dataset.classes, counts, strict=False) if not count]:
+        raise DataError(
+            f"data.classes must name labels that data.target {data.target!r} has, got none of "
+            f"{dataset.examples} rows with {', '.join(map(repr, absent))}"
+        )
     return dataset
 
 
@@ -170,7 +176,7 @@ def _remedy(error: DataError, data: DataConfig) -> str:
         words = f"; fix the file or leave out {what}: "
         words += named if len(columns) <= _MOST_LISTED else _DROP
     for setting, fault in settings.items():
-        given = {"drop": data.drop, "target": data.target}.get(setting or "")
+        given = getattr(data, setting) if setting and fault.known else None
         meant = did_you_mean(f"data.{setting}", given, fault.known) if given else ""
         words += meant or _REMEDIES.get(setting or "", "")
     return words

@@ -231,6 +231,20 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
     )
 
 
+def test_a_label_in_another_case_is_proposed(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(TABLE)
+    csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=state"]
+    with pytest.raises(DataError, match=r"got 'Sick'; did you mean data.positive=sick\?$"):
+        data_of(tmp_path, *csv, "data.positive=Sick")
+
+
+def test_a_class_that_nobody_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(TABLE)
+    csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=state"]
+    with pytest.raises(DataError, match=r"got none of 60 rows with 'dead'$"):
+        data_of(tmp_path, *csv, "data.classes=[well,sick,dead]")
+
+
 def test_what_helps_is_told_by_the_kind_of_cell(tmp_path: Path) -> None:
     rows = "".join(
         f'{i % 7},{"<5" if i == 3 else i},"1,{i}",2024-02-0{i % 9 + 1},{i % 9 + 1}.12.1999,'

@@ -73,7 +73,8 @@ class ColumnFacts:
         """Return the fault of a column that has a cell of these kinds."""
         rules = {_RULES.get(kind, "be numeric") for kind in self.found}
         rule = rules.pop() if len(rules) == 1 else "hold finite numbers only"
-        remedies = tuple(_REMEDIES[kind] for kind in sorted(self.found) if kind in _REMEDIES)
+        kinds = [_DATE if kind.startswith("date") else kind for kind in sorted(self.found)]
+        remedies = tuple(_REMEDIES[kind] for kind in kinds if kind in _REMEDIES)
         words = f"column {shown(name)} must {rule}, got {self.words}"
         return Fault(words, "drop", name, remedies=remedies)
 
@@ -317,6 +318,7 @@ class Labels:
                     f"positive must be one of the two classes of target {shown(self.name)}"
                     f"{self._named(classes)}, got {positive!r}",
                     "positive",
+                    known=classes if self._named(classes) else (),
                 )
             )
         return self._as([float(label == positive) for label in self._labels])

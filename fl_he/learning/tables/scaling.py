@@ -92,10 +92,10 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
         mean, variance = features.mean(axis=0), features.var(axis=0)
     large = (np.abs(features) >= _LARGEST) & ~np.isfinite(variance)
     if large.any():
-        found = cells(dataset.feature_names, large, f"cell{{s}} above {_LARGEST:g}", dataset.rows)
+        found = cells(dataset.feature_names, large, "cell{s} above 1e150", dataset.rows)
         where = described({name: facts.words for name, facts in found.items()})
         raise DataError(
-            f"numbers must be below {_LARGEST:g} in size to be standardised, got larger ones in "
+            "numbers must be below 1e150 in size to be standardised, got larger ones in "
             f"{where}: correct such cells, or save the column in a larger unit"
             f"{dataset.rows.note if dataset.rows else ''}"
         )

@@ -56,13 +56,15 @@ def test_missing_numbers_are_counted(blocks: list[Cells], row: int) -> None:
         f"column 'age' must have no missing values, got 3 missing cells, the first in row {row}",
         "drop",
         "age",
+        remedies=("fill missing values in, or leave their rows out",),
     )
 
 
 @pytest.mark.parametrize("text", ["SECRET", "2,5", "1_000", "\uff11\uff12", "0x10", "1 2", "-"])
 def test_text_among_numbers_is_counted_and_not_shown(text: str) -> None:
     (fault,) = numbers(("1", "2", text), ("3", text)).faults()
-    assert fault.words == ("column 'age' must be numeric, got 2 cells of text, the first in row 6")
+    kind = "decimal commas" if text == "2,5" else "cells of text"
+    assert fault.words == f"column 'age' must be numeric, got 2 {kind}, the first in row 6"
     assert text not in fault.words
 
 
@@ -259,6 +261,7 @@ def test_a_positive_label_that_is_not_there_is_refused() -> None:
         Fault(
             "positive must be one of the two classes of target 'died': 'B', 'M', got 'malignant'",
             "positive",
+            known=("B", "M"),
         )
     ]
 

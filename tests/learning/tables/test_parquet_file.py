@@ -64,6 +64,13 @@ def test_what_stands_for_numbers_is_read(
     assert found[:, 0].tolist() == expected
 
 
+_DATES = "; write dates as numbers, such as years or days ('admitted')"
+REMEDIES = {
+    "2 cells of text": "; code categories as columns of 0 and 1 ('admitted')",
+    **dict.fromkeys(("2 dates", "2 dates with a time"), _DATES),
+}
+
+
 @pytest.mark.parametrize(
     ("column", "found"),
     [
@@ -86,6 +93,7 @@ def test_what_is_no_number_is_refused_by_name(
         read_features(saved(tmp_path, size=[1, 2], admitted=column), ["size", "admitted"], "x")
     assert str(caught.value) == (
         f"column 'admitted' must be numeric, got {found}, the first in row 1"
+        f"{REMEDIES.get(found, '')}"
     )
     dropped = saved(tmp_path, size=[1, 2], admitted=column, died=[0, 1])
     assert load_table(dropped, "died", drop=["admitted"]).feature_names == ("size",)
@@ -113,7 +121,10 @@ def test_missing_cells_are_counted_with_their_row(tmp_path: Path, kind: Any) -> 
         if first is None
         else ("2 missing cells, the first in row 2")
     )
-    assert str(caught.value) == f"column 'age' must have no missing values, got {missing}"
+    assert str(caught.value) == (
+        f"column 'age' must have no missing values, got {missing}; fill missing values in, or "
+        "leave their rows out ('age')"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +164,7 @@ def test_long_files_are_read_in_batches(tmp_path: Path) -> None:
     found, rows = read_features(path, ["age"], "a table")
     np.testing.assert_array_equal(found[:, 0], cells)
     np.testing.assert_array_equal(rows.numbers, cells + 1)
-    with pytest.raises(DataError, match=r"got 1 missing cell in row 150000$"):
+    with pytest.raises(DataError, match=r"got 1 missing cell in row 150000;"):
         read_features(path, ["size"], "a table")
 
 

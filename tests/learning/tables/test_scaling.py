@@ -68,5 +68,5 @@ def test_unusable_scaling_is_refused(mean: list[float], scale: list[float], mess
 
 def test_a_variance_beyond_float64_is_refused() -> None:
     dataset = Dataset(np.array([[1e200], [-1e200]]), np.array([0.0, 1.0]), ("a",))
-    with pytest.raises(DataError, match=r"must be below 1e150 .* in column 'a': save"):
+    with pytest.raises(DataError, match=r"below 1e150 .* column 'a' \(2 cells .* row 1\): .* save"):
         standardise(dataset)
