@@ -134,7 +134,7 @@ def warning(metrics: Mapping[str, Any]) -> str:
     if found := separation(metrics):
         return found
     last, newton = rounds[-1], (metrics.get("optimizer") or {}).get("name") == "newton"
-    if last.get("distance") is None:
+    if last.get("gradient_norm") is None and last.get("distance") is None:
         left = "company X has not seen it converge; raise rounds"
     elif newton:
         left = f"{last['distance']:.3g} standard errors were left; raise rounds"
