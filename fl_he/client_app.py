@@ -20,6 +20,7 @@ from fl_he.clients.encryption import EncryptionMod, node_packing
 from fl_he.clients.hospital import (
     HospitalData,
     add_hospital,
+    blank_reply,
     zero_model,
 )
 from fl_he.clients.key_holder import KeyHolder, node_policy
@@ -118,6 +119,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         required_metrics=True,
         group="crypto.",
         columns=lambda context, *value: columns_behind(_data(context).dataset, *value),
+        declared=lambda message, context: blank_reply(message, _data(context)),
     )
     return NodeApp(
         add_hospital(ClientApp(mods=[mod]), _data),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -14,9 +13,10 @@ from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
 from fl_he.clients.node.app import read_node
+from fl_he.clients.node.form_memory import FormMemory
 from fl_he.clients.node.node import Node
-from fl_he.clients.node.outgoing import answered, is_public, require_encryptable
-from fl_he.crypto.errors import RangeError
+from fl_he.clients.node.outgoing import answered, is_public, own_words, require_encryptable
+from fl_he.clients.node.pace import within
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -31,8 +31,8 @@ from fl_he.wire.encrypted_sum import (
 )
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.selection import ALL, MEAN, Selection
-from fl_he.wire.update import Form, Update, flatten
-from fl_he.wire.update_layout import UpdateLayout, counterpart
+from fl_he.wire.update import Form, Update, flatten, joined, layout_of, zeros
+from fl_he.wire.update_layout import CONTRIBUTORS, UpdateLayout, counterpart, first_value
 
 _logger = logging.getLogger(__name__)
 
@@ -40,8 +40,6 @@ _STATE = "fl-he.encryption"
 _LOCAL = "fl-he.local-arrays."
 _FINGERPRINT = "pinned-fingerprint"
 _KNOWN = "checked-fingerprint"
-_SPENT = "refused-for-a-private-reason"
-_SPENT_EVALUATION = "refused-to-evaluate-for-a-private-reason"
 
 #: Lays an update's values on fixed-point integers, which are private then.
 Release = Callable[[UpdateLayout, NDArray[np.float64]], NDArray[np.int64]]
@@ -61,8 +59,15 @@ class EncryptionMod:
     The app computes its ordinary reply: arrays, metrics and ``num-examples``. The mod weights it,
     encrypts it under company X's public key, adds the running sum if the message brought one, and
     replaces the whole reply. It answers with an error, and nothing else, if the message carries no
-    usable key, another key than the one this node pinned, another packing or weight than its own,
-    or if a value of an array does not fit its slot. There is no plaintext fallback.
+    usable key, another key than the one this node pinned, or another packing or weight than its
+    own. There is no plaintext fallback.
+
+    The form of a reply depends on the message alone: an app that declares no form keeps to that of
+    its first reply. If the app fails, takes too long or replies in another form, zeros are
+    encrypted in its place; NaN becomes 0, and a value that does not fit the nearest one that does.
+    Any of this is marked within the ciphertext, so that company X gives out nothing of the sum, and
+    the node's own log says what it was. An app that fails before there is a form is refused, and
+    its node takes no further part in the run.
 
     A metric that is NaN, or does not fit, is left out of the mean of that metric, and the node's
     log says so. The coordinator learns how many hospitals lack the metric, not which.
@@ -70,11 +75,6 @@ class EncryptionMod:
     A deployed hospital has the key's fingerprint in its node configuration, or in the manifest
     that it was handed. In a simulation, where there is nobody to tell it another way, a node pins
     the first key of the run.
-
-    That a value does not fit, or that the app fails, may say something about the data, and who
-    chooses the model could ask again and again. So after any error that is not about the message
-    alone the node answers no further message of the run, ``query.finish`` included. After one in an
-    evaluation the node answers no further evaluation. A deployed node gives no reason.
 
     Put it first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first and
     hands it the reply last, so mods behind it work on the plain reply.
@@ -96,7 +96,7 @@ class EncryptionMod:
         array, which takes the place of the coordinator's in the next message. ``plain``: the
         coordinator sees them. ``refuse``: the hospital refuses.
     required_metrics : bool
-        Whether the app replies each metric always. A metric that does not fit is then refused like
+        Whether the app replies each metric always. A metric that does not fit is then treated like
         an array, and takes one slot instead of three.
     privacy : callable
         Asked about each train or evaluate message, as the app gets it, and its session; returns
@@ -106,6 +106,9 @@ class EncryptionMod:
     columns : callable
         Returns the columns of the node's table behind a value of an array, by the array's name and
         the value's position, for the node's own log.
+    declared : callable
+        Returns a reply of the form that the app's reply to a message has, made without data;
+        ``None``: the form is that of the first reply.
     """
 
     def __init__(
@@ -119,10 +122,12 @@ class EncryptionMod:
         required_metrics: bool = False,
         group: str = "",
         columns: Callable[[Context, str, Sequence[int]], Sequence[str]] = lambda *_: (),
+        declared: Callable[[Message, Context], RecordDict | None] = lambda *_: None,
     ) -> None:
         self.packing = packing
         self.group = group
         self.columns = columns
+        self.declared = declared
         self.privacy = privacy
         self.weighted_by = weighted_by
         self.selection = Selection.of(encrypt, integers)
@@ -140,18 +145,9 @@ class EncryptionMod:
             require_encryptable(action)
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
-        state = context.state.config_records.setdefault(_STATE, ConfigRecord())
-        evaluates = action.partition(".")[0] == MessageType.EVALUATE
-        if _SPENT in state:
-            raise ProtocolError("this node takes no part in the run any more: it refused before")
-        if evaluates and _SPENT_EVALUATION in state:
-            raise ProtocolError("this node evaluates no more in this run: it refused before")
         if action == FINISH:
-            with _spending(state, _SPENT):
-                reply = _reply(message, context, call_next)
-            if list(reply.content.keys()):
-                raise ProtocolError(f"a reply to {action!r} must be empty: it leaves in plain")
-            return reply
+            return _finished(message, node, call_next)
+        state = context.state.config_records.setdefault(_STATE, ConfigRecord())
         request = EncryptionRequest.from_content(message.content)
         # In a deployment every message meets a new process, which need not check again.
         known = str(state[_KNOWN]) if _KNOWN in state else None
@@ -162,11 +158,32 @@ class EncryptionMod:
         form = self._form(request, context, restricted=action in RESTRICTED)
         message.content = _with_local(EncryptionRequest.remove_from(message.content), context)
         release = self.privacy(message, context, request.session)
-        with _spending(state, _SPENT_EVALUATION if evaluates else _SPENT):
-            reply = _reply(message, context, call_next)
-            answer = self._update(
-                *(reply, request, public_key, context), form=form, release=release
-            )
+        blank = self.declared(message, context)
+        memory = FormMemory(node.forms(), context.run_id, request.session)
+        declared = _remembered(memory, action) if blank is None else layout_of(blank, form)
+        if declared is not None:
+            _require_sums(declared, form)
+        update, told = self._update(
+            message, node, call_next, form=form, declared=declared, release=release, memory=memory
+        )
+        _require_sums(update.layout, form)
+        for record, arrays in update.local.items():
+            context.state[f"{_LOCAL}{record}"] = ArrayRecord(arrays)
+        integers, misfit = self._integers(update, form, context, release)
+        finite = np.isfinite(update.plain)
+        if not finite.all():
+            misfit = misfit or "a value of an array that is not encrypted is not finite"
+            update = replace(update, plain=np.where(finite, update.plain, 0.0))
+        told = told or misfit
+        if told:
+            _logger.error("%s: %s", action, told)
+            mark = first_value(form.packing, fits=False, restricted=form.restricted)
+            integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
+        answer = _encrypted(update, integers, request, public_key, form.packing)
+        if node.simulated:
+            answer = replace(answer, simulated_log=told)
+        else:  # seconds stay here
+            answer = replace(answer, encrypt_seconds=0.0, add_seconds=0.0)
         return Message(answer.to_content(), reply_to=message)
 
     def _form(self, request: EncryptionRequest, context: Context, *, restricted: bool) -> Form:
@@ -183,42 +200,62 @@ class EncryptionMod:
 
     def _update(
         self,
-        reply: Message,
-        request: EncryptionRequest,
-        public_key: PublicKey,
-        context: Context,
+        message: Message,
+        node: Node,
+        call_next: ClientAppCallable,
         *,
         form: Form,
+        declared: UpdateLayout | None,
         release: Release | None,
-    ) -> EncryptedReply:
-        """Return an app's reply, encrypted."""
-        update = flatten(reply.content, form)
-        layout = update.layout
-        self.selection.require_use([slot.name for slot in layout.arrays])
-        if form.exact and form.expected is not None and layout != form.expected:
-            difference = form.expected.array_difference(layout) or "its metrics are others"
-            raise ProtocolError(
-                "the running sum must have the layout of this hospital's update, and "
-                f"{difference}: all hospitals must have the same model"
-            )
-        for record, arrays in update.local.items():
-            context.state[f"{_LOCAL}{record}"] = ArrayRecord(arrays)
-        _tell(update)
+        memory: FormMemory,
+    ) -> tuple[Update, str]:
+        """Return the app's update, or zeros and the node's own words for why."""
+        action, context = message.metadata.message_type, node.context
+        fixed = declared
         try:
-            answer = _encrypted(update, request, public_key, form.packing, release=release)
-        except RangeError as error:
-            columns = some(self._columns_behind(context, layout, error.index), 10)
-            remedies = [f"raise {self.group}{error.setting}"] if error.setting else []
-            if columns:
-                remedies += ["save the column in a larger unit", "leave the column out"]
-            raise PrivateReasonError(
-                f"{layout.locate(error.index)}{columns and f', of column {columns},'} does not fit "
-                f"its slot once weighted by {layout.weighted_by!r}: "
-                f"{', or '.join(remedies) or 'it must be a finite number'}"
-            ) from None
-        extra = replace(layout, arrays=(), metrics=update.left_out)
-        left_out = extra.to_json() if update.left_out else ""
-        return replace(answer, plain=update.plain, left_out=left_out)
+            content = within(node.app_seconds, lambda: _reply(message, context, call_next)).content
+            if fixed is None:
+                own = layout_of(content, form)
+                self.selection.require_use([slot.name for slot in own.arrays])
+                fixed = own
+            update = flatten(content, form, fixed)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        # BaseException: the panics of libraries written in Rust are no Exception.
+        except BaseException as error:
+            if fixed is None:
+                memory.fail(action.partition(".")[0])
+            # Under privacy no patient can make the app fail: its sums are clipped.
+            if fixed is None or release is not None:
+                raise (PrivateReasonError(str(error)) if is_public(error) else error) from None
+            update, told = zeros(fixed, form), own_words(error, action, node)
+        else:
+            told = ""
+        if declared is None:
+            memory.fix(action, fixed)
+        _tell(update)
+        return update, told
+
+    def _integers(
+        self, update: Update, form: Form, context: Context, release: Release | None
+    ) -> tuple[NDArray[np.int64], str]:
+        """Return fixed-point integers, and the node's own words for a value that does not fit."""
+        if release is not None:
+            return release(update.layout, update.values), ""
+        integers, misfits = form.packing.saturate(update.values)
+        if not len(misfits):
+            return integers, ""
+        index, layout = int(misfits[0]), update.layout
+        columns = some(self._columns_behind(context, layout, index), 10)
+        finite = np.isfinite(update.values[index])
+        remedies = [f"raise {self.group}integer_bits"] if finite else []
+        if columns:
+            remedies += ["save the column in a larger unit", "leave the column out"]
+        return integers, (
+            f"{layout.locate(index)}{columns and f', of column {columns},'} does not fit "
+            f"its slot once weighted by {layout.weighted_by!r}: "
+            f"{', or '.join(remedies) or 'it must be a finite number'}"
+        )
 
     def _columns_behind(self, context: Context, layout: UpdateLayout, index: int) -> Sequence[str]:
         name, position = layout.place(index)
@@ -242,15 +279,41 @@ class EncryptionMod:
 encryption_mod = EncryptionMod()
 
 
-@contextmanager
-def _spending(state: ConfigRecord, spent: str) -> Iterator[None]:
-    """Note that the node takes no further part, unless an error within is public."""
+def _finished(message: Message, node: Node, call_next: ClientAppCallable) -> Message:
+    """Return the empty reply to the final model; only a disk's failure is another one."""
     try:
-        yield
-    except BaseException as error:
-        if not is_public(error):
-            state[spent] = True
+        reply = _reply(message, node.context, call_next)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, OSError):
         raise
+    except BaseException as error:
+        if is_public(error):
+            raise
+        _logger.error("%s: %s", FINISH, own_words(error, FINISH, node))
+        return Message(RecordDict(), reply_to=message)
+    if list(reply.content.keys()):
+        raise ProtocolError(f"a reply to {FINISH!r} must be empty: it leaves in plain")
+    return reply
+
+
+def _remembered(memory: FormMemory, action: str) -> UpdateLayout | None:
+    """Return the form of the app's replies to an action; refuse if the app failed at its first."""
+    kind = action.partition(".")[0]
+    if memory.has_failed(MessageType.TRAIN):
+        raise ProtocolError("this node takes no part in the run any more: it refused before")
+    if kind == MessageType.EVALUATE and memory.has_failed(kind):
+        raise ProtocolError("this node evaluates no more in this run: it refused before")
+    return memory.form(action)
+
+
+def _require_sums(layout: UpdateLayout, form: Form) -> None:
+    """Refuse a running sum of another layout than this hospital's updates."""
+    layout, _ = joined(layout, form)
+    if form.exact and form.expected is not None and layout != form.expected:
+        difference = form.expected.array_difference(layout) or "its metrics are others"
+        raise ProtocolError(
+            "the running sum must have the layout of this hospital's update, and "
+            f"{difference}: all hospitals must have the same model"
+        )
 
 
 def _reply(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -279,35 +342,34 @@ def _tell(update: Update) -> None:
             "the metric %r is not in this round's mean: the app gave no number for it that fits",
             name,
         )
+    for name in update.undeclared:
+        _logger.warning("the metric %r is left out: the app's first reply did not have it", name)
     for slot in update.left_out:
         _logger.warning("the metric %r is left out: the other hospitals do not have it", slot.name)
 
 
 def _encrypted(
     update: Update,
+    integers: NDArray[np.int64],
     request: EncryptionRequest,
     public_key: PublicKey,
     packing: Packing,
-    *,
-    release: Release | None,
 ) -> EncryptedReply:
-    values, layout = update.values, update.layout
-    # Not timed: how long it takes to draw noise says something about the noise.
-    integers = None if release is None else release(layout, values)
     start = perf_counter()
-    if integers is None:
-        integers = packing.encode(values)
     vector = EncryptedVector.encrypt_integers(public_key, packing, integers)
     encrypted = perf_counter()
     if request.running_sum is not None:
         running = EncryptedVector.from_bytes(request.running_sum, public_key)
         vector = running.add(vector, public_key)
     added = perf_counter()
+    extra = replace(update.layout, arrays=(), metrics=update.left_out)
     return EncryptedReply(
         encrypted_sum=vector.to_bytes(),
-        layout=layout.to_json(),
+        layout=update.layout.to_json(),
         encrypt_seconds=encrypted - start,
         add_seconds=added - encrypted,
+        plain=update.plain,
+        left_out=extra.to_json() if update.left_out else "",
     )
 
 

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
@@ -84,6 +85,9 @@ class HospitalData:
     held_out: Callable[[], Dataset | None] = lambda: None
 
 
+_Answer = Callable[[Message, HospitalData], RecordDict]
+
+
 def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> ClientApp:
     """Register the handlers that sum up, train, evaluate and save a model.
 
@@ -94,89 +98,115 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     data : callable
         Returns the data of the node that asks.
     """
-
-    @app.train(MOMENTS.split(".")[1])
-    def sum_up(message: Message, context: Context) -> Message:
-        request = MomentsRequest.from_content(message.content)
-        hospital = data(context)
-        dataset = hospital.dataset
-        if hospital.clipping is None:
-            arrays = moment_sums(dataset, request, hospital.limbs)
-        else:
-            arrays = range_moments(dataset, request, hospital.clipping)
-        metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
-        return Message(update_content(arrays, metrics), reply_to=message)
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        hospital = data(context)
-        dataset, terms = _prepared(hospital.dataset, message, clipping=hospital.clipping)
-        examples = _examples(dataset, terms, _model_for(dataset, message))
-        if hospital.clipping is None:
-            gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
-        else:
-            gradient = clipped_gradient(examples, terms, hospital.clipping)
-            metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
-        arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)))
-        if terms.hessian:
-            arrays = derivative_arrays(examples, terms, hospital.limbs, dataset)
-        return Message(update_content(arrays, metrics), reply_to=message)
-
-    @app.train(PROFILE.split(".")[1])
-    def profile(message: Message, context: Context) -> Message:
-        return _derivatives_of_models(message, data(context))
-
-    @app.train(FIRTH.split(".")[1])
-    def adjust(message: Message, context: Context) -> Message:
-        return _adjustments_of_models(message, data(context))
-
-    @app.train(SEPARATION.split(".")[1])
-    def take_sides(message: Message, context: Context) -> Message:
-        return _sides_of_model(message, data(context).dataset)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        dataset, terms = _prepared(data(context).dataset, message)
-        metrics = _metrics(_examples(dataset, terms, _model_for(dataset, message)))
-        return Message(update_content(None, metrics), reply_to=message)
-
-    @app.evaluate(FIGURES.split(".")[1])
-    def count(message: Message, context: Context) -> Message:
-        hospital = data(context)
-        own = hospital.held_out()
-        if own is None:
-            raise ProtocolError("a hospital that evaluates must have data held out, this has none")
-        test, _ = _prepared(own, message, reference=hospital.dataset)
-        # Whoever chooses model and scale may make them overflow.
-        with np.errstate(over="ignore", invalid="ignore"):
-            counts = evaluation.count(test, _model_for(test, message))
-        if not np.isfinite(counts.to_vector()).all():
-            raise PrivateReasonError("losses and probabilities of held-out data must be finite")
-        if hospital.model_path is not None:
-            own_figures = json.dumps(asdict(figures(counts)), indent=2)
-            write_model(hospital.model_path.with_suffix(".figures.json"), f"{own_figures}\n")
-        arrays = named_arrays(counts=counts.to_vector() / counts.examples)
-        metrics = MetricRecord({NUM_EXAMPLES: counts.examples})
-        return Message(update_content(arrays, metrics), reply_to=message)
-
-    @app.query(FINISH.split(".")[1])
-    def finish(message: Message, context: Context) -> Message:
-        hospital = data(context)
-        dataset = hospital.dataset
-        terms, scaling = _units(dataset, message)
-        theta = _model_for(dataset, message)
-        if hospital.model_path is not None:
-            model_of(
-                theta,
-                dataset.feature_names,
-                scaling,
-                dataset.positive,
-                dataset.classes,
-                converged=terms.converged,
-            ).save(hospital.model_path)
-        return Message(RecordDict(), reply_to=message)
-
+    for action, answer in _ANSWERS.items():
+        kind, _, name = action.partition(".")
+        register = {"train": app.train, "evaluate": app.evaluate, "query": app.query}[kind]
+        (register(name) if name else register())(_handler(answer, data))
     return app
+
+
+def _handler(answer: _Answer, data: Callable[[Context], HospitalData]) -> ClientAppCallable:
+    def handle(message: Message, context: Context) -> Message:
+        return Message(answer(message, data(context)), reply_to=message)
+
+    return handle
+
+
+def blank_reply(message: Message, hospital: HospitalData) -> RecordDict | None:
+    """Return what a hospital of the same columns and classes without patients would answer.
+
+    Its arrays and metrics have the names, shapes and types of every reply to the message, and it is
+    refused for what is wrong with the message alone.
+
+    Parameters
+    ----------
+    message : Message
+    hospital : HospitalData
+
+    Returns
+    -------
+    RecordDict or None
+        ``None`` if the message is none that hospitals answer.
+    """
+    answer = _ANSWERS.get(message.metadata.message_type)
+    return None if answer is None else answer(message, _without_patients(message, hospital))
+
+
+def _without_patients(message: Message, hospital: HospitalData) -> HospitalData:
+    """Return the hospital with one row of the mean that the message holds, or else of zeros."""
+    dataset = hospital.dataset
+    features = len(dataset.feature_names)
+    mean = LearningTerms.from_content(message.content).mean
+    row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
+    empty = replace(dataset, features=row, labels=np.zeros(1))
+    return replace(
+        hospital,
+        dataset=empty,
+        model_path=None,
+        held_out=lambda: None if hospital.held_out() is None else empty,
+    )
+
+
+def _sum_up(message: Message, hospital: HospitalData) -> RecordDict:
+    request = MomentsRequest.from_content(message.content)
+    dataset = hospital.dataset
+    if hospital.clipping is None:
+        arrays = moment_sums(dataset, request, hospital.limbs)
+    else:
+        arrays = range_moments(dataset, request, hospital.clipping)
+    return update_content(arrays, MetricRecord({NUM_EXAMPLES: dataset.examples}))
+
+
+def _train(message: Message, hospital: HospitalData) -> RecordDict:
+    dataset, terms = _prepared(hospital.dataset, message, clipping=hospital.clipping)
+    examples = _examples(dataset, terms, _model_for(dataset, message))
+    if hospital.clipping is None:
+        gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
+    else:
+        gradient = clipped_gradient(examples, terms, hospital.clipping)
+        metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
+    arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)))
+    if terms.hessian:
+        arrays = derivative_arrays(examples, terms, hospital.limbs, dataset)
+    return update_content(arrays, metrics)
+
+
+def _evaluate(message: Message, hospital: HospitalData) -> RecordDict:
+    dataset, terms = _prepared(hospital.dataset, message)
+    return update_content(None, _metrics(_examples(dataset, terms, _model_for(dataset, message))))
+
+
+def _count(message: Message, hospital: HospitalData) -> RecordDict:
+    own = hospital.held_out()
+    if own is None:
+        raise ProtocolError("a hospital that evaluates must have data held out, this has none")
+    test, _ = _prepared(own, message, reference=hospital.dataset)
+    # Whoever chooses model and scale may make them overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        counts = evaluation.count(test, _model_for(test, message))
+    if not np.isfinite(counts.to_vector()).all():
+        raise PrivateReasonError("losses and probabilities of held-out data must be finite")
+    if hospital.model_path is not None:
+        own_figures = json.dumps(asdict(figures(counts)), indent=2)
+        write_model(hospital.model_path.with_suffix(".figures.json"), f"{own_figures}\n")
+    arrays = named_arrays(counts=counts.to_vector() / counts.examples)
+    return update_content(arrays, MetricRecord({NUM_EXAMPLES: counts.examples}))
+
+
+def _finish(message: Message, hospital: HospitalData) -> RecordDict:
+    dataset = hospital.dataset
+    terms, scaling = _units(dataset, message)
+    theta = _model_for(dataset, message)
+    if hospital.model_path is not None:
+        model_of(
+            theta,
+            dataset.feature_names,
+            scaling,
+            dataset.positive,
+            dataset.classes,
+            converged=terms.converged,
+        ).save(hospital.model_path)
+    return RecordDict()
 
 
 def zero_model(dataset: Dataset) -> ArrayRecord:
@@ -240,29 +270,29 @@ def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
     return parameters.join(coefficients, intercepts)
 
 
-def _derivatives_of_models(message: Message, hospital: HospitalData) -> Message:
-    """Return the reply with the derivatives at each model of a message."""
+def _derivatives_of_models(message: Message, hospital: HospitalData) -> RecordDict:
+    """Return the derivatives at each model of a message."""
     dataset, terms = _prepared(hospital.dataset, message)
     models = read_models(message.content, parameters_of(dataset))
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [derivative_sums(_examples(dataset, terms, theta), dataset, own) for theta in models]
-    return _digits(message, DERIVATIVES, sums, hospital, terms)
+    return _digits(DERIVATIVES, sums, hospital, terms)
 
 
-def _sides_of_model(message: Message, raw: Dataset) -> Message:
+def _sides_of_model(message: Message, hospital: HospitalData) -> RecordDict:
     """Return the numbers of examples against the message's model, and on it."""
-    dataset, terms = _prepared(raw, message)
+    dataset, terms = _prepared(hospital.dataset, message)
     candidate = _model_for(dataset, message)
     examples = _examples(dataset, replace(terms, class_weights=()), candidate)
     with np.errstate(over="ignore", invalid="ignore"):
         counts = separation.sides(examples, candidate)
     metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
     arrays = named_arrays(sides=counts / dataset.examples)
-    return Message(update_content(arrays, metrics), reply_to=message)
+    return update_content(arrays, metrics)
 
 
-def _adjustments_of_models(message: Message, hospital: HospitalData) -> Message:
-    """Return the reply with the derivatives of Firth's penalty at each model of a message."""
+def _adjustments_of_models(message: Message, hospital: HospitalData) -> RecordDict:
+    """Return the derivatives of Firth's penalty at each model of a message."""
     dataset, terms = _prepared(hospital.dataset, message)
     if dataset.class_count != 2:
         raise ProtocolError(f"Firth's penalty must be of two classes, got {dataset.class_count}")
@@ -273,24 +303,21 @@ def _adjustments_of_models(message: Message, hospital: HospitalData) -> Message:
         adjustment_sums(_examples(dataset, terms, theta), inverse, dataset, own)
         for theta, inverse in zip(models, inverses, strict=True)
     ]
-    return _digits(message, ADJUSTMENTS, sums, hospital, terms)
+    return _digits(ADJUSTMENTS, sums, hospital, terms)
 
 
 def _digits(
-    message: Message,
     name: str,
     sums: Sequence[NDArray[np.float64]],
     hospital: HospitalData,
     terms: LearningTerms,
-) -> Message:
+) -> RecordDict:
     """Return the reply of sums at several models, digits by models by values."""
     limbs, examples = hospital.limbs, hospital.dataset.examples
     own = limbs.of_derivatives(scaled=terms.scaling != "none")
     digits = own.split(np.concatenate(sums)).reshape(own.count, len(sums), -1)
     metrics = MetricRecord({NUM_EXAMPLES: examples})
-    return Message(
-        update_content(named_arrays(**{name: digits / examples}), metrics), reply_to=message
-    )
+    return update_content(named_arrays(**{name: digits / examples}), metrics)
 
 
 def _examples(
@@ -317,3 +344,16 @@ def _metrics(examples: likelihood.Examples) -> MetricRecord:
             NUM_EXAMPLES: len(examples.losses),
         }
     )
+
+
+#: What hospitals answer, by action.
+_ANSWERS: dict[str, _Answer] = {
+    MOMENTS: _sum_up,
+    MessageType.TRAIN: _train,
+    PROFILE: _derivatives_of_models,
+    FIRTH: _adjustments_of_models,
+    SEPARATION: _sides_of_model,
+    MessageType.EVALUATE: _evaluate,
+    FIGURES: _count,
+    FINISH: _finish,
+}

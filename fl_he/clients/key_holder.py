@@ -11,7 +11,8 @@ Counts on held-out data are opened once in a session, and do not leave: see
 in a session and after its last round of training: what leaves is whether each is 0. Hospitals mark
 both within the ciphertext, so that they pass for no other sum, and no other sum for them.
 
-A mean of a metric that fewer than ``min_contributors`` hospitals have does not leave either.
+A mean of a metric that fewer than ``min_contributors`` hospitals have does not leave either. Of a
+sum in which some hospitals had values that did not fit, nothing leaves but that.
 
 What was opened is in the ledger, on the disk of a deployed key holder, and outlives its process.
 """
@@ -46,10 +47,17 @@ from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     Description,
     FiguresReply,
+    MisfitReply,
     Role,
 )
 from fl_he.wire.records import ProtocolError, refused_as
-from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, FIRST_VALUE, METRIC_SLOTS
+from fl_he.wire.update_layout import (
+    CONTRIBUTORS,
+    EXAMPLES,
+    FIRST_VALUE,
+    METRIC_SLOTS,
+    read_first_value,
+)
 
 _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"
@@ -144,18 +152,21 @@ class KeyHolder:
             packing=policy.packing.to_json(),
         )
 
-    def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply:
+    def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply | MisfitReply:
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         request = DecryptRequest.from_content(message.content)
         start = perf_counter()
         policy = own_policy(node.context, self._policy(node.context))
         total = open_sum(request, policy, *key_and_ledger(node, policy))
+        if total is None:
+            return MisfitReply()
+        seconds = perf_counter() - start if node.simulated else 0.0
         if request.purpose == "figures":
-            return FiguresReply(figures_of(total, policy), perf_counter() - start)
+            return FiguresReply(figures_of(total, policy), seconds)
         if request.purpose == "separation":
             total = some_or_none(total)
-        return DecryptReply(total, decrypt_seconds=perf_counter() - start)
+        return DecryptReply(total, seconds)
 
 
 def own_policy(context: Context, policy: KeyHolderPolicy) -> KeyHolderPolicy:
@@ -201,7 +212,7 @@ def open_sum(
     key: PrivateKey,
     ledger: Ledger,
     follows: int | None = None,
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64] | None:
     """Decrypt a sum if the policy allows.
 
     Parameters
@@ -216,8 +227,9 @@ def open_sum(
 
     Returns
     -------
-    ndarray
-        The total, as long as the encrypted vector.
+    ndarray or None
+        The total, as long as the encrypted vector; ``None`` if some hospitals had values that did
+        not fit. Then another sum may be opened for the round.
 
     Raises
     ------
@@ -243,15 +255,19 @@ def open_sum(
     if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
         raise ProtocolError(f"a sum for a separation must hold {_SIDES} counts and nothing else")
     ledger.note(request, follows)
+    claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
     try:
         total = key.decrypt_vector(vector)
+        first = read_first_value(float(total[CONTRIBUTORS]), policy.packing)
     except CryptoError:  # it may say which slot is wrong
-        total = None
-    sign = -1 if request.purpose in RESTRICTED.values() else 1
-    if total is None or total[CONTRIBUTORS] != sign * request.contributors:
+        first = None
+    if first is None or first[0] != claimed:
         raise ProtocolError(
             f"the sum must hold the {request.contributors} contributors claimed, and it does not"
         )
+    if first[1]:
+        ledger.discard(request)
+        return None
     return with_metric_means(total, request.metric_values, minimum)
 
 

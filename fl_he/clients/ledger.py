@@ -5,6 +5,9 @@ may have been lost on its way: it is answered again, with the same total. That g
 that cheats nothing that it could not have kept: the answer depends on the key and on the request
 alone, and the request is the same in its session, purpose, round, claimed contributors and every
 byte of the sum. Any other request for the round, or for the sum in another round, is refused.
+
+A sum in which some hospitals had values that did not fit is discarded: nothing of it was given out,
+so another sum may be opened in its place when those hospitals have mended their tables.
 """
 
 from __future__ import annotations
@@ -64,6 +67,15 @@ class _Session:
 
 
 @dataclass(frozen=True, slots=True)
+class _Discarded:
+    """A sum was opened, and no number of it given out: some hospitals' values did not fit."""
+
+    discarded: str
+    session: str
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
 class _Opening:
     """A round was opened, with this very sum."""
 
@@ -81,6 +93,7 @@ def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -
 
 
 _SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)
+_DISCARDED, _IS_DISCARDED = ledger_document(_Discarded), '{"discarded":'
 
 
 class Ledger:
@@ -169,8 +182,19 @@ class Ledger:
             if not _is_noted(opening, self._opened(lines, opening.session), follows):
                 lines.append(_OPENINGS.dumps(opening))
 
+    def discard(self, request: DecryptRequest) -> None:
+        """Note that nothing of an opened sum is given out."""
+        digest = sha256(request.encrypted_sum).hexdigest()
+        with self._store.exclusively() as lines:
+            lines.append(_DISCARDED.dumps(_Discarded(digest, request.session, request.purpose)))
+
     def _opened(self, lines: Lines, session: str) -> Iterator[_Opening]:
-        """Yield the openings in a session; raises at their end if the session is not open."""
+        """Yield a session's openings but those discarded; raises at their end if it is closed."""
+        discarded = {
+            _DISCARDED.loads(line, _Discarded).discarded
+            for line in lines
+            if line is not None and line.startswith(_IS_DISCARDED)
+        }
         known = False
         for entry in _entries(lines):
             if entry is None:
@@ -181,7 +205,7 @@ class Ledger:
                 continue
             elif isinstance(entry, _Session):
                 known = entry.key == self._fingerprint
-            else:
+            elif isinstance(entry, _Opening) and entry.sum not in discarded:
                 yield entry
         if not known:
             raise ProtocolError(
@@ -251,13 +275,15 @@ class StateStore:
             self._record[_LINES] = lines
 
 
-def _entries(lines: Lines) -> Iterator[_Session | _Opening | None]:
+def _entries(lines: Lines) -> Iterator[_Session | _Opening | _Discarded | None]:
     return (None if line is None else _entry(line) for line in lines)
 
 
 # A process that answers many requests meets the same lines again with each of them.
 @lru_cache(maxsize=10_000)
-def _entry(line: str) -> _Session | _Opening:
+def _entry(line: str) -> _Session | _Opening | _Discarded:
+    if line.startswith(_IS_DISCARDED):
+        return _DISCARDED.loads(line, _Discarded)
     if line.startswith('{"run":'):
         return _SESSIONS.loads(line, _Session)
     return _OPENINGS.loads(line, _Opening)

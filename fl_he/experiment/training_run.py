@@ -27,6 +27,7 @@ from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedSum
+from fl_he.strategies.update_sum import FOLD
 from fl_he.wire.events import Event, Listener, RoundEnded
 
 #: Deployed hospitals show their data to nobody.
@@ -141,6 +142,7 @@ class TrainingRun(Run):
             "converged": False,
             **figures,
             **asdict(done.cost),
+            **({} if self._roster.simulated else dict.fromkeys(self._unknown_seconds())),
             "hops": self._grid.take(),
         }
         key, packing = self._roster.public_key, packing_of(self._config.crypto)
@@ -152,6 +154,11 @@ class TrainingRun(Run):
             "bytes_per_update": done.update_bytes,
         }
         self._keep(rounds=[*rounds, entry], crypto=crypto, **changes)
+
+    def _unknown_seconds(self) -> tuple[str, ...]:
+        """Return the figures of a round that deployed nodes keep."""
+        kept = "encrypt_seconds", "decrypt_seconds"
+        return kept if self._config.topology == FOLD else (*kept, "add_seconds")
 
     def _write(self, figures: dict[str, Any], model_json: str | None = None) -> dict[str, Any]:
         """Write the run's files, and mark the checkpoint as finished.

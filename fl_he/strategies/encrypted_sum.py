@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
 from typing import Annotated, Any, ClassVar, Self
@@ -20,6 +20,7 @@ from fl_he.wire.encrypted_sum import (
     DecryptReply,
     DecryptRequest,
     FiguresReply,
+    MisfitReply,
     Purpose,
     content_bytes,
 )
@@ -28,6 +29,7 @@ from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, INTEGERS, UpdateLay
 
 _FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
 _VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
+_MISFIT = "some hospitals had values that did not fit"
 _LAYOUT = Kind(
     lambda value, at: UpdateLayout.from_json(_TEXT.read(value, at)), UpdateLayout.to_json
 )
@@ -44,9 +46,9 @@ class Cost:
     bytes_sent : int
         Size of all messages, both ways.
     encrypt_seconds, add_seconds : float
-        Summed over all who encrypted and added.
+        Summed over all who encrypted and added, deployed nodes apart, which do not say.
     decrypt_seconds : float
-        At company X.
+        At a simulated company X.
     """
 
     seconds: Number = 0.0
@@ -55,7 +57,7 @@ class Cost:
     add_seconds: Number = 0.0
     decrypt_seconds: Number = 0.0
 
-    def opened(self, start: float, bytes_sent: int, decrypt_seconds: float) -> Cost:
+    def opened(self, start: float, bytes_sent: int, decrypt_seconds: float = 0.0) -> Cost:
         """Return the cost with that of an opening, begun at `start` by ``perf_counter``."""
         seconds, size = self.seconds + perf_counter() - start, self.bytes_sent + bytes_sent
         return Cost(seconds, size, self.encrypt_seconds, self.add_seconds, decrypt_seconds)
@@ -108,6 +110,8 @@ class UnopenedSum(Kept):
     skipped : tuple of Skipped
     ciphertexts, update_bytes : int
         Of one hospital's encrypted update.
+    simulated_logs : tuple of str
+        What did not fit at simulated hospitals; in no checkpoint.
     """
 
     request: DecryptRequest
@@ -117,6 +121,7 @@ class UnopenedSum(Kept):
     skipped: tuple[Skipped, ...]
     ciphertexts: Whole
     update_bytes: Whole
+    simulated_logs: tuple[str, ...] = field(default=(), repr=False)
 
 
 UnopenedSum.FORM = Form(
@@ -130,7 +135,7 @@ UnopenedSum.FORM = Form(
         **{
             name: kind
             for name, kind in form_of(UnopenedSum).members.items()
-            if name not in ("request", "cost")
+            if name not in ("request", "cost", "simulated_logs")
         },
         **COST_MEMBERS,
     },
@@ -172,6 +177,19 @@ class AwayError(ProtocolError):
     """Company X does not answer; it can be asked again, by resuming the run."""
 
 
+class MisfitError(ProtocolError):
+    """Some hospitals had values that did not fit, so nothing of the sum was given out.
+
+    Parameters
+    ----------
+    logs : sequence of str
+        Of simulated hospitals, whose logs nobody sees.
+    """
+
+    def __init__(self, logs: Sequence[str] = ()) -> None:
+        super().__init__(f"{_MISFIT}: {'; '.join(logs)}" if logs else f"{_MISFIT}; see their logs")
+
+
 def open_sum(
     unopened: UnopenedSum, roster: Roster, local: Mapping[str, ArrayRecord] | None = None
 ) -> tuple[EncryptedSum, RecordDict, list[str]]:
@@ -199,6 +217,8 @@ def open_sum(
     ------
     AwayError
         If company X does not answer.
+    MisfitError
+        If some hospitals had values that did not fit.
     NoMeanError
         If no contributor has an example.
     ProtocolError
@@ -206,7 +226,7 @@ def open_sum(
     """
     start, layout = perf_counter(), unopened.layout
     request = replace(unopened.request, metric_values=layout.metric_values)
-    content, size = _asked(request, roster)
+    content, size = _asked(replace(unopened, request=request), roster)
     answer = DecryptReply.from_content(content)
     mean = layout.mean(answer.total, unopened.plain, local)
     if answer.total[CONTRIBUTORS] != request.contributors:
@@ -223,15 +243,15 @@ def open_sum(
 def open_figures(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Figures]:
     """Have company X open a sum of counts and give out their figures; raises as `open_sum`."""
     start = perf_counter()
-    content, size = _asked(unopened.request, roster)
+    content, size = _asked(unopened, roster)
     answer = FiguresReply.from_content(content)
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures
 
 
-def _asked(request: DecryptRequest, roster: Roster) -> tuple[RecordDict, int]:
+def _asked(unopened: UnopenedSum, roster: Roster) -> tuple[RecordDict, int]:
     """Return what company X answers, and the bytes of question and answer."""
-    content = request.to_content()
+    content = unopened.request.to_content()
     reply = roster.ask_company_x(DECRYPT, content)
     if nobody_answered(reply):
         raise AwayError(
@@ -240,6 +260,9 @@ def _asked(request: DecryptRequest, roster: Roster) -> tuple[RecordDict, int]:
         )
     if reply.has_error():
         raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
+    if MisfitReply.is_in(reply.content):
+        MisfitReply.from_content(reply.content)
+        raise MisfitError(unopened.simulated_logs)
     asked = Message(content, reply.metadata.src_node_id, DECRYPT)
     return reply.content, content_bytes(asked) + content_bytes(reply)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from logging import INFO, WARNING
 from time import perf_counter
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
@@ -16,6 +17,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.encrypted_sum import (
     EncryptedSum,
+    MisfitError,
     UnopenedSum,
     open_figures,
     open_sum,
@@ -34,6 +36,8 @@ from fl_he.wire.selection import ALL, MEAN, Selection
 from fl_he.wire.update_layout import NoMeanError, UpdateLayout
 
 _logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 class SequentialPaillier(Strategy):
@@ -256,13 +260,13 @@ class SequentialPaillier(Strategy):
     ) -> MetricRecord | None:
         """Run the encrypted sum and let the wrapped strategy aggregate its mean.
 
-        An evaluation with too few contributors, or no examples, is left out: the wrapped strategy
-        gets no reply.
+        An evaluation with too few contributors, no examples or values that do not fit is left out:
+        the wrapped strategy gets no reply.
         """
         number = self._rounds_before + server_round
         try:
             mean = self._encrypted_mean("evaluate", number, replies)
-        except NoMeanError as error:
+        except (NoMeanError, MisfitError) as error:
             _logger.warning("round %d has no evaluation: %s", number, error)
             mean = []
         return self.strategy.aggregate_evaluate(number, mean)
@@ -316,7 +320,9 @@ class SequentialPaillier(Strategy):
         """
         self._ask_all(FIGURES, content)
         messages, self._messages = self._messages, []
-        total, figures = open_figures(self._due("figures", number, messages), self.roster)
+        total, figures = self._opened(
+            *("figures", number, messages), lambda due: open_figures(due, self.roster)
+        )
         self._note(total)
         return figures
 
@@ -387,9 +393,10 @@ class SequentialPaillier(Strategy):
         messages, self._messages = self._messages, []
         if not messages:
             return []
-        unopened = self._due(purpose, server_round, messages)
         sent = messages[0].content.array_records
-        total, mean, remarks = open_sum(unopened, self.roster, sent)
+        total, mean, remarks = self._opened(
+            *(purpose, server_round, messages), lambda due: open_sum(due, self.roster, sent)
+        )
         self._note(total, remarks)
         return [Message(mean, reply_to=messages[0])]
 
@@ -406,6 +413,28 @@ class SequentialPaillier(Strategy):
             if remark not in self._told:
                 log(WARNING, "%s %d: %s", total.purpose, total.round, remark)
         self._told.update(remarks)
+
+    def _opened(
+        self,
+        purpose: Purpose,
+        server_round: int,
+        messages: list[Message],
+        opening: Callable[[UnopenedSum], _Result],
+    ) -> _Result:
+        """Open the sum that is due; a new one in the place of an earlier run's that was discarded.
+
+        Raises
+        ------
+        MisfitError
+            If some hospitals had values that did not fit.
+        """
+        resumed = (purpose, server_round) in self._unopened
+        try:
+            return opening(self._due(purpose, server_round, messages))
+        except MisfitError:
+            if not resumed:
+                raise
+        return opening(self._due(purpose, server_round, messages))
 
     def _due(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""

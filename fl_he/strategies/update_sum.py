@@ -23,6 +23,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptionRequest,
     Purpose,
     content_bytes,
+    printable,
 )
 from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.selection import LOCAL, PLAIN, Selection
@@ -89,6 +90,7 @@ class UpdateSum:
         self.update_bytes = 0
         self.cost = Cost()
         self.skipped: list[Skipped] = []
+        self._simulated_logs: dict[str, list[str]] = {}
         self._parts: dict[str, _Part] = {}
         self._request, self._roster = request, roster
         self._packing, self._selection = packing, selection
@@ -200,6 +202,10 @@ class UpdateSum:
             skipped=tuple(self.skipped),
             ciphertexts=part.vector.ciphertexts,
             update_bytes=self.update_bytes,
+            simulated_logs=tuple(
+                f"{', '.join(sorted(names))}: {words}"
+                for words, names in sorted(self._simulated_logs.items())
+            ),
         )
 
     def _take(self, reply: Message, segment: _Segment, message: Message) -> None:
@@ -232,6 +238,8 @@ class UpdateSum:
         filled = len(vector) == len(layout) and vector.packing == self._packing
         if not filled or layout.fraction_bits != self._packing.fraction_bits:
             raise ProtocolError(f"{name} must fill the slots of its own layout as asked")
+        if answer.simulated_log and self._roster.simulated:
+            self._simulated_logs.setdefault(printable(answer.simulated_log), []).append(name)
         for metric in (*layout.optional, *left_out):
             self.metrics.setdefault(metric.name, metric)
         for metric in left_out:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from flwr.app import Array, Message
+from flwr.app import Array, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Kind, Natural, Place, Whole, form_of, kind_of
@@ -54,6 +54,7 @@ _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
 _SUM = "sum"
 _Sum = Annotated[Base64, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
+_SimulatedSeconds = Annotated[Seconds, SPARSE]
 #: Flower's strategies write it into every train config. A resumed run counts on.
 SERVER_ROUND = "server-round"
 
@@ -147,21 +148,24 @@ class EncryptedReply(records.Message):
     layout : str
         JSON of names, shapes and dtypes of what the slots hold. Public.
     encrypt_seconds, add_seconds : float
-        Wall time at the hospital.
+        Wall time at a simulated hospital; a deployed one keeps them.
     plain : ndarray
         The arrays that both sides chose not to encrypt; empty as a rule.
     left_out : str
         JSON of a layout of the metrics that the app replied and the sum has not; empty as a rule.
+    simulated_log : str
+        In a simulation, which has no logs of nodes: what did not fit. Deployed nodes never say it.
     """
 
     encrypted_sum: _Sum = field(repr=False)
     layout: str
-    encrypt_seconds: Seconds
-    add_seconds: Seconds
+    encrypt_seconds: _SimulatedSeconds = 0.0
+    add_seconds: _SimulatedSeconds = 0.0
     plain: Annotated[NDArray[np.float64], floats(_PLAIN_RECORD, _SUM, PLAIN_STYPE), SPARSE] = field(
         default_factory=lambda: np.empty(0), repr=False
     )
     left_out: Annotated[str, SPARSE] = ""
+    simulated_log: Annotated[str, SPARSE] = field(default="", repr=False)
     ALONE: ClassVar[str] = (
         "a hospital's reply must be encrypted, got plain records {others}, which the coordinator "
         "has seen: its ClientApp must have encryption_mod as its first mod"
@@ -195,12 +199,31 @@ class DecryptRequest(records.Message):
 
 @dataclass(frozen=True, slots=True)
 class DecryptReply(records.Message):
-    """The total of one round: a float64 vector as long as the encrypted one."""
+    """The total of one round: a float64 vector as long as the encrypted one.
+
+    A simulated key holder says how long it took to decrypt; a deployed one keeps that.
+    """
 
     total: Annotated[NDArray[np.float64], floats(_SUM_RECORD, _SUM, TOTAL_STYPE)] = field(
         repr=False
     )
-    decrypt_seconds: Seconds
+    decrypt_seconds: _SimulatedSeconds = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MisfitReply(records.Message):
+    """Company X's whole answer for a sum in which some hospitals had values that did not fit.
+
+    No number of the sum leaves, nor how many hospitals they were.
+    """
+
+    HOME: ClassVar[str] = "fl-he.misfit"
+    ALONE: ClassVar[str] = "company X's word that values did not fit must be one record"
+
+    @classmethod
+    def is_in(cls, content: RecordDict) -> bool:
+        """Tell whether a reply says this."""
+        return cls.HOME in content
 
 
 _FIGURES = Document("the figures", form_of(Figures).members, 1 << 24, records.ProtocolError)
@@ -216,7 +239,7 @@ class FiguresReply(records.Message):
     """What company X gives out of opened counts, for the purpose ``figures``."""
 
     figures: Annotated[Figures, Kind(_read_figures, _FIGURES.dumps)]
-    decrypt_seconds: Seconds
+    decrypt_seconds: _SimulatedSeconds = 0.0
 
 
 def printable(text: str) -> str:

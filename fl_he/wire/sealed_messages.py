@@ -22,7 +22,6 @@ from fl_he.wire.records import (
     Message,
     Part,
     ProtocolError,
-    Seconds,
     blob,
     blobs,
     config_of,
@@ -214,7 +213,7 @@ class Hop(Message):
 
 @dataclass(frozen=True, slots=True)
 class SealedReply(Message):
-    """A hospital's whole answer in a sealed chain, and what it cost.
+    """A hospital's whole answer in a sealed chain.
 
     Attributes
     ----------
@@ -222,15 +221,11 @@ class SealedReply(Message):
         The running sum with the hospital's update, sealed for the next node.
     update_bytes : int
         Of the encrypted running sum inside; its length shows anyway.
-    encrypt_seconds, add_seconds : float
-        Wall time at the hospital.
     """
 
     envelope: _Envelope = field(repr=False)
     update_bytes: Natural
-    encrypt_seconds: Seconds = 0.0
-    add_seconds: Seconds = 0.0
-    ALONE: ClassVar[str] = "a reply in a sealed chain must be one envelope and its costs"
+    ALONE: ClassVar[str] = "a reply in a sealed chain must be one envelope and its size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +264,6 @@ class OpenReply(Message):
     ----------
     totals : mapping of str to bytes
         Envelopes by the nodes' names. Company X's own is handed to it with the next sum.
-    decrypt_seconds : float
     prepares : bool
         Whether the sum was of the hospitals' data, before the first step of the model.
     over : bool
@@ -277,7 +271,6 @@ class OpenReply(Message):
     """
 
     totals: _Envelopes = field(repr=False)
-    decrypt_seconds: Seconds
     prepares: bool = False
     over: bool = False
 

@@ -2,7 +2,7 @@
 
 Arrays are looked at by name, then by type. Metrics cost no update: a metric that is no number,
 or does not fit its slot, is left out of the mean of that metric alone. A reply of 0 examples is a
-vector of zeros behind the contributor count.
+vector of zeros behind the contributor count, and so is that of an app which gave none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fl_he.wire.update_layout import (
     ArraySlot,
     MetricSlot,
     UpdateLayout,
+    first_value,
 )
 
 
@@ -74,9 +75,11 @@ class Update:
     local : dict of str to dict of str to Array
         What stays at the hospital, by record and name.
     left_out : tuple of MetricSlot
-        Metrics of the reply that the expected layout lacks.
+        Metrics of the declared form that the expected layout lacks.
     no_number : tuple of str
         Names of metrics that are not in their means; private.
+    undeclared : tuple of str
+        Names of metrics of the reply that the declared form lacks; private.
     """
 
     values: NDArray[np.float64] = field(repr=False)
@@ -85,10 +88,11 @@ class Update:
     local: dict[str, dict[str, Array]] = field(repr=False)
     left_out: tuple[MetricSlot, ...] = ()
     no_number: tuple[str, ...] = field(default=(), repr=False)
+    undeclared: tuple[str, ...] = field(default=(), repr=False)
 
 
-def flatten(content: RecordDict, form: Form) -> Update:
-    """Return an app's reply as an update.
+def layout_of(content: RecordDict, form: Form) -> UpdateLayout:
+    """Return the layout of an app's reply alone, whatever other hospitals' replies hold.
 
     Parameters
     ----------
@@ -102,6 +106,98 @@ def flatten(content: RecordDict, form: Form) -> Update:
         If the reply holds something that cannot be averaged under encryption: it says what, and
         what to do instead.
     """
+    metric_record, metrics = _metrics(content)
+    _weight(metrics, form.weighted_by)
+    slots = tuple(
+        MetricSlot(name, len(value) if isinstance(value, list) else None, form.required)
+        for name, value in sorted(metrics.items())
+        if name != form.weighted_by
+    )
+    arrays = tuple(slot for slot, _, _ in _arrays(content, form.selection))
+    bits = form.packing.fraction_bits
+    return UpdateLayout(arrays, metric_record, slots, form.weighted_by, bits)
+
+
+def joined(own: UpdateLayout, form: Form) -> tuple[UpdateLayout, tuple[MetricSlot, ...]]:
+    """Return the layout with the metrics of the sum, and the own ones that the sum lacks."""
+    if form.expected is None:
+        return own, ()
+    record = form.expected.metric_record
+    if form.required:
+        return replace(own, metric_record=record), ()
+    # Not required here, whatever another node says: what the app lacks would be refused.
+    known = {slot.name: replace(slot, required=False) for slot in form.expected.metrics}
+    extra = tuple(slot for slot in own.metrics if slot.name not in known)
+    slots = tuple(known.values())
+    if not form.exact:
+        slots, extra = tuple(sorted((*slots, *extra), key=lambda slot: slot.name)), ()
+    return replace(own, metric_record=record, metrics=slots), extra
+
+
+def zeros(own: UpdateLayout, form: Form) -> Update:
+    """Return the update of a hospital whose app gave no reply of its form."""
+    layout, left_out = joined(own, form)
+    first = first_value(form.packing, fits=False, restricted=form.restricted)
+    values = np.append(first, np.zeros(len(layout) - 1))
+    return Update(values, np.zeros(layout.plain_length), layout, {}, left_out)
+
+
+def flatten(content: RecordDict, form: Form, declared: UpdateLayout | None = None) -> Update:
+    """Return an app's reply as an update.
+
+    Parameters
+    ----------
+    content : RecordDict
+        See `layout_of`.
+    form : Form
+    declared : UpdateLayout or None
+        The layout that the reply must have: other arrays are refused, other metrics left out.
+        ``None``: its own.
+
+    Raises
+    ------
+    ProtocolError
+        See `layout_of`; or if the reply has other arrays than declared.
+    """
+    own = layout_of(content, form)
+    if declared is not None and (difference := declared.array_difference(own)) is not None:
+        raise PrivateReasonError(f"the app's reply must have the form of the session: {difference}")
+    layout, left_out = joined(declared or own, form)
+    _, metrics = _metrics(content)
+    examples = _examples(metrics, form.weighted_by)
+    first = first_value(form.packing, fits=True, restricted=form.restricted)
+    parts = {ENCRYPTED: [np.array([first, examples])], PLAIN: []}
+    local: dict[str, dict[str, Array]] = {}
+    for slot, array, values in _arrays(content, form.selection):
+        if slot.way == LOCAL:
+            local.setdefault(slot.record, {})[slot.name] = array
+        else:
+            parts[slot.way].append(_weighted(values, slot, examples, form.packing))
+    optional: list[NDArray[np.float64]] = []
+    no_number: list[str] = []
+    for metric in layout.metrics:
+        numbers = _numbers(metrics.get(metric.name), metric)
+        if metric.required:
+            with np.errstate(over="ignore", invalid="ignore"):
+                parts[ENCRYPTED].append(numbers * examples)
+            continue
+        columns = _with_weight(numbers, examples, form.packing.maximum)
+        optional.append(columns)
+        if not columns[0].all():
+            no_number.append(metric.name)
+    tail = np.concatenate([np.empty((3, 0)), *optional], axis=1).ravel()
+    return Update(
+        np.concatenate([*parts[ENCRYPTED], tail]),
+        np.concatenate([np.empty(0), *parts[PLAIN]]),
+        layout,
+        local,
+        left_out,
+        tuple(no_number),
+        tuple(slot.name for slot in own.metrics if slot not in (declared or own).metrics),
+    )
+
+
+def _metrics(content: RecordDict) -> tuple[str, MetricRecord]:
     if content.config_records:
         raise ProtocolError(
             "a reply must hold arrays and metrics only, got config records "
@@ -113,43 +209,7 @@ def flatten(content: RecordDict, form: Form) -> Update:
             f"a reply must hold exactly one MetricRecord, got {len(content.metric_records)}: put "
             "all metrics into one"
         )
-    metric_record, metrics = next(iter(content.metric_records.items()))
-    examples = _examples(metrics, form.weighted_by)
-    arrays: list[ArraySlot] = []
-    parts = {ENCRYPTED: [np.array([-1.0 if form.restricted else 1.0, examples])], PLAIN: []}
-    local: dict[str, dict[str, Array]] = {}
-    for slot, array, values in _arrays(content, form.selection):
-        arrays.append(slot)
-        if slot.way == LOCAL:
-            local.setdefault(slot.record, {})[slot.name] = array
-        else:
-            parts[slot.way].append(_weighted(values, slot, examples, form.packing))
-    slots, left_out = _metric_slots(metrics, form)
-    if form.expected is not None:
-        metric_record = form.expected.metric_record
-    optional: list[NDArray[np.float64]] = []
-    no_number: list[str] = []
-    for metric in slots:
-        numbers = _numbers(metrics.get(metric.name), metric)
-        if metric.required:
-            parts[ENCRYPTED].append(numbers * examples)
-            continue
-        columns = _with_weight(numbers, examples, form.packing.maximum)
-        optional.append(columns)
-        if not columns[0].all():
-            no_number.append(metric.name)
-    layout = UpdateLayout(
-        tuple(arrays), metric_record, tuple(slots), form.weighted_by, form.packing.fraction_bits
-    )
-    tail = np.concatenate([np.empty((3, 0)), *optional], axis=1).ravel()
-    return Update(
-        np.concatenate([*parts[ENCRYPTED], tail]),
-        np.concatenate([np.empty(0), *parts[PLAIN]]),
-        layout,
-        local,
-        left_out,
-        tuple(no_number),
-    )
+    return next(iter(content.metric_records.items()))
 
 
 def _arrays(
@@ -178,7 +238,8 @@ def _weighted(
 ) -> NDArray[np.float64]:
     if not examples:
         return np.zeros(slot.size)
-    weighted: NDArray[np.float64] = values.ravel().astype(np.float64) * examples
+    with np.errstate(over="ignore"):
+        weighted: NDArray[np.float64] = values.ravel().astype(np.float64) * examples
     if not slot.whole or slot.way == PLAIN:
         return weighted
     if not examples.is_integer():
@@ -189,25 +250,6 @@ def _weighted(
     return np.ldexp(weighted, -packing.fraction_bits)
 
 
-def _metric_slots(
-    metrics: MetricRecord, form: Form
-) -> tuple[list[MetricSlot], tuple[MetricSlot, ...]]:
-    """Return the metrics of the vector, and those of the reply that are not in it."""
-    own = [
-        MetricSlot(name, len(value) if isinstance(value, list) else None, form.required)
-        for name, value in sorted(metrics.items())
-        if name != form.weighted_by
-    ]
-    if form.expected is None or form.required:
-        return own, ()
-    # Not required here, whatever another node says: what the app lacks would be refused.
-    known = {slot.name: replace(slot, required=False) for slot in form.expected.metrics}
-    extra = [slot for slot in own if slot.name not in known]
-    if form.exact:
-        return list(known.values()), tuple(extra)
-    return sorted([*known.values(), *extra], key=lambda slot: slot.name), ()
-
-
 def _numbers(value: object, metric: MetricSlot) -> NDArray[np.float64]:
     """Return a metric's numbers, NaN for a metric that is absent or of another length."""
     length = len(value) if isinstance(value, list) else None
@@ -216,8 +258,6 @@ def _numbers(value: object, metric: MetricSlot) -> NDArray[np.float64]:
     try:
         return np.atleast_1d(np.asarray(value, dtype=np.float64))
     except OverflowError:  # an integer of hundreds of digits
-        if metric.required:
-            raise PrivateReasonError(f"the metric {metric.name!r} must fit float64") from None
         return np.full(metric.size, np.inf)
 
 
@@ -231,7 +271,7 @@ def _with_weight(
     return np.array([has_one, has_one * examples, np.where(has_one, weighted, 0.0)], np.float64)
 
 
-def _examples(metrics: MetricRecord, weighted_by: str) -> float:
+def _weight(metrics: MetricRecord, weighted_by: str) -> float:
     examples = metrics.get(weighted_by)
     if examples is None:
         raise ProtocolError(
@@ -239,6 +279,11 @@ def _examples(metrics: MetricRecord, weighted_by: str) -> float:
         )
     if isinstance(examples, list):
         raise ProtocolError(f"the metric {weighted_by!r} must be a single number, got a list")
+    return examples
+
+
+def _examples(metrics: MetricRecord, weighted_by: str) -> float:
+    examples = _weight(metrics, weighted_by)
     if not 0 <= examples < 2**63:
         raise PrivateReasonError(f"the metric {weighted_by!r} must be 0 or a positive number")
     return float(examples)

@@ -8,6 +8,9 @@ Such vectors can be summed by somebody who cannot read them. In a sum the first 
 of contributors, the second one the number of examples N, and arrays divided by N are the weighted
 mean. A restricted update begins with -1: company X does not give out the sum of such updates.
 
+A hospital with a value that does not fit its slot adds to its 1 a fraction so small that the sum of
+all such fractions is below 1: see `first_value`. Nobody sees which hospitals did.
+
 A metric that a hospital may lack has a count and a weight for each of its numbers: 1 and n where
 there is a number, else 0 and 0, and 0 in place of the number. So its mean is that of the hospitals
 that have it, and nobody sees which of them do. Company X puts the mean and the weight 1 in the
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import floor, prod
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Limit, at_least, at_most, choice, form_of, row_of
 from fl_he.crypto.encoding.strict_json import Document
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ENCRYPTED, LOCAL, PLAIN
 
@@ -51,6 +55,55 @@ _MAX_METRIC_VALUES = 1 << 20
 _MAX_TEXT = 1 << 20
 
 _Size = Annotated[int, at_least(0), at_most(_MAX_LENGTH)]
+
+
+def first_value(packing: Packing, *, fits: bool, restricted: bool = False) -> float:
+    """Return the first value of one hospital's vector.
+
+    Parameters
+    ----------
+    packing : Packing
+    fits : bool
+        Whether all values of the update, metrics with weights of their own apart, fit their slots.
+    restricted : bool
+        Whether company X must not give out the sum.
+
+    Raises
+    ------
+    ProtocolError
+        If the packing has no room for the fraction.
+    """
+    value = 1.0 if fits else 1.0 + _mark(packing)
+    return -value if restricted else value
+
+
+def read_first_value(value: float, packing: Packing) -> tuple[int, int] | None:
+    """Return how many hospitals are in a sum, negative if it is restricted, and how many misfit.
+
+    ``None``: the value is no sum of first values.
+
+    Examples
+    --------
+    >>> packing = Packing()
+    >>> values = [first_value(packing, fits=fits) for fits in (True, False, True, False)]
+    >>> read_first_value(sum(values), packing)
+    (4, 2)
+    """
+    contributors = floor(abs(value))
+    misfits = (abs(value) - contributors) / _mark(packing)
+    if not misfits.is_integer() or misfits > contributors:
+        return None
+    return (-contributors if value < 0 else contributors), int(misfits)
+
+
+def _mark(packing: Packing) -> float:
+    bits = packing.headroom + 1
+    if packing.fraction_bits < bits:
+        raise ProtocolError(
+            f"fraction_bits must be at least {bits} with max_contributors="
+            f"{packing.max_contributors}, got {packing.fraction_bits}"
+        )
+    return 2.0**-bits
 
 
 class NoMeanError(ProtocolError):

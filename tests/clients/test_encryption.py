@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.app.user_config import UserConfig
+from reply_forms import form_of
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
@@ -26,14 +28,20 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.errors import DataError
-from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
-from fl_he.wire.records import PrivateReasonError
+from fl_he.wire.encrypted_sum import FIGURES, EncryptedReply, EncryptionRequest
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.update_layout import UpdateLayout
 
 KEY = PrivateKey.generate(1024)
 OTHER_KEY = PrivateKey.generate(1024)
 PACKING = Packing()
 HOSPITAL: UserConfig = {"partition-id": 0, "num-partitions": 4}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deployed nodes without a table keep the forms of their replies here."""
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
 
 
 def request(key: PrivateKey = KEY, **changes: object) -> EncryptionRequest:
@@ -146,46 +154,125 @@ def test_a_simulated_node_pins_the_first_key_of_the_run() -> None:
 DEPLOYED: UserConfig = {"role": "hospital", "key-fingerprint": KEY.public_key.fingerprint}
 
 
-@pytest.mark.parametrize(
-    ("gradient", "advice"),
-    [(-(2.0**24), "raise integer_bits"), (np.nan, "must be a finite number")],
-)
-def test_a_value_that_does_not_fit_names_the_array_and_the_setting(
-    gradient: float, advice: str
-) -> None:
-    reply = app_reply(gradient=gradient)
-    reason = refused(ask(request().add_to(RecordDict()), context(), reply=reply))
-    assert "the array 'w' at [0]" in reason
-    assert advice in reason
-    assert "16777216" not in reason
-
-
-def test_a_refused_evaluation_touches_no_train_round() -> None:
-    node = context(DEPLOYED)
-    negative = RecordDict({"metrics": MetricRecord({"loss": 0.5, "num-examples": -1})})
-    assert "log says more" in refused(
-        ask(request().add_to(RecordDict()), node, "evaluate", negative)
-    )
-    assert "evaluates no more in this run" in refused(
-        ask(request().add_to(RecordDict()), node, "evaluate")
-    )
-    assert ask(request().add_to(RecordDict()), node).has_content()
+#: The first value of an update with a value that does not fit.
+MISFIT = 1.0 + 2.0**-10
 
 
 @pytest.mark.parametrize(
-    "reply", [app_reply(gradient=2.0**24), app_reply(gradient=np.inf), app_reply(examples=-1)]
+    ("gradient", "sent", "advice"),
+    [
+        (-(2.0**24), -(2.0**24), "raise integer_bits"),
+        (np.inf, 2.0**24, "must be a finite number"),
+        (np.nan, 0.0, "must be a finite number"),
+    ],
 )
-def test_a_deployed_node_keeps_such_a_reason_and_takes_no_further_part(
-    reply: RecordDict, caplog: pytest.LogCaptureFixture
+def test_a_value_that_does_not_fit_becomes_the_nearest_that_does(
+    gradient: float, sent: float, advice: str
 ) -> None:
-    node = context(DEPLOYED)
-    reason = refused(ask(request().add_to(RecordDict()), node, reply=reply))
-    assert reason == PRIVATE_REFUSAL
-    assert "must be" in caplog.text or "does not fit its slot" in caplog.text
-    for action in ("train", "evaluate", "query.finish"):
-        again = refused(ask(request().add_to(RecordDict()), node, action))
-        assert "takes no part in the run any more" in again
-    assert ask(request().add_to(RecordDict()), context(DEPLOYED)).has_content()
+    answer = ask(request().add_to(RecordDict()), context(), reply=app_reply(gradient=gradient))
+    np.testing.assert_allclose(opened(answer)[0], [MISFIT, 7, sent, 17.5, 1, 7, 4.8125])
+    told = EncryptedReply.from_content(answer.content).simulated_log
+    assert "the array 'w' at [0]" in told
+    assert advice in told
+    assert "16777216" not in told
+
+
+def raising(error: BaseException) -> Callable[[Message, Context], Message]:
+    def app(message: Message, context: Context) -> Message:
+        raise error
+
+    return app
+
+
+def replying(reply: RecordDict | Error) -> Callable[[Message, Context], Message]:
+    return lambda message, _: Message(reply, reply_to=message)
+
+
+OTHER_FORM = RecordDict({"metrics": MetricRecord({"num-examples": 7})})
+BAD_APPS = {
+    "too large": replying(app_reply(gradient=2.0**24)),
+    "infinite": replying(app_reply(gradient=np.inf)),
+    "no number": replying(app_reply(gradient=np.nan)),
+    "negative weight": replying(app_reply(examples=-1)),
+    "another form": replying(OTHER_FORM),
+    "empty": replying(RecordDict()),
+    "error": replying(Error(3, "loss=0.123 of Jane Doe")),
+    "exception": raising(ValueError("Jane Doe, 17.99")),
+    "refusal": raising(PrivateReasonError("Jane Doe is too large")),
+    "public words": raising(ProtocolError("Jane Doe must be smaller")),
+    "range": raising(RangeError(0, "", "Jane Doe does not fit")),
+    "data": raising(DataError("Jane Doe must be smaller")),
+}
+
+
+@pytest.mark.parametrize("action", ["train", "evaluate"])
+@pytest.mark.parametrize("bad", BAD_APPS)
+def test_a_reply_has_one_form_whatever_the_app_does(
+    bad: str, action: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, content = context(DEPLOYED), request().add_to(RecordDict())
+    usual = ask(content, node, action)
+    answer = encryption_mod(Message(content, 5, action), node, BAD_APPS[bad])
+    assert form_of(answer) == form_of(usual)
+    assert opened(answer)[0][0] == MISFIT
+    assert f"{action}: " in caplog.text
+    np.testing.assert_array_equal(opened(ask(content, node, action))[0], opened(usual)[0])
+
+
+@pytest.mark.parametrize("bad", ["negative weight", "another form", "exception", "error"])
+def test_an_app_that_gives_no_update_contributes_zeros(bad: str) -> None:
+    node, content = context(), request().add_to(RecordDict())
+    ask(content, node)
+    answer = encryption_mod(Message(content, 5, "train"), node, BAD_APPS[bad])
+    np.testing.assert_array_equal(opened(answer)[0], [MISFIT, 0, 0, 0, 0, 0, 0])
+
+
+def test_metrics_of_the_first_form_are_kept_and_cost_no_update(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node, content = context(DEPLOYED), request().add_to(RecordDict())
+    usual = ask(content, node)
+    reply = app_reply()
+    reply["metrics"] = MetricRecord({"auc": 0.5, "num-examples": 7})
+    answer = ask(content, node, reply=reply)
+    assert form_of(answer) == form_of(usual)
+    np.testing.assert_array_equal(opened(answer)[0], [1, 7, -1.25 * 7, 17.5, 0, 0, 0])
+    assert "the metric 'loss' is not in this round's mean" in caplog.text
+
+
+def test_a_restricted_reply_is_marked_as_well() -> None:
+    node, content = context(), request().add_to(RecordDict())
+    ask(content, node, FIGURES)
+    answer = encryption_mod(Message(content, 5, FIGURES), node, BAD_APPS["exception"])
+    assert opened(answer)[0][0] == -MISFIT
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_the_form_of_a_deployed_node_is_in_a_file(tmp_path: Path, state: bool) -> None:
+    config = DEPLOYED | ({"state": str(tmp_path / "state")} if state else {})
+    content = request().add_to(RecordDict())
+    usual = ask(content, context(config))
+    answer = ask(content, context(config), reply=OTHER_FORM)
+    assert form_of(answer) == form_of(usual), "its context is new"
+    other_session = request(session="another").add_to(RecordDict())
+    node = context(config)
+    node.run_id = 2
+    assert form_of(ask(other_session, node, reply=OTHER_FORM)) != form_of(usual)
+
+
+@pytest.mark.parametrize("kind", [PrivateReasonError, ProtocolError, OverflowError])
+@pytest.mark.parametrize("deployed", [False, True])
+def test_a_form_that_was_declared_is_there_before_the_first_reply(
+    kind: Callable[[str], Exception], deployed: bool
+) -> None:
+    mod = EncryptionMod(declared=lambda *_: app_reply())
+    node = context(DEPLOYED if deployed else HOSPITAL)
+    message = Message(request().add_to(RecordDict()), 5, "train")
+    answer = mod(message, node, raising(kind("Jane Doe")))
+    np.testing.assert_array_equal(opened(answer)[0], [MISFIT, 0, 0, 0, 0, 0, 0])
+    assert EncryptedReply.from_content(answer.content).simulated_log == (
+        "" if deployed else "OverflowError: Jane Doe" if kind is OverflowError else "Jane Doe"
+    )
 
 
 @pytest.mark.parametrize("deployed", [False, True])
@@ -196,14 +283,14 @@ def test_a_value_that_does_not_fit_names_the_column_to_the_nodes_own_people(
     message = Message(request().add_to(RecordDict()), 5, "train")
     reply = app_reply(gradient=2.0**24)
     node = context(DEPLOYED if deployed else HOSPITAL)
-    reason = refused(mod(message, node, lambda *_: Message(reply, reply_to=message)))
+    answer = mod(message, node, lambda *_: Message(reply, reply_to=message))
     told = (
         "the array 'w' at [0], of column 'w-[0]', does not fit its slot once weighted by "
         "'num-examples': raise integer_bits, or save the column in a larger unit, or leave the "
         "column out"
     )
-    assert (told in caplog.text, told in reason) == (deployed, not deployed)
-    assert not deployed or "column" not in reason
+    assert told in caplog.text
+    assert EncryptedReply.from_content(answer.content).simulated_log == ("" if deployed else told)
 
 
 def test_the_packing_is_the_nodes_own() -> None:
@@ -266,29 +353,43 @@ def test_the_key_holder_does_not_train() -> None:
 
 
 @pytest.mark.parametrize("node_config", [HOSPITAL, DEPLOYED], ids=["simulated", "deployed"])
-@pytest.mark.parametrize("action", ["train", "query.finish"])
 @pytest.mark.parametrize(
     "kind", [PrivateReasonError, DataError, OverflowError, partial(RangeError, 0, "")]
 )
-def test_an_app_that_refuses_for_a_private_reason_is_asked_no_more(
+@pytest.mark.parametrize("action", ["train", "evaluate"])
+def test_an_app_that_fails_before_it_has_a_form_is_asked_no_more(
     node_config: UserConfig, kind: Callable[[str], Exception], action: str
 ) -> None:
     """Who chooses the model could ask again and again, and learn a bit of the data each time."""
-    asked: list[str] = []
+    node, content = context(node_config), request().add_to(RecordDict())
+    failing = raising(kind("a value is too large"))
+    refused(encryption_mod(Message(content, 5, action), node, failing))
+    node.state = RecordDict() if node_config == DEPLOYED else node.state
+    evaluation = ask(content, node, "evaluate")
+    training = ask(content, node)
+    if action == "train":
+        assert "takes no part in the run any more" in refused(training)
+        assert "takes no part in the run any more" in refused(evaluation)
+    else:
+        assert "evaluates no more in this run" in refused(evaluation)
+        assert training.has_content()
 
-    def app(message: Message, context: Context) -> Message:
-        asked.append(message.metadata.message_type)
-        raise kind("a value is too large")
 
-    node = context(node_config)
-    reasons = [
-        refused(encryption_mod(Message(request().add_to(RecordDict()), 5, action), node, app))
-        for action in (action, "train", "evaluate", "query.finish")
-    ]
-    assert ["takes no part in the run any more" in reason for reason in reasons] == [
-        *(False, True, True, True)
-    ]
-    assert asked == [action]
+@pytest.mark.parametrize("node_config", [HOSPITAL, DEPLOYED], ids=["simulated", "deployed"])
+def test_who_cannot_use_the_final_model_does_not_say_so(
+    node_config: UserConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Model and scale are the coordinator's: whether they overflow would say something of data."""
+    message = Message(RecordDict(), 5, "query.finish")
+    answer = encryption_mod(message, context(node_config), raising(OverflowError("Jane Doe")))
+    assert answer.content == RecordDict()
+    assert "OverflowError" in caplog.text
+
+
+def test_a_full_disk_is_told_when_the_final_model_is_saved() -> None:
+    app = raising(OSError(28, "no space left", "/srv/jane.json"))
+    message = Message(RecordDict(), 5, "query.finish")
+    assert refused(encryption_mod(message, context(DEPLOYED), app)) == PRIVATE_REFUSAL
 
 
 def test_the_words_of_an_exception_stay_at_a_deployed_node() -> None:

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 
@@ -30,8 +30,10 @@ from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     Description,
     FiguresReply,
+    MisfitReply,
     Role,
 )
+from fl_he.wire.update_layout import first_value
 
 T = TypeVar("T")
 KEY = PrivateKey.generate(1024)
@@ -138,10 +140,15 @@ def test_sessions_differ_from_run_to_run(key_file: Path) -> None:
 
 
 def test_total_of_enough_contributors_is_opened(holder: Holder) -> None:
-    start = perf_counter()
+    answer = DecryptReply.from_content(holder.open().content)
+    assert answer.decrypt_seconds == 0.0, "a deployed node's seconds stay there"
+    np.testing.assert_array_equal(answer.total, 3 * np.array(UPDATE))
+
+
+def test_the_time_of_a_decryption_is_stated_in_a_simulation() -> None:
+    holder, start = Holder({"partition-id": 3, "num-partitions": 4}), perf_counter()
     answer = DecryptReply.from_content(holder.open().content)
     assert 0 < answer.decrypt_seconds < perf_counter() - start
-    np.testing.assert_array_equal(answer.total, 3 * np.array(UPDATE))
 
 
 def test_a_simulated_key_holder_makes_its_own_key() -> None:
@@ -229,6 +236,35 @@ def test_a_sum_is_opened_for_one_round(holder: Holder) -> None:
     assert holder.open(encrypted_sum=encrypted).has_content()
     assert "this very sum" in reason(holder.open(round=2, encrypted_sum=encrypted))
     assert "this very sum" in reason(holder.open(purpose="evaluate", encrypted_sum=encrypted))
+
+
+def misfit_sum(misfits: int, sign: float = 1.0, values: Sequence[float] = UPDATE[1:]) -> bytes:
+    """Return the sum of three hospitals of which so many had values that did not fit."""
+    first = sum(first_value(Packing(), fits=number >= misfits) for number in range(3))
+    vector = np.array([sign * first, *(3 * np.array(values))])
+    return EncryptedVector.encrypt(KEY.public_key, Packing(), vector).to_bytes()
+
+
+@pytest.mark.parametrize("purpose", ["train", "evaluate", "separation", "figures"])
+def test_of_a_sum_of_which_some_do_not_fit_nothing_leaves_but_that(
+    holder: Holder, purpose: str
+) -> None:
+    sign = -1.0 if purpose in ("separation", "figures") else 1.0
+    values = [10.0, 1.0, 2.0] if purpose == "separation" else UPDATE[1:]
+    replies = [
+        holder.open(purpose=purpose, encrypted_sum=misfit_sum(misfits, sign, values))
+        for misfits in (1, 2, 3)
+    ]
+    assert [reply.content for reply in replies] == [MisfitReply().to_content()] * 3
+    assert list(replies[0].content.config_records.values()) == [ConfigRecord()]
+
+
+def test_another_sum_is_opened_in_the_place_of_one_that_does_not_fit(holder: Holder) -> None:
+    bad, good = misfit_sum(1), misfit_sum(0)
+    assert MisfitReply.is_in(holder.open(encrypted_sum=bad).content)
+    assert MisfitReply.is_in(holder.open(encrypted_sum=bad).content), "the answer may be lost"
+    assert DecryptReply.from_content(holder.open(encrypted_sum=good).content).total[0] == 3
+    assert "train 1 is open already" in reason(holder.open(encrypted_sum=misfit_sum(0)))
 
 
 def test_rounds_are_opened_in_order(holder: Holder) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deployed_federation import DeployedFederation
 from experiments import on_round
 from flwr.app import Message, MessageType, RecordDict
-from flwr.clientapp import ClientApp
-from sealed_federation import COMPANY, FEATURES, Federation, pooled_descent
+from sealed_federation import FEATURES, Federation, pooled_descent
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from fl_he import client_app, server_app, simulation
+from fl_he import server_app, simulation
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
@@ -29,34 +29,6 @@ from fl_he.wire.records import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 PARTS = ("features", "labels")
-
-
-def no_config(_: object) -> Config:
-    raise AssertionError("a deployed node must not be asked for the run's configuration")
-
-
-class DeployedFederation(Federation):
-    """The federation of this project's own app, with tables in files."""
-
-    def app(self) -> ClientApp:
-        for name in self.data:
-            path = self.folder / f"{name}.csv"
-            rows = zip(self.data[name].features, self.data[name].labels, strict=True)
-            lines = [",".join([*map(repr, map(float, x)), "MB"[int(y == 0)]]) for x, y in rows]
-            path.write_text("\n".join([",".join([*FEATURES, "diagnosis"]), *lines]))
-        return client_app.build(no_config)
-
-    def node(self, name: str, **settings: str | int | bool) -> dict[str, str | int | bool | float]:
-        if name == COMPANY:
-            return super().node(name, sealed=True, **settings)
-        own: dict[str, str | int | bool] = {
-            "data": str(self.folder / f"{name}.csv"),
-            "target": "diagnosis",
-            "positive": "M",
-            "model-path": str(self.folder / "models" / f"{name}.json"),
-            "sealed": True,
-        }
-        return super().node(name, **own, **settings)
 
 
 @pytest.fixture

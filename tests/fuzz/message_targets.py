@@ -161,10 +161,10 @@ def _sealed_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]
         ),
         (News("s", b"e", (total, total)).to_content(), News.from_content),
         (Hop(1, ("north",), "south", "{}", b"e").to_content(), Hop.from_content),
-        (SealedReply(b"e", 568, 0.1, 0.2).to_content(), SealedReply.from_content),
+        (SealedReply(b"e", 568).to_content(), SealedReply.from_content),
         (ResealRequest("s", 1, "north").to_content(), ResealRequest.from_content),
         (OpenRequest("s", 1, ("north",), b"e").to_content(), OpenRequest.from_content),
-        (OpenReply({"north": b"e"}, 0.5).to_content(), OpenReply.from_content),
+        (OpenReply({"north": b"e"}).to_content(), OpenReply.from_content),
     ]
 
 

@@ -127,7 +127,8 @@ def check_view(config: Config) -> RecordingGrid:
         records: dict[str, Any] = dict(reply.content.items())
         if kind.partition(".")[0] == "train":
             assert set(records) == {"fl-he", "fl-he.sum"}
-            assert set(records["fl-he"]) == {"layout", "encrypt-seconds", "add-seconds"}
+            # What it took to add is left out where nothing was added; deployed nodes say neither.
+            assert set(records["fl-he"]) - {"add-seconds"} == {"layout", "encrypt-seconds"}
             assert [a.stype for a in records["fl-he.sum"].values()] == ["fl-he.encrypted-vector"]
         elif kind == FINISH:
             assert records == {}

@@ -36,10 +36,10 @@ STARTS = [
 MESSAGES = [
     Hop(1, (), "north", "{}"),
     Hop(2, ("a", "b"), "north", "{}", b"envelope"),
-    SealedReply(b"envelope", 568, 0.5, 0.25),
+    SealedReply(b"envelope", 568),
     ResealRequest("s", 1, "north"),
     OpenRequest("s", 1, ("a", "b"), b"envelope"),
-    OpenReply({"north": b"n"}, 0.5),
+    OpenReply({"north": b"n"}),
 ]
 
 
@@ -97,8 +97,8 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
         (
             SealedReply,
             MESSAGES[2],
-            lambda r: r["fl-he"].update({"encrypt-seconds": float("nan")}),
-            "must be a finite number",
+            lambda r: r["fl-he"].update({"update-bytes": 0}),
+            "update-bytes must be at least 1",
         ),
         (
             ResealRequest,
@@ -112,7 +112,7 @@ def array(stype: str = "fl-he.envelope", names: tuple[str, ...] = ("envelope",))
             lambda r: r["fl-he"].update(contributors=[]),
             "must name at least one node",
         ),
-        (OpenReply, MESSAGES[5], lambda r: r["fl-he"].clear(), "decrypt-seconds must be a number"),
+        (OpenReply, MESSAGES[5], lambda r: r.pop("fl-he.envelopes"), "has no array record"),
         (
             JoinReply,
             STARTS[0],

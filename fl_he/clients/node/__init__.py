@@ -8,6 +8,8 @@ Modules, in the order in which they import each other:
 settings      settings of the node configuration: names, kinds, values, files
 enrolment     manifest, identity, pinned key and study plans
 table_memory  tables with which a hospital's sessions began
+form_memory   forms of the replies of an app that declares none
+pace          how long an app may take, and when replies leave
 node          `Node`, and the simulated kind of it
 deployed      the deployed kind: its own table, key files, ledgers and terms
 outgoing      replies and refusals that may leave a node

@@ -6,9 +6,11 @@ import logging
 from functools import cached_property
 from pathlib import Path
 
+from flwr.supercore.utils import get_flwr_home
+
 from fl_he.clients.ledger import Store
 from fl_he.clients.ledger_file import FileStore
-from fl_he.clients.node import table_memory
+from fl_he.clients.node import form_memory, table_memory
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.settings import (
@@ -28,7 +30,7 @@ from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
-from fl_he.wire.encrypted_sum import Role
+from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.learning_terms import described
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import Outcome, StudyPlan
@@ -159,6 +161,16 @@ class DeployedNode(Node):
         named = node_path(self.context, "state") is not None
         return FileStore(self._beside("state" if named else setting, "plans"))
 
+    def forms(self) -> Store:
+        """See Node; beside `state`, or else the table, the identity, or in Flower's own folder."""
+        named = (node_path(self.context, setting) for setting in ("state", "data", "identity"))
+        path = next(filter(None, named), None)
+        if path is None:
+            folder = get_flwr_home() / "fl-he"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / printable(self.name).replace("/", "_")
+        return FileStore(path.with_name(f"{path.name}.forms.jsonl"), form_memory.LONGEST_LINE)
+
     def _beside(self, setting: str, ending: str) -> Path:
         path = node_path(self.context, setting)
         if path is None:
@@ -231,7 +243,7 @@ class DeployedNode(Node):
         _ = self.privacy
         require_writable(self.context, "privacy-ledger")
         require_writable(self.context, "state", self._beside("data", "sessions"))
-        dataset, test = self.hospital.dataset, self.test_table()
+        dataset, test = self.hospital.dataset, self.test_table
         for note in dict.fromkeys([*dataset.notes, *(() if test is None else test.notes)]):
             _logger.warning("%s", note)
         if found := identifiers(dataset):

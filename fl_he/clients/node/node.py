@@ -32,7 +32,7 @@ from fl_he.learning.regression.disclosure import MIN_CELL
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Role, printable
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.study_plan import StudyPlan
 
 _logger = logging.getLogger(__name__)
@@ -180,11 +180,12 @@ class Node(ABC):
             model_path,
             None if terms is None else Clipping(terms.clip, packing.fraction_bits),
             Limbs(packing.fraction_bits, packing.integer_bits),
-            self.test_table,
+            lambda: self.test_table,
         )
 
+    @cached_property
     def test_table(self) -> Dataset | None:
-        """Return what a hospital keeps for evaluation, once it is known to be the session's."""
+        """What a hospital keeps for evaluation, once it is known to be the session's."""
         test = self.held_out()
         if test is not None:
             self._require_same("test-data", test)
@@ -199,6 +200,8 @@ class Node(ABC):
         rule = f"{setting} must be the table with which the session began, and it has changed"
         if self.simulated:
             raise ProtocolError(f"{rule}: {change}")
+        if self.enrolment is not None:
+            raise PrivateReasonError(f"{rule}: {change}")
         _logger.error("%s: %s", rule, change)
         raise ProtocolError(f"{rule}: put it back, or begin a new run; this node's log says how")
 
@@ -221,6 +224,20 @@ class Node(ABC):
     @abstractmethod
     def planned(self) -> Store:
         """Return where the node notes what it has given under study plans."""
+
+    @abstractmethod
+    def forms(self) -> Store:
+        """Return where a hospital notes the forms of its app's replies."""
+
+    @property
+    def app_seconds(self) -> float | None:
+        """How long the app may take over a reply; ``None``: as long as it likes."""
+        return None
+
+    @property
+    def reply_seconds(self) -> float | None:
+        """The grid of times at which a hospital's replies leave; ``None``: at once."""
+        return None
 
     def table(self) -> tuple[Dataset, Path | None]:
         """Return a hospital's data, and where its model is saved."""
@@ -298,6 +315,10 @@ class SimulatedNode(Node):
     def planned(self) -> Store:
         """See Node."""
         return StateStore(self._record("planned"))
+
+    def forms(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("forms"))
 
     def _record(self, name: str) -> ConfigRecord:
         return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())

@@ -19,6 +19,7 @@ from flwr.common.constant import ErrorCode
 
 from fl_he.clients.node.node import Node
 from fl_he.crypto.errors import CryptoError, KeyFileError, RangeError
+from fl_he.errors import FlHeError
 from fl_he.learning.errors import DataError
 from fl_he.wire.encrypted_sum import FINISH, EncryptedReply
 from fl_he.wire.records import PrivateReasonError, ProtocolError
@@ -62,18 +63,25 @@ def is_public(error: BaseException) -> bool:
 def _reason(error: BaseException, action: str, node: Node) -> str:
     if is_public(error):
         return str(error)
+    words = own_words(error, action, node)
     if node.simulated:
-        return str(error) if isinstance(error, _LOCAL) else f"{type(error).__name__}: {error}"
-    if isinstance(error, _LOCAL):
-        _logger.error("%s refused: %s", action, error)
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
-        # The text may quote a record of data, so it is not even logged; the system's words cannot.
-        number = error.errno if isinstance(error, OSError) else None
-        words = "" if number is None else f": {os.strerror(number)}"
-        _logger.error("%s in %s at %s%s", type(error).__name__, action, where, words)
+        return words
+    _logger.error("%s refused: %s", action, words)
     return PRIVATE_REFUSAL
+
+
+def own_words(error: BaseException, action: str, node: Node) -> str:
+    """Return what a node's own log says of an error."""
+    if isinstance(error, FlHeError):
+        return str(error)
+    if node.simulated:
+        return f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
+    # The text may quote a record of data, so it is not even logged; the system's words cannot.
+    number = error.errno if isinstance(error, OSError) else None
+    words = "" if number is None else f": {os.strerror(number)}"
+    return f"{type(error).__name__} in {action} at {where}{words}"
 
 
 def require_encryptable(action: str) -> None:

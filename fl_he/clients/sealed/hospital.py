@@ -140,7 +140,7 @@ class SealedHospital:
             running_sum=RunningSum(state.after, state.terms, update.layout, update.encrypted_sum),
         )
         state.contribution = contribution
-        return _sealed(message, contribution, recipient, state, enrolment, cost=update)
+        return _sealed(message, contribution, recipient, state, enrolment)
 
     def reseal(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Seal the sum of the current round again, for another node."""
@@ -248,15 +248,11 @@ def _sealed(
     recipient: PublicIdentity,
     state: ChainState,
     enrolment: Enrolment,
-    *,
-    cost: EncryptedReply | None = None,
 ) -> Message:
     binding = running_sum_binding(state.session, contribution.round, contribution.contributors)
     payload = contribution.running_sum.to_bytes()
     reply = SealedReply(
         envelope=seal(payload, enrolment.identity, recipient, binding),
         update_bytes=len(contribution.running_sum.vector),
-        encrypt_seconds=0.0 if cost is None else cost.encrypt_seconds,
-        add_seconds=0.0 if cost is None else cost.add_seconds,
     )
     return Message(reply.to_content(), reply_to=message)

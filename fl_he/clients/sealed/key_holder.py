@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from time import perf_counter
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message
@@ -36,7 +35,7 @@ from fl_he.clients.sealed.payload import (
 )
 from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.wire.encrypted_sum import DecryptRequest, Role
+from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role
 from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import (
     News,
@@ -104,6 +103,7 @@ class SealedKeyHolder:
     def open(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Open a round's sum once and seal the total for every hospital of the manifest.
 
+        Of a sum in which some hospitals had values that did not fit, the coordinator is told that.
         Who asks for the very same sum again, since the answer was lost, gets the same total again.
         The message brings the total before it as well, which company X has sealed for itself, and
         the train config, whose digest the hospitals have signed.
@@ -112,7 +112,6 @@ class SealedKeyHolder:
         policy = self._policy(node.context)
         key, ledger = key_and_ledger(node, policy)
         ledger.latest(request.session)  # refuses an unknown session
-        start = perf_counter()
         summed = unseal_sum(
             request.envelope, request.session, request.round, request.contributors, enrolment
         )
@@ -132,6 +131,8 @@ class SealedKeyHolder:
             ledger,
             follows=summed.after,
         )
+        if total is None:
+            return Message(MisfitReply().to_content(), reply_to=message)
         layout = UpdateLayout.from_json(summed.layout)
         if len(layout) != len(total):
             raise ProtocolError("the running sum must have the length of its layout")
@@ -149,7 +150,6 @@ class SealedKeyHolder:
                 node.name: seal(payload, enrolment.identity, node, binding)
                 for node in enrolment.manifest.nodes
             },
-            decrypt_seconds=perf_counter() - start,
             prepares=stage.prepares,
             over=stage.over,
         )

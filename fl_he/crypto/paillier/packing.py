@@ -138,10 +138,14 @@ class Packing(Documented):
             )
 
     @property
+    def headroom(self) -> int:
+        """Bits of a slot that keep room for the contributors."""
+        return (self.max_contributors - 1).bit_length()
+
+    @property
     def slot_bits(self) -> int:
         """Width of a slot: sign, integer and fraction bits, room for the contributors."""
-        headroom = (self.max_contributors - 1).bit_length()
-        return 1 + self.integer_bits + self.fraction_bits + headroom
+        return 1 + self.integer_bits + self.fraction_bits + self.headroom
 
     @property
     def maximum_integer(self) -> int:
@@ -192,17 +196,38 @@ class Packing(Documented):
         RangeError
             For the first value that is not finite or does not fit; it is named by its index.
         """
+        integers, misfits = self.saturate(values)
+        if len(misfits):
+            index = int(misfits[0])
+            if not np.isfinite(values[index]):
+                raise RangeError(index, "", f"value {index} must be finite")
+            raise self._too_large(index)
+        return integers
+
+    def saturate(self, values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """Round values as `encode` does; give those that do not fit the nearest integer that does.
+
+        Parameters
+        ----------
+        values : float64 array of shape (length,)
+            Any; NaN becomes 0.
+
+        Returns
+        -------
+        int64 array of shape (length,)
+            The fixed-point integers.
+        intp array
+            Positions of the values that do not fit, in order.
+        """
         _require_vector(values, np.float64, "values")
         with np.errstate(over="ignore"):
             scaled = np.rint(np.ldexp(values, self.fraction_bits))
         # As floats: maximum_integer itself may not be representable, maximum_integer + 1 is.
         fits = np.abs(scaled) < float(self.maximum_integer + 1)
-        if not fits.all():
-            index = int(np.argmin(fits))
-            if not np.isfinite(values[index]):
-                raise RangeError(index, "", f"value {index} must be finite")
-            raise self._too_large(index)
-        return scaled.astype(np.int64)
+        integers = np.where(fits, scaled, 0.0).astype(np.int64)
+        integers[scaled >= float(self.maximum_integer + 1)] = self.maximum_integer
+        integers[scaled <= -float(self.maximum_integer + 1)] = -self.maximum_integer
+        return integers, np.flatnonzero(~fits)
 
     def check(self, integers: NDArray[np.int64]) -> None:
         """Raise RangeError unless every fixed-point integer is one contributor's."""

@@ -18,12 +18,12 @@ from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
-from fl_he.strategies.encrypted_sum import Cost
+from fl_he.strategies.encrypted_sum import Cost, MisfitError
 from fl_he.strategies.exchange import exchange, save_model
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped, read_reply
-from fl_he.wire.encrypted_sum import content_bytes, printable
+from fl_he.wire.encrypted_sum import MisfitReply, content_bytes, printable
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
 from fl_he.wire.sealed_messages import (
@@ -232,10 +232,12 @@ class SealedChain:
 
         Raises
         ------
+        MisfitError
+            If some hospitals had values that did not fit; a resumed chain sums up anew first.
         ProtocolError
             If too few hospitals take part, or company X refuses the sum.
         """
-        unopened = self.progress.unopened
+        unopened = resumed = self.progress.unopened
         if unopened is None:
             unopened = self._summed()
             self.progress = replace(self.progress, unopened=unopened)
@@ -246,17 +248,22 @@ class SealedChain:
         content = self._content(self._last())
         content.update(request.to_content())
         reply = self._roster.ask_company_x(OPEN, content)
+        self._number = max(self._number, request.round)
+        if reply.has_content() and MisfitReply.is_in(reply.content):
+            self.progress = replace(self.progress, unopened=None)
+            if resumed is None:
+                raise MisfitError
+            return self.run_round()
         with refused_as("the key holder has not opened the sum:"):
             answer = read_reply(reply, OpenReply)
         opened = OpenedRound(request.round, request.contributors, answer.totals)
-        self._number = max(self._number, request.round)
         self.progress = replace(
             self.progress, opened=(*self.progress.opened, opened), unopened=None
         )
         size = len(request.envelope) + content_bytes(reply)
         return replace(
             unopened,
-            cost=unopened.cost.opened(start, size, answer.decrypt_seconds),
+            cost=unopened.cost.opened(start, size),
             prepares=answer.prepares,
             over=answer.over,
         )
@@ -358,8 +365,6 @@ class SealedChain:
             work.skipped.add(member.name)
             return False
         work.last, work.envelope, work.update_bytes = member, answer.envelope, answer.update_bytes
-        work.cost.encrypt_seconds += answer.encrypt_seconds
-        work.cost.add_seconds += answer.add_seconds
         return True
 
     def _content(self, news: News) -> RecordDict:
