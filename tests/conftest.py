@@ -85,6 +85,14 @@ def _empty_image(_: object, file: IO[Any], *, format: str, **__: object) -> None
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _flower_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what nodes without any file of their own write out of the home of who tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLWR_HOME", str(tmp_path_factory.mktemp("flower")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _task_identity_of_fixtures() -> None:
     """Be a process that Flower has started: without an identity no message can be made."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1

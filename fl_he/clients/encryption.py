@@ -99,7 +99,7 @@ class EncryptionMod:
         Whether the app replies each metric always. A metric that does not fit is then treated like
         an array, and takes one slot instead of three.
     privacy : callable
-        Asked about each train or evaluate message, as the app gets it, and its session; returns
+        Asked about each train or evaluate message, as the app gets it, and its request; returns
         what makes the reply private, or ``None``. See :mod:`fl_he.clients.private_release`.
     group : str
         Group of the packing's settings in the app's configuration, with the dot, for errors.
@@ -116,7 +116,7 @@ class EncryptionMod:
         packing: Packings = node_packing,
         weighted_by: str = NUM_EXAMPLES,
         encrypt: str | Sequence[str] = ALL,
-        privacy: Callable[[Message, Context, str], Release | None] = lambda *_: None,
+        privacy: Callable[[Message, Context, EncryptionRequest], Release | None] = lambda *_: None,
         *,
         integers: str = MEAN,
         required_metrics: bool = False,
@@ -157,7 +157,7 @@ class EncryptionMod:
         self._check_format(request, context)
         form = self._form(request, context, restricted=action in RESTRICTED)
         message.content = _with_local(EncryptionRequest.remove_from(message.content), context)
-        release = self.privacy(message, context, request.session)
+        release = self.privacy(message, context, request)
         blank = self.declared(message, context)
         memory = FormMemory(node.forms(), context.run_id, request.session)
         declared = _remembered(memory, action) if blank is None else layout_of(blank, form)

@@ -1,9 +1,9 @@
 """What a hospital has released under differential privacy, so that its budget is spent once.
 
 A release is noted, with its noise, before it leaves. Asked the same question again, for the same
-model in the same session, a hospital gives the same integers again, which tells nobody anything
-new: so a reply that was lost, or a run that is resumed, costs no budget. Any other question is a
-release of its own.
+model in the same round of the same session, a hospital gives the same integers again, which tells
+nobody anything new: so a reply that was lost, or a run that is resumed, costs no budget. Any other
+question, another round over the same model too, is a release of its own.
 A ledger belongs to one budget, whatever runs it is spent in: other terms need a new ledger, which
 is a promise of its own that adds to the old one.
 """

@@ -33,10 +33,10 @@ from fl_he.learning.privacy.gradients import (
 )
 from fl_he.learning.privacy.scaling import scaling_variance
 from fl_he.wire.arrays import array_fields
-from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND
+from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND, EncryptionRequest
 from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
-from fl_he.wire.records import CONFIG, ProtocolError
+from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError
 from fl_he.wire.selection import ENCRYPTED
 from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 
@@ -48,7 +48,9 @@ _HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *PRIVACY_KEYS}
 _WITHIN_RANGES = {"sums", "counts", "low", "high", *PRIVACY_KEYS}
 
 
-def private_release(message: Message, context: Context, session: str) -> Release | None:
+def private_release(
+    message: Message, context: Context, request: EncryptionRequest
+) -> Release | None:
     """Return what makes a reply private, ``None`` for a node without terms of privacy.
 
     Parameters
@@ -57,8 +59,8 @@ def private_release(message: Message, context: Context, session: str) -> Release
         A train or evaluate message as the app gets it.
     context : Context
         Of the node, which has its own terms.
-    session : str
-        Company X's, in which the sum will be opened.
+    request : EncryptionRequest
+        Says for which session and round of company X's the reply is encrypted.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def private_release(message: Message, context: Context, session: str) -> Release
         _check_config(message)
         kind, calibrated = Kind.gradient, noise_variance
     packing, ledger = node.policy.packing, PrivacyLedger(node.released())
-    question = _digest(message, session)
+    question = _digest(message, request, node.plan)
 
     def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:
         _check_layout(layout)
@@ -95,7 +97,8 @@ def private_release(message: Message, context: Context, session: str) -> Release
 
         def answer(variance: int) -> NDArray[np.int64]:
             _check_range(own, packing, float(values[EXAMPLES]), variance)
-            integers = packing.encode(values)
+            # Clipped sums fit: only what is no number is none of this node's own app.
+            integers, _ = packing.saturate(values)
             integers[FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
             return integers
 
@@ -110,18 +113,20 @@ def private_release(message: Message, context: Context, session: str) -> Release
     return release
 
 
-def _digest(message: Message, session: str) -> bytes:
-    """Return a digest of the session, and of all of a message on which a sum may depend.
+def _digest(message: Message, request: EncryptionRequest, plan: str) -> bytes:
+    """Return a digest of a sum's session, purpose and round, and of all on which it may depend.
 
-    In another session company X opens another sum, perhaps with other hospitals in it. If this
-    one's part was the same in both, the difference of the totals would tell the others' with less
-    noise than was counted.
+    Company X opens one sum for them, and in another round or session another sum, perhaps with
+    other hospitals in it. If this one's part was the same in both, the difference of the totals
+    would tell the others' with less noise than was counted. Another attempt at the same sum is the
+    same question.
     """
     config = message.content.config_records.get(CONFIG, ConfigRecord())
     items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
     asks_for_model = message.metadata.message_type == MessageType.TRAIN
     fields = array_fields(read_arrays(message.content)) if asks_for_model else []
-    return sha256(encode_fields(session.encode(), repr(items).encode(), *fields)).digest()
+    asked = request.session, message.metadata.message_type, str(request.round), plan, repr(items)
+    return sha256(encode_fields(*(text.encode() for text in asked), *fields)).digest()
 
 
 def _check_config(message: Message) -> None:
@@ -183,7 +188,7 @@ def _check_range(terms: GaussianPrivacy, packing: Packing, examples: float, vari
     largest = math.ldexp(examples * max(terms.clip, 1.0), packing.fraction_bits)
     largest += _REACH * math.sqrt(variance)
     if largest > packing.maximum_integer:
-        raise ProtocolError(
+        raise PrivateReasonError(  # by the number of patients
             "a private sum must fit its slot with its noise, and it might not: raise "
             "crypto.integer_bits, or lower privacy.clip or rounds"
         )

@@ -56,6 +56,15 @@ def refused_as(words: str) -> Iterator[None]:
         raise ProtocolError(f"{words} {error}") from error
 
 
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Keep the reason of what is refused within on a deployed node."""
+    try:
+        yield
+    except FlHeError as error:
+        raise PrivateReasonError(str(error)) from error
+
+
 _MESSAGE = Place("a message", ProtocolError)
 #: What a coordinator keeps of a run in its checkpoint.
 KEPT = Place("checkpoint", ProtocolError)

@@ -57,6 +57,7 @@ def hospital(folder: Path, classes: int = 2, row: str = "57,0", **more: Any) -> 
         "data": str(table),
         "test-data": str(table),
         "target": "y",
+        "reply-seconds": 0,
         **({"classes": "a,b,c"} if classes > 2 else {}),
         **more,
     }

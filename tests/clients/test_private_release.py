@@ -41,8 +41,14 @@ class Hospital:
     def __init__(
         self, terms: GaussianPrivacy | None = TERMS, encrypt: str | list[str] = "all"
     ) -> None:
+        hospital = self
+
         class NodeWithTerms(SimulatedNode):
             privacy = terms
+
+            def __init__(self, context: Context) -> None:
+                super().__init__(context)
+                self.plan = hospital.plan
 
         app = ClientApp(mods=[EncryptionMod(encrypt=encrypt, privacy=private_release)])
         named = ("moments", "profile", "firth")
@@ -54,6 +60,7 @@ class Hospital:
         self.metrics = MetricRecord({"num-examples": 8})
         self.arrays = model_arrays(SUM[:2] / 8, SUM[2] / 8)
         self.calls = 0
+        self.plan = ""
 
     def ask(
         self,
@@ -61,9 +68,11 @@ class Hospital:
         asked: GaussianPrivacy | None = TERMS,
         action: str = "train",
         config: Mapping[str, float | str] = MappingProxyType({}),
+        *,
         session: str = "session",
+        round_: int = 1,
     ) -> Message:
-        request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), session, 1)
+        request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), session, round_)
         content = RecordDict(
             {
                 "arrays": model_arrays(np.full(2, model), 0.0),
@@ -295,6 +304,32 @@ def test_terms_that_pay_for_no_scaling_allow_none() -> None:
     asked = hospital.ask_for_sums(config={"privacy-scaling": 0.0})
     assert "nothing of its budget is for scaling" in reason(asked)
     assert hospital.calls == 0
+
+
+def test_another_round_over_the_same_model_is_another_question() -> None:
+    """Else two totals over one model would differ by a hospital with its own noise alone."""
+    hospital = Hospital()
+    first = hospital.noise(hospital.ask())
+    assert hospital.noise(hospital.ask(round_=2)) != first
+    assert hospital.noise(hospital.ask()) == first, "an attempt at the same round is free"
+    assert not hospital.ask(round_=3).has_error()
+    assert "the budget is spent" in reason(hospital.ask(round_=4))
+
+
+def test_a_plan_is_a_part_of_the_question() -> None:
+    hospital = Hospital()
+    first = hospital.noise(hospital.ask())
+    hospital.plan = "ab" * 32
+    assert hospital.noise(hospital.ask()) != first
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_under_privacy_no_value_is_marked_as_one_that_does_not_fit(value: float) -> None:
+    hospital = Hospital()
+    hospital.arrays = model_arrays(np.array([value, 0.0]), 0.0)
+    answer = EncryptedReply.from_content(hospital.ask().content)
+    vector = EncryptedVector.from_bytes(answer.encrypted_sum, KEY.public_key)
+    assert KEY.decrypt_vector(vector)[0] == 1.0
 
 
 def test_another_session_is_another_question() -> None:

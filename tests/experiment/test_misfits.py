@@ -19,7 +19,7 @@ from fl_he.strategies.encrypted_sum import MisfitError
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 WORDS = "some hospitals had values that did not fit; see their logs"
 SEALED = ["topology=chain", "sealed=true"]
-GD = ["scaling=none", "optimizer.lr=0.5", "C=null", "rounds=3"]
+GD = ["scaling=none", "optimizer=gd", "optimizer.lr=0.5", "C=null", "rounds=3"]
 
 
 @pytest.mark.parametrize("kind", ["fold", "chain", "sealed"])
@@ -28,7 +28,7 @@ def test_a_run_stops_is_mended_and_goes_on(
     tmp_path: Path, kind: str, rounds: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     federation = DeployedFederation(tmp_path, HOSPITALS, sealed=kind == "sealed")
-    overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}", "optimizer=gd"]), *GD]
+    overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}"]), *GD]
     folder, table = tmp_path / "run", federation.table("south")
     good = table.read_text()
 

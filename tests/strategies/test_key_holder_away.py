@@ -31,7 +31,12 @@ def deployed(tmp_path: Path) -> UserConfig:
 
 
 HOSPITALS: list[UserConfig] = [
-    {"role": "hospital", "partition-id": k, "key-fingerprint": KEY.public_key.fingerprint}
+    {
+        "role": "hospital",
+        "partition-id": k,
+        "key-fingerprint": KEY.public_key.fingerprint,
+        "reply-seconds": 0,
+    }
     for k in range(3)
 ]
 

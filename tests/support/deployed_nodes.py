@@ -31,6 +31,7 @@ def deployed_nodes(folder: Path) -> list[UserConfig]:
                 "target": "state",
                 "positive": "sick",
                 "model-path": str(folder / f"model-{number}.json"),
+                "reply-seconds": 0,
             }
         )
     return [*nodes, {"role": "key-holder", "private-key": str(folder / "private-key.json")}]

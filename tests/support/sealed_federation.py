@@ -116,7 +116,11 @@ class Federation:
         role: UserConfig = (
             {"role": "key-holder", "private-key": str(self.folder / "private-key.json")}
             if name == COMPANY
-            else {"role": "hospital", "key-fingerprint": self.key.public_key.fingerprint}
+            else {
+                "role": "hospital",
+                "key-fingerprint": self.key.public_key.fingerprint,
+                "reply-seconds": 0,
+            }
         )
         return {
             **role,

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from logging import WARNING
+from time import monotonic
 from typing import Any
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
@@ -21,6 +22,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import Node, SimulatedNode
 from fl_he.clients.node.outgoing import Answer, answered, require_safe
+from fl_he.clients.node.pace import wait_for_grid
 from fl_he.clients.node.study_plans import require_planned
 from fl_he.wire.encrypted_sum import DESCRIBE, Role
 from fl_he.wire.records import RECORD, ProtocolError
@@ -29,6 +31,8 @@ from fl_he.wire.sealed_messages import News
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
 Part = Callable[[Message, Node, Answer], Message]
 
+#: Kinds of messages that are answered from a hospital's data.
+_ON_THE_GRID = (MessageType.TRAIN, MessageType.EVALUATE)
 _STATE = "fl-he.app"
 _PARTITIONS = "num-partitions"
 
@@ -188,11 +192,14 @@ class NodeApp(ClientApp):
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer a message; an exception becomes an error reply that is safe to send."""
         node = read_node(context, self._simulated)
-        token = _answering.set(node)
+        token, start = _answering.set(node), monotonic()
         try:
-            return answered(message, node, self._first)
+            reply = answered(message, node, self._first)
         finally:
             _answering.reset(token)
+        if message.metadata.message_type.partition(".")[0] in _ON_THE_GRID:
+            wait_for_grid(start, node.reply_seconds)
+        return reply
 
     def _first(self, message: Message, node: Node) -> Message:
         node.session = _session(message.content)

@@ -20,6 +20,7 @@ from fl_he.clients.node.settings import (
     least_contributors,
     node_path,
     node_setting,
+    own_seconds,
     require_readable,
     require_writable,
     without_role,
@@ -37,6 +38,8 @@ from fl_he.wire.study_plan import Outcome, StudyPlan
 
 _logger = logging.getLogger(__name__)
 
+#: An app that takes longer contributes nothing; a hospital's replies leave at whole multiples.
+APP_SECONDS, REPLY_SECONDS = 300.0, 1.0
 _PINS = ("key-fingerprint", "federation")
 _SCALING = "privacy-scaling"
 _PRIVACY = ("privacy-epsilon", "privacy-delta", "privacy-clip", "privacy-rounds", "privacy-ledger")
@@ -160,6 +163,16 @@ class DeployedNode(Node):
         setting = "data" if self.role is Role.HOSPITAL else "private-key"
         named = node_path(self.context, "state") is not None
         return FileStore(self._beside("state" if named else setting, "plans"))
+
+    @property
+    def app_seconds(self) -> float | None:
+        """See Node."""
+        return own_seconds(self.context, "app-seconds", APP_SECONDS)
+
+    @property
+    def reply_seconds(self) -> float | None:
+        """See Node."""
+        return own_seconds(self.context, "reply-seconds", REPLY_SECONDS)
 
     def forms(self) -> Store:
         """See Node; beside `state`, or else the table, the identity, or in Flower's own folder."""

@@ -113,13 +113,15 @@ class Node(ABC):
         The node's own terms of differential privacy.
     session : str
         Company X's, as the message names it; empty where it names none.
+    plan : str
+        Digest of the study plan that the message is under; empty where the node has none.
     """
 
     simulated: ClassVar[bool]
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.session = ""
+        self.session = self.plan = ""
 
     @property
     @abstractmethod

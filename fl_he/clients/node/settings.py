@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -21,7 +22,7 @@ _logger = logging.getLogger(__name__)
 _Loaded = TypeVar("_Loaded")
 
 _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 on"
-_FLAG = "true or false"
+_FLAG, _SECONDS = "true or false", "a number of seconds, from 0 on"
 
 _BOTH = {
     **dict.fromkeys(("role", "name", "federation", "identity", "plan"), _TEXT),
@@ -35,6 +36,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **_BOTH,
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
+        **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
         **dict.fromkeys(("classes", "drop", "model-path", "state"), _TEXT),
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
         "privacy-clip": _NUMBER,
@@ -101,7 +103,17 @@ def _is(value: UserConfigValue, kind: str) -> bool:
         return isinstance(value, bool) and kind == _FLAG
     if kind == _COUNT:
         return isinstance(value, int) and value >= 1
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and (kind != _SECONDS or 0 <= value < math.inf)
+
+
+def own_seconds(context: Context, key: str, default: float) -> float | None:
+    """Return a time of a node's own configuration, ``None`` for 0; the default if it is absent.
+
+    A reply waits for the times of a node whose configuration is refused, too, so a value of a wrong
+    kind counts as absent.
+    """
+    value = context.node_config.get(key, default)
+    return (float(value) if _is(value, _SECONDS) else default) or None
 
 
 def without_role(node_config: UserConfig, *, deployed: bool) -> ProtocolError:

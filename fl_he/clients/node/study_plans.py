@@ -36,7 +36,7 @@ def require_planned(message: Message, node: Node) -> None:
         raise ProtocolError(
             f"a message must be under a study plan of this node, {_listed(node)}, got {digest[:16]}"
         )
-    plan = node.plans[digest]
+    node.plan, plan = digest, node.plans[digest]
     node.check_plan(plan)
     asked = check(plan, action, content)
     if asked is not None:

@@ -120,7 +120,7 @@ class SealedHospital:
             public_key=hop.public_key,
             packing=packing.to_json(),
             session=state.session,
-            round=hop.round,
+            round=state.after + 1,  # not the attempt's number: the step that the sum is for
             weighted_by=NUM_EXAMPLES,
             running_sum=None if received is None else received.vector,
             layout="" if received is None else received.layout,

@@ -36,7 +36,7 @@ from fl_he.clients.sealed.payload import (
 from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role
-from fl_he.wire.records import CONFIG, ProtocolError
+from fl_he.wire.records import CONFIG, ProtocolError, withheld
 from fl_he.wire.sealed_messages import (
     News,
     OpenReply,
@@ -140,8 +140,9 @@ class SealedKeyHolder:
         total = with_metric_means(total, layout.metric_values, minimum)
         stage, memory = Stage(), ""
         if learnt is not None:
-            mean = layout.mean(total, np.empty(0))
-            learnt = self._learner.step(learnt, mean, config, policy.packing)
+            with withheld():  # the coordinator must not know the total
+                mean = layout.mean(total, np.empty(0))
+                learnt = self._learner.step(learnt, mean, config, policy.packing)
             stage, memory = self._learner.stage(learnt, config, policy.packing), learnt.memory
         payload = Total(summed.after, summed.layout, total, before.digest, memory).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)

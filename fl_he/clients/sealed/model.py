@@ -20,7 +20,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import SERVER_ROUND
 from fl_he.wire.model import model_message_content, read_arrays
-from fl_he.wire.records import CONFIG, ProtocolError
+from fl_he.wire.records import CONFIG, ProtocolError, withheld
 from fl_he.wire.sealed_messages import News, SealedTotal, without_chain
 from fl_he.wire.update_layout import UpdateLayout
 
@@ -118,9 +118,10 @@ class ModelKeeper:
                 f"this hospital's model is the one after round {state.after}"
             )
         packing = self.packing(context)
-        mean = UpdateLayout.from_json(opened.layout).mean(opened.values, np.empty(0))
-        own = self.learner.step(state.learnt, mean, config, packing)
-        learnt = self.learner.signed(own, opened.memory, config, packing)
+        with withheld():  # the coordinator must not know the total
+            mean = UpdateLayout.from_json(opened.layout).mean(opened.values, np.empty(0))
+            own = self.learner.step(state.learnt, mean, config, packing)
+            learnt = self.learner.signed(own, opened.memory, config, packing)
         state.advance(total.round, learnt, sha256(payload).digest())
 
 

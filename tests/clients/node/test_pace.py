@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+from deployed_nodes import KEY
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app.user_config import UserConfig
+from flwr.clientapp import ClientApp
+from reply_forms import form_of
+
+from fl_he.clients.encryption import encryption_mod
+from fl_he.clients.key_holder import with_key_holder
+from fl_he.clients.node.pace import wait_for_grid, within
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.encrypted_sum import EncryptionRequest
+from fl_he.wire.records import PrivateReasonError
+
+VARIABLE: ContextVar[int] = ContextVar("variable", default=0)
+
+
+def test_a_call_in_time_is_as_if_there_was_no_limit() -> None:
+    VARIABLE.set(3)
+    assert within(60.0, VARIABLE.get) == 3
+    assert within(None, threading.current_thread) is threading.current_thread()
+    with pytest.raises(KeyError, match="x"):
+        within(60.0, lambda: dict[str, int]()["x"])
+
+
+def test_a_call_that_takes_longer_is_left_alone() -> None:
+    release = threading.Event()
+    with pytest.raises(PrivateReasonError, match=r"longer than app-seconds, 0\.05"):
+        within(0.05, release.wait)
+    release.set()
+
+
+@pytest.mark.parametrize(("passed", "whole"), [(0.0, 0.2), (0.05, 0.2), (0.25, 0.4)])
+def test_replies_leave_at_whole_multiples(passed: float, whole: float) -> None:
+    start = monotonic() - passed
+    wait_for_grid(start, 0.2)
+    assert whole <= monotonic() - start < whole + 0.15
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0])
+def test_without_a_grid_nobody_waits(seconds: float | None) -> None:
+    start = monotonic()
+    wait_for_grid(start, seconds)
+    assert monotonic() - start < 0.1
+
+
+class Node:
+    """A deployed hospital whose app takes its time."""
+
+    def __init__(self, **settings: float) -> None:
+        self.seconds = 0.0
+        self.config: UserConfig = {
+            "role": "hospital",
+            "name": f"clinic-{id(self)}",
+            "key-fingerprint": KEY.public_key.fingerprint,
+            **{key.replace("_", "-"): value for key, value in settings.items()},
+        }
+        self.context = Context(1, 5, self.config, RecordDict(), {})
+        app = ClientApp(mods=[encryption_mod])
+
+        @app.train()
+        def train(message: Message, context: Context) -> Message:
+            sleep(self.seconds)
+            arrays = ArrayRecord({"w": Array(np.ones(2))})
+            metrics = MetricRecord({"num-examples": 7})
+            return Message(RecordDict({"a": arrays, "m": metrics}), reply_to=message)
+
+        self.app = with_key_holder(app)
+
+    def ask(self, seconds: float) -> tuple[Message, float]:
+        self.seconds, start = seconds, monotonic()
+        request = EncryptionRequest(KEY.public_key.to_json(), Packing().to_json(), "s", 1)
+        reply = self.app(Message(request.to_content(), 5, "train"), self.context)
+        return reply, monotonic() - start
+
+
+def test_how_long_the_app_took_does_not_show() -> None:
+    node = Node(reply_seconds=1)
+    times = [node.ask(seconds)[1] for seconds in (0.0, 0.4)]
+    assert all(1.0 <= one < 1.5 for one in times), times
+
+
+def test_an_app_that_takes_too_long_contributes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(app_seconds=0.2, reply_seconds=0)
+    usual, _ = node.ask(0.0)
+    late, seconds = node.ask(1.0)
+    assert seconds < 0.9
+    assert form_of(late) == form_of(usual)
+    assert "the app took longer than app-seconds, 0.2" in caplog.text
