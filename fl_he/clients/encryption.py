@@ -176,7 +176,8 @@ class EncryptionMod:
             update = replace(update, plain=np.where(finite, update.plain, 0.0))
         told = told or misfit
         if told:
-            _logger.error("%s: %s", action, told)
+            if not node.simulated:
+                _logger.error("%s: %s", action, told)
             mark = first_value(form.packing, fits=False, restricted=form.restricted)
             integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
         answer = _encrypted(update, integers, request, public_key, form.packing)

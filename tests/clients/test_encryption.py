@@ -289,7 +289,7 @@ def test_a_value_that_does_not_fit_names_the_column_to_the_nodes_own_people(
         "'num-examples': raise integer_bits, or save the column in a larger unit, or leave the "
         "column out"
     )
-    assert told in caplog.text
+    assert (told in caplog.text) is deployed
     assert EncryptedReply.from_content(answer.content).simulated_log == ("" if deployed else told)
 
 

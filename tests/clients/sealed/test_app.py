@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 from sealed_federation import Federation
 
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.sealed.learner import average_step
 from fl_he.clients.sealed.state import ChainState
 from fl_he.strategies.roster import Waiting, call_roll
@@ -177,14 +178,15 @@ def test_records_that_no_digest_covers_are_refused(tmp_path: Path, name: str) ->
     assert federation.seen == []
 
 
-def test_a_mean_that_is_no_model(tmp_path: Path) -> None:
+def test_a_mean_that_is_no_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     federation = ReshapingFederation(tmp_path, HOSPITALS)
     running = chain(federation)
     running.run_round()
     with pytest.raises(ProtocolError, match="at least 3 contributors"):
         running.run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
-    assert reasons == {"a total must be of arrays like the model's, and it is not"}
+    assert reasons == {PRIVATE_REFUSAL}
+    assert "refused: a total must be of arrays like the model's, and it is not" in caplog.text
 
 
 def test_no_array_leaves_in_plain(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sealed_federation import COMPANY, FEATURES, Federation, terms
 from sealed_steps import Steps, reason, sealed
 
 from fl_he.clients.key_holder import open_sum
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.sealed.model import canonical, terms_of
 from fl_he.clients.sealed.payload import (
     RunningSum,
@@ -624,7 +625,9 @@ def resigned(steps: Steps, total: SealedTotal, **changes: Any) -> SealedTotal:
 class TestSteps:
     """Every hospital computes each step, and goes on with company X's numbers if they agree."""
 
-    def test_company_xs_step_must_be_the_one_that_follows(self, steps: Steps) -> None:
+    def test_company_xs_step_must_be_the_one_that_follows(
+        self, steps: Steps, caplog: pytest.LogCaptureFixture
+    ) -> None:
         right = steps.round(1, [NORTH, SOUTH, EAST])[SOUTH]
         before = model(steps, SOUTH)
         company = steps.federation.identities[COMPANY]
@@ -640,10 +643,12 @@ class TestSteps:
         ):
             wrong = json.dumps({**training, **change})
             refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=wrong)]))
-            assert refused.startswith("the step that company X has signed must be the one")
+            assert refused == PRIVATE_REFUSAL, "the coordinator must not know the total"
+            assert "refused: the step that company X has signed must be" in caplog.messages[-1]
         for nothing in ("", "{}", "null"):
             refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=nothing)]))
-            assert refused.startswith("the training so far:")
+            assert refused == PRIVATE_REFUSAL
+            assert "refused: the training so far:" in caplog.messages[-1]
         assert model(steps, SOUTH) == before
         rounded = {"theta": [value * (1 + 1e-15) for value in training["theta"]]}
         near = resigned(steps, right, memory=json.dumps({**training, **rounded}))
