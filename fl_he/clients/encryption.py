@@ -29,7 +29,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptionRequest,
     Role,
 )
-from fl_he.wire.records import PrivateReasonError, ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError, refused_as
 from fl_he.wire.selection import ALL, MEAN, Selection
 from fl_he.wire.update import Form, Update, flatten, joined, layout_of, zeros
 from fl_he.wire.update_layout import CONTRIBUTORS, UpdateLayout, counterpart, first_value
@@ -217,6 +217,8 @@ class EncryptionMod:
             content = within(node.app_seconds, lambda: _reply(message, context, call_next)).content
             if fixed is None:
                 own = layout_of(content, form)
+                with refused_as("the coordinator could not read this reply:"):
+                    UpdateLayout.from_json(own.to_json())
                 self.selection.require_use([slot.name for slot in own.arrays])
                 fixed = own
             update = flatten(content, form, fixed)

@@ -164,7 +164,7 @@ def flatten(content: RecordDict, form: Form, declared: UpdateLayout | None = Non
         raise PrivateReasonError(f"the app's reply must have the form of the session: {difference}")
     layout, left_out = joined(declared or own, form)
     _, metrics = _metrics(content)
-    examples = _examples(metrics, form.weighted_by)
+    examples = _examples(metrics, form.weighted_by, form.packing)
     first = first_value(form.packing, fits=True, restricted=form.restricted)
     parts = {ENCRYPTED: [np.array([first, examples])], PLAIN: []}
     local: dict[str, dict[str, Array]] = {}
@@ -217,7 +217,10 @@ def _arrays(
 ) -> Iterator[tuple[ArraySlot, Array, NDArray[np.generic]]]:
     for record_name, record in sorted(content.array_records.items()):
         for name, array in record.items():
-            values = read_array(array)
+            try:
+                values = read_array(array)
+            except ProtocolError as error:
+                raise ProtocolError(_not_numbers(name, array.dtype)) from error
             if values.ndim > MAX_DIMENSIONS:
                 raise ProtocolError(
                     f"the array {name!r} must have at most {MAX_DIMENSIONS} dimensions, "
@@ -225,12 +228,16 @@ def _arrays(
                 )
             dtype = values.dtype.name
             if dtype not in (*FLOATS, *INTEGERS):
-                raise ProtocolError(
-                    f"the array {name!r} must be of a float type {FLOATS}, of integers or of truth "
-                    f"values, got {dtype}: convert it, or leave it out of the reply"
-                )
+                raise ProtocolError(_not_numbers(name, dtype))
             way = selection.way(name, dtype, whole=dtype in INTEGERS)
             yield ArraySlot(record_name, name, dtype, values.shape, way), array, values
+
+
+def _not_numbers(name: str, dtype: str) -> str:
+    return (
+        f"the array {name!r} must be of a float type {FLOATS}, of integers or of truth values, got "
+        f"{dtype}: convert it, or leave it out of the reply"
+    )
 
 
 def _weighted(
@@ -282,8 +289,11 @@ def _weight(metrics: MetricRecord, weighted_by: str) -> float:
     return examples
 
 
-def _examples(metrics: MetricRecord, weighted_by: str) -> float:
+def _examples(metrics: MetricRecord, weighted_by: str, packing: Packing) -> float:
     examples = _weight(metrics, weighted_by)
-    if not 0 <= examples < 2**63:
-        raise PrivateReasonError(f"the metric {weighted_by!r} must be 0 or a positive number")
+    if not 0 <= examples <= packing.maximum:
+        raise PrivateReasonError(
+            f"the metric {weighted_by!r} must be 0 or a positive number below "
+            f"2**{packing.integer_bits}: for larger ones raise integer_bits, or weight by thousands"
+        )
     return float(examples)

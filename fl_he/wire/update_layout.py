@@ -53,6 +53,8 @@ MAX_DIMENSIONS = 32
 #: A node that lacks such metrics makes room for them all the same.
 _MAX_METRIC_VALUES = 1 << 20
 _MAX_TEXT = 1 << 20
+#: Rounding to fixed point that is told of, in a mean.
+_COARSE = 1e-6
 
 _Size = Annotated[int, at_least(0), at_most(_MAX_LENGTH)]
 
@@ -300,13 +302,19 @@ class UpdateLayout:
         return content
 
     def remarks(self, total: NDArray[np.float64], plain: NDArray[np.float64]) -> Iterator[str]:
-        """Yield what is to be told of a mean: rounded integers, and metrics that hospitals lack."""
+        """Yield what is to be told of a mean: rounding, and metrics that hospitals lack."""
         values = self._means(total, plain)
         for slot in self.arrays:
             exact = values.get((slot.record, slot.name), np.empty(0)) if slot.whole else np.empty(0)
             if (exact != np.rint(exact)).any():
                 yield f"the mean of the array {slot.name!r} is rounded to its type, {slot.dtype}"
         contributors = round(abs(float(total[CONTRIBUTORS])))
+        error = np.ldexp(contributors, -self.fraction_bits - 1) / float(total[EXAMPLES])
+        if error > _COARSE:
+            yield (
+                f"the mean is exact to {error:.0e} only: raise fraction_bits, or weight by larger "
+                f"numbers than {self.weighted_by!r}"
+            )
         counts, weights, _ = self._metric_sums(total)
         for metric, count, weight in zip(
             self.optional,

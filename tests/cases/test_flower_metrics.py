@@ -158,3 +158,15 @@ def test_an_evaluation_that_fails_at_two_hospitals_touches_no_training(
     np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 2 * mean, atol=1e-6)
     assert not result.evaluate_metrics_clientapp
     assert "round 2 has no evaluation: a round must have at least 3 contributors" in caplog.text
+
+
+def test_a_list_too_long_for_the_coordinator_stops_no_other_hospital(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        return moved(client, message), {"curve": [0.5] * (2**20 + 1 if client == 1 else 2)}
+
+    result = encrypted(reply_of(app), W, rounds=1)
+    expected = W["w"] + mean_over([1, 2, 3, 4], [0, 2, 3])
+    np.testing.assert_allclose(result.arrays["w"].numpy(), expected, atol=1e-7)
+    assert "hospital-2 is skipped in this round: the coordinator could not read" in caplog.text

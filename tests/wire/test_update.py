@@ -125,7 +125,13 @@ def test_locate_names_array_and_index() -> None:
             reply({"w": np.ones(1)}, {"num-examples": float("nan")}),
             "must be 0 or a positive number",
         ),
-        (reply({"w": np.ones(1)}, {"num-examples": 10**400}), "must be 0 or a positive number"),
+        (reply({"w": np.ones(1)}, {"num-examples": 10**400}), r"below 2\*\*24: for larger ones"),
+        (reply({"w": np.ones(1)}, {"num-examples": 2**24}), r"below 2\*\*24: for larger ones"),
+        (
+            reply({"w": np.zeros(2, "M8[s]")}, {"num-examples": 1}),
+            "'w' must .*got datetime64.s.: convert",
+        ),
+        (reply({"w": np.zeros(2, "i4,f4")}, {"num-examples": 1}), "'w' must .*: convert it, or"),
         (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "must be a single number, got a list"),
         (reply({"w": np.ones((1,) * 33)}, {"num-examples": 1}), "at most 32 dimensions, got 33"),
         (RecordDict({"c": ConfigRecord({"a": "b"})}), "config records"),
@@ -295,3 +301,11 @@ def test_arrays_that_stay_take_no_slot() -> None:
     mean = update.layout.mean(update.values, update.plain, sent)
     assert list(mean.array_records["arrays"]) == ["w", "last"]
     assert mean.array_records["arrays"]["last"].numpy().tolist() == [9]
+
+
+@pytest.mark.parametrize(("examples", "told"), [(1.0, 0), (0.25, 0), (1e-2, 1), (1e-5, 1)])
+def test_a_mean_of_tiny_weights_is_told_to_be_coarse(examples: float, told: int) -> None:
+    update = flatten(reply({"w": np.ones(1)}, {"num-examples": examples}), FORM)
+    remarks = list(update.layout.remarks(update.values, NOTHING))
+    assert len(remarks) == told
+    assert all("exact to" in r and "weight by larger numbers" in r for r in remarks)
