@@ -101,7 +101,7 @@ def requests(draw: st.DrawFn, classes: int) -> tuple[str, RecordDict]:
 
 
 @pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.slow)])
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
 @given(data=st.data())
 def test_the_form_of_every_reply_is_that_of_another_table(
     tmp_path: Path, classes: int, data: st.DataObject

@@ -197,9 +197,14 @@ class NodeApp(ClientApp):
             reply = answered(message, node, self._first)
         finally:
             _answering.reset(token)
-        if message.metadata.message_type.partition(".")[0] in _ON_THE_GRID:
-            wait_for_grid(start, node.reply_seconds)
-        return reply
+        kind, seconds = message.metadata.message_type.partition(".")[0], node.reply_seconds
+        if kind not in _ON_THE_GRID or seconds is None:
+            return reply
+        wait_for_grid(start, seconds)
+        # A message says when it was made.
+        if reply.has_error():
+            return Message(reply.error, reply_to=message)
+        return Message(reply.content, reply_to=message)
 
     def _first(self, message: Message, node: Node) -> Message:
         node.session = _session(message.content)

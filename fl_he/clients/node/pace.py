@@ -51,17 +51,15 @@ def within(seconds: float | None, call: Callable[[], _Result]) -> _Result:
     return results[0]
 
 
-def wait_for_grid(start: float, seconds: float | None) -> None:
+def wait_for_grid(start: float, seconds: float) -> None:
     """Wait until a whole number of times so many seconds have passed since the start.
 
     Parameters
     ----------
     start : float
         By ``monotonic``.
-    seconds : float or None
-        ``None``, or 0: do not wait.
+    seconds : float
+        More than 0.
     """
-    if not seconds:
-        return
     passed = monotonic() - start
     sleep(math.ceil(passed / seconds) * seconds - passed)

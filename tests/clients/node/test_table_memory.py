@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import pytest
-from deployed_nodes import KEY, deployed_nodes
+from deployed_nodes import KEY, deployed_nodes, enrolled_nodes
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 
@@ -102,6 +102,18 @@ def test_a_table_that_changes_under_a_run_is_refused(
     assert words in caplog.text
     hospital.table.write_text(TABLE)
     assert ask() == "", "the table is back"
+
+
+def test_with_a_manifest_the_coordinator_is_not_told_that_the_table_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "enrolled").mkdir()
+    hospital = Hospital(tmp_path)
+    hospital.node = {**enrolled_nodes(tmp_path / "enrolled")[0], "data": str(hospital.table)}
+    assert hospital.train() == ""
+    hospital.table.write_text(f"{TABLE}1,1,sick\n")
+    assert hospital.train() == PRIVATE_REFUSAL
+    assert f"{REFUSED}: number of rows must be 2, got 3" in caplog.text
 
 
 def test_a_corrected_cell_is_no_other_table(tmp_path: Path) -> None:
