@@ -6,10 +6,13 @@ import logging
 import pkgutil
 import traceback
 from collections.abc import Collection
+from logging import INFO
+from time import monotonic, process_time
 
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
+from flwr.common.logger import log
 
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.errors import FlHeError
@@ -55,9 +58,14 @@ def serve(api: RuntimeApi, app: ClientApp, pinned: Collection[str]) -> None:
         installed one in any case.
     """
     with api.task(api.claim()) as task:
+        began = process_time()
         given = task.pull()
+        arrived = monotonic()
         reply = _refusal(given, pinned) or _answer(app, given)
         task.push(reply, given.context, kept=not reply.has_error())
+        seconds = (monotonic() - arrived, process_time() - began)
+    action = given.message.metadata.message_type
+    log(INFO, "Answered: %s message in %.3f s (CPU: %.3f s)", action, *seconds)
 
 
 def _refusal(given: TaskInput, pinned: Collection[str]) -> Message | None:
