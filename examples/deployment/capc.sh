@@ -44,7 +44,7 @@ for i in "${!nodes[@]}"; do
 	"$querying") settings="role=\"hospital\" capc-private-key=\"$own/private-key.json\" capc-dgk-key=\"$own/dgk-private-key.json\" capc-cases=\"$own/cases.csv\" capc-labels=\"$own/labels.csv\"" ;;
 	*) settings="role=\"hospital\" capc-model=\"$own/model.skops\" capc-ledger=\"$own/voting.jsonl\"" ;;
 	esac
-	start "$node" flower-supernode --insecure --superlink "127.0.0.1:$port" \
+	start "$node" fl-he node --insecure --superlink "127.0.0.1:$port" \
 		--port "${node_ports[i]}" --node-config "name=\"$node\" identity=\"$own/identity.json\" \
 		federation=\"$work/federation.json\" capc=\"$work/capc.json\" $settings"
 done

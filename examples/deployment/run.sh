@@ -59,14 +59,16 @@ step "tables: the simulation's own shares"
 python "$here/shares.py" "$split" "${hospitals[@]/%//patients.csv}"
 
 step "SuperNodes"
-connect=(flower-supernode --superlink "127.0.0.1:$port" --root-certificates tls/ca.crt)
+connect=(--superlink "127.0.0.1:$port" --root-certificates tls/ca.crt)
 supernode() { # NAME PORT SETTINGS
 	local mine="name=\"$1\" federation=\"$work/$1/federation.json\" identity=\"$work/$1/identity.json\""
-	start "$1" "${connect[@]}" --auth-supernode-private-key "$1/supernode" --port "$2" \
-		--node-config "$mine $3"
+	start "$1" fl-he node "${connect[@]}" --auth-supernode-private-key "$1/supernode" \
+		--port "$2" --node-config "$mine $3"
+	running+=($!)
 }
+running=()
 ssh-keygen -q -t ecdsa -b 384 -N '' -f stranger
-timeout 60 "${connect[@]}" --auth-supernode-private-key stranger \
+timeout 60 fl-he node "${connect[@]}" --auth-supernode-private-key stranger \
 	--port "$(python "$here/free_ports.py" 1)" >stranger.log 2>&1 || true
 grep -q 'Failed to activate SuperNode' stranger.log
 echo "a stranger is turned away"
@@ -81,7 +83,6 @@ done
 supernode company-x "${node_ports[-1]}" "role=\"key-holder\" min-contributors=${#hospitals[@]} \
 	private-key=\"$work/company-x/private-key.json\""
 
-# It also leaves the app compiled on every node, which the first message to a node has to wait for.
 step "a run that is refused before any training: it has another packing than company X"
 flwr run "$root" --stream --run-config "overrides='$split crypto.fraction_bits=20'" >refused.log 2>&1 || true
 grep -o "the packing must be the key holder's" refused.log | head -n 1
@@ -96,7 +97,12 @@ step "training over a sealed chain: the coordinator sees envelopes only"
 flwr run "$root" --stream --run-config \
 	"overrides='$split scaling=none optimizer.lr=$sealed_lr topology=chain sealed=true output_dir=$work/sealed'"
 
-step "as many empty messages"
+step "as many empty messages, to SuperNodes that run what the coordinator sends"
+kill -TERM "${running[@]}" && wait "${running[@]}"
+for i in "${!nodes[@]}"; do
+	start "flower-${nodes[i]}" flower-supernode "${connect[@]}" --port "${node_ports[i]}" \
+		--auth-supernode-private-key "${nodes[i]}/supernode"
+done
 flwr run "$here/empty_app" --stream --run-config "rounds=$((rounds + preparation))" >>flwr.log
 flwr run "$here/empty_app" --stream --run-config "rounds=$rounds sealed=true" >>flwr.log
 

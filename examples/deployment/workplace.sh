@@ -11,9 +11,10 @@ work=$(mktemp -d /tmp/fl-he.XXXXXX) # short: Ray's sockets are in it, and their 
 echo "everything is in $work until the end"
 export TMPDIR=$work
 export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-# Every message meets a new process, which should find the app compiled.
+# A SuperNode that runs what it is sent starts a process for each message: that should find the app
+# compiled.
 unset PYTHONDONTWRITEBYTECODE
-# The nodes use what is installed here, instead of an environment of their own for each app.
+# Apps use what is installed here, instead of an environment of their own.
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 
 start() { # NAME COMMAND...: in the background, its output in NAME.log

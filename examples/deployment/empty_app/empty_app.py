@@ -24,7 +24,9 @@ def answer(message: Message, context: Context) -> Message:
 @server.main()
 def main(grid: Grid, context: Context) -> None:
     """Take the steps of a training run, as the run config says: rounds, and sealed or not."""
-    holder, *hospitals = sorted(grid.get_node_ids())
+    while len(nodes := sorted(grid.get_node_ids())) < int(context.run_config["nodes"]):
+        sleep(_PAUSE)
+    holder, *hospitals = nodes
     everybody, rounds = [holder, *hospitals], int(context.run_config["rounds"])
     if context.run_config["sealed"]:
         hops = [*([hospital] for hospital in hospitals), [holder]]
