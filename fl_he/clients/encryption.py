@@ -57,10 +57,10 @@ class EncryptionMod:
     """Flower mod that encrypts whatever the app replies to ``train`` and ``evaluate``.
 
     The app computes its ordinary reply: arrays, metrics and ``num-examples``. The mod weights it,
-    encrypts it under company X's public key, adds the running sum if the message brought one, and
-    replaces the whole reply. It answers with an error, and nothing else, if the message carries no
-    usable key, another key than the one this node pinned, or another packing or weight than its
-    own. There is no plaintext fallback.
+    encrypts it under company X's public key, adds the running sum if the message brought one of the
+    same layout, and replaces the whole reply. It answers with an error, and nothing else, if the
+    message carries no usable key, another key than the one this node pinned, or another packing or
+    weight than its own. There is no plaintext fallback.
 
     The form of a reply depends on the message alone: an app that declares no form keeps to that of
     its first reply. If the app fails, takes too long or replies in another form, zeros are
@@ -161,12 +161,15 @@ class EncryptionMod:
         blank = self.declared(message, context)
         memory = FormMemory(node.forms(), context.run_id, request.session)
         declared = _remembered(memory, action) if blank is None else layout_of(blank, form)
-        if declared is not None:
-            _require_sums(declared, form)
+        if declared is not None and request.running_sum is None:
+            _require_expected(declared, form)
         update, told = self._update(
             message, node, call_next, form=form, declared=declared, release=release, memory=memory
         )
-        _require_sums(update.layout, form)
+        if request.running_sum is None:
+            _require_expected(update.layout, form)
+        elif update.layout != form.expected:  # it answers alone: most may have its arrays
+            request = replace(request, running_sum=None)
         for record, arrays in update.local.items():
             context.state[f"{_LOCAL}{record}"] = ArrayRecord(arrays)
         integers, misfit = self._integers(update, form, context, release)
@@ -308,13 +311,13 @@ def _remembered(memory: FormMemory, action: str) -> UpdateLayout | None:
     return memory.form(action)
 
 
-def _require_sums(layout: UpdateLayout, form: Form) -> None:
-    """Refuse a running sum of another layout than this hospital's updates."""
+def _require_expected(layout: UpdateLayout, form: Form) -> None:
+    """Refuse to answer in exactly a layout that this hospital's updates do not have."""
     layout, _ = joined(layout, form)
     if form.exact and form.expected is not None and layout != form.expected:
         difference = form.expected.array_difference(layout) or "its metrics are others"
         raise ProtocolError(
-            "the running sum must have the layout of this hospital's update, and "
+            "the layout that is asked for must be that of this hospital's update, and "
             f"{difference}: all hospitals must have the same model"
         )
 

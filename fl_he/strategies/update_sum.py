@@ -100,8 +100,9 @@ class UpdateSum:
 
         Chains run side by side, each over its share of the hospitals, and their sums are added in
         place as they arrive: the last reply comes after hospitals / segments hops. If one sends an
-        error or nothing, the next one is handed the sum that it was handed. A fold is a chain for
-        each hospital: all are asked at once, and one running sum is held for each layout.
+        error or nothing, the next one is handed the sum that it was handed; so too if one answers
+        alone, because the sum that it was handed has another layout than its update. A fold is a
+        chain for each hospital: all are asked at once, and one running sum is held for each layout.
 
         Parameters
         ----------
@@ -228,8 +229,6 @@ class UpdateSum:
             answer = EncryptedReply.from_content(reply.content)
             layout = UpdateLayout.from_json(answer.layout)
             left_out = UpdateLayout.from_json(answer.left_out).metrics if answer.left_out else ()
-        if segment.part is not None and layout != segment.part.layout:
-            raise ProtocolError(f"{name} must keep the layout of the running sum")
         self._check_ways(name, layout.arrays)
         if len(answer.plain) != layout.plain_length:
             raise ProtocolError(f"{name} must send the plain arrays of its layout and no others")
@@ -251,7 +250,10 @@ class UpdateSum:
         part = self._parts.setdefault(answer.layout, _Part(layout))
         part.plain = part.plain + answer.plain if part.messages else answer.plain
         part.messages.append(message)
-        segment.part, segment.vector = part, vector
+        if segment.part is None or segment.part is part:
+            segment.part, segment.vector = part, vector
+        else:  # it has answered alone: the sum that it was handed is of another layout
+            self._add(part, vector)
         self.update_bytes = len(answer.encrypted_sum)
         self.cost.encrypt_seconds += answer.encrypt_seconds
         self.cost.add_seconds += answer.add_seconds

@@ -329,10 +329,23 @@ DIFFERENT: dict[str, tuple[str, Arrays, str]] = {
 }
 
 
-@pytest.mark.parametrize("odd", [0, 2])
+class InOrder(FedAvg):
+    """Asks hospitals by their numbers, so that the first one begins a chain."""
+
+    def __init__(self) -> None:
+        super().__init__(fraction_evaluate=0.0)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        messages = super().configure_train(server_round, arrays, config, grid)
+        return sorted(messages, key=lambda message: message.metadata.dst_node_id)
+
+
+@pytest.mark.parametrize(("topology", "odd"), [("fold", 0), ("fold", 2), ("chain", 0)])
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_a_hospital_whose_arrays_differ_is_skipped_and_the_array_named(
-    name: str, odd: int, caplog: pytest.LogCaptureFixture
+    name: str, topology: str, odd: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, arrays, words = DIFFERENT[name]
 
@@ -340,7 +353,7 @@ def test_a_hospital_whose_arrays_differ_is_skipped_and_the_array_named(
         right = {"w": np.full(3, float(client)), "head": np.ones((2, 2))}
         return (arrays if client == odd else right), {"loss": 0.5}
 
-    result = encrypted(reply_of(app), W)
+    result = encrypted(reply_of(app), W, inner=InOrder(), topology=topology)
     expected = mean_over([0.0, 1.0, 2.0, 3.0], [k for k in range(HOSPITALS) if k != odd])
     np.testing.assert_allclose(result.arrays["w"].numpy(), expected, atol=1e-7)
     (line, again) = [m for m in caplog.messages if "is skipped in this round" in m]

@@ -304,7 +304,7 @@ def test_the_weight_is_the_nodes_own() -> None:
     assert "must be weighted by 'num-examples', got 'loss'" in reason
 
 
-def test_running_sum_of_another_layout_is_refused() -> None:
+def test_nothing_is_added_to_a_running_sum_of_other_arrays() -> None:
     node = context()
     first = EncryptedReply.from_content(ask(request().add_to(RecordDict()), node).content)
     going_on = replace(
@@ -312,8 +312,13 @@ def test_running_sum_of_another_layout_is_refused() -> None:
         running_sum=first.encrypted_sum,
         layout=first.layout.replace('"w"', '"v"'),
     )
-    reason = refused(ask(going_on.add_to(RecordDict()), node))
-    assert "must have the layout" in reason
+    total, layout = opened(ask(going_on.add_to(RecordDict()), node))
+    np.testing.assert_allclose(total, opened(Message(first.to_content(), 1, "train"))[0], atol=1e-6)
+    assert layout.to_json() == first.layout
+    reason = refused(
+        ask(replace(going_on, running_sum=None, exact=True).add_to(RecordDict()), node)
+    )
+    assert "the layout that is asked for must be that of this hospital's update" in reason
     assert "it has the array 'w', and the others do not" in reason
 
 
