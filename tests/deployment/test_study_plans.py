@@ -21,6 +21,7 @@ from quick import slow
 from study_plans import PLAN, RANGED
 
 from fl_he import client_app, server_app
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.learning.privacy.gradients import GaussianPrivacy
@@ -528,7 +529,11 @@ def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:
     assert set(reasons) == {words}
 
 
-def test_a_model_of_a_sealed_chain_stays_small(tmp_path: Path) -> None:
+def test_a_model_of_a_sealed_chain_stays_small(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How large a coefficient is, company X's log says: the coordinator must not know the model."""
     plan = replace(PLAN, max_coefficient=1e-3)
-    with pytest.raises(ProtocolError, match=r"coefficients must be at most 0\.001 in size, got"):
+    with pytest.raises(ProtocolError, match=PRIVATE_REFUSAL):
         trained(tmp_path, enrolled_nodes(tmp_path, plan), *SEALED)
+    assert "coefficients must be at most 0.001 in size, got" in caplog.text
