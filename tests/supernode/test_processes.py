@@ -116,7 +116,7 @@ def test_a_killed_process_is_replaced_and_its_own_processes_end(node: RunningNod
     (before,), worker = node.sleeps(), node.children()[1]
     worker.kill()
     node.wait_for(lambda: node.sleeps() not in ([before], []))
-    assert not psutil.pid_exists(before)
+    node.wait_for(lambda: before not in processes_with(node.mark))
     assert node.children()[1] != worker
 
 
