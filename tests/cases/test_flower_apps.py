@@ -24,6 +24,7 @@ from other_apps import (
     HOSPITALS,
     AppReply,
     Arrays,
+    InOrder,
     W,
     arrays_of,
     encrypted,
@@ -215,6 +216,36 @@ def test_integers_that_stay_at_the_hospitals(topology: str) -> None:
     np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 3 * mean, atol=1e-6)
 
 
+def test_a_kept_integer_takes_no_place_of_another_shape() -> None:
+    class Resizing(FedAvg):
+        def configure_train(
+            self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+        ) -> Iterable[Message]:
+            for message in super().configure_train(server_round, arrays, config, grid):
+                message.content["arrays"] = record({**W, "n": np.full(server_round, 8)})
+                yield message
+
+    seen = set[tuple[int, ...]]()
+
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        model = arrays_of(message.content.array_records["arrays"])
+        seen.add(tuple(model["n"].tolist()))
+        return {**model, "n": np.full(1, 3)}, {}
+
+    strategy = Resizing(fraction_evaluate=0.0)
+    encrypted(reply_of(app), {**W, "n": np.full(1, 8)}, inner=strategy, integers="local")
+    assert seen == {(8,), (8, 8)}
+
+
+@pytest.mark.filterwarnings("ignore:only arrays named like")
+def test_a_value_in_plain_that_is_not_finite_spoils_no_model() -> None:
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        return {"w": np.ones(3), "p": np.full(2, math.nan if client == 1 else 1.0)}, {}
+
+    with pytest.raises(ProtocolError, match=r"hospital-2: a value of an array .* is not finite"):
+        encrypted(reply_of(app), {**W, "p": np.ones(2)}, encrypt=["w"])
+
+
 class Both(FedAvg):
     """Keeps control variates beside the model, as SCAFFOLD's server does."""
 
@@ -327,19 +358,6 @@ DIFFERENT: dict[str, tuple[str, Arrays, str]] = {
         "it has its arrays in another order than the others, from 'head' on",
     ),
 }
-
-
-class InOrder(FedAvg):
-    """Asks hospitals by their numbers, so that the first one begins a chain."""
-
-    def __init__(self) -> None:
-        super().__init__(fraction_evaluate=0.0)
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        messages = super().configure_train(server_round, arrays, config, grid)
-        return sorted(messages, key=lambda message: message.metadata.dst_node_id)
 
 
 @pytest.mark.parametrize(("topology", "odd"), [("fold", 0), ("fold", 2), ("chain", 0)])

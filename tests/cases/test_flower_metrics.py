@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg
-from other_apps import EXAMPLES, Arrays, W, encrypted, mean_over, moved, reply_of, round_of
+from other_apps import EXAMPLES, Arrays, InOrder, W, encrypted, mean_over, moved, reply_of, round_of
 
 
 @pytest.mark.parametrize("topology", ["fold", "chain"])
@@ -170,3 +170,11 @@ def test_a_list_too_long_for_the_coordinator_stops_no_other_hospital(
     expected = W["w"] + mean_over([1, 2, 3, 4], [0, 2, 3])
     np.testing.assert_allclose(result.arrays["w"].numpy(), expected, atol=1e-7)
     assert "hospital-2 is skipped in this round: the coordinator could not read" in caplog.text
+
+
+def test_of_as_many_hospitals_those_with_more_metrics_count() -> None:
+    def app(client: int, message: Message) -> tuple[Arrays, dict[str, Any]]:
+        return moved(client, message), {"loss": 0.5} | ({"auc": 0.5} if client > 1 else {})
+
+    result = encrypted(reply_of(app), W, rounds=1, inner=InOrder())
+    assert set(result.train_metrics_clientapp[1]) >= {"loss", "auc"}

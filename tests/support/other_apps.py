@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from echo_app import Reply, encrypted_app, grid, plain_app
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
@@ -81,3 +82,16 @@ def mean_over(values: list[float], hospitals: list[int]) -> float:
     return float(
         np.average([values[k] for k in hospitals], weights=[EXAMPLES[k] for k in hospitals])
     )
+
+
+class InOrder(FedAvg):
+    """Asks hospitals by their numbers, so that the first one begins a chain."""
+
+    def __init__(self) -> None:
+        super().__init__(fraction_evaluate=0.0)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        messages = super().configure_train(server_round, arrays, config, grid)
+        return sorted(messages, key=lambda message: message.metadata.dst_node_id)
