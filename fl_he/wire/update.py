@@ -160,7 +160,10 @@ def flatten(content: RecordDict, form: Form, declared: UpdateLayout | None = Non
         See `layout_of`; or if the reply has other arrays than declared.
     """
     own = layout_of(content, form)
-    if declared is not None and (difference := declared.array_difference(own)) is not None:
+    difference = (
+        declared.array_difference(own, "its other replies") if declared is not None else None
+    )
+    if difference is not None:
         raise PrivateReasonError(f"the app's reply must have the form of the session: {difference}")
     layout, left_out = joined(declared or own, form)
     _, metrics = _metrics(content)

@@ -223,24 +223,31 @@ class UpdateLayout:
             offset -= slot.size
         raise IndexError(index)
 
-    def array_difference(self, other: UpdateLayout) -> str | None:
-        """Return words for the first array of another layout that differs, ``None`` if none."""
+    def array_difference(self, other: UpdateLayout, most: str = "the others") -> str | None:
+        """Return words for the first array of another layout that differs, ``None`` if none.
+
+        Parameters
+        ----------
+        other : UpdateLayout
+        most : str
+            Words for those who have this layout.
+        """
         mine, theirs = ({(a.record, a.name): a for a in one.arrays} for one in (self, other))
         for key, array in theirs.items():
             if key not in mine:
-                return f"it has the array {array.name!r}, and the others do not"
+                return f"it has the array {array.name!r}, and {most} do not"
             if array != mine[key]:
                 both = array, mine[key]
                 words = (str(a) for a in both) if str(both[0]) != str(both[1]) else map(repr, both)
-                return "it has the array {}, and the others have {}".format(*words)
+                return f"it has the array {next(words)}, and {most} have {next(words)}"
         for key, array in mine.items():
             if key not in theirs:
-                return f"it lacks the array {array.name!r}, which the others have"
+                return f"it lacks the array {array.name!r}, which {most} have"
         if list(mine) != list(theirs):
             name = next(b[1] for a, b in zip(mine, theirs, strict=True) if a != b)
-            return f"it has its arrays in another order than the others, from {name!r} on"
+            return f"it has its arrays in another order than {most}, from {name!r} on"
         if self.fraction_bits != other.fraction_bits:
-            return "it has integers in another packing than the others"
+            return f"it has integers in another packing than {most}"
         return None
 
     def with_metrics(self, others: Iterable[MetricSlot]) -> UpdateLayout:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from fl_he.crypto.errors import RangeError
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 from fl_he.wire.selection import Selection
 from fl_he.wire.update import Form, Update, flatten
 from fl_he.wire.update_layout import NoMeanError, UpdateLayout
@@ -309,3 +309,10 @@ def test_a_mean_of_tiny_weights_is_told_to_be_coarse(examples: float, told: int)
     remarks = list(update.layout.remarks(update.values, NOTHING))
     assert len(remarks) == told
     assert all("exact to" in r and "weight by larger numbers" in r for r in remarks)
+
+
+def test_a_reply_of_another_form_than_the_earlier_ones_is_told_from_other_hospitals() -> None:
+    declared = flatten(reply({"w": np.ones(1)}, {"num-examples": 2}), FORM).layout
+    words = "the form of the session: it has the array 'v', and its other replies do not"
+    with pytest.raises(PrivateReasonError, match=words):
+        flatten(reply({"v": np.ones(1)}, {"num-examples": 2}), FORM, declared)
