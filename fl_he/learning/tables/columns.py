@@ -19,11 +19,14 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.table_file import Cells, RowNumbers, Unreadable, shown
 
-_MISSING_TEXT = ("", "nan")
+#: Texts of a missing cell, in small letters: NaN is what Python writes, NA what R does.
+_MISSING_TEXT = ("", "nan", "na")
 _TRUTH = {"true": 1.0, "false": 0.0}
 #: Kinds of cells; ``{s}`` makes a plural.
 _TEXT, _MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
-_TOO_LARGE, _COMMA, _DATE = "cell{s} too large", "decimal comma{s}", "date{s}"
+_TOO_LARGE, _DATE = "cell{s} too large", "date{s}"
+_COMMA, _THOUSANDS = "decimal comma{s}", "cell{s} with thousands separators"
+_EITHER = "cell{s} with a decimal comma or a thousands separator"
 _RULES = {
     _MISSING: "have no missing values",
     _INFINITE: "be finite",
@@ -34,12 +37,17 @@ _REMEDIES = {
     _TEXT: "correct the cells of text",
     _MISSING: "fill missing values in, or leave their rows out",
     _COMMA: "write decimal points",
+    _THOUSANDS: "leave thousands separators out",
+    # Whichever is done to all cells without a look at them may change numbers by 1000.
+    _EITHER: "write decimal commas as points, and leave thousands separators out",
     _DATE: "write dates as numbers, such as years or days",
 }
 _CODE = "code categories as columns of 0 and 1"
-#: Texts that are a known kind of number.
+#: Texts that are a known kind of number; the first that fits.
 _SPELT = {
-    _COMMA: re.compile(r"[-+]?\d+,\d+"),
+    _EITHER: re.compile(r"[-+]?[1-9]\d{0,2},\d{3}"),
+    _THOUSANDS: re.compile(r"[-+]?[1-9]\d{0,2}((,\d{3})+\.\d*|(,\d{3}){2,})"),
+    _COMMA: re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?"),
     _DATE: re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?([./-])\d\d?\2(\d{4}|\d\d)([T ].*)?"),
 }
 _MOST_NAMED_LABELS = 10
@@ -68,6 +76,17 @@ class ColumnFacts:
         if count:
             known, row = self.found.get(kind, (0, first))
             self.found[kind] = (known + count, min(row, first))
+
+    def settle(self, *, points: bool) -> None:
+        """Count cells with one comma as what the column's other cells show that they are.
+
+        ``points``: the column has numbers with a decimal point.
+        """
+        kinds = {kind for kind in (_COMMA, _THOUSANDS) if kind in self.found}
+        if points:
+            kinds.add(_THOUSANDS)
+        if _EITHER in self.found and len(kinds) == 1:
+            self.add(kinds.pop(), *self.found.pop(_EITHER))
 
     def fault(self, name: str) -> Fault:
         """Return the fault of a column that has a cell of these kinds."""
@@ -189,6 +208,7 @@ class Numbers:
                 facts.add(_TEXT, count, first)
         for column, facts in sorted(self._facts.items()):
             if facts.found:
+                facts.settle(points=self._has_fractions(column))
                 fault, counts = facts.fault(self.names[column]), facts.found
                 if sum(counts[kind][0] for kind in (_TEXT, _MISSING) if kind in counts) == total:
                     coded = (_CODE if one == _REMEDIES[_TEXT] else one for one in fault.remedies)
@@ -199,6 +219,10 @@ class Numbers:
     def values(self) -> Array:
         """The numbers, shape (m, d); only of use without faults."""
         return np.concatenate(self._blocks)
+
+    def _has_fractions(self, column: int) -> bool:
+        found = (block[:, column] for block in self._blocks)
+        return any(bool((np.modf(of[np.isfinite(of)])[0] != 0).any()) for of in found)
 
     def _of(self, column: int) -> ColumnFacts:
         return self._facts.setdefault(column, ColumnFacts())
@@ -211,7 +235,7 @@ class Numbers:
                 return np.array(list(map(float, cells)))
         values = np.zeros(len(cells))
         for place, cell in enumerate(map(str.strip, cells)):
-            number = as_number(cell) if cell else math.nan
+            number = math.nan if cell.lower() in _MISSING_TEXT else as_number(cell)
             if number is not None:
                 values[place] = number
             elif (truth := _TRUTH.get(cell.lower())) is not None:

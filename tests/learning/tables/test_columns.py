@@ -68,6 +68,48 @@ def test_text_among_numbers_is_counted_and_not_shown(text: str) -> None:
     assert text not in fault.words
 
 
+@pytest.mark.parametrize(
+    ("cells", "kinds"),
+    [
+        (("320,137", "101", "-1,234"), "2 cells with a decimal comma or a thousands separator"),
+        (("320,137", "101.5", "1,234"), "2 cells with thousands separators"),
+        (("320,137", "1,500.0", "4"), "2 cells with thousands separators"),
+        (("320,137", "1,234,567", "4"), "2 cells with thousands separators"),
+        (("320,137", "0,137", "4"), "2 decimal commas"),
+        (("320,137", "2,5", "4"), "2 decimal commas"),
+        (("1,062e-11", "8,5E2", "4"), "2 decimal commas"),
+        (("1,2,3", "1,23,456", "4"), "2 cells of text"),
+    ],
+)
+def test_a_comma_may_be_for_decimals_or_thousands(cells: Cells, kinds: str) -> None:
+    found = words(list(numbers(cells, ("7",)).faults()))
+    assert found == f"column 'age' must be numeric, got {kinds}, the first in row 2"
+
+
+@pytest.mark.parametrize(
+    ("cells", "remedy"),
+    [
+        (("320,137",), "write decimal commas as points, and leave thousands separators out"),
+        (("1,500.0",), "leave thousands separators out"),
+        (("0,137",), "write decimal points"),
+    ],
+)
+def test_the_advice_on_commas_is_right_for_each_reading(cells: Cells, remedy: str) -> None:
+    (fault,) = numbers(cells).faults()
+    assert fault.remedies == (remedy,)
+
+
+@pytest.mark.parametrize("text", ["NA", " na ", "", "NaN"])
+def test_a_text_for_a_missing_cell_is_no_text(text: str) -> None:
+    (fault,) = numbers(("1", text, "2.5")).faults()
+    assert fault.words.startswith("column 'age' must have no missing values, got 1 missing cell in")
+    outcome = labels("yes", text, "no")
+    outcome.is_class("yes")
+    assert words(outcome.faults) == (
+        "column 'died' must have no missing values, got 1 missing cell in row 3"
+    )
+
+
 @pytest.mark.parametrize("cells", [("1", "inf"), ("1", "-1e999"), np.array([1.0, -np.inf])])
 def test_infinite_numbers_are_refused(cells: Cells) -> None:
     found = words(list(numbers(cells).faults()))
