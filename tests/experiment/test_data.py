@@ -226,9 +226,20 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         "2 other labels (the header is row 1); "
         "code categories as columns of 0 and 1 ('sex'); "
         "fill missing values in, or leave their rows out ('crp'); "
-        "fix the file or leave out the 2 columns: 'data.drop=[sex,crp]'; "
+        "fix the file or leave out the 3 columns: 'data.drop=[\"\",sex,crp]'; "
         f"{POSITIVE}, and data.classes=[LABEL,...] names more than two labels"
     )
+
+
+def test_a_column_without_a_name_can_be_left_out_as_advised(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(
+        ",x,y\n" + "".join(f"{i},{i * i},{i % 2}\n" for i in range(60))
+    )
+    csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=y"]
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, *csv)
+    (_, advised, _) = str(caught.value).split("'")
+    assert data_of(tmp_path, *csv, advised).train.feature_names == ("x",)
 
 
 def test_a_label_in_another_case_is_proposed(tmp_path: Path) -> None:

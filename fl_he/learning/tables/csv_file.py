@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -22,6 +23,9 @@ _CELLS, _ROWS = 20_000, 32
 #: most that it takes everywhere.
 _LONGEST_CELL = 2**31 - 1
 
+#: As many columns are named by their places in an error.
+_MOST_PLACES = 10
+
 _Row = tuple[int, list[str]]
 
 
@@ -30,25 +34,23 @@ class CsvFile(TableFile):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        for number, names in self._rows():
-            self.header, self.names = number, [name.strip() for name in names]
-            break
-        else:
+        first = [(number, record) for number, _, record in islice(self._records(), 2)]
+        if not first:
             raise DataError(
                 f"data file must have a header and rows, got an empty file {str(path.absolute())!r}"
             )
+        self.header, self.names = first[0][0], [name.strip() for name in first[0][1]]
         self.types = ["string"] * len(self.names)
-        found = names[0] if len(names) == 1 else ""
-        if others := [name for mark, name in _OTHER_SEPARATORS.items() if mark in found]:
+        if separator := _other_separator([record for _, record in first]):
             raise DataError(
-                "cells must be separated by commas, got a header of one cell with "
-                f"{others[0]}: save the table with commas and decimal points"
+                f"cells must be separated by commas, got {separator}: save the table with commas "
+                "and decimal points"
             )
-        if spelt := sum(as_number(name) is not None for name in self.names):
+        if spelt := _numbers_among(self.names):
             # A record taken for names would reach the coordinator as the schema.
             raise DataError(
-                f"data file must have a header of names, got {spelt} names that are numbers: "
-                "put a row with the names of the columns first"
+                f"data file must have a header of names, got numbers in {spelt}: put a row with "
+                "the names of the columns first, or rename such columns"
             )
 
     def blocks(self, columns: Sequence[int], labels: int | None = None) -> Iterator[Block]:
@@ -65,24 +67,36 @@ class CsvFile(TableFile):
 
         Shorter rows are counted, not filled up: a file of them may be far smaller than its table.
         """
-        width, refusal = 0, ""
+        width = 0
         others, first = Counter[bool](), dict[bool, str]()
+        for number, line, record in self._records():
+            width = width or len(record)
+            if len(record) != width:
+                short = len(record) < width
+                others[short] += 1
+                first.setdefault(short, f"{len(record)} in line {line}")
+                if short:
+                    continue
+                del record[width:]
+            yield number, record
+        for short, count in others.items():
+            more = f", the first of {count} such lines" if count > 1 else ""
+            self.faults.append(
+                Fault(
+                    f"every row must have {width} cells as the header has, got {first[short]}{more}"
+                )
+            )
+
+    def _records(self) -> Iterator[tuple[int, int, list[str]]]:
+        """Yield number, line and cells of each row that has a value."""
+        refusal = ""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         with self.path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             try:
                 for number, record in enumerate(reader, start=1):
-                    if not any(record):
-                        continue
-                    width = width or len(record)
-                    if len(record) != width:
-                        short = len(record) < width
-                        others[short] += 1
-                        first.setdefault(short, f"{len(record)} in line {reader.line_num}")
-                        if short:
-                            continue
-                        del record[width:]
-                    yield number, record
+                    if any(record):
+                        yield number, reader.line_num, record
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
                 refusal = (
                     "data file must be UTF-8 text, got another encoding: save the table as CSV "
@@ -95,10 +109,32 @@ class CsvFile(TableFile):
                 )
         if refusal:
             raise DataError(refusal)
-        for short, count in others.items():
-            more = f", the first of {count} such lines" if count > 1 else ""
-            self.faults.append(
-                Fault(
-                    f"every row must have {width} cells as the header has, got {first[short]}{more}"
-                )
-            )
+
+
+def _other_separator(records: Sequence[Sequence[str]]) -> str | None:
+    """Return the name of the separator of a table's first two rows if it is no comma.
+
+    Names may have some of these marks in a table with commas, and commas in one without.
+    """
+    header = records[0]
+    for mark, name in _OTHER_SEPARATORS.items():
+        count, *others = (sum(cell.count(mark) for cell in record) for record in records)
+        if count and count >= len(header) - 1 and (len(header) == 1 or others == [count]):
+            return name
+    return None
+
+
+def _numbers_among(names: Sequence[str]) -> str:
+    """Say in which places numbers stand for names; ``inf`` and ``nan`` are names beside others."""
+    numbers = [as_number(name) for name in names]
+    alone = None not in numbers
+    places = [
+        place
+        for place, number in enumerate(numbers, start=1)
+        if number is not None and (alone or math.isfinite(number))
+    ]
+    if not places:
+        return ""
+    more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
+    some = ", ".join(map(str, places[:_MOST_PLACES]))
+    return f"column{'s' if len(places) > 1 else ''} {some}{more} of {len(names)}"

@@ -181,7 +181,7 @@ def load_table(
         ) from None
     target, dropped = target.strip(), {name.strip() for name in drop}
     features = [name for name in table.names if name and name != target and name not in dropped]
-    faults = list(table.name_faults())
+    faults = list(table.name_faults(unnamed="" not in dropped))
     if unusable := list(_misnamed(table.names, features, target, sorted(dropped))):
         raise DataError.of([*unusable, *faults])
     numbers, labels = Numbers(features), Labels(target)

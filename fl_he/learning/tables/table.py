@@ -72,7 +72,7 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
         If the table lacks a feature, or a cell is no finite number.
     """
     table = open_table(path)
-    known, faults = set(table.names), list(table.name_faults())
+    known, faults = set(table.names), list(table.name_faults(unnamed=False))
     if missing := [name for name in names if name not in known]:
         faults.append(
             Fault(f"{what} must have the {len(names)} features, got one without {some(missing, 5)}")

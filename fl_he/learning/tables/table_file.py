@@ -119,12 +119,19 @@ class TableFile(ABC):
             The column of them whose cells are wanted as text, whatever their type.
         """
 
-    def name_faults(self) -> Iterator[Fault]:
-        """Yield the faults of names by which columns cannot be told apart."""
-        if count := self.names.count(""):
+    def name_faults(self, *, unnamed: bool = True) -> Iterator[Fault]:
+        """Yield the faults of names by which columns cannot be told apart.
+
+        ``unnamed``: a column without a name is such a fault.
+        """
+        if (count := self.names.count("")) and unnamed:
+            first = self.names.index("") + 1
+            index = ": an index, as pandas and R write it" if first == count == 1 else ""
             yield Fault(
                 f"data file must name every column, got {count} without a name, "
-                f"the first is column {self.names.index('') + 1} of {len(self.names)}"
+                f"the first is column {first} of {len(self.names)}{index}",
+                "drop",
+                "",
             )
         repeated = [name for name, count in Counter(self.names).items() if name and count > 1]
         if repeated:

@@ -147,9 +147,11 @@ def test_a_damaged_file_is_refused_without_its_content(tmp_path: Path, content: 
             "a,b\n1,2\n".encode("utf-16"),
             "must be UTF-8 text, got another encoding: save the table as CSV UTF-8$",
         ),
-        (b"a;b\n1;2,5\n", "separated by commas, got a header of one cell with semicolons: save"),
-        (b"a\tb\n1\t2\n", "separated by commas, got a header of one cell with tabs: save"),
-        (b"a|b\n1|2\n", "separated by commas, got a header of one cell with bars: save"),
+        (b"a;b\n1;2,5\n", "separated by commas, got semicolons: save"),
+        (b"a\tb\n1\t2\n", "separated by commas, got tabs: save"),
+        (b"a|b\n1|2\n", "separated by commas, got bars: save"),
+        (b"a, 1;b;c\n1;2;3\n", "separated by commas, got semicolons: save"),
+        (b"a, 1;b;c\n1,5;2,5;3\n", "separated by commas, got semicolons: save"),
     ],
 )
 def test_text_that_is_no_csv_file_of_ours_is_refused_with_its_line(
@@ -159,6 +161,11 @@ def test_text_that_is_no_csv_file_of_ours_is_refused_with_its_line(
         blocks(open_table(written(tmp_path, content)))
     assert "SECRET" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+def test_names_may_have_other_separators(tmp_path: Path) -> None:
+    table = open_table(written(tmp_path, "a;b;c,x|y\n1,2\n"))
+    assert table.names == ["a;b;c", "x|y"]
 
 
 @pytest.mark.parametrize(
@@ -210,12 +217,28 @@ def test_columns_that_cannot_be_told_apart_are_a_fault(
     table = open_table(written(tmp_path, f"{header}\n1,2,3\n"))
     (fault,) = table.name_faults()
     assert words in fault.words
+    assert ": an index" not in fault.words
+
+
+def test_a_first_column_without_a_name_is_taken_for_an_index(tmp_path: Path) -> None:
+    table = open_table(written(tmp_path, ",x,y\n0,1,2\n"))
+    (fault,) = table.name_faults()
+    assert fault.words.endswith("column 1 of 3: an index, as pandas and R write it")
+    assert list(table.name_faults(unnamed=False)) == []
 
 
 def test_a_file_without_a_header_is_refused_without_its_first_record(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_table(written(tmp_path, "Ada Lovelace,36,1.61\nAlan Turing,41,1.78\n"))
     assert str(caught.value) == (
-        "data file must have a header of names, got 2 names that are numbers: "
-        "put a row with the names of the columns first"
+        "data file must have a header of names, got numbers in columns 2, 3 of 3: put a row with "
+        "the names of the columns first, or rename such columns"
     )
+
+
+def test_inf_and_nan_are_names_beside_others(tmp_path: Path) -> None:
+    assert open_table(written(tmp_path, "age,inf,nan\n1,2,3\n")).names == ["age", "inf", "nan"]
+    with pytest.raises(DataError, match="got numbers in columns 1, 2 of 2: put"):
+        open_table(written(tmp_path, "nan,1.5\n1,2\n"))
+    with pytest.raises(DataError, match="got numbers in column 2 of 3: put"):
+        open_table(written(tmp_path, "nan,2023,y\n1,2,3\n"))
