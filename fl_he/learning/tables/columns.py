@@ -320,13 +320,19 @@ class Labels:
             "true" if truth else "1"
         )
 
+    def meant(self, positive: str) -> str:
+        """Return the label that is written as ``positive`` is, or else spells the same.
+
+        That is the only one of the same number, or of the same truth value.
+        """
+        return _spelt_alike(positive.strip(), self.levels)
+
     def is_class(self, positive: str) -> Array:
         """Return 1.0 for the positive class and 0.0 for the other, of which there is one at most.
 
-        Where no label is written as ``positive`` is, one that spells the same number, or true or
-        false, is meant.
+        See `meant` for labels that are written in another way.
         """
-        classes, positive = self.levels, positive.strip()
+        classes, positive = self.levels, self.meant(positive)
         if len(classes) > 2:
             self.faults.append(
                 Fault(
@@ -335,7 +341,6 @@ class Labels:
                     "target",
                 )
             )
-        positive = _spelt_alike(positive, classes)
         if len(classes) == 2 and positive not in classes:
             self.faults.append(
                 Fault(

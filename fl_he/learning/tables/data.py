@@ -188,7 +188,7 @@ def load_table(
     rows = read_columns(table, numbers, labels)
     meaning: str | None = None
     if positive is not None:
-        found, meaning = labels.is_class(positive), positive.strip() or None
+        found, meaning = labels.is_class(positive), labels.meant(positive) or None
     elif threshold is not None:
         found, meaning = labels.is_at_least(threshold), f"{target} >= {threshold!r}"
     elif classes:

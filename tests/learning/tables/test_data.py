@@ -124,6 +124,16 @@ def test_a_parquet_table_with_a_threshold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("positive", "label"), [("True", "true"), ("FALSE", "False"), (" true ", "true")]
+)
+def test_label_1_is_called_what_the_table_calls_it(
+    tmp_path: Path, positive: str, label: str
+) -> None:
+    path = csv(tmp_path, "age,alive\n30, true\n40,False\n")
+    assert load_table(path, target="alive", positive=positive).positive == label
+
+
+@pytest.mark.parametrize(
     ("options", "positive"),
     [
         ({"target": "type", "positive": " M"}, "M"),
