@@ -21,15 +21,18 @@ from flwr.simulation import run_simulation
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he import client_app, server_app
+from fl_he.clients.row_sums import require_moments
 from fl_he.config.capc import Backend
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
-from fl_he.config.run import Config
+from fl_he.config.run import Config, Scaling
 from fl_he.experiment.data import simulated_data, warn_of_few
+from fl_he.experiment.inference import check_columns
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.terms import declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
+from fl_he.learning.tables.moments import Limbs
 from fl_he.strategies.grid import DelegatingGrid
 from fl_he.wire.events import Listener, Starting, unheard
 
@@ -124,6 +127,10 @@ def _check(config: Config) -> None:
     data = simulated_data(config)
     declared_ranges(config, data.train.feature_names)
     privacy_figures(config, len(data.train.feature_names), data.train.class_count, simulated=True)
+    check_columns(config, data.train.feature_names)
+    if config.scaling is Scaling.federated and config.privacy.name == "none":
+        limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
+        require_moments(data.hospitals, data.train, limbs)
     warn_of_few(data)
 
 

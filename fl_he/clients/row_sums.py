@@ -73,6 +73,39 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
     return named_arrays(**arrays)
 
 
+def require_moments(hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs) -> None:
+    """Refuse all columns of which `moment_sums` of some hospital would refuse one after the other.
+
+    Parameters
+    ----------
+    hospitals : sequence of Dataset
+        The simulated hospitals' tables.
+    train : Dataset
+        All of their rows.
+    limbs : Limbs
+
+    Raises
+    ------
+    PrivateReasonError
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = [moments.column_sums(hospital.features) for hospital in hospitals]
+        mean = np.sum(sums, axis=0) / train.examples
+        large, small = set[int](), set[int]()
+        for own, hospital in zip(sums, hospitals, strict=True):
+            squares = moments.squared_deviations(hospital.features, mean)
+            large.update(_too_large(own, limbs), _too_large(squares, limbs))
+            small.update(_too_small(squares, hospital.features - mean, mean, limbs))
+    refusals = []
+    if large:
+        where = _largest(sorted(large), train, limbs, of_all=False)
+        refusals.append(_large_words(where, train, limbs))
+    if small := small - large:
+        refusals.append(_small_words(sorted(small), train, limbs))
+    if refusals:
+        raise PrivateReasonError("; ".join(refusals))
+
+
 def derivative_arrays(
     examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs, dataset: Dataset
 ) -> ArrayRecord:
@@ -124,15 +157,26 @@ def _require_small(
     """
     names, classes = dataset.feature_names, dataset.class_count
     coefficients = family_for(classes).rows(classes) * len(names)
-    large = np.flatnonzero(~(np.abs(sums) < limbs.limit))
-    if not len(large):
+    large = _too_large(sums, limbs)
+    if not large:
         return
-    columns = dict.fromkeys(int(place % len(names)) for place in large[large < coefficients])
-    where = f" in {_largest(list(columns), dataset, limbs, of_all=of_all)}" if columns else ""
-    raise PrivateReasonError(
+    columns = dict.fromkeys(place % len(names) for place in large if place < coefficients)
+    where = _largest(list(columns), dataset, limbs, of_all=of_all) if columns else ""
+    raise PrivateReasonError(_large_words(where, dataset, limbs))
+
+
+def _too_large(sums: NDArray[np.float64], limbs: Limbs) -> list[int]:
+    places: list[int] = np.flatnonzero(~(np.abs(sums) < limbs.limit)).tolist()
+    return places
+
+
+def _large_words(where: str, dataset: Dataset, limbs: Limbs) -> str:
+    """Refuse sums that are too large; ``where`` names their columns, if they are of columns."""
+    return (
         "sums over a hospital's numbers, and over their squares, must be below "
-        f"{limbs.limit:.0e}, got larger ones{where}: correct such cells, save the column in a "
-        f"larger unit, or leave it out{dataset.rows.note if dataset.rows and columns else ''}"
+        f"{limbs.limit:.0e}, got larger ones{f' in {where}' if where else ''}: correct such cells, "
+        "save the column in a larger unit, or leave it out"
+        f"{dataset.rows.note if dataset.rows and where else ''}"
     )
 
 
@@ -162,18 +206,32 @@ def _require_digits(
     limbs: Limbs,
 ) -> None:
     """Refuse columns that vary, but by so little that they would be taken to be constant."""
-    rounding = dataset.examples * np.finfo(np.float64).eps * np.abs(mean)
+    small = _too_small(squares, deviations, mean, limbs)
+    if small:
+        raise PrivateReasonError(_small_words(small, dataset, limbs))
+
+
+def _too_small(
+    squares: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    limbs: Limbs,
+) -> list[int]:
+    rounding = len(deviations) * np.finfo(np.float64).eps * np.abs(mean)
     # Not by the squares, which may be 0: those of 1e-200 are no float64.
     differ = deviations.max(axis=0) > deviations.min(axis=0)
     varies = differ & (np.abs(deviations).max(axis=0) > rounding)
-    small = np.flatnonzero(varies & (squares < limbs.least))
-    if len(small):
-        names = [dataset.feature_names[column] for column in small]
-        raise PrivateReasonError(
-            f"squares of a hospital's numbers about the mean must be {limbs.least:.0e} or more in "
-            f"sum, got less in column {some(names, 10)}: save them in a smaller unit, or "
-            "leave the column out"
-        )
+    columns: list[int] = np.flatnonzero(varies & (squares < limbs.least)).tolist()
+    return columns
+
+
+def _small_words(columns: Sequence[int], dataset: Dataset, limbs: Limbs) -> str:
+    names = [dataset.feature_names[column] for column in columns]
+    return (
+        f"squares of a hospital's numbers about the mean must be {limbs.least:.0e} or more in "
+        f"sum, got less in column {some(names, 10)}: save them in a smaller unit, or "
+        "leave the column out"
+    )
 
 
 def columns_behind(dataset: Dataset, array: str, position: Sequence[int]) -> list[str]:

@@ -48,13 +48,12 @@ class Inference:
     Raises
     ------
     FlHeError
-        If ``data.reference`` is no class, or a group names what is no feature.
+        If ``data.reference`` is no class.
     """
 
     def __init__(
         self, config: Config, features: Sequence[str], classes: Sequence[str], positive: str | None
     ) -> None:
-        _check_groups(config.inference.groups, features)
         self._config, self._features, self._classes = config, features, classes
         self.reference = _reference(config.data.reference, classes)
         # A deployed coordinator is shown no table.
@@ -169,44 +168,34 @@ class Inference:
         return limits.reason if found is None and limits is not None else found
 
 
-def _check_groups(groups: Sequence[Sequence[str]], features: Sequence[str]) -> None:
-    """Refuse a group that is empty, or does not name different features; raises ConfigError."""
+def check_columns(config: Config, features: Sequence[str]) -> None:
+    """Refuse groups and profiles of columns that are no features, all in one message.
+
+    Raises
+    ------
+    ConfigError
+        With the settings that were meant, or the features; or for a group that is empty or names a
+        feature twice.
+    """
+    groups, profile = config.inference.groups, config.inference.profile
     for columns in groups:
         if not columns or len(set(columns)) < len(columns):
             raise ConfigError(
                 f"inference.groups must be lists of different features, got {list(columns)}"
             )
-    named = list(chain.from_iterable(groups))
-    require_features("inference.groups", groups, named, features)
-
-
-def require_features(
-    setting: str, value: Texts, columns: Sequence[str], features: Sequence[str]
-) -> None:
-    """Refuse a setting that names columns which are no features.
-
-    Parameters
-    ----------
-    setting : str
-        Its key.
-    value : str, or lists of such
-        All of it.
-    columns : sequence of str
-        The names in it.
-    features : sequence of str
-
-    Raises
-    ------
-    ConfigError
-        With the setting that was meant, or the features.
-    """
-    unknown = [column for column in columns if column not in features]
-    if unknown:
-        meant = did_you_mean(setting, value, features)
-        raise ConfigError(
-            f"{setting} must name features of the model, got {some(unknown, _MOST_NAMED)}"
-            f"{meant or f'; the features are {some(features, _MOST_NAMED)}'}"
-        )
+    settings: list[tuple[str, Texts, Sequence[str]]] = [
+        ("inference.groups", groups, list(chain.from_iterable(groups))),
+        ("inference.profile", profile, profile),
+    ]
+    refusals, listed = [], ""
+    for setting, value, names in settings:
+        if unknown := [name for name in names if name not in features]:
+            meant = did_you_mean(setting, value, features)
+            listed = listed if meant else f"; the features are {some(features, _MOST_NAMED)}"
+            words = f"{setting} must name features of the model, got {some(unknown, _MOST_NAMED)}"
+            refusals.append(f"{words}{meant}")
+    if refusals:
+        raise ConfigError(f"{'; '.join(refusals)}{listed}")
 
 
 def _reference(name: str | None, classes: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.diagnostics import Diagnostics, Findings, Sides
-from fl_he.experiment.inference import Inference
+from fl_he.experiment.inference import Inference, check_columns
 from fl_he.experiment.private_settings import (
     private_settings_note,
     require_private_settings,
@@ -128,6 +128,7 @@ class OpenRun(TrainingRun):
         if data is not None and config.privacy.chosen:
             note = private_settings_note(config, data.train.examples, self._features)
             self._chosen["reason"] += f"; {note}"
+        check_columns(config, roster.features)
         self._profile = ProfileIntervals(config, roster.features, self._classes)
         self._objective.optimizer = self._optimizer()
         tell(OptimizerChosen(**self._chosen))

@@ -12,7 +12,6 @@ import numpy as np
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config, Penalty
 from fl_he.crypto.encoding.fields import Number, Whole
-from fl_he.experiment.inference import require_features
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import profile
 from fl_he.learning.optimizers.profile import Bound, Estimate
@@ -64,7 +63,7 @@ class ProfileIntervals:
     Raises
     ------
     ConfigError
-        If there are more than two classes, or a column is no feature.
+        If there are more than two classes.
     """
 
     def __init__(self, config: Config, features: Sequence[str], classes: int) -> None:
@@ -75,7 +74,6 @@ class ProfileIntervals:
             raise ConfigError(
                 f"{setting} must be left out for more than two classes, got {classes}"
             )
-        require_features("inference.profile", self._columns, self._columns, features)
         self._places = [list(features).index(column) for column in self._columns]
 
     def search(

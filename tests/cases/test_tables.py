@@ -166,6 +166,23 @@ def test_a_column_that_varies_by_too_little_is_named_and_not_called_constant(
         simulation.run(config, tmp_path / "run")
 
 
+def test_all_columns_that_do_not_fit_are_named_before_anything_starts(tmp_path: Path) -> None:
+    numbers = np.arange(len(DIED), dtype=np.float64)
+    columns = {"big": 1e15 + 1e13 * numbers, "tiny": 1e-16 * numbers, "wide": 1e14 * numbers}
+    path = saved(tmp_path, "csv", table(**columns, died=DIED))
+    config = experiment(
+        *("data=csv", f"data.path={path}", "data.target=died", "data.drop=[id]"),
+        folder=tmp_path / "run",
+    )
+    with pytest.raises(FlHeError) as caught:
+        simulation.run(config, tmp_path / "run", lambda event: pytest.fail(f"{event} was told"))
+    assert re.fullmatch(
+        r"sums over .*, got larger ones in column 'big' \(\d+ cells .*, the first in row \d+\), "
+        r"column 'wide' \(.*\): correct such cells, .*; squares of .* in column 'tiny': save .*",
+        str(caught.value),
+    )
+
+
 @pytest.mark.parametrize("large", LARGE)
 def test_a_deployed_node_names_the_column_in_its_log_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, large: str
