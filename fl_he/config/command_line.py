@@ -57,6 +57,25 @@ def texts(value: str, depth: int) -> Texts:
     return value
 
 
+def is_cut_off(value: str, depth: int) -> bool:
+    """Return whether a quote or a bracket around a text, or around lists of texts, has no partner.
+
+    Examples
+    --------
+    >>> is_cut_off("[id,'CRP (mg/l)]", 1), is_cut_off("[id,CRP (mg/l)]'", 1)
+    (True, True)
+    """
+    value = value.strip()
+    if value[:1] in _QUOTES and value:
+        return len(value) == 1 or value[0] != value[-1]
+    if not depth:
+        return False
+    if (value[:1] == "[") != (value[-1:] == "]"):
+        return True
+    inside = value[1:-1] if value[:1] == "[" else value
+    return any(is_cut_off(part, depth - 1) for part in _parts(inside))
+
+
 def did_you_mean(key: str, given: Texts, known: Sequence[str]) -> str:
     r"""Return the setting with the names that were meant, as the end of an error; "" if unknown.
 

@@ -15,7 +15,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from omegaconf.errors import ValidationError as OmegaConfTypeError
 
-from fl_he.config.command_line import override, texts
+from fl_he.config.command_line import is_cut_off, override, texts
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import schema_keys
 
@@ -114,11 +114,11 @@ def _without_key(words: str) -> str:
 
 
 def _quoted(written: str | None) -> str:
-    """Say how a value is written that Hydra cannot read as it is."""
+    """Say how a value is written that Hydra cannot read as it is; nothing if it is cut off."""
     key, equals, value = (written or "").partition("=")
-    if not equals:
-        return ""
     depth = _depth(key) if key in schema_keys() else int(value.startswith("["))
+    if not equals or not key[:1].isalpha() or is_cut_off(value, depth):
+        return ""
     what = "quote the texts of a list" if depth else "if the value is text, quote it"
     return f"; {what}: {override(key, texts(value, depth))}"
 

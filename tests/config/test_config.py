@@ -267,6 +267,22 @@ def test_a_value_can_be_quoted_as_the_refusal_says(path: str) -> None:
     assert compose("config", [*CSV, quoted, "data.positive=1"]).data.path == path
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        'data.target="CRP (mg/l)',
+        "data.drop=[id,'CRP (mg/l)]",
+        "data.drop=[id,CRP (mg/l)]'",
+        'inference.groups=[[id,CRP (mg/l)],["x]]',
+        "'data.drop=[id,CRP (mg/l)]",
+    ],
+)
+def test_what_is_cut_off_has_no_advice(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose("config", ["data=csv", override])
+    assert str(caught.value) == f"an override must be KEY=VALUE, got {override!r}"
+
+
 def test_unbalanced_quotes_are_refused() -> None:
     with pytest.raises(ConfigError, match="quotation"):
         compose("config", "data.target='Chance of Admit")
