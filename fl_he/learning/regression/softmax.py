@@ -100,7 +100,10 @@ class SoftmaxModel(TrainedModel):
         """See TrainedModel."""
         probability = self.predict_probability(raw_features, rows)
         names = [self.classes[index] for index in probability.argmax(axis=1)]
-        return ["predicted", *self.classes], [
+        heading = "predicted"
+        while heading in self.classes:
+            heading += "_label"
+        return [heading, *self.classes], [
             [name, *map(repr, p.tolist())] for name, p in zip(names, probability, strict=True)
         ]
 

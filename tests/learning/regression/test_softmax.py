@@ -48,6 +48,14 @@ def test_it_survives_its_file(tmp_path: Path) -> None:
     assert again.classes == ("a", "b", "ß")
 
 
+def test_no_class_shares_its_column_with_the_prediction() -> None:
+    built = model_of(THETA, ("age", "größe"), SCALING, None, ("a", "predicted", "c"))
+    headings, (row,) = built.predictions(np.array([[12.0, -1.0]]))
+    assert headings == ["predicted_label", "a", "predicted", "c"]
+    assert row[0] == max(zip(row[1:], headings[1:], strict=True))[1]
+    assert model().predictions(np.array([[12.0, -1.0]]))[0] == ["predicted", "a", "b", "ß"]
+
+
 def test_two_classes_are_a_logistic_model(tmp_path: Path) -> None:
     built = model_of(np.array([1.0, 2.0, 0.5]), ("a", "b"), SCALING, "sick", ())
     assert isinstance(built, LogisticModel)
