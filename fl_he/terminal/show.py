@@ -12,11 +12,10 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
 from fl_he.errors import visible
-from fl_he.report.figures import decimal
 from fl_he.report.files import COMPARISON, write_comparison
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.report.tables.comparison import comparison_table, withheld_note
+from fl_he.report.tables.comparison import comparison_table, scores, withheld_note
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import findings_text
 from fl_he.report.tables.privacy import privacy_table
@@ -43,10 +42,10 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
     _print(*(table for table in tables if table is not None))
     typer.echo(f"run folder: {from_here(folder)}")
     if evaluation := metrics.get("evaluation"):
+        brier, error = scores(evaluation)
         typer.echo(
-            f"Brier score {decimal(evaluation.get('brier_score'))}, calibration error "
-            f"{decimal(evaluation['calibration_error'])} over {evaluation['examples']} held-out "
-            f"examples of {evaluation['hospitals']} hospitals"
+            f"Brier score {brier}, calibration error {error} over {evaluation['examples']} "
+            f"held-out examples of {evaluation['hospitals']} hospitals"
         )
         if withheld := withheld_note(evaluation):
             typer.echo(visible(withheld))

@@ -12,6 +12,7 @@ from fl_he.report.tables.coefficients import (
     group_notes,
     group_sheet,
     has_firth,
+    has_per_sd,
     left_out_notes,
     profile_notes,
     profile_sheet,
@@ -24,9 +25,10 @@ _ROWS = 1000
 _TITLE = "Coefficients"
 _ABOUT = (
     "An estimate is the change of the log odds for one unit more of the feature, all others equal, "
-    "and the odds ratio its exponential. Per SD: for one standard deviation more of the feature in "
-    "the pooled data. The intercept is of patients whose features are all 0."
+    "and the odds ratio its exponential. {per_sd}The intercept is of patients whose features are "
+    "all 0."
 )
+_PER_SD = "Per SD: for one standard deviation more of the feature in the pooled data. "
 _WALD = "Standard errors, tests and intervals are Wald's."
 _WALD_FIRTH = (
     "Standard errors, p values and intervals are Wald's, from the information without the penalty. "
@@ -49,7 +51,9 @@ def coefficients(metrics: Metrics) -> Section:
     blocks: list[Block] = [] if reason is None else [Note(reason)]
     if not inference["coefficients"] or (several and reason is not None):
         return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
-    blocks += [*coefficient_sheets(metrics), *map(Note, left_out_notes(inference)), Note(_ABOUT)]
+    sheets = coefficient_sheets(metrics)
+    about = _ABOUT.format(per_sd=_PER_SD if has_per_sd(sheets) else "")
+    blocks += [*sheets, *map(Note, left_out_notes(inference)), Note(about)]
     if facts := fit_facts(inference):
         blocks += [Note(_WALD_FIRTH if has_firth(inference) else _WALD), Facts(facts)]
     if (tests := group_sheet(inference)) is not None:

@@ -7,7 +7,15 @@ from itertools import chain
 from typing import Any
 
 from fl_he.report.blocks import Block, Facts, Note, Page, Points, Row, Section, Sheet
-from fl_he.report.figures import UNKNOWN, count, data_name, decimal, optimizer_name, setting_text
+from fl_he.report.figures import (
+    UNKNOWN,
+    count,
+    data_name,
+    decimal,
+    decimals_given,
+    optimizer_name,
+    setting_text,
+)
 from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
@@ -16,6 +24,7 @@ from fl_he.report.tables.comparison import (
     compared_models,
     difference_note,
     penalty_note,
+    scores,
     tested_on,
     withheld_note,
 )
@@ -95,19 +104,22 @@ def _quality(metrics: Metrics) -> Section:
 
 def _counted(evaluation: Mapping[str, Any]) -> Iterator[Block]:
     """Show what company X gave out of the encrypted counts."""
-    brier = decimal(evaluation.get("brier_score"))
+    brier, error = scores(evaluation)
     yield Note(
         f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
         f"{count(evaluation['hospitals'])} hospitals, whose Brier score is {brier} and whose "
-        f"calibration error is {decimal(evaluation['calibration_error'])}."
+        f"calibration error is {error}."
     )
     if withheld := withheld_note(evaluation):
         yield Note(withheld)
+    digits = decimals_given(evaluation, "predicted")
     rows = [
         Row((f"{decimal(one['lower'])} to {decimal(one['upper'])}", *map(str, values)))
         for one in evaluation.get("calibration") or ()
         if "lower" in one
-        for values in [(one["examples"], decimal(one["predicted"]), decimal(one["observed"]))]
+        for values in [
+            (one["examples"], decimal(one["predicted"], digits), decimal(one["observed"]))
+        ]
     ]
     if rows:
         caption = (

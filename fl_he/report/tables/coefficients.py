@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -24,10 +24,7 @@ _INTERCEPT = "(intercept)"
 _NAME_WIDTH = len(_INTERCEPT)
 #: Longer names are folded before a table is divided.
 _LONGEST_NAME = 24
-_CAPTION = (
-    "odds ratio: for one unit more of the feature, per SD: for one standard deviation more; "
-    f"{_INTERCEPT}: the odds where all features are 0"
-)
+_PER_SD = "per SD"
 
 
 def coefficient_table(metrics: Metrics) -> RenderableType | None:
@@ -43,7 +40,8 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         return None
     if (reason := withheld(inference)) is not None:
         return Text(reason)
-    blocks: list[RenderableType] = [*map(DividedTable, coefficient_sheets(metrics))]
+    sheets = coefficient_sheets(metrics)
+    blocks: list[RenderableType] = [*map(DividedTable, sheets)]
     blocks += [Text(note) for note in left_out_notes(inference)]
     if (tests := group_sheet(inference)) is not None:
         blocks.append(DividedTable(tests))
@@ -52,7 +50,20 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
-    return Group(*blocks, Text("\n".join([_CAPTION, *said])))
+    return Group(*blocks, Text("\n".join([_caption(sheets), *said])))
+
+
+def _caption(sheets: Sequence[Sheet]) -> str:
+    per_deviation = f", {_PER_SD}: for one standard deviation more" if has_per_sd(sheets) else ""
+    return (
+        f"odds ratio: for one unit more of the feature{per_deviation}; {_INTERCEPT}: the odds "
+        "where all features are 0"
+    )
+
+
+def has_per_sd(sheets: Sequence[Sheet]) -> bool:
+    """Return whether tables of coefficients have odds ratios per standard deviation."""
+    return any(column.startswith(_PER_SD) for sheet in sheets for column in sheet.columns)
 
 
 def withheld(inference: Mapping[str, Any]) -> str | None:
@@ -143,8 +154,8 @@ def profile_sheet(inference: Mapping[str, Any]) -> Sheet | None:
         else (
             row["name"],
             *(
-                _ends([row[f"{start}lower"], row[f"{start}upper"]], row, digits)
-                for start in ("", "odds_ratio_")
+                _ends([row[f"{start}lower"], row[f"{start}upper"]], row, digits, write)
+                for start, write in (("", fixed), ("odds_ratio_", _positive))
             ),
         )
         for row in rows
@@ -175,13 +186,18 @@ def _left_out(inference: Mapping[str, Any]) -> dict[str, str]:
     return {row["name"]: row["left_out"] for row in rows if row["left_out"]}
 
 
-def _ends(values: Sequence[float | None], row: Mapping[str, Any], digits: int) -> str:
+def _ends(
+    values: Sequence[float | None],
+    row: Mapping[str, Any],
+    digits: int,
+    write: Callable[[float, int], str],
+) -> str:
     """Write both ends of an interval, in words where there is none."""
     words = []
     for end, value in zip(("lower", "upper"), values, strict=True):
         reason = row[f"{end}_reason"]
         if reason is None:
-            words.append(_TOO_LARGE if value is None else fixed(value, digits))
+            words.append(_TOO_LARGE if value is None else write(value, digits))
         else:
             words.append("infinite" if reason.startswith("infinite") else "not found")
     return " to ".join(words)
@@ -237,7 +253,7 @@ def _sheet(
     if not known(rows, "standard_error"):
         digits = places(known(rows, "estimate"), 3, 6)
         ratios = ["odds_ratio", "odds_ratio_sd"] if per_deviation else ["odds_ratio"]
-        columns += ["odds ratio", "per SD"][: len(ratios)]
+        columns += ["odds ratio", _PER_SD][: len(ratios)]
         cells = [
             (
                 row["name"],
@@ -251,7 +267,7 @@ def _sheet(
     columns += ["std. error", interval, "z", "p", f"odds ratio ({interval})"]
     keys = ["odds_ratio"]
     if per_deviation:
-        columns.append(f"per SD ({interval})")
+        columns.append(f"{_PER_SD} ({interval})")
         keys.append("odds_ratio_sd")
     digits = places(known(rows, "standard_error"), 2, 6)
     shown = {key: _ratio_places(rows, key) for key in keys}
@@ -293,6 +309,11 @@ def _ratio(row: Mapping[str, Any], key: str, logarithm: str, digits: int) -> str
         if row["left_out"] or (row["name"] == _INTERCEPT and "_sd" in key):
             return ""
         return UNKNOWN if row[logarithm] is None else _TOO_LARGE
+    return _positive(value, digits)
+
+
+def _positive(value: float, digits: int) -> str:
+    """Write an odds ratio, which is never 0."""
     smallest = 10.0**-digits
     return f"<{smallest:.{digits}f}" if value < smallest / 2 else fixed(value, digits)
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.blocks import Row
-from fl_he.report.figures import UNKNOWN, count, decimal, known, mean, run_name
+from fl_he.report.figures import UNKNOWN, count, decimal, decimals_given, known, mean, run_name
 from fl_he.report.tables.fitted import FittedTable, keep_whole
 from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics_contract import FIGURES
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
@@ -46,8 +47,8 @@ class Column:
     write: Callable[[float | None], str] = decimal
 
 
-#: All columns but the model's name. A figure of quality stands in
-#: :data:`fl_he.run_files.metrics_contract.FIGURES` too.
+#: All columns but the model's name: the number of examples, then
+#: :data:`fl_he.run_files.metrics_contract.FIGURES` in their order.
 COLUMNS = (
     Column("examples", "trained\non", "n", count),
     Column("accuracy", "accuracy", "acc."),
@@ -83,7 +84,8 @@ def compared_models(metrics: Metrics) -> list[Row]:
     if metrics.get("evaluation"):
         counted = metrics["evaluation"]
         name = _COUNTED.format(count(counted["examples"]))
-        rows.append(_row(name, {**counted, "examples": metrics["federated"]["examples"]}))
+        shown = (decimal(counted[key], decimals_given(counted, key)) for key in FIGURES)
+        rows.append(Row((name, count(metrics["federated"]["examples"]), *shown)))
     if metrics["pooled"]:
         rows.append(_row(pooled_name(metrics), metrics["pooled"]))
     return rows
@@ -139,6 +141,13 @@ def difference_note(metrics: Metrics) -> str:
         f"largest difference of a coefficient from the pooled fit: {difference:.1e} (coefficients "
         f"of scaled features{noise})"
     )
+
+
+def scores(evaluation: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the Brier score and the calibration error of the encrypted counts as text."""
+    names = ("brier_score", "calibration_error")
+    brier, error = (decimal(evaluation.get(one), decimals_given(evaluation, one)) for one in names)
+    return brier, error
 
 
 def withheld_note(evaluation: Mapping[str, Any]) -> str:

@@ -219,6 +219,10 @@ def test_encrypted_counts_are_a_row_of_the_comparison(tmp_path: Path) -> None:
         *("180", "0.875", "0.750", "n/a", "0.500")
     ]
     metrics = counted()
+    metrics["evaluation"] |= {"examples": 225, "min_cell": 5, "roc_auc": 0.68, "log_loss": 0.7}
+    rounded = row(text(comparison_table(metrics), width=100), "its encrypted counts of 225 tested")
+    assert rounded == ["180", "0.875", "0.750", "0.68", "0.70"]
+    metrics = counted()
     del metrics["evaluation"]["calibration_error"]
     with pytest.raises(MetricsError, match=r"evaluation\.calibration_error must be a number"):
         write_run(tmp_path, metrics, "{}")
@@ -364,6 +368,16 @@ def test_a_null_model_that_nobody_knows_is_said_in_words() -> None:
     assert said.count("not the same hospitals were in the first and in the last total") == 2
 
 
+def test_the_caption_explains_only_columns_that_are_there() -> None:
+    bare = {key: value for key, value in AGE.items() if not key.startswith("odds_ratio_sd")}
+    for one, there in ((AGE, True), (coefficient("[age]") | bare, False)):
+        table = coefficient_table(inferred(one, fit=WHOLE))
+        assert table is not None
+        said = "\n".join(text(table, 160))
+        assert "odds ratio: for one unit more of the feature" in said
+        assert ("per SD: for one standard deviation more" in said) is there
+
+
 def test_withheld_errors_are_a_sentence() -> None:
     row = coefficient("size", estimate=1.5, odds_ratio=4.48)
     table = coefficient_table(inferred(row, withheld="there is a penalty", penalised=True))
@@ -414,6 +428,7 @@ def test_profile_intervals_are_a_table_and_a_sentence_where_one_has_no_end(tmp_p
         interval(
             "[b]", lower=0.5, odds_ratio_lower=1.649, upper_reason="infinite: it does not drop"
         ),
+        interval("wide", lower=-9.0, upper=25.0, odds_ratio_lower=1.2e-4, odds_ratio_upper=7.2e10),
         interval("far", lower_reason="not found: raise rounds", upper=800.0),
     ]
     profile = {"iterations": 7, "seconds": 1.5, "withheld": None, "intervals": rows}
@@ -425,6 +440,7 @@ def test_profile_intervals_are_a_table_and_a_sentence_where_one_has_no_end(tmp_p
     shown = {line.split("  ")[0].strip(): re.split(r" {2,}", line.strip())[1:] for line in lines}
     assert "Profile likelihood intervals" in {line.strip() for line in lines}
     assert shown["age"] == ["-0.250 to 1.500", "0.779 to 4.482"]
+    assert shown["wide"] == ["-9.000 to 25.000", "<0.001 to 7.20e+10"]
     assert shown["[b]"] == ["0.500 to infinite", "1.649 to infinite"]
     assert shown["far"] == ["not found to 800.000", "not found to too large"]
     said = "\n".join(lines)
