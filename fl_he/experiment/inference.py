@@ -140,32 +140,40 @@ class Inference:
         }
 
     def _withheld(self, state: Checkpoint, limits: Limits | None) -> str | None:
-        """Return why there are no standard errors, as a clause; ``None`` if there are."""
+        """Return why there are no standard errors, as clauses; ``None`` if there are."""
         config = self._config
+        if config.privacy.name != "none":
+            return "no standard error accounts for the noise of differential privacy"
         strength = "" if config.C is None else f"C={config.C:g}"
+        separated = None if limits is None else limits.reason
+        # Each reason with the setting that removes it.
         reasons = {
-            "no standard error accounts for the noise of differential privacy": (
-                config.privacy.name != "none"
+            "scaling=federated": (
+                config.scaling is Scaling.local,
+                "with scaling=local each hospital's features have units of their own, so that the "
+                "coefficients have none in common",
             ),
-            "with scaling=local each hospital's features have units of their own, so that the "
-            "coefficients have none in common; scaling=federated has": (
-                config.scaling is Scaling.local
+            "C=null": (
+                config.C is not None,
+                f"the penalty ({strength}) pulls the estimates towards 0, and intervals around "
+                "them would miss the true values too often",
             ),
-            f"the penalty ({strength}) pulls the estimates towards 0, and intervals around them "
-            "would miss the true values too often; C=null optimizer=newton has them": (
-                config.C is not None
+            "class_weight=equal": (
+                config.class_weight is not ClassWeight.equal,
+                "with class weights the inverse Hessian is not the estimates' covariance",
             ),
-            "with class weights the inverse Hessian is not the estimates' covariance; "
-            "class_weight=equal has them": config.class_weight is not ClassWeight.equal,
-            "they need the Hessian of all patients; optimizer=newton has it": (
-                state.hessian is None
-            ),
-            "training ended before it converged": (
-                limits is None and not state.rounds[-1]["converged"]
+            "optimizer=newton": (
+                state.hessian is None,
+                "they need the Hessian of all patients",
             ),
         }
-        found = next((words for words, applies in reasons.items() if applies), None)
-        return limits.reason if found is None and limits is not None else found
+        found = {setting: words for setting, (applies, words) in reasons.items() if applies}
+        if separated is not None:  # which no setting of these changes
+            return "; ".join([*found.values(), separated])
+        if found:
+            return f"{'; '.join(found.values())}; {' '.join(found)} has them"
+        ended = limits is None and not state.rounds[-1]["converged"]
+        return "training ended before it converged" if ended else None
 
 
 def check_columns(config: Config, features: Sequence[str]) -> None:

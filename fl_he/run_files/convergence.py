@@ -85,14 +85,24 @@ def carried_by(earlier: Sequence[str]) -> str:
 def separating(columns: Sequence[str]) -> str:
     """Say what separates the classes: a column, a combination of columns, or neither.
 
+    Parameters
+    ----------
+    columns : sequence of str
+        Those of the combination that was found, the largest part first. Fewer may separate too.
+
     Examples
     --------
-    >>> separating(["age"]), separating(["age", "bmi"]), separating([])
-    ('age', 'a linear combination of age and bmi', 'the intercept alone')
+    >>> separating(["age"]), separating([])
+    ('age', 'the intercept alone')
+    >>> separating(["crp", "age"])
+    'a linear combination of crp and age, in which crp has the largest part'
     """
     if not columns:
         return "the intercept alone"
-    return listed(columns) if len(columns) == 1 else f"a linear combination of {listed(columns)}"
+    if len(columns) == 1:
+        return listed(columns)
+    part = f"in which {listed(columns[:1])} has the largest part"
+    return f"a linear combination of {listed(columns)}, {part}"
 
 
 def separation(metrics: Mapping[str, Any]) -> str:
@@ -100,9 +110,7 @@ def separation(metrics: Mapping[str, Any]) -> str:
     found = (metrics.get("diagnostics") or {}).get("separation")
     if not found:
         return ""
-    # Firth's penalty is for two classes.
-    several = bool(metrics.get("classes"))
-    remedy = "set C=1.0" if several else "set penalty=firth, or C=1.0"
+    several, remedy = bool(metrics.get("classes")), _remedy(metrics)
     columns = separating(found["columns"])
     if found["kind"] == "not proved":
         # A run that stopped by itself stops there again.
@@ -112,6 +120,8 @@ def separation(metrics: Mapping[str, Any]) -> str:
             f"the data tell less and less of {columns} from round to round, as where the classes "
             f"are separated, but separation was not proved: {more} {remedy}"
         )
+    if len(found["columns"]) > 1:
+        columns += " (fewer columns may suffice)"
     border = "of several classes" if several else "of both classes"
     how = {
         "complete": f"the classes are completely separated by {columns}",
@@ -122,6 +132,22 @@ def separation(metrics: Mapping[str, Any]) -> str:
         f"{how.get(found['kind'], columns)}: without a penalty the model has no finite "
         f"optimum, and its coefficients only grow with each round; {remedy}"
     )
+
+
+def _remedy(metrics: Mapping[str, Any]) -> str:
+    """Return settings with which a run like this one has a finite optimum, and is not refused."""
+    config = metrics["config"]
+    asked = [f"inference.{key}" for key, given in (config.get("inference") or {}).items() if given]
+    ways = [f"C=1.0 without {listed(asked)}" if asked else "C=1.0"]
+    # Firth's penalty is for two classes, and needs the totals.
+    if not metrics.get("classes") and not config.get("sealed"):
+        firth = ["penalty=firth"]
+        if config.get("class_weight") == "balanced":
+            firth.append("class_weight=equal")
+        if (config.get("optimizer") or {}).get("name", "auto") not in ("auto", "newton"):
+            firth.append("optimizer=newton")
+        ways.insert(0, " ".join(firth))
+    return f"set {', or '.join(ways)}"
 
 
 def warning(metrics: Mapping[str, Any]) -> str:

@@ -194,6 +194,11 @@ def test_more_than_two_classes_are_compared_with_a_reference(
     [
         (("scaling=local",), "have units of their own"),
         (("rounds=2",), "training ended before it converged"),
+        (
+            ("C=0.5", "class_weight=balanced", "optimizer=lbfgs"),
+            "they need the Hessian of all patients; C=null class_weight=equal optimizer=newton has "
+            "them",
+        ),
         *slow(
             (("C=0.5",), "the penalty (C=0.5) pulls the estimates towards 0"),
             (("class_weight=balanced",), "with class weights the inverse Hessian is not"),

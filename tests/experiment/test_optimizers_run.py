@@ -296,7 +296,7 @@ def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     sentence = coefficient_table(metrics)
     assert sentence is not None
     (said,) = text(sentence, 200)
-    assert said.endswith("they need the Hessian of all patients; optimizer=newton has it.")
+    assert said.endswith("they need the Hessian of all patients; optimizer=newton has them.")
 
 
 @pytest.mark.slow

@@ -76,11 +76,50 @@ def test_a_run_that_ended_early_says_so() -> None:
     assert "0.5 standard errors were left; raise rounds" in warning(metrics)
 
 
+def separated(kind: str, columns: list[str], *, classes: object = None, **config: object) -> str:
+    found = {"kind": kind, "columns": columns}
+    metrics = run(converged=False, gradient_norm=0.25) | {"classes": classes, "config": config}
+    return warning(metrics | {"diagnostics": {"separation": found}})
+
+
+@pytest.mark.parametrize(
+    ("config", "classes", "remedy"),
+    [
+        ({}, None, "set penalty=firth, or C=1.0"),
+        ({"inference": {"groups": [], "profile": []}}, None, "set penalty=firth, or C=1.0"),
+        ({}, ["a", "b", "c"], "set C=1.0"),
+        (
+            {"inference": {"groups": [["age"]], "profile": ["age"]}},
+            None,
+            "set penalty=firth, or C=1.0 without inference.groups and inference.profile",
+        ),
+        ({"sealed": True}, None, "set C=1.0"),
+        (
+            {"class_weight": "balanced", "optimizer": {"name": "lbfgs"}},
+            None,
+            "set penalty=firth class_weight=equal optimizer=newton, or C=1.0",
+        ),
+    ],
+    ids=str,
+)
+def test_only_settings_that_are_not_refused_are_advised(
+    config: dict[str, Any], classes: object, remedy: str
+) -> None:
+    said = separated("complete", ["age"], classes=classes, **config)
+    assert said.endswith(f"only grow with each round; {remedy}")
+
+
+def test_a_combination_names_its_largest_part_and_hides_no_single_column() -> None:
+    assert "completely separated by age: " in separated("complete", ["age"])
+    assert (
+        "completely separated by a linear combination of crp and age, in which crp has the largest "
+        "part (fewer columns may suffice): "
+    ) in separated("complete", ["crp", "age"])
+
+
 @pytest.mark.parametrize(("most", "advice"), [(2, "raise rounds, or set"), (50, "no more; set")])
 def test_more_rounds_are_advised_only_where_rounds_ended_the_run(most: int, advice: str) -> None:
-    metrics = run(converged=False, gradient_norm=0.25)
-    found = {"kind": "not proved", "columns": ["age"]}
-    said = warning({**metrics, "config": {"rounds": most}, "diagnostics": {"separation": found}})
+    said = separated("not proved", ["age"], rounds=most)
 
     assert f"{advice} penalty=firth" in said
     assert ("raise rounds" in said) == (most == 2)
