@@ -20,6 +20,7 @@ from fl_he.experiment.data import SimulatedData
 from fl_he.experiment.terms import chosen_optimizer
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers import optimizer_of, scoring
+from fl_he.learning.privacy.gradients import clipped_sum
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled
 from fl_he.learning.regression.registry import class_probabilities, family_for
@@ -136,12 +137,14 @@ class Comparison:
             return fitted, C
         return fit(train, None), DEFAULT_C
 
-    def without_privacy(self) -> dict[str, float | None] | None:
-        """Return the figures of the same steps without clipping and noise, if they are known.
+    def without_noise(self) -> dict[str, float | None] | None:
+        """Return the figures of the same private steps without their noise, if they are known.
 
-        They are taken on the pooled data, which comes to the same as federated.
+        They are taken on the pooled data, which comes to the same as federated. Gradients are
+        clipped: the learning rate is for clipped ones, and may diverge with others.
         """
-        if self._data is None or self._test is None:
+        clip, bits = self._config.privacy.clip, self._config.crypto.fraction_bits
+        if self._data is None or self._test is None or clip is None:
             return None
         train, rate = self._data.train, self._config.optimizer.lr
         features = len(train.feature_names)
@@ -149,8 +152,11 @@ class Comparison:
         theta = family_for(train.class_count).zeros(features, train.class_count)
         for _ in range(self._config.rounds):
             examples = likelihood.examples_of(train, theta)
-            loss, gradient = float(np.mean(examples.losses)), likelihood.mean_gradient(examples)
-            point = optimizers.Point(theta, loss, gradient, train.examples)
+            total = clipped_sum(likelihood.example_gradients(examples), clip, bits)
+            gradient = np.ldexp(total, -bits) / train.examples
+            point = optimizers.Point(
+                theta, float(np.mean(examples.losses)), gradient, train.examples
+            )
             theta = optimizer.step(optimizers.penalised(point, features, self._config.C))
         return self._figures(theta)
 

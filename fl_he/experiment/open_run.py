@@ -323,7 +323,7 @@ class OpenRun(TrainingRun):
                     ),
                 },
                 "evaluation": evaluation,
-                "privacy": privacy and {**privacy, "without": comparison.without_privacy()},
+                "privacy": privacy and {**privacy, "without_noise": comparison.without_noise()},
                 "start_seconds": self._start_seconds,
             },
             model.to_json(),

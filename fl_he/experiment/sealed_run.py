@@ -106,7 +106,7 @@ class SealedRun(TrainingRun):
                 "optimizer": self._chosen,
                 **dict.fromkeys(("local", "pooled", "inference", "evaluation")),
                 "federated": {**unknown, "coefficients": []},
-                "privacy": self._privacy and {**self._privacy, "without": None},
+                "privacy": self._privacy and {**self._privacy, "without_noise": None},
             }
         )
 

@@ -26,6 +26,7 @@ from fl_he.learning.privacy.gradients import (
 from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
+from fl_he.run_files.convergence import listed
 from fl_he.wire.learning_terms import LearningTerms
 
 _SHIPPED = Path(str(files("fl_he.learning.tables"))) / "ranges"
@@ -43,8 +44,9 @@ _ALWAYS = (
 )
 _SIMULATED = (
     "the held-out rows, the hospitals' own models and the pooled model, with which it compares",
-    "what was learned from the data before: the choice of clip, learning rate, rounds and ranges",
 )
+#: Settings that tell something of the data if they were chosen by them, and their words.
+_GIVEN = {"privacy.clip": "clip", "optimizer.lr": "learning rate", "rounds": "rounds"}
 _DEPLOYED = (
     "how each hospital prepared its table",
     "a hospital whose privacy ledger was deleted or rolled back",
@@ -172,5 +174,14 @@ def privacy_figures(
         "noise_of_scaling": (
             None if noise is None else math.ldexp(math.sqrt(terms.contributors * noise), -bits)
         ),
-        "not_covered": [*(_SIMULATED if simulated else _DEPLOYED), *_ALWAYS],
+        "not_covered": [
+            *((*_SIMULATED, _choices(config)) if simulated else _DEPLOYED),
+            *_ALWAYS,
+        ],
     }
+
+
+def _choices(config: Config) -> str:
+    """Name what somebody gave, and not fl-he by public numbers."""
+    given = [words for key, words in _GIVEN.items() if key not in config.privacy.chosen]
+    return f"what was learned from the data before: the choice of {listed([*given, 'ranges'])}"

@@ -138,7 +138,7 @@ _PRIVATE = {
     **_numbers(*_PRIVACY),
     **_figures("epsilon_towards_a_hospital", "noise_of_scaling"),
     **{"mechanism": str, "neighbours": str, "not_covered": [str]},
-    "without": optional(_kind(_figures(*FIGURES))),
+    "without_noise?": optional(_kind(_figures(*FIGURES))),
 }
 _EVALUATION = {
     **_figures("examples", "hospitals", *FIGURES, "calibration_error", "brier_score?", "min_cell?"),

@@ -74,7 +74,7 @@ def make_private() -> dict[str, Any]:
             "scaling": 0.25,
             "noise_of_scaling": 6.5,
             "not_covered": ["patients with several rows", "[bold]other[/] uses"],
-            "without": dict.fromkeys(FIGURES, 0.875),
+            "without_noise": dict.fromkeys(FIGURES, 0.875),
         }
     }
 

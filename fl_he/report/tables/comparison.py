@@ -21,7 +21,7 @@ FEDERATED = "federated (encrypted)"
 _POOLED = "pooled (scikit-learn)"
 _POOLED_FIRTH = "pooled (not encrypted)"
 _PRIVATE = "federated (encrypted, epsilon {:.3g})"
-_WITHOUT = "the same without privacy"
+_WITHOUT = "the same without noise"
 _COUNTED = "its encrypted counts of {} tested"
 
 
@@ -79,8 +79,8 @@ def compared_models(metrics: Metrics) -> list[Row]:
         rows.append(_row(LOCAL, {one.key: mean(known(local, one.key)) for one in COLUMNS}))
     name = _PRIVATE.format(privacy["epsilon"]) if privacy else FEDERATED
     rows.append(_row(name, metrics["federated"], strong=True))
-    if privacy and privacy["without"]:
-        rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without"]}))
+    if privacy and privacy.get("without_noise"):
+        rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without_noise"]}))
     if metrics.get("evaluation"):
         counted = metrics["evaluation"]
         name = _COUNTED.format(count(counted["examples"]))

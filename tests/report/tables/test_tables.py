@@ -171,14 +171,14 @@ def test_short_headings_are_explained() -> None:
     assert "trained" in wide
 
 
-@pytest.mark.parametrize("key", ["without", "epsilon_towards_a_hospital"])
+@pytest.mark.parametrize("key", ["without_noise", "epsilon_towards_a_hospital"])
 def test_a_promise_may_lack_what_nobody_knows(key: str) -> None:
     metrics = make_private()
     metrics["privacy"][key] = None
     check_metrics(metrics)
     shown = "\n".join([*text(comparison_table(metrics)), *text(_privacy_table(metrics))])
     assert ("no promise" in shown) == (key == "epsilon_towards_a_hospital")
-    assert ("the same without privacy" in shown) == (key != "without")
+    assert ("the same without noise" in shown) == (key != "without_noise")
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -190,7 +190,7 @@ def test_the_promise_is_shown_whole(width: int) -> None:
         assert part in words
     rows = text(comparison_table(make_private()), 200)
     assert row(rows, "federated (encrypted, epsilon 1.25)")[1] == "0.810"
-    assert row(rows, "the same without privacy") == ["180", *["0.875"] * 4]
+    assert row(rows, "the same without noise") == ["180", *["0.875"] * 4]
 
 
 def _privacy_table(metrics: dict[str, Any]) -> RenderableType:
