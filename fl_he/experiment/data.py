@@ -144,7 +144,7 @@ def whole_table(data: DataConfig) -> Dataset:
             threshold=data.threshold,
             classes=data.classes,
             drop=data.drop,
-            hint=data.source,
+            hint=data.source or "give the place of the table with data.path=...",
         )
     except DataError as error:
         raise DataError(f"{error}{_remedy(error, data)}") from None
