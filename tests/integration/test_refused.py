@@ -243,12 +243,12 @@ class Withholding(LocalGrid):
 @pytest.mark.parametrize("topology", ["fold", "chain"])
 def test_a_client_that_does_not_answer(topology: str) -> None:
     strategy = SequentialPaillier(
-        FedAvg(fraction_evaluate=0.0), topology=topology, node_timeout=0.0, hop_timeout=0.1
+        FedAvg(fraction_evaluate=0.0), topology=topology, node_timeout=0.0, hop_timeout=0.5
     )
     nodes = Withholding(encrypted_app(replying()), simulated_nodes(CLIENTS))
     with pytest.raises(
         ProtocolError,
-        match=r"at least 3 contributors .*, got 2\. hospital-2: no answer within 0\.1 s",
+        match=r"at least 3 contributors .*, got 2\. hospital-2: no answer within 0\.5 s",
     ):
         strategy.start(nodes, MODEL, num_rounds=1)
 

@@ -179,7 +179,7 @@ def test_too_few_hospitals() -> None:
 def test_progress_is_in_flowers_own_log(caplog: pytest.LogCaptureFixture) -> None:
     grid = LocalGrid(train_app(), simulated_nodes(4))
     lost = min(grid.contexts)
-    encrypted = strategy(hop_timeout=0.1)
+    encrypted = strategy(hop_timeout=0.5)
     encrypted.call_roll(grid)
     grid.tamper = lambda reply: None if reply.metadata.src_node_id == lost else reply
     encrypted.start(grid, MODEL, num_rounds=1)

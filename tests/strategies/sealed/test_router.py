@@ -175,7 +175,7 @@ def test_a_sum_that_is_lost_again_and_again(federation: Federation) -> None:
 
     losing(federation, strikes, acts=False)
     with pytest.raises(ProtocolError, match="must come to a sum within 5 attempts; left out: "):
-        federation.run(1, hop_timeout=0.1)
+        federation.run(1, hop_timeout=0.3)
 
 
 @pytest.mark.parametrize(
