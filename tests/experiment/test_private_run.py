@@ -284,7 +284,9 @@ def test_hospitals_without_privacy_do_not_pretend_to_have_it(tmp_path: Path) -> 
 )
 def test_a_slot_without_room_for_the_noise_is_refused(tmp_path: Path, overrides: list[str]) -> None:
     run = Run(experiment(*SMALL, *overrides, folder=tmp_path))
-    with pytest.raises(ProtocolError, match=r"a private sum must fit its slot with its noise|must be at most 50"):
+    with pytest.raises(
+        ProtocolError, match=r"a private sum must fit its slot with its noise|must be at most 50"
+    ):
         run.train()
     assert run.totals == []
 
