@@ -243,8 +243,8 @@ def test_an_odds_ratio_beyond_all_numbers_ends_no_run(tmp_path: Path) -> None:
         (
             ("inference.groups=[[x1,x9]]", "inference.profile=[x8]"),
             ConfigError,
-            "groups must name features of the model, got 'x9'; inference.profile must name features "
-            "of the model, got 'x8'; the features are 'x1', 'x2'",
+            "groups must name features of the model, got 'x9'; inference.profile must name "
+            "features of the model, got 'x8'; the features are 'x1', 'x2'",
         ),
         (("inference.groups=[[x1,x1]]",), ConfigError, "must be lists of different features"),
         (("inference.groups=[[]]",), ConfigError, "must be lists of different features"),
