@@ -12,7 +12,7 @@ import pytest
 from fuzz.target import Target
 from fuzz.targets import TARGETS
 
-_INPUTS = 100
+_INPUTS, _SEEDS = 100, 25
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -24,8 +24,8 @@ def test_hostile_input_is_refused_by_the_documented_errors_alone(
     monkeypatch.chdir(tmp_path)
     seeds = target.seeds()
     target.read(seeds[0])  # else nothing but refusals would be tried
-    refused = sum(target.refuses(data) for data in seeds[1:])
     choose = random.Random(target.name)
+    refused = sum(map(target.refuses, choose.sample(seeds[1:], min(len(seeds) - 1, _SEEDS))))
     for _ in range(round(_INPUTS * min(1.0, target.weight + 0.05))):
         data = bytearray(choose.choice(seeds))
         for _ in range(choose.randint(1, 8)):

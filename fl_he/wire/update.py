@@ -297,6 +297,7 @@ def _examples(metrics: MetricRecord, weighted_by: str, packing: Packing) -> floa
     if not 0 <= examples <= packing.maximum:
         raise PrivateReasonError(
             f"the metric {weighted_by!r} must be 0 or a positive number below "
-            f"2**{packing.integer_bits}: for larger ones raise integer_bits, or weight by thousands"
+            f"2**{packing.integer_bits}: for larger ones raise integer_bits (in a run's "
+            "configuration crypto.integer_bits), or weight by thousands"
         )
     return float(examples)

@@ -177,9 +177,10 @@ def test_without_privacy_the_gate_is_open() -> None:
 
 
 def test_a_sum_that_might_not_fit_is_refused_by_public_numbers() -> None:
-    hospital = Hospital()
-    hospital.metrics["num-examples"] = 2**24
-    assert "a private sum must fit its slot with its noise" in reason(hospital.ask())
+    wide = replace(TERMS, clip=4.0)
+    hospital = Hospital(wide)
+    hospital.metrics["num-examples"] = 2**23  # it fits, and times the clip it does not
+    assert "a private sum must fit its slot with its noise" in reason(hospital.ask(asked=wide))
     loud = replace(TERMS, clip=2.0**20)  # the sum would fit, its noise would not
     assert "raise crypto.integer_bits" in reason(Hospital(loud).ask(asked=loud))
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from quick import slow_but
 
 from fl_he.config.command_line import did_you_mean, override
 from fl_he.config.composition import compose
@@ -40,7 +41,7 @@ def value_of(word: str) -> Any:
     return PARSER.parse_overrides([word])[0].value()
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", slow_but(KEYS, "data.drop"))
 def test_every_name_can_be_given_as_an_error_writes_it(key: str) -> None:
     values = [KEYS[key][0](name) for name in NAMES]
     command = "printf '%s\\0' " + " ".join(override(key, value) for value in values)

@@ -221,7 +221,7 @@ def test_a_promise_of_another_type_is_refused_by_place(path: tuple[str | int, ..
         check_metrics(changed_privacy(path, True))
 
 
-@pytest.mark.parametrize("key", make_private()["privacy"])
+@pytest.mark.parametrize("key", sorted(make_private()["privacy"].keys() - {"without_noise"}))
 def test_a_promise_is_whole(key: str) -> None:
     metrics = make_private()
     del metrics["privacy"][key]
