@@ -69,7 +69,7 @@ def killed_hospital(federation: Federation, folder: Path, number: int) -> None:
     federation.start_node("st-john")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_nobody_is_killed(federation: Federation, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = begin(federation, folder, "rounds=1", "topology=fold", "scaling=none")

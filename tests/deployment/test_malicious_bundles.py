@@ -15,7 +15,7 @@ from flwr.common.constant import ErrorCode
 
 from fl_he.version import __version__
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 
 #: Replaces fl-he's module of this name where the bundle is unpacked and put first on the path.
 CLIENT = """

@@ -158,9 +158,14 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", ["request", "answer"])
 @pytest.mark.parametrize(
-    ("purpose", "which"), [("train", 2), ("firth", 2), ("profile", 2), ("firth", -1)]
+    ("purpose", "which", "lost"),
+    [
+        ("train", 2, "request"),
+        ("firth", 2, "answer"),
+        ("profile", 2, "answer"),
+        ("firth", -1, "request"),
+    ],
 )
 def test_a_run_goes_on_in_the_middle_of_an_iteration(
     tmp_path: Path, purpose: str, which: int, lost: str

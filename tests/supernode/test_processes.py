@@ -27,9 +27,10 @@ PATIENCE = 60.0  # seconds on a busy machine
 SECRET = "5ec2e75ec2e7" * 3
 #: A node whose processes wait for tasks that never come; the second starts a process of its own.
 NODE = f"""
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from fl_he.errors import FlHeError
 from fl_he.supernode import processes
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
 def work():
     subprocess.Popen(["sleep", "600"])
     time.sleep(600)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +105,8 @@ def end_processes_with(variable: bytes) -> None:
     """End the processes, but for this one, whose environment holds the variable."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in processes_with(variable):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(pid, number)
         deadline = time.monotonic() + _PATIENCE
         while processes_with(variable) and time.monotonic() < deadline:
             time.sleep(0.2)
