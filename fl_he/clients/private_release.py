@@ -97,10 +97,11 @@ def private_release(
 
         def answer(variance: int) -> NDArray[np.int64]:
             _check_range(own, packing, float(values[EXAMPLES]), variance)
-            # Clipped sums fit: only what is no number is none of this node's own app.
+            # Clipped sums fit with their noise: what does not is of no app of ours.
             integers, _ = packing.saturate(values)
             integers[FIRST_VALUE:] += discrete_gaussian(variance, lattice.dimensions)
-            return integers
+            most = packing.maximum_integer
+            return np.clip(integers, -most, most)
 
         def variance() -> int:
             try:
