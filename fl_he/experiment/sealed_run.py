@@ -76,6 +76,7 @@ class SealedRun(TrainingRun):
             scale=units.scale,
             balanced=config.class_weight is ClassWeight.balanced,
             tolerance=config.tolerance,
+            max_step=None if plan is None else plan.max_step,
             max_coefficient=None if plan is None else plan.max_coefficient,
         ).to_config()
         terms.update(privacy_members(privacy_of(config)))

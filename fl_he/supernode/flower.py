@@ -136,8 +136,10 @@ class RuntimeApi:
         with self._client(_TaskClient, RuntimeTokenHttpInterceptor(token), invoker) as client:
             heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
             heartbeat.start()
-            yield Task(client)
-            heartbeat.stop()
+            try:
+                yield Task(client)
+            finally:
+                heartbeat.stop()
 
     def _client(
         self,

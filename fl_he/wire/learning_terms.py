@@ -81,7 +81,7 @@ class TrainingTerms(Message):
         Declared units; empty: those of the pooled data, if ``scaling`` is ``"federated"``.
     balanced : bool
     tolerance : float
-    max_coefficient : float or None
+    max_step, max_coefficient : float or None
         ``None``: any size.
     """
 
@@ -95,6 +95,7 @@ class TrainingTerms(Message):
     scale: _Numbers = ()
     balanced: Annotated[bool, SPARSE] = False
     tolerance: Annotated[float, SPARSE] = 0.0
+    max_step: Annotated[float | None, SPARSE, _POSITIVE] = None
     max_coefficient: Annotated[float | None, SPARSE, _POSITIVE] = None
     HOME: ClassVar[str] = CONFIG
 
@@ -122,6 +123,7 @@ class TrainingTerms(Message):
             scale=self.scale,
             balanced=self.balanced,
             tolerance=self.tolerance,
+            max_step=self.max_step,
             max_coefficient=self.max_coefficient,
             limbs=limbs,
         )

@@ -249,6 +249,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
         scale=scale,
         balanced=plan.class_weights == "balanced",
         tolerance=plan.tolerance,
+        max_step=plan.max_step,
         max_coefficient=plan.max_coefficient,
     )
     if asked != planned:

@@ -525,7 +525,9 @@ def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:
         server_app.train(grid, config, tmp_path / "run")
     reasons = [reply.error.reason for reply in grid.received if reply.has_error()]
     assert reasons
-    words = "lr, max_coefficient of a train config must be those picked from the study plan"
+    words = (
+        "lr, max_step, max_coefficient of a train config must be those picked from the study plan"
+    )
     assert set(reasons) == {words}
 
 

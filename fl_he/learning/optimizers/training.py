@@ -50,8 +50,9 @@ class Task:
         Whether each class weighs the same.
     tolerance : float
         How far from the optimum training ends, in the optimizer's unit; at least 0.
-    max_coefficient : float or None
-        Largest size of a coefficient, in the units of the model; ``None``: any.
+    max_step, max_coefficient : float or None
+        Largest change of a coefficient in one step, and largest size of a coefficient, in the units
+        of the model; ``None``: any.
     limbs : Limbs
         How hospitals write sums.
     """
@@ -66,6 +67,7 @@ class Task:
     scale: tuple[float, ...]
     balanced: bool
     tolerance: float
+    max_step: float | None
     max_coefficient: float | None
     limbs: Limbs
 
@@ -98,7 +100,7 @@ class Training:
 
     Examples
     --------
-    >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, None, Limbs(24, 24))
+    >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, None, None, Limbs(24, 24))
     >>> training = Training(task)
     >>> training.moments() is None  # so derivatives at theta are asked for
     True
@@ -236,15 +238,20 @@ class Training:
 
     def _step(self, point: Point) -> None:
         distance, theta = self._optimizer.distance(point), self._optimizer.step(point)
-        coefficients, _ = parameters.split(theta, self._task.features)
-        largest, most = np.abs(coefficients).max(), self._task.max_coefficient
-        if most is not None and not largest <= most:
-            raise DataError(
-                f"coefficients must be at most {most:g} in size, got {largest:.4g}: the classes "
-                "may be separated, and a penalty (C) keeps coefficients finite"
-            )
+        task = self._task
+        _require_small("coefficients", theta, task.features, task.max_coefficient)
+        _require_small("steps of coefficients", theta - self.theta, task.features, task.max_step)
         self.distance, self.theta = distance, theta
         self.steps += 1
+
+
+def _require_small(name: str, theta: Array, features: int, most: float | None) -> None:
+    largest = float(np.abs(parameters.split(theta, features)[0]).max())
+    if most is not None and not largest <= most:
+        raise DataError(
+            f"{name} must be at most {most:g} in size, got {largest:.4g}: the classes may be "
+            "separated, and a penalty (C) keeps coefficients finite"
+        )
 
 
 def _named(means: Mapping[str, Array], name: str, length: int | None = None) -> Array:

@@ -30,7 +30,7 @@ def task(**changes: Any) -> Task:
     usual: dict[str, Any] = {
         **{"features": 3, "classes": 2, "optimizer": "newton", "lr": 0.5, "C": 1.0},
         **{"scaling": "federated", "mean": (), "scale": (), "balanced": False},
-        **{"tolerance": 1e-9, "max_coefficient": None, "limbs": LIMBS},
+        **{"tolerance": 1e-9, "max_step": None, "max_coefficient": None, "limbs": LIMBS},
     }
     return Task(**usual | changes)
 
@@ -209,3 +209,19 @@ def test_rounding_is_agreed_to_and_nothing_else() -> None:
     assert not training.agrees(other(class_weights=[1.0, 1.0]))
     assert not training.agrees(other(theta=(0 * theta).tolist()))
     assert not Training(task()).agrees(other())
+
+
+@pytest.mark.parametrize("bound", ["max_step", "max_coefficient"])
+def test_a_step_beyond_a_bound_is_refused_and_changes_nothing(bound: str) -> None:
+    X, y = table()
+    largest = float(np.abs(trained(task(), 3).parameters[0]).max())  # after one step from zero
+    for most, fits in ((largest * 1.001, True), (largest * 0.999, False)):
+        training = trained(task(**{bound: most}), 2)
+        if fits:
+            answer(training, X, y)
+            assert training.steps == 1
+            continue
+        with pytest.raises(DataError, match=r"must be at most .* in size, got "):
+            answer(training, X, y)
+        assert not training.theta.any()
+        assert training.steps == 0
