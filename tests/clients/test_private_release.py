@@ -326,11 +326,12 @@ def test_a_plan_is_a_part_of_the_question() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_under_privacy_no_value_is_marked_as_one_that_does_not_fit(value: float) -> None:
-    hospital = Hospital()
-    hospital.arrays = model_arrays(np.array([value, 0.0]), 0.0)
-    answer = EncryptedReply.from_content(hospital.ask().content)
-    vector = EncryptedVector.from_bytes(answer.encrypted_sum, KEY.public_key)
-    assert KEY.decrypt_vector(vector)[0] == 1.0
+    for _ in range(12):  # the noise goes up or down
+        hospital = Hospital()
+        hospital.arrays = model_arrays(np.array([value, 0.0]), 0.0)
+        answer = EncryptedReply.from_content(hospital.ask().content)
+        vector = EncryptedVector.from_bytes(answer.encrypted_sum, KEY.public_key)
+        assert KEY.decrypt_vector(vector)[0] == 1.0
 
 
 def test_another_session_is_another_question() -> None:
