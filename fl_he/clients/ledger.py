@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Longest line, its end included; ours have at most 300 characters.
 LONGEST_LINE = 1000
-_LINES = "ledger"
+_LINES, _TEXT = "ledger", "text"
 
 
 class LedgerError(KeyFileError):
@@ -53,8 +53,28 @@ class Lines(Protocol):
 class Store(Protocol):
     """Where a ledger is kept."""
 
+    def is_new(self) -> bool:
+        """Tell whether nothing was ever noted."""
+
     def exclusively(self) -> AbstractContextManager[Lines]:
         """Lock the ledger and give access to its lines."""
+
+
+class Text(Protocol):
+    """A text that a node keeps, while nobody else can change it."""
+
+    def read(self) -> str | None:
+        """Return the text, ``None`` where there is none yet."""
+
+    def write(self, text: str) -> None:
+        """Put a text in the old one's place; it is there for good when this returns."""
+
+
+class TextStore(Protocol):
+    """Where a text is kept."""
+
+    def exclusively(self) -> AbstractContextManager[Text]:
+        """Lock the text and give access to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +285,10 @@ class StateStore:
     def __init__(self, record: ConfigRecord) -> None:
         self._record = record
 
+    def is_new(self) -> bool:
+        """See Store."""
+        return _LINES not in self._record
+
     @contextmanager
     def exclusively(self) -> Iterator[list[str]]:
         """See Store; a simulated node's state has one user."""
@@ -273,6 +297,32 @@ class StateStore:
             yield lines
         finally:
             self._record[_LINES] = lines
+
+
+class StateText:
+    """Keeps a text of a simulated node in its state.
+
+    Parameters
+    ----------
+    record : ConfigRecord
+        Of ``context.state``.
+    """
+
+    def __init__(self, record: ConfigRecord) -> None:
+        self._record = record
+
+    @contextmanager
+    def exclusively(self) -> Iterator[StateText]:
+        """See TextStore; a simulated node's state has one user."""
+        yield self
+
+    def read(self) -> str | None:
+        """See Text."""
+        return cast(str | None, self._record.get(_TEXT))
+
+    def write(self, text: str) -> None:
+        """See Text."""
+        self._record[_TEXT] = text
 
 
 def _entries(lines: Lines) -> Iterator[_Session | _Opening | _Discarded | None]:

@@ -1,4 +1,4 @@
-"""The ledger of a deployed key holder: a file that only grows, and survives a crash."""
+"""Files of a deployed node: a ledger, which only grows, and a text, which is replaced whole."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from fl_he.atomic import append, synchronise
+from fl_he.atomic import append, replace_file, synchronise
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError
 from fl_he.crypto.key_files import not_private
 from fl_he.wire.records import ProtocolError
@@ -51,26 +51,103 @@ class FileStore:
         self._path = path
         self._longest = longest
 
+    def is_new(self) -> bool:
+        """See Store."""
+        return not os.path.lexists(self._path)
+
     @contextmanager
     def exclusively(self) -> Iterator[_FileLines]:
         """See Store; waits until no other process has the file."""
-        # O_NONBLOCK: opening a named pipe must not wait for somebody to read.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with _locked(self._path, os.O_APPEND) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                synchronise(self._path.parent)
+            yield _FileLines(file, self._path, self._longest)
+
+
+class FileText:
+    """Keeps a text in a file of mode 0600, which is replaced as a whole.
+
+    Processes take turns as with `FileStore`. No file stays where nothing was written.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made at first use, in a folder that exists.
+
+    Raises
+    ------
+    LedgerError, ProtocolError, OSError
+        As `FileStore`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def exclusively(self) -> Iterator[FileText]:
+        """See TextStore; waits until no other process has the file."""
+        with _locked(self._path) as file:
+            try:
+                yield self
+            finally:
+                if os.fstat(file.fileno()).st_size == 0 and self.read() is None:
+                    self._path.unlink(missing_ok=True)
+
+    def read(self) -> str | None:
+        """See Text."""
         try:
-            descriptor = os.open(self._path, flags, 0o600)
+            return self._path.read_text("ascii") or None
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            raise LedgerError(f"a node's own file must be ASCII text, got {self._path}") from None
+
+    def write(self, text: str) -> None:
+        """See Text; the lock is the old file's, so that this comes last."""
+        with _room(self._path):
+            replace_file(self._path, text.encode("ascii"), 0o600)
+
+
+@contextmanager
+def _locked(path: Path, flag: int = 0) -> Iterator[BinaryIO]:
+    """Open a file for its owner alone, and make it if there is none; nobody else has it meanwhile.
+
+    A file that was replaced while this process waited is opened anew.
+    """
+    # O_NONBLOCK: opening a named pipe must not wait for somebody to read.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | flag
+    while True:
+        try:
+            descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise LedgerError(
-                f"a ledger must be a file that this node can write, got {self._path}: "
-                f"{error.strerror}"
+                f"a ledger must be a file that this node can write, got {path}: {error.strerror}"
             ) from error
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             status = os.fstat(file.fileno())
             if (problem := not_private(status)) is not None:
-                raise LedgerError(f"a ledger must be {problem} of {self._path}")
-            if status.st_size == 0:
-                synchronise(self._path.parent)
-            yield _FileLines(file, self._path, self._longest)
+                raise LedgerError(f"a ledger must be {problem} of {path}")
+            same = False
+            with suppress(FileNotFoundError):
+                same = os.path.samestat(status, path.lstat())
+            if same:
+                yield file
+                return
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """Refuse to go on where the disk takes no more."""
+    try:
+        yield
+    except OSError as error:
+        _logger.error("cannot write to the ledger %s: %s", path, error.strerror)
+        # Public, since it tells of the machine alone: a hospital stays in the run.
+        raise ProtocolError(
+            "this node cannot write to its ledger, so nothing was noted or answered: this "
+            "node's log names the file; make room on its disk, then resume the run"
+        ) from error
 
 
 class _FileLines:
@@ -99,12 +176,5 @@ class _FileLines:
         end = os.fstat(self._file.fileno()).st_size
         cut_off = end > 0 and os.pread(self._file.fileno(), 1, end - 1) != b"\n"
         data = (_CUT_OFF + b"\n" if cut_off else b"") + line.encode("ascii") + b"\n"
-        try:
+        with _room(self._path):
             append(self._path, self._file.fileno(), data)
-        except OSError as error:
-            _logger.error("cannot write to the ledger %s: %s", self._path, error.strerror)
-            # Public, since it tells of the machine alone: a hospital stays in the run.
-            raise ProtocolError(
-                "this node cannot write to its ledger, so nothing was noted or answered: this "
-                "node's log names the file; make room on its disk, then resume the run"
-            ) from error

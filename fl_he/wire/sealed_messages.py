@@ -45,6 +45,19 @@ _SEALED_TOTALS = blobs(_TOTALS, ENVELOPE_STYPE, "envelope")
 
 
 @dataclass(frozen=True, slots=True)
+class JoinRequest(Message):
+    """Ask a hospital where it stands.
+
+    Attributes
+    ----------
+    session : str
+        The session to go on in; empty for the one of this run.
+    """
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class JoinReply(Message):
     """A hospital's answer to ``query.join``.
 
@@ -60,13 +73,16 @@ class JoinReply(Message):
         The session that it takes part in; empty if it knows none.
     after : int
         The last round whose total it has applied, 0 if none.
+    contributed : int
+        The last round to which it has contributed, 0 if none: it contributes to later ones only.
     """
 
     name: str
     manifest: str
     challenge: str
     session: str
-    after: Whole
+    after: Whole = 0
+    contributed: Whole = 0
 
 
 def _get_challenges(content: RecordDict) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_a_sealed_run_with_privacy(
     for name in HOSPITALS:
         assert len((federation.folder / f"{name}.privacy").read_text().splitlines()) == 2
     for context in federation.grid.contexts.values():
-        context.state = RecordDict()  # as in a new run of Flower's
+        context.state, context.run_id = RecordDict(), 8  # a new run of Flower's
     with pytest.raises(ProtocolError, match="a round must have at least 3 contributors"):
         server_app.train(
             federation.grid, config(*asked, "privacy.epsilon=6"), federation.folder / "other"
@@ -228,7 +228,8 @@ def test_a_run_that_was_cut_off_is_resumed(federation: Federation, action: str) 
     check_saved(federation, 4)
     lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
     opened = [json.loads(line)["round"] for line in lines if "round" in line]
-    assert opened == [1, 2, 3, 4]
+    # Hospitals that had answered in a round whose sum was lost contribute to later ones only.
+    assert opened == [1, *(number + (action == MessageType.TRAIN) for number in (2, 3, 4))]
 
 
 def test_what_cannot_be_resumed(federation: Federation) -> None:

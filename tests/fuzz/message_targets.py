@@ -43,6 +43,7 @@ from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
     JoinReply,
+    JoinRequest,
     News,
     OpenReply,
     OpenRequest,
@@ -153,6 +154,7 @@ def _model(features: int, classes: int = 1) -> ArrayRecord:
 def _sealed_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     total = SealedTotal(1, ("north", "south"), b"envelope")
     return [
+        (JoinRequest("s").to_content(), JoinRequest.from_content),
         (JoinReply("north", "0" * 64, "aa", "", 0).to_content(), JoinReply.from_content),
         (SessionRequest("", {"north": "aa"}).to_content(), SessionRequest.from_content),
         (

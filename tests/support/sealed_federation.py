@@ -19,9 +19,12 @@ from fl_he.clients.encryption import EncryptionMod, node_packing
 from fl_he.clients.hospital import HospitalData, add_hospital, zero_model
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.app import NodeApp
+from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
+from fl_he.clients.sealed.sessions import Sessions
+from fl_he.clients.sealed.state import ChainState, chain_state
 from fl_he.clients.sealed.training import TrainingLearner
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
@@ -152,6 +155,12 @@ class Federation:
     def context(self, name: str) -> Context:
         """Return a node's context."""
         return self.grid.contexts[self.node_id(name)]
+
+    def state(self, name: str) -> ChainState:
+        """Return how far a hospital is, by its own disk."""
+        node = DeployedNode(self.context(name))
+        with chain_state(node, Sessions(node).session) as state:
+            return state
 
     def node_id(self, name: str) -> int:
         """Return the id under which the grid knows a node."""

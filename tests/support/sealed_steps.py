@@ -16,6 +16,7 @@ from fl_he.wire.sealed_messages import (
     SESSION,
     Hop,
     JoinReply,
+    JoinRequest,
     News,
     OpenReply,
     OpenRequest,
@@ -59,7 +60,9 @@ class Steps:
         self.session, self.statements = stated.session, dict(stated.statements)
 
     def join(self, name: str) -> JoinReply:
-        return JoinReply.from_content(self.ask(name, JOIN, RecordDict()).content)
+        return JoinReply.from_content(
+            self.ask(name, JOIN, JoinRequest(self.session).to_content()).content
+        )
 
     def news(self, name: str, totals: Sequence[SealedTotal] = ()) -> RecordDict:
         content = News(self.session, self.statements.get(name), tuple(totals)).to_content()

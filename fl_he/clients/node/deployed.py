@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 from flwr.supercore.utils import get_flwr_home
 
-from fl_he.clients.ledger import Store
-from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.ledger import Store, TextStore
+from fl_he.clients.ledger_file import FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
@@ -42,6 +43,8 @@ _logger = logging.getLogger(__name__)
 APP_SECONDS, REPLY_SECONDS = 300.0, 1.0
 _PINS = ("key-fingerprint", "federation")
 _SCALING = "privacy-scaling"
+#: Of a session's digest in a file's name.
+_SESSION_DIGITS = 32
 _PRIVACY = ("privacy-epsilon", "privacy-delta", "privacy-clip", "privacy-rounds", "privacy-ledger")
 
 
@@ -175,14 +178,27 @@ class DeployedNode(Node):
         return own_seconds(self.context, "reply-seconds", REPLY_SECONDS)
 
     def forms(self) -> Store:
-        """See Node; beside `state`, or else the table, the identity, or in Flower's own folder."""
+        """See Node; in a file of `_own`."""
+        return FileStore(self._own("forms.jsonl"), form_memory.LONGEST_LINE)
+
+    def chains(self) -> Store:
+        """See Node; in a file of `_own`."""
+        return FileStore(self._own("chains.jsonl"))
+
+    def training(self, session: str) -> TextStore:
+        """See Node; in a file of `_own` for each session."""
+        digits = sha256(session.encode()).hexdigest()[:_SESSION_DIGITS]
+        return FileText(self._own(f"training-{digits}.json"))
+
+    def _own(self, ending: str) -> Path:
+        """Return a file beside `state`, or else table, identity, or in Flower's own folder."""
         named = (node_path(self.context, setting) for setting in ("state", "data", "identity"))
         path = next(filter(None, named), None)
         if path is None:
             folder = get_flwr_home() / "fl-he"
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = folder / printable(self.name).replace("/", "_")
-        return FileStore(path.with_name(f"{path.name}.forms.jsonl"), form_memory.LONGEST_LINE)
+        return path.with_name(f"{path.name}.{ending}")
 
     def _beside(self, setting: str, ending: str) -> Path:
         path = node_path(self.context, setting)

@@ -17,7 +17,7 @@ from flwr.app import ConfigRecord, Context
 
 from fl_he.clients.clipping import Clipping
 from fl_he.clients.hospital import HospitalData
-from fl_he.clients.ledger import StateStore, Store
+from fl_he.clients.ledger import StateStore, StateText, Store, TextStore
 from fl_he.clients.node.enrolment import (
     Enrolment,
     pinned_fingerprint,
@@ -231,6 +231,14 @@ class Node(ABC):
     def forms(self) -> Store:
         """Return where a hospital notes the forms of its app's replies."""
 
+    @abstractmethod
+    def chains(self) -> Store:
+        """Return where the node notes the sessions of sealed chains that it takes part in."""
+
+    @abstractmethod
+    def training(self, session: str) -> TextStore:
+        """Return where a hospital keeps how far it is in a session's training."""
+
     @property
     def app_seconds(self) -> float | None:
         """How long the app may take over a reply; ``None``: as long as it likes."""
@@ -321,6 +329,14 @@ class SimulatedNode(Node):
     def forms(self) -> Store:
         """See Node."""
         return StateStore(self._record("forms"))
+
+    def chains(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("chains"))
+
+    def training(self, session: str) -> TextStore:
+        """See Node."""
+        return StateText(self._record(f"training.{session}"))
 
     def _record(self, name: str) -> ConfigRecord:
         return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())

@@ -8,7 +8,8 @@ Modules, in the order in which they import each other:
 
 payload     contents of the envelopes, and what each envelope is bound to
 learner     how a model follows from a total, and what is summed up next
-state       a hospital's memory of the run
+sessions    which sessions a node takes part in
+state       how far a hospital is in one
 model       the model that each hospital keeps
 training    the learner of fl-he's own models
 hospital    the hospital's half

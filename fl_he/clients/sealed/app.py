@@ -18,7 +18,7 @@ from fl_he.clients.sealed.hospital import SealedHospital
 from fl_he.clients.sealed.key_holder import SealedKeyHolder
 from fl_he.clients.sealed.learner import Step, StepLearner, average_step
 from fl_he.clients.sealed.model import ModelKeeper
-from fl_he.clients.sealed.state import ChainState
+from fl_he.clients.sealed.sessions import Sessions
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, News
@@ -99,13 +99,12 @@ class SealedChain:
                     "and identity in its node configuration"
                 )
             return handler(message, node, node.enrolment, answer)
-        if action != DESCRIBE and _is_closed(node.context):
+        if action != DESCRIBE and _is_closed(node):
             raise ProtocolError(
                 f"this node takes part in sealed chains only, got an open {action!r} message"
             )
         return answer(message, node)
 
 
-def _is_closed(context: Context) -> bool:
-    begun = ChainState.is_begun(context) or SealedKeyHolder.is_begun(context)
-    return begun or checked_setting(context, "sealed") is True
+def _is_closed(node: Node) -> bool:
+    return checked_setting(node.context, "sealed") is True or Sessions(node).is_closed(node.session)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from flwr.app import Context, Message
 
@@ -38,7 +39,8 @@ from fl_he.clients.sealed.payload import (
     session_binding,
     unseal_sum,
 )
-from fl_he.clients.sealed.state import ChainState, Contribution
+from fl_he.clients.sealed.sessions import Sessions
+from fl_he.clients.sealed.state import ChainState, Contribution, chain_state
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptedReply, EncryptionRequest
@@ -46,6 +48,7 @@ from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
     Hop,
     JoinReply,
+    JoinRequest,
     News,
     ResealRequest,
     SealedReply,
@@ -74,14 +77,21 @@ class SealedHospital:
 
     def join(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Say who this hospital is, what it lacks, and what company X has to sign."""
-        state = ChainState(node.context)
+        asked, sessions = JoinRequest.from_content(message.content).session, Sessions(node)
+        if not sessions.session and sessions.knows(asked):
+            sessions.join(asked)  # the run goes on with an earlier one's session
+        session = sessions.session
         reply = JoinReply(
             name=enrolment.name,
             manifest=enrolment.manifest.fingerprint,
-            challenge="" if state.session else state.challenge(),
-            session=state.session,
-            after=state.after,
+            challenge="" if session else sessions.challenge(),
+            session=session,
         )
+        if session:
+            with chain_state(node, session) as state:
+                last = state.contribution
+                contributed = 0 if last is None else last.round
+                reply = replace(reply, after=state.after, contributed=contributed)
         return Message(reply.to_content(), reply_to=message)
 
     def train(self, message: Message, node: Node, enrolment: Enrolment, answer: Answer) -> Message:
@@ -89,11 +99,25 @@ class SealedHospital:
 
         The update is the answer of the app with its ``EncryptionMod``, encrypted.
         """
-        context = node.context
         news, hop = News.from_content(message.content), Hop.from_content(message.content)
-        state = ChainState(context)
-        _check_session(news, state, enrolment)
-        last = state.contribution
+        _check_session(news, Sessions(node), enrolment)
+        with chain_state(node, news.session) as state:
+            return self._contributed(
+                *(message, news, hop, state), node=node, enrolment=enrolment, answer=answer
+            )
+
+    def _contributed(
+        self,
+        message: Message,
+        news: News,
+        hop: Hop,
+        state: ChainState,
+        *,
+        node: Node,
+        enrolment: Enrolment,
+        answer: Answer,
+    ) -> Message:
+        context, last = node.context, state.contribution
         if last is not None and hop.round == last.round and hop.digest == last.request:
             # A reply that was lost; nothing new is made.
             recipient = self._recipient(hop.next_node, last.contributors, context, enrolment)
@@ -139,35 +163,37 @@ class SealedHospital:
             contributors=contributors,
             running_sum=RunningSum(state.after, state.terms, update.layout, update.encrypted_sum),
         )
-        state.contribution = contribution
+        state.contribute(contribution)
         return _sealed(message, contribution, recipient, state, enrolment)
 
     def reseal(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Seal the sum of the current round again, for another node."""
-        context = node.context
         request = ResealRequest.from_content(message.content)
-        state = ChainState(context)
-        if not state.session or request.session != state.session:
+        if not request.session or request.session != Sessions(node).session:
             raise ProtocolError(
                 f"the session must be the one that this hospital takes part in, "
                 f"got {request.session!r:.40}"
             )
-        last = state.contribution
-        if last is None or request.round != last.round or request.round <= state.after:
-            raise ProtocolError(
-                "a sum is sealed again in its own round only, as long as its total is not known, "
-                f"got round {request.round}"
+        with chain_state(node, request.session) as state:
+            last = state.contribution
+            if last is None or request.round != last.round or request.round <= state.after:
+                raise ProtocolError(
+                    "a sum is sealed again in its own round only, as long as its total is not "
+                    f"known, got round {request.round}"
+                )
+            recipient = self._recipient(
+                request.next_node, last.contributors, node.context, enrolment
             )
-        recipient = self._recipient(request.next_node, last.contributors, context, enrolment)
-        return _sealed(message, last, recipient, state, enrolment)
+            return _sealed(message, last, recipient, state, enrolment)
 
     def finish(self, message: Message, node: Node, enrolment: Enrolment, answer: Answer) -> Message:
         """Hand the own model, with the totals it lacked, to the app, which saves it."""
-        news, state = News.from_content(message.content), ChainState(node.context)
-        _check_session(news, state, enrolment)
-        config = self._keeper.learn(news, message.content, state, node.context, enrolment)
-        packing = self._keeper.packing(node.context)
-        message.content = self._keeper.learner.final(state.learnt, numbered(config, None), packing)
+        news = News.from_content(message.content)
+        _check_session(news, Sessions(node), enrolment)
+        packing, learner = self._keeper.packing(node.context), self._keeper.learner
+        with chain_state(node, news.session) as state:
+            config = self._keeper.learn(news, message.content, state, node.context, enrolment)
+            message.content = learner.final(state.learnt, numbered(config, None), packing)
         return answer(message, node)
 
     def _recipient(
@@ -190,12 +216,12 @@ class SealedHospital:
         return node
 
 
-def _check_session(news: News, state: ChainState, enrolment: Enrolment) -> None:
-    """Pin the session at first; refuse any other later on."""
-    if state.session:
-        if news.session != state.session:
+def _check_session(news: News, sessions: Sessions, enrolment: Enrolment) -> None:
+    """Take part in the session that company X states; refuse any other later on."""
+    if session := sessions.session:
+        if news.session != session:
             raise ProtocolError(
-                f"the session must be {state.session!r} for the whole run, got {news.session!r:.40}"
+                f"the session must be {session!r} for the whole run, got {news.session!r:.40}"
             )
         return
     if news.statement is None:
@@ -204,12 +230,12 @@ def _check_session(news: News, state: ChainState, enrolment: Enrolment) -> None:
         )
     binding = session_binding(news.session)
     answered = unseal(news.statement, enrolment.identity, enrolment.manifest.key_holder, binding)
-    if answered != state.challenge().encode():
+    if answered != sessions.challenge().encode():
         raise ProtocolError(
             "company X's statement of the session must answer this hospital's challenge, got one "
             "that answers another: it may be an old one"
         )
-    state.pin_session(news.session)
+    sessions.join(news.session)
 
 
 def _received(hop: Hop, state: ChainState, enrolment: Enrolment) -> RunningSum | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Message
 
 from fl_he.clients.key_holder import (
     Policy,
@@ -33,6 +33,7 @@ from fl_he.clients.sealed.payload import (
     total_binding,
     unseal_sum,
 )
+from fl_he.clients.sealed.sessions import Sessions
 from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role
@@ -46,7 +47,6 @@ from fl_he.wire.sealed_messages import (
 )
 from fl_he.wire.update_layout import UpdateLayout
 
-_STATE = "fl-he.chain-holder"
 _LONGEST_CHALLENGE = 64
 
 
@@ -65,11 +65,6 @@ class SealedKeyHolder:
         self._policy = policy
         self._learner = learner
 
-    @staticmethod
-    def is_begun(context: Context) -> bool:
-        """Tell whether this node's session is one of sealed chains."""
-        return _STATE in context.state.config_records
-
     def session(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """State the session to each hospital that asks, signed together with its challenge."""
         request = SessionRequest.from_content(message.content)
@@ -77,7 +72,7 @@ class SealedKeyHolder:
         ledger = key_and_ledger(node, policy)[1]
         session = request.session or ledger.session(node.context.run_id)
         latest = ledger.latest(session)
-        node.context.state.config_records.setdefault(_STATE, ConfigRecord())
+        Sessions(node).join(session)
         statements = {}
         for name, challenge in request.challenges.items():
             hospital = enrolment.manifest.node(name)

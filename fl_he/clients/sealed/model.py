@@ -78,7 +78,7 @@ class ModelKeeper:
         _require_known(content)
         config = content.config_records.get(CONFIG, ConfigRecord())
         text = canonical(config)
-        remembers = state.config is not None
+        remembers = state.has_begun
         if not remembers:
             initial = self._initial
             learnt = self.learner.begin(

@@ -1,30 +1,53 @@
-"""What a hospital remembers of a sealed chain between two messages of a run."""
+"""How far a hospital is in the training of a session, on its own disk.
+
+Flower's context, which the coordinator can reset, holds none of it. A hospital that has lost its
+file computes the model again from all totals.
+"""
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
-from typing import Annotated, cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated
 
-from flwr.app import ConfigRecord, Context
+from flwr.app import Array, ArrayRecord
 
+from fl_he.clients.ledger import LedgerError
+from fl_he.clients.node.node import Node
 from fl_he.clients.sealed.learner import Learnt
 from fl_he.clients.sealed.payload import RunningSum
-from fl_he.crypto.encoding.fields import Key, Kind, Place, form_of, kind_of
+from fl_he.crypto.encoding.fields import Kind, Place, Whole, constant, form_of, kind_of
+from fl_he.crypto.encoding.strict_json import Base64, Document, Documented
 from fl_he.wire.records import ProtocolError
 
-_STATE = "fl-he.chain"
-_MODEL = "fl-he.chain-model"
-_CHALLENGE = "challenge"
-_SESSION = "session"
-_AFTER = "after"
-_TERMS = "terms"
-_CONFIG = "config"
-_CHAIN = "chain"
-_MEMORY = "memory"
-_BYTES = kind_of(bytes)
+_FORMAT = "fl-he training 1"
+#: A text of a model of hundreds of millions of parameters has so many characters.
+_LIMIT = 1 << 34
+
+
+@dataclass(frozen=True, slots=True)
+class _Array:
+    dtype: str
+    shape: tuple[int, ...]
+    stype: str
+    data: Base64
+
+
+_ARRAYS, _BYTES = kind_of(Mapping[str, _Array]), kind_of(Base64)
+
+
+def _read_arrays(value: object, at: Place) -> ArrayRecord:
+    found: Mapping[str, _Array] = _ARRAYS.read(value, at)
+    return ArrayRecord(
+        {name: Array(one.dtype, one.shape, one.stype, one.data) for name, one in found.items()}
+    )
+
+
+_MODEL = Kind(_read_arrays, _ARRAYS.write)
 _RUNNING_SUM = Kind(
-    lambda value, at: RunningSum.from_bytes(_BYTES.read(value, at)), RunningSum.to_bytes
+    lambda value, at: RunningSum.from_bytes(_BYTES.read(value, at)),
+    lambda summed: _BYTES.write(summed.to_bytes()),
 )
 
 
@@ -45,91 +68,122 @@ class Contribution:
     round: int
     request: str
     contributors: tuple[str, ...]
-    running_sum: Annotated[RunningSum, Key("sum"), _RUNNING_SUM]
+    running_sum: Annotated[RunningSum, _RUNNING_SUM]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Documented):
+    """The members of `ChainState`, where training has begun."""
+
+    after: Whole
+    terms: Base64
+    config: str
+    chain: Base64
+    memory: str
+    model: Annotated[ArrayRecord, _MODEL]
+    contribution: Contribution | None
+
+
+_Kept.DOCUMENT = Document(
+    "a hospital's training",
+    {"format": constant(_FORMAT), **form_of(_Kept).members},
+    _LIMIT,
+    LedgerError,
+)
 
 
 class ChainState:
-    """A view of a node's state in Flower's context: what it sets is kept for the next message."""
+    """How far a hospital is in a session.
 
-    def __init__(self, context: Context) -> None:
-        records = context.state.config_records
-        if _STATE not in records:
-            records[_STATE] = ConfigRecord({_AFTER: 0})
-        self._record = records[_STATE]
-        self._arrays = context.state.array_records
+    Parameters
+    ----------
+    session : str
+    text : str or None
+        What `to_text` returned; ``None`` before the first message about a model.
+    """
 
-    @staticmethod
-    def is_begun(context: Context) -> bool:
-        """Tell whether the node has taken a step into a sealed chain in this run."""
-        return _STATE in context.state.config_records
+    def __init__(self, session: str, text: str | None) -> None:
+        self.session = session
+        self._kept = None if text is None else _Kept.from_json(text)
+
+    def to_text(self) -> str | None:
+        """Return all that must be kept."""
+        return None if self._kept is None else self._kept.to_json()
 
     @property
-    def session(self) -> str:
-        """The session that this node takes part in, empty as long as it knows none."""
-        return str(self._record.get(_SESSION, ""))
-
-    def challenge(self) -> str:
-        """Return what company X must answer before this node believes in a session."""
-        if _CHALLENGE not in self._record:
-            self._record[_CHALLENGE] = secrets.token_hex(16)
-        return str(self._record[_CHALLENGE])
-
-    def pin_session(self, session: str) -> None:
-        """Take part in this session for the rest of the run."""
-        self._record[_SESSION] = session
-        self._record.pop(_CHALLENGE, None)
+    def has_begun(self) -> bool:
+        """Whether the hospital has the initial model, and the train config."""
+        return self._kept is not None
 
     @property
     def after(self) -> int:
         """The last round whose total the model includes, 0 if none."""
-        return cast(int, self._record[_AFTER])
+        return 0 if self._kept is None else self._kept.after
 
     @property
     def terms(self) -> bytes:
         """Digest of the initial model and the train config."""
-        return bytes.fromhex(str(self._record[_TERMS]))
+        return self._begun.terms
 
     @property
-    def config(self) -> str | None:
-        """The train config of the run as text, ``None`` as long as there is none."""
-        value = self._record.get(_CONFIG)
-        return None if value is None else str(value)
+    def config(self) -> str:
+        """The train config of the session as text."""
+        return self._begun.config
 
     @property
     def chain(self) -> bytes:
         """Digest of the last total that the model includes; of the terms, if it includes none."""
-        return bytes.fromhex(str(self._record[_CHAIN]))
-
-    def begin(self, config: str, terms: bytes, learnt: Learnt) -> None:
-        """Fix the train config and the initial model for the rest of the run."""
-        self._record[_CONFIG] = config
-        self._record[_TERMS] = terms.hex()
-        self.advance(0, learnt, terms)
+        return self._begun.chain
 
     @property
     def learnt(self) -> Learnt:
-        """The model after round ``after``; raises ProtocolError before there is one."""
-        if _MODEL not in self._arrays:
-            raise ProtocolError("a hospital must be given a train message before it has a model")
-        return Learnt(self._arrays[_MODEL], str(self._record[_MEMORY]))
-
-    def advance(self, round_: int, learnt: Learnt, chain: bytes) -> None:
-        """Keep the model that includes one more total, and that total's digest."""
-        self._arrays[_MODEL] = learnt.model
-        self._record[_MEMORY] = learnt.memory
-        self._record[_CHAIN] = chain.hex()
-        self._record[_AFTER] = round_
+        """The model after round ``after``."""
+        return Learnt(self._begun.model, self._begun.memory)
 
     @property
     def contribution(self) -> Contribution | None:
         """The last contribution, ``None`` if there is none."""
-        form = form_of(Contribution)
-        if not form.members.keys() <= self._record.keys():
-            return None
-        return form.read(
-            {key: self._record[key] for key in form.members}, Place(_STATE, ProtocolError)
+        return None if self._kept is None else self._kept.contribution
+
+    def begin(self, config: str, terms: bytes, learnt: Learnt) -> None:
+        """Fix the train config and the initial model for the rest of the session."""
+        self._kept = _Kept(0, terms, config, terms, learnt.memory, learnt.model, None)
+
+    def advance(self, round_: int, learnt: Learnt, chain: bytes) -> None:
+        """Keep the model that includes one more total, and that total's digest."""
+        kept = self._begun
+        self._kept = replace(
+            kept, after=round_, chain=chain, memory=learnt.memory, model=learnt.model
         )
 
-    @contribution.setter
-    def contribution(self, contribution: Contribution) -> None:
-        self._record.update(form_of(Contribution).write(contribution))
+    def contribute(self, contribution: Contribution) -> None:
+        """Keep the last contribution."""
+        self._kept = replace(self._begun, contribution=contribution)
+
+    @property
+    def _begun(self) -> _Kept:
+        if self._kept is None:
+            raise ProtocolError("a hospital must be given a train message before it has a model")
+        return self._kept
+
+
+@contextmanager
+def chain_state(node: Node, session: str) -> Iterator[ChainState]:
+    """Give access to how far a node is in a session; all that changes is kept, in any case.
+
+    Raises
+    ------
+    LedgerError
+        If the file cannot be trusted.
+    ProtocolError
+        If it cannot be written.
+    """
+    with node.training(session).exclusively() as text:
+        before = text.read()
+        state = ChainState(session, before)
+        try:
+            yield state
+        finally:
+            after = state.to_text()
+            if after is not None and after != before:
+                text.write(after)

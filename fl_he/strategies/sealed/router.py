@@ -33,6 +33,7 @@ from fl_he.wire.sealed_messages import (
     SESSION,
     Hop,
     JoinReply,
+    JoinRequest,
     News,
     OpenReply,
     OpenRequest,
@@ -60,6 +61,8 @@ class Member:
         In the manifest.
     after : int
         The last round whose total it has, 0 if none.
+    contributed : int
+        The last round to which it had contributed when it joined.
     statement : bytes or None
         Company X's, of the session, for a hospital that has not heard it yet.
     """
@@ -67,6 +70,7 @@ class Member:
     node_id: int
     name: str
     after: int
+    contributed: int
     statement: bytes | None
 
     def news(self, progress: SealedProgress) -> News:
@@ -115,7 +119,8 @@ class SealedMembers:
         """
         connected = self.roster.hospitals
         self.present = {n: member for n, member in self.present.items() if n in connected}
-        new = [Message(RecordDict(), node, JOIN) for node in connected if node not in self.present]
+        request = JoinRequest(progress.session).to_content()
+        new = [Message(request, node, JOIN) for node in connected if node not in self.present]
         joining: dict[int, JoinReply] = {}
         failed: list[Skipped] = []
         for answer in exchange(self.roster.grid, new, self.roster.waiting.hop_timeout):
@@ -129,21 +134,18 @@ class SealedMembers:
             joining = self._fitting(joining, self._manifest, progress, failed)
         if not joining:
             return progress, failed
-        request = SessionRequest(
-            progress.session,
-            {reply.name: reply.challenge for reply in joining.values() if reply.challenge},
-        )
+        challenges = {one.name: one.challenge for one in joining.values() if one.challenge}
+        request = SessionRequest(progress.session, challenges).to_content()
         with refused_as("the key holder has stated no session:"):
-            stated = read_reply(
-                self.roster.ask_company_x(SESSION, request.to_content()), SessionReply
-            )
+            stated = read_reply(self.roster.ask_company_x(SESSION, request), SessionReply)
         if progress.session not in ("", stated.session):
             raise ProtocolError("the key holder must keep to the session in which the run began")
         self.company_x, self._manifest = stated.name, stated.manifest
         progress = replace(progress, session=stated.session)
         for node_id, reply in self._fitting(joining, stated.manifest, progress, failed).items():
+            statement = stated.statements.get(reply.name)
             self.present[node_id] = Member(
-                node_id, reply.name, reply.after, stated.statements.get(reply.name)
+                node_id, reply.name, reply.after, reply.contributed, statement
             )
         return progress, failed
 
@@ -296,7 +298,7 @@ class SealedChain:
         work, start = _Work(), perf_counter()
         for _ in range(_ATTEMPTS):
             waiting = list(self._gathered().values())
-            self._number += 1
+            self._number = 1 + max([self._number, *(one.contributed for one in waiting)])
             self._send_round(waiting, work)
             if work.envelope is not None:
                 break

@@ -13,7 +13,6 @@ from sealed_federation import Federation
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.sealed.learner import average_step
-from fl_he.clients.sealed.state import ChainState
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain
@@ -90,7 +89,7 @@ def test_the_mean_is_the_next_model(tmp_path: Path) -> None:
     rows = np.array(list(HOSPITALS.values()))
     step = (rows * rows / 100).sum() / rows.sum()
     for name in HOSPITALS:
-        model = ChainState(federation.context(name)).learnt.model
+        model = federation.state(name).learnt.model
         assert set(model) == set(INITIAL)
         for key, values in INITIAL.items():
             np.testing.assert_allclose(model[key].numpy(), values + 2 * step, rtol=0, atol=1e-6)
@@ -129,10 +128,11 @@ def test_a_late_hospital_takes_a_step_by_the_number_of_its_round(tmp_path: Path)
     for number in (1, 2, 3):
         running.config["server-round"] = number
         running.run_round()
-    federation.context("north").state = RecordDict()
+    (file,) = tmp_path.glob("north.json.training-*.json")
+    file.unlink()
     running.members.present.clear()
     assert running.finish() == ()
-    models = [ChainState(federation.context(name)).learnt.model for name in HOSPITALS]
+    models = [federation.state(name).learnt.model for name in HOSPITALS]
     for model in models[1:]:
         for key in INITIAL:
             np.testing.assert_array_equal(model[key].numpy(), models[0][key].numpy())

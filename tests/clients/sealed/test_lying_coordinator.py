@@ -27,7 +27,6 @@ from fl_he.clients.sealed.payload import (
     session_binding,
     total_binding,
 )
-from fl_he.clients.sealed.state import ChainState
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
@@ -71,13 +70,13 @@ def nothing_opened(steps: Steps) -> Iterator[None]:
 def sealed_layout(steps: Steps) -> str:
     """Return what the slots of a sum hold, as a hospital wrote it."""
     sealed(steps.hop(NORTH, 1, [], SOUTH))
-    contribution = ChainState(steps.federation.context(NORTH)).contribution
+    contribution = steps.federation.state(NORTH).contribution
     assert contribution is not None
     return contribution.running_sum.layout
 
 
 def model(steps: Steps, name: str) -> dict[str, list[float]]:
-    arrays = ChainState(steps.federation.context(name)).learnt.model
+    arrays = steps.federation.state(name).learnt.model
     return {key: array.numpy().tolist() for key, array in arrays.items()}
 
 
@@ -512,7 +511,7 @@ class TestTotals:
         made_up = EncryptedVector.encrypt(
             federation.key.public_key, Packing(), np.array([3.0, 1.0, *[0.0] * 10])
         )
-        terms = ChainState(federation.context(NORTH)).terms
+        terms = federation.state(NORTH).terms
         envelope = seal(
             RunningSum(0, terms, layout, made_up.to_bytes()).to_bytes(),
             federation.identities[NORTH],
@@ -653,9 +652,7 @@ class TestSteps:
         rounded = {"theta": [value * (1 + 1e-15) for value in training["theta"]]}
         near = resigned(steps, right, memory=json.dumps({**training, **rounded}))
         assert steps.finish(SOUTH, [near]).has_content()
-        assert ChainState(steps.federation.context(SOUTH)).learnt.memory == json.dumps(
-            {**training, **rounded}
-        )
+        assert steps.federation.state(SOUTH).learnt.memory == json.dumps({**training, **rounded})
 
     def test_a_total_names_the_one_before_it(self, steps: Steps) -> None:
         names = [NORTH, SOUTH, EAST]
@@ -665,7 +662,7 @@ class TestSteps:
         for name in names:
             assert steps.finish(name, [first[name]]).has_content()
         second = steps.round(2, names)[SOUTH]
-        wrong = resigned(steps, second, previous=ChainState(steps.federation.context(SOUTH)).terms)
+        wrong = resigned(steps, second, previous=steps.federation.state(SOUTH).terms)
         assert "must follow that of round 1" in reason(steps.finish(SOUTH, [wrong]))
         assert steps.finish(SOUTH, [second]).has_content()
 
@@ -730,7 +727,7 @@ class TestTerms:
                 assert "at least 3 contributors" in reason(reply)
             else:
                 assert "the train config must stay" in reason(reply)
-        assert len({ChainState(steps.federation.context(name)).terms for name in ALL}) == 4
+        assert len({steps.federation.state(name).terms for name in ALL}) == 4
 
     def test_and_the_same_for_all(self, steps: Steps) -> None:
         envelope = sealed(steps.hop(NORTH, 1, [], SOUTH))

@@ -16,7 +16,6 @@ from plaintext_search import DOUBLES, telling
 from sealed_federation import COMPANY, FEATURES, Federation
 
 from fl_he.clients.sealed.payload import RunningSum, Total
-from fl_he.clients.sealed.state import ChainState
 from fl_he.crypto.encoding.canonical import decode_fields
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
@@ -50,7 +49,7 @@ def record(tmp_path: Path) -> Record:
 
     def keep() -> None:
         for name in HOSPITALS:
-            state = ChainState(federation.context(name))
+            state = federation.state(name)
             models[state.after] = read_model_arrays(state.learnt.model)
 
     federation.run(ROUNDS, lambda _: keep())

@@ -202,13 +202,35 @@ def test_too_few_that_answer(
     assert '"round"' not in ledger
 
 
-def test_a_hospital_that_lost_its_state_is_told_everything_again(federation: Federation) -> None:
+def test_what_flower_forgets_changes_nothing(federation: Federation) -> None:
+    def forget(_: SealedSum) -> None:
+        for context in federation.grid.contexts.values():
+            context.state = RecordDict()
+
+    rounds = federation.run(3, forget)
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 4]
+    check_models(federation, rounds, *HOSPITALS)
+
+
+def test_a_hospital_that_lost_its_file_is_told_everything_again(federation: Federation) -> None:
     def forget(entry: SealedSum) -> None:
         if entry.request.round == 2:
-            federation.context("south").state = RecordDict()
+            (file,) = federation.folder.glob("south.json.training-*.json")
+            file.unlink()
 
     rounds = federation.run(4, forget)
-    # It finds out in the third round that it does not know the session any more.
+    # It finds out in the third round that it lacks the totals before it.
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 3, 4]
+    check_models(federation, rounds, *HOSPITALS)
+
+
+def test_a_hospital_that_lost_all_its_files_meets_company_x_again(federation: Federation) -> None:
+    def forget(entry: SealedSum) -> None:
+        if entry.request.round == 2:
+            for file in federation.folder.glob("south.json.*"):
+                file.unlink()
+
+    rounds = federation.run(4, forget)
     assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 3, 4]
     check_models(federation, rounds, *HOSPITALS)
 
