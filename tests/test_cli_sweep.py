@@ -29,6 +29,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     arguments = (
         "-m",
         "crypto.key_bits=1024",
+        "simulation.engine=local",
         "rounds=2",
         "topology=fold,chain",
         "hospitals=3,2",
@@ -65,7 +66,7 @@ def test_both_topologies_learn_the_same_model(sweep: tuple[Path, str]) -> None:
 
 def test_a_run_prints_rounds_tables_and_folder(sweep: tuple[Path, str]) -> None:
     folder, out = sweep
-    assert out.count("starting Ray and 3 hospitals\n") == 2
+    assert out.count("starting 3 hospitals\n") == 2
     for number, topology in ((0, "fold"), (2, "chain")):
         run = read_metrics(folder / "both" / str(number))
         _, _, job = out.partition(f"topology={topology}")

@@ -16,6 +16,8 @@ from experiments import check_equals_pooled_descent, experiment, on_round
 from fl_he import simulation
 from fl_he.learning.errors import DataError
 
+pytestmark = pytest.mark.waits
+
 
 def descendants(pid: int) -> set[int]:
     """Return the processes that a process has started, and theirs."""

@@ -54,7 +54,7 @@ def solved(kernel: dict[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_all_hospitals_hold_the_same_bits(federation: Federation, tmp_path: Path) -> None:
     assert len({solved(kernel) for kernel in KERNELS.values()}) > 1, "the kernels must differ"
     folder = tmp_path / "run"

@@ -17,7 +17,7 @@ from firthmodels import FirthLogisticRegression
 from flwr.app import Error, Message
 from local_grid import LocalGrid, simulated_nodes
 from penalised_fits import TABLES, table
-from quick import slow, slow_but
+from quick import release, slow, slow_but
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
@@ -157,14 +157,11 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
     return [message for message in sent if message.metadata.message_type == DECRYPT]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("purpose", "which", "lost"),
     [
-        ("train", 2, "request"),
-        ("firth", 2, "answer"),
-        ("profile", 2, "answer"),
-        ("firth", -1, "request"),
+        *slow(("firth", 2, "answer"), ("profile", 2, "answer")),
+        *release(("train", 2, "request"), ("firth", -1, "request")),
     ],
 )
 def test_a_run_goes_on_in_the_middle_of_an_iteration(

@@ -88,6 +88,7 @@ def check_same(encrypted: dict[str, Any], plain: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.xdist_group("examples")
 def test_the_existing_app_runs_as_its_readme_says(superlink: Flower, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(PLAIN.parent, tmp_path / "existing-app"))
@@ -99,6 +100,7 @@ def test_the_existing_app_runs_as_its_readme_says(superlink: Flower, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.xdist_group("examples")
 @pytest.mark.parametrize(
     ("app", "run_config"),

@@ -13,7 +13,7 @@ from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, server_app
 
-pytestmark = pytest.mark.xdist_group("flwr run")
+pytestmark = [pytest.mark.waits, pytest.mark.xdist_group("flwr run")]
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,7 +1,7 @@
-"""Flower's strategies inside SequentialPaillier come to what they come to without it. In Ray.
+"""Flower's strategies inside SequentialPaillier come to what they come to without it.
 
-Starting Ray costs seconds, so all strategies share two sessions, one plain and one encrypted. In
-the encrypted one they also share a key holder, which opens each round once.
+All strategies share two grids, one plain and one encrypted. In the encrypted one they also share a
+key holder, which opens each round once. Apps on Flower's own engine: test_examples.py.
 """
 
 from __future__ import annotations
@@ -44,10 +44,8 @@ from small_app import (
 )
 
 from fl_he.clients import KeyHolderPolicy, encryption_mod, with_key_holder
-from fl_he.simulation import run_in_ray
+from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.strategies import SequentialPaillier
-
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wrapped strategies")]
 
 ROUNDS = 3
 SAMPLED = 3
@@ -160,13 +158,10 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs() -> Runs:
     policy = KeyHolderPolicy(key_bits=1024)
+    ours = with_key_holder(app([encryption_mod]), lambda _: policy)
     return Runs(
-        run_in_ray(lambda grid: run_all(grid, lambda strategy, _: strategy), app([]), CLIENTS),
-        run_in_ray(
-            lambda grid: run_all(grid, encrypted),
-            with_key_holder(app([encryption_mod]), lambda _: policy),
-            CLIENTS + 1,
-        ),
+        run_all(LocalGrid(app([]), simulated_nodes(CLIENTS)), lambda strategy, _: strategy),
+        run_all(LocalGrid(ours, simulated_nodes(CLIENTS + 1)), encrypted),
     )
 
 

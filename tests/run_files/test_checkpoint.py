@@ -465,7 +465,7 @@ def run_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_kill_9_and_resume_in_ray(tmp_path: Path) -> None:
     descent = ("optimizer=gd", "C=null", "stratify=false", "rounds=5")
     settings = (*descent, "crypto.key_bits=1024", "output_dir=run")

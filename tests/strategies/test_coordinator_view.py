@@ -1,4 +1,4 @@
-"""What reaches the coordinator, recorded in a real simulation: no update and no private key."""
+"""What reaches the coordinator, recorded in simulations: no update and no private key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from experiments import experiment
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
-from flwr.simulation import run_simulation
 from local_grid import LocalGrid, simulated_nodes
 from message_search import factors, leaks
 from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
@@ -27,56 +24,16 @@ from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.gradient_descent import GradientDescent
-from fl_he.strategies.grid import DelegatingGrid
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Description, Role
 from fl_he.wire.learning_terms import LearningTerms
 from fl_he.wire.model import model_arrays, read_arrays, read_model_arrays
 
 
-class RecordingGrid(DelegatingGrid):
-    def __init__(self, grid: Grid) -> None:
-        super().__init__(grid)
-        self.sent: list[Message] = []
-        self.received: list[Message] = []
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        listed = list(messages)
-        self.sent += listed
-        return self._grid.push_messages(listed)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        replies = list(self._grid.pull_messages(message_ids))
-        self.received += replies
-        return replies
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        listed = list(messages)
-        self.sent += listed
-        replies = list(self._grid.send_and_receive(listed, timeout=timeout))
-        self.received += replies
-        return replies
-
-
-def recorded_run(config: Config, app: ClientApp) -> RecordingGrid:
-    """Run in Ray and return the grid that saw everything the ServerApp sent and received."""
-    grids: list[RecordingGrid] = []
-    server = ServerApp()
-
-    @server.main()
-    def main(grid: Grid, context: Context) -> None:
-        recording = RecordingGrid(grid)
-        grids.append(recording)
-        server_app.train(recording, config, Path(str(config.output_dir)))
-
-    run_simulation(
-        server,
-        app,
-        num_supernodes=config.hospitals + 1,
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
-    )
-    return grids[0]
+def recorded_run(config: Config, app: ClientApp) -> LocalGrid:
+    """Run and return the grid that saw everything the ServerApp sent and received."""
+    grid = LocalGrid(app, simulated_nodes(config.hospitals))
+    server_app.train(grid, config, Path(str(config.output_dir)))
+    return grid
 
 
 def searched(config: Config, sent: Iterable[Message]) -> dict[str, float]:
@@ -104,7 +61,7 @@ def modulus_of(messages: Iterable[Message]) -> int:
     raise AssertionError("no key holder described itself")
 
 
-def check_view(config: Config) -> RecordingGrid:
+def check_view(config: Config) -> LocalGrid:
     app = client_app.build(lambda _: config)
     grid = recorded_run(config, app)
     values = searched(config, grid.sent)
@@ -135,7 +92,6 @@ def check_view(config: Config) -> RecordingGrid:
     return grid
 
 
-@pytest.mark.slow
 def test_fold(tmp_path: Path) -> None:
     config = experiment("rounds=2", folder=tmp_path)
     grid = check_view(config)
@@ -146,7 +102,6 @@ def test_fold(tmp_path: Path) -> None:
     np.testing.assert_array_equal(saved.coefficients, coefficients)
 
 
-@pytest.mark.slow
 def test_chain(tmp_path: Path) -> None:
     check_view(experiment("rounds=2", "topology=chain", folder=tmp_path))
 

@@ -17,3 +17,8 @@ def slow_but(values: Iterable[str], *quick: str) -> list[object]:
 def slow(*cases: tuple[object, ...]) -> list[object]:
     """Return cases of several parameters each, marked as slow."""
     return [pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
+def release(*cases: tuple[object, ...]) -> list[object]:
+    """Return cases of several parameters each, which run before a release only."""
+    return [pytest.param(*case, marks=pytest.mark.release) for case in cases]

@@ -97,8 +97,9 @@ def add_learning(app: ClientApp, train_mods: Sequence[Mod] = ()) -> ClientApp:
         model = arrays(message.content.array_records["arrays"])
         steps = int(str(config.get("steps", 5)))
         trained = train(model, client, steps, float(str(config.get("proximal-mu", 0.0))))
-        # Flower's LocalDpMod draws its noise from here once this function has returned.
-        np.random.seed([client, int(str(config["server-round"]))])  # noqa: NPY002
+        if "local-noise" in config:
+            # Flower's LocalDpMod draws its noise from here once this function has returned.
+            np.random.seed([client, int(str(config["server-round"]))])  # noqa: NPY002
         metrics = MetricRecord(
             {
                 "loss": loss(trained, client),
