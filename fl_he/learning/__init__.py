@@ -11,7 +11,7 @@ them.
 errors      refusals of this room
 tables      data: files, datasets, partitions, scaling, sums
 regression  families of models: training, evaluation, inference, files
-optimizers  steps from one model to the next
 privacy     clipped gradients, noise, and what noise is worth
+optimizers  steps from one model to the next
 voting      CaPC's answering models, votes and their cost
 """

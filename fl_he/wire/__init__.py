@@ -4,16 +4,17 @@ Start with ``records``: a message is a dataclass there, and declares each field 
 and limits. ``encrypted_sum`` has the messages of an ordinary run, ``sealed_messages`` those of a
 sealed chain.
 
-records           base of all messages, read strictly from hostile records
-events            events of a run, told to whoever follows it
-arrays            numpy arrays from nodes that need not be trusted
-encrypted_sum     messages of the encrypted sum, and its actions
-sealed_messages   messages of a sealed chain, and news of its totals
-study_plan        what may be computed, a file that everybody has
-learning_terms    terms of learning and of privacy beside a model
-model             models, derivatives and named sums as records
-planned_messages  choice of the coordinator under a plan, and the check of a message
-selection         choice of the arrays that are encrypted, by name and type
-update_layout     layout of an update's vector, and the way back to a reply
-update            one hospital's update as a flat vector
+records            base of all messages, read strictly from hostile records
+events             events of a run, told to whoever follows it
+arrays             numpy arrays from nodes that need not be trusted
+encrypted_sum      messages of the encrypted sum, and its actions
+sealed_messages    messages of a sealed chain, and news of its totals
+study_plan         what may be computed, a file that everybody has
+learning_terms     terms of learning and of privacy beside a model
+model              models, derivatives and named sums as records
+training_messages  what a training asks of hospitals, and the totals that it is told
+planned_messages   choice of the coordinator under a plan, and the check of a message
+selection          choice of the arrays that are encrypted, by name and type
+update_layout      layout of an update's vector, and the way back to a reply
+update             one hospital's update as a flat vector
 """

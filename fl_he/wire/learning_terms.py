@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, RecordDict
 
 from fl_he.crypto.encoding.fields import (
     MISSING,
@@ -13,13 +13,14 @@ from fl_he.crypto.encoding.fields import (
     Limit,
     Natural,
     Place,
+    Whole,
     at_least,
     choice,
     form_of,
 )
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.optimizers import OPTIMIZERS
-from fl_he.learning.optimizers.training import Task
+from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError
@@ -67,7 +68,7 @@ class LearningTerms(Message):
 
 @dataclass(frozen=True, slots=True)
 class TrainingTerms(Message):
-    """What is trained, in the config of every message of a sealed chain; see `Task`.
+    """What is trained, for nodes that compute the model themselves; see `Task`.
 
     Attributes
     ----------
@@ -83,6 +84,10 @@ class TrainingTerms(Message):
     tolerance : float
     max_step, max_coefficient : float or None
         ``None``: any size.
+    low, high : tuple of float
+        Ranges within which values are summed up, with privacy and federated scaling; else empty.
+    firth : bool
+    profile : tuple of int
     """
 
     features: Natural
@@ -97,6 +102,10 @@ class TrainingTerms(Message):
     tolerance: Annotated[float, SPARSE] = 0.0
     max_step: Annotated[float | None, SPARSE, _POSITIVE] = None
     max_coefficient: Annotated[float | None, SPARSE, _POSITIVE] = None
+    low: _Numbers = ()
+    high: _Numbers = ()
+    firth: Annotated[bool, SPARSE] = False
+    profile: Annotated[tuple[Whole, ...], SPARSE] = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -105,13 +114,25 @@ class TrainingTerms(Message):
 
     def task(self, limbs: Limbs) -> Task:
         """Return the task of nodes that write sums so; raises ProtocolError if it is none."""
-        for name in ("mean", "scale"):
+        for name in ("mean", "scale", "low", "high"):
             if len(getattr(self, name)) not in (0, self.features):
                 raise ProtocolError(f"{name} must be of {self.features} features")
         if len(self.mean) != len(self.scale) or not all(one > 0 for one in self.scale):
             raise ProtocolError("a declared mean must come with a scale above 0, and the reverse")
-        if self.scaling != "federated" and self.mean:
+        if self.scaling != "federated" and (self.mean or self.low):
             raise ProtocolError(f"scaling must be federated with a mean, got {self.scaling}")
+        if len(self.low) != len(self.high) or (self.low and self.mean):
+            raise ProtocolError("ranges must have both ends, and come without a declared mean")
+        newton = self.optimizer == "newton" and self.C is None and not self.balanced
+        if (self.firth or self.profile) and (self.classes > 2 or not newton):
+            raise ProtocolError(
+                "Firth's penalty and profile likelihoods must be of two classes, by Newton's "
+                "method without another penalty or class weights"
+            )
+        if len({*self.profile}) < len(self.profile) or any(
+            column >= self.features for column in self.profile
+        ):
+            raise ProtocolError(f"profile must be of different features out of {self.features}")
         return Task(
             features=self.features,
             classes=self.classes,
@@ -126,7 +147,16 @@ class TrainingTerms(Message):
             max_step=self.max_step,
             max_coefficient=self.max_coefficient,
             limbs=limbs,
+            low=self.low,
+            high=self.high,
+            firth=self.firth,
+            profile=self.profile,
         )
+
+
+def task_of(config: ConfigRecord, limbs: Limbs) -> Task:
+    """Return the task that a train config says; raises ProtocolError if it says none."""
+    return TrainingTerms.from_content(RecordDict({CONFIG: config})).task(limbs)
 
 
 @dataclass(frozen=True, slots=True)

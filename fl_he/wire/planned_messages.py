@@ -23,7 +23,6 @@ from fl_he.learning.regression.registry import family_for
 from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
-    FIGURES,
     FINISH,
     FIRTH,
     MOMENTS,
@@ -46,15 +45,11 @@ from fl_he.wire.model import read_arrays, read_models, read_parameters
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenRequest
 from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
+from fl_he.wire.training_messages import ACTIONS
 
 _PURPOSES: Mapping[str, Purpose] = {
-    MOMENTS: "prepare",
-    MessageType.TRAIN: "train",
-    PROFILE: "profile",
-    FIRTH: "firth",
-    SEPARATION: "separation",
     MessageType.EVALUATE: "evaluate",
-    FIGURES: "figures",
+    **{action: purpose for purpose, action in ACTIONS.items()},
 }
 #: How far the sum of the inverses of balanced class weights may be from the number of classes.
 _ROUNDING = 1e-9
@@ -238,6 +233,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
     _check_keys(config, TrainingTerms)
     asked = TrainingTerms.from_content(content)
     scaling, mean, scale = _units(plan)
+    ranges = plan.ranges if plan.scaling == "federated" else ()
     planned = TrainingTerms(
         features=len(plan.features),
         classes=plan.class_count,
@@ -251,6 +247,10 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
         tolerance=plan.tolerance,
         max_step=plan.max_step,
         max_coefficient=plan.max_coefficient,
+        low=tuple(low for low, _ in ranges),
+        high=tuple(high for _, high in ranges),
+        firth=plan.penalty == "firth",
+        profile=asked.profile if plan.profile else (),
     )
     if asked != planned:
         names = [field.name for field in fields(asked)]

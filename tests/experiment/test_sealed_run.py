@@ -145,6 +145,25 @@ def test_newtons_method_on_units_of_all_patients(federation: Federation) -> None
         assert f"{value:.9g}"[:9] not in everything
 
 
+def test_columns_without_a_coefficient_of_their_own_are_left_out(federation: Federation) -> None:
+    """A column that does not vary, and one that is made of another, as in an open run."""
+    for name, data in federation.data.items():
+        first = data.features[:, 0]
+        columns = np.column_stack([first, 2 * first + 1, np.full(len(first), 7.3)])
+        federation.data[name] = replace(data, features=columns)
+    federation.app()  # writes the tables
+    asked = config("scaling=federated", "optimizer=newton", "rounds=30")
+    metrics = server_app.train(federation.grid, asked, federation.folder / "run")
+    assert converged(metrics)
+    X, y = (np.concatenate([getattr(d, n) for d in federation.data.values()]) for n in PARTS)
+    fit = LogisticRegression(C=np.inf, tol=1e-12)
+    fit.fit(StandardScaler().fit_transform(X[:, :1]), y)
+    for name in HOSPITALS:
+        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        assert saved.coefficients[1:].tolist() == [0.0, 0.0]
+        assert saved.coefficients[0] == pytest.approx(fit.coef_[0, 0], abs=1e-6)
+
+
 def test_rounds_that_do_not_suffice_are_told(federation: Federation) -> None:
     asked = config("optimizer=newton", "rounds=1")
     metrics = server_app.train(federation.grid, asked, federation.folder / "run")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flwr.app import ArrayRecord, ConfigRecord, MessageType, RecordDict
 
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError
 
@@ -73,15 +74,27 @@ class Learner(ABC):
 
     @abstractmethod
     def question(
-        self, learnt: Learnt, config: ConfigRecord, packing: Packing
+        self,
+        learnt: Learnt,
+        config: ConfigRecord,
+        packing: Packing,
+        purpose: Purpose | None = None,
     ) -> tuple[str, RecordDict]:
-        """Return the type and the content of the message that the app is asked next."""
+        """Return the type and the content of the message that the app is asked next.
+
+        Without a purpose it is that of the next step.
+        """
 
     @abstractmethod
     def step(
-        self, learnt: Learnt, mean: RecordDict, config: ConfigRecord, packing: Packing
+        self,
+        learnt: Learnt,
+        mean: RecordDict,
+        config: ConfigRecord,
+        packing: Packing,
+        purpose: Purpose | None = None,
     ) -> Learnt:
-        """Return what a total's weighted mean leads to."""
+        """Return what the weighted mean of the answers to `question` leads to."""
 
     @abstractmethod
     def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
@@ -118,21 +131,37 @@ class StepLearner(Learner):
         return Learnt(ArrayRecord() if first is None else first())
 
     def question(
-        self, learnt: Learnt, config: ConfigRecord, packing: Packing
+        self,
+        learnt: Learnt,
+        config: ConfigRecord,
+        packing: Packing,
+        purpose: Purpose | None = None,
     ) -> tuple[str, RecordDict]:
         """See Learner."""
+        _require_training(purpose)
         return MessageType.TRAIN, model_message_content(learnt.model, config)
 
     def step(
-        self, learnt: Learnt, mean: RecordDict, config: ConfigRecord, packing: Packing
+        self,
+        learnt: Learnt,
+        mean: RecordDict,
+        config: ConfigRecord,
+        packing: Packing,
+        purpose: Purpose | None = None,
     ) -> Learnt:
         """See Learner."""
+        _require_training(purpose)
         _check_like(learnt.model, mean)
         return Learnt(self._step(learnt.model, mean, config))
 
     def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
         """See Learner."""
         return model_message_content(learnt.model, config)
+
+
+def _require_training(purpose: Purpose | None) -> None:
+    if purpose not in (None, "train"):
+        raise ProtocolError(f"this app must be asked to train, got a sum for {purpose}")
 
 
 def _check_like(model: ArrayRecord, mean: RecordDict) -> None:

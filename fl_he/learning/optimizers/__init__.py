@@ -4,11 +4,14 @@ Start with ``base``, which has the interface and the optimizers that take every 
 those of ``damped`` halve a step that was too long. A new optimizer is a file beside them, and its
 lines here; its name is offered as soon as ``fl_he/conf/optimizer`` has a file of that name.
 
-base      interface, penalty, gradient descent and Nesterov's
-damped    Newton's method and L-BFGS, with steps that are halved while the loss would rise
-scoring   Fisher scoring for Firth's penalty
-profile   bounds of profile likelihood intervals
-training  a whole training as a function of totals, from the sums before the first step on
+base        interface, penalty, gradient descent and Nesterov's
+damped      Newton's method and L-BFGS, with steps that are halved while the loss would rise
+scoring     Fisher scoring for Firth's penalty
+profile     bounds of profile likelihood intervals
+separating  watch for a direction that separates the classes
+task        what is trained, and what hospitals are asked to sum up for it
+state       all that totals have changed of a training, as it is written down
+training    a whole training as a function of totals, from the sums before the first step on
 """
 
 from __future__ import annotations

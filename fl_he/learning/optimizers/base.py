@@ -179,18 +179,36 @@ class Nesterov(GradientDescent):
 
 
 def read(members: Mapping[str, Any], key: str) -> float:
-    """Return a number of what an optimizer remembered; raises DataError."""
+    """Return a number of what a training remembered; raises DataError."""
     value = members.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
-        raise DataError(f"the optimizer's {key} must be a number below 1e300 in size")
+        raise DataError(f"the training's {key} must be a number below 1e300 in size")
     return value
 
 
+def read_flag(members: Mapping[str, Any], key: str) -> bool:
+    """Return a truth value of what a training remembered; raises DataError."""
+    if not isinstance(value := members.get(key), bool):
+        raise DataError(f"the training's {key} must be true or false")
+    return value
+
+
+def read_places(value: object, name: str, features: int) -> tuple[int, ...]:
+    """Return ascending numbers of features that a training remembered; raises DataError."""
+    if (
+        not isinstance(value, list)
+        or any(type(one) is not int or not 0 <= one < features for one in value)
+        or value != sorted(set(value))
+    ):
+        raise DataError(f"the training's {name} must be numbers of features, in ascending order")
+    return tuple(value)
+
+
 def read_vectors(members: Mapping[str, Any], *keys: str) -> list[Array]:
-    """Return vectors of one length of what an optimizer remembered; raises DataError."""
+    """Return vectors of one length of what a training remembered; raises DataError."""
     vectors = [
-        finite_array(members.get(key), f"the optimizer's {key}", dimensions=1) for key in keys
+        finite_array(members.get(key), f"the training's {key}", dimensions=1) for key in keys
     ]
     if len({len(vector) for vector in vectors}) != 1:
-        raise DataError("the optimizer's vectors must be of one length")
+        raise DataError("the training's vectors must be of one length")
     return vectors

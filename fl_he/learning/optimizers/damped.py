@@ -95,7 +95,7 @@ class DampedOptimizer(Optimizer):
             self._base = None
             return
         if not isinstance(base, Mapping):
-            raise DataError("the optimizer's base must be an object")
+            raise DataError("the training's base must be an object")
         theta, gradient, direction = read_vectors(base, "theta", "gradient", "direction")
         loss, length = read(base, "loss"), read(base, "length")
         self._base = _Base(theta, loss, gradient, int(read(base, "examples")), direction, length)
@@ -205,6 +205,6 @@ class LBFGS(DampedOptimizer):
         super().restore(members)
         steps = members.get("steps")
         if not isinstance(steps, list) or not all(isinstance(one, Mapping) for one in steps):
-            raise DataError("the optimizer's steps must be a list of objects")
+            raise DataError("the training's steps must be a list of objects")
         vectors = (read_vectors(one, "moved", "turned") for one in steps)
         self._steps = [(moved, turned) for moved, turned in vectors]

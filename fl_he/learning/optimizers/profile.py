@@ -38,6 +38,8 @@ _SHORTEST = 2.0**-12
 FURTHEST = 100.0
 #: Steps below it, in standard errors, are rounding.
 _LEAST_TOLERANCE = 1e-8
+#: Evaluations in a row of other examples than the estimate's, after which a search ends.
+_MOST_MISSED = 3
 
 OPEN, FOUND, NONE, LOST = "open", "found", "none", "lost"
 
@@ -193,6 +195,60 @@ class Estimate:
                     bound.state = LOST
                 result.append(bound)
         return result
+
+
+@dataclass(slots=True, eq=False)
+class Search:
+    """The search for all bounds together.
+
+    Attributes
+    ----------
+    bounds
+        Two of each column, the lower one first.
+    iterations
+        Evaluations so far.
+    missed
+        How many of the last of them were of other examples than the estimate's.
+    """
+
+    bounds: list[Bound]
+    iterations: int = 0
+    missed: int = 0
+
+    @property
+    def lost_hospitals(self) -> bool:
+        """Whether the search has ended because evaluations were of other examples."""
+        return self.missed >= _MOST_MISSED
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another evaluation would tell more."""
+        return bool(still_open(self.bounds)) and not self.lost_hospitals
+
+    @property
+    def models(self) -> Array:
+        """The models to evaluate next, shape (k, p)."""
+        return np.array([bound.theta for bound in still_open(self.bounds)])
+
+    def take(self, points: Sequence[Point] | None, estimate: Estimate, tolerance: float) -> None:
+        """Advance by an evaluation at each of `models`; ``None``: it was of other examples."""
+        self.iterations += 1
+        self.missed = self.missed + 1 if points is None else 0
+        if points is not None:
+            advance(self.bounds, points, estimate, tolerance)
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        bounds = [bound.to_members() for bound in self.bounds]
+        return {"bounds": bounds, "iterations": self.iterations, "missed": self.missed}
+
+    @classmethod
+    def from_members(cls, members: object) -> Search:
+        """Read what `to_members` returned; raises DataError."""
+        if not isinstance(members, Mapping) or not isinstance(members.get("bounds"), list):
+            raise DataError("a search must be an object with a list of bounds")
+        bounds = [Bound.from_members(bound) for bound in members["bounds"]]
+        return cls(bounds, int(read(members, "iterations")), int(read(members, "missed")))
 
 
 def advance(

@@ -209,5 +209,5 @@ class FisherScoring(Newton):
         super().restore(members)
         examples = members.get("examples")
         if not isinstance(examples, int | None):
-            raise DataError("the optimizer's examples must be an integer")
+            raise DataError("the training's examples must be an integer")
         self._examples, self._curvature = examples, Curvature.from_members(members)

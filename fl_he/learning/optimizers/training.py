@@ -1,158 +1,122 @@
 """Training as a function of totals: what is summed up next, and the model that follows.
 
 Whoever knows the task and all totals so far comes to the same model. So hospitals and company X
-need nobody else to tell them which model they are at.
+need nobody else to tell them which model they are at. A purpose says what a sum is for:
+
+prepare     sums of the data, before the first step
+train       derivatives at the model, from which a step follows
+firth       derivatives of Firth's penalty where a sum before has told the information
+profile     derivatives at the bounds of profile likelihood intervals, after the last step
+separation  examples on either side of a direction that may separate the classes
+figures     what the model predicts right
+
+The last two are asked of the final model and change nothing of it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import optimizer_of
-from fl_he.learning.optimizers.base import Point, penalised, read
-from fl_he.learning.regression import likelihood, parameters
-from fl_he.learning.regression.registry import family_for
-from fl_he.learning.tables.arrays import Array, finite_array
-from fl_he.learning.tables.moments import Limbs, balanced_weights
-from fl_he.learning.tables.scaling import from_moments
+from fl_he.learning.optimizers.base import Point, penalised
+from fl_he.learning.optimizers.profile import Estimate, Search
+from fl_he.learning.optimizers.scoring import information_of, with_firth
+from fl_he.learning.optimizers.state import State
+from fl_he.learning.optimizers.task import Models, Moments, Question
+from fl_he.learning.privacy.scaling import scaling_of_sums
+from fl_he.learning.regression import firth, likelihood, parameters
+from fl_he.learning.regression.dependencies import dependencies, design_information
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.moments import balanced_weights
+from fl_he.learning.tables.scaling import from_moments, is_constant
 
-#: Share of the largest number by which two computations of one step may differ.
-AGREEMENT = 1e-9
-_VECTORS = ("mean", "scale", "class_weights", "theta")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is trained: all that is fixed before the first total.
-
-    Attributes
-    ----------
-    features, classes : int
-        Of the model, at least 1 and 2.
-    optimizer : str
-        A key of `fl_he.learning.optimizers.OPTIMIZERS`.
-    lr : float
-        Greater than 0.
-    C : float or None
-        Inverse strength of the L2 penalty, greater than 0; ``None``: no penalty.
-    scaling : {"none", "local", "federated"}
-        Units of the model; see `fl_he.wire.learning_terms.LearningTerms`.
-    mean, scale : tuple of float
-        Declared units; empty: with federated scaling they are of the pooled data.
-    balanced : bool
-        Whether each class weighs the same.
-    tolerance : float
-        How far from the optimum training ends, in the optimizer's unit; at least 0.
-    max_step, max_coefficient : float or None
-        Largest change of a coefficient in one step, and largest size of a coefficient, in the units
-        of the model; ``None``: any.
-    limbs : Limbs
-        How hospitals write sums.
-    """
-
-    features: int
-    classes: int
-    optimizer: str
-    lr: float
-    C: float | None
-    scaling: str
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    balanced: bool
-    tolerance: float
-    max_step: float | None
-    max_coefficient: float | None
-    limbs: Limbs
+PREPARE, TRAIN, FIRTH, PROFILE = "prepare", "train", "firth", "profile"
+SEPARATION, FIGURES = "separation", "figures"
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Asks for sums of the features and counts of the classes, or for squares about a mean."""
-
-    sums: bool = False
-    counts: bool = False
-    mean: tuple[float, ...] = ()
-
-
-class Training:
-    """A model in training.
-
-    Attributes
-    ----------
-    theta : ndarray, shape (p,)
-        The model after all totals so far, as `fl_he.learning.regression.parameters` lays it out.
-    mean, scale : tuple of float
-        Units of the model; empty where they are not known, or each hospital's own.
-    class_weights : tuple of float
-        Empty: all examples weigh 1.
-    steps : int
-        How many were taken; sums before the first one are of the data, and of no model.
-    distance : float
-        Of the last model but one from the optimum, in the optimizer's unit; infinite before the
-        first step.
+class Training(State):
+    """A model in training; its attributes are those of `State`.
 
     Examples
     --------
+    >>> from fl_he.learning.optimizers.task import Task
+    >>> from fl_he.learning.tables.moments import Limbs
     >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, None, None, Limbs(24, 24))
     >>> training = Training(task)
-    >>> training.moments() is None  # so derivatives at theta are asked for
-    True
-    >>> training.take({"coefficients": np.array([0.2]), "intercept": np.array([-0.4])}, 100, 0.7)
+    >>> training.due
+    'train'
+    >>> mean = {"coefficients": np.array([0.2]), "intercept": np.array([-0.4])}
+    >>> training.take("train", mean, 100, loss=0.7)
     >>> training.theta.tolist()
     [-0.1, 0.2]
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._optimizer = optimizer_of(task.optimizer, task.lr)
-        self.theta: Array = family_for(task.classes).zeros(task.features, task.classes)
-        self.mean, self.scale = task.mean, task.scale
-        self.class_weights: tuple[float, ...] = ()
-        self.steps, self.distance = 0, math.inf
-
     @property
-    def second_order(self) -> bool:
-        """Whether the derivatives asked for are those of second order too."""
-        return self._optimizer.second_order
+    def due(self) -> str:
+        """The purpose of the sum that comes next in training: prepare, train or firth."""
+        if self.pending:
+            return FIRTH
+        return TRAIN if self._moments() is None else PREPARE
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the model is at the optimum, within the task's tolerance."""
-        return self.distance <= self._task.tolerance
+    def may_ask(self, purpose: str) -> bool:
+        """Tell whether a sum of a purpose can come now."""
+        if purpose in (PREPARE, TRAIN, FIRTH) or self.due != TRAIN:
+            return purpose == self.due and (self.search is None or purpose == FIRTH)
+        if purpose == PROFILE:
+            search = self.searching()
+            return search is not None and search.goes_on
+        if purpose == SEPARATION:
+            return self.watch.proof is None and self._direction() is not None
+        return purpose == FIGURES
 
-    @property
-    def parameters(self) -> tuple[Array, Array]:
-        """Coefficients of shape (r, d) and intercepts of shape (r,)."""
-        return parameters.split(self.theta, self._task.features)
+    def question(self, purpose: str) -> Question:
+        """Return what is summed up next for a purpose.
 
-    def moments(self) -> Moments | None:
-        """Return which sums of the data come next; ``None``: the derivatives at the model."""
-        pooled = self._task.scaling == "federated"
-        sums = pooled and not self.mean
-        counts = self._task.balanced and not self.class_weights
-        if sums or counts:
-            return Moments(sums, counts)
-        return Moments(mean=self.mean) if pooled and not self.scale else None
+        Raises
+        ------
+        DataError
+            If no sum of this purpose can come now.
+        """
+        if not self.may_ask(purpose):
+            raise DataError(f"a sum for {purpose!r:.20} cannot come now, {self.due} is due")
+        if (moments := self._moments()) is not None:
+            return moments
+        if purpose == FIRTH:
+            inverses = [firth.inverse(information_of(one), one.theta) for one in self.pending]
+            return Models(np.array([one.theta for one in self.pending]), np.array(inverses))
+        if purpose == SEPARATION and (direction := self._direction()) is not None:
+            return Models(direction[None])
+        if purpose == PROFILE and (search := self.searching()) is not None:
+            for theta in search.models:
+                self._require_small("coefficients", theta, self.task.max_coefficient)
+            return Models(search.models)
+        return Models(self.theta[None])
 
-    def take(self, means: Mapping[str, Array], examples: int, loss: float) -> None:
+    def take(
+        self,
+        purpose: str,
+        means: Mapping[str, Array],
+        examples: int,
+        loss: float = math.nan,
+        accuracy: float = math.nan,
+    ) -> None:
         """Go on by the total of what was asked for.
 
         Parameters
         ----------
+        purpose
         means
             The total of each array by its name, divided by ``examples``.
         examples
             How many the total is of, at least 1.
-        loss
-            Mean log loss, where derivatives of first order were asked for; not a number where
-            nobody may know it.
+        loss, accuracy
+            Mean log loss and share of labels that are predicted, where derivatives were asked for;
+            not a number where nobody may know it. Second-order derivatives have the loss in them.
 
         Raises
         ------
@@ -161,100 +125,206 @@ class Training:
         """
         if examples < 1:
             raise DataError(f"examples must be at least 1, got {examples}")
-        if (asked := self.moments()) is None:
-            self._step(self._point(means, examples, loss))
+        if purpose == FIGURES or not self.may_ask(purpose):
+            raise DataError(f"a total for {purpose!r:.20} cannot come now, {self.due} is due")
+        self.point = None
+        if (moments := self._moments()) is not None:
+            self._prepare(moments, means, examples)
+            self.prepared += 1
+        elif purpose == TRAIN:
+            self._evaluate(self._evaluation(means, examples, loss), accuracy)
+        elif purpose == FIRTH:
+            self._penalise(self._rows(means, "adjustments", len(self.pending), examples), examples)
+        elif purpose == SEPARATION:
+            self.watch.prove(len(self.taking_part), _named(means, "sides"))
+        elif (search := self.searching()) is not None:
+            rows = self._rows(means, "derivatives", len(search.models), examples)
+            self._follow(search, rows, examples)
+
+    def estimate(self) -> Estimate | None:
+        """Return the maximum of the likelihood, whether or not training has reached it.
+
+        ``None`` if no evaluation has told the information.
+        """
+        if self.hessian is None:
+            return None
+        theta, information = self.theta, self.examples * self.hessian
+        log_likelihood = -self.examples * self.loss
+        _, log_determinant = firth.whitening(information, theta)
+        if self.task.firth or not math.isfinite(log_determinant):
+            log_likelihood += log_determinant / 2
+        return Estimate(theta, log_likelihood, firth.inverse(information, theta), self.examples)
+
+    def searching(self) -> Search | None:
+        """Return the search for intervals as it is, or as it would begin; ``None``: there is none.
+
+        It begins where training has converged and the likelihood there is known.
+        """
+        if self.search is not None or not self.task.profile or not self.converged:
+            return self.search
+        estimate = self.estimate()
+        if estimate is None or not math.isfinite(estimate.log_likelihood):
+            return None
+        return Search(estimate.bounds(self.task.profile))
+
+    def _moments(self) -> Moments | None:
+        task = self.task
+        pooled = task.scaling == "federated"
+        if pooled and task.low and not self.scale:
+            return Moments(low=task.low, high=task.high)
+        sums = pooled and not self.mean
+        counts = task.balanced and not self.class_weights
+        if sums or counts:
+            return Moments(sums, counts)
+        return Moments(mean=self.mean) if pooled and not self.scale else None
+
+    def _prepare(self, asked: Moments, means: Mapping[str, Array], examples: int) -> None:
+        task = self.task
+        if asked.low:
+            ranges = Ranges(np.array(asked.low), np.array(asked.high))
+            bits = task.limbs.fraction_bits
+            steps = np.rint(np.ldexp(_named(means, "within") * examples, bits)).astype(np.int64)
+            scaling = scaling_of_sums(steps, examples, ranges, bits)
+            self.mean, self.scale = tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist())
             return
-        features = self._task.features
         if asked.mean:
-            variance = self._joined(means, "squares", examples, features) / examples
+            variance = self._joined(means, "squares", examples) / examples
             scaling = from_moments(np.array(asked.mean), variance, examples)
-            self.scale = tuple(scaling.scale.tolist())
+            constant = np.flatnonzero(is_constant(scaling.mean, variance, examples))
+            self.scale, self.constant = tuple(scaling.scale.tolist()), tuple(constant.tolist())
+        mean, weights = self.mean, self.class_weights
         if asked.sums:
-            mean = self._joined(means, "sums", examples, features) / examples
-            self.mean = tuple(mean.tolist())
+            mean = tuple((self._joined(means, "sums", examples) / examples).tolist())
         if asked.counts:
-            counts = _named(means, "counts", self._task.classes) * examples
-            self.class_weights = tuple(balanced_weights(np.rint(counts)).tolist())
+            counts = _named(means, "counts", (task.classes,)) * examples
+            weights = tuple(balanced_weights(np.rint(counts)).tolist())
+        self.mean, self.class_weights = mean, weights
 
-    def to_json(self) -> str:
-        """Return all that totals have changed; `restored` gives it back bit for bit."""
-        members: dict[str, Any] = {name: list(getattr(self, name)) for name in _VECTORS}
-        members["steps"] = self.steps
-        members["distance"] = None if math.isinf(self.distance) else self.distance
-        members["optimizer"] = self._optimizer.to_members()
-        return json.dumps(members, allow_nan=False)
-
-    @classmethod
-    def restored(cls, task: Task, text: str) -> Self:
-        """Return the training that `to_json` wrote down; raises DataError if it wrote no such."""
-        training = cls(task)
-        try:
-            members: Any = json.loads(text)
-        except (ValueError, RecursionError):
-            members = None
-        if not isinstance(members, dict):
-            raise DataError("training must be a JSON object")
-        for name in _VECTORS:
-            vector = finite_array(members.get(name), f"the training's {name}", dimensions=1)
-            setattr(training, name, vector if name == "theta" else tuple(vector.tolist()))
-        if len(training.theta) != family_for(task.classes).count(task.features, task.classes):
-            raise DataError("the training's theta must be of the task's features and classes")
-        training.steps = int(read(members, "steps"))
-        if members.get("distance") is not None:
-            training.distance = read(members, "distance")
-        if not isinstance(optimizer := members.get("optimizer"), Mapping):
-            raise DataError("the training's optimizer must be an object")
-        training._optimizer.restore(optimizer)
-        return training
-
-    def agrees(self, other: Training) -> bool:
-        """Tell whether another computation of the same steps came to the same, but for rounding."""
-        pairs = [(np.array(getattr(self, n)), np.array(getattr(other, n))) for n in _VECTORS]
-        return self.steps == other.steps and all(
-            a.shape == b.shape
-            and bool((np.abs(a - b) <= AGREEMENT * np.abs(b).max(initial=0.0)).all())
-            for a, b in pairs
-        )
-
-    def _joined(self, means: Mapping[str, Array], name: str, examples: int, features: int) -> Array:
-        sums = self._task.limbs.join(_named(means, name) * examples)
-        if len(sums) != features:
-            raise DataError(f"{name} must be of {features} features, got {len(sums)}")
+    def _joined(self, means: Mapping[str, Array], name: str, examples: int) -> Array:
+        sums = self.task.limbs.join(_named(means, name) * examples)
+        if len(sums) != self.task.features:
+            raise DataError(f"{name} must be of {self.task.features} features, got {len(sums)}")
         return sums
 
-    def _point(self, means: Mapping[str, Array], examples: int, loss: float) -> Point:
-        task, theta = self._task, self.theta
+    def _rows(self, means: Mapping[str, Array], name: str, models: int, examples: int) -> Array:
+        """Return the sums at so many models, a row each."""
+        digits = _named(means, name)
+        if digits.ndim != 3 or digits.shape[1] != models:
+            raise DataError(f"{name} must be of {models} models, got shape {digits.shape}")
+        return self._sums(digits.reshape(len(digits), -1), examples).reshape(digits.shape[1:])
+
+    def _sums(self, digits: Array, examples: int) -> Array:
+        limbs = self.task.limbs.of_derivatives(scaled=self.task.scaling != "none")
+        return limbs.join(digits * examples)
+
+    def _evaluation(self, means: Mapping[str, Array], examples: int, loss: float) -> Point:
+        """Return what a total tells of the model, without any penalty."""
         if self.second_order:
-            limbs = task.limbs.of_derivatives(scaled=task.scaling != "none")
-            sums = limbs.join(_named(means, "derivatives") * examples)
-            loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), examples)
-            point = Point(theta, loss, gradient, examples, hessian)
+            return _point(self.theta, self._sums(_named(means, "derivatives"), examples), examples)
+        coefficients, intercepts = self.parameters
+        shape = coefficients.shape if len(intercepts) > 1 else coefficients.shape[1:]
+        parts = _named(means, "coefficients", shape), _named(means, "intercept", intercepts.shape)
+        return Point(self.theta, loss, parameters.join(*parts), examples)
+
+    def _evaluate(self, point: Point, accuracy: float) -> None:
+        self._look(point, accuracy)
+        self.loss = point.loss
+        point = self._along(penalised(point, self.task.features, self.task.C))
+        if self.task.firth:
+            self.pending = (point,)
         else:
-            gradient = parameters.join(_named(means, "coefficients"), _named(means, "intercept"))
-            if len(gradient) != len(theta):
-                raise DataError(f"a gradient must have {len(theta)} values, got {len(gradient)}")
-            point = Point(theta, loss, gradient, examples)
-        return penalised(point, task.features, task.C)
+            self._step(point)
+
+    def _look(self, point: Point, accuracy: float) -> None:
+        """Take note of features without a coefficient, and of a direction that may separate."""
+        task, hessian = self.task, point.hessian
+        may_separate = task.C is None and not task.firth
+        if hessian is not None and self.aliased is None and not self.parameters[0].any():
+            information = design_information(hessian, task.features)
+            found = dependencies(information, point.examples)
+            constant = {*(self.constant or ()), *found.constant}
+            self.constant = tuple(sorted(constant))
+            self.aliased = {j: of for j, of in found.aliased.items() if j not in constant}
+            kept = [*self.taking_part, task.features]
+            self.watch.first = information[np.ix_(kept, kept)] if may_separate else None
+        free = self.free
+        part = np.ix_(free, free)
+        if may_separate and hessian is not None and self.hessian is not None:
+            self.watch.compare(point.theta[free], self.hessian[part], hessian[part])
+        if may_separate and round(np.nan_to_num(accuracy) * point.examples) == point.examples:
+            self.watch.predicts_all(point.theta[free])
+
+    def _along(self, point: Point) -> Point:
+        return point.along(self._moves)
+
+    @property
+    def _moves(self) -> NDArray[np.bool_]:
+        return np.isin(np.arange(len(self.theta)), self.free)
 
     def _step(self, point: Point) -> None:
-        distance, theta = self._optimizer.distance(point), self._optimizer.step(point)
-        task = self._task
-        _require_small("coefficients", theta, task.features, task.max_coefficient)
-        _require_small("steps of coefficients", theta - self.theta, task.features, task.max_step)
+        distance, stepped = self.optimizer.distance(point), self.optimizer.step(point)
+        theta, task = np.where(self._moves, stepped, self.theta), self.task
+        self._require_small("coefficients", theta, task.max_coefficient)
+        self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
+        self.point, self.examples = point, point.examples
+        self.hessian = point.hessian if task.C is None else None
         self.steps += 1
 
+    def _penalise(self, adjustments: Array, examples: int) -> None:
+        points: Sequence[Point] | None = None
+        if examples == self.pending[0].examples:  # else of other hospitals than the sum before
+            pairs = zip(self.pending, adjustments, strict=True)
+            points = [self._along(with_firth(point, row)) for point, row in pairs]
+        self.pending = ()
+        if self.search is not None:
+            self._advance(self.search, points)
+        elif points is not None:
+            self._step(points[0])
 
-def _require_small(name: str, theta: Array, features: int, most: float | None) -> None:
-    largest = float(np.abs(parameters.split(theta, features)[0]).max())
-    if most is not None and not largest <= most:
-        raise DataError(
-            f"{name} must be at most {most:g} in size, got {largest:.4g}: the classes may be "
-            "separated, and a penalty (C) keeps coefficients finite"
-        )
+    def _follow(self, search: Search, rows: Array, examples: int) -> None:
+        """Go on with the search by derivatives at the open bounds."""
+        pairs = zip(search.models, rows, strict=True)
+        points = [self._along(_point(theta, sums, examples)) for theta, sums in pairs]
+        self.search = search
+        if examples != self.examples:
+            self._advance(search, None)
+        elif self.task.firth:
+            self.pending = tuple(points)
+        else:
+            self._advance(search, points)
+
+    def _advance(self, search: Search, points: Sequence[Point] | None) -> None:
+        if (estimate := self.estimate()) is not None:
+            search.take(points, estimate, self.task.tolerance)
+
+    def _direction(self) -> Array | None:
+        """Return the direction whose sides are to be counted, as a model."""
+        if (found := self.watch.direction(len(self.taking_part))) is None:
+            return None
+        direction = np.zeros(len(self.theta))
+        direction[self.free] = found
+        return direction
+
+    def _require_small(self, name: str, theta: Array, most: float | None) -> None:
+        largest = float(np.abs(parameters.split(theta, self.task.features)[0]).max())
+        if most is not None and not largest <= most:
+            raise DataError(
+                f"{name} must be at most {most:g} in size, got {largest:.4g}: the classes may be "
+                "separated, and a penalty (C) keeps coefficients finite"
+            )
 
 
-def _named(means: Mapping[str, Array], name: str, length: int | None = None) -> Array:
-    if name not in means or length not in (None, len(means[name])):
+def _point(theta: Array, sums: Array, examples: int) -> Point:
+    """Return what sums of derivatives of second order tell of a model."""
+    loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), examples)
+    return Point(theta, loss, gradient, examples, hessian)
+
+
+def _named(means: Mapping[str, Array], name: str, shape: tuple[int, ...] | None = None) -> Array:
+    if name not in means:
         raise DataError(f"a total must hold {name!r} as it was asked for, got {sorted(means)}")
-    return means[name]
+    found = means[name]
+    if shape not in (None, found.shape):
+        raise DataError(f"{name} must have shape {shape}, got {found.shape}")
+    return found

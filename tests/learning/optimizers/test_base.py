@@ -119,7 +119,7 @@ def test_what_is_remembered_gives_the_optimizer_back(name: str) -> None:
     ],
 )
 def test_damaged_memory_is_refused(name: str, members: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="the optimizer's"):
+    with pytest.raises(DataError, match="the training's"):
         OPTIMIZERS[name]().restore(members)
 
 

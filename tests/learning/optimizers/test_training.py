@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from firthmodels import FirthLogisticRegression
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.training import Task, Training
+from fl_he.learning.optimizers.task import Models, Moments, Task
+from fl_he.learning.optimizers.training import Training
 from fl_he.learning.tables.moments import Limbs
 
 LIMBS = Limbs(24, 24)
@@ -35,12 +37,23 @@ def task(**changes: Any) -> Task:
     return Task(**usual | changes)
 
 
+def moments(training: Training) -> Moments | None:
+    """Return what of the data is asked for next, if anything is."""
+    asked = training.question(training.due)
+    return asked if isinstance(asked, Moments) else None
+
+
 def answer(
-    training: Training, X: NDArray[np.float64], y: NDArray[np.float64], classes: int = 2
+    training: Training,
+    X: NDArray[np.float64],
+    y: NDArray[np.float64],
+    classes: int = 2,
+    purpose: str | None = None,
 ) -> None:
     """Answer as hospitals together would, by formulas of its own."""
-    n = len(X)
-    if (asked := training.moments()) is not None:
+    n, purpose = len(X), purpose or training.due
+    asked = training.question(purpose)
+    if isinstance(asked, Moments):
         means: dict[str, NDArray[np.float64]] = {}
         if asked.sums:
             means["sums"] = LIMBS.split(X.sum(axis=0)) / n
@@ -48,48 +61,96 @@ def answer(
             means["counts"] = np.bincount(y.astype(int), minlength=classes) / n
         if asked.mean:
             means["squares"] = LIMBS.split(((X - asked.mean) ** 2).sum(axis=0)) / n
-        training.take(means, n, float("nan"))
+        training.take(purpose, means, n)
         return
     Z = np.column_stack([(X - training.mean) / training.scale, np.ones(n)])
     s = np.ones(n)
     if training.class_weights:
         s = np.array(training.class_weights)[y.astype(int)]
-    coefficients, intercepts = training.parameters
-    margins = Z @ np.column_stack([coefficients, intercepts]).T
-    if len(intercepts) == 1:
+    found = [sums(Z, y, s, theta) for theta in asked.thetas]
+    if purpose == "separation":
+        own = np.where(y == 1, 1, -1) * (Z @ asked.thetas[0])
+        sides = np.array([(own < -1e-9).sum(), (np.abs(own) <= 1e-9).sum()]) / n
+        training.take(purpose, {"sides": sides}, n)
+    elif purpose == "firth":
+        assert asked.inverses is not None
+        rows = [adjustments(Z, *both) for both in zip(asked.thetas, asked.inverses, strict=True)]
+        training.take(purpose, {"adjustments": digits(rows, n)}, n)
+    elif not training.second_order:
+        loss, gradient, _, accuracy = found[0]
+        split = asked.thetas.shape[1] // (X.shape[1] + 1) * X.shape[1]
+        coefficients = gradient[:split].reshape(training.parameters[0].shape)
+        if len(coefficients) == 1:
+            (coefficients,) = coefficients
+        parts = {"coefficients": coefficients / n, "intercept": gradient[split:] / n}
+        training.take(purpose, parts, n, loss / n, accuracy)
+    else:
+        rows = [
+            np.concatenate([[loss], gradient, hessian[np.triu_indices(len(hessian))]])
+            for loss, gradient, hessian, _ in found
+        ]
+        derivatives = digits(rows, n)
+        mean = {"derivatives": derivatives[:, 0] if purpose == "train" else derivatives}
+        training.take(purpose, mean, n, accuracy=found[0][3])
+
+
+def digits(rows: list[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+    limbs = LIMBS.of_derivatives(scaled=True)
+    return limbs.split(np.concatenate(rows)).reshape(limbs.count, len(rows), -1) / n
+
+
+def sums(
+    Z: NDArray[np.float64],
+    y: NDArray[np.float64],
+    s: NDArray[np.float64],
+    theta: NDArray[np.float64],
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64], float]:
+    """Return sums of loss, gradient and Hessian at a model, and its accuracy."""
+    n, width = Z.shape
+    rows = len(theta) // width
+    order = np.concatenate(  # coefficients row by row, then the intercepts
+        [
+            np.arange(width * rows).reshape(rows, width)[:, :-1].ravel(),
+            width - 1 + width * np.arange(rows),
+        ]
+    )
+    W = np.empty(len(theta))
+    W[order] = theta
+    margins = Z @ W.reshape(rows, width).T
+    if rows == 1:
         P, Y = 1 / (1 + np.exp(-margins)), y[:, None]
         losses = np.logaddexp(0, margins[:, 0]) - y * margins[:, 0]
+        hits = (margins[:, 0] > 0) == (y == 1)
     else:
         P = np.exp(margins - margins.max(axis=1, keepdims=True))
         P /= P.sum(axis=1, keepdims=True)
-        Y = np.eye(classes)[y.astype(int)]
+        Y = np.eye(rows)[y.astype(int)]
         losses = -np.log(P[np.arange(n), y.astype(int)])
-    rows = P.shape[1]
+        hits = margins.argmax(axis=1) == y
     gradient = (s[:, None] * (P - Y)).T @ Z
-    # Coefficients row by row, then the intercepts.
-    order = np.concatenate(
-        [np.arange(4 * rows).reshape(rows, 4)[:, :3].ravel(), 3 + 4 * np.arange(rows)]
-    )
-    if not training.second_order:
-        g = gradient.ravel()[order] / n
-        split = {"coefficients": g[: 3 * rows].reshape(rows, 3), "intercept": g[3 * rows :]}
-        training.take(split, n, float((s * losses).mean()))
-        return
-    hessian = np.zeros((rows, 4, rows, 4))
+    hessian = np.zeros((rows, width, rows, width))
     for a in range(rows):
         for b in range(rows):
             c = s * P[:, a] * (float(a == b) - P[:, b])
             hessian[a, :, b, :] = (Z * c[:, None]).T @ Z
-    H = hessian.reshape(4 * rows, 4 * rows)[np.ix_(order, order)]
-    sums = np.concatenate(
-        [[(s * losses).sum()], gradient.ravel()[order], H[np.triu_indices(4 * rows)]]
-    )
-    derivatives = LIMBS.of_derivatives(scaled=True).split(sums) / n
-    training.take({"derivatives": derivatives}, n, float("nan"))
+    H = hessian.reshape(len(theta), len(theta))[np.ix_(order, order)]
+    return float((s * losses).sum()), gradient.ravel()[order], H, float(hits.mean())
 
 
-def trained(chosen: Task, rounds: int = 400) -> Training:
-    X, y = table(chosen.classes)
+def adjustments(
+    Z: NDArray[np.float64], theta: NDArray[np.float64], inverse: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    p = 1 / (1 + np.exp(-Z @ theta))
+    h = p * (1 - p) * np.einsum("ij,jk,ik->i", Z, inverse, Z)
+    return (h * (0.5 - p)) @ Z
+
+
+def trained(
+    chosen: Task,
+    rounds: int = 400,
+    data: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Training:
+    X, y = data or table(chosen.classes)
     training = Training(chosen)
     for _ in range(rounds):
         if training.is_over:
@@ -133,7 +194,7 @@ def test_what_is_asked_in_which_order() -> None:
     X, y = table()
     training, asked = Training(task(balanced=True)), []
     for _ in range(4):
-        asked.append(training.moments())
+        asked.append(moments(training))
         answer(training, X, y)
     assert [one and (one.sums, one.counts, bool(one.mean)) for one in asked] == [
         (True, True, False),
@@ -142,9 +203,9 @@ def test_what_is_asked_in_which_order() -> None:
         None,
     ]
     assert training.steps == 2
-    assert Training(task(scaling="none")).moments() is None
+    assert moments(Training(task(scaling="none"))) is None
     declared = task(mean=(0.0,) * 3, scale=(1.0,) * 3)
-    assert Training(declared).moments() is None
+    assert moments(Training(declared)) is None
 
 
 @pytest.mark.parametrize(
@@ -161,13 +222,15 @@ def test_other_totals_are_refused(means: dict[str, NDArray[np.float64]], example
     training = Training(task())
     before = training.to_json()
     with pytest.raises(DataError):
-        training.take(means, examples, 0.5)
+        training.take("prepare", means, examples, 0.5)
     assert training.to_json() == before
 
 
 def test_a_class_without_patients_has_no_balanced_weight() -> None:
     with pytest.raises(DataError, match="balanced class weights"):
-        Training(task(scaling="none", balanced=True)).take({"counts": np.array([1.0, 0.0])}, 9, 0.5)
+        Training(task(scaling="none", balanced=True)).take(
+            "prepare", {"counts": np.array([1.0, 0.0])}, 9
+        )
 
 
 @pytest.mark.parametrize(
@@ -180,6 +243,18 @@ def test_a_class_without_patients_has_no_balanced_weight() -> None:
         {"distance": True},
         {"optimizer": 3},
         {"optimizer": {"base": 1}},
+        {"constant": [3]},
+        {"constant": [1, 0]},
+        {"aliased": {"3": [0]}},
+        {"aliased": {"1": [0.0]}},
+        {"watch": None},
+        {"watch": {"settled": 1}},
+        {"watch": {"settled": True, "first": [1.0] * 9}},
+        {"watch": {"settled": True, "proof": "perhaps"}},
+        {"hessian": [1.0] * 9},
+        {"pending": {}},
+        {"pending": [{"theta": [0.0] * 4, "gradient": [0.0] * 4, "loss": 1.0, "examples": 3}]},
+        {"search": {"bounds": [{}], "iterations": 0, "missed": 0}},
     ],
 )
 def test_what_was_not_written_down_is_refused(change: dict[str, Any]) -> None:
@@ -225,3 +300,210 @@ def test_a_step_beyond_a_bound_is_refused_and_changes_nothing(bound: str) -> Non
             answer(training, X, y)
         assert not training.theta.any()
         assert training.steps == 0
+
+
+def left_out_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a table whose second column does not vary, and whose third is made of the first."""
+    X, y = table()
+    return np.column_stack([X[:, 0], np.full(len(X), 7.3), 2 * X[:, 0] + 1]), y
+
+
+@pytest.mark.parametrize("C", [None, 1.0])
+def test_columns_without_a_coefficient_of_their_own_are_left_out(C: float | None) -> None:
+    X, y = left_out_table()
+    training = trained(task(C=C), data=(X, y))
+    assert training.converged
+    assert training.constant == (1,)
+    assert training.aliased == {2: (0,)}
+    assert training.taking_part == ([0] if C is None else [0, 2])
+    coefficients, intercept = training.parameters
+    assert coefficients[0, 1] == 0.0
+    fit = LogisticRegression(C=np.inf if C is None else C, tol=1e-12, max_iter=10_000)
+    kept = training.taking_part
+    fit.fit(StandardScaler().fit_transform(X[:, kept]), y)
+    np.testing.assert_allclose(coefficients[0, kept], fit.coef_[0], atol=1e-6)
+    assert intercept[0] == pytest.approx(fit.intercept_[0], abs=1e-6)
+
+
+def test_gradient_descent_leaves_out_what_the_sums_before_it_tell() -> None:
+    training = trained(task(optimizer="gd", tolerance=1e-6), 10, left_out_table())
+    assert (training.constant, training.aliased) == ((1,), None)
+    assert training.parameters[0][0, 1] == 0.0
+    assert training.parameters[0][0, 2] != 0.0
+
+
+def test_noisy_sums_within_ranges_give_units_within_them() -> None:
+    X, _ = table()
+    low, high = X.min(axis=0), X.max(axis=0)
+    chosen = task(optimizer="gd", low=tuple(low.tolist()), high=tuple(high.tolist()))
+    training = Training(chosen)
+    asked = moments(training)
+    assert asked is not None
+    assert (asked.sums, asked.counts, asked.mean) == (False, False, ())
+    assert (asked.low, asked.high) == (chosen.low, chosen.high)
+    mapped = 2 * (X - low) / (high - low) - 1
+    within = np.concatenate([mapped.mean(axis=0), (mapped**2).mean(axis=0)])
+    training.take("prepare", {"within": within}, len(X))
+    np.testing.assert_allclose(training.mean, X.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(training.scale, X.std(axis=0), rtol=1e-4)
+    assert training.due == "train"
+
+
+def penalised() -> Task:
+    return task(C=None, firth=True, profile=(2, 0))
+
+
+def test_firths_penalty_takes_two_totals_for_a_step() -> None:
+    X, y = table()
+    training = trained(penalised(), 2, (X, y))
+    asked, steps = [], []
+    for _ in range(4):
+        asked.append(training.due)
+        answer(training, X, y)
+        steps.append(training.steps)
+        training = Training.restored(penalised(), training.to_json())
+    assert asked == ["train", "firth", "train", "firth"]
+    assert steps == [0, 1, 1, 2]
+    with pytest.raises(DataError, match="a sum for 'firth' cannot come now, train is due"):
+        training.question("firth")
+    answer(training, X, y)
+    with pytest.raises(DataError, match="a sum for 'train' cannot come now, firth is due"):
+        training.question("train")
+
+
+def test_a_penalty_of_other_examples_is_not_used() -> None:
+    X, y = table()
+    training = trained(penalised(), 3, (X, y))
+    before = training.theta
+    asked = training.question("firth")
+    assert isinstance(asked, Models)
+    training.take("firth", {"adjustments": digits([np.ones(4)], len(X) - 1)}, len(X) - 1)
+    assert training.point is None
+    np.testing.assert_array_equal(training.theta, before)
+    assert (training.due, training.steps) == ("train", 0)
+
+
+def test_the_search_for_intervals_follows_from_totals() -> None:
+    X, y = table()
+    training = trained(penalised(), data=(X, y))
+    assert training.converged
+    fit = FirthLogisticRegression(max_iter=500, xtol=1e-9, gtol=1e-8)
+    Z = StandardScaler().fit_transform(X)
+    fit.fit(Z, y)
+    np.testing.assert_allclose(training.theta[:3], fit.coef_, atol=1e-6)
+    while training.may_ask("profile"):
+        answer(training, X, y, purpose="profile")
+        training = Training.restored(penalised(), training.to_json())
+        answer(training, X, y)
+        training = Training.restored(penalised(), training.to_json())
+    assert training.search is not None
+    found = np.array([bound.theta[bound.column] for bound in training.search.bounds])
+    expected = fit.conf_int(method="pl", tol=1e-9, max_iter=500)[[2, 0]]
+    np.testing.assert_allclose(found.reshape(2, 2), expected, atol=1e-6)
+    assert not training.may_ask("train")
+    assert training.agrees(Training.restored(penalised(), training.to_json()))
+
+
+def test_a_search_with_other_examples_ends() -> None:
+    X, y = table()
+    training = trained(task(C=None, profile=(1,)), data=(X, y))
+    for number in range(1, 4):
+        answer(training, X[1:], y[1:], purpose="profile")
+        assert training.search is not None
+        assert (training.search.iterations, training.search.missed) == (number, number)
+        assert {bound.state for bound in training.search.bounds} == {"open"}
+    with pytest.raises(DataError, match="cannot come now"):
+        training.question("profile")
+
+
+@pytest.mark.parametrize("change", ["theta", "state", "missed"])
+def test_a_search_that_went_elsewhere_is_not_agreed_to(change: str) -> None:
+    chosen, data = task(C=None, profile=(1,)), table()
+    training = trained(chosen, data=data)
+    answer(training, *data, purpose="profile")
+    members = json.loads(training.to_json())
+    other = {"theta": [0.0] * 4, "state": "lost", "missed": 1}[change]
+    (members["search"] if change == "missed" else members["search"]["bounds"][0])[change] = other
+    assert not training.agrees(Training.restored(chosen, json.dumps(members)))
+
+
+@pytest.mark.parametrize("optimizer", ["newton", "lbfgs"])
+def test_separated_classes_are_found_and_proved(optimizer: str) -> None:
+    X, _ = table()
+    y = (X[:, 1] > np.median(X[:, 1])).astype(float)
+    chosen = task(C=None, optimizer=optimizer)
+    training = trained(chosen, 60, (X, y))
+    assert not training.converged
+    assert training.may_ask("separation")
+    answer(training, X, y, purpose="separation")
+    assert training.watch.proof == "complete"
+    assert training.watch.columns(3)[0] == 1
+    assert not training.may_ask("separation")
+    training = Training.restored(chosen, training.to_json())
+    assert training.watch.proof == "complete"
+
+
+def test_a_candidate_of_overlapping_classes_is_not_proved() -> None:
+    X, _ = table()
+    y = (X[:, 1] > np.median(X[:, 1])).astype(float)
+    training = trained(task(C=None), 60, (X, y))
+    training.take("separation", {"sides": np.array([0.1, 0.0])}, len(X))
+    assert training.watch.proof == "not proved"
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [
+        ({}, "a total must hold 'derivatives'"),
+        ({"derivatives": np.ones((2, 1, 15))}, "digits must have shape"),
+        ({"derivatives": np.ones((2, 14))}, "a Hessian's upper triangle must have 10 values"),
+        ({"derivatives": np.ones((1, 15))}, r"digits must have shape \(2, d\), got \(1, 15\)"),
+    ],
+)
+def test_derivatives_of_another_form_are_refused(
+    mean: dict[str, NDArray[np.float64]], words: str
+) -> None:
+    training = trained(task(), 2)
+    with pytest.raises(DataError, match=words):
+        training.take("train", mean, 240)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("wrong", ["coefficients", "intercept"])
+def test_a_gradient_of_another_shape_is_refused(classes: int, wrong: str) -> None:
+    training = trained(task(optimizer="gd", classes=classes), 2)
+    shapes = {"coefficients": (3,), "intercept": (1,)}
+    if classes == 3:
+        shapes = {"coefficients": (3, 3), "intercept": (3,)}
+    mean = {name: np.zeros(shape) for name, shape in shapes.items()}
+    mean[wrong] = np.zeros(7)
+    with pytest.raises(DataError, match=f"{wrong} must have shape "):
+        training.take("train", mean, 240, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("digit", "words"),
+    [
+        (np.ones((2, 1, 15)), "derivatives must be of 2 models, got shape .2, 1, 15."),
+        (np.ones((2, 15)), "derivatives must be of 2 models, got shape .2, 15."),
+        (np.ones((1, 2, 15)), r"digits must have shape \(2, d\), got \(1, 30\)"),
+        (np.ones((2, 2, 14)), "a Hessian's upper triangle must have 10 values"),
+    ],
+)
+def test_derivatives_of_other_bounds_are_refused(digit: NDArray[np.float64], words: str) -> None:
+    training = trained(task(C=None, profile=(1,)))
+    with pytest.raises(DataError, match=words):
+        training.take("profile", {"derivatives": digit}, 240)
+    assert training.search is None
+
+
+@pytest.mark.parametrize("purpose", ["prepare", "firth", "profile", "separation", "evaluate"])
+def test_only_what_is_due_can_be_asked(purpose: str) -> None:
+    training = trained(task(), 2)
+    with pytest.raises(DataError, match="cannot come now, train is due"):
+        training.question(purpose)
+    with pytest.raises(DataError, match="cannot come now, train is due"):
+        training.take(purpose, {}, 240)
+    assert isinstance(training.question("figures"), Models)
+    with pytest.raises(DataError, match="cannot come now"):
+        training.take("figures", {}, 240)

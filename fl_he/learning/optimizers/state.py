@@ -1,0 +1,262 @@
+"""All that totals have changed of a training, as it stands and as it is written down."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import optimizer_of
+from fl_he.learning.optimizers.base import Optimizer, Point, read, read_places, read_vectors
+from fl_he.learning.optimizers.profile import Search
+from fl_he.learning.optimizers.scoring import FisherScoring
+from fl_he.learning.optimizers.separating import Watch
+from fl_he.learning.optimizers.task import Task
+from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.regression.registry import family_for
+from fl_he.learning.tables.arrays import Array, finite_array
+
+#: Share of the largest number by which two computations of one step may differ.
+AGREEMENT = 1e-9
+#: Standard errors between a model and the optimum of all information that has not vanished.
+_NEAR = 1e-3
+_VECTORS = ("mean", "scale", "class_weights", "theta")
+
+
+class State:
+    """A training between two totals.
+
+    Parameters
+    ----------
+    task : Task
+
+    Attributes
+    ----------
+    task : Task
+    theta : ndarray, shape (p,)
+        The model after all totals so far, as `fl_he.learning.regression.parameters` lays it out.
+    mean, scale : tuple of float
+        Units of the model; empty where they are not known, or each hospital's own.
+    class_weights : tuple of float
+        Empty: all examples weigh 1.
+    constant, aliased : tuple of int, mapping of int to tuple of int
+        Features without a coefficient of their own, of an aliased one with the earlier ones that
+        make it; ``None`` where no total has told. See
+        `fl_he.learning.regression.dependencies.Dependencies`.
+    watch : Watch
+        What is known of separated classes.
+    prepared, steps : int
+        Totals of the data so far, and steps that were taken.
+    distance : float
+        Of the last model but one from the optimum, in the optimizer's unit; infinite before the
+        first step.
+    loss : float
+        Mean log loss of the last model that was evaluated, without a penalty; not a number where
+        nobody may know it.
+    examples : int
+        Of the total from which the last step followed.
+    hessian : ndarray, shape (p, p), or None
+        The Hessian there, of an optimizer of second order without an L2 penalty.
+    point : Point or None
+        All of the evaluation from which the last total had a step follow; not written down.
+    pending : tuple of Point
+        Evaluations that wait for the derivatives of Firth's penalty.
+    search : Search or None
+        For profile likelihood intervals, once the first total of it was taken.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.optimizer: Optimizer = (
+            FisherScoring() if task.firth else optimizer_of(task.optimizer, task.lr)
+        )
+        self.theta: Array = family_for(task.classes).zeros(task.features, task.classes)
+        self.mean, self.scale = task.mean, task.scale
+        self.class_weights: tuple[float, ...] = ()
+        self.constant: tuple[int, ...] | None = None
+        self.aliased: Mapping[int, tuple[int, ...]] | None = None
+        self.watch = Watch()
+        self.prepared, self.steps, self.distance = 0, 0, math.inf
+        self.loss, self.examples = math.nan, 0
+        self.hessian: Array | None = None
+        self.point: Point | None = None
+        self.pending: tuple[Point, ...] = ()
+        self.search: Search | None = None
+
+    @property
+    def second_order(self) -> bool:
+        """Whether the derivatives asked for are those of second order too."""
+        return self.optimizer.second_order
+
+    @property
+    def converged(self) -> bool:
+        """Whether the model is at the optimum, within the task's tolerance."""
+        return self.distance <= self.task.tolerance and self.watch.settled
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more steps would change nothing, or tell no more of separated classes."""
+        candidate = self.watch.candidate
+        gone = candidate is not None and candidate.gone
+        return self.converged or (gone and self.distance <= _NEAR)
+
+    @property
+    def parameters(self) -> tuple[Array, Array]:
+        """Coefficients of shape (r, d) and intercepts of shape (r,)."""
+        return parameters.split(self.theta, self.task.features)
+
+    @property
+    def taking_part(self) -> list[int]:
+        """Numbers of the features that have a coefficient of their own.
+
+        With a penalty aliased ones have.
+        """
+        left_out = {*(self.constant or ()), *((self.task.C is None and self.aliased) or ())}
+        return [j for j in range(self.task.features) if j not in left_out]
+
+    @property
+    def free(self) -> NDArray[np.intp]:
+        """Places of the parameters that take part, ascending."""
+        features = self.task.features
+        rows = len(self.theta) // (features + 1)
+        places = parameters.row_places(rows, features)[:, [*self.taking_part, features]]
+        return np.sort(places.ravel())
+
+    def agrees(self, other: State) -> bool:
+        """Tell whether another computation of the same steps came to the same, but for rounding."""
+        ours, theirs = self._models(), other._models()
+        return self._decisions() == other._decisions() and all(
+            a.shape == b.shape
+            and bool((np.abs(a - b) <= AGREEMENT * np.abs(b).max(initial=0.0)).all())
+            for a, b in zip(ours, theirs, strict=True)
+        )
+
+    def _decisions(self) -> tuple[object, ...]:
+        """Return all that is decided, and says what is asked next."""
+        search = self.search
+        bounds = None if search is None else [(one.column, one.state) for one in search.bounds]
+        tried = None if search is None else (search.iterations, search.missed)
+        columns = self.constant, self.aliased and dict(self.aliased)
+        return self.prepared, self.steps, *columns, len(self.pending), bounds, tried
+
+    def _models(self) -> list[Array]:
+        """Return all units and models, of which the next questions are."""
+        bounds = [] if self.search is None else [one.theta for one in self.search.bounds]
+        return [*(np.array(getattr(self, name)) for name in _VECTORS), *bounds]
+
+    def to_json(self) -> str:
+        """Return all that totals have changed; `restored` gives it back bit for bit."""
+        return json.dumps(self.to_members(), allow_nan=False)
+
+    @classmethod
+    def restored(cls, task: Task, text: str) -> Self:
+        """Return the training that `to_json` wrote down; raises DataError if it wrote no such."""
+        try:
+            members: object = json.loads(text)
+        except (ValueError, RecursionError):
+            members = None
+        return cls.from_members(task, members)
+
+    def to_members(self) -> dict[str, Any]:
+        """Return the members of `to_json`'s object."""
+        aliased = (
+            None if self.aliased is None else {str(j): [*of] for j, of in self.aliased.items()}
+        )
+        return {
+            **{name: list(getattr(self, name)) for name in _VECTORS},
+            "constant": None if self.constant is None else list(self.constant),
+            "aliased": aliased,
+            "watch": self.watch.to_members(),
+            "prepared": self.prepared,
+            "steps": self.steps,
+            "distance": self.distance if math.isfinite(self.distance) else None,
+            "optimizer": self.optimizer.to_members(),
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "examples": self.examples,
+            "hessian": _triangle(self.hessian),
+            "pending": [
+                {
+                    "theta": point.theta.tolist(),
+                    "loss": point.loss,
+                    "gradient": point.gradient.tolist(),
+                    "examples": point.examples,
+                    "hessian": _triangle(point.hessian),
+                }
+                for point in self.pending
+            ],
+            "search": None if self.search is None else self.search.to_members(),
+        }
+
+    @classmethod
+    def from_members(cls, task: Task, members: object) -> Self:
+        """Return the training that `to_members` wrote down; raises DataError."""
+        training = cls(task)
+        if not isinstance(members, dict):
+            raise DataError("training must be a JSON object")
+        for name in _VECTORS:
+            vector = finite_array(members.get(name), f"the training's {name}", dimensions=1)
+            setattr(training, name, vector if name == "theta" else tuple(vector.tolist()))
+        if len(training.theta) != family_for(task.classes).count(task.features, task.classes):
+            raise DataError("the training's theta must be of the task's features and classes")
+        for name in ("prepared", "steps", "examples"):
+            setattr(training, name, int(read(members, name)))
+        if members.get("distance") is not None:
+            training.distance = read(members, "distance")
+        if members.get("loss") is not None:
+            training.loss = read(members, "loss")
+        training.optimizer.restore(_mapping(members, "optimizer"))
+        training._restore_columns(members)
+        rows = len(training.theta) // (task.features + 1)
+        part = len(training.taking_part)
+        training.watch = Watch.from_members(members.get("watch"), part, rows)
+        training.hessian = training._matrix(members.get("hessian"))
+        if not isinstance(pending := members.get("pending"), list):
+            raise DataError("the training's pending points must be a list")
+        training.pending = tuple(map(training._read_point, pending))
+        if members.get("search") is not None:
+            training.search = Search.from_members(members["search"])
+            if any(len(one.theta) != len(training.theta) for one in training.search.bounds):
+                raise DataError("the training's bounds must be of the task's parameters")
+        return training
+
+    def _restore_columns(self, members: Mapping[str, Any]) -> None:
+        features = self.task.features
+        if (constant := members.get("constant")) is not None:
+            self.constant = read_places(constant, "constant", features)
+        if members.get("aliased") is not None:
+            items = _mapping(members, "aliased").items()
+            places = {str(j): j for j in range(features)}
+            if any(name not in places for name, _ in items):
+                raise DataError("the training's aliased must be by numbers of features")
+            self.aliased = {places[j]: read_places(of, "aliased", features) for j, of in items}
+
+    def _matrix(self, triangle: object) -> Array | None:
+        if triangle is None:
+            return None
+        values = finite_array(triangle, "the training's hessian", dimensions=1)
+        return likelihood.from_upper_triangle(values, len(self.theta))
+
+    def _read_point(self, members: object) -> Point:
+        if not isinstance(members, Mapping):
+            raise DataError("a pending point must be an object")
+        theta, gradient = read_vectors(members, "theta", "gradient")
+        hessian = self._matrix(members.get("hessian"))
+        if hessian is None or len(theta) != len(hessian):
+            raise DataError("a pending point must be of the task's parameters")
+        loss, examples = read(members, "loss"), int(read(members, "examples"))
+        return Point(theta, loss, gradient, examples, hessian)
+
+
+def _triangle(matrix: Array | None) -> list[float] | None:
+    return None if matrix is None else likelihood.upper_triangle(matrix).tolist()
+
+
+def _mapping(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if not isinstance(found := members.get(name), Mapping):
+        raise DataError(f"the training's {name} must be an object")
+    return found

@@ -1,0 +1,104 @@
+"""What is trained, and what hospitals are asked to sum up for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.moments import Limbs
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is trained: all that is fixed before the first total.
+
+    Attributes
+    ----------
+    features, classes : int
+        Of the model, at least 1 and 2.
+    optimizer : str
+        A key of `fl_he.learning.optimizers.OPTIMIZERS`; with Firth's penalty ``newton``.
+    lr : float
+        Greater than 0.
+    C : float or None
+        Inverse strength of the L2 penalty, greater than 0; ``None``: no penalty.
+    scaling : {"none", "local", "federated"}
+        Units of the model; see `fl_he.wire.learning_terms.LearningTerms`.
+    mean, scale : tuple of float
+        Declared units; empty: with federated scaling they are of the pooled data.
+    balanced : bool
+        Whether each class weighs the same.
+    tolerance : float
+        How far from the optimum training ends, in the optimizer's unit; at least 0.
+    max_step, max_coefficient : float or None
+        Largest change of a coefficient in one step, and largest size of a coefficient, in the units
+        of the model; ``None``: any.
+    limbs : Limbs
+        How hospitals write sums.
+    low, high : tuple of float
+        Ranges within which values are summed up with noise, for federated scaling; empty: they are
+        summed up as they are.
+    firth : bool
+        Whether Firth's penalty is added; of two classes, without an L2 penalty.
+    profile : tuple of int
+        Numbers of the features whose profile likelihood intervals are searched.
+    """
+
+    features: int
+    classes: int
+    optimizer: str
+    lr: float
+    C: float | None
+    scaling: str
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    balanced: bool
+    tolerance: float
+    max_step: float | None
+    max_coefficient: float | None
+    limbs: Limbs
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    firth: bool = False
+    profile: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Asks for sums of the data: of the features and their classes, of squares, or within ranges.
+
+    Attributes
+    ----------
+    sums, counts : bool
+        Whether the sums of the features, and the numbers of examples of each class, are asked for.
+    mean : tuple of float
+        Unless empty, squares about it are asked for.
+    low, high : tuple of float
+        Unless empty, noisy sums of the values within these ranges, and of their squares.
+    """
+
+    sums: bool = False
+    counts: bool = False
+    mean: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Asks for sums over examples at models.
+
+    Attributes
+    ----------
+    thetas
+        Parameters, shape (k, p).
+    inverses
+        Of the information of all examples at each model, shape (k, p, p), where the derivatives of
+        Firth's penalty are asked for.
+    """
+
+    thetas: Array
+    inverses: Array | None = None
+
+
+Question = Moments | Models

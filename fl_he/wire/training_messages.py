@@ -1,0 +1,141 @@
+"""What a training asks of hospitals, and the totals that it is told, as the content of messages.
+
+The coordinator, company X and each hospital read and write them here, so that all ask the same
+question of the same training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from flwr.app import ArrayRecord, ConfigRecord, MessageType, MetricRecord, RecordDict
+
+from fl_he.learning.optimizers.task import Moments
+from fl_he.learning.optimizers.training import Training
+from fl_he.learning.regression import parameters
+from fl_he.wire.encrypted_sum import (
+    ACCURACY,
+    FIGURES,
+    FIRTH,
+    LOSS,
+    MOMENTS,
+    NUM_EXAMPLES,
+    PROFILE,
+    SEPARATION,
+    Purpose,
+)
+from fl_he.wire.learning_terms import PRIVACY_KEYS, LearningTerms, MomentsRequest
+from fl_he.wire.model import (
+    model_arrays,
+    model_message_content,
+    models_content,
+    read_named_array,
+)
+from fl_he.wire.records import CONFIG, ProtocolError, refused_as
+
+#: What hospitals answer for each purpose of a training.
+ACTIONS: Mapping[Purpose, str] = {
+    "prepare": MOMENTS,
+    "train": MessageType.TRAIN,
+    "firth": FIRTH,
+    "profile": PROFILE,
+    "separation": SEPARATION,
+    "figures": FIGURES,
+}
+#: Purposes of the totals that change what is asked next.
+MODEL_LINKS: frozenset[Purpose] = frozenset({"prepare", "train", "firth", "profile"})
+
+
+def question_of(
+    training: Training, purpose: Purpose, config: ConfigRecord
+) -> tuple[str, RecordDict]:
+    """Return the type and the content of the message that asks what a training asks next.
+
+    Parameters
+    ----------
+    training : Training
+    purpose : Purpose
+    config : ConfigRecord
+        The train config, whose terms of privacy go with the question.
+
+    Raises
+    ------
+    ProtocolError
+        If no sum of this purpose can come now.
+    """
+    with refused_as("the training:"):
+        asked = training.question(purpose)
+    privacy = {key: config[key] for key in PRIVACY_KEYS if key in config}
+    if isinstance(asked, Moments):
+        content = MomentsRequest(**asdict(asked)).to_content()
+        content.config_records[CONFIG].update(privacy)
+        return ACTIONS[purpose], content
+    is_train = purpose == "train"
+    terms = _terms(training, hessian=is_train and training.second_order).to_config()
+    if purpose in ("firth", "profile"):
+        return ACTIONS[purpose], models_content(asked.thetas, terms, asked.inverses)
+    if is_train:
+        terms.update(privacy)
+    parts = parameters.split(asked.thetas[0], training.task.features)
+    return ACTIONS[purpose], model_message_content(model_arrays(*parts), terms)
+
+
+def take_total(training: Training, purpose: Purpose, mean: RecordDict) -> None:
+    """Have a training go on by a total.
+
+    Parameters
+    ----------
+    training : Training
+        It is changed.
+    purpose : Purpose
+    mean : RecordDict
+        The weighted mean of the replies to the training's question.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none, or nothing can be made of it.
+    """
+    if len(mean.array_records) != 1:
+        raise ProtocolError("a total must be of one record of arrays, and it is not")
+    record = next(iter(mean.array_records.values()))
+    metrics = next(iter(mean.metric_records.values()))
+    arrays = {name: read_named_array(record, name) for name in record}
+    examples = int(_number(metrics, NUM_EXAMPLES, absent=0))
+    loss, accuracy = _number(metrics, LOSS), _number(metrics, ACCURACY)
+    with refused_as("the hospitals' total:"):
+        training.take(purpose, arrays, examples, loss, accuracy)
+
+
+def final_model(training: Training, *, converged: bool | None) -> tuple[ArrayRecord, ConfigRecord]:
+    """Return what hospitals are told to save: a training's model, and its terms."""
+    terms = _terms(training, converged=converged).to_config()
+    return training_arrays(training), terms
+
+
+def training_arrays(training: Training) -> ArrayRecord:
+    """Return a training's model as it travels."""
+    return model_arrays(*training.parameters)
+
+
+def _terms(
+    training: Training, *, hessian: bool = False, converged: bool | None = None
+) -> LearningTerms:
+    return LearningTerms(
+        scaling=training.task.scaling,
+        mean=training.mean,
+        scale=training.scale,
+        class_weights=training.class_weights,
+        hessian=hessian,
+        converged=converged,
+    )
+
+
+def _number(metrics: MetricRecord, name: str, absent: float = math.nan) -> float:
+    """Return a metric; a total with noise has neither loss nor accuracy."""
+    value = metrics.get(name, absent)
+    if not isinstance(value, float | int):
+        raise ProtocolError(f"the hospitals' metrics must hold {name!r}, one number")
+    return value

@@ -1,0 +1,154 @@
+"""What a training asks and is told, as records; and what is refused of a total."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fl_he.learning.optimizers.training import Training
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.learning_terms import (
+    LearningTerms,
+    MomentsRequest,
+    TrainingTerms,
+    privacy_members,
+    read_privacy,
+    task_of,
+)
+from fl_he.wire.model import (
+    model_message_content,
+    named_arrays,
+    read_arrays,
+    read_inverses,
+    read_models,
+    read_parameters,
+    update_content,
+)
+from fl_he.wire.records import CONFIG, ProtocolError
+from fl_he.wire.training_messages import final_model, question_of, take_total
+
+LIMBS = Limbs(24, 24)
+#: Loss, gradient and Hessian of two features and an intercept, of ten examples.
+DERIVATIVES = np.array([6.0, 0.5, -0.5, 0.1, 2.0, 0.1, 0.2, 2.0, 0.3, 2.0])
+
+
+def begun(**changes: Any) -> tuple[Training, Any]:
+    usual: dict[str, Any] = {"features": 2, "classes": 2, "optimizer": "newton", "lr": 1.0}
+    config = TrainingTerms(**usual | changes).to_config()
+    return Training(task_of(config, LIMBS)), config
+
+
+def total(examples: int = 10, **arrays: NDArray[np.float64]) -> RecordDict:
+    metrics: dict[str, int | float] = {"num-examples": examples, "loss": 0.6, "accuracy": 0.5}
+    return update_content(named_arrays(**arrays), MetricRecord(dict(metrics)))
+
+
+def digits(*sums: NDArray[np.float64], examples: int = 10) -> NDArray[np.float64]:
+    split = LIMBS.split(np.concatenate(sums)) / examples
+    return split.reshape(len(split), len(sums), -1)
+
+
+def test_each_question_is_read_as_it_was_asked() -> None:
+    firth = {"firth": True, "profile": (1,), "tolerance": 1e9, "scaling": "none"}
+    training, config = begun(**firth)
+    action, content = question_of(training, "train", config)
+    terms = LearningTerms.from_content(content)
+    assert (action, terms.hessian, terms.scaling) == ("train", True, "none")
+    coefficients, intercept = read_parameters(read_arrays(content))
+    assert (coefficients.tolist(), intercept.tolist()) == ([[0.0, 0.0]], [0.0])
+
+    take_total(training, "train", total(derivatives=digits(DERIVATIVES)[:, 0]))
+    action, content = question_of(training, "firth", config)
+    models = read_models(content, 3)
+    assert (action, models.tolist()) == ("train.firth", [[0.0, 0.0, 0.0]])
+    information = np.array([[2.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 2.0]])
+    inverses = read_inverses(content, models)
+    np.testing.assert_allclose(inverses[0] @ information, np.eye(3), atol=1e-9)
+    assert not LearningTerms.from_content(content).hessian
+
+    take_total(training, "firth", total(adjustments=digits(np.array([0.1, 0.2, 0.3]))))
+    assert training.steps == 1
+    action, content = question_of(training, "profile", config)
+    assert action == "train.profile"
+    lower, upper = read_models(content, 3)
+    assert lower[1] < training.theta[1] < upper[1]
+    action, content = question_of(training, "figures", config)
+    assert action == "evaluate.figures"
+    arrays, terms_of_model = final_model(training, converged=True)
+    assert LearningTerms.from_content(model_message_content(arrays, terms_of_model)).converged
+    for found in (read_arrays(content), arrays):
+        coefficients, intercept = read_parameters(found)
+        assert [*coefficients[0], *intercept] == training.theta.tolist()
+
+
+def test_terms_of_privacy_go_with_what_is_noised() -> None:
+    privacy = GaussianPrivacy(1.0, 1e-5, 1.0, 5, 3, 0.2)
+    training, config = begun(
+        optimizer="gd", scaling="federated", low=(0.0, 1.0), high=(1.0, 3.0), lr=0.5
+    )
+    config.update(privacy_members(privacy))
+    action, content = question_of(training, "prepare", config)
+    asked = MomentsRequest.from_content(content)
+    assert (action, asked.low, asked.high) == ("train.moments", (0.0, 1.0), (1.0, 3.0))
+    assert read_privacy(content.config_records[CONFIG]) == privacy
+    take_total(training, "prepare", total(within=np.array([0.0, 0.0, 0.25, 0.25])))
+    _, content = question_of(training, "train", config)
+    assert read_privacy(content.config_records[CONFIG]) == privacy
+    terms = LearningTerms.from_content(content)
+    assert (terms.mean, terms.scale) == ((0.5, 2.0), (0.25, 0.5))
+
+
+def test_what_is_not_due_is_refused() -> None:
+    training, config = begun()
+    with pytest.raises(ProtocolError, match="a sum for 'firth' cannot come now, train is due"):
+        question_of(training, "firth", config)
+    with pytest.raises(ProtocolError, match="a total for 'profile' cannot come now"):
+        take_total(training, "profile", total(derivatives=digits(DERIVATIVES)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [
+        (total(gradient=np.zeros(3)), "the hospitals' total: a total must hold 'derivatives'"),
+        (total(derivatives=digits(DERIVATIVES[:5])[:, 0]), "upper triangle must have 6 values"),
+        (total(examples=0, derivatives=np.zeros((4, 10))), "examples must be at least 1"),
+        (RecordDict({"metrics": MetricRecord({"num-examples": 1})}), "one record of arrays"),
+        (
+            update_content(named_arrays(a=np.zeros(1)), MetricRecord({"num-examples": [1, 2]})),
+            "'num-examples', one number",
+        ),
+        (
+            update_content(named_arrays(a=np.zeros(1)), MetricRecord({"loss": 0.5})),
+            "examples must be at least 1, got 0",
+        ),
+    ],
+)
+def test_a_total_of_another_form_is_refused(mean: RecordDict, words: str) -> None:
+    training, _ = begun()
+    with pytest.raises(ProtocolError, match=words):
+        take_total(training, "train", mean)
+    assert training.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"low": (0.0,), "scaling": "federated"}, "low must be of 2 features"),
+        ({"low": (0.0, 1.0), "scaling": "federated"}, "ranges must have both ends"),
+        ({"low": (0.0, 1.0), "high": (1.0, 2.0)}, "scaling must be federated"),
+        ({"firth": True, "C": 1.0}, "Firth's penalty and profile likelihoods must be of two"),
+        ({"firth": True, "classes": 3}, "Firth's penalty and profile likelihoods must be of two"),
+        ({"profile": (0,), "optimizer": "gd"}, "Firth's penalty and profile likelihoods must"),
+        ({"profile": (0,), "balanced": True}, "Firth's penalty and profile likelihoods must"),
+        ({"profile": (2,)}, "profile must be of different features out of 2"),
+        ({"profile": (1, 1)}, "profile must be of different features out of 2"),
+    ],
+)
+def test_a_task_that_is_none_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        begun(**changes)
