@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from experiments import GRAD_SCHOOL, check_equals_pooled_descent, experiment, on_round, standardised
+from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
 from quick import slow_but
 from sklearn.linear_model import LogisticRegression
@@ -22,10 +23,8 @@ from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment import open_run
 from fl_he.experiment.data import simulated_data
-from fl_he.learning.optimizers.base import GradientDescent
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import load_built_in
-from fl_he.strategies.gradient_descent import SummedObjective
 from fl_he.wire.records import ProtocolError
 
 
@@ -226,10 +225,8 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
 
     seen: dict[str, Any] = {}
 
-    def spy(inner: SummedObjective, **settings: Any) -> None:
-        assert isinstance(inner.optimizer, GradientDescent)
-        lr = inner.optimizer.learning_rate
-        seen.update(settings, lr=lr, C=inner.C, nodes=inner.min_available_nodes)
+    def spy(inner: FedAvg, **settings: Any) -> None:
+        seen.update(settings, nodes=inner.min_available_nodes)
         del seen["on_summed"]
         raise StoppedError
 
@@ -238,7 +235,6 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
         *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
         "key_holder_timeout=8",
         *("crypto.fraction_bits=20", "crypto.integer_bits=21", "crypto.max_contributors=7"),
-        *("optimizer.lr=0.3", "C=2.0"),
         folder=tmp_path,
     )
     with pytest.raises(StoppedError):
@@ -251,8 +247,6 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
         "hop_timeout": 9.0,
         "key_holder_timeout": 8.0,
         "hospitals": 6,
-        "lr": 0.3,
-        "C": 2.0,
         "nodes": 4,
     }
 

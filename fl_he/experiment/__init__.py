@@ -6,13 +6,13 @@ a run is told the events of ``fl_he.wire.events``. ``jobs`` is Hydra's way to on
 a sweep.
 
 data               a simulation's table, split and divided among the hospitals
-terms              packing, declared ranges and privacy, and the promise that privacy makes
+terms              packing, task, declared ranges and privacy, and the promise that privacy makes
 private_settings   rounds, learning rate and clip that a private simulation chooses
 plan               a study plan drafted from a configuration, and a run held to one
 comparison         each hospital alone and the pooled data, where they are known
 diagnostics        columns without a coefficient of their own, and separated classes
 inference          coefficients with standard errors and tests, or why they are withheld
-profile            search for profile likelihood intervals after the last round
+profile            profile likelihood intervals, or why bounds were not found
 run_folder         refuse a folder that holds another run; give back an empty one
 jobs               Hydra's jobs: one run, or each of a sweep
 tracking           figures for MLflow and TensorBoard

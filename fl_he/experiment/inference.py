@@ -12,16 +12,17 @@ from fl_he.config.command_line import Texts, did_you_mean
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.experiment.diagnostics import Limits
-from fl_he.learning.errors import DataError
-from fl_he.learning.regression import inference, likelihood
+from fl_he.learning.optimizers.training import Training
+from fl_he.learning.regression import inference
 from fl_he.learning.regression.firth import whitening
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.learning.tables.table_file import some
-from fl_he.run_files.checkpoint import Checkpoint, CheckpointError
+from fl_he.run_files.checkpoint import Checkpoint
 
 _MOST_NAMED = 40
 
-_SINGULAR = (
+#: Why there are no standard errors of some models.
+SINGULAR = (
     "the information is singular: columns are linear combinations of others, or the classes can be "
     "separated"
 )
@@ -66,6 +67,7 @@ class Inference:
     def figures(
         self,
         state: Checkpoint,
+        training: Training,
         scaling: ModelScaling,
         left_out: Mapping[str, str] | None = None,
         limits: Limits | None = None,
@@ -76,6 +78,8 @@ class Inference:
         ----------
         state : Checkpoint
             After the last round.
+        training : Training
+            The same.
         scaling : Scaling
             From the tables' units to those of the model.
         left_out : mapping of str to str, optional
@@ -83,16 +87,11 @@ class Inference:
         limits : Limits, optional
             What is left where the classes are separated.
         """
-        config, theta = self._config, np.array(state.parameters)
-        reason = self._withheld(state, limits)
-        try:
+        config, theta, examples = self._config, training.theta, training.examples
+        reason, hessian = self._withheld(training, limits), None
+        if reason is None:
             hessian = None if limits is None else limits.hessian
-            if reason is not None:
-                hessian = None
-            elif hessian is None and state.hessian is not None:
-                hessian = likelihood.from_upper_triangle(np.array(state.hessian), len(theta))
-        except DataError as error:
-            raise CheckpointError(f"the checkpoint: {error}") from error
+            hessian = training.hessian if hessian is None else hessian
         found = inference.estimates_of(
             theta,
             self._features,
@@ -100,22 +99,22 @@ class Inference:
             classes=self._classes,
             reference=self.reference,
             hessian=hessian,
-            examples=state.examples,
+            examples=examples,
             deviations=config.scaling is Scaling.federated,
             left_out=left_out,
             undetermined=None if limits is None else limits.undetermined,
         )
         if reason is None and found.covariance is None:
-            reason = _SINGULAR
+            reason = SINGULAR
         fit = None
         if reason is None:
             # A total of other hospitals than the first one's is of other classes.
             counts = np.array(state.class_counts or [0.0])
-            known = counts if counts.sum() == state.examples else None
-            log_likelihood = -float(state.rounds[-1]["loss"]) * state.examples
+            known = counts if counts.sum() == examples else None
+            log_likelihood = -training.loss * examples
             fit = inference.goodness_of_fit(log_likelihood, known, found)
             if config.penalty is Penalty.firth and hessian is not None:
-                _, log_determinant = whitening(state.examples * hessian, theta)
+                _, log_determinant = whitening(examples * hessian, theta)
                 null = None if known is None else state.null_log_likelihood
                 kept = [name not in (left_out or {}) for name in self._features]
                 units = float(np.log(scaling.scale[kept]).sum())
@@ -139,7 +138,7 @@ class Inference:
             ],
         }
 
-    def _withheld(self, state: Checkpoint, limits: Limits | None) -> str | None:
+    def _withheld(self, training: Training, limits: Limits | None) -> str | None:
         """Return why there are no standard errors, as clauses; ``None`` if there are."""
         config = self._config
         if config.privacy.name != "none":
@@ -163,7 +162,7 @@ class Inference:
                 "with class weights the inverse Hessian is not the estimates' covariance",
             ),
             "optimizer=newton": (
-                state.hessian is None,
+                not training.second_order,
                 "they need the Hessian of all patients",
             ),
         }
@@ -172,7 +171,7 @@ class Inference:
             return "; ".join([*found.values(), separated])
         if found:
             return f"{'; '.join(found.values())}; {' '.join(found)} has them"
-        ended = limits is None and not state.rounds[-1]["converged"]
+        ended = limits is None and not training.converged
         return "training ended before it converged" if ended else None
 
 

@@ -11,25 +11,22 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config.run import ClassWeight, Config
+from fl_he.config.run import Config
 from fl_he.experiment.plan import study_plan
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.terms import (
     chosen_optimizer,
-    first_terms,
     packing_of,
     privacy_figures,
-    privacy_of,
+    train_config,
 )
 from fl_he.experiment.training_run import TrainingRun
-from fl_he.learning.regression.registry import family_for
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.events import Listener, OptimizerChosen
-from fl_he.wire.learning_terms import TrainingTerms, privacy_members
 
 
 class SealedRun(TrainingRun):
@@ -63,23 +60,7 @@ class SealedRun(TrainingRun):
         roster = call_roll(grid, waiting, config.hospitals)
         features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
         self._chosen = chosen_optimizer(config, len(features), classes)
-        # Declared ranges are in the order of the hospitals' features.
-        units = first_terms(config, features)
-        terms = TrainingTerms(
-            features=len(features),
-            classes=classes,
-            optimizer=self._chosen["name"],
-            lr=config.optimizer.lr,
-            C=config.C,
-            scaling=units.scaling,
-            mean=units.mean,
-            scale=units.scale,
-            balanced=config.class_weight is ClassWeight.balanced,
-            tolerance=config.tolerance,
-            max_step=None if plan is None else plan.max_step,
-            max_coefficient=None if plan is None else plan.max_coefficient,
-        ).to_config()
-        terms.update(privacy_members(privacy_of(config)))
+        terms = train_config(config, features, classes, self._chosen["name"], plan)
         self._chain = SealedChain(
             roster,
             terms,
@@ -93,9 +74,7 @@ class SealedRun(TrainingRun):
         if earlier is not None:
             key = roster.public_key.fingerprint
             self._require_earlier("key fingerprint", earlier.key_fingerprint, key)
-        # The model from which the hospitals start is all that the coordinator knows of it.
-        zeros = family_for(classes).zeros(len(features), classes)
-        self._begin(grid, tell, roster, zeros.tolist())
+        self._begin(grid, tell, roster)
         self._keep(session=self._chain.progress.session, **self._kept(self._chain.progress))
 
     def finish(self) -> dict[str, Any]:

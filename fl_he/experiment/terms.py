@@ -14,8 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from flwr.app import ConfigRecord
+
 from fl_he.config.groups import AUTO, PRIVACY, CryptoConfig
-from fl_he.config.run import Config, Penalty, Scaling
+from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
@@ -27,7 +29,8 @@ from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.run_files.convergence import listed
-from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.learning_terms import TrainingTerms, privacy_members
+from fl_he.wire.study_plan import StudyPlan
 
 _SHIPPED = Path(str(files("fl_he.learning.tables"))) / "ranges"
 #: Values of the largest Hessian that ``optimizer=auto`` has encrypted: that of 199 parameters.
@@ -73,19 +76,54 @@ def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges | No
     return read_ranges(path, feature_names)
 
 
-def first_terms(config: Config, feature_names: Sequence[str]) -> LearningTerms:
-    """Return what hospitals are told of the scaling before anything is known of their data.
+def train_config(
+    config: Config,
+    features: Sequence[str],
+    classes: int,
+    optimizer: str,
+    plan: StudyPlan | None,
+) -> ConfigRecord:
+    """Return what nodes that compute the model themselves are told of a run: task and privacy.
+
+    Parameters
+    ----------
+    config : Config
+    features : sequence of str
+        Names of the features, in the order of the hospitals'.
+    classes : int
+    optimizer : str
+        The chosen one.
+    plan : StudyPlan or None
+        That bounds the steps.
 
     Raises
     ------
     DataError
         If the declared ranges cannot be used.
     """
-    ranges = declared_ranges(config, feature_names)
-    if ranges is None or config.scaling is not Scaling.ranges:
-        return LearningTerms(scaling=config.scaling.value)
-    scaling = ranges.scaling
-    return LearningTerms("federated", tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist()))
+    ranges, declared = declared_ranges(config, features), config.scaling is Scaling.ranges
+    units = ranges.scaling if ranges is not None and declared else None
+    clipped = ranges if units is None else None
+    terms = TrainingTerms(
+        features=len(features),
+        classes=classes,
+        optimizer=optimizer,
+        lr=config.optimizer.lr,
+        C=config.C,
+        scaling=Scaling.federated.value if declared else config.scaling.value,
+        mean=() if units is None else tuple(units.mean.tolist()),
+        scale=() if units is None else tuple(units.scale.tolist()),
+        balanced=config.class_weight is ClassWeight.balanced,
+        tolerance=config.tolerance,
+        max_step=None if plan is None else plan.max_step,
+        max_coefficient=None if plan is None else plan.max_coefficient,
+        low=() if clipped is None else tuple(clipped.low.tolist()),
+        high=() if clipped is None else tuple(clipped.high.tolist()),
+        firth=config.penalty is Penalty.firth,
+        profile=tuple(list(features).index(name) for name in config.inference.profile),
+    ).to_config()
+    terms.update(privacy_members(privacy_of(config)))
+    return terms
 
 
 def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[str, str]:

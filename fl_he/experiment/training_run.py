@@ -58,7 +58,7 @@ class TrainingRun(Run):
         self._file = CheckpointFile(folder)
         self._earlier = None if config.resume is None else load_checkpoint(folder, config)
 
-    def _begin(self, grid: Grid, tell: Listener, roster: Roster, zeros: list[float]) -> None:
+    def _begin(self, grid: Grid, tell: Listener, roster: Roster) -> None:
         """Make the state from which the run goes on, new or the earlier run's.
 
         Parameters
@@ -68,22 +68,19 @@ class TrainingRun(Run):
             Is told each hop from now on.
         roster : Roster
             With company X's key and session, which may be new ones.
-        zeros : list of float
-            Parameters of the initial model.
 
         Raises
         ------
         CheckpointError
-            If the earlier run was of other features or classes.
+            If the earlier run was of other features.
         """
         self._roster, features = roster, list(roster.features)
         roster.grid = self._grid = HopWatch(grid, roster.name, tell)
         session, key, earlier = roster.session, roster.public_key.fingerprint, self._earlier
         if earlier is None:
-            self._state = Checkpoint(plain_config(self._config), features, session, key, zeros)
+            self._state = Checkpoint(plain_config(self._config), features, session, key)
         else:
             self._require_earlier("features", earlier.features, features)
-            self._require_earlier("number of parameters", len(earlier.parameters), len(zeros))
             self._state = replace(earlier, session=session, key_fingerprint=key)
             if session != earlier.session:
                 self._state = replace(self._state, first_sum=None, unopened=None)

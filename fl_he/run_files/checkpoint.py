@@ -1,12 +1,11 @@
 """checkpoint.json: what a coordinator that died needs to go on, written after every round.
 
-It holds the configuration, the model, the optimizer's own memory, what is known of the
-pooled data, company X's session and key fingerprint, and the sum that was last sent to company X if
-its total has not come back. Lists that grow with the rounds are in files beside it, to which a line
-is added for each round, so that a round costs the same however many came before;
-``checkpoint.json`` says how many of their entries count. Nothing in the files is more than the
-coordinator has seen, but they are the owner's alone to read (mode 0600). They stay when the run
-ends, marked as finished.
+It holds the configuration, all that totals have changed of the training, company X's session and
+key fingerprint, and the sum that was last sent to company X if its total has not come back. Lists
+that grow with the rounds are in files beside it, to which a line is added for each round, so that a
+round costs the same however many came before; ``checkpoint.json`` says how many of their entries
+count. Nothing in the files is more than the coordinator has seen, but they are the owner's alone to
+read (mode 0600). They stay when the run ends, marked as finished.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 NAME = "checkpoint.json"
-VERSION = 3
+VERSION = 4
 #: Members that are lists of a file each, and what numbers their entries, in ascending order.
 LISTS = {"rounds": "round", "opened": "number"}
 #: What may differ when a run is resumed, keys and groups: it changes no number of the result.
@@ -54,24 +53,15 @@ class Checkpoint:
         The feature names in the order of the coefficients.
     session, key_fingerprint : str
         Company X's.
-    parameters : list of float
-        The model after the last finished round, see :mod:`fl_he.learning.regression.parameters`.
-    optimizer : dict
-        What the optimizer remembers, see :mod:`fl_he.learning.optimizers.base`.
-    hessian : list of float or None
-        Upper triangle of the last Hessian, penalty included, if the optimizer asks for it.
+    training : dict or None
+        The training after the last finished round, see :mod:`fl_he.learning.optimizers.state`;
+        ``None`` in a sealed chain, where the coordinator has no model.
     class_counts : list of float or None
         Patients of each class in the first total, without class weights and privacy.
-    preparation : dict or None
-        What is known of the pooled data, see :mod:`fl_he.strategies.pooled_sums`.
-    findings : dict or None
-        What the totals told of columns and classes, see :mod:`fl_he.experiment.diagnostics`.
     rounds : list of dict
         The entries of metrics.json so far.
     opened : list of dict
         The rounds of a sealed chain, with the totals as they were sealed to the hospitals.
-    examples : int
-        Patients in the last total.
     crypto : dict
         ``crypto`` of metrics.json; empty before the first round.
     seconds : float
@@ -82,35 +72,29 @@ class Checkpoint:
         Of the iteration at work, if that takes two sums and the second is in ``unopened``.
     null_log_likelihood : float or None
         That of the first total's patients by the best model of zeros, with Firth's penalty.
-    profile : dict or None
-        The search for profile likelihood intervals, see :mod:`fl_he.experiment.profile`.
+    profile_seconds : float
+        Of all sums of the search for profile likelihood intervals.
     unopened : dict or None
         The sum of the round at work, see :mod:`fl_he.strategies.encrypted_sum`.
     sealed : dict or None
         Where a sealed chain stands beside ``opened``, see
-        :mod:`fl_he.strategies.sealed.progress`. There the coordinator has no model but the
-        initial one.
+        :mod:`fl_he.strategies.sealed.progress`.
     """
 
     config: dict[str, Any]
     features: list[str]
     session: str
     key_fingerprint: str
-    parameters: list[float]
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    hessian: list[float] | None = None
+    training: dict[str, Any] | None = None
     class_counts: list[float] | None = None
-    preparation: dict[str, Any] | None = None
-    findings: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
-    examples: int = 0
     crypto: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     finished: bool = False
     first_sum: dict[str, Any] | None = None
     null_log_likelihood: float | None = None
-    profile: dict[str, Any] | None = None
+    profile_seconds: float = 0.0
     unopened: dict[str, Any] | None = None
     sealed: dict[str, Any] | None = None
 
@@ -227,8 +211,6 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
         lists = {name: _entries(folder, name, members.get(name), refusal) for name in LISTS}
         members = {**members, **lists}
     checkpoint = Form(_MEMBERS, Checkpoint).read(members, at)
-    if not checkpoint.parameters or len(checkpoint.parameters) % (len(checkpoint.features) + 1):
-        raise refusal("parameters must be one number for each feature and an intercept")
     if [entry.get("round") for entry in checkpoint.rounds] != [
         number for number, _ in enumerate(checkpoint.rounds, start=1)
     ]:

@@ -1,7 +1,7 @@
 """The coordinator's side: who takes part, how ciphertexts are summed, what follows from a total.
 
 Start with ``sequential_paillier``, the strategy that wraps another; ``update_sum`` and
-``encrypted_sum`` are its two halves. ``gradient_descent`` is our own inner strategy. The
+``encrypted_sum`` are its two halves. ``gradient_descent`` is an inner strategy. The
 coordinator never has a private key.
 
 skipping             skip a hospital: which replies are errors, and how that is noted
@@ -12,9 +12,7 @@ mean_only            which strategies can be wrapped
 encrypted_sum        one sum: finished, opened by company X, read as a mean
 update_sum           running sum of the hospitals' encrypted updates, by fold or chain
 sequential_paillier  the strategy that wraps another
-gradient_descent     steps of an optimizer on summed derivatives
-pooled_sums          sums before the first round and after the last: mean, class counts, figures
-model_sums           sums at several models at once, and of Firth's penalty
+gradient_descent     gradient descent for apps that send fl-he's models by themselves
 sealed               the sealed chain, which routes envelopes
 """
 

@@ -24,10 +24,14 @@ from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.experiment.profile import ProfileIntervals
+from fl_he.experiment.terms import train_config
+from fl_he.learning.optimizers.training import Training
+from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling
-from fl_he.run_files.checkpoint import Checkpoint, load_checkpoint
+from fl_he.run_files.checkpoint import load_checkpoint
 from fl_he.wire.encrypted_sum import DECRYPT, FIRTH, PROFILE
 from fl_he.wire.events import Event, ProfileAdvanced
+from fl_he.wire.learning_terms import task_of
 from fl_he.wire.records import ProtocolError
 
 
@@ -313,13 +317,12 @@ def test_a_bound_that_was_not_found_is_explained(tmp_path: Path, state: str, wor
     features, labels = table("quasi")
     config = configured(tmp_path, features, labels, "inference.profile=[x0]")
     run(config)
-    text = json.loads((tmp_path / "run" / "checkpoint.json").read_text())
-    del text["version"]
-    rounds = (tmp_path / "run" / "checkpoint.rounds.jsonl").read_text().splitlines()
-    text |= {"rounds": list(map(json.loads, rounds)), "opened": []}
-    text["profile"]["bounds"][1]["state"] = state
-    text["profile"]["iterations"] = 50
-    figures = ProfileIntervals(config, ["x0", "x1"], 2).figures(Checkpoint(**text), Scaling.none(2))
+    members = json.loads((tmp_path / "run" / "checkpoint.json").read_text())["training"]
+    members["search"]["bounds"][1]["state"] = state
+    members["search"]["iterations"] = 50
+    terms = train_config(config, ["x0", "x1"], 2, "newton", None)
+    training = Training.from_members(task_of(terms, Limbs(24, 24)), members)
+    figures = ProfileIntervals(config, 2).figures(training, 1.0, Scaling.none(2))
     assert figures is not None
     (row,) = figures["intervals"]
     assert row["upper"] is row["odds_ratio_upper"] is None

@@ -24,14 +24,15 @@ from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.base import Nesterov
-from fl_he.learning.optimizers.damped import Newton
+from fl_he.learning.optimizers.task import Task
+from fl_he.learning.optimizers.training import Training
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.registry import load_model
 from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.tables.data import load_table
 from fl_he.learning.tables.feature_ranges import read_ranges
+from fl_he.learning.tables.moments import Limbs
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
@@ -105,17 +106,35 @@ def _model(data: bytes) -> object:
 
 
 @cache
+def _training() -> Training:
+    """Return a training with each of its members."""
+    limbs = Limbs(24, 24)
+    task = Task(
+        *(2, 2, "newton", 1.0, None, "none", (), (), False, 1e9, None, None, limbs),
+        firth=True,
+        profile=(0,),
+    )
+    training = Training(task)
+    for purpose, name, sums in (
+        ("train", "derivatives", [6.0, 0.5, -0.5, 0.1, 2.0, 0.1, 0.2, 2.0, 0.3, 2.0]),
+        ("firth", "adjustments", [0.1, 0.1, 0.1]),
+        ("profile", "derivatives", [6.0, 0.5, -0.5, 0.1, 2.0, 0.1, 0.2, 2.0, 0.3, 2.0] * 2),
+    ):
+        models = 2 if purpose == "profile" else 1
+        digits = limbs.split(np.array(sums)).reshape(limbs.count, models, -1) / 10
+        training.take(purpose, {name: digits[:, 0] if purpose == "train" else digits}, 10)
+    return training
+
+
+@cache
 def _checkpoints() -> list[Any]:
     checkpoint = Checkpoint(
         config={"hospitals": 3, "crypto": {"key_bits": 2048}},
         features=list(_NAMES),
         session="s",
         key_fingerprint="0" * 64,
-        parameters=[0.5, 1.0, -1.0],
-        optimizer={"before": [0.5, 1.0, -1.0], "steps": 3, "damping": 0.0},
-        hessian=[1.0] * 6,
+        training=_training().to_members(),
         rounds=[{"round": 1, "loss": 0.5}],
-        examples=10,
     )
     CheckpointFile(Path()).write(checkpoint)
     return [
@@ -128,9 +147,7 @@ def _checkpoint(data: bytes) -> object:
     text = text_of(data, _checkpoints())
     _file("checkpoint.json", text.encode("utf-8", "surrogatepass"))
     checkpoint = load_checkpoint(Path())
-    for optimizer in (Nesterov(0.5), Newton()):
-        optimizer.restore(checkpoint.optimizer)
-    return checkpoint
+    return Training.from_members(_training().task, checkpoint.training).to_members()
 
 
 _KEY = "0" * 64

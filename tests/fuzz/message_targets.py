@@ -24,7 +24,6 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
-from fl_he.strategies.pooled_sums import Preparation
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped
 from fl_he.wire import model as model_messages
@@ -261,20 +260,6 @@ def _read_unopened(data: bytes) -> object:
 
 
 @cache
-def _preparations() -> list[Any]:
-    terms = LearningTerms("federated", (0.5, 1.0), (1.0, 2.0), (1.0, 3.0), True)
-    return [json.loads(json.dumps(Preparation(2, terms).to_members()))]
-
-
-def _read_preparation(data: bytes) -> object:
-    try:
-        members = _mapping(data, _preparations())
-    except (ValueError, RecursionError):
-        return None
-    return Preparation.from_members(members)
-
-
-@cache
 def _progresses() -> list[Any]:
     request = OpenRequest("s", 2, ("a", "b"), b"envelope")
     unopened = SealedSum(request, _COST, (), 568)
@@ -309,6 +294,5 @@ TARGETS = (
         (ProtocolError, CryptoError),
         lambda: documents.seeds(_unopened()),
     ),
-    Target("preparation", _read_preparation, _ERRORS, lambda: documents.seeds(_preparations())),
     Target("sealed-progress", _read_progress, _ERRORS, lambda: documents.seeds(_progresses())),
 )

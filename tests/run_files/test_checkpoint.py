@@ -89,7 +89,7 @@ def _unbroken(*overrides: str) -> tuple[dict[str, Any], str]:
 
 
 def made(folder: Path, **changes: Any) -> Checkpoint:
-    checkpoint = replace(Checkpoint({}, ["age"], "s", "f", [1.0, 0.5]), **changes)
+    checkpoint = replace(Checkpoint({}, ["age"], "s", "f"), **changes)
     CheckpointFile(folder).write(checkpoint)
     return checkpoint
 
@@ -111,14 +111,13 @@ def test_what_is_left_of_a_half_written_checkpoint_does_no_harm(tmp_path: Path) 
     assert other.read_text() == "kept"
 
 
-@pytest.mark.parametrize("member", ["parameters", "hessian"])
-def test_numbers_too_large_for_a_float_are_damage(tmp_path: Path, member: str) -> None:
+def test_numbers_too_large_for_a_float_are_damage(tmp_path: Path) -> None:
     made(tmp_path)
     path = tmp_path / "checkpoint.json"
     members = json.loads(path.read_text())
-    members[member] = [-1e300, 0.0]
+    members["class_counts"] = [-1e300, 0.0]
     path.write_text(json.dumps(members).replace("-1e+300", "-1e999"))
-    with pytest.raises(CheckpointError, match=rf"{member}\[0\] must be a finite number"):
+    with pytest.raises(CheckpointError, match=r"class_counts\[0\] must be a finite number"):
         load_checkpoint(tmp_path)
 
 
@@ -247,13 +246,8 @@ def test_other_features_are_refused(tmp_path: Path) -> None:
         {"more": 1},
         {"session": 1},
         {"finished": 0},
-        {"parameters": [1.0]},
-        {"parameters": []},
-        {"parameters": ["1"] * 31},
-        {"parameters": [float("nan")] * 31},
-        {"optimizer": None},
-        {"hessian": ["1"]},
-        {"preparation": 1},
+        {"training": [1.0]},
+        {"class_counts": ["1"]},
         {"rounds": [{"round": 1}]},
         {"rounds": -1},
         {"rounds": True},
@@ -275,6 +269,26 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any])
     path.write_text(path.read_text()[:-20])
     with pytest.raises(CheckpointError, match="must be a checkpoint"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"theta": [0.5] * 30}, "theta must be of the task's features and classes"),
+        ({"theta": [[1.0], 2.0]}, "theta must be numbers"),
+        ({"optimizer": None}, "optimizer must be an object"),
+        ({"constant": [30]}, "constant must be numbers of features"),
+    ],
+    ids=str,
+)
+def test_a_damaged_training_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    cut_off(tmp_path, after=1)
+    path = tmp_path / "checkpoint.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, "training": {**whole["training"], **change}}))
+    config = resumed(tmp_path)
+    with pytest.raises(CheckpointError, match=f"the checkpoint in .*: the training's {words}"):
+        server_app.train(grid_of(config), config, tmp_path)
 
 
 def test_a_checkpoint_of_an_earlier_release_is_refused_plainly(tmp_path: Path) -> None:
@@ -310,7 +324,7 @@ def lines_of(folder: Path) -> list[str]:
 def test_a_round_costs_the_same_however_many_came_before(tmp_path: Path, count: int) -> None:
     rounds = [{"round": number, "loss": 0.1} for number in range(1, count + 1)]
     opened = [{"number": number, "totals": {"a": "x" * 1000}} for number in range(1, count + 1)]
-    kept = Checkpoint({}, ["age"], "s", "f", [1.0, 0.5], rounds=rounds, opened=opened)
+    kept = Checkpoint({}, ["age"], "s", "f", rounds=rounds, opened=opened)
     file = CheckpointFile(tmp_path)
     file.write(kept)
     before = sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -329,7 +343,7 @@ def test_a_round_costs_the_same_however_many_came_before(tmp_path: Path, count: 
 
 
 def test_a_round_that_changes_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
-    file, kept = CheckpointFile(tmp_path), Checkpoint({}, ["age"], "s", "f", [1.0, 0.5])
+    file, kept = CheckpointFile(tmp_path), Checkpoint({}, ["age"], "s", "f")
     file.write(replace(kept, rounds=ROUNDS))
     file.write(replace(kept, rounds=ROUNDS))
     assert len(lines_of(tmp_path)) == 5
@@ -362,7 +376,7 @@ def test_rounds_that_no_checkpoint_has_ended_are_begun_again(tmp_path: Path, tor
         (b'{"round": 2}\n{"round": 1}\n', "rounds must be all from the first to the last"),
         (b'{"round": 1}\n{}\n', "line 2 of checkpoint.rounds.jsonl must have a whole number round"),
         (b'{"round": true}\n[]\n', "line 1 of checkpoint.rounds.jsonl must have a whole number"),
-        (b"{\n{\n", "must be a checkpoint of version 3"),
+        (b"{\n{\n", "must be a checkpoint of version 4"),
         (b"\xff\n\n", "must be there: .*utf-8"),
     ],
 )
