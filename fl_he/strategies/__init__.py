@@ -11,6 +11,8 @@ roster               discover nodes, keep to those that take part, ask company X
 mean_only            which strategies can be wrapped
 encrypted_sum        one sum: finished, opened by company X, read as a mean
 update_sum           running sum of the hospitals' encrypted updates, by fold or chain
+total_chain          totals that hospitals compute the model by, and who has them
+made_sums            sums one after another: made or resumed, opened, noted
 sequential_paillier  the strategy that wraps another
 gradient_descent     gradient descent for apps that send fl-he's models by themselves
 sealed               the sealed chain, which routes envelopes

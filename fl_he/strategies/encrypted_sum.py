@@ -160,6 +160,8 @@ class EncryptedSum:
     skipped : tuple of Skipped
         The hospitals that were asked and did not contribute.
     cost : Cost
+    signed : bytes or None
+        The total as company X tells it hospitals; ``None`` where they are told a model.
     """
 
     purpose: Purpose
@@ -171,6 +173,7 @@ class EncryptedSum:
     update_bytes: int
     skipped: tuple[Skipped, ...]
     cost: Cost
+    signed: bytes | None = field(default=None, repr=False)
 
 
 class AwayError(ProtocolError):
@@ -191,7 +194,10 @@ class MisfitError(ProtocolError):
 
 
 def open_sum(
-    unopened: UnopenedSum, roster: Roster, local: Mapping[str, ArrayRecord] | None = None
+    unopened: UnopenedSum,
+    roster: Roster,
+    local: Mapping[str, ArrayRecord] | None = None,
+    beside: RecordDict | None = None,
 ) -> tuple[EncryptedSum, RecordDict, list[str]]:
     """Have company X open a sum.
 
@@ -204,6 +210,8 @@ def open_sum(
     roster : Roster
     local : mapping of str to ArrayRecord, optional
         Records with arrays in the place of those that stay at the hospitals.
+    beside : RecordDict or None
+        What company X is told beside, where it computes the model.
 
     Returns
     -------
@@ -226,7 +234,7 @@ def open_sum(
     """
     start, layout = perf_counter(), unopened.layout
     request = replace(unopened.request, metric_values=layout.metric_values)
-    content, size = _asked(replace(unopened, request=request), roster)
+    content, size = _asked(replace(unopened, request=request), roster, beside or RecordDict())
     answer = DecryptReply.from_content(content)
     mean = layout.mean(answer.total, unopened.plain, local)
     if answer.total[CONTRIBUTORS] != request.contributors:
@@ -237,21 +245,22 @@ def open_sum(
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     means = {k: float(v) for k, v in metrics.items() if not isinstance(v, list)}
     remarks = list(layout.remarks(answer.total, unopened.plain))
-    return _done(unopened, cost, float(answer.total[EXAMPLES]), means), mean, remarks
+    done = _done(unopened, cost, float(answer.total[EXAMPLES]), means)
+    return replace(done, signed=answer.signed), mean, remarks
 
 
 def open_figures(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Figures]:
     """Have company X open a sum of counts and give out their figures; raises as `open_sum`."""
     start = perf_counter()
-    content, size = _asked(unopened, roster)
+    content, size = _asked(unopened, roster, RecordDict())
     answer = FiguresReply.from_content(content)
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures
 
 
-def _asked(unopened: UnopenedSum, roster: Roster) -> tuple[RecordDict, int]:
+def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[RecordDict, int]:
     """Return what company X answers, and the bytes of question and answer."""
-    content = unopened.request.to_content()
+    content = unopened.request.add_to(beside)
     reply = roster.ask_company_x(DECRYPT, content)
     if nobody_answered(reply):
         raise AwayError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
@@ -97,6 +97,20 @@ class Roster:
                 f"the packing must be the key holder's, {self.packing}, got {packing}: "
                 "give the strategy that one (in a run's configuration: crypto.fraction_bits, "
                 "crypto.integer_bits, crypto.max_contributors)"
+            )
+
+    def require_receivers(self, receivers: Sequence[int], most: int) -> None:
+        """Refuse messages of one sum to others than hospitals, twice to one, to too few or many."""
+        if len(set(receivers)) < len(receivers) or not set(receivers) <= set(self.hospitals):
+            raise ProtocolError("a strategy must send one message at most to each hospital")
+        if len(receivers) < self.waiting.min_contributors:
+            raise self.waiting.too_few(
+                len(receivers), ": with fewer each could compute what the others sent"
+            )
+        if len(receivers) > most:
+            raise ProtocolError(
+                f"a sum must have at most {most} contributors, got {len(receivers)}: raise "
+                "max_contributors"
             )
 
     def name(self, node_id: int) -> str:

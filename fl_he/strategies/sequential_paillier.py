@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from logging import INFO, WARNING
-from time import perf_counter
+from logging import INFO
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -15,25 +14,20 @@ from flwr.serverapp.strategy import Strategy
 
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.disclosure import Figures
-from fl_he.strategies.encrypted_sum import (
-    EncryptedSum,
-    MisfitError,
-    UnopenedSum,
-    open_figures,
-    open_sum,
-    with_types,
-)
+from fl_he.strategies.encrypted_sum import EncryptedSum, MisfitError, UnopenedSum, with_types
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
+from fl_he.strategies.made_sums import Asked, MadeSums
 from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metrics_functions
 from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
 from fl_he.strategies.skipping import Skipped
-from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES, UpdateSum, segments_of
-from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, EncryptionRequest, Purpose
+from fl_he.strategies.total_chain import TotalChain
+from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES
+from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, MEAN, Selection
-from fl_he.wire.update_layout import NoMeanError, UpdateLayout
+from fl_he.wire.update_layout import NoMeanError
 
 _logger = logging.getLogger(__name__)
 
@@ -98,7 +92,8 @@ class SequentialPaillier(Strategy):
 
     Notes
     -----
-    It must be the outermost strategy. ``sums`` lists every :class:`EncryptedSum` so far.
+    It must be the outermost strategy. ``sums`` lists every :class:`EncryptedSum` so far. With a
+    ``chain`` of totals hospitals and company X compute the model, as fl-he's own app can.
     """
 
     def __init__(
@@ -132,16 +127,17 @@ class SequentialPaillier(Strategy):
         self.selection = Selection.of(encrypt, integers)
         self.waiting = Waiting(min_contributors, hop_timeout, key_holder_timeout, node_timeout)
         self.hospitals = hospitals
-        self.on_summed = on_summed
-        self.sums: list[EncryptedSum] = []
+        self.chain: TotalChain | None = None
+        self._made = MadeSums(topology, segments, self.packing, self.selection, on_summed)
         self._roster: Roster | None = None
         self._messages: list[Message] = []
         self._rounds_before = 0
         self._resumed: tuple[str, str] | None = None
-        self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
-        #: Layouts of replies with all metrics that were seen, by the action that they answer.
-        self._layouts: dict[str, UpdateLayout] = {}
-        self._told: set[str] = set()
+
+    @property
+    def sums(self) -> list[EncryptedSum]:
+        """Every sum so far."""
+        return self._made.sums
 
     @property
     def roster(self) -> Roster:
@@ -196,7 +192,7 @@ class SequentialPaillier(Strategy):
                 )
         self._rounds_before = rounds_before
         self._resumed = session, key_fingerprint
-        self._unopened = {(one.request.purpose, one.request.round): one for one in unopened}
+        self._made.resume(unopened)
 
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, once; the first round does it if nobody did before."""
@@ -221,7 +217,7 @@ class SequentialPaillier(Strategy):
                 "a simulated key holder does not outlive its simulation: the resumed rounds have "
                 "a new key and a new session"
             )
-            self._unopened = {}
+            self._made.resume(())
         else:
             require_key(roster.public_key.fingerprint, fingerprint)
             roster.session = session
@@ -271,7 +267,9 @@ class SequentialPaillier(Strategy):
             mean = []
         return self.strategy.aggregate_evaluate(number, mean)
 
-    def sum_up(self, purpose: Purpose, number: int, action: str, content: RecordDict) -> RecordDict:
+    def sum_up(
+        self, purpose: Purpose, number: int, action: str, content: RecordDict | None = None
+    ) -> RecordDict:
         """Ask every hospital the same, beside the wrapped strategy's rounds.
 
         After `call_roll`, which a strategy's own rounds do. docs/kaplan-meier.md is an example.
@@ -285,8 +283,8 @@ class SequentialPaillier(Strategy):
             From 1.
         action : str
             Whose replies the hospitals' mod encrypts: ``train.NAME`` or ``evaluate.NAME``.
-        content : RecordDict
-            Of every message.
+        content : RecordDict or None
+            Of every message; ``None``: of `chain`, which says each hospital what it lacks.
 
         Returns
         -------
@@ -303,15 +301,15 @@ class SequentialPaillier(Strategy):
         (mean,) = self._encrypted_mean(purpose, number, ())
         return mean.content
 
-    def figures(self, number: int, content: RecordDict) -> Figures:
+    def figures(self, number: int, content: RecordDict | None = None) -> Figures:
         """Have every hospital count on held-out data, and company X say what may be said of it.
 
         Parameters
         ----------
         number : int
             From 1. Company X answers one such request in a session.
-        content : RecordDict
-            Of every message: the model and its terms.
+        content : RecordDict or None
+            Of every message: the model and its terms; ``None``: of `chain`.
 
         Raises
         ------
@@ -319,25 +317,30 @@ class SequentialPaillier(Strategy):
             See `sum_up`; or if too few patients are held out.
         """
         self._ask_all(FIGURES, content)
-        messages, self._messages = self._messages, []
-        total, figures = self._opened(
-            *("figures", number, messages), lambda due: open_figures(due, self.roster)
-        )
-        self._note(total)
-        return figures
+        return self._made.figures(self._asked("figures", number))
 
-    def _ask_all(self, action: str, content: RecordDict) -> None:
+    def _ask_all(self, action: str, content: RecordDict | None) -> None:
         self.roster.gather(self._needed())
-        self._keep([Message(content, node_id, action) for node_id in self.roster.hospitals])
+        contents = self._contents(content).items()
+        self._keep([Message(one, node_id, action) for node_id, one in contents])
+
+    def _contents(self, content: RecordDict | None) -> dict[int, RecordDict]:
+        roster = self.roster
+        if content is not None:
+            return dict.fromkeys(roster.hospitals, content)
+        if self.chain is None:
+            raise ProtocolError("a message must have a content where there is no chain of totals")
+        return {n: self.chain.for_hospital(roster.session, n) for n in roster.hospitals}
 
     def finish(
-        self, arrays: ArrayRecord, config: ConfigRecord | None = None
+        self, arrays: ArrayRecord | None = None, config: ConfigRecord | None = None
     ) -> tuple[Skipped, ...]:
         """Send the final model to every hospital, which saves it where its node is configured to.
 
         Parameters
         ----------
-        arrays : ArrayRecord
+        arrays : ArrayRecord or None
+            ``None``: hospitals compute the model by `chain`.
         config : ConfigRecord or None
             What the app is to know of the model beside.
 
@@ -348,7 +351,7 @@ class SequentialPaillier(Strategy):
             The others have it all the same.
         """
         roster = self.roster
-        contents = dict.fromkeys(roster.hospitals, model_message_content(arrays, config))
+        contents = self._contents(None if arrays is None else model_message_content(arrays, config))
         return save_model(roster.grid, contents, roster.name, self.waiting.hop_timeout)
 
     def _gathered(self, purpose: Purpose, grid: Grid) -> HospitalGrid:
@@ -370,18 +373,8 @@ class SequentialPaillier(Strategy):
         self._messages = list(messages)
         if not self._messages:
             return
-        receivers = {message.metadata.dst_node_id for message in self._messages}
-        if len(receivers) < len(self._messages) or not receivers <= set(self.roster.hospitals):
-            raise ProtocolError("a strategy must send one message at most to each hospital")
-        if len(receivers) < self.waiting.min_contributors:
-            raise self.waiting.too_few(
-                len(receivers), ": with fewer each could compute what the others sent"
-            )
-        if len(receivers) > self.packing.max_contributors:
-            raise ProtocolError(
-                f"a sum must have at most {self.packing.max_contributors} contributors, got "
-                f"{len(receivers)}: raise max_contributors"
-            )
+        receivers = [message.metadata.dst_node_id for message in self._messages]
+        self.roster.require_receivers(receivers, self.packing.max_contributors)
 
     def _encrypted_mean(
         self, purpose: Purpose, server_round: int, replies: Iterable[Message]
@@ -390,75 +383,12 @@ class SequentialPaillier(Strategy):
             raise ProtocolError(
                 "SequentialPaillier must be the outermost strategy: put the other one inside it"
             )
-        messages, self._messages = self._messages, []
-        if not messages:
+        if not self._messages:
             return []
-        sent = messages[0].content.array_records
-        total, mean, remarks = self._opened(
-            *(purpose, server_round, messages), lambda due: open_sum(due, self.roster, sent)
-        )
-        self._note(total, remarks)
-        return [Message(mean, reply_to=messages[0])]
+        asked = self._asked(purpose, server_round)
+        return [Message(self._made.mean(asked), reply_to=asked.messages[0])]
 
-    def _note(self, total: EncryptedSum, remarks: Sequence[str] = ()) -> None:
-        """Keep the sum and tell of it; the same remark is told once."""
-        self.sums.append(total)
-        skipped = f", {len(total.skipped)} skipped" if total.skipped else ""
-        log(
-            INFO,
-            "%s %d: %d hospitals in the sum%s, %.1f s",
-            *(total.purpose, total.round, total.contributors, skipped, total.cost.seconds),
-        )
-        for remark in remarks:
-            if remark not in self._told:
-                log(WARNING, "%s %d: %s", total.purpose, total.round, remark)
-        self._told.update(remarks)
-
-    def _opened(
-        self,
-        purpose: Purpose,
-        server_round: int,
-        messages: list[Message],
-        opening: Callable[[UnopenedSum], _Result],
-    ) -> _Result:
-        """Open the sum that is due; a new one in the place of an earlier run's that was discarded.
-
-        Raises
-        ------
-        MisfitError
-            If some hospitals had values that did not fit.
-        """
-        resumed = (purpose, server_round) in self._unopened
-        try:
-            return opening(self._due(purpose, server_round, messages))
-        except MisfitError:
-            if not resumed:
-                raise
-        return opening(self._due(purpose, server_round, messages))
-
-    def _due(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
-        """Return the sum that a resumed run has still to open, or else a new one."""
-        unopened = self._unopened.pop((purpose, server_round), None)
-        if unopened is None:
-            unopened = self._summed(purpose, server_round, messages)
-            self.on_summed(unopened)
-        return unopened
-
-    def _summed(self, purpose: Purpose, server_round: int, messages: list[Message]) -> UnopenedSum:
-        roster, start, action = self.roster, perf_counter(), messages[0].metadata.message_type
-        known = self._layouts.get(action)
-        request = EncryptionRequest(
-            public_key=roster.public_key.to_json(),
-            packing=self.packing.to_json(),
-            session=roster.session,
-            round=server_round,
-            weighted_by=setting(self.strategy, "weighted_by_key", NUM_EXAMPLES),
-            layout=known.to_json() if known is not None and known.optional else "",
-        )
-        hospitals = len(messages)
-        segments = hospitals if self.topology == FOLD else segments_of(self.segments, hospitals)
-        running = UpdateSum(request, roster, self.packing, self.selection)
-        running.collect(messages, segments)
-        unopened = running.finished(purpose, start)
-        self._layouts[action] = unopened.layout.with_metrics(running.metrics.values())
-        return unopened
+    def _asked(self, purpose: Purpose, number: int) -> Asked:
+        messages, self._messages = self._messages, []
+        weighted_by = setting(self.strategy, "weighted_by_key", NUM_EXAMPLES)
+        return Asked(purpose, number, messages, weighted_by, self.roster, self.chain)

@@ -8,7 +8,8 @@ records            base of all messages, read strictly from hostile records
 events             events of a run, told to whoever follows it
 arrays             numpy arrays from nodes that need not be trusted
 encrypted_sum      messages of the encrypted sum, and its actions
-sealed_messages    messages of a sealed chain, and news of its totals
+sealed_messages    messages of a sealed chain, and news of totals, sealed or in the open
+totals             totals as everybody who computes a model is told them
 study_plan         what may be computed, a file that everybody has
 learning_terms     terms of learning and of privacy beside a model
 model              models, derivatives and named sums as records

@@ -40,6 +40,7 @@ LOSS = "loss"
 ACCURACY = "accuracy"
 
 TOTAL_STYPE = "fl-he.total"
+SIGNED_STYPE = "fl-he.signed-total"
 PLAIN_STYPE = "fl-he.plain"
 
 #: What is summed up: updates; metrics of a model; what is to be known before the first model;
@@ -52,6 +53,7 @@ RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures", SEPARATION: "separation
 
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
+_SIGNED_RECORD = "fl-he.signed"
 _SUM = "sum"
 _Sum = Annotated[Base64, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
 _SimulatedSeconds = Annotated[Seconds, SPARSE]
@@ -201,13 +203,18 @@ class DecryptRequest(records.Message):
 class DecryptReply(records.Message):
     """The total of one round: a float64 vector as long as the encrypted one.
 
-    A simulated key holder says how long it took to decrypt; a deployed one keeps that.
+    A simulated key holder says how long it took to decrypt; a deployed one keeps that. Where it
+    computes the model too, the total comes again as it is told everybody, signed: see
+    :mod:`fl_he.wire.totals`.
     """
 
     total: Annotated[NDArray[np.float64], floats(_SUM_RECORD, _SUM, TOTAL_STYPE)] = field(
         repr=False
     )
     decrypt_seconds: _SimulatedSeconds = 0.0
+    signed: Annotated[bytes | None, blob(_SIGNED_RECORD, "total", SIGNED_STYPE, "total")] = field(
+        default=None, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

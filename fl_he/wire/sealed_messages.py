@@ -15,6 +15,7 @@ from flwr.app import RecordDict
 
 from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
 from fl_he.crypto.encoding.strict_json import Base64
+from fl_he.wire.encrypted_sum import SIGNED_STYPE
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
     RECORD,
@@ -41,6 +42,8 @@ _Envelope = Annotated[Base64, blob("envelope", "envelope", ENVELOPE_STYPE, "enve
 _Statement = Annotated[bytes, blob("statement", "statement", ENVELOPE_STYPE, "envelope")]
 #: Envelopes by the names of nodes.
 _Envelopes = Annotated[Mapping[str, bytes], blobs("fl-he.envelopes", ENVELOPE_STYPE, "envelope")]
+_OPEN = "fl-he.open-totals"
+_OPEN_TOTALS = blobs(_OPEN, SIGNED_STYPE, "total")
 _SEALED_TOTALS = blobs(_TOTALS, ENVELOPE_STYPE, "envelope")
 
 
@@ -190,6 +193,40 @@ class News(Message):
     def is_in(content: RecordDict) -> bool:
         """Tell whether a message is one of a sealed chain."""
         return _CHAIN in content
+
+
+def _get_open(content: RecordDict) -> tuple[bytes, ...]:
+    found = _OPEN_TOTALS.get(content)
+    if set(found) != {str(place) for place in range(len(found))}:
+        raise ProtocolError("totals must be numbered from 0 on")
+    return tuple(found[str(place)] for place in range(len(found)))
+
+
+def _put_open(content: RecordDict, totals: Sequence[bytes]) -> None:
+    _OPEN_TOTALS.put(content, {str(place): total for place, total in enumerate(totals)})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNews(Message):
+    """What a node is told in the open before it acts: totals that it may lack.
+
+    Attributes
+    ----------
+    session : str
+    totals : tuple of bytes
+        See :class:`fl_he.wire.totals.SignedTotal`; oldest first.
+    """
+
+    session: str
+    totals: Annotated[tuple[bytes, ...], Part(_OPEN, _get_open, _put_open), SPARSE] = field(
+        default=(), repr=False
+    )
+    HOME: ClassVar[str] = "fl-he.news"
+
+    @classmethod
+    def is_in(cls, content: RecordDict) -> bool:
+        """Tell whether a message brings such news."""
+        return cls.HOME in content
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,177 @@
+"""Encrypted sums one after another: made or resumed, opened, and noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from logging import INFO, WARNING
+from time import perf_counter
+from typing import TypeVar
+
+from flwr.app import Message, RecordDict
+from flwr.common.logger import log
+
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.regression.disclosure import Figures
+from fl_he.strategies.encrypted_sum import (
+    EncryptedSum,
+    MisfitError,
+    UnopenedSum,
+    open_figures,
+    open_sum,
+)
+from fl_he.strategies.roster import Roster
+from fl_he.strategies.total_chain import TotalChain
+from fl_he.strategies.update_sum import FOLD, UpdateSum, segments_of
+from fl_he.wire.encrypted_sum import EncryptionRequest, Purpose
+from fl_he.wire.selection import Selection
+from fl_he.wire.training_messages import MODEL_LINKS
+from fl_he.wire.update_layout import UpdateLayout
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Messages whose replies are summed up.
+
+    Attributes
+    ----------
+    purpose : Purpose
+    number : int
+        From 1.
+    messages : list of Message
+        One for each hospital, at least one.
+    weighted_by : str
+        The metric that weights the mean.
+    roster : Roster
+    chain : TotalChain or None
+        Where hospitals compute the model.
+    """
+
+    purpose: Purpose
+    number: int
+    messages: list[Message]
+    weighted_by: str
+    roster: Roster
+    chain: TotalChain | None
+
+
+class MadeSums:
+    """The sums of a run.
+
+    Parameters
+    ----------
+    topology, segments, packing, selection, on_summed
+        See :class:`~fl_he.strategies.SequentialPaillier`.
+
+    Attributes
+    ----------
+    sums : list of EncryptedSum
+        All that were opened.
+    """
+
+    def __init__(
+        self,
+        topology: str,
+        segments: int | str,
+        packing: Packing,
+        selection: Selection,
+        on_summed: Callable[[UnopenedSum], None],
+    ) -> None:
+        self.sums: list[EncryptedSum] = []
+        self._topology, self._segments = topology, segments
+        self._packing, self._selection, self._on_summed = packing, selection, on_summed
+        self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
+        #: Layouts of replies with all metrics that were seen, by the action that they answer.
+        self._layouts: dict[str, UpdateLayout] = {}
+        self._told: set[str] = set()
+
+    def resume(self, unopened: Iterable[UnopenedSum]) -> None:
+        """Have an earlier run's sums opened in the place of new ones; none of any others."""
+        self._unopened = {(one.request.purpose, one.request.round): one for one in unopened}
+
+    def mean(self, asked: Asked) -> RecordDict:
+        """Return the weighted mean of the replies, in the form of one reply.
+
+        Raises
+        ------
+        MisfitError
+            If some hospitals had values that did not fit.
+        ProtocolError
+            If there is no mean, or company X does not open the sum.
+        """
+        roster, sent = asked.roster, asked.messages[0].content.array_records
+        chain = asked.chain if asked.purpose in MODEL_LINKS else None
+        beside = None if chain is None else chain.for_company_x(roster.session)
+        total, mean, remarks = self._opened(asked, lambda due: open_sum(due, roster, sent, beside))
+        if chain is not None:
+            chain.take(total.signed)
+        self._note(total, remarks)
+        return mean
+
+    def figures(self, asked: Asked) -> Figures:
+        """Return what company X says of a sum of counts; raises as `mean`."""
+        total, figures = self._opened(asked, lambda due: open_figures(due, asked.roster))
+        self._note(total)
+        return figures
+
+    def _note(self, total: EncryptedSum, remarks: Sequence[str] = ()) -> None:
+        """Keep the sum and tell of it; the same remark is told once."""
+        self.sums.append(total)
+        skipped = f", {len(total.skipped)} skipped" if total.skipped else ""
+        log(
+            INFO,
+            "%s %d: %d hospitals in the sum%s, %.1f s",
+            *(total.purpose, total.round, total.contributors, skipped, total.cost.seconds),
+        )
+        for remark in remarks:
+            if remark not in self._told:
+                log(WARNING, "%s %d: %s", total.purpose, total.round, remark)
+        self._told.update(remarks)
+
+    def _opened(self, asked: Asked, opening: Callable[[UnopenedSum], _Result]) -> _Result:
+        """Open the sum that is due; a new one in the place of an earlier run's that was discarded.
+
+        Raises
+        ------
+        MisfitError
+            If some hospitals had values that did not fit.
+        """
+        resumed = (asked.purpose, asked.number) in self._unopened
+        try:
+            return opening(self._due(asked))
+        except MisfitError:
+            if not resumed:
+                raise
+        return opening(self._due(asked))
+
+    def _due(self, asked: Asked) -> UnopenedSum:
+        """Return the sum that a resumed run has still to open, or else a new one."""
+        unopened = self._unopened.pop((asked.purpose, asked.number), None)
+        if unopened is None:
+            unopened = self._summed(asked)
+            self._on_summed(unopened)
+            if asked.chain is not None:
+                silent = {one.name for one in unopened.skipped}
+                asked.chain.hear(asked.roster.hospitals, silent)
+        return unopened
+
+    def _summed(self, asked: Asked) -> UnopenedSum:
+        start, action = perf_counter(), asked.messages[0].metadata.message_type
+        known, roster = self._layouts.get(action), asked.roster
+        request = EncryptionRequest(
+            public_key=roster.public_key.to_json(),
+            packing=self._packing.to_json(),
+            session=roster.session,
+            round=asked.number,
+            weighted_by=asked.weighted_by,
+            layout=known.to_json() if known is not None and known.optional else "",
+        )
+        hospitals = len(asked.messages)
+        segments = hospitals if self._topology == FOLD else segments_of(self._segments, hospitals)
+        running = UpdateSum(request, roster, self._packing, self._selection)
+        running.collect(asked.messages, segments)
+        unopened = running.finished(asked.purpose, start)
+        self._layouts[action] = unopened.layout.with_metrics(running.metrics.values())
+        return unopened

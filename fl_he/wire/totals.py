@@ -1,0 +1,175 @@
+"""Totals that company X tells everybody who computes a model, each bound to the one before it.
+
+In a sealed chain a `Total` is in an envelope that says what it is of. In the open it is in a
+`SignedTotal`, which the coordinator reads too. Each total names the digest of the one before it, so
+that totals of a session lie on one line, and holds what company X's own step has come to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.fields import Place, kind_of
+from fl_he.crypto.errors import CryptoError
+from fl_he.wire.encrypted_sum import Purpose
+
+_TOTAL = b"fl-he total 2"
+_SIGNED = b"fl-he signed total 1"
+_NUMBER_BYTES = 8
+_DIGEST_BYTES = 32
+_PURPOSE = kind_of(Purpose)
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What company X tells every hospital.
+
+    Attributes
+    ----------
+    after : int
+        The round that was opened before this one, 0 if none: the total is applied to the model
+        after that round.
+    layout : str
+        JSON of what the values are.
+    values : ndarray, shape (len(layout),)
+        The sum of all updates.
+    previous : bytes of length 32
+        Digest of the total before it; of the terms, for the first one.
+    memory : str
+        What company X's learner has come to with this total; empty if it takes no step itself.
+    """
+
+    after: int
+    layout: str
+    values: NDArray[np.float64] = field(repr=False)
+    previous: bytes
+    memory: str = field(default="", repr=False)
+
+    def to_bytes(self) -> bytes:
+        """Return the payload."""
+        return encode_fields(
+            _TOTAL,
+            self.after.to_bytes(_NUMBER_BYTES, "big"),
+            self.layout.encode(),
+            np.ascontiguousarray(self.values, dtype="<f8").tobytes(),
+            self.previous,
+            self.memory.encode(),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Total:
+        """Read a payload; raises CryptoError if it is none."""
+        after, layout, values, previous, memory = labelled_fields(data, _TOTAL, 5, "a total")
+        if len(after) != _NUMBER_BYTES or len(values) % 8 or len(previous) != _DIGEST_BYTES:
+            raise CryptoError(
+                "a total must have a round, float64 values and a digest of their lengths"
+            )
+        numbers = np.frombuffer(values, dtype="<f8").astype(np.float64)
+        if not np.isfinite(numbers).all():
+            raise CryptoError("a total must hold finite numbers only")
+        number = int.from_bytes(after, "big")
+        return cls(number, text_of(layout), numbers, previous, text_of(memory))
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The sum that a total in the open is of.
+
+    Attributes
+    ----------
+    session : str
+    purpose : Purpose
+    round : int
+        Of the purpose.
+    number : int
+        How many totals of the session it is, with those before it; its ``after`` is one less.
+    terms : bytes of length 32
+        Digest of the terms that all totals of the session have in common.
+    """
+
+    session: str
+    purpose: Purpose
+    round: int
+    number: int
+    terms: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTotal:
+    """A total in the open, as company X has signed it, or plain where it has no identity.
+
+    Attributes
+    ----------
+    opening : Opening
+    total : Total
+    signature : bytes
+        Ed25519, of `statement`; empty where company X has no identity.
+    """
+
+    opening: Opening
+    total: Total
+    signature: bytes = field(default=b"", repr=False)
+
+    @property
+    def statement(self) -> bytes:
+        """All that is signed."""
+        opening = self.opening
+        return encode_fields(
+            _SIGNED,
+            opening.session.encode(),
+            opening.purpose.encode(),
+            opening.round.to_bytes(_NUMBER_BYTES, "big"),
+            opening.number.to_bytes(_NUMBER_BYTES, "big"),
+            opening.terms,
+            self.total.to_bytes(),
+        )
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the statement, by which the next total names this one."""
+        return sha256(self.statement).digest()
+
+    def to_bytes(self) -> bytes:
+        """Return the statement and its signature, as they travel."""
+        return encode_fields(self.statement, self.signature)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SignedTotal:
+        """Read what `to_bytes` returned, whoever signed it; raises CryptoError if it is none."""
+        parts = decode_fields(data, "a signed total")
+        if len(parts) != 2:
+            raise CryptoError("a signed total must be a statement and its signature")
+        session, purpose, round_, number, terms, total = labelled_fields(
+            parts[0], _SIGNED, 6, "a signed total"
+        )
+        if {len(round_), len(number)} != {_NUMBER_BYTES} or len(terms) != _DIGEST_BYTES:
+            raise CryptoError("a signed total must have numbers and a digest of their lengths")
+        opening = Opening(
+            text_of(session),
+            _PURPOSE.read(text_of(purpose), Place("purpose")),
+            int.from_bytes(round_, "big"),
+            int.from_bytes(number, "big"),
+            terms,
+        )
+        return cls(opening, Total.from_bytes(total), parts[1])
+
+
+def labelled_fields(data: bytes, label: bytes, count: int, what: str) -> list[bytes]:
+    """Return so many fields behind a label; raises CryptoError for any other data."""
+    fields = decode_fields(data, what)
+    if len(fields) != count + 1 or fields[0] != label:
+        raise CryptoError(f"{what} must be {count} fields behind {label!r}")
+    return fields[1:]
+
+
+def text_of(data: bytes) -> str:
+    """Return the text of a field; raises CryptoError if it is none."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CryptoError("the texts of a payload must be UTF-8") from None
