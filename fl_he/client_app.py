@@ -126,7 +126,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         [
             Capc(lambda context: simulated(context).party()),
             check_first,
-            SealedChain(ModelKeeper(TrainingLearner(), _initial, node_packing)),
+            SealedChain(ModelKeeper(TrainingLearner(), _initial, node_packing), mod=mod),
             KeyHolder(
                 node_policy,
                 features=lambda context: _data(context).dataset.feature_names,

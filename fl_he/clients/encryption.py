@@ -190,13 +190,14 @@ class EncryptionMod:
             answer = replace(answer, encrypt_seconds=0.0, add_seconds=0.0)
         return Message(answer.to_content(), reply_to=message)
 
+    def form(self, packing: Packing) -> Form:
+        """Return how the replies to a request without a layout become vectors of a packing."""
+        return Form(self.weighted_by, self.selection, packing, required=self.required_metrics)
+
     def _form(self, request: EncryptionRequest, context: Context, *, restricted: bool) -> Form:
         exact = request.exact or request.running_sum is not None
-        return Form(
-            self.weighted_by,
-            self.selection,
-            self.packing(context),
-            required=self.required_metrics,
+        return replace(
+            self.form(self.packing(context)),
             restricted=restricted,
             expected=UpdateLayout.from_json(request.layout) if request.layout or exact else None,
             exact=exact,

@@ -12,7 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
@@ -25,6 +33,7 @@ from fl_he.clients.row_sums import (
     moment_sums,
     parameters_of,
 )
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
@@ -44,7 +53,12 @@ from fl_he.wire.encrypted_sum import (
     PROFILE,
     SEPARATION,
 )
-from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.learning_terms import (
+    LearningTerms,
+    MomentsRequest,
+    TrainingTerms,
+    read_privacy,
+)
 from fl_he.wire.model import (
     ADJUSTMENTS,
     DERIVATIVES,
@@ -56,7 +70,7 @@ from fl_he.wire.model import (
     read_parameters,
     update_content,
 )
-from fl_he.wire.records import PrivateReasonError, ProtocolError
+from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,8 @@ class HospitalData:
 
 
 _Answer = Callable[[Message, HospitalData], RecordDict]
+#: Classes that need no names.
+_TWO = 2
 
 
 def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> ClientApp:
@@ -130,6 +146,35 @@ def blank_reply(message: Message, hospital: HospitalData) -> RecordDict | None:
     """
     answer = _ANSWERS.get(message.metadata.message_type)
     return None if answer is None else answer(message, _without_patients(message, hospital))
+
+
+def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
+    """Return a hospital without patients, of the features and classes that a train config says.
+
+    Parameters
+    ----------
+    config : ConfigRecord
+        With `TrainingTerms`, and the terms of privacy where there are any.
+    packing : Packing
+        The hospital's.
+
+    Raises
+    ------
+    ProtocolError
+        If the train config says none.
+    """
+    terms = TrainingTerms.from_content(RecordDict({CONFIG: config}))
+    privacy = read_privacy(config)
+    names, labels = (
+        tuple(map(str, range(count)))
+        for count in (terms.features, terms.classes if terms.classes > _TWO else 0)
+    )
+    return HospitalData(
+        Dataset(np.zeros((1, terms.features)), np.zeros(1), names, classes=labels),
+        model_path=None,
+        clipping=None if privacy is None else Clipping(privacy.clip, packing.fraction_bits),
+        limbs=Limbs(packing.fraction_bits, packing.integer_bits),
+    )
 
 
 def _without_patients(message: Message, hospital: HospitalData) -> HospitalData:

@@ -28,7 +28,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import Ledger
+from fl_he.clients.ledger import Follows, Ledger
 from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
@@ -211,7 +211,9 @@ def open_sum(
     policy: KeyHolderPolicy,
     key: PrivateKey,
     ledger: Ledger,
-    follows: int | None = None,
+    *,
+    follows: Follows | None = None,
+    length: int | None = None,
 ) -> NDArray[np.float64] | None:
     """Decrypt a sum if the policy allows.
 
@@ -222,8 +224,10 @@ def open_sum(
         With the node's own ``min_contributors``; see :func:`own_policy`.
     key : PrivateKey
     ledger : Ledger
-    follows : int or None
+    follows : pair of Purpose and int, or None
         See :meth:`Ledger.note`.
+    length : int or None
+        How many numbers the sum must hold; ``None``: as many as there are.
 
     Returns
     -------
@@ -250,6 +254,8 @@ def open_sum(
         raise ProtocolError(
             "a sum must hold a contributor count, a number of examples and the metrics claimed"
         )
+    if length not in (None, len(vector)):
+        raise ProtocolError(f"the sum must hold the {length} numbers that were asked for")
     if request.metric_values and request.purpose in RESTRICTED.values():
         raise ProtocolError(f"a sum for {request.purpose} must have no metrics")
     if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:

@@ -27,12 +27,17 @@ from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import KeyFileError
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.training_messages import MODEL_LINKS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 #: Longest line, its end included; ours have at most 300 characters.
 LONGEST_LINE = 1000
+#: A sum about a model, by purpose and round.
+Follows = tuple[str, int]
+#: Stands for the sum before the first one.
+NOTHING: Follows = ("round", 0)
 _LINES, _TEXT = "ledger", "text"
 
 
@@ -172,7 +177,7 @@ class Ledger:
             opened = self._opened(lines, session)
             return max((entry.round for entry in opened if entry.purpose == "train"), default=0)
 
-    def note(self, request: DecryptRequest, follows: int | None = None) -> None:
+    def note(self, request: DecryptRequest, follows: Follows | None = None) -> None:
         """Note that a sum is opened for its round, before it is.
 
         Returns as well, and notes nothing, if the same was noted before: see the module.
@@ -180,8 +185,8 @@ class Ledger:
         Parameters
         ----------
         request : DecryptRequest
-        follows : int or None
-            The round that must be the last one opened before this one, 0 for none. It is compared
+        follows : pair of Purpose and int, or None
+            The sum about a model that must be the last one opened before this one. It is compared
             under the same lock: of two processes only one opens a sum over the same model.
 
         Raises
@@ -234,25 +239,31 @@ class Ledger:
             )
 
 
-def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None) -> bool:
+def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: Follows | None) -> bool:
     """Check an opening against all earlier ones, in constant memory; raises as `Ledger.note`."""
     noted = same_sum = over = False
-    latest = before = 0
+    latest, before = 0, NOTHING
     for entry in opened:
         noted = noted or entry == opening
+        if not noted and entry.purpose in MODEL_LINKS:
+            before = entry.purpose, entry.round
         same_sum = same_sum or entry.sum == opening.sum
         over = over or entry.purpose == "separation"
         if entry.purpose == opening.purpose:
             latest = max(latest, entry.round)
-            if entry.round < opening.round:
-                before = max(before, entry.round)
+    if not noted:
+        _require_new(opening, latest, over=over, same_sum=same_sum)
     if follows not in (None, before):
+        words = (f"{purpose} {number}" for purpose, number in (before, follows or NOTHING))
         raise ProtocolError(
-            f"a sum must be over the model after round {before}, the last that was opened, "
-            f"got one over the model after round {follows}"
+            "a sum must be over the model after {}, the last that was opened, got one over the "
+            "model after {}".format(*words)
         )
-    if noted:
-        return True
+    return noted
+
+
+def _require_new(opening: _Opening, latest: int, *, over: bool, same_sum: bool) -> None:
+    """Refuse another sum than one of a round to come; `latest` is the last of its purpose."""
     if opening.purpose == "figures" and latest:
         # Those of two models that hardly differ would say where single patients are.
         raise ProtocolError("figures are given out once in a session, and they have been")
@@ -270,7 +281,6 @@ def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: int | None
         )
     if same_sum:
         raise ProtocolError("this very sum is open already, for another round")
-    return False
 
 
 class StateStore:

@@ -20,7 +20,7 @@ from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import Ledger, LedgerError, Lines, StateStore
+from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, StateStore
 from fl_he.clients.ledger_file import FileStore
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
@@ -397,19 +397,19 @@ def test_whatever_is_asked_no_round_is_opened_twice(on_disk: bool) -> None:
 
 def test_a_sum_follows_the_round_that_was_opened_last(ledger: Ledger) -> None:
     session = ledger.session(1)
-    ledger.note(request(session, 2), follows=0)
+    ledger.note(request(session, 2), follows=NOTHING)
     ledger.note(request(session, 3, "evaluate", b"e"))
     for wrong in (0, 1, 3, 4):
-        with pytest.raises(ProtocolError, match=f"after round 2, .* after round {wrong}$"):
-            ledger.note(request(session, 4, encrypted_sum=b"b"), follows=wrong)
-    ledger.note(request(session, 4, encrypted_sum=b"b"), follows=2)
-    ledger.note(request(session, 2), follows=0)  # the same request as before
-    ledger.note(request(session, 4, encrypted_sum=b"b"), follows=2)
+        with pytest.raises(ProtocolError, match=f"after train 2, .* after train {wrong}$"):
+            ledger.note(request(session, 4, encrypted_sum=b"b"), follows=("train", wrong))
+    ledger.note(request(session, 4, encrypted_sum=b"b"), follows=("train", 2))
+    ledger.note(request(session, 2), follows=NOTHING)  # the same request as before
+    ledger.note(request(session, 4, encrypted_sum=b"b"), follows=("train", 2))
     for wrong in (0, 1, 4):  # the very same sum, said to be over another model
-        with pytest.raises(ProtocolError, match=f"after round 2, .* after round {wrong}$"):
-            ledger.note(request(session, 4, encrypted_sum=b"b"), follows=wrong)
+        with pytest.raises(ProtocolError, match=f"after train 2, .* after train {wrong}$"):
+            ledger.note(request(session, 4, encrypted_sum=b"b"), follows=("train", wrong))
     with pytest.raises(ProtocolError, match="opened once, in order"):
-        ledger.note(request(session, 3, encrypted_sum=b"c"), follows=2)
+        ledger.note(request(session, 3, encrypted_sum=b"c"), follows=("train", 2))
 
 
 def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:

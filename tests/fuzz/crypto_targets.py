@@ -16,7 +16,7 @@ from fuzz.target import Target
 from identities import COMPANY, EAST, NORTH, SOUTH
 from small_keys import OTHER_SMALL, SMALL, SMALL_BITS, dgk, paillier
 
-from fl_he.clients.sealed.payload import RunningSum, Total
+from fl_he.clients.sealed.payload import RunningSum
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
@@ -38,6 +38,7 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.wire.totals import Opening, SignedTotal, Total
 
 _PACKING = Packing()
 _BINDING = Binding("run-1", "running-sum", 3, 1, ("north",))
@@ -251,12 +252,22 @@ def _total(data: bytes) -> object:
     return Total.from_bytes(data)
 
 
+def _signed_total(data: bytes) -> object:
+    return SignedTotal.from_bytes(data)
+
+
 def _payload_seeds() -> list[bytes]:
     return [RunningSum(1, bytes(32), "{}", b"vector").to_bytes()]
 
 
 def _total_seeds() -> list[bytes]:
     return [Total(1, "{}", np.array([1.0, -2.5]), bytes(32), "{}").to_bytes()]
+
+
+def _signed_total_seeds() -> list[bytes]:
+    opening = Opening("session", "train", 2, 1, bytes(32))
+    total = Total(0, "{}", np.array([1.0, -2.5]), bytes(32), "{}")
+    return [SignedTotal(opening, total, bytes(64)).to_bytes()]
 
 
 TARGETS = (
@@ -289,6 +300,7 @@ TARGETS = (
     Target("fields", _fields, _ERRORS, lambda: [encode_fields(b"", b"abc", bytes(300))]),
     Target("running-sum", _running_sum, _ERRORS, _payload_seeds),
     Target("total", _total, _ERRORS, _total_seeds),
+    Target("signed-total", _signed_total, _ERRORS, _signed_total_seeds),
     Target(
         "public-identity",
         _public_identity,

@@ -145,12 +145,13 @@ class Federation:
             assert context.node_config["name"] in self.identities
             return KeyHolderPolicy(min_contributors=3, key_bits=1024)
 
-        app = add_hospital(ClientApp(mods=[EncryptionMod()]), data)
+        mod = EncryptionMod()
+        app = add_hospital(ClientApp(mods=[mod]), data)
         app = with_key_holder(app, policy, lambda _: FEATURES)
         keeper = ModelKeeper(
             TrainingLearner(), lambda context: zero_model(data(context).dataset), node_packing
         )
-        return NodeApp.of(app, SealedChain(keeper, policy))
+        return NodeApp.of(app, SealedChain(keeper, policy, mod))
 
     def context(self, name: str) -> Context:
         """Return a node's context."""

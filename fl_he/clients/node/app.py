@@ -26,7 +26,7 @@ from fl_he.clients.node.pace import wait_for_grid
 from fl_he.clients.node.study_plans import require_planned
 from fl_he.wire.encrypted_sum import DESCRIBE, Role
 from fl_he.wire.records import RECORD, ProtocolError
-from fl_he.wire.sealed_messages import News
+from fl_he.wire.sealed_messages import News, OpenNews
 
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
 Part = Callable[[Message, Node, Answer], Message]
@@ -229,7 +229,7 @@ class NodeApp(ClientApp):
 
 def _session(content: RecordDict) -> str:
     """Return company X's session as a message names it, open or sealed; empty if it does not."""
-    for key in (RECORD, News.HOME):
+    for key in (RECORD, News.HOME, OpenNews.HOME):
         session = content.config_records.get(key, ConfigRecord()).get("session", "")
         if isinstance(session, str) and session:
             if len(session) > _LONGEST_SESSION:

@@ -14,5 +14,6 @@ model       the model that each hospital keeps
 training    the learner of fl-he's own models
 hospital    the hospital's half
 key_holder  company X's half
+open_chain  the same chain of totals in the open
 app         the part of a node's app that takes part in sealed chains
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flwr.app import ArrayRecord, Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
-from fl_he.clients.encryption import Packings, node_packing
+from fl_he.clients.encryption import EncryptionMod, Packings, node_packing
 from fl_he.clients.key_holder import Policy, node_policy, own_policy
 from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.enrolment import Enrolment
@@ -18,10 +18,11 @@ from fl_he.clients.sealed.hospital import SealedHospital
 from fl_he.clients.sealed.key_holder import SealedKeyHolder
 from fl_he.clients.sealed.learner import Step, StepLearner, average_step
 from fl_he.clients.sealed.model import ModelKeeper
+from fl_he.clients.sealed.open_chain import OpenChain
 from fl_he.clients.sealed.sessions import Sessions
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, News
+from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, News, OpenNews
 
 _Handler = Callable[[Message, Node, Enrolment, Answer], Message]
 
@@ -68,9 +69,14 @@ class SealedChain:
         Applies the totals.
     policy : callable
         See `with_sealed_chain`.
+    mod : EncryptionMod or None
+        The app's, where hospitals and company X compute its models in the open too.
     """
 
-    def __init__(self, keeper: ModelKeeper, policy: Policy = node_policy) -> None:
+    def __init__(
+        self, keeper: ModelKeeper, policy: Policy = node_policy, mod: EncryptionMod | None = None
+    ) -> None:
+        self._open = None if mod is None else OpenChain(keeper, policy, mod)
         hospital = SealedHospital(
             keeper=keeper,
             min_contributors=lambda context: own_policy(context, policy(context)).min_contributors,
@@ -103,6 +109,8 @@ class SealedChain:
             raise ProtocolError(
                 f"this node takes part in sealed chains only, got an open {action!r} message"
             )
+        if self._open is not None and OpenNews.is_in(message.content):
+            return self._open(message, node, answer)
         return answer(message, node)
 
 

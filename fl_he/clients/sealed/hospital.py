@@ -27,17 +27,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.model import ModelKeeper, numbered
+from fl_he.clients.sealed.model import ModelKeeper, numbered, sealed_content
 from fl_he.clients.sealed.payload import (
     RunningSum,
     running_sum_binding,
     session_binding,
     unseal_sum,
+    unseal_total,
 )
 from fl_he.clients.sealed.sessions import Sessions
 from fl_he.clients.sealed.state import ChainState, Contribution, chain_state
@@ -127,7 +128,7 @@ class SealedHospital:
                 f"a hospital contributes to each round once, in order: it has contributed to round "
                 f"{last.round}, got another request for round {hop.round}"
             )
-        config = self._keeper.learn(news, message.content, state, context, enrolment)
+        config = self._learn(news, message, state, node, enrolment)
         if hop.round <= state.after:
             raise ProtocolError(
                 f"a round must come after those that are open, round {state.after} is, "
@@ -192,9 +193,15 @@ class SealedHospital:
         _check_session(news, Sessions(node), enrolment)
         packing, learner = self._keeper.packing(node.context), self._keeper.learner
         with chain_state(node, news.session) as state:
-            config = self._keeper.learn(news, message.content, state, node.context, enrolment)
+            config = self._learn(news, message, state, node, enrolment)
             message.content = learner.final(state.learnt, numbered(config, None), packing)
         return answer(message, node)
+
+    def _learn(
+        self, news: News, message: Message, state: ChainState, node: Node, enrolment: Enrolment
+    ) -> ConfigRecord:
+        links = (unseal_total(total, news.session, enrolment) for total in news.totals)
+        return self._keeper.learn(links, sealed_content(message.content), state, node)
 
     def _recipient(
         self, name: str, contributors: tuple[str, ...], context: Context, enrolment: Enrolment

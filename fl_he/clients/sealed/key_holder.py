@@ -9,7 +9,6 @@ whether one is missing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 import numpy as np
 from flwr.app import ConfigRecord, Message
@@ -21,17 +20,18 @@ from fl_he.clients.key_holder import (
     own_policy,
     with_metric_means,
 )
+from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.sealed.learner import Learner, Learnt, Stage
-from fl_he.clients.sealed.model import canonical, open_total, terms_of
+from fl_he.clients.sealed.model import canonical, terms_of
 from fl_he.clients.sealed.payload import (
     RunningSum,
-    Total,
     session_binding,
     total_binding,
     unseal_sum,
+    unseal_total,
 )
 from fl_he.clients.sealed.sessions import Sessions
 from fl_he.crypto.envelopes.sealing import seal
@@ -45,6 +45,7 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
+from fl_he.wire.totals import Total
 from fl_he.wire.update_layout import UpdateLayout
 
 _LONGEST_CHALLENGE = 64
@@ -112,7 +113,7 @@ class SealedKeyHolder:
         )
         before = self._before(message, summed, request.session, enrolment)
         config = message.content.config_records.get(CONFIG, ConfigRecord())
-        learnt = self._learnt(before.memory, config, policy.packing, summed)
+        learnt = self._learnt(before.memory, config, policy.packing, summed, node.plan)
         total = open_sum(
             DecryptRequest(
                 session=request.session,
@@ -124,7 +125,7 @@ class SealedKeyHolder:
             own_policy(node.context, policy),
             key,
             ledger,
-            follows=summed.after,
+            follows=("train", summed.after) if summed.after else NOTHING,
         )
         if total is None:
             return Message(MisfitReply().to_content(), reply_to=message)
@@ -163,17 +164,17 @@ class SealedKeyHolder:
                 f"a sum over the model after round {summed.after} must come with that round's "
                 f"total, got {[total.round for total in totals]}"
             )
-        payload, total = open_total(totals[0], session, enrolment)
-        return _Before(sha256(payload).digest(), total.memory)
+        last = unseal_total(totals[0], session, enrolment)
+        return _Before(last.digest, last.total.memory)
 
     def _learnt(
-        self, memory: str, config: ConfigRecord, packing: Packing, summed: RunningSum
+        self, memory: str, config: ConfigRecord, packing: Packing, summed: RunningSum, plan: str
     ) -> Learnt | None:
         """Return where company X's own training stands; ``None`` if it has no part in it."""
         if not self._learner.with_company_x:
             return None
         start = self._learner.begin(config, packing, None)
-        if terms_of(canonical(config), start.model) != summed.terms:
+        if terms_of(canonical(config), start.model, plan) != summed.terms:
             raise ProtocolError("the train config must be the one that the hospitals have")
         return replace(start, memory=memory) if memory else start
 

@@ -1,25 +1,25 @@
-"""What is inside the envelopes of a sealed chain, and how each envelope is bound.
+"""What is inside the envelopes of a sealed chain, how each is bound, and whose totals are believed.
 
-Only hospitals and company X see these bytes. They come from a node of the manifest, and are
-checked all the same.
+Only hospitals and company X see the bytes in envelopes. They come from a node of the manifest, and
+are checked all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from hashlib import sha256
 
 from fl_he.clients.node.enrolment import Enrolment
-from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.envelopes.sealing import Binding, unseal
 from fl_he.crypto.errors import CryptoError
+from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.sealed_messages import SealedTotal
+from fl_he.wire.totals import SignedTotal, Total, labelled_fields, text_of
 
 _RUNNING_SUM = b"fl-he running sum 1"
-_TOTAL = b"fl-he total 2"
 _NUMBER_BYTES = 8
 _DIGEST_BYTES = 32
 
@@ -73,10 +73,10 @@ class RunningSum:
     @classmethod
     def from_bytes(cls, data: bytes) -> RunningSum:
         """Read a payload; raises CryptoError if it is none."""
-        after, terms, layout, vector = _fields(data, _RUNNING_SUM, 4, "a running sum")
+        after, terms, layout, vector = labelled_fields(data, _RUNNING_SUM, 4, "a running sum")
         if len(after) != _NUMBER_BYTES or len(terms) != _DIGEST_BYTES:
             raise CryptoError("a running sum must have a round and terms of their lengths")
-        return cls(int.from_bytes(after, "big"), terms, _text(layout), vector)
+        return cls(int.from_bytes(after, "big"), terms, text_of(layout), vector)
 
 
 def unseal_sum(
@@ -92,65 +92,60 @@ def unseal_sum(
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
-    """What company X tells every hospital.
+class Link:
+    """A total of which a node knows that company X has told it.
 
     Attributes
     ----------
-    after : int
-        The round that was opened before this one, 0 if none: the total is applied to the model
-        after that round.
-    layout : str
-        JSON of what the values are.
-    values : ndarray, shape (len(layout),)
-        The sum of all updates.
-    previous : bytes of length 32
-        Digest of the total before it; of the terms, for the first one.
-    memory : str
-        What company X's learner has come to with this total; empty if it takes no step itself.
+    number : int
+        The total's round in a sealed chain; in the open its place among all totals.
+    contributors : tuple of str
+        Empty in the open, where nobody signs who they are.
+    purpose : Purpose or None
+        What the total is of; ``None``: of what was due.
+    terms : bytes or None
+        Digest of the terms that all totals have in common, where the total says it.
+    digest : bytes of length 32
+        By which the next total names this one.
+    total : Total
     """
 
-    after: int
-    layout: str
-    values: NDArray[np.float64] = field(repr=False)
-    previous: bytes
-    memory: str = field(default="", repr=False)
-
-    def to_bytes(self) -> bytes:
-        """Return the payload."""
-        return encode_fields(
-            _TOTAL,
-            self.after.to_bytes(_NUMBER_BYTES, "big"),
-            self.layout.encode(),
-            np.ascontiguousarray(self.values, dtype="<f8").tobytes(),
-            self.previous,
-            self.memory.encode(),
-        )
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Total:
-        """Read a payload; raises CryptoError if it is none."""
-        after, layout, values, previous, memory = _fields(data, _TOTAL, 5, "a total")
-        if len(after) != _NUMBER_BYTES or len(values) % 8 or len(previous) != _DIGEST_BYTES:
-            raise CryptoError(
-                "a total must have a round, float64 values and a digest of their lengths"
-            )
-        numbers = np.frombuffer(values, dtype="<f8").astype(np.float64)
-        if not np.isfinite(numbers).all():
-            raise CryptoError("a total must hold finite numbers only")
-        number = int.from_bytes(after, "big")
-        return cls(number, _text(layout), numbers, previous, _text(memory))
+    number: int
+    contributors: tuple[str, ...]
+    purpose: Purpose | None
+    terms: bytes | None
+    digest: bytes
+    total: Total
 
 
-def _fields(data: bytes, label: bytes, count: int, what: str) -> list[bytes]:
-    fields = decode_fields(data, what)
-    if len(fields) != count + 1 or fields[0] != label:
-        raise CryptoError(f"{what} must be {count} fields behind {label!r}")
-    return fields[1:]
+def unseal_total(total: SealedTotal, session: str, enrolment: Enrolment) -> Link:
+    """Open a total that company X has sealed for this node."""
+    binding = total_binding(session, total.round, total.contributors)
+    payload = unseal(total.envelope, enrolment.identity, enrolment.manifest.key_holder, binding)
+    opened, digest = Total.from_bytes(payload), sha256(payload).digest()
+    return Link(total.round, total.contributors, None, None, digest, opened)
 
 
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CryptoError("the texts of an envelope must be UTF-8") from None
+def verified_total(data: bytes, session: str, enrolment: Enrolment | None) -> SignedTotal:
+    """Read a total in the open; a node with a manifest has company X's signature checked.
+
+    Raises
+    ------
+    CryptoError
+        If it is none, or is not signed by company X, or for another session.
+    """
+    signed = SignedTotal.from_bytes(data)
+    if enrolment is None:
+        return signed
+    company_x = enrolment.manifest.key_holder
+    if not company_x.verifies(signed.signature, signed.statement):
+        raise CryptoError(f"a total must be as {company_x.name} signed it, got an altered one")
+    if signed.opening.session != session:
+        raise CryptoError("a total must be of the message's session, got one of another")
+    return signed
+
+
+def link_of(signed: SignedTotal) -> Link:
+    """Return a total in the open as a node applies it."""
+    opening = signed.opening
+    return Link(opening.number, (), opening.purpose, opening.terms, signed.digest, signed.total)

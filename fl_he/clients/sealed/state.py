@@ -19,6 +19,7 @@ from fl_he.clients.sealed.learner import Learnt
 from fl_he.clients.sealed.payload import RunningSum
 from fl_he.crypto.encoding.fields import Kind, Place, Whole, constant, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document, Documented
+from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
 
 _FORMAT = "fl-he training 1"
@@ -82,6 +83,7 @@ class _Kept(Documented):
     memory: str
     model: Annotated[ArrayRecord, _MODEL]
     contribution: Contribution | None
+    asked: Mapping[str, int]
 
 
 _Kept.DOCUMENT = Document(
@@ -147,18 +149,29 @@ class ChainState:
 
     def begin(self, config: str, terms: bytes, learnt: Learnt) -> None:
         """Fix the train config and the initial model for the rest of the session."""
-        self._kept = _Kept(0, terms, config, terms, learnt.memory, learnt.model, None)
+        self._kept = _Kept(0, terms, config, terms, learnt.memory, learnt.model, None, {})
 
     def advance(self, round_: int, learnt: Learnt, chain: bytes) -> None:
         """Keep the model that includes one more total, and that total's digest."""
-        kept = self._begun
-        self._kept = replace(
-            kept, after=round_, chain=chain, memory=learnt.memory, model=learnt.model
-        )
+        kept = replace(self._begun, after=round_, chain=chain, asked={})
+        self._kept = replace(kept, memory=learnt.memory, model=learnt.model)
 
     def contribute(self, contribution: Contribution) -> None:
         """Keep the last contribution."""
         self._kept = replace(self._begun, contribution=contribution)
+
+    def ask(self, purpose: Purpose, round_: int) -> None:
+        """Keep that the model is asked about, in the open; refuse another round's question.
+
+        Two sums over one model would show, by subtraction, in whom they differ.
+        """
+        kept = self._begun
+        if kept.asked.get(purpose) not in (None, round_):
+            raise ProtocolError(
+                f"a model is asked about in one round of {purpose}, it was in round "
+                f"{kept.asked[purpose]}, got {round_}: a total in between is missing"
+            )
+        self._kept = replace(kept, asked={**kept.asked, purpose: round_})
 
     @property
     def _begun(self) -> _Kept:

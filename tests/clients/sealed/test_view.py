@@ -15,13 +15,14 @@ from message_search import blobs, factors, leaks
 from plaintext_search import DOUBLES, telling
 from sealed_federation import COMPANY, FEATURES, Federation
 
-from fl_he.clients.sealed.payload import RunningSum, Total
+from fl_he.clients.sealed.payload import RunningSum
 from fl_he.crypto.encoding.canonical import decode_fields
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.wire.encrypted_sum import FINISH
 from fl_he.wire.model import read_model_arrays, update_content
+from fl_he.wire.totals import Total
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 ROUNDS = 3

@@ -1,0 +1,200 @@
+"""The same chain of totals in the open: nobody is told a model by the coordinator.
+
+A message about a model brings the task and the totals that a node may lack. A hospital verifies
+that company X has signed them, computes the model, and answers the question that follows from it.
+Company X is given the last total with each sum. It computes what the sum must be of, so that the
+coordinator cannot rename slots, opens one sum over each model, takes the step itself, and signs the
+next total.
+
+Without a manifest, as in a simulation, totals are not signed, and all parties are taken to be
+honest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fl_he.clients.encryption import EncryptionMod
+from fl_he.clients.hospital import blank_hospital, blank_reply
+from fl_he.clients.key_holder import Policy, key_and_ledger, open_sum, own_policy
+from fl_he.clients.ledger import NOTHING
+from fl_he.clients.node.node import Node
+from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.sealed.learner import Learnt
+from fl_he.clients.sealed.model import ModelKeeper, canonical, terms_of
+from fl_he.clients.sealed.payload import link_of, verified_total
+from fl_he.clients.sealed.state import chain_state
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    FINISH,
+    DecryptReply,
+    DecryptRequest,
+    EncryptionRequest,
+    MisfitReply,
+    Role,
+)
+from fl_he.wire.records import CONFIG, ProtocolError, refused_as
+from fl_he.wire.sealed_messages import OpenNews
+from fl_he.wire.totals import Opening, SignedTotal, Total
+from fl_he.wire.training_messages import ACTIONS, MODEL_LINKS
+from fl_he.wire.update import layout_of
+from fl_he.wire.update_layout import UpdateLayout
+
+_PURPOSES = {action: purpose for purpose, action in ACTIONS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """Where company X's training stands before a sum, and by which totals."""
+
+    learnt: Learnt
+    terms: bytes
+    last: SignedTotal | None
+
+    @property
+    def number(self) -> int:
+        return 0 if self.last is None else self.last.opening.number
+
+    @property
+    def digest(self) -> bytes:
+        return self.terms if self.last is None else self.last.digest
+
+
+class OpenChain:
+    """A node's answers to messages that bring totals in the open.
+
+    Parameters
+    ----------
+    keeper : ModelKeeper
+        Applies the totals.
+    policy : callable
+        Returns company X's policy.
+    mod : EncryptionMod
+        Encrypts the hospitals' replies.
+    """
+
+    def __init__(self, keeper: ModelKeeper, policy: Policy, mod: EncryptionMod) -> None:
+        self._keeper, self._policy, self._mod = keeper, policy, mod
+
+    def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
+        """Answer a message with `OpenNews`; see `fl_he.clients.node.app.Part`."""
+        action, news = message.metadata.message_type, OpenNews.from_content(message.content)
+        if action == DECRYPT:
+            request = DecryptRequest.from_content(message.content)
+            _require_same(news, request.session)
+            if request.purpose not in MODEL_LINKS:
+                return answer(message, node)
+            content = self._opened(request, news, _config(message.content), node)
+            return Message(content, reply_to=message)
+        if node.role is not Role.HOSPITAL:
+            raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
+        message.content = self._asked(message, news, node)
+        return answer(message, node)
+
+    def _asked(self, message: Message, news: OpenNews, node: Node) -> RecordDict:
+        """Return what the app is asked, by the hospital's own model."""
+        action, content = message.metadata.message_type, message.content
+        rest = OpenNews.remove_from(content)
+        request = None
+        if action != FINISH:
+            request = EncryptionRequest.from_content(content)
+            _require_same(news, request.session)
+            rest = EncryptionRequest.remove_from(rest)
+        if others := sorted(set(rest) - {CONFIG}):
+            raise ProtocolError(
+                f"a message with totals must hold the train config and no other records, "
+                f"got {others}"
+            )
+        packing, learner = self._keeper.packing(node.context), self._keeper.learner
+        with chain_state(node, news.session) as state:
+            totals = (verified_total(one, news.session, node.enrolment) for one in news.totals)
+            config = self._keeper.learn(map(link_of, totals), rest, state, node)
+            learnt = state.learnt
+            if request is None:
+                return learner.final(learnt, config, packing)
+            if action not in _PURPOSES:
+                raise ProtocolError(f"a model must be asked about, got {action!r:.40}")
+            purpose = _PURPOSES[action]
+            asked, question = learner.question(learnt, config, packing, purpose)
+            if asked != action:
+                raise ProtocolError(f"{asked!r} must come next, got {action!r:.40}")
+            if purpose in MODEL_LINKS:
+                state.ask(purpose, request.round)
+        return request.add_to(question)
+
+    def _opened(
+        self, request: DecryptRequest, news: OpenNews, config: ConfigRecord, node: Node
+    ) -> RecordDict:
+        start = perf_counter()
+        policy = own_policy(node.context, self._policy(node.context))
+        packing, learner = policy.packing, self._keeper.learner
+        if node.role is not Role.KEY_HOLDER:
+            raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
+        before = self._before(news, config, packing, node)
+        layout = self._layout(before.learnt, request, config, packing)
+        last = before.last
+        follows = NOTHING if last is None else (last.opening.purpose, last.opening.round)
+        total = open_sum(
+            replace(request, metric_values=layout.metric_values),
+            policy,
+            *key_and_ledger(node, policy),
+            # A simulated one has forgotten what it opened before a run was resumed.
+            follows=None if node.simulated else follows,
+            length=len(layout),
+        )
+        if total is None:
+            return MisfitReply().to_content()
+        mean = layout.mean(total, np.empty(0))
+        learnt = learner.step(before.learnt, mean, config, packing, request.purpose)
+        number = before.number + 1
+        signed = SignedTotal(
+            Opening(request.session, request.purpose, request.round, number, before.terms),
+            Total(before.number, layout.to_json(), total, before.digest, learnt.memory),
+        )
+        if node.enrolment is not None:
+            signed = replace(signed, signature=node.enrolment.identity.sign(signed.statement))
+        seconds = perf_counter() - start if node.simulated else 0.0
+        return DecryptReply(total, seconds, signed.to_bytes()).to_content()
+
+    def _before(
+        self, news: OpenNews, config: ConfigRecord, packing: Packing, node: Node
+    ) -> _Before:
+        start = self._keeper.learner.begin(config, packing, None)
+        terms = terms_of(canonical(config), start.model, node.plan)
+        if len(news.totals) > 1:
+            raise ProtocolError(
+                f"a sum must come with the last total alone, got {len(news.totals)} totals"
+            )
+        for data in news.totals:
+            last = verified_total(data, news.session, node.enrolment)
+            if last.opening.terms != terms:
+                raise ProtocolError("the train config must be as in the totals so far")
+            return _Before(replace(start, memory=last.total.memory), terms, last)
+        return _Before(start, terms, None)
+
+    def _layout(
+        self, learnt: Learnt, request: DecryptRequest, config: ConfigRecord, packing: Packing
+    ) -> UpdateLayout:
+        """Return what the slots of a sum must hold."""
+        learner = self._keeper.learner
+        action, question = learner.question(learnt, config, packing, request.purpose)
+        with refused_as("the train config:"):
+            hospital = blank_hospital(config, packing)
+        blank = blank_reply(Message(question, 0, action), hospital)
+        if blank is None:
+            raise ProtocolError(f"hospitals must have an answer to {action!r}")
+        return layout_of(blank, self._mod.form(packing))
+
+
+def _require_same(news: OpenNews, session: str) -> None:
+    if news.session != session:
+        raise ProtocolError("a message must name one session, got two")
+
+
+def _config(content: RecordDict) -> ConfigRecord:
+    return content.config_records.get(CONFIG, ConfigRecord())

@@ -1,0 +1,104 @@
+"""A coordinator in the open that takes one step at a time, and lies in any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from sealed_federation import COMPANY, Federation, terms
+
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    DESCRIBE,
+    FINISH,
+    DecryptReply,
+    DecryptRequest,
+    Description,
+    EncryptedReply,
+    EncryptionRequest,
+)
+from fl_he.wire.sealed_messages import OpenNews
+
+
+class OpenSteps:
+    """Takes the steps of a fold; whatever is not said otherwise is as it should be.
+
+    Parameters
+    ----------
+    federation : Federation
+
+    Attributes
+    ----------
+    totals : list of bytes
+        As company X has told them.
+    """
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.config = terms().to_config()
+        self.totals: list[bytes] = []
+        description = Description.from_content(self.ask(COMPANY, DESCRIBE, RecordDict()).content)
+        self.session, self.public_key = description.session, description.public_key
+
+    def ask(self, name: str, action: str, content: RecordDict) -> Message:
+        """Send a node one message and return its reply."""
+        message = Message(content, self.federation.node_id(name), action)
+        (reply,) = self.federation.grid.send_and_receive([message])
+        return reply
+
+    def news(
+        self, totals: Sequence[bytes] | None = None, config: ConfigRecord | None = None
+    ) -> RecordDict:
+        """Return the session, totals, by default all, and the train config."""
+        told = self.totals if totals is None else totals
+        content = OpenNews(self.session, tuple(told)).to_content()
+        content["config"] = self.config if config is None else config
+        return content
+
+    def request(self, round_: int, session: str | None = None) -> EncryptionRequest:
+        own = self.session if session is None else session
+        return EncryptionRequest(self.public_key, Packing().to_json(), own, round_)
+
+    def hospital(
+        self, name: str, round_: int, action: str = MessageType.TRAIN, **news: Any
+    ) -> Message:
+        """Ask a hospital for its update and return whatever it replies."""
+        return self.ask(name, action, self.request(round_).add_to(self.news(**news)))
+
+    def finish(self, name: str, **news: Any) -> Message:
+        return self.ask(name, FINISH, self.news(**news))
+
+    def sum_of(self, replies: Mapping[str, Message]) -> bytes:
+        """Return the sum of updates."""
+        key = self.federation.key.public_key
+        total: EncryptedVector | None = None
+        for reply in replies.values():
+            assert not reply.has_error(), reply.error.reason
+            answer = EncryptedReply.from_content(reply.content)
+            vector = EncryptedVector.from_bytes(answer.encrypted_sum, key)
+            total = vector if total is None else total.add(vector, key)
+        assert total is not None
+        return total.to_bytes()
+
+    def open(
+        self, round_: int, contributors: int, summed: bytes, *, purpose: Any = "train", **news: Any
+    ) -> Message:
+        """Have company X open a sum over the model after the last total."""
+        told = {"totals": self.totals[-1:], **news}
+        request = DecryptRequest(self.session, purpose, round_, contributors, summed)
+        return self.ask(COMPANY, DECRYPT, request.add_to(self.news(**told)))
+
+    def summed(self, round_: int, names: Sequence[str]) -> bytes:
+        return self.sum_of({name: self.hospital(name, round_) for name in names})
+
+    def round(self, round_: int, names: Sequence[str]) -> bytes:
+        """Take all steps of a round and return the total as company X tells it."""
+        reply = self.open(round_, len(names), self.summed(round_, names))
+        assert not reply.has_error(), reply.error.reason
+        signed = DecryptReply.from_content(reply.content).signed
+        assert signed is not None
+        self.totals.append(signed)
+        return signed
