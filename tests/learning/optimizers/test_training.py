@@ -202,7 +202,8 @@ def test_what_is_asked_in_which_order() -> None:
         None,
         None,
     ]
-    assert training.steps == 2
+    assert (training.prepared, training.steps) == (2, 2)
+    assert training.hessian is None, "nobody needs it with a penalty"
     assert moments(Training(task(scaling="none"))) is None
     declared = task(mean=(0.0,) * 3, scale=(1.0,) * 3)
     assert moments(Training(declared)) is None
@@ -282,6 +283,8 @@ def test_rounding_is_agreed_to_and_nothing_else() -> None:
         assert not training.agrees(other(**{name: (values + 1.1e-9 * largest).tolist()}))
     assert not training.agrees(other(steps=members["steps"] + 1))
     assert not training.agrees(other(class_weights=[1.0, 1.0]))
+    assert not training.agrees(other(constant=[1]))
+    assert not training.agrees(other(aliased={"2": [0]}))
     assert not training.agrees(other(theta=(0 * theta).tolist()))
     assert not Training(task()).agrees(other())
 
@@ -404,8 +407,39 @@ def test_the_search_for_intervals_follows_from_totals() -> None:
     assert training.agrees(Training.restored(penalised(), training.to_json()))
 
 
+def test_what_is_left_out_is_in_no_penalty_and_no_interval() -> None:
+    X, y = left_out_table()
+    chosen = task(C=None, firth=True, profile=(0,))
+    training = trained(chosen, data=(X, y))
+    assert training.converged
+    fit = FirthLogisticRegression(max_iter=500, xtol=1e-9, gtol=1e-8)
+    fit.fit(StandardScaler().fit_transform(X[:, :1]), y)
+    assert training.theta[0] == pytest.approx(fit.coef_[0], abs=1e-6)
+    assert training.theta[1:3].tolist() == [0.0, 0.0]
+    while training.may_ask("profile"):
+        answer(training, X, y, purpose="profile")
+        answer(training, X, y)
+    assert training.search is not None
+    found = [bound.theta[0] for bound in training.search.bounds]
+    expected = fit.conf_int(method="pl", tol=1e-9, max_iter=500)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_bounds_beyond_the_largest_coefficient_are_not_asked_for() -> None:
+    largest = float(np.abs(trained(task(C=None)).parameters[0]).max())
+    training = trained(task(C=None, profile=(0, 1, 2), max_coefficient=largest * 1.001))
+    assert training.converged
+    with pytest.raises(DataError, match=r"coefficients must be at most .* in size, got "):
+        training.question("profile")
+
+
 def test_a_search_with_other_examples_ends() -> None:
     X, y = table()
+    training = trained(task(C=None, profile=(1,)), data=(X, y))
+    answer(training, X[1:], y[1:], purpose="profile")
+    answer(training, X, y, purpose="profile")
+    assert training.search is not None
+    assert (training.search.iterations, training.search.missed) == (2, 0)
     training = trained(task(C=None, profile=(1,)), data=(X, y))
     for number in range(1, 4):
         answer(training, X[1:], y[1:], purpose="profile")
@@ -442,6 +476,27 @@ def test_separated_classes_are_found_and_proved(optimizer: str) -> None:
     assert not training.may_ask("separation")
     training = Training.restored(chosen, training.to_json())
     assert training.watch.proof == "complete"
+
+
+def test_training_of_separated_classes_ends_and_never_converges() -> None:
+    X, _ = table()
+    y = (X[:, 1] > np.median(X[:, 1])).astype(float)
+    chosen = task(C=None, tolerance=1e-3)
+    assert trained(chosen, 60, (X, y)).steps < 40
+    training, distances = Training(chosen), list[float]()
+    for _ in range(60):
+        answer(training, X, y)
+        assert not training.converged
+        distances.append(training.distance)
+    assert min(distances) <= chosen.tolerance
+
+
+def test_a_step_that_changes_the_standard_errors_is_not_the_last() -> None:
+    training = trained(task(C=None, tolerance=2.0))
+    assert training.converged
+    before, steps = training.distance, training.steps
+    assert before < 0.1, "a step before was within the tolerance already"
+    assert steps > 2
 
 
 def test_a_candidate_of_overlapping_classes_is_not_proved() -> None:
