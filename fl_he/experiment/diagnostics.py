@@ -68,7 +68,7 @@ class Diagnostics:
     @property
     def is_separated(self) -> bool:
         """Whether company X has proved that the classes are separated."""
-        return self._training.watch.proof not in (None, "not proved")
+        return self._training.watch.is_proof
 
     @property
     def separated(self) -> str | None:

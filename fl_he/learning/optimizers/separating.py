@@ -67,6 +67,11 @@ class Watch:
     settled: bool = True
     proof: Kind | None = None
 
+    @property
+    def is_proof(self) -> bool:
+        """Whether the classes are proved to be separated."""
+        return self.proof not in (None, "not proved")
+
     def compare(self, theta: Array, before: Array, now: Array) -> None:
         """Compare the Hessian of an evaluation with that of the evaluation before.
 

@@ -96,14 +96,16 @@ class State:
     @property
     def converged(self) -> bool:
         """Whether the model is at the optimum, within the task's tolerance."""
-        return self.distance <= self.task.tolerance and self.watch.settled
+        near = self.distance <= self.task.tolerance and self.watch.settled
+        return near and not self.watch.is_proof
 
     @property
     def is_over(self) -> bool:
         """Whether more steps would change nothing, or tell no more of separated classes."""
         candidate = self.watch.candidate
         gone = candidate is not None and candidate.gone
-        return self.converged or (gone and self.distance <= _NEAR)
+        judged = self.watch.proof is not None
+        return self.converged or judged or (gone and self.distance <= _NEAR)
 
     @property
     def parameters(self) -> tuple[Array, Array]:
@@ -142,7 +144,8 @@ class State:
         bounds = None if search is None else [(one.column, one.state) for one in search.bounds]
         tried = None if search is None else (search.iterations, search.missed)
         columns = self.constant, self.aliased and dict(self.aliased)
-        return self.prepared, self.steps, *columns, len(self.pending), bounds, tried
+        sums = self.prepared, self.steps, len(self.pending), tried
+        return *sums, *columns, self.watch.proof, bounds
 
     def _models(self) -> list[Array]:
         """Return all units and models, of which the next questions are."""

@@ -474,8 +474,11 @@ def test_separated_classes_are_found_and_proved(optimizer: str) -> None:
     assert training.watch.proof == "complete"
     assert training.watch.columns(3)[0] == 1
     assert not training.may_ask("separation")
-    training = Training.restored(chosen, training.to_json())
+    before, training = training, Training.restored(chosen, training.to_json())
     assert training.watch.proof == "complete"
+    assert training.agrees(before)
+    assert training.is_over
+    assert not training.converged
 
 
 def test_training_of_separated_classes_ends_and_never_converges() -> None:
@@ -503,8 +506,10 @@ def test_a_candidate_of_overlapping_classes_is_not_proved() -> None:
     X, _ = table()
     y = (X[:, 1] > np.median(X[:, 1])).astype(float)
     training = trained(task(C=None), 60, (X, y))
+    before = Training.restored(training.task, training.to_json())
     training.take("separation", {"sides": np.array([0.1, 0.0])}, len(X))
     assert training.watch.proof == "not proved"
+    assert not training.agrees(before)
 
 
 @pytest.mark.parametrize(
