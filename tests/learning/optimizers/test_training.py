@@ -328,6 +328,15 @@ def test_columns_without_a_coefficient_of_their_own_are_left_out(C: float | None
     assert intercept[0] == pytest.approx(fit.intercept_[0], abs=1e-6)
 
 
+def test_a_column_that_varies_by_rounding_alone_is_left_out() -> None:
+    """The sums before the first step tell: without its mean such a column is noise."""
+    X, y = table()
+    X[:, 1] = np.where(X[:, 0] > np.median(X[:, 0]), 1e6, np.nextafter(1e6, 2e6))
+    training = trained(task(C=None), data=(X, y))
+    assert training.converged
+    assert (training.constant, training.aliased) == ((1,), {})
+
+
 def test_gradient_descent_leaves_out_what_the_sums_before_it_tell() -> None:
     training = trained(task(optimizer="gd", tolerance=1e-6), 10, left_out_table())
     assert (training.constant, training.aliased) == ((1,), None)
