@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar
 
 from flwr.app import ConfigRecord, RecordDict
@@ -133,25 +133,7 @@ class TrainingTerms(Message):
             column >= self.features for column in self.profile
         ):
             raise ProtocolError(f"profile must be of different features out of {self.features}")
-        return Task(
-            features=self.features,
-            classes=self.classes,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            C=self.C,
-            scaling=self.scaling,
-            mean=self.mean,
-            scale=self.scale,
-            balanced=self.balanced,
-            tolerance=self.tolerance,
-            max_step=self.max_step,
-            max_coefficient=self.max_coefficient,
-            limbs=limbs,
-            low=self.low,
-            high=self.high,
-            firth=self.firth,
-            profile=self.profile,
-        )
+        return Task(**{one.name: getattr(self, one.name) for one in fields(self)}, limbs=limbs)
 
 
 def task_of(config: ConfigRecord, limbs: Limbs) -> Task:
