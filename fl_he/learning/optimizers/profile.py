@@ -139,6 +139,8 @@ class Bound:
             raise DataError("a bound must be an object with a state")
         theta, base, step = read_vectors(members, *_VECTORS)
         (misses,) = read_vectors(members, "misses")
+        if not len(misses):
+            raise DataError("a bound must have misses")
         column, side, length = (read(members, name) for name in _NUMBERS)
         curvature = Curvature.from_members(members)
         return cls(

@@ -204,8 +204,15 @@ class State:
         for name in _VECTORS:
             vector = finite_array(members.get(name), f"the training's {name}", dimensions=1)
             setattr(training, name, vector if name == "theta" else tuple(vector.tolist()))
-        if len(training.theta) != family_for(task.classes).count(task.features, task.classes):
-            raise DataError("the training's theta must be of the task's features and classes")
+        sizes = {
+            "theta": (family_for(task.classes).count(task.features, task.classes),),
+            "mean": (0, task.features),
+            "scale": (0, task.features),
+            "class_weights": (0, task.classes),
+        }
+        for name, allowed in sizes.items():
+            if len(getattr(training, name)) not in allowed:
+                raise DataError(f"the training's {name} must be of the task's features and classes")
         for name in ("prepared", "steps", "examples"):
             setattr(training, name, int(read(members, name)))
         if members.get("distance") is not None:
@@ -218,14 +225,24 @@ class State:
         part = len(training.taking_part)
         training.watch = Watch.from_members(members.get("watch"), part, rows)
         training.hessian = training._matrix(members.get("hessian"))
-        if not isinstance(pending := members.get("pending"), list):
-            raise DataError("the training's pending points must be a list")
-        training.pending = tuple(map(training._read_point, pending))
-        if members.get("search") is not None:
-            training.search = Search.from_members(members["search"])
-            if any(len(one.theta) != len(training.theta) for one in training.search.bounds):
-                raise DataError("the training's bounds must be of the task's parameters")
+        training._restore_search(members)
         return training
+
+    def _restore_search(self, members: Mapping[str, Any]) -> None:
+        """Read the search, and the evaluations that wait, one at each model that was asked for."""
+        asked = 1
+        if members.get("search") is not None:
+            self.search = search = Search.from_members(members["search"])
+            columns = [bound.column for bound in search.bounds]
+            if columns != [column for column in self.task.profile for _ in range(2)] or any(
+                len(bound.theta) != len(self.theta) for bound in search.bounds
+            ):
+                raise DataError("the training's bounds must be of the task's parameters")
+            asked = len(search.models)
+        pending = members.get("pending")
+        if not isinstance(pending, list) or len(pending) not in (0, asked):
+            raise DataError("the training's pending points must be those of the models at work")
+        self.pending = tuple(map(self._read_point, pending))
 
     def _restore_columns(self, members: Mapping[str, Any]) -> None:
         features = self.task.features

@@ -240,6 +240,8 @@ def test_a_class_without_patients_has_no_balanced_weight() -> None:
         {"theta": [0.0]},
         {"theta": [0.0, 0.0, 0.0, None]},
         {"mean": "a"},
+        {"mean": [0.0]},
+        {"class_weights": [1.0] * 3},
         {"steps": "1"},
         {"distance": True},
         {"optimizer": 3},
@@ -255,6 +257,7 @@ def test_a_class_without_patients_has_no_balanced_weight() -> None:
         {"hessian": [1.0] * 9},
         {"pending": {}},
         {"pending": [{"theta": [0.0] * 4, "gradient": [0.0] * 4, "loss": 1.0, "examples": 3}]},
+        {"pending": [{}, {}]},
         {"search": {"bounds": [{}], "iterations": 0, "missed": 0}},
     ],
 )
@@ -457,6 +460,17 @@ def test_a_search_with_other_examples_ends() -> None:
         assert {bound.state for bound in training.search.bounds} == {"open"}
     with pytest.raises(DataError, match="cannot come now"):
         training.question("profile")
+
+
+@pytest.mark.parametrize("change", [{"column": 0}, {"theta": [0.0]}, {"misses": []}])
+def test_a_search_for_other_bounds_is_refused(change: dict[str, Any]) -> None:
+    chosen, data = task(C=None, profile=(1,)), table()
+    training = trained(chosen, data=data)
+    answer(training, *data, purpose="profile")
+    members = json.loads(training.to_json())
+    members["search"]["bounds"][1].update(change)
+    with pytest.raises(DataError):
+        Training.restored(chosen, json.dumps(members))
 
 
 @pytest.mark.parametrize("change", ["theta", "state", "missed"])
