@@ -636,7 +636,7 @@ class TestSteps:
             {"theta": [value + 1e-6 for value in training["theta"]]},
             {"theta": [0.0] * len(training["theta"])},
             {"steps": 2},
-            {"mean": [0.0]},
+            {"mean": [0.0] * 3},
         ):
             wrong = json.dumps({**training, **change})
             refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=wrong)]))
