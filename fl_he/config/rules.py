@@ -139,7 +139,8 @@ def _likelihood(config: Config) -> Iterator[str]:
             f"privacy must be none with {setting}, got {config.privacy.name}: its sums are not in "
             "the budget"
         )
-    if config.sealed:
+    if config.sealed and (profile or inference.groups):
+        setting = "inference.profile" if profile else "inference.groups"
         yield f"sealed must be false with {setting}, got true: the coordinator needs the totals"
     if config.class_weight is not ClassWeight.equal:
         yield (

@@ -35,12 +35,7 @@ class ProfileIntervals:
 
     def __init__(self, config: Config, classes: int) -> None:
         self._columns = config.inference.profile
-        firth = config.penalty is Penalty.firth
-        if classes > 2 and (self._columns or firth):
-            setting = "penalty=firth" if firth else "inference.profile"
-            raise ConfigError(
-                f"{setting} must be left out for more than two classes, got {classes}"
-            )
+        check_classes(config, classes)
 
     def figures(
         self,
@@ -110,6 +105,14 @@ class ProfileIntervals:
         if bound.state == profile.OPEN:
             return f"not found in {found.iterations} iterations: raise rounds"
         return "not found: the search led nowhere"
+
+
+def check_classes(config: Config, classes: int) -> None:
+    """Refuse Firth's penalty and profile likelihoods for more than two classes; ConfigError."""
+    firth = config.penalty is Penalty.firth
+    if classes > 2 and (config.inference.profile or firth):
+        setting = "penalty=firth" if firth else "inference.profile"
+        raise ConfigError(f"{setting} must be left out for more than two classes, got {classes}")
 
 
 def _odds(logarithm: float | None) -> float | None:

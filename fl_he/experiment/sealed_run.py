@@ -11,9 +11,10 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config.run import Config
+from fl_he.config.run import Config, Penalty
 from fl_he.experiment.plan import study_plan
 from fl_he.experiment.private_settings import require_private_settings
+from fl_he.experiment.profile import check_classes
 from fl_he.experiment.terms import (
     chosen_optimizer,
     packing_of,
@@ -24,7 +25,7 @@ from fl_he.experiment.training_run import TrainingRun
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.strategies.roster import Waiting, call_roll
-from fl_he.strategies.sealed.progress import SealedProgress
+from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.events import Listener, OptimizerChosen
 
@@ -59,6 +60,7 @@ class SealedRun(TrainingRun):
         waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
         roster = call_roll(grid, waiting, config.hospitals)
         features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
+        check_classes(config, classes)
         self._chosen = chosen_optimizer(config, len(features), classes)
         terms = train_config(config, features, classes, self._chosen["name"], plan)
         self._chain = SealedChain(
@@ -91,8 +93,12 @@ class SealedRun(TrainingRun):
         )
 
     def _round(self, _: int) -> None:
+        first: SealedSum | None = None
         while (done := self._chain.run_round()).prepares:
+            first = done
             self._keep(**self._kept(self._chain.progress))
+        if self._config.penalty is Penalty.firth and first is not None:
+            done = replace(done, cost=first.cost + done.cost)
         key = self._roster.public_key
         self._end_round(
             done,

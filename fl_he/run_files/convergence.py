@@ -139,8 +139,7 @@ def _remedy(metrics: Mapping[str, Any]) -> str:
     config = metrics["config"]
     asked = [f"inference.{key}" for key, given in (config.get("inference") or {}).items() if given]
     ways = [f"C=1.0 without {listed(asked)}" if asked else "C=1.0"]
-    # Firth's penalty is for two classes, and needs the totals.
-    if not metrics.get("classes") and not config.get("sealed"):
+    if not metrics.get("classes"):  # Firth's penalty is for two
         firth = ["penalty=firth"]
         if config.get("class_weight") == "balanced":
             firth.append("class_weight=equal")

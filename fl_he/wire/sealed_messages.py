@@ -318,7 +318,7 @@ class OpenReply(Message):
     totals : mapping of str to bytes
         Envelopes by the nodes' names. Company X's own is handed to it with the next sum.
     prepares : bool
-        Whether the sum was of the hospitals' data, before the first step of the model.
+        Whether no step followed: the sum was of the hospitals' data, or the first of a step's two.
     over : bool
         Whether training is over: company X takes each step too.
     """

@@ -191,7 +191,7 @@ class StudyPlan(Documented):
         prepared = before * (2 if self.privacy is None else 1)
         return {
             "train": self.most_rounds,
-            "sealed": prepared + self.most_rounds,
+            "sealed": prepared + self.most_rounds * (1 + (self.penalty == "firth")),
             "evaluate": 0,
             "prepare": prepared,
             "figures": int(self.bins > 0),

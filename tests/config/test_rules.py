@@ -102,6 +102,10 @@ def changed(settings: dict[str, Any]) -> Config:
             "sealed must be false with inference.profile, got true",
         ),
         (
+            FIRTH | GROUPS | UNSCALED,
+            "sealed must be false with inference.groups, got true",
+        ),
+        (
             PROFILE | {"scaling": Scaling.local},
             "scaling must be federated, ranges or none with inference.profile, got local",
         ),
@@ -279,6 +283,7 @@ def test_settings_that_no_run_of_capc_could_use_are_refused(
         {**CHAIN, "segments": 3},
         {**CHAIN, "segments": "auto"},
         UNSCALED,
+        UNSCALED | FIRTH,
         CAPC,
         {**CAPC, "capc.weak_ratio": 0.0, "capc.value_bits": 80},
         PRIVATE,

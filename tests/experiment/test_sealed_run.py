@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from deployed_federation import DeployedFederation
 from experiments import on_round
+from firthmodels import FirthLogisticRegression
 from flwr.app import Message, MessageType, RecordDict
 from sealed_federation import FEATURES, Federation, pooled_descent
 from sklearn.linear_model import LogisticRegression
@@ -162,6 +163,21 @@ def test_columns_without_a_coefficient_of_their_own_are_left_out(federation: Fed
         saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
         assert saved.coefficients[1:].tolist() == [0.0, 0.0]
         assert saved.coefficients[0] == pytest.approx(fit.coef_[0, 0], abs=1e-6)
+
+
+def test_firths_penalty_takes_two_sums_a_round(federation: Federation) -> None:
+    asked = config("penalty=firth", "optimizer=newton", "scaling=federated", "rounds=30")
+    metrics = server_app.train(federation.grid, asked, federation.folder / "run")
+    assert converged(metrics)
+    X, y = (np.concatenate([getattr(d, n) for d in federation.data.values()]) for n in PARTS)
+    fit = FirthLogisticRegression(max_iter=500, xtol=1e-9, gtol=1e-8)
+    fit.fit(StandardScaler().fit_transform(X), y)
+    for name in HOSPITALS:
+        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        np.testing.assert_allclose(saved.coefficients, fit.coef_, rtol=0, atol=1e-6)
+        assert saved.converged
+    lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
+    assert sum("round" in line for line in lines) == 2 + 2 * len(metrics["rounds"])
 
 
 def test_rounds_that_do_not_suffice_are_told(federation: Federation) -> None:

@@ -93,7 +93,7 @@ def separated(kind: str, columns: list[str], *, classes: object = None, **config
             None,
             "set penalty=firth, or C=1.0 without inference.groups and inference.profile",
         ),
-        ({"sealed": True}, None, "set C=1.0"),
+        ({"sealed": True}, None, "set penalty=firth, or C=1.0"),
         (
             {"class_weight": "balanced", "optimizer": {"name": "lbfgs"}},
             None,

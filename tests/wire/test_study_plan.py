@@ -127,7 +127,7 @@ def test_sums_of_a_session_are_counted() -> None:
     federated = replace(PLAN, scaling="federated", bins=BINS, C=(1.0,))
     assert [federated.most(one) for one in ("prepare", "figures", "separation")] == [2, 1, 0]
     firth = replace(PLAN, penalty="firth", C=(None,), optimizers=("newton",), lr=(), profile=True)
-    assert [firth.most(one) for one in ("firth", "profile")] == [8, 4]
+    assert [firth.most(one) for one in ("firth", "profile", "sealed")] == [8, 4, 8]
     assert [PRIVATE.most(one) for one in ("train", "prepare", "separation")] == [4, 0, 0]
 
 

@@ -36,7 +36,7 @@ class Stage:
     Attributes
     ----------
     prepares : bool
-        Whether the total was of data, before the first step.
+        Whether no step followed: the total was of data, or the first of an iteration's two sums.
     over : bool
         Whether training has reached the optimum.
     """

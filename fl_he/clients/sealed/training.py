@@ -78,7 +78,8 @@ class TrainingLearner(Learner):
     def stage(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> Stage:
         """See Learner; with noise nobody can tell whether training is over."""
         training = _restored(learnt.memory, config, packing)
-        return Stage(not training.steps, training.converged and not _is_private(config))
+        prepares = not training.steps or training.due != "train"
+        return Stage(prepares, training.converged and not _is_private(config))
 
 
 def _task(config: ConfigRecord, packing: Packing) -> Task:
