@@ -119,7 +119,9 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         required_metrics=True,
         group="crypto.",
         columns=lambda context, *value: columns_behind(_data(context).dataset, *value),
-        declared=lambda message, context: blank_reply(message, _data(context)),
+        declared=lambda message, context: blank_reply(
+            message.metadata.message_type, message.content, _data(context)
+        ),
     )
     return NodeApp(
         add_hospital(ClientApp(mods=[mod]), _data),

@@ -99,7 +99,7 @@ class HospitalData:
     held_out: Callable[[], Dataset | None] = lambda: None
 
 
-_Answer = Callable[[Message, HospitalData], RecordDict]
+_Answer = Callable[[RecordDict, HospitalData], RecordDict]
 #: Classes that need no names.
 _TWO = 2
 
@@ -123,12 +123,12 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
 
 def _handler(answer: _Answer, data: Callable[[Context], HospitalData]) -> ClientAppCallable:
     def handle(message: Message, context: Context) -> Message:
-        return Message(answer(message, data(context)), reply_to=message)
+        return Message(answer(message.content, data(context)), reply_to=message)
 
     return handle
 
 
-def blank_reply(message: Message, hospital: HospitalData) -> RecordDict | None:
+def blank_reply(action: str, content: RecordDict, hospital: HospitalData) -> RecordDict | None:
     """Return what a hospital of the same columns and classes without patients would answer.
 
     Its arrays and metrics have the names, shapes and types of every reply to the message, and it is
@@ -136,7 +136,9 @@ def blank_reply(message: Message, hospital: HospitalData) -> RecordDict | None:
 
     Parameters
     ----------
-    message : Message
+    action : str
+        The message's type.
+    content : RecordDict
     hospital : HospitalData
 
     Returns
@@ -144,8 +146,8 @@ def blank_reply(message: Message, hospital: HospitalData) -> RecordDict | None:
     RecordDict or None
         ``None`` if the message is none that hospitals answer.
     """
-    answer = _ANSWERS.get(message.metadata.message_type)
-    return None if answer is None else answer(message, _without_patients(message, hospital))
+    answer = _ANSWERS.get(action)
+    return None if answer is None else answer(content, _without_patients(content, hospital))
 
 
 def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
@@ -177,11 +179,11 @@ def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
     )
 
 
-def _without_patients(message: Message, hospital: HospitalData) -> HospitalData:
+def _without_patients(content: RecordDict, hospital: HospitalData) -> HospitalData:
     """Return the hospital with one row of the mean that the message holds, or else of zeros."""
     dataset = hospital.dataset
     features = len(dataset.feature_names)
-    mean = LearningTerms.from_content(message.content).mean
+    mean = LearningTerms.from_content(content).mean
     row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
     empty = replace(dataset, features=row, labels=np.zeros(1))
     return replace(
@@ -192,8 +194,8 @@ def _without_patients(message: Message, hospital: HospitalData) -> HospitalData:
     )
 
 
-def _sum_up(message: Message, hospital: HospitalData) -> RecordDict:
-    request = MomentsRequest.from_content(message.content)
+def _sum_up(content: RecordDict, hospital: HospitalData) -> RecordDict:
+    request = MomentsRequest.from_content(content)
     dataset = hospital.dataset
     if hospital.clipping is None:
         arrays = moment_sums(dataset, request, hospital.limbs)
@@ -202,9 +204,9 @@ def _sum_up(message: Message, hospital: HospitalData) -> RecordDict:
     return update_content(arrays, MetricRecord({NUM_EXAMPLES: dataset.examples}))
 
 
-def _train(message: Message, hospital: HospitalData) -> RecordDict:
-    dataset, terms = _prepared(hospital.dataset, message, clipping=hospital.clipping)
-    examples = _examples(dataset, terms, _model_for(dataset, message))
+def _train(content: RecordDict, hospital: HospitalData) -> RecordDict:
+    dataset, terms = _prepared(hospital.dataset, content, clipping=hospital.clipping)
+    examples = _examples(dataset, terms, _model_for(dataset, content))
     if hospital.clipping is None:
         gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
     else:
@@ -216,19 +218,19 @@ def _train(message: Message, hospital: HospitalData) -> RecordDict:
     return update_content(arrays, metrics)
 
 
-def _evaluate(message: Message, hospital: HospitalData) -> RecordDict:
-    dataset, terms = _prepared(hospital.dataset, message)
-    return update_content(None, _metrics(_examples(dataset, terms, _model_for(dataset, message))))
+def _evaluate(content: RecordDict, hospital: HospitalData) -> RecordDict:
+    dataset, terms = _prepared(hospital.dataset, content)
+    return update_content(None, _metrics(_examples(dataset, terms, _model_for(dataset, content))))
 
 
-def _count(message: Message, hospital: HospitalData) -> RecordDict:
+def _count(content: RecordDict, hospital: HospitalData) -> RecordDict:
     own = hospital.held_out()
     if own is None:
         raise ProtocolError("a hospital that evaluates must have data held out, this has none")
-    test, _ = _prepared(own, message, reference=hospital.dataset)
+    test, _ = _prepared(own, content, reference=hospital.dataset)
     # Whoever chooses model and scale may make them overflow.
     with np.errstate(over="ignore", invalid="ignore"):
-        counts = evaluation.count(test, _model_for(test, message))
+        counts = evaluation.count(test, _model_for(test, content))
     if not np.isfinite(counts.to_vector()).all():
         raise PrivateReasonError("losses and probabilities of held-out data must be finite")
     if hospital.model_path is not None:
@@ -238,10 +240,10 @@ def _count(message: Message, hospital: HospitalData) -> RecordDict:
     return update_content(arrays, MetricRecord({NUM_EXAMPLES: counts.examples}))
 
 
-def _finish(message: Message, hospital: HospitalData) -> RecordDict:
+def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
     dataset = hospital.dataset
-    terms, scaling = _units(dataset, message)
-    theta = _model_for(dataset, message)
+    terms, scaling = _units(dataset, content)
+    theta = _model_for(dataset, content)
     if hospital.model_path is not None:
         model_of(
             theta,
@@ -263,7 +265,7 @@ def zero_model(dataset: Dataset) -> ArrayRecord:
 
 def _prepared(
     dataset: Dataset,
-    message: Message,
+    content: RecordDict,
     reference: Dataset | None = None,
     clipping: Clipping | None = None,
 ) -> tuple[Dataset, LearningTerms]:
@@ -272,7 +274,7 @@ def _prepared(
     Local units are those of the reference, or of the dataset itself. Under privacy numbers that
     overflow are no reason to refuse, since that would tell of a patient: clipping drops them.
     """
-    terms, scaling = _units(reference or dataset, message)
+    terms, scaling = _units(reference or dataset, content)
     if terms.scaling == "none":
         return dataset, terms
     with np.errstate(over="ignore", invalid="ignore"):
@@ -283,9 +285,9 @@ def _prepared(
     return replace(dataset, features=scaled), terms
 
 
-def _units(dataset: Dataset, message: Message) -> tuple[LearningTerms, Scaling]:
+def _units(dataset: Dataset, content: RecordDict) -> tuple[LearningTerms, Scaling]:
     """Return a message's terms, and the units that they say; only local ones depend on data."""
-    terms = LearningTerms.from_content(message.content)
+    terms = LearningTerms.from_content(content)
     if terms.scaling == "local":
         return terms, standardise(dataset)[1]
     features = len(dataset.feature_names)
@@ -299,8 +301,8 @@ def _units(dataset: Dataset, message: Message) -> tuple[LearningTerms, Scaling]:
     return terms, Scaling(np.array(terms.mean), np.array(terms.scale))
 
 
-def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
-    coefficients, intercepts = read_parameters(read_arrays(message.content))
+def _model_for(dataset: Dataset, content: RecordDict) -> NDArray[np.float64]:
+    coefficients, intercepts = read_parameters(read_arrays(content))
     features, classes = len(dataset.feature_names), dataset.class_count
     if coefficients.shape[1] != features:
         raise ProtocolError(
@@ -315,19 +317,19 @@ def _model_for(dataset: Dataset, message: Message) -> NDArray[np.float64]:
     return parameters.join(coefficients, intercepts)
 
 
-def _derivatives_of_models(message: Message, hospital: HospitalData) -> RecordDict:
+def _derivatives_of_models(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return the derivatives at each model of a message."""
-    dataset, terms = _prepared(hospital.dataset, message)
-    models = read_models(message.content, parameters_of(dataset))
+    dataset, terms = _prepared(hospital.dataset, content)
+    models = read_models(content, parameters_of(dataset))
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [derivative_sums(_examples(dataset, terms, theta), dataset, own) for theta in models]
     return _digits(DERIVATIVES, sums, hospital, terms)
 
 
-def _sides_of_model(message: Message, hospital: HospitalData) -> RecordDict:
+def _sides_of_model(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return the numbers of examples against the message's model, and on it."""
-    dataset, terms = _prepared(hospital.dataset, message)
-    candidate = _model_for(dataset, message)
+    dataset, terms = _prepared(hospital.dataset, content)
+    candidate = _model_for(dataset, content)
     examples = _examples(dataset, replace(terms, class_weights=()), candidate)
     with np.errstate(over="ignore", invalid="ignore"):
         counts = separation.sides(examples, candidate)
@@ -336,13 +338,13 @@ def _sides_of_model(message: Message, hospital: HospitalData) -> RecordDict:
     return update_content(arrays, metrics)
 
 
-def _adjustments_of_models(message: Message, hospital: HospitalData) -> RecordDict:
+def _adjustments_of_models(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return the derivatives of Firth's penalty at each model of a message."""
-    dataset, terms = _prepared(hospital.dataset, message)
+    dataset, terms = _prepared(hospital.dataset, content)
     if dataset.class_count != 2:
         raise ProtocolError(f"Firth's penalty must be of two classes, got {dataset.class_count}")
-    models = read_models(message.content, parameters_of(dataset))
-    inverses = read_inverses(message.content, models)
+    models = read_models(content, parameters_of(dataset))
+    inverses = read_inverses(content, models)
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [
         adjustment_sums(_examples(dataset, terms, theta), inverse, dataset, own)

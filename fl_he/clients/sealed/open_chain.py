@@ -185,7 +185,7 @@ class OpenChain:
         action, question = learner.question(learnt, config, packing, request.purpose)
         with refused_as("the train config:"):
             hospital = blank_hospital(config, packing)
-        blank = blank_reply(Message(question, 0, action), hospital)
+        blank = blank_reply(action, question, hospital)
         if blank is None:
             raise ProtocolError(f"hospitals must have an answer to {action!r}")
         return layout_of(blank, self._mod.form(packing))
