@@ -172,5 +172,6 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         ".hydra",
         "checkpoint.json",
+        "checkpoint.opened.jsonl",
         "checkpoint.rounds.jsonl",
     ]

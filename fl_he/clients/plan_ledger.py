@@ -1,9 +1,9 @@
 """Sums that a node has given under its study plans, counted by session.
 
 A sum is noted before its answer leaves, in a file on the node's own disk, so that neither a crash
-nor a coordinator that begins new runs makes a node forget. In a session a round of a purpose has
-one question: the same one may come again, since an answer may have been lost, and any other is
-refused. What a session computes with stays as it was when the session began.
+nor a coordinator that begins new runs makes a node forget. In a session a round of a purpose
+counts once: it may come again, since an answer may have been lost. What a session computes with
+stays as it was when the session began.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class PlanLedger:
         Raises
         ------
         ProtocolError
-            If the plan has no further sessions or sums of this purpose, or if another question was
-            asked before.
+            If the plan has no further sessions or sums of this purpose, or if the session began
+            with another train config.
         LedgerError
             If the file cannot be trusted.
         """
@@ -60,18 +60,10 @@ def _is_noted(plan: StudyPlan, asked: Asked, entries: list[Asked]) -> bool:
             )
     if any(entry.plan != asked.plan for entry in session):
         raise ProtocolError("a session must be of one study plan, and it began under another")
-    if any(asked.terms and entry.terms not in ("", asked.terms) for entry in session):
-        raise ProtocolError(
-            "optimizer, lr, C, scaling and class weights must stay as the session began, and they "
-            "have changed"
-        )
-    rounds = {entry.round: entry for entry in session if entry.purpose == asked.purpose}
+    if any(entry.terms != asked.terms for entry in session):
+        raise ProtocolError("the train config must stay as the session began, and it has changed")
+    rounds = {entry.round for entry in session if entry.purpose == asked.purpose}
     if asked.round in rounds:
-        if rounds[asked.round] != asked:
-            raise ProtocolError(
-                f"round {asked.round} of {asked.purpose} must ask what it asked before, and it "
-                "asks something else"
-            )
         return True
     most = plan.most(asked.purpose)
     if len(rounds) >= most:

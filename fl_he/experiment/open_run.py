@@ -43,11 +43,13 @@ from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.encrypted_sum import AwayError, EncryptedSum, UnopenedSum
 from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.total_chain import OpenedTotal, TotalChain
 from fl_he.wire.encrypted_sum import ACCURACY, Purpose, printable
 from fl_he.wire.events import Event, Listener, OptimizerChosen, ProfileAdvanced
 from fl_he.wire.learning_terms import task_of
-from fl_he.wire.records import ProtocolError
-from fl_he.wire.training_messages import final_model, question_of, take_total
+from fl_he.wire.records import ProtocolError, refused_as
+from fl_he.wire.totals import SignedTotal
+from fl_he.wire.training_messages import question_of, take_signed, take_total
 
 _logger = logging.getLogger(__name__)
 
@@ -121,10 +123,12 @@ class OpenRun(TrainingRun):
             *(config, roster.features, self._classes, self._chosen["name"], study_plan(config))
         )
         self._training = training = self._restored()
+        totals = (OpenedTotal.from_members(one).total for one in self._state.opened)
+        self._chain = strategy.chain = TotalChain(self._train_config, totals)
         self._diagnostics = Diagnostics(roster.features, training)
         while training.due == "prepare":
             self._sum("prepare", training.prepared + 1)
-            self._keep(training=training.to_members(), unopened=None)
+            self._keep(**self._progress(), unopened=None)
         self._unique = None if data is None else identifiers(data.train)
         self._scaling = ModelScaling.none(self._features)
         if training.scale:
@@ -151,10 +155,21 @@ class OpenRun(TrainingRun):
 
     def _sum(self, purpose: Purpose, number: int) -> EncryptedSum:
         """Have summed up what the training asks, and go on by the total."""
-        action, content = question_of(self._training, purpose, self._train_config)
-        mean = self._strategy.sum_up(purpose, number, action, content)
+        action, _ = question_of(self._training, purpose, self._train_config)
+        mean = self._strategy.sum_up(purpose, number, action)
+        total = self._strategy.sums[-1]
         take_total(self._training, purpose, mean)
-        return self._strategy.sums[-1]
+        with refused_as("company X's total:"):
+            signed = SignedTotal.from_bytes(total.signed or b"")
+        take_signed(self._training, signed.total.memory)
+        return total
+
+    def _progress(self) -> dict[str, Any]:
+        """Return members of the checkpoint: the training, and the totals that led to it."""
+        opened = self._state.opened
+        new = enumerate(self._chain.totals[len(opened) :], len(opened) + 1)
+        added = (OpenedTotal(number, total).to_members() for number, total in new)
+        return {"training": self._training.to_members(), "opened": [*opened, *added]}
 
     def _evaluated(self, purpose: Purpose, number: int) -> EncryptedSum:
         """Have derivatives summed up; with Firth's penalty in two sums, the first of which counts.
@@ -204,7 +219,7 @@ class OpenRun(TrainingRun):
                 "converged": training.converged,
             }
             first = self._first_figures(point)
-        changes = {**first, "training": training.to_members()}
+        changes = {**first, **self._progress()}
         self._end_round(total, total.ciphertexts, figures, **changes, first_sum=None, unopened=None)
 
     def rounds(self) -> Iterator[Event]:
@@ -217,7 +232,7 @@ class OpenRun(TrainingRun):
             done += 1
             total = self._evaluated("profile", done)
             seconds = self._state.profile_seconds + total.cost.seconds
-            kept = {"training": training.to_members(), "profile_seconds": seconds}
+            kept = {**self._progress(), "profile_seconds": seconds}
             self._keep(**kept, first_sum=None, unopened=None)
             if (search := training.search) is not None:
                 bounds = len(search.bounds)
@@ -247,7 +262,7 @@ class OpenRun(TrainingRun):
         comparison, roster, state = self._comparison, self._roster, self._state
         training, diagnostics, scaling = self._training, self._diagnostics, self._scaling
         reached = converged({"rounds": state.rounds, "privacy": self._privacy})
-        self._strategy.finish(*final_model(training, converged=reached))
+        self._strategy.finish()
         evaluation = self._pooled_figures() if self._config.evaluate else None
         privacy, left_out = self._privacy, diagnostics.left_out
         model = model_of(
@@ -297,7 +312,7 @@ class OpenRun(TrainingRun):
         rounds = self._state.rounds
         if self._diagnostics.is_separated:
             rounds = [*rounds[:-1], {**rounds[-1], "converged": False}]
-        self._keep(rounds=rounds, training=self._training.to_members(), unopened=None)
+        self._keep(**self._progress(), rounds=rounds, unopened=None)
 
     def _pooled_figures(self) -> dict[str, Any] | None:
         """Have the hospitals count what the model predicts right; return what may be said of it.
@@ -309,9 +324,8 @@ class OpenRun(TrainingRun):
             ``hospitals``; ``None`` if the hospitals hold nothing out.
         """
         number, figures = len(self._state.rounds), None
-        _, content = question_of(self._training, "figures", self._train_config)
         try:
-            found = self._strategy.figures(number, content)
+            found = self._strategy.figures(number)
         except AwayError:
             raise  # the run can be resumed when company X is back
         except ProtocolError as error:

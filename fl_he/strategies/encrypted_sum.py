@@ -249,10 +249,12 @@ def open_sum(
     return replace(done, signed=answer.signed), mean, remarks
 
 
-def open_figures(unopened: UnopenedSum, roster: Roster) -> tuple[EncryptedSum, Figures]:
+def open_figures(
+    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
+) -> tuple[EncryptedSum, Figures]:
     """Have company X open a sum of counts and give out their figures; raises as `open_sum`."""
     start = perf_counter()
-    content, size = _asked(unopened, roster, RecordDict())
+    content, size = _asked(unopened, roster, beside or RecordDict())
     answer = FiguresReply.from_content(content)
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures

@@ -56,6 +56,11 @@ class Asked:
     roster: Roster
     chain: TotalChain | None
 
+    @property
+    def beside(self) -> RecordDict | None:
+        """What company X is told beside the sum, where it computes the model."""
+        return None if self.chain is None else self.chain.for_company_x(self.roster.session)
+
 
 class MadeSums:
     """The sums of a run.
@@ -102,17 +107,18 @@ class MadeSums:
             If there is no mean, or company X does not open the sum.
         """
         roster, sent = asked.roster, asked.messages[0].content.array_records
-        chain = asked.chain if asked.purpose in MODEL_LINKS else None
-        beside = None if chain is None else chain.for_company_x(roster.session)
+        chain, beside = asked.chain, asked.beside
         total, mean, remarks = self._opened(asked, lambda due: open_sum(due, roster, sent, beside))
-        if chain is not None:
+        if chain is not None and asked.purpose in MODEL_LINKS:
             chain.take(total.signed)
         self._note(total, remarks)
         return mean
 
     def figures(self, asked: Asked) -> Figures:
         """Return what company X says of a sum of counts; raises as `mean`."""
-        total, figures = self._opened(asked, lambda due: open_figures(due, asked.roster))
+        total, figures = self._opened(
+            asked, lambda due: open_figures(due, asked.roster, asked.beside)
+        )
         self._note(total)
         return figures
 

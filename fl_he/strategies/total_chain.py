@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
 
+from fl_he.crypto.encoding.fields import Natural
+from fl_he.crypto.encoding.strict_json import Base64
+from fl_he.strategies.encrypted_sum import Kept
 from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import OpenNews
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTotal(Kept):
+    """A total in the checkpoint.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    total : bytes
+        As company X has told it.
+    """
+
+    number: Natural
+    total: Base64 = field(repr=False)
 
 
 class TotalChain:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, ClassVar
 
-from flwr.app import RecordDict
+from flwr.app import MessageType, RecordDict
 
 from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
 from fl_he.crypto.encoding.strict_json import Base64
-from fl_he.wire.encrypted_sum import SIGNED_STYPE
+from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
     RECORD,
@@ -227,6 +227,13 @@ class OpenNews(Message):
     def is_in(cls, content: RecordDict) -> bool:
         """Tell whether a message brings such news."""
         return cls.HOME in content
+
+
+def is_sealed(action: str, content: RecordDict) -> bool:
+    """Tell whether a message is one of a sealed chain, which shares two actions with open runs."""
+    if action in (MessageType.TRAIN, FINISH):
+        return News.is_in(content)
+    return action in (JOIN, SESSION, RESEAL, OPEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ ACTIONS: Mapping[Purpose, str] = {
     "figures": FIGURES,
 }
 #: Purposes of the totals that change what is asked next.
-MODEL_LINKS: frozenset[Purpose] = frozenset({"prepare", "train", "firth", "profile"})
+MODEL_LINKS: frozenset[Purpose] = frozenset({"prepare", "train", "firth", "profile", "separation"})
 
 
 def question_of(
@@ -107,6 +107,33 @@ def take_total(training: Training, purpose: Purpose, mean: RecordDict) -> None:
     loss, accuracy = _number(metrics, LOSS), _number(metrics, ACCURACY)
     with refused_as("the hospitals' total:"):
         training.take(purpose, arrays, examples, loss, accuracy)
+
+
+def take_signed(training: Training, memory: str) -> None:
+    """Have a training go on with the step that company X has signed.
+
+    Processors round differently, so all go on with company X's numbers.
+
+    Parameters
+    ----------
+    training : Training
+        After the total; it is changed.
+    memory : str
+        What company X's own training has come to.
+
+    Raises
+    ------
+    ProtocolError
+        If that is not what follows from the total, but for rounding.
+    """
+    with refused_as("the training so far:"):
+        theirs = Training.restored(training.task, memory)
+    if not training.agrees(theirs):
+        raise ProtocolError(
+            "the step that company X has signed must be the one that follows from the total, and "
+            "it is not"
+        )
+    training.adopt(theirs)
 
 
 def final_model(training: Training, *, converged: bool | None) -> tuple[ArrayRecord, ConfigRecord]:

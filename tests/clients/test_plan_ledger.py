@@ -14,7 +14,7 @@ from fl_he.clients.plan_ledger import PlanLedger
 from fl_he.wire.planned_messages import Asked
 from fl_he.wire.records import ProtocolError
 
-FIRST = Asked(PLAN.digest, "a", "train", 1, "terms", "question")
+FIRST = Asked(PLAN.digest, "a", "train", 1, "ab" * 32)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_process_that_is_killed_after_a_note_has_counted(file: Path) -> None:
     assert len(file.read_text().splitlines()) == 2
 
 
-def test_the_same_question_is_noted_once(file: Path) -> None:
+def test_the_same_sum_is_noted_once(file: Path) -> None:
     for _ in range(3):
         ledger(file).note(PLAN, FIRST)
     assert len(file.read_text().splitlines()) == 1
@@ -49,8 +49,8 @@ def test_the_same_question_is_noted_once(file: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (replace(FIRST, question="other"), "round 1 of train must ask what it asked before"),
-        (replace(FIRST, round=2, terms="other"), "must stay as the session began"),
+        (replace(FIRST, terms="cd" * 32), "must stay as the session began"),
+        (replace(FIRST, round=2, terms="cd" * 32), "must stay as the session began"),
         (replace(FIRST, plan="ab" * 32, round=2), "a session must be of one study plan"),
         (replace(FIRST, session=""), "must name company X's session"),
         (replace(FIRST, purpose="figures", round=2), "has 0 sums for figures"),
@@ -65,10 +65,10 @@ def test_what_a_session_has_fixed_is_refused_otherwise(
     assert len(file.read_text().splitlines()) == 1
 
 
-def test_sums_before_the_first_round_have_no_terms_yet(file: Path) -> None:
+def test_each_purpose_has_rounds_of_its_own(file: Path) -> None:
     plan = replace(PLAN, scaling="federated")
-    before = Asked(plan.digest, "a", "prepare", 1, "", "moments")
-    for asked in (before, replace(before, round=2), replace(before, purpose="train", terms="x")):
+    before = replace(FIRST, plan=plan.digest, purpose="prepare")
+    for asked in (before, replace(before, round=2), replace(before, purpose="train")):
         ledger(file).note(plan, asked)
     with pytest.raises(ProtocolError, match="has 2 sums for prepare, and this one has had them"):
         ledger(file).note(plan, replace(before, round=3))

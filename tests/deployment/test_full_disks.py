@@ -91,7 +91,8 @@ def test_the_coordinator(deployment: Deployment, tmp_path: Path) -> None:
         f"once that is fixed, resume={deployment.run} goes on with the run"
     ]
     names = {path.name for path in deployment.run.iterdir()}
-    assert names == {"checkpoint.json", "checkpoint.rounds.jsonl"}, "nothing half written"
+    lists = {"checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}
+    assert names == {"checkpoint.json", *lists}, "nothing half written"
     assert len(load_checkpoint(deployment.run).rounds) == 1
     metrics = deployment.resume()
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]

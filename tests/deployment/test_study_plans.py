@@ -31,6 +31,7 @@ from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
     FIGURES,
+    FINISH,
     FIRTH,
     MOMENTS,
     PROFILE,
@@ -39,10 +40,11 @@ from fl_he.wire.encrypted_sum import (
     Description,
     EncryptionRequest,
 )
-from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
-from fl_he.wire.model import model_arrays, model_message_content, models_content
+from fl_he.wire.learning_terms import LearningTerms, TrainingTerms
+from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.planned_messages import Choice
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.sealed_messages import News, OpenNews
 from fl_he.wire.study_plan import StudyPlan
 
 HOSPITALS, COMPANY = (1000, 1001, 1002), 1003
@@ -80,49 +82,64 @@ class Coordinator:
 
     def __init__(self, grid: LocalGrid, plan: StudyPlan = PLAN) -> None:
         self.grid, self.plan = grid, plan
-        reply = self._ask(COMPANY, DESCRIBE, RecordDict())
+        reply = self.send(COMPANY, DESCRIBE, RecordDict())
         self.company = Description.from_content(reply.content)
 
     def ask(
         self,
-        content: RecordDict,
         action: str = MessageType.TRAIN,
         *,
         round_: int = 1,
         session: str | None = None,
         node: int = HOSPITALS[0],
+        config: ConfigRecord | None = None,
+        beside: RecordDict | None = None,
         **choice: Any,
     ) -> str:
         """Return a hospital's refusal, and "" if there is an answer."""
-        content = self._choice(choice).add_to(content)
         own = self.company.session if session is None else session
+        content = self._told(own, config, choice)
         request = EncryptionRequest(self.company.public_key, self.company.packing, own, round_)
-        return refusal(self._ask(node, action, request.add_to(content)))
+        content = request.add_to(content)
+        content.update(beside or {})
+        return refusal(self.send(node, action, content))
 
-    def open(self, round_: int = 1, purpose: Any = "train", **choice: Any) -> str:
+    def open(
+        self,
+        round_: int = 1,
+        purpose: Any = "train",
+        config: ConfigRecord | None = None,
+        **choice: Any,
+    ) -> str:
         """Return company X's refusal to open a sum that is none."""
         request = DecryptRequest(self.company.session, purpose, round_, 3, b"no sum")
-        return refusal(
-            self._ask(COMPANY, DECRYPT, self._choice(choice).add_to(request.to_content()))
-        )
+        told = self._told(self.company.session, config, choice)
+        return refusal(self.send(COMPANY, DECRYPT, request.add_to(told)))
+
+    def _told(
+        self, session: str, config: ConfigRecord | None, choice: dict[str, Any]
+    ) -> RecordDict:
+        content = OpenNews(session).add_to(self._choice(choice).to_content())
+        content["config"] = task() if config is None else config
+        return content
 
     def _choice(self, changes: dict[str, Any]) -> Choice:
         return replace(Choice(self.plan.digest, "gd", 0.5, 1.0), **changes)
 
-    def _ask(self, node: int, action: str, content: RecordDict) -> Message:
+    def send(self, node: int, action: str, content: RecordDict) -> Message:
+        """Send a message as it is, and return the reply."""
         (sent,) = self.grid.push_messages([Message(content, node, action)])
         (reply,) = self.grid.pull_messages([sent])
         return reply
 
 
-def model(*coefficients: float, intercept: float = 0.0, **config: Any) -> RecordDict:
-    """Return the content of a train message; the model is zero without coefficients."""
-    arrays = model_arrays(np.array(coefficients or (0.0, 0.0)), intercept)
-    return model_message_content(arrays, ConfigRecord(config))
-
-
-def weighted(*weights: float) -> dict[str, Any]:
-    return {"class-weights": list(weights)}
+def task(**changes: Any) -> ConfigRecord:
+    """Return the task of the plan, by the coordinator's usual choice."""
+    usual: dict[str, Any] = {
+        **{"features": 2, "classes": 2, "optimizer": "gd", "lr": 0.5, "C": 1.0},
+        **{"tolerance": 1e-6, "max_step": 10.0, "max_coefficient": 10.0},
+    }
+    return TrainingTerms(**usual | changes).to_config()
 
 
 @pytest.fixture
@@ -279,7 +296,7 @@ def test_a_coordinator_that_asks_no_node_what_it_is_meets_the_same_checks(tmp_pa
     nodes[0]["positive"] = "well"
     coordinator = Coordinator(grid_of(nodes))
     coordinator.grid.contexts[COMPANY].node_config["min-contributors"] = 2
-    assert "target, positive, threshold and classes" in coordinator.ask(model())
+    assert "target, positive, threshold and classes" in coordinator.ask()
     assert "min-contributors in the node configuration" in coordinator.open()
 
 
@@ -327,85 +344,103 @@ def test_a_plan_needs_a_manifest_that_names_plans(tmp_path: Path) -> None:
         trained(tmp_path, nodes, *GD)
 
 
-UNITS: dict[str, Any] = {"scaling": "federated", "mean": [0.0, 0.0], "scale": [1.0, 1.0]}
+UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1.0, 1.0)}
 
 
 @pytest.mark.parametrize(
-    ("content", "choice", "words"),
+    ("config", "choice", "words"),
     [
-        (model(), {"lr": 1e12}, "lr must be 0.5 or 0.25 by the study plan, got 1000000000000.0"),
-        (model(), {"lr": None}, "lr must be 0.5 or 0.25 by the study plan, got None"),
-        (model(lr=1e12, C=1.0), {}, "must have no settings but"),
-        (model(), {"C": 1e-9}, "C must be 1.0 or None by the study plan, got 1e-09"),
-        (model(), {"optimizer": "lbfgs"}, "optimizer must be newton or gd by the study plan"),
-        (model(), {"optimizer": "newton"}, "lr must be None by the study plan, got 0.5"),
-        (model(hessian=True), {}, "the study plan has no Hessian for gd"),
-        (model(**weighted(1.0, 1e-300)), {}, "class weights must be none by the study"),
-        (model(scaling="local"), {}, "scaling must be none by the study plan, got 'local'"),
-        (model(**UNITS), {}, "scaling must be none by the study plan, got 'federated'"),
-        (model(threshold=3.0), {}, "must have no settings but"),
-        (model(1e4, 0.0), {}, "coefficients must be at most 10 in size by the study plan, got 1e"),
-        (model(1.0), {}, "a model must be logistic of the study plan's 2 features"),
-        (model(**{"privacy-epsilon": 1.0}), {}, "privacy-delta must be a number, got nothing"),
+        (task(), {"lr": 1e12}, "lr must be 0.5 or 0.25 by the study plan, got 1000000000000.0"),
+        (task(), {"lr": None}, "lr must be 0.5 or 0.25 by the study plan, got None"),
+        (task(), {"C": 1e-9}, "C must be 1.0 or None by the study plan, got 1e-09"),
+        (task(), {"optimizer": "lbfgs"}, "optimizer must be newton or gd by the study plan"),
+        (task(), {"optimizer": "newton"}, "lr must be None by the study plan, got 0.5"),
+        (task(lr=0.25), {}, "lr of a train config must be those picked from the study plan"),
+        (task(C=None), {}, "C of a train config must be those picked"),
+        (task(optimizer="nesterov"), {}, "optimizer of a train config must be those picked"),
+        (task(features=3), {}, "features of a train config must be those picked"),
+        (task(classes=3), {}, "classes of a train config must be those picked"),
+        (task(balanced=True), {}, "balanced of a train config must be those picked"),
+        (task(scaling="local"), {}, "scaling of a train config must be those picked"),
+        (task(**UNITS), {}, "scaling, mean, scale of a train config must be those picked"),
+        (task(max_step=11.0), {}, "max_step of a train config must be those picked"),
+        (task(max_coefficient=None), {}, "max_coefficient of a train config must be those"),
+        (task(tolerance=0.0), {}, "tolerance of a train config must be those picked"),
+        (task(firth=True), {}, "firth of a train config must be those picked"),
+        (task(profile=(0,)), {}, "profile of a train config must be those picked"),
+        (ConfigRecord({**task(), "class-weights": [1.0, 1e-300]}), {}, "must have no settings but"),
+        (ConfigRecord({**task(), "threshold": 3.0}), {}, "must have no settings but"),
+        (
+            ConfigRecord({**task(), "privacy-epsilon": 1.0}),
+            {},
+            "privacy-delta must be a number, got nothing",
+        ),
+        (LearningTerms().to_config(), {}, "features must be an integer, got nothing"),
     ],
 )
 def test_what_the_plan_does_not_allow_is_refused(
-    coordinator: Coordinator, content: RecordDict, choice: dict[str, Any], words: str
+    coordinator: Coordinator, config: ConfigRecord, choice: dict[str, Any], words: str
 ) -> None:
-    assert words in coordinator.ask(content, **choice)
-    assert coordinator.ask(model()) == ""
+    assert words in coordinator.ask(config=config, **choice)
+    assert words in coordinator.open(config=config, **choice)
+    assert coordinator.ask() == ""
+
+
+MODEL = model_message_content(model_arrays(np.array([9.0, 0.0]), 0.0))
+
+
+def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
+    """Neither beside the totals nor in the place of them, for training or to be saved."""
+    assert "must hold the train config and no other records, got ['arrays']" in coordinator.ask(
+        beside=MODEL
+    )
+    request = EncryptionRequest(
+        coordinator.company.public_key, coordinator.company.packing, coordinator.company.session, 1
+    )
+    choice = Choice(PLAN.digest, "gd", 0.5, 1.0)
+    words = (
+        "a message under a study plan must bring totals and no model: hospitals and company X "
+        "compute the model themselves"
+    )
+    for action in (MessageType.TRAIN, FINISH, SEPARATION, FIGURES, PROFILE, FIRTH, MOMENTS):
+        content = choice.add_to(request.add_to(MODEL))
+        content["config"] = task()
+        assert refusal(coordinator.send(HOSPITALS[0], action, content)) == words
+        # What marks a sealed chain is no way around: with it such a message is for nobody.
+        content = News(coordinator.company.session).add_to(content)
+        content.config_records["fl-he"].update({"contributors": [], "next": "clinic-2"})
+        assert refusal(coordinator.send(HOSPITALS[0], action, content))
+    opening = DecryptRequest(coordinator.company.session, "train", 1, 3, b"").to_content()
+    content = choice.add_to(opening)
+    content["config"] = task()
+    assert refusal(coordinator.send(COMPANY, DECRYPT, content)) == words
 
 
 @pytest.mark.parametrize(
-    ("action", "content"),
-    [
-        (MOMENTS, MomentsRequest(sums=True).to_content()),
-        (MOMENTS, MomentsRequest(mean=(0.0, 0.0)).to_content()),
-        (MOMENTS, MomentsRequest(counts=True).to_content()),
-        (PROFILE, models_content(np.zeros((1, 3)), LearningTerms().to_config())),
-        (FIRTH, models_content(np.zeros((1, 3)), LearningTerms().to_config(), np.ones((1, 3, 3)))),
-        (FIGURES, model()),
-        (MessageType.EVALUATE, model()),
-        ("train.anything", model()),
-    ],
+    "action", [MOMENTS, PROFILE, FIRTH, FIGURES, MessageType.EVALUATE, "train.anything"]
 )
 def test_sums_that_the_plan_does_not_have_are_refused(
-    coordinator: Coordinator, action: str, content: RecordDict
+    coordinator: Coordinator, action: str
 ) -> None:
-    assert "the study plan" in coordinator.ask(content, action)
-
-
-def test_class_weights_that_no_counts_give_are_refused(tmp_path: Path) -> None:
-    plan = replace(PLAN, class_weights="balanced")
-    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, plan)), plan)
-    refused: dict[tuple[float, ...], str] = {
-        (1.0, 1e-300): "balanced class weights must be 2 numbers above 1/2",
-        (1e300, 1e300): "must have inverses that add up to 2, and they do not",
-        (): "must be 2 numbers above 1/2",
-        (2.0, 0.6): "must have inverses that add up to 2, and they do not",
-    }
-    for weights, words in refused.items():
-        assert words in coordinator.ask(model(**weighted(*weights)))
-    assert coordinator.ask(model(**weighted(7 / 6, 7 / 8))) == ""  # of 3 and 4 patients
+    assert "the study plan" in coordinator.ask(action)
 
 
 def test_one_hospital_gets_no_other_units(tmp_path: Path) -> None:
     coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, RANGED)), RANGED)
-    declared: dict[str, Any] = {"scaling": "federated", "mean": [1.0, 0.0], "scale": [2.0, 2.0]}
-    assert coordinator.ask(model(**declared)) == ""
-    for changed in ({"mean": [1.0, 0.1]}, {"scale": [2.0, 1e-9]}):
-        reason = coordinator.ask(model(**(declared | changed)), node=HOSPITALS[1])
-        assert reason == "mean and scale must be those of the study plan's ranges"
+    declared: dict[str, Any] = {"scaling": "federated", "mean": (1.0, 0.0), "scale": (2.0, 2.0)}
+    assert coordinator.ask(config=task(**declared)) == ""
+    for name, changed in (("mean", (1.0, 0.1)), ("scale", (2.0, 1e-9))):
+        other = task(**declared | {name: changed})
+        reason = coordinator.ask(config=other, node=HOSPITALS[1])
+        assert reason == f"{name} of a train config must be those picked from the study plan"
 
 
-def test_federated_units_stay_in_a_session_as_they_were(tmp_path: Path) -> None:
-    plan = replace(PLAN, scaling="federated")
-    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, plan)), plan)
-    assert coordinator.ask(model(**UNITS)) == ""
-    other = UNITS | {"mean": [0.0, 0.5]}
-    assert "must stay as the session began" in coordinator.ask(model(**other), round_=2)
-    assert "must stay as the session began" in coordinator.ask(model(**UNITS), round_=2, lr=0.25)
-    assert coordinator.ask(model(**UNITS), round_=2) == ""
+def test_a_session_keeps_to_its_choice(coordinator: Coordinator) -> None:
+    assert coordinator.ask() == ""
+    for changes in ({"lr": 0.25}, {"C": None}):
+        reason = coordinator.ask(round_=2, config=task(**changes), **changes)
+        assert reason == "the train config must stay as the session began, and it has changed"
+    assert coordinator.ask() == ""
 
 
 def test_an_unknown_plan_is_refused(tmp_path: Path) -> None:
@@ -416,7 +451,7 @@ def test_an_unknown_plan_is_refused(tmp_path: Path) -> None:
         f"a message must be under a study plan of this node, {PLAN.digest[:16]}, got "
         f"{laxer.digest[:16]}"
     )
-    assert coordinator.ask(model()) == words
+    assert coordinator.ask() == words
     assert coordinator.open() == words
 
 
@@ -424,19 +459,19 @@ def test_the_plan_of_the_manifest_may_be_one_of_several(tmp_path: Path) -> None:
     other = replace(PLAN, most_rounds=1)
     grid = grid_of(enrolled_nodes(tmp_path, PLAN, other))
     coordinator = Coordinator(grid, other)
-    assert coordinator.ask(model()) == ""
-    assert "at most 1 rounds of train, got round 2" in coordinator.ask(model(), round_=2)
+    assert coordinator.ask() == ""
+    assert "at most 1 rounds of train, got round 2" in coordinator.ask(round_=2)
     coordinator.plan = PLAN
-    assert "must be of one study plan" in coordinator.ask(model(), round_=2)
+    assert "must be of one study plan" in coordinator.ask(round_=2)
 
 
-def test_a_round_has_one_question_and_a_session_the_plans_rounds(coordinator: Coordinator) -> None:
-    for number in range(1, 5):
-        assert coordinator.ask(model(float(number), 0.0), round_=number) == ""
-    assert coordinator.ask(model(2.0, 0.0), round_=2) == ""  # the answer was lost
-    words = "round 2 of train must ask what it asked before, and it asks something else"
-    assert coordinator.ask(model(2.5, 0.0), round_=2) == words
-    assert "at most 4 rounds of train, got round 5" in coordinator.ask(model(), round_=5)
+def test_a_round_is_of_one_model_and_a_session_has_the_plans_rounds(
+    coordinator: Coordinator,
+) -> None:
+    assert coordinator.ask() == ""
+    assert coordinator.ask() == ""  # the answer was lost
+    assert "a model is asked about in one round of train" in coordinator.ask(round_=2)
+    assert "at most 4 rounds of train, got round 5" in coordinator.ask(round_=5)
     assert "at most 4 rounds of train, got round 5" in coordinator.open(5)
 
 
@@ -462,7 +497,7 @@ def test_a_slow_search_over_nine_sessions_ends_with_the_second(
     for run in range(9):
         grid = grid_of(nodes, run_id=100 + run)
         between(grid)
-        answers.append(Coordinator(grid).ask(model(1.0 + run, 0.0)))
+        answers.append(Coordinator(grid).ask())
     assert answers[:2] == ["", ""]
     words = (
         "the study plan has 2 sessions, and this node has taken part in as many: further ones "
@@ -472,10 +507,10 @@ def test_a_slow_search_over_nine_sessions_ends_with_the_second(
 
 
 def test_made_up_sessions_are_counted_too(coordinator: Coordinator) -> None:
-    answers = [coordinator.ask(model(), session=f"made-up-{number}") for number in range(4)]
+    answers = [coordinator.ask(session=f"made-up-{number}") for number in range(4)]
     assert answers[:2] == ["", ""]
     assert all("the study plan has 2 sessions" in answer for answer in answers[2:])
-    assert "must name company X's session" in coordinator.ask(model(), session="")
+    assert "must name company X's session" in coordinator.ask(session="")
 
 
 def test_a_reused_run_is_the_same_session(tmp_path: Path) -> None:
@@ -483,8 +518,8 @@ def test_a_reused_run_is_the_same_session(tmp_path: Path) -> None:
     for _ in range(5):
         coordinator = Coordinator(grid_of(nodes, run_id=100))
         restarted(coordinator.grid)
-        assert coordinator.ask(model()) == ""
-        assert "must ask what it asked before" in coordinator.ask(model(3.0, 0.0))
+        assert coordinator.ask() == ""
+        assert "must stay as the session began" in coordinator.ask(config=task(C=None), C=None)
 
 
 def test_company_x_counts_sessions_across_runs(tmp_path: Path) -> None:
@@ -496,15 +531,16 @@ def test_company_x_counts_sessions_across_runs(tmp_path: Path) -> None:
 
 def test_what_is_refused_is_not_counted(coordinator: Coordinator, tmp_path: Path) -> None:
     for number in range(9):
-        assert coordinator.ask(model(lr=1e12, C=1.0), session=f"made-up-{number}")
+        assert coordinator.ask(config=task(lr=1e12), session=f"made-up-{number}")
     assert not (tmp_path / "1.csv.plans.jsonl").exists()
-    assert coordinator.ask(model()) == ""
+    assert coordinator.ask() == ""
 
 
-def test_a_separation_is_asked_once_and_of_any_size(coordinator: Coordinator) -> None:
-    content = model_message_content(model_arrays(np.array([99.0, 1.0]), 0.0), ConfigRecord())
-    assert coordinator.ask(content, SEPARATION) == ""
-    assert "at most 1 rounds of separation" in coordinator.ask(content, SEPARATION, round_=2)
+def test_a_separation_is_asked_once_and_where_the_totals_have_a_direction(
+    coordinator: Coordinator,
+) -> None:
+    assert "a sum for 'separation' cannot come now" in coordinator.ask(SEPARATION)
+    assert "at most 1 rounds of separation" in coordinator.ask(SEPARATION, round_=2)
 
 
 def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:

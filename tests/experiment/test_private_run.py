@@ -34,6 +34,7 @@ from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT, SEPARATION, DecryptReply
 from fl_he.wire.events import Listener, unheard
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.sealed_messages import OpenNews
 
 PRIVATE = ("experiment=private",)
 UNITS = ("scaling=ranges", "ranges=breast_cancer")
@@ -441,7 +442,9 @@ def test_a_hospital_that_owes_privacy_evaluates_nothing(deployment: Deployment) 
     deployment.train(*SMALL)
     train = next(m for m in deployment.grid.sent if m.metadata.message_type == MessageType.TRAIN)
     for action in (MessageType.EVALUATE, SEPARATION):
-        message = Message(train.content, train.metadata.dst_node_id, action)
+        # As an app asks that hospitals do not compute the model of.
+        content = OpenNews.remove_from(train.content)
+        message = Message(content, train.metadata.dst_node_id, action)
         reply = next(iter(deployment.grid.send_and_receive([message])))
         reason = str(reply.error.reason)
         assert "a node with privacy answers train messages only" in reason

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,18 @@ from fl_he.clients.node.node import SimulatedNode
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.parameters import split
 from fl_he.strategies.gradient_descent import GradientDescent
-from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Description, Role
-from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    DESCRIBE,
+    FINISH,
+    DecryptReply,
+    Description,
+    Role,
+)
 from fl_he.wire.model import model_arrays, read_arrays, read_model_arrays
+from fl_he.wire.totals import SignedTotal
 
 
 def recorded_run(config: Config, app: ClientApp) -> LocalGrid:
@@ -36,19 +45,40 @@ def recorded_run(config: Config, app: ClientApp) -> LocalGrid:
     return grid
 
 
-def searched(config: Config, sent: Iterable[Message]) -> dict[str, float]:
-    """Return what single hospitals must not show, for every model that they were sent."""
-    asked = [message.content for message in sent if message.metadata.message_type == "train"]
-    terms = LearningTerms.from_content(asked[0])
+Models = list[tuple[np.ndarray, float]]
+
+
+def models_of(grid: LocalGrid) -> tuple[Models, dict[str, Any]]:
+    """Return the models that hospitals were asked about, and what the training knows last.
+
+    Nobody is sent one: hospitals compute them from the totals, in which company X's are too.
+    """
+    replies = [r.content for r in grid.received if r.metadata.message_type == DECRYPT]
+    signed = [DecryptReply.from_content(content).signed for content in replies]
+    known = [json.loads(SignedTotal.from_bytes(one or b"").total.memory) for one in signed]
+    models, opened = [], 0
+    for message in grid.sent:
+        opened += message.metadata.message_type == DECRYPT
+        if message.metadata.message_type == "train":
+            theta = np.array(known[opened - 1]["theta"])
+            coefficients, intercepts = split(theta, len(theta) - 1)
+            models.append((coefficients[0], float(intercepts[0])))
+    return models, known[-1]
+
+
+def searched(
+    config: Config, models: Models, mean: Sequence[float] = (), scale: Sequence[float] = ()
+) -> dict[str, float]:
+    """Return what single hospitals must not show, for every model that they were asked about."""
     hospitals = list(simulated_data(config).hospitals)
     sums: dict[str, float] = {}
-    if terms.mean:
-        mean, scale = np.array(terms.mean), np.array(terms.scale)
-        sums = private_sums(hospitals, mean)
-        hospitals = [replace(data, features=(data.features - mean) / scale) for data in hospitals]
-    return sums | private_values(
-        hospitals, [read_model_arrays(read_arrays(content)) for content in asked]
-    )
+    if mean:
+        centre, spread = np.array(mean), np.array(scale)
+        sums = private_sums(hospitals, centre)
+        hospitals = [
+            replace(data, features=(data.features - centre) / spread) for data in hospitals
+        ]
+    return sums | private_values(hospitals, models)
 
 
 def modulus_of(messages: Iterable[Message]) -> int:
@@ -64,10 +94,16 @@ def modulus_of(messages: Iterable[Message]) -> int:
 def check_view(config: Config) -> LocalGrid:
     app = client_app.build(lambda _: config)
     grid = recorded_run(config, app)
-    values = searched(config, grid.sent)
+    models, known = models_of(grid)
+    values = searched(config, models, known["mean"], known["scale"])
     everything = grid.sent + grid.received
     sums = config.hospitals * 2 * 2 * 30
     assert len(values) == sums + config.rounds * config.hospitals**2 * (2 * (30 + 3) + 1)
+    # By the first model, of zeros, everybody's loss is the logarithm of 2, and so is the total's.
+    first = {name for name, value in values.items() if math.isclose(value, math.log(2.0))}
+    assert {name.rpartition(" ")[2] for name in first} == {"loss"}
+    assert len(first) == config.hospitals**2
+    values = {name: value for name, value in values.items() if name not in first}
     assert leaks(everything, values, DOUBLES) == set()
     if found := leaks(everything, values, SINGLES):
         # Four bytes, two of which are zero in 18.5, stand among ciphertexts by chance: once in a
@@ -97,9 +133,12 @@ def test_fold(tmp_path: Path) -> None:
     grid = check_view(config)
     last = [m for m in grid.sent if m.metadata.message_type == FINISH]
     assert len(last) == config.hospitals
-    coefficients, _ = read_model_arrays(read_arrays(last[0].content))
-    saved = LogisticModel.load(tmp_path / "hospitals" / "hospital-1" / "model.json")
-    np.testing.assert_array_equal(saved.coefficients, coefficients)
+    assert not any("arrays" in message.content for message in grid.sent)
+    _, known = models_of(grid)
+    coefficients, _ = split(np.array(known["theta"]), len(known["theta"]) - 1)
+    for number in range(1, config.hospitals + 1):
+        path = tmp_path / "hospitals" / f"hospital-{number}" / "model.json"
+        np.testing.assert_array_equal(LogisticModel.load(path).coefficients, coefficients[0])
 
 
 def test_chain(tmp_path: Path) -> None:
@@ -120,7 +159,8 @@ def test_the_search_finds_plain_updates(tmp_path: Path) -> None:
     strategy = GradientDescent(config.optimizer.lr, config.hospitals)
     start = model_arrays(np.zeros(data.train.features.shape[1]), 0.0)
     strategy.start(grid, start, num_rounds=config.rounds)
-    values = searched(config, grid.sent)
+    asked = [message.content for message in grid.sent if message.metadata.message_type == "train"]
+    values = searched(config, [read_model_arrays(read_arrays(content)) for content in asked])
     found = leaks(grid.received, values)
     own = {name for name in values if "weighted" not in name}
     assert len(found & own) > 0.9 * len(own) / config.hospitals

@@ -22,7 +22,7 @@ from fl_he.clients.sealed.open_chain import OpenChain
 from fl_he.clients.sealed.sessions import Sessions
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, News, OpenNews
+from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, OpenNews, is_sealed
 
 _Handler = Callable[[Message, Node, Enrolment, Answer], Message]
 
@@ -94,8 +94,7 @@ class SealedChain:
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
         """Answer a message; see `fl_he.clients.node.app.Part`."""
         action = message.metadata.message_type
-        shared = action in (MessageType.TRAIN, FINISH)
-        if action in self._handlers and not (shared and not News.is_in(message.content)):
+        if is_sealed(action, message.content):
             role, handler = self._handlers[action]
             if node.role is not role:
                 raise ProtocolError(f"{action!r} must go to a {role}, and this node is none")

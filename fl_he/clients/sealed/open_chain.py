@@ -20,7 +20,13 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import blank_hospital, blank_reply
-from fl_he.clients.key_holder import Policy, key_and_ledger, open_sum, own_policy
+from fl_he.clients.key_holder import (
+    Policy,
+    key_and_ledger,
+    open_sum,
+    own_policy,
+    some_or_none,
+)
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
@@ -149,6 +155,8 @@ class OpenChain:
         )
         if total is None:
             return MisfitReply().to_content()
+        if request.purpose == "separation":
+            total = some_or_none(total)
         mean = layout.mean(total, np.empty(0))
         learnt = learner.step(before.learnt, mean, config, packing, request.purpose)
         number = before.number + 1

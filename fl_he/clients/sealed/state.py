@@ -83,7 +83,7 @@ class _Kept(Documented):
     memory: str
     model: Annotated[ArrayRecord, _MODEL]
     contribution: Contribution | None
-    asked: Mapping[str, int]
+    asked: Mapping[str, tuple[int, int]]
 
 
 _Kept.DOCUMENT = Document(
@@ -153,7 +153,7 @@ class ChainState:
 
     def advance(self, round_: int, learnt: Learnt, chain: bytes) -> None:
         """Keep the model that includes one more total, and that total's digest."""
-        kept = replace(self._begun, after=round_, chain=chain, asked={})
+        kept = replace(self._begun, after=round_, chain=chain)
         self._kept = replace(kept, memory=learnt.memory, model=learnt.model)
 
     def contribute(self, contribution: Contribution) -> None:
@@ -161,17 +161,19 @@ class ChainState:
         self._kept = replace(self._begun, contribution=contribution)
 
     def ask(self, purpose: Purpose, round_: int) -> None:
-        """Keep that the model is asked about, in the open; refuse another round's question.
+        """Keep that the model is asked about, in the open: in one round, and that a later one.
 
         Two sums over one model would show, by subtraction, in whom they differ.
         """
         kept = self._begun
-        if kept.asked.get(purpose) not in (None, round_):
+        after, before = kept.asked.get(purpose, (kept.after, round_))
+        if (after == kept.after and round_ != before) or (after < kept.after and round_ <= before):
             raise ProtocolError(
-                f"a model is asked about in one round of {purpose}, it was in round "
-                f"{kept.asked[purpose]}, got {round_}: a total in between is missing"
+                f"a model is asked about in one round of {purpose}, later than the model before: "
+                f"the last was {before}, after total {after}, got {round_}, after total "
+                f"{kept.after}"
             )
-        self._kept = replace(kept, asked={**kept.asked, purpose: round_})
+        self._kept = replace(kept, asked={**kept.asked, purpose: (kept.after, round_)})
 
     @property
     def _begun(self) -> _Kept:

@@ -16,7 +16,13 @@ from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.learning_terms import PRIVACY_KEYS, task_of
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import ProtocolError, refused_as
-from fl_he.wire.training_messages import final_model, question_of, take_total, training_arrays
+from fl_he.wire.training_messages import (
+    final_model,
+    question_of,
+    take_signed,
+    take_total,
+    training_arrays,
+)
 
 
 class TrainingLearner(Learner):
@@ -66,14 +72,10 @@ class TrainingLearner(Learner):
         return model_message_content(*final_model(training, converged=converged))
 
     def signed(self, own: Learnt, memory: str, config: ConfigRecord, packing: Packing) -> Learnt:
-        """See Learner; processors round differently, so all go on with company X's numbers."""
-        theirs = _restored(memory, config, packing)
-        if not _restored(own.memory, config, packing).agrees(theirs):
-            raise ProtocolError(
-                "the step that company X has signed must be the one that follows from the total, "
-                "and it is not"
-            )
-        return _learnt(theirs)
+        """See Learner."""
+        training = _restored(own.memory, config, packing)
+        take_signed(training, memory)
+        return _learnt(training)
 
     def stage(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> Stage:
         """See Learner; with noise nobody can tell whether training is over."""

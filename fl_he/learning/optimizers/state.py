@@ -138,6 +138,10 @@ class State:
             for a, b in zip(ours, theirs, strict=True)
         )
 
+    def adopt(self, other: State) -> None:
+        """Go on with another computation's numbers; what is not written down stays."""
+        vars(self).update({**vars(other), "point": self.point})
+
     def _decisions(self) -> tuple[object, ...]:
         """Return all that is decided, and says what is asked next."""
         search = self.search

@@ -166,9 +166,12 @@ class TestModels:
         for context in steps.federation.grid.contexts.values():
             context.state = RecordDict()
         assert reason(steps.hospital(NORTH, 2)) == (
-            "a model is asked about in one round of train, it was in round 1, got 2: a total in "
-            "between is missing"
+            "a model is asked about in one round of train, later than the model before: the last "
+            "was 1, after total 0, got 2, after total 0"
         )
+        steps.round(1, ALL)
+        assert reason(steps.hospital(NORTH, 1)).endswith("got 1, after total 1")
+        assert not steps.hospital(NORTH, 2).has_error()
 
 
 class TestTotals:
