@@ -80,6 +80,11 @@ def decimals_given(evaluation: Mapping[str, Any], key: str) -> int:
     return 2 if key == "roc_auc" else min(len(str(evaluation["examples"])) - 1, 3)
 
 
+def sentence(clause: str) -> str:
+    """Return a clause with a capital and a full stop."""
+    return f"{clause[:1].upper()}{clause[1:]}."
+
+
 def short(value: float | None) -> str:
     """Write an estimate."""
     return UNKNOWN if value is None else f"{value:.3g}"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fl_he.report.blocks import Block, Charts, Note, Page, Row, Section, Sheet
-from fl_he.report.figures import count, decimal, known, mean, seconds, total
+from fl_he.report.figures import count, decimal, known, mean, seconds, sentence, total
 from fl_he.report.page.charts import line_chart
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import answered, quality
-from fl_he.report.tables.sweep import SweepRow, labels
+from fl_he.report.tables.sweep import SweepRow, different_test_sets, labels
 from fl_he.run_files.metrics import Metrics
 
 #: More curves than these cannot be told apart.
@@ -43,7 +43,8 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
         sections.append(_capc(capc))
     best = max(known([run["federated"] for _, run, _ in training], "accuracy"), default=None)
     tiles = {"runs": count(len(rows))}
-    if best is not None:
+    different = different_test_sets([run for _, run, _ in training])
+    if best is not None and not different:
         tiles["best accuracy on a test set"] = decimal(best)
     if failed:
         tiles["failed"] = count(len(failed))
@@ -80,7 +81,10 @@ def _figures(runs: _Runs) -> Section:
         for name, metrics, link in runs
     ]
     caption = "Federated models on their held-out test sets"
-    return Section("Comparison", [Sheet(caption, ("run", *_COLUMNS), rows)])
+    blocks: list[Block] = [Sheet(caption, ("run", *_COLUMNS), rows)]
+    if different := different_test_sets([metrics for _, metrics, _ in runs]):
+        blocks.append(Note(sentence(different)))
+    return Section("Comparison", blocks)
 
 
 def _curves(runs: _Runs) -> Section:

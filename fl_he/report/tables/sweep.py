@@ -9,12 +9,18 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import decimal, seconds, setting_text
+from fl_he.report.figures import decimal, seconds, sentence, setting_text
 from fl_he.report.tables.fitted import keep_whole
+from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Keys that differ between runs and say nothing of them.
 _PLACES = ("output_dir", "data.source")
+#: Keys on which the rows and labels of a simulation's test set depend.
+_TEST_SETS = (
+    *("data.name", "data.path", "data.target", "data.positive", "data.threshold", "data.classes"),
+    *("test_size", "stratify", "seed"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,34 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     table.add_column("folder", overflow="fold", min_width=6)
     for label, row in zip(labels(rows), rows, strict=True):
         table.add_row(Text(label), *_figures(row.metrics), Text(row.folder))
+    if note := different_test_sets([row.metrics for row in rows if row.metrics is not None]):
+        table.caption = sentence(note)
     keep_whole(table, range(1, 4))
     return table
+
+
+def different_test_sets(runs: Sequence[Metrics]) -> str:
+    """Say by which settings the test sets of several runs differ; nothing if they do not.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        As :func:`fl_he.run_files.metrics.read_metrics` returns them; those that were not tested do
+        not count.
+    """
+    tested = [run for run in runs if run.get("federated", {}).get("accuracy") is not None]
+    flat = [flat_settings(run["config"]) for run in tested]
+    telling = [
+        key for key in _TEST_SETS if any(config.get(key) != flat[0].get(key) for config in flat)
+    ]
+    if not telling and len({run.get("tested_on") for run in tested}) > 1:
+        telling = ["their sizes"]
+    if not telling:
+        return ""
+    return (
+        f"no run is named the best: the test sets differ by {listed(telling)}, so accuracy and log "
+        "loss are of different patients"
+    )
 
 
 def labels(rows: Sequence[SweepRow]) -> list[str]:

@@ -5,11 +5,12 @@ from typing import Any
 
 from rich.console import Console
 
-from fl_he.report.tables.sweep import SweepRow, differences, sweep_table
+from fl_he.report.tables.sweep import SweepRow, differences, different_test_sets, sweep_table
 
 
 def metrics(accuracy: float | None, log_loss: float | None, seconds: float) -> dict[str, Any]:
-    return {"federated": {"accuracy": accuracy, "log_loss": log_loss}, "seconds": seconds}
+    federated = {"accuracy": accuracy, "log_loss": log_loss}
+    return {"config": {}, "federated": federated, "seconds": seconds}
 
 
 ROWS = [
@@ -40,6 +41,26 @@ def test_a_narrow_terminal_cuts_nothing() -> None:
         shown = [cell for line in cells(width) for cell in line]
         assert {"0.951", "0.124", "12.3", "failed", "100.0"} <= set(shown)
         assert "topology=chain" in "".join(line[0] for line in cells(width))
+
+
+def test_runs_with_other_test_sets_are_not_ranked() -> None:
+    def run(path: str, seed: int, **config: Any) -> dict[str, Any]:
+        tested = metrics(0.9, 0.3, 1.0) | {"tested_on": 100}
+        return tested | {"config": {"data": {"path": path}, "seed": seed, **config}}
+
+    assert different_test_sets([]) == ""
+    assert different_test_sets([run("a", 0, C=1.0), run("a", 0, C=0.1)]) == ""
+    runs = [run("a", 0), run("b", 1), run("b", 1)]
+    assert "the test sets differ by data.path and seed, so" in different_test_sets(runs)
+    untested = run("b", 1) | metrics(None, None, 1.0)
+    assert different_test_sets([run("a", 0), untested]) == ""
+    grown = run("a", 0) | {"tested_on": 101}
+    assert "differ by their sizes" in different_test_sets([run("a", 0), grown])
+    rows = [SweepRow((f"n={n}",), str(n), one) for n, one in enumerate(runs)]
+    shown = Console(file=io.StringIO(), width=200, color_system=None)
+    shown.print(sweep_table(rows))
+    assert isinstance(shown.file, io.StringIO)
+    assert "No run is named the best" in shown.file.getvalue()
 
 
 def test_runs_differ_in_the_keys_that_are_not_the_same_in_all() -> None:
