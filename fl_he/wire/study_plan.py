@@ -340,14 +340,15 @@ def plain_words(plan: StudyPlan) -> list[str]:
     if plan.ranges:
         pairs = zip(plan.features, plan.ranges, strict=True)
         ranges = f", by {_listed(f'{name} {low:g} to {high:g}' for name, (low, high) in pairs)}"
-    strengths = ["none" if one is None else f"C={one:g}" for one in plan.C]
+    strengths = _listed("none" if one is None else f"C={one:g}" for one in plan.C)
+    l2 = "none" if set(plan.C) == {None} else f"l2, {strengths}"
     rates = f", lr {_listed(f'{rate:g}' for rate in plan.lr)}" if plan.lr else ""
     return [
         f"model: {plan.family}, {outcome.target!r}{meaning} by {len(plan.features)} features",
         f"features: {_listed(map(repr, plan.features))}",
         f"scaling: {plan.scaling}{ranges}",
         f"class weights: {plan.class_weights}",
-        f"penalty: {'firth' if plan.penalty == 'firth' else 'l2, ' + _listed(strengths)}",
+        f"penalty: {'firth' if plan.penalty == 'firth' else l2}",
         f"profile likelihoods: {'yes' if plan.profile else 'no'}",
         f"optimizer: {_listed(plan.optimizers)}{rates}; stops at {plan.tolerance:g}",
         f"evaluation: {f'{plan.bins} bins' if plan.bins else 'none'}",

@@ -142,6 +142,7 @@ def test_plain_words_name_all_that_is_allowed() -> None:
         "at most 4 rounds in a session, 2 sessions",
     ):
         assert part in words
+    assert "penalty: none" in plain_words(replace(PRIVATE, C=(None,)))
     classes = replace(PLAN, family="softmax", outcome=CLASSES)
     assert plain_words(classes)[0] == "model: softmax, 'state' ('a', 'b', 'c') by 2 features"
 
