@@ -20,6 +20,11 @@ def render(page: Page) -> str:
     return _template().render(page=page, version=__version__)
 
 
+def _parts(cell: str) -> str:
+    """Let a narrow table break a cell before parentheses, and nowhere else."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}(", " (")
+
+
 @cache
 def _template() -> Template:
     # Of use only when a page is written.
@@ -34,5 +39,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["anchor"] = lambda title: title.lower().replace(" ", "-")
+    environment.filters["parts"] = _parts
     environment.globals["style"] = Markup(environment.get_template(_STYLE).render())  # noqa: S704
     return environment.get_template(_PAGE)

@@ -125,6 +125,18 @@ def test_a_page(browser: Chrome, pages: dict[str, Path], name: str, look_name: s
         assert browser.find_element(By.ID, str(link.get_attribute("href")).partition("#")[2])
 
 
+def test_a_small_window_hides_no_column_of_the_coefficients(
+    browser: Chrome, tmp_path: Path
+) -> None:
+    metrics = copy.deepcopy(EXAMPLES["newton"])
+    wide = {"estimate": 1.5075, "lower": -12.1154, "upper": 0.6281, "odds_ratio_upper": 11.286}
+    for row in metrics["inference"]["coefficients"]:
+        row.update(wide, odds_ratio_sd=11.035, odds_ratio_sd_upper=47.473)
+    look(browser, write_page(tmp_path, metrics), 1000, "light")
+    (table,) = browser.find_elements(By.CSS_SELECTOR, ".scroll[aria-label^='Log odds']")
+    assert table.get_property("scrollWidth") == table.get_property("clientWidth")
+
+
 def test_no_script_of_a_hostile_name_ran(browser: Chrome, pages: dict[str, Path]) -> None:
     look(browser, pages["newton"], *LOOKS["desk"])
     assert browser.find_elements(By.TAG_NAME, "script") == []
