@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -173,6 +174,10 @@ class TrainingRun(Run):
             What metrics.json holds.
         """
         simulated, config = self._roster.simulated, self._config
+        took_part = self._state.rounds[-1]["contributors"]
+        if (privacy := figures["privacy"]) is not None and took_part is not None:
+            noise = privacy["noise_per_hospital"] * math.sqrt(took_part)  # all hospitals add theirs
+            figures = {**figures, "privacy": {**privacy, "noise_in_last_total": noise}}
         metrics = {
             **origin_figures(),
             "simulated": simulated,

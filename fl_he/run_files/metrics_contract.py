@@ -136,7 +136,7 @@ _DIAGNOSTICS = {
 }
 _PRIVATE = {
     **_numbers(*_PRIVACY),
-    **_figures("epsilon_towards_a_hospital", "noise_of_scaling"),
+    **_figures("epsilon_towards_a_hospital", "noise_of_scaling", "noise_in_last_total?"),
     **{"mechanism": str, "neighbours": str, "not_covered": [str]},
     "without_noise?": optional(_kind(_figures(*FIGURES))),
 }

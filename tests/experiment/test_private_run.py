@@ -109,7 +109,8 @@ def test_company_x_opens_clipped_sums_with_the_noise_that_is_reported(
     config = experiment(*PRIVATE, f"topology={topology}", "hospitals=5", folder=tmp_path)
     run = Run(config)
     metrics = run.train()
-    deviation = metrics["privacy"]["noise_per_hospital"] * np.sqrt(5)  # all five add theirs
+    deviation = metrics["privacy"]["noise_in_last_total"]
+    assert deviation == metrics["privacy"]["noise_per_hospital"] * np.sqrt(5)  # all add theirs
     w, b = np.zeros(30), 0.0
     noise = []
     for total in run.totals:

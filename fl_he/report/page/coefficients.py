@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
-from fl_he.report.figures import short
+from fl_he.report.figures import sentence, short
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
+    deviation_note,
     fit_facts,
     group_notes,
     group_sheet,
     has_firth,
-    has_per_sd,
     left_out_notes,
     profile_notes,
     profile_sheet,
@@ -28,7 +28,7 @@ _ABOUT = (
     "and the odds ratio its exponential. {per_sd}The intercept is of patients whose features are "
     "all 0."
 )
-_PER_SD = "Per SD: for one standard deviation more of the feature in the pooled data. "
+_OF_WHAT = " of the feature in the pooled data"
 _WALD = "Standard errors, tests and intervals are Wald's."
 _WALD_FIRTH = (
     "Standard errors, p values and intervals are Wald's, from the information without the penalty. "
@@ -52,7 +52,8 @@ def coefficients(metrics: Metrics) -> Section:
     if not inference["coefficients"] or (several and reason is not None):
         return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
     sheets = coefficient_sheets(metrics)
-    about = _ABOUT.format(per_sd=_PER_SD if has_per_sd(sheets) else "")
+    per_sd = deviation_note(metrics, sheets, _OF_WHAT)
+    about = _ABOUT.format(per_sd=per_sd and f"{sentence(per_sd)} ")
     blocks += [*sheets, *map(Note, left_out_notes(inference)), Note(about)]
     if facts := fit_facts(inference):
         blocks += [Note(_WALD_FIRTH if has_firth(inference) else _WALD), Facts(facts)]

@@ -14,6 +14,7 @@ from fl_he.report.figures import (
     decimal,
     decimals_given,
     optimizer_name,
+    sentence,
     setting_text,
 )
 from fl_he.report.page.coefficients import coefficients
@@ -95,7 +96,10 @@ def _quality(metrics: Metrics) -> Section:
         headings = (column.heading.replace("\n", " ") for column in COLUMNS)
         rows = compared_models(metrics)
         blocks = [Sheet(tested_on(metrics), ("model", *headings), rows)]
-    blocks += [Note(note) for note in (penalty_note(metrics), difference_note(metrics)) if note]
+    if penalty := penalty_note(metrics):
+        blocks.append(Note(penalty))
+    if difference := difference_note(metrics):
+        blocks.append(Note(sentence(difference)))
     if evaluation:
         blocks += _counted(evaluation)
         blocks += _confusion(evaluation, metrics.get("classes") or ("label 0", "label 1"))
@@ -154,7 +158,7 @@ def _privacy(metrics: Metrics) -> Section:
             "would."
         )
         return Section(title, [Note(none)])
-    facts = {"mechanism": privacy["mechanism"], **privacy_facts(privacy)}
+    facts = {"mechanism": privacy["mechanism"], **privacy_facts(metrics)}
     del facts["not covered"]
     return Section(title, [Facts(facts), Note("Not covered:"), Points(privacy["not_covered"])])
 

@@ -98,7 +98,12 @@ def opened(metrics: Metrics) -> list[str]:
         sums.append("each round: the Hessian, so second moments of the features")
     sums += _likelihood_sums(metrics)
     if config.get("scaling") == "federated":
-        sums.append("once: mean and variance of every feature, which the hospitals learn too")
+        sums.append(
+            "once: noisy sums of every feature, clipped to its range, and of its square; the "
+            "hospitals learn the noisy means and scales"
+            if private
+            else "once: mean and variance of every feature, which the hospitals learn too"
+        )
     if config.get("class_weight") == "balanced":
         sums.append("once: the sizes of the classes")
     if (metrics.get("diagnostics") or {}).get("separation"):

@@ -24,7 +24,6 @@ _INTERCEPT = "(intercept)"
 _NAME_WIDTH = len(_INTERCEPT)
 #: Longer names are folded before a table is divided.
 _LONGEST_NAME = 24
-_PER_SD = "per SD"
 
 
 def coefficient_table(metrics: Metrics) -> RenderableType | None:
@@ -50,20 +49,29 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
-    return Group(*blocks, Text("\n".join([_caption(sheets), *said])))
+    return Group(*blocks, Text("\n".join([_caption(metrics, sheets), *said])))
 
 
-def _caption(sheets: Sequence[Sheet]) -> str:
-    per_deviation = f", {_PER_SD}: for one standard deviation more" if has_per_sd(sheets) else ""
+def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
+    said = deviation_note(metrics, sheets)
     return (
-        f"odds ratio: for one unit more of the feature{per_deviation}; {_INTERCEPT}: the odds "
-        "where all features are 0"
+        f"odds ratio: for one unit more of the feature{said and f', {said}'}; {_INTERCEPT}: the "
+        "odds where all features are 0"
     )
 
 
-def has_per_sd(sheets: Sequence[Sheet]) -> bool:
-    """Return whether tables of coefficients have odds ratios per standard deviation."""
-    return any(column.startswith(_PER_SD) for sheet in sheets for column in sheet.columns)
+def per_deviation(metrics: Metrics) -> str:
+    """Return the heading of odds ratios for one standard deviation more of a feature."""
+    return "per noisy SD" if metrics.get("privacy") else "per SD"
+
+
+def deviation_note(metrics: Metrics, sheets: Sequence[Sheet], of_what: str = "") -> str:
+    """Explain the odds ratios per standard deviation of tables of coefficients; "" without any."""
+    heading = per_deviation(metrics)
+    if not any(column.startswith(heading) for sheet in sheets for column in sheet.columns):
+        return ""
+    noisy = ", known only with the noise of privacy" if metrics.get("privacy") else ""
+    return f"{heading}: for one standard deviation more{of_what}{noisy}"
 
 
 def withheld(inference: Mapping[str, Any]) -> str | None:
@@ -78,7 +86,8 @@ def coefficient_sheets(metrics: Metrics) -> list[Sheet]:
     rows, contrasts = inference["coefficients"], dict[str | None, list[Mapping[str, Any]]]()
     for row in rows:
         contrasts.setdefault(row["class"], []).append(row)
-    return [_sheet(inference, name, found) for name, found in contrasts.items()]
+    per_sd = per_deviation(metrics)
+    return [_sheet(inference, name, found, per_sd) for name, found in contrasts.items()]
 
 
 def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
@@ -216,18 +225,30 @@ def group_sheet(inference: Mapping[str, Any]) -> Sheet | None:
 
 
 def group_notes(inference: Mapping[str, Any]) -> list[str]:
-    """Say which tests of columns together are not there, and why."""
+    """Say which columns a test leaves out, and which tests are not there, and why."""
     without = _left_out(inference)
     notes = []
     for test in inference["groups"]:
+        gone = [name for name in test["columns"] if name in without]
         if test["p_value"] is not None:
+            if gone:
+                notes.append(_partly_tested(test["columns"], gone))
             continue
-        found = {without[name]: name for name in reversed(test["columns"]) if name in without}
+        found = {without[name]: name for name in reversed(gone)}
         why = "; ".join(f"{name}: {reason}" for reason, name in reversed(found.items()))
         notes.append(
             f"No Wald test of {listed(test['columns'])}: {why or 'their covariance is singular'}."
         )
     return notes
+
+
+def _partly_tested(columns: Sequence[str], gone: Sequence[str]) -> str:
+    """Say that a test of columns is not of those without an estimate."""
+    tested = len(columns) - len(gone)
+    return (
+        f"{listed(gone)} {'is' if len(gone) == 1 else 'are'} {NOT_AVAILABLE}: "
+        f"{count(tested)} column{'s were' if tested > 1 else ' was'} tested of {listed(columns)}."
+    )
 
 
 def _test_text(test: Mapping[str, Any]) -> str:
@@ -239,7 +260,10 @@ def _test_text(test: Mapping[str, Any]) -> str:
 
 
 def _sheet(
-    inference: Mapping[str, Any], contrast: str | None, rows: Sequence[Mapping[str, Any]]
+    inference: Mapping[str, Any],
+    contrast: str | None,
+    rows: Sequence[Mapping[str, Any]],
+    per_sd: str,
 ) -> Sheet:
     outcome = inference["outcome"]
     if contrast is not None:
@@ -248,12 +272,12 @@ def _sheet(
     heading = f"Log odds of {outcome or 'label 1 of each hospital'}"
     if inference["penalised"]:
         heading += ", with Firth's penalty" if has_firth(inference) else ", penalised"
-    per_deviation = bool(known(rows, "odds_ratio_sd"))
+    has_per_sd = bool(known(rows, "odds_ratio_sd"))
     columns = ["feature", "estimate"]
     if not known(rows, "standard_error"):
         digits = places(known(rows, "estimate"), 3, 6)
-        ratios = ["odds_ratio", "odds_ratio_sd"] if per_deviation else ["odds_ratio"]
-        columns += ["odds ratio", _PER_SD][: len(ratios)]
+        ratios = ["odds_ratio", "odds_ratio_sd"] if has_per_sd else ["odds_ratio"]
+        columns += ["odds ratio", per_sd][: len(ratios)]
         cells = [
             (
                 row["name"],
@@ -266,8 +290,8 @@ def _sheet(
     interval = f"{inference['level']:.0%} interval"
     columns += ["std. error", interval, "z", "p", f"odds ratio ({interval})"]
     keys = ["odds_ratio"]
-    if per_deviation:
-        columns.append(f"{_PER_SD} ({interval})")
+    if has_per_sd:
+        columns.append(f"{per_sd} ({interval})")
         keys.append("odds_ratio_sd")
     digits = places(known(rows, "standard_error"), 2, 6)
     shown = {key: _ratio_places(rows, key) for key in keys}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from fl_he.report.blocks import Note, Points, Section
+from fl_he.report.figures import sentence
 from fl_he.run_files.convergence import carried_by, combination, listed, separation
 from fl_he.run_files.metrics import Metrics
 
@@ -39,7 +40,7 @@ def findings(metrics: Metrics) -> Iterator[str]:
     found = metrics.get("diagnostics") or {}
     yield from columns_left_out(metrics)
     if words := separation(metrics):
-        yield f"{words[0].upper()}{words[1:]}."
+        yield sentence(words)
     if unique := found.get("unique"):
         yield (
             f"Almost all values of {listed(unique)} differ and are integers, as those of "

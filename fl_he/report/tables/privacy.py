@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.report.figures import known
 from fl_he.run_files.metrics import Metrics
 
 
@@ -19,20 +20,20 @@ def privacy_table(metrics: Metrics) -> Table | None:
     table = Table(title="What the patients are promised", show_header=False)
     table.add_column(overflow="fold", min_width=12)
     table.add_column(overflow="fold")
-    for name, value in privacy_facts(privacy).items():
+    for name, value in privacy_facts(metrics).items():
         table.add_row(name, Text(value))
     return table
 
 
-def privacy_facts(privacy: Mapping[str, Any]) -> dict[str, str]:
+def privacy_facts(metrics: Metrics) -> dict[str, str]:
     """Write the promise of a run with differential privacy, point by point.
 
     Parameters
     ----------
-    privacy : mapping
-        ``privacy`` of metrics.json.
+    metrics : mapping
+        Of a run with ``privacy``.
     """
-    counted = privacy["contributors_counted"]
+    privacy = metrics["privacy"]
     towards = privacy["epsilon_towards_a_hospital"]
     return {
         "epsilon": f"{privacy['epsilon']:.4g} for all {privacy['rounds']} rounds together"
@@ -45,11 +46,35 @@ def privacy_facts(privacy: Mapping[str, Any]) -> dict[str, str]:
         "the coordinator open it together",
         "neighbours": privacy["neighbours"],
         "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}",
-        "noise per round": f"standard deviation {privacy['noise_per_round']:.4g} on each sum, "
-        f"{privacy['noise_per_hospital']:.4g} from each of {counted} hospitals",
+        "noise per round": _noise(metrics),
         **_scaling(privacy),
         "not covered": "\n".join(privacy["not_covered"]),
     }
+
+
+def _noise(metrics: Metrics) -> str:
+    """Say how much noise is in a total, and how much of it is counted."""
+    privacy, took_part = metrics["privacy"], metrics["rounds"][-1]["contributors"]
+    counted, share = privacy["contributors_counted"], privacy["noise_per_hospital"]
+    counts = {*known(metrics["rounds"], "contributors")}
+    total = privacy.get("noise_in_last_total")
+    if total is None or counts == {counted}:
+        return (
+            f"standard deviation {privacy['noise_per_round']:.4g} is counted on each sum, "
+            f"{share:.4g} from each of {counted} hospitals"
+        )
+    each = "each" if len(counts) == 1 else "the last"
+    said = (
+        f"standard deviation {total:.4g} on {each} sum, {share:.4g} from each of {took_part} "
+        f"hospitals; epsilon counts {privacy['noise_per_round']:.4g}, the noise of {counted}"
+    )
+    fewest = min(counts)
+    if fewest > counted:
+        said += (
+            f". min_contributors={fewest} would count the noise of {fewest}, so each would add "
+            "less for the same epsilon, and no total would be of fewer hospitals"
+        )
+    return said
 
 
 def _scaling(privacy: Mapping[str, Any]) -> dict[str, str]:
@@ -57,6 +82,6 @@ def _scaling(privacy: Mapping[str, Any]) -> dict[str, str]:
         return {}
     return {
         "scaling": f"{privacy['scaling']:.0%} of the budget: standard deviation "
-        f"{privacy['noise_of_scaling']:.4g} on each sum of values that their ranges make -1 to 1, "
-        "and of their squares"
+        f"{privacy['noise_of_scaling']:.4g} is counted on each sum of values that their ranges "
+        "make -1 to 1, and of their squares"
     }

@@ -103,6 +103,14 @@ def test_the_page_says_where_the_penalties_differ(tmp_path: Path) -> None:
     assert said in words(page(tmp_path, metrics))
 
 
+def test_a_note_begins_with_a_capital(tmp_path: Path) -> None:
+    metrics = copy.deepcopy(make_metrics())
+    metrics["config"]["C"] = None
+    metrics["pooled"] |= {"C": 1.0, "largest_difference": None}
+    said = "Coefficients are not compared with the pooled fit: it has another penalty."
+    assert said in words(page(tmp_path, metrics))
+
+
 def test_a_newton_run_has_standard_errors_hops_and_versions(tmp_path: Path) -> None:
     html = page(tmp_path, make_newton())
     interval = "0.0625 to 0.0625"
@@ -192,6 +200,14 @@ def test_the_promise_to_patients(tmp_path: Path) -> None:
     assert "No differential privacy" in words(page(tmp_path, make_metrics()))
 
 
+def test_a_private_scaling_opens_noisy_sums_alone(tmp_path: Path) -> None:
+    metrics = make_private()
+    metrics["config"] |= {"privacy": {"name": "gaussian"}, "scaling": "federated"}
+    text = words(page(tmp_path, metrics))
+    assert "once: noisy sums of every feature, clipped to its range, and of its square" in text
+    assert "mean and variance of every feature" not in text
+
+
 def test_capc(tmp_path: Path) -> None:
     html = page(tmp_path, make_capc())
     assert cells(html, f"{HOSTILE}, before")[2:] == ["0.500", "0.250"]
@@ -241,6 +257,8 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     assert HOSTILE in words(html)
     assert "<script" not in html
     assert html.count("<figure") == 3
+    assert "best accuracy" not in words(html)
+    assert "the test sets differ by seed, so accuracy and log loss are of" in words(html)
     (chain,) = (label for label in map(words, row_names(html)) if "topology=chain" in label)
     assert cells(html, chain)[:3] == ["0.810", "0.830", "0.840"]
 
@@ -255,6 +273,7 @@ def test_a_comparison_draws_a_curve_for_each_run(tmp_path: Path) -> None:
     path = tmp_path / "comparison.html"
     rows = [row("gd", [0.75, 0.5]), row("newton", [0.75, 0.5, 0.125]), SweepRow(("x",), "x", None)]
     write_comparison(path, rows, [tmp_path] * 3)
+    assert "best accuracy on a test set" in words(path.read_text())
     labels = re.findall(r'<figure role="img" aria-label="(.*?)">', path.read_text())
     curves = "optimizer=gd from {} to {}; optimizer=newton from {} to {}."
     assert f"Log loss on the hospitals&#39; data: {curves.format(0.75, 0.5, 0.75, 0.125)}" in labels

@@ -14,7 +14,7 @@ from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table, difference_note, penalty_note
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import columns_left_out
-from fl_he.report.tables.privacy import privacy_table
+from fl_he.report.tables.privacy import privacy_facts, privacy_table
 from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
 
 
@@ -179,6 +179,25 @@ def test_a_promise_may_lack_what_nobody_knows(key: str) -> None:
     shown = "\n".join([*text(comparison_table(metrics)), *text(_privacy_table(metrics))])
     assert ("no promise" in shown) == (key == "epsilon_towards_a_hospital")
     assert ("the same without noise" in shown) == (key != "without_noise")
+
+
+def test_the_noise_of_hospitals_that_are_not_counted_is_named() -> None:
+    def noise(*contributors: int) -> str:
+        metrics = make_private()
+        for entry, number in zip(metrics["rounds"], contributors, strict=True):
+            entry["contributors"] = number
+        metrics["privacy"]["noise_in_last_total"] = 7.25 * contributors[-1] ** 0.5
+        return privacy_facts(metrics)["noise per round"]
+
+    assert noise(3, 3, 3, 3).startswith("standard deviation 12.56 is counted on each sum, 7.25 ")
+    said = noise(5, 5, 5, 5)
+    assert said.startswith(
+        "standard deviation 16.21 on each sum, 7.25 from each of 5 hospitals; epsilon counts "
+        "12.56, the noise of 3. min_contributors=5 would count the noise of 5"
+    )
+    said = noise(5, 4, 3, 4)
+    assert said.startswith("standard deviation 14.5 on the last sum, 7.25 from each of 4 hospitals")
+    assert said.endswith("epsilon counts 12.56, the noise of 3")
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -351,6 +370,20 @@ def test_a_group_without_a_test_and_columns_without_an_estimate_say_why_once() -
     assert "not found" not in said
 
 
+def test_a_test_of_columns_says_which_of_them_it_leaves_out() -> None:
+    last = coefficient("ward_4") | {"left_out": "it is a linear combination of the others"}
+    wards = [f"ward_{number}" for number in (1, 2, 3, 4)]
+    group = {"columns": wards, "chi2": 8.68, "df": 3, "p_value": 0.034}
+    table = coefficient_table(inferred(AGE, last, fit=WHOLE, groups=[group]))
+    assert table is not None
+    said = "\n".join(text(table, 160))
+    named = "ward_1, ward_2, ward_3 and ward_4"
+    assert f"ward_4 is NA: 3 columns were tested of {named}." in said
+    whole = coefficient_table(inferred(AGE, fit=WHOLE, groups=[group]))
+    assert whole is not None
+    assert "were tested" not in "\n".join(text(whole, 160))
+
+
 def test_columns_aliased_by_the_same_columns_are_one_sentence() -> None:
     metrics = make_metrics()
     metrics["diagnostics"] = {"aliased": {"c": ["a", "b"], "d": ["a", "b"], "e": ["a"]}}
@@ -376,6 +409,15 @@ def test_the_caption_explains_only_columns_that_are_there() -> None:
         said = "\n".join(text(table, 160))
         assert "odds ratio: for one unit more of the feature" in said
         assert ("per SD: for one standard deviation more" in said) is there
+
+
+def test_the_standard_deviations_of_a_private_run_are_called_noisy() -> None:
+    table = coefficient_table(make_private() | {"inference": inferred(AGE)["inference"]})
+    assert table is not None
+    said = " ".join(text(table, 160))
+    assert "per noisy SD (95% interval)" in said
+    assert "per noisy SD: for one standard deviation more, known only with the noise" in said
+    assert "per SD" not in said
 
 
 def test_withheld_errors_are_a_sentence() -> None:
