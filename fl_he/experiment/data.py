@@ -167,8 +167,11 @@ def whole_table(data: DataConfig) -> Dataset:
 
 def _remedy(error: DataError, data: DataConfig) -> str:
     """Say which keys of the configuration may help."""
-    columns = [fault.column for fault in error.faults if fault.column is not None]
-    settings = {fault.setting: fault for fault in error.faults if fault.column is None}
+    droppable = [
+        fault for fault in error.faults if fault.setting == "drop" and fault.column is not None
+    ]
+    columns = [fault.column for fault in droppable if fault.column is not None]
+    settings = {fault.setting: fault for fault in error.faults if fault not in droppable}
     words = ""
     if columns:
         named = override("data.drop", [*data.drop, *columns])

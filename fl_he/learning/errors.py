@@ -23,11 +23,13 @@ class Fault:
         The argument of :func:`fl_he.learning.tables.data.load_table` whose change may help, for the
         layer that knows what the user calls it; None: the data themselves are wrong.
     column : str or None
-        The column that could be left out.
+        The column that is wrong. With ``setting="drop"`` it could be left out.
     known : tuple of str
         The columns that there are, where the setting names another one.
     remedies : tuple of str
         Changes to the file that would help.
+    row : int or None
+        The row of the only such cell; None if there are several.
     """
 
     words: str
@@ -35,6 +37,7 @@ class Fault:
     column: str | None = None
     known: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
+    row: int | None = None
 
 
 class DataError(FlHeError):

@@ -143,7 +143,7 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
                 f"all of 60 rows with 'age >= 0.0'; {POSITIVE}",
             ),
         ),
-        ("a,y\n1,\n2,b\n", ["data.target=y", "data.positive=b"], "row 2 (the header is row 1)"),
+        ("a,y\n1,\n2,b\n", ["data.target=y", "data.positive=b"], "leave their rows out ('y')"),
     ],
 )
 def test_a_refused_table_says_which_key_may_help(
@@ -223,9 +223,10 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         "cell in row 3; "
         "column 'died' must have no missing values, got 1 missing cell in row 5; "
         "target 'died' must hold 0 and 1, or true and false, where no positive label is named, got "
-        "2 other labels (the header is row 1); "
+        "2 other labels, one of them only in row 2 (the header is row 1); "
         "code categories as columns of 0 and 1 ('sex'); "
         "fill missing values in, or leave their rows out ('crp'); "
+        "fill missing labels in, or leave their rows out ('died'); "
         "fix the file or leave out the 3 columns: 'data.drop=[\"\",sex,crp]'; "
         f"{POSITIVE}, and data.classes=[LABEL,...] names more than two labels"
     )
@@ -302,3 +303,15 @@ def test_the_path_of_a_table_is_the_configurations(tmp_path: Path) -> None:
         DataError, match=r"which was not found: give the place .* data.path=\.\.\.$"
     ):
         data_of(tmp_path, *csv, f"data.path={tmp_path}/no.csv")
+
+
+def test_a_row_of_totals_is_named_instead_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("age,hb,y\n1,2,0\n3,4,1\nTotal,,17\n")
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=y")
+    assert str(caught.value) == (
+        "column 'age' must be numeric, got 1 cell of text in row 4; column 'hb' must have no "
+        "missing values, got 1 missing cell in row 4; target 'y' must hold 0 and 1, or true and "
+        "false, where no positive label is named, got 1 other label in row 4 (the header is "
+        "row 1); correct row 4, the last, or leave it out"
+    )

@@ -8,25 +8,26 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
-from fl_he.learning.tables.table_file import Cells, RowNumbers, Unreadable, shown
+from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, RowNumbers, Unreadable, shown
 
-#: Texts of a missing cell, in small letters: NaN is what Python writes, NA what R does.
-_MISSING_TEXT = ("", "nan", "na")
 _TRUTH = {"true": 1.0, "false": 0.0}
 #: Kinds of cells; ``{s}`` makes a plural.
 _TEXT, _MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
 _TOO_LARGE, _DATE = "cell{s} too large", "date{s}"
 _COMMA, _THOUSANDS = "decimal comma{s}", "cell{s} with thousands separators"
 _EITHER = "cell{s} with a decimal comma or a thousands separator"
+# Apart from _THOUSANDS: beside these a comma is no separator of thousands.
+_GROUPED = "cell{s} with thousands separators (blanks, points or apostrophes)"
 _RULES = {
     _MISSING: "have no missing values",
     _INFINITE: "be finite",
@@ -38,13 +39,22 @@ _REMEDIES = {
     _MISSING: "fill missing values in, or leave their rows out",
     _COMMA: "write decimal points",
     _THOUSANDS: "leave thousands separators out",
+    _GROUPED: "leave thousands separators out",
     # Whichever is done to all cells without a look at them may change numbers by 1000.
     _EITHER: "write decimal commas as points, and leave thousands separators out",
     _DATE: "write dates as numbers, such as years or days",
 }
 _CODE = "code categories as columns of 0 and 1"
+#: A column of more different texts is free text; one of a few is not, though no rows share them.
+_MOST_CATEGORIES, _FEW_CATEGORIES = 50, 10
+_LABEL = "fill missing labels in, or leave their rows out"
+_CASE = "write labels that differ in case or blanks alone in one way"
 #: Texts that are a known kind of number; the first that fits.
 _SPELT = {
+    _GROUPED: re.compile(
+        r"[-+]?[1-9]\d{0,2}"
+        r"(([\s'\u2019]\d{3})+([.,]\d*)?|(\.\d{3}){2,}(,\d*)?|\.\d{3},\d*)"
+    ),
     _EITHER: re.compile(r"[-+]?[1-9]\d{0,2},\d{3}"),
     _THOUSANDS: re.compile(r"[-+]?[1-9]\d{0,2}((,\d{3})+\.\d*|(,\d{3}){2,})"),
     _COMMA: re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?"),
@@ -93,9 +103,11 @@ class ColumnFacts:
         rules = {_RULES.get(kind, "be numeric") for kind in self.found}
         rule = rules.pop() if len(rules) == 1 else "hold finite numbers only"
         kinds = [_DATE if kind.startswith("date") else kind for kind in sorted(self.found)]
-        remedies = tuple(_REMEDIES[kind] for kind in kinds if kind in _REMEDIES)
+        remedies = tuple(dict.fromkeys(_REMEDIES[kind] for kind in kinds if kind in _REMEDIES))
         words = f"column {shown(name)} must {rule}, got {self.words}"
-        return Fault(words, "drop", name, remedies=remedies)
+        cells = [first for count, first in self.found.values() for _ in range(min(count, 2))]
+        row = cells[0] if len(cells) == 1 else None
+        return Fault(words, "drop", name, remedies=remedies, row=row)
 
     @property
     def words(self) -> str:
@@ -180,6 +192,7 @@ class Numbers:
         self._blocks: list[Array] = []
         self._facts: dict[int, ColumnFacts] = {}
         self._truth: dict[int, ColumnFacts] = {}
+        self._texts: dict[int, set[str]] = {}
 
     def add(self, rows: _Rows, cells: Sequence[Cells]) -> None:
         """Add rows, with the cells of each column."""
@@ -211,8 +224,9 @@ class Numbers:
                 facts.settle(points=self._has_fractions(column))
                 fault, counts = facts.fault(self.names[column]), facts.found
                 if sum(counts[kind][0] for kind in (_TEXT, _MISSING) if kind in counts) == total:
-                    coded = (_CODE if one == _REMEDIES[_TEXT] else one for one in fault.remedies)
-                    fault = replace(fault, remedies=tuple(coded))
+                    code = [] if self._is_free_text(column) else [_CODE]
+                    by_text = [[one] if one != _REMEDIES[_TEXT] else code for one in fault.remedies]
+                    fault = replace(fault, remedies=tuple(chain.from_iterable(by_text)))
                 yield fault
 
     @property
@@ -223,6 +237,11 @@ class Numbers:
     def _has_fractions(self, column: int) -> bool:
         found = (block[:, column] for block in self._blocks)
         return any(bool((np.modf(of[np.isfinite(of)])[0] != 0).any()) for of in found)
+
+    def _is_free_text(self, column: int) -> bool:
+        """Return whether a column's texts are too many to be categories."""
+        texts, (cells, _) = self._texts.get(column, ()), self._of(column).found.get(_TEXT, (0, 0))
+        return len(texts) > max(_FEW_CATEGORIES, min(_MOST_CATEGORIES, cells // 2))
 
     def _of(self, column: int) -> ColumnFacts:
         return self._facts.setdefault(column, ColumnFacts())
@@ -235,7 +254,7 @@ class Numbers:
                 return np.array(list(map(float, cells)))
         values = np.zeros(len(cells))
         for place, cell in enumerate(map(str.strip, cells)):
-            number = math.nan if cell.lower() in _MISSING_TEXT else as_number(cell)
+            number = math.nan if cell.lower() in MISSING_TEXTS else as_number(cell)
             if number is not None:
                 values[place] = number
             elif (truth := _TRUTH.get(cell.lower())) is not None:
@@ -243,6 +262,8 @@ class Numbers:
                 self._truth.setdefault(column, ColumnFacts()).add(_TEXT, 1, int(rows[place]))
             else:
                 self._of(column).add(_kind_of(cell), 1, int(rows[place]))
+                if len(texts := self._texts.setdefault(column, set())) <= _MOST_CATEGORIES:
+                    texts.add(cell)
         return values
 
 
@@ -258,6 +279,10 @@ class Labels:
     ----------
     name
         Of the column.
+    named
+        Labels that the table's description names: none of them is a missing cell.
+    missing
+        Texts of a missing cell, in small letters.
 
     Attributes
     ----------
@@ -265,8 +290,12 @@ class Labels:
         Reading labels as numbers adds those that it finds.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, named: Sequence[str] = (), missing: Set[str] = MISSING_TEXTS
+    ) -> None:
         self.name = name
+        self._named_before = {label.strip() for label in named} - {""}
+        self._missing_texts, self._read_as_missing = missing, dict[str, None]()
         self.faults: list[Fault] = []
         self._labels: list[str] = []
         self._rows: list[int] = []
@@ -281,11 +310,13 @@ class Labels:
             return
         for row, cell in zip(rows.tolist(), map(str, cells), strict=True):
             label = cell.strip()
+            if label.lower() in self._missing_texts and label not in self._named_before:
+                self._missing.add(_MISSING, 1, row)
+                self._read_as_missing[label] = None
+                label = ""
             self._labels.append(label)
             self._rows.append(row)
-            if label.lower() in _MISSING_TEXT:
-                self._missing.add(_MISSING, 1, row)
-            elif label != cell:
+            if label and label != cell:
                 self._trimmed.add("label{s}", 1, row)
 
     @property
@@ -307,12 +338,18 @@ class Labels:
         numbers = {label: _zero_or_one(label) for label in self._counts()}
         other = [label for label, number in numbers.items() if number is None]
         if other:
+            row = self._lone(other)
+            alone = "" if len(other) == 1 else ", one of them only"
+            where = "" if row is None else f"{alone} in row {row}"
             self.faults.append(
                 Fault(
                     f"target {shown(self.name)} must hold 0 and 1, or true and false, where no "
                     f"positive label is named, got {len(other)} other "
-                    f"label{'s' if len(other) > 1 else ''}{self._named(other)}",
+                    f"label{'s' if len(other) > 1 else ''}{where}{self._named(other)}",
                     "meaning",
+                    self.name,
+                    remedies=self._case(other),
+                    row=row if len(other) == 1 else None,
                 )
             )
         truth = bool(numbers) and all(label.lower() in _TRUTH for label in numbers)
@@ -334,11 +371,16 @@ class Labels:
         """
         classes, positive = self.levels, self.meant(positive)
         if len(classes) > 2:
+            case, row = self._case(classes), self._lone(classes)
+            where = "" if row is None else f", one of them only in row {row}"
             self.faults.append(
                 Fault(
                     f"target {shown(self.name)} must have two classes, got {len(classes)}"
-                    f"{self._named(classes)}",
-                    "target",
+                    f"{where}{self._named(classes)}",
+                    None if case else "target",
+                    self.name,
+                    remedies=case,
+                    row=row if len(classes) == 3 else None,
                 )
             )
         if len(classes) == 2 and positive not in classes:
@@ -379,26 +421,46 @@ class Labels:
                     f"{', '.join(map(shown, places))} only, got {_counted(kind, *found)}"
                     f"{self._named(sorted(unknown))}",
                     "classes",
+                    self.name,
+                    remedies=self._case([*places, *unknown]),
+                    row=found[1] if found[0] == 1 else None,
                 )
             )
         return self._as([places.get(meant.get(label, ""), 0.0) for label in self._labels])
 
     def _counts(self) -> Counter[str]:
-        return Counter(label for label in self._labels if label.lower() not in _MISSING_TEXT)
+        return Counter(label for label in self._labels if label)
 
     def _named(self, labels: Sequence[str]) -> str:
         """Name labels only if they are few and each has several rows: else one may be a person's.
 
-        Labels are only shown where the column has no more of them.
+        Labels are only shown where the column has no more of them. Rows whose labels differ in case
+        or blanks alone are rows of one label.
         """
-        counts = self._counts()
-        if len(counts) > _MOST_NAMED_LABELS or min(counts.values()) < 2:
+        counts, rows = self._counts(), Counter(map(_folded, self._labels))
+        if len(counts) > _MOST_NAMED_LABELS or min(rows[_folded(label)] for label in counts) < 2:
             return ""
         return f": {', '.join(map(shown, sorted(labels)))}"
 
+    def _lone(self, labels: Sequence[str]) -> int | None:
+        """Return the row of the only label that one row has, such as a row of totals."""
+        counts = self._counts()
+        rows = [self._rows[self._labels.index(label)] for label in labels if counts[label] == 1]
+        return rows[0] if len(rows) == 1 else None
+
+    def _case(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the remedy of labels that differ in case or blanks alone from others."""
+        labels = list(labels)
+        return (_CASE,) if len(set(map(_folded, labels))) < len(labels) else ()
+
     def _as(self, numbers: Sequence[float]) -> Array:
         if self._missing.found:
-            self.faults.insert(0, Fault(self._missing.fault(self.name).words))
+            fault, spelt = self._missing.fault(self.name), list(self._read_as_missing)
+            rename = tuple(
+                f"rename the label {text!r}, which is read as missing" for text in spelt if text
+            )
+            remedies = (*rename, *((_LABEL,) if "" in spelt or not rename else ()))
+            self.faults.insert(0, replace(fault, setting=None, remedies=remedies))
         return np.array(numbers)
 
 
@@ -414,6 +476,11 @@ def _spelt_alike(name: str, others: Sequence[str]) -> str:
         or (truth is not None and _TRUTH.get(other.lower()) == truth)
     ]
     return alike[0] if len(alike) == 1 else name
+
+
+def _folded(label: str) -> str:
+    """Return a label in small letters, its blanks as single ones."""
+    return " ".join(label.split()).casefold()
 
 
 def _zero_or_one(label: str) -> float | None:

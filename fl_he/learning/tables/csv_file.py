@@ -46,6 +46,11 @@ class CsvFile(TableFile):
                 f"cells must be separated by commas, got {separator}: save the table with commas "
                 "and decimal points"
             )
+        if self.names[0].lower().startswith("sep=") or len(first[0][1]) == 1 < len(first[-1][1]):
+            raise DataError(
+                f"data file must begin with the names of its columns, got another line "
+                f"{self.header} (a title, a comment or sep=): remove what stands above the names"
+            )
         if spelt := _numbers_among(self.names):
             # A record taken for names would reach the coordinator as the schema.
             raise DataError(

@@ -184,7 +184,9 @@ def load_table(
     faults = list(table.name_faults(unnamed="" not in dropped))
     if unusable := list(_misnamed(table.names, features, target, sorted(dropped))):
         raise DataError.of([*unusable, *faults])
-    numbers, labels = Numbers(features), Labels(target)
+    meanings = [*classes, *([] if positive is None else [positive])]
+    labels = Labels(target, meanings, missing=table.missing_labels)
+    numbers = Numbers(features)
     rows = read_columns(table, numbers, labels)
     meaning: str | None = None
     if positive is not None:

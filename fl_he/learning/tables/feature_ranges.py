@@ -8,17 +8,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fl_he.learning.errors import DataError
+from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, finite_array, set_fields
 from fl_he.learning.tables.scaling import Scaling
+from fl_he.learning.tables.table_file import shown, some
 
 _LIMIT = 1 << 20  # characters: ten thousand features and more
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +66,8 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
     Raises
     ------
     DataError
-        If the file cannot be read, or does not hold one usable range for each feature.
+        If the file cannot be read; else of all by which it does not hold one usable range for each
+        feature.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -70,7 +75,7 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
         if len(text) > _LIMIT:
             raise DataError(f"ranges must have at most {_LIMIT} characters, got more in {path}")
         is_json = path.suffix == ".json"
-        rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text, newline="")))
+        rows = list(_json_rows(text) if is_json else _csv_rows(text))
     except DataError:
         raise
     except OSError as error:
@@ -81,21 +86,52 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
         raise DataError(
             f"ranges must be a CSV or JSON file, got {path}: {type(error).__name__}"
         ) from None
-    if not isinstance(rows, list):
-        raise DataError(f"ranges must be a list in a JSON file, got another thing in {path}")
     found: dict[str, tuple[float, float]] = {}
-    for number, row in enumerate(rows, start=1):
+    faults, named = list[Fault](), set[str]()
+    for place, row in rows:
         try:
             name, bounds = row["feature"].strip(), (float(row["low"]), float(row["high"]))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-            raise DataError(
-                f"ranges must have a feature and the numbers low and high in row {number} of {path}"
-            ) from None
-        if name in found or name not in feature_names:
-            what = "twice" if name in found else "which is no feature"
-            raise DataError(f"ranges must be one for each feature, got {name!r} {what}")
+            name = row.get("feature") if isinstance(row, dict) else None
+            of = f" ({shown(name.strip())})" if isinstance(name, str) else ""
+            named |= {name.strip()} if isinstance(name, str) else set()
+            words = (
+                f"ranges must have a feature and the numbers low and high, got others in {place}"
+            )
+            faults.append(Fault(f"{words}{of}"))
+            continue
+        if name in named or name not in feature_names:
+            what = "twice" if name in named else "which is no feature"
+            words = f"ranges must be one for each feature, got {shown(name)} {what}, in {place}"
+            faults.append(Fault(words))
+        elif not (-math.inf < bounds[0] / 2.0 < bounds[1] / 2.0 < math.inf):
+            words = f"low must be below high and both finite, got others in {place} ({shown(name)})"
+            faults.append(Fault(words))
+        named.add(name)
         found[name] = bounds
-    if missing := [name for name in feature_names if name not in found]:
-        raise DataError(f"ranges must be one for each feature, got none for {missing[0]!r}")
+    if missing := [name for name in feature_names if name not in named]:
+        words = f"ranges must be one for each feature, got none for {some(missing, _MOST_NAMED)}"
+        faults.append(Fault(words))
+    if faults:
+        raise DataError.of(faults, f" ({path}{'' if is_json else ', the header is row 1'})")
     low, high = np.array([found[name] for name in feature_names]).reshape(-1, 2).T
     return Ranges(low, high)
+
+
+def _csv_rows(text: str) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of a CSV file and their names: blank lines count, as in tables."""
+    header: list[str] | None = None
+    for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+        if header is None and any(row):
+            header = [name.strip() for name in row]
+        elif any(row):
+            yield f"row {number}", dict(zip(header or [], row, strict=False))
+
+
+def _json_rows(text: str) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a JSON list and their names."""
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        raise DataError("ranges must be a list in a JSON file, got another thing")
+    for number, row in enumerate(rows, start=1):
+        yield f"entry {number}", row

@@ -39,6 +39,9 @@ _REFUSALS = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 class ParquetFile(TableFile):
     """See TableFile. Rows are numbered from 1."""
 
+    # The file has nulls, so NA is a label. The others are pandas' words for a missing cell.
+    missing_labels = frozenset(("", "nan", "<na>"))
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         refusal: DataError | None = None

@@ -15,6 +15,15 @@ from fl_he.learning.tables.csv_file import CsvFile
 from fl_he.learning.tables.table_file import RowNumbers, TableFile, some
 
 _MOST_NAMED = 10
+_PARQUET, _SAVE = "a Parquet file", "save the table as CSV UTF-8"
+#: Files by the bytes that they begin with, and what to do about their names or them.
+_BEGINNINGS = {
+    b"PAR1": (_PARQUET, "name it .parquet"),
+    b"PK\x03\x04": ("an Excel workbook or another zip file", _SAVE),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", _SAVE),
+    b"\x1f\x8b": ("a gzip file", "unpack it"),
+    b"ARROW1": ("an Arrow file", "save the table as Parquet"),
+}
 
 
 def open_table(path: Path, hint: str | None = None) -> TableFile:
@@ -37,15 +46,31 @@ def open_table(path: Path, hint: str | None = None) -> TableFile:
         raise DataError(f"data file must be a file, got the folder {place}", setting="path")
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
-        raise DataError(f"data file must be a .csv or .parquet file, got {place}", setting="path")
+        what = f", which is {other}" if (other := _other_kind(path, suffix)) else ""
+        words = f"data file must be a .csv or .parquet file, got {place}{what}"
+        raise DataError(words, setting="path")
     if not path.is_file():
         missing = f"data file must exist, got {place}, which was not found"
         raise DataError(f"{missing}: {hint}") if hint else DataError(missing, setting="path")
+    if other := _other_kind(path, suffix):
+        raise DataError(f"data file must be what its name ends in, got {place}, which is {other}")
     if suffix == ".csv":
         return CsvFile(path)
     from fl_he.learning.tables.parquet_file import ParquetFile  # noqa: PLC0415 - lazy: pyarrow
 
     return ParquetFile(path)
+
+
+def _other_kind(path: Path, suffix: str) -> str:
+    """Say what a file is, by its first bytes, if it is something else than its name says."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        start = file.read(8)
+    for beginning, (kind, advice) in _BEGINNINGS.items():
+        if start.startswith(beginning) and (kind != _PARQUET or suffix != ".parquet"):
+            return f"{kind}: {advice}"
+    return ""
 
 
 def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, RowNumbers]:
@@ -107,6 +132,10 @@ def read_columns(table: TableFile, numbers: Numbers, labels: Labels | None = Non
 
 def refuse(rows: RowNumbers, faults: Sequence[Fault]) -> None:
     """Raise DataError of all faults of a table, if there are any."""
+    last = int(rows.numbers[-1])
+    if len(faults) > 1 and all(fault.row == last for fault in faults):  # such as a row of totals
+        words = [Fault(fault.words, row=last) for fault in faults]
+        raise DataError.of(words, f"{rows.note}; correct row {last}, the last, or leave it out")
     if faults:
         named = any(" row " in fault.words for fault in faults)
         raise DataError.of(faults, f"{rows.note if named else ''}{_remedies(faults)}")

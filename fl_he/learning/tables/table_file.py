@@ -16,6 +16,13 @@ from fl_he.learning.tables.arrays import Array
 
 #: Name of a model's constant term, which stands among the names of columns.
 INTERCEPT = "(intercept)"
+#: Texts of a missing cell, in small letters: those of pandas, but for None, which may be a label.
+MISSING_TEXTS = frozenset(
+    (
+        *("", "nan", "-nan", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "null"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
+    )
+)
 #: Of a name that is shown.
 _LONGEST_NAME = 80
 
@@ -90,6 +97,8 @@ class TableFile(ABC):
         Of the columns, as the file declares them.
     header : int or None
         See RowNumbers.
+    missing_labels : frozenset of str
+        Texts of a missing label, in small letters.
     faults : list of Fault
         What is wrong with the rows that were read, beside their cells.
 
@@ -102,6 +111,7 @@ class TableFile(ABC):
     names: Sequence[str]
     types: Sequence[str]
     header: int | None = None
+    missing_labels = MISSING_TEXTS
 
     def __init__(self, path: Path) -> None:
         self.path = path

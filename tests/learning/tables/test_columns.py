@@ -68,6 +68,12 @@ def test_text_among_numbers_is_counted_and_not_shown(text: str) -> None:
     assert text not in fault.words
 
 
+GROUPED = (
+    *("1 234", "1\u00a0234", "-12\u202f345 678,5"),
+    *("1'234.5", "1\u2019234", "1.234.567", "1.234,5"),
+)
+
+
 @pytest.mark.parametrize(
     ("cells", "kinds"),
     [
@@ -86,11 +92,25 @@ def test_a_comma_may_be_for_decimals_or_thousands(cells: Cells, kinds: str) -> N
     assert found == f"column 'age' must be numeric, got {kinds}, the first in row 2"
 
 
+@pytest.mark.parametrize("text", GROUPED)
+def test_blanks_points_and_apostrophes_separate_thousands(text: str) -> None:
+    (fault,) = numbers(("1", text), ("3", text)).faults()
+    what = "cells with thousands separators (blanks, points or apostrophes)"
+    assert fault.words == f"column 'age' must be numeric, got 2 {what}, the first in row 4"
+    assert fault.remedies == ("leave thousands separators out",)
+
+
+def test_a_comma_beside_other_separators_of_thousands_may_be_for_decimals() -> None:
+    found = words(list(numbers(("1 234", "9,500")).faults()))
+    assert "1 cell with a decimal comma or a thousands separator in row 4 and 1 cell" in found
+
+
 @pytest.mark.parametrize(
     ("cells", "remedy"),
     [
         (("320,137",), "write decimal commas as points, and leave thousands separators out"),
         (("1,500.0",), "leave thousands separators out"),
+        (("1,500.0", "1 500"), "leave thousands separators out"),
         (("0,137",), "write decimal points"),
     ],
 )
@@ -99,7 +119,14 @@ def test_the_advice_on_commas_is_right_for_each_reading(cells: Cells, remedy: st
     assert fault.remedies == (remedy,)
 
 
-@pytest.mark.parametrize("text", ["NA", " na ", "", "NaN"])
+@pytest.mark.parametrize(("count", "coded"), [(10, True), (40, False), (51, False)])
+def test_free_text_is_no_category(count: int, coded: bool) -> None:
+    texts = [f"note {number}" for number in range(count)]
+    (fault,) = numbers(texts, texts[:20]).faults()
+    assert fault.remedies == (("code categories as columns of 0 and 1",) if coded else ())
+
+
+@pytest.mark.parametrize("text", ["NA", " na ", "", "NaN", "N/A", "#N/A", "<NA>", "NULL"])
 def test_a_text_for_a_missing_cell_is_no_text(text: str) -> None:
     (fault,) = numbers(("1", text, "2.5")).faults()
     assert fault.words.startswith("column 'age' must have no missing values, got 1 missing cell in")
@@ -196,7 +223,7 @@ def test_one_class_of_zero_and_one_is_welcome() -> None:
     [
         (("yes", "no", "yes", "no"), "2 other labels: 'no', 'yes'"),
         (("0", "1", "2", "1", "0", "2"), "1 other label: '2'"),
-        (("0", "1", "1", "0", "Ada Lovelace"), "1 other label"),
+        (("0", "1", "1", "0", "Ada Lovelace"), "1 other label in row 6"),
         (("1_0", "1_0"), "1 other label: '1_0'"),
     ],
 )
@@ -208,6 +235,8 @@ def test_other_labels_need_a_positive_one(cells: tuple[str, ...], found: str) ->
             "target 'died' must hold 0 and 1, or true and false, where no positive label is named, "
             f"got {found}",
             "meaning",
+            "died",
+            row=6 if found.endswith("row 6") else None,
         )
     ]
 
@@ -260,8 +289,51 @@ def test_missing_labels_are_counted(read: Callable[[Labels], object]) -> None:
     column = labels("M", "", " ", "nan", "M", "B", "B")
     read(column)
     assert column.faults == [
-        Fault("column 'died' must have no missing values, got 3 missing cells, the first in row 3")
+        Fault(
+            "column 'died' must have no missing values, got 3 missing cells, the first in row 3",
+            column="died",
+            remedies=(
+                "rename the label 'nan', which is read as missing",
+                "fill missing labels in, or leave their rows out",
+            ),
+        )
     ]
+
+
+def test_a_label_that_is_named_is_not_missing() -> None:
+    column = Labels("child", ["A", "NA ", "n/a"])
+    column.add(np.arange(2, 7), ["A", " NA", "n/a", "na", "B"])
+    column.place_among(["A", "NA", "n/a"])
+    missing, other = column.faults
+    assert missing.words.endswith("got 1 missing cell in row 5")
+    assert missing.remedies == ("rename the label 'na', which is read as missing",)
+    assert other.words.endswith("only, got 1 other in row 6")
+
+
+def test_texts_that_spell_a_missing_cell_are_those_of_the_file() -> None:
+    column = Labels("child", missing=frozenset(("", "nan")))
+    column.add(np.arange(1, 5), ["A", "NA", "A", "NA"])
+    assert (column.is_class("A").tolist(), column.faults) == ([1.0, 0.0, 1.0, 0.0], [])
+
+
+CASE = "write labels that differ in case or blanks alone in one way"
+
+
+@pytest.mark.parametrize("spelt", ["Dead", "dead\u00a0\u00a0"])
+def test_labels_that_differ_in_case_alone_are_shown_and_told(spelt: str) -> None:
+    column = labels("dead x", "alive", f"{spelt} x", "alive", "dead x")
+    column.is_class("dead x")
+    assert column.faults[0].words.startswith("target 'died' must have two classes, got 3, one of")
+    assert column.faults[0].words.endswith(f"in row 4: 'alive', 'dead x', {f'{spelt} x'!r}") or (
+        column.faults[0].words.endswith(f"in row 4: {f'{spelt} x'!r}, 'alive', 'dead x'")
+    )
+    assert (column.faults[0].setting, column.faults[0].remedies) == (None, (CASE,))
+    column = labels("dead x", "alive", f"{spelt} x", "alive", "dead x")
+    column.is_zero_or_one()
+    assert column.faults[0].remedies == (CASE,)
+    column = labels("dead x", "alive", f"{spelt} x", "alive", "dead x")
+    column.place_among(["dead x", "alive", "other"])
+    assert column.faults[0].remedies == (CASE,)
 
 
 def test_blanks_around_labels_are_told_with_their_column_and_count_alone() -> None:
@@ -276,7 +348,7 @@ def test_more_than_two_classes_are_named_if_each_has_several_rows() -> None:
     column = labels("M", "B", "C", "M", "B", "C")
     column.is_class("M")
     assert column.faults == [
-        Fault("target 'died' must have two classes, got 3: 'B', 'C', 'M'", "target")
+        Fault("target 'died' must have two classes, got 3: 'B', 'C', 'M'", "target", "died")
     ]
 
 
@@ -291,7 +363,7 @@ def test_values_that_may_be_persons_are_not_named(cells: list[str]) -> None:
     column = labels(*cells)
     column.is_class("M")
     assert words(column.faults) in (
-        "target 'died' must have two classes, got 3",
+        "target 'died' must have two classes, got 3, one of them only in row 8",
         "target 'died' must have two classes, got 11",
     )
 

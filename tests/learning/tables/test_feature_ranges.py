@@ -31,12 +31,16 @@ def test_ranges_are_read_in_the_order_of_the_features(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("feature,low,high\n", "got none for 'age'"),
-        ("feature,low,high\nage,0,120\nage,0,120\n", "got 'age' twice"),
-        ("feature,low,high\nage,0,120\nheight,0,3\n", "got 'height' which is no feature"),
-        ("feature,low,high\nage,0,old\n", "in row 1 of"),
-        ("feature,low\nage,0\n", "in row 1 of"),
-        ("feature,low,high\nage,120,0\n", "low must be below high"),
-        ("feature,low,high\nage,0,inf\n", "finite"),
+        ("feature,low,high\nage,0,120\nage,0,120\n", "got 'age' twice, in row 3 "),
+        (
+            "feature,low,high\nage,0,120\nheight,0,3\n",
+            "got 'height' which is no feature, in row 3 ",
+        ),
+        ("\nfeature,low,high\n\nage,0,old\n", r"in row 4 \('age'\) "),
+        ("feature,low\nage,0\n", r"in row 2 \('age'\) "),
+        ("feature,low,high\nage,120,0\n", r"low must be below high .* in row 2 \('age'\) "),
+        ("feature,low,high\nage,0,inf\n", r"both finite, got others in row 2 \('age'\) "),
+        ("feature,low,high\nage,nan,1\n", r"both finite, got others in row 2 \('age'\) "),
     ],
 )
 def test_a_file_of_ranges_that_cannot_be_used_is_refused(
@@ -53,8 +57,9 @@ def test_a_file_of_ranges_that_cannot_be_used_is_refused(
     [
         ("[" * 5000, "must be a CSV or JSON file"),
         ("[" + "[[[[]]]]," * 200_000 + "[]]", "must have at most 1048576 characters"),
-        (f'[{{"feature": "age", "low": 0, "high": 1{"0" * 400}}}]', "in row 1 of"),
-        ('[{"feature": 5, "low": 0, "high": 1}]', "in row 1 of"),
+        (f'[{{"feature": "age", "low": 0, "high": 1{"0" * 400}}}]', "in entry 1 "),
+        ('[{"feature": 5, "low": 0, "high": 1}]', "in entry 1; .* got none for 'age'"),
+        ('{"feature": "age"}', "must be a list in a JSON file"),
     ],
 )
 def test_hostile_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -69,3 +74,16 @@ def test_a_missing_file_of_ranges_is_refused(tmp_path: Path) -> None:
         DataError, match=r"ranges must be a file that can be read, got .*: No such file"
     ):
         read_ranges(tmp_path / "none.csv", ["age"])
+
+
+def test_all_that_is_wrong_with_ranges_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text("feature,low,high\nage,2,-2\nhb,0,x\nheigth,0,3\n")
+    with pytest.raises(DataError) as caught:
+        read_ranges(file, ["age", "hb", "height", "crp"])
+    assert str(caught.value) == (
+        "low must be below high and both finite, got others in row 2 ('age'); ranges must have a "
+        "feature and the numbers low and high, got others in row 3 ('hb'); ranges must be one for "
+        "each feature, got 'heigth' which is no feature, in row 4; ranges must be one for each "
+        f"feature, got none for 'height', 'crp' ({file}, the header is row 1)"
+    )

@@ -122,6 +122,26 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
         open_table(written(tmp_path, "a\n1\n", "table.xlsx"))
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PAR1\x15", "a Parquet file: name it .parquet"),
+        (b"PK\x03\x04\x14", "an Excel workbook or another zip file: save the table as CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an Excel workbook: save the table as CSV UTF-8"),
+        (b"\x1f\x8b\x08", "a gzip file: unpack it"),
+        (b"ARROW1\0\0", "an Arrow file: save the table as Parquet"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".pq"])
+def test_a_file_under_another_ending_is_named_as_what_it_is(
+    tmp_path: Path, content: bytes, kind: str, ending: str
+) -> None:
+    if ending == ".parquet" and b"PAR1" in content:
+        kind = "cannot be read"
+    with pytest.raises(DataError, match=f"{ending}', which (is )?{kind}"):
+        open_table(written(tmp_path, content + b"\0PAR1", f"table{ending}"))
+
+
 @pytest.mark.parametrize("content", [b"SECRET", b"", b"PAR1", b"PAR1" * 3])
 def test_a_damaged_file_is_refused_without_its_content(tmp_path: Path, content: bytes) -> None:
     whole = content.startswith(b"PAR1")
@@ -152,6 +172,8 @@ def test_a_damaged_file_is_refused_without_its_content(tmp_path: Path, content: 
         (b"a|b\n1|2\n", "separated by commas, got bars: save"),
         (b"a, 1;b;c\n1;2;3\n", "separated by commas, got semicolons: save"),
         (b"a, 1;b;c\n1,5;2,5;3\n", "separated by commas, got semicolons: save"),
+        (b"# SECRET\na,b\n1,2\n", "must begin with the names .*, got another line 1 .*: remove"),
+        (b"\nsep=,\na,b\n1,2\n", "must begin with the names .*, got another line 2 .*: remove"),
     ],
 )
 def test_text_that_is_no_csv_file_of_ours_is_refused_with_its_line(
