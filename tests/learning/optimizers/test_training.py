@@ -302,8 +302,10 @@ def test_a_step_beyond_a_bound_is_refused_and_changes_nothing(bound: str) -> Non
             answer(training, X, y)
             assert training.steps == 1
             continue
-        with pytest.raises(DataError, match=r"must be at most .* in size, got "):
+        with pytest.raises(DataError, match=r"must be at most .* in size, got ") as caught:
             answer(training, X, y)
+        for remedy in ("--max-coefficient", "--max-step", "penalty=firth"):
+            assert remedy in str(caught.value)
         assert not training.theta.any()
         assert training.steps == 0
 
