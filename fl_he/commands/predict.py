@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
+from fl_he.errors import visible
 from fl_he.terminal.errors import plain_errors
 
 _MODEL = "model.json"
@@ -37,9 +39,10 @@ def predict(
 
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.tables.table import read_features
-        from fl_he.run_files.convergence import NOT_CONVERGED, listed
+        from fl_he.run_files.convergence import listed
 
-        trained = load_model(_model_file(model))
+        file = _model_file(model)
+        trained = load_model(file)
         names = np.array(trained.feature_names, dtype=object)
         known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
         features = np.tile(trained.mean, (len(known), 1))
@@ -53,7 +56,7 @@ def predict(
                 err=True,
             )
         if trained.converged is False:
-            typer.echo(f"fl-he: warning: {model}: {NOT_CONVERGED}", err=True)
+            typer.echo(f"fl-he: warning: {model}: {visible(_not_converged(file))}", err=True)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
             return
@@ -86,6 +89,19 @@ def export(
         target = out or source.with_suffix(".skops")
         save_pipeline(load_model(source), target)
         typer.echo(f"{target}: read it with skops.io.load")
+
+
+def _not_converged(file: Path) -> str:
+    """Say why a model's training did not converge, as far as the run's figures are beside it."""
+    from fl_he.run_files.convergence import warning
+    from fl_he.run_files.metrics import read_metrics
+    from fl_he.run_files.metrics_contract import MetricsError
+
+    said = "training did not converge, so the model is not the optimum"
+    with suppress(MetricsError):
+        metrics = read_metrics(file.parent)
+        said = ("rounds" in metrics and warning(metrics)) or said
+    return said
 
 
 def _model_file(path: Path) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas
 import polars as pl
 import pytest
 from command_line import fl_he
+from example_metrics import make_metrics
 from skops import io
 
 from fl_he.learning.regression.logistic import LogisticModel
@@ -162,7 +164,27 @@ def test_a_model_that_did_not_converge_is_warned_of(tmp_path: Path, converged: b
     (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
     code, out, err = fl_he(tmp_path, "predict", ".", "cases.csv")
     assert (code, len(out.splitlines())) == (0, 2)
-    assert ("training ended before it converged" in err) is (converged is False)
+    assert ("training did not converge" in err) is (converged is False)
+
+
+def test_the_run_beside_a_model_says_why_it_did_not_converge(tmp_path: Path) -> None:
+    replace(logistic_model(), converged=False).save(tmp_path / "model.json")
+    (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
+    metrics = make_metrics()
+    metrics["rounds"][-1].update(converged=False, gradient_norm=0.25)
+
+    def warned() -> str:
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        return fl_he(tmp_path, "predict", "model.json", "cases.csv")[2]
+
+    assert "training ended before it converged" in warned()
+    metrics["diagnostics"] = {
+        **dict.fromkeys(("constant", "aliased", "unique")),
+        **{"separation": {"kind": "complete", "columns": ["age"]}, "converged": False},
+    }
+    said = warned()
+    assert "model.json: the classes are completely separated by age: " in said
+    assert "ended before" not in said
 
 
 def test_columns_without_a_coefficient_need_not_be_there(tmp_path: Path) -> None:
