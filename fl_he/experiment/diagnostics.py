@@ -19,6 +19,9 @@ from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import INTERCEPT
 from fl_he.run_files.convergence import carried_by, combination, separating
 
+#: Parts of a combination that differ by less, as a share of the largest, are taken to be equal.
+_TIED = 0.01
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limits:
@@ -75,7 +78,7 @@ class Diagnostics:
         """What separates the classes, as a clause; ``None`` if no separation is proved."""
         if not self.is_separated:
             return None
-        return f"the classes are separated by {separating(self._separating)}"
+        return f"the classes are separated by {separating(self._separating, self._largest)}"
 
     def limits(self, scaling: Scaling, reference: int = 0) -> Limits | None:
         """Return what a proved separation leaves; ``None`` if none is proved.
@@ -90,7 +93,7 @@ class Diagnostics:
         candidate, first = training.watch.candidate, training.watch.first
         if candidate is None or not self.is_separated:
             return None
-        by = separating(columns)
+        by = separating(columns, self._largest)
         reasons = {
             name: f"no finite estimate: the classes are separated by {by}"
             if name in columns
@@ -129,7 +132,8 @@ class Diagnostics:
         return {
             "constant": None if constant is None else [self._names[j] for j in constant],
             "aliased": self._aliased,
-            "separation": proof and {"kind": proof, "columns": self._separating},
+            "separation": proof
+            and {"kind": proof, "columns": self._separating, "largest": self._largest},
             "unique": None if unique is None else list(unique),
             "converged": converged,
         }
@@ -144,6 +148,29 @@ class Diagnostics:
     @property
     def _taking_part(self) -> list[str]:
         return [self._names[j] for j in self._training.taking_part]
+
+    @property
+    def _largest(self) -> list[str]:
+        """Names of the features whose parts are as large as the largest.
+
+        They are compared for one standard deviation more of each feature, and, as far as they are
+        more than half of the largest so, also for one unit more.
+        """
+        training, names = self._training, self._taking_part
+        watch = training.watch
+        direction = watch.direction(len(names))
+        if direction is None or not self._separating:
+            return []
+        deviation = separation.deviations(watch.first) if watch.first is not None else 1.0
+        scale = np.array(training.scale)[training.taking_part] if training.scale else 1.0
+        sizes = separation.loadings(direction, np.ones(len(names)))[:-1]
+        by_deviation, by_unit = sizes * deviation, sizes / scale
+        first = int(np.argmax(by_deviation))
+        tied = (by_deviation > 0.5 * by_deviation[first]) & (
+            np.abs(by_unit - by_unit[first]) <= _TIED * by_unit[first]
+        )
+        tied |= by_deviation >= (1.0 - _TIED) * by_deviation[first]
+        return [name for name in self._separating if tied[names.index(name)]]
 
     @property
     def _separating(self) -> list[str]:

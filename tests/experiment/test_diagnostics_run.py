@@ -181,6 +181,10 @@ def test_what_is_left_out_is_left_out_of_firths_penalty_and_of_profiles(tmp_path
     ]
 
 
+def found_by(kind: str, column: str) -> dict[str, Any]:
+    return {"kind": kind, "columns": [column], "largest": [column]}
+
+
 def separable() -> Table:
     table = numeric()
     return {**table, "died": np.where(table["age"] > 62, "yes", "no")}
@@ -188,7 +192,7 @@ def separable() -> Table:
 
 def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -> None:
     ran = Ran(tmp_path, separable())
-    assert ran.found["separation"] == {"kind": "complete", "columns": ["age"]}
+    assert ran.found["separation"] == found_by("complete", "age")
     assert ran.found["converged"] is False
     assert ran.metrics["rounds"][-1]["converged"] is False
     assert ran.metrics["inference"]["withheld"] == "the classes are separated by age"
@@ -202,12 +206,27 @@ def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -
     draw_run(ran.folder, read_metrics(ran.folder))
 
 
+def test_columns_that_separate_by_equal_parts_are_all_named(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    first, second = random.integers(0, 2, 300), (random.random(300) < 0.3).astype(int)
+    difference = first - second
+    died = np.where(difference == 0, random.random(300) < 0.5, difference > 0)
+    table = {"first": first, "second": second, "died": np.where(died, "yes", "no")}
+    ran = Ran(tmp_path, table)
+    found = ran.found["separation"]
+    assert found["kind"] == "quasi-complete"
+    assert set(found["largest"]) == {"first", "second"}
+    said = "in which first and second have the largest parts"
+    assert said in (ran.folder / "report.html").read_text()
+    assert said in ran.rows["first"]["left_out"]
+
+
 def test_quasi_complete_separation_spares_the_other_columns(tmp_path: Path) -> None:
     table = numeric()
     rare = np.zeros(900, dtype=int)
     rare[np.flatnonzero(table["died"] == "yes")[:6]] = 1
     ran = Ran(tmp_path, numeric(rare=rare))
-    assert ran.found["separation"] == {"kind": "quasi-complete", "columns": ["rare"]}
+    assert ran.found["separation"] == found_by("quasi-complete", "rare")
     assert ran.rows["rare"]["estimate"] is None
     assert "separated by rare" in ran.rows["rare"]["left_out"]
     others = {name: column[rare == 0] for name, column in table.items()}
@@ -221,7 +240,7 @@ def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> 
     rare = np.zeros(900, dtype=int)
     rare[np.flatnonzero(table["died"] == "yes")[:6]] = 1
     ran = Ran(tmp_path, numeric(rare=rare), "rounds=12")
-    assert ran.found["separation"] == {"kind": "not proved", "columns": ["rare"]}
+    assert ran.found["separation"] == found_by("not proved", "rare")
     assert ran.found["converged"] is False
     assert ran.metrics["inference"]["withheld"] == "training ended before it converged"
 
@@ -245,7 +264,7 @@ def test_a_run_that_is_resumed_finds_the_same(tmp_path: Path, after: int) -> Non
     found = metrics["diagnostics"]
     assert found["aliased"] == {"double_age": ["age"]}
     assert found["constant"] == ["constant"]
-    assert found["separation"] == {"kind": "complete", "columns": ["age"]}
+    assert found["separation"] == found_by("complete", "age")
 
 
 @pytest.mark.slow
