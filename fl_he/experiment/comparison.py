@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.config.groups import PRIVACY
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
@@ -86,7 +87,7 @@ class Comparison:
         left_out: Container[str] = (),
         separated: bool = False,
     ) -> dict[str, Any]:
-        """Return ``local``, ``federated``, ``pooled`` and ``tested_on`` of metrics.json.
+        """Return ``local``, ``federated``, ``pooled``, ``tested_on`` and ``class_shares``.
 
         Parameters
         ----------
@@ -126,7 +127,20 @@ class Comparison:
             "federated": self._entry(model, features, examples),
             "pooled": pooled,
             "tested_on": None if self._test is None else self._test.examples,
+            "class_shares": self._class_shares(),
         }
+
+    def _class_shares(self) -> dict[str, float | None] | None:
+        """Return the figures of a forecast of the classes' shares of the training data.
+
+        A private run is compared with them: its noise may leave a model that is worse.
+        """
+        if self._data is None or self._test is None or self._config.privacy.name != PRIVACY:
+            return None
+        train = self._data.train
+        counts = np.bincount(train.labels.astype(np.intp), minlength=train.class_count)
+        shares = np.tile(counts / train.examples, (self._test.examples, 1))
+        return {**figures(shares, self._test.labels)}
 
     def _fitted(self, train: Dataset) -> tuple[Parameters, float | None]:
         """Return the fit with the run's penalty, or if there is none scikit-learn's, and its C."""

@@ -8,8 +8,8 @@ from typing import Any
 
 #: Columns that a sentence names.
 _MOST_NAMED = 10
-#: Of a model whose training was cut short; the page, the terminal and ``fl-he predict`` say so.
-NOT_CONVERGED = "training ended before it converged, so the model is not the optimum"
+#: The forecasts of a private run that are compared, in metrics.json.
+_FORECASTS = ("class_shares", "federated")
 
 
 def converged(metrics: Mapping[str, Any]) -> bool | None:
@@ -82,13 +82,15 @@ def carried_by(earlier: Sequence[str]) -> str:
     return f"its effect is in the estimate{'s' if len(earlier) > 1 else ''} of {listed(earlier)}"
 
 
-def separating(columns: Sequence[str]) -> str:
+def separating(columns: Sequence[str], largest: Sequence[str] = ()) -> str:
     """Say what separates the classes: a column, a combination of columns, or neither.
 
     Parameters
     ----------
     columns : sequence of str
         Those of the combination that was found, the largest part first. Fewer may separate too.
+    largest : sequence of str
+        Those whose parts are as large as the largest; by default the first column.
 
     Examples
     --------
@@ -96,13 +98,16 @@ def separating(columns: Sequence[str]) -> str:
     ('age', 'the intercept alone')
     >>> separating(["crp", "age"])
     'a linear combination of crp and age, in which crp has the largest part'
+    >>> separating(["crp", "age"], ["crp", "age"])
+    'a linear combination of crp and age, in which crp and age have the largest parts'
     """
     if not columns:
         return "the intercept alone"
     if len(columns) == 1:
         return listed(columns)
-    part = f"in which {listed(columns[:1])} has the largest part"
-    return f"a linear combination of {listed(columns)}, {part}"
+    largest = largest or columns[:1]
+    part = "has the largest part" if len(largest) == 1 else "have the largest parts"
+    return f"a linear combination of {listed(columns)}, in which {listed(largest)} {part}"
 
 
 def separation(metrics: Mapping[str, Any]) -> str:
@@ -111,7 +116,7 @@ def separation(metrics: Mapping[str, Any]) -> str:
     if not found:
         return ""
     several, remedy = bool(metrics.get("classes")), _remedy(metrics)
-    columns = separating(found["columns"])
+    columns = separating(found["columns"], found.get("largest") or ())
     if found["kind"] == "not proved":
         # A run that stopped by itself stops there again.
         used_up = len(metrics["rounds"]) >= metrics["config"]["rounds"]
@@ -149,9 +154,26 @@ def _remedy(metrics: Mapping[str, Any]) -> str:
     return f"set {', or '.join(ways)}"
 
 
+def _worse_than_shares(metrics: Mapping[str, Any]) -> str:
+    """Say that a private model forecasts worse than the class shares; nothing if it does not."""
+    shares, reached = ((metrics.get(key) or {}).get("log_loss") for key in _FORECASTS)
+    if shares is None or reached is None or reached <= shares:
+        return ""
+    return (
+        f"the private model's probabilities are worse than the class shares alone: log loss "
+        f"{reached:.3f} on the test set, against {shares:.3f}; it may still rank patients "
+        "(ROC AUC), but use its probabilities only after calibration on other data"
+    )
+
+
 def warning(metrics: Mapping[str, Any]) -> str:
-    """Say that training diverged or ended before it converged; nothing if neither is known."""
+    """Say that training diverged or did not converge, or that noise spoiled the model.
+
+    Nothing if none of it is known.
+    """
     rounds = metrics["rounds"]
+    if found := _worse_than_shares(metrics):
+        return found
     if found := divergence(rounds):
         return found
     if converged(metrics) is not False:
@@ -166,4 +188,7 @@ def warning(metrics: Mapping[str, Any]) -> str:
     else:
         norm = last["gradient_norm"]
         left = f"the gradient's norm was {norm:.3g}; raise rounds, or set optimizer=newton"
-    return f"{NOT_CONVERGED}: after {len(rounds)} rounds {left}"
+    return (
+        "training ended before it converged, so the model is not the optimum: after "
+        f"{len(rounds)} rounds {left}"
+    )

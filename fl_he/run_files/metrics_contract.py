@@ -129,7 +129,7 @@ _INFERENCE = {
         )
     ),
 }
-_SEPARATION = _kind({"kind": str, "columns": [str]})
+_SEPARATION = _kind({"kind": str, "columns": [str], "largest?": [str]})
 _DIAGNOSTICS = {
     **{"constant": list[str] | None, "aliased": dict[str, list[str]] | None},
     **{"separation": optional(_SEPARATION), "unique": list[str] | None, "converged": bool | None},
@@ -164,6 +164,7 @@ _TRAINING = _kind(
         "inference?": optional(_kind(_INFERENCE)),
         "evaluation?": optional(_kind(_EVALUATION)),
         "privacy?": optional(_kind(_PRIVATE)),
+        "class_shares?": optional(_kind(_figures(*FIGURES))),
         **_figures("seconds", "start_seconds?", "tested_on?"),
     }
 )

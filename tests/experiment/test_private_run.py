@@ -140,6 +140,11 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
     assert privacy["epsilon_towards_a_hospital"] == pytest.approx(alone, rel=1e-6)
     assert privacy["epsilon_of_one_update"] == pytest.approx(alone, rel=1e-6)
     assert "choice of clip, learning rate, rounds and ranges" in privacy["not_covered"][1]
+    data = simulated_data(config)
+    share, labels = data.train.labels.mean(), data.test.labels
+    entropy = -np.mean(np.where(labels == 1.0, math.log(share), math.log(1 - share)))
+    assert metrics["class_shares"]["log_loss"] == pytest.approx(entropy, rel=1e-9)
+    assert metrics["class_shares"]["roc_auc"] == 0.5
     assert {entry["loss"] for entry in metrics["rounds"]} == {None}
     assert {entry["accuracy"] for entry in metrics["rounds"]} == {None}
     assert all(entry["test_accuracy"] > 0.5 for entry in metrics["rounds"])
@@ -148,6 +153,7 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
     text = console.export_text()
     for part in (
         "the same without noise",
+        "the class shares alone",
         "federated (encrypted, epsilon 1)",
         "for all 4 rounds together, at delta 1e-05",
         "one row of one hospital's table is replaced by any other",

@@ -117,6 +117,24 @@ def test_a_combination_names_its_largest_part_and_hides_no_single_column() -> No
     ) in separated("complete", ["crp", "age"])
 
 
+def test_equal_parts_of_a_combination_are_all_named() -> None:
+    found = {"kind": "complete", "columns": ["b", "a", "c"], "largest": ["b", "a"]}
+    metrics = run(converged=False, gradient_norm=0.25) | {"config": {}}
+    said = warning(metrics | {"diagnostics": {"separation": found}})
+    assert "a linear combination of b, a and c, in which b and a have the largest parts" in said
+
+
+@pytest.mark.parametrize(("private", "warned"), [(0.993, True), (0.561, False), (None, False)])
+def test_a_private_model_that_is_worse_than_the_class_shares_is_warned_of(
+    private: float | None, warned: bool
+) -> None:
+    metrics = run(converged=False, gradient_norm=0.25, privacy={"epsilon": 0.5})
+    metrics |= {"federated": {"log_loss": private}, "class_shares": {"log_loss": 0.561}}
+    said = warning(metrics)
+    assert ("log loss 0.993 on the test set, against 0.561;" in said) is warned
+    assert bool(said) is warned
+
+
 @pytest.mark.parametrize(("most", "advice"), [(2, "raise rounds, or set"), (50, "no more; set")])
 def test_more_rounds_are_advised_only_where_rounds_ended_the_run(most: int, advice: str) -> None:
     said = separated("not proved", ["age"], rounds=most)

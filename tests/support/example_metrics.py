@@ -75,7 +75,8 @@ def make_private() -> dict[str, Any]:
             "noise_of_scaling": 6.5,
             "not_covered": ["patients with several rows", "[bold]other[/] uses"],
             "without_noise": dict.fromkeys(FIGURES, 0.875),
-        }
+        },
+        "class_shares": dict.fromkeys(FIGURES, 0.625),
     }
 
 

@@ -22,6 +22,7 @@ _POOLED = "pooled (scikit-learn)"
 _POOLED_FIRTH = "pooled (not encrypted)"
 _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without noise"
+_SHARES = "the class shares alone"
 _COUNTED = "its encrypted counts of {} tested"
 
 
@@ -81,6 +82,8 @@ def compared_models(metrics: Metrics) -> list[Row]:
     rows.append(_row(name, metrics["federated"], strong=True))
     if privacy and privacy.get("without_noise"):
         rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without_noise"]}))
+    if metrics.get("class_shares"):
+        rows.append(_row(_SHARES, {**metrics["federated"], **metrics["class_shares"]}))
     if metrics.get("evaluation"):
         counted = metrics["evaluation"]
         name = _COUNTED.format(count(counted["examples"]))

@@ -210,6 +210,7 @@ def test_the_promise_is_shown_whole(width: int) -> None:
     rows = text(comparison_table(make_private()), 200)
     assert row(rows, "federated (encrypted, epsilon 1.25)")[1] == "0.810"
     assert row(rows, "the same without noise") == ["180", *["0.875"] * 4]
+    assert row(rows, "the class shares alone") == ["180", *["0.625"] * 4]
 
 
 def _privacy_table(metrics: dict[str, Any]) -> RenderableType:
