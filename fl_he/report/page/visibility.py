@@ -20,9 +20,14 @@ _SIMULATION = (
     "nobody: the table says what each would learn on machines of its own."
 )
 _HONEST = (
-    "All parties are taken to be honest but curious: they follow the protocol and try to learn "
-    "from what they see."
+    "{} are taken to be honest but curious: they follow the protocol and try to learn from what "
+    "they see."
 )
+_LYING = (
+    " The nodes had a study plan, so the coordinator's row holds also if it lied, by messages that "
+    "the protocol does not have"
+)
+_EXCEPT = ", except for one hospital's update and what company X alone knows"
 
 
 def visibility(metrics: Metrics) -> Section:
@@ -31,18 +36,17 @@ def visibility(metrics: Metrics) -> Section:
     sealed = bool(config.get("sealed"))
     topology = "sealed" if sealed else config["topology"]
     own = "no" if sealed else "yes"
-    total = "yes" if sealed else "through the model"
     update = "no: it routes envelopes that it cannot read" if sealed else "no: ciphertexts only"
     collusion = _COLLUSION.get(topology, _COLLUSION["chain"])
     rows = (
-        ("that hospital", "yes", "yes", total, "yes"),
-        ("another hospital", "no", "no", total, "yes"),
+        ("that hospital", "yes", "yes", "yes", "yes"),
+        ("another hospital", "no", "no", "yes", "yes"),
         ("coordinator", "no", update, own, own),
         ("company X (key holder)", "no", f"no, {collusion}", "yes", "yes"),
     )
     caption = f"In a {'sealed chain' if sealed else topology}"
     sheet = Sheet(caption, ("", *_OBJECTS), list(map(Row, rows)), text=True)
-    blocks: list[Block] = [sheet, Note(_HONEST)]
+    blocks: list[Block] = [sheet, Note(_trust(metrics))]
     if is_simulated(metrics):
         blocks.insert(0, Note(_SIMULATION, warning=True))
     if sealed:
@@ -50,6 +54,15 @@ def visibility(metrics: Metrics) -> Section:
     else:
         blocks += [Note("What was opened, and so is known as a total:"), Points(opened(metrics))]
     return Section("Who could see what", blocks)
+
+
+def _trust(metrics: Metrics) -> str:
+    """Say who is taken to follow the protocol."""
+    config = metrics["config"]
+    if is_simulated(metrics) or config.get("plan") is None:
+        return _HONEST.format("All parties")
+    end = "." if config.get("sealed") else f"{_EXCEPT}."
+    return _HONEST.format("Hospitals and company X") + _LYING + end
 
 
 _SEALED_KNOWLEDGE = (
@@ -67,7 +80,7 @@ def _likelihood_sums(metrics: Metrics) -> list[str]:
     firth, sums = config.get("penalty") == "firth", []
     if firth:
         sums.append(
-            "each round: the derivatives of Firth's penalty; for them the hospitals are sent the "
+            "each round: the derivatives of Firth's penalty; for them the hospitals compute the "
             "inverse of the pooled Hessian, so they learn the estimates' covariance"
         )
     if profile and profile["iterations"]:

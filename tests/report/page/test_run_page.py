@@ -186,6 +186,22 @@ def test_who_could_see_what_in_a_sealed_chain(tmp_path: Path) -> None:
     assert "Only the hospitals have the model" in words(html)
 
 
+def test_at_which_level_of_trust_the_coordinators_row_holds(tmp_path: Path) -> None:
+    open_run, sealed = make_metrics() | {"simulated": False}, make_sealed()
+    for metrics in (open_run, sealed):
+        assert "All parties are taken to be honest" in words(page(tmp_path, metrics))
+        metrics["config"]["plan"] = "plan.json"
+    lying, update = "holds also if it lied", "except for one hospital's update"
+    shown = words(page(tmp_path, open_run))
+    assert lying in shown
+    assert update in shown
+    shown = words(page(tmp_path, sealed))
+    assert lying in shown
+    assert update not in shown
+    shown = words(page(tmp_path, open_run | {"simulated": True}))
+    assert "All parties are taken to be honest" in shown
+
+
 def test_a_simulation_says_that_it_separates_nobody(tmp_path: Path) -> None:
     metrics = make_metrics()
     assert "separated nobody" in words(page(tmp_path, metrics))
