@@ -1,4 +1,4 @@
-"""Nodes whose processors round differently, over Flower's own processes."""
+"""Nodes whose processors round differently under one study plan, over Flower's own processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federation_processes import HOLDER, HOSPITALS, Federation
+from federation_processes import ENOUGH, HOLDER, HOSPITALS, Federation, rounds_of, wait_for
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.wire.study_plan import Outcome, StudyPlan
 
 #: Kernels of OpenBLAS, which add in different orders.
 _NAMES = ("Prescott", "Haswell", "Nehalem", "Haswell")
@@ -25,6 +26,33 @@ KERNELS = {
     name: {"OPENBLAS_CORETYPE": kernel}
     for name, kernel in zip((*HOSPITALS, HOLDER), _NAMES, strict=True)
 }
+
+#: What `SETTINGS` ask for, and nothing else.
+PLAN = StudyPlan(
+    family="logistic",
+    features=tuple(f"x{column}" for column in range(30)),
+    outcome=Outcome("label", "1", None, ()),
+    scaling="federated",
+    ranges=(),
+    class_weights="none",
+    penalty="l2",
+    C=(1.0,),
+    profile=False,
+    optimizers=("newton",),
+    lr=(),
+    tolerance=1e-7,
+    bins=0,
+    privacy=None,
+    most_rounds=20,
+    most_sessions=1,
+    max_step=10.0,
+    max_coefficient=10.0,
+    min_contributors=ENOUGH,
+)
+SETTINGS = (
+    *("optimizer=newton", "scaling=federated", "C=1.0", "tolerance=1e-7", "rounds=20"),
+    *(f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}", "hop_timeout=120"),
+)
 
 
 def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -36,7 +64,7 @@ def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[Federation]:
-    federation = Federation(tmp_path, KERNELS, table)
+    federation = Federation(tmp_path, KERNELS, table, PLAN)
     yield federation
     federation.stop()
 
@@ -55,14 +83,28 @@ def solved(kernel: dict[str, str]) -> str:
 
 
 @pytest.mark.release
-def test_all_hospitals_hold_the_same_bits(federation: Federation, tmp_path: Path) -> None:
+@pytest.mark.waits
+@pytest.mark.parametrize(
+    "topology",
+    [("topology=fold",), ("topology=chain", "sealed=true")],
+    ids=["open fold", "sealed chain"],
+)
+def test_all_hospitals_hold_the_same_bits(
+    federation: Federation, tmp_path: Path, topology: tuple[str, ...]
+) -> None:
+    """Also the one that is killed after the first round, and loses all that it has kept."""
     assert len({solved(kernel) for kernel in KERNELS.values()}) > 1, "the kernels must differ"
     folder = tmp_path / "run"
-    settings = (f"hospitals={len(HOSPITALS)}", "rounds=20", "hop_timeout=120")
-    sealed = ("topology=chain", "sealed=true", "optimizer=newton", "scaling=federated", "C=1.0")
-    process = federation.run(*settings, *sealed, f"output_dir={folder}")
+    process = federation.run(
+        *SETTINGS, *topology, f"plan={tmp_path}/plan.json", f"output_dir={folder}"
+    )
+    wait_for(lambda: rounds_of(folder) >= 1, f"round 1 does not end: {federation.log('run')}")
+    federation.kill("st-john")
+    federation.lose_state("st-john")
+    federation.start_node("st-john")
     metrics: Any = federation.finish(folder, process)
     assert metrics["rounds"][-1]["converged"]
+    assert metrics["rounds"][-1]["contributors"] == len(HOSPITALS)
 
     X, y = load_breast_cancer(return_X_y=True)
     fit = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000)

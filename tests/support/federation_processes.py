@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.study_plan import StudyPlan
 
 ROOT = Path(__file__).parents[2]
 HOSPITALS = ("st-anne", "st-john", "st-mary")
@@ -217,6 +218,8 @@ class Federation(Processes):
         See Processes.
     tables : callable
         Returns features and labels of a hospital.
+    plan : StudyPlan or None
+        What the manifest names, in ``plan.json``.
     """
 
     def __init__(
@@ -224,13 +227,20 @@ class Federation(Processes):
         folder: Path,
         environments: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         tables: Callable[[str], tuple[NDArray[np.float64], NDArray[np.float64]]] = table,
+        plan: StudyPlan | None = None,
     ) -> None:
         key = PrivateKey.generate(1024)
         key.save(folder / "private-key.json")
         identities = [*map(make, HOSPITALS), make(HOLDER, "key-holder")]
         for identity in identities:
             identity.save(folder / f"{identity.public.name}.identity.json")
-        manifest = Manifest(tuple(one.public for one in identities), key.public_key.fingerprint)
+        digests: tuple[str, ...] = ()
+        planned = ""
+        if plan is not None:
+            (folder / "plan.json").write_text(plan.to_json())
+            digests, planned = (plan.digest,), f'plan="{folder}/plan.json"'
+        public = tuple(one.public for one in identities)
+        manifest = Manifest(public, key.public_key.fingerprint, digests)
         (folder / "federation.json").write_text(manifest.to_json())
         own = {
             HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
@@ -240,11 +250,19 @@ class Federation(Processes):
             folder,
             {
                 name: f'name="{name}" identity="{folder}/{name}.identity.json" '
-                f'federation="{folder}/federation.json" min-contributors={ENOUGH} {settings}'
+                f'federation="{folder}/federation.json" min-contributors={ENOUGH} '
+                f"{planned} {settings}"
                 for name, settings in own.items()
             },
             environments=environments,
         )
+
+    def lose_state(self, hospital: str) -> None:
+        """Delete all that a hospital has kept beside its table."""
+        kept = list(self.folder.glob(f"{hospital}.csv.*"))
+        assert kept, f"{hospital} has kept nothing"
+        for path in kept:
+            path.unlink()
 
 
 def _hospital(folder: Path, name: str, X: NDArray[np.float64], y: NDArray[np.float64]) -> str:
