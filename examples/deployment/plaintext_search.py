@@ -80,9 +80,8 @@ def found_in(
     found = set()
     for name, value in values.items():
         forms = [np.array([value], dtype).tobytes() for dtype in dtypes]
-        text = f"{value:.9g}".encode()[:_TEXT_LENGTH]
-        if len(text) == _TEXT_LENGTH:
-            forms.append(text)
+        texts = (f"{value:.9g}", repr(float(value)))  # rounded, and all digits
+        forms += [text.encode()[:_TEXT_LENGTH] for text in texts if len(text) >= _TEXT_LENGTH]
         if value != 0 and any(form in seen for form in forms):
             found.add(name)
     return found

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # A whole federation on this machine, over real TLS and with authenticated nodes: three hospitals
-# with tables of their own, company X, a SuperLink. Trains a model, checks it against a simulation,
-# and searches what the SuperLink has seen. docs/deployment.md explains each step.
+# with tables of their own, company X, a SuperLink, and a study plan without which nobody computes.
+# Trains a model in a sealed chain and in the open, checks both against a simulation, and searches
+# what the SuperLink has seen. docs/deployment.md explains each step.
 #
 #   examples/deployment/run.sh          everything, in a temporary folder that is deleted
 #   ROUNDS=5 examples/deployment/run.sh
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 rounds=${ROUNDS:-2}
-preparation=2  # rounds of the open run before the first one, for mean and variance
-sealed_lr=1e-6 # a sealed chain has no common mean and variance: short steps in the tables' units
+preparation=2 # sums before the first round, for mean and variance
 hospitals=(st-anne st-john st-mary)
 nodes=("${hospitals[@]}" company-x)
 split="hospitals=${#hospitals[@]} rounds=$rounds optimizer=gd C=null"
@@ -39,8 +39,11 @@ root-certificates = "$work/tls/ca.crt"
 END
 for _ in {1..20}; do flwr ls >flwr.log 2>&1 && break || sleep 1; done
 flwr ls >flwr.log
-start record python "$here/database_record.py" superlink.db superlink.db-record
-recorder=$!
+record() { # NAME: all that the database holds from now on
+	start "record-$1" python "$here/database_record.py" superlink.db "superlink.db-$1"
+	recorder=$!
+}
+record sealed
 
 step "keys: each node makes its own, and only public halves leave it"
 fl-he keygen --key-bits 2048 --out company-x
@@ -51,17 +54,28 @@ for node in "${nodes[@]}"; do
 	flwr supernode register "$node/supernode.pub" >>flwr.log
 done
 
-step "manifest: everybody gets a copy and compares the last line by telephone"
-fl-he federation ./*/*.public.json --public-key company-x/public-key.json --out federation.json
-for node in "${nodes[@]}"; do cp federation.json "$node"; done
-
 step "tables: the simulation's own shares"
 python "$here/shares.py" "$split" "${hospitals[@]/%//patients.csv}"
+
+step "study plan: what may be computed, drafted from a table of the columns and two made-up rows"
+columns=$(head -n 1 st-anne/patients.csv)
+commas=${columns//[^,]/}
+printf '%s\n' "$columns" "${commas//,/1,}0" "${commas//,/2,}1" >columns.csv
+# One session is of the sealed chain, and one of the open run.
+fl-he plan $split data=csv data.path=columns.csv data.target=label data.positive=1 \
+	--most-sessions 2 --out plan.json
+planned="$split plan=$work/plan.json"
+
+step "manifest: everybody gets a copy of both and compares the last line by telephone"
+fl-he federation ./*/*.public.json --public-key company-x/public-key.json --plan plan.json \
+	--out federation.json
+for node in "${nodes[@]}"; do cp federation.json plan.json "$node"; done
 
 step "SuperNodes"
 connect=(--superlink "127.0.0.1:$port" --root-certificates tls/ca.crt)
 supernode() { # NAME PORT SETTINGS
-	local mine="name=\"$1\" federation=\"$work/$1/federation.json\" identity=\"$work/$1/identity.json\""
+	local mine="name=\"$1\" federation=\"$work/$1/federation.json\" identity=\"$work/$1/identity.json\"
+		plan=\"$work/$1/plan.json\""
 	start "$1" fl-he node "${connect[@]}" --auth-supernode-private-key "$1/supernode" \
 		--port "$2" --node-config "$mine $3"
 	running+=($!)
@@ -84,18 +98,20 @@ supernode company-x "${node_ports[-1]}" "role=\"key-holder\" min-contributors=${
 	private-key=\"$work/company-x/private-key.json\""
 
 step "a run that is refused before any training: it has another packing than company X"
-flwr run "$root" --stream --run-config "overrides='$split crypto.fraction_bits=20'" >refused.log 2>&1 || true
+flwr run "$root" --stream --run-config "overrides='$planned crypto.fraction_bits=20'" >refused.log 2>&1 || true
 grep -o "the packing must be the key holder's" refused.log | head -n 1
-
-step "training over the nodes"
-flwr run "$root" --stream --run-config "overrides='$split output_dir=$work/run'"
-fl-he report run
-
-for hospital in "${hospitals[@]}"; do mv "$hospital/model.json" "$hospital/open-model.json"; done
 
 step "training over a sealed chain: the coordinator sees envelopes only"
 flwr run "$root" --stream --run-config \
-	"overrides='$split scaling=none optimizer.lr=$sealed_lr topology=chain sealed=true output_dir=$work/sealed'"
+	"overrides='$planned topology=chain sealed=true output_dir=$work/sealed'"
+for hospital in "${hospitals[@]}"; do mv "$hospital/model.json" "$hospital/sealed-model.json"; done
+kill -TERM "$recorder" && wait "$recorder"
+cat superlink.db* >seen-sealed # the open run shows the coordinator the same totals and models
+record open
+
+step "the same training in the open: the coordinator sees totals"
+flwr run "$root" --stream --run-config "overrides='$planned output_dir=$work/run'"
+fl-he report run
 
 step "as many empty messages, to SuperNodes that run what the coordinator sends"
 kill -TERM "${running[@]}" && wait "${running[@]}"
@@ -103,8 +119,9 @@ for i in "${!nodes[@]}"; do
 	start "flower-${nodes[i]}" flower-supernode "${connect[@]}" --port "${node_ports[i]}" \
 		--auth-supernode-private-key "${nodes[i]}/supernode"
 done
-flwr run "$here/empty_app" --stream --run-config "rounds=$((rounds + preparation))" >>flwr.log
-flwr run "$here/empty_app" --stream --run-config "rounds=$rounds sealed=true" >>flwr.log
+all="rounds=$((rounds + preparation))"
+flwr run "$here/empty_app" --stream --run-config "$all sealed=true" >>flwr.log
+flwr run "$here/empty_app" --stream --run-config "$all" >>flwr.log
 
 step "the same in a simulation"
 fl-he run $split output_dir=simulation
@@ -113,7 +130,7 @@ step "checks"
 kill -TERM "$recorder" && wait "$recorder"
 python "$here/check.py" "$work" "$split" "${hospitals[@]}"
 # Asked what it is, each round's, and told the end; in a sealed chain they meet first.
-sealed=$((2 * ${#nodes[@]} + ${#nodes[@]} * rounds + ${#hospitals[@]}))
-open=$((sealed + ${#nodes[@]} * (preparation - 1)))
-flwr ls --format json | python "$here/overhead.py" "fold:$open" "sealed chain:$sealed"
+open=$((${#nodes[@]} * (1 + preparation + rounds) + ${#hospitals[@]}))
+sealed=$((open + ${#nodes[@]}))
+flwr ls --format json | python "$here/overhead.py" "sealed chain:$sealed" "fold:$open"
 step "all is well"

@@ -39,6 +39,11 @@ def test_every_form_is_found(form: bytes) -> None:
     assert found_in(b"\0" * 9 + form + b"x", values, DOUBLES) == {"pi"}
 
 
+def test_text_is_found_whose_next_digit_would_round_it_up() -> None:
+    values = {"ours": 19.255727699530514, "other": 19.2557286}
+    assert found_in(b'{"mean": 19.255727699530514}', values) == {"ours"}
+
+
 def test_single_precision_is_found_unless_it_is_left_out() -> None:
     seen = np.array([np.pi], "<f4").tobytes()
     assert found_in(seen, {"pi": np.pi}) == {"pi"}
