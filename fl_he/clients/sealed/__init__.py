@@ -1,8 +1,9 @@
-"""A node's side of the sealed chain, in which the coordinator sees envelopes alone.
+"""A node's side of totals from which everybody computes the model: sealed, or in the open.
 
-Read `app` first: which messages belong to the chain. Then `hospital` and `key_holder`, the two
-halves of the protocol, `model`, the model that each hospital advances by itself, and `training`,
-how the next one of fl-he's own models follows from a total.
+In a sealed chain the coordinator sees envelopes alone. Read `app` first: which messages belong to
+which. Then `hospital` and `key_holder`, the two halves of the sealed protocol, `open_chain`, both
+halves in the open, `model`, the model that each hospital advances by itself, and `training`, how
+the next one of fl-he's own models follows from a total.
 
 Modules, in the order in which they import each other:
 
