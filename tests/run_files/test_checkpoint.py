@@ -38,7 +38,7 @@ from fl_he.run_files.checkpoint import (
 from fl_he.wire.encrypted_sum import DECRYPT, MOMENTS
 from fl_he.wire.records import ProtocolError
 
-FILES = ["checkpoint.json", "checkpoint.rounds.jsonl"]
+FILES = ["checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"]
 
 
 class KilledError(Exception):
@@ -252,7 +252,7 @@ def test_other_features_are_refused(tmp_path: Path) -> None:
         {"rounds": -1},
         {"rounds": True},
         {"rounds": 2},
-        {"opened": 1},
+        {"opened": 9},
         {"unopened": 3},
         {"features": [1] * 30},
         {"seconds": float("inf")},
