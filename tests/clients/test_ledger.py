@@ -87,6 +87,25 @@ def test_a_session_is_of_one_run_and_one_key(ledger: Ledger, path: Path) -> None
         other.note(request(session))
 
 
+def test_the_latest_round_is_one_of_training(ledger: Ledger) -> None:
+    session = ledger.session(1)
+    assert ledger.latest(session) == 0
+    ledger.note(request(session))
+    ledger.note(request(session, 7, "evaluate", b"other"))
+    assert ledger.latest(session) == 1
+
+
+def test_a_sum_follows_the_last_one_about_a_model(ledger: Ledger) -> None:
+    """Figures and evaluations change no model."""
+    session = ledger.session(1)
+    ledger.note(request(session), NOTHING)
+    for purpose, data in (("evaluate", b"evaluation"), ("figures", b"figures")):
+        ledger.note(request(session, 5, purpose, data))
+    with pytest.raises(ProtocolError, match=r"after train 1, the last that was opened, got .* 5"):
+        ledger.note(request(session, 2, encrypted_sum=b"second"), ("figures", 5))
+    ledger.note(request(session, 2, encrypted_sum=b"second"), ("train", 1))
+
+
 def test_a_line_is_on_the_disk_before_the_answer(
     ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

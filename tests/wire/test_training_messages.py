@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,12 @@ from fl_he.wire.model import (
     update_content,
 )
 from fl_he.wire.records import CONFIG, ProtocolError
-from fl_he.wire.training_messages import final_model, question_of, take_total
+from fl_he.wire.training_messages import (
+    final_model,
+    question_of,
+    take_signed,
+    take_total,
+)
 
 LIMBS = Limbs(24, 24)
 #: Loss, gradient and Hessian of two features and an intercept, of ten examples.
@@ -152,3 +158,25 @@ def test_a_total_of_another_form_is_refused(mean: RecordDict, words: str) -> Non
 def test_a_task_that_is_none_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
         begun(**changes)
+
+
+def test_all_go_on_with_the_numbers_that_company_x_has_signed() -> None:
+    ours, _ = begun(optimizer="gd", lr=0.5)
+    gradient = total(coefficients=np.array([0.4, -0.2]), intercept=np.array([0.1]))
+    take_total(ours, "train", gradient)
+    theirs = ours.to_members()
+    theirs["theta"] = (ours.theta * (1 + 1e-10)).tolist()
+    assert theirs["theta"] != ours.theta.tolist()
+    point = ours.point
+    take_signed(ours, json.dumps(theirs))
+    assert ours.theta.tolist() == theirs["theta"]
+    assert ours.point is point is not None
+    before = ours.to_json()
+    for wrong in (
+        {**theirs, "theta": (ours.theta * (1 + 1e-8)).tolist()},
+        {**theirs, "steps": 2},
+        {},
+    ):
+        with pytest.raises(ProtocolError, match=r"the (training so far|step that company X)"):
+            take_signed(ours, json.dumps(wrong))
+        assert ours.to_json() == before

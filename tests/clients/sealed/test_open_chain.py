@@ -26,6 +26,7 @@ from fl_he.wire.encrypted_sum import (
     FIRTH,
     MOMENTS,
     PROFILE,
+    SEPARATION,
     DecryptReply,
     DecryptRequest,
     EncryptedReply,
@@ -265,6 +266,16 @@ class TestCompanyX:
             refusal = reason(steps.open(3, 3, over_the_first, totals=last))
             assert refusal == words.format(named)
 
+    def test_a_sum_that_is_asked_for_again_is_over_the_same_model(self, steps: OpenSteps) -> None:
+        steps.round(1, ALL)
+        summed = steps.summed(2, THREE)
+        first = steps.open(2, 3, summed)
+        assert DecryptReply.from_content(first.content).signed is not None
+        assert reason(steps.open(2, 3, summed, totals=[])) == (
+            "a sum must be over the model after train 1, the last that was opened, got one over "
+            "the model after round 0"
+        )
+
     def test_one_total_before(self, steps: OpenSteps) -> None:
         steps.round(1, ALL)
         steps.round(2, ALL)
@@ -344,3 +355,27 @@ class TestTerms:
         assert reason(steps.hospital(NORTH, 1, config=terms(**changes).to_config())) == (
             "the train config must be of this hospital's features and classes, and is of others"
         )
+
+
+class TestSeparation:
+    def test_everybody_is_told_whether_there_are_examples_and_not_how_many(
+        self, steps: OpenSteps
+    ) -> None:
+        steps.config = terms(optimizer="newton").to_config()
+        for name in THREE:  # three hospitals' classes are separated, and those of all are not
+            part = steps.federation.data[name]
+            sign = 2 * part.labels - 1
+            features = np.column_stack([4 * sign, part.features[:, 1:]])
+            steps.federation.data[name] = replace(part, features=features)
+        for number in (1, 2):
+            steps.round(number, THREE)
+        replies = {name: steps.hospital(name, 1, SEPARATION) for name in ALL}
+        reply = steps.open(1, 4, steps.sum_of(replies), purpose="separation")
+        answer = DecryptReply.from_content(reply.content)
+        assert answer.signed is not None
+        signed = SignedTotal.from_bytes(answer.signed)
+        for values in (answer.total, signed.total.values):
+            assert values.tolist() == [4.0, 156.0, 1.0, 0.0]
+        assert signed.opening.purpose == "separation"
+        assert steps.finish(NORTH, totals=[*steps.totals, answer.signed]).has_content()
+        assert '"proof": "not proved"' in state(steps, NORTH).learnt.memory

@@ -593,3 +593,51 @@ def test_only_what_is_due_can_be_asked(purpose: str) -> None:
     assert isinstance(training.question("figures"), Models)
     with pytest.raises(DataError, match="cannot come now"):
         training.take("figures", {}, 240)
+
+
+def test_the_loss_that_is_kept_is_without_the_penalty() -> None:
+    X, y = table()
+    training = trained(task(C=0.1), 4, (X, y))
+    theta = training.theta
+    answer(training, X, y)
+    Z = np.column_stack([(X - training.mean) / training.scale, np.ones(len(X))])
+    assert np.abs(theta).max() > 0.1
+    expected = sums(Z, y, np.ones(len(X)), theta)[0] / len(X)
+    assert training.loss == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_evaluation_that_waits_is_not_agreed_to_by_who_has_none() -> None:
+    X, y = table()
+    before = trained(penalised(), 2, (X, y))
+    training = Training.restored(penalised(), before.to_json())
+    answer(training, X, y)
+    assert training.due == "firth"
+    assert training.agrees(Training.restored(penalised(), training.to_json()))
+    waits = {**training.to_members(), "pending": []}
+    assert not training.agrees(Training.from_members(penalised(), waits))
+
+
+def test_an_intercept_may_be_larger_than_the_largest_coefficient() -> None:
+    X, _ = table()
+    y = (np.arange(len(X)) < 8).astype(float)  # a rare outcome
+    training = trained(task(max_coefficient=1.0, max_step=1.0), data=(X, y))
+    assert training.converged
+    assert abs(training.parameters[1][0]) > 3.0
+
+
+def test_with_firths_penalty_no_separation_is_looked_for() -> None:
+    X, _ = table()
+    y = (X[:, 1] > np.median(X[:, 1])).astype(float)
+    training = trained(task(C=None, firth=True, tolerance=1e-6), 200, (X, y))
+    assert training.converged
+    assert training.watch.candidate is None
+    assert not training.may_ask("separation")
+
+
+def test_a_total_from_which_no_step_follows_leaves_no_point() -> None:
+    X, y = table()
+    training = trained(task(C=None, profile=(1,)), data=(X, y))
+    answer(training, X, y)
+    assert training.point is not None
+    answer(training, X, y, purpose="profile")
+    assert training.point is None
