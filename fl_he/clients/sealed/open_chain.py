@@ -56,7 +56,7 @@ _PURPOSES = {action: purpose for purpose, action in ACTIONS.items()}
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """Where company X's training stands before a sum, and by which totals."""
+    """Company X's training before a sum, and the last of the totals that led to it."""
 
     learnt: Learnt
     terms: bytes
@@ -126,9 +126,7 @@ class OpenChain:
             if action not in _PURPOSES:
                 raise ProtocolError(f"a model must be asked about, got {action!r:.40}")
             purpose = _PURPOSES[action]
-            asked, question = learner.question(learnt, config, packing, purpose)
-            if asked != action:
-                raise ProtocolError(f"{asked!r} must come next, got {action!r:.40}")
+            _, question = learner.question(learnt, config, packing, purpose)
             if purpose in MODEL_LINKS:
                 state.ask(purpose, request.round)
         return request.add_to(question)

@@ -41,7 +41,9 @@ _LEAST_TOLERANCE = 1e-8
 #: Evaluations in a row of other examples than the estimate's, after which a search ends.
 _MOST_MISSED = 3
 
-OPEN, FOUND, NONE, LOST = "open", "found", "none", "lost"
+_STATES = OPEN, FOUND, NONE, LOST = "open", "found", "none", "lost"
+_NUMBERS = ("column", "side", "length")
+_VECTORS = ("theta", "base", "step")
 
 
 @dataclass(slots=True, eq=False)
@@ -130,12 +132,7 @@ class Bound:
     @classmethod
     def from_members(cls, members: object) -> Bound:
         """Read what `to_members` returned; raises DataError."""
-        if not isinstance(members, Mapping) or members.get("state") not in (
-            OPEN,
-            FOUND,
-            NONE,
-            LOST,
-        ):
+        if not isinstance(members, Mapping) or members.get("state") not in _STATES:
             raise DataError("a bound must be an object with a state")
         theta, base, step = read_vectors(members, *_VECTORS)
         (misses,) = read_vectors(members, "misses")
@@ -146,11 +143,6 @@ class Bound:
         return cls(
             int(column), side, theta, base, step, length, misses, members["state"], curvature
         )
-
-
-_STATES = (OPEN, FOUND, NONE, LOST)
-_NUMBERS = ("column", "side", "length")
-_VECTORS = ("theta", "base", "step")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
