@@ -7,7 +7,7 @@ alone, and the request is the same in its session, purpose, round, claimed contr
 byte of the sum. Any other request for the round, or for the sum in another round, is refused.
 
 A sum in which some hospitals had values that did not fit is discarded: nothing of it was given out,
-so another sum may be opened in its place when those hospitals have mended their tables.
+so another sum may be opened in its place when those hospitals have fixed their tables.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Text(Protocol):
 
 
 class TextStore(Protocol):
-    """Where a text is kept."""
+    """Place of a text."""
 
     def exclusively(self) -> AbstractContextManager[Text]:
         """Lock the text and give access to it."""

@@ -61,7 +61,7 @@ class Checkpoint:
     rounds : list of dict
         The entries of metrics.json so far.
     opened : list of dict
-        The rounds of a sealed chain, with the totals as they were sealed to the hospitals.
+        All totals as company X has told them: signed in the open, or sealed to each hospital.
     crypto : dict
         ``crypto`` of metrics.json; empty before the first round.
     seconds : float
@@ -77,7 +77,7 @@ class Checkpoint:
     unopened : dict or None
         The sum of the round at work, see :mod:`fl_he.strategies.encrypted_sum`.
     sealed : dict or None
-        Where a sealed chain stands beside ``opened``, see
+        State of a sealed chain beside ``opened``, see
         :mod:`fl_he.strategies.sealed.progress`.
     """
 

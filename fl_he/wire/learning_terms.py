@@ -68,7 +68,7 @@ class LearningTerms(Message):
 
 @dataclass(frozen=True, slots=True)
 class TrainingTerms(Message):
-    """What is trained, for nodes that compute the model themselves; see `Task`.
+    """The task, for nodes that compute the model themselves; see `Task`.
 
     Attributes
     ----------

@@ -208,7 +208,7 @@ def _put_open(content: RecordDict, totals: Sequence[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OpenNews(Message):
-    """What a node is told in the open before it acts: totals that it may lack.
+    """Tell a node, in the open, the totals that it may lack before it acts.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ _PURPOSE = kind_of(Purpose)
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What company X tells every hospital.
+    """The sum of all updates, and company X's own step, as every hospital is told them.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a training asks of hospitals, and the totals that it is told, as the content of messages.
+"""Questions of a training to hospitals, and its totals, as the content of messages.
 
 The coordinator, company X and each hospital read and write them here, so that all ask the same
 question of the same training.

@@ -8,9 +8,9 @@ the next one of fl-he's own models follows from a total.
 Modules, in the order in which they import each other:
 
 payload     contents of the envelopes, and what each envelope is bound to
-learner     how a model follows from a total, and what is summed up next
+learner     steps from one total to the next model, and the next question
 sessions    which sessions a node takes part in
-state       how far a hospital is in one
+state       a hospital's progress in one
 model       the model that each hospital keeps
 training    the learner of fl-he's own models
 hospital    the hospital's half

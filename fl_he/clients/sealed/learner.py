@@ -1,4 +1,4 @@
-"""How a node of a sealed chain goes from one total to the next model."""
+"""Steps of a node from one total to the next model, sealed or in the open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def average_step(model: ArrayRecord, mean: RecordDict, config: ConfigRecord) -> 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What totals have made of a model: its arrays, and what else a learner remembers, as text."""
+    """A model after some totals: its arrays, and a learner's memory as text."""
 
     model: ArrayRecord
     memory: str = ""
@@ -31,7 +31,7 @@ class Learnt:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What everybody may know of a training after a total.
+    """Public facts of a training after a total.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is inside the envelopes of a sealed chain, how each is bound, and whose totals are believed.
+"""Contents and bindings of a sealed chain's envelopes, and the totals that a node believes.
 
 Only hospitals and company X see the bytes in envelopes. They come from a node of the manifest, and
 are checked all the same.

@@ -1,4 +1,4 @@
-"""How far a hospital is in the training of a session, on its own disk.
+"""A hospital's progress in the training of a session, on its own disk.
 
 Flower's context, which the coordinator can reset, holds none of it. A hospital that has lost its
 file computes the model again from all totals.
@@ -95,7 +95,7 @@ _Kept.DOCUMENT = Document(
 
 
 class ChainState:
-    """How far a hospital is in a session.
+    """A hospital's progress in a session.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ damped      Newton's method and L-BFGS, with steps that are halved while the los
 scoring     Fisher scoring for Firth's penalty
 profile     bounds of profile likelihood intervals
 separating  watch for a direction that separates the classes
-task        what is trained, and what hospitals are asked to sum up for it
+task        the task of a training, and the sums that hospitals are asked for
 state       all that totals have changed of a training, as it is written down
 training    a whole training as a function of totals, from the sums before the first step on
 """

@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """What evaluations have told of separation so far.
+    """Findings about separation from the evaluations so far.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is trained, and what hospitals are asked to sum up for it."""
+"""The task of a training, and the sums that hospitals are asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fl_he.learning.tables.moments import Limbs
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is trained: all that is fixed before the first total.
+    """All that is fixed of a training before the first total.
 
     Attributes
     ----------
