@@ -1,0 +1,500 @@
+"""A coordinator that lies, where the manifest names a study plan: its best guess stays as it was.
+
+It holds the SuperLink: it chooses each message, its order, the run's number and what Flower keeps
+for nodes, and remembers everything. Company X and the hospitals are honest and keep their files.
+Most tests play the same lies to two federations that differ in one patient: what the coordinator
+sees must be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from deployed_nodes import KEY
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from identities import make
+from lying_coordinator import CLINICS, COMPANY, LyingCoordinator, clinics, opened, vector_of
+from reply_forms import form_of
+from sealed_steps import reason
+from study_plans import PLAN
+
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import (
+    FIGURES,
+    FINISH,
+    FIRTH,
+    MOMENTS,
+    PROFILE,
+    SEPARATION,
+    DecryptReply,
+    MisfitReply,
+    Purpose,
+)
+from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.model import model_arrays, model_message_content, models_content
+from fl_he.wire.sealed_messages import SESSION, SessionRequest
+from fl_he.wire.study_plan import StudyPlan
+from fl_he.wire.totals import SignedTotal
+
+POOLED = replace(PLAN, scaling="federated", class_weights="balanced", optimizers=("gd", "newton"))
+FIRTHS = replace(
+    PLAN, penalty="firth", C=(None,), optimizers=("newton",), lr=(), profile=True, most_rounds=20
+)
+GRADIENTS = replace(PLAN, optimizers=("gd",), C=(None,))
+#: A patient like the others, and one whose record is far from theirs.
+PATIENT, OTHER = "1,2,sick", "39,-41,sick"
+
+
+def made_up(values: list[float] | np.ndarray) -> bytes:
+    """Return numbers that the coordinator has encrypted itself."""
+    vector = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array(values, dtype=float))
+    return vector.to_bytes()
+
+
+def files(folder: Path, *endings: str) -> dict[str, bytes]:
+    """Return what nodes keep in files of these endings."""
+    found = [path for ending in endings for path in sorted(folder.glob(f"*{ending}"))]
+    return {path.name: path.read_bytes() for path in found}
+
+
+class Pair(NamedTuple):
+    """Two federations that differ in one patient, in the same round of the same plan."""
+
+    one: LyingCoordinator
+    other: LyingCoordinator
+    folder: Path
+
+    def refusal(self, lie: Callable[..., Message], *details: Any) -> str:
+        """Return why nodes refuse a lie; they must open nothing, and say the same."""
+        kept = [files(self.folder / name, "opened.jsonl") for name in ("one", "other")]
+        replies = [lie(liar, *details) for liar in (self.one, self.other)]
+        assert all(reply.has_error() for reply in replies)
+        assert form_of(replies[0]) == form_of(replies[1])
+        assert kept == [files(self.folder / name, "opened.jsonl") for name in ("one", "other")]
+        return reason(replies[0])
+
+
+def pair_of(folder: Path, plan: StudyPlan) -> Pair:
+    one, other = (
+        LyingCoordinator(clinics(folder / name, plan, patient=patient), plan)
+        for name, patient in (("one", PATIENT), ("other", OTHER))
+    )
+    return Pair(one, other, folder)
+
+
+def begin(liar: LyingCoordinator) -> None:
+    """Have units and a first step computed."""
+    liar.step(1, "prepare")
+    liar.step(2, "prepare")
+    liar.step(1)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Units and a first step are known; after all lies the next step is as if there were none."""
+    pair = pair_of(tmp_path_factory.mktemp("pair"), POOLED)
+    for liar in (pair.one, pair.other):
+        begin(liar)
+    yield pair
+    for liar in (pair.one, pair.other):
+        liar.step(2)
+
+
+#: Patients of class 0 beyond a border have a gradient of 1, all others none.
+HALF_SPACE = model_message_content(model_arrays(np.array([1e4, 0.0]), -2e4))
+WEIGHTS = {"class-weights": [1.0, 1e-300]}
+
+
+class TestModels:
+    """`model_isolates_a_patient`: a model of choice turns a total into one patient's record."""
+
+    @pytest.mark.parametrize(
+        ("action", "content"),
+        [
+            (MessageType.TRAIN, HALF_SPACE),
+            (MessageType.EVALUATE, HALF_SPACE),
+            (SEPARATION, HALF_SPACE),
+            (FIGURES, HALF_SPACE),
+            (FINISH, HALF_SPACE),
+            (PROFILE, models_content(np.array([[1e4, 0.0, -2e4]]), ConfigRecord())),
+            (FIRTH, models_content(np.zeros((1, 3)), ConfigRecord(), np.eye(3)[None] * 1e9)),
+            (MOMENTS, MomentsRequest(mean=(2.0, 0.0)).add_to(RecordDict())),
+            (MOMENTS, MomentsRequest(sums=True, counts=True).add_to(RecordDict())),
+        ],
+    )
+    @pytest.mark.parametrize("with_totals", [True, False])
+    def test_no_model_and_no_units_of_choice(
+        self, pair: Pair, action: str, content: RecordDict, with_totals: bool
+    ) -> None:
+        def lie(liar: LyingCoordinator) -> Message:
+            told = liar.news() if with_totals else RecordDict({"config": liar.config})
+            config = {**liar.config, **content.config_records.get("config", ConfigRecord())}
+            told.update({**content, "config": ConfigRecord(config)})
+            asked = told if action == FINISH else liar.request(2).add_to(told)
+            return liar.send(CLINICS[0], action, asked)
+
+        words = pair.refusal(lie)
+        assert with_totals or words.startswith("a message under a study plan must bring totals")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            WEIGHTS,
+            {"mean": [2.0, 0.0], "scale": [1e-9, 1.0]},
+            {"scaling": "none"},
+            {"lr": 1e12},
+            {"C": 1e-9},
+            {"optimizer": "newton"},
+            {"max-step": 1e9, "max-coefficient": 1e9},
+            {"privacy-clip": 1e9},
+            {"hessian": True},
+            {"any": b"thing"},
+        ],
+    )
+    def test_no_other_train_config_for_one_hospital_or_company_x(
+        self, pair: Pair, changes: dict[str, Any]
+    ) -> None:
+        other = ConfigRecord({**pair.one.config, **changes})
+        for node in CLINICS:
+            assert pair.refusal(lambda liar, at: liar.ask(at, 2, config=other), node)
+        ours = made_up(np.ones(10))
+        assert pair.refusal(lambda liar: liar.open(ours, 2, config=other))
+
+    def test_no_other_choice_from_the_plans_lists_in_a_session(self, pair: Pair) -> None:
+        def lie(liar: LyingCoordinator, node: int) -> Message:
+            config = liar.terms(lr=0.25).to_config()
+            content = replace(liar.choice, lr=0.25).add_to(liar.news(config=config))
+            return liar.send(node, MessageType.TRAIN, liar.request(2).add_to(content))
+
+        words = "the train config must stay as the session began, and it has changed"
+        assert pair.refusal(lie, CLINICS[1]) == words
+
+    def test_a_bisection_ends_where_it_began(self, pair: Pair) -> None:
+        """Where models were the coordinator's, four rounds were enough for all of a record."""
+        low, high, first = -5.0, 50.0, ""
+        for _ in range(6):
+            border = (low + high) / 2
+            model = model_message_content(model_arrays(np.array([1e4, 0.0]), -1e4 * border))
+            config = ConfigRecord({**pair.one.config, **WEIGHTS})
+            beside = RecordDict({**model, "config": config})
+            told = pair.refusal(lambda liar, new: liar.ask(CLINICS[0], 2, beside=new), beside)
+            first = first or told
+            low, high = (low, high) if told == first else (border, high)
+        assert (low, high) == (-5.0, 50.0)
+
+
+def forged(liar: LyingCoordinator, lie: str) -> list[bytes]:
+    """Return totals of which the last is a lie."""
+    last = SignedTotal.from_bytes(liar.totals[-1])
+    total, opening = last.total, last.opening
+    larger = total.memory.replace('"theta": [', '"theta": [9')
+    changes: dict[str, dict[str, Any]] = {
+        "values": {"total": replace(total, values=total.values * 2)},
+        "memory": {"total": replace(total, memory=larger)},
+        "layout": {"total": replace(total, layout=total.layout.replace("loss", "lost"))},
+        "predecessor": {"total": replace(total, previous=bytes(32))},
+        "terms": {"opening": replace(opening, terms=bytes(32))},
+        "session": {"opening": replace(opening, session="0" * 32)},
+        "purpose": {"opening": replace(opening, purpose="prepare")},
+        "place": {"opening": replace(opening, number=opening.number + 1)},
+        "unsigned": {"signature": b""},
+    }
+    if lie in changes:
+        return [replace(last, **changes[lie]).to_bytes()]
+    changed = replace(last, total=replace(total, values=total.values * 2))
+    signers = {"hospital": make("clinic-1"), "namesake": make("company-x", "key-holder", 1)}
+    return [replace(changed, signature=signers[lie].sign(changed.statement)).to_bytes()]
+
+
+class TestTotals:
+    @pytest.mark.parametrize(
+        "lie",
+        [
+            *("values", "memory", "layout", "predecessor", "terms", "session", "purpose"),
+            *("place", "unsigned", "hospital", "namesake"),
+        ],
+    )
+    def test_no_total_of_choice(self, pair: Pair, lie: str) -> None:
+        words = "a total must be as company-x signed it, got an altered one"
+        for node in CLINICS:
+            told = pair.refusal(lambda liar, at: liar.ask(at, 2, totals=forged(liar, lie)), node)
+            assert told == words
+        ours = made_up(np.ones(10))
+        told = pair.refusal(lambda liar: liar.open(ours, 2, totals=forged(liar, lie)))
+        assert told == words
+
+    def test_none_left_out_or_reordered_to_a_hospital_that_lost_its_file(
+        self, tmp_path: Path
+    ) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, POOLED), POOLED)
+        begin(liar)
+        first, second, third = liar.totals
+        for told in ([second], [third], [first, third], [second, first, third], [third, second]):
+            for file in tmp_path.glob("1.csv.training-*"):
+                file.unlink()
+            assert "must follow that of round" in reason(liar.ask(CLINICS[0], 2, totals=told))
+        assert not liar.ask(CLINICS[0], 2).has_error()
+
+    def test_company_x_takes_no_older_total_and_no_other_sessions(self, pair: Pair) -> None:
+        ours = made_up(np.ones(10))
+        for place in (slice(0), slice(1), slice(1, 2)):
+            assert pair.refusal(lambda liar, at: liar.open(ours, 2, totals=liar.totals[at]), place)
+        assert "the last total alone" in pair.refusal(
+            lambda liar: liar.open(ours, 2, totals=liar.totals)
+        )
+
+
+class TestCounts:
+    """lr = 1e12 over nine sessions, other lists, other runs, wiped states: see test_study_plans."""
+
+    def test_runs_of_any_number_and_wiped_states_give_no_third_session(
+        self, tmp_path: Path
+    ) -> None:
+        nodes, answers = clinics(tmp_path, PLAN), []
+        for run in (7, 8, 9, 7, 8, 9, 10):
+            liar = LyingCoordinator(nodes, PLAN, run)
+            liar.restart(run)
+            answers.append([not liar.ask(node).has_error() for node in CLINICS])
+        assert [all(one) for one in answers] == [True, True, False, True, True, False, False]
+        assert not any(answers[2] + answers[5] + answers[6])
+        assert len(files(tmp_path, "training-*")) == 2 * len(CLINICS)
+
+    def test_a_hospital_that_lost_its_training_still_counts_rounds(self, tmp_path: Path) -> None:
+        """Whatever the coordinator calls the round in which the first model is asked about."""
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        answers = []
+        for number in range(1, 9):
+            for file in tmp_path.glob("1.csv.training-*"):
+                file.unlink()
+            liar.restart(100 + number)
+            answers.append(not liar.ask(CLINICS[0], number).has_error())
+        assert answers == [True] * PLAN.most_rounds + [False] * 4
+
+    def test_run_config_and_server_round_change_no_update(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        before = opened(liar.ask(CLINICS[0]))
+        liar.grid.contexts[CLINICS[0]].run_config = {
+            **{"overrides": "class_weight=balanced C=1e-9", "config-name": "run", "lr": 1e12},
+        }
+        config = ConfigRecord({**liar.config, "server-round": 10**6})
+        np.testing.assert_array_equal(opened(liar.ask(CLINICS[0], config=config)), before)
+
+    def test_a_rate_of_choice_is_in_no_plan(self) -> None:
+        for rate in (1e12, 2.7):
+            with pytest.raises(Exception, match="lr of a study plan must be at most"):
+                replace(PLAN, lr=(rate,))
+
+
+class TestScans:
+    def test_a_linear_scan_has_no_refusal_at_its_end(self, pair: Pair) -> None:
+        """Each step is refused in the same words, whatever the patients are."""
+        words = set()
+        for exponent in range(100, 130, 3):
+            mean = MomentsRequest(mean=(10.0 ** (exponent / 8), 0.0)).to_content()
+            config = ConfigRecord({**pair.one.config, **mean.config_records["config"]})
+            words.add(pair.refusal(lambda liar, new: liar.ask(CLINICS[0], 2, config=new), config))
+        assert len(words) == 1
+
+    def test_nor_has_one_through_the_rounds_of_an_honest_chain(self, tmp_path: Path) -> None:
+        """A record of any size: the replies' form, and company X's to a sum, is one of two."""
+        told = []
+        for number, patient in enumerate((PATIENT, OTHER, "1e300,5e-324,sick")):
+            folder = tmp_path / str(number)
+            liar = LyingCoordinator(clinics(folder, PLAN, patient=patient), PLAN)
+            told.append([form_of(liar.ask(node)) for node in CLINICS])
+            reply = liar.open(liar.summed())
+            assert MisfitReply.is_in(reply.content) == (number == 2)
+            if number == 2:
+                assert len(list(reply.content.keys())) == 1, "no number, and no hospital's name"
+        assert told[0] == told[1] == told[2]
+
+
+class TestOneSumOverEachModel:
+    @pytest.mark.parametrize("purpose", ["prepare", "train", "firth", "profile", "separation"])
+    def test_the_model_before_is_gone(self, pair: Pair, purpose: Purpose) -> None:
+        """Sums over it of the right length, for any purpose and round."""
+        ours = made_up([3.0, 12.0, *[0.0] * 5])
+        for number in (1, 2, 3):
+            assert pair.refusal(
+                lambda liar, at: liar.open(ours, at, purpose, totals=liar.totals[1:2]), number
+            )
+
+    def test_a_second_sum_over_the_last_model_is_for_nobody(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        first, again = liar.summed(), liar.summed()
+        reply = liar.open(first)
+        signed = DecryptReply.from_content(reply.content).signed
+        assert signed is not None
+        assert liar.open(first).content == reply.content, "the same sum has the same answer"
+        for number in (1, 2):
+            assert "round" in reason(liar.open(again, number, totals=[]))
+        assert "this very sum is open already" in reason(liar.open(first, 2, totals=[signed]))
+        assert "in one round of train" in reason(liar.ask(CLINICS[0], 2))
+        liar.totals.append(signed)
+        assert not liar.ask(CLINICS[0], 2).has_error()
+        assert "in one round of train" in reason(liar.ask(CLINICS[0], 1))
+
+    def test_after_a_misfit_one_sum_is_opened(self, tmp_path: Path) -> None:
+        """Of the sum that did not fit nothing is known, and no fork begins with it."""
+        nodes = clinics(tmp_path, PLAN, patient="1e300,2,sick")
+        liar = LyingCoordinator(nodes, PLAN)
+        spoiled = liar.summed()
+        assert MisfitReply.is_in(liar.open(spoiled).content)
+        table = Path(str(nodes[0]["data"]))
+        table.write_text(table.read_text().replace("1e300,2,sick", "1,2,sick"))
+        good, second = liar.summed(), liar.summed()
+        assert not MisfitReply.is_in(liar.open(good).content)
+        assert "a round is opened once" in reason(liar.open(second))
+        replayed = liar.open(spoiled)
+        assert replayed.has_error() or MisfitReply.is_in(replayed.content)
+
+    def test_a_sum_with_a_wrong_count_has_used_up_its_model(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        alone = vector_of(liar.ask(CLINICS[0])).to_bytes()
+        assert "contributors claimed" in reason(liar.open(alone))
+        assert liar.open(alone, contributors=1).has_error()
+        for number in (1, 2, 3):
+            assert liar.open(liar.summed(), number).has_error()
+
+    def test_firth_and_profile_take_turns(self, tmp_path: Path) -> None:
+        """Only the sum that is due is asked for or opened: a turn is one sum of each hospital."""
+        liar = LyingCoordinator(clinics(tmp_path, FIRTHS), FIRTHS)
+        purposes: tuple[Purpose, ...] = ("train", "firth", "profile", "separation")
+        turns: tuple[tuple[int, Purpose], ...] = ((1, "train"), (1, "firth"), (2, "train"))
+        for number, due in turns:
+            for purpose in purposes:
+                if purpose != due:
+                    assert liar.ask(CLINICS[0], number + 5, purpose).has_error()
+                    assert liar.open(made_up(np.ones(9)), number + 5, purpose).has_error()
+            liar.step(number, due)
+
+
+class TestFreshEyes:
+    """Attacks that nobody had told of."""
+
+    def test_a_made_up_session_stops_at_its_first_model(self, tmp_path: Path) -> None:
+        """No total of company X's moves it, and company X opens nothing in it."""
+        liar = LyingCoordinator(clinics(tmp_path, POOLED), POOLED)
+        liar.step(1, "prepare")
+        own = "made-up"
+        assert not liar.ask(CLINICS[0], 1, "prepare", session=own, totals=[]).has_error()
+        assert "of the message's session" in (
+            reason(liar.ask(CLINICS[0], 2, "prepare", session=own))
+        )
+        assert liar.ask(CLINICS[0], 1, "train", session=own, totals=[]).has_error()
+        summed = liar.summed(1, "prepare", session=own, totals=[])
+        assert "that this key holder opened" in (
+            reason(liar.open(summed, 1, "prepare", session=own, totals=[]))
+        )
+
+    def test_two_plans_share_no_session(self, tmp_path: Path) -> None:
+        """Else two chains of totals would begin at one model, under each plan's own limits."""
+        other = replace(PLAN, most_rounds=9, lr=(0.125,))
+        nodes = clinics(tmp_path, PLAN, other)
+        liar, twin = LyingCoordinator(nodes, PLAN), LyingCoordinator(nodes, other)
+        assert liar.session == twin.session
+        liar.step()
+        words = "a session must be of one study plan, and it began under another"
+        assert reason(twin.ask(CLINICS[0])) == words
+        assert reason(twin.open(made_up(np.ones(7)))) == words
+
+    def test_a_sealed_chain_opens_no_second_sum_in_a_session(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        before = liar.summed()
+        reply = liar.send(COMPANY, SESSION, SessionRequest(liar.session, {}).to_content())
+        assert not reply.has_error()
+        assert "sealed chains only" in reason(liar.open(before))
+        assert not files(tmp_path, "opened.jsonl")["private-key.json.opened.jsonl"].count(b'"sum"')
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"weighted_by": "accuracy"},
+            {"layout": "renamed", "exact": True},
+            {"layout": "renamed"},
+            {"running_sum": b"?"},
+            {"packing": Packing(fraction_bits=20).to_json()},
+            {"public_key": PrivateKey.generate(1024).public_key.to_json()},
+        ],
+    )
+    def test_other_slots_weights_or_keys_for_one_hospital(
+        self, pair: Pair, more: dict[str, Any]
+    ) -> None:
+        layout = SignedTotal.from_bytes(pair.one.totals[-1]).total.layout
+        renamed = layout.replace("coefficients", "derivatives")
+        assert renamed != layout
+        given = {**more, **({"layout": renamed} if "layout" in more else {})}
+
+        def lie(liar: LyingCoordinator) -> Message:
+            request = replace(liar.request(2), **given)
+            return liar.send(CLINICS[2], MessageType.TRAIN, request.add_to(liar.news()))
+
+        if given.get("exact") or "layout" not in more:
+            assert pair.refusal(lie)
+        else:
+            forms = [form_of(lie(liar)) for liar in (pair.one, pair.other)]
+            assert forms[0] == forms[1]
+
+    def test_arrays_that_pass_for_the_nodes_own(self, pair: Pair) -> None:
+        """Flower's state has arrays that take the place of a message's: none comes by message."""
+        own = {f"fl-he.local-arrays.{key}": record for key, record in HALF_SPACE.items()}
+        assert "no other records" in pair.refusal(
+            lambda liar: liar.ask(CLINICS[0], 2, beside=RecordDict(own))
+        )
+
+    def test_final_models_are_saved_without_an_answer(self, pair: Pair) -> None:
+        """At any place of the chain, and in a session that is made up."""
+        for session, many in ((None, 0), (None, 3), ("made-up-too", 0)):
+            one, other = (
+                form_of(liar.send(CLINICS[0], FINISH, liar.news(liar.totals[:many], None, session)))
+                for liar in (pair.one, pair.other)
+            )
+            assert one == other
+            assert session or one == []
+
+    def test_a_metric_is_no_way_to_a_value(self, tmp_path: Path) -> None:
+        """Company X knows which slots are metrics: claiming others changes nothing."""
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        summed = liar.summed()
+        replies = [liar.open(summed, metric_values=many).content for many in (0, 1, 2)]
+        assert replies[0] == replies[1] == replies[2]
+
+    def test_names_of_purposes_that_company_x_opens_without_a_model(self, pair: Pair) -> None:
+        """Metrics of a model of choice, and figures: both without the check of a layout."""
+        ours = made_up([-3.0, 12.0, 1.0, 1.0])
+        for purpose in ("evaluate", "figures"):
+            words = pair.refusal(lambda liar, what: liar.open(ours, 1, what), purpose)
+            assert words == f"the study plan has no sums for {purpose}"
+
+
+class TestNotYet:
+    """Attacks that work, until a sum comes with who made it, for what, and of which hospitals."""
+
+    @pytest.mark.xfail(raises=AssertionError, reason="company X cannot tell who made a sum")
+    def test_a_made_up_sum_chooses_no_model(self, tmp_path: Path) -> None:
+        """It is a gradient of choice, so the next model is a choice within `max_coefficient`."""
+        liar = LyingCoordinator(clinics(tmp_path, GRADIENTS), GRADIENTS)
+        assert liar.open(made_up([3.0, 12.0, -240.0, 0.0, 480.0, 0.0, 0.0])).has_error()
+
+    @pytest.mark.xfail(raises=AssertionError, reason="company X cannot tell whose updates it has")
+    def test_no_hospital_is_in_a_sum_thrice(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        alone = vector_of(liar.ask(CLINICS[0]))
+        thrice = alone.add(alone, KEY.public_key).add(alone, KEY.public_key).to_bytes()
+        assert liar.open(thrice).has_error()
+
+    @pytest.mark.xfail(raises=AssertionError, reason="an update names no session")
+    def test_a_session_has_updates_of_its_own(self, tmp_path: Path) -> None:
+        """With privacy two sums with the same noise in them show one hospital's with one share."""
+        nodes = clinics(tmp_path, PLAN)
+        first, second = (LyingCoordinator(nodes, PLAN, run) for run in (7, 8))
+        updates = first.summed()
+        assert first.open(updates).has_content()
+        assert second.open(updates).has_error()
