@@ -315,6 +315,17 @@ class TestScans:
                 assert len(list(reply.content.keys())) == 1, "no number, and no hospital's name"
         assert told[0] == told[1] == told[2]
 
+    def test_a_step_that_is_too_large_is_refused_without_its_length(self, tmp_path: Path) -> None:
+        """It would be the largest number of a total that company X does not give out."""
+        plan, words = replace(POOLED, max_step=1e-3), set()
+        for name, patient in (("one", PATIENT), ("other", OTHER)):
+            liar = LyingCoordinator(clinics(tmp_path / name, plan, patient=patient), plan)
+            liar.step(1, "prepare")
+            liar.step(2, "prepare")
+            words.add(reason(liar.open(liar.summed())))
+        (told,) = words
+        assert "at most 0.001 in size (value withheld)" in told
+
 
 class TestOneSumOverEachModel:
     @pytest.mark.parametrize("purpose", ["prepare", "train", "firth", "profile", "separation"])

@@ -570,8 +570,8 @@ def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:
 def test_a_model_of_a_sealed_chain_stays_small(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """How large a coefficient is, company X's log says: the coordinator must not know the model."""
+    """Why it stopped, company X's log says: the coordinator must not know the model."""
     plan = replace(PLAN, max_coefficient=1e-3)
     with pytest.raises(ProtocolError, match=PRIVATE_REFUSAL):
         trained(tmp_path, enrolled_nodes(tmp_path, plan), *SEALED)
-    assert "coefficients must be at most 0.001 in size, got" in caplog.text
+    assert "coefficients must be at most 0.001 in size (value withheld)" in caplog.text

@@ -310,7 +310,7 @@ class Training(State):
         largest = float(np.abs(parameters.split(theta, self.task.features)[0]).max())
         if most is not None and not largest <= most:
             raise DataError(
-                f"{name} must be at most {most:g} in size, got {largest:.4g}: a finite optimum may "
+                f"{name} must be at most {most:g} in size (value withheld): a finite optimum may "
                 "lie beyond, so draft the study plan with a larger --max-coefficient (for steps, "
                 "--max-step); or the classes may be separated, so draft it with penalty=firth or C"
             )
