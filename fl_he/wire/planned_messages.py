@@ -28,12 +28,9 @@ from fl_he.wire.learning_terms import PRIVACY_KEYS, TrainingTerms, described, re
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenNews, OpenRequest, is_sealed
 from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
-from fl_he.wire.training_messages import ACTIONS
+from fl_he.wire.training_messages import PURPOSES
 
-_PURPOSES: Mapping[str, Purpose] = {
-    MessageType.EVALUATE: "evaluate",
-    **{action: purpose for purpose, action in ACTIONS.items()},
-}
+_PURPOSES: Mapping[str, Purpose] = {MessageType.EVALUATE: "evaluate", **PURPOSES}
 
 
 @dataclass(frozen=True, slots=True)

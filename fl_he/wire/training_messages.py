@@ -44,6 +44,8 @@ ACTIONS: Mapping[Purpose, str] = {
     "separation": SEPARATION,
     "figures": FIGURES,
 }
+#: Purposes of a training's sums, by the action that hospitals answer.
+PURPOSES: Mapping[str, Purpose] = {action: purpose for purpose, action in ACTIONS.items()}
 #: Purposes of the totals that change what is asked next.
 MODEL_LINKS: frozenset[Purpose] = frozenset({"prepare", "train", "firth", "profile", "separation"})
 

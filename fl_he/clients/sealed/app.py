@@ -1,4 +1,4 @@
-"""The sealed chain on a node: which messages belong to it, and that no other way is left open."""
+"""Messages that bring totals, sealed or in the open, and no way around a sealed chain."""
 
 from __future__ import annotations
 

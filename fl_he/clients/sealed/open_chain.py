@@ -47,11 +47,9 @@ from fl_he.wire.encrypted_sum import (
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
 from fl_he.wire.sealed_messages import OpenNews
 from fl_he.wire.totals import Opening, SignedTotal, Total
-from fl_he.wire.training_messages import ACTIONS, MODEL_LINKS
+from fl_he.wire.training_messages import MODEL_LINKS, PURPOSES
 from fl_he.wire.update import layout_of
 from fl_he.wire.update_layout import UpdateLayout
-
-_PURPOSES = {action: purpose for purpose, action in ACTIONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +121,9 @@ class OpenChain:
             learnt = state.learnt
             if request is None:
                 return learner.final(learnt, config, packing)
-            if action not in _PURPOSES:
+            if action not in PURPOSES:
                 raise ProtocolError(f"a model must be asked about, got {action!r:.40}")
-            purpose = _PURPOSES[action]
+            purpose = PURPOSES[action]
             _, question = learner.question(learnt, config, packing, purpose)
             if purpose in MODEL_LINKS:
                 state.ask(purpose, request.round)
