@@ -363,6 +363,11 @@ UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1
         (task(balanced=True), {}, "balanced of a train config must be those picked"),
         (task(scaling="local"), {}, "scaling of a train config must be those picked"),
         (task(**UNITS), {}, "scaling, mean, scale of a train config must be those picked"),
+        (
+            task(scaling="federated", low=(0.0, 0.0), high=(1.0, 1.0)),
+            {},
+            "scaling, low, high of a train config must be those picked",
+        ),
         (task(max_step=11.0), {}, "max_step of a train config must be those picked"),
         (task(max_coefficient=None), {}, "max_coefficient of a train config must be those"),
         (task(tolerance=0.0), {}, "tolerance of a train config must be those picked"),
