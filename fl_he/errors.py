@@ -1,6 +1,8 @@
-"""Roots of all refusals and warnings of fl-he, and how texts of others are shown in them."""
+"""Roots of all refusals and warnings of fl-he, and how values and texts are shown in them."""
 
 from __future__ import annotations
+
+import json
 
 
 class FlHeError(ValueError):
@@ -19,6 +21,21 @@ class FlHeError(ValueError):
 
 class FlHeWarning(UserWarning):
     """Root of all warnings: a command prints them as one line, without a place in the source."""
+
+
+def written(value: object) -> str:
+    """Return a setting's value as users write it; a text in quotes.
+
+    Examples
+    --------
+    >>> written([None, True]), written(0.5), written("fold")
+    ('[null, true]', '0.5', "'fold'")
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {written(of)}' for key, of in value.items())}}}"
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def visible(text: str) -> str:

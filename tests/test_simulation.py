@@ -113,7 +113,7 @@ def test_a_refusal_ends_the_run(tmp_path: Path) -> None:
     ],
 )
 def test_a_signal_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "tolerance=0"]
+    command = [sys.executable, "-m", "fl_he.cli", "run", "rounds=100000", "tolerance=1e-12"]
     with subprocess.Popen(
         [*command, "optimizer=gd", "crypto.key_bits=1024", "output_dir=run"],
         stdout=subprocess.PIPE,
@@ -157,7 +157,7 @@ def test_a_second_run_into_the_folder_is_refused_before_ray_starts(tmp_path: Pat
         )
 
     settings = ("simulation.engine=local", "crypto.key_bits=1024", "output_dir=run")
-    with started("rounds=100000", "tolerance=0", "optimizer=gd", *settings) as first:
+    with started("rounds=100000", "tolerance=1e-12", "optimizer=gd", *settings) as first:
         try:
             assert first.stdout is not None
             while not (line := first.stdout.readline()).startswith("round 2/"):

@@ -29,7 +29,7 @@ from fl_he.config.groups import CHOSEN
 from fl_he.config.help import CONF, keys_help
 from fl_he.config.rules import check
 from fl_he.config.run import Config, schema_keys
-from fl_he.errors import FlHeWarning
+from fl_he.errors import FlHeWarning, written
 from fl_he.run_files.checkpoint import (
     FREE_KEYS,
     CheckpointError,
@@ -171,7 +171,7 @@ def _typed(values: DictConfig | dict[str, Any]) -> Config:
     for key, kind in schema_keys().items():
         value = attrgetter(key)(config)
         if get_origin(kind) is list and not _is_such_a_list(value, kind):
-            raise ConfigError(f"{key} must be {expected(key)}, got {value}")
+            raise ConfigError(f"{key} must be {expected(key)}, got {written(value)}")
     return config
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from types import NoneType
 from typing import Annotated, Any, get_args, get_type_hints
 
-from fl_he.errors import FlHeError
+from fl_he.errors import FlHeError, written
 
 
 class ConfigError(FlHeError):
@@ -54,7 +54,6 @@ def between(least: float, most: float) -> Constraint:
 
 # Beyond these bounds some number that follows from them is 0 or infinite.
 Positive = Annotated[float, between(1e-12, 1e12)]
-NotNegative = Annotated[float, between(0, 1e12)]
 #: Beyond these the search for the noise takes for ever.
 Epsilon = Annotated[float, between(1e-6, 1e6)]
 #: At most a day: timers and system calls refuse longer ones.
@@ -80,8 +79,7 @@ def check_fields(settings: Any, prefix: str = "") -> None:
     for name, constraint in constraints(settings.__class__).items():
         value = getattr(settings, name)
         if not constraint.holds(value):
-            shown = "null" if value is None else repr(value)
-            raise ConfigError(f"{prefix}{name} must be {constraint.words}, got {shown}")
+            raise ConfigError(f"{prefix}{name} must be {constraint.words}, got {written(value)}")
     for name, value in vars(settings).items():
         if is_dataclass(value):
             check_fields(value, f"{prefix}{name}.")

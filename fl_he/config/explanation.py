@@ -18,6 +18,7 @@ from omegaconf.errors import ValidationError as OmegaConfTypeError
 from fl_he.config.command_line import is_cut_off, override, texts
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import schema_keys
+from fl_he.errors import written
 
 _WORDS = {
     int: "an integer",
@@ -29,6 +30,7 @@ _WORDS = {
 #: How Hydra begins where a value has several parts, and no sweep was asked for.
 _SEVERAL = re.compile("Ambiguous value for argument '(.*)'\n")
 #: How Hydra begins where a value has another shape than its key.
+_AS_WRITTEN = {str(value): written(value) for value in (None, True, False)}
 _MERGING = "Error merging override "
 _GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
 #: How many keys share a last part.
@@ -94,11 +96,10 @@ def explain(error: Exception) -> str:
         hint = f"did you mean {near}?" if near else "fl-he run --help lists all"
         return f"{key} must be a key of the configuration, got an unknown one; {hint}"
     if key and isinstance(cause, OmegaConfTypeError):
-        got = "null" if cause.value is None else repr(cause.value)
-        return f"{key} must be {expected(key)}, got {got}{_as_text(key)}"
+        return f"{key} must be {expected(key)}, got {written(cause.value)}{_as_text(key)}"
     key, equals, value = str(error).removeprefix(_MERGING).partition("=")
     if str(error).startswith(_MERGING) and equals and key in schema_keys():
-        return f"{key} must be {expected(key)}, got {value}"
+        return f"{key} must be {expected(key)}, got {_AS_WRITTEN.get(value, value)}"
     key = getattr(cause, "full_key", None)
     return f"{key}: {_first_line(cause)}" if key else _without_key(str(error))
 
@@ -113,12 +114,14 @@ def _without_key(words: str) -> str:
     )
 
 
-def _quoted(written: str | None) -> str:
+def _quoted(word: str | None) -> str:
     """Say how a value is written that Hydra cannot read as it is; nothing if it is cut off."""
-    key, equals, value = (written or "").partition("=")
+    key, equals, value = (word or "").partition("=")
     depth = _depth(key) if key in schema_keys() else int(value.startswith("["))
     if not equals or not key[:1].isalpha() or is_cut_off(value, depth):
         return ""
+    if key == "ranges":
+        return "; ranges=FILE names a CSV or JSON file: save the list in one"
     what = "quote the texts of a list" if depth else "if the value is text, quote it"
     return f"; {what}: {override(key, texts(value, depth))}"
 

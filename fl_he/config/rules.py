@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from itertools import chain
 
+from fl_he.config.command_line import override
 from fl_he.config.constraints import ConfigError, check_fields
 from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
@@ -167,11 +168,19 @@ def _contributors(config: Config) -> Iterator[str]:
     if hospitals < config.min_contributors:
         yield (
             f"hospitals must be at least min_contributors ({config.min_contributors}), got "
-            f"{hospitals}: with fewer contributors each could compute the others' update; "
-            f"set min_contributors={hospitals} if you accept that"
+            f"{hospitals}: {_exposed(hospitals)}set min_contributors={hospitals} if you accept that"
         )
     if most < hospitals:
         yield f"crypto.max_contributors must be at least hospitals ({hospitals}), got {most}"
+
+
+def _exposed(hospitals: int) -> str:
+    """Say what a total of so many hospitals shows that one of three or more does not."""
+    if hospitals > 2:
+        return "no total may consist of fewer updates; "
+    if hospitals == 2:
+        return "with two contributors each could compute the other's update; "
+    return "the total of one contributor is its update; "
 
 
 def _slot(config: Config) -> Iterator[str]:
@@ -215,7 +224,13 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
             f"than two labels), must be set, got {('both', 'all')[len(meanings) - 2]}"
         )
     labels, different = len(data.classes), len(set(data.classes))
-    if "classes" in given and (labels < 3 or different < labels):
+    if labels == different == 2:
+        second = override("data.positive", data.classes[1])
+        yield (
+            "data.classes must be at least 3 different labels, got 2: of two, name the one that "
+            f"counts as 1, such as {second}"
+        )
+    elif "classes" in given and (labels < 3 or different < labels):
         yield (
             f"data.classes must be at least 3 different labels, got {labels} of which "
             f"{different} differ"
@@ -259,8 +274,9 @@ def _ranges(config: Config) -> Iterator[str]:
     needed = config.scaling is Scaling.ranges or (private and config.scaling is Scaling.federated)
     if (config.ranges is None) is needed:
         yield (
-            "ranges=FILE, a CSV file with the columns feature, low and high, must come with "
-            f"scaling=ranges, and with scaling=federated and privacy={PRIVACY}, and with nothing "
-            f"else, got privacy={config.privacy.name} scaling={config.scaling} "
+            "ranges=FILE, a CSV file with the columns feature, low and high, or a JSON list of "
+            "objects with these members, must come with scaling=ranges, and with "
+            f"scaling=federated and privacy={PRIVACY}, and with nothing else, got "
+            f"privacy={config.privacy.name} scaling={config.scaling} "
             f"ranges={config.ranges or 'null'}"
         )

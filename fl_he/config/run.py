@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 from fl_he.config.capc import CapcConfig
-from fl_he.config.constraints import Constraint, NotNegative, Positive, Seconds, whole
+from fl_he.config.constraints import Constraint, Positive, Seconds, whole
 from fl_he.config.groups import (
     CryptoConfig,
     DataConfig,
@@ -167,7 +167,7 @@ class Config:
     segments: int | str = 1
     scaling: Scaling = Scaling.federated
     ranges: str | None = None
-    tolerance: NotNegative = 1e-7
+    tolerance: Positive = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
     penalty: Penalty = Penalty.l2
     C: Positive | None = 1.0

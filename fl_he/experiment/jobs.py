@@ -34,6 +34,8 @@ from fl_he.experiment.run_folder import (
 from fl_he.run_files import checkpoint
 
 _HYDRA_VERSION = "1.3"
+#: Flags of Hydra without a value that may stand between overrides.
+_MODES = ("-m", "--multirun", "-r", "--run")
 
 #: The folder of the run or sweep that Hydra has begun, once it has; for all threads, since Ctrl-C
 #: may be seen by any.
@@ -183,7 +185,10 @@ def run_jobs(
 def _command_line(arguments: Sequence[str]) -> Iterator[None]:
     """Let Hydra read these arguments, and raise what it would print as a traceback."""
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fl-he run", *arguments], "1"
+    # Hydra reads overrides on one side of its flags alone.
+    flags = [word for word in arguments if word in _MODES]
+    others = [word for word in arguments if word not in _MODES]
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["fl-he run", *flags, *others], "1"
     try:
         yield
     finally:

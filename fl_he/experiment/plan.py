@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from flwr.serverapp import Grid
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import BUILT_IN
 from fl_he.config.run import ClassWeight, Config, Scaling
-from fl_he.errors import FlHeError
+from fl_he.errors import FlHeError, written
 from fl_he.experiment.data import whole_table
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
@@ -157,9 +156,9 @@ def _difference(name: str, value: object, planned: object) -> str:
 
 def _shown(value: object) -> str:
     """Write a value as it is written in a configuration."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else written(value)
 
 
 def _asked(config: Config, ranges: Ranges | None) -> dict[str, Any]:

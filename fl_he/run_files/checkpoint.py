@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fl_he.atomic import append, replace_file
 from fl_he.crypto.encoding.fields import Form, Place, constant, form_of
 from fl_he.crypto.encoding.strict_json import parse
-from fl_he.errors import FlHeError
+from fl_he.errors import FlHeError, written
 from fl_he.run_files.metrics import flat_settings
 
 if TYPE_CHECKING:
@@ -274,8 +274,8 @@ def first_difference(
             continue
         if ours.get(name) != theirs.get(name):
             return (
-                f"{name} must be {ours.get(name)!r} as in the run that is resumed, "
-                f"got {theirs.get(name)!r}"
+                f"{name} must be {written(ours.get(name))} as in the run that is resumed, "
+                f"got {written(theirs.get(name))}"
             )
     return None
 

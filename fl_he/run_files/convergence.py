@@ -77,9 +77,10 @@ def combination(earlier: Sequence[str]) -> str:
     return f"a linear combination of {listed(earlier)} and a constant"
 
 
-def carried_by(earlier: Sequence[str]) -> str:
-    """Say where the effect of an aliased column is that is left out."""
-    return f"its effect is in the estimate{'s' if len(earlier) > 1 else ''} of {listed(earlier)}"
+def carried_by(earlier: Sequence[str], columns: int = 1) -> str:
+    """Say where the effects of so many aliased columns are that are left out."""
+    effect = "its effect is" if columns == 1 else "their effects are"
+    return f"{effect} in the estimate{'s' if len(earlier) > 1 else ''} of {listed(earlier)}"
 
 
 def separating(columns: Sequence[str], largest: Sequence[str] = ()) -> str:

@@ -46,7 +46,6 @@ WITH_RATE = tuple(name for name in OPTIMIZERS if hasattr(optimizer_of(name, 1.0)
 _CURVATURE = {"logistic": 0.25, "softmax": 0.5}
 
 _Positive = Annotated[Number, Limit("be above 0", lambda value: value > 0, shown=True)]
-_NotNegative = Annotated[Number, Limit("be at least 0", lambda value: value >= 0, shown=True)]
 _Name = Annotated[str, Limit("be a name", lambda value: bool(value.strip()))]
 
 
@@ -139,7 +138,7 @@ class StudyPlan(Documented):
     profile: bool
     optimizers: tuple[Annotated[str, choice(*OPTIMIZERS)], ...]
     lr: tuple[_Positive, ...]
-    tolerance: _NotNegative
+    tolerance: _Positive
     bins: Whole
     privacy: GaussianPrivacy | None
     most_rounds: Natural

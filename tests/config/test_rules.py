@@ -61,13 +61,16 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"ranges": "ranges.csv"}, "got privacy=none scaling=federated ranges=ranges.csv"),
         (
             {**TABLE, "data.classes": ["a", "b"]},
-            "data.classes must be at least 3 different labels, got 2",
+            "data.classes must be at least 3 different labels, got 2: of two, name the one that "
+            "counts as 1, such as data.positive=b",
         ),
         (
             {**TABLE, "data.classes": ["a", "b", "c"], "data.positive": "a"},
             "must be set, got both",
         ),
-        ({"tolerance": -1.0}, r"tolerance must be from 0 to 1e\+12, got -1"),
+        ({"tolerance": -1.0}, r"tolerance must be from 1e-12 to 1e\+12, got -1"),
+        # A distance of 0 is never reached, so that nothing would have standard errors.
+        ({"tolerance": 0.0}, r"tolerance must be from 1e-12 to 1e\+12, got 0"),
         (FIRTH | {"C": 2.0}, "C must be null with penalty=firth, got 2: Firth's penalty has no"),
         (PROFILE | {"C": 1.0}, "C must be null with inference.profile, got 1: an L2 penalty"),
         (
@@ -158,6 +161,15 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"test_size": math.nan}, "test_size must be at least 0 and below 1, got nan"),
         ({"test_size": 0.0, "evaluate": True}, "test_size must be above 0 with evaluate=true"),
         ({"hospitals": 2}, r"at least min_contributors \(3\), got 2: .*set min_contributors=2"),
+        (
+            {"hospitals": 2},
+            "got 2: with two contributors each could compute the other's update; set",
+        ),
+        (
+            {"min_contributors": 4},
+            "got 3: no total may consist of fewer updates; set min_contributors=3",
+        ),
+        ({"hospitals": 1}, "got 1: the total of one contributor is its update; set"),
         ({"data.name": "csv"}, "data.path must be set for data=csv"),
         ({"data.name": "csv", "data.path": "t.csv"}, "data.target must be set for data=csv"),
         (
@@ -279,7 +291,7 @@ def test_settings_that_no_run_of_capc_could_use_are_refused(
         {"seed": 2**32 - 1},
         {"C": 1e-3},
         {"test_size": 0.0},
-        {"tolerance": 0.0},
+        {"tolerance": 1e-12},
         {**CHAIN, "segments": 3},
         {**CHAIN, "segments": "auto"},
         UNSCALED,

@@ -100,7 +100,7 @@ def test_the_output_folder_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
-    result = run_jobs(tmp_path, "-m", "hospitals=3,5", "topology=fold,chain", "output_dir=sweep")
+    result = run_jobs(tmp_path, "hospitals=3,5", "-m", "topology=fold,chain", "output_dir=sweep")
     *jobs, end = lines(result)
     assert end["jobs"] == [
         [[f"hospitals={n}", f"topology={topology}", "output_dir=sweep"], str(number), True]

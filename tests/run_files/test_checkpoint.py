@@ -122,7 +122,7 @@ def test_numbers_too_large_for_a_float_are_damage(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_the_run_did_not_have_is_a_difference() -> None:
-    words = "a.b must be None as in the run that is resumed, got 1"
+    words = "a.b must be null as in the run that is resumed, got 1"
     assert first_difference({"x": 1}, {"x": 1, "a": {"b": 1}}) == words
 
 
@@ -211,7 +211,7 @@ def test_the_configuration_is_the_folders(tmp_path: Path) -> None:
         *slow(
             ("hospitals=3", "hospitals must be 4 as in .*, got 3"),
             ("partition=by_label", r"partition\.scheme must be 'even' as in .*, got 'by_label'"),
-            ("C=1", "C must be None as in .*, got 1"),
+            ("C=1", "C must be null as in .*, got 1"),
         ),
     ],
 )

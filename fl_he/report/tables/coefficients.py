@@ -235,7 +235,8 @@ def group_notes(inference: Mapping[str, Any]) -> list[str]:
                 notes.append(_partly_tested(test["columns"], gone))
             continue
         found = {without[name]: name for name in reversed(gone)}
-        why = "; ".join(f"{name}: {reason}" for reason, name in reversed(found.items()))
+        named = "{}: {}" if len(test["columns"]) > 1 else "{1}"
+        why = "; ".join(named.format(name, reason) for reason, name in reversed(found.items()))
         notes.append(
             f"No Wald test of {listed(test['columns'])}: {why or 'their covariance is singular'}."
         )

@@ -21,8 +21,10 @@ def columns_left_out(metrics: Metrics) -> Iterator[str]:
     """Yield sentences of columns without a coefficient of their own."""
     found = metrics.get("diagnostics") or {}
     if constant := found.get("constant"):
-        are = "does not vary and is" if len(constant) == 1 else "do not vary and are"
-        yield f"{listed(constant)} {are} left out."
+        vary, are = ("does", "is") if len(constant) == 1 else ("do", "are")
+        held_out = (metrics.get("pooled") or {}).get("accuracy") is not None
+        where = " in the training data" if held_out else ""
+        yield f"{listed(constant)} {vary} not vary{where} and {are} left out."
     penalised = metrics["config"].get("C") is not None
     by_what = dict[tuple[str, ...], list[str]]()
     for name, earlier in (found.get("aliased") or {}).items():
@@ -31,7 +33,7 @@ def columns_left_out(metrics: Metrics) -> Iterator[str]:
         are = "is" if len(names) == 1 else "are each"
         then = "kept, as the penalty divides the effect among them"
         if not penalised:
-            then = f"left out, and {carried_by(earlier)}"
+            then = f"left out, and {carried_by(earlier, len(names))}"
         yield f"{listed(names)} {are} {combination(earlier)}: {then}."
 
 

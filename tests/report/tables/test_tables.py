@@ -392,6 +392,28 @@ def test_columns_aliased_by_the_same_columns_are_one_sentence() -> None:
     assert [line.split(" and a constant")[0] for line in lines] == [
         *("c and d are each a linear combination of a and b", "e is a linear combination of a")
     ]
+    assert (
+        lines[0].endswith("and their effects are in the estimates of a and b.")
+        or "kept" in lines[0]
+    )
+
+
+@pytest.mark.parametrize(("held_out", "where"), [(True, " in the training data"), (False, "")])
+def test_constant_columns_are_so_where_the_model_was_trained(held_out: bool, where: str) -> None:
+    metrics = make_metrics()
+    metrics["diagnostics"] = {"constant": ["site", "one_case"], "aliased": {}}
+    if not held_out:
+        metrics["pooled"] = metrics["pooled"] | dict.fromkeys(FIGURES)
+    (line,) = columns_left_out(metrics)
+    assert line == f"site and one_case do not vary{where} and are left out."
+
+
+def test_a_test_of_one_column_names_it_once() -> None:
+    twice = coefficient("dup") | {"left_out": "it is a copy"}
+    group = {"columns": ["dup"], "chi2": None, "df": 1, "p_value": None}
+    table = coefficient_table(inferred(AGE, twice, fit=WHOLE, groups=[group]))
+    assert table is not None
+    assert "No Wald test of dup: it is a copy." in "\n".join(text(table, 160))
 
 
 def test_a_null_model_that_nobody_knows_is_said_in_words() -> None:
