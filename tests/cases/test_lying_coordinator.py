@@ -509,3 +509,12 @@ class TestNotYet:
         updates = first.summed()
         assert first.open(updates).has_content()
         assert second.open(updates).has_error()
+
+    @pytest.mark.xfail(raises=AssertionError, reason="company X knows no hospitals, only how many")
+    def test_a_second_sum_over_a_model_has_the_hospitals_of_the_first(self, tmp_path: Path) -> None:
+        """No step follows Firth's sum of other hospitals: the next sum is over the same model."""
+        plan = replace(FIRTHS, profile=False, min_contributors=2)
+        liar = LyingCoordinator(clinics(tmp_path, plan), plan)
+        liar.step()
+        liar.step(1, "firth", CLINICS[:2])
+        assert reason(liar.open(liar.summed(2, "train", CLINICS[:2]), 2, contributors=2))

@@ -166,17 +166,26 @@ class LyingCoordinator:
         told = {"totals": self.totals[-1:], **news}
         return self.send(COMPANY, DECRYPT, request.add_to(self.news(**told, session=session)))
 
-    def summed(self, round_: int = 1, purpose: Purpose = "train", **more: Any) -> bytes:
-        """Return a fresh sum of all hospitals' updates."""
-        vectors = [vector_of(self.ask(node, round_, purpose, **more)) for node in CLINICS]
+    def summed(
+        self,
+        round_: int = 1,
+        purpose: Purpose = "train",
+        among: Sequence[int] = CLINICS,
+        **more: Any,
+    ) -> bytes:
+        """Return a fresh sum of hospitals' updates."""
+        vectors = [vector_of(self.ask(node, round_, purpose, **more)) for node in among]
         total = vectors[0]
         for vector in vectors[1:]:
             total = total.add(vector, KEY.public_key)
         return total.to_bytes()
 
-    def step(self, round_: int = 1, purpose: Purpose = "train") -> bytes:
+    def step(
+        self, round_: int = 1, purpose: Purpose = "train", among: Sequence[int] = CLINICS
+    ) -> bytes:
         """Take a step of an honest coordinator; return the total as company X tells it."""
-        reply = self.open(self.summed(round_, purpose), round_, purpose)
+        summed = self.summed(round_, purpose, among)
+        reply = self.open(summed, round_, purpose, contributors=len(among))
         assert not reply.has_error(), reply.error.reason
         signed = DecryptReply.from_content(reply.content).signed
         assert signed is not None
