@@ -18,7 +18,7 @@ from fl_he.clients.sealed.learner import Learnt
 from fl_he.clients.sealed.payload import RunningSum
 from fl_he.clients.sealed.sessions import Sessions
 from fl_he.clients.sealed.state import ChainState, Contribution
-from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest, EncryptionRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import OpenReply, SealedTotal
 
@@ -123,6 +123,23 @@ def test_a_run_goes_on_with_an_earlier_ones_session(steps: Steps) -> None:
     assert (steps.join(SOUTH).session, len(steps.join(SOUTH).challenge)) == ("", 32)
     steps.session = known
     assert "must be told the session first" not in reason(steps.hop(NORTH, 1, [], EAST))
+
+
+def test_a_step_has_one_number_however_often_it_is_attempted(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each attempt would be a release of its own, with other noise."""
+    numbers, add_to = [], EncryptionRequest.add_to
+
+    def spy(self: EncryptionRequest, content: RecordDict) -> RecordDict:
+        numbers.append(self.round)
+        return add_to(self, content)
+
+    monkeypatch.setattr(EncryptionRequest, "add_to", spy)
+    steps.start()
+    for attempt in (1, 4):
+        sealed(steps.hop(NORTH, attempt, [], SOUTH))
+    assert numbers == [1, 1]
 
 
 def test_a_challenge_stays_the_same_in_a_run(steps: Steps) -> None:
