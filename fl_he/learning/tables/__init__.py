@@ -1,13 +1,15 @@
 """Data: tables in files, datasets, their division and scaling, and sums over them.
 
 Start with ``data``, which has the ``Dataset`` that everything else takes. A file becomes a dataset
-by ``table_file``, which ``csv_file`` and ``parquet_file`` implement, ``columns`` and ``table``.
+by ``table_file``, which ``csv_file`` and ``parquet_file`` implement, ``columns``, ``labels`` and
+``table``.
 ``scaling`` and ``moments`` are between datasets of hospitals and features in common units.
 ``feature_ranges`` reads declared ranges.
 
 arrays          checked fields: read-only float64 arrays, and names
 table_file      files of tables, read block by block
-columns         cells as numbers and labels, and whatever is wrong with them
+columns         cells as numbers, and whatever is wrong with them
+labels          a column of labels: the target
 csv_file        CSV files as tables
 parquet_file    Parquet files as tables
 table           tables in files as features and labels

@@ -1,4 +1,4 @@
-"""Columns of a table, read block by block: features as numbers, a target as labels.
+"""Columns of a table, read block by block as numbers.
 
 Whatever is wrong with cells is counted by kind, with the row of the first one; no cell is shown.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -20,23 +19,24 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, RowNumbers, Unreadable, shown
 
-_TRUTH = {"true": 1.0, "false": 0.0}
+#: Texts of truth values, in small letters.
+TRUTH = {"true": 1.0, "false": 0.0}
 #: Kinds of cells; ``{s}`` makes a plural.
-_TEXT, _MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
+_TEXT, MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
 _TOO_LARGE, _DATE = "cell{s} too large", "date{s}"
 _COMMA, _THOUSANDS = "decimal comma{s}", "cell{s} with thousands separators"
 _EITHER = "cell{s} with a decimal comma or a thousands separator"
 # Apart from _THOUSANDS: beside these a comma is no separator of thousands.
 _GROUPED = "cell{s} with thousands separators (blanks, points or apostrophes)"
 _RULES = {
-    _MISSING: "have no missing values",
+    MISSING: "have no missing values",
     _INFINITE: "be finite",
     _TOO_LARGE: "be of numbers that can be computed with",
 }
 #: What to do about the cells of a column, beside leaving it out.
 _REMEDIES = {
     _TEXT: "correct the cells of text",
-    _MISSING: "fill missing values in, or leave their rows out",
+    MISSING: "fill missing values in, or leave their rows out",
     _COMMA: "write decimal points",
     _THOUSANDS: "leave thousands separators out",
     _GROUPED: "leave thousands separators out",
@@ -47,8 +47,6 @@ _REMEDIES = {
 _CODE = "code categories as columns of 0 and 1"
 #: A column of more different texts is free text; one of a few is not, though no rows share them.
 _MOST_CATEGORIES, _FEW_CATEGORIES = 50, 10
-_LABEL = "fill missing labels in, or leave their rows out"
-_CASE = "write labels that differ in case or blanks alone in one way"
 #: Texts that are a known kind of number; the first that fits.
 _SPELT = {
     _GROUPED: re.compile(
@@ -60,10 +58,9 @@ _SPELT = {
     _COMMA: re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?"),
     _DATE: re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?([./-])\d\d?\2(\d{4}|\d\d)([T ].*)?"),
 }
-_MOST_NAMED_LABELS = 10
 _MOST_DESCRIBED = 10
 
-_Rows = NDArray[np.intp]
+Rows = NDArray[np.intp]
 
 
 def as_number(cell: str) -> float | None:
@@ -112,10 +109,11 @@ class ColumnFacts:
     @property
     def words(self) -> str:
         """Counts and rows, such as ``2 missing cells, the first in row 3``."""
-        return " and ".join(_counted(kind, *of) for kind, of in sorted(self.found.items()))
+        return " and ".join(counted(kind, *of) for kind, of in sorted(self.found.items()))
 
 
-def _counted(kind: str, count: int, first: int) -> str:
+def counted(kind: str, count: int, first: int) -> str:
+    """Return the words for so many cells of a kind, the first of which is in a row."""
     if count == 1:
         return f"1 {kind.format(s='')} in row {first}"
     return f"{count} {kind.format(s='s')}, the first in row {first}"
@@ -194,7 +192,7 @@ class Numbers:
         self._truth: dict[int, ColumnFacts] = {}
         self._texts: dict[int, set[str]] = {}
 
-    def add(self, rows: _Rows, cells: Sequence[Cells]) -> None:
+    def add(self, rows: Rows, cells: Sequence[Cells]) -> None:
         """Add rows, with the cells of each column."""
         values = np.empty((len(rows), len(self.names)))
         for column, found in enumerate(cells):
@@ -207,7 +205,7 @@ class Numbers:
                 values[:, column] = self._spelt(column, found, rows)
         for column in np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist():
             of = values[:, column]
-            for kind, wrong in ((_MISSING, np.isnan(of)), (_INFINITE, np.isinf(of))):
+            for kind, wrong in ((MISSING, np.isnan(of)), (_INFINITE, np.isinf(of))):
                 self._of(column).add(kind, int(wrong.sum()), int(rows[wrong.argmax()]))
         self._blocks.append(values)
 
@@ -217,13 +215,13 @@ class Numbers:
         for column, truth in self._truth.items():
             facts = self._of(column)
             count, first = truth.found[_TEXT]
-            if count + facts.found.get(_MISSING, (0, 0))[0] < total:
+            if count + facts.found.get(MISSING, (0, 0))[0] < total:
                 facts.add(_TEXT, count, first)
         for column, facts in sorted(self._facts.items()):
             if facts.found:
                 facts.settle(points=self._has_fractions(column))
                 fault, counts = facts.fault(self.names[column]), facts.found
-                if sum(counts[kind][0] for kind in (_TEXT, _MISSING) if kind in counts) == total:
+                if sum(counts[kind][0] for kind in (_TEXT, MISSING) if kind in counts) == total:
                     code = [] if self._is_free_text(column) else [_CODE]
                     by_text = [[one] if one != _REMEDIES[_TEXT] else code for one in fault.remedies]
                     fault = replace(fault, remedies=tuple(chain.from_iterable(by_text)))
@@ -246,7 +244,7 @@ class Numbers:
     def _of(self, column: int) -> ColumnFacts:
         return self._facts.setdefault(column, ColumnFacts())
 
-    def _spelt(self, column: int, cells: Sequence[str], rows: _Rows) -> Array:
+    def _spelt(self, column: int, cells: Sequence[str], rows: Rows) -> Array:
         """Return the numbers that cells spell, NaN for a missing one and any for another text."""
         text = "".join(cells)
         if text.isascii() and "_" not in text:  # see as_number
@@ -257,7 +255,7 @@ class Numbers:
             number = math.nan if cell.lower() in MISSING_TEXTS else as_number(cell)
             if number is not None:
                 values[place] = number
-            elif (truth := _TRUTH.get(cell.lower())) is not None:
+            elif (truth := TRUTH.get(cell.lower())) is not None:
                 values[place] = truth
                 self._truth.setdefault(column, ColumnFacts()).add(_TEXT, 1, int(rows[place]))
             else:
@@ -270,219 +268,3 @@ class Numbers:
 def _kind_of(text: str) -> str:
     """Return the kind of a cell that spells no number."""
     return next((kind for kind, spelt in _SPELT.items() if spelt.fullmatch(text)), _TEXT)
-
-
-class Labels:
-    """A column of labels: text, without the blanks around it.
-
-    Parameters
-    ----------
-    name
-        Of the column.
-    named
-        Labels that the table's description names: none of them is a missing cell.
-    missing
-        Texts of a missing cell, in small letters.
-
-    Attributes
-    ----------
-    faults : list of Fault
-        Reading labels as numbers adds those that it finds.
-    """
-
-    def __init__(
-        self, name: str, named: Sequence[str] = (), missing: Set[str] = MISSING_TEXTS
-    ) -> None:
-        self.name = name
-        self._named_before = {label.strip() for label in named} - {""}
-        self._missing_texts, self._read_as_missing = missing, dict[str, None]()
-        self.faults: list[Fault] = []
-        self._labels: list[str] = []
-        self._rows: list[int] = []
-        self._missing, self._trimmed = ColumnFacts(), ColumnFacts()
-        self._total = 0
-
-    def add(self, rows: _Rows, cells: Cells) -> None:
-        """Add rows with their cells."""
-        if isinstance(cells, Unreadable):
-            words = f"target {shown(self.name)} must hold labels, got {cells.kind.format(s='s')}"
-            self.faults = [Fault(words)]
-            return
-        for row, cell in zip(rows.tolist(), map(str, cells), strict=True):
-            label = cell.strip()
-            if label.lower() in self._missing_texts and label not in self._named_before:
-                self._missing.add(_MISSING, 1, row)
-                self._read_as_missing[label] = None
-                label = ""
-            self._labels.append(label)
-            self._rows.append(row)
-            if label and label != cell:
-                self._trimmed.add("label{s}", 1, row)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Words about labels that are not read as they stand."""
-        return tuple(
-            f"column {shown(self.name)} had blanks around {_counted(kind, *found)}: they are left "
-            "off"
-            for kind, found in self._trimmed.found.items()
-        )
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """The different labels, sorted."""
-        return tuple(sorted(self._counts()))
-
-    def is_zero_or_one(self) -> tuple[Array, str]:
-        """Return the labels 0 and 1, or true and false, as numbers; and what 1 was called."""
-        numbers = {label: _zero_or_one(label) for label in self._counts()}
-        other = [label for label, number in numbers.items() if number is None]
-        if other:
-            row = self._lone(other)
-            alone = "" if len(other) == 1 else ", one of them only"
-            where = "" if row is None else f"{alone} in row {row}"
-            self.faults.append(
-                Fault(
-                    f"target {shown(self.name)} must hold 0 and 1, or true and false, where no "
-                    f"positive label is named, got {len(other)} other "
-                    f"label{'s' if len(other) > 1 else ''}{where}{self._named(other)}",
-                    "meaning",
-                    self.name,
-                    remedies=self._case(other),
-                    row=row if len(other) == 1 else None,
-                )
-            )
-        truth = bool(numbers) and all(label.lower() in _TRUTH for label in numbers)
-        return self._as([numbers.get(label) or 0.0 for label in self._labels]), (
-            "true" if truth else "1"
-        )
-
-    def meant(self, positive: str) -> str:
-        """Return the label that is written as ``positive`` is, or else spells the same.
-
-        That is the only one of the same number, or of the same truth value.
-        """
-        return _spelt_alike(positive.strip(), self.levels)
-
-    def is_class(self, positive: str) -> Array:
-        """Return 1.0 for the positive class and 0.0 for the other, of which there is one at most.
-
-        See `meant` for labels that are written in another way.
-        """
-        classes, positive = self.levels, self.meant(positive)
-        if len(classes) > 2:
-            case, row = self._case(classes), self._lone(classes)
-            where = "" if row is None else f", one of them only in row {row}"
-            self.faults.append(
-                Fault(
-                    f"target {shown(self.name)} must have two classes, got {len(classes)}"
-                    f"{where}{self._named(classes)}",
-                    None if case else "target",
-                    self.name,
-                    remedies=case,
-                    row=row if len(classes) == 3 else None,
-                )
-            )
-        if len(classes) == 2 and positive not in classes:
-            self.faults.append(
-                Fault(
-                    f"positive must be one of the two classes of target {shown(self.name)}"
-                    f"{self._named(classes)}, got {positive!r}",
-                    "positive",
-                    known=classes if self._named(classes) else (),
-                )
-            )
-        return self._as([float(label == positive) for label in self._labels])
-
-    def is_at_least(self, threshold: float) -> Array:
-        """Return 1.0 where a number is at least the threshold, else 0.0."""
-        numbers = Numbers([self.name])
-        numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
-        self._trimmed = ColumnFacts()  # blanks around a number say nothing else
-        self.faults += [Fault(fault.words, "positive") for fault in numbers.faults()]
-        return (numbers.values[:, 0] >= threshold).astype(np.float64)
-
-    def place_among(self, classes: Sequence[str]) -> Array:
-        """Return each label's place among the classes, from 0.0.
-
-        Where no class is written as a label is, one that spells the same number is meant.
-        """
-        places = {name.strip(): float(place) for place, name in enumerate(classes)}
-        others = ColumnFacts()
-        meant = {label: _spelt_alike(label, list(places)) for label in self._counts()}
-        unknown = {label for label, name in meant.items() if name not in places}
-        for row, label in zip(self._rows, self._labels, strict=True):
-            if label in unknown:
-                others.add("other{s}", 1, row)
-        for kind, found in others.found.items():
-            self.faults.append(
-                Fault(
-                    f"target {shown(self.name)} must hold the classes "
-                    f"{', '.join(map(shown, places))} only, got {_counted(kind, *found)}"
-                    f"{self._named(sorted(unknown))}",
-                    "classes",
-                    self.name,
-                    remedies=self._case([*places, *unknown]),
-                    row=found[1] if found[0] == 1 else None,
-                )
-            )
-        return self._as([places.get(meant.get(label, ""), 0.0) for label in self._labels])
-
-    def _counts(self) -> Counter[str]:
-        return Counter(label for label in self._labels if label)
-
-    def _named(self, labels: Sequence[str]) -> str:
-        """Name labels only if they are few and each has several rows: else one may be a person's.
-
-        Labels are only shown where the column has no more of them. Rows whose labels differ in case
-        or blanks alone are rows of one label.
-        """
-        counts, rows = self._counts(), Counter(map(_folded, self._labels))
-        if len(counts) > _MOST_NAMED_LABELS or min(rows[_folded(label)] for label in counts) < 2:
-            return ""
-        return f": {', '.join(map(shown, sorted(labels)))}"
-
-    def _lone(self, labels: Sequence[str]) -> int | None:
-        """Return the row of the only label that one row has, such as a row of totals."""
-        counts = self._counts()
-        rows = [self._rows[self._labels.index(label)] for label in labels if counts[label] == 1]
-        return rows[0] if len(rows) == 1 else None
-
-    def _case(self, labels: Iterable[str]) -> tuple[str, ...]:
-        """Return the remedy of labels that differ in case or blanks alone from others."""
-        labels = list(labels)
-        return (_CASE,) if len(set(map(_folded, labels))) < len(labels) else ()
-
-    def _as(self, numbers: Sequence[float]) -> Array:
-        if self._missing.found:
-            fault, spelt = self._missing.fault(self.name), list(self._read_as_missing)
-            rename = tuple(
-                f"rename the label {text!r}, which is read as missing" for text in spelt if text
-            )
-            remedies = (*rename, *((_LABEL,) if "" in spelt or not rename else ()))
-            self.faults.insert(0, replace(fault, setting=None, remedies=remedies))
-        return np.array(numbers)
-
-
-def _spelt_alike(name: str, others: Sequence[str]) -> str:
-    """Return the name itself, or the only other one that spells the same number, true or false."""
-    if name in others:
-        return name
-    number, truth = as_number(name), _TRUTH.get(name.lower())
-    alike = [
-        other
-        for other in others
-        if (number is not None and as_number(other) == number)
-        or (truth is not None and _TRUTH.get(other.lower()) == truth)
-    ]
-    return alike[0] if len(alike) == 1 else name
-
-
-def _folded(label: str) -> str:
-    """Return a label in small letters, its blanks as single ones."""
-    return " ".join(label.split()).casefold()
-
-
-def _zero_or_one(label: str) -> float | None:
-    number = _TRUTH.get(label.lower(), as_number(label))
-    return number if number in (0.0, 1.0) else None

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
-from fl_he.learning.tables.columns import Labels, Numbers
+from fl_he.learning.tables.columns import Numbers
+from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table import open_table, read_columns, refuse
 from fl_he.learning.tables.table_file import INTERCEPT, RowNumbers, shown, some
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
-from fl_he.learning.tables.columns import Labels, Numbers
+from fl_he.learning.tables.columns import Numbers
 from fl_he.learning.tables.csv_file import CsvFile
+from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table_file import RowNumbers, TableFile, some
 
 _MOST_NAMED = 10

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fl_he.learning.errors import Fault
-from fl_he.learning.tables.columns import Labels, Numbers, as_number, too_large
+from fl_he.learning.tables.columns import Numbers, as_number, too_large
+from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table_file import Cells, RowNumbers, Unreadable
 
 

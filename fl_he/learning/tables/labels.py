@@ -1,0 +1,242 @@
+"""A column of labels, read block by block: the target of a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
+
+import numpy as np
+
+from fl_he.learning.errors import Fault
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.columns import (
+    MISSING,
+    TRUTH,
+    ColumnFacts,
+    Numbers,
+    Rows,
+    as_number,
+    counted,
+)
+from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, Unreadable, shown
+
+_LABEL = "fill missing labels in, or leave their rows out"
+_CASE = "write labels that differ in case or blanks alone in one way"
+_MOST_NAMED_LABELS = 10
+
+
+class Labels:
+    """A column of labels: text, without the blanks around it.
+
+    Parameters
+    ----------
+    name
+        Of the column.
+    named
+        Labels that the table's description names: none of them is a missing cell.
+    missing
+        Texts of a missing cell, in small letters.
+
+    Attributes
+    ----------
+    faults : list of Fault
+        Reading labels as numbers adds those that it finds.
+    """
+
+    def __init__(
+        self, name: str, named: Sequence[str] = (), missing: Set[str] = MISSING_TEXTS
+    ) -> None:
+        self.name = name
+        self._named_before = {label.strip() for label in named} - {""}
+        self._missing_texts, self._read_as_missing = missing, dict[str, None]()
+        self.faults: list[Fault] = []
+        self._labels: list[str] = []
+        self._rows: list[int] = []
+        self._missing, self._trimmed = ColumnFacts(), ColumnFacts()
+        self._total = 0
+
+    def add(self, rows: Rows, cells: Cells) -> None:
+        """Add rows with their cells."""
+        if isinstance(cells, Unreadable):
+            words = f"target {shown(self.name)} must hold labels, got {cells.kind.format(s='s')}"
+            self.faults = [Fault(words)]
+            return
+        for row, cell in zip(rows.tolist(), map(str, cells), strict=True):
+            label = cell.strip()
+            if label.lower() in self._missing_texts and label not in self._named_before:
+                self._missing.add(MISSING, 1, row)
+                self._read_as_missing[label] = None
+                label = ""
+            self._labels.append(label)
+            self._rows.append(row)
+            if label and label != cell:
+                self._trimmed.add("label{s}", 1, row)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about labels that are not read as they stand."""
+        return tuple(
+            f"column {shown(self.name)} had blanks around {counted(kind, *found)}: they are left "
+            "off"
+            for kind, found in self._trimmed.found.items()
+        )
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The different labels, sorted."""
+        return tuple(sorted(self._counts()))
+
+    def is_zero_or_one(self) -> tuple[Array, str]:
+        """Return the labels 0 and 1, or true and false, as numbers; and what 1 was called."""
+        numbers = {label: _zero_or_one(label) for label in self._counts()}
+        other = [label for label, number in numbers.items() if number is None]
+        if other:
+            row = self._lone(other)
+            alone = "" if len(other) == 1 else ", one of them only"
+            where = "" if row is None else f"{alone} in row {row}"
+            self.faults.append(
+                Fault(
+                    f"target {shown(self.name)} must hold 0 and 1, or true and false, where no "
+                    f"positive label is named, got {len(other)} other "
+                    f"label{'s' if len(other) > 1 else ''}{where}{self._named(other)}",
+                    "meaning",
+                    self.name,
+                    remedies=self._case(other),
+                    row=row if len(other) == 1 else None,
+                )
+            )
+        truth = bool(numbers) and all(label.lower() in TRUTH for label in numbers)
+        return self._as([numbers.get(label) or 0.0 for label in self._labels]), (
+            "true" if truth else "1"
+        )
+
+    def meant(self, positive: str) -> str:
+        """Return the label that is written as ``positive`` is, or else spells the same.
+
+        That is the only one of the same number, or of the same truth value.
+        """
+        return _spelt_alike(positive.strip(), self.levels)
+
+    def is_class(self, positive: str) -> Array:
+        """Return 1.0 for the positive class and 0.0 for the other, of which there is one at most.
+
+        See `meant` for labels that are written in another way.
+        """
+        classes, positive = self.levels, self.meant(positive)
+        if len(classes) > 2:
+            case, row = self._case(classes), self._lone(classes)
+            where = "" if row is None else f", one of them only in row {row}"
+            self.faults.append(
+                Fault(
+                    f"target {shown(self.name)} must have two classes, got {len(classes)}"
+                    f"{where}{self._named(classes)}",
+                    None if case else "target",
+                    self.name,
+                    remedies=case,
+                    row=row if len(classes) == 3 else None,
+                )
+            )
+        if len(classes) == 2 and positive not in classes:
+            self.faults.append(
+                Fault(
+                    f"positive must be one of the two classes of target {shown(self.name)}"
+                    f"{self._named(classes)}, got {positive!r}",
+                    "positive",
+                    known=classes if self._named(classes) else (),
+                )
+            )
+        return self._as([float(label == positive) for label in self._labels])
+
+    def is_at_least(self, threshold: float) -> Array:
+        """Return 1.0 where a number is at least the threshold, else 0.0."""
+        numbers = Numbers([self.name])
+        numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
+        self._trimmed = ColumnFacts()  # blanks around a number say nothing else
+        self.faults += [Fault(fault.words, "positive") for fault in numbers.faults()]
+        return (numbers.values[:, 0] >= threshold).astype(np.float64)
+
+    def place_among(self, classes: Sequence[str]) -> Array:
+        """Return each label's place among the classes, from 0.0.
+
+        Where no class is written as a label is, one that spells the same number is meant.
+        """
+        places = {name.strip(): float(place) for place, name in enumerate(classes)}
+        others = ColumnFacts()
+        meant = {label: _spelt_alike(label, list(places)) for label in self._counts()}
+        unknown = {label for label, name in meant.items() if name not in places}
+        for row, label in zip(self._rows, self._labels, strict=True):
+            if label in unknown:
+                others.add("other{s}", 1, row)
+        for kind, found in others.found.items():
+            self.faults.append(
+                Fault(
+                    f"target {shown(self.name)} must hold the classes "
+                    f"{', '.join(map(shown, places))} only, got {counted(kind, *found)}"
+                    f"{self._named(sorted(unknown))}",
+                    "classes",
+                    self.name,
+                    remedies=self._case([*places, *unknown]),
+                    row=found[1] if found[0] == 1 else None,
+                )
+            )
+        return self._as([places.get(meant.get(label, ""), 0.0) for label in self._labels])
+
+    def _counts(self) -> Counter[str]:
+        return Counter(label for label in self._labels if label)
+
+    def _named(self, labels: Sequence[str]) -> str:
+        """Name labels only if they are few and each has several rows: else one may be a person's.
+
+        Labels are only shown where the column has no more of them. Rows whose labels differ in case
+        or blanks alone are rows of one label.
+        """
+        counts, rows = self._counts(), Counter(map(_folded, self._labels))
+        if len(counts) > _MOST_NAMED_LABELS or min(rows[_folded(label)] for label in counts) < 2:
+            return ""
+        return f": {', '.join(map(shown, sorted(labels)))}"
+
+    def _lone(self, labels: Sequence[str]) -> int | None:
+        """Return the row of the only label that one row has, such as a row of totals."""
+        counts = self._counts()
+        rows = [self._rows[self._labels.index(label)] for label in labels if counts[label] == 1]
+        return rows[0] if len(rows) == 1 else None
+
+    def _case(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the remedy of labels that differ in case or blanks alone from others."""
+        labels = list(labels)
+        return (_CASE,) if len(set(map(_folded, labels))) < len(labels) else ()
+
+    def _as(self, numbers: Sequence[float]) -> Array:
+        if self._missing.found:
+            fault, spelt = self._missing.fault(self.name), list(self._read_as_missing)
+            rename = tuple(
+                f"rename the label {text!r}, which is read as missing" for text in spelt if text
+            )
+            remedies = (*rename, *((_LABEL,) if "" in spelt or not rename else ()))
+            self.faults.insert(0, replace(fault, setting=None, remedies=remedies))
+        return np.array(numbers)
+
+
+def _spelt_alike(name: str, others: Sequence[str]) -> str:
+    """Return the name itself, or the only other one that spells the same number, true or false."""
+    if name in others:
+        return name
+    number, truth = as_number(name), TRUTH.get(name.lower())
+    alike = [
+        other
+        for other in others
+        if (number is not None and as_number(other) == number)
+        or (truth is not None and TRUTH.get(other.lower()) == truth)
+    ]
+    return alike[0] if len(alike) == 1 else name
+
+
+def _folded(label: str) -> str:
+    """Return a label in small letters, its blanks as single ones."""
+    return " ".join(label.split()).casefold()
+
+
+def _zero_or_one(label: str) -> float | None:
+    number = TRUTH.get(label.lower(), as_number(label))
+    return number if number in (0.0, 1.0) else None
