@@ -17,7 +17,15 @@ _INPUTS, _SEEDS = 100, 25
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target",
+    [
+        # Each of its inputs is answered by a node, so it is slow.
+        pytest.param(one, marks=pytest.mark.slow) if one.name == "node-messages" else one
+        for one in TARGETS
+    ],
+    ids=lambda target: target.name,
+)
 def test_hostile_input_is_refused_by_the_documented_errors_alone(
     target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

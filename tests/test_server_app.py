@@ -259,6 +259,7 @@ def test_the_key_holder_of_a_simulation_keeps_to_the_configuration(tmp_path: Pat
     assert run(config)["rounds"][0]["contributors"] == 2
 
 
+@pytest.mark.slow
 def test_all_may_be_trained_on(tmp_path: Path) -> None:
     config = experiment("test_size=0", "optimizer=newton", "C=1", "rounds=9", folder=tmp_path)
     metrics, data = run(config), load_built_in("breast_cancer")

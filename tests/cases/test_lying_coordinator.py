@@ -129,7 +129,7 @@ class TestModels:
             (MOMENTS, MomentsRequest(sums=True, counts=True).add_to(RecordDict())),
         ],
     )
-    @pytest.mark.parametrize("with_totals", [True, False])
+    @pytest.mark.parametrize("with_totals", [True, pytest.param(False, marks=pytest.mark.slow)])
     def test_no_model_and_no_units_of_choice(
         self, pair: Pair, action: str, content: RecordDict, with_totals: bool
     ) -> None:

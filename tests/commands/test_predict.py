@@ -46,6 +46,7 @@ def softmax_model() -> SoftmaxModel:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize(
     "model",

@@ -206,6 +206,7 @@ def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -
     draw_run(ran.folder, read_metrics(ran.folder))
 
 
+@pytest.mark.slow
 def test_columns_that_separate_by_equal_parts_are_all_named(tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     first, second = random.integers(0, 2, 300), (random.random(300) < 0.3).astype(int)
@@ -235,6 +236,7 @@ def test_quasi_complete_separation_spares_the_other_columns(tmp_path: Path) -> N
     assert "separated by rare" in (ran.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> None:
     table = numeric()
     rare = np.zeros(900, dtype=int)
@@ -245,6 +247,7 @@ def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> 
     assert ran.metrics["inference"]["withheld"] == "training ended before it converged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 14])
 def test_a_run_that_is_resumed_finds_the_same(tmp_path: Path, after: int) -> None:
     table = separable()
@@ -296,6 +299,7 @@ def test_three_classes_that_are_separated_are_said_to_be(tmp_path: Path) -> None
     assert metrics["rounds"][-1]["converged"] is False
 
 
+@pytest.mark.slow
 def test_contrasts_that_no_separation_touches_have_their_estimates(tmp_path: Path) -> None:
     """The third class is apart from the others, which have the estimates of their patients."""
     rng = np.random.default_rng(5)

@@ -125,6 +125,7 @@ def test_profile_intervals_without_a_penalty_and_in_a_chain(tmp_path: Path) -> N
     assert (told[-1].ended, told[-1].bounds) == (4, 4)
 
 
+@pytest.mark.slow
 def test_the_likelihood_ratio_test_has_the_penalty_on_both_sides(tmp_path: Path) -> None:
     """With one column it is firthmodels' test of that column."""
     features, labels = table("rare")
@@ -224,6 +225,7 @@ def failing_once(grid: LocalGrid, action: str, number: int) -> None:
     grid.tamper = fail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", slow_but([FIRTH, PROFILE], PROFILE))
 def test_a_hospital_that_is_away_from_one_sum_only_costs_a_step(
     tmp_path: Path, action: str
@@ -303,6 +305,7 @@ def test_separated_classes_have_no_profile_interval_without_a_penalty(tmp_path: 
     assert profile["withheld"] or profile["intervals"][0]["upper"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "words"),
     [

@@ -185,6 +185,7 @@ def test_a_failed_job_leaves_nothing(tmp_path: Path, refused: str, where: str) -
     assert tree(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_what_was_there_before_a_failed_job_stays(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "mine").mkdir()
@@ -209,6 +210,7 @@ def test_failed_jobs_of_a_sweep_leave_nothing(tmp_path: Path) -> None:
     assert tree(tmp_path / "sweep" / "3") == COPIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", slow_but(["hospitals=6,0", "hospitals=3,x"], "hospitals=6,0"))
 def test_a_sweep_of_failures_leaves_nothing(tmp_path: Path, jobs: str) -> None:
     run_jobs(tmp_path, "-m", jobs)

@@ -79,6 +79,7 @@ def test_gradient_descent_stops_at_the_tolerance(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "least_agreement"),
     [
@@ -240,6 +241,7 @@ def logistic_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
+@pytest.mark.slow
 def test_standard_errors_are_statsmodels(tmp_path: Path) -> None:
     import statsmodels.api as statsmodels  # noqa: PLC0415 - lazy: a second to import
 

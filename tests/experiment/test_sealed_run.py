@@ -146,6 +146,7 @@ def test_newtons_method_on_units_of_all_patients(federation: Federation) -> None
         assert f"{value:.9g}"[:9] not in everything
 
 
+@pytest.mark.slow
 def test_columns_without_a_coefficient_of_their_own_are_left_out(federation: Federation) -> None:
     """A column that does not vary, and one that is made of another, as in an open run."""
     for name, data in federation.data.items():
@@ -165,6 +166,7 @@ def test_columns_without_a_coefficient_of_their_own_are_left_out(federation: Fed
         assert saved.coefficients[0] == pytest.approx(fit.coef_[0, 0], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_firths_penalty_takes_two_sums_a_round(federation: Federation) -> None:
     asked = config("penalty=firth", "optimizer=newton", "scaling=federated", "rounds=30")
     metrics = server_app.train(federation.grid, asked, federation.folder / "run")
