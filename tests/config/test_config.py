@@ -206,7 +206,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
             (["data.targt=y"], "data.targt must be a key .*did you mean data.target"),
             (["optimizer.momentum=0.9"], "optimizer.momentum must be a key"),
             (["hospitals=3.5"], "hospitals must be an integer, got 3.5"),
-            (["hospitals=true"], "hospitals must be an integer, got True"),
+            (["hospitals=true"], "hospitals must be an integer, got true"),
             (["hospitals=null"], "hospitals must be an integer, got null"),
             (["crypto=3"], "crypto must be a group of keys, got 3"),
             (
