@@ -43,7 +43,7 @@ def test_a_state_is_the_same_after_it_was_written_down() -> None:
     assert state.to_text() is None
     assert (state.has_begun, state.after, state.contribution) == (False, 0, None)
     with pytest.raises(ProtocolError, match="before it has a model"):
-        state.learnt  # noqa: B018 - asked for
+        _ = state.learnt
     state.begin("{}", bytes(32), Learnt(MODEL, "memory"))
     state.advance(4, Learnt(MODEL, "[1]"), b"\xff" * 32)
     summed = RunningSum(4, bytes(32), "layout", b"\x00vector")
