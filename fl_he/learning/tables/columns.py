@@ -45,6 +45,9 @@ _REMEDIES = {
     _DATE: "write dates as numbers, such as years or days",
 }
 _CODE = "code categories as columns of 0 and 1"
+_SAME = "leave out a column that does not vary"
+#: What to do about the cells of features, and of no target.
+OF_FEATURES = (_CODE, _SAME)
 #: A column of more different texts is free text; one of a few is not, though no rows share them.
 _MOST_CATEGORIES, _FEW_CATEGORIES = 50, 10
 #: Texts that are a known kind of number; the first that fits.
@@ -225,6 +228,8 @@ class Numbers:
                     code = [] if self._is_free_text(column) else [_CODE]
                     by_text = [[one] if one != _REMEDIES[_TEXT] else code for one in fault.remedies]
                     fault = replace(fault, remedies=tuple(chain.from_iterable(by_text)))
+                if self._is_one_text(column, total):
+                    fault = replace(fault, remedies=(_SAME,))
                 yield fault
 
     @property
@@ -235,6 +240,12 @@ class Numbers:
     def _has_fractions(self, column: int) -> bool:
         found = (block[:, column] for block in self._blocks)
         return any(bool((np.modf(of[np.isfinite(of)])[0] != 0).any()) for of in found)
+
+    def _is_one_text(self, column: int, rows: int) -> bool:
+        """Return whether all cells, of which there are several, are one text and no number."""
+        facts, texts = self._of(column).found, self._texts.get(column, ())
+        counts = [count for kind, (count, _) in facts.items() if kind not in _RULES]
+        return 1 < rows == sum(counts) and len(texts) == 1 and column not in self._truth
 
     def _is_free_text(self, column: int) -> bool:
         """Return whether a column's texts are too many to be categories."""

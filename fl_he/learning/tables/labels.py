@@ -12,6 +12,7 @@ from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import (
     MISSING,
+    OF_FEATURES,
     TRUTH,
     ColumnFacts,
     Numbers,
@@ -153,7 +154,12 @@ class Labels:
         numbers = Numbers([self.name])
         numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
         self._trimmed = ColumnFacts()  # blanks around a number say nothing else
-        self.faults += [Fault(fault.words, "positive") for fault in numbers.faults()]
+        # Without a number the threshold is the fault, else the cells are.
+        spelt = any(as_number(label) is not None for label in self._counts())
+        for fault in numbers.faults():
+            remedies = [one for one in fault.remedies if one not in OF_FEATURES]
+            setting = None if spelt else "positive"
+            self.faults.append(replace(fault, setting=setting, remedies=tuple(remedies)))
         return (numbers.values[:, 0] >= threshold).astype(np.float64)
 
     def place_among(self, classes: Sequence[str]) -> Array:

@@ -127,6 +127,24 @@ def test_free_text_is_no_category(count: int, coded: bool) -> None:
     assert fault.remedies == (("code categories as columns of 0 and 1",) if coded else ())
 
 
+@pytest.mark.parametrize(
+    ("cells", "same"),
+    [
+        (("x", "x "), True),
+        (("1,5", "1,5"), True),
+        (("2024-01-02", "2024-01-02"), True),
+        (("x",), False),
+        (("x", "y"), False),
+        (("x", "x", ""), False),
+        (("x", "x", "1"), False),
+        (("x", "x", "true"), False),
+    ],
+)
+def test_a_column_of_one_text_is_to_be_left_out(cells: Cells, same: bool) -> None:
+    (fault,) = numbers(cells).faults()
+    assert (fault.remedies == ("leave out a column that does not vary",)) is same
+
+
 @pytest.mark.parametrize("text", ["NA", " na ", "", "NaN", "N/A", "#N/A", "<NA>", "NULL"])
 def test_a_text_for_a_missing_cell_is_no_text(text: str) -> None:
     (fault,) = numbers(("1", text, "2.5")).faults()
@@ -385,8 +403,17 @@ def test_a_threshold_needs_numbers() -> None:
     column = labels("1", "x", "3")
     column.is_at_least(2.0)
     assert column.faults == [
-        Fault("column 'died' must be numeric, got 1 cell of text in row 3", "positive")
+        Fault(
+            "column 'died' must be numeric, got 1 cell of text in row 3",
+            column="died",
+            remedies=("correct the cells of text",),
+            row=3,
+        )
     ]
+    column = labels("x", "x")
+    column.is_at_least(2.0)
+    (fault,) = column.faults
+    assert (fault.setting, fault.remedies) == ("positive", ())
     column = labels("1", " 2", "3")
     assert column.is_at_least(2.0).tolist() == [0.0, 1.0, 1.0]
     assert (column.faults, column.notes) == ([], ())
