@@ -144,6 +144,7 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
         If a key is unknown, or a value has the wrong type or is out of range.
     """
     _warn_of_repeated(overrides)
+    _restore_texts(node, overrides)
     config = _typed(node)
     config.privacy.chosen = [key for key in CHOSEN if _is_left_open(node, key)]
     if config.resume is not None:
@@ -151,6 +152,19 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     check(config)
     config.output_dir = _folder(config.output_dir)
     return config
+
+
+def _restore_texts(node: DictConfig, overrides: Sequence[str]) -> None:
+    """Put texts that look like a number or a truth value back as they were written.
+
+    Hydra reads ``data.positive=true`` as ``True``, and 1.50 as ``1.5``.
+    """
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key, kind = override.key_or_group, schema_keys().get(override.key_or_group)
+        written_as = str(override.input_line).partition("=")[2]
+        is_text = kind in (str, str | None)
+        if is_text and isinstance(override.value(), bool | int | float):
+            OmegaConf.update(node, key, written_as.strip())
 
 
 def _is_left_open(node: DictConfig, key: str) -> bool:

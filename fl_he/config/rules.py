@@ -13,6 +13,7 @@ from fl_he.config.command_line import override
 from fl_he.config.constraints import ConfigError, check_fields
 from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
+from fl_he.errors import written
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
@@ -204,7 +205,7 @@ def _data(config: Config) -> Iterator[str]:
         return
     for key, value in given.items():
         yield (
-            f"data.{key} must be left out for data={data.name}, got {value!r}: "
+            f"data.{key} must be left out for data={data.name}, got {written(value)}: "
             f"a table of your own is data=csv data.{key}=..."
         )
 

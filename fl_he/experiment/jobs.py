@@ -6,6 +6,7 @@ With :mod:`fl_he.config` the only one that imports Hydra.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fl_he.config.composition import REFUSALS, to_config
@@ -34,6 +36,7 @@ from fl_he.experiment.run_folder import (
 from fl_he.run_files import checkpoint
 
 _HYDRA_VERSION = "1.3"
+_TRUTH = re.compile("=(True|False)$")
 #: Flags of Hydra without a value that may stand between overrides.
 _MODES = ("-m", "--multirun", "-r", "--run")
 
@@ -144,6 +147,8 @@ def run_jobs(
     def job(node: DictConfig) -> None:
         settings = HydraConfig.get()
         folder, overrides = Path(settings.runtime.output_dir), tuple(settings.overrides.task)
+        if settings.mode is RunMode.MULTIRUN:  # Hydra writes the values of a sweep as Python does
+            overrides = tuple(_TRUTH.sub(lambda found: found[0].lower(), one) for one in overrides)
         try:
             config = to_config(node, overrides)
             if config.resume is not None:

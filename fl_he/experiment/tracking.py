@@ -15,6 +15,7 @@ from typing import Any
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config, Tracking
+from fl_he.report.figures import setting_text
 from fl_he.wire.events import Event, RoundEnded
 
 #: MLflow's own name for a local store; in the folder from which the run was started.
@@ -131,7 +132,7 @@ class _MlflowLog:
         for group, value in asdict(config).items():
             for key, setting in (value if isinstance(value, dict) else {"": value}).items():
                 name = f"{group}.{key}" if key else group
-                self._client.log_param(self._run, name, str(setting))
+                self._client.log_param(self._run, name, setting_text(setting))
 
     def figure(self, name: str, value: float, step: int) -> None:
         """Write one figure of a round."""

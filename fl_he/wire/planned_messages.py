@@ -16,6 +16,7 @@ from flwr.app import ConfigRecord, MessageType, RecordDict
 
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.encoding.fields import Fingerprint, Natural, Number
+from fl_he.errors import written
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     FINISH,
@@ -138,9 +139,8 @@ def _check_choice(plan: StudyPlan, choice: Choice) -> None:
 
 def _require_in(name: str, chosen: object, allowed: Sequence[object]) -> None:
     if chosen not in allowed:
-        raise ProtocolError(
-            f"{name} must be {' or '.join(map(str, allowed))} by the study plan, got {chosen!r:.40}"
-        )
+        words = " or ".join(one if isinstance(one, str) else written(one) for one in allowed)
+        raise ProtocolError(f"{name} must be {words} by the study plan, got {written(chosen):.40}")
 
 
 def _asked(plan: str, action: str, content: RecordDict) -> Asked:

@@ -163,6 +163,24 @@ def test_grad_school_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compose("config", "data=grad_school").data.path == "/some/where/grad_school.csv"
 
 
+@pytest.mark.parametrize(
+    ("override", "positive"),
+    [
+        ("data.positive=true", "true"),
+        ("data.positive=True", "True"),
+        ("+data.positive=1.50", "1.50"),
+        ("data.positive=1_000", "1_000"),
+        ("data.positive='1.50'", "1.50"),
+        ("data.positive=yes", "yes"),
+        ("data.positive=null", None),
+    ],
+)
+def test_a_text_stays_as_it_was_written(override: str, positive: str | None) -> None:
+    config = compose("config", ["data=csv", "data.path=t.csv", "data.target=y", override])
+    assert config.data.positive == positive
+    assert compose("config", ["topology=chain", "segments=2"]).segments == 2
+
+
 def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
     text = "data=csv data.path='my table.csv' data.target=\"Chance of Admit\" data.positive=1"
     config = compose("config", f"{text} 'data.drop=[Serial No.,id]' hospitals=5")

@@ -181,6 +181,7 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"data.target": "y"}, "data.target must be left out"),
         ({"data.threshold": 0.0}, "data.threshold must be left out"),
         ({"data.drop": ["a"]}, "data.drop must be left out"),
+        ({"data.positive": "true"}, "data.positive must be left out .*, got 'true': a table"),
     ],
 )
 def test_values_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -351,10 +351,10 @@ UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1
     ("config", "choice", "words"),
     [
         (task(), {"lr": 1e12}, "lr must be 0.5 or 0.25 by the study plan, got 1000000000000.0"),
-        (task(), {"lr": None}, "lr must be 0.5 or 0.25 by the study plan, got None"),
-        (task(), {"C": 1e-9}, "C must be 1.0 or None by the study plan, got 1e-09"),
+        (task(), {"lr": None}, "lr must be 0.5 or 0.25 by the study plan, got null"),
+        (task(), {"C": 1e-9}, "C must be 1.0 or null by the study plan, got 1e-09"),
         (task(), {"optimizer": "lbfgs"}, "optimizer must be newton or gd by the study plan"),
-        (task(), {"optimizer": "newton"}, "lr must be None by the study plan, got 0.5"),
+        (task(), {"optimizer": "newton"}, "lr must be null by the study plan, got 0.5"),
         (task(lr=0.25), {}, "lr of a train config must be those picked from the study plan"),
         (task(C=None), {}, "C of a train config must be those picked"),
         (task(optimizer="nesterov"), {}, "optimizer of a train config must be those picked"),

@@ -122,7 +122,7 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
         (
             TABLE,
             ["data.target=age", "data.threshold=9", "data.drop=[state]"],
-            f"none of 60 rows with 'age >= 9.0'; {POSITIVE}",
+            f"none of 60 rows with 'age >= 9'; {POSITIVE}",
         ),
         (
             TABLE,
@@ -140,8 +140,13 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
             (
                 TABLE,
                 ["data.target=age", "data.threshold=0", "data.drop=[state]"],
-                f"all of 60 rows with 'age >= 0.0'; {POSITIVE}",
+                f"all of 60 rows with 'age >= 0'; {POSITIVE}",
             ),
+        ),
+        (
+            TABLE.replace("3,3,2,", "3,,2,", 1),
+            ["data.target=age", "data.threshold=3", "data.drop=[id,state]"],
+            "(the header is row 1); fill missing values in, or leave their rows out ('age')",
         ),
         ("a,y\n1,\n2,b\n", ["data.target=y", "data.positive=b"], "leave their rows out ('y')"),
     ],
@@ -196,7 +201,7 @@ def test_a_name_that_was_read_as_another_is_told_as_it_must_be_written(
 
 def test_a_hundred_faults_are_told_in_a_message_of_bounded_length(tmp_path: Path) -> None:
     names = ",".join(f"{'long ' * 50}{number}" for number in range(100))
-    (tmp_path / "table.csv").write_text(f"{names},y\n{'x,' * 100}1\n{'x,' * 100}0\n")
+    (tmp_path / "table.csv").write_text(f"{names},y\n{'x,' * 100}1\n{'z,' * 100}0\n")
     with pytest.raises(DataError) as caught:
         data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=y")
     more, _, end = str(caught.value).partition("; and 80 more like these (the header is row 1); ")

@@ -119,6 +119,14 @@ def test_a_sweep_runs_every_job(tmp_path: Path) -> None:
     assert result.stderr == "beware\n" * 4
 
 
+def test_a_sweep_says_truth_values_as_users_write_them(tmp_path: Path) -> None:
+    table = ("data=csv", "data.path=t.csv", "data.target=y", "data.positive=true,no")
+    *jobs, end = lines(run_jobs(tmp_path, *table, "-m", "stratify=false", "output_dir=sweep"))
+    assert [job["config"]["data"]["positive"] for job in jobs] == ["true", "no"]
+    told = [overrides[3:5] for overrides, _, _ in end["jobs"]]
+    assert told == [[f"data.positive={label}", "stratify=false"] for label in ("true", "no")]
+
+
 def test_a_sweep_goes_on_after_an_explained_error(tmp_path: Path) -> None:
     first, second, end = lines(run_jobs(tmp_path, "-m", "hospitals=0,3"))
     assert first == {"error": "hospitals must be from 1 to 10000, got 0"}

@@ -71,6 +71,7 @@ def test_what_was_logged_is_read_back(tmp_path: Path, monkeypatch: pytest.Monkey
     ((run, history),) = mlflow_runs(tmp_path / MLFLOW_STORE)
     assert run.info.status == "FINISHED"
     assert (run.data.params["rounds"], run.data.params["crypto.key_bits"]) == ("4", "2048")
+    assert (run.data.params["stratify"], run.data.params["resume"]) == ("true", "null")
     assert [(one.step, one.value) for one in history["test_loss"]] == curve
     assert history.keys() == figures.keys()
     assert set(run.data.tags) == {"mlflow.runName"}, "neither user nor command line"

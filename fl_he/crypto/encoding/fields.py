@@ -41,6 +41,7 @@ from typing import (
 )
 
 from fl_he.crypto.errors import CryptoError
+from fl_he.errors import written
 
 _WORDS = {
     str: "text",
@@ -213,7 +214,7 @@ def constant(expected: object) -> Kind:
 
     def read(value: object, at: Place) -> object:
         if type(value) is not type(expected) or value != expected:
-            raise at.wrong(f"be {expected!r}, got another value")
+            raise at.wrong(f"be {written(expected)}, got another value")
         return value
 
     return Kind(read, lambda _: expected, is_given=False)

@@ -193,7 +193,7 @@ def load_table(
     if positive is not None:
         found, meaning = labels.is_class(positive), labels.meant(positive) or None
     elif threshold is not None:
-        found, meaning = labels.is_at_least(threshold), f"{target} >= {threshold!r}"
+        found, meaning = labels.is_at_least(threshold), f"{target} >= {_plain(threshold)}"
     elif classes:
         found = labels.place_among(classes)
     else:
@@ -237,6 +237,10 @@ def _misnamed(
             )
     if not features:
         yield Fault(f"data file must have a feature beside {shown(target)}, got none")
+
+
+def _plain(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str | None:

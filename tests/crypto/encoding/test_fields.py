@@ -165,6 +165,8 @@ def test_texts_are_not_shown_unless_they_are_declared_public() -> None:
         assert "secret" not in str(caught.value)
     with pytest.raises(CryptoError, match="it must be 'a', got another value"):
         constant("a").read("secret", AT)
+    with pytest.raises(CryptoError, match="it must be false, got another value"):
+        constant(expected=False).read("secret", AT)
     with pytest.raises(CryptoError, match="it must be text, got nothing"):
         kind_of(str).read(MISSING, AT)
 
