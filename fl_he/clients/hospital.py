@@ -251,7 +251,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             scaling,
             dataset.positive,
             dataset.classes,
-            converged=terms.converged,
+            training=terms.training,
         ).save(hospital.model_path)
     return RecordDict()
 

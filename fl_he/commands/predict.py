@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,6 @@ import typer
 
 from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
-from fl_he.errors import visible
 from fl_he.terminal.errors import plain_errors
 
 _MODEL = "model.json"
@@ -41,8 +39,7 @@ def predict(
         from fl_he.learning.tables.table import read_features
         from fl_he.run_files.convergence import listed
 
-        file = _model_file(model)
-        trained = load_model(file)
+        trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
         known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
         features = np.tile(trained.mean, (len(known), 1))
@@ -55,8 +52,8 @@ def predict(
                 "taken to be so in this table",
                 err=True,
             )
-        if trained.converged is False:
-            typer.echo(f"fl-he: warning: {model}: {visible(_not_converged(file))}", err=True)
+        if warning := _no_optimum(trained.training):
+            typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
             return
@@ -91,17 +88,19 @@ def export(
         typer.echo(f"{target}: read it with skops.io.load")
 
 
-def _not_converged(file: Path) -> str:
-    """Say why a model's training did not converge, as far as the run's figures are beside it."""
-    from fl_he.run_files.convergence import warning
-    from fl_he.run_files.metrics import read_metrics
-    from fl_he.run_files.metrics_contract import MetricsError
+def _no_optimum(training: str | None) -> str:
+    """Say why a model is not the optimum of its training; nothing if it is, or nobody can tell."""
+    from fl_he.learning.regression.trained import NOT_CONVERGED, SEPARATED
+    from fl_he.run_files.convergence import CLASSES, NO_OPTIMUM, NOT_THE_OPTIMUM
 
-    said = "training did not converge, so the model is not the optimum"
-    with suppress(MetricsError):
-        metrics = read_metrics(file.parent)
-        said = ("rounds" in metrics and warning(metrics)) or said
-    return said
+    if training == SEPARATED:
+        return (
+            f"{CLASSES} are separated: {NO_OPTIMUM}; train it again with "
+            "C=1.0 or, if there are two classes, with penalty=firth"
+        )
+    if training == NOT_CONVERGED:
+        return f"{NOT_THE_OPTIMUM}: train it again, with more rounds"
+    return ""
 
 
 def _model_file(path: Path) -> Path:

@@ -17,7 +17,7 @@ from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression import separation
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import INTERCEPT
-from fl_he.run_files.convergence import carried_by, combination, separating
+from fl_he.run_files.convergence import CLASSES, CONSTANT, carried_by, combination, separating
 
 #: Parts of a combination that differ by less, as a share of the largest, are taken to be equal.
 _TIED = 0.01
@@ -62,7 +62,7 @@ class Diagnostics:
     def left_out(self) -> dict[str, str]:
         """Reasons why features have no coefficient, by their names."""
         training, names = self._training, self._names
-        reasons = {names[j]: "it does not vary" for j in training.constant or ()}
+        reasons = {names[j]: CONSTANT for j in training.constant or ()}
         if training.task.C is None:
             for name, earlier in (self._aliased or {}).items():
                 reasons[name] = f"it is {combination(earlier)}: {carried_by(earlier)}"
@@ -78,7 +78,7 @@ class Diagnostics:
         """What separates the classes, as a clause; ``None`` if no separation is proved."""
         if not self.is_separated:
             return None
-        return f"the classes are separated by {separating(self._separating, self._largest)}"
+        return f"{CLASSES} are separated by {separating(self._separating, self._largest)}"
 
     def limits(self, scaling: Scaling, reference: int = 0) -> Limits | None:
         """Return what a proved separation leaves; ``None`` if none is proved.
@@ -95,9 +95,9 @@ class Diagnostics:
             return None
         by = separating(columns, self._largest)
         reasons = {
-            name: f"no finite estimate: the classes are separated by {by}"
+            name: f"no finite estimate: {CLASSES} are separated by {by}"
             if name in columns
-            else "no unique estimate where the classes are separated"
+            else f"no unique estimate, as {CLASSES} are separated"
             for name in [*names, INTERCEPT]
         }
         rows = len(candidate.parameters) // (len(names) + 1)

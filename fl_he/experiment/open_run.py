@@ -271,7 +271,7 @@ class OpenRun(TrainingRun):
             scaling,
             self._positive,
             roster.classes,
-            converged=reached,
+            training=None if self._privacy else training.end,
         )
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(

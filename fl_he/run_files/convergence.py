@@ -6,6 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Said of columns and classes: the whole table may differ.
+CONSTANT = "it does not vary in the training data"
+CLASSES = "the classes of the training data"
+#: Said of models that did not reach an optimum.
+NOT_THE_OPTIMUM = "training ended before it converged, so the model is not the optimum"
+NO_OPTIMUM = (
+    "without a penalty the model has no finite optimum, and its coefficients only grow with each "
+    "round"
+)
 #: Columns that a sentence names.
 _MOST_NAMED = 10
 #: The forecasts of a private run that are compared, in metrics.json.
@@ -74,7 +83,7 @@ def listed(names: Sequence[str]) -> str:
 
 def combination(earlier: Sequence[str]) -> str:
     """Say what an aliased column is, by the columns that make it."""
-    return f"a linear combination of {listed(earlier)} and a constant"
+    return f"a linear combination of {listed(earlier)} and a constant in the training data"
 
 
 def carried_by(earlier: Sequence[str], columns: int = 1) -> str:
@@ -130,14 +139,11 @@ def separation(metrics: Mapping[str, Any]) -> str:
         columns += " (fewer columns may suffice)"
     border = "of several classes" if several else "of both classes"
     how = {
-        "complete": f"the classes are completely separated by {columns}",
-        "quasi-complete": f"the classes are separated by {columns}, but for patients {border} "
+        "complete": f"{CLASSES} are completely separated by {columns}",
+        "quasi-complete": f"{CLASSES} are separated by {columns}, but for patients {border} "
         "on the border (quasi-complete separation)",
     }
-    return (
-        f"{how.get(found['kind'], columns)}: without a penalty the model has no finite "
-        f"optimum, and its coefficients only grow with each round; {remedy}"
-    )
+    return f"{how.get(found['kind'], columns)}: {NO_OPTIMUM}; {remedy}"
 
 
 def _remedy(metrics: Mapping[str, Any]) -> str:
@@ -189,7 +195,4 @@ def warning(metrics: Mapping[str, Any]) -> str:
     else:
         norm = last["gradient_norm"]
         left = f"the gradient's norm was {norm:.3g}; raise rounds, or set optimizer=newton"
-    return (
-        "training ended before it converged, so the model is not the optimum: after "
-        f"{len(rounds)} rounds {left}"
-    )
+    return f"{NOT_THE_OPTIMUM}: after {len(rounds)} rounds {left}"

@@ -22,6 +22,7 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.optimizers import OPTIMIZERS
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.regression.trained import ENDS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError
 
@@ -49,8 +50,8 @@ class LearningTerms(Message):
         Weight of an example by its class; empty: all weigh 1.
     hessian : bool
         Whether the Hessian is asked for.
-    converged : bool or None
-        Beside the final model: whether training reached the optimum; ``None`` if nobody can tell.
+    training : {"converged", "separated", "not converged"} or None
+        Beside the final model: how training ended; ``None`` if nobody can tell.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -58,7 +59,7 @@ class LearningTerms(Message):
     scale: _Numbers = ()
     class_weights: _Numbers = ()
     hessian: Annotated[bool, SPARSE] = False
-    converged: Annotated[bool | None, SPARSE] = None
+    training: Annotated[str | None, choice(*ENDS), SPARSE] = None
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from flwr.app import ArrayRecord, ConfigRecord, MessageType, MetricRecord, RecordDict
 
@@ -138,9 +138,9 @@ def take_signed(training: Training, memory: str) -> None:
     training.adopt(theirs)
 
 
-def final_model(training: Training, *, converged: bool | None) -> tuple[ArrayRecord, ConfigRecord]:
-    """Return what hospitals are told to save: a training's model, and its terms."""
-    terms = _terms(training, converged=converged).to_config()
+def final_model(training: Training, *, private: bool) -> tuple[ArrayRecord, ConfigRecord]:
+    """Return the model that hospitals are told to save, and its terms."""
+    terms = replace(_terms(training), training=None if private else training.end).to_config()
     return training_arrays(training), terms
 
 
@@ -149,16 +149,13 @@ def training_arrays(training: Training) -> ArrayRecord:
     return model_arrays(*training.parameters)
 
 
-def _terms(
-    training: Training, *, hessian: bool = False, converged: bool | None = None
-) -> LearningTerms:
+def _terms(training: Training, *, hessian: bool = False) -> LearningTerms:
     return LearningTerms(
         scaling=training.task.scaling,
         mean=training.mean,
         scale=training.scale,
         class_weights=training.class_weights,
         hessian=hessian,
-        converged=converged,
     )
 
 

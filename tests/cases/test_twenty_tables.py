@@ -138,7 +138,7 @@ def check_names(given: Table, metrics: dict[str, Any], text: str) -> None:
         assert words in reasons[name]
         assert [rows[name][key] for key in FIGURES] == [None] * len(FIGURES)
         if name != INTERCEPT:
-            said = "do(es)? not vary" if words == CONSTANT else words
+            said = "do(es)? not vary in the training data" if words == CONSTANT else words
             assert re.search(rf"\b{name}\b.*{said}|{said}.*\b{name}\b", text)
         assert [line for line in lines if line[:1] == [name]] in ([], [[name, "NA"]])
     constant = [name for name, words in given.left_out.items() if words == CONSTANT]

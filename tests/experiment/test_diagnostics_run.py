@@ -19,9 +19,11 @@ from quick import slow, slow_but
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.experiment.data import FewDataWarning, simulated_data, warn_of_few
+from fl_he.learning.regression.registry import load_model
 from fl_he.report.files import draw_run
 from fl_he.report.tables.coefficients import left_out_notes
 from fl_he.report.tables.diagnostics import findings
+from fl_he.run_files.convergence import CLASSES, CONSTANT
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
 from fl_he.wire.events import Listener, unheard
@@ -36,7 +38,10 @@ RIGHT = {
     "(intercept)": (-6.000420, 0.832170),
 }
 
-ALIASED = "it is a linear combination of age and a constant: its effect is in the estimate of age"
+ALIASED = (
+    "it is a linear combination of age and a constant in the training data: its effect is in the "
+    "estimate of age"
+)
 
 
 def numeric(**more: NDArray[Any]) -> Table:
@@ -73,6 +78,12 @@ class Ran:
             assert self.rows[name]["estimate"] == pytest.approx(estimate, abs=2e-6)
             assert self.rows[name]["standard_error"] == pytest.approx(error, abs=2e-6)
 
+    def models(self) -> set[str | None]:
+        """Return how training ended, by the model.json of the run and of each hospital."""
+        files = [self.folder / "model.json", *self.folder.glob("hospitals/*/model.json")]
+        assert len(files) == 1 + self.config.hospitals
+        return {load_model(file).training for file in files}
+
     def asked(self) -> list[str]:
         """Return the purposes of the sums that company X opened beside the rounds."""
         sent = [m for m in self.grid.sent if m.metadata.message_type == DECRYPT]
@@ -96,7 +107,7 @@ def test_a_constant_column_is_named_and_left_out(tmp_path: Path, scaling: str) -
     assert ran.found["converged"]
     ran.check_rows(RIGHT)
     assert ran.rows["constant"]["estimate"] is None
-    assert ran.rows["constant"]["left_out"] == "it does not vary"
+    assert ran.rows["constant"]["left_out"] == CONSTANT
     fitted = ran.metrics["inference"]["fit"]
     assert fitted["log_likelihood"] == pytest.approx(-422.327005, abs=1e-6)
     assert fitted["aic"] == pytest.approx(854.654009, abs=1e-6)
@@ -113,7 +124,8 @@ def test_a_constant_column_is_named_with_a_penalty(tmp_path: Path, settings: lis
     assert ran.found["constant"] == ["constant"]
     assert ran.metrics["federated"]["coefficients"][4] == 0.0
     assert ran.metrics["rounds"][-1]["converged"]
-    assert "constant does not vary and is left out." in list(findings(ran.metrics))
+    said = "constant does not vary in the training data and is left out."
+    assert said in list(findings(ran.metrics))
 
 
 @pytest.mark.parametrize("scaling", slow_but(["federated", "none"], "federated"))
@@ -176,7 +188,7 @@ def test_what_is_left_out_is_left_out_of_firths_penalty_and_of_profiles(tmp_path
     bounds, (only,) = (one.metrics["inference"]["profile"]["intervals"] for one in found)
     assert bounds[0]["lower"] == pytest.approx(only["lower"], rel=1e-4)
     assert [row["lower_reason"] for row in bounds[1:]] == [
-        "it does not vary",
+        CONSTANT,
         ALIASED,
     ]
 
@@ -195,7 +207,8 @@ def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -
     assert ran.found["separation"] == found_by("complete", "age")
     assert ran.found["converged"] is False
     assert ran.metrics["rounds"][-1]["converged"] is False
-    assert ran.metrics["inference"]["withheld"] == "the classes are separated by age"
+    assert ran.models() == {"separated"}
+    assert ran.metrics["inference"]["withheld"] == f"{CLASSES} are separated by age"
     assert all(row["estimate"] is None for row in ran.rows.values())
     assert ran.metrics["inference"]["fit"] is None
     assert ran.asked() == ["separation"]
@@ -245,6 +258,7 @@ def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> 
     assert ran.found["separation"] == found_by("not proved", "rare")
     assert ran.found["converged"] is False
     assert ran.metrics["inference"]["withheld"] == "training ended before it converged"
+    assert ran.models() == {"not converged"}
 
 
 @pytest.mark.slow
@@ -285,7 +299,7 @@ def test_breast_cancer_without_a_penalty_keeps_its_files(tmp_path: Path) -> None
     metrics = server_app.train(grid, config, tmp_path / "run")
     assert metrics["diagnostics"]["separation"]["kind"] == "complete"
     assert len(metrics["rounds"]) < 40
-    assert metrics["inference"]["withheld"].startswith("the classes are separated by ")
+    assert metrics["inference"]["withheld"].startswith(f"{CLASSES} are separated")
     assert (tmp_path / "run" / "model.json").exists()
     assert read_metrics(tmp_path / "run") == metrics
 
@@ -318,7 +332,7 @@ def test_contrasts_that_no_separation_touches_have_their_estimates(tmp_path: Pat
     np.testing.assert_allclose(found, np.column_stack([right.params, right.bse]), atol=2e-6)
     assert all(row["estimate"] is None for row in rows if row["class"] == "c")
     said = left_out_notes(ran.metrics["inference"])
-    assert said[0].startswith("age (c against a): NA, no finite estimate: the classes are separa")
+    assert said[0].startswith(f"age (c against a): NA, no finite estimate: {CLASSES} are separa")
     assert all(" (c against a): NA, " in note for note in said)
 
 

@@ -290,7 +290,7 @@ def test_a_constant_column_is_in_none_of_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, fit.coef_, rtol=1e-6)
     assert metrics["federated"]["coefficients"][1] == 0.0
     constant, other = metrics["inference"]["profile"]["intervals"]
-    assert constant["lower_reason"] == "it does not vary"
+    assert constant["lower_reason"] == "it does not vary in the training data"
     expected = fit.conf_int(method="pl", tol=1e-9, max_iter=500)[0]
     np.testing.assert_allclose([other["lower"], other["upper"]], expected, rtol=1e-6)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 
-CONSTANT = "it does not vary"
+CONSTANT = "it does not vary in the training data"
 SEPARATED = "separated"
 INTERCEPT = "(intercept)"
 

@@ -85,8 +85,9 @@ def test_each_question_is_read_as_it_was_asked() -> None:
     assert lower[1] < training.theta[1] < upper[1]
     action, content = question_of(training, "figures", config)
     assert action == "evaluate.figures"
-    arrays, terms_of_model = final_model(training, converged=True)
-    assert LearningTerms.from_content(model_message_content(arrays, terms_of_model)).converged
+    arrays, terms_of_model = final_model(training, private=False)
+    said = LearningTerms.from_content(model_message_content(arrays, terms_of_model)).training
+    assert said == ("converged" if training.converged else "not converged")
     for found in (read_arrays(content), arrays):
         coefficients, intercept = read_parameters(found)
         assert [*coefficients[0], *intercept] == training.theta.tolist()

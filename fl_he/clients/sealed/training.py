@@ -68,8 +68,7 @@ class TrainingLearner(Learner):
     def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
         """See Learner."""
         training = _restored(learnt.memory, config, packing)
-        converged = None if _is_private(config) else training.converged
-        return model_message_content(*final_model(training, converged=converged))
+        return model_message_content(*final_model(training, private=_is_private(config)))
 
     def signed(self, own: Learnt, memory: str, config: ConfigRecord, packing: Packing) -> Learnt:
         """See Learner."""

@@ -19,6 +19,7 @@ from fl_he.learning.optimizers.separating import Watch
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.trained import CONVERGED, NOT_CONVERGED, SEPARATED
 from fl_he.learning.tables.arrays import Array, finite_array
 
 #: Share of the largest number by which two computations of one step may differ.
@@ -98,6 +99,13 @@ class State:
         """Whether the model is at the optimum, within the task's tolerance."""
         near = self.distance <= self.task.tolerance and self.watch.settled
         return near and not self.watch.is_proof
+
+    @property
+    def end(self) -> str:
+        """How the training has ended, if it takes no more steps; one of `ENDS`."""
+        if self.watch.is_proof:
+            return SEPARATED
+        return CONVERGED if self.converged else NOT_CONVERGED
 
     @property
     def is_over(self) -> bool:

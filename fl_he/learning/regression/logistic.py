@@ -50,11 +50,12 @@ class LogisticModel(TrainedModel):
 
     Notes
     -----
-    Version 1 of the file had no ``positive``, version 2 no ``converged``.
+    Version 1 of the file had no ``positive``, version 2 no ``converged``, version 3 no
+    ``training``.
     """
 
     FORMAT = "fl-he logistic model"
-    VERSION = 3
+    VERSION = 4
     HOW_TO_USE = (
         "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
         "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "
@@ -83,7 +84,7 @@ class LogisticModel(TrainedModel):
                 f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
             )
         if self.positive is not None and not self.positive.strip():
-            raise DataError(f"positive must say what label 1 is or be None, got {self.positive!r}")
+            raise DataError(f"positive must say what label 1 is, got {self.positive!r}")
         set_fields(self, coefficients=coefficients, intercept=float(intercept))
 
     @property

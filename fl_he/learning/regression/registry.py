@@ -50,7 +50,7 @@ def model_of(
     positive: str | None,
     classes: tuple[str, ...],
     *,
-    converged: bool | None = None,
+    training: str | None = None,
 ) -> TrainedModel:
     """Return the trained model of a vector of parameters.
 
@@ -64,8 +64,8 @@ def model_of(
         What label 1 stands for, if there are two classes.
     classes
         Names of more than two classes; empty for two. Where they are not known, they are numbered.
-    converged
-        Whether training reached the optimum; ``None`` if nobody can tell.
+    training
+        How training ended, one of `trained.ENDS`; ``None`` if nobody can tell.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def model_of(
         feature_names=feature_names,
         mean=scaling.mean,
         scale=scaling.scale,
-        converged=converged,
+        training=training,
         **family.members(*parameters.split(theta, len(feature_names)), positive, classes),
     )
 

@@ -20,6 +20,9 @@ from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import RowNumbers
 
+#: How training can have ended: at the optimum, where separated classes have none, or before it.
+CONVERGED, SEPARATED, NOT_CONVERGED = ENDS = ("converged", "separated", "not converged")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedModel(ABC):
@@ -35,9 +38,8 @@ class TrainedModel(ABC):
         d different names, in the order of the columns.
     mean, scale
         Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
-    converged
-        Whether training reached the optimum; ``None`` if nobody can tell, as in files of the
-        version before this member.
+    training
+        How training ended, one of `ENDS`; ``None`` if nobody can tell.
 
     Raises
     ------
@@ -54,7 +56,7 @@ class TrainedModel(ABC):
     feature_names: tuple[str, ...]
     mean: Array
     scale: Array
-    converged: bool | None = field(default=None, kw_only=True)
+    training: str | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -124,7 +126,7 @@ class TrainedModel(ABC):
             "format": self.FORMAT,
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
-            "converged": self.converged,
+            "training": self.training,
             **{name: getattr(self, name) for name in self.MEMBERS},
         }
         return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
@@ -132,6 +134,9 @@ class TrainedModel(ABC):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` writes, from a source that need not be trusted.
+
+        Files of the two versions before are read too: the later one had ``converged`` in place of
+        ``training``, true, false or null, the earlier one had neither.
 
         Raises
         ------
@@ -145,21 +150,20 @@ class TrainedModel(ABC):
             raise DataError("model must be JSON, got text that is not") from None
         if not isinstance(content, dict) or content.get("format") != cls.FORMAT:
             raise DataError(f"model must be an object of format {cls.FORMAT!r}, got another one")
-        if content.get("version") == cls.VERSION - 1 and "converged" not in content:
-            content = {**content, "version": cls.VERSION, "converged": None}
+        content = _updated(content, cls.VERSION)
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
             raise DataError(f"model version must be {cls.VERSION}, got another one")
-        keys = {"format", "version", "how_to_use", "converged", *cls.MEMBERS}
+        keys = {"format", "version", "how_to_use", "training", *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)
             raise DataError(
                 f"model must have the keys {sorted(keys)}, got {missing} too few and {unknown} "
                 "too many"
             )
-        if not isinstance(content["converged"], bool | None):
-            raise DataError("model's converged must be true, false or null")
+        if content["training"] not in (None, *ENDS):
+            raise DataError(f"model's training must be one of {', '.join(ENDS)}, or null")
         members = {name: read(content[name], name) for name, read in cls.MEMBERS.items()}
-        return cls(**members, converged=content["converged"])
+        return cls(**members, training=content["training"])
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file; see :func:`write_model`."""
@@ -248,6 +252,19 @@ def read_rows(rows: object, key: str) -> Array:
     if len({len(row) for row in numbers}) != 1:
         raise DataError(f"model's {key} must be lists of one length")
     return np.array(numbers)
+
+
+def _updated(content: dict[str, Any], now: int) -> dict[str, Any]:
+    """Return the content of a file of the two versions before as that of a file of this version."""
+    version, said = content.get("version"), content.keys() & {"converged", "training"}
+    if type(version) is not int or (now - version, said) not in ((1, {"converged"}), (2, set())):
+        return content
+    converged = content.get("converged")
+    if not isinstance(converged, bool | None):
+        raise DataError("model's converged must be true, false or null")
+    rest = {key: content[key] for key in content.keys() - said}
+    training = {True: CONVERGED, False: NOT_CONVERGED, None: None}[converged]
+    return {**rest, "version": now, "training": training}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from fl_he.report.figures import sentence
 from fl_he.run_files.convergence import carried_by, combination, listed, separation
 from fl_he.run_files.metrics import Metrics
 
-_NOTHING = "No column is constant or a linear combination of others, and no separation shows."
+_NOTHING = (
+    "In the training data no column is constant or a linear combination of others, and no "
+    "separation shows."
+)
 _FIRST_ORDER = (
     "Whether columns are linear combinations of others is not known: optimizer=newton finds out."
 )
@@ -22,9 +25,7 @@ def columns_left_out(metrics: Metrics) -> Iterator[str]:
     found = metrics.get("diagnostics") or {}
     if constant := found.get("constant"):
         vary, are = ("does", "is") if len(constant) == 1 else ("do", "are")
-        held_out = (metrics.get("pooled") or {}).get("accuracy") is not None
-        where = " in the training data" if held_out else ""
-        yield f"{listed(constant)} {vary} not vary{where} and {are} left out."
+        yield f"{listed(constant)} {vary} not vary in the training data and {are} left out."
     penalised = metrics["config"].get("C") is not None
     by_what = dict[tuple[str, ...], list[str]]()
     for name, earlier in (found.get("aliased") or {}).items():

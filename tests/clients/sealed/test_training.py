@@ -29,14 +29,14 @@ def gradient() -> RecordDict:
 
 
 def test_with_noise_nobody_can_tell_whether_training_is_over() -> None:
-    def after_a_step(config: ConfigRecord) -> tuple[Stage, bool | None]:
+    def after_a_step(config: ConfigRecord) -> tuple[Stage, str | None]:
         learnt = LEARNER.begin(config, PACKING, None)
         learnt = LEARNER.step(learnt, gradient(), config, PACKING)
         final = LearningTerms.from_content(LEARNER.final(learnt, config, PACKING))
-        return LEARNER.stage(learnt, config, PACKING), final.converged
+        return LEARNER.stage(learnt, config, PACKING), final.training
 
     config = terms(tolerance=10.0).to_config()
-    assert after_a_step(config) == (Stage(over=True), True)
+    assert after_a_step(config) == (Stage(over=True), "converged")
     config.update(privacy_members(GaussianPrivacy(1.0, 1e-5, 1.0, 5, 3, 0.2)))
     assert after_a_step(config) == (Stage(over=False), None)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.trained import ENDS
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -34,10 +35,17 @@ def altered(**changes: Any) -> str:
     return json.dumps(json.loads(model().to_json()) | changes)
 
 
+def earlier(version: int, **changes: Any) -> str:
+    """Return a file as a version without ``training`` wrote it."""
+    content = json.loads(model().to_json())
+    del content["training"]
+    return json.dumps(content | {"version": version} | changes)
+
+
 def test_the_file_is_readable_without_this_project() -> None:
     content = json.loads(model().to_json())
     assert content["format"] == "fl-he logistic model"
-    assert content["version"] == 3
+    assert content["version"] == 4
     assert content["positive"] == "großer Mensch"
     assert content["feature_names"] == ["age", "größe"]
     x = [63.0, 1.55]
@@ -118,11 +126,16 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         ("[]", "must be an object of format"),
         ("{}", "must be an object of format"),
         (altered(format="other"), "must be an object of format"),
-        (altered(version=1), "version must be 3"),
-        (altered(version=True), "version must be 3"),
-        (altered(version=2.0), "version must be 3"),
-        (altered(version=2), "version must be 3"),
-        (altered(converged=1), "converged must be true, false or null"),
+        (altered(version=1), "version must be 4"),
+        (altered(version=True), "version must be 4"),
+        (altered(version=2.0), "version must be 4"),
+        (altered(version=5), "version must be 4"),
+        (altered(training="ended"), "training must be one of converged, separated, not converged"),
+        (altered(training=True), "training must be one of converged, separated, not converged"),
+        (earlier(3, converged=1), "converged must be true, false or null"),
+        (earlier(3), "version must be 4"),
+        (earlier(3, converged=True, training=None), "version must be 4"),
+        (earlier(2, converged=True, training=None), "version must be 4"),
         (altered(positive=1), "positive must be a string or null"),
         (altered(positive=" "), "positive must say what label 1 is"),
         (altered(extra=1), "got 0 too few and 1 too many"),
@@ -156,21 +169,27 @@ def test_hostile_text_is_refused(text: str, message: str) -> None:
 def test_every_key_is_required(key: str) -> None:
     content = json.loads(model().to_json())
     del content[key]
-    message = "version must be 3" if key == "version" else "got 1 too few and 0 too many"
+    message = "version must be 4" if key == "version" else "got 1 too few and 0 too many"
     with pytest.raises(DataError, match=message):
         LogisticModel.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("converged", [True, False, None])
-def test_whether_training_converged_survives(converged: bool | None) -> None:
-    assert LogisticModel.from_json(model(converged=converged).to_json()).converged is converged
+@pytest.mark.parametrize("training", [*ENDS, None])
+def test_how_training_ended_survives(training: str | None) -> None:
+    assert LogisticModel.from_json(model(training=training).to_json()).training == training
 
 
-def test_files_of_the_version_before_are_read() -> None:
-    """It had no ``converged``: nobody can tell."""
-    content = json.loads(model(converged=True).to_json()) | {"version": 2}
-    del content["converged"]
-    assert LogisticModel.from_json(json.dumps(content)).converged is None
+@pytest.mark.parametrize(
+    ("text", "training"),
+    [
+        (earlier(3, converged=True), "converged"),
+        (earlier(3, converged=False), "not converged"),
+        (earlier(3, converged=None), None),
+        (earlier(2), None),
+    ],
+)
+def test_files_of_the_two_versions_before_are_read(text: str, training: str | None) -> None:
+    assert LogisticModel.from_json(text).training == training
 
 
 def test_whole_numbers_are_numbers() -> None:
