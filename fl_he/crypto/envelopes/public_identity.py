@@ -30,7 +30,7 @@ from fl_he.crypto.errors import CryptoError
 ROLE = choice("hospital", "key-holder")
 
 # Names stand in file names, logs and manifests that people compare by eye.
-_NAME = limited(
+NAME = limited(
     scalar(str),
     matching(
         "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
@@ -44,7 +44,7 @@ FORMAT = "fl-he public identity 1"
 
 def check_name(name: object) -> None:
     """Raise CryptoError unless the object is a node's name."""
-    _NAME.read(name, Place("a node's name"))
+    NAME.read(name, Place("a node's name"))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
