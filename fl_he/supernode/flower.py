@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from logging import ERROR
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
-from flwr.app import Context, Message
-from flwr.common.constant import SubStatus
+from flwr.app import Context, Error, Message
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.logger import log
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -25,6 +27,7 @@ from flwr.proto.runtime_pb2 import (
 )
 from flwr.supercore.address import resolve_bind_address
 from flwr.supercore.constant import TaskType
+from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -41,7 +44,8 @@ from flwr.supernode.runtime.run_clientapp import (
     push_task_output,
 )
 
-from fl_he.errors import FlHeError
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.errors import FlHeError, visible
 
 #: Both, since a SuperNode waits for ever for a task that nobody claims.
 _TASKS = (TaskType.CLIENT_APP, TaskType.AGENT_APP)
@@ -63,9 +67,61 @@ class _Clock:
         sleep(seconds / _HASTE)
 
 
+def refusing_bad_bundles(pull: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return Flower's function that receives a message, made to refuse a run that it fails at.
+
+    Flower reads a run's configuration out of the bundle as soon as the first message has come, and
+    lets every error end the SuperNode. A message of such a run is answered by an error instead.
+
+    Parameters
+    ----------
+    pull : callable
+        ``_pull_and_store_message``, which takes all of its arguments by name and returns the
+        message's run.
+    """
+
+    def pull_or_refuse(
+        *, receive: Callable[[], Any], get_fab: Callable[[str, int], Fab], **others: Any
+    ) -> int | None:
+        received: list[Message] = []
+
+        def noted() -> Any:
+            if (given := receive()) is not None:
+                received.append(given[0])
+            return given
+
+        def checked(fab_hash: str, run_id: int) -> Fab:
+            fab = get_fab(fab_hash, run_id)
+            # Flower compares them too, but only after it has stored the run.
+            if sha256(fab.content).hexdigest() != fab_hash:
+                raise ValueError("the bundle has another hash than the run")
+            return fab
+
+        try:
+            return pull(receive=noted, get_fab=checked, **others)
+        except Exception as error:
+            if not received:
+                raise
+            # The text may quote the bundle, line breaks included.
+            reason = " ".join(visible(f"{type(error).__name__}: {error}").split())
+            log(ERROR, "Refused a message by the run's bundle or settings: %.500s", reason)
+            refusal = Message(Error(ErrorCode.INVALID_FAB, PRIVATE_REFUSAL), reply_to=received[0])
+            start_client_internal._insert_message(refusal, others["state"], others["object_store"])
+            return received[0].metadata.run_id
+
+    return pull_or_refuse
+
+
 def run_supernode() -> None:
-    """Run ``flower-supernode`` by `sys.argv`; it waits less than Flower's own between messages."""
+    """Run ``flower-supernode`` by `sys.argv`, with two differences.
+
+    It waits less than Flower's own between messages, and a bundle that cannot be read does not end
+    the process.
+    """
     start_client_internal.time = _Clock  # type: ignore[assignment,attr-defined]
+    start_client_internal._pull_and_store_message = refusing_bad_bundles(
+        start_client_internal._pull_and_store_message
+    )
     sys.argv[0] = "flower-supernode"
     flower_supernode()
 

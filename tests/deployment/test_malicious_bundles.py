@@ -13,6 +13,7 @@ import pytest
 from federation_processes import Processes, wait_for
 from flwr.common.constant import ErrorCode
 
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.version import __version__
 
 pytestmark = pytest.mark.release
@@ -42,7 +43,9 @@ def main(grid, context):
     sent = [Message(RecordDict(), node, "query") for node in nodes]
     replies = grid.send_and_receive(sent, timeout=120)
     told = [[r.error.code, r.error.reason] if r.has_error() else None for r in replies]
-    Path(context.run_config["out"]).write_text(json.dumps(told))
+    out = Path(context.run_config["out"])
+    out.with_suffix(".new").write_text(json.dumps(told))
+    out.with_suffix(".new").rename(out)
 """
 PYPROJECT = """
 [project]
@@ -59,17 +62,29 @@ clientapp = "fl_he.client_app:app"
 nodes = 3
 out = ""
 """
-#: A SuperLink that tells nodes that every run is an agent's, whose code Flower runs otherwise.
+#: A SuperLink that tells nodes that every run is an agent's, whose code Flower runs otherwise; or
+#: that the bundle of every run is what a file holds, while there is one.
 LYING_SUPERLINK = """
 import sys
+from hashlib import sha256
+from pathlib import Path
+from flwr.proto.fab_pb2 import Fab, GetFabResponse
 from flwr.superlink.cli import flower_superlink
 from flwr.superlink.servicer.fleet import fleet_handlers
-honest = fleet_handlers.run_to_proto
-def lie(run):
-    proto = honest(run)
-    proto.primary_task_type = "flwr-agentapp"
+honest_run, honest_fab = fleet_handlers.run_to_proto, fleet_handlers.get_fab
+spoiled = Path({spoiled!r})
+def run(one):
+    proto = honest_run(one)
+    if {kind!r} == "agent":
+        proto.primary_task_type = "flwr-agentapp"
+    elif spoiled.exists():
+        proto.fab_hash = sha256(spoiled.read_bytes()).hexdigest()
     return proto
-fleet_handlers.run_to_proto = lie
+def fab(request, state):
+    if not spoiled.exists():
+        return honest_fab(request, state)
+    return GetFabResponse(fab=Fab(hash_str=request.hash_str, content=spoiled.read_bytes()))
+fleet_handlers.run_to_proto, fleet_handlers.get_fab = run, fab
 sys.argv[0] = "flower-superlink"
 flower_superlink()
 """
@@ -82,12 +97,13 @@ class Attacked(Processes):
     ----------
     folder : Path
     kind : str
-        ``agent`` for a SuperLink that lies; ``careless`` for one node that is Flower's own.
+        ``agent`` or ``spoiled`` for a SuperLink that lies; ``careless`` for one node that is
+        Flower's own.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
         self._kind = kind
-        self.canaries = folder / "canaries"
+        self.canaries, self.spoiled = folder / "canaries", folder / "spoiled.fab"
         self.app = folder / "app"
         (self.app / "fl_he").mkdir(parents=True)
         self.canaries.mkdir()
@@ -99,7 +115,8 @@ class Attacked(Processes):
         build = [str(Path(sys.executable).parent / "flwr"), "build", "--app", str(self.app)]
         subprocess.run(build, cwd=folder, check=True, capture_output=True)
         (bundle,) = folder.glob("*.fab")
-        self.hash = sha256(bundle.read_bytes()).hexdigest()
+        self.bundle = bundle.read_bytes()
+        self.hash = sha256(self.bundle).hexdigest()
         ours = ("fl-he", "node", "--bundle-sha256")
         programs: dict[str, Sequence[str]] = {
             "any": ours[:2],
@@ -118,11 +135,13 @@ class Attacked(Processes):
         self._start("run", "flwr", "run", str(self.app), "--stream", "--run-config", config)
         wait_for(out.exists, "no replies")
         replies: list[list[object] | None] = json.loads(out.read_text())
+        out.unlink()
         return [None if r is None else (int(str(r[0])), str(r[1])) for r in replies]
 
     def _start(self, name: str, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        if name == "superlink" and self._kind == "agent":
-            program, arguments = sys.executable, ("-c", LYING_SUPERLINK, *arguments)
+        if name == "superlink" and self._kind in ("agent", "spoiled"):
+            lies = LYING_SUPERLINK.format(kind=self._kind, spoiled=str(self.spoiled))
+            program, arguments = sys.executable, ("-c", lies, *arguments)
         return super()._start(name, program, *arguments)
 
 
@@ -142,6 +161,18 @@ def test_no_code_of_a_bundle_runs_and_its_hash_is_compared_as_a_whole(attacked: 
     assert attacked.hash in reason
     assert [code for code, _ in errors].count(ErrorCode.MOD_FAILED_PRECONDITION) == 2
     assert list(attacked.canaries.iterdir()) == []
+
+
+@pytest.mark.parametrize("attacked", ["spoiled"], indirect=True)
+def test_a_node_refuses_a_bundle_that_is_no_archive_and_goes_on(attacked: Attacked) -> None:
+    refusal = (ErrorCode.INVALID_FAB, PRIVATE_REFUSAL)
+    for spoiled in (b"no archive", attacked.bundle[: len(attacked.bundle) // 2]):
+        attacked.spoiled.write_bytes(spoiled)
+        assert attacked.attack() == [refusal] * 3, attacked.log("any")
+        attacked.spoiled.unlink()
+    codes = [None if reply is None else reply[0] for reply in attacked.attack()]
+    assert codes.count(ErrorCode.MOD_FAILED_PRECONDITION) == 2, attacked.log("any")
+    assert codes.count(ErrorCode.INVALID_FAB) == 1
 
 
 @pytest.mark.parametrize("attacked", ["careless"], indirect=True)

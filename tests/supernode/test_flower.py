@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
+import logging
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from threading import Thread
 
 import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.user_config import UserConfig
+from flwr.common.constant import ErrorCode
 from flwr.supercore.constant import TaskType
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal
-from node_api import NODE_ID, SECRET, NodeApi, node_api
+from node_api import NODE_ID, RUN_ID, SECRET, SERIES, NodeApi, node_api
 
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.errors import FlHeError
-from fl_he.supernode.flower import RuntimeApi
+from fl_he.supernode.flower import RuntimeApi, refusing_bad_bundles
+
+PYPROJECT = """
+[project]
+name = "app"
+version = "1"
+license = "MIT"
+[tool.flwr.app]
+publisher = "x"
+[tool.flwr.app.components]
+serverapp = "a:app"
+clientapp = "b:app"
+[tool.flwr.app.config]
+rounds = 3
+"""
 
 
 @pytest.fixture
@@ -104,3 +128,86 @@ def test_what_a_node_keeps_is_the_last_tasks_unless_that_failed(node: NodeApi) -
     node.receive()
     with node.api.task(node.api.claim()) as task:
         assert task.pull().context.state["kept"] == ConfigRecord({"number": 1})
+
+
+def bundle_of(**texts: str) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, text in texts.items():
+            file.writestr(f"{name}.toml", text)
+    return archive.getvalue()
+
+
+GOOD = bundle_of(pyproject=PYPROJECT)
+
+
+def pull(
+    node: NodeApi,
+    bundle: bytes,
+    fab_hash: str = "",
+    overrides: UserConfig | None = None,
+    receive: Callable[[], object] | None = None,
+) -> int | None:
+    """Receive a message of a run with this bundle, as a SuperNode of ours does."""
+    message = Message(RecordDict(), NODE_ID, "query")
+    message.metadata._run_id = RUN_ID  # type: ignore[attr-defined]
+    message.metadata.__dict__["_message_id"] = message.object_id
+    objects = {name: one.deflate() for name, one in get_all_nested_objects(message).items()}
+    run = Run.create_empty(RUN_ID)
+    run.fab_hash, run.series_id = fab_hash or sha256(bundle).hexdigest(), SERIES
+    run.override_config = overrides or {}
+    node.state.set_node_id(NODE_ID)
+    return refusing_bad_bundles(start_client_internal._pull_and_store_message)(
+        state=node.state,
+        object_store=node.state.object_store,
+        node_config={},
+        receive=receive or (lambda: (message, get_object_tree(message))),
+        get_run=lambda _: run,
+        get_fab=lambda _hash, _run: Fab("", bundle, {}),
+        pull_object=lambda _, name: objects[name],
+        confirm_message_received=lambda *_: None,
+        trusted_entities=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bundle", "fab_hash", "overrides", "reason"),
+    [
+        (b"no archive", "", {}, "BadZipFile: File is not a zip file"),
+        (b"", "", {}, "BadZipFile"),
+        (GOOD[: len(GOOD) // 2], "", {}, "BadZipFile"),
+        (GOOD.replace(b"rounds", b"sounds"), "", {}, "BadZipFile: Bad CRC-32"),
+        (bundle_of(other=PYPROJECT), "", {}, "KeyError"),
+        (bundle_of(pyproject="name = "), "", {}, "ValueError: Invalid TOML"),
+        (bundle_of(pyproject="x = 1\n"), "", {}, "ValueError"),
+        (GOOD, "0" * 64, {}, "ValueError: the bundle has another hash than the run"),
+        (GOOD, "", {"a\nb": 1}, "ValueError: Key 'a b' is not present"),
+    ],
+    ids=["text", "empty", "half", "altered", "no project", "no toml", "wrong", "hash", "key"],
+)
+def test_a_message_is_refused_whose_bundle_would_end_flowers_supernode(
+    node: NodeApi,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    bundle: bytes,
+    fab_hash: str,
+    overrides: UserConfig,
+    reason: str,
+) -> None:
+    with caplog.at_level(logging.ERROR, logger="flwr"):
+        assert pull(node, bundle, fab_hash, overrides) == RUN_ID
+    refusal = node.reply().error
+    assert (refusal.code, refusal.reason) == (ErrorCode.INVALID_FAB, PRIVATE_REFUSAL)
+    assert f"Refused a message by the run's bundle or settings: {reason}" in caplog.text
+    assert node.state.get_tasks() == []
+    node.state.delete_messages()
+    assert pull(node, GOOD) == RUN_ID
+    assert len(node.state.get_tasks()) == 1
+
+
+def test_a_failure_before_any_message_ends_a_supernode(node: NodeApi) -> None:
+    def lost() -> None:
+        raise RuntimeError("no connection")
+
+    with pytest.raises(RuntimeError, match="no connection"):
+        pull(node, GOOD, receive=lost)
