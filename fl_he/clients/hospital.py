@@ -25,6 +25,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
+from fl_he.atomic import write_new
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
 from fl_he.clients.row_sums import (
     adjustment_sums,
@@ -37,7 +38,6 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
-from fl_he.learning.regression.trained import write_model
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
@@ -100,6 +100,11 @@ class HospitalData:
 
 
 _Answer = Callable[[RecordDict, HospitalData], RecordDict]
+#: Why a hospital does not save a model.
+OTHER_RESULT = (
+    "model-path in the node configuration must name a new file, and a model or its figures are "
+    "there: move them to another folder, since no model is replaced"
+)
 #: Classes that need no names.
 _TWO = 2
 
@@ -235,7 +240,7 @@ def _count(content: RecordDict, hospital: HospitalData) -> RecordDict:
         raise PrivateReasonError("losses and probabilities of held-out data must be finite")
     if hospital.model_path is not None:
         own_figures = json.dumps(asdict(figures(counts)), indent=2)
-        write_model(hospital.model_path.with_suffix(".figures.json"), f"{own_figures}\n")
+        _keep(figures_path(hospital.model_path), f"{own_figures}\n")
     arrays = named_arrays(counts=counts.to_vector() / counts.examples)
     return update_content(arrays, MetricRecord({NUM_EXAMPLES: counts.examples}))
 
@@ -245,15 +250,32 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
     terms, scaling = _units(dataset, content)
     theta = _model_for(dataset, content)
     if hospital.model_path is not None:
-        model_of(
+        model = model_of(
             theta,
             dataset.feature_names,
             scaling,
             dataset.positive,
             dataset.classes,
             training=terms.training,
-        ).save(hospital.model_path)
+        )
+        _keep(hospital.model_path, model.to_json())
     return RecordDict()
+
+
+def figures_path(model_path: Path) -> Path:
+    """Return where the figures of a hospital's own held-out patients are saved."""
+    return model_path.with_suffix(".figures.json")
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a result in no other's place; the same result may come again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = text.encode()
+    try:
+        write_new(path, content)
+    except FileExistsError:
+        if path.read_bytes() != content:
+            raise ProtocolError(OTHER_RESULT) from None
 
 
 def zero_model(dataset: Dataset) -> ArrayRecord:

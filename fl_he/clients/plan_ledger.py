@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from fl_he.clients.ledger import Store, ledger_document
+from fl_he.clients.ledger import Lines, Store, ledger_document
 from fl_he.wire.planned_messages import Asked
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan
@@ -29,6 +29,22 @@ class PlanLedger:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def require_begun(self, plan: str, session: str) -> None:
+        """Refuse the end of a session that has had no sum under a plan, such as a made-up one.
+
+        Parameters
+        ----------
+        plan : str
+            The plan's digest.
+        session : str
+        """
+        with self._store.exclusively() as lines:
+            entries = _entries(lines)
+        if not any(entry.plan == plan and entry.session == session for entry in entries):
+            raise ProtocolError(
+                "a model is saved at the end of a session, and this node has had no sum in this one"
+            )
+
     def note(self, plan: StudyPlan, asked: Asked) -> None:
         """Note a sum before it is given; a sum that is noted already may be given again.
 
@@ -43,10 +59,14 @@ class PlanLedger:
         if not asked.session:
             raise ProtocolError("a message under a study plan must name company X's session")
         with self._store.exclusively() as lines:
-            # A line that was cut off is of a message that was not answered.
-            entries = [_entry(line) for line in lines if line is not None]
+            entries = _entries(lines)
             if not _is_noted(plan, asked, entries):
                 lines.append(_LINES.dumps(asked))
+
+
+def _entries(lines: Lines) -> list[Asked]:
+    # A line that was cut off is of a message that was not answered.
+    return [_entry(line) for line in lines if line is not None]
 
 
 def _is_noted(plan: StudyPlan, asked: Asked, entries: list[Asked]) -> bool:

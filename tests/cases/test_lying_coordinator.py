@@ -64,6 +64,11 @@ def files(folder: Path, *endings: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in found}
 
 
+def finished(liar: LyingCoordinator) -> Message:
+    """Have the first clinic save its model."""
+    return liar.send(CLINICS[0], FINISH, liar.news(liar.totals, None, None))
+
+
 class Pair(NamedTuple):
     """Two federations that differ in one patient, in the same round of the same plan."""
 
@@ -405,6 +410,30 @@ class TestFreshEyes:
             reason(liar.open(summed, 1, "prepare", session=own, totals=[]))
         )
 
+    def test_none_takes_the_place_of_anothers_model(self, tmp_path: Path) -> None:
+        nodes, saved = clinics(tmp_path, PLAN), tmp_path / "model-1.json"
+        one, two, three = (LyingCoordinator(nodes, PLAN, run_id) for run_id in (7, 8, 9))
+        one.step(), two.step(), two.step(2)
+        assert not finished(one).has_error()
+        kept = saved.read_bytes()
+        assert not finished(one).has_error(), "the reply was lost"
+        one.step(2)
+        for replies in (finished(one), finished(two), finished(three), three.ask(CLINICS[0])):
+            assert replies.has_error()
+        assert "no model is replaced" in reason(finished(two))
+        assert saved.read_bytes() == kept
+        saved.unlink()
+        assert not finished(two).has_error()
+        assert saved.read_bytes() != kept
+
+    def test_none_begins_where_a_model_or_its_figures_are(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+        for name in ("model-1.json", "model-1.figures.json"):
+            (tmp_path / name).touch()
+            assert "no model is replaced" in reason(liar.ask(CLINICS[0]))
+            (tmp_path / name).unlink()
+        assert not liar.ask(CLINICS[0]).has_error()
+
     def test_two_plans_share_no_session(self, tmp_path: Path) -> None:
         """Else two chains of totals would begin at one model, under each plan's own limits."""
         other = replace(PLAN, most_rounds=9, lr=(0.125,))
@@ -461,14 +490,18 @@ class TestFreshEyes:
         )
 
     def test_final_models_are_saved_without_an_answer(self, pair: Pair) -> None:
-        """At any place of the chain, and in a session that is made up."""
-        for session, many in ((None, 0), (None, 3), ("made-up-too", 0)):
+        """Also before the first step, in a session that is made up, and once more."""
+        replies = {}
+        for session, many in ((None, 2), (None, 3), ("made-up-too", 0), (None, 0)):
             one, other = (
                 form_of(liar.send(CLINICS[0], FINISH, liar.news(liar.totals[:many], None, session)))
                 for liar in (pair.one, pair.other)
             )
             assert one == other
-            assert session or one == []
+            replies[session, many] = one
+        assert "after its first step" in str(replies[None, 2])
+        assert replies[None, 3] == replies[None, 0] == []
+        assert "this node has had no sum in this one" in str(replies["made-up-too", 0])
 
     def test_a_metric_is_no_way_to_a_value(self, tmp_path: Path) -> None:
         """Company X knows which slots are metrics: claiming others changes nothing."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,28 @@ DATA = Dataset(np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]]), np.array([1, 0, 
 W, B = np.array([0.25, -0.5]), 0.125
 
 
-def ask(action: str, coefficients: np.ndarray[tuple[int], np.dtype[np.float64]] = W) -> RecordDict:
-    app = add_hospital(ClientApp(), lambda _: HospitalData(DATA, None))
+def ask(
+    action: str,
+    coefficients: np.ndarray[tuple[int], np.dtype[np.float64]] = W,
+    hospital: HospitalData = HospitalData(DATA, None),  # noqa: B008 - a frozen dataclass
+) -> RecordDict:
+    app = add_hospital(ClientApp(), lambda _: hospital)
     content = model_message_content(model_arrays(coefficients, B))
     context = Context(1, 5, {"partition-id": 0, "num-partitions": 4}, RecordDict(), {})
     return app(Message(content, 5, action), context).content
+
+
+@pytest.mark.parametrize("action", ["evaluate.figures", "query.finish"])
+def test_no_result_is_put_in_the_place_of_another(tmp_path: Path, action: str) -> None:
+    five = Dataset(np.resize(DATA.features, (15, 2)), np.resize(DATA.labels, 15), ("a", "b"))
+    hospital = HospitalData(DATA, tmp_path / "model.json", held_out=lambda: five)
+    ask(action, W, hospital)
+    (saved,) = tmp_path.iterdir()
+    kept = saved.read_bytes()
+    ask(action, W, hospital)
+    with pytest.raises(ProtocolError, match="no model is replaced"):
+        ask(action, -W, hospital)
+    assert saved.read_bytes() == kept
 
 
 def test_evaluation_is_of_the_model_that_was_sent_and_holds_no_arrays() -> None:

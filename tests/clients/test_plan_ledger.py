@@ -74,6 +74,17 @@ def test_each_purpose_has_rounds_of_its_own(file: Path) -> None:
         ledger(file).note(plan, replace(before, round=3))
 
 
+def test_a_session_ends_under_the_plan_under_which_it_began(file: Path) -> None:
+    for plan, session in ((PLAN.digest, "a"), (PLAN.digest, ""), ("ab" * 32, "a")):
+        with pytest.raises(ProtocolError, match="has had no sum in this one"):
+            ledger(file).require_begun(plan, session)
+    ledger(file).note(PLAN, FIRST)
+    ledger(file).require_begun(PLAN.digest, "a")
+    for plan, session in ((PLAN.digest, "b"), (PLAN.digest, ""), ("ab" * 32, "a")):
+        with pytest.raises(ProtocolError, match="has had no sum in this one"):
+            ledger(file).require_begun(plan, session)
+
+
 def test_another_plans_sessions_do_not_count(file: Path) -> None:
     other = replace(PLAN, most_rounds=9)
     for plan in (PLAN, other):

@@ -163,6 +163,7 @@ def test_deployed_hospitals_need_data_of_their_own_for_it(
     (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n0,0,well\n")
     for node in nodes[:3]:
         node["test-data"] = str(tmp_path / "test.csv")
+        Path(str(node["model-path"])).unlink()
     metrics = server_app.train(LocalGrid(app, nodes, run_id=8), config, tmp_path / "other")
     assert metrics["evaluation"]["examples"] == 6
     assert metrics["evaluation"]["hospitals"] == 3

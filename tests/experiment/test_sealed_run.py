@@ -51,7 +51,7 @@ def config(*overrides: str) -> Config:
 def check_saved(federation: Federation, rounds: int, C: float | None = None) -> None:
     w, b = pooled_descent(federation.data.values(), rounds, C)
     for name in HOSPITALS:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
 
@@ -70,9 +70,7 @@ def test_a_sealed_run_with_privacy(
     asked = ["privacy=gaussian", "privacy.epsilon=5", "privacy.clip=0.5", "rounds=2"]
     metrics = server_app.train(federation.grid, config(*asked), federation.folder / "run")
     assert metrics["privacy"]["epsilon"] == pytest.approx(5.0, rel=1e-3)
-    saved = [
-        LogisticModel.load(federation.folder / "models" / f"{name}.json") for name in HOSPITALS
-    ]
+    saved = [LogisticModel.load(federation.model(name)) for name in HOSPITALS]
     for one in saved:
         np.testing.assert_array_equal(one.coefficients, saved[0].coefficients)
     w, _ = pooled_descent(federation.data.values(), 2)
@@ -81,6 +79,7 @@ def test_a_sealed_run_with_privacy(
         assert len((federation.folder / f"{name}.privacy").read_text().splitlines()) == 2
     for context in federation.grid.contexts.values():
         context.state, context.run_id = RecordDict(), 8  # a new run of Flower's
+    federation.move_models()
     with pytest.raises(ProtocolError, match="a round must have at least 3 contributors"):
         server_app.train(
             federation.grid, config(*asked, "privacy.epsilon=6"), federation.folder / "other"
@@ -126,7 +125,7 @@ def test_newtons_method_on_units_of_all_patients(federation: Federation) -> None
     fit = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-12).fit(scaler.transform(X), y)
     texts = set()
     for name in HOSPITALS:
-        path = federation.folder / "models" / f"{name}.json"
+        path = federation.model(name)
         saved = LogisticModel.load(path)
         np.testing.assert_allclose(saved.coefficients, fit.coef_[0], rtol=0, atol=1e-7)
         assert abs(saved.intercept - fit.intercept_[0]) < 1e-7
@@ -161,7 +160,7 @@ def test_columns_without_a_coefficient_of_their_own_are_left_out(federation: Fed
     fit = LogisticRegression(C=np.inf, tol=1e-12)
     fit.fit(StandardScaler().fit_transform(X[:, :1]), y)
     for name in HOSPITALS:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         assert saved.coefficients[1:].tolist() == [0.0, 0.0]
         assert saved.coefficients[0] == pytest.approx(fit.coef_[0, 0], abs=1e-6)
 
@@ -175,7 +174,7 @@ def test_firths_penalty_takes_two_sums_a_round(federation: Federation) -> None:
     fit = FirthLogisticRegression(max_iter=500, xtol=1e-9, gtol=1e-8)
     fit.fit(StandardScaler().fit_transform(X), y)
     for name in HOSPITALS:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, fit.coef_, rtol=0, atol=1e-6)
         assert saved.training == "converged"
     lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
@@ -205,7 +204,7 @@ def test_declared_ranges_work_in_a_sealed_run(federation: Federation) -> None:
     ]
     w, b = pooled_descent(parts, 2)
     for name in federation.data:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
         np.testing.assert_allclose(saved.mean, (low + high) / 2)
@@ -222,7 +221,7 @@ def test_local_scaling_works_in_a_sealed_run(federation: Federation) -> None:
     parts = [replace(data, features=scaled[name]) for name, data in federation.data.items()]
     w, b = pooled_descent(parts, 2)
     for name, data in federation.data.items():
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
         np.testing.assert_allclose(saved.mean, data.features.mean(axis=0))

@@ -55,7 +55,7 @@ def test_each_hospital_is_told_what_it_may_lack(federation: Federation, topology
     assert [total.signed for total in strategy.sums] == strategy.chain.totals
     w, b = pooled_descent(federation.data.values(), 3)
     for name in HOSPITALS:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
 

@@ -51,7 +51,7 @@ class DeployedFederation(Federation):
             "data": str(self.table(name)),
             "target": "diagnosis",
             "positive": "M",
-            "model-path": str(self.folder / "models" / f"{name}.json"),
+            "model-path": str(self.model(name)),
             "sealed": self.sealed,
         }
         return super().node(name, **own, **settings)

@@ -69,6 +69,8 @@ class OpenSteps:
         return self.ask(name, action, self.request(round_).add_to(self.news(**news)))
 
     def finish(self, name: str, **news: Any) -> Message:
+        """Have a hospital save its model; the operator has moved the one before."""
+        self.federation.model(name).unlink(missing_ok=True)
         return self.ask(name, FINISH, self.news(**news))
 
     def sum_of(self, replies: Mapping[str, Message]) -> bytes:

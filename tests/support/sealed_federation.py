@@ -133,13 +133,21 @@ class Federation:
             **settings,
         }
 
+    def model(self, name: str) -> Path:
+        """Return where a hospital saves its model."""
+        return self.folder / "models" / f"{name}.json"
+
+    def move_models(self) -> None:
+        """Make room for the models of another session, as operators do."""
+        for path in (self.folder / "models").glob("*.json"):
+            path.unlink()
+
     def app(self) -> ClientApp:
         """Return the app of all nodes."""
 
         def data(context: Context) -> HospitalData:
-            part = self.data[str(context.node_config["name"])]
-            name = context.node_config["name"]
-            return HospitalData(part, self.folder / "models" / f"{name}.json")
+            name = str(context.node_config["name"])
+            return HospitalData(self.data[name], self.model(name))
 
         def policy(context: Context) -> KeyHolderPolicy:
             assert context.node_config["name"] in self.identities

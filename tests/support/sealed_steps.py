@@ -86,6 +86,8 @@ class Steps:
         return self.ask(name, MessageType.TRAIN, content)
 
     def finish(self, name: str, totals: Sequence[SealedTotal] = ()) -> Message:
+        """Have a hospital save its model; the operator has moved the one before."""
+        self.federation.model(name).unlink(missing_ok=True)
         return self.ask(name, FINISH, self.news(name, totals))
 
     def reseal(self, name: str, round_: int, next_node: str) -> Message:

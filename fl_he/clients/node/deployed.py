@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flwr.supercore.utils import get_flwr_home
 
+from fl_he.clients.hospital import OTHER_RESULT, figures_path
 from fl_he.clients.ledger import Store, TextStore
 from fl_he.clients.ledger_file import FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
@@ -208,6 +209,12 @@ class DeployedNode(Node):
                 "beside these files it keeps its own"
             )
         return path.with_name(f"{path.name}.{ending}.jsonl")
+
+    def require_no_result(self) -> None:
+        """See Node."""
+        path = node_path(self.context, "model-path")
+        if path is not None and (path.exists() or figures_path(path).exists()):
+            raise ProtocolError(OTHER_RESULT)
 
     def check_plan(self, plan: StudyPlan) -> None:
         """See Node; each wrong setting is a refusal that names it."""

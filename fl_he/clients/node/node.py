@@ -257,6 +257,9 @@ class Node(ABC):
         """Return what a hospital keeps for evaluation, ``None`` if nothing."""
         return None
 
+    def require_no_result(self) -> None:  # noqa: B027 - default: no settings
+        """Refuse to begin a session whose model could not be saved beside another session's."""
+
     def check_plan(self, plan: StudyPlan) -> None:  # noqa: B027 - default: no settings
         """Refuse settings of the node that are not as one of its study plans has them."""
 

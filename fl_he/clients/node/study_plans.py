@@ -38,9 +38,11 @@ def require_planned(message: Message, node: Node) -> None:
         )
     node.plan, plan = digest, node.plans[digest]
     node.check_plan(plan)
-    asked = check(plan, action, content)
-    if asked is not None:
-        PlanLedger(node.planned()).note(plan, asked)
+    asked, ledger = check(plan, action, content), PlanLedger(node.planned())
+    if asked is None:
+        ledger.require_begun(digest, node.session)
+    else:
+        ledger.note(plan, asked)
 
 
 def _listed(node: Node) -> str:

@@ -191,10 +191,9 @@ class SealedHospital:
         """Hand the own model, with the totals it lacked, to the app, which saves it."""
         news = News.from_content(message.content)
         _check_session(news, Sessions(node), enrolment)
-        packing, learner = self._keeper.packing(node.context), self._keeper.learner
         with chain_state(node, news.session) as state:
             config = self._learn(news, message, state, node, enrolment)
-            message.content = learner.final(state.learnt, numbered(config, None), packing)
+            message.content = self._keeper.final(state, numbered(config, None), node)
         return answer(message, node)
 
     def _learn(

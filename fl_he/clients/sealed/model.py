@@ -71,6 +71,7 @@ class ModelKeeper:
         text = canonical(config)
         remembers = state.has_begun
         if not remembers:
+            node.require_no_result()
             initial = self._initial
             learnt = self.learner.begin(
                 config,
@@ -89,6 +90,20 @@ class ModelKeeper:
                 if remembers and link.contributors and node.enrolment is not None:
                     _compare(link, state.contribution, node.enrolment.name)
         return config
+
+    def final(self, state: ChainState, config: ConfigRecord, node: Node) -> RecordDict:
+        """Return the content of the message with which the app saves the model.
+
+        Raises
+        ------
+        ProtocolError
+            If the model is not of a total, as at the end of a session that is made up.
+        """
+        if not state.after:
+            raise ProtocolError(
+                "a model is saved after the first total of its session, and this hospital has none"
+            )
+        return self.learner.final(state.learnt, config, self.packing(node.context))
 
     def _apply(self, link: Link, config: ConfigRecord, state: ChainState, context: Context) -> None:
         total = link.total

@@ -120,7 +120,7 @@ class OpenChain:
             config = self._keeper.learn(map(link_of, totals), rest, state, node)
             learnt = state.learnt
             if request is None:
-                return learner.final(learnt, config, packing)
+                return self._keeper.final(state, config, node)
             if action not in PURPOSES:
                 raise ProtocolError(f"a model must be asked about, got {action!r:.40}")
             purpose = PURPOSES[action]

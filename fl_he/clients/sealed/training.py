@@ -68,6 +68,8 @@ class TrainingLearner(Learner):
     def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
         """See Learner."""
         training = _restored(learnt.memory, config, packing)
+        if not training.steps:
+            raise ProtocolError("a model is saved after its first step, and this one has had none")
         return model_message_content(*final_model(training, private=_is_private(config)))
 
     def signed(self, own: Learnt, memory: str, config: ConfigRecord, packing: Packing) -> Learnt:

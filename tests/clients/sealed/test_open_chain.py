@@ -79,7 +79,7 @@ class TestHonest:
             steps.round(number, names)
         for name in ALL:
             assert steps.finish(name).has_content()
-            saved = LogisticModel.load(steps.federation.folder / "models" / f"{name}.json")
+            saved = LogisticModel.load(steps.federation.model(name))
             np.testing.assert_allclose(
                 np.append(saved.coefficients, saved.intercept),
                 expected(steps, THREE, ALL, THREE),

@@ -88,7 +88,7 @@ def check_models(federation: Federation, rounds: list[SealedSum], *names: str) -
     )
     assert np.abs(w).max() > 0.1
     for name in names:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
 
@@ -101,7 +101,7 @@ def test_the_hospitals_model_is_that_of_plain_gradient_descent(
     w, b = pooled_descent(federation.data.values(), 4, C)
     assert np.abs(w).max() > 0.1
     for name in HOSPITALS:
-        saved = LogisticModel.load(federation.folder / "models" / f"{name}.json")
+        saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, w, rtol=0, atol=1e-6)
         assert abs(saved.intercept - b) < 1e-6
     assert [set(entry.request.contributors) for entry in rounds] == [set(HOSPITALS)] * 4
