@@ -14,10 +14,10 @@ and everything that totals show can be computed from these class sums, by whatev
 sum adds the updates of a whole class for one occasion. In a linear combination ``sum_j c_j T_j`` of
 totals, hospital h has the part ``sum_{j: h in S_j} c_j x_j(data of h)``, where x_j is the update as
 a function of data. A total is for one occasion, so x_j and thus this part are the same function for
-a whole class: the combination involves all hospitals of a class or none. This holds for any models, terms
-and rounds, because c_j may be matrices and x_j may differ between totals, also between totals of
-one set. If the x_j differ, combinations only cancel less: the worst case is that all totals ask for
-the same, and there only the sets count.
+a whole class: the combination involves all hospitals of a class or none. This holds for any models,
+terms and rounds, because c_j may be matrices and x_j may differ between totals, also between totals
+of one set. If the x_j differ, combinations only cancel less: the worst case is that all totals ask
+for the same, and there only the sets count.
 
 **Hospitals that allow being singled out.** A class of such hospitals alone may be smaller: its sum
 shows nothing about others. A class with any other hospital needs ``min_contributors`` hospitals,
@@ -120,12 +120,14 @@ class SetHistory:
         not be kept. Each kept set adds a class, so there are at most as many as hospitals.
         """
         parts: list[Hospitals] = []
+        known = 0
         for group in self.classes:
             inside = group & hospitals
+            known += len(inside)
             whole = len(inside) in (0, len(group))
             parts += (group,) if whole else (inside, group - inside)
-        if newcomers := hospitals.difference(*self.classes):
-            parts.append(newcomers)
+        if known < len(hospitals):
+            parts.append(hospitals.difference(*self.classes))
         return SetHistory(tuple(parts), self.epochs)
 
     def accepted(self, hospitals: Hospitals) -> Hospitals:
