@@ -29,7 +29,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptionRequest,
     Role,
 )
-from fl_he.wire.records import PrivateReasonError, ProtocolError, refused_as
+from fl_he.wire.records import PrivateReasonError, ProtocolError, kept_config, refused_as
 from fl_he.wire.selection import ALL, MEAN, Selection
 from fl_he.wire.update import Form, Update, flatten, joined, layout_of, zeros
 from fl_he.wire.update_layout import CONTRIBUTORS, UpdateLayout, counterpart, first_value
@@ -147,7 +147,7 @@ class EncryptionMod:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
         if action == FINISH:
             return _finished(message, node, call_next)
-        state = context.state.config_records.setdefault(_STATE, ConfigRecord())
+        state = kept_config(context.state, _STATE)
         request = EncryptionRequest.from_content(message.content)
         # In a deployment every message meets a new process, which need not check again.
         known = str(state[_KNOWN]) if _KNOWN in state else None

@@ -24,7 +24,7 @@ from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
@@ -50,7 +50,7 @@ from fl_he.wire.encrypted_sum import (
     MisfitReply,
     Role,
 )
-from fl_he.wire.records import ProtocolError, refused_as
+from fl_he.wire.records import ProtocolError, kept_config, refused_as
 from fl_he.wire.update_layout import (
     CONTRIBUTORS,
     EXAMPLES,
@@ -186,7 +186,7 @@ def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Led
     ProtocolError
         If the key file does not open, or holds another key than the manifest says.
     """
-    record = node.context.state.config_records.setdefault(_STATE, ConfigRecord())
+    record = kept_config(node.context.state, _STATE)
     # The fingerprint of a key that was checked before; see `PrivateKey.load`.
     known = str(record[_FINGERPRINT]) if _FINGERPRINT in record else None
     own = OwnKey(

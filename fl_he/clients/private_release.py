@@ -36,7 +36,7 @@ from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND, EncryptionRequest
 from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
-from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError
+from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError, config_of, sent_config
 from fl_he.wire.selection import ENCRYPTED
 from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 
@@ -69,7 +69,7 @@ def private_release(
     """
     node = read_node(context)
     own = node.privacy
-    asked = read_privacy(message.content.config_records.get(CONFIG))
+    asked = read_privacy(sent_config(message.content))
     action = message.metadata.message_type
     if own is not None and action not in (MessageType.TRAIN, MOMENTS):
         raise ProtocolError(
@@ -122,7 +122,7 @@ def _digest(message: Message, request: EncryptionRequest, plan: str) -> bytes:
     would tell the others' with less noise than was counted. Another attempt at the same sum is the
     same question.
     """
-    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    config = sent_config(message.content)
     items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
     asks_for_model = message.metadata.message_type == MessageType.TRAIN
     fields = array_fields(read_arrays(message.content)) if asks_for_model else []
@@ -136,7 +136,7 @@ def _check_config(message: Message) -> None:
     Mean and scale in the config are as harmless as a model: whatever they are, they are the same
     for all rows, and each row's gradient is clipped after them.
     """
-    config = message.content.config_records.get(CONFIG, ConfigRecord())
+    config = sent_config(message.content)
     if config.get("scaling") == "local":
         raise ProtocolError(
             "scaling must be none, or by a mean and scale that the message holds, in a private "
@@ -152,7 +152,7 @@ def _check_moments(terms: GaussianPrivacy, message: Message) -> None:
             "a node with privacy answers train messages only, got 'train.moments': nothing of its "
             "budget is for scaling"
         )
-    _check_keys(message.content.config_records[CONFIG], _WITHIN_RANGES)
+    _check_keys(config_of(message.content, CONFIG), _WITHIN_RANGES)
     request = MomentsRequest.from_content(message.content)
     if request.sums or request.counts or not request.low:
         raise ProtocolError(

@@ -24,7 +24,7 @@ from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.trained import ENDS
 from fl_he.learning.tables.moments import Limbs
-from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError
+from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of
 
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"
@@ -64,7 +64,7 @@ class LearningTerms(Message):
 
     def to_config(self) -> ConfigRecord:
         """Return the config record that strategies send."""
-        return self.to_content().config_records[CONFIG]
+        return config_of(self.to_content(), CONFIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class TrainingTerms(Message):
 
     def to_config(self) -> ConfigRecord:
         """Return the config record that the coordinator sends."""
-        return self.to_content().config_records[CONFIG]
+        return config_of(self.to_content(), CONFIG)
 
     def task(self, limbs: Limbs) -> Task:
         """Return the task of nodes that write sums so; raises ProtocolError if it is none."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.regression.registry import classes_of
 from fl_he.wire.arrays import read_array
-from fl_he.wire.records import CONFIG, ProtocolError
+from fl_he.wire.records import CONFIG, ProtocolError, record_of
 
 _ARRAYS = "arrays"
 _METRICS = "metrics"
@@ -154,7 +154,7 @@ def _finite(content: RecordDict, name: str) -> NDArray[np.float64]:
 
 def read_arrays(content: RecordDict) -> ArrayRecord:
     """Return the arrays of the model that a message carries; raises :class:`ProtocolError`."""
-    arrays = content.array_records.get(_ARRAYS)
+    arrays = record_of(content, _ARRAYS, ArrayRecord)
     if arrays is None:
         raise ProtocolError(f"a message must hold the model as {_ARRAYS!r}, and it does not")
     return arrays

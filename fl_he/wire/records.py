@@ -16,7 +16,7 @@ from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, fields
 from functools import cache, partial
 from types import NoneType
-from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -36,6 +36,7 @@ ENVELOPE_STYPE = "fl-he.envelope"
 #: Marks a value that is left out while it is the default, or a record while it is empty.
 SPARSE = object()
 
+_Record = TypeVar("_Record", ArrayRecord, ConfigRecord)
 Seconds = Annotated[float, Limit("be a time in seconds", lambda value: value >= 0, shown=True)]
 
 
@@ -93,9 +94,31 @@ class Part:
 _FieldPart = tuple[str, Part, Callable[[], Any] | None]
 
 
+def record_of(content: RecordDict, key: str, kind: type[_Record]) -> _Record | None:
+    """Return the record of a kind under a key, ``None`` without one.
+
+    Flower's ``config_records`` and its like copy and check all records of a content.
+    """
+    record = content.get(key)
+    return record if isinstance(record, kind) else None
+
+
+def kept_config(state: RecordDict, key: str) -> ConfigRecord:
+    """Return a config record of a node's state; the first call makes it."""
+    record = record_of(state, key, ConfigRecord)
+    if record is None:
+        record = state[key] = ConfigRecord()
+    return record
+
+
+def sent_config(content: RecordDict, key: str = CONFIG) -> ConfigRecord:
+    """Return a config record of a message, as a rule the train config; empty without one."""
+    return record_of(content, key, ConfigRecord) or ConfigRecord()
+
+
 def config_of(content: RecordDict, key: str = RECORD) -> ConfigRecord:
     """Return a message's config record."""
-    record = content.config_records.get(key)
+    record = record_of(content, key, ConfigRecord)
     if record is None:
         raise ProtocolError(f"message has no config record {key!r}")
     return record
@@ -110,14 +133,14 @@ def value(record: str, key: str, kind: Kind, default: object = MISSING) -> Part:
     """Return the part of one config value; with a default it is left out while it is that."""
 
     def get(content: RecordDict) -> Any:
-        if default is not MISSING and key not in content.config_records.get(record, {}):
+        config = record_of(content, record, ConfigRecord)
+        if default is not MISSING and (config is None or key not in config):
             return default
-        found = config_of(content, record).get(key, MISSING)
-        return kind.read(found, _MESSAGE.part(key))
+        return kind.read(config_of(content, record).get(key, MISSING), _MESSAGE.part(key))
 
     def put(content: RecordDict, given: object) -> None:
         if default is MISSING or given != default:
-            content.config_records[record][key] = kind.write(given)
+            config_of(content, record)[key] = kind.write(given)
 
     return Part(record, get, put)
 
@@ -136,7 +159,7 @@ def blobs(record: str, stype: str, dtype: str) -> Part:
     """Return the part of a mapping of names to opaque bytes, an array record of its own."""
 
     def get(content: RecordDict) -> dict[str, bytes]:
-        arrays = content.array_records.get(record)
+        arrays = record_of(content, record, ArrayRecord)
         if arrays is None:
             raise ProtocolError(f"message has no array record {record!r}")
         for name, array in arrays.items():
@@ -160,7 +183,7 @@ def blob(record: str, name: str, stype: str, dtype: str) -> Part:
     all_of = blobs(record, stype, dtype)
 
     def get(content: RecordDict) -> bytes:
-        if list(content.array_records.get(record, ())) != [name]:
+        if list(record_of(content, record, ArrayRecord) or ()) != [name]:
             raise ProtocolError(f"a message must hold one array in the record {record!r}")
         found: bytes = all_of.get(content)[name]
         return found
@@ -214,8 +237,7 @@ class Message:
     @classmethod
     def from_content(cls, content: RecordDict) -> Self:
         """Read the message; raises :class:`ProtocolError`."""
-        others = sorted(set(content) - set(cls.records()))
-        if others and cls.ALONE is not None:
+        if cls.ALONE is not None and (others := sorted(set(content) - set(cls.records()))):
             raise ProtocolError(cls.ALONE.format(others=others))
         return cls(
             **{

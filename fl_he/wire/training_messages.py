@@ -33,7 +33,7 @@ from fl_he.wire.model import (
     models_content,
     read_named_array,
 )
-from fl_he.wire.records import CONFIG, ProtocolError, refused_as
+from fl_he.wire.records import CONFIG, ProtocolError, config_of, refused_as
 
 #: What hospitals answer for each purpose of a training.
 ACTIONS: Mapping[Purpose, str] = {
@@ -72,7 +72,7 @@ def question_of(
     privacy = {key: config[key] for key in PRIVACY_KEYS if key in config}
     if isinstance(asked, Moments):
         content = MomentsRequest(**asdict(asked)).to_content()
-        content.config_records[CONFIG].update(privacy)
+        config_of(content, CONFIG).update(privacy)
         return ACTIONS[purpose], content
     is_train = purpose == "train"
     terms = _terms(training, hessian=is_train and training.second_order).to_config()

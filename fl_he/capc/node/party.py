@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from flwr.app import ConfigRecord, Context
+from flwr.app import Context
 from numpy.typing import NDArray
 
 from fl_he.capc.messages import CapcRequest
@@ -16,7 +16,7 @@ from fl_he.capc.node.keys import KeyPair, PublicKeys
 from fl_he.capc.protocol import FIRST, TABLE, CapcRole, Part, Row
 from fl_he.capc.terms import Terms
 from fl_he.learning.voting.integer_model import IntegerModel
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, kept_config
 
 
 class Party(Protocol):
@@ -62,7 +62,7 @@ class Memory:
     """
 
     def __init__(self, context: Context, session: str) -> None:
-        self._record = context.state.config_records.setdefault(_STATE, ConfigRecord())
+        self._record = kept_config(context.state, _STATE)
         self._session = session
 
     def begin(self) -> None:

@@ -13,7 +13,7 @@ from logging import WARNING
 from time import monotonic
 from typing import Any
 
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
@@ -25,7 +25,7 @@ from fl_he.clients.node.outgoing import Answer, answered, require_safe
 from fl_he.clients.node.pace import wait_for_grid
 from fl_he.clients.node.study_plans import require_planned
 from fl_he.wire.encrypted_sum import DESCRIBE, Role
-from fl_he.wire.records import RECORD, ProtocolError
+from fl_he.wire.records import RECORD, ProtocolError, kept_config, sent_config
 from fl_he.wire.sealed_messages import News, OpenNews
 
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
@@ -119,7 +119,7 @@ def _watched_partitions(node: Node) -> Iterator[None]:
         yield
     finally:
         context.node_config = before
-    told = context.state.config_records.setdefault(_STATE, ConfigRecord())
+    told = kept_config(context.state, _STATE)
     if watched.asked and _PARTITIONS not in told:
         told[_PARTITIONS] = True
         log(
@@ -230,7 +230,7 @@ class NodeApp(ClientApp):
 def _session(content: RecordDict) -> str:
     """Return company X's session as a message names it, open or sealed; empty if it does not."""
     for key in (RECORD, News.HOME, OpenNews.HOME):
-        session = content.config_records.get(key, ConfigRecord()).get("session", "")
+        session = sent_config(content, key).get("session", "")
         if isinstance(session, str) and session:
             if len(session) > _LONGEST_SESSION:
                 raise ProtocolError(f"a session must have at most {_LONGEST_SESSION} characters")

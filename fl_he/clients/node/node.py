@@ -32,7 +32,7 @@ from fl_he.learning.regression.disclosure import MIN_CELL
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Role, printable
-from fl_he.wire.records import PrivateReasonError, ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError, kept_config
 from fl_he.wire.study_plan import StudyPlan
 
 _logger = logging.getLogger(__name__)
@@ -342,4 +342,4 @@ class SimulatedNode(Node):
         return StateText(self._record(f"training.{session}"))
 
     def _record(self, name: str) -> ConfigRecord:
-        return self.context.state.config_records.setdefault(f"fl-he.{name}", ConfigRecord())
+        return kept_config(self.context.state, f"fl-he.{name}")

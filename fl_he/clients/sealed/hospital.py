@@ -32,7 +32,8 @@ from flwr.app import ConfigRecord, Context, Message
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.model import ModelKeeper, numbered, sealed_content
+from fl_he.clients.sealed.learner import Course
+from fl_he.clients.sealed.model import ModelKeeper, final_content, numbered, sealed_content
 from fl_he.clients.sealed.payload import (
     RunningSum,
     running_sum_binding,
@@ -128,7 +129,7 @@ class SealedHospital:
                 f"a hospital contributes to each round once, in order: it has contributed to round "
                 f"{last.round}, got another request for round {hop.round}"
             )
-        config = self._learn(news, message, state, node, enrolment)
+        config, course = self._learn(news, message, state, node, enrolment)
         if hop.round <= state.after:
             raise ProtocolError(
                 f"a round must come after those that are open, round {state.after} is, "
@@ -138,9 +139,7 @@ class SealedHospital:
         contributors = (*hop.contributors, enrolment.name)
         recipient = self._recipient(hop.next_node, contributors, context, enrolment)
         packing = self._keeper.packing(context)
-        action, content = self._keeper.learner.question(
-            state.learnt, numbered(config, hop.round), packing
-        )
+        action, content = course.question(numbered(config, hop.round))
         request = EncryptionRequest(
             public_key=hop.public_key,
             packing=packing.to_json(),
@@ -192,13 +191,13 @@ class SealedHospital:
         news = News.from_content(message.content)
         _check_session(news, Sessions(node), enrolment)
         with chain_state(node, news.session) as state:
-            config = self._learn(news, message, state, node, enrolment)
-            message.content = self._keeper.final(state, numbered(config, None), node)
+            config, course = self._learn(news, message, state, node, enrolment)
+            message.content = final_content(state, course, numbered(config, None))
         return answer(message, node)
 
     def _learn(
         self, news: News, message: Message, state: ChainState, node: Node, enrolment: Enrolment
-    ) -> ConfigRecord:
+    ) -> tuple[ConfigRecord, Course]:
         links = (unseal_total(total, news.session, enrolment) for total in news.totals)
         return self._keeper.learn(links, sealed_content(message.content), state, node)
 

@@ -8,7 +8,7 @@ whether one is missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import ConfigRecord, Message
@@ -24,7 +24,7 @@ from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.learner import Learner, Learnt, Stage
+from fl_he.clients.sealed.learner import Course, Learner, Learnt, Stage
 from fl_he.clients.sealed.model import canonical, terms_of
 from fl_he.clients.sealed.payload import (
     RunningSum,
@@ -37,7 +37,7 @@ from fl_he.clients.sealed.sessions import Sessions
 from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role
-from fl_he.wire.records import CONFIG, ProtocolError, withheld
+from fl_he.wire.records import ProtocolError, sent_config, withheld
 from fl_he.wire.sealed_messages import (
     News,
     OpenReply,
@@ -112,8 +112,8 @@ class SealedKeyHolder:
             request.envelope, request.session, request.round, request.contributors, enrolment
         )
         before = self._before(message, summed, request.session, enrolment)
-        config = message.content.config_records.get(CONFIG, ConfigRecord())
-        learnt = self._learnt(before.memory, config, policy.packing, summed, node.plan)
+        config = sent_config(message.content)
+        course = self._course(before.memory, config, policy.packing, summed, node.plan)
         total = open_sum(
             DecryptRequest(
                 session=request.session,
@@ -135,11 +135,10 @@ class SealedKeyHolder:
         minimum = own_policy(node.context, policy).min_contributors
         total = with_metric_means(total, layout.metric_values, minimum)
         stage, memory = Stage(), ""
-        if learnt is not None:
+        if course is not None:
             with withheld():  # the coordinator must not know the total
-                mean = layout.mean(total, np.empty(0))
-                learnt = self._learner.step(learnt, mean, config, policy.packing)
-            stage, memory = self._learner.stage(learnt, config, policy.packing), learnt.memory
+                course.step(layout.mean(total, np.empty(0)), config)
+            stage, memory = course.stage(config), course.memory
         payload = Total(summed.after, summed.layout, total, before.digest, memory).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(
@@ -167,16 +166,16 @@ class SealedKeyHolder:
         last = unseal_total(totals[0], session, enrolment)
         return _Before(last.digest, last.total.memory)
 
-    def _learnt(
+    def _course(
         self, memory: str, config: ConfigRecord, packing: Packing, summed: RunningSum, plan: str
-    ) -> Learnt | None:
+    ) -> Course | None:
         """Return where company X's own training stands; ``None`` if it has no part in it."""
         if not self._learner.with_company_x:
             return None
         start = self._learner.begin(config, packing, None)
         if terms_of(canonical(config), start.model, plan) != summed.terms:
             raise ProtocolError("the train config must be the one that the hospitals have")
-        return replace(start, memory=memory) if memory else start
+        return start.at(Learnt(start.model, memory)) if memory else start
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,57 @@ class Stage:
     over: bool = False
 
 
+class Course(ABC):
+    """A model on one node while totals are applied to it; read once a message."""
+
+    @property
+    @abstractmethod
+    def model(self) -> ArrayRecord:
+        """The model after the last total."""
+
+    @property
+    def memory(self) -> str:
+        """All that `at` needs beside the model."""
+        return ""
+
+    @property
+    def learnt(self) -> Learnt:
+        """Model and memory, as a node keeps them."""
+        return Learnt(self.model, self.memory)
+
+    @abstractmethod
+    def at(self, learnt: Learnt) -> Course:
+        """Return the same course after other totals."""
+
+    @abstractmethod
+    def question(
+        self, config: ConfigRecord, purpose: Purpose | None = None
+    ) -> tuple[str, RecordDict]:
+        """Return the type and the content of the message that the app is asked next.
+
+        Without a purpose it is that of the next step.
+        """
+
+    @abstractmethod
+    def step(self, mean: RecordDict, config: ConfigRecord, purpose: Purpose | None = None) -> None:
+        """Go on by the weighted mean of the answers to `question`."""
+
+    @abstractmethod
+    def final(self, config: ConfigRecord) -> RecordDict:
+        """Return the content of the message with which the app saves the model."""
+
+    def stage(self, config: ConfigRecord) -> Stage:
+        """Return what everybody may know after the last total."""
+        return Stage()
+
+    def adopt(self, memory: str) -> None:
+        """Go on with the step that company X has signed, if this node's own is the same."""
+        if memory:
+            raise ProtocolError("company X must sign no step of this app, and it has signed one")
+
+
 class Learner(ABC):
-    """How the next model follows from a total, and what is summed up next.
+    """Rules by which the next model follows from a total, and what is summed up next.
 
     Attributes
     ----------
@@ -59,7 +108,7 @@ class Learner(ABC):
     @abstractmethod
     def begin(
         self, config: ConfigRecord, packing: Packing, first: Callable[[], ArrayRecord] | None
-    ) -> Learnt:
+    ) -> Course:
         """Return where training starts.
 
         Parameters
@@ -69,46 +118,35 @@ class Learner(ABC):
         packing : Packing
             The node's own.
         first : callable or None
-            Returns the model from which a hospital would start; ``None`` on company X's node.
+            Returns the model from which a hospital would start; ``None`` on company X's node, and
+            where the course goes on elsewhere.
         """
 
-    @abstractmethod
+
+class _Stepping(Course):
+    def __init__(self, step: Step, model: ArrayRecord) -> None:
+        self._step, self._model = step, model
+
+    @property
+    def model(self) -> ArrayRecord:
+        return self._model
+
+    def at(self, learnt: Learnt) -> Course:
+        return _Stepping(self._step, learnt.model)
+
     def question(
-        self,
-        learnt: Learnt,
-        config: ConfigRecord,
-        packing: Packing,
-        purpose: Purpose | None = None,
+        self, config: ConfigRecord, purpose: Purpose | None = None
     ) -> tuple[str, RecordDict]:
-        """Return the type and the content of the message that the app is asked next.
+        _require_training(purpose)
+        return MessageType.TRAIN, model_message_content(self._model, config)
 
-        Without a purpose it is that of the next step.
-        """
+    def step(self, mean: RecordDict, config: ConfigRecord, purpose: Purpose | None = None) -> None:
+        _require_training(purpose)
+        _check_like(self._model, mean)
+        self._model = self._step(self._model, mean, config)
 
-    @abstractmethod
-    def step(
-        self,
-        learnt: Learnt,
-        mean: RecordDict,
-        config: ConfigRecord,
-        packing: Packing,
-        purpose: Purpose | None = None,
-    ) -> Learnt:
-        """Return what the weighted mean of the answers to `question` leads to."""
-
-    @abstractmethod
-    def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
-        """Return the content of the message with which the app saves the model."""
-
-    def stage(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> Stage:
-        """Return what everybody may know after the last total."""
-        return Stage()
-
-    def signed(self, own: Learnt, memory: str, config: ConfigRecord, packing: Packing) -> Learnt:
-        """Return what company X has signed, if it is what this node came to itself."""
-        if memory:
-            raise ProtocolError("company X must sign no step of this app, and it has signed one")
-        return own
+    def final(self, config: ConfigRecord) -> RecordDict:
+        return model_message_content(self._model, config)
 
 
 class StepLearner(Learner):
@@ -126,37 +164,9 @@ class StepLearner(Learner):
 
     def begin(
         self, config: ConfigRecord, packing: Packing, first: Callable[[], ArrayRecord] | None
-    ) -> Learnt:
+    ) -> Course:
         """See Learner."""
-        return Learnt(ArrayRecord() if first is None else first())
-
-    def question(
-        self,
-        learnt: Learnt,
-        config: ConfigRecord,
-        packing: Packing,
-        purpose: Purpose | None = None,
-    ) -> tuple[str, RecordDict]:
-        """See Learner."""
-        _require_training(purpose)
-        return MessageType.TRAIN, model_message_content(learnt.model, config)
-
-    def step(
-        self,
-        learnt: Learnt,
-        mean: RecordDict,
-        config: ConfigRecord,
-        packing: Packing,
-        purpose: Purpose | None = None,
-    ) -> Learnt:
-        """See Learner."""
-        _require_training(purpose)
-        _check_like(learnt.model, mean)
-        return Learnt(self._step(learnt.model, mean, config))
-
-    def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
-        """See Learner."""
-        return model_message_content(learnt.model, config)
+        return _Stepping(self._step, ArrayRecord() if first is None else first())
 
 
 def _require_training(purpose: Purpose | None) -> None:

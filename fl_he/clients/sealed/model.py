@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 
 from fl_he.clients.node.node import Node
-from fl_he.clients.sealed.learner import Learner
+from fl_he.clients.sealed.learner import Course, Learner
 from fl_he.clients.sealed.payload import Link
 from fl_he.clients.sealed.state import ChainState, Contribution
 from fl_he.crypto.encoding.canonical import encode_fields
@@ -19,7 +19,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.arrays import array_fields
 from fl_he.wire.encrypted_sum import SERVER_ROUND
 from fl_he.wire.model import model_message_content, read_arrays
-from fl_he.wire.records import CONFIG, ProtocolError, withheld
+from fl_he.wire.records import CONFIG, ProtocolError, sent_config, withheld
 from fl_he.wire.sealed_messages import without_chain
 from fl_he.wire.update_layout import UpdateLayout
 
@@ -50,8 +50,8 @@ class ModelKeeper:
 
     def learn(
         self, links: Iterable[Link], content: RecordDict, state: ChainState, node: Node
-    ) -> ConfigRecord:
-        """Apply the totals that are new; return the train config.
+    ) -> tuple[ConfigRecord, Course]:
+        """Apply the totals that are new; return the train config and the model's course.
 
         Parameters
         ----------
@@ -67,59 +67,61 @@ class ModelKeeper:
         ProtocolError
             If the train config has changed, or a total is not the next one.
         """
-        config = content.config_records.get(CONFIG, ConfigRecord())
-        text = canonical(config)
+        config, packing = sent_config(content), self.packing(node.context)
+        text, initial = canonical(config), self._initial
         remembers = state.has_begun
         if not remembers:
             node.require_no_result()
-            initial = self._initial
-            learnt = self.learner.begin(
+            course = self.learner.begin(
                 config,
-                self.packing(node.context),
+                packing,
                 lambda: read_arrays(content) if initial is None else initial(node.context),
             )
-            state.begin(text, terms_of(text, learnt.model, node.plan), learnt)
+            state.begin(text, terms_of(text, course.model, node.plan), course.learnt)
         elif text != state.config:
             raise ProtocolError(
                 f"the train config must stay as it was when the run began, {state.config}, "
                 f"got {text:.500}"
             )
+        else:
+            course = self.learner.begin(config, packing, None).at(state.learnt)
         for link in links:
             if link.number > state.after:
-                self._apply(link, numbered(config, link.number), state, node.context)
+                _apply(link, numbered(config, link.number), state, course)
                 if remembers and link.contributors and node.enrolment is not None:
                     _compare(link, state.contribution, node.enrolment.name)
-        return config
+        return config, course
 
-    def final(self, state: ChainState, config: ConfigRecord, node: Node) -> RecordDict:
-        """Return the content of the message with which the app saves the model.
 
-        Raises
-        ------
-        ProtocolError
-            If the model is not of a total, as at the end of a session that is made up.
-        """
-        if not state.after:
-            raise ProtocolError(
-                "a model is saved after the first total of its session, and this hospital has none"
-            )
-        return self.learner.final(state.learnt, config, self.packing(node.context))
+def final_content(state: ChainState, course: Course, config: ConfigRecord) -> RecordDict:
+    """Return the content of the message with which the app saves the model.
 
-    def _apply(self, link: Link, config: ConfigRecord, state: ChainState, context: Context) -> None:
-        total = link.total
-        if link.terms not in (None, state.terms):
-            raise ProtocolError("the train config must be the one that the totals are of")
-        if total.after != state.after or total.previous != state.chain:
-            raise ProtocolError(
-                f"the total of round {link.number} must follow that of round {total.after}, and "
-                f"this hospital's model is the one after round {state.after}"
-            )
-        packing = self.packing(context)
-        with withheld():  # the coordinator of a sealed chain must not know the total
-            mean = UpdateLayout.from_json(total.layout).mean(total.values, np.empty(0))
-            own = self.learner.step(state.learnt, mean, config, packing, link.purpose)
-            learnt = self.learner.signed(own, total.memory, config, packing)
-        state.advance(link.number, learnt, link.digest)
+    Raises
+    ------
+    ProtocolError
+        If the model is not of a total, as at the end of a session that is made up.
+    """
+    if not state.after:
+        raise ProtocolError(
+            "a model is saved after the first total of its session, and this hospital has none"
+        )
+    return course.final(config)
+
+
+def _apply(link: Link, config: ConfigRecord, state: ChainState, course: Course) -> None:
+    total = link.total
+    if link.terms not in (None, state.terms):
+        raise ProtocolError("the train config must be the one that the totals are of")
+    if total.after != state.after or total.previous != state.chain:
+        raise ProtocolError(
+            f"the total of round {link.number} must follow that of round {total.after}, and "
+            f"this hospital's model is the one after round {state.after}"
+        )
+    with withheld():  # the coordinator of a sealed chain must not know the total
+        mean = UpdateLayout.from_json(total.layout).mean(total.values, np.empty(0))
+        course.step(mean, config, link.purpose)
+        course.adopt(total.memory)
+    state.advance(link.number, course.learnt, link.digest)
 
 
 def sealed_content(content: RecordDict) -> RecordDict:

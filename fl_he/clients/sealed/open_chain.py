@@ -30,8 +30,8 @@ from fl_he.clients.key_holder import (
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.learner import Learnt
-from fl_he.clients.sealed.model import ModelKeeper, canonical, terms_of
+from fl_he.clients.sealed.learner import Course, Learnt
+from fl_he.clients.sealed.model import ModelKeeper, canonical, final_content, terms_of
 from fl_he.clients.sealed.payload import link_of, verified_total
 from fl_he.clients.sealed.state import chain_state
 from fl_he.crypto.paillier.packing import Packing
@@ -44,7 +44,7 @@ from fl_he.wire.encrypted_sum import (
     MisfitReply,
     Role,
 )
-from fl_he.wire.records import CONFIG, ProtocolError, refused_as
+from fl_he.wire.records import CONFIG, ProtocolError, refused_as, sent_config
 from fl_he.wire.sealed_messages import OpenNews
 from fl_he.wire.totals import Opening, SignedTotal, Total
 from fl_he.wire.training_messages import MODEL_LINKS, PURPOSES
@@ -56,7 +56,7 @@ from fl_he.wire.update_layout import UpdateLayout
 class _Before:
     """Company X's training before a sum, and the last of the totals that led to it."""
 
-    learnt: Learnt
+    course: Course
     terms: bytes
     last: SignedTotal | None
 
@@ -93,7 +93,7 @@ class OpenChain:
             _require_same(news, request.session)
             if request.purpose not in MODEL_LINKS:
                 return answer(message, node)
-            content = self._opened(request, news, _config(message.content), node)
+            content = self._opened(request, news, sent_config(message.content), node)
             return Message(content, reply_to=message)
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
@@ -114,17 +114,15 @@ class OpenChain:
                 f"a message with totals must hold the train config and no other records, "
                 f"got {others}"
             )
-        packing, learner = self._keeper.packing(node.context), self._keeper.learner
         with chain_state(node, news.session) as state:
             totals = (verified_total(one, news.session, node.enrolment) for one in news.totals)
-            config = self._keeper.learn(map(link_of, totals), rest, state, node)
-            learnt = state.learnt
+            config, course = self._keeper.learn(map(link_of, totals), rest, state, node)
             if request is None:
-                return self._keeper.final(state, config, node)
+                return final_content(state, course, config)
             if action not in PURPOSES:
                 raise ProtocolError(f"a model must be asked about, got {action!r:.40}")
             purpose = PURPOSES[action]
-            _, question = learner.question(learnt, config, packing, purpose)
+            _, question = course.question(config, purpose)
             if purpose in MODEL_LINKS:
                 state.ask(purpose, request.round)
         return request.add_to(question)
@@ -134,11 +132,12 @@ class OpenChain:
     ) -> RecordDict:
         start = perf_counter()
         policy = own_policy(node.context, self._policy(node.context))
-        packing, learner = policy.packing, self._keeper.learner
+        packing = policy.packing
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         before = self._before(news, config, packing, node)
-        layout = self._layout(before.learnt, request, config, packing)
+        course = before.course
+        layout = self._layout(course, request, config, packing)
         last = before.last
         follows = NOTHING if last is None else (last.opening.purpose, last.opening.round)
         total = open_sum(
@@ -153,12 +152,11 @@ class OpenChain:
             return MisfitReply().to_content()
         if request.purpose == "separation":
             total = some_or_none(total)
-        mean = layout.mean(total, np.empty(0))
-        learnt = learner.step(before.learnt, mean, config, packing, request.purpose)
+        course.step(layout.mean(total, np.empty(0)), config, request.purpose)
         number = before.number + 1
         signed = SignedTotal(
             Opening(request.session, request.purpose, request.round, number, before.terms),
-            Total(before.number, layout.to_json(), total, before.digest, learnt.memory),
+            Total(before.number, layout.to_json(), total, before.digest, course.memory),
         )
         if node.enrolment is not None:
             signed = replace(signed, signature=node.enrolment.identity.sign(signed.statement))
@@ -169,7 +167,8 @@ class OpenChain:
         self, news: OpenNews, config: ConfigRecord, packing: Packing, node: Node
     ) -> _Before:
         start = self._keeper.learner.begin(config, packing, None)
-        terms = terms_of(canonical(config), start.model, node.plan)
+        model = start.model
+        terms = terms_of(canonical(config), model, node.plan)
         if len(news.totals) > 1:
             raise ProtocolError(
                 f"a sum must come with the last total alone, got {len(news.totals)} totals"
@@ -178,15 +177,14 @@ class OpenChain:
             last = verified_total(data, news.session, node.enrolment)
             if last.opening.terms != terms:
                 raise ProtocolError("the train config must be as in the totals so far")
-            return _Before(replace(start, memory=last.total.memory), terms, last)
+            return _Before(start.at(Learnt(model, last.total.memory)), terms, last)
         return _Before(start, terms, None)
 
     def _layout(
-        self, learnt: Learnt, request: DecryptRequest, config: ConfigRecord, packing: Packing
+        self, course: Course, request: DecryptRequest, config: ConfigRecord, packing: Packing
     ) -> UpdateLayout:
         """Return what the slots of a sum must hold."""
-        learner = self._keeper.learner
-        action, question = learner.question(learnt, config, packing, request.purpose)
+        action, question = course.question(config, request.purpose)
         with refused_as("the train config:"):
             hospital = blank_hospital(config, packing)
         blank = blank_reply(action, question, hospital)
@@ -198,7 +196,3 @@ class OpenChain:
 def _require_same(news: OpenNews, session: str) -> None:
     if news.session != session:
         raise ProtocolError("a message must name one session, got two")
-
-
-def _config(content: RecordDict) -> ConfigRecord:
-    return content.config_records.get(CONFIG, ConfigRecord())

@@ -7,9 +7,8 @@ from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fl_he.clients.sealed.learner import Learner, Learnt, Stage
+from fl_he.clients.sealed.learner import Course, Learner, Learnt, Stage
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.learning.optimizers.task import Task
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Purpose
@@ -32,74 +31,58 @@ class TrainingLearner(Learner):
 
     def begin(
         self, config: ConfigRecord, packing: Packing, first: Callable[[], ArrayRecord] | None
-    ) -> Learnt:
+    ) -> Course:
         """See Learner."""
-        learnt = _learnt(Training(_task(config, packing)))
-        if first is not None and _shapes(first()) != _shapes(learnt.model):
+        limbs = Limbs(packing.fraction_bits, packing.integer_bits)
+        course = _Trained(Training(task_of(config, limbs)))
+        if first is not None and _shapes(first()) != _shapes(course.model):
             raise ProtocolError(
                 "the train config must be of this hospital's features and classes, and is of others"
             )
-        return learnt
+        return course
+
+
+class _Trained(Course):
+    def __init__(self, training: Training) -> None:
+        self._training = training
+
+    @property
+    def model(self) -> ArrayRecord:
+        return training_arrays(self._training)
+
+    @property
+    def memory(self) -> str:
+        return self._training.to_json()
+
+    def at(self, learnt: Learnt) -> Course:
+        with refused_as("the training so far:"):
+            return _Trained(Training.restored(self._training.task, learnt.memory))
 
     def question(
-        self,
-        learnt: Learnt,
-        config: ConfigRecord,
-        packing: Packing,
-        purpose: Purpose | None = None,
+        self, config: ConfigRecord, purpose: Purpose | None = None
     ) -> tuple[str, RecordDict]:
-        """See Learner."""
-        training = _restored(learnt.memory, config, packing)
-        return question_of(training, purpose or _due(training), config)
+        return question_of(self._training, purpose or self._due, config)
 
-    def step(
-        self,
-        learnt: Learnt,
-        mean: RecordDict,
-        config: ConfigRecord,
-        packing: Packing,
-        purpose: Purpose | None = None,
-    ) -> Learnt:
-        """See Learner."""
-        training = _restored(learnt.memory, config, packing)
-        take_total(training, purpose or _due(training), mean)
-        return _learnt(training)
+    def step(self, mean: RecordDict, config: ConfigRecord, purpose: Purpose | None = None) -> None:
+        take_total(self._training, purpose or self._due, mean)
 
-    def final(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> RecordDict:
-        """See Learner."""
-        training = _restored(learnt.memory, config, packing)
-        if not training.steps:
+    def final(self, config: ConfigRecord) -> RecordDict:
+        if not self._training.steps:
             raise ProtocolError("a model is saved after its first step, and this one has had none")
-        return model_message_content(*final_model(training, private=_is_private(config)))
+        return model_message_content(*final_model(self._training, private=_is_private(config)))
 
-    def signed(self, own: Learnt, memory: str, config: ConfigRecord, packing: Packing) -> Learnt:
-        """See Learner."""
-        training = _restored(own.memory, config, packing)
-        take_signed(training, memory)
-        return _learnt(training)
+    def adopt(self, memory: str) -> None:
+        take_signed(self._training, memory)
 
-    def stage(self, learnt: Learnt, config: ConfigRecord, packing: Packing) -> Stage:
-        """See Learner; with noise nobody can tell whether training is over."""
-        training = _restored(learnt.memory, config, packing)
+    def stage(self, config: ConfigRecord) -> Stage:
+        """See Course; with noise nobody can tell whether training is over."""
+        training = self._training
         prepares = not training.steps or training.due != "train"
         return Stage(prepares, training.converged and not _is_private(config))
 
-
-def _task(config: ConfigRecord, packing: Packing) -> Task:
-    return task_of(config, Limbs(packing.fraction_bits, packing.integer_bits))
-
-
-def _restored(memory: str, config: ConfigRecord, packing: Packing) -> Training:
-    with refused_as("the training so far:"):
-        return Training.restored(_task(config, packing), memory)
-
-
-def _learnt(training: Training) -> Learnt:
-    return Learnt(training_arrays(training), training.to_json())
-
-
-def _due(training: Training) -> Purpose:
-    return cast(Purpose, training.due)
+    @property
+    def _due(self) -> Purpose:
+        return cast(Purpose, self._training.due)
 
 
 def _is_private(config: ConfigRecord) -> bool:

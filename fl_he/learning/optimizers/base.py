@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from fl_he.learning.regression.parameters import is_penalised
 from fl_he.learning.tables.arrays import Array, finite_array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Point:
     """A model, and what its objective looks like there.
 
@@ -51,6 +52,16 @@ class Point:
     def gradient_norm(self) -> float:
         """Euclidean norm of the gradient."""
         return float(np.linalg.norm(self.gradient))
+
+    @cached_property
+    def spectrum(self) -> tuple[Array, Array, Array]:
+        """Eigenvalues, eigenvectors and the scale of ``scale * H * scale``, unit diagonal."""
+        if self.hessian is None:
+            raise DataError("Newton's method must be given a Hessian")
+        diagonal = np.diag(self.hessian)
+        scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+        values, vectors = np.linalg.eigh(scale[:, None] * self.hessian * scale)
+        return values, vectors, scale
 
     def along(self, moves: NDArray[np.bool_]) -> Point:
         """Return the point with zeros for the derivatives by the parameters that do not move."""

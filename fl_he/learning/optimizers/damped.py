@@ -117,7 +117,7 @@ class Newton(DampedOptimizer):
 
     def direction(self, point: Point) -> tuple[Array, float]:
         """See DampedOptimizer."""
-        values, vectors, scale = _scaled_spectrum(point)
+        values, vectors, scale = point.spectrum
         found = values > _floor(values)
         along = vectors[:, found].T @ (point.gradient * scale)
         step = -scale * (vectors[:, found] @ (along / values[found]))
@@ -134,23 +134,13 @@ class Newton(DampedOptimizer):
         Optimization", section 9.5.1. A singular direction counts as one of very little
         information, so that a gradient along it is far from the optimum.
         """
-        values, vectors, scale = _scaled_spectrum(point)
+        values, vectors, scale = point.spectrum
         along = vectors.T @ (point.gradient * scale)
         squared = np.square(along) / np.maximum(values, _floor(values))
         return float(np.sqrt(point.examples * squared.sum()))
 
     def learn(self, moved: Array, turned: Array) -> None:
         """See DampedOptimizer; every Hessian is new."""
-
-
-def _scaled_spectrum(point: Point) -> tuple[Array, Array, Array]:
-    """Return eigenvalues, eigenvectors and the scale of ``scale * H * scale``, unit diagonal."""
-    if point.hessian is None:
-        raise DataError("Newton's method must be given a Hessian")
-    diagonal = np.diag(point.hessian)
-    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-    values, vectors = np.linalg.eigh(scale[:, None] * point.hessian * scale)
-    return values, vectors, scale
 
 
 def _floor(values: Array) -> float:

@@ -30,10 +30,10 @@ def gradient() -> RecordDict:
 
 def test_with_noise_nobody_can_tell_whether_training_is_over() -> None:
     def after_a_step(config: ConfigRecord) -> tuple[Stage, str | None]:
-        learnt = LEARNER.begin(config, PACKING, None)
-        learnt = LEARNER.step(learnt, gradient(), config, PACKING)
-        final = LearningTerms.from_content(LEARNER.final(learnt, config, PACKING))
-        return LEARNER.stage(learnt, config, PACKING), final.training
+        course = LEARNER.begin(config, PACKING, None)
+        course.step(gradient(), config)
+        final = LearningTerms.from_content(course.final(config))
+        return course.stage(config), final.training
 
     config = terms(tolerance=10.0).to_config()
     assert after_a_step(config) == (Stage(over=True), "converged")
@@ -43,13 +43,13 @@ def test_with_noise_nobody_can_tell_whether_training_is_over() -> None:
 
 def test_sums_before_the_first_step_prepare() -> None:
     config = terms(scaling="federated").to_config()
-    learnt = LEARNER.begin(config, PACKING, None)
+    course = LEARNER.begin(config, PACKING, None)
     numbers = LIMBS.split(np.array([1.0, 2.0, 3.0])) / 10
-    asked = [LEARNER.question(learnt, config, PACKING)[0]]
+    asked = [course.question(config)[0]]
     stages = []
     for mean in (total(sums=numbers), total(squares=numbers), gradient()):
-        learnt = LEARNER.step(learnt, mean, config, PACKING)
-        asked.append(LEARNER.question(learnt, config, PACKING)[0])
-        stages.append(LEARNER.stage(learnt, config, PACKING).prepares)
+        course.step(mean, config)
+        asked.append(course.question(config)[0])
+        stages.append(course.stage(config).prepares)
     assert asked == [MOMENTS, MOMENTS, MessageType.TRAIN, MessageType.TRAIN]
     assert stages == [True, True, False]
