@@ -244,10 +244,10 @@ def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: Follows | 
     noted = same_sum = over = False
     latest, before = 0, NOTHING
     for entry in opened:
-        noted = noted or entry == opening
+        if entry.sum == opening.sum:  # first, since it is cheaper than all members
+            same_sum, noted = True, noted or entry == opening
         if not noted and entry.purpose in MODEL_LINKS:
             before = entry.purpose, entry.round
-        same_sum = same_sum or entry.sum == opening.sum
         over = over or entry.purpose == "separation"
         if entry.purpose == opening.purpose:
             latest = max(latest, entry.round)
@@ -301,12 +301,11 @@ class StateStore:
 
     @contextmanager
     def exclusively(self) -> Iterator[list[str]]:
-        """See Store; a simulated node's state has one user."""
-        lines = [*cast(list[str], self._record.get(_LINES, []))]
-        try:
-            yield lines
-        finally:
-            self._record[_LINES] = lines
+        """See Store; a simulated node's state has one user.
+
+        Lines are added in place: a record checks all values of a list that it is given.
+        """
+        yield cast(list[str], self._record.setdefault(_LINES, []))
 
 
 class StateText:
