@@ -104,4 +104,13 @@ def _no_optimum(training: str | None) -> str:
 
 
 def _model_file(path: Path) -> Path:
-    return path / _MODEL if path.is_dir() else path
+    from fl_he.learning.errors import DataError
+
+    file = path / _MODEL if path.is_dir() else path
+    hospitals = path / "hospitals"
+    if path.is_dir() and not file.exists() and hospitals.is_dir():
+        raise DataError(
+            f"{path} has no {_MODEL}, as with scaling=local the features of each hospital have "
+            f"units of their own: name {hospitals}/NAME/{_MODEL}, with the units of a hospital"
+        )
+    return file

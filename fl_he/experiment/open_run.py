@@ -14,7 +14,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from fl_he.config.run import ClassWeight, Config
+from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.diagnostics import Diagnostics
@@ -298,7 +298,7 @@ class OpenRun(TrainingRun):
                 "privacy": privacy and {**privacy, "without_noise": comparison.without_noise()},
                 "start_seconds": self._start_seconds,
             },
-            model.to_json(),
+            None if self._config.scaling is Scaling.local else model.to_json(),
         )
 
     def _prove_separation(self) -> None:

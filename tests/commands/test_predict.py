@@ -191,6 +191,18 @@ def test_a_model_that_is_no_optimum_is_warned_of(
     assert " ".join(err.split()) == said.strip()
 
 
+def test_a_run_in_the_hospitals_own_units_has_no_model_to_predict_with(tmp_path: Path) -> None:
+    (tmp_path / "hospitals" / "hospital-1").mkdir(parents=True)
+    logistic_model().save(tmp_path / "hospitals" / "hospital-1" / "model.json")
+    (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
+    for command in (("predict", ".", "cases.csv"), ("export", ".")):
+        code, out, err = fl_he(tmp_path, *command)
+        assert (code, out) == (1, "")
+        assert "with scaling=local the features of each hospital have units of their own" in err
+        assert "name hospitals/NAME/model.json" in err
+    assert fl_he(tmp_path, "predict", "hospitals/hospital-1", "cases.csv")[0] == 0
+
+
 def test_columns_without_a_coefficient_need_not_be_there(tmp_path: Path) -> None:
     model = logistic_model()
     replace(model, coefficients=np.array([0.5, 0.0])).save(tmp_path / "model.json")

@@ -223,6 +223,9 @@ def test_figures_that_would_mislead_are_withheld_with_the_reason(
         assert {row[key] for key in ("standard_error", "p_value", "lower", "upper")} == {None}
         assert row["odds_ratio_lower"] is None
     assert "std. error" not in (tmp_path / "run" / "report.html").read_text()
+    # Without common units the only models that can predict are the hospitals'.
+    assert (tmp_path / "run" / "model.json").exists() is ("scaling=local" not in settings)
+    assert (tmp_path / "run" / "hospitals" / "hospital-1" / "model.json").exists()
 
 
 def test_an_odds_ratio_beyond_all_numbers_ends_no_run(tmp_path: Path) -> None:
