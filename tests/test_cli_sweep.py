@@ -15,8 +15,8 @@ from fl_he.run_files.metrics import read_metrics
 
 #: Two rounds are too few.
 UNFINISHED = (
-    "fl-he: warning: training ended before it converged, so the model is not the optimum: after 2 "
-    "rounds 7.95 standard errors were left; raise rounds\n"
+    "fl-he: warning: training ended before it converged, so the model is not the optimum: before "
+    "the last of 2 steps 7.95 standard errors were left; raise rounds\n"
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sweep")]

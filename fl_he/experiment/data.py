@@ -124,9 +124,10 @@ def warn_of_few(data: SimulatedData) -> None:
             continue
         fewest = int(np.bincount(dataset.labels.astype(np.intp), minlength=train.class_count).min())
         if fewest < _HANDFUL:
+            few = f"{fewest or 'no'} patient{'s' if fewest > 1 else ''}"
+            worth = "is mostly chance" if fewest else "means nothing"
             found.append(
-                f"the rarest class has {fewest} patient{'' if fewest == 1 else 's'} to {purpose}: "
-                "what the figures say of it is mostly chance"
+                f"the rarest class has {few} to {purpose}: what the figures say of it {worth}"
             )
     for words in found:
         warnings.warn(words, FewDataWarning, stacklevel=2)

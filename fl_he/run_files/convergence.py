@@ -77,7 +77,8 @@ def listed(names: Sequence[str]) -> str:
         repr(name) if re.search(r"[,;:]|\band\b", name) else name for name in names[:_MOST_NAMED]
     ]
     if len(names) > _MOST_NAMED:
-        return f"{', '.join(shown)} and {len(names) - _MOST_NAMED} more columns"
+        more = len(names) - _MOST_NAMED
+        return f"{', '.join(shown)} and {more} more column{'s' if more > 1 else ''}"
     return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
 
 
@@ -187,12 +188,13 @@ def warning(metrics: Mapping[str, Any]) -> str:
         return ""
     if found := separation(metrics):
         return found
+    before = f"before the last of {len(rounds)} steps"  # the last total is of that model
     last, newton = rounds[-1], (metrics.get("optimizer") or {}).get("name") == "newton"
     if last.get("gradient_norm") is None and last.get("distance") is None:
-        left = "company X has not seen it converge; raise rounds"
+        left = f"company X has not seen it converge in {len(rounds)} rounds; raise rounds"
     elif newton:
-        left = f"{last['distance']:.3g} standard errors were left; raise rounds"
+        left = f"{before} {last['distance']:.3g} standard errors were left; raise rounds"
     else:
         norm = last["gradient_norm"]
-        left = f"the gradient's norm was {norm:.3g}; raise rounds, or set optimizer=newton"
-    return f"{NOT_THE_OPTIMUM}: after {len(rounds)} rounds {left}"
+        left = f"{before} the gradient's norm was {norm:.3g}; raise rounds, or set optimizer=newton"
+    return f"{NOT_THE_OPTIMUM}: {left}"

@@ -341,6 +341,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         ranges = f", by {_listed(f'{name} {low:g} to {high:g}' for name, (low, high) in pairs)}"
     strengths = _listed("none" if one is None else f"C={one:g}" for one in plan.C)
     l2 = "none" if set(plan.C) == {None} else f"l2, {strengths}"
+    stop = f"; stops at {plan.tolerance:g}" if privacy is None else ""  # noise ends no run
     rates = f", lr {_listed(f'{rate:g}' for rate in plan.lr)}" if plan.lr else ""
     return [
         f"model: {plan.family}, {outcome.target!r}{meaning} by {len(plan.features)} features",
@@ -349,7 +350,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         f"class weights: {plan.class_weights}",
         f"penalty: {'firth' if plan.penalty == 'firth' else l2}",
         f"profile likelihoods: {'yes' if plan.profile else 'no'}",
-        f"optimizer: {_listed(plan.optimizers)}{rates}; stops at {plan.tolerance:g}",
+        f"optimizer: {_listed(plan.optimizers)}{rates}{stop}",
         f"evaluation: {f'{plan.bins} bins' if plan.bins else 'none'}",
         "differential privacy: "
         + (

@@ -185,7 +185,7 @@ def test_rounds_that_do_not_suffice_are_told(federation: Federation) -> None:
     asked = config("optimizer=newton", "rounds=1")
     metrics = server_app.train(federation.grid, asked, federation.folder / "run")
     assert converged(metrics) is False
-    assert "company X has not seen it converge; raise rounds" in warning(metrics)
+    assert "company X has not seen it converge in 1 rounds; raise rounds" in warning(metrics)
     saved = LogisticModel.load(federation.folder / "models" / "north.json")
     assert saved.training == "not converged"
 

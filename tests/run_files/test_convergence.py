@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fl_he.run_files.convergence import converged, divergence, warning
+from fl_he.run_files.convergence import converged, divergence, listed, warning
 
 
 def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, float | None]]:
@@ -66,14 +66,28 @@ def test_nobody_can_tell_with_noise_or_without_the_totals() -> None:
         assert warning(metrics) == ""
 
 
+@pytest.mark.parametrize(
+    ("names", "end"),
+    [
+        ("abcdefghij", "i and j"),
+        ("abcdefghijk", "i, j and 1 more column"),
+        ("abcdefghijkl", "i, j and 2 more columns"),
+    ],
+)
+def test_columns_that_are_many_are_counted(names: str, end: str) -> None:
+    assert listed([*names]).endswith(f", {end}")
+
+
 def test_a_run_that_ended_early_says_so() -> None:
     said = warning(run(converged=False, gradient_norm=0.25))
     assert said.startswith("training ended before it converged")
-    assert "after 2 rounds" in said
+    assert "before the last of 2 steps the gradient's norm was 0.25; raise rounds" in said
     assert warning(run(converged=True, gradient_norm=1e-9)) == ""
     metrics = run(converged=False, gradient_norm=0.25) | {"optimizer": {"name": "newton"}}
     metrics["rounds"][-1]["distance"] = 0.5
-    assert "0.5 standard errors were left; raise rounds" in warning(metrics)
+    assert "before the last of 2 steps 0.5 standard errors were left; raise rounds" in warning(
+        metrics
+    )
 
 
 def separated(kind: str, columns: list[str], *, classes: object = None, **config: object) -> str:

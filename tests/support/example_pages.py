@@ -67,7 +67,9 @@ def make_newton() -> dict[str, Any]:
         **dict.fromkeys(("accuracy", "balanced_accuracy", "roc_auc", "log_loss"), 0.875),
         **{"examples": 16, "hospitals": 3, "calibration_error": 0.125},
         **{"brier_score": 0.0625, "min_cell": 5, "confusion": None},
-        "withheld": {"confusion": "it, or a difference, would count 1 to 4 patients (min_cell=5)"},
+        "withheld": {
+            "confusion": "such a figure, or a difference, would count 1 to 4 patients (min_cell=5)"
+        },
         "calibration": [
             {"lower": 0.0, "upper": 0.5, "examples": 7, "predicted": 0.125, "observed": 0.0},
             {"lower": 0.5, "upper": 1.0, "examples": 9, "predicted": 0.875, "observed": 1.0},

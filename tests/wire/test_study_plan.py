@@ -137,12 +137,13 @@ def test_plain_words_name_all_that_is_allowed() -> None:
         "model: logistic, 'state' ('sick' counts as 1) by 2 features",
         "scaling: ranges, by age -1 to 3, size -2 to 2",
         "penalty: l2, C=1, none",
-        "optimizer: gd, lr 5; stops at 1e-06",
+        "optimizer: gd, lr 5\n",
         "differential privacy: epsilon 1, delta 1e-05, clip 2, 0 of the budget for scaling",
         "at most 4 rounds in a session, 2 sessions",
     ):
         assert part in words
     assert "penalty: none" in plain_words(replace(PRIVATE, C=(None,)))
+    assert any(line.endswith("; stops at 1e-06") for line in plain_words(PLAN))
     classes = replace(PLAN, family="softmax", outcome=CLASSES)
     assert plain_words(classes)[0] == "model: softmax, 'state' ('a', 'b', 'c') by 2 features"
 

@@ -161,7 +161,8 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
             return None
         return float(value) if digits is None else round(float(value), digits)
 
-    reason = f"it, or a difference, would count 1 to {min_cell - 1} patients (min_cell={min_cell})"
+    small = f"1 to {min_cell - 1} patients (min_cell={min_cell})"
+    reason = f"such a figure, or a difference, would count {small}"
     return Figures(
         examples=examples,
         min_cell=min_cell,

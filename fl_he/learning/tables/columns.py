@@ -165,7 +165,8 @@ def described(causes: Mapping[str, str]) -> str:
     """
     said = [f"column {shown(name)} ({cause})" for name, cause in causes.items()]
     more = len(said) - _MOST_DESCRIBED
-    return f"{', '.join(said[:_MOST_DESCRIBED])}{f' and {more} more columns' if more > 0 else ''}"
+    others = f" and {more} more column{'s' if more > 1 else ''}" if more > 0 else ""
+    return f"{', '.join(said[:_MOST_DESCRIBED])}{others}"
 
 
 def too_large(

@@ -162,15 +162,23 @@ def profile_sheet(inference: Mapping[str, Any]) -> Sheet | None:
         if row["name"] in without
         else (
             row["name"],
-            *(
-                _ends([row[f"{start}lower"], row[f"{start}upper"]], row, digits, write)
-                for start, write in (("", fixed), ("odds_ratio_", _positive))
+            _ends([row["lower"], row["upper"]], row, _written_as(row, digits)),
+            _ends(
+                [row["odds_ratio_lower"], row["odds_ratio_upper"]],
+                *(row, lambda ratio: _positive(ratio, digits)),
             ),
         )
         for row in rows
     ]
     columns = ("feature", f"{level} interval", "odds ratio")
     return Sheet(f"Profile {kind} intervals", columns, list(map(Row, cells)))
+
+
+def _written_as(row: Mapping[str, Any], digits: int) -> Callable[[float], str]:
+    """Return how both bounds of an interval are written: with an exponent if the width is tiny."""
+    ends = [value for value in (row["lower"], row["upper"]) if value is not None]
+    width = max(ends) - min(ends) if len(ends) > 1 else sum(ends)
+    return lambda value: _logarithm(value, width, digits)
 
 
 def profile_notes(inference: Mapping[str, Any]) -> list[str]:
@@ -198,15 +206,14 @@ def _left_out(inference: Mapping[str, Any]) -> dict[str, str]:
 def _ends(
     values: Sequence[float | None],
     row: Mapping[str, Any],
-    digits: int,
-    write: Callable[[float, int], str],
+    write: Callable[[float], str],
 ) -> str:
     """Write both ends of an interval, in words where there is none."""
     words = []
     for end, value in zip(("lower", "upper"), values, strict=True):
         reason = row[f"{end}_reason"]
         if reason is None:
-            words.append(_TOO_LARGE if value is None else write(value, digits))
+            words.append(_TOO_LARGE if value is None else write(value))
         else:
             words.append("infinite" if reason.startswith("infinite") else "not found")
     return " to ".join(words)
@@ -319,10 +326,14 @@ def _interval(ends: Sequence[str]) -> str:
 
 
 def _estimate(row: Mapping[str, Any], key: str, digits: int) -> str:
-    """Write a figure of the log odds; with an exponent where the digits do not show its error."""
+    """Write a figure of a column's log odds, or that there is none."""
     if row["left_out"]:
         return NOT_AVAILABLE
-    value, error = row[key], row["standard_error"] or row["estimate"]
+    return _logarithm(row[key], row["standard_error"] or row["estimate"], digits)
+
+
+def _logarithm(value: float | None, error: float | None, digits: int) -> str:
+    """Write a figure of the log odds; with an exponent where the digits do not show its error."""
     if value and error and abs(error) < 10.0 ** (1 - digits):
         return f"{value:.2e}"
     return fixed(value, digits)

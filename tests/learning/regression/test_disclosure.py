@@ -175,7 +175,7 @@ def test_a_small_cell_withholds_the_matrix_and_what_would_give_it_away() -> None
     assert found.accuracy == 70 / 82
     assert found.roc_auc is not None
     assert len(found.calibration or ()) == 1, "no border at a half"
-    reason = "it, or a difference, would count 1 to 4 patients (min_cell=5)"
+    reason = "such a figure, or a difference, would count 1 to 4 patients (min_cell=5)"
     assert found.withheld == dict.fromkeys(("balanced_accuracy", "confusion"), reason)
 
 

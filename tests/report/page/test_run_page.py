@@ -132,7 +132,7 @@ def test_an_evaluation_says_what_left_company_x(tmp_path: Path) -> None:
     text = words(html)
     for part in (
         "whose Brier score is 0.1 and whose calibration error is 0.1",
-        "Company X withheld confusion: it, or a difference, would count 1 to 4 patients",
+        "Company X withheld confusion: such a figure, or a difference, would count 1 to 4 patients",
         "once, to company X alone: held-out patients, counted in fine bins",
         "no count in them is of 1 to 4 patients. Hospitals get none of it",
     ):
@@ -152,7 +152,7 @@ def test_the_page_says_whether_training_converged(tmp_path: Path) -> None:
     last = metrics["rounds"][-1]
     last.update(converged=False, gradient_norm=0.25)
     shown = words(page(tmp_path, metrics))
-    norm = f"after {len(metrics['rounds'])} rounds the gradient's norm was 0.25"
+    norm = f"before the last of {len(metrics['rounds'])} steps the gradient's norm was 0.25"
     assert f"before it converged, so the model is not the optimum: {norm}" in shown
     last.update(converged=True)
     shown = words(page(tmp_path, metrics))
