@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import floor, prod
 from typing import Annotated, Any
 
@@ -432,8 +433,8 @@ def _size(slots: Iterable[ArraySlot | MetricSlot]) -> int:
 def _pieces(
     values: NDArray[np.float64], slots: Sequence[ArraySlot | MetricSlot]
 ) -> list[NDArray[np.float64]]:
-    ends = np.cumsum([slot.size for slot in slots], dtype=np.int64)
-    return np.split(values, ends)[: len(slots)]
+    starts = accumulate((slot.size for slot in slots), initial=0)
+    return [values[start : start + slot.size] for slot, start in zip(slots, starts, strict=False)]
 
 
 def _cast(values: NDArray[np.float64], array: ArraySlot) -> NDArray[Any]:

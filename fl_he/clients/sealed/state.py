@@ -153,8 +153,8 @@ class ChainState:
 
     def advance(self, round_: int, learnt: Learnt, chain: bytes) -> None:
         """Keep the model that includes one more total, and that total's digest."""
-        kept = replace(self._begun, after=round_, chain=chain)
-        self._kept = replace(kept, memory=learnt.memory, model=learnt.model)
+        model, memory = learnt.model, learnt.memory
+        self._kept = replace(self._begun, after=round_, chain=chain, memory=memory, model=model)
 
     def contribute(self, contribution: Contribution) -> None:
         """Keep the last contribution."""

@@ -247,11 +247,13 @@ class Training(State):
             self.aliased = {j: of for j, of in found.aliased.items() if j not in constant}
             kept = [*self.taking_part, task.features]
             self.watch.first = information[np.ix_(kept, kept)] if may_separate else None
+        if not may_separate:
+            return
         free = self.free
         part = np.ix_(free, free)
-        if may_separate and hessian is not None and self.hessian is not None:
+        if hessian is not None and self.hessian is not None:
             self.watch.compare(point.theta[free], self.hessian[part], hessian[part])
-        if may_separate and round(np.nan_to_num(accuracy) * point.examples) == point.examples:
+        if round(np.nan_to_num(accuracy) * point.examples) == point.examples:
             self.watch.predicts_all(point.theta[free])
 
     def _along(self, point: Point) -> Point:
@@ -259,7 +261,9 @@ class Training(State):
 
     @property
     def _moves(self) -> NDArray[np.bool_]:
-        return np.isin(np.arange(len(self.theta)), self.free)
+        moves = np.zeros(len(self.theta), dtype=np.bool_)
+        moves[self.free] = True
+        return moves
 
     def _step(self, point: Point) -> None:
         distance, stepped = self.optimizer.distance(point), self.optimizer.step(point)

@@ -17,10 +17,13 @@ from sealed_federation import COMPANY, Federation, descent_through, terms
 from sealed_steps import reason
 
 from fl_he.clients.node.deployed import DeployedNode
+from fl_he.clients.sealed import training
 from fl_he.clients.sealed.state import ChainState, chain_state
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     FIRTH,
@@ -32,7 +35,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptedReply,
     MisfitReply,
 )
-from fl_he.wire.learning_terms import LearningTerms
+from fl_he.wire.learning_terms import LearningTerms, task_of
 from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.totals import SignedTotal
 from fl_he.wire.update_layout import UpdateLayout
@@ -115,6 +118,22 @@ class TestHonest:
         np.testing.assert_allclose(
             theta(steps, NORTH), expected(steps, ALL, ALL, THREE), rtol=0, atol=1e-6
         )
+
+    def test_a_message_has_its_task_read_once(
+        self, steps: OpenSteps, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps.round(1, ALL)
+        read: list[ConfigRecord] = []
+
+        def spy(config: ConfigRecord, limbs: Limbs) -> Task:
+            read.append(config)
+            return task_of(config, limbs)
+
+        monkeypatch.setattr(training, "task_of", spy)
+        summed = steps.summed(2, THREE)
+        assert len(read) == len(THREE)
+        assert steps.open(2, 3, summed).has_content()
+        assert len(read) == len(THREE) + 1
 
     def test_totals_that_a_hospital_has_change_nothing(self, steps: OpenSteps) -> None:
         steps.round(1, ALL)
@@ -238,6 +257,17 @@ class TestTotals:
         assert wrong != memory
         forged = signed_again(steps, right, memory=wrong)
         assert "its reason stays there" in refused(steps, WEST, totals=[forged])
+        assert steps.finish(WEST).has_content()
+
+    def test_a_total_that_is_refused_leaves_the_model_before_it(self, steps: OpenSteps) -> None:
+        first, second = (SignedTotal.from_bytes(steps.round(n, THREE)) for n in (1, 2))
+        wrong = second.total.memory.replace('"steps": 2', '"steps": 3')
+        forged = signed_again(steps, steps.totals[1], memory=wrong)
+        assert "its reason stays there" in reason(
+            steps.finish(WEST, totals=[steps.totals[0], forged])
+        )
+        kept = state(steps, WEST)
+        assert (kept.after, kept.learnt.memory) == (1, first.total.memory)
         assert steps.finish(WEST).has_content()
 
 
