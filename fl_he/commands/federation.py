@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fl_he.commands.agree import show_agreement
-from fl_he.commands.plan import show_plan
+from fl_he.commands.plan import UNPLANNED, show_plan
 from fl_he.commands.public_file import parse_public_file, write_public_file
 from fl_he.terminal.errors import plain_errors
 
@@ -105,4 +105,6 @@ def _print(manifest: Manifest) -> None:
     typer.echo(f"{manifest.paillier_fingerprint} Paillier key")
     for digest in manifest.plans:
         typer.echo(f"{digest} study plan")
+    if not manifest.plans:
+        typer.echo(f"no study plan: {UNPLANNED}")
     typer.echo(f"{manifest.fingerprint} manifest")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fl_he.commands.plan import UNPLANNED
 from fl_he.terminal.errors import explain, plain_errors
 
 _OWN_APP = "fl_he.client_app:app"
@@ -37,15 +38,17 @@ def node(
 
         from fl_he.errors import FlHeError
         from fl_he.supernode import processes
-        from fl_he.supernode.flower import RuntimeApi
+        from fl_he.supernode.flower import RuntimeApi, node_settings
         from fl_he.supernode.tasks import load_app, serve
 
         pinned = frozenset(bundle_sha256 or ())
         if not all(re.fullmatch("[0-9a-f]{64}", one) for one in pinned):
             raise FlHeError("--bundle-sha256 must be 64 lower-case hexadecimal digits")
         api = RuntimeApi.of(context.args, secrets.token_bytes(32))
-        installed = load_app(app)
+        settings, installed = node_settings(context.args), load_app(app)
     typer.echo(f"fl-he: {app} answers this node's messages", err=True)
+    if not settings & {"plan", "capc"}:
+        typer.echo(f"fl-he: no plan in the node configuration: {UNPLANNED}", err=True)
     try:
         processes.run(
             context.args,

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from fl_he.wire.study_plan import StudyPlan
 
 
+#: What follows without a study plan.
+UNPLANNED = "the coordinator chooses what is computed"
+
+
 def plan(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The study plan.")],
     overrides: Annotated[

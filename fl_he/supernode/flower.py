@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 from flwr.app import Context, Error, Message
+from flwr.common.config import parse_config_args
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.logger import log
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
@@ -124,6 +125,26 @@ def run_supernode() -> None:
     )
     sys.argv[0] = "flower-supernode"
     flower_supernode()
+
+
+def node_settings(options: Sequence[str]) -> frozenset[str]:
+    """Return the names of the settings in the node configuration.
+
+    Parameters
+    ----------
+    options : sequence of str
+        Of ``flower-supernode``, which itself refuses a configuration that cannot be read.
+
+    Examples
+    --------
+    >>> sorted(node_settings(["--node-config", 'role="hospital" plan="a b"']))
+    ['plan', 'role']
+    """
+    given = _parse_args_run_supernode().parse_args(options).node_config
+    try:
+        return frozenset(parse_config_args(None if given is None else [given]))
+    except Exception:  # of any kind: TOML's, click's, the file system's
+        return frozenset()
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def test_it_puts_the_manifest_together(folder: Path) -> None:
         f"{EAST.public.fingerprint} hospital east",
         f"{NORTH.public.fingerprint} hospital north",
         f"{KEY.public_key.fingerprint} Paillier key",
+        "no study plan: the coordinator chooses what is computed",
         f"{EXPECTED.fingerprint} manifest",
     ]
     assert fl_he(folder, "show", "federation.json") == (0, out, "")

@@ -30,6 +30,24 @@ def test_an_option_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     assert "fl-he node: error: unrecognized arguments: --superlnk x:1" in errors
 
 
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ('role="hospital" federation="manifest.json"', True),
+        ("", True),
+        ("role", True),
+        ('role="hospital" federation="manifest.json" plan="plan.json"', False),
+        ('role="hospital" capc="agreement.json"', False),
+    ],
+)
+def test_a_node_without_a_plan_says_so(tmp_path: Path, settings: str, warned: bool) -> None:
+    given = ("--node-config", settings, "--root-certificates", "nowhere.crt")
+    code, _, errors = fl_he(tmp_path, "node", *given)
+    words = "fl-he: no plan in the node configuration: the coordinator chooses what is computed"
+    assert code == 1
+    assert (words in errors.splitlines()) is warned
+
+
 def test_help_names_our_options_and_where_flowers_are(tmp_path: Path) -> None:
     code, output, _ = fl_he(tmp_path, "node", "--help")
     assert code == 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deployed_nodes import HEADER, ROWS, enrolled_nodes
+from deployed_nodes import HEADER, ROWS, deployed_nodes, enrolled_nodes
 from experiments import experiment
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
@@ -99,10 +99,14 @@ class Coordinator:
         """Return a hospital's refusal, and "" if there is an answer."""
         own = self.company.session if session is None else session
         content = self._told(own, config, choice)
-        request = EncryptionRequest(self.company.public_key, self.company.packing, own, round_)
-        content = request.add_to(content)
+        content = self.request(own, round_).add_to(content)
         content.update(beside or {})
         return refusal(self.send(node, action, content))
+
+    def request(self, session: str | None = None, round_: int = 1) -> EncryptionRequest:
+        """Return the request for an update."""
+        own = self.company.session if session is None else session
+        return EncryptionRequest(self.company.public_key, self.company.packing, own, round_)
 
     def open(
         self,
@@ -342,6 +346,30 @@ def test_a_plan_needs_a_manifest_that_names_plans(tmp_path: Path) -> None:
     nodes[0]["plan"] = str(tmp_path / "plan-0.json")
     with pytest.raises(ProtocolError, match="plan must come with a manifest that names study"):
         trained(tmp_path, nodes, *GD)
+
+
+MODEL = model_message_content(model_arrays(np.array([1e4, 0.0]), -2e4))
+
+
+@pytest.mark.parametrize("action", ["train", "evaluate", "evaluate.figures", FINISH])
+def test_with_a_manifest_and_no_plan_a_model_is_refused(tmp_path: Path, action: str) -> None:
+    """Without a manifest it is answered, as in an app of the user's own."""
+    for folder, nodes in (("with", enrolled_nodes), ("without", deployed_nodes)):
+        (tmp_path / folder).mkdir()
+        configured = nodes(tmp_path / folder)
+        for node in configured[:3]:
+            node["test-data"] = node["data"]
+        asking = Coordinator(grid_of(configured))
+        answer = refusal(asking.send(HOSPITALS[0], action, asking.request().add_to(MODEL)))
+        assert ("must bring totals and no model" in answer) is (folder == "with")
+        assert folder == "with" or not answer
+
+
+def test_nor_does_company_x_open_a_sum_over_one(tmp_path: Path) -> None:
+    asking = Coordinator(grid_of(enrolled_nodes(tmp_path)))
+    request = DecryptRequest(asking.company.session, "train", 1, 3, b"no sum")
+    answer = refusal(asking.send(COMPANY, DECRYPT, request.to_content()))
+    assert "must bring totals and no model" in answer
 
 
 UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1.0, 1.0)}

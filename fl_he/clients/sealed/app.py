@@ -21,6 +21,7 @@ from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.clients.sealed.open_chain import OpenChain
 from fl_he.clients.sealed.sessions import Sessions
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
+from fl_he.wire.planned_messages import is_planned
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, OpenNews, is_sealed
 
@@ -108,8 +109,15 @@ class SealedChain:
             raise ProtocolError(
                 f"this node takes part in sealed chains only, got an open {action!r} message"
             )
-        if self._open is not None and OpenNews.is_in(message.content):
+        if self._open is None:
+            return answer(message, node)
+        if OpenNews.is_in(message.content):
             return self._open(message, node, answer)
+        if node.enrolment is not None and is_planned(action):
+            raise ProtocolError(
+                "a message to a node with a manifest must bring totals and no model: hospitals and "
+                "company X compute the model themselves"
+            )
         return answer(message, node)
 
 
