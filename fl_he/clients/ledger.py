@@ -283,8 +283,8 @@ def _require_new(opening: _Opening, latest: int, *, over: bool, same_sum: bool) 
         raise ProtocolError("this very sum is open already, for another round")
 
 
-class StateStore:
-    """Keeps the ledger of a simulated node in its state: such a node has no disk of its own.
+class _InState:
+    """Kept by a simulated node in its state: such a node has no disk of its own.
 
     Parameters
     ----------
@@ -294,6 +294,10 @@ class StateStore:
 
     def __init__(self, record: ConfigRecord) -> None:
         self._record = record
+
+
+class StateStore(_InState):
+    """The ledger of a simulated node."""
 
     def is_new(self) -> bool:
         """See Store."""
@@ -308,17 +312,8 @@ class StateStore:
         yield cast(list[str], self._record.setdefault(_LINES, []))
 
 
-class StateText:
-    """Keeps a text of a simulated node in its state.
-
-    Parameters
-    ----------
-    record : ConfigRecord
-        Of ``context.state``.
-    """
-
-    def __init__(self, record: ConfigRecord) -> None:
-        self._record = record
+class StateText(_InState):
+    """A text of a simulated node."""
 
     @contextmanager
     def exclusively(self) -> Iterator[StateText]:

@@ -32,7 +32,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedMessages:
     """Messages whose replies are summed up.
 
     Attributes
@@ -96,7 +96,7 @@ class MadeSums:
         """Have an earlier run's sums opened in the place of new ones; none of any others."""
         self._unopened = {(one.request.purpose, one.request.round): one for one in unopened}
 
-    def mean(self, asked: Asked) -> RecordDict:
+    def mean(self, asked: AskedMessages) -> RecordDict:
         """Return the weighted mean of the replies, in the form of one reply.
 
         Raises
@@ -114,7 +114,7 @@ class MadeSums:
         self._note(total, remarks)
         return mean
 
-    def figures(self, asked: Asked) -> Figures:
+    def figures(self, asked: AskedMessages) -> Figures:
         """Return what company X says of a sum of counts; raises as `mean`."""
         total, figures = self._opened(
             asked, lambda due: open_figures(due, asked.roster, asked.beside)
@@ -136,7 +136,7 @@ class MadeSums:
                 log(WARNING, "%s %d: %s", total.purpose, total.round, remark)
         self._told.update(remarks)
 
-    def _opened(self, asked: Asked, opening: Callable[[UnopenedSum], _Result]) -> _Result:
+    def _opened(self, asked: AskedMessages, opening: Callable[[UnopenedSum], _Result]) -> _Result:
         """Open the sum that is due; a new one in the place of an earlier run's that was discarded.
 
         Raises
@@ -152,7 +152,7 @@ class MadeSums:
                 raise
         return opening(self._due(asked))
 
-    def _due(self, asked: Asked) -> UnopenedSum:
+    def _due(self, asked: AskedMessages) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""
         unopened = self._unopened.pop((asked.purpose, asked.number), None)
         if unopened is None:
@@ -163,7 +163,7 @@ class MadeSums:
                 asked.chain.hear(asked.roster.hospitals, silent)
         return unopened
 
-    def _summed(self, asked: Asked) -> UnopenedSum:
+    def _summed(self, asked: AskedMessages) -> UnopenedSum:
         start, action = perf_counter(), asked.messages[0].metadata.message_type
         known, roster = self._layouts.get(action), asked.roster
         request = EncryptionRequest(

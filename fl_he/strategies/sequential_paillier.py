@@ -17,7 +17,7 @@ from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.encrypted_sum import EncryptedSum, MisfitError, UnopenedSum, with_types
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
-from fl_he.strategies.made_sums import Asked, MadeSums
+from fl_he.strategies.made_sums import AskedMessages, MadeSums
 from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metrics_functions
 from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
 from fl_he.strategies.skipping import Skipped
@@ -388,7 +388,7 @@ class SequentialPaillier(Strategy):
         asked = self._asked(purpose, server_round)
         return [Message(self._made.mean(asked), reply_to=asked.messages[0])]
 
-    def _asked(self, purpose: Purpose, number: int) -> Asked:
+    def _asked(self, purpose: Purpose, number: int) -> AskedMessages:
         messages, self._messages = self._messages, []
         weighted_by = setting(self.strategy, "weighted_by_key", NUM_EXAMPLES)
-        return Asked(purpose, number, messages, weighted_by, self.roster, self.chain)
+        return AskedMessages(purpose, number, messages, weighted_by, self.roster, self.chain)

@@ -244,7 +244,7 @@ class TestTotals:
         for told in ([second], [third], [first, third], [second, first, third], [third, second]):
             for file in tmp_path.glob("1.csv.training-*"):
                 file.unlink()
-            assert "must follow that of round" in reason(liar.ask(CLINICS[0], 2, totals=told))
+            assert "must follow total" in reason(liar.ask(CLINICS[0], 2, totals=told))
         assert not liar.ask(CLINICS[0], 2).has_error()
 
     def test_company_x_takes_no_older_total_and_no_other_sessions(self, pair: Pair) -> None:

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import study_plans
 from federation_processes import ENOUGH, HOLDER, HOSPITALS, Federation, rounds_of, wait_for
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
@@ -18,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.wire.study_plan import Outcome, StudyPlan
+from fl_he.wire.study_plan import Outcome
 
 #: Kernels of OpenBLAS, which add in different orders.
 _NAMES = ("Prescott", "Haswell", "Nehalem", "Haswell")
@@ -28,25 +30,17 @@ KERNELS = {
 }
 
 #: What `SETTINGS` ask for, and nothing else.
-PLAN = StudyPlan(
-    family="logistic",
+PLAN = replace(
+    study_plans.PLAN,
     features=tuple(f"x{column}" for column in range(30)),
     outcome=Outcome("label", "1", None, ()),
     scaling="federated",
-    ranges=(),
-    class_weights="none",
-    penalty="l2",
     C=(1.0,),
-    profile=False,
     optimizers=("newton",),
     lr=(),
     tolerance=1e-7,
-    bins=0,
-    privacy=None,
     most_rounds=20,
     most_sessions=1,
-    max_step=10.0,
-    max_coefficient=10.0,
     min_contributors=ENOUGH,
 )
 SETTINGS = (

@@ -114,8 +114,8 @@ def _apply(link: Link, config: ConfigRecord, state: ChainState, course: Course) 
         raise ProtocolError("the train config must be the one that the totals are of")
     if total.after != state.after or total.previous != state.chain:
         raise ProtocolError(
-            f"the total of round {link.number} must follow that of round {total.after}, and "
-            f"this hospital's model is the one after round {state.after}"
+            f"total {link.number} must follow total {total.after}, and this hospital's model "
+            f"is the one after total {state.after}"
         )
     with withheld():  # the coordinator of a sealed chain must not know the total
         mean = UpdateLayout.from_json(total.layout).mean(total.values, np.empty(0))

@@ -119,7 +119,7 @@ class ChainState:
 
     @property
     def after(self) -> int:
-        """The last round whose total the model includes, 0 if none."""
+        """The last total that the model includes, by `Link.number`; 0 if none."""
         return 0 if self._kept is None else self._kept.after
 
     @property
@@ -139,7 +139,7 @@ class ChainState:
 
     @property
     def learnt(self) -> Learnt:
-        """The model after round ``after``."""
+        """The model after total ``after``."""
         return Learnt(self._begun.model, self._begun.memory)
 
     @property

@@ -413,12 +413,9 @@ class TestTotals:
             assert steps.finish(name, [first[name]]).has_content()
         second = steps.round(2, names)
         assert reason(steps.finish(WEST, [second[WEST]])) == (
-            "the total of round 2 must follow that of round 1, and this hospital's model is the "
-            "one after round 0"
+            "total 2 must follow total 1, and this hospital's model is the one after total 0"
         )
-        assert "must follow that of round 1" in reason(
-            steps.finish(WEST, [second[WEST], first[WEST]])
-        )
+        assert "must follow total 1" in reason(steps.finish(WEST, [second[WEST], first[WEST]]))
         before = steps.federation.state(NORTH).to_text()
         assert steps.finish(NORTH, [first[NORTH]]).has_content()
         assert steps.federation.state(NORTH).to_text() == before
@@ -495,7 +492,7 @@ class TestTotals:
                 west.public,
                 total_binding(steps.session, 3, names),
             )
-            assert f"must follow that of round {after}" in reason(
+            assert f"must follow total {after}" in reason(
                 steps.finish(WEST, [SealedTotal(3, names, envelope)])
             )
 
@@ -656,12 +653,12 @@ class TestSteps:
         names = [NORTH, SOUTH, EAST]
         first = steps.round(1, names)
         wrong = resigned(steps, first[SOUTH], previous=bytes(32))
-        assert "must follow that of round 0" in reason(steps.finish(SOUTH, [wrong]))
+        assert "must follow total 0" in reason(steps.finish(SOUTH, [wrong]))
         for name in names:
             assert steps.finish(name, [first[name]]).has_content()
         second = steps.round(2, names)[SOUTH]
         wrong = resigned(steps, second, previous=steps.federation.state(SOUTH).terms)
-        assert "must follow that of round 1" in reason(steps.finish(SOUTH, [wrong]))
+        assert "must follow total 1" in reason(steps.finish(SOUTH, [wrong]))
         assert steps.finish(SOUTH, [second]).has_content()
 
     def test_company_x_takes_no_other_total_before(self, steps: Steps) -> None:

@@ -111,7 +111,7 @@ class TestHonest:
         assert steps.finish(NORTH, totals=steps.totals[1:]).has_content()
         (file,) = steps.federation.folder.glob("south.json.training-*.json")
         file.unlink()
-        assert "must follow that of round 1" in reason(steps.finish(SOUTH, totals=steps.totals[1:]))
+        assert "must follow total 1" in reason(steps.finish(SOUTH, totals=steps.totals[1:]))
         assert steps.finish(SOUTH).has_content()
         steps.round(3, (NORTH, SOUTH, EAST))
         assert steps.finish(NORTH).has_content()
@@ -199,10 +199,7 @@ class TestTotals:
         steps.round(1, ALL)
         steps.round(2, ALL)
         first, second = steps.totals
-        words = (
-            "the total of round 2 must follow that of round 1, and this hospital's model is the "
-            "one after round 0"
-        )
+        words = "total 2 must follow total 1, and this hospital's model is the one after total 0"
         for name, totals in ((NORTH, [second]), (SOUTH, [second, first])):
             (file,) = steps.federation.folder.glob(f"{name}.json.training-*.json")
             file.unlink()
@@ -213,10 +210,10 @@ class TestTotals:
         steps.round(1, ALL)
         assert steps.finish(NORTH).has_content()
         other = signed_again(steps, steps.totals[0], number=2)
-        assert "must follow that of round 0" in refused(steps, NORTH, totals=[other])
+        assert "must follow total 0" in refused(steps, NORTH, totals=[other])
         steps.round(2, ALL)
         fork = signed_again(steps, steps.totals[1], previous=bytes(32))
-        assert "must follow that of round 1" in refused(steps, NORTH, totals=[fork])
+        assert "must follow total 1" in refused(steps, NORTH, totals=[fork])
 
     def test_unsigned_or_signed_by_somebody_else(self, steps: OpenSteps) -> None:
         signed = SignedTotal.from_bytes(steps.round(1, THREE))
