@@ -21,8 +21,9 @@ from fl_he.clients.node.table_memory import TableMemory
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.encrypted_sum import DESCRIBE, FIGURES, FINISH, MOMENTS, EncryptionRequest
-from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.learning_terms import MomentsRequest, TrainingTerms
 from fl_he.wire.model import model_arrays, model_message_content
+from fl_he.wire.sealed_messages import OpenNews
 
 APP = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
 TABLE = "age,size,state\n1,2,sick\n3,-1,well\n"
@@ -110,9 +111,12 @@ def test_with_a_manifest_the_coordinator_is_not_told_that_the_table_changed(
     (tmp_path / "enrolled").mkdir()
     hospital = Hospital(tmp_path)
     hospital.node = {**enrolled_nodes(tmp_path / "enrolled")[0], "data": str(hospital.table)}
-    assert hospital.train() == ""
+    request = EncryptionRequest(KEY.public_key.to_json(), Packing().to_json(), "a", 1)
+    content = request.add_to(OpenNews("a").to_content())
+    content["config"] = TrainingTerms(2, 2, "gd", 0.5, None).to_config()
+    assert hospital.ask("train", content.copy()) == ""
     hospital.table.write_text(f"{TABLE}1,1,sick\n")
-    assert hospital.train() == PRIVATE_REFUSAL
+    assert hospital.ask("train", content) == PRIVATE_REFUSAL
     assert f"{REFUSED}: number of rows must be 2, got 3" in caplog.text
 
 
