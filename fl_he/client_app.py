@@ -32,6 +32,7 @@ from fl_he.clients.sealed.app import SealedChain
 from fl_he.clients.sealed.model import ModelKeeper
 from fl_he.clients.sealed.training import TrainingLearner
 from fl_he.config.run import Config
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.terms import packing_of, privacy_of
@@ -71,8 +72,13 @@ class RunNode(SimulatedNode):
     @cached_property
     def policy(self) -> KeyHolderPolicy:
         """See Node."""
-        crypto = self.config.crypto
-        return KeyHolderPolicy(self.config.min_contributors, packing_of(crypto), crypto.key_bits)
+        config = self.config
+        return KeyHolderPolicy(config.min_contributors, key_bits=config.crypto.key_bits)
+
+    @cached_property
+    def packing(self) -> Packing:
+        """See Node."""
+        return packing_of(self.config.crypto, self.hospital_count)
 
     @cached_property
     def privacy(self) -> GaussianPrivacy | None:

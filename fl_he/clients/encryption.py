@@ -50,7 +50,7 @@ Packings = Callable[[Context], Packing]
 
 def node_packing(context: Context) -> Packing:
     """Return the packing that is the node's own."""
-    return read_node(context).policy.packing
+    return read_node(context).packing
 
 
 class EncryptionMod:
@@ -272,7 +272,8 @@ class EncryptionMod:
         packing = self.packing(context)
         if Packing.from_json(request.packing) != packing:
             raise ProtocolError(
-                f"the packing must be this node's own, {packing}, got {request.packing!r:.120}"
+                f"the packing must be this node's own, {packing}, got {request.packing!r:.120}: "
+                "give all nodes the same manifest or none, and all apps the same packing"
             )
         if request.weighted_by != self.weighted_by:
             raise ProtocolError(

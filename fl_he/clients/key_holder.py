@@ -20,7 +20,7 @@ What was opened is in the ledger, on the disk of a deployed key holder, and outl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -35,6 +35,7 @@ from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import least_cell, least_contributors
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
@@ -72,6 +73,13 @@ Names = Callable[[Context], Sequence[str]]
 def node_policy(context: Context) -> KeyHolderPolicy:
     """Return the policy that is the node's own."""
     return read_node(context).policy
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPolicy(KeyHolderPolicy):
+    """A policy with all that is a node's own; see :func:`own_policy`."""
+
+    packing: Packing = field(kw_only=True)
 
 
 def with_key_holder(
@@ -143,7 +151,7 @@ class KeyHolder:
         if node.role is Role.HOSPITAL:
             features, classes = self._features(node.context), self._classes(node.context)
             return replace(description, features=tuple(features), classes=tuple(classes))
-        policy = self._policy(node.context)
+        policy = own_policy(node.context, self._policy(node.context))
         key, ledger = key_and_ledger(node, policy)
         return replace(
             description,
@@ -169,12 +177,16 @@ class KeyHolder:
         return DecryptReply(total, seconds)
 
 
-def own_policy(context: Context, policy: KeyHolderPolicy) -> KeyHolderPolicy:
-    """Return the policy with the node's own ``min-contributors`` and ``min-cell``, if any."""
-    return replace(
-        policy,
+def own_policy(context: Context, policy: KeyHolderPolicy) -> OwnPolicy:
+    """Return the policy with the node's own ``min-contributors`` and ``min-cell``, if any.
+
+    A policy without a packing gets the node's own.
+    """
+    return OwnPolicy(
         min_contributors=least_contributors(context, policy.min_contributors),
         min_cell=least_cell(context, policy.min_cell),
+        key_bits=policy.key_bits,
+        packing=policy.packing or read_node(context).packing,
     )
 
 
@@ -208,7 +220,7 @@ def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Led
 
 def open_sum(
     request: DecryptRequest,
-    policy: KeyHolderPolicy,
+    policy: OwnPolicy,
     key: PrivateKey,
     ledger: Ledger,
     *,
@@ -220,8 +232,8 @@ def open_sum(
     Parameters
     ----------
     request : DecryptRequest
-    policy : KeyHolderPolicy
-        With the node's own ``min_contributors``; see :func:`own_policy`.
+    policy : OwnPolicy
+        See :func:`own_policy`.
     key : PrivateKey
     ledger : Ledger
     follows : pair of Purpose and int, or None

@@ -88,7 +88,7 @@ def private_release(
     else:
         _check_config(message)
         kind, calibrated = Kind.gradient, noise_variance
-    packing, ledger = node.policy.packing, PrivacyLedger(node.released())
+    packing, ledger = node.packing, PrivacyLedger(node.released())
     question = _digest(message, request, node.plan)
 
     def release(layout: UpdateLayout, values: NDArray[np.float64]) -> NDArray[np.int64]:

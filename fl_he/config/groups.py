@@ -198,11 +198,16 @@ class CryptoConfig:
         and the room for the contributors they must fit 64 bits.
     integer_bits : int
         Bits before the binary point.
-    max_contributors : int
-        The most updates that one sum has room for.
+    max_contributors : int or None
+        The most updates that one sum has room for; null: the number of hospitals in the simulation
+        or in the manifest, and 512 without either.
     """
 
     key_bits: Annotated[int, _KEY_BITS] = 2048
     fraction_bits: Annotated[int, whole(0, 62)] = 24
     integer_bits: Annotated[int, whole(1, 62)] = 24
-    max_contributors: Annotated[int, whole(1, 1_000_000)] = 512
+    max_contributors: Annotated[int, whole(1, 1_000_000)] | None = None
+
+    def contributors(self, known: int) -> int:
+        """Return `max_contributors`, or where it is null the number that is known otherwise."""
+        return known if self.max_contributors is None else self.max_contributors

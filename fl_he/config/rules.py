@@ -165,7 +165,7 @@ def _likelihood(config: Config) -> Iterator[str]:
 
 
 def _contributors(config: Config) -> Iterator[str]:
-    hospitals, most = config.hospitals, config.crypto.max_contributors
+    hospitals, most = config.hospitals, config.crypto.contributors(config.hospitals)
     if hospitals < config.min_contributors:
         yield (
             f"hospitals must be at least min_contributors ({config.min_contributors}), got "
@@ -186,12 +186,13 @@ def _exposed(hospitals: int) -> str:
 
 def _slot(config: Config) -> Iterator[str]:
     crypto = config.crypto
-    headroom = (crypto.max_contributors - 1).bit_length()
+    contributors = crypto.contributors(config.hospitals)
+    headroom = (contributors - 1).bit_length()
     most, bits = SLOT_LIMIT - 1 - headroom, crypto.fraction_bits + crypto.integer_bits
     if bits > most:
         yield (
-            f"crypto.fraction_bits + crypto.integer_bits must be at most {most} with "
-            f"crypto.max_contributors={crypto.max_contributors}, got {bits}"
+            f"crypto.fraction_bits + crypto.integer_bits must be at most {most} with room for "
+            f"{contributors} contributors (crypto.max_contributors, or hospitals), got {bits}"
         )
 
 

@@ -26,7 +26,7 @@ from fl_he.experiment.private_settings import (
     with_private_settings,
 )
 from fl_he.experiment.profile import ProfileIntervals
-from fl_he.experiment.terms import chosen_optimizer, packing_of, privacy_figures, train_config
+from fl_he.experiment.terms import chosen_optimizer, privacy_figures, train_config
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
@@ -80,7 +80,6 @@ class OpenRun(TrainingRun):
             FedAvg(min_available_nodes=config.min_contributors),
             topology=config.topology,
             segments=config.segments,
-            packing=packing_of(config.crypto),
             min_contributors=config.min_contributors,
             hop_timeout=config.hop_timeout,
             key_holder_timeout=config.key_holder_timeout,

@@ -17,7 +17,6 @@ from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.profile import check_classes
 from fl_he.experiment.terms import (
     chosen_optimizer,
-    packing_of,
     privacy_figures,
     train_config,
 )
@@ -71,7 +70,6 @@ class SealedRun(TrainingRun):
         )
         tell(OptimizerChosen(**self._chosen))
         self._chain.begin()
-        roster.require_packing(packing_of(config.crypto))
         self._privacy = privacy_figures(config, len(features), classes, simulated=False)
         if earlier is not None:
             key = roster.public_key.fingerprint

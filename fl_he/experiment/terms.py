@@ -56,9 +56,17 @@ _DEPLOYED = (
 )
 
 
-def packing_of(crypto: CryptoConfig) -> Packing:
-    """Return the packing that a configuration asks for."""
-    return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.max_contributors)
+def packing_of(crypto: CryptoConfig, known: int) -> Packing:
+    """Return the packing that a configuration asks for.
+
+    Parameters
+    ----------
+    crypto : CryptoConfig
+    known : int
+        Number of contributors if the configuration has none: of a simulation's nodes the hospitals,
+        of the coordinator company X's. Hospitals refuse another packing than their own.
+    """
+    return Packing(crypto.fraction_bits, crypto.integer_bits, crypto.contributors(known))
 
 
 def declared_ranges(config: Config, feature_names: Sequence[str]) -> Ranges | None:

@@ -74,7 +74,11 @@ class TrainingRun(Run):
         ------
         CheckpointError
             If the earlier run was of other features.
+        ProtocolError
+            If company X opens sums in another packing than the configuration's.
         """
+        crypto = self._config.crypto
+        roster.require_packing(packing_of(crypto, roster.packing.max_contributors))
         self._roster, features = roster, list(roster.features)
         roster.grid = self._grid = HopWatch(grid, roster.name, tell)
         session, key, earlier = roster.session, roster.public_key.fingerprint, self._earlier
@@ -143,7 +147,7 @@ class TrainingRun(Run):
             **({} if self._roster.simulated else dict.fromkeys(self._unknown_seconds())),
             "hops": self._grid.take(),
         }
-        key, packing = self._roster.public_key, packing_of(self._config.crypto)
+        key, packing = self._roster.public_key, self._roster.packing
         crypto = {
             "key_bits": key.key_bits,
             "key_fingerprint": key.fingerprint,

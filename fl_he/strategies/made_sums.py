@@ -11,7 +11,6 @@ from typing import TypeVar
 from flwr.app import Message, RecordDict
 from flwr.common.logger import log
 
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.encrypted_sum import (
     EncryptedSum,
@@ -67,7 +66,7 @@ class MadeSums:
 
     Parameters
     ----------
-    topology, segments, packing, selection, on_summed
+    topology, segments, selection, on_summed
         See :class:`~fl_he.strategies.SequentialPaillier`.
 
     Attributes
@@ -80,13 +79,12 @@ class MadeSums:
         self,
         topology: str,
         segments: int | str,
-        packing: Packing,
         selection: Selection,
         on_summed: Callable[[UnopenedSum], None],
     ) -> None:
         self.sums: list[EncryptedSum] = []
         self._topology, self._segments = topology, segments
-        self._packing, self._selection, self._on_summed = packing, selection, on_summed
+        self._selection, self._on_summed = selection, on_summed
         self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
         #: Layouts of replies with all metrics that were seen, by the action that they answer.
         self._layouts: dict[str, UpdateLayout] = {}
@@ -168,7 +166,7 @@ class MadeSums:
         known, roster = self._layouts.get(action), asked.roster
         request = EncryptionRequest(
             public_key=roster.public_key.to_json(),
-            packing=self._packing.to_json(),
+            packing=roster.packing.to_json(),
             session=roster.session,
             round=asked.number,
             weighted_by=asked.weighted_by,
@@ -176,7 +174,7 @@ class MadeSums:
         )
         hospitals = len(asked.messages)
         segments = hospitals if self._topology == FOLD else segments_of(self._segments, hospitals)
-        running = UpdateSum(request, roster, self._packing, self._selection)
+        running = UpdateSum(request, roster, roster.packing, self._selection)
         running.collect(asked.messages, segments)
         unopened = running.finished(asked.purpose, start)
         self._layouts[action] = unopened.layout.with_metrics(running.metrics.values())

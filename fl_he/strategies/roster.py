@@ -99,7 +99,7 @@ class Roster:
                 "crypto.integer_bits, crypto.max_contributors)"
             )
 
-    def require_receivers(self, receivers: Sequence[int], most: int) -> None:
+    def require_receivers(self, receivers: Sequence[int]) -> None:
         """Refuse messages of one sum to others than hospitals, twice to one, to too few or many."""
         if len(set(receivers)) < len(receivers) or not set(receivers) <= set(self.hospitals):
             raise ProtocolError("a strategy must send one message at most to each hospital")
@@ -107,7 +107,7 @@ class Roster:
             raise self.waiting.too_few(
                 len(receivers), ": with fewer each could compute what the others sent"
             )
-        if len(receivers) > most:
+        if len(receivers) > (most := self.packing.max_contributors):
             raise ProtocolError(
                 f"a sum must have at most {most} contributors, got {len(receivers)}: raise "
                 "max_contributors"

@@ -59,8 +59,9 @@ class SequentialPaillier(Strategy):
     segments : int or "auto"
         ``chain`` only: how many chains run side by side; ``"auto"`` takes about the square root of
         the number of hospitals, which is fastest where hops cost more than additions.
-    packing : Packing
-        Fixed-point format and slots.
+    packing : Packing or None
+        Fixed-point format and slots, which must be company X's and the hospitals'; None: company
+        X's, and hospitals refuse another than their own.
     encrypt : "all" or sequence of str
         Patterns of the names of the arrays that must be encrypted; the hospitals' mod must be
         given the same. All others are seen in plain.
@@ -123,12 +124,12 @@ class SequentialPaillier(Strategy):
         self.strategy = strategy
         self.topology = topology
         self.segments = segments
-        self.packing = packing or Packing()
+        self.packing = packing
         self.selection = Selection.of(encrypt, integers)
         self.waiting = Waiting(min_contributors, hop_timeout, key_holder_timeout, node_timeout)
         self.hospitals = hospitals
         self.chain: TotalChain | None = None
-        self._made = MadeSums(topology, segments, self.packing, self.selection, on_summed)
+        self._made = MadeSums(topology, segments, self.selection, on_summed)
         self._roster: Roster | None = None
         self._messages: list[Message] = []
         self._rounds_before = 0
@@ -150,8 +151,7 @@ class SequentialPaillier(Strategy):
         """Log the configuration, then the wrapped strategy's."""
         log(INFO, "\t├──> Encrypted sum:")
         log(INFO, "\t│\t├──Topology: %s", self.topology)
-        log(INFO, "\t│\t├──Minimum contributors: %d", self.waiting.min_contributors)
-        log(INFO, "\t│\t└──Slots: %d bits", self.packing.slot_bits)
+        log(INFO, "\t│\t└──Minimum contributors: %d", self.waiting.min_contributors)
         self.strategy.summary()
 
     def resume(
@@ -198,15 +198,17 @@ class SequentialPaillier(Strategy):
         """Find out who takes part, once; the first round does it if nobody did before."""
         if self._roster is None:
             roster = call_roll(grid, self.waiting, self.hospitals or self._needed())
-            roster.require_packing(self.packing)
+            if self.packing is not None:
+                roster.require_packing(self.packing)
             if self._resumed is not None:
                 self._go_on(roster, *self._resumed)
             self._roster = roster
             log(
                 INFO,
-                "%d hospitals and company X, whose key is %.16s...",
+                "%d hospitals and company X, whose key is %.16s... (slots of %d bits)",
                 len(roster.hospitals),
                 roster.public_key.fingerprint,
+                roster.packing.slot_bits,
             )
         self._roster.grid = grid
         return self._roster
@@ -374,7 +376,7 @@ class SequentialPaillier(Strategy):
         if not self._messages:
             return
         receivers = [message.metadata.dst_node_id for message in self._messages]
-        self.roster.require_receivers(receivers, self.packing.max_contributors)
+        self.roster.require_receivers(receivers)
 
     def _encrypted_mean(
         self, purpose: Purpose, server_round: int, replies: Iterable[Message]

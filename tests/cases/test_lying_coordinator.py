@@ -54,7 +54,8 @@ PATIENT, OTHER = "1,2,sick", "39,-41,sick"
 
 def made_up(values: list[float] | np.ndarray) -> bytes:
     """Return numbers that the coordinator has encrypted itself."""
-    vector = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array(values, dtype=float))
+    packing = Packing(max_contributors=len(CLINICS))
+    vector = EncryptedVector.encrypt(KEY.public_key, packing, np.array(values, dtype=float))
     return vector.to_bytes()
 
 

@@ -35,7 +35,8 @@ from fl_he.wire.update_layout import UpdateLayout
 KEY = PrivateKey.generate(1024)
 OTHER_KEY = PrivateKey.generate(1024)
 PACKING = Packing()
-HOSPITAL: UserConfig = {"partition-id": 0, "num-partitions": 4}
+#: As many hospitals as a deployed node without a manifest has room for, so that packings are equal.
+HOSPITAL: UserConfig = {"partition-id": 0, "num-partitions": PACKING.max_contributors + 1}
 
 
 @pytest.fixture(autouse=True)
@@ -353,7 +354,7 @@ def test_a_query_of_the_app_would_answer_in_plain_and_is_refused() -> None:
 
 
 def test_the_key_holder_does_not_train() -> None:
-    holder = context({"partition-id": 3, "num-partitions": 4})
+    holder = context({**HOSPITAL, "partition-id": PACKING.max_contributors})
     assert "must go to a hospital" in refused(ask(request().add_to(RecordDict()), holder))
 
 

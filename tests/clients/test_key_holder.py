@@ -37,6 +37,8 @@ from fl_he.wire.update_layout import first_value
 
 T = TypeVar("T")
 KEY = PrivateKey.generate(1024)
+#: With as many hospitals as a deployed node without a manifest has room for.
+SIMULATED: UserConfig = {"partition-id": 512, "num-partitions": 513}
 UPDATE = [1.0, 10.0, -0.5, 1.0, 10.0, 2.5]
 
 
@@ -146,13 +148,13 @@ def test_total_of_enough_contributors_is_opened(holder: Holder) -> None:
 
 
 def test_the_time_of_a_decryption_is_stated_in_a_simulation() -> None:
-    holder, start = Holder({"partition-id": 3, "num-partitions": 4}), perf_counter()
+    holder, start = Holder(SIMULATED), perf_counter()
     answer = DecryptReply.from_content(holder.open().content)
     assert 0 < answer.decrypt_seconds < perf_counter() - start
 
 
 def test_a_simulated_key_holder_makes_its_own_key() -> None:
-    holder = Holder({"partition-id": 3, "num-partitions": 4})
+    holder = Holder(SIMULATED)
     assert PublicKey.from_json(holder.describe().public_key).key_bits == 1024
     assert DecryptReply.from_content(holder.open().content).total[0] == 3
 
@@ -287,7 +289,7 @@ def test_the_node_configuration_goes_before_the_policy(key_file: Path) -> None:
     assert "at least 4" in reason(Holder({**config, "min-contributors": 4}).open())
     assert Holder({**config, "min-contributors": 2}).open(2).has_content()
     for wrong in (0, "3", True):
-        answer = Holder({**config, "min-contributors": wrong}).open()
+        answer = Holder({**config, "min-contributors": wrong}).ask(DESCRIBE, RecordDict())
         assert "min-contributors in the node configuration" in reason(answer)
 
 
@@ -594,7 +596,7 @@ def test_a_node_may_raise_min_cell_and_not_lower_it(key_file: Path) -> None:
     assert found.min_cell == 14
     assert [one.examples for one in found.calibration or ()] == [15, 15]
     for wrong, words in ((4, "must be at least 5, got 4"), ("9", "must be a whole number")):
-        answer = Holder({**config, "min-cell": wrong}).open()
+        answer = Holder({**config, "min-cell": wrong}).ask(DESCRIBE, RecordDict())
         assert f"min-cell in the node configuration {words}" in reason(answer)
 
 

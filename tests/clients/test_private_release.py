@@ -29,7 +29,7 @@ from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import PlaintextWarning
 
 KEY = PrivateKey.generate(1024)
-PACKING = Packing()
+PACKING = Packing(max_contributors=3)
 TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=3, contributors=3)
 #: On the lattice, so that what is decrypted is this and the noise.
 SUM = np.array([1.5, -2.0, 0.25])

@@ -48,7 +48,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "crypto.key_bits": 2048,
     "crypto.fraction_bits": 24,
     "crypto.integer_bits": 24,
-    "crypto.max_contributors": 512,
+    "crypto.max_contributors": None,
     "capc.enabled": False,
     "capc.backend": "encrypted",
     "capc.models": ["logistic", "lda", "linear_svc"],

@@ -141,10 +141,14 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"crypto.integer_bits": 0}, "crypto.integer_bits must be from 1 to 62, got 0"),
         (
             {"crypto.max_contributors": 0},
-            "max_contributors must be from 1 to 1000000, got 0",
+            "max_contributors must be from 1 to 1000000, or null, got 0",
         ),
         ({"crypto.max_contributors": 2}, r"max_contributors must be at least hospitals \(3\)"),
-        ({"crypto.integer_bits": 31}, "must be at most 54 with .*=512, got 55"),
+        ({"crypto.integer_bits": 38}, "at most 61 with room for 3 contributors .*, got 62"),
+        (
+            {"crypto.integer_bits": 31, "crypto.max_contributors": 512},
+            "at most 54 with room for 512 contributors .*max_contributors, or hospitals., got 55",
+        ),
         ({"optimizer.lr": 0.0}, r"optimizer.lr must be from 1e-12 to 1e\+12, got 0.0"),
         ({"optimizer.lr": math.inf}, r"optimizer.lr must be from 1e-12 to 1e\+12, got inf"),
         (
@@ -286,7 +290,8 @@ def test_settings_that_no_run_of_capc_could_use_are_refused(
         {"hospitals": 2, "min_contributors": 2},
         {"hospitals": 3, "crypto.max_contributors": 3},
         {"crypto.key_bits": 1024},
-        {"crypto.integer_bits": 30},
+        {"crypto.integer_bits": 37},
+        {"crypto.integer_bits": 30, "crypto.max_contributors": 512},
         {"crypto.fraction_bits": 0},
         {"seed": 0},
         {"seed": 2**32 - 1},

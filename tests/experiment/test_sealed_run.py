@@ -105,8 +105,8 @@ def test_a_sealed_run(federation: Federation) -> None:
     assert metrics["crypto"] == {
         "key_bits": key.key_bits,
         "key_fingerprint": key.fingerprint,
-        # 58 bits for each number, and a sign and carries below n / 2.
-        "slots_per_ciphertext": (key.key_bits - 1) // 58,
+        # 51 bits for each number of three hospitals, and a sign and carries below n / 2.
+        "slots_per_ciphertext": (key.key_bits - 1) // 51,
         "ciphertexts_per_update": 1,
     }
     checkpoint = {"checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}

@@ -22,10 +22,9 @@ def test_each_figure_is_its_own() -> None:
 
 
 def test_the_packing_is_the_configurations() -> None:
-    assert packing_of(CryptoConfig(fraction_bits=20, integer_bits=21, max_contributors=22)) == (
-        Packing(20, 21, 22)
-    )
-    assert packing_of(CryptoConfig()) == Packing()
+    crypto = CryptoConfig(fraction_bits=20, integer_bits=21, max_contributors=22)
+    assert packing_of(crypto, 3) == Packing(20, 21, 22)
+    assert packing_of(CryptoConfig(), 3) == Packing(max_contributors=3)
 
 
 @pytest.mark.parametrize(

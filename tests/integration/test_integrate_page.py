@@ -32,7 +32,10 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_figures() -> None:
     packing = Packing()
     assert f"({2**packing.integer_bits:,} by default)" in PAGE
-    assert f"{packing.slot_bits} in all by default" in PAGE
+    assert f"{packing.slot_bits} in all with a `Packing()` for 512 hospitals" in PAGE
+    three = Packing(max_contributors=3)
+    assert f"Slots for three hospitals have {three.slot_bits} bits" in PAGE
+    assert f"a ciphertext holds {three.slots_per_ciphertext(2048)} numbers" in PAGE
     assert packing.fraction_bits == 24
     slots = packing.slots_per_ciphertext(2048)
     assert f"{slots} numbers in a ciphertext of 512 bytes" in PAGE

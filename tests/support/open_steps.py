@@ -9,7 +9,6 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from sealed_federation import COMPANY, Federation, terms
 
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -60,7 +59,8 @@ class OpenSteps:
 
     def request(self, round_: int, session: str | None = None) -> EncryptionRequest:
         own = self.session if session is None else session
-        return EncryptionRequest(self.public_key, Packing().to_json(), own, round_)
+        packing = self.federation.packing.to_json()
+        return EncryptionRequest(self.public_key, packing, own, round_)
 
     def hospital(
         self, name: str, round_: int, action: str = MessageType.TRAIN, **news: Any

@@ -28,6 +28,7 @@ from fl_he.clients.sealed.state import ChainState, chain_state
 from fl_he.clients.sealed.training import TrainingLearner
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.tables.data import Dataset
 from fl_he.strategies.roster import Waiting, call_roll
@@ -112,6 +113,7 @@ class Federation:
         for name, identity in self.identities.items():
             identity.save(folder / f"{name}.json")
         self.key.save(folder / "private-key.json")
+        self.packing = Packing(max_contributors=len(hospitals))
         self.grid = grid(self.app(), [self.node(name) for name in self.identities])
 
     def node(self, name: str, **settings: str | int | bool) -> UserConfig:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update_layout import UpdateLayout
+from fl_he.wire.update_layout import UpdateLayout, first_value, read_first_value
 
 GOOD: dict[str, Any] = {
     "arrays": [["arrays", "w", "float64", [2], "encrypted"]],
@@ -93,3 +94,22 @@ def test_a_mean_that_does_not_fit_its_dtype_is_refused() -> None:
 def test_deeply_nested_text_is_refused() -> None:
     with pytest.raises(ProtocolError, match="a layout must be a JSON object"):
         UpdateLayout.from_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("room", [1, 2, 3, 4, 5, 511, 512])
+def test_a_sum_shows_how_many_misfit_whatever_there_is_room_for(
+    room: int, *, restricted: bool
+) -> None:
+    packing = Packing(max_contributors=room)
+    sign = -1 if restricted else 1
+    for contributors in {1, room // 2, room} - {0}:
+        for misfits in {0, 1, contributors}:
+            firsts = [
+                first_value(packing, fits=number >= misfits, restricted=restricted)
+                for number in range(contributors)
+            ]
+            total = int(packing.encode(np.array(firsts)).sum())
+            unpacked = packing.unpack([total], 1, 2048)
+            value = float(packing.decode(unpacked)[0])
+            assert read_first_value(value, packing) == (sign * contributors, misfits)

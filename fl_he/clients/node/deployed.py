@@ -13,7 +13,7 @@ from fl_he.clients.hospital import OTHER_RESULT, figures_path
 from fl_he.clients.ledger import Store, TextStore
 from fl_he.clients.ledger_file import FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
-from fl_he.clients.node.enrolment import read_passphrase
+from fl_he.clients.node.enrolment import read_manifest, read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.settings import (
     check_settings,
@@ -93,6 +93,12 @@ class DeployedNode(Node):
             "and num-partitions, the number of hospitals: give both, or have the app read the "
             "hospital's own data"
         )
+
+    @property
+    def hospital_count(self) -> int | None:
+        """See Node; those of the manifest."""
+        manifest = read_manifest(self.context)
+        return None if manifest is None else len(manifest.hospitals)
 
     @cached_property
     def policy(self) -> KeyHolderPolicy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, cast
@@ -49,16 +49,16 @@ class KeyHolderPolicy:
     min_cell : int
         Fewest patients of a count on held-out data that is given out, if it has any. A deployed
         node's ``min-cell`` may be larger.
-    packing : Packing
-        The only packing in which sums are opened. A coordinator that could choose it could move
-        the borders of the slots.
+    packing : Packing or None
+        The only packing in which sums are opened; ``None``: the node's own. A coordinator that
+        could choose it could move the borders of the slots.
     key_bits : int
         Modulus of the key that a simulated key holder makes for the run. A deployed one loads the
         file that ``private-key`` names in its node configuration.
     """
 
     min_contributors: int = 3
-    packing: Packing = field(default_factory=Packing)
+    packing: Packing | None = None
     key_bits: int = 2048
     min_cell: int = MIN_CELL
 
@@ -108,7 +108,9 @@ class Node(ABC):
     simulated : bool
         Whether the node lives in a simulation, which hides nothing from whoever runs it.
     policy : KeyHolderPolicy
-        The node's own; its packing is that of all numbers of the node.
+        The node's own.
+    packing : Packing
+        The node's own, of all its numbers: with room for the hospitals that the node knows of.
     privacy : GaussianPrivacy or None
         The node's own terms of differential privacy.
     session : str
@@ -139,6 +141,11 @@ class Node(ABC):
         """The hospital's number, from 0, and how many hospitals divide the data."""
 
     @property
+    @abstractmethod
+    def hospital_count(self) -> int | None:
+        """How many hospitals there are, by the node's own knowledge; ``None`` if it has none."""
+
+    @property
     def printed_name(self) -> str:
         """The name before anything of the node is checked."""
         name = self.context.node_config.get("name")
@@ -150,6 +157,12 @@ class Node(ABC):
     def policy(self) -> KeyHolderPolicy:
         """See the class."""
         return KeyHolderPolicy()
+
+    @cached_property
+    def packing(self) -> Packing:
+        """See the class."""
+        count = self.hospital_count
+        return Packing() if count is None else Packing(max_contributors=count)
 
     @cached_property
     def privacy(self) -> GaussianPrivacy | None:
@@ -176,7 +189,7 @@ class Node(ABC):
         """What a hospital of fl-he's own app trains on, under the node's own terms."""
         dataset, model_path = self.table()
         self._require_same("data", dataset)
-        packing, terms = self.policy.packing, self.privacy
+        packing, terms = self.packing, self.privacy
         return HospitalData(
             dataset,
             model_path,
@@ -305,6 +318,12 @@ class SimulatedNode(Node):
         if self.role is Role.KEY_HOLDER:
             raise ProtocolError("company X has no partition of the data")
         return number, nodes - 1
+
+    @property
+    def hospital_count(self) -> int:
+        """See Node."""
+        _, nodes = self.numbers
+        return max(1, nodes - 1)  # a federation of company X alone is the coordinator's to refuse
 
     def private_key(self, key: OwnKey[Key]) -> Key:
         """See Node; the first call makes the key."""

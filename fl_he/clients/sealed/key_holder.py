@@ -105,7 +105,7 @@ class SealedKeyHolder:
         the train config, whose digest the hospitals have signed.
         """
         request = OpenRequest.from_content(message.content)
-        policy = self._policy(node.context)
+        policy = own_policy(node.context, self._policy(node.context))
         key, ledger = key_and_ledger(node, policy)
         ledger.latest(request.session)  # refuses an unknown session
         summed = unseal_sum(
@@ -122,7 +122,7 @@ class SealedKeyHolder:
                 contributors=len(request.contributors),
                 encrypted_sum=summed.vector,
             ),
-            own_policy(node.context, policy),
+            policy,
             key,
             ledger,
             follows=("train", summed.after) if summed.after else NOTHING,
@@ -132,8 +132,7 @@ class SealedKeyHolder:
         layout = UpdateLayout.from_json(summed.layout)
         if len(layout) != len(total):
             raise ProtocolError("the running sum must have the length of its layout")
-        minimum = own_policy(node.context, policy).min_contributors
-        total = with_metric_means(total, layout.metric_values, minimum)
+        total = with_metric_means(total, layout.metric_values, policy.min_contributors)
         stage, memory = Stage(), ""
         if course is not None:
             with withheld():  # the coordinator must not know the total

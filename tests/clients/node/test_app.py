@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from fl_he.wire.encrypted_sum import (
 from fl_he.wire.records import ProtocolError
 
 KEY = PrivateKey.generate(1024).public_key
-REQUEST = EncryptionRequest(KEY.to_json(), Packing().to_json(), "session", 1)
+REQUEST = EncryptionRequest(KEY.to_json(), Packing(max_contributors=3).to_json(), "session", 1)
 SIMULATED: UserConfig = {"partition-id": 0, "num-partitions": 4}
 PARTITIONS = "num-partitions"
 DEPLOYED: UserConfig = {"role": "hospital", "name": "st-mary", "key-fingerprint": KEY.fingerprint}
@@ -41,8 +42,13 @@ def trained(message: Message, _: Context) -> Message:
     return Message(update(), reply_to=message)
 
 
-def ask(app: ClientApp, action: str, node_config: UserConfig) -> Message:
-    message = Message(REQUEST.add_to(RecordDict()), 5, action)
+def ask(
+    app: ClientApp,
+    action: str,
+    node_config: UserConfig,
+    request: EncryptionRequest = REQUEST,
+) -> Message:
+    message = Message(request.add_to(RecordDict()), 5, action)
     return app(message, Context(1, 5, node_config, RecordDict(), {}))
 
 
@@ -231,5 +237,7 @@ def test_an_app_that_asks_for_its_partition_is_not_warned(caplog: pytest.LogCapt
 
 def test_a_deployed_hospital_is_not_warned_of_partitions(caplog: pytest.LogCaptureFixture) -> None:
     app = dividing_app(lambda context: context.node_config["num-partitions"])
-    assert not ask(app, "train", {**DEPLOYED, "partition-id": 0, PARTITIONS: 3}).has_error()
+    request = replace(REQUEST, packing=Packing().to_json())
+    numbered: UserConfig = {**DEPLOYED, "partition-id": 0, PARTITIONS: 3}
+    assert not ask(app, "train", numbered, request).has_error()
     assert not caplog.records

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from deployed_nodes import enrolled_nodes
 from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
 from fl_he.clients.node.deployed import DeployedNode
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.wire.records import ProtocolError
 
@@ -23,6 +25,13 @@ SETTINGS: UserConfig = {
 
 def node(settings: UserConfig) -> DeployedNode:
     return DeployedNode(Context(1, 2, {"role": "hospital", **settings}, RecordDict(), {}))
+
+
+def test_slots_have_room_for_the_hospitals_of_the_manifest(tmp_path: Path) -> None:
+    for settings in enrolled_nodes(tmp_path):
+        enrolled = DeployedNode(Context(1, 2, settings, RecordDict(), {}))
+        assert enrolled.packing == Packing(max_contributors=3)
+    assert node({}).packing == Packing(max_contributors=512)
 
 
 def test_all_settings_are_terms() -> None:

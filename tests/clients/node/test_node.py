@@ -6,6 +6,7 @@ from flwr.app.user_config import UserConfig
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he.clients.node.app import hospital_partition, read_node
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -19,6 +20,14 @@ def test_last_partition_of_a_simulation_is_the_key_holder() -> None:
     assert [node.role for node in nodes] == [Role.HOSPITAL, Role.HOSPITAL, Role.KEY_HOLDER]
     assert [node.name for node in nodes] == ["hospital-1", "hospital-2", "company X"]
     assert all(node.simulated for node in nodes)
+
+
+def test_slots_of_a_simulation_have_room_for_its_hospitals() -> None:
+    for nodes, hospitals in ((1, 1), (2, 1), (4, 3), (601, 600)):
+        for partition in {0, nodes - 1}:
+            node = read_node(context({"partition-id": partition, "num-partitions": nodes}))
+            assert node.packing == Packing(max_contributors=hospitals)
+    assert Packing(max_contributors=3).slots_per_ciphertext(2048) == 40
 
 
 @pytest.mark.parametrize("partition", [0, 2])

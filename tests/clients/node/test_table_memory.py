@@ -111,7 +111,8 @@ def test_with_a_manifest_the_coordinator_is_not_told_that_the_table_changed(
     (tmp_path / "enrolled").mkdir()
     hospital = Hospital(tmp_path)
     hospital.node = {**enrolled_nodes(tmp_path / "enrolled")[0], "data": str(hospital.table)}
-    request = EncryptionRequest(KEY.public_key.to_json(), Packing().to_json(), "a", 1)
+    packing = Packing(max_contributors=3).to_json()
+    request = EncryptionRequest(KEY.public_key.to_json(), packing, "a", 1)
     content = request.add_to(OpenNews("a").to_content())
     content["config"] = TrainingTerms(2, 2, "gd", 0.5, None).to_config()
     assert hospital.ask("train", content.copy()) == ""

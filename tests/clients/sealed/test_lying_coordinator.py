@@ -29,7 +29,6 @@ from fl_he.clients.sealed.payload import (
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
 from fl_he.wire.model import model_arrays, model_message_content
@@ -150,20 +149,20 @@ class TestLoneCiphertext:
     def test_company_x_has_a_limit_of_its_own(self, steps: Steps) -> None:
         steps.federation.context(NORTH).node_config["min-contributors"] = 1
         envelope = sealed(steps.hop(NORTH, 1, [], COMPANY))
-        assert "at least 3 and at most 512 contributors, got 1" in reason(
+        assert "at least 3 and at most 4 contributors, got 1" in reason(
             steps.open(1, [NORTH], envelope)
         )
 
     def test_company_xs_node_configuration_goes_before_its_policy(self, steps: Steps) -> None:
         steps.federation.context(COMPANY).node_config["min-contributors"] = 4
         envelope = steps.chain(1, [NORTH, SOUTH, EAST])
-        assert "at least 4 and at most 512 contributors, got 3" in reason(
+        assert "at least 4 and at most 4 contributors, got 3" in reason(
             steps.open(1, [NORTH, SOUTH, EAST], envelope)
         )
 
     def test_company_x_opens_nothing_that_is_not_sealed(self, steps: Steps) -> None:
         vector = EncryptedVector.encrypt(
-            steps.federation.key.public_key, Packing(), np.array([3.0, 9.0])
+            steps.federation.key.public_key, steps.federation.packing, np.array([3.0, 9.0])
         )
         request = DecryptRequest(steps.session, "train", 1, 3, vector.to_bytes())
         assert reason(steps.ask(COMPANY, DECRYPT, request.to_content())) == (
@@ -208,7 +207,7 @@ class TestForgedCount:
 def test_a_hospital_that_signs_more_than_it_has(steps: Steps) -> None:
     """One that is in league with the coordinator: company X looks inside, and says no more."""
     vector = EncryptedVector.encrypt(
-        steps.federation.key.public_key, Packing(), np.array([1.0, 9.0, 0.5])
+        steps.federation.key.public_key, steps.federation.packing, np.array([1.0, 9.0, 0.5])
     )
     names = [NORTH, SOUTH, EAST]
     zeros = model_arrays(np.zeros(len(FEATURES)), 0.0)
@@ -504,7 +503,7 @@ class TestTotals:
         others = (SOUTH, EAST, NORTH)
         layout = sealed_layout(steps)
         made_up = EncryptedVector.encrypt(
-            federation.key.public_key, Packing(), np.array([3.0, 1.0, *[0.0] * 10])
+            federation.key.public_key, federation.packing, np.array([3.0, 1.0, *[0.0] * 10])
         )
         terms = federation.state(NORTH).terms
         envelope = seal(
@@ -742,7 +741,8 @@ class TestTerms:
 class TestNoOtherWay:
     @pytest.mark.parametrize("action", [MessageType.TRAIN, MessageType.EVALUATE, FINISH])
     def test_an_open_message(self, steps: Steps, action: str) -> None:
-        request = EncryptionRequest(steps.public_key, Packing().to_json(), steps.session, 1)
+        packing = steps.federation.packing.to_json()
+        request = EncryptionRequest(steps.public_key, packing, steps.session, 1)
         content = request.add_to(model_message_content(model_arrays(np.zeros(3), 0.0)))
         assert reason(steps.ask(NORTH, action, content)) == (
             f"this node takes part in sealed chains only, got an open {action!r} message"

@@ -20,7 +20,6 @@ from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.sealed import training
 from fl_he.clients.sealed.state import ChainState, chain_state
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.moments import Limbs
@@ -319,8 +318,8 @@ class TestCompanyX:
         assert total.layout == layout
         key, slots = steps.federation.key.public_key, len(UpdateLayout.from_json(layout))
         for length in (slots - 1, slots + 1):
-            vector = EncryptedVector.encrypt(key, Packing(), np.ones(length)).to_bytes()
-            assert reason(steps.open(2, 3, vector)) == (
+            vector = EncryptedVector.encrypt(key, steps.federation.packing, np.ones(length))
+            assert reason(steps.open(2, 3, vector.to_bytes())) == (
                 f"the sum must hold the {slots} numbers that were asked for"
             )
 
