@@ -127,12 +127,13 @@ class Labels:
         classes, positive = self.levels, self.meant(positive)
         if len(classes) > 2:
             case, row = self._case(classes), self._lone(classes)
+            meant = "meaning" if len(classes) <= _MOST_NAMED_LABELS else "target"
             where = "" if row is None else f", one of them only in row {row}"
             self.faults.append(
                 Fault(
                     f"target {shown(self.name)} must have two classes, got {len(classes)}"
                     f"{where}{self._named(classes)}",
-                    None if case else "target",
+                    None if case or row else meant,
                     self.name,
                     remedies=case,
                     row=row if len(classes) == 3 else None,
@@ -154,12 +155,13 @@ class Labels:
         numbers = Numbers([self.name])
         numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
         self._trimmed = ColumnFacts()  # blanks around a number say nothing else
-        # Without a number the threshold is the fault, else the cells are.
         spelt = any(as_number(label) is not None for label in self._counts())
         for fault in numbers.faults():
-            remedies = [one for one in fault.remedies if one not in OF_FEATURES]
-            setting = None if spelt else "positive"
-            self.faults.append(replace(fault, setting=setting, remedies=tuple(remedies)))
+            remedies = tuple(one for one in fault.remedies if one not in OF_FEATURES)
+            # Of a column of text the threshold is the fault, else the cells are.
+            helps = spelt or (remedies and remedies == fault.remedies)
+            setting = None if helps else "positive"
+            self.faults.append(replace(fault, setting=setting, remedies=remedies))
         return (numbers.values[:, 0] >= threshold).astype(np.float64)
 
     def place_among(self, classes: Sequence[str]) -> Array:

@@ -367,7 +367,7 @@ def test_more_than_two_classes_are_named_if_each_has_several_rows() -> None:
     column = labels("M", "B", "C", "M", "B", "C")
     column.is_class("M")
     assert column.faults == [
-        Fault("target 'died' must have two classes, got 3: 'B', 'C', 'M'", "target", "died")
+        Fault("target 'died' must have two classes, got 3: 'B', 'C', 'M'", "meaning", "died")
     ]
 
 
@@ -414,6 +414,10 @@ def test_a_threshold_needs_numbers() -> None:
     column.is_at_least(2.0)
     (fault,) = column.faults
     assert (fault.setting, fault.remedies) == ("positive", ())
+    column = labels("1,5", "2,5")
+    column.is_at_least(2.0)
+    (fault,) = column.faults
+    assert (fault.setting, fault.remedies) == (None, ("write decimal points",))
     column = labels("1", " 2", "3")
     assert column.is_at_least(2.0).tolist() == [0.0, 1.0, 1.0]
     assert (column.faults, column.notes) == ([], ())
