@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 from patients import patients, write_csv
 from quick import slow, slow_but
+from sklearn.exceptions import ConvergenceWarning
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
@@ -334,6 +336,19 @@ def test_contrasts_that_no_separation_touches_have_their_estimates(tmp_path: Pat
     said = left_out_notes(ran.metrics["inference"])
     assert said[0].startswith(f"age (c against a): NA, no finite estimate: {CLASSES} are separa")
     assert all(" (c against a): NA, " in note for note in said)
+
+
+@pytest.mark.parametrize("C", ["null", "1.0"])
+def test_a_table_that_tells_nothing_ends_no_run(tmp_path: Path, C: str) -> None:
+    """Nothing varies, and the classes are equal: every fit starts at its optimum."""
+    table = {"kind": np.ones(60, dtype=int), "died": np.array(["yes", "no"] * 30)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ran = Ran(tmp_path, table, f"C={C}")
+    assert ran.found["constant"] == ["kind"]
+    for model in ("federated", "pooled"):
+        assert ran.metrics[model]["coefficients"] == pytest.approx([0.0], abs=1e-9)
+        assert ran.metrics[model]["intercept"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_an_identifier_is_warned_of(tmp_path: Path) -> None:

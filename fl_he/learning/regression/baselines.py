@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
 
 import numpy as np
 
@@ -30,14 +31,11 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
     """
     if C is not None:
         return fit(dataset, C, balanced=balanced), C
-    family = family_for(dataset.class_count)
-    with warnings.catch_warnings():
+    family, fitted = family_for(dataset.class_count), None
+    with warnings.catch_warnings(), suppress(Warning, ValueError):
         warnings.simplefilter("error")
-        try:
-            fitted = family.fit(dataset, math.inf, balanced=balanced)
-        except (Warning, ValueError):
-            return fit(dataset, None, balanced=balanced), DEFAULT_C
-    if np.abs(family.margins(dataset.features, fitted)).max() > _LARGEST_MARGIN:
+        fitted = family.fit(dataset, math.inf, balanced=balanced)
+    if fitted is None or (np.abs(family.margins(dataset.features, fitted)).max() > _LARGEST_MARGIN):
         return fit(dataset, None, balanced=balanced), DEFAULT_C
     return fitted, None
 

@@ -9,6 +9,7 @@ section 4.4.1, with the sign turned: we minimise.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -186,7 +187,11 @@ def fit_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Array:
         # On features that nobody scaled, L-BFGS takes thousands of steps.
         solver="newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs",
         class_weight="balanced" if balanced else None,
-    ).fit(dataset.features, dataset.labels)
+    )
+    with warnings.catch_warnings():
+        if math.isfinite(C):  # a fit that starts at its optimum finds no step, and tries L-BFGS
+            warnings.filterwarnings("ignore", "Line search of Newton solver")
+        regression.fit(dataset.features, dataset.labels)
     fitted = np.column_stack([regression.coef_, regression.intercept_])
     # Of two classes scikit-learn gives the difference of their rows.
     sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
