@@ -122,6 +122,13 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value < _LEAST_P else f"{value:.3f}"
 
 
+def features_of(metrics: Metrics) -> str:
+    """Return the features that the model's own coefficients are of."""
+    return (
+        "the tables' features" if metrics["config"].get("scaling") == "none" else "scaled features"
+    )
+
+
 def seconds(value: float | None, digits: int = 4) -> str:
     """Write a duration."""
     return UNKNOWN if value is None else f"{value:.{digits}f}"

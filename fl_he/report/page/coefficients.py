@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
-from fl_he.report.figures import sentence, short
+from fl_he.report.figures import features_of, sentence, short
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
     deviation_note,
@@ -70,7 +70,7 @@ def _scaled(metrics: Metrics, *, several: bool) -> Sheet:
     found, intercepts = (metrics["federated"][key] for key in ("coefficients", "intercept"))
     caption, labels = "In the units of each hospital's scaled features", ["estimate"]
     if several:
-        caption = "Of the scaled features, by class"
+        caption = f"Of {features_of(metrics)}, by class"
         labels = metrics.get("classes") or [f"class {n}" for n, _ in enumerate(intercepts)]
     else:
         found, intercepts = [found], [intercepts]

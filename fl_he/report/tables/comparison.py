@@ -11,7 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.blocks import Row
-from fl_he.report.figures import UNKNOWN, count, decimal, decimals_given, known, mean, run_name
+from fl_he.report.figures import (
+    UNKNOWN,
+    count,
+    decimal,
+    decimals_given,
+    features_of,
+    known,
+    mean,
+    run_name,
+)
 from fl_he.report.tables.fitted import FittedTable, keep_whole
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import FIGURES
@@ -24,6 +33,8 @@ _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without noise"
 _SHARES = "the class shares alone"
 _COUNTED = "its encrypted counts of {} tested"
+#: Names of figures in a sentence that are not all in small letters.
+_CAPITALS = {"roc_auc": "ROC AUC", "brier_score": "Brier score"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +152,8 @@ def difference_note(metrics: Metrics) -> str:
         return f"coefficients are not compared with the pooled fit: {why}"
     noise = ", the noise of privacy included" if metrics.get("privacy") else ""
     return (
-        f"largest difference of a coefficient from the pooled fit: {difference:.1e} (coefficients "
-        f"of scaled features{noise})"
+        f"largest difference of a coefficient from the pooled fit: {difference:.1e} "
+        f"(coefficients of {features_of(metrics)}{noise})"
     )
 
 
@@ -156,7 +167,7 @@ def scores(evaluation: Mapping[str, Any]) -> tuple[str, str]:
 def withheld_note(evaluation: Mapping[str, Any]) -> str:
     """Say which figures company X withheld, and why; nothing if none."""
     withheld = evaluation.get("withheld") or {}
-    names = [name.replace("_", " ").replace("roc auc", "ROC AUC") for name in withheld]
+    names = [_CAPITALS.get(name, name.replace("_", " ")) for name in withheld]
     if not names:
         return ""
     return f"Company X withheld {', '.join(names)}: {next(iter(withheld.values()))}."

@@ -11,7 +11,12 @@ from rich.console import RenderableType
 
 from fl_he.report.files import write_run
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.report.tables.comparison import comparison_table, difference_note, penalty_note
+from fl_he.report.tables.comparison import (
+    comparison_table,
+    difference_note,
+    penalty_note,
+    withheld_note,
+)
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import columns_left_out
 from fl_he.report.tables.privacy import privacy_facts, privacy_table
@@ -81,11 +86,21 @@ def test_the_table_says_where_the_penalties_differ(width: int) -> None:
     assert "penalty" not in " ".join(text(comparison_table(metrics), width=width))
 
 
+def test_withheld_figures_are_named_as_elsewhere() -> None:
+    reasons = dict.fromkeys(("log_loss", "brier_score", "roc_auc"), "too few")
+    said = "Company X withheld log loss, Brier score, ROC AUC: too few."
+    assert withheld_note({"withheld": reasons}) == said
+
+
 def test_the_distance_from_the_pooled_fit_is_told() -> None:
     metrics = make_metrics()
     assert difference_note(metrics) == ""
     metrics["pooled"]["largest_difference"] = 5.4e-8
-    assert "pooled fit: 5.4e-08 " in difference_note(metrics)
+    assert difference_note(metrics).endswith(
+        "pooled fit: 5.4e-08 (coefficients of scaled features)"
+    )
+    unscaled = metrics | {"config": metrics["config"] | {"scaling": "none"}}
+    assert difference_note(unscaled).endswith(" (coefficients of the tables' features)")
     assert "noise" not in difference_note(metrics)
     metrics["privacy"] = {"epsilon": 1.0}
     assert "the noise of privacy included" in difference_note(metrics)
