@@ -165,6 +165,7 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
 @pytest.mark.parametrize(
     ("purpose", "which", "lost"),
     [
+        ("firth", -1, "answer"),  # the second of two sums of the search
         *slow(("firth", 2, "answer"), ("profile", 2, "answer")),
         *release(("train", 2, "request"), ("firth", -1, "request")),
     ],

@@ -29,6 +29,7 @@ from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config, Penalty
 from fl_he.run_files.checkpoint import (
+    VERSION,
     Checkpoint,
     CheckpointError,
     CheckpointFile,
@@ -291,12 +292,16 @@ def test_a_damaged_training_is_refused(tmp_path: Path, change: dict[str, Any], w
         server_app.train(grid_of(config), config, tmp_path)
 
 
-def test_a_checkpoint_of_an_earlier_release_is_refused_plainly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, VERSION - 1])
+def test_a_checkpoint_of_an_earlier_release_is_refused_plainly(
+    tmp_path: Path, version: int
+) -> None:
     made(tmp_path)
     path = tmp_path / "checkpoint.json"
     members = json.loads(path.read_text())
-    path.write_text(json.dumps({**members, "version": 2, "rounds": [{"round": 1}]}))
-    with pytest.raises(ConfigError, match=r"is of version 2, .*: go on with the fl-he that began"):
+    path.write_text(json.dumps({**members, "version": version, "rounds": [{"round": 1}]}))
+    words = rf"is of version {version}, .*: go on with the fl-he that began"
+    with pytest.raises(ConfigError, match=words):
         resumed(tmp_path)
 
 
@@ -351,6 +356,23 @@ def test_a_round_that_changes_takes_the_place_of_the_earlier_one(tmp_path: Path)
     file.write(replace(kept, rounds=changed))
     assert len(lines_of(tmp_path)) == 6
     assert load_checkpoint(tmp_path).rounds == changed
+
+
+@pytest.mark.parametrize("name", ["checkpoint.rounds.jsonl", "checkpoint.opened.jsonl"])
+def test_no_checkpoint_counts_entries_that_were_not_written(tmp_path: Path, name: str) -> None:
+    """Nor does a link in the place of a list have another file written to."""
+    opened = [{"number": number} for number in range(1, 6)]
+    file, kept = CheckpointFile(tmp_path), Checkpoint({}, ["age"], "s", "f")
+    file.write(replace(kept, rounds=ROUNDS[:4], opened=opened[:4]))
+    before = load_checkpoint(tmp_path)
+    moved = (tmp_path / name).rename(tmp_path / "moved")
+    whole = moved.read_bytes()
+    (tmp_path / name).symlink_to(moved)
+    with pytest.raises(OSError, match=name):
+        file.write(replace(kept, rounds=ROUNDS, opened=opened))
+    assert moved.read_bytes() == whole
+    moved.replace(tmp_path / name)
+    assert load_checkpoint(tmp_path) == before
 
 
 @pytest.mark.parametrize("torn", ["", '{"round": 6, "lo'])
