@@ -29,9 +29,9 @@ _ABOUT = (
     "all 0."
 )
 _OF_WHAT = " of the feature in the pooled data"
-_WALD = "Standard errors, tests and intervals are Wald's."
+_WALD = "The p values and intervals of the table are Wald's."
 _WALD_FIRTH = (
-    "Standard errors, p values and intervals are Wald's, from the information without the penalty. "
+    "The p values and intervals of the table are Wald's, from the information without the penalty. "
     "Where classes can be separated, profile likelihood intervals are more reliable "
     "(inference.profile)."
 )

@@ -15,9 +15,7 @@ _NOTHING = (
     "In the training data no column is constant or a linear combination of others, and no "
     "separation shows."
 )
-_FIRST_ORDER = (
-    "Whether columns are linear combinations of others is not known: optimizer=newton finds out."
-)
+_UNKNOWN = "Whether columns are linear combinations of others is not known"
 
 
 def columns_left_out(metrics: Metrics) -> Iterator[str]:
@@ -72,5 +70,7 @@ def diagnostics(metrics: Metrics) -> Section | None:
     lines = list(findings(metrics))
     blocks = [Points(lines)] if lines else []
     if found["aliased"] is None:
-        return Section("Diagnostics", [*blocks, Note(_FIRST_ORDER)])
+        # Privacy lets nobody find out.
+        remedy = "" if metrics.get("privacy") else ": optimizer=newton finds out"
+        return Section("Diagnostics", [*blocks, Note(f"{_UNKNOWN}{remedy}.")])
     return Section("Diagnostics", blocks or [Note(_NOTHING)])

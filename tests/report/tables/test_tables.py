@@ -9,6 +9,7 @@ import pytest
 from example_metrics import FIGURES, make_deployed, make_metrics, make_private, row, text
 from rich.console import RenderableType
 
+from fl_he.report.blocks import Note
 from fl_he.report.files import write_run
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import (
@@ -18,7 +19,7 @@ from fl_he.report.tables.comparison import (
     withheld_note,
 )
 from fl_he.report.tables.cost import cost_table
-from fl_he.report.tables.diagnostics import columns_left_out
+from fl_he.report.tables.diagnostics import columns_left_out, diagnostics
 from fl_he.report.tables.privacy import privacy_facts, privacy_table
 from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
 
@@ -416,6 +417,16 @@ def test_constant_columns_are_so_where_the_model_was_trained() -> None:
     metrics["diagnostics"] = {"constant": ["site", "one_case"], "aliased": {}}
     (line,) = columns_left_out(metrics)
     assert line == "site and one_case do not vary in the training data and are left out."
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_newtons_method_is_advised_where_it_is_allowed(*, private: bool) -> None:
+    metrics = make_metrics() | {"privacy": {"epsilon": 1.0} if private else None}
+    metrics["diagnostics"] = {"constant": None, "aliased": None}
+    section = diagnostics(metrics)
+    assert section is not None
+    said = "Whether columns are linear combinations of others is not known"
+    assert section.blocks == [Note(f"{said}{'' if private else ': optimizer=newton finds out'}.")]
 
 
 def test_a_test_of_one_column_names_it_once() -> None:
