@@ -93,7 +93,8 @@ class Place:
 
     def mistyped(self, words: str, value: object) -> Exception:
         """Return a refusal that says of which type the value must be, and of which it is."""
-        return self.wrong(f"be {words}, got {type(value).__name__}")
+        got = written(value) if value is None else type(value).__name__
+        return self.wrong(f"be {words}, got {got}")
 
     def __str__(self) -> str:
         if self.parent is None:

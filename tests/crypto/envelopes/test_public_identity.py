@@ -77,7 +77,7 @@ def test_other_names_are_refused(name: str) -> None:
         ("role", "coordinator", "role must be one of .*, got 'coordinator'"),
         ("role", ["hospital"], "role must be one of .*, got list"),
         ("role", "key-holder", "fingerprint must be"),
-        ("signing", None, "signing must be base64url text, got NoneType"),
+        ("signing", None, "signing must be base64url text, got null"),
         ("signing", "A" * 42, "signing must be base64url text of 43 characters, got 42"),
         ("signing", "A" * 43, "a signing key must be a point of large order"),
         ("signing", json.loads(SOUTH.public.to_json())["signing"], "fingerprint must be"),

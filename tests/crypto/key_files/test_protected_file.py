@@ -150,7 +150,7 @@ def test_every_changed_character_is_found(tmp_path: Path) -> None:
         ("r", 2**23, r"scrypt must write at most 134217728 bytes, got 2147483648"),
         ("p", 0, r"p must be between 1 and"),
         ("p", 2**23, r"scrypt must write at most"),
-        ("p", None, r"p must be an integer, got NoneType"),
+        ("p", None, r"p must be an integer, got null"),
         ("p", 2, r"the passphrase does not open the key file"),
         ("salt", "A" * 42, r"salt must be base64url text of 43 characters, got 42"),
         ("salt", "A" * 43, r"the passphrase does not open the key file"),
