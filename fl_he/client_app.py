@@ -28,9 +28,9 @@ from fl_he.clients.node.app import NodeApp, check_first, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
 from fl_he.clients.private_release import private_release
 from fl_he.clients.row_sums import columns_behind
-from fl_he.clients.sealed.app import SealedChain
-from fl_he.clients.sealed.model import ModelKeeper
-from fl_he.clients.sealed.training import TrainingLearner
+from fl_he.clients.totals.app import SealedChain
+from fl_he.clients.totals.model import ModelKeeper
+from fl_he.clients.totals.training import TrainingLearner
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.data import SimulatedData, simulated_data

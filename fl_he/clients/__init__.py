@@ -2,7 +2,8 @@
 
 Read `node` first, which says who a node is and what may leave it; then `encryption`, the mod that
 encrypts a hospital's replies, and `key_holder`, which opens their sums. `hospital` is the learning
-itself, `private_release` the gate of differential privacy, and `sealed` the sealed chain.
+itself, `private_release` the gate of differential privacy, and `totals` how models follow from
+totals, sealed or in the open.
 
 Modules and folders, in the order in which they import each other:
 
@@ -18,14 +19,14 @@ node             who this node is, and what may leave it
 encryption       the mod that encrypts
 key_holder       company X: publishes its key and opens totals
 private_release  release of updates under differential privacy
-sealed           the sealed chain
+totals           models from totals, sealed or in the open
 """
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
 from fl_he.clients.key_holder import key_holder_app, with_key_holder
 from fl_he.clients.node.app import hospital_partition
 from fl_he.clients.node.node import KeyHolderPolicy
-from fl_he.clients.sealed.app import with_sealed_chain
+from fl_he.clients.totals.app import with_sealed_chain
 
 __all__ = [
     "EncryptionMod",

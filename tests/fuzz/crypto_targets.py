@@ -16,7 +16,7 @@ from fuzz.target import Target
 from identities import COMPANY, EAST, NORTH, SOUTH
 from small_keys import OTHER_SMALL, SMALL, SMALL_BITS, dgk, paillier
 
-from fl_he.clients.sealed.payload import RunningSum
+from fl_he.clients.totals.payload import RunningSum
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields

@@ -21,11 +21,11 @@ from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.node import KeyHolderPolicy
-from fl_he.clients.sealed.app import SealedChain
-from fl_he.clients.sealed.model import ModelKeeper
-from fl_he.clients.sealed.sessions import Sessions
-from fl_he.clients.sealed.state import ChainState, chain_state
-from fl_he.clients.sealed.training import TrainingLearner
+from fl_he.clients.totals.app import SealedChain
+from fl_he.clients.totals.model import ModelKeeper
+from fl_he.clients.totals.sessions import Sessions
+from fl_he.clients.totals.state import ChainState, chain_state
+from fl_he.clients.totals.training import TrainingLearner
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.packing import Packing

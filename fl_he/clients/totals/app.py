@@ -14,12 +14,12 @@ from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import checked_setting
-from fl_he.clients.sealed.hospital import SealedHospital
-from fl_he.clients.sealed.key_holder import SealedKeyHolder
-from fl_he.clients.sealed.learner import Step, StepLearner, average_step
-from fl_he.clients.sealed.model import ModelKeeper
-from fl_he.clients.sealed.open_chain import OpenChain
-from fl_he.clients.sealed.sessions import Sessions
+from fl_he.clients.totals.hospital import SealedHospital
+from fl_he.clients.totals.key_holder import SealedKeyHolder
+from fl_he.clients.totals.learner import Step, StepLearner, average_step
+from fl_he.clients.totals.model import ModelKeeper
+from fl_he.clients.totals.open_chain import OpenChain
+from fl_he.clients.totals.sessions import Sessions
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
 from fl_he.wire.planned_messages import is_planned
 from fl_he.wire.records import ProtocolError

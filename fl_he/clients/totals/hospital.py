@@ -32,17 +32,17 @@ from flwr.app import ConfigRecord, Context, Message
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.learner import Course
-from fl_he.clients.sealed.model import ModelKeeper, final_content, numbered, sealed_content
-from fl_he.clients.sealed.payload import (
+from fl_he.clients.totals.learner import Course
+from fl_he.clients.totals.model import ModelKeeper, final_content, numbered, sealed_content
+from fl_he.clients.totals.payload import (
     RunningSum,
     running_sum_binding,
     session_binding,
     unseal_sum,
     unseal_total,
 )
-from fl_he.clients.sealed.sessions import Sessions
-from fl_he.clients.sealed.state import ChainState, Contribution, chain_state
+from fl_he.clients.totals.sessions import Sessions
+from fl_he.clients.totals.state import ChainState, Contribution, chain_state
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptedReply, EncryptionRequest

@@ -24,16 +24,16 @@ from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.learner import Course, Learner, Learnt, Stage
-from fl_he.clients.sealed.model import canonical, terms_of
-from fl_he.clients.sealed.payload import (
+from fl_he.clients.totals.learner import Course, Learner, Learnt, Stage
+from fl_he.clients.totals.model import canonical, terms_of
+from fl_he.clients.totals.payload import (
     RunningSum,
     session_binding,
     total_binding,
     unseal_sum,
     unseal_total,
 )
-from fl_he.clients.sealed.sessions import Sessions
+from fl_he.clients.totals.sessions import Sessions
 from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role

@@ -11,9 +11,9 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 
 from fl_he.clients.node.node import Node
-from fl_he.clients.sealed.learner import Course, Learner
-from fl_he.clients.sealed.payload import Link
-from fl_he.clients.sealed.state import ChainState, Contribution
+from fl_he.clients.totals.learner import Course, Learner
+from fl_he.clients.totals.payload import Link
+from fl_he.clients.totals.state import ChainState, Contribution
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.arrays import array_fields

@@ -30,10 +30,10 @@ from fl_he.clients.key_holder import (
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.sealed.learner import Course, Learnt
-from fl_he.clients.sealed.model import ModelKeeper, canonical, final_content, terms_of
-from fl_he.clients.sealed.payload import link_of, verified_total
-from fl_he.clients.sealed.state import chain_state
+from fl_he.clients.totals.learner import Course, Learnt
+from fl_he.clients.totals.model import ModelKeeper, canonical, final_content, terms_of
+from fl_he.clients.totals.payload import link_of, verified_total
+from fl_he.clients.totals.state import chain_state
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import (
     DECRYPT,

@@ -15,8 +15,8 @@ from flwr.app import Array, ArrayRecord
 
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.node.node import Node
-from fl_he.clients.sealed.learner import Learnt
-from fl_he.clients.sealed.payload import RunningSum
+from fl_he.clients.totals.learner import Learnt
+from fl_he.clients.totals.payload import RunningSum
 from fl_he.crypto.encoding.fields import Kind, Place, Whole, constant, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document, Documented
 from fl_he.wire.encrypted_sum import Purpose

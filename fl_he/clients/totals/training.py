@@ -7,7 +7,7 @@ from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fl_he.clients.sealed.learner import Course, Learner, Learnt, Stage
+from fl_he.clients.totals.learner import Course, Learner, Learnt, Stage
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.tables.moments import Limbs

@@ -19,8 +19,8 @@ from sealed_steps import Steps, reason, sealed
 
 from fl_he.clients.key_holder import open_sum
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
-from fl_he.clients.sealed.model import canonical, terms_of
-from fl_he.clients.sealed.payload import (
+from fl_he.clients.totals.model import canonical, terms_of
+from fl_he.clients.totals.payload import (
     RunningSum,
     running_sum_binding,
     session_binding,
@@ -283,7 +283,7 @@ class TestReplay:
         """Two processes of company X: one opens its sum while the other has not noted its own."""
         all_of_them = steps.chain(1, [NORTH, SOUTH, EAST, WEST])
         without_west = steps.chain(2, [NORTH, SOUTH, EAST])
-        where = "fl_he.clients.sealed.key_holder.open_sum"
+        where = "fl_he.clients.totals.key_holder.open_sum"
         others: list[Message] = []
 
         def meanwhile(*arguments: Any, **settings: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord
 
-from fl_he.clients.sealed.model import canonical, numbered, terms_of
+from fl_he.clients.totals.model import canonical, numbered, terms_of
 from fl_he.wire.encrypted_sum import SERVER_ROUND
 
 MODEL = ArrayRecord({"w": Array(np.array([1.0, 2.0]))})

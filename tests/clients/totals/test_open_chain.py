@@ -17,8 +17,8 @@ from sealed_federation import COMPANY, Federation, descent_through, terms
 from sealed_steps import reason
 
 from fl_he.clients.node.deployed import DeployedNode
-from fl_he.clients.sealed import training
-from fl_he.clients.sealed.state import ChainState, chain_state
+from fl_he.clients.totals import training
+from fl_he.clients.totals.state import ChainState, chain_state
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression.logistic import LogisticModel

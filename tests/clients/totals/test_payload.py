@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_he.clients.sealed.payload import (
+from fl_he.clients.totals.payload import (
     RunningSum,
     running_sum_binding,
     session_binding,

@@ -14,10 +14,10 @@ from sealed_steps import Steps, reason, sealed
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
-from fl_he.clients.sealed.learner import Learnt
-from fl_he.clients.sealed.payload import RunningSum
-from fl_he.clients.sealed.sessions import Sessions
-from fl_he.clients.sealed.state import ChainState, Contribution
+from fl_he.clients.totals.learner import Learnt
+from fl_he.clients.totals.payload import RunningSum
+from fl_he.clients.totals.sessions import Sessions
+from fl_he.clients.totals.state import ChainState, Contribution
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest, EncryptionRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import OpenReply, SealedTotal

@@ -7,8 +7,8 @@ from flwr.app import ConfigRecord, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from sealed_federation import terms
 
-from fl_he.clients.sealed.learner import Stage
-from fl_he.clients.sealed.training import TrainingLearner
+from fl_he.clients.totals.learner import Stage
+from fl_he.clients.totals.training import TrainingLearner
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.moments import Limbs

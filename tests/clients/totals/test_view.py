@@ -15,7 +15,7 @@ from message_search import blobs, factors, leaks
 from plaintext_search import DOUBLES, telling
 from sealed_federation import COMPANY, FEATURES, Federation
 
-from fl_he.clients.sealed.payload import RunningSum
+from fl_he.clients.totals.payload import RunningSum
 from fl_he.crypto.encoding.canonical import decode_fields
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
