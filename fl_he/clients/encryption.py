@@ -17,9 +17,11 @@ from fl_he.clients.node.form_memory import FormMemory
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import answered, is_public, own_words, require_encryptable
 from fl_he.clients.node.pace import within
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.clients.node.value_keys import unseal_value_key
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.learning.tables.table_file import some
 from fl_he.wire.encrypted_sum import (
     FINISH,
@@ -29,6 +31,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptionRequest,
     Role,
 )
+from fl_he.wire.occasions import asked_digest, purpose_of
 from fl_he.wire.records import PrivateReasonError, ProtocolError, kept_config, refused_as
 from fl_he.wire.selection import ALL, MEAN, Selection
 from fl_he.wire.update import Form, Update, flatten, joined, layout_of, zeros
@@ -156,7 +159,8 @@ class EncryptionMod:
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
         form = self._form(request, context, restricted=action in RESTRICTED)
-        message.content = _with_local(EncryptionRequest.remove_from(message.content), context)
+        sent = EncryptionRequest.remove_from(message.content)
+        message.content = _with_local(RecordDict({**sent}), context)
         release = self.privacy(message, context, request)
         blank = self.declared(message, context)
         memory = FormMemory(node.forms(), context.run_id, request.session)
@@ -183,7 +187,17 @@ class EncryptionMod:
                 _logger.error("%s: %s", action, told)
             mark = first_value(form.packing, fits=False, restricted=form.restricted)
             integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
-        answer = _encrypted(update, integers, request, public_key, form.packing)
+        asked = asked_digest(sent, context.run_config, update.layout)
+        occasion = Occasion(
+            public_key.fingerprint,
+            request.session,
+            purpose_of(action),
+            request.round,
+            asked,
+            form.packing,
+            len(update.layout),
+        )
+        answer = _encrypted(update, integers, request, public_key, occasion=occasion, node=node)
         if node.simulated:
             answer = replace(answer, simulated_log=told)
         else:  # seconds stay here
@@ -361,18 +375,30 @@ def _encrypted(
     integers: NDArray[np.int64],
     request: EncryptionRequest,
     public_key: PublicKey,
-    packing: Packing,
+    *,
+    occasion: Occasion,
+    node: Node,
 ) -> EncryptedReply:
-    start = perf_counter()
-    vector = EncryptedVector.encrypt_integers(public_key, packing, integers)
+    start, enrolment, value_key = perf_counter(), node.enrolment, None
+    if enrolment is not None:
+        value_key = unseal_value_key(request.value_key, public_key.fingerprint, enrolment)
+    summed = TicketedSum.encrypt(
+        public_key,
+        integers,
+        occasion,
+        node.name if enrolment is None else enrolment.name,
+        value_key=value_key,
+        sign=None if enrolment is None else enrolment.identity.sign,
+    )
     encrypted = perf_counter()
     if request.running_sum is not None:
-        running = EncryptedVector.from_bytes(request.running_sum, public_key)
-        vector = running.add(vector, public_key)
+        running = TicketedSum.from_bytes(request.running_sum, public_key)
+        running.add_in_place(summed, public_key)
+        summed = running
     added = perf_counter()
     extra = replace(update.layout, arrays=(), metrics=update.left_out)
     return EncryptedReply(
-        encrypted_sum=vector.to_bytes(),
+        encrypted_sum=summed.to_bytes(),
         layout=update.layout.to_json(),
         encrypt_seconds=encrypted - start,
         add_seconds=added - encrypted,

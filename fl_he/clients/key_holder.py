@@ -33,10 +33,12 @@ from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import least_cell, least_contributors
-from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
 from fl_he.version import __version__
@@ -64,6 +66,24 @@ _STATE = "fl-he.key-holder"
 _FINGERPRINT = "fingerprint"
 #: Counts of one separation: examples against a model, and on it.
 _SIDES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What hospitals were asked for a sum, as company X computes it.
+
+    Attributes
+    ----------
+    purpose : str
+    digest : bytes of length 32
+        See `fl_he.wire.occasions.asked_digest`.
+    length : int
+        How many numbers the sum must hold.
+    """
+
+    purpose: str
+    digest: bytes
+    length: int
 
 
 Policy = Callable[[Context], KeyHolderPolicy]
@@ -158,6 +178,7 @@ class KeyHolder:
             public_key=key.public_key.to_json(),
             session=ledger.session(node.context.run_id),
             packing=policy.packing.to_json(),
+            value_keys=value_keys(node, key),
         )
 
     def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply | MisfitReply:
@@ -166,7 +187,7 @@ class KeyHolder:
         request = DecryptRequest.from_content(message.content)
         start = perf_counter()
         policy = own_policy(node.context, self._policy(node.context))
-        total = open_sum(request, policy, *key_and_ledger(node, policy))
+        total = open_sum(request, policy, node, *key_and_ledger(node, policy))
         if total is None:
             return MisfitReply()
         seconds = perf_counter() - start if node.simulated else 0.0
@@ -218,14 +239,22 @@ def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Led
     return key, Ledger(node.opened(), fingerprint)
 
 
+def value_keys(node: Node, key: PrivateKey) -> dict[str, bytes]:
+    """Return company X's value key, sealed to each hospital; none without a manifest."""
+    if node.enrolment is None:
+        return {}
+    return seal_value_key(value_key_of(key), key.public_key.fingerprint, node.enrolment)
+
+
 def open_sum(
     request: DecryptRequest,
     policy: OwnPolicy,
+    node: Node,
     key: PrivateKey,
     ledger: Ledger,
     *,
     follows: Follows | None = None,
-    length: int | None = None,
+    asked: Asked | None = None,
 ) -> NDArray[np.float64] | None:
     """Decrypt a sum if the policy allows.
 
@@ -234,12 +263,13 @@ def open_sum(
     request : DecryptRequest
     policy : OwnPolicy
         See :func:`own_policy`.
+    node : Node
     key : PrivateKey
     ledger : Ledger
     follows : pair of Purpose and int, or None
         See :meth:`Ledger.note`.
-    length : int or None
-        How many numbers the sum must hold; ``None``: as many as there are.
+    asked : Asked or None
+        What hospitals were asked, where company X knows it; ``None``: all of them the same.
 
     Returns
     -------
@@ -259,26 +289,40 @@ def open_sum(
             f"contributors, got {request.contributors} (the least is this key holder's own: where "
             "it is deployed, min-contributors in its node configuration)"
         )
-    vector = EncryptedVector.from_bytes(request.encrypted_sum, key.public_key)
+    summed = TicketedSum.from_bytes(request.encrypted_sum, key.public_key)
+    vector = summed.vector
     if vector.packing != policy.packing:
         raise ProtocolError(f"the packing must be {policy.packing}, got {vector.packing}")
     if len(vector) < FIRST_VALUE + METRIC_SLOTS * request.metric_values:
         raise ProtocolError(
             "a sum must hold a contributor count, a number of examples and the metrics claimed"
         )
-    if length not in (None, len(vector)):
-        raise ProtocolError(f"the sum must hold the {length} numbers that were asked for")
+    if asked is not None and asked.length != len(vector):
+        raise ProtocolError(f"the sum must hold the {asked.length} numbers that were asked for")
     if request.metric_values and request.purpose in RESTRICTED.values():
         raise ProtocolError(f"a sum for {request.purpose} must have no metrics")
     if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
         raise ProtocolError(f"a sum for a separation must hold {_SIDES} counts and nothing else")
+    if len(summed.tickets) != request.contributors:
+        raise ProtocolError(
+            f"the sum must hold the {request.contributors} contributors claimed, and it has "
+            f"{len(summed.tickets)} tickets"
+        )
+    occasion = Occasion(
+        key.public_key.fingerprint,
+        request.session,
+        request.purpose if asked is None else asked.purpose,
+        request.round,
+        summed.tickets[0].asked if asked is None else asked.digest,
+        policy.packing,
+        len(vector),
+    )
+    require_tickets(summed, occasion, None if node.enrolment is None else node.enrolment.verifies)
     ledger.note(request, follows)
     claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
-    try:
-        total = key.decrypt_vector(vector)
-        first = read_first_value(float(total[CONTRIBUTORS]), policy.packing)
-    except CryptoError:  # it may say which slot is wrong
-        first = None
+    value_key = None if node.enrolment is None else value_key_of(key)
+    total = policy.packing.decode(opened(summed, key, occasion, value_key))
+    first = read_first_value(float(total[CONTRIBUTORS]), policy.packing)
     if first is None or first[0] != claimed:
         raise ProtocolError(
             f"the sum must hold the {request.contributors} contributors claimed, and it does not"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
@@ -76,6 +76,8 @@ class Roster:
         Whether all nodes live in a simulation.
     strangers : set of int
         Nodes that came later and fit in no part of this run.
+    value_keys : dict of str to bytes
+        With a manifest, company X's value key, sealed to each hospital.
     """
 
     grid: Grid
@@ -89,6 +91,7 @@ class Roster:
     classes: tuple[str, ...]
     simulated: bool
     strangers: set[int] = field(default_factory=set)
+    value_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def require_packing(self, packing: Packing) -> None:
         """Raise ProtocolError unless the key holder opens sums in this packing."""
@@ -265,6 +268,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
         features=first.features,
         classes=first.classes,
         simulated=holder.simulated,
+        value_keys=holder.value_keys,
     )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.roster import Roster
@@ -42,7 +42,7 @@ class _Segment:
 
     rest: list[Message]
     part: _Part | None = None
-    vector: EncryptedVector | None = None
+    summed: TicketedSum | None = None
 
 
 @dataclass
@@ -51,7 +51,7 @@ class _Part:
 
     layout: UpdateLayout
     messages: list[Message] = field(default_factory=list)
-    vector: EncryptedVector | None = None
+    summed: TicketedSum | None = None
     plain: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
@@ -129,14 +129,15 @@ class UpdateSum:
         def ask_next(segment: _Segment) -> Message | None:
             part = segment.part
             if not segment.rest:
-                if segment.vector is not None and part is not None:
-                    self._add(part, segment.vector)
+                if segment.summed is not None and part is not None:
+                    self._add(part, segment.summed)
                 return None
-            request = asked
-            if segment.vector is not None and part is not None:
-                handed, layout = segment.vector.to_bytes(), part.layout.to_json()
-                request = replace(asked, running_sum=handed, layout=layout, exact=False)
             message = segment.rest.pop(0)
+            name = self._roster.name(message.metadata.dst_node_id)
+            request = replace(asked, value_key=self._roster.value_keys.get(name))
+            if segment.summed is not None and part is not None:
+                handed, layout = segment.summed.to_bytes(), part.layout.to_json()
+                request = replace(request, running_sum=handed, layout=layout, exact=False)
             hop = addressed(message, request)
             at_work[hop.metadata.dst_node_id] = segment, message
             self.cost.bytes_sent += content_bytes(hop)
@@ -187,21 +188,21 @@ class UpdateSum:
         waiting, request = self._roster.waiting, self._request
         part = self._largest() if self._parts else None
         contributors = len(part.messages) if part else 0
-        if part is None or part.vector is None or contributors < waiting.min_contributors:
+        if part is None or part.summed is None or contributors < waiting.min_contributors:
             names = dict[str, list[str]]()
             for one in self.skipped:
                 names.setdefault(one.reason, []).append(one.name)
             reasons = "; ".join(f"{', '.join(of)}: {reason}" for reason, of in names.items())
             raise waiting.too_few(contributors, f". {reasons}")
-        vector = part.vector.to_bytes()
+        summed = part.summed.to_bytes()
         self.cost.seconds = perf_counter() - start
         return UnopenedSum(
-            DecryptRequest(request.session, purpose, request.round, contributors, vector),
+            DecryptRequest(request.session, purpose, request.round, contributors, summed),
             self.cost,
             part.layout,
             part.plain,
             skipped=tuple(self.skipped),
-            ciphertexts=part.vector.ciphertexts,
+            ciphertexts=part.summed.vector.ciphertexts,
             update_bytes=self.update_bytes,
             simulated_logs=tuple(
                 f"{', '.join(sorted(names))}: {words}"
@@ -233,7 +234,8 @@ class UpdateSum:
         if len(answer.plain) != layout.plain_length:
             raise ProtocolError(f"{name} must send the plain arrays of its layout and no others")
         with refused_as(f"{name} sent no usable ciphertexts:"):
-            vector = EncryptedVector.from_bytes(answer.encrypted_sum, self._roster.public_key)
+            summed = TicketedSum.from_bytes(answer.encrypted_sum, self._roster.public_key)
+        vector = summed.vector
         filled = len(vector) == len(layout) and vector.packing == self._packing
         if not filled or layout.fraction_bits != self._packing.fraction_bits:
             raise ProtocolError(f"{name} must fill the slots of its own layout as asked")
@@ -251,9 +253,9 @@ class UpdateSum:
         part.plain = part.plain + answer.plain if part.messages else answer.plain
         part.messages.append(message)
         if segment.part is None or segment.part is part:
-            segment.part, segment.vector = part, vector
+            segment.part, segment.summed = part, summed
         else:  # it has answered alone: the sum that it was handed is of another layout
-            self._add(part, vector)
+            self._add(part, summed)
         self.update_bytes = len(answer.encrypted_sum)
         self.cost.encrypt_seconds += answer.encrypt_seconds
         self.cost.add_seconds += answer.add_seconds
@@ -270,12 +272,12 @@ class UpdateSum:
                 "the mod and the strategy the same integers"
             )
 
-    def _add(self, part: _Part, vector: EncryptedVector) -> None:
+    def _add(self, part: _Part, summed: TicketedSum) -> None:
         start = perf_counter()
-        if part.vector is None:
-            part.vector = vector
+        if part.summed is None:
+            part.summed = summed
         else:
-            part.vector.add_in_place(vector, self._roster.public_key)
+            part.summed.add_in_place(summed, self._roster.public_key)
         self.cost.add_seconds += perf_counter() - start
 
 

@@ -19,7 +19,7 @@ from fl_he.crypto.encoding.strict_json import Base64, Document
 from fl_he.errors import visible
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.wire import records
-from fl_he.wire.records import ENCRYPTED_STYPE, SPARSE, Seconds, blob, floats
+from fl_he.wire.records import ENCRYPTED_STYPE, ENVELOPE_STYPE, SPARSE, Seconds, blob, blobs, floats
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"
@@ -54,8 +54,12 @@ RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures", SEPARATION: "separation
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"
 _SIGNED_RECORD = "fl-he.signed"
+_VALUE_KEYS = "fl-he.value-keys"
 _SUM = "sum"
 _Sum = Annotated[Base64, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
+#: Company X's value key, sealed to one hospital of the manifest; see `fl_he.crypto.tickets`.
+ValueKey = Annotated[bytes, blob("fl-he.value-key", "key", ENVELOPE_STYPE, "envelope")]
+ValueKeys = Annotated[dict[str, bytes], blobs(_VALUE_KEYS, ENVELOPE_STYPE, "envelope"), SPARSE]
 _SimulatedSeconds = Annotated[Seconds, SPARSE]
 #: Flower's strategies write it into every train config. A resumed run counts on.
 SERVER_ROUND = "server-round"
@@ -93,6 +97,8 @@ class Description(records.Message):
         The only packing, as JSON, in which the key holder opens sums.
     simulated : bool
         Whether the node lives in a simulation.
+    value_keys : dict of str to bytes
+        With a manifest, company X's value key, sealed to each hospital by its name.
     """
 
     role: Role
@@ -104,7 +110,8 @@ class Description(records.Message):
     packing: str = ""
     simulated: bool = False
     classes: tuple[str, ...] = ()
-    ALONE: ClassVar[str] = "a description must be one record"
+    value_keys: ValueKeys = field(default_factory=dict, repr=False)
+    ALONE: ClassVar[str] = "a description must hold no other records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,8 @@ class EncryptionRequest(records.Message):
         JSON of the layout of the sum, as far as it is known: the update must have its metrics.
     exact : bool
         Whether the update must have exactly that layout; with a running sum it must.
+    value_key : bytes or None
+        Company X's, sealed to this hospital; a hospital with a manifest must be given it.
     """
 
     public_key: str
@@ -137,6 +146,7 @@ class EncryptionRequest(records.Message):
     running_sum: _Sum | None = field(default=None, repr=False)
     layout: Annotated[str, SPARSE] = ""
     exact: Annotated[bool, SPARSE] = False
+    value_key: ValueKey | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +156,8 @@ class EncryptedReply(records.Message):
     Attributes
     ----------
     encrypted_sum : bytes
-        The encrypted update, or the running sum with the update added.
+        The encrypted update with its ticket, or the running sum with both added; see
+        `fl_he.crypto.tickets.ticketed_sum`.
     layout : str
         JSON of names, shapes and dtypes of what the slots hold. Public.
     encrypt_seconds, add_seconds : float

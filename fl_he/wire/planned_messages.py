@@ -7,7 +7,7 @@ so a refusal tells nobody anything of a table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import ClassVar
@@ -23,15 +23,12 @@ from fl_he.wire.encrypted_sum import (
     SERVER_ROUND,
     DecryptRequest,
     EncryptionRequest,
-    Purpose,
 )
 from fl_he.wire.learning_terms import PRIVACY_KEYS, TrainingTerms, described, read_privacy
+from fl_he.wire.occasions import SUMMED
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenNews, OpenRequest, is_sealed
 from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
-from fl_he.wire.training_messages import PURPOSES
-
-_PURPOSES: Mapping[str, Purpose] = {MessageType.EVALUATE: "evaluate", **PURPOSES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ def check(plan: StudyPlan, action: str, content: RecordDict) -> Asked | None:
     """
     choice = Choice.from_content(content)
     _check_choice(plan, choice)
-    if action not in (DECRYPT, OPEN, FINISH, *_PURPOSES):
+    if action not in (DECRYPT, OPEN, FINISH, *SUMMED):
         raise ProtocolError(f"the study plan must know what is computed, got {action!r:.40}")
     if not (is_sealed(action, content) or OpenNews.is_in(content)):
         raise ProtocolError(
@@ -160,7 +157,7 @@ def _sum(action: str, content: RecordDict) -> tuple[str, Counted, int]:
     if is_sealed(action, content):
         return News.from_content(content).session, "sealed", Hop.from_content(content).round
     request = EncryptionRequest.from_content(content)
-    return request.session, _PURPOSES[action], request.round
+    return request.session, SUMMED[action], request.round
 
 
 def _settings(content: RecordDict) -> list[tuple[str, object]]:

@@ -15,7 +15,7 @@ from flwr.app import MessageType, RecordDict
 
 from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
 from fl_he.crypto.encoding.strict_json import Base64
-from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE
+from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE, ValueKey, ValueKeys
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
     RECORD,
@@ -132,6 +132,8 @@ class SessionReply(Message):
         The last round that was opened in the session, 0 if none.
     statements : mapping of str to bytes
         Envelopes by the hospitals' names.
+    value_keys : mapping of str to bytes
+        Company X's value key, sealed to each hospital of the manifest.
     """
 
     name: str
@@ -139,6 +141,7 @@ class SessionReply(Message):
     manifest: str
     latest: Whole
     statements: _Envelopes = field(repr=False)
+    value_keys: ValueKeys = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,8 @@ class Hop(Message):
         JSON of company X's Paillier key.
     envelope : bytes or None
         The running sum; ``None`` for the first hospital of the round.
+    value_key : bytes or None
+        As company X has sealed it to this hospital.
     """
 
     round: Natural
@@ -259,6 +264,7 @@ class Hop(Message):
     next_node: Annotated[str, Key("next")]
     public_key: str
     envelope: _Envelope | None = field(default=None, repr=False)
+    value_key: ValueKey | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.envelope is None) != (not self.contributors):

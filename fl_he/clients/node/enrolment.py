@@ -15,6 +15,7 @@ from fl_he.clients.node.settings import node_setting, read_named_file
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.key_files import read_passphrase_file
+from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.study_plan import StudyPlan
 
@@ -45,6 +46,12 @@ class Enrolment:
     def name(self) -> str:
         """The node's name in the manifest."""
         return self.identity.public.name
+
+    def verifies(self, ticket: Ticket, statement: bytes) -> bool:
+        """Tell whether the hospital that a ticket names has signed a statement."""
+        signers = {hospital.name: hospital for hospital in self.manifest.hospitals}
+        signer = signers.get(ticket.hospital)
+        return signer is not None and signer.verifies(ticket.signature, statement)
 
     def __repr__(self) -> str:
         return f"Enrolment({self.identity!r} in {self.manifest!r})"

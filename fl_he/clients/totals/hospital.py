@@ -148,6 +148,7 @@ class SealedHospital:
             weighted_by=NUM_EXAMPLES,
             running_sum=None if received is None else received.vector,
             layout="" if received is None else received.layout,
+            value_key=hop.value_key,
         )
         message.content = request.add_to(content)
         with _as(message, action):

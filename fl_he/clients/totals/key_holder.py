@@ -14,10 +14,12 @@ import numpy as np
 from flwr.app import ConfigRecord, Message
 
 from fl_he.clients.key_holder import (
+    Asked,
     Policy,
     key_and_ledger,
     open_sum,
     own_policy,
+    value_keys,
     with_metric_means,
 )
 from fl_he.clients.ledger import NOTHING
@@ -25,7 +27,7 @@ from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.totals.learner import Course, Learner, Learnt, Stage
-from fl_he.clients.totals.model import canonical, terms_of
+from fl_he.clients.totals.model import canonical, numbered, terms_of
 from fl_he.clients.totals.payload import (
     RunningSum,
     session_binding,
@@ -37,6 +39,7 @@ from fl_he.clients.totals.sessions import Sessions
 from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role
+from fl_he.wire.occasions import asked_digest, purpose_of
 from fl_he.wire.records import ProtocolError, sent_config, withheld
 from fl_he.wire.sealed_messages import (
     News,
@@ -70,7 +73,7 @@ class SealedKeyHolder:
         """State the session to each hospital that asks, signed together with its challenge."""
         request = SessionRequest.from_content(message.content)
         policy = self._policy(node.context)
-        ledger = key_and_ledger(node, policy)[1]
+        key, ledger = key_and_ledger(node, policy)
         session = request.session or ledger.session(node.context.run_id)
         latest = ledger.latest(session)
         Sessions(node).join(session)
@@ -93,6 +96,7 @@ class SealedKeyHolder:
             manifest=enrolment.manifest.fingerprint,
             latest=latest,
             statements=statements,
+            value_keys=value_keys(node, key),
         )
         return Message(reply.to_content(), reply_to=message)
 
@@ -123,9 +127,11 @@ class SealedKeyHolder:
                 encrypted_sum=summed.vector,
             ),
             policy,
+            node,
             key,
             ledger,
             follows=("train", summed.after) if summed.after else NOTHING,
+            asked=None if learnt is None else self._asked(learnt, config, request, summed, node),
         )
         if total is None:
             return Message(MisfitReply().to_content(), reply_to=message)
@@ -164,6 +170,20 @@ class SealedKeyHolder:
             )
         last = unseal_total(totals[0], session, enrolment)
         return _Before(last.digest, last.total.memory)
+
+    def _asked(
+        self,
+        course: Course,
+        config: ConfigRecord,
+        request: OpenRequest,
+        summed: RunningSum,
+        node: Node,
+    ) -> Asked:
+        """Return what follows from the totals so far that hospitals were asked."""
+        action, question = course.question(numbered(config, request.round))
+        layout = UpdateLayout.from_json(summed.layout)
+        digest = asked_digest(question, node.context.run_config, layout)
+        return Asked(purpose_of(action), digest, len(layout))
 
     def _course(
         self, memory: str, config: ConfigRecord, packing: Packing, summed: RunningSum, plan: str

@@ -21,6 +21,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import blank_hospital, blank_reply
 from fl_he.clients.key_holder import (
+    Asked,
     Policy,
     key_and_ledger,
     open_sum,
@@ -44,6 +45,7 @@ from fl_he.wire.encrypted_sum import (
     MisfitReply,
     Role,
 )
+from fl_he.wire.occasions import asked_digest
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as, sent_config
 from fl_he.wire.sealed_messages import OpenNews
 from fl_he.wire.totals import Opening, SignedTotal, Total
@@ -137,16 +139,17 @@ class OpenChain:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         before = self._before(news, config, packing, node)
         course = before.course
-        layout = self._layout(course, request, config, packing)
+        layout, digest = self._asked_of(course, request, config, packing, node)
         last = before.last
         follows = NOTHING if last is None else (last.opening.purpose, last.opening.round)
         total = open_sum(
             replace(request, metric_values=layout.metric_values),
             policy,
+            node,
             *key_and_ledger(node, policy),
             # A simulated one has forgotten what it opened before a run was resumed.
             follows=None if node.simulated else follows,
-            length=len(layout),
+            asked=Asked(request.purpose, digest, len(layout)),
         )
         if total is None:
             return MisfitReply().to_content()
@@ -180,17 +183,23 @@ class OpenChain:
             return _Before(start.at(Learnt(model, last.total.memory)), terms, last)
         return _Before(start, terms, None)
 
-    def _layout(
-        self, course: Course, request: DecryptRequest, config: ConfigRecord, packing: Packing
-    ) -> UpdateLayout:
-        """Return what the slots of a sum must hold."""
+    def _asked_of(
+        self,
+        course: Course,
+        request: DecryptRequest,
+        config: ConfigRecord,
+        packing: Packing,
+        node: Node,
+    ) -> tuple[UpdateLayout, bytes]:
+        """Return what the slots of a sum must hold, and the digest of what hospitals were asked."""
         action, question = course.question(config, request.purpose)
         with refused_as("the train config:"):
             hospital = blank_hospital(config, packing)
         blank = blank_reply(action, question, hospital)
         if blank is None:
             raise ProtocolError(f"hospitals must have an answer to {action!r}")
-        return layout_of(blank, self._mod.form(packing))
+        layout = layout_of(blank, self._mod.form(packing))
+        return layout, asked_digest(question, node.context.run_config, layout)
 
 
 def _require_same(news: OpenNews, session: str) -> None:

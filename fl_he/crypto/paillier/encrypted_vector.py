@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.workers import encrypt_blocks
 
-# In this order: magic, version, fraction_bits, integer_bits, zero, max_contributors, key_bits,
-# length and the key's fingerprint.
+# In this order: magic, version, fraction_bits, integer_bits, 1 for a vector with tags, or 0,
+# max_contributors, key_bits, length and the key's fingerprint.
 _LAYOUT = struct.Struct(">4s4BIIQ32s")
 _MAGIC = b"FLHE"
 _VERSION = 1
@@ -38,12 +38,15 @@ class VectorHeader:
         How values lie in plaintexts.
     length : int
         Number of values, at least 1.
+    tagged : bool
+        Whether each ciphertext holds a tag above its values.
     """
 
     fingerprint: str
     key_bits: int
     packing: Packing
     length: int
+    tagged: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -59,12 +62,13 @@ class VectorHeader:
     @property
     def body_bytes(self) -> int:
         """Size of all ciphertexts."""
-        return self.packing.ciphertexts(self.length, self.key_bits) * self.ciphertext_bytes
+        rows = self.packing.ciphertexts(self.length, self.key_bits, tagged=self.tagged)
+        return rows * self.ciphertext_bytes
 
     def to_bytes(self) -> bytes:
         """Return the header's 56 bytes."""
         packing = self.packing
-        bits = (packing.fraction_bits, packing.integer_bits, 0)
+        bits = (packing.fraction_bits, packing.integer_bits, self.tagged)
         numbers = (*bits, packing.max_contributors, self.key_bits, self.length)
         return _LAYOUT.pack(_MAGIC, _VERSION, *numbers, bytes.fromhex(self.fingerprint))
 
@@ -81,14 +85,14 @@ class VectorHeader:
             raise CryptoError(
                 f"an encrypted vector must have at least {HEADER_BYTES} bytes, got {len(data)}"
             )
-        magic, version, fraction_bits, integer_bits, zero, *rest = _LAYOUT.unpack_from(data)
+        magic, version, fraction_bits, integer_bits, tagged, *rest = _LAYOUT.unpack_from(data)
         contributors, key_bits, length, digest = rest
         if magic != _MAGIC:
             raise CryptoError(f"an encrypted vector must start with {_MAGIC!r}, got {magic!r}")
-        if (version, zero) != (_VERSION, 0):
-            raise CryptoError(f"the version must be {_VERSION}, got {version} and {zero}")
+        if version != _VERSION or tagged not in (0, 1):
+            raise CryptoError(f"the version must be {_VERSION}, got {version} and {tagged}")
         packing = Packing(fraction_bits, integer_bits, contributors)
-        return cls(digest.hex(), key_bits, packing, length)
+        return cls(digest.hex(), key_bits, packing, length, bool(tagged))
 
 
 _BLOCK = 128  # ciphertexts encrypted at a time: bounds memory, paces `progress`
@@ -112,26 +116,35 @@ class EncryptedVector:
     body : bytearray
         ``packing.ciphertexts(length, key_bits)`` big-endian ciphertexts of
         ``public_key.ciphertext_bytes`` bytes each.
+    tagged : bool
+        Whether each ciphertext holds a tag above its values.
 
     Attributes
     ----------
     fingerprint, key_bits
         Of the key; see `VectorHeader`.
     packing : Packing
+    tagged : bool
     """
 
-    __slots__ = ("_body", "_header", "fingerprint", "key_bits", "packing")
+    __slots__ = ("_body", "_header", "fingerprint", "key_bits", "packing", "tagged")
 
     def __init__(
-        self, public_key: PublicKey, packing: Packing, length: int, body: bytearray
+        self,
+        public_key: PublicKey,
+        packing: Packing,
+        length: int,
+        body: bytearray,
+        *,
+        tagged: bool = False,
     ) -> None:
-        header = VectorHeader(public_key.fingerprint, public_key.key_bits, packing, length)
+        header = VectorHeader(public_key.fingerprint, public_key.key_bits, packing, length, tagged)
         if len(body) != header.body_bytes:
             raise CryptoError(f"body must have {header.body_bytes} bytes, got {len(body)}")
         self._header = header
         self._body = body
         self.fingerprint, self.key_bits = header.fingerprint, header.key_bits
-        self.packing = packing
+        self.packing, self.tagged = packing, tagged
 
     @property
     def ciphertexts(self) -> int:
@@ -207,19 +220,24 @@ class EncryptedVector:
         packing: Packing,
         integers: NDArray[np.int64],
         *,
+        tags: Sequence[int] | None = None,
         cores: int | None = None,
         progress: Progress | None = None,
     ) -> EncryptedVector:
-        """Encrypt fixed-point integers, as `Packing.encode` makes them; see `encrypt`."""
+        """Encrypt fixed-point integers, as `Packing.encode` makes them, with a tag each or without.
+
+        See `encrypt` and `Packing.pack`.
+        """
         packing.check(integers)
-        length = len(integers)
+        length, tagged = len(integers), tags is not None
         key_bits, width = public_key.key_bits, public_key.ciphertext_bytes
-        rows = packing.ciphertexts(length, key_bits)
+        rows = packing.ciphertexts(length, key_bits, tagged=tagged)
         body = bytearray(rows * width)
-        step = _BLOCK * packing.slots_per_ciphertext(key_bits)
+        step = _BLOCK * packing.values_per_ciphertext(key_bits, tagged=tagged)
 
         def source(block: int) -> list[int]:
-            return packing.pack(integers[block * step : (block + 1) * step], key_bits)
+            own = None if tags is None else tags[block * _BLOCK : (block + 1) * _BLOCK]
+            return packing.pack(integers[block * step : (block + 1) * step], key_bits, own)
 
         def sink(block: int, ciphertexts: list[int]) -> None:
             at = block * _BLOCK * width
@@ -232,7 +250,7 @@ class EncryptedVector:
 
         blocks = -(-length // step)
         encrypt_blocks(public_key.masker, rows, blocks, source, sink, cores=cores, progress=report)
-        return cls(public_key, packing, length, body)
+        return cls(public_key, packing, length, body, tagged=tagged)
 
     def add(self, other: EncryptedVector, public_key: PublicKey) -> EncryptedVector:
         """Return the encrypted sum of two vectors.
@@ -250,7 +268,9 @@ class EncryptedVector:
             If key, packing or length differ.
         """
         self._require_key(public_key)
-        total = EncryptedVector(public_key, self.packing, len(self), bytearray(self._body))
+        total = EncryptedVector(
+            public_key, self.packing, len(self), bytearray(self._body), tagged=self.tagged
+        )
         total.add_in_place(other, public_key)
         return total
 
@@ -262,6 +282,8 @@ class EncryptedVector:
             raise CryptoError(f"packing must be {self.packing}, got {other.packing}")
         if len(other) != len(self):
             raise CryptoError(f"length must be {len(self)}, got {len(other)}")
+        if other.tagged != self.tagged:
+            raise CryptoError("both vectors must have tags, or neither")
         n_squared, width = public_key.n_squared, self._header.ciphertext_bytes
         mine, theirs = self._body, other._body
         for start in range(0, len(mine), width):
@@ -299,7 +321,8 @@ class EncryptedVector:
             raise CryptoError(f"key_bits must be {public_key.key_bits}, got {header.key_bits}")
         # The constructor compares the declared length with the bytes that are there; nothing is
         # allocated by what the header claims.
-        vector = cls(public_key, header.packing, header.length, bytearray(data[HEADER_BYTES:]))
+        body = bytearray(data[HEADER_BYTES:])
+        vector = cls(public_key, header.packing, header.length, body, tagged=header.tagged)
         public_key.check(vector.to_integers())
         return vector
 

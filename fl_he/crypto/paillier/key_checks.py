@@ -164,7 +164,10 @@ class PublicNumbers(Documented):
 
     def __post_init__(self, minimum_bits: int, known: str | None) -> None:
         check_key_bits(self.n.bit_length(), minimum_bits)
-        numbers = [getattr(self, item.name) for item in fields(self) if item.init]
+        given = [getattr(self, item.name) for item in fields(self) if item.init]
+        numbers = [
+            int.from_bytes(n, "big") if isinstance(n, bytes) else n for n in given if n != b""
+        ]
         object.__setattr__(self, "fingerprint", integers_digest(self.LABEL, *numbers))
         if known != self.fingerprint:
             self.check_numbers()
@@ -246,7 +249,7 @@ class PublicNumbers(Documented):
             If the text is not exactly such a key.
         """
 
-        def build(n: int, *others: int) -> Any:
+        def build(n: int, *others: int | bytes) -> Any:
             if n.bit_length() > maximum_bits:
                 raise CryptoError(f"n must have at most {maximum_bits} bits, got {n.bit_length()}")
             return cls(n, *others, minimum_bits=minimum_bits, known=known)

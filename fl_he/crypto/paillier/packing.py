@@ -24,6 +24,9 @@ from fl_he.crypto.errors import CryptoError, RangeError
 
 _BLOCK = 256  # rows at a time: a bit takes a byte meanwhile
 
+#: Tags are below this prime; see :mod:`fl_he.crypto.tickets`.
+TAG_MODULUS = 2**96 + 61
+
 
 def join(integers: NDArray[np.int64], slot_bits: int) -> list[int]:
     """Join each row's integers into one.
@@ -174,9 +177,22 @@ class Packing(Documented):
             )
         return slots
 
-    def ciphertexts(self, length: int, key_bits: int) -> int:
+    @property
+    def tag_slots(self) -> int:
+        """Number of slots, the highest ones, that the sum of the contributors' tags takes."""
+        bits = (self.max_contributors * (TAG_MODULUS - 1)).bit_length() + 1
+        return -(-bits // self.slot_bits)
+
+    def values_per_ciphertext(self, key_bits: int, *, tagged: bool = False) -> int:
+        """Return how many values a plaintext holds, with a tag or without."""
+        slots = self.slots_per_ciphertext(key_bits) - tagged * self.tag_slots
+        if slots < 1:
+            raise CryptoError(f"a plaintext of {key_bits} bits must hold a value and a tag")
+        return slots
+
+    def ciphertexts(self, length: int, key_bits: int, *, tagged: bool = False) -> int:
         """Return how many ciphertexts a vector of `length` values needs."""
-        return -(-length // self.slots_per_ciphertext(key_bits))
+        return -(-length // self.values_per_ciphertext(key_bits, tagged=tagged))
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Round values to the nearest fixed-point step, ties to even.
@@ -244,7 +260,18 @@ class Packing(Documented):
         _require_vector(integers, np.int64, "integers")
         return np.ldexp(integers.astype(np.float64), -self.fraction_bits)
 
-    def pack(self, integers: NDArray[np.int64], key_bits: int) -> list[int]:
+    def rows(
+        self, integers: NDArray[np.int64], key_bits: int, *, tagged: bool = False
+    ) -> NDArray[np.int64]:
+        """Return integers by ciphertext and slot, with 0 in slots that are not used."""
+        slots = self.values_per_ciphertext(key_bits, tagged=tagged)
+        rows = np.zeros((-(-integers.size // slots), slots), dtype=np.int64)
+        rows.reshape(-1)[: integers.size] = integers
+        return rows
+
+    def pack(
+        self, integers: NDArray[np.int64], key_bits: int, tags: Sequence[int] | None = None
+    ) -> list[int]:
         """Lay one contributor's integers into plaintexts.
 
         Parameters
@@ -253,6 +280,8 @@ class Packing(Documented):
             At most `maximum_integer` in size.
         key_bits : int
             Length of the modulus.
+        tags : sequence of int or None
+            One for each plaintext, below `TAG_MODULUS`, to be laid above its values.
 
         Returns
         -------
@@ -265,11 +294,12 @@ class Packing(Documented):
             If an integer is out of range.
         """
         self.check(integers)
-        slots = self.slots_per_ciphertext(key_bits)
-        rows = self.ciphertexts(integers.size, key_bits)
-        padded = np.zeros((rows, slots), dtype=np.int64)
-        padded.reshape(-1)[: integers.size] = integers
-        return join(padded, self.slot_bits)
+        rows = self.rows(integers, key_bits, tagged=tags is not None)
+        plaintexts = join(rows, self.slot_bits)
+        if tags is None:
+            return plaintexts
+        shift = rows.shape[1] * self.slot_bits
+        return [row + (tag << shift) for row, tag in zip(plaintexts, tags, strict=True)]
 
     def unpack(self, plaintexts: Sequence[int], length: int, key_bits: int) -> NDArray[np.int64]:
         """Take the slots' totals out of plaintexts.
@@ -294,8 +324,35 @@ class Packing(Documented):
             If the number of plaintexts does not fit the length, a plaintext or a total is larger
             than any sum of `max_contributors` vectors, or an unused slot is not empty.
         """
-        slots = self.slots_per_ciphertext(key_bits)
-        rows = self.ciphertexts(length, key_bits)
+        return self._totals(plaintexts, length, self.slots_per_ciphertext(key_bits))
+
+    def unpack_tagged(
+        self, plaintexts: Sequence[int], length: int, key_bits: int
+    ) -> tuple[NDArray[np.int64], list[int]]:
+        """Take totals and sums of tags out of plaintexts; takes and raises the same as `unpack`.
+
+        Returns
+        -------
+        int64 array of shape (length,)
+            The totals.
+        list of int
+            The number above the values of each plaintext, from 0 to what the largest tags of
+            `max_contributors` add up to.
+        """
+        slots = self.values_per_ciphertext(key_bits, tagged=True)
+        shift = slots * self.slot_bits
+        half = 1 << (shift - 1)
+        values = [(plaintext + half) % (1 << shift) - half for plaintext in plaintexts]
+        tags = [(whole - low) >> shift for whole, low in zip(plaintexts, values, strict=True)]
+        limit = self.max_contributors * (TAG_MODULUS - 1)
+        if any(not 0 <= tag <= limit for tag in tags):
+            raise CryptoError(
+                f"a plaintext must hold the tags of at most {self.max_contributors} contributors"
+            )
+        return self._totals(values, length, slots), tags
+
+    def _totals(self, plaintexts: Sequence[int], length: int, slots: int) -> NDArray[np.int64]:
+        rows = -(-length // slots)
         if len(plaintexts) != rows:
             raise CryptoError(
                 f"plaintexts must be {rows} for a length of {length}, got {len(plaintexts)}"

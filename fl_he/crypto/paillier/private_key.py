@@ -17,11 +17,13 @@ from typing import ClassVar
 
 import gmpy2
 import numpy as np
+from cryptography.utils import Buffer
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Place, constant, derived, scalar
-from fl_he.crypto.encoding.strict_json import Document, base64url_integer
+from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
+from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files import Secret, Uncopied
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
@@ -29,6 +31,7 @@ from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS,
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.threads import available_cores, run_all
+from fl_he.crypto.tickets.streams import derive
 
 
 class _Prime(Uncopied):
@@ -67,6 +70,8 @@ class PrivateKey(Secret):
     p, q : int
         The prime factors of n: different, of half its length, 3 modulo 4, with
         ``gcd(p - 1, q - 1) = 2``.
+    sealing_seed : bytes
+        Private half of the sealing key; empty where the public key has none.
     known : str, optional
         Fingerprint of a key that went through all of these checks before. If it is this key's,
         only ``p * q = n`` is checked again: n has no other factors of that length.
@@ -77,7 +82,7 @@ class PrivateKey(Secret):
         If the numbers are not such a key, or h_s is not an n-th power.
     """
 
-    __slots__ = ("__p", "__q", "public_key")
+    __slots__ = ("__p", "__q", "__sealing", "public_key")
     KIND: ClassVar[str] = "paillier-private-key"
     DOCUMENT: ClassVar[Document] = Document(
         "private key",
@@ -85,13 +90,22 @@ class PrivateKey(Secret):
             "kty": constant("DAJ"),
             "key_ops": constant(["decrypt"]),
             **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
+            "sealing": base64url(),
             "pub": scalar(dict),
             "kid": derived("public_key.fingerprint"),
         },
         limit=16384,
     )
 
-    def __init__(self, public_key: PublicKey, p: int, q: int, *, known: str | None = None) -> None:
+    def __init__(
+        self,
+        public_key: PublicKey,
+        p: int,
+        q: int,
+        sealing_seed: bytes = b"",
+        *,
+        known: str | None = None,
+    ) -> None:
         half = public_key.key_bits // 2
         sizes = (p.bit_length(), q.bit_length())
         if p < 1 or p * q != public_key.n or sizes != (half, half):
@@ -101,6 +115,10 @@ class PrivateKey(Secret):
             raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
         if new and not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
             raise CryptoError("p and q must be primes")
+        self.__sealing = SealingKey(sealing_seed) if sealing_seed else None
+        sealing = self.__sealing.public_bytes if self.__sealing else b""
+        if sealing != public_key.sealing:
+            raise CryptoError("the private sealing key must be that of the public key")
         self.public_key = public_key
         smaller, larger = sorted((mpz(p), mpz(q)))
         self.__p, self.__q = _Prime(smaller, larger), _Prime(larger, smaller)
@@ -132,7 +150,9 @@ class PrivateKey(Secret):
             pass
         # Damgard, Jurik and Nielsen's base; see `masking`.
         h_s = int(gmpy2.powmod(-x * x % n, n, n * n))
-        return cls(PublicKey(n, h_s, minimum_bits=minimum_bits), p, q)
+        seed = secrets.token_bytes(SEED_BYTES)
+        sealing = SealingKey(seed).public_bytes
+        return cls(PublicKey(n, h_s, sealing, minimum_bits=minimum_bits), p, q, seed)
 
     def decrypt(self, ciphertexts: Sequence[int], *, cores: int | None = None) -> list[int]:
         """Decrypt ciphertexts.
@@ -205,12 +225,35 @@ class PrivateKey(Secret):
             If the vector is under another key, or does not hold sums of at most
             ``packing.max_contributors`` vectors.
         """
+        if vector.tagged:
+            raise CryptoError("a vector with tags must be decrypted with them")
+        return self.decrypt_tagged(vector, cores=cores, progress=progress)[0]
+
+    def decrypt_tagged(
+        self,
+        vector: EncryptedVector,
+        *,
+        cores: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[NDArray[np.int64], list[int]]:
+        """Decrypt a vector's fixed-point totals and the sum of tags in each ciphertext.
+
+        The tags have yet to be checked; see :mod:`fl_he.crypto.tickets`. Takes and raises the same
+        as `decrypt_integers`.
+
+        Returns
+        -------
+        int64 array of shape (len(vector),)
+            The totals.
+        list of int
+            Sums of tags, non-negative; none for a vector without tags.
+        """
         if vector.fingerprint != self.public_key.fingerprint:
             raise CryptoError(
                 f"the key must be {self.public_key.fingerprint}, got {vector.fingerprint}"
             )
         n, length, packing = self.public_key.n, len(vector), vector.packing
-        slots = packing.slots_per_ciphertext(vector.key_bits)
+        slots = packing.values_per_ciphertext(vector.key_bits, tagged=vector.tagged)
         ciphertexts = vector.to_integers()
         plaintexts: list[int] = []
         for start in range(0, len(ciphertexts), _BLOCK):
@@ -218,7 +261,21 @@ class PrivateKey(Secret):
             plaintexts.extend(m - n if m > n // 2 else m for m in block)
             if progress is not None:
                 progress(min(len(plaintexts) * slots, length), length)
-        return packing.unpack(plaintexts, length, vector.key_bits)
+        if not vector.tagged:
+            return packing.unpack(plaintexts, length, vector.key_bits), []
+        return packing.unpack_tagged(plaintexts, length, vector.key_bits)
+
+    def open_sealed(self, ciphertext: Buffer, info: bytes) -> bytes:
+        """Decrypt what was encrypted to the sealing half; see `SealingKey.open`."""
+        if self.__sealing is None:
+            raise CryptoError("the key must have a sealing half: make it anew with fl-he keygen")
+        return self.__sealing.open(ciphertext, info)
+
+    def derived(self, info: bytes) -> bytes:
+        """Return 32 secret bytes that only the owner of the sealing half can make (HKDF)."""
+        if self.__sealing is None:
+            raise CryptoError("the key must have a sealing half: make it anew with fl-he keygen")
+        return derive(self.__sealing.secret_seed(), info)
 
     def decrypt_vector(
         self,
@@ -238,7 +295,9 @@ class PrivateKey(Secret):
         it is saved under a passphrase.
         """
         p, q = int(self.__p.value), int(self.__q.value)
-        return self.DOCUMENT.dumps(self, p=p, q=q, pub=PUBLIC_FORM.write(self.public_key))
+        seed = self.__sealing.secret_seed() if self.__sealing else b""
+        public = PUBLIC_FORM.write(self.public_key)
+        return self.DOCUMENT.dumps(self, p=p, q=q, sealing=seed, pub=public)
 
     @classmethod
     def from_json(
@@ -247,9 +306,9 @@ class PrivateKey(Secret):
         """Read what `to_json` wrote; `known` as for the class, see `Secret.from_json`."""
         build_public = functools.partial(PublicKey, minimum_bits=minimum_bits, known=known)
 
-        def build(p: int, q: int, pub: dict[str, object]) -> PrivateKey:
+        def build(p: int, q: int, sealing: bytes, pub: dict[str, object]) -> PrivateKey:
             public_key = PUBLIC_FORM.read(pub, Place("public key"), build_public)
-            return cls(public_key, p, q, known=known)
+            return cls(public_key, p, q, sealing, known=known)
 
         return cls.DOCUMENT.loads(text, build)
 

@@ -14,7 +14,8 @@ from typing import ClassVar
 from gmpy2 import mpz
 
 from fl_he.crypto.encoding.fields import Form, constant, derived
-from fl_he.crypto.encoding.strict_json import Document, base64url_integer
+from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
+from fl_he.crypto.envelopes.sealing_key import check_sealing_key, encrypt_to
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import (
     MAXIMUM_KEY_BITS,
@@ -24,8 +25,8 @@ from fl_he.crypto.paillier.key_checks import (
 )
 from fl_he.crypto.paillier.masking import Masker, masker
 
-#: The JSON format of phe's command line (``phe/command_line.py``), which reads it, with h_s as a
-#: member of our own.
+#: The JSON format of phe's command line (``phe/command_line.py``), which reads it, with h_s and the
+#: sealing key as members of our own.
 FORM: Form[PublicKey] = Form(
     {
         "kty": constant("DAJ"),
@@ -33,6 +34,7 @@ FORM: Form[PublicKey] = Form(
         "key_ops": constant(["encrypt"]),
         "n": base64url_integer(MAXIMUM_KEY_BITS),
         "h_s": base64url_integer(2 * MAXIMUM_KEY_BITS),
+        "sealing": base64url(),
         "kid": derived("fingerprint"),
     }
 )
@@ -46,7 +48,9 @@ class PublicKey(PublicNumbers):
     ----------
     h_s : int
         Published base in ``[2, n**2 - 2]``: an n-th power modulo ``n**2``. The fingerprint is of
-        both numbers: whoever could swap h_s for 1 would switch encryption off.
+        all numbers: whoever could swap h_s for 1 would switch encryption off.
+    sealing : bytes
+        Public sealing key of the same owner, for tickets; empty for a key that opens no sums.
 
     Attributes
     ----------
@@ -56,13 +60,14 @@ class PublicKey(PublicNumbers):
         Encrypts under this key in this process, with the table that it may have.
     """
 
-    # a key of MAXIMUM_KEY_BITS needs about 4,300 characters
+    # a key of MAXIMUM_KEY_BITS needs about 6,000 characters
     DOCUMENT: ClassVar[Document] = Document("public key", FORM.members, limit=8192)
     LABEL: ClassVar[bytes] = b"fl-he Paillier public key 1\0"
     CIPHERTEXT: ClassVar[str] = "ciphertext"
     POWER: ClassVar[int] = 2
 
     h_s: int
+    sealing: bytes = b""
     n_squared: mpz = field(init=False, compare=False)
     masker: Masker = field(init=False, compare=False)
 
@@ -75,6 +80,20 @@ class PublicKey(PublicNumbers):
         """See the base."""
         check_modulus(self.n)
         check_base(self.h_s, self.n)
+        if self.sealing:
+            check_sealing_key(self.sealing)
+
+    def seal(self, payload: bytes, info: bytes) -> bytes:
+        """Encrypt a payload to the owner's sealing key; see `sealing_key.encrypt_to`.
+
+        Raises
+        ------
+        CryptoError
+            If the key has no sealing half.
+        """
+        if not self.sealing:
+            raise CryptoError("the key must have a sealing half: make it anew with fl-he keygen")
+        return encrypt_to(self.sealing, payload, info)
 
     def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
         """Encrypt signed plaintexts.
@@ -116,4 +135,8 @@ class PublicKey(PublicNumbers):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The key's length was accepted when the key was made.
-        return partial(PublicKey, minimum_bits=self.n.bit_length()), (self.n, self.h_s)
+        return partial(PublicKey, minimum_bits=self.n.bit_length()), (
+            self.n,
+            self.h_s,
+            self.sealing,
+        )

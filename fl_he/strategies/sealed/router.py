@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -106,6 +106,7 @@ class SealedMembers:
         self.roster = roster
         self.present: dict[int, Member] = {}
         self.company_x = self._manifest = ""
+        self.value_keys: Mapping[str, bytes] = {}
 
     def meet(self, progress: SealedProgress) -> tuple[SealedProgress, list[Skipped]]:
         """Have new hospitals challenge company X.
@@ -141,6 +142,7 @@ class SealedMembers:
         if progress.session not in ("", stated.session):
             raise ProtocolError("the key holder must keep to the session in which the run began")
         self.company_x, self._manifest = stated.name, stated.manifest
+        self.value_keys = stated.value_keys
         progress = replace(progress, session=stated.session)
         for node_id, reply in self._fitting(joining, stated.manifest, progress, failed).items():
             statement = stated.statements.get(reply.name)
@@ -328,6 +330,7 @@ class SealedChain:
                 next_node=next_node,
                 public_key=self._roster.public_key.to_json(),
                 envelope=work.envelope,
+                value_key=self.members.value_keys.get(member.name),
             )
             news = member.news(self.progress)
             content = self._content(news)

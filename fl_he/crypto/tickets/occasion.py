@@ -1,0 +1,61 @@
+"""What a ticket is bound to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.paillier.packing import Packing
+
+_LABEL = b"fl-he ticket 1"
+_VALUE_LABEL = b"fl-he value tag 1"
+_SCHEME = b"paillier"
+_NUMBER_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """A sum for which hospitals contribute.
+
+    Attributes
+    ----------
+    key : str
+        Fingerprint of company X's key.
+    session : str
+        Company X's.
+    purpose : str
+    round : int
+    asked : bytes of length 32
+        Digest of all that a hospital was sent and its app could see, and of the reply's layout.
+    packing : Packing
+    length : int
+        Number of values.
+    """
+
+    key: str
+    session: str
+    purpose: str
+    round: int
+    asked: bytes
+    packing: Packing
+    length: int
+
+    def to_bytes(self, hospital: str) -> bytes:
+        """Return the occasion of one hospital: the info of sealing, signature and masks."""
+        return encode_fields(_LABEL, hospital.encode(), *self._fields())
+
+    def value_info(self) -> bytes:
+        """Return what the value key is used for: the same for all hospitals."""
+        return encode_fields(_VALUE_LABEL, *self._fields())
+
+    def _fields(self) -> tuple[bytes, ...]:
+        return (
+            bytes.fromhex(self.key),
+            self.session.encode(),
+            self.purpose.encode(),
+            self.round.to_bytes(_NUMBER_BYTES, "big"),
+            self.asked,
+            _SCHEME,
+            self.packing.to_json().encode(),
+            self.length.to_bytes(_NUMBER_BYTES, "big"),
+        )

@@ -1,0 +1,88 @@
+"""Tags of a vector, one for each ciphertext, and their check in a sum.
+
+The tag of ciphertext b is ``t_b = <r_b, x_b> + s_b mod q``: x_b are the ciphertext's fixed-point
+integers, r_b comes from the value key, which all hospitals of a session share with company X, and
+s_b from the seed of the update's ticket. The seed is used once, so a tag tells nothing of x_b to
+anybody without it (a one-time message authentication code; Wegman, Carter, JCSS 1981). Whoever
+changes a sum by an integer vector d, and knows no r_b, keeps the tag right with probability 1/q:
+the slots of d are smaller than q, so d is not 0 modulo q.
+
+Without a value key r_b is 0. The tags then tell whose updates were added up, ciphertext by
+ciphertext, and not whether a value was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.crypto.paillier.packing import TAG_MODULUS
+from fl_he.crypto.tickets.streams import key_stream
+
+#: Bytes of the stream for a number modulo q, which is uniform to 2**-95 by that.
+_NUMBER_BYTES = 24
+
+
+def numbers(secret: bytes, info: bytes, count: int) -> list[int]:
+    """Return numbers modulo `TAG_MODULUS` from a secret, uniform for whoever does not know it."""
+    stream = key_stream(secret, info, count * _NUMBER_BYTES)
+    return [
+        int.from_bytes(stream[at : at + _NUMBER_BYTES], "big") % TAG_MODULUS
+        for at in range(0, len(stream), _NUMBER_BYTES)
+    ]
+
+
+def products(rows: NDArray[np.int64], value_key: bytes | None, info: bytes) -> list[int]:
+    """Return ``<r_b, x_b>`` modulo `TAG_MODULUS` for each row of integers; 0 without a value key.
+
+    Parameters
+    ----------
+    rows : int64 array of shape (ciphertexts, values in each)
+        Fixed-point integers of one update, or of a sum.
+    value_key : bytes of length 32, or None
+        Company X's, or nothing.
+    info : bytes
+        What the value key is used for.
+    """
+    if value_key is None:
+        return [0] * len(rows)
+    factors = numbers(value_key, info, rows.size)
+    found, width = [], rows.shape[1]
+    for at, row in enumerate(rows.tolist()):
+        of_row = factors[at * width : (at + 1) * width]
+        found.append(sum(r * x for r, x in zip(of_row, row, strict=True)) % TAG_MODULUS)
+    return found
+
+
+def tags_of(products_: Sequence[int], seed: bytes, info: bytes) -> list[int]:
+    """Return an update's tags by its products and the seed of its ticket."""
+    masks = numbers(seed, info, len(products_))
+    return [(own + mask) % TAG_MODULUS for own, mask in zip(products_, masks, strict=True)]
+
+
+def fit(
+    sums: Sequence[int], products_: Sequence[int], seeds: Iterable[tuple[bytes, bytes]]
+) -> bool:
+    """Tell whether the tags of a sum are those of its contributors' updates.
+
+    Parameters
+    ----------
+    sums : sequence of int
+        Sums of tags as decrypted: integers, not residues.
+    products_ : sequence of int
+        Of the total's integers.
+    seeds : iterable of (bytes, bytes)
+        Seed and info of each contributor's ticket.
+    """
+    expected, contributors = list(products_), 0
+    for seed, info in seeds:
+        contributors += 1
+        for at, mask in enumerate(numbers(seed, info, len(expected))):
+            expected[at] += mask
+    largest = contributors * (TAG_MODULUS - 1)
+    return len(sums) == len(expected) and all(
+        0 <= found <= largest and (found - right) % TAG_MODULUS == 0
+        for found, right in zip(sums, expected, strict=True)
+    )

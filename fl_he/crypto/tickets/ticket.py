@@ -1,0 +1,91 @@
+"""A ticket: the seed of an update's tags, sealed to company X and, with an identity, signed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.envelopes.sealing_key import HPKE_OVERHEAD
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.tickets.occasion import Occasion
+
+SEED_BYTES = 32
+_SIGNATURE_BYTES = 64
+_DIGEST_BYTES = 32
+_LONGEST_NAME = 256
+_STATEMENT = b"fl-he ticket signature 1"
+_FIELDS = 4
+
+#: Signs a statement.
+Sign = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A hospital's ticket for one sum.
+
+    Attributes
+    ----------
+    hospital : str
+        Name of the contributor.
+    asked : bytes of length 32
+        See `Occasion`.
+    sealed : bytes
+        The seed, encrypted to company X.
+    signature : bytes
+        The hospital's, empty where it has no identity.
+    """
+
+    hospital: str
+    asked: bytes
+    sealed: bytes = field(repr=False)
+    signature: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def issue(
+        cls, key: PublicKey, occasion: Occasion, hospital: str, sign: Sign | None
+    ) -> tuple[Ticket, bytes]:
+        """Make a ticket; return it with its fresh seed, which is for one update.
+
+        Raises
+        ------
+        CryptoError
+            If the key has no sealing half.
+        """
+        seed = secrets.token_bytes(SEED_BYTES)
+        ticket = cls(hospital, occasion.asked, key.seal(seed, occasion.to_bytes(hospital)))
+        if sign is None:
+            return ticket, seed
+        signature = sign(ticket.statement(occasion))
+        return cls(hospital, occasion.asked, ticket.sealed, signature), seed
+
+    def statement(self, occasion: Occasion) -> bytes:
+        """Return what the hospital signs."""
+        digest = sha256(self.sealed).digest()
+        return encode_fields(_STATEMENT, occasion.to_bytes(self.hospital), digest)
+
+    def to_bytes(self) -> bytes:
+        """Return the fields behind their lengths."""
+        return encode_fields(self.hospital.encode(), self.asked, self.sealed, self.signature)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ticket:
+        """Read a ticket that another node sent; raises CryptoError for anything else."""
+        found = decode_fields(data, "a ticket")
+        if len(found) != _FIELDS:
+            raise CryptoError(f"a ticket must have {_FIELDS} fields, got {len(found)}")
+        name, asked, sealed, signature = found
+        sizes = len(asked), len(sealed), len(signature)
+        right = _DIGEST_BYTES, SEED_BYTES + HPKE_OVERHEAD
+        if sizes[:2] != right or sizes[2] not in (0, _SIGNATURE_BYTES):
+            raise CryptoError("a ticket must have a digest, a sealed seed and at most a signature")
+        if not 0 < len(name) <= _LONGEST_NAME:
+            raise CryptoError(f"a ticket must have a name of at most {_LONGEST_NAME} bytes")
+        try:
+            return cls(name.decode(), asked, sealed, signature)
+        except UnicodeDecodeError:
+            raise CryptoError("a ticket's name must be UTF-8") from None

@@ -1,0 +1,127 @@
+"""An encrypted vector with the tickets of its contributors: one update, or a sum of several."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.tags import products, tags_of
+from fl_he.crypto.tickets.ticket import Sign, Ticket
+
+_LABEL = b"fl-he sum 1"
+
+
+class TicketedSum:
+    """A sum of updates, each of them with its ticket.
+
+    Parameters
+    ----------
+    vector : EncryptedVector
+        With a tag in each ciphertext.
+    tickets : sequence of Ticket
+        Of the contributors.
+
+    Raises
+    ------
+    CryptoError
+        If the vector has no tags, or there is no ticket, or more than the vector has room for.
+    """
+
+    __slots__ = ("tickets", "vector")
+
+    def __init__(self, vector: EncryptedVector, tickets: tuple[Ticket, ...]) -> None:
+        most = vector.packing.max_contributors
+        if not vector.tagged:
+            raise CryptoError("a sum of updates must have a tag in each ciphertext")
+        if not 1 <= len(tickets) <= most:
+            raise CryptoError(f"a sum must have 1 to {most} tickets, got {len(tickets)}")
+        self.vector, self.tickets = vector, tickets
+
+    @classmethod
+    def encrypt(
+        cls,
+        key: PublicKey,
+        integers: NDArray[np.int64],
+        occasion: Occasion,
+        hospital: str,
+        *,
+        value_key: bytes | None = None,
+        sign: Sign | None = None,
+    ) -> TicketedSum:
+        """Encrypt one hospital's update with a fresh ticket.
+
+        Parameters
+        ----------
+        key : PublicKey
+            Company X's.
+        integers : int64 array of shape (occasion.length,)
+            Fixed-point integers of the occasion's packing.
+        occasion : Occasion
+        hospital : str
+            The contributor's name.
+        value_key : bytes or None
+            Company X's, where it has given hospitals one.
+        sign : callable or None
+            Signs with the hospital's identity, where it has one.
+
+        Raises
+        ------
+        CryptoError
+            If the key has no sealing half, or an integer does not fit.
+
+        Examples
+        --------
+        >>> key, packing = PrivateKey.generate(2048), Packing()
+        >>> public, integers = key.public_key, packing.encode(np.array([1.5, -2.0]))
+        >>> occasion = Occasion(public.fingerprint, "s", "train", 1, bytes(32), packing, 2)
+        >>> total = TicketedSum.encrypt(public, integers, occasion, "north")
+        >>> total.add_in_place(TicketedSum.encrypt(public, integers, occasion, "south"), public)
+        >>> total.contributors
+        ['north', 'south']
+        """
+        packing, info = occasion.packing, occasion.to_bytes(hospital)
+        ticket, seed = Ticket.issue(key, occasion, hospital, sign)
+        rows = packing.rows(integers, key.key_bits, tagged=True)
+        tags = tags_of(products(rows, value_key, occasion.value_info()), seed, info)
+        return cls(EncryptedVector.encrypt_integers(key, packing, integers, tags=tags), (ticket,))
+
+    @property
+    def contributors(self) -> list[str]:
+        """Names on the tickets."""
+        return [ticket.hospital for ticket in self.tickets]
+
+    def add_in_place(self, other: TicketedSum, key: PublicKey) -> None:
+        """Add another sum; raises CryptoError if keys, packings, lengths or tickets do not fit."""
+        merged = TicketedSum(self.vector, (*self.tickets, *other.tickets))
+        self.vector.add_in_place(other.vector, key)
+        self.tickets = merged.tickets
+
+    def to_bytes(self) -> bytes:
+        """Return the vector's bytes and those of the tickets, each behind its length."""
+        tickets = (ticket.to_bytes() for ticket in self.tickets)
+        return encode_fields(_LABEL, self.vector.to_bytes(), *tickets)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, key: PublicKey) -> TicketedSum:
+        """Read a sum that another node sent; see `EncryptedVector.from_bytes`.
+
+        Raises
+        ------
+        CryptoError
+            If the data are anything else.
+        """
+        if not isinstance(data, bytes):
+            raise CryptoError(f"a sum must be bytes, got {type(data).__name__}")
+        label, *found = decode_fields(data, "a sum") or [b""]
+        if label != _LABEL or not found:
+            raise CryptoError("a sum must be an encrypted vector and tickets")
+        vector = EncryptedVector.from_bytes(found[0], key)
+        return cls(vector, tuple(map(Ticket.from_bytes, found[1:])))
+
+    def __repr__(self) -> str:
+        return f"TicketedSum({self.vector!r} of {len(self.tickets)})"
