@@ -37,7 +37,7 @@ from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion
-from fl_he.crypto.tickets.opening import opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
@@ -255,6 +255,8 @@ def open_sum(
     *,
     follows: Follows | None = None,
     asked: Asked | None = None,
+    step: int | None = None,
+    contributors: Sequence[str] | None = None,
 ) -> NDArray[np.float64] | None:
     """Decrypt a sum if the policy allows.
 
@@ -270,6 +272,10 @@ def open_sum(
         See :meth:`Ledger.note`.
     asked : Asked or None
         What hospitals were asked, where company X knows it; ``None``: all of them the same.
+    step : int or None
+        The round for which hospitals made their tickets; ``None``: the request's.
+    contributors : sequence of str or None
+        Whose tickets there must be; ``None``: as many as the request claims.
 
     Returns
     -------
@@ -303,6 +309,8 @@ def open_sum(
         raise ProtocolError(f"a sum for {request.purpose} must have no metrics")
     if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
         raise ProtocolError(f"a sum for a separation must hold {_SIDES} counts and nothing else")
+    if contributors is not None and sorted(contributors) != sorted(summed.contributors):
+        raise TicketError
     if len(summed.tickets) != request.contributors:
         raise ProtocolError(
             f"the sum must hold the {request.contributors} contributors claimed, and it has "
@@ -312,13 +320,13 @@ def open_sum(
         key.public_key.fingerprint,
         request.session,
         request.purpose if asked is None else asked.purpose,
-        request.round,
+        request.round if step is None else step,
         summed.tickets[0].asked if asked is None else asked.digest,
         policy.packing,
         len(vector),
     )
-    require_tickets(summed, occasion, None if node.enrolment is None else node.enrolment.verifies)
-    ledger.note(request, follows)
+    verify = None if node.enrolment is None else node.enrolment.verifies
+    ledger.note(request, follows, lambda: require_tickets(summed, occasion, verify))
     claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
     value_key = None if node.enrolment is None else value_key_of(key)
     total = policy.packing.decode(opened(summed, key, occasion, value_key))

@@ -13,7 +13,7 @@ so another sum may be opened in its place when those hospitals have fixed their 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -177,7 +177,12 @@ class Ledger:
             opened = self._opened(lines, session)
             return max((entry.round for entry in opened if entry.purpose == "train"), default=0)
 
-    def note(self, request: DecryptRequest, follows: Follows | None = None) -> None:
+    def note(
+        self,
+        request: DecryptRequest,
+        follows: Follows | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Note that a sum is opened for its round, before it is.
 
         Returns as well, and notes nothing, if the same was noted before: see the module.
@@ -188,6 +193,8 @@ class Ledger:
         follows : pair of Purpose and int, or None
             The sum about a model that must be the last one opened before this one. It is compared
             under the same lock: of two processes only one opens a sum over the same model.
+        check : callable
+            Is called before the sum is noted, and may refuse it.
 
         Raises
         ------
@@ -204,7 +211,9 @@ class Ledger:
             sum=sha256(request.encrypted_sum).hexdigest(),
         )
         with self._store.exclusively() as lines:
-            if not _is_noted(opening, self._opened(lines, opening.session), follows):
+            noted = _is_noted(opening, self._opened(lines, opening.session), follows)
+            check()
+            if not noted:
                 lines.append(_OPENINGS.dumps(opening))
 
     def discard(self, request: DecryptRequest) -> None:

@@ -11,9 +11,9 @@ from deployed_nodes import KEY, deployed_nodes
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from local_grid import LocalGrid
 from numpy.typing import NDArray
+from ticketed_sums import added, unchecked
 
 from fl_he import client_app
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
@@ -53,22 +53,18 @@ class Coordinator:
         assert not reply.has_error(), reply.error.reason
         return reply
 
-    def update(self, hospital: int, round_: int) -> EncryptedVector:
+    def update(self, hospital: int, round_: int) -> bytes:
         config = ConfigRecord({"lr": 0.5, **privacy_members(TERMS)})
         content = model_message_content(model_arrays(np.zeros(2), 0.0), config)
         key, packing = self.company.public_key, self.company.packing
         request = EncryptionRequest(key, packing, self.company.session, round_)
         reply = self.ask(hospital, MessageType.TRAIN, request.add_to(content))
-        answer = EncryptedReply.from_content(reply.content)
-        return EncryptedVector.from_bytes(answer.encrypted_sum, KEY.public_key)
+        return EncryptedReply.from_content(reply.content).encrypted_sum
 
     def total(self, hospitals: list[int], round_: int) -> NDArray[np.float64]:
-        first, *others = (self.update(hospital, round_) for hospital in hospitals)
-        for other in others:
-            first = first.add(other, KEY.public_key)
-        content = DecryptRequest(
-            self.company.session, "train", round_, len(hospitals), first.to_bytes()
-        ).to_content()
+        summed = added([self.update(hospital, round_) for hospital in hospitals], KEY.public_key)
+        request = DecryptRequest(self.company.session, "train", round_, len(hospitals), summed)
+        content = request.to_content()
         reply = self.ask(self.company_x, DECRYPT, content)
         return DecryptReply.from_content(reply.content).total[2:]
 
@@ -95,6 +91,6 @@ def test_their_difference_has_the_noise_of_every_hospital(coordinator: Coordinat
 
 def test_another_attempt_at_a_round_is_the_same_release(coordinator: Coordinator) -> None:
     first, second = (coordinator.update(coordinator.hospitals[0], 1) for _ in range(2))
-    assert first.to_bytes() != second.to_bytes()
-    np.testing.assert_array_equal(KEY.decrypt_vector(first), KEY.decrypt_vector(second))
+    assert first != second
+    np.testing.assert_array_equal(unchecked(first, KEY), unchecked(second, KEY))
     assert len(coordinator.releases(1)) == 1

@@ -20,11 +20,11 @@ from flwr.app import (
 )
 from flwr.app.user_config import UserConfig
 from reply_forms import form_of
+from ticketed_sums import MadeSum, unchecked
 
 from fl_he.clients.encryption import EncryptionMod, encryption_mod
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.crypto.errors import RangeError
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.errors import DataError
@@ -87,8 +87,7 @@ def ask(
 
 def opened(answer: Message) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], UpdateLayout]:
     reply = EncryptedReply.from_content(answer.content)
-    vector = EncryptedVector.from_bytes(reply.encrypted_sum, KEY.public_key)
-    return KEY.decrypt_vector(vector), UpdateLayout.from_json(reply.layout)
+    return unchecked(reply.encrypted_sum, KEY), UpdateLayout.from_json(reply.layout)
 
 
 def test_reply_is_the_weighted_update_encrypted() -> None:
@@ -341,9 +340,9 @@ def test_the_metrics_of_a_running_sum_are_those_of_the_update(
 
 
 def test_running_sum_under_another_key_is_refused() -> None:
-    vector = EncryptedVector.encrypt(OTHER_KEY.public_key, PACKING, np.zeros(5))
+    other = MadeSum(OTHER_KEY.public_key, np.zeros(5), 1, PACKING).to_bytes("session")
     layout = EncryptedReply.from_content(ask(request().add_to(RecordDict()), context()).content)
-    going_on = replace(request(), running_sum=vector.to_bytes(), layout=layout.layout)
+    going_on = replace(request(), running_sum=other, layout=layout.layout)
     assert "the key must be" in refused(ask(going_on.add_to(RecordDict()), context()))
 
 

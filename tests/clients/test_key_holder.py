@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
+from ticketed_sums import MadeSum
 
 from fl_he.clients.key_holder import key_holder_app, with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
@@ -21,6 +23,8 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.tickets.opening import TicketError
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.learning.regression import evaluation
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.encrypted_sum import (
@@ -72,22 +76,32 @@ class Holder:
     def open(self, contributors: int = 3, **changes: object) -> Message:
         description = self.describe()
         key = PublicKey.from_json(description.public_key)
-        fields = {
+        fields: dict[str, Any] = {
             "session": description.session,
             "purpose": "train",
             "round": 1,
             "contributors": contributors,
             "encrypted_sum": encrypted_sum(key, contributors),
+            **changes,
         }
-        request = DecryptRequest(**{**fields, **changes})  # type: ignore[arg-type]
-        return self.ask(DECRYPT, request.to_content())
+        made = fields["encrypted_sum"]
+        if isinstance(made, MadeSum):
+            occasion = (fields[name] for name in ("session", "purpose", "round"))
+            fields["encrypted_sum"] = made.to_bytes(*occasion)
+        return self.ask(DECRYPT, DecryptRequest(**fields).to_content())
 
 
-def encrypted_sum(key: PublicKey, contributors: int) -> bytes:
-    vector = EncryptedVector.encrypt(key, Packing(), np.array(UPDATE))
-    for _ in range(contributors - 1):
-        vector = vector.add(EncryptedVector.encrypt(key, Packing(), np.array(UPDATE)), key)
-    return vector.to_bytes()
+def encrypted_sum(key: PublicKey, contributors: int) -> MadeSum:
+    return MadeSum(key, contributors * np.array(UPDATE), contributors)
+
+
+def sum_of(values: Sequence[float], contributors: int = 3) -> MadeSum:
+    return MadeSum(KEY.public_key, values, contributors)
+
+
+#: Of a sum whose tickets, tags and contributor count do not fit; which of them is not said.
+TICKETS = str(TicketError())
+COUNT = "the sum must hold the 3 contributors claimed, and it does not"
 
 
 @pytest.fixture
@@ -176,9 +190,8 @@ def test_too_few_contributors(holder: Holder, contributors: int) -> None:
 
 
 def test_the_claim_must_be_true(holder: Holder) -> None:
-    lone = encrypted_sum(KEY.public_key, 1)
-    answer = holder.open(contributors=3, encrypted_sum=lone)
-    assert reason(answer) == "the sum must hold the 3 contributors claimed, and it does not"
+    short = sum_of([2.0, *UPDATE[1:]])
+    assert reason(holder.open(encrypted_sum=short)) == COUNT
     assert "open already" in reason(holder.open()), "who may try again can ask many questions"
     assert holder.open(round=2).has_content()
 
@@ -190,7 +203,7 @@ def test_a_round_is_used_up_before_its_sum_is_decrypted(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(PrivateKey, "decrypt_vector", die)
+        patch.setattr(PrivateKey, "decrypt_tagged", die)
         with pytest.raises(SystemExit):
             holder.open()
     assert "open already" in reason(holder.open()), "who kills the process may ask no more often"
@@ -200,13 +213,20 @@ def test_what_is_refused_unopened_uses_up_no_round(holder: Holder, key_file: Pat
     holder.describe()
     ledger = key_file.with_name("private-key.json.opened.jsonl")
     before = ledger.read_bytes()
-    moved = EncryptedVector.encrypt(KEY.public_key, Packing(22, 26), np.array(UPDATE))
-    short = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0]))
+    moved = MadeSum(KEY.public_key, UPDATE, packing=Packing(22, 26))
+    session = holder.describe().session
+    three = encrypted_sum(KEY.public_key, 3).made(session)
+    twice = TicketedSum(three.vector, (*three.tickets[:2], three.tickets[0]))
+    other = replace(three.tickets[2], asked=b"x" * 32)
+    unlike = TicketedSum(three.vector, (*three.tickets[:2], other))
     refused: list[dict[str, object]] = [
         {"contributors": 2},
         {"contributors": 513},
-        {"encrypted_sum": moved.to_bytes()},
-        {"encrypted_sum": short.to_bytes()},
+        {"contributors": 4},
+        {"encrypted_sum": moved},
+        {"encrypted_sum": sum_of([3.0])},
+        {"encrypted_sum": twice.to_bytes()},
+        {"encrypted_sum": unlike.to_bytes()},
         {"encrypted_sum": b"no vector"},
         {"session": "0" * 32},
     ]
@@ -218,33 +238,45 @@ def test_what_is_refused_unopened_uses_up_no_round(holder: Holder, key_file: Pat
 
 
 def test_a_slot_that_overflows_is_refused_in_the_same_words(holder: Holder) -> None:
-    edge = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 2.0**24 - 1]))
-    width = KEY.public_key.ciphertext_bytes
-    header, body = edge.to_bytes()[:-width], edge.to_bytes()[-width:]
-    multiplied = pow(int.from_bytes(body, "big"), 2**10, KEY.public_key.n**2)
-    answer = holder.open(encrypted_sum=header + multiplied.to_bytes(width, "big"))
-    assert reason(answer) == "the sum must hold the 3 contributors claimed, and it does not"
+    assert reason(holder.open(encrypted_sum=multiplied(holder, 2**10))) == TICKETS
 
 
 def test_another_packing_than_the_policys(holder: Holder) -> None:
     moved = Packing(fraction_bits=22, integer_bits=26)
-    vector = EncryptedVector.encrypt(KEY.public_key, moved, np.array([3.0, 1.0]))
-    assert "the packing must be" in reason(holder.open(encrypted_sum=vector.to_bytes()))
+    other = MadeSum(KEY.public_key, [3.0, 1.0], packing=moved)
+    assert "the packing must be" in reason(holder.open(encrypted_sum=other))
     assert holder.describe().packing == Packing().to_json()
 
 
 def test_a_sum_is_opened_for_one_round(holder: Holder) -> None:
-    encrypted = encrypted_sum(KEY.public_key, 3)
+    encrypted = encrypted_sum(KEY.public_key, 3).to_bytes(holder.describe().session)
     assert holder.open(encrypted_sum=encrypted).has_content()
     assert "this very sum" in reason(holder.open(round=2, encrypted_sum=encrypted))
     assert "this very sum" in reason(holder.open(purpose="evaluate", encrypted_sum=encrypted))
 
 
-def misfit_sum(misfits: int, sign: float = 1.0, values: Sequence[float] = UPDATE[1:]) -> bytes:
+@pytest.mark.parametrize("changes", [{"round": 2}, {"purpose": "evaluate"}])
+def test_a_sum_made_for_another_occasion_is_not_opened(
+    holder: Holder, changes: dict[str, Any]
+) -> None:
+    other = encrypted_sum(KEY.public_key, 3).to_bytes(holder.describe().session)
+    assert reason(holder.open(encrypted_sum=other, **changes)) == TICKETS
+    assert "open already" in reason(holder.open(**changes)), "who may try again can ask much"
+
+
+def multiplied(holder: Holder, factor: int) -> bytes:
+    """Return a sum at the edge of a slot with its ciphertext's plaintext multiplied."""
+    edge = sum_of([3.0, 30.0, 2.0**24 - 1]).made(holder.describe().session)
+    (ciphertext,) = edge.vector.to_integers()
+    body = KEY.public_key.to_bytes([pow(ciphertext, factor, KEY.public_key.n**2)])
+    vector = EncryptedVector(KEY.public_key, Packing(), 3, bytearray(body), tagged=True)
+    return TicketedSum(vector, edge.tickets).to_bytes()
+
+
+def misfit_sum(misfits: int, sign: float = 1.0, values: Sequence[float] = UPDATE[1:]) -> MadeSum:
     """Return the sum of three hospitals of which so many had values that did not fit."""
     first = sum(first_value(Packing(), fits=number >= misfits) for number in range(3))
-    vector = np.array([sign * first, *(3 * np.array(values))])
-    return EncryptedVector.encrypt(KEY.public_key, Packing(), vector).to_bytes()
+    return sum_of([sign * first, *(3 * np.array(values))])
 
 
 @pytest.mark.parametrize("purpose", ["train", "evaluate", "separation", "figures"])
@@ -309,7 +341,7 @@ def test_a_key_holder_that_was_never_asked_to_describe_itself_opens_nothing(
     key_file: Path,
 ) -> None:
     holder = Holder({"role": "key-holder", "private-key": str(key_file)})
-    request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3))
+    request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3).to_bytes(""))
     assert "session must be one" in reason(holder.ask(DECRYPT, request.to_content()))
 
 
@@ -320,7 +352,8 @@ def test_sum_under_another_key(holder: Holder) -> None:
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:-1], lambda b: b"XXXX" + b[4:], lambda b: b""])
 def test_spoiled_sum(holder: Holder, spoil: Callable[[bytes], bytes]) -> None:
-    assert reason(holder.open(encrypted_sum=spoil(encrypted_sum(KEY.public_key, 3))))
+    good = encrypted_sum(KEY.public_key, 3).to_bytes(holder.describe().session)
+    assert reason(holder.open(encrypted_sum=spoil(good)))
 
 
 def test_more_contributors_than_the_slots_have_room_for(holder: Holder) -> None:
@@ -330,13 +363,11 @@ def test_more_contributors_than_the_slots_have_room_for(holder: Holder) -> None:
 
 
 def test_as_many_contributors_as_the_slots_have_room_for(holder: Holder) -> None:
-    vector = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([512.0, 30.0, 1.5]))
-    assert holder.open(512, encrypted_sum=vector.to_bytes()).has_content()
+    assert holder.open(512, encrypted_sum=sum_of([512.0, 30.0, 1.5], 512)).has_content()
 
 
 def test_a_vector_without_count_and_examples(holder: Holder) -> None:
-    lone = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0]))
-    assert "must hold a contributor count" in reason(holder.open(encrypted_sum=lone.to_bytes()))
+    assert "must hold a contributor count" in reason(holder.open(encrypted_sum=sum_of([3.0])))
 
 
 def test_a_deployed_key_holder_needs_its_key_file() -> None:
@@ -374,7 +405,7 @@ def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
     assert (description.role, description.features) == (Role.HOSPITAL, ("age", "size"))
     assert description.classes == ("a", "b", "c")
     assert (description.public_key, description.session) == ("", "")
-    request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3))
+    request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3).to_bytes(""))
     assert "only the key holder" in reason(hospital.ask(DECRYPT, request.to_content()))
 
 
@@ -383,23 +414,17 @@ def test_records_of_another_form(holder: Holder) -> None:
 
 
 def test_a_sum_that_overflows_has_used_up_its_round(holder: Holder) -> None:
-    edge = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 2.0**24 - 1]))
-    width = KEY.public_key.ciphertext_bytes
-    header, body = edge.to_bytes()[:-width], edge.to_bytes()[-width:]
-    multiplied = pow(int.from_bytes(body, "big"), 2**10, KEY.public_key.n**2)
-    overflowing = header + multiplied.to_bytes(width, "big")
-    assert "contributors claimed" in reason(holder.open(encrypted_sum=overflowing))
+    assert reason(holder.open(encrypted_sum=multiplied(holder, 2**10))) == TICKETS
     assert "open already" in reason(holder.open()), "who may try again learns where it overflows"
 
 
 @pytest.mark.parametrize("inside", [4.0, 3.25, 2.75, -3.0, 0.0])
 def test_the_count_inside_must_be_the_claimed_one_exactly(holder: Holder, inside: float) -> None:
-    vector = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([inside, 30.0, 1.5]))
-    assert "contributors claimed" in reason(holder.open(encrypted_sum=vector.to_bytes()))
+    assert "contributors claimed" in reason(holder.open(encrypted_sum=sum_of([inside, 30.0, 1.5])))
 
 
 def test_all_rounds_and_sums_are_remembered_not_the_last_alone(holder: Holder) -> None:
-    first = encrypted_sum(KEY.public_key, 3)
+    first = encrypted_sum(KEY.public_key, 3).to_bytes(holder.describe().session)
     assert holder.open(encrypted_sum=first).has_content()
     assert holder.open(purpose="evaluate").has_content()
     assert "open already" in reason(holder.open()), (
@@ -422,7 +447,6 @@ def test_the_same_request_has_the_same_answer(holder: Holder) -> None:
     [
         {"purpose": "evaluate"},
         {"round": 2},
-        {"contributors": 4},
         {"encrypted_sum": encrypted_sum(KEY.public_key, 3)},
         {"metric_values": 1},
     ],
@@ -431,18 +455,16 @@ def test_the_same_request_has_the_same_answer(holder: Holder) -> None:
 def test_a_request_that_differs_in_anything_has_none(
     holder: Holder, changes: dict[str, object]
 ) -> None:
-    encrypted = encrypted_sum(KEY.public_key, 3)
+    encrypted = encrypted_sum(KEY.public_key, 3).to_bytes(holder.describe().session)
     assert holder.open(encrypted_sum=encrypted).has_content()
     assert "open already" in reason(holder.open(**{"encrypted_sum": encrypted, **changes}))  # type: ignore[arg-type]
     assert holder.open(encrypted_sum=encrypted).has_content()
 
 
-def metrics_sum(*columns: tuple[float, float, float]) -> bytes:
+def metrics_sum(*columns: tuple[float, float, float]) -> MadeSum:
     """Return four hospitals' encrypted sum of 100 examples: counts, weights and sums of metrics."""
     tail = np.array(columns).T.ravel()
-    return EncryptedVector.encrypt(
-        KEY.public_key, Packing(), [4.0, 100.0, 7.0, *tail.tolist()]
-    ).to_bytes()
+    return sum_of([4.0, 100.0, 7.0, *tail.tolist()], 4)
 
 
 def test_of_metrics_leave_means_that_enough_hospitals_have(holder: Holder) -> None:
@@ -473,10 +495,10 @@ def test_counts_are_no_metrics(holder: Holder, purpose: str) -> None:
 
 
 def test_a_sum_that_failed_fails_again(holder: Holder) -> None:
-    lone = encrypted_sum(KEY.public_key, 1)
-    answers = [holder.open(contributors=3, encrypted_sum=lone) for _ in "ab"]
-    assert reason(answers[0]) == reason(answers[1])
-    assert "open already" in reason(holder.open(contributors=4, encrypted_sum=lone))
+    short = sum_of([2.0, *UPDATE[1:]])
+    answers = [holder.open(encrypted_sum=short) for _ in "ab"]
+    assert reason(answers[0]) == reason(answers[1]) == COUNT
+    assert "open already" in reason(holder.open(encrypted_sum=sum_of([2.0, *UPDATE[1:]])))
 
 
 @pytest.mark.parametrize("configured", [True, False])
@@ -525,7 +547,7 @@ def test_a_ledger_that_others_may_touch_stops_the_key_holder(
 
 def counts_sum(
     key: PublicKey, patients: int = 10, *, restricted: bool = True, more: int = 0
-) -> bytes:
+) -> MadeSum:
     """Return three hospitals' encrypted counts, each of so many patients of each class."""
     half = patients // 2
     features = np.linspace(-3, 3, patients)
@@ -533,7 +555,7 @@ def counts_sum(
     counts = evaluation.count(data, np.array([1.0, 0.0])).to_vector()
     sign = -1.0 if restricted else 1.0
     values = np.concatenate([[sign, patients], counts, np.zeros(more)])
-    return EncryptedVector.encrypt(key, Packing(), 3 * values).to_bytes()
+    return MadeSum(key, 3 * values)
 
 
 def test_counts_leave_as_figures_only(holder: Holder) -> None:
@@ -578,11 +600,9 @@ def test_what_is_no_counts_has_no_figures(
 
 
 def test_a_number_of_examples_that_the_counts_do_not_have_is_refused(holder: Holder) -> None:
-    vector = EncryptedVector.from_bytes(counts_sum(KEY.public_key), KEY.public_key)
-    ones = np.zeros(len(vector))
-    ones[1] = 1.0
-    raised = vector.add(EncryptedVector.encrypt(KEY.public_key, Packing(), ones), KEY.public_key)
-    answer = holder.open(purpose="figures", encrypted_sum=raised.to_bytes())
+    raised = np.array(counts_sum(KEY.public_key).values)
+    raised[1] += 1.0
+    answer = holder.open(purpose="figures", encrypted_sum=MadeSum(KEY.public_key, raised))
     assert reason(answer) == (
         "the hospitals' counts must be of all held-out examples, and they are not"
     )
@@ -600,10 +620,10 @@ def test_a_node_may_raise_min_cell_and_not_lower_it(key_file: Path) -> None:
         assert f"min-cell in the node configuration {words}" in reason(answer)
 
 
-def sides_sum(key: PublicKey, against: float = 0.0, on: float = 0.0, *more: float) -> bytes:
+def sides_sum(key: PublicKey, against: float = 0.0, on: float = 0.0, *more: float) -> MadeSum:
     """Return three hospitals' encrypted counts of patients on the sides of a model."""
     values = [-3.0, 30.0, against, on, *more]
-    return EncryptedVector.encrypt(key, Packing(), np.array(values)).to_bytes()
+    return MadeSum(key, values)
 
 
 @pytest.mark.parametrize("counts", [(0.0, 0.0), (0.0, 1.0), (7.0, 0.0), (30.0, 2.0)])
@@ -644,6 +664,6 @@ def test_sides_pass_for_no_other_sum(holder: Holder) -> None:
         assert reason(answer) == "a sum for a separation must hold 2 counts and nothing else"
     update = encrypted_sum(KEY.public_key, 3)
     assert "2 counts" in reason(holder.open(purpose="separation", encrypted_sum=update))
-    plain = EncryptedVector.encrypt(KEY.public_key, Packing(), np.array([3.0, 30.0, 1.0, 1.0]))
-    answer = holder.open(purpose="separation", encrypted_sum=plain.to_bytes())
+    plain = sum_of([3.0, 30.0, 1.0, 1.0])
+    answer = holder.open(purpose="separation", encrypted_sum=plain)
     assert reason(answer) == refusal

@@ -11,12 +11,12 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
+from ticketed_sums import unchecked
 
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.node import SimulatedNode
 from fl_he.clients.private_release import private_release
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.errors import PrivacyError
@@ -83,10 +83,7 @@ class Hospital:
         return self.app(message, self.context)
 
     def noise(self, reply: Message) -> list[int]:
-        vector = EncryptedVector.from_bytes(
-            EncryptedReply.from_content(reply.content).encrypted_sum, KEY.public_key
-        )
-        total = KEY.decrypt_vector(vector)
+        total = unchecked(EncryptedReply.from_content(reply.content).encrypted_sum, KEY)
         assert total[:2].tolist() == [1.0, 8.0]  # the counts are exact
         return [round(x * 2**24) for x in total[2:] - SUM]
 
@@ -218,10 +215,8 @@ def test_terms_travel_whole() -> None:
 def test_arrays_of_any_shape_have_noise() -> None:
     hospital = Hospital()
     hospital.arrays = ArrayRecord({"w": Array(np.zeros((3, 1)))})
-    vector = EncryptedVector.from_bytes(
-        EncryptedReply.from_content(hospital.ask().content).encrypted_sum, KEY.public_key
-    )
-    assert (KEY.decrypt_vector(vector)[2:] != 0).all()
+    answer = EncryptedReply.from_content(hospital.ask().content)
+    assert (unchecked(answer.encrypted_sum, KEY)[2:] != 0).all()
 
 
 #: So small a share that its noise is not a gradient's.
@@ -251,10 +246,8 @@ class ScaledHospital(Hospital):
         return self.app(message, self.context)
 
     def integers(self, reply: Message) -> list[int]:
-        vector = EncryptedVector.from_bytes(
-            EncryptedReply.from_content(reply.content).encrypted_sum, KEY.public_key
-        )
-        return [round(x * 2**24) for x in KEY.decrypt_vector(vector)[2:]]
+        total = unchecked(EncryptedReply.from_content(reply.content).encrypted_sum, KEY)
+        return [round(x * 2**24) for x in total[2:]]
 
 
 def test_sums_for_the_scaling_have_the_noise_of_their_share() -> None:
@@ -330,8 +323,7 @@ def test_under_privacy_no_value_is_marked_as_one_that_does_not_fit(value: float)
         hospital = Hospital()
         hospital.arrays = model_arrays(np.array([value, 0.0]), 0.0)
         answer = EncryptedReply.from_content(hospital.ask().content)
-        vector = EncryptedVector.from_bytes(answer.encrypted_sum, KEY.public_key)
-        assert KEY.decrypt_vector(vector)[0] == 1.0
+        assert unchecked(answer.encrypted_sum, KEY)[0] == 1.0
 
 
 def test_another_session_is_another_question() -> None:

@@ -19,6 +19,7 @@ from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from quick import slow
 from study_plans import PLAN, RANGED
+from ticketed_sums import VALUE_KEY, value_key_record
 
 from fl_he import client_app, server_app
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
@@ -132,6 +133,9 @@ class Coordinator:
 
     def send(self, node: int, action: str, content: RecordDict) -> Message:
         """Send a message as it is, and return the reply."""
+        if node in HOSPITALS and "public-key" in content.config_records.get("fl-he", {}):
+            own = self.company.value_keys[f"clinic-{HOSPITALS.index(node) + 1}"]
+            content = RecordDict({VALUE_KEY: value_key_record(own), **content})
         (sent,) = self.grid.push_messages([Message(content, node, action)])
         (reply,) = self.grid.pull_messages([sent])
         return reply

@@ -22,9 +22,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
 from quick import slow
+from ticketed_sums import MadeSum
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.strategies.skipping import Skipped
@@ -303,7 +303,7 @@ def cut(reply: Message) -> Message:
             longer_layout,
             "must fill the slots of its own layout",
         ),
-        (cut, "hospital-1 sent no usable ciphertexts: body must have"),
+        (cut, "hospital-1 sent no usable ciphertexts: a sum must be"),
     ],
 )
 def test_a_reply_that_was_not_asked_for_stops_the_run(
@@ -466,8 +466,8 @@ def test_ciphertexts_packed_another_way_are_refused() -> None:
     def repacked(reply: Message) -> Message:
         answer = EncryptedReply.from_content(reply.content)
         key = grid_key(reply)
-        other = EncryptedVector.encrypt(key, Packing(20, 20), np.array([1.0, 10.0, 1, 1, 1, 1]))
-        reply.content = replace(answer, encrypted_sum=other.to_bytes()).to_content()
+        other = MadeSum(key, [1.0, 10.0, 1, 1, 1, 1], 1, Packing(20, 20)).to_bytes("session")
+        reply.content = replace(answer, encrypted_sum=other).to_content()
         return reply
 
     def grid_key(_: Message) -> PublicKey:

@@ -16,10 +16,11 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
 from numpy.typing import NDArray
+from ticketed_sums import VALUE_KEY as _VALUE_KEY
+from ticketed_sums import added, unchecked, value_key_record
 
 from fl_he import client_app
 from fl_he.config.run import Config
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -81,6 +82,7 @@ class LyingCoordinator:
         reply = self.send(COMPANY, DESCRIBE, RecordDict())
         described = Description.from_content(reply.content)
         self.session, self.packing = described.session, described.packing
+        self.value_keys = described.value_keys
 
     def terms(self, **changes: Any) -> TrainingTerms:
         """Return the task that the plan and the choice from its lists say."""
@@ -110,6 +112,9 @@ class LyingCoordinator:
         """Send a message as it is, but for the choice from the plan, and return the reply."""
         if is_planned(action) and Choice.HOME not in content:
             content = self.choice.add_to(content)
+        if node in CLINICS and "public-key" in content.config_records.get("fl-he", {}):
+            own = self.value_keys[f"clinic-{CLINICS.index(node) + 1}"]
+            content = RecordDict({_VALUE_KEY: value_key_record(own), **content})
         (sent,) = self.grid.push_messages([Message(content, node, action)])
         (reply,) = self.grid.pull_messages([sent])
         return reply
@@ -174,11 +179,8 @@ class LyingCoordinator:
         **more: Any,
     ) -> bytes:
         """Return a fresh sum of hospitals' updates."""
-        vectors = [vector_of(self.ask(node, round_, purpose, **more)) for node in among]
-        total = vectors[0]
-        for vector in vectors[1:]:
-            total = total.add(vector, KEY.public_key)
-        return total.to_bytes()
+        updates = [update_of(self.ask(node, round_, purpose, **more)) for node in among]
+        return added(updates, KEY.public_key)
 
     def step(
         self, round_: int = 1, purpose: Purpose = "train", among: Sequence[int] = CLINICS
@@ -199,13 +201,12 @@ class LyingCoordinator:
             context.run_id = context.run_id if run_id is None else run_id
 
 
-def vector_of(reply: Message) -> EncryptedVector:
+def update_of(reply: Message) -> bytes:
     """Return the encrypted update of a hospital's reply."""
     assert not reply.has_error(), reply.error.reason
-    answer = EncryptedReply.from_content(reply.content)
-    return EncryptedVector.from_bytes(answer.encrypted_sum, KEY.public_key)
+    return EncryptedReply.from_content(reply.content).encrypted_sum
 
 
 def opened(reply: Message) -> NDArray[np.float64]:
     """Return what only company X can see of a hospital's reply."""
-    return KEY.decrypt_vector(vector_of(reply))
+    return unchecked(update_of(reply), KEY)

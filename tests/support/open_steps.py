@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from sealed_federation import COMPANY, Federation, terms
+from ticketed_sums import added
 
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -41,6 +42,7 @@ class OpenSteps:
         self.totals: list[bytes] = []
         description = Description.from_content(self.ask(COMPANY, DESCRIBE, RecordDict()).content)
         self.session, self.public_key = description.session, description.public_key
+        self.value_keys = description.value_keys
 
     def ask(self, name: str, action: str, content: RecordDict) -> Message:
         """Send a node one message and return its reply."""
@@ -57,16 +59,19 @@ class OpenSteps:
         content["config"] = self.config if config is None else config
         return content
 
-    def request(self, round_: int, session: str | None = None) -> EncryptionRequest:
+    def request(
+        self, round_: int, session: str | None = None, name: str | None = None
+    ) -> EncryptionRequest:
         own = self.session if session is None else session
         packing = self.federation.packing.to_json()
-        return EncryptionRequest(self.public_key, packing, own, round_)
+        request = EncryptionRequest(self.public_key, packing, own, round_)
+        return replace(request, value_key=self.value_keys.get(name or ""))
 
     def hospital(
         self, name: str, round_: int, action: str = MessageType.TRAIN, **news: Any
     ) -> Message:
         """Ask a hospital for its update and return whatever it replies."""
-        return self.ask(name, action, self.request(round_).add_to(self.news(**news)))
+        return self.ask(name, action, self.request(round_, name=name).add_to(self.news(**news)))
 
     def finish(self, name: str, **news: Any) -> Message:
         """Have a hospital save its model; the operator has moved the one before."""
@@ -75,15 +80,10 @@ class OpenSteps:
 
     def sum_of(self, replies: Mapping[str, Message]) -> bytes:
         """Return the sum of updates."""
-        key = self.federation.key.public_key
-        total: EncryptedVector | None = None
         for reply in replies.values():
             assert not reply.has_error(), reply.error.reason
-            answer = EncryptedReply.from_content(reply.content)
-            vector = EncryptedVector.from_bytes(answer.encrypted_sum, key)
-            total = vector if total is None else total.add(vector, key)
-        assert total is not None
-        return total.to_bytes()
+        answers = [EncryptedReply.from_content(reply.content) for reply in replies.values()]
+        return added([one.encrypted_sum for one in answers], self.federation.key.public_key)
 
     def open(
         self, round_: int, contributors: int, summed: bytes, *, purpose: Any = "train", **news: Any

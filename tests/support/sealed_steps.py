@@ -42,6 +42,7 @@ class Steps:
         self.federation = federation
         self.session = ""
         self.statements: dict[str, bytes] = {}
+        self.value_keys: dict[str, bytes] = {}
         self.config = terms().to_config()
         self.last: tuple[SealedTotal, ...] = ()
         self.public_key = federation.key.public_key.to_json()
@@ -58,6 +59,7 @@ class Steps:
         reply = self.ask(COMPANY, SESSION, SessionRequest("", challenges).to_content())
         stated = SessionReply.from_content(reply.content)
         self.session, self.statements = stated.session, dict(stated.statements)
+        self.value_keys = dict(stated.value_keys)
 
     def join(self, name: str) -> JoinReply:
         return JoinReply.from_content(
@@ -80,9 +82,9 @@ class Steps:
     ) -> Message:
         """Ask a hospital for its contribution and return whatever it replies."""
         content = self.news(name, totals)
-        content.update(
-            LiarsHop(round_, tuple(before), next_node, self.public_key, envelope).to_content()
-        )
+        own = self.value_keys.get(name)
+        asked = LiarsHop(round_, tuple(before), next_node, self.public_key, envelope, own)
+        content.update(asked.to_content())
         return self.ask(name, MessageType.TRAIN, content)
 
     def finish(self, name: str, totals: Sequence[SealedTotal] = ()) -> Message:

@@ -163,7 +163,7 @@ def test_content_bytes_counts_all_records() -> None:
 def test_a_description_is_one_record() -> None:
     content = DESCRIPTION.to_content()
     content["metrics"] = MetricRecord({"loss": 0.5})
-    with pytest.raises(ProtocolError, match="one record"):
+    with pytest.raises(ProtocolError, match="no other records"):
         Description.from_content(content)
 
 

@@ -131,7 +131,9 @@ class SealedKeyHolder:
             key,
             ledger,
             follows=("train", summed.after) if summed.after else NOTHING,
-            asked=None if learnt is None else self._asked(learnt, config, request, summed, node),
+            asked=None if course is None else self._asked(course, config, request, summed, node),
+            step=summed.after + 1,
+            contributors=request.contributors,
         )
         if total is None:
             return Message(MisfitReply().to_content(), reply_to=message)

@@ -151,19 +151,13 @@ def numbered(config: ConfigRecord, round_: int | None) -> ConfigRecord:
 
 
 def _compare(total: Link, last: Contribution | None, name: str) -> None:
-    """Warn if a total is said to have this hospital's update and has it not, or the other way.
+    """Warn if a total of the round to which this hospital has contributed is without its update.
 
     Only a hospital that has kept its state since can tell.
     """
-    sent = last is not None and last.round == total.number
-    if sent and name not in total.contributors:
+    if last is not None and last.round == total.number and name not in total.contributors:
         _logger.warning(
             "round %d was opened without this hospital's update, which it had sent", total.number
-        )
-    if not sent and name in total.contributors and (last is None or last.round < total.number):
-        _logger.warning(
-            "round %d was opened with an update in this hospital's name that it had not sent",
-            total.number,
         )
 
 

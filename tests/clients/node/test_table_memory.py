@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,14 @@ from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.node.table_memory import TableMemory
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.tables.data import Dataset
-from fl_he.wire.encrypted_sum import DESCRIBE, FIGURES, FINISH, MOMENTS, EncryptionRequest
+from fl_he.wire.encrypted_sum import (
+    DESCRIBE,
+    FIGURES,
+    FINISH,
+    MOMENTS,
+    Description,
+    EncryptionRequest,
+)
 from fl_he.wire.learning_terms import MomentsRequest, TrainingTerms
 from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.sealed_messages import OpenNews
@@ -110,10 +118,13 @@ def test_with_a_manifest_the_coordinator_is_not_told_that_the_table_changed(
 ) -> None:
     (tmp_path / "enrolled").mkdir()
     hospital = Hospital(tmp_path)
-    hospital.node = {**enrolled_nodes(tmp_path / "enrolled")[0], "data": str(hospital.table)}
+    own, *_, company_x = enrolled_nodes(tmp_path / "enrolled")
+    hospital.node = {**own, "data": str(hospital.table)}
+    described = APP(Message(RecordDict(), 5, DESCRIBE), Context(1, 5, company_x, RecordDict(), {}))
+    value_key = Description.from_content(described.content).value_keys["clinic-1"]
     packing = Packing(max_contributors=3).to_json()
     request = EncryptionRequest(KEY.public_key.to_json(), packing, "a", 1)
-    content = request.add_to(OpenNews("a").to_content())
+    content = replace(request, value_key=value_key).add_to(OpenNews("a").to_content())
     content["config"] = TrainingTerms(2, 2, "gd", 0.5, None).to_config()
     assert hospital.ask("train", content.copy()) == ""
     hospital.table.write_text(f"{TABLE}1,1,sick\n")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from identities import make
 from sealed_federation import COMPANY, FEATURES, Federation, terms
 from sealed_steps import Steps, reason, sealed
+from ticketed_sums import MadeSum
 
 from fl_he.clients.key_holder import open_sum
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
@@ -28,8 +29,8 @@ from fl_he.clients.totals.payload import (
 )
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing import seal, unseal
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets.opening import TicketError
 from fl_he.wire.encrypted_sum import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
 from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.sealed_messages import (
@@ -161,10 +162,8 @@ class TestLoneCiphertext:
         )
 
     def test_company_x_opens_nothing_that_is_not_sealed(self, steps: Steps) -> None:
-        vector = EncryptedVector.encrypt(
-            steps.federation.key.public_key, steps.federation.packing, np.array([3.0, 9.0])
-        )
-        request = DecryptRequest(steps.session, "train", 1, 3, vector.to_bytes())
+        made = MadeSum(steps.federation.key.public_key, [3.0, 9.0], 3, steps.federation.packing)
+        request = DecryptRequest(steps.session, "train", 1, 3, made.to_bytes(steps.session))
         assert reason(steps.ask(COMPANY, DECRYPT, request.to_content())) == (
             "this node takes part in sealed chains only, got an open 'query.decrypt' message"
         )
@@ -206,22 +205,21 @@ class TestForgedCount:
 
 def test_a_hospital_that_signs_more_than_it_has(steps: Steps) -> None:
     """One that is in league with the coordinator: company X looks inside, and says no more."""
-    vector = EncryptedVector.encrypt(
-        steps.federation.key.public_key, steps.federation.packing, np.array([1.0, 9.0, 0.5])
-    )
     names = [NORTH, SOUTH, EAST]
     zeros = model_arrays(np.zeros(len(FEATURES)), 0.0)
     digest = terms_of(canonical(steps.config), zeros, "")
-    payload = RunningSum(0, digest, "{}", vector.to_bytes()).to_bytes()
+    numbers = [1.0, 9.0, *[0.5] * 10]
+    federation = steps.federation
+    made_up = MadeSum(federation.key.public_key, numbers, names, federation.packing)
+    data = made_up.to_bytes(steps.session)
+    payload = RunningSum(0, digest, sealed_layout(steps), data).to_bytes()
     envelope = seal(
         payload,
         steps.federation.identities[EAST],
         steps.federation.identities[COMPANY].public,
         running_sum_binding(steps.session, 1, names),
     )
-    assert reason(steps.open(1, names, envelope)) == (
-        "the sum must hold the 3 contributors claimed, and it does not"
-    )
+    assert reason(steps.open(1, names, envelope)) == str(TicketError())
 
 
 class TestReplay:
@@ -495,40 +493,41 @@ class TestTotals:
                 steps.finish(WEST, [SealedTotal(3, names, envelope)])
             )
 
-    def test_who_is_said_to_be_in_a_sum_finds_out(
-        self, steps: Steps, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_nobody_is_said_to_be_in_a_sum_that_is_not(self, steps: Steps) -> None:
         """North makes the others up, in league with the coordinator: all of the sum is west's."""
         federation = steps.federation
         others = (SOUTH, EAST, NORTH)
         layout = sealed_layout(steps)
-        made_up = EncryptedVector.encrypt(
-            federation.key.public_key, federation.packing, np.array([3.0, 1.0, *[0.0] * 10])
-        )
+        numbers = [3.0, 1.0, *[0.0] * 10]
+        made_up = MadeSum(federation.key.public_key, numbers, others, federation.packing)
         terms = federation.state(NORTH).terms
         envelope = seal(
-            RunningSum(0, terms, layout, made_up.to_bytes()).to_bytes(),
+            RunningSum(0, terms, layout, made_up.to_bytes(steps.session)).to_bytes(),
             federation.identities[NORTH],
             federation.identities[WEST].public,
             running_sum_binding(steps.session, 2, others),
         )
-        assert "after the first total of its session" in reason(steps.finish(SOUTH))
         last = sealed(steps.hop(WEST, 2, others, COMPANY, envelope))
-        reply = OpenReply.from_content(steps.open(2, (*others, WEST), last).content)
-        opened = unseal(
-            reply.totals[NORTH],
-            federation.identities[NORTH],
-            federation.identities[COMPANY].public,
-            total_binding(steps.session, 2, (*others, WEST)),
+        assert reason(steps.open(2, (*others, WEST), last)) == str(TicketError())
+
+    def test_the_tickets_are_those_of_the_contributors(self, steps: Steps) -> None:
+        """East seals what it was handed without its own update, and says that it is in."""
+        federation = steps.federation
+        names = (NORTH, SOUTH, WEST)
+        honest = unseal(
+            steps.chain(1, names),
+            federation.identities[COMPANY],
+            federation.identities[WEST].public,
+            running_sum_binding(steps.session, 1, names),
         )
-        patients = Total.from_bytes(opened).values[1] - 1.0
-        assert patients == HOSPITALS[WEST], "docs/sealed-chain.md must say so as long as it is so"
-        for name in (SOUTH, EAST, WEST):
-            total = SealedTotal(2, (*others, WEST), reply.totals[name])
-            assert steps.finish(name, [total]).has_content()
-        assert [record.message for record in caplog.records if "name" in record.message] == [
-            "round 2 was opened with an update in this hospital's name that it had not sent"
-        ]
+        claimed = (NORTH, SOUTH, EAST)
+        envelope = seal(
+            honest,
+            federation.identities[EAST],
+            federation.identities[COMPANY].public,
+            running_sum_binding(steps.session, 1, claimed),
+        )
+        assert reason(steps.open(1, claimed, envelope)) == str(TicketError())
 
     def test_who_lacks_a_total_contributes_to_no_sum(self, steps: Steps) -> None:
         first = steps.round(1, [NORTH, SOUTH, EAST])

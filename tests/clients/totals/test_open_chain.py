@@ -15,11 +15,11 @@ from identities import make
 from open_steps import OpenSteps
 from sealed_federation import COMPANY, Federation, descent_through, terms
 from sealed_steps import reason
+from ticketed_sums import MadeSum
 
 from fl_he.clients.node.deployed import DeployedNode
-from fl_he.clients.totals import training
+from fl_he.clients.sealed import training
 from fl_he.clients.totals.state import ChainState, chain_state
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.moments import Limbs
@@ -318,8 +318,8 @@ class TestCompanyX:
         assert total.layout == layout
         key, slots = steps.federation.key.public_key, len(UpdateLayout.from_json(layout))
         for length in (slots - 1, slots + 1):
-            vector = EncryptedVector.encrypt(key, steps.federation.packing, np.ones(length))
-            assert reason(steps.open(2, 3, vector.to_bytes())) == (
+            made_up = MadeSum(key, np.ones(length), packing=steps.federation.packing)
+            assert reason(steps.open(2, 3, made_up.to_bytes(steps.session, "train", 2))) == (
                 f"the sum must hold the {slots} numbers that were asked for"
             )
 

@@ -88,8 +88,9 @@ def addressee(envelope: Envelope, federation: Federation) -> str:
 def test_every_envelope_opens_for_its_addressee_and_nobody_else(record: Record) -> None:
     strangers = [make("mallory"), make("north", number=1), make(COMPANY, "key-holder", 1)]
     found = envelopes(record.messages)
-    # Statements, hops with the one for company X, and totals, of which company X keeps one.
-    assert len(found) == len(HOSPITALS) * (1 + ROUNDS + ROUNDS) + ROUNDS
+    # Statements, value keys in two messages, hops with the one for company X, and totals, of which
+    # company X keeps one.
+    assert len(found) == len(HOSPITALS) * (3 + ROUNDS + ROUNDS) + ROUNDS
     for envelope in found:
         name = addressee(envelope, record.federation)
         everybody = [*record.federation.identities.values(), *strangers]

@@ -1,0 +1,111 @@
+"""Tags by a second computation, and the changes of a sum that they show."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import gmpy2
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_he.crypto.paillier.packing import TAG_MODULUS
+from fl_he.crypto.tickets.tags import fit, numbers, products, tags_of
+
+SEEDS = [bytes([n]) * 32 for n in (1, 2, 3)]
+VALUE_KEY = b"v" * 32
+
+
+def independent(secret: bytes, info: bytes, count: int) -> list[int]:
+    """HKDF by hand (RFC 5869), and AES block by block."""
+    extracted = hmac.new(bytes(32), secret, hashlib.sha256).digest()
+    key = hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()
+    ecb = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - the counter's blocks
+    blocks = -(-24 * count // 16)
+    stream = b"".join(ecb.update(n.to_bytes(16, "big")) for n in range(blocks))
+    return [int.from_bytes(stream[24 * n : 24 * n + 24], "big") % TAG_MODULUS for n in range(count)]
+
+
+def test_the_modulus_is_the_first_prime_above_2_to_96() -> None:
+    assert gmpy2.next_prime(2**96) == TAG_MODULUS
+
+
+@given(secret=st.binary(min_size=32, max_size=32), info=st.binary(), count=st.integers(0, 9))
+def test_numbers_of_a_secret(secret: bytes, info: bytes, count: int) -> None:
+    assert numbers(secret, info, count) == independent(secret, info, count)
+
+
+def test_tags_are_the_formula() -> None:
+    rows = np.array([[1, -2, 3], [4, 0, -(2**50)]])
+    factors = independent(VALUE_KEY, b"values", 6)
+    masks = independent(SEEDS[0], b"own", 2)
+    expected = [
+        (factors[0] - 2 * factors[1] + 3 * factors[2] + masks[0]) % TAG_MODULUS,
+        (4 * factors[3] - 2**50 * factors[5] + masks[1]) % TAG_MODULUS,
+    ]
+    assert tags_of(products(rows, VALUE_KEY, b"values"), SEEDS[0], b"own") == expected
+
+
+def summed(
+    updates: list[np.ndarray], value_key: bytes | None = VALUE_KEY
+) -> tuple[list[int], np.ndarray]:
+    tags = [
+        tags_of(products(rows, value_key, b"v"), seed, b"own")
+        for rows, seed in zip(updates, SEEDS, strict=True)
+    ]
+    return [sum(of) for of in zip(*tags, strict=True)], np.sum(updates, axis=0)
+
+
+UPDATES = [np.array([[1, -2], [3, 4]]), np.array([[0, 7], [-8, 9]]), np.array([[5, 5], [5, -5]])]
+OWN = [(seed, b"own") for seed in SEEDS]
+
+
+def test_the_tags_of_a_sum_fit_its_total() -> None:
+    sums, total = summed(UPDATES)
+    assert fit(sums, products(total, VALUE_KEY, b"v"), OWN)
+
+
+@given(
+    change=st.lists(st.integers(-(2**50), 2**50), min_size=4, max_size=4).filter(any),
+    known=st.lists(st.integers(0, TAG_MODULUS - 1), min_size=2, max_size=2),
+)
+def test_whoever_has_no_value_key_changes_no_value(change: list[int], known: list[int]) -> None:
+    sums, total = summed(UPDATES)
+    changed = total + np.array(change).reshape(2, 2)
+    tags = [one + other for one, other in zip(sums, known, strict=True)]
+    assert not fit(tags, products(changed, VALUE_KEY, b"v"), OWN)
+
+
+def test_without_a_value_key_tags_are_of_the_contributors_alone() -> None:
+    sums, total = summed(UPDATES, None)
+    assert fit(sums, products(total + 1, None, b"v"), OWN)
+    assert not fit(sums, products(total, None, b"v"), OWN[:2])
+
+
+@pytest.mark.parametrize(
+    "others",
+    [OWN[:2], [*OWN, (b"4" * 32, b"own")], [*OWN[:2], (SEEDS[2], b"another")], [*OWN[:2], OWN[0]]],
+)
+def test_tags_of_other_contributors_do_not_fit(others: list[tuple[bytes, bytes]]) -> None:
+    sums, total = summed(UPDATES)
+    assert not fit(sums, products(total, VALUE_KEY, b"v"), others)
+
+
+@pytest.mark.parametrize("factor", [1 + TAG_MODULUS, 1 - TAG_MODULUS, 1 + 5 * TAG_MODULUS])
+def test_a_sum_times_1_modulo_q_is_no_sum(factor: int) -> None:
+    sums, total = summed(UPDATES, None)
+    assert not fit([factor * one for one in sums], products(total, None, b"v"), OWN)
+
+
+@pytest.mark.parametrize("sums", [[], [0], [0, 0, 0]])
+def test_there_is_a_tag_for_each_ciphertext(sums: list[int]) -> None:
+    assert not fit(sums, [0, 0], [])
+    assert fit([0, 0], [0, 0], [])
+
+
+def test_tags_change_places_with_no_other_ciphertext() -> None:
+    sums, total = summed(UPDATES)
+    assert not fit(sums[::-1], products(total[::-1], VALUE_KEY, b"v"), OWN)

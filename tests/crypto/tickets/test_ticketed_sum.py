@@ -1,0 +1,252 @@
+"""Sums with tickets: what company X opens, and what it refuses in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.ticket import SEED_BYTES, Ticket
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+
+KEY = PrivateKey.generate(1024)
+PUBLIC = KEY.public_key
+PACKING = Packing(max_contributors=4)
+VALUES = 40  # 17 in a ciphertext
+VALUE_KEY = value_key_of(KEY)
+OCCASION = Occasion(PUBLIC.fingerprint, "session", "train", 1, b"a" * 32, PACKING, VALUES)
+NAMES = ("north", "south", "east")
+IDENTITIES = {name: Identity.generate(name, "hospital") for name in NAMES}
+
+
+def integers_of(name: str) -> np.ndarray:
+    rng = np.random.default_rng(NAMES.index(name))
+    return rng.integers(-PACKING.maximum_integer, PACKING.maximum_integer, VALUES)
+
+
+TRUTH = sum(integers_of(name) for name in NAMES)
+
+
+def update(name: str, occasion: Occasion = OCCASION, **changes: object) -> TicketedSum:
+    given = {"value_key": VALUE_KEY, "sign": IDENTITIES[name].sign, **changes}
+    return TicketedSum.encrypt(PUBLIC, integers_of(name), occasion, name, **given)  # type: ignore[arg-type]
+
+
+def sum_of(*parts: TicketedSum) -> TicketedSum:
+    total = TicketedSum.from_bytes(parts[0].to_bytes(), PUBLIC)
+    for part in parts[1:]:
+        total.add_in_place(part, PUBLIC)
+    return total
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict[str, TicketedSum]:
+    return {name: update(name) for name in NAMES}
+
+
+def verifies(ticket: Ticket, statement: bytes) -> bool:
+    signer = IDENTITIES.get(ticket.hospital)
+    return signer is not None and signer.public.verifies(ticket.signature, statement)
+
+
+def open_all(summed: TicketedSum, occasion: Occasion = OCCASION) -> np.ndarray:
+    require_tickets(summed, occasion, verifies)
+    return opened(summed, KEY, occasion, VALUE_KEY)
+
+
+def is_refused(summed: TicketedSum, occasion: Occasion = OCCASION) -> bool:
+    with pytest.raises(TicketError) as caught:
+        open_all(summed, occasion)
+    return str(caught.value) == str(TicketError()) and caught.value.__cause__ is None
+
+
+def test_a_sum_is_opened(parts: dict[str, TicketedSum]) -> None:
+    summed = sum_of(*parts.values())
+    assert summed.contributors == [*NAMES]
+    again = TicketedSum.from_bytes(summed.to_bytes(), PUBLIC)
+    assert np.array_equal(open_all(again), TRUTH)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"session": "other"},
+        {"purpose": "evaluate"},
+        {"round": 2},
+        {"asked": b"b" * 32},
+        {"packing": Packing(max_contributors=3)},
+        {"length": VALUES - 1},
+        {"key": "0" * 64},
+    ],
+)
+def test_tickets_of_another_occasion(parts: dict[str, TicketedSum], change: dict[str, str]) -> None:
+    other = replace(OCCASION, **change)  # type: ignore[arg-type]
+    assert is_refused(sum_of(*parts.values()), other)
+    unsigned = sum_of(*parts.values())
+    with pytest.raises(TicketError):
+        opened(unsigned, KEY, other, VALUE_KEY)
+
+
+def with_tickets(summed: TicketedSum, *tickets: Ticket) -> TicketedSum:
+    return TicketedSum(summed.vector, tickets)
+
+
+def with_ciphertexts(summed: TicketedSum, change: Callable[[list[int]], list[int]]) -> TicketedSum:
+    vector = summed.vector
+    body = bytearray(PUBLIC.to_bytes(change(vector.to_integers())))
+    changed = EncryptedVector(PUBLIC, PACKING, len(vector), body, tagged=True)
+    return TicketedSum(changed, summed.tickets)
+
+
+class TestCoordinator:
+    """Changes that a coordinator can make without a key."""
+
+    def test_a_hospital_twice(self, parts: dict[str, TicketedSum]) -> None:
+        assert is_refused(sum_of(parts["north"], parts["north"], parts["south"]))
+        fresh = update("north")
+        assert is_refused(sum_of(parts["north"], fresh, parts["south"]))
+
+    def test_a_ticket_too_few_or_too_many(self, parts: dict[str, TicketedSum]) -> None:
+        north, south, east = (parts[name] for name in NAMES)
+        both = sum_of(north, south)
+        assert is_refused(with_tickets(both, *north.tickets))
+        assert is_refused(with_tickets(both, *north.tickets, *south.tickets, *east.tickets))
+
+    def test_another_hospitals_name_or_no_name_of_the_manifest(
+        self, parts: dict[str, TicketedSum]
+    ) -> None:
+        (ticket,) = parts["north"].tickets
+        for name in ("west", "unknown"):
+            assert is_refused(with_tickets(parts["north"], replace(ticket, hospital=name)))
+
+    def test_a_ticket_of_an_earlier_update(self, parts: dict[str, TicketedSum]) -> None:
+        assert is_refused(with_tickets(parts["north"], *update("north").tickets))
+
+    def test_a_signature_is_needed(self, parts: dict[str, TicketedSum]) -> None:
+        (ticket,) = parts["north"].tickets
+        assert is_refused(with_tickets(parts["north"], replace(ticket, signature=b"")))
+        assert is_refused(with_tickets(parts["north"], replace(ticket, signature=bytes(64))))
+
+    def test_a_made_up_update(self, parts: dict[str, TicketedSum]) -> None:
+        own, seed = Ticket.issue(PUBLIC, OCCASION, "north", None)
+        assert len(seed) == SEED_BYTES
+        made_up = update("north", sign=None, value_key=None)
+        assert is_refused(sum_of(with_tickets(made_up, own), parts["south"], parts["east"]))
+        with pytest.raises(TicketError):
+            opened(sum_of(made_up, parts["south"]), KEY, OCCASION, VALUE_KEY)
+
+    def test_a_chosen_vector_added(self, parts: dict[str, TicketedSum]) -> None:
+        chosen = np.zeros(VALUES, dtype=np.int64)
+        chosen[3] = 1
+        for tags in ([0, 0, 0], [1, 2, 3]):
+            own = EncryptedVector.encrypt_integers(PUBLIC, PACKING, chosen, tags=tags)
+            summed = sum_of(*parts.values())
+            summed.vector.add_in_place(own, PUBLIC)
+            assert is_refused(summed)
+
+    def test_ciphertexts_of_two_hospitals_change_places(
+        self, parts: dict[str, TicketedSum]
+    ) -> None:
+        south = parts["south"].vector.to_integers()
+
+        def first_of_south(own: list[int]) -> list[int]:
+            return [south[0], *own[1:]]
+
+        assert is_refused(with_ciphertexts(parts["north"], first_of_south))
+
+    def test_ciphertexts_of_a_vector_change_places(self, parts: dict[str, TicketedSum]) -> None:
+        assert is_refused(with_ciphertexts(parts["north"], lambda own: [own[1], own[0], own[2]]))
+
+    @pytest.mark.parametrize("factor", [2, -1, 0, 1 + TAG_MODULUS, 1 - 3 * TAG_MODULUS])
+    def test_multiples(self, parts: dict[str, TicketedSum], factor: int) -> None:
+        square = int(PUBLIC.n_squared)
+
+        def times(own: list[int]) -> list[int]:
+            return PUBLIC.rerandomise([pow(one, factor, square) for one in own])
+
+        assert is_refused(with_ciphertexts(parts["north"], times))
+
+    def test_fresh_randomness_changes_nothing(self, parts: dict[str, TicketedSum]) -> None:
+        rerandomised = with_ciphertexts(sum_of(*parts.values()), PUBLIC.rerandomise)
+        assert np.array_equal(open_all(rerandomised), TRUTH)
+
+    def test_tickets_in_another_order_are_the_same(self, parts: dict[str, TicketedSum]) -> None:
+        summed = sum_of(*parts.values())
+        assert np.array_equal(open_all(with_tickets(summed, *summed.tickets[::-1])), TRUTH)
+
+
+def test_a_seed_is_used_once() -> None:
+    tickets = [Ticket.issue(PUBLIC, OCCASION, "north", None) for _ in range(20)]
+    assert len({seed for _, seed in tickets}) == len({t.sealed for t, _ in tickets}) == 20
+
+
+def test_no_seed_shows(parts: dict[str, TicketedSum]) -> None:
+    ticket = parts["north"].tickets[0]
+    assert ticket.sealed.hex()[:16] not in repr(ticket)
+    assert repr(ticket.sealed)[2:12] not in repr(parts["north"])
+
+
+def test_a_key_without_a_sealing_half_takes_no_tickets(small_key: PrivateKey) -> None:
+    public = small_key.public_key
+    own = replace(OCCASION, key=public.fingerprint, packing=Packing(8, 8, 4))
+    with pytest.raises(CryptoError, match="sealing half"):
+        Ticket.issue(public, own, "north", None)
+    with pytest.raises(CryptoError, match="sealing half"):
+        small_key.open_sealed(b"", b"")
+    with pytest.raises(CryptoError, match="sealing half"):
+        value_key_of(small_key)
+
+
+def test_a_vector_without_tags_is_no_sum() -> None:
+    plain = EncryptedVector.encrypt_integers(PUBLIC, PACKING, integers_of("north"))
+    (ticket,) = update("north").tickets
+    with pytest.raises(CryptoError, match="a tag in each"):
+        TicketedSum(plain, (ticket,))
+    tagged = update("north").vector
+    with pytest.raises(CryptoError, match="with tags must be decrypted"):
+        KEY.decrypt_integers(tagged)
+    with pytest.raises(CryptoError, match="both vectors must have tags"):
+        tagged.add(plain, PUBLIC)
+
+
+def test_as_many_tickets_as_there_is_room_for(parts: dict[str, TicketedSum]) -> None:
+    five = [parts["north"].tickets[0]] * 5
+    with pytest.raises(CryptoError, match="1 to 4 tickets, got 5"):
+        TicketedSum(parts["north"].vector, tuple(five))
+    with pytest.raises(CryptoError, match="1 to 4 tickets, got 0"):
+        TicketedSum(parts["north"].vector, ())
+
+
+@given(data=st.data())
+def test_hostile_bytes(data: st.DataObject) -> None:
+    good = bytearray(_GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(good) - 1))
+        good[at] ^= data.draw(st.integers(1, 255))
+    hostile = bytes(good[: len(good) - data.draw(st.integers(0, 3))])
+    assume(hostile != _GOOD)
+    try:
+        read = TicketedSum.from_bytes(hostile, PUBLIC)
+    except CryptoError:
+        return
+    assert is_refused(read)
+
+
+_GOOD = update("north").to_bytes()
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0\0\1x", _GOOD[:15], "text", None])
+def test_no_sum(data: bytes) -> None:
+    with pytest.raises(CryptoError):
+        TicketedSum.from_bytes(data, PUBLIC)
