@@ -45,6 +45,7 @@ APART_INSIDE = {("capc.coordinator", "capc.node")}
 PRIVATE_KEYS = (
     "fl_he.crypto.paillier.private_key",
     "fl_he.crypto.comparison.dgk_private_key",
+    "fl_he.crypto.tickets.opening",
 )
 MAY_DECRYPT = (
     *("clients.key_holder", "capc.node.keys"),

@@ -49,7 +49,9 @@ def secret_texts(document: str) -> list[str]:
     """Return the private members of a key's JSON, as it spells them and as numbers."""
     members = json.loads(document)
     texts = [
-        members[name] for name in ("p", "q", "v_p", "v_q", "signing", "sealing") if name in members
+        members[name]
+        for name in ("p", "q", "v_p", "v_q", "signing", "sealing")
+        if members.get(name)
     ]
     if "p" in members:
         texts += [str(prime) for prime in SMALL[:2]]
@@ -77,6 +79,7 @@ def everything_of(error: BaseException) -> str:
 
 HOLDERS: dict[str, Callable[[], tuple[object, str]]] = {
     "Paillier": lambda: ((key := paillier(*SMALL)), key.to_json()),
+    "Paillier with tickets": lambda: ((key := PrivateKey.generate(1024)), key.to_json()),
     "DGK": lambda: ((key := dgk()), key.to_json()),
     "identity": lambda: (NORTH, NORTH.to_json()),
     "pair": lambda: (KeyPair(paillier(*SMALL), dgk()), dgk().to_json()),

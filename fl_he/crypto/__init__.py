@@ -7,7 +7,8 @@ folder lists its files in the order to read them.
 errors      refusals and warnings of this room
 encoding    canonical bytes, and JSON from others, checked member by member
 key_files   files that only their owner may read, with or without a passphrase
-paillier    keys, packing, encrypted vectors
 envelopes   identities, signed and sealed envelopes, the manifest of a federation
+paillier    keys, packing, encrypted vectors
+tickets     who contributed to a sum, for what, and that nobody changed it
 comparison  secure comparison, argmax, ReLU, votes
 """

@@ -25,6 +25,7 @@ from fl_he.strategies.total_chain import TotalChain
 from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES
 from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, Purpose
 from fl_he.wire.model import model_message_content
+from fl_he.wire.occasions import purpose_of
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, MEAN, Selection
 from fl_he.wire.update_layout import NoMeanError
@@ -296,9 +297,11 @@ class SequentialPaillier(Strategy):
         Raises
         ------
         ProtocolError
-            If too few hospitals answer, company X does not open the sum, or nobody has called the
-            roll.
+            If too few hospitals answer, company X does not open the sum, the action is of another
+            purpose, or nobody has called the roll.
         """
+        if purpose != purpose_of(action):
+            raise ProtocolError(f"sums of {action!r} are for {purpose_of(action)}, got {purpose}")
         self._ask_all(action, content)
         (mean,) = self._encrypted_mean(purpose, number, ())
         return mean.content

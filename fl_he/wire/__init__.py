@@ -14,8 +14,9 @@ study_plan         what may be computed, a file that everybody has
 learning_terms     terms of learning and of privacy beside a model
 model              models, derivatives and named sums as records
 training_messages  questions of a training to hospitals, and its totals
-planned_messages   choice of the coordinator under a plan, and the check of a message
 selection          choice of the arrays that are encrypted, by name and type
 update_layout      layout of an update's vector, and the way back to a reply
+occasions          digest of a question to hospitals, and the purpose of its sum
+planned_messages   choice of the coordinator under a plan, and the check of a message
 update             one hospital's update as a flat vector
 """

@@ -16,9 +16,9 @@ from fl_he.wire.update_layout import UpdateLayout
 SUMMED: Mapping[str, Purpose] = {MessageType.EVALUATE: "evaluate", **PURPOSES}
 
 
-def purpose_of(action: str) -> str:
-    """Return the purpose of the sum of replies to an action; of an app's own, the action."""
-    return SUMMED.get(action, action)
+def purpose_of(action: str) -> Purpose:
+    """Return the purpose of the sum of replies to an action; ``prepare`` for an app's own."""
+    return SUMMED.get(action, "prepare")
 
 
 def asked_digest(

@@ -7,6 +7,7 @@ Modules, in the order in which they import each other:
 
 settings      settings of the node configuration: names, kinds, values, files
 enrolment     manifest, identity, pinned key and study plans
+value_keys    the value key on its way from company X to hospitals
 table_memory  tables with which a hospital's sessions began
 form_memory   forms of the replies of an app that declares none
 pace          how long an app may take, and when replies leave

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fl_he.clients.node.enrolment import Enrolment
+from fl_he.crypto.encoding.streams import KEY_BYTES
 from fl_he.crypto.envelopes.sealing import Binding, seal, unseal
-from fl_he.crypto.tickets.streams import KEY_BYTES
 from fl_he.wire.records import ProtocolError
 
 

@@ -22,6 +22,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Place, constant, derived, scalar
+from fl_he.crypto.encoding.streams import derive
 from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
 from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
 from fl_he.crypto.errors import CryptoError
@@ -31,7 +32,6 @@ from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS,
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.threads import available_cores, run_all
-from fl_he.crypto.tickets.streams import derive
 
 
 class _Prime(Uncopied):

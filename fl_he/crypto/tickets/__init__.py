@@ -7,9 +7,8 @@ Tags add up as values do, so company X checks the tag of a sum without seeing an
 in wireless sensor networks", ACM TOSN 2009, section 5; Agrawal, Boneh, "Homomorphic MACs", ACNS
 2009). Read ``ticketed_sum`` first.
 
-streams        keys and key streams from a secret
 tags           tags of a vector, and their check in a sum
-occasion       what a ticket is bound to
+occasion       session, purpose, round and question that a ticket is bound to
 ticket         a seed, sealed and signed
 ticketed_sum   an encrypted vector with the tickets of its contributors
 opening        the check at company X

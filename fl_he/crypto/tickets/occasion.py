@@ -1,4 +1,4 @@
-"""What a ticket is bound to."""
+"""Occasion of a sum, to which tickets are bound."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.crypto.encoding.streams import key_stream
 from fl_he.crypto.paillier.packing import TAG_MODULUS
-from fl_he.crypto.tickets.streams import key_stream
 
 #: Bytes of the stream for a number modulo q, which is uniform to 2**-95 by that.
 _NUMBER_BYTES = 24
