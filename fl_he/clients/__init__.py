@@ -12,6 +12,7 @@ set_rule         sets of hospitals whose totals may be opened together
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
 ledger           company X's sessions and opened sums
+opened_sets      company X's memory of the sets whose totals it has opened
 ledger_file      a file for a ledger, which only grows
 plan_ledger      a node's sums under its study plans
 privacy_ledger   a hospital's releases under differential privacy

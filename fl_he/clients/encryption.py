@@ -389,6 +389,7 @@ def _encrypted(
         node.name if enrolment is None else enrolment.name,
         value_key=value_key,
         sign=None if enrolment is None else enrolment.identity.sign,
+        alone=node.alone,
     )
     encrypted = perf_counter()
     if request.running_sum is not None:

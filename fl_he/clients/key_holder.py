@@ -34,6 +34,7 @@ from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import least_cell, least_contributors
 from fl_he.clients.node.value_keys import seal_value_key
+from fl_he.clients.opened_sets import OpenedSets
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion
@@ -325,10 +326,16 @@ def open_sum(
         policy.packing,
         len(vector),
     )
-    verify = None if node.enrolment is None else node.enrolment.verifies
-    ledger.note(request, follows, lambda: require_tickets(summed, occasion, verify))
+    enrolment = node.enrolment
+
+    def check() -> None:
+        require_tickets(summed, occasion, None if enrolment is None else enrolment.verifies)
+        if enrolment is not None:
+            OpenedSets(node.opened_sets()).require(summed.tickets, minimum)
+
+    ledger.note(request, follows, check)
     claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
-    value_key = None if node.enrolment is None else value_key_of(key)
+    value_key = None if enrolment is None else value_key_of(key)
     total = policy.packing.decode(opened(summed, key, occasion, value_key))
     first = read_first_value(float(total[CONTRIBUTORS]), policy.packing)
     if first is None or first[0] != claimed:

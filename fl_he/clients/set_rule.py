@@ -57,13 +57,11 @@ LONGEST_SET_LINE = 2**18
 _SHOWN_NAMES = 10
 _LIST = limited(
     listed(NAME),
-    Limit(
-        "be a list of names in order, at least one and none twice",
-        lambda names: names and list(names) == sorted(set(names)),
-    ),
+    Limit("be a list of names in order, none twice", lambda names: [*names] == sorted(set(names))),
 )
 #: A set of hospitals by name, written in one way only.
-_HOSPITALS = Kind(lambda value, at: frozenset(_LIST.read(value, at)), sorted)
+_ANY_HOSPITALS = Kind(lambda value, at: frozenset(_LIST.read(value, at)), sorted)
+_HOSPITALS = limited(_ANY_HOSPITALS, Limit("hold a name", len))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,13 @@ class OpenedSet:
     """Ledger line: a set that has changed the classes, noted before its total is decrypted."""
 
     hospitals: Annotated[Hospitals, Key("opened"), _HOSPITALS]
+
+
+@dataclass(frozen=True, slots=True)
+class AloneAllowed:
+    """Ledger line: all hospitals that by now have signed that they may be singled out."""
+
+    hospitals: Annotated[Hospitals, Key("alone"), _ANY_HOSPITALS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from fl_he.clients.node.settings import (
     without_role,
 )
 from fl_he.clients.privacy_ledger import LONGEST_LINE
+from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
@@ -153,6 +154,26 @@ class DeployedNode(Node):
     def opened(self) -> Store:
         """See Node; beside the key file, if ``state`` names no other file."""
         return FileStore(node_path(self.context, "state") or self._beside("private-key", "opened"))
+
+    def opened_sets(self) -> Store:
+        """See Node; beside the ledger of sums."""
+        named = node_path(self.context, "state") is not None
+        path = self._beside("state" if named else "private-key", "sets")
+        return FileStore(path, LONGEST_SET_LINE)
+
+    @property
+    def alone(self) -> bool:
+        """See Node.
+
+        Raises
+        ------
+        ProtocolError
+            If ``alone`` in the node configuration is another text than ``allow``.
+        """
+        setting = node_setting(self.context, "alone")
+        if setting not in (None, "allow"):
+            raise ProtocolError("alone in the node configuration must be 'allow' or left out")
+        return setting is not None
 
     def released(self) -> Store:
         """See Node."""

@@ -229,6 +229,10 @@ class Node(ABC):
         """Return where company X notes which sums it has opened."""
 
     @abstractmethod
+    def opened_sets(self) -> Store:
+        """Return where company X notes of which sets of hospitals it has opened totals."""
+
+    @abstractmethod
     def released(self) -> Store:
         """Return where a hospital notes what it has released under differential privacy."""
 
@@ -261,6 +265,11 @@ class Node(ABC):
     def reply_seconds(self) -> float | None:
         """The grid of times at which a hospital's replies leave; ``None``: at once."""
         return None
+
+    @property
+    def alone(self) -> bool:
+        """Whether a hospital allows totals that single it out."""
+        return False
 
     def table(self) -> tuple[Dataset, Path | None]:
         """Return a hospital's data, and where its model is saved."""
@@ -335,6 +344,10 @@ class SimulatedNode(Node):
     def opened(self) -> Store:
         """See Node."""
         return StateStore(self._record("opened"))
+
+    def opened_sets(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("opened-sets"))
 
     def released(self) -> Store:
         """See Node."""

@@ -37,7 +37,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
         **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
-        **dict.fromkeys(("classes", "drop", "model-path", "state"), _TEXT),
+        **dict.fromkeys(("classes", "drop", "model-path", "state", "alone"), _TEXT),
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,

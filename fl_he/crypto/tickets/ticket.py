@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
@@ -18,7 +18,8 @@ _SIGNATURE_BYTES = 64
 _DIGEST_BYTES = 32
 _LONGEST_NAME = 256
 _STATEMENT = b"fl-he ticket signature 1"
-_FIELDS = 4
+_ALONE = b"alone"
+_FIELDS = 5
 
 #: Signs a statement.
 Sign = Callable[[bytes], bytes]
@@ -38,16 +39,25 @@ class Ticket:
         The seed, encrypted to company X.
     signature : bytes
         The hospital's, empty where it has no identity.
+    alone : bool
+        Whether the hospital allows totals that single it out.
     """
 
     hospital: str
     asked: bytes
     sealed: bytes = field(repr=False)
     signature: bytes = field(default=b"", repr=False)
+    alone: bool = False
 
     @classmethod
     def issue(
-        cls, key: PublicKey, occasion: Occasion, hospital: str, sign: Sign | None
+        cls,
+        key: PublicKey,
+        occasion: Occasion,
+        hospital: str,
+        sign: Sign | None,
+        *,
+        alone: bool = False,
     ) -> tuple[Ticket, bytes]:
         """Make a ticket; return it with its fresh seed, which is for one update.
 
@@ -57,20 +67,24 @@ class Ticket:
             If the key has no sealing half.
         """
         seed = secrets.token_bytes(SEED_BYTES)
-        ticket = cls(hospital, occasion.asked, key.seal(seed, occasion.to_bytes(hospital)))
-        if sign is None:
-            return ticket, seed
-        signature = sign(ticket.statement(occasion))
-        return cls(hospital, occasion.asked, ticket.sealed, signature), seed
+        sealed = key.seal(seed, occasion.to_bytes(hospital))
+        ticket = cls(hospital, occasion.asked, sealed, alone=alone)
+        if sign is not None:
+            ticket = replace(ticket, signature=sign(ticket.statement(occasion)))
+        return ticket, seed
 
     def statement(self, occasion: Occasion) -> bytes:
         """Return what the hospital signs."""
         digest = sha256(self.sealed).digest()
-        return encode_fields(_STATEMENT, occasion.to_bytes(self.hospital), digest)
+        return encode_fields(_STATEMENT, occasion.to_bytes(self.hospital), digest, self._alone())
 
     def to_bytes(self) -> bytes:
         """Return the fields behind their lengths."""
-        return encode_fields(self.hospital.encode(), self.asked, self.sealed, self.signature)
+        name = self.hospital.encode()
+        return encode_fields(name, self.asked, self.sealed, self.signature, self._alone())
+
+    def _alone(self) -> bytes:
+        return _ALONE if self.alone else b""
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ticket:
@@ -78,14 +92,18 @@ class Ticket:
         found = decode_fields(data, "a ticket")
         if len(found) != _FIELDS:
             raise CryptoError(f"a ticket must have {_FIELDS} fields, got {len(found)}")
-        name, asked, sealed, signature = found
+        name, asked, sealed, signature, alone = found
         sizes = len(asked), len(sealed), len(signature)
         right = _DIGEST_BYTES, SEED_BYTES + HPKE_OVERHEAD
-        if sizes[:2] != right or sizes[2] not in (0, _SIGNATURE_BYTES):
+        if (
+            sizes[:2] != right
+            or sizes[2] not in (0, _SIGNATURE_BYTES)
+            or alone not in (b"", _ALONE)
+        ):
             raise CryptoError("a ticket must have a digest, a sealed seed and at most a signature")
         if not 0 < len(name) <= _LONGEST_NAME:
             raise CryptoError(f"a ticket must have a name of at most {_LONGEST_NAME} bytes")
         try:
-            return cls(name.decode(), asked, sealed, signature)
+            return cls(name.decode(), asked, sealed, signature, alone == _ALONE)
         except UnicodeDecodeError:
             raise CryptoError("a ticket's name must be UTF-8") from None

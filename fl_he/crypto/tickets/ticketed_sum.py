@@ -52,6 +52,7 @@ class TicketedSum:
         *,
         value_key: bytes | None = None,
         sign: Sign | None = None,
+        alone: bool = False,
     ) -> TicketedSum:
         """Encrypt one hospital's update with a fresh ticket.
 
@@ -68,6 +69,8 @@ class TicketedSum:
             Company X's, where it has given hospitals one.
         sign : callable or None
             Signs with the hospital's identity, where it has one.
+        alone : bool
+            Whether the hospital allows totals that single it out.
 
         Raises
         ------
@@ -85,7 +88,7 @@ class TicketedSum:
         ['north', 'south']
         """
         packing, info = occasion.packing, occasion.to_bytes(hospital)
-        ticket, seed = Ticket.issue(key, occasion, hospital, sign)
+        ticket, seed = Ticket.issue(key, occasion, hospital, sign, alone=alone)
         rows = packing.rows(integers, key.key_bits, tagged=True)
         tags = tags_of(products(rows, value_key, occasion.value_info()), seed, info)
         return cls(EncryptedVector.encrypt_integers(key, packing, integers, tags=tags), (ticket,))

@@ -1,0 +1,95 @@
+"""Company X's memory of the sets whose totals it has opened."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from fl_he.clients.ledger import LedgerError
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.opened_sets import OpenedSets
+from fl_he.clients.set_rule import LONGEST_SET_LINE
+from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.wire.records import ProtocolError
+
+
+class Sets:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "sets.jsonl"
+
+    def require(self, names: str, alone: str = "", minimum: int = 3) -> None:
+        tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
+        OpenedSets(FileStore(self.path, LONGEST_SET_LINE)).require(tickets, minimum)
+
+    def refused(self, names: str, alone: str = "") -> str:
+        with pytest.raises(ProtocolError) as caught:
+            self.require(names, alone)
+        return str(caught.value)
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines()
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Sets:
+    return Sets(tmp_path)
+
+
+def test_a_set_is_noted_once_on_a_disk_of_its_owner(sets: Sets) -> None:
+    for _ in range(3):
+        sets.require("cba")
+    assert sets.lines() == ['{"opened":["a","b","c"]}']
+    assert stat.S_IMODE(sets.path.stat().st_mode) == 0o600
+
+
+def test_a_set_without_one_is_refused_and_not_noted(sets: Sets) -> None:
+    sets.require("abcd")
+    assert "would expose d:" in sets.refused("abc")
+    assert len(sets.lines()) == 1
+    sets.require("abcd")
+
+
+def test_a_newcomer_alone_is_refused_and_three_are_not(sets: Sets) -> None:
+    sets.require("abc")
+    assert "would expose d:" in sets.refused("abcd")
+    sets.require("abcdef")
+    sets.require("def")
+
+
+def test_who_has_signed_that_it_may_be_singled_out_may_leave(sets: Sets) -> None:
+    sets.require("abcd", alone="d")
+    sets.require("abc")
+    assert sets.lines() == [
+        '{"alone":["d"]}',
+        '{"opened":["a","b","c","d"]}',
+        '{"opened":["a","b","c"]}',
+    ]
+    assert "would expose a, b, c:" in sets.refused("ab")
+
+
+def test_a_permission_can_be_withdrawn_and_stops_what_rests_on_it(sets: Sets) -> None:
+    sets.require("abcd", alone="d")
+    sets.require("abc")
+    assert "would expose d:" in sets.refused("abcd")
+    assert sets.lines()[-1] == '{"alone":[]}'
+    assert "would expose d:" in sets.refused("abc"), "it is not in this sum, and was heard before"
+    sets.require("abcd", alone="d")
+
+
+def test_a_line_that_was_cut_off_is_of_no_total(sets: Sets) -> None:
+    sets.require("abcd")
+    with sets.path.open("a") as file:
+        file.write('{"opened":["a","b"')
+    assert "would expose d:" in sets.refused("abc")
+    sets.require("abcd")
+
+
+@pytest.mark.parametrize("line", ["?", '{"opened":[]}', '{"opened":["b","a"]}', '{"epoch":["a"]}'])
+def test_a_file_that_cannot_be_trusted(sets: Sets, line: str) -> None:
+    sets.require("abc")
+    with sets.path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(LedgerError):
+        sets.require("abc")
