@@ -272,7 +272,8 @@ def open_sum(
     follows : pair of Purpose and int, or None
         See :meth:`Ledger.note`.
     asked : Asked or None
-        What hospitals were asked, where company X knows it; ``None``: all of them the same.
+        What hospitals were asked, where company X knows it; ``None``: all of them the same if they
+        have a manifest, whatever it was without.
     step : int or None
         The round for which hospitals made their tickets; ``None``: the request's.
     contributors : sequence of str or None
@@ -329,7 +330,10 @@ def open_sum(
     enrolment = node.enrolment
 
     def check() -> None:
-        require_tickets(summed, occasion, None if enrolment is None else enrolment.verifies)
+        # An app without a manifest may tell each hospital something else.
+        same = asked is not None or enrolment is not None
+        verify = None if enrolment is None else enrolment.verifies
+        require_tickets(summed, occasion, verify, same=same)
         if enrolment is not None:
             OpenedSets(node.opened_sets()).require(summed.tickets, minimum)
 

@@ -77,7 +77,7 @@ class UpdateSum:
     metrics : dict of str to MetricSlot
         All metrics that hospitals have, whether they are in the sum or not.
     update_bytes : int
-        Size of one encrypted update.
+        Size of one encrypted update without its ticket.
     cost : Cost
     skipped : list of Skipped
         The hospitals that were asked and are not in the sum.
@@ -256,7 +256,7 @@ class UpdateSum:
             segment.part, segment.summed = part, summed
         else:  # it has answered alone: the sum that it was handed is of another layout
             self._add(part, summed)
-        self.update_bytes = len(answer.encrypted_sum)
+        self.update_bytes = vector.nbytes
         self.cost.encrypt_seconds += answer.encrypt_seconds
         self.cost.add_seconds += answer.add_seconds
 

@@ -286,7 +286,7 @@ class SealedReply(Message):
     envelope : bytes
         The running sum with the hospital's update, sealed for the next node.
     update_bytes : int
-        Of the encrypted running sum inside; its length shows anyway.
+        Of the ciphertexts inside and their header, without tickets; the length shows anyway.
     """
 
     envelope: _Envelope = field(repr=False)

@@ -217,8 +217,6 @@ def test_what_is_refused_unopened_uses_up_no_round(holder: Holder, key_file: Pat
     session = holder.describe().session
     three = encrypted_sum(KEY.public_key, 3).made(session)
     twice = TicketedSum(three.vector, (*three.tickets[:2], three.tickets[0]))
-    other = replace(three.tickets[2], asked=b"x" * 32)
-    unlike = TicketedSum(three.vector, (*three.tickets[:2], other))
     refused: list[dict[str, object]] = [
         {"contributors": 2},
         {"contributors": 513},
@@ -226,7 +224,6 @@ def test_what_is_refused_unopened_uses_up_no_round(holder: Holder, key_file: Pat
         {"encrypted_sum": moved},
         {"encrypted_sum": sum_of([3.0])},
         {"encrypted_sum": twice.to_bytes()},
-        {"encrypted_sum": unlike.to_bytes()},
         {"encrypted_sum": b"no vector"},
         {"session": "0" * 32},
     ]
@@ -262,6 +259,26 @@ def test_a_sum_made_for_another_occasion_is_not_opened(
     other = encrypted_sum(KEY.public_key, 3).to_bytes(holder.describe().session)
     assert reason(holder.open(encrypted_sum=other, **changes)) == TICKETS
     assert "open already" in reason(holder.open(**changes)), "who may try again can ask much"
+
+
+def test_a_ticket_that_says_another_question_is_not_opened(holder: Holder) -> None:
+    three = encrypted_sum(KEY.public_key, 3).made(holder.describe().session)
+    other = replace(three.tickets[2], asked=b"x" * 32)
+    changed = TicketedSum(three.vector, (*three.tickets[:2], other))
+    assert reason(holder.open(encrypted_sum=changed.to_bytes())) == TICKETS
+
+
+def test_without_a_manifest_each_hospital_may_be_told_something_else(holder: Holder) -> None:
+    session = holder.describe().session
+    first, second = (
+        MadeSum(KEY.public_key, [1.0, 10.0], [name], asked=name.encode() * 32).made(session)
+        for name in "ab"
+    )
+    third = MadeSum(KEY.public_key, [1.0, 10.0], ["c"]).made(session)
+    for other in (second, third):
+        first.add_in_place(other, KEY.public_key)
+    total = DecryptReply.from_content(holder.open(encrypted_sum=first.to_bytes()).content).total
+    assert total.tolist() == [3.0, 30.0]
 
 
 def multiplied(holder: Holder, factor: int) -> bytes:

@@ -134,8 +134,9 @@ class Coordinator:
     def send(self, node: int, action: str, content: RecordDict) -> Message:
         """Send a message as it is, and return the reply."""
         if node in HOSPITALS and "public-key" in content.config_records.get("fl-he", {}):
-            own = self.company.value_keys[f"clinic-{HOSPITALS.index(node) + 1}"]
-            content = RecordDict({VALUE_KEY: value_key_record(own), **content})
+            own = self.company.value_keys.get(f"clinic-{HOSPITALS.index(node) + 1}")
+            if own is not None:
+                content = RecordDict({VALUE_KEY: value_key_record(own), **content})
         (sent,) = self.grid.push_messages([Message(content, node, action)])
         (reply,) = self.grid.pull_messages([sent])
         return reply

@@ -45,6 +45,7 @@ from fl_he.clients.totals.sessions import Sessions
 from fl_he.clients.totals.state import ChainState, Contribution, chain_state
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.envelopes.sealing import seal, unseal
+from fl_he.crypto.tickets.ticketed_sum import vector_bytes
 from fl_he.wire.encrypted_sum import NUM_EXAMPLES, EncryptedReply, EncryptionRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
@@ -285,6 +286,6 @@ def _sealed(
     payload = contribution.running_sum.to_bytes()
     reply = SealedReply(
         envelope=seal(payload, enrolment.identity, recipient, binding),
-        update_bytes=len(contribution.running_sum.vector),
+        update_bytes=vector_bytes(contribution.running_sum.vector),
     )
     return Message(reply.to_content(), reply_to=message)

@@ -52,7 +52,7 @@ class RunningSum:
     layout : str
         JSON of what the slots hold.
     vector : bytes
-        The encrypted vector.
+        The encrypted vector with the contributors' tickets; see `TicketedSum`.
     """
 
     after: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,17 @@ def value_key_of(key: PrivateKey) -> bytes:
     return key.derived(_VALUE_KEY)
 
 
-def require_tickets(summed: TicketedSum, occasion: Occasion, verify: Verify | None) -> None:
+def require_tickets(
+    summed: TicketedSum, occasion: Occasion, verify: Verify | None, *, same: bool = True
+) -> None:
     """Refuse tickets of other occasions, or of one hospital twice, before anything is decrypted.
 
     Parameters
     ----------
     summed : TicketedSum
     occasion : Occasion
+    same : bool
+        Whether all hospitals must have been asked what the occasion says.
     verify : callable or None
         ``None`` where hospitals have no identities.
 
@@ -51,7 +56,7 @@ def require_tickets(summed: TicketedSum, occasion: Occasion, verify: Verify | No
     names = summed.contributors
     fits = len(set(names)) == len(names)
     for ticket in summed.tickets:
-        fits = fits and ticket.asked == occasion.asked
+        fits = fits and (ticket.asked == occasion.asked or not same)
         fits = fits and (verify is None or verify(ticket, ticket.statement(occasion)))
     if not fits:
         raise TicketError
@@ -68,7 +73,7 @@ def opened(
     key : PrivateKey
         Company X's.
     occasion : Occasion
-        What the sum must be for.
+        What the sum must be for. Each hospital's question is that of its ticket.
     value_key : bytes or None
         Company X's, where hospitals have it.
 
@@ -84,7 +89,8 @@ def opened(
     """
     vector = summed.vector
     try:
-        infos = [occasion.to_bytes(name) for name in summed.contributors]
+        own = [(ticket, replace(occasion, asked=ticket.asked)) for ticket in summed.tickets]
+        infos = [one.to_bytes(ticket.hospital) for ticket, one in own]
         seeds = [
             key.open_sealed(ticket.sealed, info)
             for ticket, info in zip(summed.tickets, infos, strict=True)

@@ -120,11 +120,27 @@ class TicketedSum:
         """
         if not isinstance(data, bytes):
             raise CryptoError(f"a sum must be bytes, got {type(data).__name__}")
-        label, *found = decode_fields(data, "a sum") or [b""]
-        if label != _LABEL or not found:
-            raise CryptoError("a sum must be an encrypted vector and tickets")
-        vector = EncryptedVector.from_bytes(found[0], key)
-        return cls(vector, tuple(map(Ticket.from_bytes, found[1:])))
+        vector, *tickets = _parts(data)
+        read = EncryptedVector.from_bytes(vector, key)
+        return cls(read, tuple(map(Ticket.from_bytes, tickets)))
 
     def __repr__(self) -> str:
         return f"TicketedSum({self.vector!r} of {len(self.tickets)})"
+
+
+def vector_bytes(data: bytes) -> int:
+    """Return how many bytes of a sum's are its vector's, without reading either.
+
+    Raises
+    ------
+    CryptoError
+        If the data are no sum.
+    """
+    return len(_parts(data)[0])
+
+
+def _parts(data: bytes) -> list[bytes]:
+    label, *parts = decode_fields(data, "a sum") or [b""]
+    if label != _LABEL or not parts:
+        raise CryptoError("a sum must be an encrypted vector and tickets")
+    return parts
