@@ -591,14 +591,74 @@ class TestTickets:
         assert "an envelope must have" in reason(liar.ask(CLINICS[0]))
 
 
-class TestNotYet:
-    """Attacks that work, until company X remembers who was in its sums."""
+class TestSets:
+    """`second_run_without_one`, `dropout_shows_the_dropped`: who leaves is not seen by that.
 
-    @pytest.mark.xfail(raises=AssertionError, reason="company X forgets who was in a sum")
+    With three hospitals, of which any two may be in a sum, there is one set for good.
+    """
+
+    PLAN = replace(PLAN, min_contributors=2)
+
+    def test_a_second_session_without_one(self, tmp_path: Path) -> None:
+        """The first model of every session is the same: the difference was one's gradient."""
+        nodes = clinics(tmp_path, self.PLAN)
+        first, second = (LyingCoordinator(nodes, self.PLAN, run) for run in (7, 8))
+        first.step()
+        answer = reason(second.open(second.summed(among=CLINICS[:2]), contributors=2))
+        assert "the total of these 2 hospitals would expose clinic-3: fewer than 2" in answer
+        second.step()
+
+    def test_a_round_without_one(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)
+        liar.step()
+        answer = reason(liar.open(liar.summed(2, among=CLINICS[1:]), 2, contributors=2))
+        assert "would expose clinic-1" in answer
+        liar.step(2)
+
+    def test_a_newcomer_alone(self, tmp_path: Path) -> None:
+        liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)
+        liar.step(1, among=CLINICS[:2])
+        assert "would expose clinic-3" in reason(liar.open(liar.summed(2), 2))
+        liar.step(2, among=CLINICS[:2])
+
+    def test_another_plan_is_no_other_history(self, tmp_path: Path) -> None:
+        """The same study with a learning rate that differs by a millionth."""
+        near = replace(self.PLAN, lr=(0.5 + 1e-6,))
+        nodes = clinics(tmp_path, self.PLAN, near)
+        LyingCoordinator(nodes, self.PLAN, 7).step()
+        second = LyingCoordinator(nodes, near, 8)
+        answer = second.open(second.summed(among=CLINICS[:2]), contributors=2)
+        assert "would expose clinic-3" in reason(answer)
+
     def test_a_second_sum_over_a_model_has_the_hospitals_of_the_first(self, tmp_path: Path) -> None:
         """No step follows Firth's sum of other hospitals: the next sum is over the same model."""
         plan = replace(FIRTHS, profile=False, min_contributors=2)
         liar = LyingCoordinator(clinics(tmp_path, plan), plan)
         liar.step()
-        liar.step(1, "firth", CLINICS[:2])
-        assert reason(liar.open(liar.summed(2, "train", CLINICS[:2]), 2, contributors=2))
+        answer = liar.open(liar.summed(1, "firth", CLINICS[:2]), 1, "firth", contributors=2)
+        assert "would expose clinic-3" in reason(answer)
+
+    def test_after_a_misfit_no_other_set_is_opened(self, tmp_path: Path) -> None:
+        """Which hospital's values did not fit could be told from sums without one each."""
+        nodes = clinics(tmp_path, self.PLAN, patient="1e300,2,sick")
+        liar = LyingCoordinator(nodes, self.PLAN)
+        assert MisfitReply.is_in(liar.open(liar.summed()).content)
+        for among in (CLINICS[1:], CLINICS[:2]):
+            answer = liar.open(liar.summed(among=among), contributors=2)
+            assert "would expose" in reason(answer)
+
+    def test_who_allows_it_may_be_left_out(self, tmp_path: Path) -> None:
+        nodes = clinics(tmp_path, self.PLAN)
+        nodes[2]["alone"] = "allow"
+        liar = LyingCoordinator(nodes, self.PLAN)
+        liar.step()
+        liar.step(2, among=CLINICS[:2])
+        answer = reason(liar.open(liar.summed(3, among=CLINICS[1:]), 3, contributors=2))
+        assert "would expose clinic-1, clinic-2" in answer
+
+    def test_a_permission_is_signed(self, tmp_path: Path) -> None:
+        """The coordinator cannot give it in a hospital's name."""
+        liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)
+        summed = TicketedSum.from_bytes(liar.summed(), KEY.public_key)
+        allowed = tuple(replace(ticket, alone=True) for ticket in summed.tickets)
+        assert reason(liar.open(TicketedSum(summed.vector, allowed).to_bytes())) == UNFIT

@@ -95,12 +95,19 @@ class Federation:
         Names and numbers of patients.
     grid : type
         What the nodes are connected by.
+    alone : bool
+        Whether hospitals allow totals that single them out, so that any of them may leave.
     """
 
     def __init__(
-        self, folder: Path, hospitals: Mapping[str, int], grid: type[LocalGrid] = LocalGrid
+        self,
+        folder: Path,
+        hospitals: Mapping[str, int],
+        grid: type[LocalGrid] = LocalGrid,
+        *,
+        alone: bool = True,
     ) -> None:
-        self.folder = folder
+        self.folder, self.alone = folder, alone
         self.data = {name: dataset(name, rows) for name, rows in hospitals.items()}
         self.identities: dict[str, Identity] = {name: make(name) for name in hospitals}
         self.identities[COMPANY] = make(COMPANY, "key-holder")
@@ -125,6 +132,7 @@ class Federation:
                 "role": "hospital",
                 "key-fingerprint": self.key.public_key.fingerprint,
                 "reply-seconds": 0,
+                **({"alone": "allow"} if self.alone else {}),
             }
         )
         return {
