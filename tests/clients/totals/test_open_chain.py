@@ -18,7 +18,7 @@ from sealed_steps import reason
 from ticketed_sums import MadeSum
 
 from fl_he.clients.node.deployed import DeployedNode
-from fl_he.clients.sealed import training
+from fl_he.clients.totals import training
 from fl_he.clients.totals.state import ChainState, chain_state
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression.logistic import LogisticModel
