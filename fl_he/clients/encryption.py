@@ -187,7 +187,7 @@ class EncryptionMod:
                 _logger.error("%s: %s", action, told)
             mark = first_value(form.packing, fits=False, restricted=form.restricted)
             integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
-        asked = asked_digest(sent, context.run_config, update.layout)
+        asked = asked_digest(action, sent, context.run_config, update.layout)
         occasion = Occasion(
             public_key.fingerprint,
             request.session,
@@ -196,6 +196,7 @@ class EncryptionMod:
             asked,
             form.packing,
             len(update.layout),
+            update.layout.metric_values,
         )
         answer = _encrypted(update, integers, request, public_key, occasion=occasion, node=node)
         if node.simulated:

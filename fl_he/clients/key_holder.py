@@ -326,6 +326,7 @@ def open_sum(
         summed.tickets[0].asked if asked is None else asked.digest,
         policy.packing,
         len(vector),
+        request.metric_values,
     )
     enrolment = node.enrolment
 

@@ -22,12 +22,14 @@ def purpose_of(action: str) -> Purpose:
 
 
 def asked_digest(
-    content: RecordDict, run_config: Mapping[str, object], layout: UpdateLayout
+    action: str, content: RecordDict, run_config: Mapping[str, object], layout: UpdateLayout
 ) -> bytes:
     """Return a digest of all that an app sees of a message, and of the reply's layout.
 
     Parameters
     ----------
+    action : str
+        The message's type.
     content : RecordDict
         As the coordinator has sent it, or as it follows from company X's totals.
     run_config : mapping
@@ -35,7 +37,7 @@ def asked_digest(
     layout : UpdateLayout
         Of the reply.
     """
-    fields = [layout.to_json().encode(), *_items(run_config)]
+    fields = [action.encode(), layout.to_json().encode(), *_items(run_config)]
     for key, record in sorted(content.array_records.items()):
         fields += [b"arrays", key.encode()]
         for name, array in record.items():

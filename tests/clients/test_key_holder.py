@@ -481,7 +481,8 @@ def test_a_request_that_differs_in_anything_has_none(
 def metrics_sum(*columns: tuple[float, float, float]) -> MadeSum:
     """Return four hospitals' encrypted sum of 100 examples: counts, weights and sums of metrics."""
     tail = np.array(columns).T.ravel()
-    return sum_of([4.0, 100.0, 7.0, *tail.tolist()], 4)
+    values = [4.0, 100.0, 7.0, *tail.tolist()]
+    return MadeSum(KEY.public_key, values, 4, metric_values=len(columns))
 
 
 def test_of_metrics_leave_means_that_enough_hospitals_have(holder: Holder) -> None:
@@ -490,6 +491,14 @@ def test_of_metrics_leave_means_that_enough_hospitals_have(holder: Holder) -> No
     total = DecryptReply.from_content(reply.content).total
     assert total[:3].tolist() == [4, 100, 7]
     assert total[3:].reshape(3, 4).tolist() == [[4, 3, 2, 0], [1, 1, 0, 0], [0.5, 0.25, 0, 0]]
+
+
+@pytest.mark.parametrize("values", [0, 1])
+def test_hospitals_say_how_many_numbers_are_metrics(holder: Holder, values: int) -> None:
+    """Else the second metric's weight and sum would leave, and one hospital has it."""
+    encrypted = metrics_sum((4, 100, 50), (1, 30, 15))
+    answer = holder.open(4, encrypted_sum=encrypted, metric_values=values)
+    assert reason(answer) == TICKETS
 
 
 def test_metrics_with_counts_and_no_weights_are_withheld(holder: Holder) -> None:

@@ -31,6 +31,8 @@ class MadeSum:
     packing : Packing
     asked : bytes
         See `Occasion`.
+    metric_values : int
+        See `Occasion`.
     """
 
     key: PublicKey
@@ -38,6 +40,7 @@ class MadeSum:
     contributors: int | Sequence[str] = 3
     packing: Packing = field(default_factory=Packing)
     asked: bytes = bytes(32)
+    metric_values: int = 0
     _made: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
 
     def made(self, session: str, purpose: str = "train", round_: int = 1) -> TicketedSum:
@@ -45,7 +48,7 @@ class MadeSum:
         integers = self.packing.encode(np.array(self.values, dtype=np.float64).ravel())
         occasion = Occasion(
             *(self.key.fingerprint, session, purpose, round_),
-            *(self.asked, self.packing, len(integers)),
+            *(self.asked, self.packing, len(integers), self.metric_values),
         )
         names = self.contributors
         if isinstance(names, int):

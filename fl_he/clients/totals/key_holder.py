@@ -20,7 +20,6 @@ from fl_he.clients.key_holder import (
     open_sum,
     own_policy,
     value_keys,
-    with_metric_means,
 )
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.enrolment import Enrolment
@@ -118,6 +117,7 @@ class SealedKeyHolder:
         before = self._before(message, summed, request.session, enrolment)
         config = sent_config(message.content)
         course = self._course(before.memory, config, policy.packing, summed, node.plan)
+        layout = UpdateLayout.from_json(summed.layout)
         total = open_sum(
             DecryptRequest(
                 session=request.session,
@@ -125,22 +125,21 @@ class SealedKeyHolder:
                 round=request.round,
                 contributors=len(request.contributors),
                 encrypted_sum=summed.vector,
+                metric_values=layout.metric_values,
             ),
             policy,
             node,
             key,
             ledger,
             follows=("train", summed.after) if summed.after else NOTHING,
-            asked=None if course is None else self._asked(course, config, request, summed, node),
+            asked=None if course is None else self._asked(course, config, request, layout, node),
             step=summed.after + 1,
             contributors=request.contributors,
         )
         if total is None:
             return Message(MisfitReply().to_content(), reply_to=message)
-        layout = UpdateLayout.from_json(summed.layout)
         if len(layout) != len(total):
             raise ProtocolError("the running sum must have the length of its layout")
-        total = with_metric_means(total, layout.metric_values, policy.min_contributors)
         stage, memory = Stage(), ""
         if course is not None:
             with withheld():  # the coordinator must not know the total
@@ -178,13 +177,12 @@ class SealedKeyHolder:
         course: Course,
         config: ConfigRecord,
         request: OpenRequest,
-        summed: RunningSum,
+        layout: UpdateLayout,
         node: Node,
     ) -> Asked:
         """Return what follows from the totals so far that hospitals were asked."""
         action, question = course.question(numbered(config, request.round))
-        layout = UpdateLayout.from_json(summed.layout)
-        digest = asked_digest(question, node.context.run_config, layout)
+        digest = asked_digest(action, question, node.context.run_config, layout)
         return Asked(purpose_of(action), digest, len(layout))
 
     def _course(

@@ -199,7 +199,7 @@ class OpenChain:
         if blank is None:
             raise ProtocolError(f"hospitals must have an answer to {action!r}")
         layout = layout_of(blank, self._mod.form(packing))
-        return layout, asked_digest(question, node.context.run_config, layout)
+        return layout, asked_digest(action, question, node.context.run_config, layout)
 
 
 def _require_same(news: OpenNews, session: str) -> None:

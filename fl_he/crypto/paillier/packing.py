@@ -24,8 +24,10 @@ from fl_he.crypto.errors import CryptoError, RangeError
 
 _BLOCK = 256  # rows at a time: a bit takes a byte meanwhile
 
-#: Tags are below this prime; see :mod:`fl_he.crypto.tickets`.
+#: Tags count modulo this prime; see :mod:`fl_he.crypto.tickets`.
 TAG_MODULUS = 2**96 + 61
+#: A tag has a random multiple of the prime added, and stays below this.
+TAG_LIMIT = TAG_MODULUS << 48
 
 
 def join(integers: NDArray[np.int64], slot_bits: int) -> list[int]:
@@ -178,14 +180,15 @@ class Packing(Documented):
         return slots
 
     @property
-    def tag_slots(self) -> int:
-        """Number of slots, the highest ones, that the sum of the contributors' tags takes."""
-        bits = (self.max_contributors * (TAG_MODULUS - 1)).bit_length() + 1
-        return -(-bits // self.slot_bits)
+    def tag_bits(self) -> int:
+        """Number of bits, the highest ones, that the sum of the contributors' tags takes."""
+        return (self.max_contributors * (TAG_LIMIT - 1)).bit_length() + 1
 
     def values_per_ciphertext(self, key_bits: int, *, tagged: bool = False) -> int:
         """Return how many values a plaintext holds, with a tag or without."""
-        slots = self.slots_per_ciphertext(key_bits) - tagged * self.tag_slots
+        if not tagged:
+            return self.slots_per_ciphertext(key_bits)
+        slots = (key_bits - 1 - self.tag_bits) // self.slot_bits
         if slots < 1:
             raise CryptoError(f"a plaintext of {key_bits} bits must hold a value and a tag")
         return slots
@@ -281,7 +284,7 @@ class Packing(Documented):
         key_bits : int
             Length of the modulus.
         tags : sequence of int or None
-            One for each plaintext, below `TAG_MODULUS`, to be laid above its values.
+            One for each plaintext, below `TAG_LIMIT`, to be laid above its values.
 
         Returns
         -------
@@ -324,42 +327,14 @@ class Packing(Documented):
             If the number of plaintexts does not fit the length, a plaintext or a total is larger
             than any sum of `max_contributors` vectors, or an unused slot is not empty.
         """
-        return self._totals(plaintexts, length, self.slots_per_ciphertext(key_bits))
-
-    def unpack_tagged(
-        self, plaintexts: Sequence[int], length: int, key_bits: int
-    ) -> tuple[NDArray[np.int64], list[int]]:
-        """Take totals and sums of tags out of plaintexts; takes and raises the same as `unpack`.
-
-        Returns
-        -------
-        int64 array of shape (length,)
-            The totals.
-        list of int
-            The number above the values of each plaintext, from 0 to what the largest tags of
-            `max_contributors` add up to.
-        """
-        slots = self.values_per_ciphertext(key_bits, tagged=True)
-        shift = slots * self.slot_bits
-        half = 1 << (shift - 1)
-        values = [(plaintext + half) % (1 << shift) - half for plaintext in plaintexts]
-        tags = [(whole - low) >> shift for whole, low in zip(plaintexts, values, strict=True)]
-        limit = self.max_contributors * (TAG_MODULUS - 1)
-        if any(not 0 <= tag <= limit for tag in tags):
-            raise CryptoError(
-                f"a plaintext must hold the tags of at most {self.max_contributors} contributors"
-            )
-        return self._totals(values, length, slots), tags
-
-    def _totals(self, plaintexts: Sequence[int], length: int, slots: int) -> NDArray[np.int64]:
+        slots = self.slots_per_ciphertext(key_bits)
         rows = -(-length // slots)
         if len(plaintexts) != rows:
             raise CryptoError(
                 f"plaintexts must be {rows} for a length of {length}, got {len(plaintexts)}"
             )
         totals = split(plaintexts, slots, self.slot_bits).reshape(-1)
-        limit = self.max_contributors * self.maximum_integer
-        fits = (totals <= limit) & (totals >= -limit)
+        fits = self._are_sums(totals)
         if not fits.all():
             raise CryptoError(
                 f"slot {int(np.argmin(fits))} must hold a sum of at most "
@@ -368,6 +343,35 @@ class Packing(Documented):
         if totals[length:].any():
             raise CryptoError(f"slots from {length} on must be empty")
         return totals[:length]
+
+    def unpack_tagged(
+        self, plaintexts: Sequence[int], length: int, key_bits: int
+    ) -> tuple[NDArray[np.int64], list[int], bool]:
+        """Take totals and sums of tags out of plaintexts, whatever these are; see `unpack`.
+
+        Nothing is refused, so that neither an error nor the time tells anything of plaintexts whose
+        tags do not fit.
+
+        Returns
+        -------
+        int64 array of shape (length,)
+            The totals.
+        list of int
+            The number above the values of each plaintext, a sum of tags.
+        bool
+            Whether the totals are of at most `max_contributors`, and unused slots empty.
+        """
+        slots = self.values_per_ciphertext(key_bits, tagged=True)
+        shift, half = slots * self.slot_bits, _half_in_each(slots, self.slot_bits)
+        values = [(plaintext + half) % (1 << shift) - half for plaintext in plaintexts]
+        tags = [(whole - low) >> shift for whole, low in zip(plaintexts, values, strict=True)]
+        totals = split(values, slots, self.slot_bits).reshape(-1)
+        fits = bool(self._are_sums(totals).all() & ~totals[length:].any())
+        return totals[:length], tags, fits
+
+    def _are_sums(self, totals: NDArray[np.int64]) -> NDArray[np.bool_]:
+        limit = self.max_contributors * self.maximum_integer
+        return (totals <= limit) & (totals >= -limit)
 
     def _too_large(self, index: int) -> RangeError:
         return RangeError(

@@ -227,27 +227,32 @@ class PrivateKey(Secret):
         """
         if vector.tagged:
             raise CryptoError("a vector with tags must be decrypted with them")
-        return self.decrypt_tagged(vector, cores=cores, progress=progress)[0]
+        plaintexts = self._plaintexts(vector, cores, progress)
+        return vector.packing.unpack(plaintexts, len(vector), vector.key_bits)
 
-    def decrypt_tagged(
-        self,
-        vector: EncryptedVector,
-        *,
-        cores: int | None = None,
-        progress: Progress | None = None,
-    ) -> tuple[NDArray[np.int64], list[int]]:
-        """Decrypt a vector's fixed-point totals and the sum of tags in each ciphertext.
+    def decrypt_tagged(self, vector: EncryptedVector) -> tuple[NDArray[np.int64], list[int], bool]:
+        """Decrypt a vector with tags; see `Packing.unpack_tagged`.
 
-        The tags have yet to be checked; see :mod:`fl_he.crypto.tickets`. Takes and raises the same
-        as `decrypt_integers`.
+        The tags have yet to be checked; see :mod:`fl_he.crypto.tickets`.
 
-        Returns
-        -------
-        int64 array of shape (len(vector),)
-            The totals.
-        list of int
-            Sums of tags, non-negative; none for a vector without tags.
+        Parameters
+        ----------
+        vector : EncryptedVector
+            Under this key.
+
+        Raises
+        ------
+        CryptoError
+            If the vector is under another key, or has no tags.
         """
+        if not vector.tagged:
+            raise CryptoError("a vector without tags must be decrypted without them")
+        plaintexts = self._plaintexts(vector, None, None)
+        return vector.packing.unpack_tagged(plaintexts, len(vector), vector.key_bits)
+
+    def _plaintexts(
+        self, vector: EncryptedVector, cores: int | None, progress: Progress | None
+    ) -> list[int]:
         if vector.fingerprint != self.public_key.fingerprint:
             raise CryptoError(
                 f"the key must be {self.public_key.fingerprint}, got {vector.fingerprint}"
@@ -261,9 +266,7 @@ class PrivateKey(Secret):
             plaintexts.extend(m - n if m > n // 2 else m for m in block)
             if progress is not None:
                 progress(min(len(plaintexts) * slots, length), length)
-        if not vector.tagged:
-            return packing.unpack(plaintexts, length, vector.key_bits), []
-        return packing.unpack_tagged(plaintexts, length, vector.key_bits)
+        return plaintexts
 
     def open_sealed(self, ciphertext: Buffer, info: bytes) -> bytes:
         """Decrypt what was encrypted to the sealing half; see `SealingKey.open`."""

@@ -30,6 +30,8 @@ class Occasion:
     packing : Packing
     length : int
         Number of values.
+    metric_values : int
+        Number of metrics' values, whose counts, weights and sums are at the end.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Occasion:
     asked: bytes
     packing: Packing
     length: int
+    metric_values: int = 0
 
     def to_bytes(self, hospital: str) -> bytes:
         """Return the occasion of one hospital: the info of sealing, signature and masks."""
@@ -58,4 +61,5 @@ class Occasion:
             _SCHEME,
             self.packing.to_json().encode(),
             self.length.to_bytes(_NUMBER_BYTES, "big"),
+            self.metric_values.to_bytes(_NUMBER_BYTES, "big"),
         )

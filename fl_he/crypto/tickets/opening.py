@@ -85,7 +85,8 @@ def opened(
     Raises
     ------
     TicketError
-        If anything does not fit: which, must show to nobody.
+        If anything does not fit. All is computed before anything decrypted is judged: neither
+        words nor time show more.
     """
     vector = summed.vector
     try:
@@ -95,13 +96,14 @@ def opened(
             key.open_sealed(ticket.sealed, info)
             for ticket, info in zip(summed.tickets, infos, strict=True)
         ]
-        total, sums = key.decrypt_tagged(vector)
+        total, sums, right = key.decrypt_tagged(vector)
     except CryptoError:
         raise TicketError from None
     rows = vector.packing.rows(total, vector.key_bits, tagged=True)
     expected = products(rows, value_key, occasion.value_info())
     shape = (len(vector), vector.packing, vector.fingerprint)
-    right = shape == (occasion.length, occasion.packing, occasion.key)
-    if not right or not fit(sums, expected, zip(seeds, infos, strict=True)):
+    right &= shape == (occasion.length, occasion.packing, occasion.key)
+    right &= fit(sums, expected, zip(seeds, infos, strict=True))
+    if not right:
         raise TicketError
     return total

@@ -7,19 +7,24 @@ anybody without it (a one-time message authentication code; Wegman, Carter, JCSS
 changes a sum by an integer vector d, and knows no r_b, keeps the tag right with probability 1/q:
 the slots of d are smaller than q, so d is not 0 modulo q.
 
+What travels is t_b plus a random multiple of q. Company X knows s_b and r_b, and decrypts the sum
+of the tags as an integer: without these multiples it would tell how often tags have wrapped around
+at q, and so exclude guesses of one hospital's update.
+
 Without a value key r_b is 0. The tags then tell whose updates were added up, ciphertext by
 ciphertext, and not whether a value was changed.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.streams import key_stream
-from fl_he.crypto.paillier.packing import TAG_MODULUS
+from fl_he.crypto.paillier.packing import TAG_LIMIT, TAG_MODULUS
 
 #: Bytes of the stream for a number modulo q, which is uniform to 2**-95 by that.
 _NUMBER_BYTES = 24
@@ -57,9 +62,12 @@ def products(rows: NDArray[np.int64], value_key: bytes | None, info: bytes) -> l
 
 
 def tags_of(products_: Sequence[int], seed: bytes, info: bytes) -> list[int]:
-    """Return an update's tags by its products and the seed of its ticket."""
-    masks = numbers(seed, info, len(products_))
-    return [(own + mask) % TAG_MODULUS for own, mask in zip(products_, masks, strict=True)]
+    """Return an update's tags, new integers each time, by its products and its ticket's seed."""
+    masks, multiples = numbers(seed, info, len(products_)), TAG_LIMIT // TAG_MODULUS
+    return [
+        (own + mask) % TAG_MODULUS + TAG_MODULUS * secrets.randbelow(multiples)
+        for own, mask in zip(products_, masks, strict=True)
+    ]
 
 
 def fit(
@@ -81,8 +89,12 @@ def fit(
         contributors += 1
         for at, mask in enumerate(numbers(seed, info, len(expected))):
             expected[at] += mask
-    largest = contributors * (TAG_MODULUS - 1)
-    return len(sums) == len(expected) and all(
-        0 <= found <= largest and (found - right) % TAG_MODULUS == 0
-        for found, right in zip(sums, expected, strict=True)
-    )
+    largest = contributors * (TAG_LIMIT - 1)
+    if len(sums) != len(expected):
+        return False
+    # A list: the time must not tell which ciphertext was the first that does not fit.
+    right = [
+        (0 <= found <= largest) & ((found - wanted) % TAG_MODULUS == 0)
+        for found, wanted in zip(sums, expected, strict=True)
+    ]
+    return all(right)

@@ -46,7 +46,18 @@ def test_tags_are_the_formula() -> None:
         (factors[0] - 2 * factors[1] + 3 * factors[2] + masks[0]) % TAG_MODULUS,
         (4 * factors[3] - 2**50 * factors[5] + masks[1]) % TAG_MODULUS,
     ]
-    assert tags_of(products(rows, VALUE_KEY, b"values"), SEEDS[0], b"own") == expected
+    tags = tags_of(products(rows, VALUE_KEY, b"values"), SEEDS[0], b"own")
+    assert [tag % TAG_MODULUS for tag in tags] == expected
+
+
+def test_sums_of_tags_as_integers_exclude_no_update() -> None:
+    """Tags that wrap around at q must not show how often: company X knows all else of them."""
+    tags = tags_of([0] * 400, SEEDS[0], b"own")
+    multiples = [tag // TAG_MODULUS for tag in tags]
+    assert len(set(multiples)) == 400
+    assert 0 <= min(multiples) <= 2**42
+    assert 2**48 - 2**42 <= max(multiples) < 2**48
+    assert multiples != [tag // TAG_MODULUS for tag in tags_of([0] * 400, SEEDS[0], b"own")]
 
 
 def summed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
-from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
+from fl_he.crypto.paillier.packing import TAG_LIMIT, TAG_MODULUS, Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets import opening
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.tags import fit, products, tags_of
 from fl_he.crypto.tickets.ticket import SEED_BYTES, Ticket
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
@@ -87,6 +89,7 @@ def test_a_sum_is_opened(parts: dict[str, TicketedSum]) -> None:
         {"asked": b"b" * 32},
         {"packing": Packing(max_contributors=3)},
         {"length": VALUES - 1},
+        {"metric_values": 1},
         {"key": "0" * 64},
     ],
 )
@@ -250,3 +253,44 @@ _GOOD = update("north").to_bytes()
 def test_no_sum(data: bytes) -> None:
     with pytest.raises(CryptoError):
         TicketedSum.from_bytes(data, PUBLIC)
+
+
+def test_a_guess_of_one_update_is_as_good_as_another(parts: dict[str, TicketedSum]) -> None:
+    """Company X knows seeds, value key and total: its sum of tags must fit any split of it."""
+    summed = sum_of(*parts.values())
+    _, sums, _ = KEY.decrypt_tagged(summed.vector)
+    info = OCCASION.to_bytes("north")
+    seed = KEY.open_sealed(parts["north"].tickets[0].sealed, info)
+    for guess in (integers_of("north"), integers_of("south"), np.zeros(VALUES, dtype=np.int64)):
+        rows = PACKING.rows(guess, PUBLIC.key_bits, tagged=True)
+        own = tags_of(products(rows, VALUE_KEY, OCCASION.value_info()), seed, info)
+        others = [whole - tag for whole, tag in zip(sums, own, strict=True)]
+        assert all(-TAG_LIMIT < rest < 3 * TAG_LIMIT for rest in others)
+        assert {rest // TAG_MODULUS for rest in others}.isdisjoint(range(-1, 4))
+
+
+def test_what_does_not_fit_is_judged_at_the_end(
+    parts: dict[str, TicketedSum], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plaintext out of range is refused as late as a wrong tag: the time would tell which."""
+    checked: list[int] = []
+
+    def noted(sums: list[int], expected: list[int], seeds: Iterable[tuple[bytes, bytes]]) -> bool:
+        checked.append(len(sums))
+        return fit(sums, expected, seeds)
+
+    monkeypatch.setattr(opening, "fit", noted)
+    large = np.full(VALUES, PACKING.maximum_integer)
+    honest = sum_of(*parts.values())
+    for added in (large, np.ones(VALUES, dtype=np.int64)):
+        for times in (1, 5):
+            changed = sum_of(honest)
+            for _ in range(times):
+                own = EncryptedVector.encrypt_integers(PUBLIC, PACKING, added, tags=[0] * 3)
+                changed.vector.add_in_place(own, PUBLIC)
+            assert is_refused(changed)
+    for factor in (TAG_LIMIT, 2**900, -(2**900)):
+        square = int(PUBLIC.n_squared)
+        body = [pow(one, factor, square) for one in honest.vector.to_integers()]
+        assert is_refused(with_ciphertexts(honest, lambda _, body=body: body))  # type: ignore[misc]
+    assert checked == [3] * 7
