@@ -156,10 +156,8 @@ class DeployedNode(Node):
         return FileStore(node_path(self.context, "state") or self._beside("private-key", "opened"))
 
     def opened_sets(self) -> Store:
-        """See Node; beside the ledger of sums."""
-        named = node_path(self.context, "state") is not None
-        path = self._beside("state" if named else "private-key", "sets")
-        return FileStore(path, LONGEST_SET_LINE)
+        """See Node; in a file of `_own`, which a new key file leaves where it is."""
+        return FileStore(self._own("sets.jsonl"), LONGEST_SET_LINE)
 
     @property
     def alone(self) -> bool:

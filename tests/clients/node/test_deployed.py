@@ -34,6 +34,17 @@ def test_slots_have_room_for_the_hospitals_of_the_manifest(tmp_path: Path) -> No
     assert node({}).packing == Packing(max_contributors=512)
 
 
+def test_opened_sets_outlive_the_key_file(tmp_path: Path) -> None:
+    """Whoever has totals of an earlier key can subtract them from later ones."""
+    holder: UserConfig = {"role": "key-holder", "identity": str(tmp_path / "identity.json")}
+    for number, key in enumerate(("private-key.json", "other/new-key.json")):
+        settings: UserConfig = {**holder, "private-key": str(tmp_path / key)}
+        store = DeployedNode(Context(1, 2, settings, RecordDict(), {})).opened_sets()
+        with store.exclusively() as lines:
+            assert list(lines) == ["a set"] * number
+            lines.append("a set")
+
+
 def test_all_settings_are_terms() -> None:
     assert node(SETTINGS).privacy == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3)
     five: UserConfig = {**SETTINGS, "min-contributors": 5}
