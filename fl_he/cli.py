@@ -16,6 +16,7 @@ from fl_he.commands.agree import agree
 from fl_he.commands.bench import bench
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import enroll, keygen
+from fl_he.commands.ledger import ledger
 from fl_he.commands.node import node
 from fl_he.commands.plan import plan
 from fl_he.commands.predict import export, predict
@@ -64,7 +65,8 @@ def _options(
 # Hydra parses all that follows, its own flags and --help included.
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(run)
 # The order of the help: the commands needed first come first.
-for command in (report, bench, predict, export, keygen, enroll, plan, federation, agree, show):
+_COMMANDS = (report, bench, predict, export, keygen, enroll, plan, federation, agree, show, ledger)
+for command in _COMMANDS:
     app.command()(command)
 # Flower's SuperNode takes all that is not ours.
 app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(node)

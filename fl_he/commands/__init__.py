@@ -11,5 +11,6 @@ keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
 agree        put the agreement of a deployed CaPC together
 plan         draft a study plan from a configuration
 federation   ``federation``: put the manifest together; ``show`` a public file
+ledger       show company X's opened sets; begin an epoch
 node         answer a SuperNode's messages with the installed app
 """

@@ -10,7 +10,7 @@ import pytest
 from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.opened_sets import OpenedSets
-from fl_he.clients.set_rule import LONGEST_SET_LINE
+from fl_he.clients.set_rule import LONGEST_SET_LINE, Epoch, OpenedSet, Verdict
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.records import ProtocolError
 
@@ -21,12 +21,18 @@ class Sets:
 
     def require(self, names: str, alone: str = "", minimum: int = 3) -> None:
         tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
-        OpenedSets(FileStore(self.path, LONGEST_SET_LINE)).require(tickets, minimum)
+        self.kept().require(tickets, minimum)
 
     def refused(self, names: str, alone: str = "") -> str:
         with pytest.raises(ProtocolError) as caught:
             self.require(names, alone)
         return str(caught.value)
+
+    def judged(self, names: str, minimum: int = 3) -> Verdict:
+        return self.kept().read().judge(frozenset(names), minimum)
+
+    def kept(self) -> OpenedSets:
+        return OpenedSets(FileStore(self.path, LONGEST_SET_LINE))
 
     def lines(self) -> list[str]:
         return self.path.read_text().splitlines()
@@ -84,6 +90,51 @@ def test_a_line_that_was_cut_off_is_of_no_total(sets: Sets) -> None:
         file.write('{"opened":["a","b"')
     assert "would expose d:" in sets.refused("abc")
     sets.require("abcd")
+
+
+def test_an_epoch_opens_exactly_its_set(sets: Sets) -> None:
+    sets.require("abcdef")
+    verdict = sets.judged("abcde")
+    assert verdict.exposed == {"f"}
+    sets.kept().begin_epoch(verdict)
+    assert sets.lines()[-1] == '{"epoch":["a","b","c","d","e"],"exposes":["f"]}'
+    for other in ("abcd", "abce", "abcdf", "bcdef"):
+        assert "would expose" in sets.refused(other)
+    sets.require("abcde")
+    assert "would expose f:" in sets.refused("abcdef"), "back by another epoch only"
+
+
+def test_all_that_was_noted_can_be_read(sets: Sets) -> None:
+    assert sets.kept().read().entries == ()
+    sets.require("abcdef", alone="f")
+    sets.require("abcde")
+    sets.kept().begin_epoch(sets.judged("abcd"))
+    kept = sets.kept().read()
+    assert kept.entries == (
+        OpenedSet(frozenset("abcdef")),
+        OpenedSet(frozenset("abcde")),
+        Epoch(frozenset("abcd"), frozenset("e")),
+    )
+    assert kept.alone == {"f"}
+    assert [*map(sorted, kept.history.classes)] == [[*"abcde"], ["f"]]
+
+
+def test_an_epoch_needs_somebody_whom_it_exposes(sets: Sets) -> None:
+    sets.require("abcdef")
+    with pytest.raises(ProtocolError, match="these 3 hospitals may be opened: no epoch is needed"):
+        sets.kept().begin_epoch(sets.judged("abc"))
+    assert len(sets.lines()) == 1
+
+
+def test_an_epoch_exposes_nobody_who_was_not_shown(sets: Sets) -> None:
+    """Company X has opened another total since."""
+    sets.require("abcdef")
+    shown = sets.judged("abcde")
+    sets.require("abc")
+    assert sets.judged("abcde").exposed == {*"def"}
+    with pytest.raises(ProtocolError, match="have changed since they were shown"):
+        sets.kept().begin_epoch(shown)
+    assert len(sets.lines()) == 2
 
 
 @pytest.mark.parametrize("line", ["?", '{"opened":[]}', '{"opened":["b","a"]}', '{"epoch":["a"]}'])

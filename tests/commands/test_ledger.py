@@ -1,0 +1,130 @@
+"""``fl-he ledger``: company X's operator looks at opened sets, and decides on epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import fl_he
+
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.opened_sets import OpenedSets
+from fl_he.clients.set_rule import LONGEST_SET_LINE
+from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.wire.records import ProtocolError
+
+KEY, FILE = "private-key.json", "private-key.json.sets.jsonl"
+SHOWN = """\
+opened: a, b, c, d
+class of 4: a, b, c, d
+allow being singled out: none
+"""
+ASKED = """\
+new epoch: a total of a, b, c
+new hospitals: none
+exposed, for good: d
+"""
+
+
+def require(folder: Path, names: str, alone: str = "") -> None:
+    tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
+    OpenedSets(FileStore(folder / FILE, LONGEST_SET_LINE)).require(tickets, 3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return company X's folder, after a total of four hospitals."""
+    require(tmp_path, "abcd")
+    return tmp_path
+
+
+def test_it_shows_what_was_opened(folder: Path) -> None:
+    for named in (KEY, FILE):
+        assert fl_he(folder, "ledger", named) == (0, SHOWN, "")
+    require(folder, "abcd", alone="d")
+    require(folder, "abc", alone="d")
+    code, out, err = fl_he(folder, "ledger", KEY)
+    assert (code, err) == (0, "")
+    assert out == (
+        "opened: a, b, c, d\nopened: a, b, c\nclass of 3: a, b, c\nclass of 1: d\n"
+        "allow being singled out: d\n"
+    )
+
+
+@pytest.mark.parametrize(("more", "typed"), [(("--yes",), ""), ((), "y\n")])
+def test_an_epoch_lets_exactly_its_set_be_opened(
+    folder: Path, more: tuple[str, ...], typed: str
+) -> None:
+    code, out, _ = fl_he(folder, "ledger", KEY, "--open", "c,a,b", *more, typed=typed)
+    assert (code, out) == (0, f"{SHOWN}{ASKED}the epoch has begun\n")
+    for other in ("abd", "bcd", "abcde"):
+        with pytest.raises(ProtocolError, match="would expose"):
+            require(folder, other)
+    require(folder, "abc")
+    code, out, _ = fl_he(folder, "ledger", KEY)
+    assert out.startswith("opened: a, b, c, d\nepoch: a, b, c, exposes d\nopened: a, b, c\n")
+
+
+@pytest.mark.parametrize("typed", ["", "n\n", "\n"])
+def test_no_epoch_without_a_yes(folder: Path, typed: str) -> None:
+    code, out, err = fl_he(folder, "ledger", KEY, "--open", "a,b,c", typed=typed)
+    assert (code, out) == (1, SHOWN + ASKED)
+    assert "begin this epoch? [y/N]" in err
+    assert "Aborted" in err
+    with pytest.raises(ProtocolError, match="would expose d:"):
+        require(folder, "abc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--open", "a,b,c,d", "--yes"), 1, "no epoch is needed"),
+        (("--open", "a,b,c,x", "--yes"), 2, "opened sets, got x: correct the names"),
+        (("--open", "a,b", "--yes"), 2, "at least 3 hospitals"),
+        (("--open", "a,b,b,c", "--yes"), 2, "each name once"),
+        (("--open", "a,b, c", "--yes"), 1, "a node's name must be"),
+        (("--open", "a,b,c,", "--yes"), 1, "a node's name must be"),
+        (("--min-contributors", "0"), 2, "min-contributors"),
+    ],
+)
+def test_what_is_no_epoch_is_refused(
+    folder: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    found = fl_he(folder, "ledger", KEY, *arguments)
+    assert found[0] == code
+    assert words in " ".join(found[2].replace("│", "").split())
+    assert (folder / FILE).read_text() == '{"opened":["a","b","c","d"]}\n'
+
+
+def test_a_new_hospital_is_one_that_the_operator_has_said_is_new(folder: Path) -> None:
+    arguments = ("--open", "a,b,c,d,e", "--new-hospital", "--yes")
+    code, out, err = fl_he(folder, "ledger", KEY, *arguments)
+    assert (code, err) == (0, "")
+    assert "new hospitals: e\nexposed, for good: e\n" in out
+    require(folder, "abcde")
+
+
+def test_a_larger_least_number_shows_more(folder: Path) -> None:
+    arguments = ("--open", "a,b,c,d", "--min-contributors", "5", "--yes")
+    assert fl_he(folder, "ledger", KEY, *arguments)[0] == 2
+    require(folder, "abcdefg")
+    _, out, _ = fl_he(folder, "ledger", KEY, "--open", "a,b,c,d", "--min-contributors", "4")
+    assert "exposed, for good: e, f, g\n" in out
+
+
+@pytest.mark.parametrize("line", ["?", '{"opened":["b","a"]}', '{"epoch":["a","b","c"]}'])
+def test_a_damaged_file_is_one_line(folder: Path, line: str) -> None:
+    with (folder / FILE).open("a") as file:
+        file.write(f"{line}\n")
+    for more in ((), ("--open", "a,b,c", "--yes")):
+        code, out, err = fl_he(folder, "ledger", KEY, *more)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"fl-he: cannot use {FILE}: ")
+
+
+def test_no_file_is_made_and_no_other_is_read(tmp_path: Path) -> None:
+    (tmp_path / KEY).write_text("a secret")
+    code, out, err = fl_he(tmp_path, "ledger", KEY)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"fl-he: {FILE} must exist")
+    assert [path.name for path in tmp_path.iterdir()] == [KEY]
