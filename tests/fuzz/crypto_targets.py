@@ -16,6 +16,8 @@ from fuzz.target import Target
 from identities import COMPANY, EAST, NORTH, SOUTH
 from small_keys import OTHER_SMALL, SMALL, SMALL_BITS, dgk, paillier
 
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.node.value_keys import seal_value_key, unseal_value_key
 from fl_he.clients.totals.payload import RunningSum
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
@@ -38,6 +40,11 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import opened, require_tickets
+from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.totals import Opening, SignedTotal, Total
 
 _PACKING = Packing()
@@ -149,18 +156,81 @@ def _unseal(data: bytes) -> object:
     return unseal(envelope, SOUTH, NORTH.public, _BINDING)
 
 
-def _signed_anew(envelope: bytes) -> bytes:
+def _signed_anew(envelope: bytes, signer: Identity = NORTH) -> bytes:
     size = int.from_bytes(envelope[5:9], "big")
     context, ciphertext = envelope[17 : 17 + size], envelope[17 + size : -64]
     digest = hashlib.sha512(ciphertext).digest()
     statement = encode_fields(b"fl-he envelope signature 1", context, digest)
-    return envelope[:-64] + NORTH.sign(statement)
+    return envelope[:-64] + signer.sign(statement)
 
 
 def _envelope_seeds() -> list[bytes]:
     other = Binding("run-1", "total", 3, 1, ("north", "east"))
     another = seal(b"", NORTH, SOUTH.public, other)
     return [_envelope(), b"S" + _envelope(), b"S" + another, b"FLSE\1" + bytes(100)]
+
+
+@cache
+def _enrolment(identity: Identity) -> Enrolment:
+    nodes = tuple(node.public for node in (NORTH, SOUTH, EAST, COMPANY))
+    return Enrolment(Manifest(nodes, "0" * 64, ()), identity)
+
+
+def _value_key(data: bytes) -> object:
+    """Open any bytes, or what a company X that cheats has signed all the same."""
+    envelope = _signed_anew(data[1:], COMPANY) if len(data) > 65 and data[:1] == b"S" else data
+    return unseal_value_key(envelope, "0" * 64, _enrolment(NORTH))
+
+
+def _value_key_seeds() -> list[bytes]:
+    made = [seal_value_key(key, "0" * 64, _enrolment(COMPANY)) for key in (bytes(32), b"short")]
+    return [made[0]["north"], *(b"S" + one["north"] for one in made), made[0]["south"]]
+
+
+@cache
+def _sum_key() -> PrivateKey:
+    return paillier(*SMALL, bytes(32))
+
+
+@cache
+def _occasion() -> Occasion:
+    fingerprint = _sum_key().public_key.fingerprint
+    return Occasion(fingerprint, "session", "train", 1, bytes(32), _PACKING, 8)
+
+
+@cache
+def _updates() -> list[TicketedSum]:
+    key, integers = _sum_key().public_key, np.arange(8)
+    return [
+        TicketedSum.encrypt(key, integers, _occasion(), node.public.name, sign=node.sign)
+        for node in (NORTH, SOUTH)
+    ]
+
+
+def _ticketed_sum(data: bytes) -> object:
+    key, occasion = _sum_key(), _occasion()
+    summed = TicketedSum.from_bytes(data, key.public_key)
+    require_tickets(summed, occasion, _enrolment(COMPANY).verifies)
+    return opened(summed, key, occasion)
+
+
+def _ticketed_sum_seeds() -> list[bytes]:
+    """Return a sum of two hospitals, and sums of one: its ticket, another's, none, two."""
+    one, other = _updates()
+    key, vector = _sum_key().public_key, one.vector.to_bytes()
+    both = TicketedSum.from_bytes(one.to_bytes(), key)
+    both.add_in_place(other, key)
+    own, others = (update.tickets[0].to_bytes() for update in (one, other))
+    parts = ((own,), (others,), (), (own, own), (own, others))
+    return [both.to_bytes(), *(encode_fields(b"fl-he sum 1", vector, *each) for each in parts)]
+
+
+def _ticket(data: bytes) -> object:
+    return Ticket.from_bytes(data).to_bytes()
+
+
+def _ticket_seeds() -> list[bytes]:
+    return [update.tickets[0].to_bytes() for update in _updates()]
 
 
 def _binding(data: bytes) -> object:
@@ -298,6 +368,9 @@ TARGETS = (
         lambda: [_BINDING.to_bytes(), Binding("r", "p", 0, 0, ()).to_bytes()],
     ),
     Target("fields", _fields, _ERRORS, lambda: [encode_fields(b"", b"abc", bytes(300))]),
+    Target("value-key", _value_key, (*_ERRORS, ProtocolError), _value_key_seeds, 0.6),
+    Target("ticketed-sum", _ticketed_sum, _ERRORS, _ticketed_sum_seeds, 0.6, 8192),
+    Target("ticket", _ticket, _ERRORS, _ticket_seeds),
     Target("running-sum", _running_sum, _ERRORS, _payload_seeds),
     Target("total", _total, _ERRORS, _total_seeds),
     Target("signed-total", _signed_total, _ERRORS, _signed_total_seeds),

@@ -21,8 +21,11 @@ from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.capc.node.deployed import VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError, StateStore
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
+from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.optimizers.training import Training
@@ -193,6 +196,25 @@ def _ledger_state(data: bytes) -> object:
     lines = _lines(data, _ledger_lines(), 1).decode("utf-8", "replace").splitlines()
     ledger = Ledger(StateStore(ConfigRecord({"ledger": lines})), _KEY)
     return ledger.session(7)
+
+
+@cache
+def _sets() -> list[Any]:
+    return [
+        {"opened": ["a", "b", "c", "d"]},
+        {"alone": ["d"]},
+        {"epoch": ["a", "b"], "exposes": ["c", "d"]},
+    ]
+
+
+def _opened_sets(data: bytes) -> object:
+    """Read a ledger whose second line is changed, or any bytes."""
+    first, second = json.dumps(_sets()[0], separators=(",", ":")), text_of(data[:-1], _sets())
+    changed = f"{first}\n{second}".encode("utf-8", "replace") + data[-1:]
+    content = data[1:] if data[:1] == b"R" else changed
+    sets = OpenedSets(FileStore(_file("sets.jsonl", content), LONGEST_SET_LINE))
+    sets.require([Ticket(name, bytes(32), b"") for name in "abcd"], 3)
+    return sets.read()
 
 
 _TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=4, contributors=3)
@@ -394,6 +416,13 @@ TARGETS = (
         (LedgerError, ProtocolError),
         lambda: [one + b"\n" for one in documents.seeds(_ledger_lines())],
         0.7,
+    ),
+    Target(
+        "opened-sets",
+        _opened_sets,
+        (LedgerError, ProtocolError),
+        lambda: [*(one + b"\n" for one in documents.seeds(_sets())), b"R{}\n"],
+        0.5,
     ),
     Target(
         "privacy-ledger",

@@ -95,7 +95,8 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     numbers = np.array([1.0, 2.0])
     several = model_messages.models_content(np.zeros((2, 3)), ConfigRecord(), np.zeros((2, 3, 3)))
     description = Description(
-        Role.KEY_HOLDER, "company X", "1", ("a",), key, "session", packing, True, ("x", "y", "z")
+        *(Role.KEY_HOLDER, "company X", "1", ("a",), key, "session", packing, True),
+        *(("x", "y", "z"), {"north": b"envelope"}),
     )
     return [
         (description.to_content(), Description.from_content),
@@ -107,6 +108,10 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             lambda content: check(PLAN, "train", content),
         ),
         (request.add_to(model), EncryptionRequest.from_content),
+        (
+            replace(request, value_key=b"envelope").add_to(model),
+            EncryptionRequest.from_content,
+        ),
         (chained, EncryptionRequest.from_content),
         (
             EncryptedReply(b"sum", "{}", 0.1, 0.2, numbers).to_content(),
@@ -157,11 +162,11 @@ def _sealed_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]
         (JoinReply("north", "0" * 64, "aa", "", 0).to_content(), JoinReply.from_content),
         (SessionRequest("", {"north": "aa"}).to_content(), SessionRequest.from_content),
         (
-            SessionReply("x", "s", "0" * 64, 1, {"north": b"e"}).to_content(),
+            SessionReply("x", "s", "0" * 64, 1, {"north": b"e"}, {"north": b"v"}).to_content(),
             SessionReply.from_content,
         ),
         (News("s", b"e", (total, total)).to_content(), News.from_content),
-        (Hop(1, ("north",), "south", "{}", b"e").to_content(), Hop.from_content),
+        (Hop(1, ("north",), "south", "{}", b"e", b"v").to_content(), Hop.from_content),
         (SealedReply(b"e", 568).to_content(), SealedReply.from_content),
         (ResealRequest("s", 1, "north").to_content(), ResealRequest.from_content),
         (OpenRequest("s", 1, ("north",), b"e").to_content(), OpenRequest.from_content),

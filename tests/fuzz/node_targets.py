@@ -15,10 +15,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from fuzz.choices import Choices, edited
 from fuzz.records import changed
 from fuzz.target import Target
+from ticketed_sums import MadeSum
 
 from fl_he import client_app
 from fl_he.clients.node import outgoing
-from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire import model as model_messages
 from fl_he.wire.encrypted_sum import (
@@ -65,14 +65,14 @@ def _contents() -> list[tuple[str, RecordDict]]:
     model = model_messages.model_message_content(
         model_messages.model_arrays(np.zeros(2), 0.0), ConfigRecord({"scaling": "none"})
     )
-    vector = EncryptedVector.encrypt(key, packing, np.array([3.0, 30.0, 0.5]), cores=1)
+    summed = MadeSum(key, [3.0, 30.0, 0.5]).to_bytes(_session())
     return [
         (DESCRIBE, RecordDict()),
         ("train", request.add_to(model)),
         ("evaluate", request.add_to(model)),
         (FIGURES, request.add_to(model)),
         (MOMENTS, request.add_to(MomentsRequest(sums=True, counts=True).to_content())),
-        (DECRYPT, DecryptRequest(_session(), "train", 1, 3, vector.to_bytes()).to_content()),
+        (DECRYPT, DecryptRequest(_session(), "train", 1, 3, summed).to_content()),
         (FINISH, model),
     ]
 

@@ -35,11 +35,15 @@ def test_its_figures() -> None:
     assert f"{packing.slot_bits} in all with a `Packing()` for 512 hospitals" in PAGE
     three = Packing(max_contributors=3)
     assert f"Slots for three hospitals have {three.slot_bits} bits" in PAGE
-    assert f"a ciphertext holds {three.slots_per_ciphertext(2048)} numbers" in PAGE
+    numbers = three.values_per_ciphertext(2048, tagged=True)
+    assert f"a ciphertext holds {numbers} numbers" in PAGE
+    assert packing.tag_slots == three.tag_slots == 2
+    assert "The two highest slots" in PAGE
     assert packing.fraction_bits == 24
-    slots = packing.slots_per_ciphertext(2048)
+    slots = packing.values_per_ciphertext(2048, tagged=True)
     assert f"{slots} numbers in a ciphertext of 512 bytes" in PAGE
-    megabytes = packing.ciphertexts(1_000_000, 2048) * 512 / 1e6
+    assert f"of {packing.slots_per_ciphertext(2048)} numbers in a ciphertext, without tags" in PAGE
+    megabytes = packing.ciphertexts(1_000_000, 2048, tagged=True) * 512 / 1e6
     assert f"| {megabytes:.1f} MB: " in PAGE
     assert 16_777_216 // 10_000 == 1677
     assert "values may reach 1,677; with 1,000,000 examples 16" in PAGE

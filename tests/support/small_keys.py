@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.envelopes.sealing_key import SealingKey
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 
@@ -40,11 +41,12 @@ SMALL_DGK = {  # u is 257
 }
 
 
-def paillier(p: int, q: int, x: int) -> PrivateKey:
-    """Return the key of two primes whose published base comes from x."""
+def paillier(p: int, q: int, x: int, seed: bytes = b"") -> PrivateKey:
+    """Return the key of two primes whose published base comes from x; a seed is of tickets."""
     n = p * q
     h_s = pow(-x * x % n, n, n * n)
-    return PrivateKey(PublicKey(n, h_s, minimum_bits=SMALL_BITS), p, q)
+    sealing = SealingKey(seed).public_bytes if seed else b""
+    return PrivateKey(PublicKey(n, h_s, sealing, minimum_bits=SMALL_BITS), p, q, seed)
 
 
 def dgk() -> DgkPrivateKey:

@@ -25,9 +25,8 @@ _HONEST = (
 )
 _LYING = (
     " The nodes had a study plan, so the coordinator's row holds also if it lied, by messages that "
-    "the protocol does not have"
+    "the protocol does not have."
 )
-_UNLESS = ", as long as it made up no sum"
 
 
 def visibility(metrics: Metrics) -> Section:
@@ -61,8 +60,7 @@ def _trust(metrics: Metrics) -> str:
     config = metrics["config"]
     if is_simulated(metrics) or config.get("plan") is None:
         return _HONEST.format("All parties")
-    end = "." if config.get("sealed") else f"{_UNLESS}."
-    return _HONEST.format("Hospitals and company X") + _LYING + end
+    return _HONEST.format("Hospitals and company X") + _LYING
 
 
 _SEALED_KNOWLEDGE = (
