@@ -180,6 +180,10 @@ class AwayError(ProtocolError):
     """Company X does not answer; it can be asked again, by resuming the run."""
 
 
+class RefusedError(ProtocolError):
+    """Company X does not open this sum; a resumed run may have another one for it."""
+
+
 class MisfitError(ProtocolError):
     """Some hospitals had values that did not fit, so nothing of the sum was given out.
 
@@ -270,7 +274,7 @@ def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[R
             f"did not: {error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
         )
     if reply.has_error():
-        raise ProtocolError(f"the key holder refused to open the sum: {error_reason(reply)}")
+        raise RefusedError(f"the key holder refused to open the sum: {error_reason(reply)}")
     if MisfitReply.is_in(reply.content):
         MisfitReply.from_content(reply.content)
         raise MisfitError(unopened.simulated_logs)

@@ -15,6 +15,7 @@ from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.encrypted_sum import (
     EncryptedSum,
     MisfitError,
+    RefusedError,
     UnopenedSum,
     open_figures,
     open_sum,
@@ -135,7 +136,7 @@ class MadeSums:
         self._told.update(remarks)
 
     def _opened(self, asked: AskedMessages, opening: Callable[[UnopenedSum], _Result]) -> _Result:
-        """Open the sum that is due; a new one in the place of an earlier run's that was discarded.
+        """Open the sum that is due; a new one where an earlier run's is discarded or refused.
 
         Raises
         ------
@@ -145,7 +146,7 @@ class MadeSums:
         resumed = (asked.purpose, asked.number) in self._unopened
         try:
             return opening(self._due(asked))
-        except MisfitError:
+        except (MisfitError, RefusedError):
             if not resumed:
                 raise
         return opening(self._due(asked))

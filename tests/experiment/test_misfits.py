@@ -1,4 +1,4 @@
-"""A hospital with a cell that does not fit: the run stops, is mended and goes on."""
+"""A hospital with a cell that does not fit, or that drops out: the run stops and goes on."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fl_he.config.composition import compose
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
 from fl_he.strategies.encrypted_sum import MisfitError
+from fl_he.wire.records import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 WORDS = "some hospitals had values that did not fit; see their logs"
@@ -64,6 +65,33 @@ def test_a_run_stops_is_mended_and_goes_on(
     table.write_text(good)
     metrics = server_app.train(federation.grid, compose("config", [f"resume={folder}"]), folder)
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3]
+    w, b = pooled_descent(federation.data.values(), 3)
+    saved = LogisticModel.load(tmp_path / "models" / "south.json")
+    np.testing.assert_allclose([*saved.coefficients, saved.intercept], [*w, b], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["fold", *slow(("chain",), ("sealed",))])
+def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str) -> None:
+    """Company X refuses the total of the others; a resumed run does not insist on their sum."""
+    hospitals = {**HOSPITALS, "west": 30}
+    federation = DeployedFederation(tmp_path, hospitals, sealed=kind == "sealed", alone=False)
+    overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}"]), *GD]
+    folder, table = tmp_path / "run", federation.table("south")
+    good = table.read_text()
+
+    def after(event: object) -> None:
+        if getattr(event, "entry", {}).get("round") == 1:
+            table.write_text(good.rpartition("\n")[0])
+
+    for _ in range(2):  # while it is away, the run is resumed in vain
+        resume = [f"resume={folder}"] if (folder / "checkpoint.json").exists() else []
+        config = compose("config", [*overrides, "hospitals=4", *resume])
+        with pytest.raises(ProtocolError, match="these 3 hospitals would expose south: fewer"):
+            server_app.train(federation.grid, config, folder, after)
+        restart(federation)
+    table.write_text(good)
+    metrics = server_app.train(federation.grid, compose("config", [f"resume={folder}"]), folder)
+    assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 4, 4]
     w, b = pooled_descent(federation.data.values(), 3)
     saved = LogisticModel.load(tmp_path / "models" / "south.json")
     np.testing.assert_allclose([*saved.coefficients, saved.intercept], [*w, b], atol=1e-6)

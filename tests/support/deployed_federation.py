@@ -26,11 +26,15 @@ class DeployedFederation(Federation):
         See Federation.
     sealed : bool
         Whether the nodes take part in sealed chains only.
+    alone : bool
+        See Federation.
     """
 
-    def __init__(self, folder: Path, hospitals: Mapping[str, int], *, sealed: bool = True) -> None:
+    def __init__(
+        self, folder: Path, hospitals: Mapping[str, int], *, sealed: bool = True, alone: bool = True
+    ) -> None:
         self.sealed = sealed
-        super().__init__(folder, hospitals)
+        super().__init__(folder, hospitals, alone=alone)
 
     def app(self) -> ClientApp:
         for name in self.data:

@@ -22,7 +22,7 @@ from fl_he.strategies.encrypted_sum import Cost, MisfitError
 from fl_he.strategies.exchange import exchange, save_model
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
-from fl_he.strategies.skipping import Skipped, read_reply
+from fl_he.strategies.skipping import Skipped, nobody_answered, read_reply
 from fl_he.wire.encrypted_sum import MisfitReply, content_bytes, printable
 from fl_he.wire.model import model_message_content
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
@@ -239,7 +239,7 @@ class SealedChain:
         MisfitError
             If some hospitals had values that did not fit; a resumed chain sums up anew first.
         ProtocolError
-            If too few hospitals take part, or company X refuses the sum.
+            If too few hospitals take part, or company X refuses the sum; a resumed chain likewise.
         """
         unopened = resumed = self.progress.unopened
         if unopened is None:
@@ -253,7 +253,9 @@ class SealedChain:
         content.update(request.to_content())
         reply = self._roster.ask_company_x(OPEN, content)
         self._number = max(self._number, request.round)
-        if reply.has_content() and MisfitReply.is_in(reply.content):
+        misfit = reply.has_content() and MisfitReply.is_in(reply.content)
+        refused = reply.has_error() and not nobody_answered(reply)
+        if misfit or (refused and resumed is not None):
             self.progress = replace(self.progress, unopened=None)
             if resumed is None:
                 raise MisfitError
