@@ -54,7 +54,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("federation", "ENTRY.json... are"),
         ("show", "FILE... are manifests"),
         ("agree", "TERMS.json has"),
-        ("ledger", "FILE is company X's private key"),
+        ("ledger", "FILE is company X's identity"),
         ("bench", "All four parts"),
     ],
 )

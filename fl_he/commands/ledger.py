@@ -40,7 +40,7 @@ def ledger(
 ) -> None:
     """Show the sets of hospitals whose totals company X has opened.
 
-    FILE is company X's private key, or the file that `state` in its node configuration names: the
+    FILE is company X's identity, or the file that `state` in its node configuration names: the
     opened sets are in FILE.sets.jsonl. Company X opens no total that singles a hospital out. Its
     operator alone can decide otherwise, with --open. An epoch is for good: whoever has the totals
     can compute sums of the hospitals that it exposes.

@@ -13,7 +13,7 @@ from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.records import ProtocolError
 
-KEY, FILE = "private-key.json", "private-key.json.sets.jsonl"
+IDENTITY, FILE = "identity.json", "identity.json.sets.jsonl"
 SHOWN = """\
 opened: a, b, c, d
 class of 4: a, b, c, d
@@ -39,11 +39,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_it_shows_what_was_opened(folder: Path) -> None:
-    for named in (KEY, FILE):
+    for named in (IDENTITY, FILE):
         assert fl_he(folder, "ledger", named) == (0, SHOWN, "")
     require(folder, "abcd", alone="d")
     require(folder, "abc", alone="d")
-    code, out, err = fl_he(folder, "ledger", KEY)
+    code, out, err = fl_he(folder, "ledger", IDENTITY)
     assert (code, err) == (0, "")
     assert out == (
         "opened: a, b, c, d\nopened: a, b, c\nclass of 3: a, b, c\nclass of 1: d\n"
@@ -55,19 +55,19 @@ def test_it_shows_what_was_opened(folder: Path) -> None:
 def test_an_epoch_lets_exactly_its_set_be_opened(
     folder: Path, more: tuple[str, ...], typed: str
 ) -> None:
-    code, out, _ = fl_he(folder, "ledger", KEY, "--open", "c,a,b", *more, typed=typed)
+    code, out, _ = fl_he(folder, "ledger", IDENTITY, "--open", "c,a,b", *more, typed=typed)
     assert (code, out) == (0, f"{SHOWN}{ASKED}the epoch has begun\n")
     for other in ("abd", "bcd", "abcde"):
         with pytest.raises(ProtocolError, match="would expose"):
             require(folder, other)
     require(folder, "abc")
-    code, out, _ = fl_he(folder, "ledger", KEY)
+    code, out, _ = fl_he(folder, "ledger", IDENTITY)
     assert out.startswith("opened: a, b, c, d\nepoch: a, b, c, exposes d\nopened: a, b, c\n")
 
 
 @pytest.mark.parametrize("typed", ["", "n\n", "\n"])
 def test_no_epoch_without_a_yes(folder: Path, typed: str) -> None:
-    code, out, err = fl_he(folder, "ledger", KEY, "--open", "a,b,c", typed=typed)
+    code, out, err = fl_he(folder, "ledger", IDENTITY, "--open", "a,b,c", typed=typed)
     assert (code, out) == (1, SHOWN + ASKED)
     assert "begin this epoch? [y/N]" in err
     assert "Aborted" in err
@@ -90,7 +90,7 @@ def test_no_epoch_without_a_yes(folder: Path, typed: str) -> None:
 def test_what_is_no_epoch_is_refused(
     folder: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    found = fl_he(folder, "ledger", KEY, *arguments)
+    found = fl_he(folder, "ledger", IDENTITY, *arguments)
     assert found[0] == code
     assert words in " ".join(found[2].replace("│", "").split())
     assert (folder / FILE).read_text() == '{"opened":["a","b","c","d"]}\n'
@@ -98,7 +98,7 @@ def test_what_is_no_epoch_is_refused(
 
 def test_a_new_hospital_is_one_that_the_operator_has_said_is_new(folder: Path) -> None:
     arguments = ("--open", "a,b,c,d,e", "--new-hospital", "--yes")
-    code, out, err = fl_he(folder, "ledger", KEY, *arguments)
+    code, out, err = fl_he(folder, "ledger", IDENTITY, *arguments)
     assert (code, err) == (0, "")
     assert "new hospitals: e\nexposed, for good: e\n" in out
     require(folder, "abcde")
@@ -106,9 +106,9 @@ def test_a_new_hospital_is_one_that_the_operator_has_said_is_new(folder: Path) -
 
 def test_a_larger_least_number_shows_more(folder: Path) -> None:
     arguments = ("--open", "a,b,c,d", "--min-contributors", "5", "--yes")
-    assert fl_he(folder, "ledger", KEY, *arguments)[0] == 2
+    assert fl_he(folder, "ledger", IDENTITY, *arguments)[0] == 2
     require(folder, "abcdefg")
-    _, out, _ = fl_he(folder, "ledger", KEY, "--open", "a,b,c,d", "--min-contributors", "4")
+    _, out, _ = fl_he(folder, "ledger", IDENTITY, "--open", "a,b,c,d", "--min-contributors", "4")
     assert "exposed, for good: e, f, g\n" in out
 
 
@@ -117,14 +117,14 @@ def test_a_damaged_file_is_one_line(folder: Path, line: str) -> None:
     with (folder / FILE).open("a") as file:
         file.write(f"{line}\n")
     for more in ((), ("--open", "a,b,c", "--yes")):
-        code, out, err = fl_he(folder, "ledger", KEY, *more)
+        code, out, err = fl_he(folder, "ledger", IDENTITY, *more)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert err.startswith(f"fl-he: cannot use {FILE}: ")
 
 
 def test_no_file_is_made_and_no_other_is_read(tmp_path: Path) -> None:
-    (tmp_path / KEY).write_text("a secret")
-    code, out, err = fl_he(tmp_path, "ledger", KEY)
+    (tmp_path / IDENTITY).write_text("a secret")
+    code, out, err = fl_he(tmp_path, "ledger", IDENTITY)
     assert (code, out) == (1, "")
     assert err.startswith(f"fl-he: {FILE} must exist")
-    assert [path.name for path in tmp_path.iterdir()] == [KEY]
+    assert [path.name for path in tmp_path.iterdir()] == [IDENTITY]
