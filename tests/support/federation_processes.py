@@ -272,5 +272,5 @@ def _hospital(folder: Path, name: str, X: NDArray[np.float64], y: NDArray[np.flo
     path.write_text("".join(f"{','.join(map(str, row))}\n" for row in (header, *rows)))
     return (
         f'role="hospital" data="{path}" target="label" positive="1" '
-        f'model-path="{folder}/{name}.json" reply-seconds=0'
+        f'model-path="{folder}/{name}.json" reply-seconds=0 alone="allow"'
     )
