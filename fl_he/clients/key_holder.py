@@ -2,9 +2,13 @@
 
 The policy is the key holder's own, never the coordinator's. A sum is opened if it belongs to the
 session that it began, is packed as the policy says, comes after all rounds opened for that purpose,
-is not one that was opened before, and if the contributor count inside is the claimed one and at
-least ``min_contributors``. A sum that fails the last test has used up its round, and the answer
-says no more than that it failed: what a decryption shows must not depend on what is asked next.
+is not one that was opened before, and brings a ticket of each of at least ``min_contributors``
+different hospitals (see :mod:`fl_he.crypto.tickets`). With a manifest, hospitals have signed their
+tickets, all were asked the same, and no total may single a hospital out (see
+:mod:`fl_he.clients.set_rule`). All this is checked before the round is noted and the sum is
+decrypted. Then the tags must fit, and the contributor count inside must be the claimed one. A sum
+that fails there has used up its round, and the answer says no more than that it failed: what a
+decryption shows must not depend on what is asked next.
 
 Counts on held-out data are opened once in a session, and do not leave: see
 :mod:`fl_he.learning.regression.disclosure`. Nor do counts of examples on the sides of a model, once
