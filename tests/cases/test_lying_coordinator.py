@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from deployed_nodes import KEY
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from full_disk import FullDisks
 from identities import make
 from lying_coordinator import CLINICS, COMPANY, LyingCoordinator, clinics, opened, update_of
 from reply_forms import form_of
@@ -646,6 +647,27 @@ class TestSets:
         for among in (CLINICS[1:], CLINICS[:2]):
             answer = liar.open(liar.summed(among=among), contributors=2)
             assert "would expose" in reason(answer)
+
+    @pytest.mark.parametrize("full", ["company-x.json.sets.jsonl", "private-key.json.opened.jsonl"])
+    def test_a_set_is_noted_before_its_round(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+    ) -> None:
+        """Who ends the process between the two, or fills the disk, has nothing opened unnoted."""
+        liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)
+        summed = liar.summed()
+        (tmp_path / full).touch(0o600)
+        disks = FullDisks(monkeypatch)
+        disks.files = {tmp_path / full}
+        before = files(tmp_path, "opened.jsonl")
+        assert "cannot write to its ledger" in reason(liar.open(summed))
+        assert files(tmp_path, "opened.jsonl") == before
+        disks.files = set()
+        noted = b"clinic-1" in (tmp_path / "company-x.json.sets.jsonl").read_bytes()
+        assert noted is ("opened" in full)
+        if noted:
+            other = liar.summed(among=CLINICS[:2])
+            assert "would expose clinic-3" in reason(liar.open(other, contributors=2))
+        assert liar.open(summed).has_content()
 
     def test_who_allows_it_may_be_left_out(self, tmp_path: Path) -> None:
         nodes = clinics(tmp_path, self.PLAN)

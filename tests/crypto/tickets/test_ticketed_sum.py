@@ -101,6 +101,26 @@ def test_tickets_of_another_occasion(parts: dict[str, TicketedSum], change: dict
         opened(unsigned, KEY, other, VALUE_KEY)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "0" * 64},
+        {"session": "other"},
+        {"purpose": "evaluate"},
+        {"round": 2},
+        {"asked": b"b" * 32},
+        {"packing": Packing(max_contributors=3)},
+        {"length": VALUES - 1},
+        {"metric_values": 1},
+    ],
+)
+def test_each_occasion_has_secrets_of_its_own(change: dict[str, str]) -> None:
+    """Neither the value key nor a seed gives the same numbers twice."""
+    other = replace(OCCASION, **change)  # type: ignore[arg-type]
+    assert other.value_info() != OCCASION.value_info()
+    assert other.to_bytes("north") != OCCASION.to_bytes("north")
+
+
 def with_tickets(summed: TicketedSum, *tickets: Ticket) -> TicketedSum:
     return TicketedSum(summed.vector, tickets)
 
@@ -132,6 +152,24 @@ class TestCoordinator:
         (ticket,) = parts["north"].tickets
         for name in ("west", "unknown"):
             assert is_refused(with_tickets(parts["north"], replace(ticket, hospital=name)))
+
+    def test_a_ticket_is_one_hospitals_without_signatures_too(
+        self, parts: dict[str, TicketedSum]
+    ) -> None:
+        (ticket,) = parts["north"].tickets
+        renamed = with_tickets(parts["north"], replace(ticket, hospital="south"))
+        with pytest.raises(TicketError):
+            opened(renamed, KEY, OCCASION, VALUE_KEY)
+
+    def test_a_seed_of_choice_is_not_what_a_hospital_signed(
+        self, parts: dict[str, TicketedSum]
+    ) -> None:
+        """With a seed that it knows, the coordinator knows an update's part in the tags."""
+        (ticket,) = parts["north"].tickets
+        own, _ = Ticket.issue(PUBLIC, OCCASION, "north", None)
+        taken = with_tickets(parts["north"], replace(ticket, sealed=own.sealed))
+        with pytest.raises(TicketError):
+            require_tickets(taken, OCCASION, verifies)
 
     def test_a_ticket_of_an_earlier_update(self, parts: dict[str, TicketedSum]) -> None:
         assert is_refused(with_tickets(parts["north"], *update("north").tickets))
