@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_he.crypto.errors import CryptoError, RangeError
-from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.packing import TAG_LIMIT, Packing
 
 KEY_BITS = 2048
 
@@ -44,6 +44,27 @@ def test_a_breast_cancer_update_is_one_ciphertext_by_default() -> None:
     assert packing.slots_per_ciphertext(2048) == 35
     assert packing.ciphertexts(35, 2048) == 1
     assert packing.ciphertexts(36, 2048) == 2
+
+
+@given(packings(), st.integers(512, 2048), st.sampled_from([1, -1]))
+def test_the_largest_tags_and_values_add_up_in_half_the_modulus(
+    packing: Packing, key_bits: int, sign: int
+) -> None:
+    slots = packing.values_per_ciphertext(key_bits, tagged=True)
+    edges = np.full(slots, sign * packing.maximum_integer)
+    (largest,) = packing.pack(edges, key_bits, [TAG_LIMIT - 1])
+    contributors = packing.max_contributors
+    total = contributors * largest
+    assert 0 <= total < 2 ** (key_bits - 2)
+    totals, tags, fits = packing.unpack_tagged([total], slots, key_bits)
+    assert totals.tolist() == [contributors * sign * packing.maximum_integer] * slots
+    assert (tags, fits) == ([contributors * (TAG_LIMIT - 1)], True)
+
+
+def test_a_breast_cancer_update_with_a_tag_is_one_ciphertext_for_up_to_32_hospitals() -> None:
+    for hospitals, ciphertexts in ((3, 1), (32, 1), (33, 2), (512, 2)):
+        packing = Packing(max_contributors=hospitals)
+        assert packing.ciphertexts(35, 2048, tagged=True) == ciphertexts
 
 
 @given(packings(), st.integers(65, 4096))

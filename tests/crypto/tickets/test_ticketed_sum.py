@@ -332,3 +332,52 @@ def test_what_does_not_fit_is_judged_at_the_end(
         body = [pow(one, factor, square) for one in honest.vector.to_integers()]
         assert is_refused(with_ciphertexts(honest, lambda _, body=body: body))  # type: ignore[misc]
     assert checked == [3] * 7
+
+
+def with_added(summed: TicketedSum, ciphertext: int, plaintext: int) -> TicketedSum:
+    """Return a sum with a number added to one of its plaintexts."""
+    (own,) = PUBLIC.encrypt([plaintext])
+
+    def change(all_of: list[int]) -> list[int]:
+        changed = PUBLIC.add(all_of[ciphertext], own)
+        return [*all_of[:ciphertext], changed, *all_of[ciphertext + 1 :]]
+
+    return with_ciphertexts(summed, change)
+
+
+def test_slots_that_are_not_used_stay_empty(parts: dict[str, TicketedSum]) -> None:
+    """No tag covers them."""
+    last = 1 << (PACKING.slot_bits * (VALUES % 17))
+    assert is_refused(with_added(parts["north"], 2, last))
+    changed = with_added(parts["north"], 2, last >> PACKING.slot_bits)
+    assert not np.array_equal(KEY.decrypt_tagged(changed.vector)[0], integers_of("north"))
+    assert is_refused(changed)
+
+
+def test_a_total_that_no_hospitals_have_without_a_value_key() -> None:
+    summed = update("north", value_key=None)
+    one_more = with_added(summed, 0, 1)
+    assert opened(one_more, KEY, OCCASION)[0] == integers_of("north")[0] + 1
+    too_large = with_added(
+        summed, 0, 4 * PACKING.maximum_integer + 1 - int(integers_of("north")[0])
+    )
+    with pytest.raises(TicketError):
+        opened(too_large, KEY, OCCASION)
+
+
+@pytest.mark.parametrize("length", [VALUES - 1, VALUES + 1])
+def test_a_vector_is_as_long_as_its_occasion_says(
+    parts: dict[str, TicketedSum], length: int
+) -> None:
+    vector = parts["north"].vector
+    body = bytearray(PUBLIC.to_bytes(vector.to_integers()))
+    other = EncryptedVector(PUBLIC, PACKING, length, body, tagged=True)
+    assert is_refused(TicketedSum(other, parts["north"].tickets))
+
+
+def test_whether_hospitals_were_asked_the_same(parts: dict[str, TicketedSum]) -> None:
+    other = replace(OCCASION, asked=b"b" * 32)
+    mixed = sum_of(parts["north"], update("south", other))
+    with pytest.raises(TicketError):
+        require_tickets(mixed, OCCASION, None)
+    require_tickets(mixed, OCCASION, None, same=False)
