@@ -15,7 +15,15 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from ticketed_sums import MadeSum
 
-from fl_he.clients.key_holder import key_holder_app, with_key_holder
+from fl_he.clients.key_holder import (
+    Asked,
+    key_and_ledger,
+    key_holder_app,
+    open_sum,
+    own_policy,
+    with_key_holder,
+)
+from fl_he.clients.node.app import read_node
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.crypto.key_files import ScryptCost
@@ -37,6 +45,7 @@ from fl_he.wire.encrypted_sum import (
     MisfitReply,
     Role,
 )
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import first_value
 
 T = TypeVar("T")
@@ -250,6 +259,33 @@ def test_a_sum_is_opened_for_one_round(holder: Holder) -> None:
     assert holder.open(encrypted_sum=encrypted).has_content()
     assert "this very sum" in reason(holder.open(round=2, encrypted_sum=encrypted))
     assert "this very sum" in reason(holder.open(purpose="evaluate", encrypted_sum=encrypted))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked("train", b"b" * 32, len(UPDATE)),
+        Asked("evaluate", bytes(32), len(UPDATE)),
+        Asked("train", bytes(32), len(UPDATE) + 1),
+        None,
+    ],
+)
+def test_company_x_knows_what_was_asked_without_a_manifest_too(
+    holder: Holder, asked: Asked | None
+) -> None:
+    session, node = holder.describe().session, read_node(holder.context)
+    policy = own_policy(holder.context, KeyHolderPolicy())
+    summed = encrypted_sum(KEY.public_key, 3).to_bytes(session)
+    request = DecryptRequest(session, "train", 1, 3, summed)
+    own = key_and_ledger(node, policy)
+    if asked is not None:
+        with pytest.raises((TicketError, ProtocolError)):
+            open_sum(request, policy, node, *own, asked=asked)
+        return
+    right = Asked("train", bytes(32), len(UPDATE))
+    total = open_sum(request, policy, node, *own, asked=right)
+    assert total is not None
+    assert total.tolist() == [3 * number for number in UPDATE]
 
 
 @pytest.mark.parametrize("changes", [{"round": 2}, {"purpose": "evaluate"}])
