@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from deployed_nodes import enrolled_nodes
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 
+from fl_he import client_app
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
+from fl_he.config.run import Config
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.wire.encrypted_sum import Description
 from fl_he.wire.records import ProtocolError
@@ -33,6 +37,15 @@ def test_nodes_that_come_late_are_waited_for_and_asked_once(clock: list[float]) 
     grid = LateGrid(clock)
     assert len(call_roll(grid, Waiting(hop_timeout=1, node_timeout=5), 3).hospitals) == 3
     assert [m.metadata.dst_node_id for m in grid.sent] == [1000, 1001, 1002, 1003]
+
+
+def test_with_a_manifest_there_is_a_value_key_for_each_hospital(tmp_path: Path) -> None:
+    nodes = enrolled_nodes(tmp_path)
+    roster = call_roll(LocalGrid(client_app.build(lambda _: Config()), nodes), Waiting(), 3)
+    assert sorted(roster.value_keys) == sorted(roster.hospitals.values())
+    assert len(set(roster.value_keys.values())) == 3
+    without = call_roll(LateGrid([9.0]), Waiting(), 3)
+    assert without.value_keys == {}
 
 
 def test_nodes_that_come_too_late_are_not(clock: list[float]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
@@ -381,3 +382,36 @@ def test_whether_hospitals_were_asked_the_same(parts: dict[str, TicketedSum]) ->
     with pytest.raises(TicketError):
         require_tickets(mixed, OCCASION, None)
     require_tickets(mixed, OCCASION, None, same=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hospital": ""}, "at most 256 bytes"),
+        ({"hospital": "\u00e9" * 129}, "at most 256 bytes"),
+        ({"asked": bytes(31)}, "a digest, a sealed seed"),
+        ({"asked": bytes(33)}, "a digest, a sealed seed"),
+        ({"sealed": b""}, "a digest, a sealed seed"),
+        ({"sealed": bytes(2**16)}, "a digest, a sealed seed"),
+        ({"signature": bytes(63)}, "at most a signature"),
+    ],
+)
+def test_fields_of_a_ticket_have_their_lengths(
+    parts: dict[str, TicketedSum], change: dict[str, str], words: str
+) -> None:
+    (ticket,) = parts["north"].tickets
+    assert Ticket.from_bytes(ticket.to_bytes()) == ticket
+    with pytest.raises(CryptoError, match=words):
+        Ticket.from_bytes(replace(ticket, **change).to_bytes())  # type: ignore[arg-type]
+
+
+def test_fields_of_a_ticket_are_five(parts: dict[str, TicketedSum]) -> None:
+    fields = decode_fields(parts["north"].tickets[0].to_bytes(), "a ticket")
+    for others, words in (
+        (fields[:4], "5 fields, got 4"),
+        ([*fields, b""], "5 fields, got 6"),
+        ([*fields[:4], b"yes"], "at most a signature"),
+        ([b"\xff", *fields[1:]], "UTF-8"),
+    ):
+        with pytest.raises(CryptoError, match=words):
+            Ticket.from_bytes(encode_fields(*others))
