@@ -106,11 +106,10 @@ class Inference:
         )
         if reason is None and found.covariance is None:
             reason = SINGULAR
-        fit = None
+        # A total of other hospitals than the first one's is of other classes.
+        counts = np.array(state.class_counts or [0.0])
+        known, fit = counts if counts.sum() == examples else None, None
         if reason is None:
-            # A total of other hospitals than the first one's is of other classes.
-            counts = np.array(state.class_counts or [0.0])
-            known = counts if counts.sum() == examples else None
             log_likelihood = -training.loss * examples
             fit = inference.goodness_of_fit(log_likelihood, known, found)
             if config.penalty is Penalty.firth and hessian is not None:
@@ -128,6 +127,7 @@ class Inference:
             "withheld": reason,
             "outcome": self._outcome,
             "reference": self._classes[self.reference] if self._classes else None,
+            "events": None if known is None or self._classes else int(known[1]),
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else found.rows(),
             "fit": fit,
@@ -145,34 +145,52 @@ class Inference:
             return "no standard error accounts for the noise of differential privacy"
         strength = "" if config.C is None else f"C={config.C:g}"
         separated = None if limits is None else limits.reason
-        # Each reason with the setting that removes it.
-        reasons = {
-            "scaling=federated": (
+        # Each reason with the setting that removes it, if experiment=inference does not.
+        reasons = (
+            (
                 config.scaling is Scaling.local,
+                " scaling=federated",
                 "with scaling=local each hospital's features have units of their own, so that the "
                 "coefficients have none in common",
             ),
-            "C=null": (
+            (
                 config.C is not None,
+                "",
                 f"the penalty ({strength}) pulls the estimates towards 0, and intervals around "
                 "them would miss the true values too often",
             ),
-            "class_weight=equal": (
+            (
                 config.class_weight is not ClassWeight.equal,
+                " class_weight=equal",
                 "with class weights the inverse Hessian is not the estimates' covariance",
             ),
-            "optimizer=newton": (
+            (
                 not training.second_order,
+                "",
                 "they need the Hessian of all patients",
             ),
-        }
-        found = {setting: words for setting, (applies, words) in reasons.items() if applies}
+        )
+        found = {words: setting for applies, setting, words in reasons if applies}
         if separated is not None:  # which no setting of these changes
-            return "; ".join([*found.values(), separated])
+            return "; ".join([*found, separated])
         if found:
-            return f"{'; '.join(found.values())}; {' '.join(found)} has them"
+            return (
+                f"{'; '.join(found)}; experiment=inference{''.join(found.values())}"
+                f"{_without(config)} fits all rows without a penalty, and has them unless the "
+                "classes are separated"
+            )
         ended = limits is None and not training.converged
         return "training ended before it converged" if ended else None
+
+
+def _without(config: Config) -> str:
+    """Name settings that, if they stayed, would undo a part of ``experiment=inference``."""
+    given = {
+        "C": config.C not in (None, Config().C),
+        "optimizer": config.optimizer.name not in ("auto", "newton"),
+    }
+    named = [setting for setting, stays in given.items() if stays]
+    return f" without {' and '.join(named)}" if named else ""
 
 
 def check_columns(config: Config, features: Sequence[str]) -> None:

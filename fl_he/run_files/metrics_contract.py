@@ -114,6 +114,7 @@ _INFERENCE = {
     ],
     "fit": optional(_kind({**_figures(*FIT, *_FIRTH), "likelihood_ratio": optional(_kind(_TEST))})),
     "groups": [{**_TEST, "columns": [str]}],
+    "events?": Number | None,
     "penalty?": str,
     "profile?": optional(
         _kind(

@@ -16,6 +16,7 @@ from fl_he.report.tables.coefficients import (
     left_out_notes,
     profile_notes,
     profile_sheet,
+    rows_note,
     withheld,
 )
 from fl_he.run_files.metrics import Metrics
@@ -48,7 +49,7 @@ def coefficients(metrics: Metrics) -> Section:
     if inference is None:
         return Section(_TITLE, [_scaled(metrics, several=several)])
     reason = withheld(inference)
-    blocks: list[Block] = [] if reason is None else [Note(reason)]
+    blocks: list[Block] = [Note(f"{rows_note(metrics)}."), *map(Note, [reason] if reason else [])]
     if not inference["coefficients"] or (several and reason is not None):
         return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
     sheets = coefficient_sheets(metrics)

@@ -49,7 +49,7 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
-    return Group(*blocks, Text("\n".join([_caption(metrics, sheets), *said])))
+    return Group(*blocks, Text("\n".join([_caption(metrics, sheets), rows_note(metrics), *said])))
 
 
 def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
@@ -72,6 +72,15 @@ def deviation_note(metrics: Metrics, sheets: Sequence[Sheet], of_what: str = "")
         return ""
     noisy = ", known only with the noise of privacy" if metrics.get("privacy") else ""
     return f"{heading}: for one standard deviation more{of_what}{noisy}"
+
+
+def rows_note(metrics: Metrics) -> str:
+    """Say how many patients the estimates are of, with the events if they are known."""
+    inference, held_out = metrics["inference"], metrics.get("tested_on")
+    said = f"n = {count(metrics['federated']['examples'])} patients"
+    if (events := inference.get("events")) is not None:
+        said += f", events = {count(events)} ({inference['outcome'] or 'label 1'})"
+    return f"{said}; the test set of {count(held_out)} is left out" if held_out else said
 
 
 def withheld(inference: Mapping[str, Any]) -> str | None:

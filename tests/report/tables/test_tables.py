@@ -494,6 +494,37 @@ FIRTH = {
 }
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"events": 1012},
+            "n = 1,426 patients, events = 1,012 (died = yes); the test set of 143 is left out",
+        ),
+        (
+            {"events": 5, "outcome": None, "tested_on": None},
+            "n = 1,426 patients, events = 5 (label 1)",
+        ),
+        ({"tested_on": None}, "n = 1,426 patients"),  # of an earlier release
+    ],
+    ids=str,
+)
+def test_estimates_come_with_the_number_of_their_patients(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    tested_on = more.pop("tested_on", 143)
+    metrics = inferred(AGE, fit=WHOLE, **more) | {"tested_on": tested_on}
+    metrics["federated"] = metrics["federated"] | {"examples": 1426}
+    table = coefficient_table(metrics)
+    assert table is not None
+    assert said in [line.strip() for line in text(table, 160)]
+    write_run(tmp_path, metrics, "{}")
+    assert f"{said}." in (tmp_path / "report.html").read_text()
+    withheld = metrics["inference"] | {"withheld": "there is a penalty", "fit": None}
+    write_run(tmp_path, metrics | {"inference": withheld}, "{}")
+    assert f"{said}." in (tmp_path / "report.html").read_text()
+
+
 def test_firths_penalty_is_named_and_its_test_is_penalised(tmp_path: Path) -> None:
     metrics = inferred(AGE, fit=FIRTH, penalised=True, penalty="firth")
     write_run(tmp_path, metrics, "{}")
