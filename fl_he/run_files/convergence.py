@@ -11,9 +11,11 @@ CONSTANT = "it does not vary in the training data"
 CLASSES = "the classes of the training data"
 #: Said of models that did not reach an optimum.
 NOT_THE_OPTIMUM = "training ended before it converged, so the model is not the optimum"
-NO_OPTIMUM = (
-    "without a penalty the model has no finite optimum, and its coefficients only grow with each "
-    "round"
+NO_OPTIMUM = "without a penalty the model has no finite optimum"
+GROW = "only grow with each round"
+_FIRST_ORDER = (
+    "separation was not looked for, as only optimizer=newton shows one that is not complete: "
+    "estimates, the largest above all, may be infinite; set optimizer=newton to find out"
 )
 #: Columns that a sentence names.
 _MOST_NAMED = 10
@@ -144,7 +146,55 @@ def separation(metrics: Mapping[str, Any]) -> str:
         "quasi-complete": f"{CLASSES} are separated by {columns}, but for patients {border} "
         "on the border (quasi-complete separation)",
     }
-    return f"{how.get(found['kind'], columns)}: {NO_OPTIMUM}; {remedy}"
+    growing = _growing(metrics, found["kind"])
+    return f"{how.get(found['kind'], columns)}: {NO_OPTIMUM}, and {growing}; {remedy}"
+
+
+def _growing(metrics: Mapping[str, Any], kind: str) -> str:
+    """Say which coefficients grow where classes are separated, and which are finite limits."""
+    if kind == "complete":
+        return f"all coefficients {GROW}"
+    diagnostics, inference = metrics["diagnostics"], metrics.get("inference") or {}
+    rows = inference.get("coefficients") or ()
+    if all(row["estimate"] is None for row in rows):
+        return f"those of the columns that separate {GROW}"
+    left_out = {*(diagnostics.get("constant") or ()), *(diagnostics.get("aliased") or ())}
+    contrast = " ({} against {})" if metrics.get("classes") else ""
+    names = [
+        row["name"] + contrast.format(row["class"], inference["reference"])
+        for row in rows
+        if row["estimate"] is None and row["name"] not in left_out
+    ]
+    which = f"the coefficient{'s' if len(names) > 1 else ''} of {listed(names)}"
+    grow = GROW if len(names) > 1 else GROW.replace("grow", "grows")
+    return f"{which} {grow}; the other estimates in the table are finite limits"
+
+
+def unseen_separation(metrics: Mapping[str, Any]) -> str:
+    """Say why a separation may not show; nothing if one shows or none can exist."""
+    config = metrics["config"]
+    if separation(metrics):
+        return ""
+    if config.get("C") is not None or config.get("penalty") == "firth":
+        return "separation was not looked for, since a penalised model has finite estimates"
+    if metrics.get("privacy"):
+        return "separation was not looked for"
+    if not _by_newton(metrics):
+        return _FIRST_ORDER
+    if converged(metrics) is False:
+        steps = len(metrics["rounds"])
+        return f"separation cannot be told after {steps} round{'s' if steps > 1 else ''}"
+    return ""
+
+
+def unsought_separation(metrics: Mapping[str, Any]) -> str:
+    """Say that a first-order optimizer may have missed a separation; nothing if none can exist."""
+    unseen = unseen_separation(metrics)
+    return unseen if unseen == _FIRST_ORDER else ""
+
+
+def _by_newton(metrics: Mapping[str, Any]) -> bool:
+    return (metrics.get("optimizer") or {}).get("name") == "newton"
 
 
 def _remedy(metrics: Mapping[str, Any]) -> str:
@@ -174,14 +224,15 @@ def _worse_than_shares(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def warning(metrics: Mapping[str, Any]) -> str:
-    """Say that training diverged or did not converge, or that noise spoiled the model.
+def warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """Return warnings of a finished run, for the terminal and the head of the page."""
+    found = (_worse_than_shares(metrics), _unfinished(metrics), unsought_separation(metrics))
+    return [*filter(None, found)]
 
-    Nothing if none of it is known.
-    """
+
+def _unfinished(metrics: Mapping[str, Any]) -> str:
+    """Say that training diverged or did not converge; nothing if neither is known."""
     rounds = metrics["rounds"]
-    if found := _worse_than_shares(metrics):
-        return found
     if found := divergence(rounds):
         return found
     if converged(metrics) is not False:
@@ -189,10 +240,10 @@ def warning(metrics: Mapping[str, Any]) -> str:
     if found := separation(metrics):
         return found
     before = f"before the last of {len(rounds)} steps"  # the last total is of that model
-    last, newton = rounds[-1], (metrics.get("optimizer") or {}).get("name") == "newton"
+    last = rounds[-1]
     if last.get("gradient_norm") is None and last.get("distance") is None:
         left = f"company X has not seen it converge in {len(rounds)} rounds; raise rounds"
-    elif newton:
+    elif _by_newton(metrics):
         left = f"{before} {last['distance']:.3g} standard errors were left; raise rounds"
     else:
         norm = last["gradient_norm"]

@@ -20,12 +20,12 @@ from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import findings_text
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
-from fl_he.run_files.convergence import warning
+from fl_he.run_files.convergence import warnings
 from fl_he.run_files.metrics_contract import CAPC
 
 
 def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
-    """Print a run's tables, its folder, and a warning if its loss did not fall."""
+    """Print a run's tables, its folder, and its warnings."""
     if metrics.get("protocol") == CAPC:
         _print(answers_table(metrics))
         if metrics["steps"]:  # none without encryption
@@ -49,7 +49,7 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
         )
         if withheld := withheld_note(evaluation):
             typer.echo(visible(withheld))
-    if hint := warning(metrics):
+    for hint in warnings(metrics):
         typer.echo(f"fl-he: warning: {visible(hint)}", err=True)
 
 

@@ -24,7 +24,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import CheckpointError, load_checkpoint
-from fl_he.run_files.convergence import converged, warning
+from fl_he.run_files.convergence import converged, warnings
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.records import ProtocolError
 
@@ -185,7 +185,8 @@ def test_rounds_that_do_not_suffice_are_told(federation: Federation) -> None:
     asked = config("optimizer=newton", "rounds=1")
     metrics = server_app.train(federation.grid, asked, federation.folder / "run")
     assert converged(metrics) is False
-    assert "company X has not seen it converge in 1 rounds; raise rounds" in warning(metrics)
+    (said,) = warnings(metrics)
+    assert "company X has not seen it converge in 1 rounds; raise rounds" in said
     saved = LogisticModel.load(federation.folder / "models" / "north.json")
     assert saved.training == "not converged"
 

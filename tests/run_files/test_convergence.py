@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fl_he.run_files.convergence import converged, divergence, listed, warning
+from fl_he.run_files.convergence import converged, divergence, listed, unseen_separation, warnings
 
 
 def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, float | None]]:
@@ -49,7 +49,12 @@ def test_a_loss_that_grew_is_told(
 
 def run(*, converged: bool, gradient_norm: float | None, privacy: object = None) -> dict[str, Any]:
     entry = {"loss": 0.5, "test_loss": None, "gradient_norm": gradient_norm, "converged": converged}
-    return {"rounds": [entry, entry], "privacy": privacy}
+    return {"rounds": [entry, entry], "privacy": privacy, "config": {"C": 1.0}}
+
+
+def warning(metrics: dict[str, Any]) -> str:
+    """Return the only warning, if there is any."""
+    return "".join(warnings(metrics)[:1]) if len(warnings(metrics)) < 2 else "several"
 
 
 @pytest.mark.parametrize("reached", [True, False])
@@ -93,7 +98,14 @@ def test_a_run_that_ended_early_says_so() -> None:
 def separated(kind: str, columns: list[str], *, classes: object = None, **config: object) -> str:
     found = {"kind": kind, "columns": columns}
     metrics = run(converged=False, gradient_norm=0.25) | {"classes": classes, "config": config}
-    return warning(metrics | {"diagnostics": {"separation": found}})
+    metrics["inference"] = {
+        "reference": "a",
+        "coefficients": [
+            {"name": name, "class": "c" if classes else None, "estimate": value}
+            for name, value in (("age", None), ("double", None), ("crp", 0.5))
+        ],
+    }
+    return warning(metrics | {"diagnostics": {"separation": found, "aliased": {"double": ["age"]}}})
 
 
 @pytest.mark.parametrize(
@@ -155,3 +167,67 @@ def test_more_rounds_are_advised_only_where_rounds_ended_the_run(most: int, advi
 
     assert f"{advice} penalty=firth" in said
     assert ("raise rounds" in said) == (most == 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "words"),
+    [
+        ("complete", None, "optimum, and all coefficients only grow with each round; set"),
+        ("quasi-complete", None, "optimum, and the coefficient of age only grows with each round;"),
+        ("quasi-complete", ["a", "b", "c"], "the coefficient of age (c against a) only grows"),
+    ],
+)
+def test_the_columns_that_grow_are_named(kind: str, classes: object, words: str) -> None:
+    said = separated(kind, ["age"], classes=classes)
+    assert words in said
+    limits = "; the other estimates in the table are finite limits; set "
+    assert (limits in said) == (kind != "complete")
+
+
+def test_of_estimates_that_are_withheld_no_limit_is_promised() -> None:
+    found = {"separation": {"kind": "quasi-complete", "columns": ["age"]}}
+    metrics = run(converged=False, gradient_norm=0.25) | {"diagnostics": found}
+    said = warning(metrics)
+    assert "those of the columns that separate only grow" in said
+    assert "finite limits" not in said
+
+
+def trained(optimizer: str, *, converged: bool = True, **config: object) -> dict[str, Any]:
+    metrics = run(converged=converged, gradient_norm=0.25)
+    metrics["rounds"][-1]["distance"] = 0.5
+    return metrics | {"config": config, "optimizer": {"name": optimizer}}
+
+
+def test_a_first_order_optimizer_without_a_penalty_warns_that_separation_may_be_missed() -> None:
+    (said,) = warnings(trained("lbfgs", C=None))
+    assert said.startswith("separation was not looked for, as only optimizer=newton shows")
+    assert len(warnings(trained("lbfgs", C=None, converged=False))) == 2
+    for optimizer, config in (
+        ("newton", {"C": None}),
+        ("lbfgs", {"C": 1.0}),
+        ("newton", {"C": None, "penalty": "firth"}),
+    ):
+        assert warnings(trained(optimizer, **config)) == []
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (trained("newton", C=None), ""),
+        (
+            trained("newton", C=None, converged=False),
+            "separation cannot be told after 2 rounds",
+        ),
+        (trained("gd", C=None) | {"privacy": {}, "diagnostics": None}, "separation was not looked"),
+        *(
+            (
+                trained("newton", **config),
+                "separation was not looked for, since a penalised model has finite estimates",
+            )
+            for config in ({"C": 1.0}, {"C": None, "penalty": "firth"})
+        ),
+    ],
+)
+def test_only_a_search_that_ended_finds_no_separation(metrics: dict[str, Any], said: str) -> None:
+    assert unseen_separation(metrics).startswith(said)
+    assert bool(unseen_separation(metrics)) is bool(said)

@@ -11,6 +11,7 @@ from fl_he.report.blocks import Block, Charts, Note, Points, Row, Section, Sheet
 from fl_he.report.figures import count, seconds
 from fl_he.report.page.charts import bar_chart, line_chart
 from fl_he.report.plots import Curve, quality_curves
+from fl_he.run_files.convergence import unsought_separation
 from fl_he.run_files.metrics import Metrics
 
 #: Nodes that the table lists; of more, the slowest.
@@ -58,7 +59,10 @@ def round_by_round(metrics: Metrics) -> Section:
     ]
     blocks: list[Block] = [Charts([chart for chart in drawn if chart is not None])]
     if rounds[-1].get("converged"):
-        blocks.append(Note("Training converged: the last step was within the tolerance."))
+        said = "Training converged: the last step was within the tolerance"
+        if unsought_separation(metrics):
+            said += ", which does not show that the optimum is finite"
+        blocks.append(Note(f"{said}."))
     skipped = [
         f"round {entry['round']}: without {', '.join(map(str, entry['skipped']))}"
         for entry in rounds

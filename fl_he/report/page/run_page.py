@@ -32,7 +32,7 @@ from fl_he.report.tables.comparison import (
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
-from fl_he.run_files.convergence import warning
+from fl_he.run_files.convergence import warnings
 from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Settings of another protocol, which a training run does not read.
@@ -42,12 +42,11 @@ _OTHERS = ("capc.",)
 def run_page(metrics: Metrics) -> Page:
     """Return the page of a training run."""
     config = metrics["config"]
-    warned = warning(metrics)
     return Page(
         title=f"{data_name(config)}, {count(config['hospitals'])} hospitals",
         subtitle=_subtitle(metrics),
         tiles=_tiles(metrics),
-        notes=[Note(f"Warning: {warned}", warning=True)] if warned else [],
+        notes=[Note(f"Warning: {one}", warning=True) for one in warnings(metrics)],
         sections=[
             _quality(metrics),
             round_by_round(metrics),

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from fl_he.report.blocks import Note, Points, Section
+from fl_he.report.blocks import Block, Note, Points, Section
 from fl_he.report.figures import sentence
-from fl_he.run_files.convergence import carried_by, combination, listed, separation
+from fl_he.run_files.convergence import (
+    carried_by,
+    combination,
+    listed,
+    separation,
+    unseen_separation,
+)
 from fl_he.run_files.metrics import Metrics
 
-_NOTHING = (
-    "In the training data no column is constant or a linear combination of others, and no "
-    "separation shows."
-)
+_NOTHING = "In the training data no column is constant or a linear combination of others"
 _UNKNOWN = "Whether columns are linear combinations of others is not known"
 
 
@@ -68,9 +71,12 @@ def diagnostics(metrics: Metrics) -> Section | None:
     if not found:
         return None
     lines = list(findings(metrics))
-    blocks = [Points(lines)] if lines else []
+    blocks: list[Block] = [Points(lines)] if lines else []
     if found["aliased"] is None:
         # Privacy lets nobody find out.
         remedy = "" if metrics.get("privacy") else ": optimizer=newton finds out"
-        return Section("Diagnostics", [*blocks, Note(f"{_UNKNOWN}{remedy}.")])
-    return Section("Diagnostics", blocks or [Note(_NOTHING)])
+        blocks.append(Note(f"{_UNKNOWN}{remedy}."))
+    unseen = unseen_separation(metrics)
+    if not blocks:
+        blocks.append(Note(f"{_NOTHING}{'' if unseen else ', and no separation shows'}."))
+    return Section("Diagnostics", [*blocks, *([Note(sentence(unseen))] if unseen else [])])

@@ -156,8 +156,13 @@ def test_the_page_says_whether_training_converged(tmp_path: Path) -> None:
     assert f"before it converged, so the model is not the optimum: {norm}" in shown
     last.update(converged=True)
     shown = words(page(tmp_path, metrics))
-    assert "Training converged" in shown
+    assert "within the tolerance, which does not show that the optimum is finite." in shown
+    assert "Warning: separation was not looked for" in shown
     assert "before it converged" not in shown
+    metrics["config"]["C"] = 1.0
+    assert "Training converged: the last step was within the tolerance." in words(
+        page(tmp_path, metrics)
+    )
 
 
 @pytest.mark.parametrize("topology", ["fold", "chain"])

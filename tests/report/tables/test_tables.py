@@ -426,7 +426,35 @@ def test_newtons_method_is_advised_where_it_is_allowed(*, private: bool) -> None
     section = diagnostics(metrics)
     assert section is not None
     said = "Whether columns are linear combinations of others is not known"
-    assert section.blocks == [Note(f"{said}{'' if private else ': optimizer=newton finds out'}.")]
+    remedy = "" if private else ": optimizer=newton finds out"
+    columns, separation = section.blocks
+    assert columns == Note(f"{said}{remedy}.")
+    assert isinstance(separation, Note)
+    assert separation.text.startswith("Separation was not looked for")
+    assert ("set optimizer=newton" in separation.text) is not private
+
+
+@pytest.mark.parametrize(
+    ("converged", "settings", "said"),
+    [
+        (True, {"C": None}, ["others, and no separation shows."]),
+        (False, {"C": None}, ["others.", "Separation cannot be told after 4 rounds."]),
+        (True, {"C": 1.0}, ["others.", "finite estimates."]),
+        (True, {"C": None, "penalty": "firth"}, ["others.", "finite estimates."]),
+    ],
+)
+def test_no_separation_shows_only_where_it_was_looked_for(
+    *, converged: bool, settings: dict[str, object], said: list[str]
+) -> None:
+    metrics = make_metrics() | {"optimizer": {"name": "newton"}}
+    metrics["diagnostics"] = {"constant": [], "aliased": {}, "separation": None}
+    metrics["config"].update(settings)
+    metrics["rounds"][-1].update(converged=converged, gradient_norm=0.25)
+    section = diagnostics(metrics)
+    assert section is not None
+    for block, end in zip(section.blocks, said, strict=True):
+        assert isinstance(block, Note)
+        assert block.text.endswith(end)
 
 
 def test_a_test_of_one_column_names_it_once() -> None:
