@@ -257,6 +257,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             dataset.positive,
             dataset.classes,
             training=terms.training,
+            class_weights=terms.class_weights,
         )
         _keep(hospital.model_path, model.to_json())
     return RecordDict()

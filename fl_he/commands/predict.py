@@ -36,8 +36,9 @@ def predict(
         import numpy as np
 
         from fl_he.learning.regression.registry import load_model
+        from fl_he.learning.regression.trained import BALANCED
         from fl_he.learning.tables.table import read_features
-        from fl_he.run_files.convergence import listed
+        from fl_he.run_files.convergence import WEIGHTED, listed
 
         trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
@@ -52,7 +53,8 @@ def predict(
                 "taken to be so in this table",
                 err=True,
             )
-        if warning := _no_optimum(trained.training):
+        weighted = WEIGHTED if trained.class_weight == BALANCED else ""
+        for warning in filter(None, (_no_optimum(trained.training), weighted)):
             typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])

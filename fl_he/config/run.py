@@ -108,7 +108,9 @@ class Config:
         ``newton`` the Newton decrement, which is in standard errors of the estimates; else the norm
         of the penalised gradient.
     class_weight : ClassWeight
-        ``balanced``: a class weighs the more the rarer it is in all data, as in scikit-learn.
+        ``balanced``: a class weighs the more the rarer it is in all data, as in scikit-learn;
+        probabilities are then shifted towards equal classes, and are no forecasts of the share of
+        patients.
     penalty : Penalty
         ``l2``, of strength ``C``; ``firth``: half the log determinant of the information, so that
         estimates are finite where classes can be separated, and less biased where events are rare

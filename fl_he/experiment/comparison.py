@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.config.groups import PRIVACY
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
@@ -133,9 +132,9 @@ class Comparison:
     def _class_shares(self) -> dict[str, float | None] | None:
         """Return the figures of a forecast of the classes' shares of the training data.
 
-        A private run is compared with them: its noise may leave a model that is worse.
+        Noise, class weights or too many features may leave a model that is worse.
         """
-        if self._data is None or self._test is None or self._config.privacy.name != PRIVACY:
+        if self._data is None or self._test is None:
             return None
         train = self._data.train
         counts = np.bincount(train.labels.astype(np.intp), minlength=train.class_count)

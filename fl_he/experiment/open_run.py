@@ -272,6 +272,7 @@ class OpenRun(TrainingRun):
             self._positive,
             roster.classes,
             training=None if self._privacy else training.end,
+            class_weights=training.class_weights,
         )
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(

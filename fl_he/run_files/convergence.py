@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,11 @@ GROW = "only grow with each round"
 _FIRST_ORDER = (
     "separation was not looked for, as only optimizer=newton shows one that is not complete: "
     "estimates, the largest above all, may be infinite; set optimizer=newton to find out"
+)
+#: Said of models whose classes weighed by their rarity.
+WEIGHTED = (
+    "class_weight=balanced shifts probabilities and intercept towards equal classes, so the "
+    "probabilities are no forecasts of the share of patients"
 )
 #: Columns that a sentence names.
 _MOST_NAMED = 10
@@ -212,22 +218,48 @@ def _remedy(metrics: Mapping[str, Any]) -> str:
     return f"set {', or '.join(ways)}"
 
 
-def _worse_than_shares(metrics: Mapping[str, Any]) -> str:
-    """Say that a private model forecasts worse than the class shares; nothing if it does not."""
+def worse_than_shares(metrics: Mapping[str, Any]) -> str:
+    """Say that a model forecasts worse than the class shares; nothing if it does not.
+
+    Where nobody holds test data, the shares are those of the encrypted counts.
+    """
     shares, reached = ((metrics.get(key) or {}).get("log_loss") for key in _FORECASTS)
+    where = "on the test set"
+    if reached is None:
+        counted = metrics.get("evaluation") or {}
+        reached, where = counted.get("log_loss"), "in the encrypted counts"
+        shares = _entropy([one.get("examples") for one in counted.get("by_class") or ()])
     if shares is None or reached is None or reached <= shares:
         return ""
     return (
-        f"the private model's probabilities are worse than the class shares alone: log loss "
-        f"{reached:.3f} on the test set, against {shares:.3f}; it may still rank patients "
+        f"the model's probabilities are worse than the class shares alone: log loss "
+        f"{reached:.3f} {where}, against {shares:.3f}; it may still rank patients "
         "(ROC AUC), but use its probabilities only after calibration on other data"
+    )
+
+
+def _entropy(sizes: Sequence[int | None]) -> float | None:
+    """Return the log loss of the shares of classes of such sizes; ``None`` if one is not known."""
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or not any(known):
+        return None
+    return -sum(size * math.log(size / sum(known)) for size in known if size) / sum(known)
+
+
+def weighted_classes(metrics: Mapping[str, Any]) -> str:
+    """Say that class weights shift probabilities; nothing if the classes weigh the same."""
+    if metrics["config"].get("class_weight") != "balanced":
+        return ""
+    return (
+        f"{WEIGHTED}: log loss, Brier score and calibration are those of shifted probabilities; "
+        "set class_weight=equal for forecasts"
     )
 
 
 def warnings(metrics: Mapping[str, Any]) -> list[str]:
     """Return warnings of a finished run, for the terminal and the head of the page."""
-    found = (_worse_than_shares(metrics), _unfinished(metrics), unsought_separation(metrics))
-    return [*filter(None, found)]
+    told = (worse_than_shares, weighted_classes, _unfinished, unsought_separation)
+    return [said for one in told if (said := one(metrics))]
 
 
 def _unfinished(metrics: Mapping[str, Any]) -> str:

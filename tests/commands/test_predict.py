@@ -191,6 +191,16 @@ def test_a_model_that_is_no_optimum_is_warned_of(
     assert " ".join(err.split()) == said.strip()
 
 
+def test_probabilities_of_weighted_classes_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
+    for weighting, warned in (("balanced", True), ("equal", False), (None, False)):
+        replace(logistic_model(), class_weight=weighting).save(tmp_path / "model.json")
+        code, _, err = fl_he(tmp_path, "predict", ".", "cases.csv")
+        assert code == 0
+        assert ("no forecasts of the share of patients" in " ".join(err.split())) is warned
+        assert bool(err) is warned
+
+
 def test_a_run_in_the_hospitals_own_units_has_no_model_to_predict_with(tmp_path: Path) -> None:
     (tmp_path / "hospitals" / "hospital-1").mkdir(parents=True)
     logistic_model().save(tmp_path / "hospitals" / "hospital-1" / "model.json")

@@ -59,7 +59,10 @@ def test_newton_is_scikit_learns_fit(
     fit = LogisticRegression(C=1, tol=1e-12, max_iter=10_000, class_weight=weight)
     fit.fit(train.features, train.labels)
     assert len(metrics["rounds"]) <= most_rounds
+    saved = LogisticModel.load(Path(str(config.output_dir)) / "model.json")
+    assert saved.class_weight == (weight or "equal")
     federated = metrics["federated"]
+    assert metrics["class_shares"]["log_loss"] > federated["log_loss"]
     np.testing.assert_allclose(federated["coefficients"], fit.coef_[0], atol=1e-5)
     assert federated["intercept"] == pytest.approx(fit.intercept_[0], abs=1e-5)
     assert metrics["rounds"][-1]["converged"]

@@ -130,7 +130,7 @@ def test_newtons_method_on_units_of_all_patients(federation: Federation) -> None
         np.testing.assert_allclose(saved.coefficients, fit.coef_[0], rtol=0, atol=1e-7)
         assert abs(saved.intercept - fit.intercept_[0]) < 1e-7
         np.testing.assert_allclose(saved.scale, scaler.scale_, rtol=1e-9)
-        assert saved.training == "converged"
+        assert (saved.training, saved.class_weight) == ("converged", "balanced")
         texts.add(path.read_text())
     assert len(texts) == 1, "all hospitals must have the same numbers, to the last bit"
     assert metrics["optimizer"]["name"] == "newton"

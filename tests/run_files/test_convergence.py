@@ -54,7 +54,9 @@ def run(*, converged: bool, gradient_norm: float | None, privacy: object = None)
 
 def warning(metrics: dict[str, Any]) -> str:
     """Return the only warning, if there is any."""
-    return "".join(warnings(metrics)[:1]) if len(warnings(metrics)) < 2 else "several"
+    *others, said = ["", *warnings(metrics)]
+    assert all(one.startswith("class_weight=balanced") for one in filter(None, others))
+    return said
 
 
 @pytest.mark.parametrize("reached", [True, False])
@@ -150,15 +152,38 @@ def test_equal_parts_of_a_combination_are_all_named() -> None:
     assert "a linear combination of b, a and c, in which b and a have the largest parts" in said
 
 
-@pytest.mark.parametrize(("private", "warned"), [(0.993, True), (0.561, False), (None, False)])
-def test_a_private_model_that_is_worse_than_the_class_shares_is_warned_of(
-    private: float | None, warned: bool
+@pytest.mark.parametrize("privacy", [None, {"epsilon": 0.5}])
+@pytest.mark.parametrize(("reached", "warned"), [(0.993, True), (0.561, False), (None, False)])
+def test_a_model_that_is_worse_than_the_class_shares_is_warned_of(
+    privacy: object, reached: float | None, warned: bool
 ) -> None:
-    metrics = run(converged=False, gradient_norm=0.25, privacy={"epsilon": 0.5})
-    metrics |= {"federated": {"log_loss": private}, "class_shares": {"log_loss": 0.561}}
+    metrics = run(converged=True, gradient_norm=0.25, privacy=privacy)
+    metrics |= {"federated": {"log_loss": reached}, "class_shares": {"log_loss": 0.561}}
     said = warning(metrics)
     assert ("log loss 0.993 on the test set, against 0.561;" in said) is warned
     assert bool(said) is warned
+
+
+@pytest.mark.parametrize(
+    ("reached", "sizes", "warned"),
+    [(0.6, [90, 10], True), (0.3, [90, 10], False), (0.6, [90, None], False), (0.1, [9, 0], True)],
+)
+def test_where_nobody_holds_test_data_the_encrypted_counts_tell_the_class_shares(
+    reached: float, sizes: list[int | None], warned: bool
+) -> None:
+    metrics = run(converged=True, gradient_norm=0.25) | {"federated": {"log_loss": None}}
+    by_class = [{"examples": size} for size in sizes]
+    said = warning(metrics | {"evaluation": {"log_loss": reached, "by_class": by_class}})
+    assert bool(said) is warned
+    if sizes == [90, 10] and warned:
+        assert "log loss 0.600 in the encrypted counts, against 0.325;" in said
+
+
+def test_probabilities_of_weighted_classes_are_said_to_be_no_forecasts() -> None:
+    metrics = run(converged=True, gradient_norm=0.25)
+    assert warnings(metrics | {"config": {"C": 1.0, "class_weight": "equal"}}) == []
+    (said,) = warnings(metrics | {"config": {"C": 1.0, "class_weight": "balanced"}})
+    assert "no forecasts of the share of patients: log loss, Brier score and calibration" in said
 
 
 @pytest.mark.parametrize(("most", "advice"), [(2, "raise rounds, or set"), (50, "no more; set")])

@@ -6,6 +6,7 @@ A new family is a file like `logistic`, and its line in `FAMILIES`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from fl_he.learning.errors import DataError
@@ -13,7 +14,7 @@ from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.regression.softmax import SOFTMAX
-from fl_he.learning.regression.trained import TrainedModel, read_model
+from fl_he.learning.regression.trained import BALANCED, EQUAL, TrainedModel, read_model
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
 
@@ -51,6 +52,7 @@ def model_of(
     classes: tuple[str, ...],
     *,
     training: str | None = None,
+    class_weights: Sequence[float] = (),
 ) -> TrainedModel:
     """Return the trained model of a vector of parameters.
 
@@ -66,6 +68,8 @@ def model_of(
         Names of more than two classes; empty for two. Where they are not known, they are numbered.
     training
         How training ended, one of `trained.ENDS`; ``None`` if nobody can tell.
+    class_weights
+        Weight of an example by its class; empty: all weigh 1.
 
     Raises
     ------
@@ -78,6 +82,7 @@ def model_of(
         mean=scaling.mean,
         scale=scaling.scale,
         training=training,
+        class_weight=BALANCED if class_weights else EQUAL,
         **family.members(*parameters.split(theta, len(feature_names)), positive, classes),
     )
 

@@ -22,6 +22,10 @@ from fl_he.learning.tables.table_file import RowNumbers
 
 #: How training can have ended: at the optimum, where separated classes have none, or before it.
 CONVERGED, SEPARATED, NOT_CONVERGED = ENDS = ("converged", "separated", "not converged")
+#: How the classes of the training data can have weighed.
+EQUAL, BALANCED = WEIGHTINGS = ("equal", "balanced")
+#: Members that told of the training, by how many versions a file is older.
+_EARLIER: Mapping[int, set[str]] = {1: {"training"}, 2: {"converged"}, 3: set()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +44,8 @@ class TrainedModel(ABC):
         Shape (d,): what was subtracted from each feature, and what it was divided by (> 0).
     training
         How training ended, one of `ENDS`; ``None`` if nobody can tell.
+    class_weight
+        Weighting of the classes, one of `WEIGHTINGS`; ``None`` if nobody can tell.
 
     Raises
     ------
@@ -57,6 +63,7 @@ class TrainedModel(ABC):
     mean: Array
     scale: Array
     training: str | None = field(default=None, kw_only=True)
+    class_weight: str | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -127,6 +134,7 @@ class TrainedModel(ABC):
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
             "training": self.training,
+            "class_weight": self.class_weight,
             **{name: getattr(self, name) for name in self.MEMBERS},
         }
         return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
@@ -135,8 +143,8 @@ class TrainedModel(ABC):
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` writes, from a source that need not be trusted.
 
-        Files of the two versions before are read too: the later one had ``converged`` in place of
-        ``training``, true, false or null, the earlier one had neither.
+        Files of the three versions before are read too: none had ``class_weight``, the second had
+        ``converged`` in place of ``training``, true, false or null, the first had neither.
 
         Raises
         ------
@@ -153,7 +161,7 @@ class TrainedModel(ABC):
         content = _updated(content, cls.VERSION)
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
             raise DataError(f"model version must be {cls.VERSION}, got another one")
-        keys = {"format", "version", "how_to_use", "training", *cls.MEMBERS}
+        keys = {"format", "version", "how_to_use", "training", "class_weight", *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)
             raise DataError(
@@ -162,8 +170,11 @@ class TrainedModel(ABC):
             )
         if content["training"] not in (None, *ENDS):
             raise DataError(f"model's training must be one of {', '.join(ENDS)}, or null")
+        if content["class_weight"] not in (None, *WEIGHTINGS):
+            known = ", ".join(WEIGHTINGS)
+            raise DataError(f"model's class_weight must be one of {known}, or null")
         members = {name: read(content[name], name) for name, read in cls.MEMBERS.items()}
-        return cls(**members, training=content["training"])
+        return cls(**members, training=content["training"], class_weight=content["class_weight"])
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file; see :func:`write_model`."""
@@ -255,16 +266,20 @@ def read_rows(rows: object, key: str) -> Array:
 
 
 def _updated(content: dict[str, Any], now: int) -> dict[str, Any]:
-    """Return the content of a file of the two versions before as that of a file of this version."""
-    version, said = content.get("version"), content.keys() & {"converged", "training"}
-    if type(version) is not int or (now - version, said) not in ((1, {"converged"}), (2, set())):
+    """Return the content of a file of an earlier version as that of a file of this version."""
+    version = content.get("version")
+    said = content.keys() & {"converged", "training", "class_weight"}
+    if type(version) is not int or _EARLIER.get(now - version) != said:
         return content
+    new = {"version": now, "class_weight": None}
+    if "training" in said:
+        return content | new
     converged = content.get("converged")
     if not isinstance(converged, bool | None):
         raise DataError("model's converged must be true, false or null")
     rest = {key: content[key] for key in content.keys() - said}
     training = {True: CONVERGED, False: NOT_CONVERGED, None: None}[converged]
-    return {**rest, "version": now, "training": training}
+    return {**rest, **new, "training": training}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from fl_he.report.tables.comparison import (
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
-from fl_he.run_files.convergence import warnings
+from fl_he.run_files.convergence import warnings, weighted_classes
 from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Settings of another protocol, which a training run does not read.
@@ -100,6 +100,8 @@ def _quality(metrics: Metrics) -> Section:
     if difference := difference_note(metrics):
         blocks.append(Note(sentence(difference)))
     if evaluation:
+        if weighted := weighted_classes(metrics):
+            blocks.append(Note(sentence(weighted)))
         blocks += _counted(evaluation)
         blocks += _confusion(evaluation, metrics.get("classes") or ("label 0", "label 1"))
     return Section("Comparison", blocks)

@@ -22,6 +22,7 @@ from fl_he.report.figures import (
     run_name,
 )
 from fl_he.report.tables.fitted import FittedTable, keep_whole
+from fl_he.run_files.convergence import worse_than_shares
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import FIGURES
 
@@ -93,7 +94,7 @@ def compared_models(metrics: Metrics) -> list[Row]:
     rows.append(_row(name, metrics["federated"], strong=True))
     if privacy and privacy.get("without_noise"):
         rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without_noise"]}))
-    if metrics.get("class_shares"):
+    if metrics.get("class_shares") and (privacy or worse_than_shares(metrics)):
         rows.append(_row(_SHARES, {**metrics["federated"], **metrics["class_shares"]}))
     if metrics.get("evaluation"):
         counted = metrics["evaluation"]

@@ -26,7 +26,7 @@ def model() -> SoftmaxModel:
 def test_the_file_is_readable_without_this_project() -> None:
     content = json.loads(model().to_json())
     assert content["format"] == "fl-he softmax model"
-    assert content["version"] == 3
+    assert content["version"] == 4
     x = [12.0, -1.0]
     z = [(v - m) / s for v, m, s in zip(x, content["mean"], content["scale"], strict=True)]
     margins = [
@@ -38,6 +38,11 @@ def test_the_file_is_readable_without_this_project() -> None:
     scaled = SCALING.apply(np.array([x]))
     np.testing.assert_allclose(class_probabilities(THETA, scaled)[0], expected)
     assert all(key in content["how_to_use"] for key in ("intercepts", "classes", "mean", "scale"))
+
+
+def test_it_says_whether_the_classes_weighed_the_same() -> None:
+    weighted = model_of(THETA, ("a", "b"), SCALING, None, (), class_weights=(1.0, 2.0, 0.5))
+    assert (model().class_weight, weighted.class_weight) == ("equal", "balanced")
 
 
 def test_it_survives_its_file(tmp_path: Path) -> None:
@@ -76,7 +81,7 @@ def test_classes_that_nobody_named_are_numbered() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 4}, "version must be 3"),
+        ({"version": 5}, "version must be 4"),
         ({"training": 1}, "training must be one of converged, separated, not converged, or null"),
         ({"format": "another"}, "must be an object of format"),
         ({"more": 1}, "0 too few and 1 too many"),

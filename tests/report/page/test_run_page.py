@@ -137,6 +137,11 @@ def test_an_evaluation_says_what_left_company_x(tmp_path: Path) -> None:
         "no count in them is of 1 to 4 patients. Hospitals get none of it",
     ):
         assert part in text
+    assert "no forecasts" not in text
+    weighted = make_newton()
+    weighted["config"]["class_weight"] = "balanced"
+    comparison = words(page(tmp_path, weighted)).partition("Comparison")[2]
+    assert "no forecasts of the share of patients: log loss, Brier score" in comparison
     earlier = make_newton()
     for key in ("brier_score", "min_cell", "withheld", "calibration"):
         del earlier["evaluation"][key]
