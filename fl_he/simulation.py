@@ -29,7 +29,7 @@ from fl_he.config.run import Config, Scaling
 from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.inference import check_columns
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
-from fl_he.experiment.private_settings import with_private_settings
+from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.terms import declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
 from fl_he.learning.tables.moments import Limbs
@@ -132,6 +132,7 @@ def _check(config: Config) -> None:
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
         require_moments(data.hospitals, data.train, limbs)
     warn_of_few(data)
+    warn_of_units(config)
 
 
 def run_in_ray(

@@ -168,10 +168,11 @@ def test_report_draws_where_it_may(sweep: tuple[Path, str], tmp_path: Path) -> N
 def test_a_loss_that_grew_is_a_warning(sweep: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = sweep
     metrics = json.loads((folder / "both" / "0" / "metrics.json").read_text())
-    metrics["rounds"][-1]["test_loss"] = 9.5
+    metrics["optimizer"]["name"] = "gd"
+    metrics["rounds"].append(metrics["rounds"][-1] | {"loss": 9.5})
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     _, _, err = fl_he(tmp_path, "report", ".")
     assert err == (
-        "fl-he: warning: the loss went from 0.693 to 9.5, so training diverges: "
+        "fl-he: warning: the training loss went from 0.693 to 9.5, so training diverges: "
         "lower optimizer.lr\n"
     )

@@ -194,7 +194,7 @@ class OpenRun(TrainingRun):
         try:
             total = self._evaluated("train", number)
         except ProtocolError as error:
-            if hint := divergence(self._state.rounds):
+            if hint := divergence(self._state.rounds, self._chosen["name"]):
                 raise ProtocolError(f"{error}; {hint}") from error
             raise
         figures: dict[str, Any] = {

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import TypeVar
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import PRIVACY
-from fl_he.config.run import Config
+from fl_he.config.run import Config, Scaling
+from fl_he.errors import FlHeWarning
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import privacy_of
 from fl_he.learning.privacy.accounting import gaussian_budget
 from fl_he.learning.privacy.descent import descent_settings
+from fl_he.run_files.convergence import DECLARE_RANGES
 
 Value = TypeVar("Value")
+
+
+class UnitsWarning(FlHeWarning):
+    """Features in other units than private settings are chosen for."""
 
 
 def with_private_settings(config: Config) -> Config:
@@ -54,6 +61,19 @@ def with_private_settings(config: Config) -> Config:
         optimizer=replace(config.optimizer, lr=found.lr),
         privacy=replace(config.privacy, clip=found.clip),
     )
+
+
+def warn_of_units(config: Config) -> None:
+    """Warn of private settings that are chosen for scaled features where features are not."""
+    chosen = [key for key in config.privacy.chosen if key != "rounds"]
+    if chosen and config.scaling is Scaling.none:
+        verb = "are" if len(chosen) > 1 else "is"
+        warnings.warn(
+            f"features are not scaled with scaling=none, but {' and '.join(chosen)} {verb} chosen "
+            f"for standardised features, so the model may be useless: {DECLARE_RANGES}",
+            UnitsWarning,
+            stacklevel=2,
+        )
 
 
 def private_settings_note(config: Config, examples: int, features: int) -> str:

@@ -23,6 +23,12 @@ WEIGHTED = (
     "class_weight=balanced shifts probabilities and intercept towards equal classes, so the "
     "probabilities are no forecasts of the share of patients"
 )
+#: Said of private runs of features that are not scaled.
+DECLARE_RANGES = "declare their ranges with ranges=FILE in place of scaling=none"
+#: A loss that grew by more than this factor is warned of.
+_GROWN = 2
+#: Optimizers that have a learning rate.
+_WITH_LR = ("gd", "nesterov")
 #: Columns that a sentence names.
 _MOST_NAMED = 10
 #: The forecasts of a private run that are compared, in metrics.json.
@@ -47,28 +53,63 @@ def converged(metrics: Mapping[str, Any]) -> bool | None:
     return bool(last.get("converged"))
 
 
-def divergence(rounds: Sequence[Mapping[str, Any]]) -> str:
-    """Say that training diverges if the loss has more than doubled since the first round.
+def divergence(rounds: Sequence[Mapping[str, Any]], optimizer: str | None) -> str:
+    """Say that training diverges if its loss has more than doubled since the first round.
+
+    After one round of an optimizer with a learning rate the loss on the test set is all that is
+    known of the step.
 
     Parameters
     ----------
     rounds : sequence of mapping
         Entries of ``rounds`` in metrics.json.
+    optimizer : str or None
+        Its name; ``None`` in metrics of earlier releases.
 
     Returns
     -------
     str
         A sentence, or nothing.
     """
-    losses = [entry["loss"] for entry in rounds] + [entry["test_loss"] for entry in rounds[-1:]]
-    known = [loss for loss in losses if loss is not None]
+    first, last = _first_and_last(rounds)
+    if len(rounds) == 1 and optimizer in _WITH_LR:
+        before, after = rounds[0]["loss"], rounds[0]["test_loss"]
+        if before is None or after is None or after <= _GROWN * before:
+            return ""
+        return (
+            f"the loss was {before:.3g}, and on the test set {after:.3g} after the first step, so "
+            "the step was too long: lower optimizer.lr"
+        )
     # Not "greater": the loss of a model that has overflowed is not a number.
-    if len(known) < 2 or known[-1] <= 2 * known[0]:
+    if first is None or last is None or last <= _GROWN * first:
         return ""
+    said = f"the training loss went from {first:.3g} to {last:.3g}, so training diverges"
+    return f"{said}: lower optimizer.lr" if optimizer in _WITH_LR else said
+
+
+def overfitting(metrics: Mapping[str, Any]) -> str:
+    """Say that the loss on the test set grew while the training loss fell; nothing if not."""
+    config, rounds = metrics["config"], metrics["rounds"]
+    (first, last), tested = _first_and_last(rounds), rounds[-1]["test_loss"]
+    if first is None or last is None or tested is None:
+        return ""
+    if last >= first or tested <= _GROWN * first:
+        return ""
+    C = config.get("C")
+    penalty = "set C=1.0" if C is None else f"lower C, now {C:g}"
+    if config.get("penalty") == "firth":
+        penalty = "set penalty=l2 C=1.0"
     return (
-        f"the loss went from {known[0]:.3g} to {known[-1]:.3g}, so training diverges: "
-        "lower optimizer.lr"
+        f"the training loss fell from {first:.3g} to {last:.3g}, but the loss on the test set is "
+        f"{tested:.3g}, so the model is overfitted: {penalty}, or train with fewer columns "
+        "(data.drop) or more patients"
     )
+
+
+def _first_and_last(rounds: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
+    """Return the training losses of the first and the last round that are known, if two are."""
+    known = [entry["loss"] for entry in rounds if entry["loss"] is not None]
+    return (known[0], known[-1]) if len(known) > 1 else (None, None)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -231,10 +272,15 @@ def worse_than_shares(metrics: Mapping[str, Any]) -> str:
         shares = _entropy([one.get("examples") for one in counted.get("by_class") or ()])
     if shares is None or reached is None or reached <= shares:
         return ""
-    return (
+    said = (
         f"the model's probabilities are worse than the class shares alone: log loss "
-        f"{reached:.3f} {where}, against {shares:.3f}; it may still rank patients "
-        "(ROC AUC), but use its probabilities only after calibration on other data"
+        f"{reached:.3f} {where}, against {shares:.3f}"
+    )
+    if metrics.get("privacy") and metrics["config"].get("scaling") == "none":
+        return f"{said}; its features were not scaled: {DECLARE_RANGES}"
+    return (
+        f"{said}; it may still rank patients (ROC AUC), but use its probabilities only after "
+        "calibration on other data"
     )
 
 
@@ -263,13 +309,15 @@ def warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _unfinished(metrics: Mapping[str, Any]) -> str:
-    """Say that training diverged or did not converge; nothing if neither is known."""
+    """Say that training diverged, overfitted or did not converge; nothing if none is known."""
     rounds = metrics["rounds"]
-    if found := divergence(rounds):
+    optimizer = (metrics.get("optimizer") or {}).get("name")
+    if found := divergence(rounds, optimizer):
         return found
-    if converged(metrics) is not False:
-        return ""
-    if found := separation(metrics):
+    ended_early = converged(metrics) is False
+    if ended_early and (found := separation(metrics)):
+        return found
+    if (found := overfitting(metrics)) or not ended_early:
         return found
     before = f"before the last of {len(rounds)} steps"  # the last total is of that model
     last = rounds[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fl_he.experiment.data import simulated_data
 from fl_he.experiment.private_settings import (
     private_settings_note,
     require_private_settings,
+    warn_of_units,
     with_private_settings,
 )
 from fl_he.experiment.terms import declared_ranges, privacy_of
@@ -76,6 +78,30 @@ def test_what_somebody_gives_is_kept_even_where_it_is_the_old_default(
         assert value == given if given is not None else value is not None
         if given is not None:
             assert value != otherwise
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["scaling=none"], "optimizer.lr and privacy.clip are chosen"),
+        (["scaling=none", "privacy.clip=1.0"], "but optimizer.lr is chosen"),
+        (["privacy.clip=1.0", "optimizer.lr=1", "scaling=none"], None),
+        (["scaling=ranges", "ranges=breast_cancer"], None),
+    ],
+    ids=str,
+)
+def test_chosen_settings_of_features_that_are_not_scaled_are_warned_of(
+    settings: list[str], named: str | None
+) -> None:
+    config = compose("config", ["privacy=gaussian", *settings])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_units(config)
+    said = [str(one.message) for one in caught]
+    assert len(said) == (named is not None)
+    if named is not None:
+        assert named in said[0]
+        assert said[0].endswith("declare their ranges with ranges=FILE in place of scaling=none")
 
 
 def test_an_experiment_gives_all_of_them() -> None:

@@ -17,34 +17,80 @@ def rounds(*losses: float | None, test_loss: float | None) -> list[dict[str, flo
     [
         ((), None),
         ((0.7,), None),
-        ((0.7,), 0.6),
+        ((0.7,), 1.4),
         ((0.7, 0.6), 1.3),
-        ((0.7, None), 1.3),
+        ((0.7, 0.1), 90.0),
+        ((0.7, 1.4), 1.3),
+        ((0.7, None), 1.5),
         ((None,), 9.0),
-        ((0.7, 90.0), 0.8),
+        ((0.7, 90.0, 0.6), 0.8),
     ],
 )
-def test_training_that_converges_needs_no_hint(
+def test_training_whose_loss_did_not_double_does_not_diverge(
     losses: tuple[float | None, ...], test_loss: float | None
 ) -> None:
-    assert divergence(rounds(*losses, test_loss=test_loss)) == ""
+    assert divergence(rounds(*losses, test_loss=test_loss), "gd") == ""
 
 
 @pytest.mark.parametrize(
-    ("losses", "test_loss", "values"),
+    ("losses", "values"),
     [
-        ((0.6931,), 1.5e7, "from 0.693 to 1.5e+07"),
-        ((0.5, 0.7, 1.25), None, "from 0.5 to 1.25"),
-        ((0.5,), math.nan, "from 0.5 to nan"),
-        ((0.5,), math.inf, "from 0.5 to inf"),
+        ((0.6931, 1.5e7), "from 0.693 to 1.5e+07"),
+        ((0.5, 0.7, 1.25), "from 0.5 to 1.25"),
+        ((0.5, math.nan), "from 0.5 to nan"),
+        ((0.5, math.inf), "from 0.5 to inf"),
     ],
 )
-def test_a_loss_that_grew_is_told(
-    losses: tuple[float, ...], test_loss: float | None, values: str
+@pytest.mark.parametrize(
+    ("optimizer", "advice"),
+    [
+        ("gd", ": lower optimizer.lr"),
+        ("nesterov", ": lower optimizer.lr"),
+        ("newton", ""),
+        ("lbfgs", ""),
+        (None, ""),
+    ],
+)
+def test_a_training_loss_that_grew_is_told_with_the_rate_if_there_is_one(
+    losses: tuple[float, ...], values: str, optimizer: str | None, advice: str
 ) -> None:
-    assert divergence(rounds(*losses, test_loss=test_loss)) == (
-        f"the loss went {values}, so training diverges: lower optimizer.lr"
+    assert divergence(rounds(*losses, test_loss=0.5), optimizer) == (
+        f"the training loss went {values}, so training diverges{advice}"
     )
+
+
+def test_the_first_step_is_judged_by_the_test_loss_if_it_has_a_rate() -> None:
+    for loss, shown in ((1.5, "1.5"), (math.nan, "nan")):
+        assert divergence(rounds(0.6931, test_loss=loss), "gd") == (
+            f"the loss was 0.693, and on the test set {shown} after the first step, so the step "
+            "was too long: lower optimizer.lr"
+        )
+        assert divergence(rounds(0.6931, test_loss=loss), "newton") == ""
+
+
+@pytest.mark.parametrize("ended_early", [False, True])
+@pytest.mark.parametrize(
+    ("config", "advice"),
+    [
+        ({"C": 10.0}, "lower C, now 10"),
+        ({"C": None}, "set C=1.0"),
+        ({"C": None, "penalty": "firth"}, "set penalty=l2 C=1.0"),
+    ],
+    ids=str,
+)
+def test_a_test_loss_that_grew_alone_is_overfitting(
+    config: dict[str, Any], advice: str, *, ended_early: bool
+) -> None:
+    metrics = run(converged=not ended_early, gradient_norm=0.25) | {"config": config}
+    metrics["rounds"][0] = metrics["rounds"][0] | {"loss": 0.6931}
+    metrics["rounds"][1] = metrics["rounds"][1] | {"loss": 0.1, "test_loss": 2.06, "distance": 0.5}
+    metrics["optimizer"] = {"name": "newton"}
+    assert warning(metrics) == (
+        "the training loss fell from 0.693 to 0.1, but the loss on the test set is 2.06, so the "
+        f"model is overfitted: {advice}, or train with fewer columns (data.drop) or more patients"
+    )
+    metrics["rounds"][1]["test_loss"] = 1.3
+    assert "overfitted" not in warning(metrics)
 
 
 def run(*, converged: bool, gradient_norm: float | None, privacy: object = None) -> dict[str, Any]:
@@ -256,3 +302,14 @@ def test_a_first_order_optimizer_without_a_penalty_warns_that_separation_may_be_
 def test_only_a_search_that_ended_finds_no_separation(metrics: dict[str, Any], said: str) -> None:
     assert unseen_separation(metrics).startswith(said)
     assert bool(unseen_separation(metrics)) is bool(said)
+
+
+def test_a_private_model_of_features_that_are_not_scaled_is_not_to_be_calibrated() -> None:
+    metrics = run(converged=False, gradient_norm=0.25, privacy={"epsilon": 0.5})
+    metrics |= {"federated": {"log_loss": 5.38}, "class_shares": {"log_loss": 0.561}}
+    assert "only after calibration" in warning(metrics)
+    metrics["config"] = {"scaling": "none"}
+    assert warning(metrics).endswith(
+        "log loss 5.380 on the test set, against 0.561; its features were not scaled: declare "
+        "their ranges with ranges=FILE in place of scaling=none"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
 from fl_he.report.figures import features_of, sentence, short
 from fl_he.report.tables.coefficients import (
+    PREFER_PROFILE,
     coefficient_sheets,
     deviation_note,
     fit_facts,
@@ -33,8 +34,7 @@ _OF_WHAT = " of the feature in the pooled data"
 _WALD = "The p values and intervals of the table are Wald's."
 _WALD_FIRTH = (
     "The p values and intervals of the table are Wald's, from the information without the penalty. "
-    "Where classes can be separated, profile likelihood intervals are more reliable "
-    "(inference.profile)."
+    f"{PREFER_PROFILE}"
 )
 
 

@@ -18,6 +18,12 @@ from fl_he.run_files.metrics import Metrics
 
 #: What stands for an estimate of a column that was left out, as in R.
 NOT_AVAILABLE = "NA"
+#: Said of estimates with Firth's penalty.
+PREFER_PROFILE = (
+    "With Firth's penalty prefer profile likelihood intervals (inference.profile) to Wald's where "
+    "classes can be separated, events are rare, or a category has few events (Heinze and Schemper "
+    "2002). A Wald p value and a profile interval may then disagree."
+)
 _TOO_LARGE = "too large"
 #: Name of the last row of each contrast, in metrics.json.
 _INTERCEPT = "(intercept)"
@@ -47,6 +53,7 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     blocks += [Text(note) for note in group_notes(inference)]
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(DividedTable(profile))
+        blocks += [Text(PREFER_PROFILE)] if has_firth(inference) else []
     blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     return Group(*blocks, Text("\n".join([_caption(metrics, sheets), rows_note(metrics), *said])))

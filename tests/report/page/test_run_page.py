@@ -316,6 +316,7 @@ def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path
     assert "Profile penalised likelihood intervals" in said
     assert "0.500 to infinite" in said
     assert "Wald's, from the information without the penalty" in said
+    assert said.count("events are rare, or a category has few events") == 1
     assert "so they learn the estimates' covariance" in said
     assert "at the models of the search for profile likelihood intervals" in said
     assert "pooled (not encrypted)" in said

@@ -108,6 +108,24 @@ def test_the_distance_from_the_pooled_fit_is_told() -> None:
     assert difference_note({"pooled": None}) == ""
 
 
+@pytest.mark.parametrize(
+    ("difference", "optimizer", "reached", "included"),
+    [
+        (7.6e-5, "newton", True, True),
+        (9e-7, "newton", True, False),
+        (7.6e-5, "gd", True, False),
+        (7.6e-5, "newton", False, False),
+    ],
+)
+def test_the_tolerance_of_the_pooled_fit_is_told(
+    difference: float, optimizer: str, *, reached: bool, included: bool
+) -> None:
+    metrics = make_metrics() | {"optimizer": {"name": optimizer}}
+    metrics["rounds"][-1] |= {"gradient_norm": 1e-9, "converged": reached}
+    metrics["pooled"]["largest_difference"] = difference
+    assert ("the pooled fit's own tolerance included)" in difference_note(metrics)) is included
+
+
 def test_a_run_without_a_test_set_is_called_untested() -> None:
     assert "On the held-out test set: breast_cancer" in text(comparison_table(make_metrics()))[0]
     assert "Trained, not tested: " in text(comparison_table(make_deployed()))[0]
@@ -597,6 +615,18 @@ def test_profile_intervals_are_a_table_and_a_sentence_where_one_has_no_end(tmp_p
     assert "far, lower bound: not found: raise rounds." in said
     cost = "\n".join(text(cost_table(metrics)))
     assert re.search(r"seconds of profile likelihoods .* 1\.5000", cost)
+
+
+@pytest.mark.parametrize("penalty", ["firth", "l2"])
+def test_profile_intervals_are_preferred_with_firths_penalty(penalty: str) -> None:
+    rows = [interval("age", lower=-0.25, upper=1.5)]
+    profile = {"iterations": 7, "seconds": 1.5, "withheld": None, "intervals": rows}
+    fit = FIRTH if penalty == "firth" else WHOLE
+    table = coefficient_table(inferred(AGE, fit=fit, profile=profile, penalty=penalty))
+    assert table is not None
+    said = "\n".join(text(table, 400))
+    for words in ("events are rare, or a category has few events (Heinze and", "then disagree."):
+        assert (words in said) is (penalty == "firth")
 
 
 def test_profile_intervals_that_are_withheld_are_a_sentence() -> None:
