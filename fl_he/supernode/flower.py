@@ -244,8 +244,13 @@ class _TaskClient(RuntimeHttpClient):
         return _patiently(lambda: super(_TaskClient, self).PullMessages(request), _has_message)
 
     def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802 - Flower's name
-        """Return a part of the message."""
-        return _patiently(lambda: super(_TaskClient, self).PullObject(request), _is_complete)
+        """Return a part of the message.
+
+        One that does not come is said not to be there: a SuperNode keeps the task of a message that
+        it stopped receiving, and Flower would ask for its parts for two hours.
+        """
+        found = _patiently(lambda: super(_TaskClient, self).PullObject(request), _is_complete)
+        return found if _is_complete(found) else PullObjectResponse(object_found=False)
 
 
 def _has_message(response: PullAppMessagesResponse) -> bool:

@@ -20,12 +20,14 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal
 from node_api import NODE_ID, RUN_ID, SECRET, SERIES, NodeApi, node_api
 
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.errors import FlHeError
+from fl_he.supernode import flower
 from fl_he.supernode.flower import RuntimeApi, refusing_bad_bundles
 
 PYPROJECT = """
@@ -115,6 +117,18 @@ def test_a_message_that_comes_behind_its_task_is_waited_for_briefly(node: NodeAp
         assert task.pull().message.content == content
     assert 0.4 < time.monotonic() - claimed < 1.0
     receiving.join()
+
+
+def test_a_message_that_never_comes_whole_keeps_no_process(
+    node: NodeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower asks for its parts for two hours; the next task would wait as long."""
+    monkeypatch.setattr(flower, "_PATIENCE", 0.3)
+    node.receive(whole=False)
+    token, claimed = node.api.claim(), time.monotonic()
+    with node.api.task(token) as task, pytest.raises(ObjectPullError):
+        task.pull()
+    assert time.monotonic() - claimed < 10.0
 
 
 def test_what_a_node_keeps_is_the_last_tasks_unless_that_failed(node: NodeApi) -> None:

@@ -50,8 +50,12 @@ class NodeApi:
         kind: str = TaskType.CLIENT_APP,
         bundle: bytes = BUNDLE,
         late: float = 0.0,
+        whole: bool = True,
     ) -> None:
-        """Store a message and its task in the order in which a SuperNode does."""
+        """Store a message and its task in the order in which a SuperNode does.
+
+        It keeps a message that is not whole where the run ends while it receives the parts.
+        """
         run = Run.create_empty(RUN_ID)
         run.fab_hash, run.series_id = sha256(bundle).hexdigest(), SERIES
         if self.state.get_run_series_context(SERIES) is None:
@@ -68,7 +72,7 @@ class NodeApi:
         self.state.object_store.preregister(RUN_ID, tree)
         self.state.store_message(message)
         sleep(late)
-        for name, part in objects.items():
+        for name, part in objects.items() if whole else ():
             self.state.object_store.put(name, part.deflate())
 
     def reply(self) -> Message:
