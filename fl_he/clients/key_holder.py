@@ -75,7 +75,7 @@ _SIDES = 2
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What hospitals were asked for a sum, as company X computes it.
+    """Question to hospitals about a sum, as company X computes it.
 
     Attributes
     ----------
@@ -276,8 +276,8 @@ def open_sum(
     follows : pair of Purpose and int, or None
         See :meth:`Ledger.note`.
     asked : Asked or None
-        What hospitals were asked, where company X knows it; ``None``: all of them the same if they
-        have a manifest, whatever it was without.
+        Question to hospitals, where company X can compute it. ``None``: with a manifest, all
+        tickets must name the same question; without, any.
     step : int or None
         The round for which hospitals made their tickets; ``None``: the request's.
     contributors : sequence of str or None

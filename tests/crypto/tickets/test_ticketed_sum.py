@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,17 @@ PACKING = Packing(max_contributors=4)
 VALUES = 40  # 17 in a ciphertext
 VALUE_KEY = value_key_of(KEY)
 OCCASION = Occasion(PUBLIC.fingerprint, "session", "train", 1, b"a" * 32, PACKING, VALUES)
+#: One field of the occasion, changed.
+OTHER: list[dict[str, Any]] = [
+    {"key": "0" * 64},
+    {"session": "other"},
+    {"purpose": "evaluate"},
+    {"round": 2},
+    {"asked": b"b" * 32},
+    {"packing": Packing(max_contributors=3)},
+    {"length": VALUES - 1},
+    {"metric_values": 1},
+]
 NAMES = ("north", "south", "east")
 IDENTITIES = {name: Identity.generate(name, "hospital") for name in NAMES}
 
@@ -81,43 +93,19 @@ def test_a_sum_is_opened(parts: dict[str, TicketedSum]) -> None:
     assert np.array_equal(open_all(again), TRUTH)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"session": "other"},
-        {"purpose": "evaluate"},
-        {"round": 2},
-        {"asked": b"b" * 32},
-        {"packing": Packing(max_contributors=3)},
-        {"length": VALUES - 1},
-        {"metric_values": 1},
-        {"key": "0" * 64},
-    ],
-)
-def test_tickets_of_another_occasion(parts: dict[str, TicketedSum], change: dict[str, str]) -> None:
-    other = replace(OCCASION, **change)  # type: ignore[arg-type]
+@pytest.mark.parametrize("change", OTHER)
+def test_tickets_of_another_occasion(parts: dict[str, TicketedSum], change: dict[str, Any]) -> None:
+    other = replace(OCCASION, **change)
     assert is_refused(sum_of(*parts.values()), other)
     unsigned = sum_of(*parts.values())
     with pytest.raises(TicketError):
         opened(unsigned, KEY, other, VALUE_KEY)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"key": "0" * 64},
-        {"session": "other"},
-        {"purpose": "evaluate"},
-        {"round": 2},
-        {"asked": b"b" * 32},
-        {"packing": Packing(max_contributors=3)},
-        {"length": VALUES - 1},
-        {"metric_values": 1},
-    ],
-)
-def test_each_occasion_has_secrets_of_its_own(change: dict[str, str]) -> None:
+@pytest.mark.parametrize("change", OTHER)
+def test_each_occasion_has_secrets_of_its_own(change: dict[str, Any]) -> None:
     """Neither the value key nor a seed gives the same numbers twice."""
-    other = replace(OCCASION, **change)  # type: ignore[arg-type]
+    other = replace(OCCASION, **change)
     assert other.value_info() != OCCASION.value_info()
     assert other.to_bytes("north") != OCCASION.to_bytes("north")
 
@@ -397,12 +385,12 @@ def test_whether_hospitals_were_asked_the_same(parts: dict[str, TicketedSum]) ->
     ],
 )
 def test_fields_of_a_ticket_have_their_lengths(
-    parts: dict[str, TicketedSum], change: dict[str, str], words: str
+    parts: dict[str, TicketedSum], change: dict[str, Any], words: str
 ) -> None:
     (ticket,) = parts["north"].tickets
     assert Ticket.from_bytes(ticket.to_bytes()) == ticket
     with pytest.raises(CryptoError, match=words):
-        Ticket.from_bytes(replace(ticket, **change).to_bytes())  # type: ignore[arg-type]
+        Ticket.from_bytes(replace(ticket, **change).to_bytes())
 
 
 def test_fields_of_a_ticket_are_five(parts: dict[str, TicketedSum]) -> None:
