@@ -36,7 +36,7 @@ from fl_he.clients.ledger import Follows, Ledger
 from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
-from fl_he.clients.node.settings import least_cell, least_contributors
+from fl_he.clients.node.settings import least_cell, least_contributors, whole_setting
 from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.crypto.paillier.packing import Packing
@@ -241,7 +241,8 @@ def key_and_ledger(node: Node, policy: KeyHolderPolicy) -> tuple[PrivateKey, Led
             f"{node.pinned_fingerprint}, got {fingerprint}"
         )
     record[_FINGERPRINT] = fingerprint
-    return key, Ledger(node.opened(), fingerprint)
+    limits = (whole_setting(node.context, name) for name in ("max-rounds", "max-sessions"))
+    return key, Ledger(node.opened(), fingerprint, *limits)
 
 
 def value_keys(node: Node, key: PrivateKey) -> dict[str, bytes]:

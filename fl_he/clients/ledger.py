@@ -131,11 +131,22 @@ class Ledger:
     store : Store
     fingerprint : str
         Of the key that the node has now.
+    max_rounds : int or None
+        Most totals of one purpose in a session; ``None``: no limit.
+    max_sessions : int or None
+        Most sessions with an opened total, of all keys; ``None``: no limit.
     """
 
-    def __init__(self, store: Store, fingerprint: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fingerprint: str,
+        max_rounds: int | None = None,
+        max_sessions: int | None = None,
+    ) -> None:
         self._store = store
         self._fingerprint = fingerprint
+        self._max_rounds, self._max_sessions = max_rounds, max_sessions
 
     def session(self, run_id: int) -> str:
         """Return the session of a Flower run; the first call begins it.
@@ -200,7 +211,8 @@ class Ledger:
         ------
         ProtocolError
             If the session is unknown, closed or of another key, if the round or a later one is
-            open already, or if the sum is, or if it follows another round.
+            open already, or if the sum is, if it follows another round, or if a new opening
+            exceeds a limit.
         """
         opening = _Opening(
             session=request.session,
@@ -212,6 +224,8 @@ class Ledger:
         )
         with self._store.exclusively() as lines:
             noted = _is_noted(opening, self._opened(lines, opening.session), follows)
+            if not noted and (self._max_rounds, self._max_sessions) != (None, None):
+                self._require_room(opening, lines)
             check()
             if not noted:
                 lines.append(_OPENINGS.dumps(opening))
@@ -224,11 +238,7 @@ class Ledger:
 
     def _opened(self, lines: Lines, session: str) -> Iterator[_Opening]:
         """Yield a session's openings but those discarded; raises at their end if it is closed."""
-        discarded = {
-            _DISCARDED.loads(line, _Discarded).discarded
-            for line in lines
-            if line is not None and line.startswith(_IS_DISCARDED)
-        }
+        discarded = _discarded(lines)
         known = False
         for entry in _entries(lines):
             if entry is None:
@@ -246,6 +256,36 @@ class Ledger:
                 f"the session must be one that this key holder opened with its key, "
                 f"got {session!r:.40}"
             )
+
+    def _require_room(self, opening: _Opening, lines: Lines) -> None:
+        """Refuse a new opening beyond the limits; discarded sums do not count."""
+        discarded, rounds = _discarded(lines), 0
+        sessions = {opening.session}
+        for entry in _entries(lines):
+            if isinstance(entry, _Opening) and entry.sum not in discarded:
+                sessions.add(entry.session)
+                kind = entry.session, entry.purpose
+                rounds += kind == (opening.session, opening.purpose)
+        if self._max_rounds is not None and rounds >= self._max_rounds:
+            raise ProtocolError(
+                f"company X opens at most {self._max_rounds} totals of one purpose in a session "
+                f"(max-rounds in its node configuration), and {rounds} for {opening.purpose} are "
+                "open already: begin a new session, or let its operator raise max-rounds"
+            )
+        if self._max_sessions is not None and len(sessions) > self._max_sessions:
+            raise ProtocolError(
+                f"company X opens totals in at most {self._max_sessions} sessions (max-sessions in "
+                f"its node configuration), and has opened some in {len(sessions) - 1} others: let "
+                "its operator raise max-sessions"
+            )
+
+
+def _discarded(lines: Lines) -> set[str]:
+    return {
+        _DISCARDED.loads(line, _Discarded).discarded
+        for line in lines
+        if line is not None and line.startswith(_IS_DISCARDED)
+    }
 
 
 def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: Follows | None) -> bool:

@@ -378,6 +378,22 @@ def test_the_node_configuration_goes_before_the_policy(key_file: Path) -> None:
         assert "min-contributors in the node configuration" in reason(answer)
 
 
+def test_the_node_configuration_limits_rounds_and_sessions(key_file: Path) -> None:
+    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
+    limited: UserConfig = {**config, "max-rounds": 2, "max-sessions": 1}
+    holder = Holder(limited)
+    assert holder.open().has_content()
+    assert holder.open(purpose="evaluate").has_content()
+    assert holder.open(round=3).has_content()
+    assert "at most 2 totals" in reason(holder.open(round=4))
+    assert "in at most 1 sessions (max-sessions" in reason(Holder(limited, run_id=2).open())
+    assert Holder({**limited, "max-sessions": 2}, run_id=2).open().has_content()
+    for name in ("max-rounds", "max-sessions"):
+        for wrong in (0, 1.0, "3", True):
+            answer = Holder({**config, name: wrong}).ask(DESCRIBE, RecordDict())
+            assert f"{name} in the node configuration must be a whole number" in reason(answer)
+
+
 def test_a_round_is_opened_once(holder: Holder) -> None:
     assert holder.open().has_content()
     assert "open already" in reason(holder.open())

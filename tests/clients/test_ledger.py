@@ -426,3 +426,98 @@ def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:
         file.write('{"session":"')
     with pytest.raises(ProtocolError, match="the session must be one"):
         ledger.latest(session)
+
+
+def test_a_session_has_at_most_so_many_totals_of_a_purpose(path: Path) -> None:
+    ledger = Ledger(FileStore(path), KEY, max_rounds=2)
+    first, second = ledger.session(1), ledger.session(2)
+    for session in (first, second):
+        for round_ in (1, 4):
+            ledger.note(request(session, round_, encrypted_sum=b"%d" % round_))
+            ledger.note(request(session, round_, "evaluate", b"e%d" % round_))
+    before = path.read_bytes()
+    for purpose in ("train", "evaluate"):
+        words = (
+            rf"at most 2 totals of one purpose in a session \(max-rounds in its node configuration"
+            rf"\), and 2 for {purpose} are open already"
+        )
+        with pytest.raises(ProtocolError, match=words):
+            ledger.note(request(first, 5, purpose, b"new"), check=never_called)
+    ledger.note(request(first, 4, encrypted_sum=b"4"))  # the answer may have been lost
+    ledger.note(request(first, 1, "prepare", b"p"))
+    assert path.read_bytes().startswith(before)
+    assert path.read_bytes().count(b"\n") == before.count(b"\n") + 1
+
+
+def never_called() -> None:
+    pytest.fail("the set rule would keep a set that is not opened")
+
+
+def test_totals_are_opened_in_at_most_so_many_sessions_under_all_keys(path: Path) -> None:
+    Ledger(FileStore(path), "cd" * 32).note(request(Ledger(FileStore(path), "cd" * 32).session(1)))
+    ledger = Ledger(FileStore(path), KEY, max_sessions=2)
+    second, third = ledger.session(2), ledger.session(3)  # a session without a total is none
+    ledger.note(request(second))
+    with path.open("a") as file:
+        file.write("{")  # closes all sessions so far, which count as before
+    fourth = ledger.session(4)
+    words = (
+        r"at most 2 sessions \(max-sessions in its node configuration\), and has opened some in 2 "
+        "others: let its operator raise max-sessions"
+    )
+    with pytest.raises(ProtocolError, match=words):
+        ledger.note(request(fourth), check=never_called)
+    with pytest.raises(ProtocolError, match="the session must be one"):
+        ledger.note(request(third))
+    raised = Ledger(FileStore(path), KEY, max_sessions=3)
+    raised.note(request(fourth))
+    ledger = Ledger(FileStore(path), KEY, max_sessions=3)
+    ledger.note(request(fourth, 2, encrypted_sum=b"2"))
+    with pytest.raises(ProtocolError, match="some in 3 others"):
+        ledger.note(request(ledger.session(5)))
+
+
+LIMITED = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(["train", "evaluate"]),
+        st.integers(1, 4),
+        st.sampled_from(["fits", "fits too", "misfit"]),
+    ),
+    max_size=25,
+)
+
+
+@given(LIMITED, st.integers(1, 3), st.integers(1, 2))
+@settings(max_examples=100, deadline=None)
+def test_a_ledger_with_limits_refuses_what_exceeds_them_and_nothing_else(
+    asked: list[tuple[int, str, int, str]], max_rounds: int, max_sessions: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        limited = Ledger(FileStore(Path(folder) / "ledger"), KEY, max_rounds, max_sessions)
+        free = Ledger(StateStore(ConfigRecord()), KEY)
+        sessions = [(limited.session(number), free.session(number)) for number in range(3)]
+        opened: set[tuple[int, str, int, str]] = set()
+        for one in asked:
+            number, purpose, round_, kind = one
+            encrypted = repr(one).encode()
+            ask, same = (request(name, round_, purpose, encrypted) for name in sessions[number])
+            try:
+                free.note(same)
+            except ProtocolError:
+                with pytest.raises(ProtocolError):
+                    limited.note(ask)
+                continue
+            totals = [other for other in opened if other[:2] == (number, purpose)]
+            others = {other[0] for other in opened} - {number}
+            if one in opened or (len(totals) < max_rounds and len(others) < max_sessions):
+                limited.note(ask)
+                if kind == "misfit":
+                    limited.discard(ask)
+                    free.discard(same)
+                else:
+                    opened.add(one)
+                continue
+            with pytest.raises(ProtocolError, match=r"max-rounds|max-sessions"):
+                limited.note(ask)
+            free.discard(same)

@@ -44,7 +44,11 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("privacy-ledger", "capc-model", "capc-ledger"), _TEXT),
         **dict.fromkeys(("capc-cases", "capc-labels"), _TEXT),
     },
-    Role.KEY_HOLDER: {**_BOTH, "min-cell": _COUNT, "private-key": _TEXT, "state": _TEXT},
+    Role.KEY_HOLDER: {
+        **_BOTH,
+        **dict.fromkeys(("min-cell", "max-rounds", "max-sessions"), _COUNT),
+        **dict.fromkeys(("private-key", "state"), _TEXT),
+    },
 }
 _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
@@ -191,10 +195,16 @@ def require_writable(context: Context, setting: str, default: Path | None = None
             pass
 
 
+def whole_setting(context: Context, key: str) -> int | None:
+    """Return a whole number from the node configuration, ``None`` where it is absent."""
+    value = checked_setting(context, key)
+    return None if value is None else int(value)
+
+
 def least_contributors(context: Context, default: int) -> int:
     """Return ``min-contributors`` of the node configuration, or the default."""
-    value = checked_setting(context, "min-contributors")
-    return default if value is None else int(value)
+    value = whole_setting(context, "min-contributors")
+    return default if value is None else value
 
 
 def least_cell(context: Context, least: int) -> int:
@@ -205,9 +215,9 @@ def least_cell(context: Context, least: int) -> int:
     ProtocolError
         If it is less: the node may be stricter than the default, not laxer.
     """
-    value = checked_setting(context, "min-cell")
-    if value is not None and int(value) < least:
+    value = whole_setting(context, "min-cell")
+    if value is not None and value < least:
         raise ProtocolError(
             f"min-cell in the node configuration must be at least {least}, got {value}"
         )
-    return least if value is None else int(value)
+    return least if value is None else value
