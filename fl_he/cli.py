@@ -22,6 +22,7 @@ from fl_he.commands.plan import plan
 from fl_he.commands.predict import export, predict
 from fl_he.commands.report import report
 from fl_he.commands.run import run
+from fl_he.commands.status import status
 from fl_he.version import __version__
 
 #: A pipe without a reader; a full disk, or one that fails.
@@ -69,7 +70,9 @@ _COMMANDS = (report, bench, predict, export, keygen, enroll, plan, federation, a
 for command in _COMMANDS:
     app.command()(command)
 # Flower's SuperNode takes all that is not ours.
-app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(node)
+_ITS_OPTIONS = {"ignore_unknown_options": True, "allow_extra_args": True}
+app.command(context_settings=_ITS_OPTIONS)(node)
+app.command(context_settings=_ITS_OPTIONS)(status)
 
 if __name__ == "__main__":
     main()

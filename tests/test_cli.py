@@ -55,6 +55,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("show", "FILE... are manifests"),
         ("agree", "TERMS.json has"),
         ("ledger", "FILE is company X's identity"),
+        ("status", "Files are read, never"),
         ("bench", "All four parts"),
     ],
 )

@@ -76,10 +76,12 @@ connect=(--superlink "127.0.0.1:$port" --root-certificates tls/ca.crt)
 supernode() { # NAME PORT SETTINGS
 	local mine="name=\"$1\" federation=\"$work/$1/federation.json\" identity=\"$work/$1/identity.json\"
 		plan=\"$work/$1/plan.json\""
+	configured[$1]="$mine $3"
 	start "$1" fl-he node "${connect[@]}" --auth-supernode-private-key "$1/supernode" \
-		--port "$2" --node-config "$mine $3"
+		--port "$2" --node-config "${configured[$1]}"
 	running+=($!)
 }
+declare -A configured
 running=()
 ssh-keygen -q -t ecdsa -b 384 -N '' -f stranger
 timeout 60 fl-he node "${connect[@]}" --auth-supernode-private-key stranger \
@@ -112,6 +114,9 @@ record open
 step "the same training in the open: the coordinator sees totals"
 flwr run "$root" --stream --run-config "overrides='$planned output_dir=$work/run'"
 fl-he report run
+
+step "two operators look at their nodes"
+for node in company-x st-anne; do fl-he status --node-config "${configured[$node]}"; done
 
 step "as many empty messages, to SuperNodes that run what the coordinator sends"
 kill -TERM "${running[@]}" && wait "${running[@]}"

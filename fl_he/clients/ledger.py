@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, cast
@@ -119,6 +119,43 @@ def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -
 
 _SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)
 _DISCARDED, _IS_DISCARDED = ledger_document(_Discarded), '{"discarded":'
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOverview:
+    """A session as its ledger tells of it.
+
+    Attributes
+    ----------
+    session : str
+    key : str
+        Fingerprint of the key with which the session began.
+    last : mapping of Purpose to int
+        The last round that was opened and not discarded.
+    closed : bool
+        Whether a line behind the session's begin was cut off, so that nothing more is opened.
+    """
+
+    session: str
+    key: str
+    last: dict[Purpose, int] = field(default_factory=dict)
+    closed: bool = False
+
+
+def session_overviews(lines: Iterable[str | None]) -> list[SessionOverview]:
+    """Return the sessions of a ledger in the order of their begin; LedgerError if it has others."""
+    found: dict[str, SessionOverview] = {}
+    entries = list(_entries(lines))
+    discarded = {entry.discarded for entry in entries if isinstance(entry, _Discarded)}
+    for entry in entries:
+        if entry is None:
+            found = {name: replace(session, closed=True) for name, session in found.items()}
+        elif isinstance(entry, _Session):
+            found[entry.session] = SessionOverview(entry.session, entry.key)
+        elif isinstance(entry, _Opening) and entry.session in found and entry.sum not in discarded:
+            last = found[entry.session].last
+            last[entry.purpose] = max(entry.round, last.get(entry.purpose, 0))
+    return list(found.values())
 
 
 class Ledger:
@@ -378,7 +415,7 @@ class StateText(_InState):
         self._record[_TEXT] = text
 
 
-def _entries(lines: Lines) -> Iterator[_Session | _Opening | _Discarded | None]:
+def _entries(lines: Iterable[str | None]) -> Iterator[_Session | _Opening | _Discarded | None]:
     return (None if line is None else _entry(line) for line in lines)
 
 

@@ -19,6 +19,8 @@ _logger = logging.getLogger(__name__)
 
 #: Ends a line whose writing was cut off, put there before the next line. No whole line ends so.
 _CUT_OFF = b"#cut off"
+#: Opens a file to change it, and makes it if there is none.
+_MAKE = os.O_RDWR | os.O_CREAT
 
 
 class FileStore:
@@ -58,10 +60,17 @@ class FileStore:
     @contextmanager
     def exclusively(self) -> Iterator[_FileLines]:
         """See Store; waits until no other process has the file."""
-        with _locked(self._path, os.O_APPEND) as file:
+        with _locked(self._path, _MAKE | os.O_APPEND) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 synchronise(self._path.parent)
             yield _FileLines(file, self._path, self._longest)
+
+    def read(self) -> list[str | None]:
+        """Return the lines, none where nothing was ever noted; no file is made or changed."""
+        if self.is_new():
+            return []
+        with _locked(self._path, os.O_RDONLY, fcntl.LOCK_SH) as file:
+            return list(_FileLines(file, self._path, self._longest))
 
 
 class FileText:
@@ -109,22 +118,23 @@ class FileText:
 
 
 @contextmanager
-def _locked(path: Path, flag: int = 0) -> Iterator[BinaryIO]:
-    """Open a file for its owner alone, and make it if there is none; nobody else has it meanwhile.
+def _locked(path: Path, flags: int = _MAKE, lock: int = fcntl.LOCK_EX) -> Iterator[BinaryIO]:
+    """Open a file that is its owner's alone, and lock it; by default nobody else has it meanwhile.
 
     A file that was replaced while this process waited is opened anew.
     """
     # O_NONBLOCK: opening a named pipe must not wait for somebody to read.
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | flag
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+    verb = "write" if flags & os.O_CREAT else "read"
     while True:
         try:
             descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise LedgerError(
-                f"a ledger must be a file that this node can write, got {path}: {error.strerror}"
+                f"a ledger must be a file that this node can {verb}, got {path}: {error.strerror}"
             ) from error
-        with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with os.fdopen(descriptor, "rb" if verb == "read" else "r+b", buffering=0) as file:
+            fcntl.flock(file, lock)
             status = os.fstat(file.fileno())
             if (problem := not_private(status)) is not None:
                 raise LedgerError(f"a ledger must be {problem} of {path}")

@@ -8,9 +8,10 @@ stays as it was when the session began.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
-from fl_he.clients.ledger import Lines, Store, ledger_document
+from fl_he.clients.ledger import Store, ledger_document
 from fl_he.wire.planned_messages import Asked
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan
@@ -64,7 +65,16 @@ class PlanLedger:
                 lines.append(_LINES.dumps(asked))
 
 
-def _entries(lines: Lines) -> list[Asked]:
+def sessions_by_plan(lines: Iterable[str | None]) -> dict[str, dict[str, dict[str, int]]]:
+    """Return, for each plan's digest and session, the number of sums by purpose."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for entry in _entries(lines):
+        counts = found.setdefault(entry.plan, {}).setdefault(entry.session, {})
+        counts[entry.purpose] = counts.get(entry.purpose, 0) + 1
+    return found
+
+
+def _entries(lines: Iterable[str | None]) -> list[Asked]:
     # A line that was cut off is of a message that was not answered.
     return [_entry(line) for line in lines if line is not None]
 

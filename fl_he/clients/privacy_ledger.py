@@ -11,7 +11,7 @@ is a promise of its own that adds to the old one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -26,6 +26,10 @@ from fl_he.wire.records import ProtocolError
 
 #: Longest line, its end included: room for a hundred thousand numbers.
 LONGEST_LINE = 1 << 21
+_OTHER_BUDGET = (
+    "a privacy ledger must be of one budget, and this node's has releases under other terms: give "
+    "it a new one if its patients are promised another epsilon beside the old one"
+)
 
 
 class Kind(StrEnum):
@@ -99,7 +103,7 @@ class PrivacyLedger:
             If the ledger cannot be trusted.
         """
         budget, numbers = _text(terms), _text(lattice)
-        allowed = terms.rounds if kind is Kind.gradient else int(terms.scaling > 0.0)
+        allowed = _most(terms, kind)
         with self._store.exclusively() as lines:
             spent, noise = 0, None
             for line in lines:
@@ -109,11 +113,7 @@ class PrivacyLedger:
                 entry = _LINES.loads(line, _Release)
                 of_kind = entry.kind == kind
                 if entry.terms != budget or (of_kind and entry.lattice != numbers):
-                    raise ProtocolError(
-                        "a privacy ledger must be of one budget, and this node's has releases "
-                        "under other terms: give it a new one if its patients are promised "
-                        "another epsilon beside the old one"
-                    )
+                    raise ProtocolError(_OTHER_BUDGET)
                 if not of_kind:
                     continue
                 if entry.question == question.hex():
@@ -133,6 +133,30 @@ class PrivacyLedger:
                 raise ProtocolError("a private release must have fewer numbers")
             lines.append(line)
         return made
+
+
+def releases(lines: Iterable[str | None], terms: GaussianPrivacy) -> dict[Kind, tuple[int, int]]:
+    """Return, for each kind, how many releases are noted and how many the budget allows.
+
+    Raises
+    ------
+    LedgerError
+        If the ledger cannot be trusted.
+    ProtocolError
+        If the ledger is another budget's.
+    """
+    entries = [None if line is None else _LINES.loads(line, _Release) for line in lines]
+    if any(entry is not None and entry.terms != _text(terms) for entry in entries):
+        raise ProtocolError(_OTHER_BUDGET)
+    # A line that was cut off may have been a release of either kind.
+    return {
+        kind: (sum(entry is None or entry.kind == kind for entry in entries), _most(terms, kind))
+        for kind in Kind
+    }
+
+
+def _most(terms: GaussianPrivacy, kind: Kind) -> int:
+    return terms.rounds if kind is Kind.gradient else int(terms.scaling > 0.0)
 
 
 def _text(members: GaussianPrivacy | Lattice) -> str:

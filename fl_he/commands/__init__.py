@@ -13,4 +13,5 @@ plan         draft a study plan from a configuration
 federation   ``federation``: put the manifest together; ``show`` a public file
 ledger       show company X's opened sets; begin an epoch
 node         answer a SuperNode's messages with the installed app
+status       show a deployed node's federation, sessions and budgets
 """

@@ -45,7 +45,7 @@ def federation(
         paillier = parse_public_file(public_key, PublicKey.from_json).fingerprint
         manifest = Manifest(nodes, paillier, tuple(_plan_digest(path) for path in plan or ()))
         write_public_file(out, manifest.to_json())
-        _print(manifest)
+        print_manifest(manifest)
 
 
 def show(
@@ -74,7 +74,7 @@ def _show(text: str) -> None:
     if "sigma_gnmax" in found:
         show_agreement(text)
     elif "nodes" in found:
-        _print(Manifest.from_json(text))
+        print_manifest(Manifest.from_json(text))
     elif "most_sessions" in found:
         show_plan(text)
     elif found.get("kty") == "DGK":
@@ -99,7 +99,8 @@ def _plan_digest(path: Path) -> str:
     return parse_public_file(path, StudyPlan.from_json).digest
 
 
-def _print(manifest: Manifest) -> None:
+def print_manifest(manifest: Manifest) -> None:
+    """Print nodes and plans with their fingerprints, and the manifest's own."""
     for node in manifest.nodes:
         typer.echo(f"{node.fingerprint} {node.role} {node.name}")
     typer.echo(f"{manifest.paillier_fingerprint} Paillier key")

@@ -61,7 +61,7 @@ def ledger(
             kept = sets.read()
         except LedgerError as error:
             raise LedgerError(f"cannot use {path}: {error}") from None
-        _print(kept)
+        print_sets(kept)
         if open_ is None:
             return
         hospitals = _names(open_)
@@ -98,7 +98,8 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _print(kept: KeptSets) -> None:
+def print_sets(kept: KeptSets) -> None:
+    """Print opened sets, epochs, classes, and who allows being singled out."""
     from fl_he.clients.set_rule import Epoch
 
     for entry in kept.entries:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 from flwr.app import Context, Error, Message
+from flwr.app.user_config import UserConfig
 from flwr.common.config import parse_config_args
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.logger import log
@@ -142,9 +143,36 @@ def node_settings(options: Sequence[str]) -> frozenset[str]:
     """
     given = _parse_args_run_supernode().parse_args(options).node_config
     try:
-        return frozenset(parse_config_args(None if given is None else [given]))
-    except Exception:  # of any kind: TOML's, click's, the file system's
+        return frozenset(read_node_config(given or ""))
+    except FlHeError:
         return frozenset()
+
+
+def read_node_config(text: str) -> UserConfig:
+    """Return a node configuration as ``flower-supernode`` reads it.
+
+    Parameters
+    ----------
+    text : str
+        Of ``--node-config``: settings, or the path of a TOML file.
+
+    Raises
+    ------
+    FlHeError
+        If it cannot be read. Nothing of it is shown.
+
+    Examples
+    --------
+    >>> read_node_config("role='hospital' sealed=true")
+    {'role': 'hospital', 'sealed': True}
+    """
+    try:
+        return parse_config_args([text])
+    except Exception:  # of any kind: TOML's, click's, the file system's
+        raise FlHeError(
+            '--node-config must be settings such as \'role="hospital" name="st-mary"\', or a '
+            "TOML file that can be read, got neither"
+        ) from None
 
 
 @dataclass(frozen=True)

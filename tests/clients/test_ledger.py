@@ -20,7 +20,14 @@ from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, StateStore
+from fl_he.clients.ledger import (
+    NOTHING,
+    Ledger,
+    LedgerError,
+    Lines,
+    StateStore,
+    session_overviews,
+)
 from fl_he.clients.ledger_file import FileStore
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
@@ -246,6 +253,67 @@ def test_a_ledger_is_a_file_of_its_owners(path: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(LedgerError, match="regular file"):
         Ledger(FileStore(tmp_path / "pipe"), KEY).session(1)
+
+
+def test_reading_makes_and_changes_nothing(ledger: Ledger, path: Path, tmp_path: Path) -> None:
+    store = FileStore(path)
+    assert store.read() == []
+    assert not path.exists()
+    ledger.note(request(ledger.session(1)))
+    path.write_bytes(path.read_bytes() + b'{"session":')
+    path.chmod(0o400)
+    before = path.read_bytes()
+    first, second, third = store.read()
+    assert '{"run":"1"' in (first or "")
+    assert '"round":1' in (second or "")
+    assert third is None, "a line that was cut off"
+    assert path.read_bytes() == before
+    path.chmod(0o604)
+    with pytest.raises(LedgerError, match="by its owner only"):
+        store.read()
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(LedgerError, match=r"that this node can read.*symbolic links"):
+        FileStore(tmp_path / "link").read()
+
+
+def test_a_reader_waits_for_the_writer(path: Path) -> None:
+    store, found = FileStore(path), list[list[str | None]]()
+    reader = threading.Thread(target=lambda: found.append(store.read()))
+    with store.exclusively() as lines:
+        lines.append("first")
+        reader.start()
+        reader.join(0.2)
+        assert not found
+        lines.append("second")
+    reader.join()
+    assert found == [["first", "second"]]
+
+
+def test_an_overview_has_the_last_rounds(ledger: Ledger, path: Path) -> None:
+    first, second = ledger.session(1), ledger.session(2)
+    for session, round_, purpose in (
+        (first, 1, "prepare"),
+        (first, 1, "train"),
+        (first, 3, "train"),
+        (first, 4, "train"),
+        (second, 2, "train"),
+    ):
+        ledger.note(request(session, round_, purpose, f"{session}{purpose}{round_}".encode()))
+    ledger.discard(request(first, 4, "train", f"{first}train4".encode()))
+    shown = session_overviews(FileStore(path).read())
+    assert [(one.session, one.key, one.last, one.closed) for one in shown] == [
+        (first, KEY, {"prepare": 1, "train": 3}, False),
+        (second, KEY, {"train": 2}, False),
+    ]
+    assert ledger.latest(first) == 3
+    path.write_bytes(path.read_bytes() + b"{")
+    third = ledger.session(3)
+    shown = session_overviews(FileStore(path).read())
+    assert [(one.session, one.closed) for one in shown] == [
+        (first, True),
+        (second, True),
+        (third, False),
+    ]
 
 
 def test_many_threads_open_a_round_once(path: Path) -> None:

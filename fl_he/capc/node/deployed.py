@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from fl_he.capc.node.keys import KeyPair, PublicKeys, own_keys
 from fl_he.capc.node.party import Memory, Party
 from fl_he.capc.protocol import CapcRole
 from fl_he.capc.terms import Terms
-from fl_he.clients.ledger import LedgerError, Lines, Store, ledger_document
+from fl_he.clients.ledger import LedgerError, Store, ledger_document
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
@@ -88,7 +88,7 @@ class VotingLedger:
     def budget(self) -> VotingBudget:
         """Return what is left of the budget."""
         with self._store.exclusively() as lines:
-            return self._left(lines)
+            return self.left(lines)
 
     def spend(self, session: str, queries: int) -> None:
         """Note a batch.
@@ -108,10 +108,10 @@ class VotingLedger:
             If the ledger cannot be trusted.
         """
         with self._store.exclusively() as lines:
-            spend(self._left(lines, session), queries)
+            spend(self.left(lines, session), queries)
             lines.append(_BATCHES.dumps(_Batch(self._promise, session, queries)))
 
-    def _left(self, lines: Lines, session: str | None = None) -> VotingBudget:
+    def left(self, lines: Iterable[str | None], session: str | None = None) -> VotingBudget:
         """Return the budget without what is spent, which must not be in the session."""
         budget = self._agreement.budget()
         for line in lines:
@@ -203,7 +203,7 @@ class AgreedNode(Party):
             return reply
         if self._both(_MODEL, _LEDGER):
             _named(_MODEL, self.model)
-            left = _named(_LEDGER, self._ledger().budget)
+            left = _named(_LEDGER, self.ledger().budget)
             reply = replace(reply, answers=True, affordable=left.affordable())
         if self._both(_OPEN, _LABELS):
             self.keys()
@@ -271,31 +271,33 @@ class AgreedNode(Party):
             raise ProtocolError("labels must be as many as the cases that were asked about")
         cases = np.frombuffer(data, dtype=np.float64).reshape(len(labels), len(features))
         names = [None if label < 0 else self.agreement.classes[label] for label in labels]
-        note_labels(self._path(_LABELS), features, cases, names)
+        note_labels(self.path(_LABELS), features, cases, names)
         return {}
 
     def _open_cases(self) -> NDArray[np.float64]:
-        return open_cases(self._path(_OPEN), self._path(_LABELS), list(self.agreement.features))
+        return open_cases(self.path(_OPEN), self.path(_LABELS), list(self.agreement.features))
 
     def model(self) -> IntegerModel:
         """See Party; the model is in the node's own file."""
         agreed = self.agreement
-        model = load_model_file(self._path(_MODEL), agreed.classes, agreed.features)
+        model = load_model_file(self.path(_MODEL), agreed.classes, agreed.features)
         return self.terms.in_integers(model, agreed.integer_bits)
 
     def require_budget(self, queries: int) -> None:
         """Refuse more queries than this node's patients, or for the guardian anybody's, allow."""
         guardian = self.node.role is Role.KEY_HOLDER
-        spend((self.agreement if guardian else self._ledger()).budget(), queries)
+        spend((self.agreement if guardian else self.ledger()).budget(), queries)
 
     def spend(self, session: str, queries: int) -> None:
         """See Party; the ledger is in the node's own file."""
-        self._ledger().spend(session, queries)
+        self.ledger().spend(session, queries)
 
-    def _ledger(self) -> VotingLedger:
-        return VotingLedger(FileStore(self._path(_LEDGER)), self.agreement)
+    def ledger(self) -> VotingLedger:
+        """Return the ledger of what the node's patients have spent."""
+        return VotingLedger(FileStore(self.path(_LEDGER)), self.agreement)
 
-    def _path(self, setting: str) -> Path:
+    def path(self, setting: str) -> Path:
+        """Return the path that a setting names; ProtocolError if there is none."""
         path = node_path(self.node.context, setting)
         if path is None:
             raise ProtocolError(f"this party must be given {setting} in its node configuration")

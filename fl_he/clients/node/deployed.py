@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from glob import escape
 from hashlib import sha256
 from pathlib import Path
+from typing import Self
 
+from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfig
 from flwr.supercore.utils import get_flwr_home
 
 from fl_he.clients.hospital import OTHER_RESULT, figures_path
@@ -57,6 +61,11 @@ class DeployedNode(Node):
     """
 
     simulated = False
+
+    @classmethod
+    def configured(cls, node_config: UserConfig) -> Self:
+        """Return a node that answers no message, for its operator."""
+        return cls(Context(0, 0, node_config, RecordDict(), {}))
 
     @cached_property
     def role(self) -> Role:
@@ -151,11 +160,11 @@ class DeployedNode(Node):
                 "open (with passphrase-file if it is protected): this node's log says more"
             ) from None
 
-    def opened(self) -> Store:
+    def opened(self) -> FileStore:
         """See Node; beside the key file, if ``state`` names no other file."""
         return FileStore(node_path(self.context, "state") or self._beside("private-key", "opened"))
 
-    def opened_sets(self) -> Store:
+    def opened_sets(self) -> FileStore:
         """See Node; in a file of `_own`, which a new key file leaves where it is."""
         return FileStore(self._own("sets.jsonl"), LONGEST_SET_LINE)
 
@@ -173,7 +182,7 @@ class DeployedNode(Node):
             raise ProtocolError("alone in the node configuration must be 'allow' or left out")
         return setting is not None
 
-    def released(self) -> Store:
+    def released(self) -> FileStore:
         """See Node."""
         path = node_path(self.context, "privacy-ledger")
         if path is None:
@@ -182,12 +191,12 @@ class DeployedNode(Node):
             )
         return FileStore(path, LONGEST_LINE)
 
-    def seen(self) -> Store:
+    def seen(self) -> FileStore:
         """See Node; beside the table, if ``state`` names no other file."""
         path = node_path(self.context, "state") or self._beside("data", "sessions")
         return FileStore(path, table_memory.LONGEST_LINE)
 
-    def planned(self) -> Store:
+    def planned(self) -> FileStore:
         """See Node; beside the file that ``state`` names, or else beside table or key file."""
         setting = "data" if self.role is Role.HOSPITAL else "private-key"
         named = node_path(self.context, "state") is not None
@@ -216,14 +225,24 @@ class DeployedNode(Node):
         digits = sha256(session.encode()).hexdigest()[:_SESSION_DIGITS]
         return FileText(self._own(f"training-{digits}.json"))
 
-    def _own(self, ending: str) -> Path:
-        """Return a file beside `state`, or else table, identity, or in Flower's own folder."""
+    def trainings(self) -> list[Path]:
+        """Return the files of all sessions' trainings, as far as there are any."""
+        beside = self._place
+        pattern = f"{escape(beside.name)}.training-{'[0-9a-f]' * _SESSION_DIGITS}.json"
+        return sorted(beside.parent.glob(pattern))
+
+    @property
+    def _place(self) -> Path:
+        """`state`, or else table, identity, or a name in Flower's own folder."""
         named = (node_path(self.context, setting) for setting in ("state", "data", "identity"))
-        path = next(filter(None, named), None)
-        if path is None:
-            folder = get_flwr_home() / "fl-he"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = folder / printable(self.name).replace("/", "_")
+        own = get_flwr_home() / "fl-he" / printable(self.name).replace("/", "_")
+        return next(filter(None, named), own)
+
+    def _own(self, ending: str) -> Path:
+        """Return a file of the node's own, beside `_place`."""
+        path = self._place
+        if path.parent == get_flwr_home() / "fl-he":
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path.with_name(f"{path.name}.{ending}")
 
     def _beside(self, setting: str, ending: str) -> Path:

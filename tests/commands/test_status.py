@@ -1,0 +1,199 @@
+"""``fl-he status``: a node's operator looks at federation, sessions and budgets."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command_line import fl_he
+from deployed_nodes import KEY, deployed_nodes, enrolled_nodes
+from flwr.app.user_config import UserConfig, UserConfigValue
+from lying_coordinator import LyingCoordinator, clinics
+from study_plans import PLAN, PRIVATE
+
+from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.wire.learning_terms import privacy_members
+
+
+def text(value: UserConfigValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"'
+
+
+def settings(node: UserConfig, **more: UserConfigValue) -> str:
+    """Return a node configuration as `fl-he node` is given it."""
+    numbers = {key: repr(value) for key, value in node.items() if type(value) in (int, float)}
+    texts = {key: text(value) for key, value in {**node, **more}.items() if key not in numbers}
+    return " ".join(f"{key}={value}" for key, value in {**numbers, **texts}.items())
+
+
+def status(folder: Path, node: UserConfig, **more: UserConfigValue) -> tuple[int, str, str]:
+    return fl_he(folder, "status", "--node-config", settings(node, **more))
+
+
+@contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Require that no file is made or changed."""
+
+    def found() -> dict[Path, tuple[int, bytes]]:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = found()
+    yield
+    assert found() == before
+
+
+def section(output: str, title: str) -> list[str]:
+    """Return the lines of a section."""
+    (found,) = (part for part in output.split("\n\n") if part.splitlines()[0] == title)
+    return found.splitlines()[1:]
+
+
+def test_company_x_sees_sessions_and_sets(tmp_path: Path) -> None:
+    nodes = clinics(tmp_path, PLAN)
+    first = LyingCoordinator(nodes, PLAN)
+    first.step(1)
+    first.step(2)
+    second = LyingCoordinator(nodes, PLAN, run_id=8)
+    with untouched(tmp_path):
+        code, output, errors = status(tmp_path, nodes[-1])
+    assert (code, errors) == (0, "")
+    assert section(output, "node") == ["name  company-x", "role  key-holder"]
+    shown = fl_he(tmp_path, "show", "federation.json")[1]
+    assert section(output, "federation") == shown.splitlines()
+    assert Manifest.load(tmp_path / "federation.json").fingerprint in shown
+    key = KEY.public_key.fingerprint[:16]
+    rows = section(output, "sessions, last opened round")
+    assert rows[0].split("  ")[0] == "session"
+    assert [row.split() for row in rows[1:]] == [
+        [first.session, key, "2"],
+        [second.session, key, "-"],
+    ]
+    opened = fl_he(tmp_path, "ledger", "company-x.json")[1]
+    assert "opened: clinic-1, clinic-2, clinic-3\n" in opened
+    assert section(output, "opened sets") == opened.splitlines()
+    assert section(output, "study plans")[1].split() == [PLAN.digest[:16], "1", "of", "2"]
+
+
+def test_a_hospital_sees_trainings_and_budget(tmp_path: Path) -> None:
+    terms = {
+        "privacy-epsilon": 1.0,
+        "privacy-delta": 1e-5,
+        "privacy-clip": 2.0,
+        "privacy-rounds": 4,
+    }
+    plan = replace(PRIVATE, lr=(0.001,))  # a step by so much noise stays within the plan's bounds
+    nodes = clinics(tmp_path, plan)
+    for node in nodes[:-1]:
+        node |= {**terms, "privacy-ledger": f"{node['data']}.ledger", "alone": "allow"}
+    liar = LyingCoordinator(nodes, plan)
+    liar.config.update(privacy_members(plan.privacy))
+    liar.step(1)
+    liar.step(2)
+    liar.ask(1000, 3)
+    with untouched(tmp_path):
+        code, output, errors = status(tmp_path, nodes[0])
+    assert (code, errors) == (0, "")
+    (file,) = tmp_path.glob("1.csv.training-*.json")
+    assert section(output, "trainings")[1:] == [f"{file.name}  2"]
+    assert section(output, "privacy")[0].startswith("epsilon 1, delta 1e-05, clip 2, 4 rounds")
+    assert [row.split() for row in section(output, "privacy")[2:]] == [
+        ["gradient", "3", "of", "4"],
+        ["scaling", "0", "of", "0"],
+    ]
+    assert section(output, "totals that single this hospital out") == ["allowed"]
+    assert section(status(tmp_path, nodes[-1])[1], "opened sets")[-1] == (
+        "allow being singled out: clinic-1, clinic-2, clinic-3"
+    )
+
+
+@pytest.mark.parametrize("enrolled", [True, False])
+def test_nothing_is_made_before_the_first_session(tmp_path: Path, enrolled: bool) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN) if enrolled else deployed_nodes(tmp_path)
+    for node in nodes:
+        with untouched(tmp_path):
+            code, output, errors = status(tmp_path, node)
+        assert (code, errors) == (0, "")
+        opened = "trainings" if node["role"] == "hospital" else "sessions, last opened round"
+        assert section(output, opened) == ["nothing yet"]
+        if not enrolled:
+            assert section(output, "federation") == [
+                "no manifest: contributors are counted, not recognised"
+            ]
+            pin = [f"company X's key  {KEY.public_key.fingerprint}"]
+            assert section(output, "node")[2:] == (pin if node["role"] == "hospital" else [])
+
+
+def test_a_foreign_apps_hospital_needs_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
+    assert status(tmp_path, {"role": "hospital", "key-fingerprint": "ab" * 32})[0] == 0
+    assert not (tmp_path / "flwr" / "fl-he").exists()
+
+
+def test_another_reader_is_no_obstacle(tmp_path: Path) -> None:
+    nodes = clinics(tmp_path, PLAN)
+    LyingCoordinator(nodes, PLAN).step(1)
+    with (tmp_path / "private-key.json.opened.jsonl").open("rb") as ledger:
+        fcntl.flock(ledger, fcntl.LOCK_SH)
+        assert status(tmp_path, nodes[-1])[0] == 0
+
+
+def test_no_secret_is_printed(tmp_path: Path) -> None:
+    nodes = clinics(tmp_path, PLAN)
+    LyingCoordinator(nodes, PLAN).step(1)
+    secret = re.compile(r"\"(?:[dpq]|signing|sealing|seed)\": ?\"([^\"]{16,})\"")
+    kept = [path.read_text() for path in tmp_path.glob("*.json") if path.stat().st_mode & 0o77 == 0]
+    secrets = [found for one in kept for found in secret.findall(one)]
+    assert secrets
+    for node in nodes:
+        _, output, errors = status(tmp_path, node)
+        assert not [found for found in secrets if found in output + errors]
+        assert "sick" not in output
+
+
+def test_a_damaged_file_ends_its_section_only(tmp_path: Path) -> None:
+    nodes = clinics(tmp_path, PLAN)
+    LyingCoordinator(nodes, PLAN).step(1)
+    ledger = tmp_path / "private-key.json.opened.jsonl"
+    ledger.write_text("?\n")
+    code, output, errors = status(tmp_path, nodes[-1])
+    assert (code, errors.count("\n")) == (1, 1)
+    assert errors.startswith("fl-he: a ledger's line must")
+    assert section(output, "sessions, last opened round") == []
+    assert section(output, "opened sets")[0] == "opened: clinic-1, clinic-2, clinic-3"
+    (tmp_path / "company-x.json").unlink()
+    code, output, _ = status(tmp_path, nodes[-1])
+    assert code == 1
+    assert section(output, "study plans")[1].split() == [PLAN.digest[:16], "1", "of", "2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "a node must say its role"),
+        ("role", "a node must say its role"),
+        ('role="hospital" federation=unquoted', "--node-config must be settings such as"),
+        ("nowhere.toml", "--node-config must be settings such as"),
+        ('role="nurse"', "role in the node configuration must be one of"),
+        ('role="key-holder" privat-key="x"', "(did you mean private-key?)"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(tmp_path: Path, given: str, words: str) -> None:
+    code, output, errors = fl_he(tmp_path, "status", "--node-config", given)
+    assert (code, output, errors.count("\n")) == (1, "", 1)
+    assert words in errors
+
+
+def test_it_takes_all_options_of_the_node(tmp_path: Path) -> None:
+    node = enrolled_nodes(tmp_path)[-1]
+    more = ("--superlink", "x:1", "--insecure", "--node-config", settings(node), "--port", "9")
+    code, output, _ = fl_he(tmp_path, "status", *more)
+    assert code == 0
+    assert output == status(tmp_path, node)[1]
