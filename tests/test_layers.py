@@ -48,7 +48,7 @@ PRIVATE_KEYS = (
     "fl_he.crypto.tickets.opening",
 )
 MAY_DECRYPT = (
-    *("clients.key_holder", "capc.node.keys"),
+    *("clients.opening", "capc.node.keys"),
     "commands.keygen",
     "bench",  # plays all parts, with keys that die with it
 )
@@ -277,7 +277,7 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fl_he.clients.key_holder", "from fl_he.crypto.paillier.private_key import PrivateKey"),
+        ("fl_he.clients.opening", "from fl_he.crypto.paillier.private_key import PrivateKey"),
         (
             "fl_he.capc.node.keys",
             "from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey",

@@ -12,12 +12,14 @@ set_rule         sets of hospitals whose totals may be opened together
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
 ledger           company X's sessions and opened sums
+state_store      ledgers and texts of a simulated node
 opened_sets      company X's memory of the sets whose totals it has opened
 ledger_file      a file for a ledger, which only grows
 plan_ledger      a node's sums under its study plans
 privacy_ledger   a hospital's releases under differential privacy
 node             who this node is, and what may leave it
 encryption       the mod that encrypts
+opening          company X opens a sum if its policy allows
 key_holder       company X: publishes its key and opens totals
 private_release  release of updates under differential privacy
 totals           models from totals, sealed or in the open

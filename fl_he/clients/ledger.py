@@ -8,19 +8,21 @@ byte of the sum. Any other request for the round, or for the sum in another roun
 
 A sum in which some hospitals had values that did not fit is discarded: nothing of it was given out,
 so another sum may be opened in its place when those hospitals have fixed their tables.
+
+An opening's counter is its place among all openings of the ledger, from 1. A ledger that an older
+copy has replaced gives counters again, which hospitals notice. An opening also says how many lines
+the file of opened sets had, so that company X notices if that file is deleted or replaced.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol, cast
-
-from flwr.app import ConfigRecord
+from typing import TYPE_CHECKING, Protocol
 
 from fl_he.crypto.encoding.fields import Natural, Whole, form_of
 from fl_he.crypto.encoding.strict_json import Document
@@ -38,7 +40,6 @@ LONGEST_LINE = 1000
 Follows = tuple[str, int]
 #: Stands for the sum before the first one.
 NOTHING: Follows = ("round", 0)
-_LINES, _TEXT = "ledger", "text"
 
 
 class LedgerError(KeyFileError):
@@ -102,7 +103,7 @@ class _Discarded:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """A round was opened, with this very sum."""
+    """A round was opened, with this very sum; lines that say nothing of `sets` are older."""
 
     session: str
     purpose: Purpose
@@ -110,6 +111,7 @@ class _Opening:
     contributors: Natural
     metric_values: Whole
     sum: str
+    sets: Whole = field(default=0, compare=False)
 
 
 def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -> Document:
@@ -118,6 +120,9 @@ def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -
 
 
 _SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)
+_OLDER_OPENINGS = replace(
+    _OPENINGS, members={name: kind for name, kind in _OPENINGS.members.items() if name != "sets"}
+)
 _DISCARDED, _IS_DISCARDED = ledger_document(_Discarded), '{"discarded":'
 
 
@@ -229,8 +234,8 @@ class Ledger:
         self,
         request: DecryptRequest,
         follows: Follows | None = None,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
+        check: Callable[[int], int] = lambda _: 0,
+    ) -> int:
         """Note that a sum is opened for its round, before it is.
 
         Returns as well, and notes nothing, if the same was noted before: see the module.
@@ -242,7 +247,13 @@ class Ledger:
             The sum about a model that must be the last one opened before this one. It is compared
             under the same lock: of two processes only one opens a sum over the same model.
         check : callable
-            Is called before the sum is noted, and may refuse it.
+            Is called before the sum is noted, and may refuse it. Takes the most lines that the file
+            of opened sets had at an earlier opening; returns how many it has now.
+
+        Returns
+        -------
+        int
+            The opening's counter, always the same for the same request.
 
         Raises
         ------
@@ -263,9 +274,11 @@ class Ledger:
             noted = _is_noted(opening, self._opened(lines, opening.session), follows)
             if not noted and (self._max_rounds, self._max_sessions) != (None, None):
                 self._require_room(opening, lines)
-            check()
+            counter, sets = _place(opening, lines)
+            now = check(sets)
             if not noted:
-                lines.append(_OPENINGS.dumps(opening))
+                lines.append(_OPENINGS.dumps(replace(opening, sets=now)))
+        return counter
 
     def discard(self, request: DecryptRequest) -> None:
         """Note that nothing of an opened sum is given out."""
@@ -315,6 +328,17 @@ class Ledger:
                 f"its node configuration), and has opened some in {len(sessions) - 1} others: let "
                 "its operator raise max-sessions"
             )
+
+
+def _place(opening: _Opening, lines: Lines) -> tuple[int, int]:
+    """Return an opening's counter, and the most lines of the opened sets noted so far."""
+    counter = sets = 0
+    found: int | None = None
+    for entry in _entries(lines):
+        if isinstance(entry, _Opening):
+            counter, sets = counter + 1, max(sets, entry.sets)
+            found = counter if found is None and entry == opening else found
+    return counter + 1 if found is None else found, sets
 
 
 def _discarded(lines: Lines) -> set[str]:
@@ -369,52 +393,6 @@ def _require_new(opening: _Opening, latest: int, *, over: bool, same_sum: bool) 
         raise ProtocolError("this very sum is open already, for another round")
 
 
-class _InState:
-    """Kept by a simulated node in its state: such a node has no disk of its own.
-
-    Parameters
-    ----------
-    record : ConfigRecord
-        Of ``context.state``.
-    """
-
-    def __init__(self, record: ConfigRecord) -> None:
-        self._record = record
-
-
-class StateStore(_InState):
-    """The ledger of a simulated node."""
-
-    def is_new(self) -> bool:
-        """See Store."""
-        return _LINES not in self._record
-
-    @contextmanager
-    def exclusively(self) -> Iterator[list[str]]:
-        """See Store; a simulated node's state has one user.
-
-        Lines are added in place: a record checks all values of a list that it is given.
-        """
-        yield cast(list[str], self._record.setdefault(_LINES, []))
-
-
-class StateText(_InState):
-    """A text of a simulated node."""
-
-    @contextmanager
-    def exclusively(self) -> Iterator[StateText]:
-        """See TextStore; a simulated node's state has one user."""
-        yield self
-
-    def read(self) -> str | None:
-        """See Text."""
-        return cast(str | None, self._record.get(_TEXT))
-
-    def write(self, text: str) -> None:
-        """See Text."""
-        self._record[_TEXT] = text
-
-
 def _entries(lines: Iterable[str | None]) -> Iterator[_Session | _Opening | _Discarded | None]:
     return (None if line is None else _entry(line) for line in lines)
 
@@ -426,4 +404,5 @@ def _entry(line: str) -> _Session | _Opening | _Discarded:
         return _DISCARDED.loads(line, _Discarded)
     if line.startswith('{"run":'):
         return _SESSIONS.loads(line, _Session)
-    return _OPENINGS.loads(line, _Opening)
+    openings = _OPENINGS if '"sets":' in line else _OLDER_OPENINGS
+    return openings.loads(line, _Opening)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from fl_he.clients.ledger import Lines, Store, ledger_document
+from fl_he.clients.ledger import LedgerError, Lines, Store, ledger_document
 from fl_he.clients.set_rule import (
     LONGEST_SET_LINE,
     AloneAllowed,
@@ -94,7 +94,7 @@ class OpenedSets:
         with self._store.exclusively() as lines:
             return KeptSets.of(lines)
 
-    def require(self, tickets: Iterable[Ticket], min_contributors: int) -> None:
+    def require(self, tickets: Iterable[Ticket], min_contributors: int, earlier: int = 0) -> int:
         """Note the set of a total's contributors before the total is opened, or refuse it.
 
         Parameters
@@ -102,14 +102,30 @@ class OpenedSets:
         tickets : iterable of Ticket
             The contributors', whose signatures were verified.
         min_contributors : int
+        earlier : int
+            Most lines that the file had when a total was opened.
+
+        Returns
+        -------
+        int
+            How many lines the file has now.
 
         Raises
         ------
         ProtocolError
             If the total would expose hospitals that have not allowed it; see `set_rule`.
+        LedgerError
+            If the file has fewer lines than `earlier`.
         """
         wishes = {ticket.hospital: ticket.alone for ticket in tickets}
         with self._store.exclusively() as lines:
+            count = sum(1 for _ in lines)
+            if count < earlier:
+                raise LedgerError(
+                    f"the file of opened sets has {count} lines, and had {earlier} when a total "
+                    "was opened: it was deleted or an older copy put in its place, so no total is "
+                    "opened; put the newest copy back"
+                )
             before = KeptSets.of(lines)
             wish = {name for name, allows in wishes.items() if allows}
             kept = replace(before, alone=before.alone.difference(wishes) | wish)
@@ -120,6 +136,7 @@ class OpenedSets:
                 raise ProtocolError(str(verdict))
             if verdict.changes_classes:
                 _append(lines, OpenedSet(verdict.hospitals))
+            return sum(1 for _ in lines)
 
     def begin_epoch(self, verdict: Verdict) -> None:
         """Note the operator's decision to open a set although it exposes hospitals.

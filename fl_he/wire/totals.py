@@ -18,7 +18,7 @@ from fl_he.crypto.encoding.fields import Place, kind_of
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.encrypted_sum import Purpose
 
-_TOTAL = b"fl-he total 2"
+_TOTAL = b"fl-he total 3"
 _SIGNED = b"fl-he signed total 1"
 _NUMBER_BYTES = 8
 _DIGEST_BYTES = 32
@@ -40,6 +40,8 @@ class Total:
         The sum of all updates.
     previous : bytes of length 32
         Digest of the total before it; of the terms, for the first one.
+    counter : int
+        How many sums company X has opened with this one, over all sessions.
     memory : str
         What company X's learner has come to with this total; empty if it takes no step itself.
     """
@@ -48,6 +50,7 @@ class Total:
     layout: str
     values: NDArray[np.float64] = field(repr=False)
     previous: bytes
+    counter: int
     memory: str = field(default="", repr=False)
 
     def to_bytes(self) -> bytes:
@@ -58,22 +61,26 @@ class Total:
             self.layout.encode(),
             np.ascontiguousarray(self.values, dtype="<f8").tobytes(),
             self.previous,
+            self.counter.to_bytes(_NUMBER_BYTES, "big"),
             self.memory.encode(),
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Total:
         """Read a payload; raises CryptoError if it is none."""
-        after, layout, values, previous, memory = labelled_fields(data, _TOTAL, 5, "a total")
-        if len(after) != _NUMBER_BYTES or len(values) % 8 or len(previous) != _DIGEST_BYTES:
+        after, layout, values, previous, counter, memory = labelled_fields(
+            data, _TOTAL, 6, "a total"
+        )
+        lengths = {len(after), len(counter)}
+        if lengths != {_NUMBER_BYTES} or len(values) % 8 or len(previous) != _DIGEST_BYTES:
             raise CryptoError(
-                "a total must have a round, float64 values and a digest of their lengths"
+                "a total must have numbers, float64 values and a digest of their lengths"
             )
         numbers = np.frombuffer(values, dtype="<f8").astype(np.float64)
         if not np.isfinite(numbers).all():
             raise CryptoError("a total must hold finite numbers only")
-        number = int.from_bytes(after, "big")
-        return cls(number, text_of(layout), numbers, previous, text_of(memory))
+        number, place = (int.from_bytes(one, "big") for one in (after, counter))
+        return cls(number, text_of(layout), numbers, previous, place, text_of(memory))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,11 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from ticketed_sums import MadeSum
 
-from fl_he.clients.key_holder import (
-    Asked,
-    key_and_ledger,
-    key_holder_app,
-    open_sum,
-    own_policy,
-    with_key_holder,
-)
+from fl_he.clients.key_holder import key_holder_app, with_key_holder
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.clients.opening import Asked, Opener
 from fl_he.crypto.key_files import ScryptCost
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -274,18 +268,17 @@ def test_company_x_knows_what_was_asked_without_a_manifest_too(
     holder: Holder, asked: Asked | None
 ) -> None:
     session, node = holder.describe().session, read_node(holder.context)
-    policy = own_policy(holder.context, KeyHolderPolicy())
     summed = encrypted_sum(KEY.public_key, 3).to_bytes(session)
     request = DecryptRequest(session, "train", 1, 3, summed)
-    own = key_and_ledger(node, policy)
+    opener = Opener.of(node, KeyHolderPolicy())
     if asked is not None:
         with pytest.raises((TicketError, ProtocolError)):
-            open_sum(request, policy, node, *own, asked=asked)
+            opener.open(request, asked=asked)
         return
     right = Asked("train", bytes(32), len(UPDATE))
-    total = open_sum(request, policy, node, *own, asked=right)
-    assert total is not None
-    assert total.tolist() == [3 * number for number in UPDATE]
+    opened = opener.open(request, asked=right)
+    assert opened is not None
+    assert opened.total.tolist() == [3 * number for number in UPDATE]
 
 
 @pytest.mark.parametrize("changes", [{"round": 2}, {"purpose": "evaluate"}])

@@ -20,15 +20,9 @@ from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import (
-    NOTHING,
-    Ledger,
-    LedgerError,
-    Lines,
-    StateStore,
-    session_overviews,
-)
+from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, session_overviews
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.state_store import StateStore
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
 
@@ -363,7 +357,7 @@ def test_what_is_read_and_what_is_written_are_under_one_lock(path: Path) -> None
     ledger.note(request(session))
     assert events == [
         *("lock", "read", "write", "unlock"),
-        *("lock", "read", "read", "write", "unlock"),
+        *("lock", "read", "read", "read", "write", "unlock"),
     ]
 
 
@@ -480,6 +474,50 @@ def test_a_sum_follows_the_round_that_was_opened_last(ledger: Ledger) -> None:
         ledger.note(request(session, 3, encrypted_sum=b"c"), follows=("train", 2))
 
 
+def test_a_counter_is_the_place_among_all_openings(ledger: Ledger, path: Path) -> None:
+    first, second = ledger.session(1), ledger.session(2)
+    assert ledger.note(request(first)) == 1
+    assert ledger.note(request(second)) == 2
+    assert ledger.note(request(second, 1, "evaluate", b"e")) == 3
+    ledger.discard(request(second, 1, "evaluate", b"e"))
+    other = Ledger(FileStore(path), "cd" * 32)
+    assert other.note(request(other.session(3))) == 4
+    for again in (Ledger(FileStore(path), KEY), ledger):
+        assert again.note(request(first)) == 1
+        assert again.note(request(second)) == 2
+    assert ledger.note(request(first, 2, encrypted_sum=b"2")) == 5
+
+
+def test_an_opening_says_how_long_the_opened_sets_were(ledger: Ledger, path: Path) -> None:
+    session, asked, counts = ledger.session(1), list[int](), iter((3, 5, 4, 9, 6))
+
+    def check(earlier: int) -> int:
+        asked.append(earlier)
+        return next(counts)
+
+    for round_ in (1, 2, 3, 3, 4):
+        ledger.note(request(session, round_, encrypted_sum=b"%d" % round_), check=check)
+    assert asked == [0, 3, 5, 5, 5]
+    assert [line.split('"sets":')[1] for line in path.read_text().splitlines()[1:]] == [
+        *("3}", "5}", "4}", "6}")
+    ]
+
+
+def test_openings_of_an_earlier_release_say_nothing_of_sets(ledger: Ledger, path: Path) -> None:
+    session = ledger.session(1)
+    ledger.note(request(session), check=lambda _: 7)
+    older = path.read_text().replace(',"sets":7', "")
+    assert older != path.read_text()
+    path.write_text(older)
+
+    def check(earlier: int) -> int:
+        assert earlier == 0
+        return 8
+
+    assert ledger.note(request(session), check=check) == 1
+    assert ledger.note(request(session, 2, encrypted_sum=b"2"), check=check) == 2
+
+
 def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:
     session, other = ledger.session(1), ledger.session(2)
     assert ledger.latest(session) == 0
@@ -517,7 +555,7 @@ def test_a_session_has_at_most_so_many_totals_of_a_purpose(path: Path) -> None:
     assert path.read_bytes().count(b"\n") == before.count(b"\n") + 1
 
 
-def never_called() -> None:
+def never_called(_: int) -> int:
     pytest.fail("the set rule would keep a set that is not opened")
 
 

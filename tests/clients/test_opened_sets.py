@@ -50,6 +50,20 @@ def test_a_set_is_noted_once_on_a_disk_of_its_owner(sets: Sets) -> None:
     assert stat.S_IMODE(sets.path.stat().st_mode) == 0o600
 
 
+def test_a_file_that_has_lost_lines_opens_nothing(sets: Sets) -> None:
+    names = ("abcd", "abcde", "abcdef")
+    for name in names:
+        sets.require(name, alone="def")
+    lines = sets.path.read_text().splitlines(keepends=True)
+    tickets = [Ticket(name, bytes(32), b"", alone=False) for name in "abc"]
+    assert sets.kept().require(tickets, 3, len(lines)) > len(lines)
+    for left in range(len(lines)):
+        sets.path.write_text("".join(lines[:left]))
+        with pytest.raises(LedgerError, match=f"has {left} lines, and had {len(lines)} when a"):
+            sets.kept().require(tickets, 3, len(lines))
+        assert sets.path.read_text() == "".join(lines[:left])
+
+
 def test_a_set_without_one_is_refused_and_not_noted(sets: Sets) -> None:
     sets.require("abcd")
     assert "would expose d:" in sets.refused("abc")

@@ -8,12 +8,13 @@ from flwr.app import ArrayRecord, Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
 from fl_he.clients.encryption import EncryptionMod, Packings, node_packing
-from fl_he.clients.key_holder import Policy, node_policy, own_policy
+from fl_he.clients.key_holder import Policy, node_policy
 from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import checked_setting
+from fl_he.clients.opening import own_policy
 from fl_he.clients.totals.hospital import SealedHospital
 from fl_he.clients.totals.key_holder import SealedKeyHolder
 from fl_he.clients.totals.learner import Step, StepLearner, average_step

@@ -13,18 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import ConfigRecord, Message
 
-from fl_he.clients.key_holder import (
-    Asked,
-    Policy,
-    key_and_ledger,
-    open_sum,
-    own_policy,
-    value_keys,
-)
+from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.opening import Asked, Opener
 from fl_he.clients.totals.learner import Course, Learner, Learnt, Stage
 from fl_he.clients.totals.model import canonical, numbered, terms_of
 from fl_he.clients.totals.payload import (
@@ -71,10 +65,9 @@ class SealedKeyHolder:
     def session(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """State the session to each hospital that asks, signed together with its challenge."""
         request = SessionRequest.from_content(message.content)
-        policy = self._policy(node.context)
-        key, ledger = key_and_ledger(node, policy)
-        session = request.session or ledger.session(node.context.run_id)
-        latest = ledger.latest(session)
+        opener = Opener.of(node, self._policy(node.context))
+        session = request.session or opener.ledger.session(node.context.run_id)
+        latest = opener.ledger.latest(session)
         Sessions(node).join(session)
         statements = {}
         for name, challenge in request.challenges.items():
@@ -95,7 +88,7 @@ class SealedKeyHolder:
             manifest=enrolment.manifest.fingerprint,
             latest=latest,
             statements=statements,
-            value_keys=value_keys(node, key),
+            value_keys=opener.value_keys,
         )
         return Message(reply.to_content(), reply_to=message)
 
@@ -108,17 +101,16 @@ class SealedKeyHolder:
         the train config, whose digest the hospitals have signed.
         """
         request = OpenRequest.from_content(message.content)
-        policy = own_policy(node.context, self._policy(node.context))
-        key, ledger = key_and_ledger(node, policy)
-        ledger.latest(request.session)  # refuses an unknown session
+        opener = Opener.of(node, self._policy(node.context))
+        opener.ledger.latest(request.session)  # refuses an unknown session
         summed = unseal_sum(
             request.envelope, request.session, request.round, request.contributors, enrolment
         )
         before = self._before(message, summed, request.session, enrolment)
         config = sent_config(message.content)
-        course = self._course(before.memory, config, policy.packing, summed, node.plan)
+        course = self._course(before.memory, config, opener.policy.packing, summed, node.plan)
         layout = UpdateLayout.from_json(summed.layout)
-        total = open_sum(
+        opened = opener.open(
             DecryptRequest(
                 session=request.session,
                 purpose="train",
@@ -127,17 +119,14 @@ class SealedKeyHolder:
                 encrypted_sum=summed.vector,
                 metric_values=layout.metric_values,
             ),
-            policy,
-            node,
-            key,
-            ledger,
             follows=("train", summed.after) if summed.after else NOTHING,
             asked=None if course is None else self._asked(course, config, request, layout, node),
             step=summed.after + 1,
             contributors=request.contributors,
         )
-        if total is None:
+        if opened is None:
             return Message(MisfitReply().to_content(), reply_to=message)
+        total = opened.total
         if len(layout) != len(total):
             raise ProtocolError("the running sum must have the length of its layout")
         stage, memory = Stage(), ""
@@ -145,7 +134,9 @@ class SealedKeyHolder:
             with withheld():  # the coordinator must not know the total
                 course.step(layout.mean(total, np.empty(0)), config)
             stage, memory = course.stage(config), course.memory
-        payload = Total(summed.after, summed.layout, total, before.digest, memory).to_bytes()
+        payload = Total(
+            summed.after, summed.layout, total, before.digest, opened.counter, memory
+        ).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(
             totals={

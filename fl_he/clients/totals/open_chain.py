@@ -20,17 +20,11 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.hospital import blank_hospital, blank_reply
-from fl_he.clients.key_holder import (
-    Asked,
-    Policy,
-    key_and_ledger,
-    open_sum,
-    own_policy,
-    some_or_none,
-)
+from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.opening import Asked, Opener, some_or_none
 from fl_he.clients.totals.learner import Course, Learnt
 from fl_he.clients.totals.model import ModelKeeper, canonical, final_content, terms_of
 from fl_he.clients.totals.payload import link_of, verified_total
@@ -133,33 +127,34 @@ class OpenChain:
         self, request: DecryptRequest, news: OpenNews, config: ConfigRecord, node: Node
     ) -> RecordDict:
         start = perf_counter()
-        policy = own_policy(node.context, self._policy(node.context))
-        packing = policy.packing
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
+        opener = Opener.of(node, self._policy(node.context))
+        packing = opener.policy.packing
         before = self._before(news, config, packing, node)
         course = before.course
         layout, digest = self._asked_of(course, request, config, packing, node)
         last = before.last
         follows = NOTHING if last is None else (last.opening.purpose, last.opening.round)
-        total = open_sum(
+        opened = opener.open(
             replace(request, metric_values=layout.metric_values),
-            policy,
-            node,
-            *key_and_ledger(node, policy),
             # A simulated one has forgotten what it opened before a run was resumed.
             follows=None if node.simulated else follows,
             asked=Asked(request.purpose, digest, len(layout)),
         )
-        if total is None:
+        if opened is None:
             return MisfitReply().to_content()
+        total = opened.total
         if request.purpose == "separation":
             total = some_or_none(total)
         course.step(layout.mean(total, np.empty(0)), config, request.purpose)
         number = before.number + 1
         signed = SignedTotal(
             Opening(request.session, request.purpose, request.round, number, before.terms),
-            Total(before.number, layout.to_json(), total, before.digest, course.memory),
+            Total(
+                *(before.number, layout.to_json(), total, before.digest),
+                *(opened.counter, course.memory),
+            ),
         )
         if node.enrolment is not None:
             signed = replace(signed, signature=node.enrolment.identity.sign(signed.statement))

@@ -15,10 +15,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 
 from fl_he import client_app
-from fl_he.clients.ledger import StateStore
 from fl_he.clients.node import table_memory
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.node.table_memory import TableMemory
+from fl_he.clients.state_store import StateStore
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.encrypted_sum import (

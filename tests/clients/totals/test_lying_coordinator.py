@@ -18,8 +18,8 @@ from sealed_federation import COMPANY, FEATURES, Federation, terms
 from sealed_steps import Steps, reason, sealed
 from ticketed_sums import MadeSum
 
-from fl_he.clients.key_holder import open_sum
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.clients.opening import Opener
 from fl_he.clients.totals.model import canonical, terms_of
 from fl_he.clients.totals.payload import (
     RunningSum,
@@ -281,15 +281,15 @@ class TestReplay:
         """Two processes of company X: one opens its sum while the other has not noted its own."""
         all_of_them = steps.chain(1, [NORTH, SOUTH, EAST, WEST])
         without_west = steps.chain(2, [NORTH, SOUTH, EAST])
-        where = "fl_he.clients.totals.key_holder.open_sum"
+        opens = Opener.open
         others: list[Message] = []
 
         def meanwhile(*arguments: Any, **settings: Any) -> Any:
-            monkeypatch.setattr(where, open_sum)
+            monkeypatch.setattr(Opener, "open", opens)
             others.append(steps.open(1, [NORTH, SOUTH, EAST, WEST], all_of_them))
-            return open_sum(*arguments, **settings)
+            return opens(*arguments, **settings)
 
-        monkeypatch.setattr(where, meanwhile)
+        monkeypatch.setattr(Opener, "open", meanwhile)
         assert reason(steps.open(2, [NORTH, SOUTH, EAST], without_west)) == (
             "a sum must be over the model after train 1, the last that was opened, got one over "
             "the model after round 0"
@@ -427,7 +427,7 @@ class TestTotals:
         names = [NORTH, SOUTH, EAST]
         totals = steps.round(1, names)
         assert "the envelope must be for south" in reason(steps.finish(SOUTH, [totals[NORTH]]))
-        payload = Total(0, "{}", np.ones(3), bytes(32)).to_bytes()
+        payload = Total(0, "{}", np.ones(3), bytes(32), 1).to_bytes()
         entry = steps.federation.identities[SOUTH].public
         for forger in (make(COMPANY, "key-holder", 1), steps.federation.identities[NORTH]):
             envelope = seal(payload, forger, entry, total_binding(steps.session, 1, names))

@@ -1,0 +1,312 @@
+"""Company X opens a sum if its policy allows; `key_holder` says when that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import Context
+from numpy.typing import NDArray
+
+from fl_he.clients.ledger import Follows, Ledger
+from fl_he.clients.node.app import read_node
+from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
+from fl_he.clients.node.settings import least_cell, least_contributors, whole_setting
+from fl_he.clients.node.value_keys import seal_value_key
+from fl_he.clients.opened_sets import OpenedSets
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+from fl_he.learning.regression.disclosure import Figures, figures
+from fl_he.learning.regression.evaluation import Counts
+from fl_he.wire.encrypted_sum import RESTRICTED, DecryptRequest
+from fl_he.wire.records import ProtocolError, kept_config, refused_as
+from fl_he.wire.update_layout import (
+    CONTRIBUTORS,
+    EXAMPLES,
+    FIRST_VALUE,
+    METRIC_SLOTS,
+    read_first_value,
+)
+
+_STATE = "fl-he.key-holder"
+_FINGERPRINT = "fingerprint"
+#: Counts of one separation: examples against a model, and on it.
+_SIDES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Question to hospitals about a sum, as company X computes it.
+
+    Attributes
+    ----------
+    purpose : str
+    digest : bytes of length 32
+        See `fl_he.wire.occasions.asked_digest`.
+    length : int
+        How many numbers the sum must hold.
+    """
+
+    purpose: str
+    digest: bytes
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPolicy(KeyHolderPolicy):
+    """A policy with all that is a node's own; see :func:`own_policy`."""
+
+    packing: Packing = field(kw_only=True)
+
+
+def own_policy(context: Context, policy: KeyHolderPolicy) -> OwnPolicy:
+    """Return the policy with the node's own ``min-contributors`` and ``min-cell``, if any.
+
+    A policy without a packing gets the node's own.
+    """
+    return OwnPolicy(
+        min_contributors=least_contributors(context, policy.min_contributors),
+        min_cell=least_cell(context, policy.min_cell),
+        key_bits=policy.key_bits,
+        packing=policy.packing or read_node(context).packing,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Total of a sum, and the counter of its opening.
+
+    Attributes
+    ----------
+    total : ndarray
+        As long as the encrypted vector.
+    counter : int
+        See :mod:`fl_he.clients.ledger`.
+    """
+
+    total: NDArray[np.float64] = field(repr=False)
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Company X with its policy, key and ledger, while it answers a message.
+
+    Attributes
+    ----------
+    node : Node
+    policy : OwnPolicy
+        See :func:`own_policy`.
+    key : PrivateKey
+    ledger : Ledger
+    """
+
+    node: Node
+    policy: OwnPolicy
+    key: PrivateKey
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, node: Node, policy: KeyHolderPolicy) -> Opener:
+        """Read the key, and the settings that come before the policy's.
+
+        Parameters
+        ----------
+        node : Node
+        policy : KeyHolderPolicy
+            The app's.
+
+        Raises
+        ------
+        ProtocolError
+            If the key file does not open, or holds another key than the manifest says.
+        """
+        own = own_policy(node.context, policy)
+        key = _key(node, own.key_bits)
+        limits = (whole_setting(node.context, name) for name in ("max-rounds", "max-sessions"))
+        return cls(node, own, key, Ledger(node.opened(), key.public_key.fingerprint, *limits))
+
+    @property
+    def value_keys(self) -> dict[str, bytes]:
+        """The value key, sealed to each hospital; none without a manifest."""
+        enrolment, key = self.node.enrolment, self.key
+        if enrolment is None:
+            return {}
+        return seal_value_key(value_key_of(key), key.public_key.fingerprint, enrolment)
+
+    def open(
+        self,
+        request: DecryptRequest,
+        *,
+        follows: Follows | None = None,
+        asked: Asked | None = None,
+        step: int | None = None,
+        contributors: Sequence[str] | None = None,
+    ) -> Opened | None:
+        """Decrypt a sum if the policy allows.
+
+        Parameters
+        ----------
+        request : DecryptRequest
+        follows : pair of Purpose and int, or None
+            See :meth:`Ledger.note`.
+        asked : Asked or None
+            Question to hospitals, where company X can compute it. ``None``: with a manifest, all
+            tickets must name the same question; without, any.
+        step : int or None
+            The round for which hospitals made their tickets; ``None``: the request's.
+        contributors : sequence of str or None
+            Whose tickets there must be; ``None``: as many as the request claims.
+
+        Returns
+        -------
+        Opened or None
+            ``None`` if some hospitals had values that did not fit. Then another sum may be opened
+            for the round.
+
+        Raises
+        ------
+        ProtocolError, CryptoError
+            If the policy does not allow it.
+        """
+        summed = self._summed(request, asked)
+        if contributors is not None and sorted(contributors) != sorted(summed.contributors):
+            raise TicketError
+        if len(summed.tickets) != request.contributors:
+            raise ProtocolError(
+                f"the sum must hold the {request.contributors} contributors claimed, and it has "
+                f"{len(summed.tickets)} tickets"
+            )
+        occasion = Occasion(
+            self.key.public_key.fingerprint,
+            request.session,
+            request.purpose if asked is None else asked.purpose,
+            request.round if step is None else step,
+            summed.tickets[0].asked if asked is None else asked.digest,
+            self.policy.packing,
+            len(summed.vector),
+            request.metric_values,
+        )
+        enrolment, minimum = self.node.enrolment, self.policy.min_contributors
+
+        def check(sets: int) -> int:
+            # An app without a manifest may tell each hospital something else.
+            same = asked is not None or enrolment is not None
+            verify = None if enrolment is None else enrolment.verifies
+            require_tickets(summed, occasion, verify, same=same)
+            if enrolment is None:
+                return 0
+            return OpenedSets(self.node.opened_sets()).require(summed.tickets, minimum, sets)
+
+        counter = self.ledger.note(request, follows, check)
+        claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
+        value_key = None if enrolment is None else value_key_of(self.key)
+        total = self.policy.packing.decode(opened(summed, self.key, occasion, value_key))
+        first = read_first_value(float(total[CONTRIBUTORS]), self.policy.packing)
+        if first is None or first[0] != claimed:
+            raise ProtocolError(
+                f"the sum must hold the {request.contributors} contributors claimed, and it does "
+                "not"
+            )
+        if first[1]:
+            self.ledger.discard(request)
+            return None
+        return Opened(with_metric_means(total, request.metric_values, minimum), counter)
+
+    def _summed(self, request: DecryptRequest, asked: Asked | None) -> TicketedSum:
+        """Read a sum of the form that the policy and the request say."""
+        packing, minimum = self.policy.packing, self.policy.min_contributors
+        if not minimum <= request.contributors <= packing.max_contributors:
+            raise ProtocolError(
+                f"a sum must have at least {minimum} and at most {packing.max_contributors} "
+                f"contributors, got {request.contributors} (the least is this key holder's own: "
+                "where it is deployed, min-contributors in its node configuration)"
+            )
+        summed = TicketedSum.from_bytes(request.encrypted_sum, self.key.public_key)
+        vector = summed.vector
+        if vector.packing != packing:
+            raise ProtocolError(f"the packing must be {packing}, got {vector.packing}")
+        if len(vector) < FIRST_VALUE + METRIC_SLOTS * request.metric_values:
+            raise ProtocolError(
+                "a sum must hold a contributor count, a number of examples and the metrics claimed"
+            )
+        if asked is not None and asked.length != len(vector):
+            raise ProtocolError(f"the sum must hold the {asked.length} numbers that were asked for")
+        if request.metric_values and request.purpose in RESTRICTED.values():
+            raise ProtocolError(f"a sum for {request.purpose} must have no metrics")
+        if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
+            raise ProtocolError(
+                f"a sum for a separation must hold {_SIDES} counts and nothing else"
+            )
+        return summed
+
+
+def _key(node: Node, key_bits: int) -> PrivateKey:
+    """Return the key that the node has for all its sessions; a simulated one makes it."""
+    record = kept_config(node.context.state, _STATE)
+    # The fingerprint of a key that was checked before; see `PrivateKey.load`.
+    known = str(record[_FINGERPRINT]) if _FINGERPRINT in record else None
+    own = OwnKey(
+        "private-key",
+        generate=lambda: PrivateKey.generate(key_bits),
+        parse=lambda text: PrivateKey.from_json(text, known=known),
+        load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
+    )
+    key = node.private_key(own)
+    fingerprint = key.public_key.fingerprint
+    if node.pinned_fingerprint not in (None, fingerprint):
+        raise ProtocolError(
+            "private-key in the node configuration must name the manifest's key, "
+            f"{node.pinned_fingerprint}, got {fingerprint}"
+        )
+    record[_FINGERPRINT] = fingerprint
+    return key
+
+
+def with_metric_means(
+    total: NDArray[np.float64], metric_values: int, minimum: int
+) -> NDArray[np.float64]:
+    """Return a total with means and the weight 1 in place of its metrics' sums and weights.
+
+    The weights would tell how many examples the hospitals have that lack a metric. A metric that
+    fewer hospitals than `minimum` have gets the weight and the mean 0: its mean could be one
+    hospital's. See :mod:`fl_he.wire.update_layout`.
+
+    Examples
+    --------
+    >>> total = np.array([4.0, 70.0, 4.0, 70.0, 35.0])  # 4 hospitals, 70 examples, one metric
+    >>> with_metric_means(total, 1, 3).tolist()
+    [4.0, 70.0, 4.0, 1.0, 0.5]
+    >>> with_metric_means(np.array([4.0, 70.0, 2.0, 30.0, 15.0]), 1, 3).tolist()
+    [4.0, 70.0, 2.0, 0.0, 0.0]
+    """
+    start = len(total) - METRIC_SLOTS * metric_values
+    counts, weights, sums = total[start:].reshape(METRIC_SLOTS, metric_values)
+    enough = (counts >= minimum) & (weights > 0)
+    means = np.divide(sums, weights, out=np.zeros_like(sums), where=enough)
+    return np.concatenate([total[:start], counts, enough, means])
+
+
+def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
+    """Return what may leave of a total of hospitals' counts, by the policy's ``min_cell``.
+
+    Raises
+    ------
+    ProtocolError
+        If the total is no counts, or of fewer patients than ``min_cell``.
+    """
+    with refused_as("the hospitals'"):
+        counts = Counts.of_vector(total[FIRST_VALUE:])
+        if total[EXAMPLES] != counts.examples:
+            raise ProtocolError("counts must be of all held-out examples, and they are not")
+        return figures(counts, policy.min_cell)
+
+
+def some_or_none(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what may leave of a total of counts: 1 for each that is not 0."""
+    some = np.rint(total[FIRST_VALUE:]) != 0.0
+    return np.array([-total[CONTRIBUTORS], total[EXAMPLES], *some], dtype=np.float64)
