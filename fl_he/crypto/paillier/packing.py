@@ -23,6 +23,7 @@ from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.errors import CryptoError, RangeError
 
 _BLOCK = 256  # rows at a time: a bit takes a byte meanwhile
+_ENCODED = 2**14  # values encoded at a time: they stay in the processor's cache
 
 #: Tags count modulo this prime; see :mod:`fl_he.crypto.tickets`.
 TAG_MODULUS = 2**96 + 61
@@ -101,6 +102,11 @@ def split(joined: Sequence[int], slots: int, slot_bits: int) -> NDArray[np.int64
         shifted_back = digits.astype(np.uint64) - np.uint64(1 << (slot_bits - 1))
         integers[start : start + len(block)] = shifted_back.view(np.int64)
     return integers
+
+
+def within(integers: NDArray[np.int64], limit: int) -> bool:
+    """Tell whether all integers are at most `limit` in size, without another array."""
+    return bool(integers.max(initial=0) <= limit and integers.min(initial=0) >= -limit)
 
 
 def _half_in_each(slots: int, slot_bits: int) -> int:
@@ -239,21 +245,26 @@ class Packing(Documented):
             Positions of the values that do not fit, in order.
         """
         _require_vector(values, np.float64, "values")
-        with np.errstate(over="ignore"):
-            scaled = np.rint(np.ldexp(values, self.fraction_bits))
-        # As floats: maximum_integer itself may not be representable, maximum_integer + 1 is.
-        fits = np.abs(scaled) < float(self.maximum_integer + 1)
-        integers = np.where(fits, scaled, 0.0).astype(np.int64)
-        integers[scaled >= float(self.maximum_integer + 1)] = self.maximum_integer
-        integers[scaled <= -float(self.maximum_integer + 1)] = -self.maximum_integer
-        return integers, np.flatnonzero(~fits)
+        integers = np.empty(len(values), dtype=np.int64)
+        # As a float: maximum_integer itself may not be representable, maximum_integer + 1 is.
+        edge, largest = float(self.maximum_integer + 1), self.maximum_integer
+        misfits = [np.empty(0, dtype=np.intp)]
+        for at in range(0, len(values), _ENCODED):
+            with np.errstate(over="ignore"):
+                scaled = np.rint(values[at : at + _ENCODED] * 2.0**self.fraction_bits)
+            fits = np.abs(scaled) < edge
+            block = integers[at : at + _ENCODED]
+            block[:] = scaled if fits.all() else np.where(fits, scaled, 0.0)
+            block[scaled >= edge], block[scaled <= -edge] = largest, -largest
+            misfits.append(np.flatnonzero(~fits) + at)
+        return integers, np.concatenate(misfits)
 
     def check(self, integers: NDArray[np.int64]) -> None:
         """Raise RangeError unless every fixed-point integer is one contributor's."""
         _require_vector(integers, np.int64, "integers")
-        fits = (integers <= self.maximum_integer) & (integers >= -self.maximum_integer)
-        if not fits.all():
-            raise self._too_large(int(np.argmin(fits)))
+        if not within(integers, self.maximum_integer):
+            misfits = (integers > self.maximum_integer) | (integers < -self.maximum_integer)
+            raise self._too_large(int(np.argmax(misfits)))
 
     def decode(self, integers: NDArray[np.int64]) -> NDArray[np.float64]:
         """Turn fixed-point integers back into values.
@@ -261,7 +272,7 @@ class Packing(Documented):
         Exact up to 53 significant bits, beyond them rounded to the nearest float64.
         """
         _require_vector(integers, np.int64, "integers")
-        return np.ldexp(integers.astype(np.float64), -self.fraction_bits)
+        return np.multiply(integers, 2.0**-self.fraction_bits, dtype=np.float64)
 
     def rows(
         self, integers: NDArray[np.int64], key_bits: int, *, tagged: bool = False

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl_he.crypto.errors import CryptoError, RangeError
-from fl_he.crypto.paillier.packing import TAG_LIMIT, Packing
+from fl_he.crypto.paillier.packing import _ENCODED, TAG_LIMIT, Packing
 
 KEY_BITS = 2048
 
@@ -152,6 +152,38 @@ def test_a_range_that_float64_cannot_represent_is_still_exact() -> None:
     assert packing.encode(np.array([below])).tolist() == [int(below)]
     with pytest.raises(RangeError):
         packing.encode(np.array([2.0**60]))
+
+
+ANY = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-(2.0**12), 2.0**12)
+
+
+@given(packing=packings(), values=st.lists(ANY, max_size=30), offset=st.integers(-20, 3))
+def test_what_does_not_fit_becomes_the_nearest_integer_that_does(
+    packing: Packing, values: list[float], offset: int
+) -> None:
+    """By exact fractions, on both sides of a border between the blocks that are encoded."""
+    zeros = _ENCODED + offset
+    integers, misfits = packing.saturate(np.array([0.0] * zeros + values))
+    edge, expected, outside = packing.maximum_integer, [], []
+    for at, value in enumerate(values):
+        if np.isnan(value):
+            rounded = 2 * edge + 1
+        elif np.isinf(value):
+            rounded = int(np.copysign(2 * edge + 1, value))
+        else:
+            rounded = round(Fraction(value) * 2**packing.fraction_bits)  # ties to even
+        if abs(rounded) > edge:
+            outside.append(zeros + at)
+        expected.append(0 if np.isnan(value) else max(-edge, min(edge, rounded)))
+    assert integers[zeros:].tolist() == expected
+    assert not integers[:zeros].any()
+    assert misfits.tolist() == outside
+
+
+@given(packing=packings(), integer=st.integers(-(2**63), 2**63 - 1))
+def test_decode_gives_the_nearest_float(packing: Packing, integer: int) -> None:
+    (value,) = packing.decode(np.array([integer])).tolist()
+    assert value == float(Fraction(integer, 2**packing.fraction_bits))
 
 
 @pytest.mark.parametrize("value", [16777216.5, -3e9, 1e308, float("inf"), float("nan")])
