@@ -9,6 +9,7 @@ encoding    canonical bytes, and JSON from others, checked member by member
 key_files   files that only their owner may read, with or without a passphrase
 envelopes   identities, signed and sealed envelopes, the manifest of a federation
 paillier    keys, packing, encrypted vectors
+masks       masked vectors: fixed-point integers plus a key stream
 tickets     who contributed to a sum, for what, and that nobody changed it
 comparison  secure comparison, argmax, ReLU, votes
 """

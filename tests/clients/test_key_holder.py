@@ -313,6 +313,7 @@ def test_without_a_manifest_each_hospital_may_be_told_something_else(holder: Hol
 def multiplied(holder: Holder, factor: int) -> bytes:
     """Return a sum at the edge of a slot with its ciphertext's plaintext multiplied."""
     edge = sum_of([3.0, 30.0, 2.0**24 - 1]).made(holder.describe().session)
+    assert isinstance(edge.vector, EncryptedVector)
     (ciphertext,) = edge.vector.to_integers()
     body = KEY.public_key.to_bytes([pow(ciphertext, factor, KEY.public_key.n**2)])
     vector = EncryptedVector(KEY.public_key, Packing(), 3, bytearray(body), tagged=True)

@@ -36,10 +36,12 @@ from fl_he.crypto.key_files import (
     read_passphrase_file,
     save_secret,
 )
+from fl_he.crypto.masks.masked_vector import MaskedVector, mask_stream
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import opened, require_tickets
 from fl_he.crypto.tickets.ticket import Ticket
@@ -193,32 +195,57 @@ def _sum_key() -> PrivateKey:
 
 
 @cache
-def _occasion() -> Occasion:
+def _occasion(scheme: str) -> Occasion:
     fingerprint = _sum_key().public_key.fingerprint
-    return Occasion(fingerprint, "session", "train", 1, bytes(32), _PACKING, 8)
+    return Occasion(fingerprint, "session", "train", 1, bytes(32), _PACKING, 8, scheme=scheme)
 
 
 @cache
-def _updates() -> list[TicketedSum]:
-    key, integers = _sum_key().public_key, np.arange(8)
+def _updates(scheme: str, value_key: bytes | None = None) -> list[TicketedSum]:
+    key, integers, occasion = _sum_key().public_key, np.arange(8), _occasion(scheme)
     return [
-        TicketedSum.encrypt(key, integers, _occasion(), node.public.name, sign=node.sign)
+        TicketedSum.encrypt(
+            *(key, integers, occasion, node.public.name), value_key=value_key, sign=node.sign
+        )
         for node in (NORTH, SOUTH)
     ]
 
 
-def _ticketed_sum(data: bytes) -> object:
-    key, occasion = _sum_key(), _occasion()
-    summed = TicketedSum.from_bytes(data, key.public_key)
+def _ticketed_sum(data: bytes, scheme: str, value_key: bytes | None = None) -> object:
+    key, occasion = _sum_key(), _occasion(scheme)
+    summed = TicketedSum.from_bytes(data, key.public_key, scheme)
     require_tickets(summed, occasion, _enrolment(COMPANY).verifies)
-    return opened(summed, key, occasion)
+    return opened(summed, key, occasion, value_key)
 
 
-def _ticketed_sum_seeds() -> list[bytes]:
+def _masked_sum(data: bytes) -> object:
+    return _ticketed_sum(data[1:], MASKS, bytes(32) if data[:1] == b"V" else None)
+
+
+def _masked_sum_seeds() -> list[bytes]:
+    return [b"-" + own for own in _ticketed_sum_seeds(MASKS)] + [
+        b"V" + own for own in _ticketed_sum_seeds(MASKS, bytes(32))
+    ]
+
+
+def _masked_vector(data: bytes) -> object:
+    key = _sum_key().public_key
+    vector = MaskedVector.from_bytes(data, key)
+    vector.add_in_place(vector, key)
+    vector.unmask([mask_stream(bytes(32), b"")])
+    return MaskedVector.from_bytes(vector.to_bytes(), key)
+
+
+def _masked_vector_seeds() -> list[bytes]:
+    vectors = [_updates(MASKS, key)[0].vector.to_bytes() for key in (None, bytes(32))]
+    return [*vectors, vectors[0][:98], b"FLHM\1" + bytes(93)]
+
+
+def _ticketed_sum_seeds(scheme: str, value_key: bytes | None = None) -> list[bytes]:
     """Return a sum of two hospitals, and sums of one: its ticket, another's, none, two."""
-    one, other = _updates()
+    one, other = _updates(scheme, value_key)
     key, vector = _sum_key().public_key, one.vector.to_bytes()
-    both = TicketedSum.from_bytes(one.to_bytes(), key)
+    both = TicketedSum.from_bytes(one.to_bytes(), key, scheme)
     both.add_in_place(other, key)
     own, others = (update.tickets[0].to_bytes() for update in (one, other))
     parts = ((own,), (others,), (), (own, own), (own, others))
@@ -230,7 +257,7 @@ def _ticket(data: bytes) -> object:
 
 
 def _ticket_seeds() -> list[bytes]:
-    return [update.tickets[0].to_bytes() for update in _updates()]
+    return [update.tickets[0].to_bytes() for update in _updates(PAILLIER)]
 
 
 def _binding(data: bytes) -> object:
@@ -369,7 +396,16 @@ TARGETS = (
     ),
     Target("fields", _fields, _ERRORS, lambda: [encode_fields(b"", b"abc", bytes(300))]),
     Target("value-key", _value_key, (*_ERRORS, ProtocolError), _value_key_seeds, 0.6),
-    Target("ticketed-sum", _ticketed_sum, _ERRORS, _ticketed_sum_seeds, 0.6, 8192),
+    Target(
+        "ticketed-sum",
+        lambda data: _ticketed_sum(data, PAILLIER),
+        _ERRORS,
+        lambda: _ticketed_sum_seeds(PAILLIER),
+        0.6,
+        8192,
+    ),
+    Target("masked-vector", _masked_vector, _ERRORS, _masked_vector_seeds),
+    Target("masked-sum", _masked_sum, _ERRORS, _masked_sum_seeds, limit=8192),
     Target("ticket", _ticket, _ERRORS, _ticket_seeds),
     Target("running-sum", _running_sum, _ERRORS, _payload_seeds),
     Target("total", _total, _ERRORS, _total_seeds),

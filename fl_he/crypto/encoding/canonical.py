@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import TypeVar
 
 from fl_he.crypto.errors import CryptoError
 
 _LENGTH = struct.Struct(">I")
+_LONGEST = 2**32 - 1
+
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
+
+
+def length_of_field(length: int) -> bytes:
+    """Return the bytes in front of a field; raises CryptoError for a field of 4 GiB or more."""
+    if length > _LONGEST:
+        raise CryptoError(f"a field must have at most {_LONGEST} bytes, got {length}")
+    return _LENGTH.pack(length)
 
 
 def encode_fields(*fields: bytes) -> bytes:
     """Return each field behind its length, a big-endian number of 4 bytes."""
-    return b"".join(part for field in fields for part in (_LENGTH.pack(len(field)), field))
+    return b"".join(part for field in fields for part in (length_of_field(len(field)), field))
 
 
 def integers_digest(label: bytes, *integers: int) -> str:
@@ -29,13 +40,13 @@ def integers_digest(label: bytes, *integers: int) -> str:
     return hashlib.sha256(label + encode_fields(*fields)).hexdigest()
 
 
-def decode_fields(data: bytes, what: str) -> list[bytes]:
+def decode_fields(data: _Bytes, what: str) -> list[_Bytes]:
     """Read what `encode_fields` wrote.
 
     Parameters
     ----------
-    data : bytes
-        The encoding; whoever calls bounds its size.
+    data : bytes or memoryview
+        The encoding; whoever calls bounds its size. The fields of a view are views.
     what : str
         Name of the data for messages.
 
@@ -44,7 +55,7 @@ def decode_fields(data: bytes, what: str) -> list[bytes]:
     CryptoError
         If the data are no whole number of fields.
     """
-    fields: list[bytes] = []
+    fields: list[_Bytes] = []
     position = 0
     while position < len(data):
         start = position + _LENGTH.size

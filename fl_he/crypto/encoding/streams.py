@@ -22,7 +22,26 @@ def derive(secret: bytes, info: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, None, info).derive(secret)
 
 
+class KeyStream:
+    """Stream of bytes for one use of a secret: AES-256 in counter mode under a derived key.
+
+    Parameters
+    ----------
+    secret, info : bytes
+        See `derive`.
+    """
+
+    __slots__ = ("_encryptor",)
+
+    def __init__(self, secret: bytes, info: bytes) -> None:
+        cipher = Cipher(algorithms.AES(derive(secret, info)), modes.CTR(bytes(16)))
+        self._encryptor = cipher.encryptor()
+
+    def read(self, length: int) -> bytes:
+        """Return the next bytes of the stream."""
+        return self._encryptor.update(bytes(length))
+
+
 def key_stream(secret: bytes, info: bytes, length: int) -> bytes:
-    """Return as many bytes for one use of a secret: AES-256 in counter mode under a derived key."""
-    cipher = Cipher(algorithms.AES(derive(secret, info)), modes.CTR(bytes(16)))
-    return cipher.encryptor().update(bytes(length))
+    """Return the first bytes of a `KeyStream`."""
+    return KeyStream(secret, info).read(length)

@@ -10,6 +10,7 @@ masking           encrypt plaintexts: decides when a table repays its building
 workers           encrypt long vectors on several cores
 key_checks        checks of a public key's numbers
 public_key        encrypt, add, rerandomise, check; JSON; fingerprint
+summed_vector     interface of encrypted vectors, those of masks included
 encrypted_vector  packed ciphertexts of one vector: add, bytes, validation
 private_key       key generation, decryption, JSON
 """

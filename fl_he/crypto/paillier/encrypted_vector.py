@@ -5,14 +5,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+from cryptography.utils import Buffer
 from gmpy2 import mpz
 from numpy.typing import ArrayLike, NDArray
 
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.paillier.summed_vector import PAILLIER, SummedVector
 from fl_he.crypto.paillier.workers import encrypt_blocks
 
 # In this order: magic, version, fraction_bits, integer_bits, 1 for a vector with tags, or 0,
@@ -73,7 +76,7 @@ class VectorHeader:
         return _LAYOUT.pack(_MAGIC, _VERSION, *numbers, bytes.fromhex(self.fingerprint))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> VectorHeader:
+    def from_bytes(cls, data: bytes | memoryview) -> VectorHeader:
         """Read the header at the start of data that another node sent.
 
         Raises
@@ -100,7 +103,7 @@ _BLOCK = 128  # ciphertexts encrypted at a time: bounds memory, paces `progress`
 Progress = Callable[[int, int], None]
 
 
-class EncryptedVector:
+class EncryptedVector(SummedVector):
     """A vector of totals under encryption.
 
     Made by `encrypt`, `encrypt_integers` or `from_bytes`.
@@ -127,7 +130,8 @@ class EncryptedVector:
     tagged : bool
     """
 
-    __slots__ = ("_body", "_header", "fingerprint", "key_bits", "packing", "tagged")
+    __slots__ = ("_body", "_header", "key_bits")
+    scheme: ClassVar[str] = PAILLIER
 
     def __init__(
         self,
@@ -141,20 +145,13 @@ class EncryptedVector:
         header = VectorHeader(public_key.fingerprint, public_key.key_bits, packing, length, tagged)
         if len(body) != header.body_bytes:
             raise CryptoError(f"body must have {header.body_bytes} bytes, got {len(body)}")
-        self._header = header
-        self._body = body
-        self.fingerprint, self.key_bits = header.fingerprint, header.key_bits
-        self.packing, self.tagged = packing, tagged
+        super().__init__(header.fingerprint, packing, tagged=tagged)
+        self._header, self._body, self.key_bits = header, body, header.key_bits
 
     @property
     def ciphertexts(self) -> int:
         """Number of ciphertexts."""
         return len(self._body) // self._header.ciphertext_bytes
-
-    @property
-    def nbytes(self) -> int:
-        """Size of `to_bytes`."""
-        return HEADER_BYTES + len(self._body)
 
     def __len__(self) -> int:
         return self._header.length
@@ -267,23 +264,14 @@ class EncryptedVector:
         CryptoError
             If key, packing or length differ.
         """
-        self._require_key(public_key)
+        self.require_key(public_key)
         total = EncryptedVector(
             public_key, self.packing, len(self), bytearray(self._body), tagged=self.tagged
         )
         total.add_in_place(other, public_key)
         return total
 
-    def add_in_place(self, other: EncryptedVector, public_key: PublicKey) -> None:
-        """Add another vector to this one; see `add`."""
-        self._require_key(public_key)
-        other._require_key(public_key)
-        if other.packing != self.packing:
-            raise CryptoError(f"packing must be {self.packing}, got {other.packing}")
-        if len(other) != len(self):
-            raise CryptoError(f"length must be {len(self)}, got {len(other)}")
-        if other.tagged != self.tagged:
-            raise CryptoError("both vectors must have tags, or neither")
+    def _add(self, other: EncryptedVector, public_key: PublicKey) -> None:
         n_squared, width = public_key.n_squared, self._header.ciphertext_bytes
         mine, theirs = self._body, other._body
         for start in range(0, len(mine), width):
@@ -291,20 +279,13 @@ class EncryptedVector:
             product = mpz.from_bytes(mine[start:end]) * mpz.from_bytes(theirs[start:end])
             mine[start:end] = (product % n_squared).to_bytes(width, "big")
 
-    def to_bytes(self) -> bytes:
-        """Return a header of 56 bytes and the ciphertexts."""
-        return self._header.to_bytes() + self._body
+    def parts(self) -> tuple[Buffer, ...]:
+        """Return a header of 56 bytes, and the ciphertexts."""
+        return self._header.to_bytes(), self._body
 
     @classmethod
-    def from_bytes(cls, data: bytes, public_key: PublicKey) -> EncryptedVector:
-        """Read a vector that another node sent.
-
-        Parameters
-        ----------
-        data : bytes
-            What `to_bytes` returns.
-        public_key : PublicKey
-            The key that it must be under.
+    def from_bytes(cls, data: bytes | memoryview, public_key: PublicKey) -> EncryptedVector:
+        """Read a vector that another node sent; see `SummedVector.from_bytes`.
 
         Raises
         ------
@@ -312,7 +293,7 @@ class EncryptedVector:
             If the data is anything else, or a ciphertext is outside ``[1, n**2)`` or not coprime
             to n.
         """
-        if not isinstance(data, bytes):
+        if not isinstance(data, bytes | memoryview):
             raise CryptoError(f"an encrypted vector must be bytes, got {type(data).__name__}")
         header = VectorHeader.from_bytes(data)
         if header.fingerprint != public_key.fingerprint:
@@ -325,10 +306,6 @@ class EncryptedVector:
         vector = cls(public_key, header.packing, header.length, body, tagged=header.tagged)
         public_key.check(vector.to_integers())
         return vector
-
-    def _require_key(self, public_key: PublicKey) -> None:
-        if public_key.fingerprint != self.fingerprint:
-            raise CryptoError(f"the key must be {self.fingerprint}, got {public_key.fingerprint}")
 
 
 def _real_numbers(values: ArrayLike) -> NDArray[np.float64]:

@@ -31,6 +31,7 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.paillier.summed_vector import SummedVector
 from fl_he.crypto.paillier.threads import available_cores, run_all
 
 
@@ -230,7 +231,7 @@ class PrivateKey(Secret):
         plaintexts = self._plaintexts(vector, cores, progress)
         return vector.packing.unpack(plaintexts, len(vector), vector.key_bits)
 
-    def decrypt_tagged(self, vector: EncryptedVector) -> tuple[NDArray[np.int64], list[int], bool]:
+    def decrypt_tagged(self, vector: SummedVector) -> tuple[NDArray[np.int64], list[int], bool]:
         """Decrypt a vector with tags; see `Packing.unpack_tagged`.
 
         The tags have yet to be checked; see :mod:`fl_he.crypto.tickets`.
@@ -238,15 +239,15 @@ class PrivateKey(Secret):
         Parameters
         ----------
         vector : EncryptedVector
-            Under this key.
+            Under this key. A vector of another scheme is refused.
 
         Raises
         ------
         CryptoError
             If the vector is under another key, or has no tags.
         """
-        if not vector.tagged:
-            raise CryptoError("a vector without tags must be decrypted without them")
+        if not isinstance(vector, EncryptedVector) or not vector.tagged:
+            raise CryptoError("a vector to decrypt with tags must be a Paillier vector with tags")
         plaintexts = self._plaintexts(vector, None, None)
         return vector.packing.unpack_tagged(plaintexts, len(vector), vector.key_bits)
 

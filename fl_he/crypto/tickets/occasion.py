@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.summed_vector import PAILLIER
 
 _LABEL = b"fl-he ticket 1"
 _VALUE_LABEL = b"fl-he value tag 1"
-_SCHEME = b"paillier"
+_SUM_LABEL = b"fl-he sum's occasion 1"
 _NUMBER_BYTES = 8
 
 
@@ -32,6 +34,8 @@ class Occasion:
         Number of values.
     metric_values : int
         Number of metrics' values, whose counts, weights and sums are at the end.
+    scheme : {"paillier", "masks"}
+        Encryption of the updates.
     """
 
     key: str
@@ -42,6 +46,7 @@ class Occasion:
     packing: Packing
     length: int
     metric_values: int = 0
+    scheme: str = PAILLIER
 
     def to_bytes(self, hospital: str) -> bytes:
         """Return the occasion of one hospital: the info of sealing, signature and masks."""
@@ -51,6 +56,10 @@ class Occasion:
         """Return what the value key is used for: the same for all hospitals."""
         return encode_fields(_VALUE_LABEL, *self._fields())
 
+    def digest(self) -> bytes:
+        """Return a digest of the sum's occasion: the same whatever each hospital was asked."""
+        return sha256(encode_fields(_SUM_LABEL, *replace(self, asked=b"")._fields())).digest()
+
     def _fields(self) -> tuple[bytes, ...]:
         return (
             bytes.fromhex(self.key),
@@ -58,7 +67,7 @@ class Occasion:
             self.purpose.encode(),
             self.round.to_bytes(_NUMBER_BYTES, "big"),
             self.asked,
-            _SCHEME,
+            self.scheme.encode(),
             self.packing.to_json().encode(),
             self.length.to_bytes(_NUMBER_BYTES, "big"),
             self.metric_values.to_bytes(_NUMBER_BYTES, "big"),

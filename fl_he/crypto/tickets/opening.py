@@ -1,17 +1,20 @@
-"""Company X's check of a sum: decrypt it, open the tickets, compare the tags."""
+"""Company X's check of a sum: open the tickets, decrypt the sum or unmask it, compare the tags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.masks.masked_vector import MaskedVector, mask_stream
+from fl_he.crypto.paillier.packing import TAG_MODULUS, within
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.summed_vector import SummedVector
 from fl_he.crypto.tickets.occasion import Occasion
-from fl_he.crypto.tickets.tags import fit, products
+from fl_he.crypto.tickets.tags import fit, numbers, product, products
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
@@ -53,8 +56,7 @@ def require_tickets(
     ------
     TicketError
     """
-    names = summed.contributors
-    fits = len(set(names)) == len(names)
+    fits = _different(summed)
     for ticket in summed.tickets:
         fits = fits and (ticket.asked == occasion.asked or not same)
         fits = fits and (verify is None or verify(ticket, ticket.statement(occasion)))
@@ -62,10 +64,15 @@ def require_tickets(
         raise TicketError
 
 
+def _different(summed: TicketedSum) -> bool:
+    """Tell whether no hospital has two tickets."""
+    return len(set(summed.contributors)) == len(summed.tickets)
+
+
 def opened(
     summed: TicketedSum, key: PrivateKey, occasion: Occasion, value_key: bytes | None = None
 ) -> NDArray[np.int64]:
-    """Return the total of a sum whose tags fit.
+    """Return the total of a sum whose tickets and tags fit.
 
     Parameters
     ----------
@@ -89,21 +96,51 @@ def opened(
         words nor time show more.
     """
     vector = summed.vector
+    if not _different(summed):  # else a mask would be taken off twice
+        raise TicketError
+    own = [(ticket, replace(occasion, asked=ticket.asked)) for ticket in summed.tickets]
+    infos = [one.to_bytes(ticket.hospital) for ticket, one in own]
     try:
-        own = [(ticket, replace(occasion, asked=ticket.asked)) for ticket in summed.tickets]
-        infos = [one.to_bytes(ticket.hospital) for ticket, one in own]
         seeds = [
-            key.open_sealed(ticket.sealed, info)
+            (key.open_sealed(ticket.sealed, info), info)
             for ticket, info in zip(summed.tickets, infos, strict=True)
         ]
-        total, sums, right = key.decrypt_tagged(vector)
+        if isinstance(vector, MaskedVector):
+            total, right = _unmasked(vector, seeds, occasion, value_key)
+        else:
+            total, right = _decrypted(vector, seeds, occasion, value_key, key)
     except CryptoError:
         raise TicketError from None
-    rows = vector.packing.rows(total, vector.key_bits, tagged=True)
-    expected = products(rows, value_key, occasion.value_info())
-    shape = (len(vector), vector.packing, vector.fingerprint)
-    right &= shape == (occasion.length, occasion.packing, occasion.key)
-    right &= fit(sums, expected, zip(seeds, infos, strict=True))
+    form = (vector.scheme, len(vector), vector.packing, vector.fingerprint)
+    right &= form == (occasion.scheme, occasion.length, occasion.packing, occasion.key)
     if not right:
         raise TicketError
     return total
+
+
+def _decrypted(
+    vector: SummedVector,
+    seeds: Sequence[tuple[bytes, bytes]],
+    occasion: Occasion,
+    value_key: bytes | None,
+    key: PrivateKey,
+) -> tuple[NDArray[np.int64], bool]:
+    total, sums, right = key.decrypt_tagged(vector)
+    rows = vector.packing.rows(total, key.public_key.key_bits, tagged=True)
+    return total, right & fit(sums, products(rows, value_key, occasion.value_info()), seeds)
+
+
+def _unmasked(
+    vector: MaskedVector,
+    seeds: Sequence[tuple[bytes, bytes]],
+    occasion: Occasion,
+    value_key: bytes | None,
+) -> tuple[NDArray[np.int64], bool]:
+    total = vector.unmask([mask_stream(seed, info) for seed, info in seeds])
+    right = within(total, len(seeds) * vector.packing.maximum_integer)
+    tag = None
+    if value_key is not None:
+        masks = (numbers(seed, info, 1)[0] for seed, info in seeds)
+        tag = (product(total, value_key, occasion.value_info()) + sum(masks)) % TAG_MODULUS
+    header = vector.header
+    return total, right & ((header.tag, header.occasion) == (tag, occasion.digest()))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields, length_of_field
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.masks.masked_vector import MaskedVector, MaskHeader, mask_stream
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.packing import TAG_MODULUS
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER, SummedVector
 from fl_he.crypto.tickets.occasion import Occasion
-from fl_he.crypto.tickets.tags import products, tags_of
+from fl_he.crypto.tickets.tags import numbers, product, products, tags_of
 from fl_he.crypto.tickets.ticket import Sign, Ticket
 
 _LABEL = b"fl-he sum 1"
+_VECTORS: dict[str, type[SummedVector]] = {PAILLIER: EncryptedVector, MASKS: MaskedVector}
 
 
 class TicketedSum:
@@ -21,8 +25,8 @@ class TicketedSum:
 
     Parameters
     ----------
-    vector : EncryptedVector
-        With a tag in each ciphertext.
+    vector : SummedVector
+        A Paillier vector has a tag in each ciphertext.
     tickets : sequence of Ticket
         Of the contributors.
 
@@ -34,9 +38,9 @@ class TicketedSum:
 
     __slots__ = ("tickets", "vector")
 
-    def __init__(self, vector: EncryptedVector, tickets: tuple[Ticket, ...]) -> None:
+    def __init__(self, vector: SummedVector, tickets: tuple[Ticket, ...]) -> None:
         most = vector.packing.max_contributors
-        if not vector.tagged:
+        if vector.scheme == PAILLIER and not vector.tagged:
             raise CryptoError("a sum of updates must have a tag in each ciphertext")
         if not 1 <= len(tickets) <= most:
             raise CryptoError(f"a sum must have 1 to {most} tickets, got {len(tickets)}")
@@ -63,6 +67,7 @@ class TicketedSum:
         integers : int64 array of shape (occasion.length,)
             Fixed-point integers of the occasion's packing.
         occasion : Occasion
+            Its scheme is that of the vector.
         hospital : str
             The contributor's name.
         value_key : bytes or None
@@ -87,10 +92,19 @@ class TicketedSum:
         >>> total.contributors
         ['north', 'south']
         """
-        packing, info = occasion.packing, occasion.to_bytes(hospital)
+        if occasion.scheme not in _VECTORS:
+            raise CryptoError(f"scheme must be one of {[*_VECTORS]}, got {occasion.scheme!r:.40}")
+        packing, info, uses = occasion.packing, occasion.to_bytes(hospital), occasion.value_info()
         ticket, seed = Ticket.issue(key, occasion, hospital, sign, alone=alone)
+        if occasion.scheme == MASKS:
+            tag = None
+            if value_key is not None:
+                (own,) = numbers(seed, info, 1)
+                tag = (product(integers, value_key, uses) + own) % TAG_MODULUS
+            header = MaskHeader(key.fingerprint, occasion.digest(), packing, occasion.length, tag)
+            return cls(MaskedVector.mask(header, integers, mask_stream(seed, info)), (ticket,))
         rows = packing.rows(integers, key.key_bits, tagged=True)
-        tags = tags_of(products(rows, value_key, occasion.value_info()), seed, info)
+        tags = tags_of(products(rows, value_key, uses), seed, info)
         return cls(EncryptedVector.encrypt_integers(key, packing, integers, tags=tags), (ticket,))
 
     @property
@@ -106,12 +120,21 @@ class TicketedSum:
 
     def to_bytes(self) -> bytes:
         """Return the vector's bytes and those of the tickets, each behind its length."""
-        tickets = (ticket.to_bytes() for ticket in self.tickets)
-        return encode_fields(_LABEL, self.vector.to_bytes(), *tickets)
+        start = encode_fields(_LABEL) + length_of_field(self.vector.nbytes)
+        tickets = encode_fields(*(ticket.to_bytes() for ticket in self.tickets))
+        return b"".join((start, *self.vector.parts(), tickets))
 
     @classmethod
-    def from_bytes(cls, data: bytes, key: PublicKey) -> TicketedSum:
-        """Read a sum that another node sent; see `EncryptedVector.from_bytes`.
+    def from_bytes(cls, data: bytes, key: PublicKey, scheme: str = PAILLIER) -> TicketedSum:
+        """Read a sum that another node sent; see `SummedVector.from_bytes`.
+
+        Parameters
+        ----------
+        data : bytes
+        key : PublicKey
+            The key that the sum must be under.
+        scheme : {"paillier", "masks"}
+            The scheme that the sum must have.
 
         Raises
         ------
@@ -121,8 +144,8 @@ class TicketedSum:
         if not isinstance(data, bytes):
             raise CryptoError(f"a sum must be bytes, got {type(data).__name__}")
         vector, *tickets = _parts(data)
-        read = EncryptedVector.from_bytes(vector, key)
-        return cls(read, tuple(map(Ticket.from_bytes, tickets)))
+        read = _VECTORS[scheme].from_bytes(vector, key)
+        return cls(read, tuple(Ticket.from_bytes(bytes(ticket)) for ticket in tickets))
 
     def __repr__(self) -> str:
         return f"TicketedSum({self.vector!r} of {len(self.tickets)})"
@@ -139,8 +162,9 @@ def vector_bytes(data: bytes) -> int:
     return len(_parts(data)[0])
 
 
-def _parts(data: bytes) -> list[bytes]:
-    label, *parts = decode_fields(data, "a sum") or [b""]
+def _parts(data: bytes) -> list[memoryview]:
+    """Return views of the vector's bytes and of the tickets'."""
+    label, *parts = decode_fields(memoryview(data), "a sum") or [memoryview(b"")]
     if label != _LABEL or not parts:
         raise CryptoError("a sum must be an encrypted vector and tickets")
     return parts

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.encoding.canonical import decode_fields, encode_fields, integers_digest
+from fl_he.crypto.encoding.canonical import (
+    decode_fields,
+    encode_fields,
+    integers_digest,
+    length_of_field,
+)
 from fl_he.crypto.errors import CryptoError
 
 FIELDS = st.lists(st.binary(max_size=5), max_size=4)
@@ -28,6 +33,7 @@ def test_the_digest_of_integers_stays_what_it_is() -> None:
 def test_different_fields_have_different_bytes(first: list[bytes], second: list[bytes]) -> None:
     assert (encode_fields(*first) == encode_fields(*second)) == (first == second)
     assert decode_fields(encode_fields(*first), "it") == first
+    assert decode_fields(memoryview(encode_fields(*first)), "it") == first
 
 
 @settings(deadline=None)
@@ -44,3 +50,14 @@ def test_hostile_bytes_are_read_or_refused(data: bytes) -> None:
 def test_what_ends_too_early_is_refused(data: bytes) -> None:
     with pytest.raises(CryptoError, match="it must be a sequence of whole fields"):
         decode_fields(encode_fields(b"x") + data, "it")
+
+
+def test_a_field_of_4_gib_is_refused() -> None:
+    assert length_of_field(2**32 - 1) == b"\xff" * 4
+    with pytest.raises(CryptoError, match="at most 4294967295 bytes, got 4294967296"):
+        length_of_field(2**32)
+
+
+def test_fields_of_a_view_are_views() -> None:
+    (field,) = decode_fields(memoryview(encode_fields(b"abc")), "it")
+    assert isinstance(field, memoryview)

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_he.crypto.encoding.streams import key_stream
 from fl_he.crypto.paillier.packing import TAG_MODULUS
-from fl_he.crypto.tickets.tags import fit, numbers, products, tags_of
+from fl_he.crypto.tickets import tags as module
+from fl_he.crypto.tickets.tags import fit, numbers, product, products, tags_of
 
 SEEDS = [bytes([n]) * 32 for n in (1, 2, 3)]
 VALUE_KEY = b"v" * 32
@@ -70,6 +72,8 @@ def summed(
     return [sum(of) for of in zip(*tags, strict=True)], np.sum(updates, axis=0)
 
 
+BLOCK = module._BLOCK
+
 UPDATES = [np.array([[1, -2], [3, 4]]), np.array([[0, 7], [-8, 9]]), np.array([[5, 5], [5, -5]])]
 OWN = [(seed, b"own") for seed in SEEDS]
 
@@ -120,3 +124,42 @@ def test_there_is_a_tag_for_each_ciphertext(sums: list[int]) -> None:
 def test_tags_change_places_with_no_other_ciphertext() -> None:
     sums, total = summed(UPDATES)
     assert not fit(sums[::-1], products(total[::-1], VALUE_KEY, b"v"), OWN)
+
+
+INT64 = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([-(2**63), 2**63 - 1, -(2**48), 2**48 - 1, -1, 0, 1]),
+)
+
+
+def stream_of(secret: bytes, info: bytes, count: int) -> list[int]:
+    """Return the numbers of 12 bytes of a stream."""
+    stream = key_stream(secret, info, 12 * count)
+    return [int.from_bytes(stream[12 * n : 12 * n + 12], "little") for n in range(count)]
+
+
+@given(
+    integers=st.lists(INT64, min_size=1, max_size=40), secret=st.binary(min_size=32, max_size=32)
+)
+def test_the_product_of_a_masked_vector(integers: list[int], secret: bytes) -> None:
+    factors = stream_of(secret, b"values", len(integers))
+    expected = sum(r * x for r, x in zip(factors, integers, strict=True)) % TAG_MODULUS
+    assert product(np.array(integers, dtype=np.int64), secret, b"values") == expected
+
+
+@pytest.mark.parametrize("edge", [-(2**63), 2**63 - 1, -1])
+def test_the_product_of_a_long_vector_is_exact(edge: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All limbs as large as they can be, around the border of a block."""
+    largest = type("Ones", (), {"read": lambda _, size: b"\xff" * size})
+    monkeypatch.setattr(module, "KeyStream", lambda *_: largest())
+    for length in (BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3):
+        found = product(np.full(length, edge), VALUE_KEY, b"")
+        assert found == length * (2**96 - 1) * edge % TAG_MODULUS
+
+
+def test_the_product_of_blocks_has_one_stream() -> None:
+    rng = np.random.default_rng(1)
+    integers = rng.integers(-(2**50), 2**50, 2 * BLOCK + 5)
+    factors = stream_of(VALUE_KEY, b"values", len(integers))
+    expected = sum(r * x for r, x in zip(factors, integers.tolist(), strict=True)) % TAG_MODULUS
+    assert product(integers, VALUE_KEY, b"values") == expected

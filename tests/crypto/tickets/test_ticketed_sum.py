@@ -110,12 +110,17 @@ def test_each_occasion_has_secrets_of_its_own(change: dict[str, Any]) -> None:
     assert other.to_bytes("north") != OCCASION.to_bytes("north")
 
 
+def paillier(summed: TicketedSum) -> EncryptedVector:
+    assert isinstance(summed.vector, EncryptedVector)
+    return summed.vector
+
+
 def with_tickets(summed: TicketedSum, *tickets: Ticket) -> TicketedSum:
     return TicketedSum(summed.vector, tickets)
 
 
 def with_ciphertexts(summed: TicketedSum, change: Callable[[list[int]], list[int]]) -> TicketedSum:
-    vector = summed.vector
+    vector = paillier(summed)
     body = bytearray(PUBLIC.to_bytes(change(vector.to_integers())))
     changed = EncryptedVector(PUBLIC, PACKING, len(vector), body, tagged=True)
     return TicketedSum(changed, summed.tickets)
@@ -188,7 +193,7 @@ class TestCoordinator:
     def test_ciphertexts_of_two_hospitals_change_places(
         self, parts: dict[str, TicketedSum]
     ) -> None:
-        south = parts["south"].vector.to_integers()
+        south = paillier(parts["south"]).to_integers()
 
         def first_of_south(own: list[int]) -> list[int]:
             return [south[0], *own[1:]]
@@ -243,7 +248,7 @@ def test_a_vector_without_tags_is_no_sum() -> None:
     (ticket,) = update("north").tickets
     with pytest.raises(CryptoError, match="a tag in each"):
         TicketedSum(plain, (ticket,))
-    tagged = update("north").vector
+    tagged = paillier(update("north"))
     with pytest.raises(CryptoError, match="with tags must be decrypted"):
         KEY.decrypt_integers(tagged)
     with pytest.raises(CryptoError, match="both vectors must have tags"):
@@ -318,7 +323,7 @@ def test_what_does_not_fit_is_judged_at_the_end(
             assert is_refused(changed)
     for factor in (TAG_LIMIT, 2**900, -(2**900)):
         square = int(PUBLIC.n_squared)
-        body = [pow(one, factor, square) for one in honest.vector.to_integers()]
+        body = [pow(one, factor, square) for one in paillier(honest).to_integers()]
         assert is_refused(with_ciphertexts(honest, lambda _, body=body: body))  # type: ignore[misc]
     assert checked == [3] * 7
 
@@ -358,7 +363,7 @@ def test_a_total_that_no_hospitals_have_without_a_value_key() -> None:
 def test_a_vector_is_as_long_as_its_occasion_says(
     parts: dict[str, TicketedSum], length: int
 ) -> None:
-    vector = parts["north"].vector
+    vector = paillier(parts["north"])
     body = bytearray(PUBLIC.to_bytes(vector.to_integers()))
     other = EncryptedVector(PUBLIC, PACKING, length, body, tagged=True)
     assert is_refused(TicketedSum(other, parts["north"].tickets))
