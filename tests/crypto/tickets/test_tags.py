@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.crypto.encoding.streams import key_stream
-from fl_he.crypto.paillier.packing import TAG_MODULUS
+from fl_he.crypto.paillier.packing import TAG_LIMIT, TAG_MODULUS
 from fl_he.crypto.tickets import tags as module
 from fl_he.crypto.tickets.tags import fit, numbers, product, products, tags_of
 
@@ -119,6 +119,16 @@ def test_a_sum_times_1_modulo_q_is_no_sum(factor: int) -> None:
 def test_there_is_a_tag_for_each_ciphertext(sums: list[int]) -> None:
     assert not fit(sums, [0, 0], [])
     assert fit([0, 0], [0, 0], [])
+
+
+@pytest.mark.parametrize("contributors", [1, 3])
+def test_sums_of_tags_are_as_large_as_their_contributors_make_them(contributors: int) -> None:
+    of = OWN[:contributors]
+    largest = contributors * (TAG_LIMIT - 1)
+    wanted = sum(numbers(seed, info, 1)[0] for seed, info in of)
+    # The product that makes a sum of tags fit, by its residue.
+    for found, right in ((0, True), (largest, True), (largest + 1, False), (-1, False)):
+        assert fit([found], [found - wanted], of) is right
 
 
 def test_tags_change_places_with_no_other_ciphertext() -> None:

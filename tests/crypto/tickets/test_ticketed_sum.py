@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -396,6 +397,16 @@ def test_fields_of_a_ticket_have_their_lengths(
     assert Ticket.from_bytes(ticket.to_bytes()) == ticket
     with pytest.raises(CryptoError, match=words):
         Ticket.from_bytes(replace(ticket, **change).to_bytes())
+
+
+@pytest.mark.parametrize(("alone", "word"), [(False, b""), (True, b"alone")])
+def test_a_hospital_signs_the_occasion_the_sealed_seed_and_its_permission(
+    parts: dict[str, TicketedSum], alone: bool, word: bytes
+) -> None:
+    (ticket,) = parts["north"].tickets
+    fields = decode_fields(replace(ticket, alone=alone).statement(OCCASION), "a statement")
+    sealed = hashlib.sha256(ticket.sealed).digest()
+    assert fields == [b"fl-he ticket signature 1", OCCASION.to_bytes("north"), sealed, word]
 
 
 def test_fields_of_a_ticket_are_five(parts: dict[str, TicketedSum]) -> None:
