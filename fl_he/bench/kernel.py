@@ -1,4 +1,4 @@
-"""Section `kernel`: phe element by element, fl-he and CKKS on the same vectors.
+"""Section `kernel`: phe element by element, fl-he's schemes and CKKS on the same vectors.
 
 Each way to encrypt is a `KernelRow`; the rows of one key and one vector length are measured in
 turn. A long vector is encrypted, added and decrypted within a memory limit, in a fresh process.
@@ -23,6 +23,7 @@ from fl_he.bench.schemes import (
     ckks_scheme,
     example_updates,
     largest_error,
+    masks_scheme,
     packed_scheme,
     phe_scheme,
     run_unit,
@@ -34,6 +35,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.threads import available_cores
 
 PHE, FL_HE, CKKS = "phe", "fl-he", "ckks"
+MASKS, TAGGED_MASKS = "masks", "masks, tags"
 WARM, COLD = "warm", "cold"
 #: Most memory that one million values are promised to need.
 LIMIT_BYTES = 2 * 2**30
@@ -49,8 +51,9 @@ class KernelRow:
     Attributes
     ----------
     key_bits, length : int
-        Modulus and number of values; CKKS has no modulus and is measured beside each.
-    scheme : {"phe", "fl-he", "ckks"}
+        Modulus and number of values. Masks and CKKS have no modulus, and are measured with each.
+    scheme : {"phe", "fl-he", "masks", "masks, tags", "ckks"}
+        ``masks, tags``: with signed tickets and value tags, as with a manifest.
     state : {"warm", "cold"}
         ``cold``: a fresh process for each step.
     cores : int
@@ -61,6 +64,8 @@ class KernelRow:
         One update; one addition; one sum.
     total_seconds, lower_quartile, upper_quartile : float or None
         Three encryptions, two additions and one decryption.
+    cpu_seconds : float or None
+        CPU time of the same unit, where one process has all of it.
     start_seconds : float or None
         Start of a fresh process with its imports, mean; no part of the total.
     bytes : int or None
@@ -74,6 +79,8 @@ class KernelRow:
     runs : int
     times_faster_than_phe, times_faster_than_ckks : float or None
         Ratios of ``total_seconds``; below 1 it is slower.
+    times_less_cpu_than_ckks : float or None
+        Ratio of ``cpu_seconds``.
     """
 
     key_bits: int
@@ -88,6 +95,7 @@ class KernelRow:
     total_seconds: float | None = None
     lower_quartile: float | None = None
     upper_quartile: float | None = None
+    cpu_seconds: float | None = None
     start_seconds: float | None = None
     bytes: int | None = None
     largest_error: float | None = None
@@ -96,6 +104,7 @@ class KernelRow:
     runs: int = 0
     times_faster_than_phe: float | None = None
     times_faster_than_ckks: float | None = None
+    times_less_cpu_than_ckks: float | None = None
 
     @property
     def name(self) -> str:
@@ -128,9 +137,12 @@ class KernelRow:
             total_seconds=total["median_seconds"],
             lower_quartile=total["lower_quartile"],
             upper_quartile=total["upper_quartile"],
+            cpu_seconds=median(run.cpu for run in runs) * scale
+            if self.cores == 1 and self.state == WARM
+            else None,
             start_seconds=fmean(run.start for run in runs) if self.state == COLD else None,
             bytes=round(runs[0].bytes * scale),
-            largest_error=max(largest_error(run.result, heads) for run in runs),
+            largest_error=largest_error([run.result for run in runs], heads),
             timed_values=timed,
             scaled=timed < self.length,
             runs=len(runs),
@@ -139,14 +151,19 @@ class KernelRow:
 
 def with_ratios(rows: Sequence[KernelRow]) -> list[KernelRow]:
     """Return rows of the same key and length with their ratios to phe and CKKS."""
-    totals = {row.scheme: row.total_seconds for row in rows if row.scheme != FL_HE}
+    others = {row.scheme: row for row in rows if row.scheme in (PHE, CKKS)}
 
-    def ratio(row: KernelRow, scheme: str) -> float | None:
-        other = totals.get(scheme)
-        return other / row.total_seconds if other and row.total_seconds else None
+    def ratio(row: KernelRow, scheme: str, figure: str = "total_seconds") -> float | None:
+        other, own = getattr(others.get(scheme), figure, None), getattr(row, figure)
+        return other / own if other and own else None
 
     return [
-        replace(row, times_faster_than_phe=ratio(row, PHE), times_faster_than_ckks=ratio(row, CKKS))
+        replace(
+            row,
+            times_faster_than_phe=ratio(row, PHE),
+            times_faster_than_ckks=ratio(row, CKKS),
+            times_less_cpu_than_ckks=ratio(row, CKKS, "cpu_seconds"),
+        )
         for row in rows
     ]
 
@@ -159,6 +176,8 @@ class KernelPlan:
     ----------
     key_bits, lengths : tuple of int
         Every key with every vector length.
+    long_lengths : tuple of int
+        Lengths for masks and CKKS alone, with the first key.
     effort : Effort
         For each row.
     phe_limit : float
@@ -171,6 +190,7 @@ class KernelPlan:
 
     key_bits: tuple[int, ...]
     lengths: tuple[int, ...]
+    long_lengths: tuple[int, ...]
     effort: Effort
     phe_limit: float
     phe_sample: int
@@ -180,6 +200,7 @@ class KernelPlan:
 FULL = KernelPlan(
     key_bits=(2048, 3072),
     lengths=(31, 1_000, 10_000, 100_000),
+    long_lengths=(1_000_000,),
     effort=Effort(least=5, most=30, enough=3.0, limit=60.0),
     phe_limit=60.0,
     phe_sample=100,
@@ -188,6 +209,7 @@ FULL = KernelPlan(
 QUICK = KernelPlan(
     key_bits=(2048,),
     lengths=(31, 1_000),
+    long_lengths=(),
     effort=Effort(least=2, most=10, enough=0.3, limit=2.0),
     phe_limit=3.0,
     phe_sample=20,
@@ -214,11 +236,14 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     for key_bits in plan.key_bits:
         follow(f"{key_bits} bits: making keys")
         key, phe = PrivateKey.generate(key_bits), phe_scheme(key_bits)
-        for length in plan.lengths:
+        first = key_bits == plan.key_bits[0]
+        for length in (*plan.lengths, *(plan.long_lengths if first else ())):
             follow(f"{key_bits} bits, {length:,} values")
-            tables.append(_build_table(key, length))
             updates = example_updates(length)
-            found = _contestants(plan, key, phe, ckks, updates)
+            found = _fast_contestants(key, ckks, updates)
+            if length in plan.lengths:
+                tables.append(_build_table(key, length))
+                found = [*_contestants(plan, key, phe, updates), *found]
             runs = in_turn({row.name: run for row, run in found if run}, plan.effort, follow)
             rows += with_ratios(
                 [row.filled(runs[row.name], updates) if run else row for row, run in found]
@@ -237,17 +262,14 @@ def _contestants(
     plan: KernelPlan,
     key: PrivateKey,
     phe: Scheme,
-    ckks: Scheme | None,
     updates: Sequence[Vector],
 ) -> list[tuple[KernelRow, Callable[[], UnitRun] | None]]:
-    """Return phe, fl-he warm and cold, on one core and on all, and CKKS: rows without figures."""
+    """Return phe, and Paillier warm and cold, on one core and on all: rows without figures."""
     row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
     probe = run_unit(phe, [values[:_PROBE] for values in updates])
     whole = probe.total * len(updates[0]) / len(probe.result) <= plan.phe_limit
     heads = updates if whole else [values[: plan.phe_sample] for values in updates]
     both = sorted({1, available_cores()})
-    # TenSEAL has threads, but not for one vector after another: one core is what it uses.
-    last = row(CKKS, WARM, 1, note="" if ckks else INSTALL)
     return [
         (row(PHE, WARM, 1), partial(run_unit, phe, heads)),
         *(
@@ -255,6 +277,21 @@ def _contestants(
             for cores in both
         ),
         *((row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates)) for cores in both),
+    ]
+
+
+def _fast_contestants(
+    key: PrivateKey, ckks: Scheme | None, updates: Sequence[Vector]
+) -> list[tuple[KernelRow, Callable[[], UnitRun] | None]]:
+    """Return masks without and with value tags, and CKKS: rows without figures."""
+    row = partial(KernelRow, key.public_key.key_bits, len(updates[0]), state=WARM, cores=1)
+    # TenSEAL has threads, but not for one vector after another: one core is what it uses.
+    last = row(CKKS, note="" if ckks else INSTALL)
+    return [
+        *(
+            (row(scheme), partial(run_unit, masks_scheme(key, manifest=manifest), updates))
+            for scheme, manifest in ((MASKS, False), (TAGGED_MASKS, True))
+        ),
         (last, partial(run_unit, ckks, updates) if ckks else None),
     ]
 
@@ -325,5 +362,5 @@ def _long_vector(private: str, length: int) -> dict[str, Any]:
         "add_seconds": marks[2] - marks[1],
         "decrypt_seconds": marks[3] - marks[2],
         "bytes": total.nbytes,
-        "largest_error": largest_error(result, updates),
+        "largest_error": largest_error([result], updates),
     }

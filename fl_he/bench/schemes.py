@@ -1,26 +1,33 @@
-"""The unit of comparison, and three ways to encrypt it.
+"""The unit of comparison, and the ways to encrypt it.
 
 A unit encrypts three updates, adds them up and decrypts their sum. The schemes are phe element by
-element, fl-he's packed Paillier encryption, and TenSEAL's CKKS: approximate arithmetic on vectors
-under lattice-based encryption.
+element, fl-he's packed Paillier encryption, fl-he's masks with tickets, and TenSEAL's CKKS:
+approximate arithmetic on vectors under lattice-based encryption.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from itertools import cycle
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from phe import paillier
 
+from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.summed_vector import MASKS
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
 Vector = NDArray[np.float64]
 
@@ -33,7 +40,8 @@ INSTALL = "not installed: pip install fl-he[bench]"
 _POLY_MODULUS_DEGREE = 8192
 _SLOTS = _POLY_MODULUS_DEGREE // 2
 
-#: One encrypted update: an EncryptedVector, or a list of phe's or TenSEAL's, which have no types.
+#: One encrypted update: an EncryptedVector, a TicketedSum, or a list of phe's or TenSEAL's numbers,
+#: which have no types.
 Encrypted = Any
 
 
@@ -73,6 +81,8 @@ class UnitRun:
         The decrypted sum.
     start : float
         Seconds that one fresh process took to start and import, 0 where there was none.
+    cpu : float
+        Seconds of CPU time that the unit took in this process, on all cores together.
     """
 
     encrypt: float
@@ -81,6 +91,7 @@ class UnitRun:
     bytes: int
     result: Vector
     start: float = 0.0
+    cpu: float = 0.0
 
     @property
     def total(self) -> float:
@@ -90,22 +101,24 @@ class UnitRun:
 
 def run_unit(scheme: Scheme, updates: Sequence[Vector]) -> UnitRun:
     """Encrypt, add and decrypt once."""
-    start = perf_counter()
+    start, cpu = perf_counter(), process_time()
     encrypted = [scheme.encrypt(values) for values in updates]
-    encrypt_seconds = perf_counter() - start
+    encrypt_seconds, cpu = perf_counter() - start, process_time() - cpu
     size = scheme.size(encrypted[0])  # to serialise is no part of the unit
     total, *others = encrypted
-    start = perf_counter()
+    start, cpu = perf_counter(), process_time() - cpu
     for update in others:
         total = scheme.add(total, update)
     added = perf_counter()
     result = scheme.decrypt(total)
+    decrypted, cpu = perf_counter(), process_time() - cpu
     return UnitRun(
         encrypt=encrypt_seconds / len(updates),
         add=(added - start) / len(others),
-        decrypt=perf_counter() - added,
+        decrypt=decrypted - added,
         bytes=size,
         result=result,
+        cpu=cpu,
     )
 
 
@@ -115,11 +128,11 @@ def example_updates(length: int) -> list[Vector]:
     return [rng.standard_normal(length) for _ in range(UPDATES)]
 
 
-def largest_error(result: Vector, updates: Sequence[Vector]) -> float:
+def largest_error(results: Iterable[Vector], updates: Sequence[Vector]) -> float:
     """Return the largest difference from the sum, which is rounded correctly (`math.fsum`)."""
     sums = (math.fsum(values) for values in zip(*updates, strict=True))
-    exact = np.fromiter(sums, dtype=np.float64, count=len(result))
-    return float(np.abs(result - exact).max())
+    exact = np.fromiter(sums, dtype=np.float64, count=len(updates[0]))
+    return max(float(np.abs(result - exact).max()) for result in results)
 
 
 def packed_scheme(key: PrivateKey, cores: int) -> Scheme:
@@ -135,6 +148,49 @@ def packed_scheme(key: PrivateKey, cores: int) -> Scheme:
         decrypt=partial(key.decrypt_vector, cores=cores),
         size=lambda update: update.nbytes,
     )
+
+
+def masks_scheme(key: PrivateKey, *, manifest: bool) -> Scheme:
+    """Return fl-he's masks with its default packing: all that hospitals and company X do.
+
+    Tickets are made, travel, and are checked and opened.
+
+    Parameters
+    ----------
+    key : PrivateKey
+        Company X's.
+    manifest : bool
+        Whether hospitals sign their tickets, and a tag under the value key covers the values.
+    """
+    public_key, packing = key.public_key, Packing()
+    value_key = value_key_of(key) if manifest else None
+    names = [f"hospital-{number}" for number in range(UPDATES)]
+    identities = {name: Identity.generate(name, "hospital") for name in names if manifest}
+    hospitals = cycle(names)
+
+    def occasion(length: int) -> Occasion:
+        numbers = (1, bytes(32), packing, length)
+        return Occasion(public_key.fingerprint, "bench", "train", *numbers, scheme=MASKS)
+
+    def verifies(ticket: Ticket, statement: bytes) -> bool:
+        return identities[ticket.hospital].public.verifies(ticket.signature, statement)
+
+    def encrypt(values: Vector) -> TicketedSum:
+        integers, name = packing.encode(values), next(hospitals)
+        sign = identities[name].sign if manifest else None
+        own = occasion(len(values))
+        return TicketedSum.encrypt(public_key, integers, own, name, value_key=value_key, sign=sign)
+
+    def add(total: TicketedSum, update: TicketedSum) -> TicketedSum:
+        total.add_in_place(update, public_key)
+        return total
+
+    def decrypt(total: TicketedSum) -> Vector:
+        own = occasion(len(total.vector))
+        require_tickets(total, own, verifies if manifest else None)
+        return packing.decode(opened(total, key, own, value_key))
+
+    return Scheme(encrypt, add, decrypt, size=lambda update: len(update.to_bytes()))
 
 
 def phe_scheme(key_bits: int) -> Scheme:

@@ -24,6 +24,7 @@ from fl_he.crypto.paillier.threads import available_cores
 TINY = KernelPlan(
     key_bits=(1024,),
     lengths=(5, 40),
+    long_lengths=(60,),
     effort=Effort(least=1, most=1, enough=0.0, limit=1.0),
     phe_limit=0.0,
     phe_sample=8,
@@ -49,10 +50,12 @@ def with_figures(section: dict[str, Any]) -> list[dict[str, Any]]:
 def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
     cores = sorted({1, available_cores()})
     ours = itertools.product(["fl-he"], ["warm", "cold"], cores)
-    expected = [("phe", "warm", 1), *ours, ("ckks", "warm", 1)]
+    fast = [(scheme, "warm", 1) for scheme in ("masks", "masks, tags", "ckks")]
+    expected = [("phe", "warm", 1), *ours, *fast]
     rows = section["rows"]
     assert [(row["length"], row["scheme"], row["state"], row["cores"]) for row in rows] == [
-        (length, *who) for length in (5, 40) for who in expected
+        *((length, *who) for length in (5, 40) for who in expected),
+        *((60, *who) for who in fast),
     ]
     assert section["updates"] == 3
     assert section["long_vector"]["length"] == 50
@@ -60,7 +63,8 @@ def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_errors_are_those_of_the_scheme(section: dict[str, Any]) -> None:
-    limits = {"phe": (0.0, 1e-15), "fl-he": (1e-12, 1.5 * 2**-24), "ckks": (1e-12, 1e-5)}
+    limits = {"phe": (0.0, 1e-15), "ckks": (1e-12, 1e-5)}
+    limits |= dict.fromkeys(("fl-he", "masks", "masks, tags"), (1e-12, 1.5 * 2**-24))
     for row in with_figures(section):
         low, high = limits[row["scheme"]]
         assert low <= row["largest_error"] <= high, row
@@ -89,6 +93,18 @@ def test_ratios_are_of_the_totals(section: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+def test_cpu_time_is_of_one_process_on_one_core(section: dict[str, Any]) -> None:
+    for row in with_figures(section):
+        assert (row["cpu_seconds"] is not None) == (row["state"] == "warm" and row["cores"] == 1)
+    for length in (5, 40, 60):
+        rows = [row for row in with_figures(section) if row["length"] == length]
+        (ckks,) = [row["cpu_seconds"] for row in rows if row["scheme"] == "ckks"] or [None]
+        for row in rows:
+            own = row["cpu_seconds"]
+            assert row["times_less_cpu_than_ckks"] == (ckks / own if ckks and own else None)
+
+
+@pytest.mark.slow
 def test_only_cold_rows_start_processes(section: dict[str, Any]) -> None:
     for row in section["rows"]:
         assert (row["start_seconds"] is not None) == (row["state"] == "cold")
@@ -105,7 +121,7 @@ def test_tables_are_reported(section: dict[str, Any]) -> None:
 def test_without_tenseal_its_row_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tenseal", None)  # what makes an import fail
     monkeypatch.setattr("fl_he.bench.kernel.available_cores", lambda: 1)
-    plan = replace(TINY, lengths=(3,), long_vector=None)
+    plan = replace(TINY, lengths=(3,), long_lengths=(), long_vector=None)
     section = measure(plan, lambda *_: None)
     *others, ckks = section["rows"]
     assert ckks["scheme"] == "ckks"
@@ -119,7 +135,7 @@ def test_without_tenseal_its_row_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 def test_a_row_is_the_median_of_its_runs_scaled() -> None:
     updates = [np.arange(6.0), np.arange(6.0), np.arange(6.0)]
     runs = [
-        UnitRun(encrypt=e, add=2 * e, decrypt=3 * e, bytes=10, result=np.array([0.0, 3.0 + e]))
+        UnitRun(e, 2 * e, 3 * e, bytes=10, result=np.array([0.0, 3.0 + e]), cpu=4 * e)
         for e in (0.1, 0.5, 0.3)
     ]
     row = KernelRow(2048, 6, "phe", "warm", 1).filled(runs, updates)
@@ -128,6 +144,7 @@ def test_a_row_is_the_median_of_its_runs_scaled() -> None:
     assert row.add_seconds == pytest.approx(1.8)
     assert row.decrypt_seconds == pytest.approx(2.7)
     assert row.total_seconds == pytest.approx(9.0)
+    assert row.cpu_seconds == pytest.approx(3.6)
     assert (row.lower_quartile, row.upper_quartile) == pytest.approx((6.0, 12.0))
     assert (row.bytes, row.timed_values, row.scaled, row.runs) == (30, 2, True, 3)
     assert row.largest_error == pytest.approx(0.5)
@@ -152,4 +169,6 @@ def test_quick_selects_less() -> None:
     assert FULL.long_vector == 1_000_000
     assert QUICK.effort.limit < FULL.effort.limit
     assert FULL.lengths == (31, 1_000, 10_000, 100_000)
+    assert FULL.long_lengths == (1_000_000,)
+    assert QUICK.long_lengths == ()
     assert FULL.key_bits == (2048, 3072)

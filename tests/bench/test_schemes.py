@@ -16,11 +16,15 @@ from fl_he.bench.schemes import (
     ckks_scheme,
     example_updates,
     largest_error,
+    masks_scheme,
     packed_scheme,
     phe_scheme,
     run_unit,
 )
+from fl_he.crypto.masks.masked_vector import MaskedVector
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets.opening import TicketError
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
 KEY = PrivateKey.generate(256, minimum_bits=256)
 STEP = 2.0**-24  # of the default packing
@@ -31,6 +35,8 @@ def all_schemes() -> list[tuple[str, Scheme, float]]:
     return [
         ("phe", phe_scheme(256), 1e-15),
         ("packed", packed_scheme(KEY, 1), 1.5 * STEP),
+        ("masks", masks_scheme(KEY, manifest=False), 1.5 * STEP),
+        ("masks, tags", masks_scheme(KEY, manifest=True), 1.5 * STEP),
     ]
 
 
@@ -50,7 +56,7 @@ def test_ckks_sums_in_chunks() -> None:
     updates = example_updates(5000)
     run = run_unit(scheme, updates)
     np.testing.assert_allclose(run.result, sum(updates), rtol=0, atol=1e-5)
-    assert largest_error(run.result, updates) > 0, "CKKS is approximate"
+    assert largest_error([run.result], updates) > 0, "CKKS is approximate"
     assert len(scheme.encrypt(updates[0])) == 2
     # Two polynomials of 8,192 coefficients modulo 100 bits, for each of two chunks; a little less
     # once compressed.
@@ -63,6 +69,26 @@ def test_bytes_are_those_that_travel() -> None:
     packed = packed_scheme(KEY, 1)
     vector = packed.encrypt(updates[0])
     assert run_unit(packed, updates).bytes == len(vector.to_bytes())
+    # 8 bytes for each value, a header, and a ticket that is signed with a manifest.
+    for manifest, signature in ((False, 0), (True, 64)):
+        size = run_unit(masks_scheme(KEY, manifest=manifest), updates).bytes
+        assert size == 9 * 8 + 98 + 15 + 4 + 4 + 5 * 4 + len("hospital-0") + 32 + 1168 + signature
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_masks_have_all_their_checks(manifest: bool) -> None:
+    scheme, another = (masks_scheme(KEY, manifest=manifest) for _ in range(2))
+    update = example_updates(9)[0]
+    with pytest.raises(TicketError):  # one hospital twice
+        scheme.decrypt(scheme.add(scheme.encrypt(update), another.encrypt(update)))
+    if manifest:
+        with pytest.raises(TicketError):  # signed by others
+            scheme.decrypt(another.encrypt(update))
+        total = scheme.encrypt(update)
+        own = total.vector.header
+        changed = MaskedVector(own, bytearray(9 * 8))
+        with pytest.raises(TicketError):  # the tag does not fit
+            scheme.decrypt(TicketedSum(changed, total.tickets))
 
 
 def test_updates_are_always_the_same() -> None:
@@ -79,10 +105,10 @@ VECTORS = arrays(np.float64, (3, 4), elements=st.floats(-1e9, 1e9))
 def test_the_error_is_the_largest_difference(updates: Any, index: int, off: float) -> None:
     exact = [sum(Fraction(value) for value in column) for column in updates.T.tolist()]
     result = np.array([float(value) for value in exact])
-    assert largest_error(result, updates) == 0.0
+    assert largest_error([result], updates) == 0.0
     shifted = result.copy()
     shifted[index] += off
-    assert largest_error(shifted, updates) == abs(shifted[index] - result[index])
+    assert largest_error([result, shifted, result], updates) == abs(shifted[index] - result[index])
 
 
 class Clockwork:
@@ -111,9 +137,11 @@ class Clockwork:
 def test_each_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     clockwork = Clockwork()
     monkeypatch.setattr("fl_he.bench.schemes.perf_counter", lambda: clockwork.now)
+    monkeypatch.setattr("fl_he.bench.schemes.process_time", lambda: 3 * clockwork.now)
     steps = (clockwork.encrypt, clockwork.add, clockwork.decrypt, clockwork.size)
     run = run_unit(Scheme(*steps), example_updates(4))
     assert (run.encrypt, run.add, run.decrypt, run.total) == (100.0, 10.0, 1.0, 321.0)
+    assert run.cpu == 3 * run.total
     assert run.bytes == 32
 
 

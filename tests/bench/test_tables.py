@@ -19,7 +19,7 @@ from fl_he.bench.tables import (
 
 def printed(table: RenderableType) -> str:
     out = StringIO()
-    Console(file=out, width=160).print(table)
+    Console(file=out, width=180).print(table)
     return out.getvalue()
 
 
@@ -74,6 +74,8 @@ def kernel_section() -> dict[str, Any]:
     rows = [
         FIGURES,
         replace(FIGURES, scheme="fl-he", cores=2, scaled=False, times_faster_than_phe=512.0),
+        replace(FIGURES, scheme="masks", scaled=False, cpu_seconds=0.0155),
+        replace(FIGURES, scheme="masks, tags", scaled=False, times_less_cpu_than_ckks=37.5),
         KernelRow(2048, 10_000, "ckks", "warm", 1, note="not installed: pip install x[y]"),
         replace(FIGURES, key_bits=3072, scheme="fl-he", state="cold", scaled=False),
     ]
@@ -101,6 +103,10 @@ def test_kernel_rows_say_what_was_scaled_and_what_is_missing() -> None:
     assert "(100)" in phe
     assert "~461 s" in phe
     assert "~" not in ours
+    masks, tagged = (line for line in text.splitlines() if "fl-he masks" in line)
+    assert "15.5 ms" in masks
+    assert "masks, tags" in tagged
+    assert "37.5" in tagged
     assert "512" in ours
     assert "TenSEAL CKKS: not installed: pip install x[y]" in " ".join(text.split())
     assert "fl-he cold, 1 core " in text
