@@ -23,7 +23,7 @@ _LAYER, _UNIT_MASKS, _UNITS = "layer", "unit-masks", "units"
 
 def evaluate(turn: Turn) -> Parts:
     """Evaluate the model's first layer on encrypted queries."""
-    turn.party.require_budget(turn.queries)
+    turn.party.begin(turn.request.session, turn.queries)
     key = turn.querying.paillier
     packs = turn.terms.logit_layout.packs(turn.queries)
     count = turn.terms.features * packs

@@ -67,11 +67,18 @@ class _Batch:
     queries: Natural
 
 
-_BATCHES = ledger_document(_Batch)
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch was begun, and nothing of it spent yet; the member names the batch."""
+
+    begun: str
+
+
+_BATCHES, _BEGUN, _IS_BEGUN = ledger_document(_Batch), ledger_document(_Begun), '{"begun":'
 
 
 class VotingLedger:
-    """The batches that one party has answered.
+    """The batches that one party has begun and answered.
 
     Parameters
     ----------
@@ -89,6 +96,26 @@ class VotingLedger:
         """Return what is left of the budget."""
         with self._store.exclusively() as lines:
             return self.left(lines)
+
+    def begin(self, session: str, queries: int) -> None:
+        """Note the begin of a batch, which spends nothing.
+
+        What a party keeps from step to step is Flower's state of one run. A coordinator could have
+        a batch begun in two runs, and have the vote of one put into the other's order of classes.
+
+        Raises
+        ------
+        ProtocolError
+            If the batch was begun or answered before, or the budget does not allow it.
+        LedgerError
+            If the ledger cannot be trusted.
+        """
+        with self._store.exclusively() as lines:
+            spend(self.left(lines, session), queries)
+            line = _BEGUN.dumps(_Begun(session))
+            if line in lines:
+                raise ProtocolError("a batch must be begun once, got one that was before")
+            lines.append(line)
 
     def spend(self, session: str, queries: int) -> None:
         """Note a batch.
@@ -115,8 +142,8 @@ class VotingLedger:
         """Return the budget without what is spent, which must not be in the session."""
         budget = self._agreement.budget()
         for line in lines:
-            if line is None:
-                # its batch was not answered: the line had to be whole first
+            if line is None or line.startswith(_IS_BEGUN):
+                # A batch whose line was cut off was not answered: the line had to be whole first.
                 continue
             batch = _BATCHES.loads(line, _Batch)
             if batch.promise != self._promise:
@@ -284,9 +311,12 @@ class AgreedNode(Party):
         return self.terms.in_integers(model, agreed.integer_bits)
 
     def require_budget(self, queries: int) -> None:
-        """Refuse more queries than this node's patients, or for the guardian anybody's, allow."""
-        guardian = self.node.role is Role.KEY_HOLDER
-        spend((self.agreement if guardian else self.ledger()).budget(), queries)
+        """See Party; a batch must not be larger than anybody's whole budget."""
+        spend(self.agreement.budget(), queries)
+
+    def begin(self, session: str, queries: int) -> None:
+        """See Party; the ledger is in the node's own file."""
+        self.ledger().begin(session, queries)
 
     def spend(self, session: str, queries: int) -> None:
         """See Party; the ledger is in the node's own file."""

@@ -36,7 +36,11 @@ class Party(Protocol):
         """Take the labels, -1 for "no answer"; return what the party says of itself then."""
 
     def require_budget(self, queries: int) -> None:
-        """Refuse more queries than the patients' budget has left; a simulation's party has none."""
+        """Refuse noise for more queries than a budget allows; a simulation has no budget."""
+        return
+
+    def begin(self, session: str, queries: int) -> None:
+        """Refuse a batch that was begun before, or more queries than the budget has left."""
         return
 
     def spend(self, session: str, queries: int) -> None:

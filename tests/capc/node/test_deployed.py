@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,7 +30,9 @@ from fl_he.capc.protocol import COUNTS, NOISE, SUM, CapcStep
 from fl_he.clients.node.app import NodeApp
 from fl_he.config.composition import compose
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.records import ProtocolError
 
@@ -39,6 +42,13 @@ CASES = np.array([[20.0, 1.0], [90.0, 4.5], [55.5, 2.25], [40.0, 3.0]])
 LAST = ANSWERING[-1]
 
 Change = Callable[[CapcStep, str, CapcRequest], CapcRequest]
+
+
+def answered(folder: Path) -> list[int]:
+    """Return the sizes of the batches that a party has answered."""
+    path = folder / "voting.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [entry["queries"] for entry in map(json.loads, lines) if "begun" not in entry]
 
 
 def no_party(context: Context) -> Party:
@@ -400,7 +410,7 @@ def test_nor_can_the_votes_before(deployed: Deployed, name: str) -> None:
     with pytest.raises(ProtocolError, match=f"{name} must be handed .*got none of sum"):
         deployed.ask(1)
     deployed.require_no_label()
-    assert not (deployed.folder / name / "voting.jsonl").read_text(), "nothing was spent"
+    assert not answered(deployed.folder / name), "nothing was spent"
 
 
 def test_a_step_of_an_answering_party_is_taken_by_none_else(deployed: Deployed) -> None:
@@ -461,8 +471,7 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
     assert refused_at == CapcStep.EVALUATE, "not after all the work"
     assert len(deployed.labels) == 2
     for name in ANSWERING:
-        lines = (tmp_path / name / "voting.jsonl").read_text().splitlines()
-        assert [json.loads(line)["queries"] for line in lines] == [2]
+        assert answered(tmp_path / name) == [2]
 
 
 def test_a_run_counts_what_it_has_asked(tmp_path: Path) -> None:
@@ -480,8 +489,7 @@ def test_a_batch_is_noted_before_the_vote_leaves(deployed: Deployed) -> None:
     seen: dict[CapcStep, int] = {}
 
     def look(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
-        path = deployed.folder / LAST / "voting.jsonl"
-        seen[step] = len(path.read_text().splitlines()) if path.exists() else 0
+        seen[step] = len(answered(deployed.folder / LAST))
         return request
 
     deployed.grid.change = look
@@ -565,15 +573,90 @@ def test_a_run_asks_for_everybody_with_open_cases_and_tells_nothing_of_labels(
     assert metrics["privacy"]["queries"] == 4
     assert deployed.labels == majority(CASES)[:3]
     assert (own / "labels.csv").read_text() == "age,size,label\n99.0,4.5,sick\n"
-    spent = {
-        name: [
-            json.loads(line)["queries"]
-            for line in (tmp_path / name / "voting.jsonl").read_text().splitlines()
-        ]
-        for name in ANSWERING
-    }
+    spent = {name: answered(tmp_path / name) for name in ANSWERING}
     assert spent == {ANSWERING[0]: [3], ANSWERING[1]: [3, 1], ANSWERING[2]: [3, 1]}
     deployed.own(QUERYING).pop("capc-cases")
     deployed.own(QUERYING).pop("capc-labels")
     with pytest.raises(ProtocolError, match="a party with open cases"):
         server_app.train(deployed.grid, compose("config", list(overrides)), tmp_path / "again")
+
+
+def fork(deployed: Deployed, name: str) -> Callable[[Message], Message]:
+    """Have a second Flower run's answer to a party's steps up to its vote take the first one's."""
+    twin = LocalGrid(deployed.grid.app, deployed.nodes, run_id=8)
+    own = deployed.node(name)
+
+    def answered_twice(reply: Message) -> Message:
+        step = CapcStep(reply.metadata.message_type)
+        if reply.metadata.src_node_id != own or step not in (CapcStep.EVALUATE, CapcStep.COMPARE):
+            return reply
+        asked = next(
+            message
+            for message in reversed(deployed.grid.sent)
+            if (message.metadata.dst_node_id, message.metadata.message_type) == (own, step)
+        )
+        copy = Message(asked.content, own, step.value)
+        (other,) = twin.pull_messages(twin.push_messages([copy]))
+        if other.has_error():
+            raise ProtocolError(str(other.error.reason))
+        reply.content = other.content
+        return reply
+
+    return answered_twice
+
+
+def test_a_batch_is_begun_in_one_run(deployed: Deployed) -> None:
+    """Else the order of classes of one run could be undone by that of another: a random vote."""
+    deployed.grid.tamper = fork(deployed, LAST)
+    with pytest.raises(ProtocolError, match="a batch must be begun once"):
+        deployed.ask(4)
+    deployed.require_no_label()
+    deployed.restart()
+    deployed.ask(4)
+    assert deployed.labels == majority(CASES)
+
+
+def test_sets_that_differ_by_one_party_are_counted_in_full(tmp_path: Path) -> None:
+    """Noise covers a vote whatever the others say, so each batch costs each of its parties."""
+    deployed = Deployed(tmp_path, min_contributors=2, threshold=1)
+
+    def keep_from_its_labels(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        if step is CapcStep.LEARN:
+            raise KeyboardInterrupt
+        return request
+
+    deployed.grid.change = keep_from_its_labels
+    with pytest.raises(KeyboardInterrupt):
+        deployed.ask(2)
+    for setting in ("capc-model", "capc-ledger"):
+        deployed.own(LAST).pop(setting)
+    deployed.restart()
+    deployed.ask(2)
+    assert len(deployed.labels) == 2
+    assert {name: answered(tmp_path / name) for name in ANSWERING} == {
+        ANSWERING[0]: [2, 2],
+        ANSWERING[1]: [2, 2],
+        LAST: [2],
+    }
+
+
+def test_a_stolen_disk_of_the_guardian_opens_no_recorded_vote(deployed: Deployed) -> None:
+    """Its identity opens the parts that were its own: masked numbers, in an order unknown to it."""
+    deployed.ask(2)
+    stolen = Identity.load(deployed.folder / HOLDER / "identity.json")
+    opened, kept = set[CapcStep](), dict[CapcStep, int]()
+    for message in deployed.grid.sent:
+        step = CapcStep(message.metadata.message_type)
+        for envelope in CapcRequest.from_content(message.content).parts.values():
+            lengths = struct.unpack(">4sBIQ", envelope[:17])
+            context = envelope[17 : 17 + lengths[2]]
+            try:
+                payload = stolen.open(envelope[17 + lengths[2] : -64], context)
+            except CryptoError:
+                kept[step] = kept.get(step, 0) + 1
+            else:
+                assert len(payload) == lengths[3]
+                opened.add(step)
+    assert opened == {CapcStep.COUNT_BITS, CapcStep.DECIDE, CapcStep.RELEASE}
+    # Three positions, two running sums, the noise of counts and test; two noisy counts.
+    assert (kept[CapcStep.COLLECT], kept[CapcStep.COUNT]) == (3 + 2 + 2, 2)

@@ -75,6 +75,24 @@ def test_a_batch_is_answered_once(ledger: Callable[[Agreement], VotingLedger]) -
         ledger(PROMISE).spend("a" * 32, 1)
 
 
+def test_a_batch_is_begun_once_and_spends_nothing(
+    ledger: Callable[[Agreement], VotingLedger],
+) -> None:
+    left = ledger(PROMISE).budget().affordable()
+    ledger(PROMISE).begin("a" * 32, left)
+    ledger(PROMISE).begin("b" * 32, 1)
+    assert ledger(PROMISE).budget().affordable() == left
+    with pytest.raises(ProtocolError, match="a batch must be begun once"):
+        ledger(PROMISE).begin("a" * 32, 1)
+    with pytest.raises(ProtocolError, match=f"at most {left},"):
+        ledger(PROMISE).begin("c" * 32, left + 1)
+    ledger(PROMISE).spend("a" * 32, 1)
+    ledger(PROMISE).spend("c" * 32, 1)
+    with pytest.raises(ProtocolError, match="a batch must be answered once"):
+        ledger(PROMISE).begin("c" * 32, 1)
+    assert ledger(PROMISE).budget().affordable() == left - 2
+
+
 @pytest.mark.parametrize(
     "other",
     [
