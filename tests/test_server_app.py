@@ -188,6 +188,8 @@ def test_a_breast_cancer_update_is_one_ciphertext(tmp_path: Path) -> None:
     assert crypto["slots_per_ciphertext"] == 40, "two of them are free for a tag"
     assert crypto["ciphertexts_per_update"] == 1
     assert 512 < crypto["bytes_per_update"] <= 512 + 64
+    sealed_seed, digest = 32 + 1136, 32
+    assert sealed_seed + digest < crypto["ticket_bytes_per_update"] < sealed_seed + digest + 64
 
 
 def test_rounds_are_reported_as_they_end(three_rounds: Finished) -> None:

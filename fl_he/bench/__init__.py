@@ -5,6 +5,7 @@ Modules, in the order in which they import each other:
 schemes      the unit of comparison, and three ways to encrypt: phe, fl-he's packing, CKKS
 timing       calls measured in turn, medians, and what the terminal is told meanwhile
 fresh        fresh processes, their memory, and fl-he with one for each step
+tickets      cost of tickets, apart from encryption
 kernel       section `kernel`: all schemes on the same vectors
 federation   section `federation`: rounds encrypted, plain and with empty messages
 hospitals    section `hospitals`: rounds by number of hospitals and topology

@@ -1,7 +1,8 @@
 """Section `kernel`: phe element by element, fl-he's schemes and CKKS on the same vectors.
 
 Each way to encrypt is a `KernelRow`; the rows of one key and one vector length are measured in
-turn. A long vector is encrypted, added and decrypted within a memory limit, in a fresh process.
+turn. The cost of tickets is measured apart. A long vector is encrypted, added and decrypted within
+a memory limit, in a fresh process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fl_he.bench.schemes import (
     phe_scheme,
     run_unit,
 )
+from fl_he.bench.tickets import measure_tickets
 from fl_he.bench.timing import Effort, Follow, in_turn, spread
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -224,10 +226,12 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     -------
     dict
         ``updates``: how many make a unit; ``rows``: of `KernelRow`; ``tables``: seconds to build
-        the tables that warm rows have; ``long_vector``: see `measure_long_vector`, or None.
+        the tables that warm rows have; ``tickets``: see `measure_tickets`; ``long_vector``: see
+        `measure_long_vector`, or None.
     """
     rows: list[KernelRow] = []
     tables: list[dict[str, Any]] = []
+    tickets: list[dict[str, Any]] = []
     long_vector = None
     try:
         ckks = ckks_scheme()
@@ -248,12 +252,14 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
             rows += with_ratios(
                 [row.filled(runs[row.name], updates) if run else row for row, run in found]
             )
+            tickets.append(measure_tickets(key, updates, plan.effort, follow))
         if long_vector is None and plan.long_vector is not None:
             long_vector = measure_long_vector(key, plan.long_vector, follow)
     return {
         "updates": UPDATES,
         "rows": [asdict(row) for row in rows],
         "tables": tables,
+        "tickets": tickets,
         "long_vector": long_vector,
     }
 

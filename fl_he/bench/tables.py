@@ -27,11 +27,12 @@ Figures = Mapping[str, Any]
 
 
 def kernel_tables(section: Figures) -> RenderableType:
-    """Return one table for each key, the cost of its tables of powers, and the long vector."""
+    """Return tables for each key, of schemes and tickets, and one of the long vector."""
     parts: list[RenderableType] = []
     for key_bits, rows in groupby(section["rows"], itemgetter("key_bits")):
         built = [table for table in section["tables"] if table["key_bits"] == key_bits]
         parts += [_kernel_table(key_bits, rows), Text(f"{_tables_of_powers(built)}\n")]
+        parts.append(_ticket_table(key_bits, section["tickets"], section["updates"]))
     if section["long_vector"] is not None:
         parts.append(_long_vector_table(section["long_vector"]))
     return Group(*parts)
@@ -194,6 +195,26 @@ def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:
         caption="encrypt, bytes: one update; cold: a fresh process for each step, its start not "
         "included; CPU: CPU time of 3 + 2 + 1; tags: as with a manifest, tickets signed and values "
         "under a tag; ~ scaled up from the values in brackets",
+    )
+
+
+def _ticket_table(key_bits: int, rows: Iterable[Figures], updates: int) -> Table:
+    return _table(
+        f"Tickets, with signatures and value key: {key_bits}-bit key",
+        {
+            "values": "{length:,}",
+            "seal": "{seal_seconds:seconds}",
+            "sign": "{sign_seconds:seconds}",
+            "tags": "{tag_seconds:seconds}",
+            "bytes": "{ticket_bytes:,}",
+            "cipher-\ntexts": "{ciphertexts:,} ({untagged_ciphertexts:,})",
+            "verify": "{verify_seconds:seconds}",
+            "open\nseeds": "{unseal_seconds:seconds}",
+            "check\ntags": "{check_seconds:seconds}",
+        },
+        [row for row in rows if row["key_bits"] == key_bits],
+        caption="to the left: one update, apart from its encryption; in brackets: without tags; to "
+        f"the right: one opening of {updates} updates, apart from the decryption",
     )
 
 

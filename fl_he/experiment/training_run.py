@@ -154,6 +154,7 @@ class TrainingRun(Run):
             "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),
             "ciphertexts_per_update": ciphertexts,
             "bytes_per_update": done.update_bytes,
+            "ticket_bytes_per_update": done.ticket_bytes,
         }
         self._keep(rounds=[*rounds, entry], crypto=crypto, **changes)
 

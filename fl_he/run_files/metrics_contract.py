@@ -160,7 +160,11 @@ _TRAINING = _kind(
         "federated": Kind(_read_model),
         "pooled": optional(Kind(_read_model)),
         "rounds": limited(_ROUNDS, Limit("have at least one entry", bool)),
-        "crypto": {"key_fingerprint": str, **_numbers(*_CRYPTO)},
+        "crypto": {
+            "key_fingerprint": str,
+            **_numbers(*_CRYPTO),
+            "ticket_bytes_per_update?": Number | None,
+        },
         "diagnostics?": optional(_kind(_DIAGNOSTICS)),
         "inference?": optional(_kind(_INFERENCE)),
         "evaluation?": optional(_kind(_EVALUATION)),

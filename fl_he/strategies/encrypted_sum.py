@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
+from fl_he.crypto.tickets.ticketed_sum import vector_bytes
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered
@@ -156,7 +157,9 @@ class EncryptedSum:
     metrics : dict of str to float
         The weighted means of the hospitals' metrics; empty for figures.
     ciphertexts, update_bytes : int
-        Of one hospital's encrypted update.
+        Of one hospital's encrypted update, without its ticket.
+    ticket_bytes : int
+        Of one hospital's ticket: mean of all, rounded up.
     skipped : tuple of Skipped
         The hospitals that were asked and did not contribute.
     cost : Cost
@@ -171,6 +174,7 @@ class EncryptedSum:
     metrics: dict[str, float]
     ciphertexts: int
     update_bytes: int
+    ticket_bytes: int
     skipped: tuple[Skipped, ...]
     cost: Cost
     signed: bytes | None = field(default=None, repr=False)
@@ -285,7 +289,7 @@ def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[R
 def _done(
     unopened: UnopenedSum, cost: Cost, examples: float, metrics: dict[str, float]
 ) -> EncryptedSum:
-    request = unopened.request
+    request, summed = unopened.request, unopened.request.encrypted_sum
     return EncryptedSum(
         purpose=request.purpose,
         round=request.round,
@@ -294,6 +298,7 @@ def _done(
         metrics=metrics,
         ciphertexts=unopened.ciphertexts,
         update_bytes=unopened.update_bytes,
+        ticket_bytes=-(-(len(summed) - vector_bytes(summed)) // request.contributors),
         skipped=unopened.skipped,
         cost=cost,
     )

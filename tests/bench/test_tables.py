@@ -83,6 +83,14 @@ def kernel_section() -> dict[str, Any]:
         {"key_bits": 2048, "length": 31, "window": 7, "build_seconds": 0.25},
         {"key_bits": 2048, "length": 1000, "window": 7, "build_seconds": 0.0},
     ]
+    parts = ("seal", "sign", "tag", "verify", "unseal", "check")
+    tickets = [
+        {
+            **{"key_bits": 2048, "length": 1000, "ticket_bytes": 1333},
+            **{"ciphertexts": 32, "untagged_ciphertexts": 29},
+            **{f"{part}_seconds": number * 1e-3 for number, part in enumerate(parts, 1)},
+        }
+    ]
     long_vector = {
         **{"key_bits": 2048, "length": 1_000_000, "bytes": 14_629_420, "largest_error": 1e-7},
         **{"encrypt_seconds": 6.0, "add_seconds": 0.1, "decrypt_seconds": 50.0},
@@ -90,7 +98,9 @@ def kernel_section() -> dict[str, Any]:
     }
     return {
         "rows": [asdict(row) for row in rows],
+        "updates": 3,
         "tables": tables,
+        "tickets": tickets,
         "long_vector": long_vector,
     }
 
@@ -114,6 +124,22 @@ def test_kernel_rows_say_what_was_scaled_and_what_is_missing() -> None:
     assert "none" in text, "no table was built for the second key"
     assert "512 MiB" in text
     assert "2.00 GiB" in text
+
+
+def test_tickets_follow_the_schemes_of_their_key() -> None:
+    text = printed(kernel_tables(kernel_section()))
+    titles = [line.strip() for line in text.splitlines() if "-bit key" in line]
+    assert titles[:2] == [
+        "3 encryptions, 2 additions, 1 decryption: 2048-bit key",
+        "Tickets, with signatures and value key: 2048-bit key",
+    ]
+    (row,) = (line for line in text.splitlines() if "1,333" in line)
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == [
+        *("1,000", "1.00 ms", "2.00 ms", "3.00 ms", "1,333"),
+        *("32 (29)", "4.00 ms", "5.00 ms", "6.00 ms"),
+    ]
+    assert "one opening of 3 updates" in " ".join(text.split())
 
 
 def test_a_quick_kernel_has_no_long_vector() -> None:

@@ -108,6 +108,7 @@ def test_a_sealed_run(federation: Federation) -> None:
         # 51 bits for each number of three hospitals, and a sign and carries below n / 2.
         "slots_per_ciphertext": (key.key_bits - 1) // 51,
         "ciphertexts_per_update": 1,
+        "ticket_bytes_per_update": None,
     }
     checkpoint = {"checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}
     files = {*checkpoint, "metrics.json", "report.html"}

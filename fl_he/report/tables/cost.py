@@ -56,10 +56,12 @@ def cost_table(metrics: Metrics) -> Table:
 def update_size(metrics: Metrics) -> tuple[str, str]:
     """Describe one encrypted update, and the ciphertexts that it consists of."""
     crypto = metrics["crypto"]
+    ticket = crypto.get("ticket_bytes_per_update")
     ciphertexts = crypto["ciphertexts_per_update"]
     return (
         f"one update: {count(ciphertexts)} ciphertext{'' if ciphertexts == 1 else 's'}, "
-        f"{count(crypto['bytes_per_update'])} bytes",
+        f"{count(crypto['bytes_per_update'])} bytes"
+        f"{'' if ticket is None else f', and a ticket of {count(ticket)} bytes'}",
         f"{count(crypto['slots_per_ciphertext'])} slots in each, "
         f"{crypto['key_bits']}-bit key {crypto['key_fingerprint'][:12]}",
     )

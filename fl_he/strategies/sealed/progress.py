@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fl_he.crypto.encoding.fields import Form, Whole, form_of, kind_of, within
 from fl_he.crypto.encoding.strict_json import Base64
@@ -59,6 +59,8 @@ class SealedSum:
     update_bytes: Whole
     prepares: bool = False
     over: bool = False
+    #: Tickets are sealed from the coordinator, like everything in the envelope.
+    ticket_bytes: ClassVar[None] = None
 
 
 # The same checks as company X's, so that a damaged file is found here.

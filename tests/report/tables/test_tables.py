@@ -162,6 +162,12 @@ def test_cost_table() -> None:
     assert caption == (
         "one update: 1 ciphertext, 537 bytes 35 slots in each, 2048-bit key 0123456789ab"
     )
+    metrics = make_metrics()
+    metrics["crypto"]["ticket_bytes_per_update"] = 1333
+    check_metrics(metrics)
+    assert "one update: 1 ciphertext, 537 bytes, and a ticket of 1,333 bytes" in " ".join(
+        " ".join(text(cost_table(metrics))).split()
+    )
 
 
 def test_the_cost_of_a_run_whose_start_was_not_measured() -> None:
