@@ -22,6 +22,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_he import client_app
+from fl_he.bench.fresh import family_cpu_seconds
 from fl_he.bench.timing import Follow, spread
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
@@ -71,9 +72,10 @@ def measure(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``variants``: seconds of a round of each (median, quartiles, mean) and how much that is
-        beyond the empty messages; ``ratios`` of the encrypted round to the others;
-        ``steps``: seconds to encrypt and add, summed over all who do, and to decrypt.
+        ``variants``: seconds of a round of each (median, quartiles, mean), how much that is beyond
+        the empty messages, and CPU seconds of a round in all processes (median of the blocks);
+        ``ratios`` of the encrypted round to the others; ``steps``: seconds to encrypt and add,
+        summed over all who do, and to decrypt.
     """
     config = compose("config", [f"crypto.key_bits={KEY_BITS}"])
     follow(f"starting Ray and {config.hospitals} hospitals")
@@ -95,10 +97,13 @@ def measure_variants(
         run(plan.warm_up)
     warm = len(encrypted.sums)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    cpu: dict[str, list[float]] = {name: [] for name in variants}
     for block in range(plan.blocks):
         for name, run in variants.items():
             follow(f"{name}: block {block + 1} of {plan.blocks}", block, plan.blocks)
+            before = family_cpu_seconds()
             seconds[name] += run(plan.rounds)[1:]
+            cpu[name].append((family_cpu_seconds() - before) / plan.rounds)
     costs = [total.cost for total in encrypted.sums[warm:]]
     spreads = {name: spread(values) for name, values in seconds.items()}
     medians = {name: found["median_seconds"] for name, found in spreads.items()}
@@ -113,6 +118,7 @@ def measure_variants(
                 **spreads[name],
                 "mean_seconds": means[name],
                 "beyond_empty_seconds": medians[name] - medians[EMPTY],
+                "cpu_seconds": median(cpu[name]),
                 "rounds": len(values),
             }
             for name, values in seconds.items()

@@ -165,6 +165,16 @@ class PeakMemory:
             self.bytes = max(self.bytes, sum(_resident(process) for process in family))
 
 
+def family_cpu_seconds() -> float:
+    """Return the CPU time of this process and of all that it has started and that still run."""
+    seconds, own = 0.0, psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):  # the process has ended
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return seconds
+
+
 def _resident(process: psutil.Process) -> int:
     with suppress(OSError, psutil.Error):  # the process has ended
         if not psutil.LINUX:

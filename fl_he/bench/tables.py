@@ -51,10 +51,12 @@ def federation_table(section: Figures) -> Table:
             "mean": "{mean_seconds:seconds}",
             "beyond\nempty": "{beyond_empty_seconds:seconds}",
             "encrypted\nto this": "{ratio:.2f}",
+            "CPU": "{cpu_seconds:seconds}",
             "rounds": "{rounds}",
         },
         [{**row, "ratio": ratios.get(row["variant"])} for row in section["variants"]],
-        caption="median and quartiles of the wall time; of an encrypted round "
+        caption="median and quartiles of the wall time; CPU: of all processes, a round; of an "
+        "encrypted round "
         + CELLS.vformat(
             "{encrypt_seconds:seconds} to encrypt (all hospitals), {add_seconds:seconds} to add, "
             "{decrypt_seconds:seconds} to decrypt",

@@ -54,6 +54,8 @@ def test_each_variant_is_measured_as_often(config: Config, grid: LocalGrid) -> N
         assert row["rounds"] == 4, "the first round of each block is discarded"
         assert 0 < row["lower_quartile"] <= row["median_seconds"] <= row["upper_quartile"]
         assert row["beyond_empty_seconds"] == row["median_seconds"] - empty
+        # Of one process here, which works on these rounds alone.
+        assert 0 <= row["cpu_seconds"] < 3 * row["mean_seconds"] + 0.05
     by_name = {row["variant"]: row for row in section["variants"]}
     encrypted = by_name["encrypted"]
     assert [ratio["encrypted_to"] for ratio in section["ratios"]] == VARIANTS[1:]

@@ -151,6 +151,7 @@ def test_federation_shows_ratios() -> None:
     variant = {
         **{"median_seconds": 0.2, "lower_quartile": 0.1, "upper_quartile": 0.3},
         **{"mean_seconds": 0.21, "beyond_empty_seconds": 0.005, "rounds": 40},
+        "cpu_seconds": 0.054,
     }
     section = {
         **{"hospitals": 3, "topology": "fold", "key_bits": 2048},
