@@ -84,9 +84,7 @@ HOLDERS: dict[str, Callable[[], tuple[object, str]]] = {
     "identity": lambda: (NORTH, NORTH.to_json()),
     "pair": lambda: (KeyPair(paillier(*SMALL), dgk()), dgk().to_json()),
     "enrolment": lambda: (
-        Enrolment(
-            Manifest((NORTH.public, Identity.generate("x", "key-holder").public), "0" * 64), NORTH
-        ),
+        Enrolment(Manifest((NORTH.public, Identity.generate("x", "key-holder").public)), NORTH),
         NORTH.to_json(),
     ),
 }

@@ -13,13 +13,12 @@ source "$here/workplace.sh"
 mkdir "$FLWR_HOME" "${nodes[@]}"
 
 step "keys: of company X and of who queries; an identity for everybody"
-for owner in company-x company-x/capc "$querying"; do fl-he keygen --out "$owner" >keygen.log; done
+for owner in company-x/capc "$querying"; do fl-he keygen --out "$owner" >keygen.log; done
 for node in "${nodes[@]}"; do
 	[ "$node" = company-x ] && role=key-holder || role=hospital
 	fl-he enroll --name "$node" --role "$role" --out "$node" | tail -n 1
 done
-fl-he federation ./*/*.public.json --public-key company-x/public-key.json --out federation.json |
-	tail -n 1
+fl-he federation ./*/*.public.json --out federation.json | tail -n 1
 
 step "models, cases and the agreement: everybody gets a copy and compares the last line"
 python "$here/capc_files.py" make . "$querying" "${answering[@]}"

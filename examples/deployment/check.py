@@ -30,7 +30,6 @@ from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import load_table
 
 _TOLERANCE = 1e-6
-_PRIVATE_KEY = Path("company-x", "private-key.json")
 _ENCRYPTED = b"fl-he.encrypted-vector"
 _ENVELOPE = b"fl-he.envelope"
 
@@ -41,11 +40,11 @@ def model_of(metrics: dict[str, Any]) -> NDArray[np.float64]:
     return np.array([*federated["coefficients"], federated["intercept"]])
 
 
-def private_key_forms(path: Path) -> dict[str, bytes]:
-    """Return the prime factors of a Paillier key as they could stand in a file."""
+def private_forms(path: Path) -> dict[str, bytes]:
+    """Return the private keys of an identity as they could stand in a file."""
     forms: dict[str, bytes] = {}
     members = json.loads(path.read_text())
-    for name in ("p", "q"):
+    for name in ("signing", "sealing"):
         text = str(members[name])
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         forms |= {f"{name} as text": text.encode(), f"{name} in binary": data}
@@ -126,8 +125,15 @@ def main() -> int:
             "and units" + (f", but {sorted(found)[:5]}" if found else ""),
         ),
         passed(
-            not any(form in seen for form in private_key_forms(work / _PRIVATE_KEY).values()),
-            "and nothing of the private key",
+            not any(
+                form in seen
+                for path in work.glob("*/identity.json")
+                for form in private_forms(path).values()
+            ),
+            "and nothing of a private identity",
+        ),
+        passed(
+            not list(work.glob("company-x/*.key.*")), "company X has deleted the keys of both runs"
         ),
         passed(
             len(found := found_in(seen, of_all, DOUBLES)) == len(of_all),

@@ -45,8 +45,7 @@ record() { # NAME: all that the database holds from now on
 }
 record sealed
 
-step "keys: each node makes its own, and only public halves leave it"
-fl-he keygen --key-bits 2048 --out company-x
+step "identities: each node makes its own, and only public halves leave it"
 for node in "${nodes[@]}"; do
 	[ "$node" = company-x ] && role=key-holder || role=hospital
 	fl-he enroll --name "$node" --role "$role" --out "$node" | tail -n 1
@@ -67,8 +66,7 @@ fl-he plan $split data=csv data.path=columns.csv data.target=label data.positive
 planned="$split plan=$work/plan.json"
 
 step "manifest: everybody gets a copy of both and compares the last line by telephone"
-fl-he federation ./*/*.public.json --public-key company-x/public-key.json --plan plan.json \
-	--out federation.json
+fl-he federation ./*/*.public.json --plan plan.json --out federation.json
 for node in "${nodes[@]}"; do cp federation.json plan.json "$node"; done
 
 step "SuperNodes"
@@ -96,8 +94,7 @@ for i in "${!hospitals[@]}"; do
 		reply-seconds=0 \
 		target=\"label\" positive=\"1\" model-path=\"$folder/model.json\""
 done
-supernode company-x "${node_ports[-1]}" "role=\"key-holder\" min-contributors=${#hospitals[@]} \
-	private-key=\"$work/company-x/private-key.json\""
+supernode company-x "${node_ports[-1]}" "role=\"key-holder\" min-contributors=${#hospitals[@]}"
 
 step "a run that is refused before any training: it has another packing than company X"
 flwr run "$root" --stream --run-config "overrides='$planned crypto.fraction_bits=20'" >refused.log 2>&1 || true

@@ -15,6 +15,7 @@ ledger           company X's sessions and opened sums
 state_store      ledgers and texts of a simulated node
 opened_sets      company X's memory of the sets whose totals it has opened
 ledger_file      a file for a ledger, which only grows
+run_keys         company X's key of each session
 plan_ledger      a node's sums under its study plans
 privacy_ledger   a hospital's releases under differential privacy
 node             who this node is, and what may leave it

@@ -17,6 +17,7 @@ from fl_he.clients.node.form_memory import FormMemory
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import answered, is_public, own_words, require_encryptable
 from fl_he.clients.node.pace import within
+from fl_he.clients.node.run_key_check import require_run_key
 from fl_he.clients.node.value_keys import unseal_value_key
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -75,9 +76,9 @@ class EncryptionMod:
     A metric that is NaN, or does not fit, is left out of the mean of that metric, and the node's
     log says so. The coordinator learns how many hospitals lack the metric, not which.
 
-    A deployed hospital has the key's fingerprint in its node configuration, or in the manifest
-    that it was handed. In a simulation, where there is nobody to tell it another way, a node pins
-    the first key of the run.
+    A deployed hospital has the key's fingerprint in its node configuration, or a manifest, with
+    which it takes only keys that company X's identity has signed for the session. In a simulation,
+    where there is nobody to tell it another way, a node pins the first key of the run.
 
     Put it first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first and
     hands it the reply last, so mods behind it work on the plain reply.
@@ -155,7 +156,7 @@ class EncryptionMod:
         # In a deployment every message meets a new process, which need not check again.
         known = str(state[_KNOWN]) if _KNOWN in state else None
         public_key = PublicKey.from_json(request.public_key, known=known)
-        _check_pin(public_key, node, state)
+        _check_key(public_key, request, node, state)
         state[_KNOWN] = public_key.fingerprint
         self._check_format(request, context)
         form = self._form(request, context, restricted=action in RESTRICTED)
@@ -409,11 +410,16 @@ def _encrypted(
     )
 
 
-def _check_pin(public_key: PublicKey, node: Node, state: ConfigRecord) -> None:
+def _check_key(
+    public_key: PublicKey, request: EncryptionRequest, node: Node, state: ConfigRecord
+) -> None:
+    """Refuse a key that company X has not signed; without a manifest, another than the pinned."""
+    enrolment, fingerprint = node.enrolment, public_key.fingerprint
+    if enrolment is not None:
+        require_run_key(request.run_key, fingerprint, request.session, node, enrolment)
+        return
     pinned = node.pinned_fingerprint
     if pinned is None:
-        pinned = str(state.setdefault(_FINGERPRINT, public_key.fingerprint))
-    if public_key.fingerprint != pinned:
-        raise ProtocolError(
-            f"the public key must be the pinned one, {pinned}, got {public_key.fingerprint}"
-        )
+        pinned = str(state.setdefault(_FINGERPRINT, fingerprint))
+    if fingerprint != pinned:
+        raise ProtocolError(f"the public key must be the pinned one, {pinned}, got {fingerprint}")

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_he.clients.node.app import NodeApp, read_node
@@ -38,9 +38,12 @@ from fl_he.version import __version__
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
+    END,
     DecryptReply,
     DecryptRequest,
+    DescribeRequest,
     Description,
+    EndRequest,
     FiguresReply,
     MisfitReply,
     Role,
@@ -115,23 +118,28 @@ class KeyHolder:
         """Answer a message; see `fl_he.clients.node.app.Part`."""
         action = message.metadata.message_type
         if action == DESCRIBE:
-            return Message(self._described(node).to_content(), reply_to=message)
+            asked = DescribeRequest.from_content(message.content)
+            return Message(self._described(node, asked).to_content(), reply_to=message)
         if action == DECRYPT:
             return Message(self._answered(message, node).to_content(), reply_to=message)
+        if action == END:
+            _end(EndRequest.from_content(message.content), node)
+            return Message(RecordDict(), reply_to=message)
         return answer(message, node)
 
-    def _described(self, node: Node) -> Description:
+    def _described(self, node: Node, asked: DescribeRequest) -> Description:
         description = Description(node.role, node.name, __version__, simulated=node.simulated)
         if node.role is Role.HOSPITAL:
             features, classes = self._features(node.context), self._classes(node.context)
             return replace(description, features=tuple(features), classes=tuple(classes))
-        opener = Opener.of(node, self._policy(node.context))
+        opener = Opener.of(node, self._policy(node.context), asked.resumed)
         return replace(
             description,
             public_key=opener.key.public_key.to_json(),
-            session=opener.ledger.session(node.context.run_id),
+            session=opener.session,
             packing=opener.policy.packing.to_json(),
             value_keys=opener.value_keys,
+            run_key=opener.run_key,
         )
 
     def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply | MisfitReply:
@@ -139,7 +147,7 @@ class KeyHolder:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         request = DecryptRequest.from_content(message.content)
         start = perf_counter()
-        opener = Opener.of(node, self._policy(node.context))
+        opener = Opener.of(node, self._policy(node.context), request.session)
         opened = opener.open(request)
         if opened is None:
             return MisfitReply()
@@ -150,3 +158,11 @@ class KeyHolder:
         if request.purpose == "separation":
             total = some_or_none(total)
         return DecryptReply(total, seconds)
+
+
+def _end(request: EndRequest, node: Node) -> None:
+    """Delete the key of a session whose run is over; a key of all sessions stays."""
+    if node.role is not Role.KEY_HOLDER:
+        raise ProtocolError(f"{END!r} must go to company X, and this node is a hospital")
+    if node.run_keys is not None:
+        node.run_keys.end(request.session)

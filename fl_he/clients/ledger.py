@@ -22,9 +22,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
-from fl_he.crypto.encoding.fields import Natural, Whole, form_of
+from fl_he.crypto.encoding.fields import Key, Natural, Whole, form_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.errors import KeyFileError
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
@@ -84,7 +84,7 @@ class TextStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
+class Session:
     """A session was begun, for a Flower run and under a key."""
 
     run: str
@@ -93,7 +93,7 @@ class _Session:
 
 
 @dataclass(frozen=True, slots=True)
-class _Discarded:
+class Discarded:
     """A sum was opened, and no number of it given out: some hospitals' values did not fit."""
 
     discarded: str
@@ -102,7 +102,7 @@ class _Discarded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opening:
+class Opening:
     """A round was opened, with this very sum; lines that say nothing of `sets` are older."""
 
     session: str
@@ -114,16 +114,46 @@ class _Opening:
     sets: Whole = field(default=0, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class KeyMade:
+    """A session's own key was made, at a time in seconds since 1970, for so many days."""
+
+    session: Annotated[str, Key("made")]
+    at: Whole
+    days: Natural
+
+    @property
+    def until(self) -> int:
+        """When the key is deleted, in seconds since 1970."""
+        return self.at + self.days * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDeleted:
+    """A session's own key was deleted: at the run's end, or after its days."""
+
+    session: Annotated[str, Key("deleted")]
+    reason: Literal["end", "days"]
+
+
+Entry = Session | Opening | Discarded | KeyMade | KeyDeleted
+
+
 def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -> Document:
     """Return the lines of one kind of entry."""
     return Document("a ledger's line", form_of(entry).members, limit, LedgerError)
 
 
-_SESSIONS, _OPENINGS = ledger_document(_Session), ledger_document(_Opening)
+_ENTRIES: tuple[type[Entry], ...] = (Session, Opening, Discarded, KeyMade, KeyDeleted)
+_DOCUMENTS = {kind: ledger_document(kind) for kind in _ENTRIES}
+#: Each kind by the name of its first member; openings begin with their session.
+_KINDS: dict[str, type[Entry]] = {
+    f'{{"{next(iter(_DOCUMENTS[kind].members))}":': kind for kind in _ENTRIES
+}
 _OLDER_OPENINGS = replace(
-    _OPENINGS, members={name: kind for name, kind in _OPENINGS.members.items() if name != "sets"}
+    _DOCUMENTS[Opening],
+    members={name: kind for name, kind in _DOCUMENTS[Opening].members.items() if name != "sets"},
 )
-_DISCARDED, _IS_DISCARDED = ledger_document(_Discarded), '{"discarded":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +180,14 @@ class SessionOverview:
 def session_overviews(lines: Iterable[str | None]) -> list[SessionOverview]:
     """Return the sessions of a ledger in the order of their begin; LedgerError if it has others."""
     found: dict[str, SessionOverview] = {}
-    entries = list(_entries(lines))
-    discarded = {entry.discarded for entry in entries if isinstance(entry, _Discarded)}
-    for entry in entries:
+    noted = list(lines)
+    discarded = _discarded(noted)
+    for entry in entries(noted):
         if entry is None:
             found = {name: replace(session, closed=True) for name, session in found.items()}
-        elif isinstance(entry, _Session):
+        elif isinstance(entry, Session):
             found[entry.session] = SessionOverview(entry.session, entry.key)
-        elif isinstance(entry, _Opening) and entry.session in found and entry.sum not in discarded:
+        elif isinstance(entry, Opening) and entry.session in found and entry.sum not in discarded:
             last = found[entry.session].last
             last[entry.purpose] = max(entry.round, last.get(entry.purpose, 0))
     return list(found.values())
@@ -205,15 +235,10 @@ class Ledger:
             If the session was begun under another key.
         """
         with self._store.exclusively() as lines:
-            found: _Session | None = None
-            for entry in _entries(lines):
-                if entry is None:
-                    found = None
-                elif isinstance(entry, _Session) and entry.run == str(run_id):
-                    found = entry
+            found = session_of(lines, run_id)
             if found is None:
-                found = _Session(str(run_id), secrets.token_hex(16), self._fingerprint)
-                lines.append(_SESSIONS.dumps(found))
+                found = Session(str(run_id), secrets.token_hex(16), self._fingerprint)
+                lines.append(line_of(found))
         if found.key != self._fingerprint:
             raise ProtocolError("the key file must hold the key with which the run began")
         return found.session
@@ -262,7 +287,7 @@ class Ledger:
             open already, or if the sum is, if it follows another round, or if a new opening
             exceeds a limit.
         """
-        opening = _Opening(
+        opening = Opening(
             session=request.session,
             purpose=request.purpose,
             round=request.round,
@@ -277,42 +302,39 @@ class Ledger:
             counter, sets = _place(opening, lines)
             now = check(sets)
             if not noted:
-                lines.append(_OPENINGS.dumps(replace(opening, sets=now)))
+                lines.append(line_of(replace(opening, sets=now)))
         return counter
 
     def discard(self, request: DecryptRequest) -> None:
         """Note that nothing of an opened sum is given out."""
         digest = sha256(request.encrypted_sum).hexdigest()
         with self._store.exclusively() as lines:
-            lines.append(_DISCARDED.dumps(_Discarded(digest, request.session, request.purpose)))
+            lines.append(line_of(Discarded(digest, request.session, request.purpose)))
 
-    def _opened(self, lines: Lines, session: str) -> Iterator[_Opening]:
+    def _opened(self, lines: Lines, session: str) -> Iterator[Opening]:
         """Yield a session's openings but those discarded; raises at their end if it is closed."""
         discarded = _discarded(lines)
         known = False
-        for entry in _entries(lines):
+        for entry in entries(lines):
             if entry is None:
                 # It was of any session begun so far: which round it used up is not known, so no
                 # more are opened in them. The next run begins a session behind it.
                 known = False
             elif entry.session != session:
                 continue
-            elif isinstance(entry, _Session):
+            elif isinstance(entry, Session):
                 known = entry.key == self._fingerprint
-            elif isinstance(entry, _Opening) and entry.sum not in discarded:
+            elif isinstance(entry, Opening) and entry.sum not in discarded:
                 yield entry
         if not known:
-            raise ProtocolError(
-                f"the session must be one that this key holder opened with its key, "
-                f"got {session!r:.40}"
-            )
+            raise unknown_session(session)
 
-    def _require_room(self, opening: _Opening, lines: Lines) -> None:
+    def _require_room(self, opening: Opening, lines: Lines) -> None:
         """Refuse a new opening beyond the limits; discarded sums do not count."""
         discarded, rounds = _discarded(lines), 0
         sessions = {opening.session}
-        for entry in _entries(lines):
-            if isinstance(entry, _Opening) and entry.sum not in discarded:
+        for entry in entries(lines):
+            if isinstance(entry, Opening) and entry.sum not in discarded:
                 sessions.add(entry.session)
                 kind = entry.session, entry.purpose
                 rounds += kind == (opening.session, opening.purpose)
@@ -330,26 +352,22 @@ class Ledger:
             )
 
 
-def _place(opening: _Opening, lines: Lines) -> tuple[int, int]:
+def _place(opening: Opening, lines: Lines) -> tuple[int, int]:
     """Return an opening's counter, and the most lines of the opened sets noted so far."""
     counter = sets = 0
     found: int | None = None
-    for entry in _entries(lines):
-        if isinstance(entry, _Opening):
+    for entry in entries(lines):
+        if isinstance(entry, Opening):
             counter, sets = counter + 1, max(sets, entry.sets)
             found = counter if found is None and entry == opening else found
     return counter + 1 if found is None else found, sets
 
 
-def _discarded(lines: Lines) -> set[str]:
-    return {
-        _DISCARDED.loads(line, _Discarded).discarded
-        for line in lines
-        if line is not None and line.startswith(_IS_DISCARDED)
-    }
+def _discarded(lines: Iterable[str | None]) -> set[str]:
+    return {entry.discarded for entry in entries(lines) if isinstance(entry, Discarded)}
 
 
-def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: Follows | None) -> bool:
+def _is_noted(opening: Opening, opened: Iterable[Opening], follows: Follows | None) -> bool:
     """Check an opening against all earlier ones, in constant memory; raises as `Ledger.note`."""
     noted = same_sum = over = False
     latest, before = 0, NOTHING
@@ -372,7 +390,7 @@ def _is_noted(opening: _Opening, opened: Iterable[_Opening], follows: Follows | 
     return noted
 
 
-def _require_new(opening: _Opening, latest: int, *, over: bool, same_sum: bool) -> None:
+def _require_new(opening: Opening, latest: int, *, over: bool, same_sum: bool) -> None:
     """Refuse another sum than one of a round to come; `latest` is the last of its purpose."""
     if opening.purpose == "figures" and latest:
         # Those of two models that hardly differ would say where single patients are.
@@ -393,16 +411,38 @@ def _require_new(opening: _Opening, latest: int, *, over: bool, same_sum: bool) 
         raise ProtocolError("this very sum is open already, for another round")
 
 
-def _entries(lines: Iterable[str | None]) -> Iterator[_Session | _Opening | _Discarded | None]:
+def session_of(lines: Iterable[str | None], run_id: int) -> Session | None:
+    """Return the session of a Flower run; none behind a line that was cut off."""
+    found: Session | None = None
+    for entry in entries(lines):
+        if entry is None:
+            found = None
+        elif isinstance(entry, Session) and entry.run == str(run_id):
+            found = entry
+    return found
+
+
+def unknown_session(session: str) -> ProtocolError:
+    """Return the refusal of a session that company X has not begun under a key that it has."""
+    return ProtocolError(
+        f"the session must be one that this key holder opened with its key, got {session!r:.40}"
+    )
+
+
+def entries(lines: Iterable[str | None]) -> Iterator[Entry | None]:
+    """Read lines of company X's ledger; None for one that was cut off."""
     return (None if line is None else _entry(line) for line in lines)
+
+
+def line_of(entry: Entry) -> str:
+    """Return the line of an entry."""
+    return _DOCUMENTS[type(entry)].dumps(entry)
 
 
 # A process that answers many requests meets the same lines again with each of them.
 @lru_cache(maxsize=10_000)
-def _entry(line: str) -> _Session | _Opening | _Discarded:
-    if line.startswith(_IS_DISCARDED):
-        return _DISCARDED.loads(line, _Discarded)
-    if line.startswith('{"run":'):
-        return _SESSIONS.loads(line, _Session)
-    openings = _OPENINGS if '"sets":' in line else _OLDER_OPENINGS
-    return openings.loads(line, _Opening)
+def _entry(line: str) -> Entry:
+    kind = next((kind for start, kind in _KINDS.items() if line.startswith(start)), Opening)
+    older = kind is Opening and '"sets":' not in line
+    build: Callable[..., Entry] = kind
+    return (_OLDER_OPENINGS if older else _DOCUMENTS[kind]).loads(line, build)

@@ -113,7 +113,7 @@ class FileText:
 
     def write(self, text: str) -> None:
         """See Text; the lock is the old file's, so that this comes last."""
-        with _room(self._path):
+        with room(self._path):
             replace_file(self._path, text.encode("ascii"), 0o600)
 
 
@@ -147,8 +147,8 @@ def _locked(path: Path, flags: int = _MAKE, lock: int = fcntl.LOCK_EX) -> Iterat
 
 
 @contextmanager
-def _room(path: Path) -> Iterator[None]:
-    """Refuse to go on where the disk takes no more."""
+def room(path: Path) -> Iterator[None]:
+    """Refuse to go on where the disk takes no more of a node's own file."""
     try:
         yield
     except OSError as error:
@@ -186,5 +186,5 @@ class _FileLines:
         end = os.fstat(self._file.fileno()).st_size
         cut_off = end > 0 and os.pread(self._file.fileno(), 1, end - 1) != b"\n"
         data = (_CUT_OFF + b"\n" if cut_off else b"") + line.encode("ascii") + b"\n"
-        with _room(self._path):
+        with room(self._path):
             append(self._path, self._file.fileno(), data)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import Follows, Ledger
+from fl_he.clients.ledger import Follows, Ledger, LedgerError
 from fl_he.clients.node.app import read_node
+from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.settings import least_cell, least_contributors, whole_setting
 from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.clients.opened_sets import OpenedSets
+from fl_he.clients.run_keys import RunKeys, SessionKey
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion
@@ -24,6 +27,7 @@ from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
 from fl_he.wire.encrypted_sum import RESTRICTED, DecryptRequest
 from fl_he.wire.records import ProtocolError, kept_config, refused_as
+from fl_he.wire.run_key import RunKey
 from fl_he.wire.update_layout import (
     CONTRIBUTORS,
     EXAMPLES,
@@ -64,14 +68,14 @@ class OwnPolicy(KeyHolderPolicy):
 
 
 def own_policy(context: Context, policy: KeyHolderPolicy) -> OwnPolicy:
-    """Return the policy with the node's own ``min-contributors`` and ``min-cell``, if any.
+    """Return the policy with the node's own settings that come before it, if any.
 
     A policy without a packing gets the node's own.
     """
     return OwnPolicy(
         min_contributors=least_contributors(context, policy.min_contributors),
         min_cell=least_cell(context, policy.min_cell),
-        key_bits=policy.key_bits,
+        key_bits=whole_setting(context, "key-bits") or policy.key_bits,
         packing=policy.packing or read_node(context).packing,
     )
 
@@ -103,15 +107,18 @@ class Opener:
         See :func:`own_policy`.
     key : PrivateKey
     ledger : Ledger
+    session_key : SessionKey or None
+        Facts of the key, where it is one session's only.
     """
 
     node: Node
     policy: OwnPolicy
     key: PrivateKey
     ledger: Ledger
+    session_key: SessionKey | None
 
     @classmethod
-    def of(cls, node: Node, policy: KeyHolderPolicy) -> Opener:
+    def of(cls, node: Node, policy: KeyHolderPolicy, session: str = "") -> Opener:
         """Read the key, and the settings that come before the policy's.
 
         Parameters
@@ -119,16 +126,40 @@ class Opener:
         node : Node
         policy : KeyHolderPolicy
             The app's.
+        session : str
+            Whose key it must be, where each session has its own; empty for that of the Flower run,
+            which begins with the first call.
 
         Raises
         ------
         ProtocolError
-            If the key file does not open, or holds another key than the manifest says.
+            If the key file does not open, or the session's key was deleted.
         """
-        own = own_policy(node.context, policy)
-        key = _key(node, own.key_bits)
+        own, keys = own_policy(node.context, policy), node.run_keys
+        found: SessionKey | None = None
+        if keys is None:
+            key = _key(node, own.key_bits)
+        else:
+            key, found = _session_key(node, keys, session, own.key_bits)
         limits = (whole_setting(node.context, name) for name in ("max-rounds", "max-sessions"))
-        return cls(node, own, key, Ledger(node.opened(), key.public_key.fingerprint, *limits))
+        ledger = Ledger(node.opened(), key.public_key.fingerprint, *limits)
+        return cls(node, own, key, ledger, found)
+
+    @property
+    def session(self) -> str:
+        """The key's session, or where it has none that of the Flower run, begun if it is new."""
+        if self.session_key is not None:
+            return self.session_key.session
+        return self.ledger.session(self.node.context.run_id)
+
+    @property
+    def run_key(self) -> bytes | None:
+        """The signed statement of a session's key, as it travels; ``None`` without a manifest."""
+        found, enrolment = self.session_key, self.node.enrolment
+        if found is None or enrolment is None:
+            return None
+        key = RunKey(found.session, found.fingerprint, found.expires, found.openings)
+        return replace(key, signature=enrolment.identity.sign(key.statement)).to_bytes()
 
     @property
     def value_keys(self) -> dict[str, bytes]:
@@ -257,14 +288,27 @@ def _key(node: Node, key_bits: int) -> PrivateKey:
         load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
     )
     key = node.private_key(own)
-    fingerprint = key.public_key.fingerprint
-    if node.pinned_fingerprint not in (None, fingerprint):
-        raise ProtocolError(
-            "private-key in the node configuration must name the manifest's key, "
-            f"{node.pinned_fingerprint}, got {fingerprint}"
-        )
-    record[_FINGERPRINT] = fingerprint
+    record[_FINGERPRINT] = key.public_key.fingerprint
     return key
+
+
+def _session_key(
+    node: Node, keys: RunKeys, session: str, key_bits: int
+) -> tuple[PrivateKey, SessionKey]:
+    """Return the key of a session; without a session that of the Flower run, made if it is new."""
+    passphrase = read_passphrase(node.context)
+
+    def make(path: Path) -> str:
+        with refused_as("key-bits in the node configuration:"):
+            key = PrivateKey.generate(key_bits)
+        key.save(path, passphrase)
+        return key.public_key.fingerprint
+
+    found = keys.find(session or keys.begin(node.context.run_id, make))
+    key = PrivateKey.load(found.path, passphrase, known=found.fingerprint)
+    if key.public_key.fingerprint != found.fingerprint:
+        raise LedgerError(f"{found.path} must hold the key with which its session began")
+    return key, found
 
 
 def with_metric_means(

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from fl_he.crypto.envelopes.manifest import Manifest
 
 
+_MOVED = (
+    "the manifest's fingerprint is new: give the new manifest to every node, compare the "
+    "fingerprint with every operator, and take private-key and key-fingerprint out of the node "
+    "configurations: company X now makes a key for each run by itself"
+)
+
+
 def federation(
-    entries: Annotated[list[Path], typer.Argument(metavar="ENTRY.json...")],
-    public_key: Annotated[Path, typer.Option(metavar="FILE", help="Company X's public-key.json.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest.")],
+    entries: Annotated[list[Path] | None, typer.Argument(metavar="[ENTRY.json...]")] = None,
     plan: Annotated[
         list[Path] | None,
         typer.Option(
@@ -31,21 +37,35 @@ def federation(
             "answer only what one of the plans allows.",
         ),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A manifest of format 2, whose nodes and plans the new one gets.",
+        ),
+    ] = None,
 ) -> None:
     """Put the manifest of a federation together; every node gets a copy of it.
 
-    ENTRY.json... are the NAME.public.json of all nodes, which `fl-he enroll` has made.
+    ENTRY.json... are the NAME.public.json of all nodes, which `fl-he enroll` has made. With --from
+    they are taken from a manifest of an earlier release.
     """
     with plain_errors():
         from fl_he.crypto.envelopes.manifest import Manifest
         from fl_he.crypto.envelopes.public_identity import PublicIdentity
-        from fl_he.crypto.paillier.public_key import PublicKey
 
-        nodes = tuple(parse_public_file(entry, PublicIdentity.from_json) for entry in entries)
-        paillier = parse_public_file(public_key, PublicKey.from_json).fingerprint
-        manifest = Manifest(nodes, paillier, tuple(_plan_digest(path) for path in plan or ()))
+        if bool(entries) == (from_ is not None) or (plan and from_ is not None):
+            raise typer.BadParameter("give the nodes' ENTRY.json with any --plan, or --from alone")
+        if from_ is not None:
+            manifest = parse_public_file(from_, Manifest.from_older)
+        else:
+            found = (parse_public_file(one, PublicIdentity.from_json) for one in entries or ())
+            manifest = Manifest(tuple(found), tuple(_plan_digest(path) for path in plan or ()))
         write_public_file(out, manifest.to_json())
         print_manifest(manifest)
+        if from_ is not None:
+            typer.echo(_MOVED)
 
 
 def show(
@@ -103,7 +123,6 @@ def print_manifest(manifest: Manifest) -> None:
     """Print nodes and plans with their fingerprints, and the manifest's own."""
     for node in manifest.nodes:
         typer.echo(f"{node.fingerprint} {node.role} {node.name}")
-    typer.echo(f"{manifest.paillier_fingerprint} Paillier key")
     for digest in manifest.plans:
         typer.echo(f"{digest} study plan")
     if not manifest.plans:

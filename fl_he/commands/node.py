@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fl_he.commands.plan import UNPLANNED
 from fl_he.terminal.errors import explain, plain_errors
+
+if TYPE_CHECKING:
+    from fl_he.clients.node.deployed import DeployedNode
 
 _OWN_APP = "fl_he.client_app:app"
 
@@ -36,6 +39,7 @@ def node(
     with plain_errors():
         import secrets
 
+        from fl_he.clients.node.deployed import DeployedNode
         from fl_he.errors import FlHeError
         from fl_he.supernode import processes
         from fl_he.supernode.flower import RuntimeApi, node_settings
@@ -47,8 +51,10 @@ def node(
         api = RuntimeApi.of(context.args, secrets.token_bytes(32))
         settings, installed = node_settings(context.args), load_app(app)
     typer.echo(f"fl-he: {app} answers this node's messages", err=True)
-    if not settings & {"plan", "capc"}:
+    if not settings.keys() & {"plan", "capc"}:
         typer.echo(f"fl-he: no plan in the node configuration: {UNPLANNED}", err=True)
+    if settings.get("role") == "key-holder":
+        _delete_old_keys(DeployedNode.configured(settings))
     try:
         processes.run(
             context.args,
@@ -59,3 +65,14 @@ def node(
     except FlHeError as error:
         explain(error)
         raise typer.Exit(1) from None
+
+
+def _delete_old_keys(company_x: DeployedNode) -> None:
+    """Delete keys of sessions whose days are over, also where nobody asks company X anything."""
+    from fl_he.errors import FlHeError
+
+    try:
+        if company_x.run_keys is not None:
+            company_x.run_keys.delete_old()
+    except (FlHeError, OSError) as error:  # the node's messages are refused by the same words
+        typer.echo(f"fl-he: keys of earlier sessions were not deleted: {error}", err=True)

@@ -57,7 +57,8 @@ class SealedRun(TrainingRun):
                 raise CheckpointError(f"the checkpoint in {folder} must be one of a sealed chain")
             progress = SealedProgress.from_members({**earlier.sealed, "opened": earlier.opened})
         waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
-        roster = call_roll(grid, waiting, config.hospitals)
+        session = "" if earlier is None else earlier.session
+        roster = call_roll(grid, waiting, config.hospitals, session)
         features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
         check_classes(config, classes)
         self._chosen = chosen_optimizer(config, len(features), classes)

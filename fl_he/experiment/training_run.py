@@ -164,7 +164,7 @@ class TrainingRun(Run):
         return kept if self._config.topology == FOLD else (*kept, "add_seconds")
 
     def _write(self, figures: dict[str, Any], model_json: str | None = None) -> dict[str, Any]:
-        """Write the run's files, and mark the checkpoint as finished.
+        """Write the run's files, mark the checkpoint as finished, and have the run's key deleted.
 
         Parameters
         ----------
@@ -195,4 +195,5 @@ class TrainingRun(Run):
         }
         written = write_run(self._folder, metrics, model_json)
         self._keep(finished=True)
+        self._roster.end()
         return written

@@ -172,6 +172,7 @@ class MadeSums:
             round=asked.number,
             weighted_by=asked.weighted_by,
             layout=known.to_json() if known is not None and known.optional else "",
+            run_key=roster.run_key,
         )
         hospitals = len(asked.messages)
         segments = hospitals if self._topology == FOLD else segments_of(self._segments, hospitals)

@@ -16,7 +16,15 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.tables.data import first_schema_difference
 from fl_he.strategies.exchange import ask_until_answered, exchange
 from fl_he.strategies.skipping import error_reason, nobody_answered
-from fl_he.wire.encrypted_sum import DESCRIBE, Description, Role, printable
+from fl_he.wire.encrypted_sum import (
+    DESCRIBE,
+    END,
+    DescribeRequest,
+    Description,
+    EndRequest,
+    Role,
+    printable,
+)
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import NoMeanError
 
@@ -78,6 +86,8 @@ class Roster:
         Nodes that came later and fit in no part of this run.
     value_keys : dict of str to bytes
         With a manifest, company X's value key, sealed to each hospital.
+    run_key : bytes or None
+        With a manifest, company X's signed statement of its key, which is the session's own.
     """
 
     grid: Grid
@@ -92,6 +102,7 @@ class Roster:
     simulated: bool
     strangers: set[int] = field(default_factory=set)
     value_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    run_key: bytes | None = field(default=None, repr=False)
 
     def require_packing(self, packing: Packing) -> None:
         """Raise ProtocolError unless the key holder opens sums in this packing."""
@@ -131,6 +142,22 @@ class Roster:
 
         return ask_until_answered(self.grid, message, self.waiting.key_holder_timeout)
 
+    def end(self) -> None:
+        """Have company X delete the session's key, if the key is the session's own.
+
+        After that nothing more is opened in the session, and the run cannot be resumed.
+        """
+        if self.run_key is None:
+            return
+        message = Message(EndRequest(self.session).to_content(), self.key_holder, END)
+        reply = next(exchange(self.grid, [message], self.waiting.hop_timeout))
+        if reply.has_error():
+            _logger.warning(
+                "company X has not deleted the key of this run yet, and will after its key-days: "
+                "%s",
+                error_reason(reply),
+            )
+
     def gather(self, hospitals: int = 0) -> None:
         """Call the roll again until so many hospitals, and ``min_contributors``, are connected.
 
@@ -167,7 +194,8 @@ class Roster:
             _logger.warning("%s is not connected any more", self.name(node_id))
         self.hospitals = {n: name for n, name in self.hospitals.items() if n in connected}
         new = connected - self.hospitals.keys() - self.strangers - {self.key_holder}
-        for node_id, reply in _ask_all(self.grid, sorted(new), self.waiting.hop_timeout):
+        timeout = self.waiting.hop_timeout
+        for node_id, reply in _ask_all(self.grid, sorted(new), timeout, self.session):
             if reply.has_error():
                 _logger.warning("node %d takes no part yet: %s", node_id, error_reason(reply))
                 continue
@@ -189,7 +217,7 @@ class Roster:
             # The node that died is believed to be there for a minute.
             if self.key_holder not in connected:
                 _logger.warning("the key holder is back as node %d", node_id)
-                self.key_holder = node_id
+                self.key_holder, self.run_key = node_id, description.run_key
             return
         if difference := _difference(self, description):
             raise ProtocolError(
@@ -199,7 +227,7 @@ class Roster:
         self.hospitals = {**self.hospitals, node_id: name}
 
 
-def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
+def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -> Roster:
     """Ask every node what it is until one key holder and enough hospitals are there.
 
     Parameters
@@ -208,6 +236,8 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
     waiting : Waiting
     hospitals : int
         How many hospitals are needed; never fewer than ``min_contributors``.
+    session : str
+        Company X's, of a run that is resumed.
 
     Raises
     ------
@@ -222,7 +252,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
     while True:
         new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
         silent.clear()
-        for node_id, reply in _ask_all(grid, new, waiting.hop_timeout):
+        for node_id, reply in _ask_all(grid, new, waiting.hop_timeout, session):
             if nobody_answered(reply):
                 silent[node_id] = error_reason(reply)
             elif reply.has_error():
@@ -269,6 +299,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int) -> Roster:
         classes=first.classes,
         simulated=holder.simulated,
         value_keys=holder.value_keys,
+        run_key=holder.run_key,
     )
 
 
@@ -288,8 +319,11 @@ def _more_nodes(hospitals: int, present: int) -> str:
     return f"; start {more}: the last one is company X (num-supernodes={hospitals + 1})"
 
 
-def _ask_all(grid: Grid, nodes: list[int], timeout: float) -> Iterator[tuple[int, Message]]:
-    requests = [Message(RecordDict(), node_id, DESCRIBE) for node_id in nodes]
+def _ask_all(
+    grid: Grid, nodes: list[int], timeout: float, session: str
+) -> Iterator[tuple[int, Message]]:
+    asked = DescribeRequest(session)
+    requests = [Message(asked.to_content(), node_id, DESCRIBE) for node_id in nodes]
     for reply in exchange(grid, requests, timeout):
         yield reply.metadata.src_node_id, reply
 

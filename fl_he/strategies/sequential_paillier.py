@@ -198,7 +198,8 @@ class SequentialPaillier(Strategy):
     def call_roll(self, grid: Grid) -> Roster:
         """Find out who takes part, once; the first round does it if nobody did before."""
         if self._roster is None:
-            roster = call_roll(grid, self.waiting, self.hospitals or self._needed())
+            session = "" if self._resumed is None else self._resumed[0]
+            roster = call_roll(grid, self.waiting, self.hospitals or self._needed(), session)
             if self.packing is not None:
                 roster.require_packing(self.packing)
             if self._resumed is not None:

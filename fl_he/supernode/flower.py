@@ -128,8 +128,8 @@ def run_supernode() -> None:
     flower_supernode()
 
 
-def node_settings(options: Sequence[str]) -> frozenset[str]:
-    """Return the names of the settings in the node configuration.
+def node_settings(options: Sequence[str]) -> UserConfig:
+    """Return the settings of the node configuration, none if it cannot be read.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def node_settings(options: Sequence[str]) -> frozenset[str]:
     """
     given = _parse_args_run_supernode().parse_args(options).node_config
     try:
-        return frozenset(read_node_config(given or ""))
+        return read_node_config(given or "")
     except FlHeError:
-        return frozenset()
+        return {}
 
 
 def read_node_config(text: str) -> UserConfig:

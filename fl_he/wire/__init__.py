@@ -10,6 +10,7 @@ arrays             numpy arrays from nodes that need not be trusted
 encrypted_sum      messages of the encrypted sum, and its actions
 sealed_messages    messages of a sealed chain, and news of totals, sealed or in the open
 totals             totals as everybody who computes a model is told them
+run_key            company X's key of a session, as its identity signs it
 study_plan         what may be computed, a file that everybody has
 learning_terms     terms of learning and of privacy beside a model
 model              models, derivatives and named sums as records

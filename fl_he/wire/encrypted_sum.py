@@ -32,6 +32,7 @@ SEPARATION = "train.separation"
 FIGURES = "evaluate.figures"
 DESCRIBE = "query.describe"
 DECRYPT = "query.decrypt"
+END = "query.end"
 FINISH = "query.finish"
 
 #: Default key of the metric that weights a mean, as in Flower.
@@ -41,6 +42,7 @@ ACCURACY = "accuracy"
 
 TOTAL_STYPE = "fl-he.total"
 SIGNED_STYPE = "fl-he.signed-total"
+RUN_KEY_STYPE = "fl-he.run-key"
 PLAIN_STYPE = "fl-he.plain"
 
 #: What is summed up: updates; metrics of a model; what is to be known before the first model;
@@ -60,6 +62,8 @@ _Sum = Annotated[Base64, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
 #: Company X's value key, sealed to one hospital of the manifest; see `fl_he.crypto.tickets`.
 ValueKey = Annotated[bytes, blob("fl-he.value-key", "key", ENVELOPE_STYPE, "envelope")]
 ValueKeys = Annotated[dict[str, bytes], blobs(_VALUE_KEYS, ENVELOPE_STYPE, "envelope"), SPARSE]
+#: Company X's signed statement of the key, beside it; see :mod:`fl_he.wire.run_key`.
+SignedKey = Annotated[bytes, blob("fl-he.run-key", "key", RUN_KEY_STYPE, "run-key")]
 _SimulatedSeconds = Annotated[Seconds, SPARSE]
 #: Flower's strategies write it into every train config. A resumed run counts on.
 SERVER_ROUND = "server-round"
@@ -72,6 +76,26 @@ class Role(StrEnum):
 
     HOSPITAL = "hospital"
     KEY_HOLDER = "key-holder"
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeRequest(records.Message):
+    """Ask a node what it is.
+
+    Attributes
+    ----------
+    resumed : str
+        Company X's session, to go on in; empty for the one of this run.
+    """
+
+    resumed: Annotated[str, SPARSE] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndRequest(records.Message):
+    """Tell company X that a session's run is over: it deletes the session's key."""
+
+    session: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +123,8 @@ class Description(records.Message):
         Whether the node lives in a simulation.
     value_keys : dict of str to bytes
         With a manifest, company X's value key, sealed to each hospital by its name.
+    run_key : bytes or None
+        With a manifest, company X's signed statement of its key.
     """
 
     role: Role
@@ -111,6 +137,7 @@ class Description(records.Message):
     simulated: bool = False
     classes: tuple[str, ...] = ()
     value_keys: ValueKeys = field(default_factory=dict, repr=False)
+    run_key: SignedKey | None = field(default=None, repr=False)
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 
@@ -136,6 +163,8 @@ class EncryptionRequest(records.Message):
         Whether the update must have exactly that layout; with a running sum it must.
     value_key : bytes or None
         Company X's, sealed to this hospital; a hospital with a manifest must be given it.
+    run_key : bytes or None
+        Company X's signed statement of its key; a hospital with a manifest must be given it.
     """
 
     public_key: str
@@ -147,6 +176,7 @@ class EncryptionRequest(records.Message):
     layout: Annotated[str, SPARSE] = ""
     exact: Annotated[bool, SPARSE] = False
     value_key: ValueKey | None = field(default=None, repr=False)
+    run_key: SignedKey | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from flwr.app import MessageType, RecordDict
 
 from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
 from fl_he.crypto.encoding.strict_json import Base64
-from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE, ValueKey, ValueKeys
+from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE, SignedKey, ValueKey, ValueKeys
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
     RECORD,
@@ -257,6 +257,8 @@ class Hop(Message):
         The running sum; ``None`` for the first hospital of the round.
     value_key : bytes or None
         As company X has sealed it to this hospital.
+    run_key : bytes or None
+        Company X's signed statement of its key.
     """
 
     round: Natural
@@ -265,6 +267,7 @@ class Hop(Message):
     public_key: str
     envelope: _Envelope | None = field(default=None, repr=False)
     value_key: ValueKey | None = field(default=None, repr=False)
+    run_key: SignedKey | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.envelope is None) != (not self.contributors):

@@ -22,11 +22,13 @@ from identities import make
 from lying_coordinator import CLINICS, COMPANY, LyingCoordinator, clinics, opened, update_of
 from reply_forms import form_of
 from sealed_steps import reason
+from session_keys import session_key
 from study_plans import PLAN
 from ticketed_sums import MadeSum, added, unchecked
 
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.tickets.opening import TicketError
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import (
@@ -58,13 +60,13 @@ NAMES = ("clinic-1", "clinic-2", "clinic-3")
 UNFIT = str(TicketError())
 
 
-def made_up(values: list[float] | np.ndarray) -> bytes:
+def made_up(values: list[float] | np.ndarray, key: PublicKey = KEY.public_key) -> bytes:
     """Return numbers that the coordinator has encrypted itself."""
-    return made(values).to_bytes("any")
+    return made(values, key).to_bytes("any")
 
 
-def made(values: list[float] | np.ndarray, names: Sequence[str] = NAMES) -> MadeSum:
-    return MadeSum(KEY.public_key, values, names, Packing(max_contributors=len(CLINICS)))
+def made(values: list[float] | np.ndarray, key: PublicKey, names: Sequence[str] = NAMES) -> MadeSum:
+    return MadeSum(key, values, names, Packing(max_contributors=len(CLINICS)))
 
 
 def files(folder: Path, *endings: str) -> dict[str, bytes]:
@@ -90,7 +92,13 @@ class Pair(NamedTuple):
         kept = [files(self.folder / name, "opened.jsonl") for name in ("one", "other")]
         replies = [lie(liar, *details) for liar in (self.one, self.other)]
         assert all(reply.has_error() for reply in replies)
-        assert form_of(replies[0]) == form_of(replies[1])
+        # Each federation has a key of its own.
+        keys = (self.one.public_key.fingerprint, self.other.public_key.fingerprint)
+        one, other = (
+            repr(form_of(reply)).replace(key, "the key")
+            for reply, key in zip(replies, keys, strict=True)
+        )
+        assert one == other
         assert kept == [files(self.folder / name, "opened.jsonl") for name in ("one", "other")]
         return reason(replies[0])
 
@@ -293,12 +301,12 @@ class TestCounts:
 
     def test_run_config_and_server_round_change_no_update(self, tmp_path: Path) -> None:
         liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
-        before = opened(liar.ask(CLINICS[0]))
+        before = opened(liar.ask(CLINICS[0]), tmp_path)
         liar.grid.contexts[CLINICS[0]].run_config = {
             **{"overrides": "class_weight=balanced C=1e-9", "config-name": "run", "lr": 1e12},
         }
         config = ConfigRecord({**liar.config, "server-round": 10**6})
-        np.testing.assert_array_equal(opened(liar.ask(CLINICS[0], config=config)), before)
+        np.testing.assert_array_equal(opened(liar.ask(CLINICS[0], config=config), tmp_path), before)
 
     def test_a_rate_of_choice_is_in_no_plan(self) -> None:
         for rate in (1e12, 2.7):
@@ -406,18 +414,18 @@ class TestFreshEyes:
     """Attacks that nobody had told of."""
 
     def test_a_made_up_session_stops_at_its_first_model(self, tmp_path: Path) -> None:
-        """No total of company X's moves it, and company X opens nothing in it."""
+        """It does not even begin: company X has signed no key for it, and opens nothing in it."""
         liar = LyingCoordinator(clinics(tmp_path, POOLED), POOLED)
         liar.step(1, "prepare")
         own = "made-up"
-        assert not liar.ask(CLINICS[0], 1, "prepare", session=own, totals=[]).has_error()
+        words = "the key of a run must be of the message's session, got another's"
+        assert reason(liar.ask(CLINICS[0], 1, "prepare", session=own, totals=[])) == words
         assert "of the message's session" in (
             reason(liar.ask(CLINICS[0], 2, "prepare", session=own))
         )
         assert liar.ask(CLINICS[0], 1, "train", session=own, totals=[]).has_error()
-        summed = liar.summed(1, "prepare", session=own, totals=[])
         assert "that this key holder opened" in (
-            reason(liar.open(summed, 1, "prepare", session=own, totals=[]))
+            reason(liar.open(made_up(np.ones(9)), 1, "prepare", session=own, totals=[]))
         )
 
     def test_none_takes_the_place_of_anothers_model(self, tmp_path: Path) -> None:
@@ -461,7 +469,7 @@ class TestFreshEyes:
         reply = liar.send(COMPANY, SESSION, SessionRequest(liar.session, {}).to_content())
         assert not reply.has_error()
         assert "sealed chains only" in reason(liar.open(before))
-        assert not files(tmp_path, "opened.jsonl")["private-key.json.opened.jsonl"].count(b'"sum"')
+        assert not files(tmp_path, "opened.jsonl")["company-x.json.opened.jsonl"].count(b'"sum"')
 
     @pytest.mark.parametrize(
         "more",
@@ -530,9 +538,9 @@ class TestFreshEyes:
 
 def with_more_tickets(liar: LyingCoordinator, alone: bytes) -> bytes:
     """Return one hospital's update that comes with the other hospitals' tickets as well."""
-    own = TicketedSum.from_bytes(alone, KEY.public_key)
+    own = TicketedSum.from_bytes(alone, liar.public_key)
     others = (update_of(liar.ask(node)) for node in CLINICS[1:])
-    more = (TicketedSum.from_bytes(one, KEY.public_key).tickets for one in others)
+    more = (TicketedSum.from_bytes(one, liar.public_key).tickets for one in others)
     return TicketedSum(own.vector, own.tickets + sum(more, ())).to_bytes()
 
 
@@ -543,26 +551,26 @@ class TestTickets:
         """It was a gradient of choice, so the next model was one."""
         liar = LyingCoordinator(clinics(tmp_path, GRADIENTS), GRADIENTS)
         gradient = [3.0, 12.0, -240.0, 0.0, 480.0, 0.0, 0.0]
-        assert reason(liar.open(made_up(gradient))) == UNFIT
+        assert reason(liar.open(made_up(gradient, liar.public_key))) == UNFIT
         honest = liar.summed()
-        tickets = TicketedSum.from_bytes(honest, KEY.public_key).tickets
-        vector = made(gradient).made(liar.session).vector
+        tickets = TicketedSum.from_bytes(honest, liar.public_key).tickets
+        vector = made(gradient, liar.public_key).made(liar.session).vector
         assert reason(liar.open(TicketedSum(vector, tickets).to_bytes())) == UNFIT
         assert "open already" in reason(liar.open(honest)), "a second try would be a question more"
 
     def test_no_vector_of_choice_is_added(self, tmp_path: Path) -> None:
         liar = LyingCoordinator(clinics(tmp_path, GRADIENTS), GRADIENTS)
-        summed = TicketedSum.from_bytes(liar.summed(), KEY.public_key)
+        summed = TicketedSum.from_bytes(liar.summed(), liar.public_key)
         chosen = np.zeros(len(summed.vector))
         chosen[2] = 1.0
-        own = made(chosen, NAMES[:1]).made(liar.session)
-        summed.vector.add_in_place(own.vector, KEY.public_key)
+        own = made(chosen, liar.public_key, NAMES[:1]).made(liar.session)
+        summed.vector.add_in_place(own.vector, liar.public_key)
         assert reason(liar.open(summed.to_bytes())) == UNFIT
 
     def test_no_hospital_is_in_a_sum_thrice(self, tmp_path: Path) -> None:
         liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
-        thrice = added([update_of(liar.ask(CLINICS[0])) for _ in range(3)], KEY.public_key)
-        assert unchecked(thrice, KEY)[0] == 3.0
+        thrice = added([update_of(liar.ask(CLINICS[0])) for _ in range(3)], liar.public_key)
+        assert unchecked(thrice, session_key(tmp_path))[0] == 3.0
         assert reason(liar.open(thrice)) == UNFIT
         assert liar.open(liar.summed()).has_content(), "nothing was decrypted"
 
@@ -572,7 +580,10 @@ class TestTickets:
         first, second = (LyingCoordinator(nodes, PLAN, run) for run in (7, 8))
         updates = first.summed()
         assert first.open(updates).has_content()
-        assert reason(second.open(updates)) == UNFIT
+        key = first.public_key.fingerprint
+        assert reason(second.open(updates)) == (
+            f"the key must be {second.public_key.fingerprint}, got {key}"
+        )
 
     @pytest.mark.parametrize("changed", [{"server-round": 2}, {"class-weights": [1.0, 2.0]}])
     def test_all_hospitals_are_asked_the_same(
@@ -648,7 +659,7 @@ class TestSets:
             answer = liar.open(liar.summed(among=among), contributors=2)
             assert "would expose" in reason(answer)
 
-    @pytest.mark.parametrize("full", ["company-x.json.sets.jsonl", "private-key.json.opened.jsonl"])
+    @pytest.mark.parametrize("full", ["company-x.json.sets.jsonl", "company-x.json.opened.jsonl"])
     def test_a_set_is_noted_before_its_round(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
     ) -> None:
@@ -681,6 +692,6 @@ class TestSets:
     def test_a_permission_is_signed(self, tmp_path: Path) -> None:
         """The coordinator cannot give it in a hospital's name."""
         liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)
-        summed = TicketedSum.from_bytes(liar.summed(), KEY.public_key)
+        summed = TicketedSum.from_bytes(liar.summed(), liar.public_key)
         allowed = tuple(replace(ticket, alone=True) for ticket in summed.tickets)
         assert reason(liar.open(TicketedSum(summed.vector, allowed).to_bytes())) == UNFIT

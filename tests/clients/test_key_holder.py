@@ -454,14 +454,6 @@ def test_a_protected_key_file_is_opened_with_the_passphrase_file(
     assert "private-key: the key file is protected: a passphrase must be given" in caplog.text
 
 
-def test_a_pinned_key_holder_has_that_key(key_file: Path) -> None:
-    config: UserConfig = {"role": "key-holder", "private-key": str(key_file)}
-    pinned = KEY.public_key.fingerprint
-    assert Holder({**config, "key-fingerprint": pinned}).open().has_content()
-    answer = Holder({**config, "key-fingerprint": "ab" * 32}).ask(DESCRIBE, RecordDict())
-    assert f"must name the manifest's key, {'ab' * 32}, got {pinned}" in reason(answer)
-
-
 def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
     hospital = Holder({"partition-id": 0, "num-partitions": 4})
     description = hospital.describe()

@@ -11,8 +11,8 @@ from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.private_key import PrivateKey
 
 KEY = PrivateKey.generate(2048)
-EXPECTED = Manifest((NORTH.public, EAST.public, COMPANY.public), KEY.public_key.fingerprint)
-FEDERATION = ("--public-key", "public-key.json", "--out", "federation.json")
+EXPECTED = Manifest((NORTH.public, EAST.public, COMPANY.public))
+FEDERATION = ("--out", "federation.json")
 
 
 @pytest.fixture
@@ -33,11 +33,39 @@ def test_it_puts_the_manifest_together(folder: Path) -> None:
         f"{COMPANY.public.fingerprint} key-holder company-x",
         f"{EAST.public.fingerprint} hospital east",
         f"{NORTH.public.fingerprint} hospital north",
-        f"{KEY.public_key.fingerprint} Paillier key",
         "no study plan: the coordinator chooses what is computed",
         f"{EXPECTED.fingerprint} manifest",
     ]
     assert fl_he(folder, "show", "federation.json") == (0, out, "")
+
+
+def test_it_makes_a_manifest_of_an_older_one(folder: Path) -> None:
+    plans = ("cd" * 32,)
+    members = json.loads(Manifest(EXPECTED.nodes, plans).to_json())
+    older = members | {"format": "fl-he federation 2", "paillier": "ab" * 32}
+    (folder / "old.json").write_text(json.dumps(older))
+    code, _, err = fl_he(folder, "show", "old.json")
+    assert code == 1
+    assert "make a new one of it with `fl-he federation --from OLD.json --out NEW.json`" in err
+    code, out, err = fl_he(folder, "federation", "--from", "old.json", *FEDERATION)
+    assert (code, err) == (0, "")
+    made = Manifest.load(folder / "federation.json")
+    assert made == Manifest(EXPECTED.nodes, plans)
+    assert f"{made.fingerprint} manifest\nthe manifest's fingerprint is new: give" in out
+    assert "take private-key and key-fingerprint out of the node configurations" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("north.json", "--from", "old.json"), ("--from", "old.json", "--plan", "plan.json")],
+)
+def test_a_manifest_is_made_of_entries_or_of_an_older_one(
+    folder: Path, arguments: tuple[str, ...]
+) -> None:
+    code, out, err = fl_he(folder, "federation", *arguments, *FEDERATION)
+    assert (code, out) == (2, "")
+    assert "ENTRY.json with any --plan, or --from alone" in " ".join(err.split()).replace("│ ", "")
+    assert not (folder / "federation.json").exists()
 
 
 def test_every_public_file_can_be_shown(folder: Path) -> None:

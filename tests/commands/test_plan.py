@@ -76,12 +76,8 @@ def test_data_without_a_table_is_refused(folder: Path) -> None:
 def test_a_manifest_names_plans(folder: Path) -> None:
     for node in (NORTH, COMPANY):
         (folder / f"{node.public.name}.json").write_text(node.public.to_json())
-    from fl_he.crypto.paillier.private_key import PrivateKey  # noqa: PLC0415
-
-    key = PrivateKey.generate(2048).public_key
-    (folder / "key.json").write_text(key.to_json())
     (folder / "plan.json").write_text(PLAN.to_json())
-    arguments = ("north.json", "company-x.json", "--public-key", "key.json", "--plan", "plan.json")
+    arguments = ("north.json", "company-x.json", "--plan", "plan.json")
     code, out, err = fl_he(folder, "federation", *arguments, "--out", "federation.json")
     assert (code, err) == (0, "")
     manifest = Manifest.load(folder / "federation.json")
@@ -91,7 +87,7 @@ def test_a_manifest_names_plans(folder: Path) -> None:
         f"{manifest.fingerprint} manifest",
     ]
     code, _, err = fl_he(
-        folder, "federation", *arguments, "--plan", "key.json", "--out", "other.json"
+        folder, "federation", *arguments, "--plan", "north.json", "--out", "other.json"
     )
     assert code == 1
-    assert err.startswith("fl-he: key.json: study plan must have exactly the members")
+    assert err.startswith("fl-he: north.json: study plan must have exactly the members")

@@ -67,12 +67,11 @@ def test_company_x_sees_sessions_and_sets(tmp_path: Path) -> None:
     shown = fl_he(tmp_path, "show", "federation.json")[1]
     assert section(output, "federation") == shown.splitlines()
     assert Manifest.load(tmp_path / "federation.json").fingerprint in shown
-    key = KEY.public_key.fingerprint[:16]
     rows = section(output, "sessions, last opened round")
     assert rows[0].split("  ")[0] == "session"
     assert [row.split() for row in rows[1:]] == [
-        [first.session, key, "2"],
-        [second.session, key, "-"],
+        [first.session, first.public_key.fingerprint[:16], "2"],
+        [second.session, second.public_key.fingerprint[:16], "-"],
     ]
     opened = fl_he(tmp_path, "ledger", "company-x.json")[1]
     assert "opened: clinic-1, clinic-2, clinic-3\n" in opened
@@ -140,7 +139,7 @@ def test_a_foreign_apps_hospital_needs_no_file(
 def test_another_reader_is_no_obstacle(tmp_path: Path) -> None:
     nodes = clinics(tmp_path, PLAN)
     LyingCoordinator(nodes, PLAN).step(1)
-    with (tmp_path / "private-key.json.opened.jsonl").open("rb") as ledger:
+    with (tmp_path / "company-x.json.opened.jsonl").open("rb") as ledger:
         fcntl.flock(ledger, fcntl.LOCK_SH)
         assert status(tmp_path, nodes[-1])[0] == 0
 
@@ -161,7 +160,7 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
 def test_a_damaged_file_ends_its_section_only(tmp_path: Path) -> None:
     nodes = clinics(tmp_path, PLAN)
     LyingCoordinator(nodes, PLAN).step(1)
-    ledger = tmp_path / "private-key.json.opened.jsonl"
+    ledger = tmp_path / "company-x.json.opened.jsonl"
     ledger.write_text("?\n")
     code, output, errors = status(tmp_path, nodes[-1])
     assert (code, errors.count("\n")) == (1, 1)

@@ -168,7 +168,7 @@ def test_a_manifest_keeps_its_text_and_fingerprint() -> None:
     found = VECTORS["sealed"]
     manifest = Manifest.from_json(found["manifest"])
     assert manifest.to_json() == found["manifest"]
-    fields = [b"fl-he federation 2", bytes.fromhex(manifest.paillier_fingerprint)]
+    fields = [b"fl-he federation 3"]
     plans = (b"\xab" * 32, b"\xcd" * 32)
     fields.append(b"".join(struct.pack(">I", len(plan)) + plan for plan in plans))
     for node in sorted(manifest.nodes, key=lambda node: node.name):

@@ -122,11 +122,12 @@ def test_blanks_around_labels_are_told_in_the_nodes_log(
 
 
 HOLDERS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
-    ("private-key", None, "a key-holder must be given private-key in its node configuration"),
-    ("private-key", "nowhere.json", "must name a key file that this node can open"),
-    ("private-key", "1.csv", "must name a key file that this node can open"),
-    ("private-key", "other-key.json", "must name the manifest's key"),
-    ("private-key", "company-x.json", "must name a key file that this node can open"),
+    ("private-key", "other-key.json", "private-key must be left out of company X's node configura"),
+    ("key-bits", 512, "key-bits in the node configuration: a key must have between 1024 and 8192"),
+    ("key-bits", 1025, "key-bits in the node configuration: key_bits must be a mu"),
+    ("key-bits", "2048", "key-bits in the node configuration must be a whole number from 1 on"),
+    ("key-days", 0, "key-days in the node configuration must be a whole number from 1 on, got 0"),
+    ("key-days", 1.5, "key-days in the node configuration must be a whole number from 1 on"),
     ("passphrase-file", "passphrase", "this node's log says more"),
     ("passphrase-file", "nowhere", "passphrase-file in the node configuration must name a file"),
     ("min-contributors", "3", "min-contributors in the node configuration must be a whole number"),
@@ -152,7 +153,7 @@ def test_a_wrong_setting_of_the_key_holder(
     make("stranger", "key-holder").save(tmp_path / "stranger.json")
     (tmp_path / "passphrase").touch(0o600)
     (tmp_path / "passphrase").write_text("secret")
-    if isinstance(value, str) and setting != "min-contributors":
+    if isinstance(value, str) and setting not in ("min-contributors", "key-bits"):
         value = str(tmp_path / value)
     node.pop(setting) if value is None else node.update({setting: value})
     with caplog.at_level(logging.ERROR):
@@ -161,6 +162,30 @@ def test_a_wrong_setting_of_the_key_holder(
     assert words in refused
     assert str(tmp_path) not in refused
     assert caplog.messages or "log says more" not in refused
+
+
+KEYS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
+    ("private-key", None, "a key-holder without a manifest (federation) must be given private-key"),
+    ("private-key", "nowhere.json", "must name a key file that this node can open"),
+    ("private-key", "1.csv", "must name a key file that this node can open"),
+    ("private-key", "identity.json", "must name a key file that this node can open"),
+    ("key-bits", 2048, "key-bits in the node configuration must come with a manifest (federation)"),
+    ("key-days", 30, "key-days in the node configuration must come with a manifest (federation)"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), KEYS_WRONG)
+def test_a_wrong_key_of_a_key_holder_without_a_manifest(
+    tmp_path: Path, setting: str, value: UserConfigValue | None, words: str
+) -> None:
+    node = deployed_nodes(tmp_path)[-1] | {"name": "company-x"}
+    make("company-x", "key-holder").save(tmp_path / "identity.json")
+    if isinstance(value, str):
+        value = str(tmp_path / value)
+    node.pop(setting) if value is None else node.update({setting: value})
+    refused = describe(node)
+    assert words in refused
+    assert str(tmp_path) not in refused
 
 
 def test_a_protected_key_file_opens_with_the_passphrase(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from quick import slow
 from study_plans import PLAN, RANGED
-from ticketed_sums import VALUE_KEY, value_key_record
+from ticketed_sums import key_records
 
 from fl_he import client_app, server_app
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
@@ -136,7 +136,7 @@ class Coordinator:
         if node in HOSPITALS and "public-key" in content.config_records.get("fl-he", {}):
             own = self.company.value_keys.get(f"clinic-{HOSPITALS.index(node) + 1}")
             if own is not None:
-                content = RecordDict({VALUE_KEY: value_key_record(own), **content})
+                content = RecordDict({**key_records(own, self.company.run_key), **content})
         (sent,) = self.grid.push_messages([Message(content, node, action)])
         (reply,) = self.grid.pull_messages([sent])
         return reply
@@ -536,7 +536,8 @@ def test_a_slow_search_over_nine_sessions_ends_with_the_second(
         grid = grid_of(nodes, run_id=100 + run)
         between(grid)
         answers.append(Coordinator(grid).ask())
-    assert answers[:2] == ["", ""]
+    words = "the key of a run must be of the message's session, got another's"
+    assert answers[:2] == [words, words]
     words = (
         "the study plan has 2 sessions, and this node has taken part in as many: further ones "
         "need a new plan"
@@ -546,7 +547,8 @@ def test_a_slow_search_over_nine_sessions_ends_with_the_second(
 
 def test_made_up_sessions_are_counted_too(coordinator: Coordinator) -> None:
     answers = [coordinator.ask(session=f"made-up-{number}") for number in range(4)]
-    assert answers[:2] == ["", ""]
+    words = "the key of a run must be of the message's session, got another's"
+    assert answers[:2] == [words, words]
     assert all("the study plan has 2 sessions" in answer for answer in answers[2:])
     assert "must name company X's session" in coordinator.ask(session="")
 

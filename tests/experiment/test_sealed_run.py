@@ -26,6 +26,7 @@ from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import CheckpointError, load_checkpoint
 from fl_he.run_files.convergence import converged, warnings
 from fl_he.run_files.metrics import read_metrics
+from fl_he.strategies.roster import Roster
 from fl_he.wire.records import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
@@ -100,13 +101,15 @@ def test_a_sealed_run(federation: Federation) -> None:
     assert {entry["contributors"] for entry in seen} == {3}
     known = {key: value for key, value in metrics["federated"].items() if value is not None}
     assert known == {"coefficients": []}
-    key, size = federation.key.public_key, metrics["crypto"].pop("bytes_per_update")
-    assert key.ciphertext_bytes < size < 2 * key.ciphertext_bytes
+    ledger = (federation.folder / "company-x.json.opened.jsonl").read_text().splitlines()
+    (session,) = (json.loads(line) for line in ledger if line.startswith('{"run":'))
+    size = metrics["crypto"].pop("bytes_per_update")
+    assert 256 < size < 2 * 256
     assert metrics["crypto"] == {
-        "key_bits": key.key_bits,
-        "key_fingerprint": key.fingerprint,
+        "key_bits": 1024,
+        "key_fingerprint": session["key"],
         # 51 bits for each number of three hospitals, and a sign and carries below n / 2.
-        "slots_per_ciphertext": (key.key_bits - 1) // 51,
+        "slots_per_ciphertext": 1023 // 51,
         "ciphertexts_per_update": 1,
         "ticket_bytes_per_update": None,
     }
@@ -138,7 +141,7 @@ def test_newtons_method_on_units_of_all_patients(federation: Federation) -> None
     rounds = len(metrics["rounds"])
     assert 3 <= rounds < 15
     assert [entry["converged"] for entry in seen] == [False] * (rounds - 1) + [True]
-    lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
+    lines = (federation.folder / "company-x.json.opened.jsonl").read_text().splitlines()
     assert sum("round" in line for line in lines) == rounds + 2
     assert converged(metrics)
     everything = "".join(path.read_text() for path in folder.iterdir())
@@ -178,7 +181,7 @@ def test_firths_penalty_takes_two_sums_a_round(federation: Federation) -> None:
         saved = LogisticModel.load(federation.model(name))
         np.testing.assert_allclose(saved.coefficients, fit.coef_, rtol=0, atol=1e-6)
         assert saved.training == "converged"
-    lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
+    lines = (federation.folder / "company-x.json.opened.jsonl").read_text().splitlines()
     assert sum("round" in line for line in lines) == 2 + 2 * len(metrics["rounds"])
 
 
@@ -264,15 +267,17 @@ def test_a_run_that_was_cut_off_is_resumed(federation: Federation, action: str) 
     metrics = server_app.train(federation.grid, config("rounds=4", f"resume={folder}"), folder)
     assert [entry["round"] for entry in metrics["rounds"]] == [1, 2, 3, 4]
     check_saved(federation, 4)
-    lines = (federation.folder / "private-key.json.opened.jsonl").read_text().splitlines()
+    lines = (federation.folder / "company-x.json.opened.jsonl").read_text().splitlines()
     opened = [json.loads(line)["round"] for line in lines if "round" in line]
     # Hospitals that had answered in a round whose sum was lost contribute to later ones only.
     assert opened == [1, *(number + (action == MessageType.TRAIN) for number in (2, 3, 4))]
 
 
-def test_what_cannot_be_resumed(federation: Federation) -> None:
+def test_what_cannot_be_resumed(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = federation.folder / "run"
-    server_app.train(federation.grid, config("rounds=1"), folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Roster, "end", lambda _: None)  # as if company X had been away
+        server_app.train(federation.grid, config("rounds=1"), folder)
     path = folder / "checkpoint.json"
     members = {**json.loads(path.read_text()), "finished": False}
     for change, words in (

@@ -175,7 +175,7 @@ def _envelope_seeds() -> list[bytes]:
 @cache
 def _enrolment(identity: Identity) -> Enrolment:
     nodes = tuple(node.public for node in (NORTH, SOUTH, EAST, COMPANY))
-    return Enrolment(Manifest(nodes, "0" * 64, ()), identity)
+    return Enrolment(Manifest(nodes), identity)
 
 
 def _value_key(data: bytes) -> object:
@@ -290,7 +290,7 @@ def _identity(data: bytes) -> object:
 @cache
 def _manifests() -> list[Any]:
     nodes = tuple(node.public for node in (NORTH, SOUTH, EAST, COMPANY))
-    return [json.loads(Manifest(nodes, "0" * 64, ("1" * 64,)).to_json())]
+    return [json.loads(Manifest(nodes, ("1" * 64,)).to_json())]
 
 
 def _manifest(data: bytes) -> object:

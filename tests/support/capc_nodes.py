@@ -26,8 +26,6 @@ QUERYING = "st-anne"
 ANSWERING = ("st-john", "st-luke", "st-mary")
 FEATURES = ("age", "size")
 CLASSES = ("well", "sick")
-#: Fingerprint of company X's key for encrypted sums, which CaPC has no use for.
-SUMS_KEY = "5" * 64
 #: So little noise that there is none: 1 has a chance of exp(-200).
 TERMS: dict[str, Any] = {
     "classes": list(CLASSES),
@@ -91,7 +89,7 @@ def agreement(**changes: Any) -> Agreement:
 def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list[UserConfig]:
     """Write all nodes' files and return their configurations, company X last."""
     identities = [*map(make, (QUERYING, *ANSWERING)), make(HOLDER, "key-holder")]
-    manifest = Manifest(tuple(one.public for one in identities), SUMS_KEY)
+    manifest = Manifest(tuple(one.public for one in identities))
     (folder / "federation.json").write_text(manifest.to_json())
     (folder / "capc.json").write_text(agreement(**changes).to_json())
     nodes: list[UserConfig] = []

@@ -40,12 +40,16 @@ def deployed_nodes(folder: Path) -> list[UserConfig]:
 def enrolled_nodes(folder: Path, *plans: StudyPlan) -> list[UserConfig]:
     """Return the same nodes with a manifest in the place of the fingerprint, and study plans."""
     nodes = deployed_nodes(folder)
+    (folder / "private-key.json").unlink()
     identities = []
     for node in nodes:
         identity = make(str(node.setdefault("name", "company-x")), str(node["role"]))
         identity.save(folder / f"{node['name']}.json")
         identities.append(identity.public)
         node.pop("key-fingerprint", None)
+        node.pop("private-key", None)
+        if node["role"] == "key-holder":
+            node["key-bits"] = KEY.public_key.key_bits
         node |= {
             "federation": str(folder / "federation.json"),
             "identity": str(folder / f"{node['name']}.json"),
@@ -56,6 +60,6 @@ def enrolled_nodes(folder: Path, *plans: StudyPlan) -> list[UserConfig]:
             for path, plan in zip(paths, plans, strict=True):
                 path.write_text(plan.to_json())
     digests = tuple(plan.digest for plan in plans)
-    manifest = Manifest(tuple(identities), KEY.public_key.fingerprint, digests)
+    manifest = Manifest(tuple(identities), digests)
     (folder / "federation.json").write_text(manifest.to_json())
     return nodes

@@ -20,7 +20,6 @@ from identities import make
 from numpy.typing import NDArray
 
 from fl_he.crypto.envelopes.manifest import Manifest
-from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.study_plan import StudyPlan
 
 ROOT = Path(__file__).parents[2]
@@ -229,8 +228,6 @@ class Federation(Processes):
         tables: Callable[[str], tuple[NDArray[np.float64], NDArray[np.float64]]] = table,
         plan: StudyPlan | None = None,
     ) -> None:
-        key = PrivateKey.generate(1024)
-        key.save(folder / "private-key.json")
         identities = [*map(make, HOSPITALS), make(HOLDER, "key-holder")]
         for identity in identities:
             identity.save(folder / f"{identity.public.name}.identity.json")
@@ -240,10 +237,10 @@ class Federation(Processes):
             (folder / "plan.json").write_text(plan.to_json())
             digests, planned = (plan.digest,), f'plan="{folder}/plan.json"'
         public = tuple(one.public for one in identities)
-        manifest = Manifest(public, key.public_key.fingerprint, digests)
+        manifest = Manifest(public, digests)
         (folder / "federation.json").write_text(manifest.to_json())
         own = {
-            HOLDER: f'role="key-holder" private-key="{folder}/private-key.json"',
+            HOLDER: 'role="key-holder" key-bits=1024',
             **{name: _hospital(folder, name, *tables(name)) for name in HOSPITALS},
         }
         super().__init__(

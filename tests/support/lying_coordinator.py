@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from deployed_nodes import HEADER, KEY, enrolled_nodes
+from deployed_nodes import HEADER, enrolled_nodes
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
 from numpy.typing import NDArray
-from ticketed_sums import VALUE_KEY as _VALUE_KEY
-from ticketed_sums import added, unchecked, value_key_record
+from session_keys import session_key
+from ticketed_sums import added, key_records, unchecked
 
 from fl_he import client_app
 from fl_he.config.run import Config
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -82,7 +83,8 @@ class LyingCoordinator:
         reply = self.send(COMPANY, DESCRIBE, RecordDict())
         described = Description.from_content(reply.content)
         self.session, self.packing = described.session, described.packing
-        self.value_keys = described.value_keys
+        self.value_keys, self.run_key = described.value_keys, described.run_key
+        self.public_key = PublicKey.from_json(described.public_key)
 
     def terms(self, **changes: Any) -> TrainingTerms:
         """Return the task that the plan and the choice from its lists say."""
@@ -114,7 +116,7 @@ class LyingCoordinator:
             content = self.choice.add_to(content)
         if node in CLINICS and "public-key" in content.config_records.get("fl-he", {}):
             own = self.value_keys[f"clinic-{CLINICS.index(node) + 1}"]
-            content = RecordDict({_VALUE_KEY: value_key_record(own), **content})
+            content = RecordDict({**key_records(own, self.run_key), **content})
         (sent,) = self.grid.push_messages([Message(content, node, action)])
         (reply,) = self.grid.pull_messages([sent])
         return reply
@@ -134,7 +136,7 @@ class LyingCoordinator:
     def request(self, round_: int, session: str | None = None, **more: Any) -> EncryptionRequest:
         """Return what a hospital's reply is encrypted for."""
         own = self.session if session is None else session
-        return EncryptionRequest(KEY.public_key.to_json(), self.packing, own, round_, **more)
+        return EncryptionRequest(self.public_key.to_json(), self.packing, own, round_, **more)
 
     def ask(
         self,
@@ -180,7 +182,7 @@ class LyingCoordinator:
     ) -> bytes:
         """Return a fresh sum of hospitals' updates."""
         updates = [update_of(self.ask(node, round_, purpose, **more)) for node in among]
-        return added(updates, KEY.public_key)
+        return added(updates, self.public_key)
 
     def step(
         self, round_: int = 1, purpose: Purpose = "train", among: Sequence[int] = CLINICS
@@ -207,6 +209,6 @@ def update_of(reply: Message) -> bytes:
     return EncryptedReply.from_content(reply.content).encrypted_sum
 
 
-def opened(reply: Message) -> NDArray[np.float64]:
-    """Return what only company X can see of a hospital's reply."""
-    return unchecked(update_of(reply), KEY)
+def opened(reply: Message, folder: Path) -> NDArray[np.float64]:
+    """Return what only company X can see of a hospital's reply, by the key on its disk."""
+    return unchecked(update_of(reply), session_key(folder))

@@ -42,7 +42,7 @@ class OpenSteps:
         self.totals: list[bytes] = []
         description = Description.from_content(self.ask(COMPANY, DESCRIBE, RecordDict()).content)
         self.session, self.public_key = description.session, description.public_key
-        self.value_keys = description.value_keys
+        self.value_keys, self.run_key = description.value_keys, description.run_key
 
     def ask(self, name: str, action: str, content: RecordDict) -> Message:
         """Send a node one message and return its reply."""
@@ -62,10 +62,11 @@ class OpenSteps:
     def request(
         self, round_: int, session: str | None = None, name: str | None = None
     ) -> EncryptionRequest:
-        own = self.session if session is None else session
+        asked = self.session if session is None else session
         packing = self.federation.packing.to_json()
-        request = EncryptionRequest(self.public_key, packing, own, round_)
-        return replace(request, value_key=self.value_keys.get(name or ""))
+        request = EncryptionRequest(self.public_key, packing, asked, round_)
+        own = self.value_keys.get(name or "")
+        return replace(request, value_key=own, run_key=self.run_key)
 
     def hospital(
         self, name: str, round_: int, action: str = MessageType.TRAIN, **news: Any

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from flwr.clientapp import ClientApp
 from identities import make
 from local_grid import LocalGrid
 from numpy.typing import NDArray
+from session_keys import session_key
 
 from fl_he.clients.encryption import EncryptionMod, node_packing
 from fl_he.clients.hospital import HospitalData, add_hospital, zero_model
@@ -39,12 +39,6 @@ from fl_he.wire.learning_terms import TrainingTerms
 COMPANY = "company-x"
 FEATURES = ("age", "size", "score")
 RATE = 0.5
-
-
-@lru_cache(maxsize=2)
-def paillier_key(number: int = 0) -> PrivateKey:
-    """Return a short key, the same one in all tests of a process."""
-    return PrivateKey.generate(1024)
 
 
 def dataset(name: str, rows: int) -> Dataset:
@@ -111,26 +105,20 @@ class Federation:
         self.data = {name: dataset(name, rows) for name, rows in hospitals.items()}
         self.identities: dict[str, Identity] = {name: make(name) for name in hospitals}
         self.identities[COMPANY] = make(COMPANY, "key-holder")
-        self.key = paillier_key()
-        self.manifest = Manifest(
-            tuple(identity.public for identity in self.identities.values()),
-            self.key.public_key.fingerprint,
-        )
+        self.manifest = Manifest(tuple(identity.public for identity in self.identities.values()))
         (folder / "federation.json").write_text(self.manifest.to_json())
         for name, identity in self.identities.items():
             identity.save(folder / f"{name}.json")
-        self.key.save(folder / "private-key.json")
         self.packing = Packing(max_contributors=len(hospitals))
         self.grid = grid(self.app(), [self.node(name) for name in self.identities])
 
     def node(self, name: str, **settings: str | int | bool) -> UserConfig:
         """Return a node's configuration."""
         role: UserConfig = (
-            {"role": "key-holder", "private-key": str(self.folder / "private-key.json")}
+            {"role": "key-holder", "key-bits": 1024}
             if name == COMPANY
             else {
                 "role": "hospital",
-                "key-fingerprint": self.key.public_key.fingerprint,
                 "reply-seconds": 0,
                 **({"alone": "allow"} if self.alone else {}),
             }
@@ -142,6 +130,11 @@ class Federation:
             "identity": str(self.folder / f"{name}.json"),
             **settings,
         }
+
+    @property
+    def key(self) -> PrivateKey:
+        """The key of the one session that has begun and is not over, as company X has it."""
+        return session_key(self.folder)
 
     def model(self, name: str) -> Path:
         """Return where a hospital saves its model."""
@@ -199,10 +192,11 @@ class Federation:
     ) -> router.SealedChain:
         """Return the coordinator, before company X and the hospitals have met."""
         waiting = Waiting(hop_timeout=hop_timeout, node_timeout=0.5)
+        progress = progress or SealedProgress()
         return router.SealedChain(
-            call_roll(self.grid, waiting, hospitals or len(self.data)),
+            call_roll(self.grid, waiting, hospitals or len(self.data), progress.session),
             terms(C=C).to_config(),
-            progress or SealedProgress(),
+            progress,
             on_summed=on_summed,
         )
 

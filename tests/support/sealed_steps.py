@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flwr.app import Message, MessageType, RecordDict
 from sealed_federation import COMPANY, Federation, terms
 
-from fl_he.wire.encrypted_sum import FINISH
+from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, DescribeRequest, Description
 from fl_he.wire.sealed_messages import (
     JOIN,
     OPEN,
@@ -45,7 +45,7 @@ class Steps:
         self.value_keys: dict[str, bytes] = {}
         self.config = terms().to_config()
         self.last: tuple[SealedTotal, ...] = ()
-        self.public_key = federation.key.public_key.to_json()
+        self.public_key, self.run_key = "", b""
 
     def ask(self, name: str, action: str, content: RecordDict) -> Message:
         """Send a node one message and return its reply."""
@@ -59,7 +59,15 @@ class Steps:
         reply = self.ask(COMPANY, SESSION, SessionRequest("", challenges).to_content())
         stated = SessionReply.from_content(reply.content)
         self.session, self.statements = stated.session, dict(stated.statements)
+        self.describe()
         self.value_keys = dict(stated.value_keys)
+
+    def describe(self) -> None:
+        """Have company X say its key for the session."""
+        reply = self.ask(COMPANY, DESCRIBE, DescribeRequest(self.session).to_content())
+        described = Description.from_content(reply.content)
+        assert described.run_key is not None
+        self.public_key, self.run_key = described.public_key, described.run_key
 
     def join(self, name: str) -> JoinReply:
         return JoinReply.from_content(
@@ -83,7 +91,8 @@ class Steps:
         """Ask a hospital for its contribution and return whatever it replies."""
         content = self.news(name, totals)
         own = self.value_keys.get(name)
-        asked = LiarsHop(round_, tuple(before), next_node, self.public_key, envelope, own)
+        key = self.public_key, envelope, own, self.run_key
+        asked = LiarsHop(round_, tuple(before), next_node, *key)
         content.update(asked.to_content())
         return self.ask(name, MessageType.TRAIN, content)
 
@@ -125,7 +134,7 @@ class Steps:
 
     def opened_rounds(self) -> list[int]:
         """Return the rounds that company X has opened, from its own disk."""
-        ledger = self.federation.folder / "private-key.json.opened.jsonl"
+        ledger = self.federation.folder / f"{COMPANY}.json.opened.jsonl"
         lines = [json.loads(line) for line in ledger.read_text().splitlines()]
         return [line["round"] for line in lines if "round" in line]
 

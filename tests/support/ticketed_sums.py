@@ -68,14 +68,10 @@ class MadeSum:
         return self._made[occasion]
 
 
-#: Key of the record in which a message brings a hospital the value key.
-VALUE_KEY = "fl-he.value-key"
-
-
-def value_key_record(envelope: bytes) -> ArrayRecord:
-    """Return that record."""
-    request = EncryptionRequest("", "", "", 1, value_key=envelope)
-    return request.to_content().array_records[VALUE_KEY]
+def key_records(value_key: bytes, run_key: bytes | None) -> dict[str, ArrayRecord]:
+    """Return the records that bring a hospital the value key and the statement of the run's key."""
+    request = EncryptionRequest("", "", "", 1, value_key=value_key, run_key=run_key)
+    return dict(request.to_content().array_records)
 
 
 def added(data: Sequence[bytes], key: PublicKey) -> bytes:

@@ -98,7 +98,7 @@ def sealed() -> dict[str, Any]:
     """Return an envelope from north to south, and the manifest of four test identities."""
     binding = Binding("run-1", "running-sum", 3, 1, ("north",))
     nodes = tuple(node.public for node in (NORTH, SOUTH, EAST, COMPANY))
-    manifest = Manifest(nodes, "0123456789abcdef" * 4, ("cd" * 32, "ab" * 32))
+    manifest = Manifest(nodes, ("cd" * 32, "ab" * 32))
     return {
         "binding": binding.to_bytes().hex(),
         "payload": "the payload",

@@ -199,14 +199,6 @@ class AgreedNode(Party):
                 "identity in its node configuration: without them no keys are pinned"
             )
         agreement = read_named_file("capc", path, Agreement.load)
-        holder = enrolment.manifest.key_holder.name
-        # The guardian opens whatever a querying party hands it, and tells bits of it. Under the key
-        # of the sums that would be a way around company X's policy.
-        if agreement.pins(holder).paillier == enrolment.manifest.paillier_fingerprint:
-            raise ProtocolError(
-                f"the agreement's Paillier key of {holder} must be another than the manifest's, "
-                f"got {agreement.pins(holder).paillier}: make one for CaPC alone with fl-he keygen"
-            )
         return cls(node, enrolment, agreement)
 
     def describe(self) -> CapcReply:

@@ -5,15 +5,17 @@ A `Node` is read once for each message, by `NodeApp`, and is either simulated or
 
 Modules, in the order in which they import each other:
 
-settings      settings of the node configuration: names, kinds, values, files
-enrolment     manifest, identity, pinned key and study plans
-value_keys    the value key on its way from company X to hospitals
-table_memory  tables with which a hospital's sessions began
-form_memory   forms of the replies of an app that declares none
-pace          how long an app may take, and when replies leave
-node          `Node`, and the simulated kind of it
-deployed      the deployed kind: its own table, key files, ledgers and terms
-outgoing      replies and refusals that may leave a node
-study_plans   the check of each message against the node's study plans
-app           the app that reads the node and hands messages to the protocols' parts
+settings       settings of the node configuration: names, kinds, values, files
+enrolment      manifest, identity, pinned key and study plans
+value_keys     the value key on its way from company X to hospitals
+counters       how many sums company X says it has opened
+table_memory   tables with which a hospital's sessions began
+form_memory    forms of the replies of an app that declares none
+pace           how long an app may take, and when replies leave
+node           `Node`, and the simulated kind of it
+run_key_check  the check of company X's key of a session
+deployed       the deployed kind: its own table, key files, ledgers and terms
+outgoing       replies and refusals that may leave a node
+study_plans    the check of each message against the node's study plans
+app            the app that reads the node and hands messages to the protocols' parts
 """

@@ -208,6 +208,8 @@ class NodeApp(ClientApp):
 
     def _first(self, message: Message, node: Node) -> Message:
         node.session = _session(message.content)
+        if node.run_keys is not None:
+            node.run_keys.delete_old()
         require_planned(message, node)
         answer: Answer = self._behind
         for part in reversed(self._parts):

@@ -20,6 +20,7 @@ from fl_he.clients.node import form_memory, table_memory
 from fl_he.clients.node.enrolment import read_manifest, read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.settings import (
+    check_key_settings,
     check_settings,
     checked_setting,
     least_cell,
@@ -29,9 +30,11 @@ from fl_he.clients.node.settings import (
     own_seconds,
     require_readable,
     require_writable,
+    whole_setting,
     without_role,
 )
 from fl_he.clients.privacy_ledger import LONGEST_LINE
+from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError, PrivacyError
@@ -48,6 +51,8 @@ _logger = logging.getLogger(__name__)
 #: An app that takes longer contributes nothing; a hospital's replies leave at whole multiples.
 APP_SECONDS, REPLY_SECONDS = 300.0, 1.0
 _PINS = ("key-fingerprint", "federation")
+#: How long company X keeps the key of a session at most.
+_KEY_DAYS = 30
 _SCALING = "privacy-scaling"
 #: Of a session's digest in a file's name.
 _SESSION_DIGITS = 32
@@ -81,8 +86,8 @@ class DeployedNode(Node):
         if role == Role.HOSPITAL and all(node_setting(self.context, pin) is None for pin in _PINS):
             raise ProtocolError(
                 "a deployed hospital must be given key-fingerprint or federation in its node "
-                "configuration: the fingerprint of company X's public key, or the manifest that "
-                "holds it, by another way than the coordinator's"
+                "configuration: the fingerprint of company X's public key, or the manifest with "
+                "its identity, by another way than the coordinator's"
             )
         return Role(role)
 
@@ -161,8 +166,21 @@ class DeployedNode(Node):
             ) from None
 
     def opened(self) -> FileStore:
-        """See Node; beside the key file, if ``state`` names no other file."""
-        return FileStore(node_path(self.context, "state") or self._beside("private-key", "opened"))
+        """See Node; beside identity or key file, if ``state`` names no other file."""
+        path = node_path(self.context, "state")
+        if path is None and "federation" in self.context.node_config:
+            path = self._own("opened.jsonl")
+        return FileStore(path or self._beside("private-key", "opened"))
+
+    @cached_property
+    def run_keys(self) -> RunKeys | None:
+        """See Node; in files of `_own` for each session, with a manifest."""
+        is_holder = node_setting(self.context, "role") == Role.KEY_HOLDER
+        if not is_holder or read_manifest(self.context) is None:
+            return None
+        check_key_settings(self.context.node_config)
+        days = whole_setting(self.context, "key-days") or _KEY_DAYS
+        return RunKeys(self.opened(), self._own("key"), days)
 
     def opened_sets(self) -> FileStore:
         """See Node; in a file of `_own`, which a new key file leaves where it is."""
@@ -197,10 +215,8 @@ class DeployedNode(Node):
         return FileStore(path, table_memory.LONGEST_LINE)
 
     def planned(self) -> FileStore:
-        """See Node; beside the file that ``state`` names, or else beside table or key file."""
-        setting = "data" if self.role is Role.HOSPITAL else "private-key"
-        named = node_path(self.context, "state") is not None
-        return FileStore(self._beside("state" if named else setting, "plans"))
+        """See Node; in a file of `_own`."""
+        return FileStore(self._own("plans.jsonl"))
 
     @property
     def app_seconds(self) -> float | None:
@@ -219,6 +235,10 @@ class DeployedNode(Node):
     def chains(self) -> Store:
         """See Node; in a file of `_own`."""
         return FileStore(self._own("chains.jsonl"))
+
+    def counters(self) -> Store:
+        """See Node; in a file of `_own`."""
+        return FileStore(self._own("counters.jsonl"))
 
     def training(self, session: str) -> TextStore:
         """See Node; in a file of `_own` for each session."""

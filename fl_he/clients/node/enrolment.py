@@ -1,6 +1,6 @@
 """Manifest, identity, pinned key and study plans, which a node was given out of band.
 
-With a manifest a node takes keys from the manifest alone, whatever a coordinator sends.
+With a manifest a node takes only keys that are in it or that an identity of it has signed.
 """
 
 from __future__ import annotations
@@ -184,18 +184,18 @@ def _check_same(context: Context, setting: str, enrolled: str) -> None:
 def pinned_fingerprint(context: Context) -> str | None:
     """Return the fingerprint of company X's public key, as this node was told out of band.
 
-    It stands in the manifest that ``federation`` names, or else in ``key-fingerprint``. Where a
-    node has both they must agree.
+    It stands in ``key-fingerprint``. With a manifest there is none: company X's identity, which is
+    in the manifest, signs a key for each session.
 
     Returns
     -------
     str or None
-        ``None`` where it has neither, as in a simulation.
+        ``None`` where the node has no such setting, as in a simulation.
 
     Raises
     ------
     ProtocolError, CryptoError
-        If ``key-fingerprint`` is none or not the manifest's, or the manifest cannot be read.
+        If ``key-fingerprint`` is none, or stands beside a manifest, or that cannot be read.
     """
     given, manifest = node_setting(context, _KEY_FINGERPRINT), read_manifest(context)
     if given is not None and not _FINGERPRINT.fullmatch(given):
@@ -203,11 +203,9 @@ def pinned_fingerprint(context: Context) -> str | None:
             f"{_KEY_FINGERPRINT} in the node configuration must be 64 lower-case hexadecimal "
             f"digits, got {given!r:.80}"
         )
-    if manifest is None:
-        return given
-    if given not in (None, manifest.paillier_fingerprint):
+    if given is not None and manifest is not None:
         raise ProtocolError(
-            f"{_KEY_FINGERPRINT} in the node configuration must be the manifest's, "
-            f"{manifest.paillier_fingerprint}, or left out, got {given}"
+            f"{_KEY_FINGERPRINT} must be left out of the node configuration with a manifest: "
+            "company X makes a key for each run and signs it"
         )
-    return manifest.paillier_fingerprint
+    return given

@@ -26,6 +26,7 @@ from fl_he.clients.node.enrolment import (
 )
 from fl_he.clients.node.settings import DEPLOYED_ONLY, without_role
 from fl_he.clients.node.table_memory import TableMemory
+from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.state_store import StateStore, StateText
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
@@ -54,8 +55,8 @@ class KeyHolderPolicy:
         The only packing in which sums are opened; ``None``: the node's own. A coordinator that
         could choose it could move the borders of the slots.
     key_bits : int
-        Modulus of the key that a simulated key holder makes for the run. A deployed one loads the
-        file that ``private-key`` names in its node configuration.
+        Modulus of the keys that a key holder makes for runs: simulated, or with a manifest, where
+        ``key-bits`` goes first. Without one it loads the file that ``private-key`` names.
     """
 
     min_contributors: int = 3
@@ -186,6 +187,11 @@ class Node(ABC):
         return pinned_fingerprint(self.context)
 
     @cached_property
+    def run_keys(self) -> RunKeys | None:
+        """Company X's keys of sessions; ``None`` where the node has one key for all, or none."""
+        return None
+
+    @cached_property
     def hospital(self) -> HospitalData:
         """What a hospital of fl-he's own app trains on, under the node's own terms."""
         dataset, model_path = self.table()
@@ -252,6 +258,10 @@ class Node(ABC):
     @abstractmethod
     def chains(self) -> Store:
         """Return where the node notes the sessions of sealed chains that it takes part in."""
+
+    @abstractmethod
+    def counters(self) -> Store:
+        """Return where a hospital notes how many sums company X says it has opened."""
 
     @abstractmethod
     def training(self, session: str) -> TextStore:
@@ -369,6 +379,10 @@ class SimulatedNode(Node):
     def chains(self) -> Store:
         """See Node."""
         return StateStore(self._record("chains"))
+
+    def counters(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("counters"))
 
     def training(self, session: str) -> TextStore:
         """See Node."""

@@ -47,13 +47,15 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
     Role.KEY_HOLDER: {
         **_BOTH,
         **dict.fromkeys(("min-cell", "max-rounds", "max-sessions"), _COUNT),
+        **dict.fromkeys(("key-bits", "key-days"), _COUNT),
         **dict.fromkeys(("private-key", "state"), _TEXT),
     },
 }
 _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
-_NEEDED = {Role.HOSPITAL: ("data", "target"), Role.KEY_HOLDER: ("private-key",)}
+_HOSPITALS_NEED = ("data", "target")
+_RUN_KEYS = ("key-bits", "key-days")
 
 
 def check_settings(node_config: UserConfig, role: Role) -> None:
@@ -65,7 +67,9 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
         With the setting's name, never with the value of one: it may be a path.
     """
     check_kinds(node_config, role)
-    for key in _NEEDED[role]:
+    if role is Role.KEY_HOLDER:
+        check_key_settings(node_config)
+    for key in _HOSPITALS_NEED if role is Role.HOSPITAL else ():
         if key not in node_config:
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")
     meanings = {"positive", "threshold", "classes"} & node_config.keys()
@@ -74,6 +78,28 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
             "a hospital must be given at most one of positive (the label that counts as 1) and "
             "threshold (the number from which on the target counts as 1), or classes (more than "
             f"two labels), in its node configuration, got {('both', 'all')[len(meanings) - 2]}"
+        )
+
+
+def check_key_settings(node_config: UserConfig) -> None:
+    """Refuse a key file of a company X with a manifest, and settings of run keys without one."""
+    if "federation" in node_config:
+        if "private-key" in node_config:
+            raise ProtocolError(
+                "private-key must be left out of company X's node configuration with a manifest: "
+                "it makes a key for each run by itself (key-bits, key-days). Delete the setting, "
+                "and the key file with its copies"
+            )
+        return
+    if given := [key for key in _RUN_KEYS if key in node_config]:
+        raise ProtocolError(
+            f"{given[0]} in the node configuration must come with a manifest (federation): without "
+            "one company X has the key file that private-key names"
+        )
+    if "private-key" not in node_config:
+        raise ProtocolError(
+            "a key-holder without a manifest (federation) must be given private-key in its node "
+            "configuration"
         )
 
 

@@ -21,7 +21,7 @@ from fl_he.clients.totals.learner import Step, StepLearner, average_step
 from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.open_chain import OpenChain
 from fl_he.clients.totals.sessions import Sessions
-from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, Role
+from fl_he.wire.encrypted_sum import DESCRIBE, END, FINISH, Role
 from fl_he.wire.planned_messages import is_planned
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, OpenNews, is_sealed
@@ -106,7 +106,7 @@ class SealedChain:
                     "and identity in its node configuration"
                 )
             return handler(message, node, node.enrolment, answer)
-        if action != DESCRIBE and _is_closed(node):
+        if action not in (DESCRIBE, END) and _is_closed(node):
             raise ProtocolError(
                 f"this node takes part in sealed chains only, got an open {action!r} message"
             )

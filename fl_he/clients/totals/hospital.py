@@ -150,6 +150,7 @@ class SealedHospital:
             running_sum=None if received is None else received.vector,
             layout="" if received is None else received.layout,
             value_key=hop.value_key,
+            run_key=hop.run_key,
         )
         message.content = request.add_to(content)
         with _as(message, action):

@@ -65,8 +65,8 @@ class SealedKeyHolder:
     def session(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """State the session to each hospital that asks, signed together with its challenge."""
         request = SessionRequest.from_content(message.content)
-        opener = Opener.of(node, self._policy(node.context))
-        session = request.session or opener.ledger.session(node.context.run_id)
+        opener = Opener.of(node, self._policy(node.context), request.session)
+        session = opener.session
         latest = opener.ledger.latest(session)
         Sessions(node).join(session)
         statements = {}
@@ -101,8 +101,7 @@ class SealedKeyHolder:
         the train config, whose digest the hospitals have signed.
         """
         request = OpenRequest.from_content(message.content)
-        opener = Opener.of(node, self._policy(node.context))
-        opener.ledger.latest(request.session)  # refuses an unknown session
+        opener = Opener.of(node, self._policy(node.context), request.session)
         summed = unseal_sum(
             request.envelope, request.session, request.round, request.contributors, enrolment
         )

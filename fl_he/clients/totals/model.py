@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 
+from fl_he.clients.node.counters import Counters
 from fl_he.clients.node.node import Node
 from fl_he.clients.totals.learner import Course, Learner
 from fl_he.clients.totals.payload import Link
@@ -87,7 +89,8 @@ class ModelKeeper:
             course = self.learner.begin(config, packing, None).at(state.learnt)
         for link in links:
             if link.number > state.after:
-                _apply(link, numbered(config, link.number), state, course)
+                with _counted(link, state.session, node):
+                    _apply(link, numbered(config, link.number), state, course)
                 if remembers and link.contributors and node.enrolment is not None:
                     _compare(link, state.contribution, node.enrolment.name)
         return config, course
@@ -106,6 +109,13 @@ def final_content(state: ChainState, course: Course, config: ConfigRecord) -> Re
             "a model is saved after the first total of its session, and this hospital has none"
         )
     return course.final(config)
+
+
+def _counted(link: Link, session: str, node: Node) -> AbstractContextManager[None]:
+    """Have a node with a manifest compare a total's counter, and keep it once it is applied."""
+    if node.enrolment is None:
+        return nullcontext()
+    return Counters(node.counters()).hearing_total(session, link.total.counter, link.digest)
 
 
 def _apply(link: Link, config: ConfigRecord, state: ChainState, course: Course) -> None:

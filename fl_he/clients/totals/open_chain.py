@@ -129,7 +129,7 @@ class OpenChain:
         start = perf_counter()
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
-        opener = Opener.of(node, self._policy(node.context))
+        opener = Opener.of(node, self._policy(node.context), request.session)
         packing = opener.policy.packing
         before = self._before(news, config, packing, node)
         course = before.course

@@ -1,7 +1,7 @@
-"""The federation manifest: whose keys a node trusts, and under which study plans it computes.
+"""The federation manifest: whose identities a node trusts, and its study plans.
 
-It is handed to every node by another way than the coordinator's. A node that takes keys only from
-it finds out a coordinator that swaps them.
+It is handed to every node by another way than the coordinator's. A node takes only keys that are in
+the manifest, or that an identity of the manifest has signed: a coordinator cannot swap them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.envelopes.public_identity import FORM, PublicIdentity
 from fl_he.crypto.errors import CryptoError
 
-_FORMAT = "fl-he federation 2"
+_FORMAT, _OLDER_FORMAT = "fl-he federation 3", "fl-he federation 2"
 _FINGERPRINT = kind_of(Fingerprint)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Manifest(Documented):
-    """All nodes of a federation, company X's Paillier key, and study plans.
+    """All nodes of a federation, and study plans.
 
     Whoever may write a manifest's file decides whose keys a node trusts.
 
@@ -31,8 +31,6 @@ class Manifest(Documented):
     nodes : tuple of PublicIdentity
         In any order; kept in the order of their names. No two may share a name (in any case of
         letters) or a key; there must be exactly one key holder, and a hospital.
-    paillier_fingerprint : str
-        Fingerprint of company X's `PublicKey`, 64 lower-case hexadecimal digits.
     plans : tuple of str
         Digests of the study plans (:mod:`fl_he.wire.study_plan`), in any order; kept sorted. With
         any, nodes answer only what one of the plans allows.
@@ -47,7 +45,6 @@ class Manifest(Documented):
         "federation manifest",
         {
             "format": constant(_FORMAT),
-            "paillier": replace(_FINGERPRINT, attribute="paillier_fingerprint"),
             "plans": listed(_FINGERPRINT),
             "nodes": listed(FORM.kind),
         },
@@ -55,17 +52,17 @@ class Manifest(Documented):
         indent=1,
         older={
             "fl-he federation 1": "make the manifest anew with `fl-he federation`, from the same "
-            "entries and public key, and give it to every node"
+            "entries, and give it to every node",
+            _OLDER_FORMAT: "make a new one of it with `fl-he federation --from OLD.json --out "
+            "NEW.json`, and give it to every node",
         },
     )
 
     nodes: tuple[PublicIdentity, ...]
-    paillier_fingerprint: str
     plans: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(sorted(self.nodes, key=lambda node: node.name)))
-        _FINGERPRINT.read(self.paillier_fingerprint, Place("paillier"))
         object.__setattr__(self, "plans", tuple(sorted(self.plans)))
         for digest in self.plans:
             _FINGERPRINT.read(digest, Place("plans"))
@@ -96,7 +93,6 @@ class Manifest(Documented):
         """
         fields = (
             _FORMAT.encode(),
-            bytes.fromhex(self.paillier_fingerprint),
             encode_fields(*map(bytes.fromhex, self.plans)),
             *(node.digest for node in self.nodes),
         )
@@ -132,7 +128,14 @@ class Manifest(Documented):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """See the base."""
-        return cls.DOCUMENT.loads(text, lambda paillier, plans, nodes: cls(nodes, paillier, plans))
+        return cls.DOCUMENT.loads(text, lambda plans, nodes: cls(nodes, plans))
+
+    @classmethod
+    def from_older(cls, text: str) -> Self:
+        """Read a manifest of format 2, which pinned a Paillier key as well; that is left out."""
+        added = {"format": constant(_OLDER_FORMAT), "paillier": _FINGERPRINT}
+        older = replace(cls.DOCUMENT, members={**cls.DOCUMENT.members, **added}, older={})
+        return older.loads(text, lambda plans, nodes, _: cls(nodes, plans))
 
     def __repr__(self) -> str:
         return f"Manifest({len(self.nodes)} nodes, {self.fingerprint[:16]})"

@@ -333,6 +333,7 @@ class SealedChain:
                 public_key=self._roster.public_key.to_json(),
                 envelope=work.envelope,
                 value_key=self.members.value_keys.get(member.name),
+                run_key=self._roster.run_key,
             )
             news = member.news(self.progress)
             content = self._content(news)

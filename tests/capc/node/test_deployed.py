@@ -31,7 +31,6 @@ from fl_he.clients.node.app import NodeApp
 from fl_he.config.composition import compose
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.identity import Identity
-from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.records import ProtocolError
@@ -519,18 +518,6 @@ def test_a_file_that_cannot_be_used_ends_the_run_before_it_begins(
         deployed.ask(1)
     assert f"{name}: {reason}" in str(refused.value)
     assert str(deployed.folder) not in str(refused.value)
-
-
-@pytest.mark.parametrize("name", [HOLDER, QUERYING, LAST])
-def test_the_guardians_key_must_not_be_that_of_the_sums(deployed: Deployed, name: str) -> None:
-    """A querying party that deviates could have a recorded update opened bit by bit."""
-    manifest = Manifest.from_json((deployed.folder / "federation.json").read_text())
-    same = replace(manifest, paillier_fingerprint=agreement().pins(HOLDER).paillier)
-    own = deployed.folder / "same.json"
-    own.write_text(same.to_json())
-    deployed.own(name)["federation"] = str(own)
-    with pytest.raises(ProtocolError, match="of company-x must be another than the manifest's"):
-        deployed.ask(1)
 
 
 @pytest.mark.parametrize("setting", ["capc-private-key", "capc-dgk-key"])

@@ -34,15 +34,15 @@ def test_slots_have_room_for_the_hospitals_of_the_manifest(tmp_path: Path) -> No
     assert node({}).packing == Packing(max_contributors=512)
 
 
-def test_opened_sets_outlive_the_key_file(tmp_path: Path) -> None:
-    """Whoever has totals of an earlier key can subtract them from later ones."""
-    holder: UserConfig = {"role": "key-holder", "identity": str(tmp_path / "identity.json")}
-    for number, key in enumerate(("private-key.json", "other/new-key.json")):
-        settings: UserConfig = {**holder, "private-key": str(tmp_path / key)}
-        store = DeployedNode(Context(1, 2, settings, RecordDict(), {})).opened_sets()
+def test_company_x_keeps_all_files_beside_its_identity(tmp_path: Path) -> None:
+    settings = enrolled_nodes(tmp_path)[-1]
+    node = DeployedNode(Context(1, 2, settings, RecordDict(), {}))
+    for store in (node.opened(), node.opened_sets(), node.planned()):
         with store.exclusively() as lines:
-            assert list(lines) == ["a set"] * number
-            lines.append("a set")
+            lines.append("a line")
+    names = ("opened", "plans", "sets")
+    expected = [f"company-x.json.{name}.jsonl" for name in names]
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == expected
 
 
 def test_all_settings_are_terms() -> None:

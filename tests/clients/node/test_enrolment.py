@@ -17,7 +17,7 @@ from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.key_files import ScryptCost
 from fl_he.wire.records import ProtocolError
 
-MANIFEST = Manifest((NORTH.public, SOUTH.public, COMPANY.public), "ab" * 32)
+MANIFEST = Manifest((NORTH.public, SOUTH.public, COMPANY.public))
 CHEAP = ScryptCost(n=2, r=1, p=1)
 
 

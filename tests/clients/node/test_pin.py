@@ -25,15 +25,11 @@ def test_it_is_the_node_configurations() -> None:
     assert pinned({"key-fingerprint": FINGERPRINT}) == FINGERPRINT
 
 
-@pytest.mark.parametrize("key_fingerprint", [{}, {"key-fingerprint": FINGERPRINT}])
-def test_it_is_the_manifests(tmp_path: Path, key_fingerprint: UserConfig) -> None:
-    assert pinned(enrolled_nodes(tmp_path)[0] | key_fingerprint) == FINGERPRINT
-
-
-def test_both_must_agree(tmp_path: Path) -> None:
-    node = enrolled_nodes(tmp_path)[0] | {"key-fingerprint": "ab" * 32}
-    with pytest.raises(ProtocolError, match=f"must be the manifest's, {FINGERPRINT}, or left out"):
-        pinned(node)
+def test_with_a_manifest_there_is_none(tmp_path: Path) -> None:
+    node = enrolled_nodes(tmp_path)[0]
+    assert pinned(node) is None
+    with pytest.raises(ProtocolError, match="key-fingerprint must be left out of the node conf"):
+        pinned(node | {"key-fingerprint": FINGERPRINT})
 
 
 @pytest.mark.parametrize("value", ["ab", "AB" * 32, "ab" * 33, "g" * 64])

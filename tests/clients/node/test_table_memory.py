@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,10 +120,14 @@ def test_with_a_manifest_the_coordinator_is_not_told_that_the_table_changed(
     own, *_, company_x = enrolled_nodes(tmp_path / "enrolled")
     hospital.node = {**own, "data": str(hospital.table)}
     described = APP(Message(RecordDict(), 5, DESCRIBE), Context(1, 5, company_x, RecordDict(), {}))
-    value_key = Description.from_content(described.content).value_keys["clinic-1"]
+    told = Description.from_content(described.content)
     packing = Packing(max_contributors=3).to_json()
-    request = EncryptionRequest(KEY.public_key.to_json(), packing, "a", 1)
-    content = replace(request, value_key=value_key).add_to(OpenNews("a").to_content())
+    request = EncryptionRequest(
+        *(told.public_key, packing, told.session, 1),
+        value_key=told.value_keys["clinic-1"],
+        run_key=told.run_key,
+    )
+    content = request.add_to(OpenNews(told.session).to_content())
     content["config"] = TrainingTerms(2, 2, "gd", 0.5, None).to_config()
     assert hospital.ask("train", content.copy()) == ""
     hospital.table.write_text(f"{TABLE}1,1,sick\n")

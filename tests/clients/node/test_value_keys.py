@@ -21,7 +21,7 @@ NODES = tuple(node.public for node in (NORTH, SOUTH, EAST, COMPANY))
 
 
 def enrolment(identity: Identity) -> Enrolment:
-    return Enrolment(Manifest(NODES, KEY, ()), identity)
+    return Enrolment(Manifest(NODES), identity)
 
 
 def test_each_hospital_opens_its_own() -> None:

@@ -209,6 +209,8 @@ class TestTotals:
         steps.round(1, ALL)
         assert steps.finish(NORTH).has_content()
         other = signed_again(steps, steps.totals[0], number=2)
+        assert "ledger was rolled back" in refused(steps, NORTH, totals=[other])
+        other = signed_again(steps, steps.totals[0], number=2, counter=2)
         assert "must follow total 0" in refused(steps, NORTH, totals=[other])
         steps.round(2, ALL)
         fork = signed_again(steps, steps.totals[1], previous=bytes(32))

@@ -24,7 +24,7 @@ Format = tuple[Callable[[str], object], str]
 
 @pytest.fixture(scope="module")
 def formats(small_key: PrivateKey, small_dgk: DgkPrivateKey) -> Mapping[str, Format]:
-    manifest = Manifest((NORTH.public, COMPANY.public), "ab" * 32)
+    manifest = Manifest((NORTH.public, COMPANY.public))
     public, dgk = small_key.public_key, small_dgk.public_key
     return {
         "packing": (Packing.from_json, Packing().to_json()),

@@ -16,10 +16,10 @@ from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.crypto.errors import CryptoError
 
-PAILLIER = "ab" * 32
+PAILLIER = "ab" * 32  # of format 2
 NODES = (NORTH.public, COMPANY.public, SOUTH.public)
 PLANS = ("cd" * 32, "ef" * 32)
-MANIFEST = Manifest(NODES, PAILLIER)
+MANIFEST = Manifest(NODES)
 
 
 def test_lookups() -> None:
@@ -27,34 +27,32 @@ def test_lookups() -> None:
     assert MANIFEST.hospitals == (NORTH.public, SOUTH.public)
     assert MANIFEST.nodes == (COMPANY.public, NORTH.public, SOUTH.public)
     assert MANIFEST.node("south") == SOUTH.public
-    assert MANIFEST.paillier_fingerprint == PAILLIER
     message = "a node must be one of ['company-x', 'north', 'south'], got 'east'"
     with pytest.raises(CryptoError, match=re.escape(message)):
         MANIFEST.node("east")
 
 
 def test_the_fingerprint_is_of_everything_but_the_order() -> None:
-    fields = [b"fl-he federation 2", bytes.fromhex(PAILLIER), b""]
+    fields = [b"fl-he federation 3", b""]
     fields += [node.digest for node in (COMPANY.public, NORTH.public, SOUTH.public)]
     encoded = b"".join(struct.pack(">I", len(field)) + field for field in fields)
     assert MANIFEST.fingerprint == hashlib.sha256(encoded).hexdigest()
-    assert Manifest(NODES[::-1], PAILLIER).fingerprint == MANIFEST.fingerprint
-    assert Manifest(NODES[::-1], PAILLIER) == MANIFEST
+    assert Manifest(NODES[::-1]).fingerprint == MANIFEST.fingerprint
+    assert Manifest(NODES[::-1]) == MANIFEST
     others = [
-        Manifest(NODES, "ab" * 31 + "ac"),
-        Manifest((*NODES, EAST.public), PAILLIER),
-        Manifest(NODES[:2], PAILLIER),
-        Manifest((make("north", number=1).public, *NODES[1:]), PAILLIER),
-        Manifest(NODES, PAILLIER, PLANS),
-        Manifest(NODES, PAILLIER, PLANS[:1]),
+        Manifest((*NODES, EAST.public)),
+        Manifest(NODES[:2]),
+        Manifest((make("north", number=1).public, *NODES[1:])),
+        Manifest(NODES, PLANS),
+        Manifest(NODES, PLANS[:1]),
     ]
-    assert len({manifest.fingerprint for manifest in (MANIFEST, *others)}) == 7
-    assert Manifest(NODES, PAILLIER, PLANS[::-1]) == others[-2]
+    assert len({manifest.fingerprint for manifest in (MANIFEST, *others)}) == 6
+    assert Manifest(NODES, PLANS[::-1]) == others[-2]
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
     text = MANIFEST.to_json()
-    assert list(json.loads(text)) == ["format", "paillier", "plans", "nodes"]
+    assert list(json.loads(text)) == ["format", "plans", "nodes"]
     assert Manifest.from_json(text) == MANIFEST
     path = tmp_path / "federation.json"
     path.write_text(text)
@@ -67,10 +65,10 @@ def test_json_round_trip(tmp_path: Path) -> None:
 
 def test_a_manifest_is_made_of_what_nodes_print() -> None:
     entries = [json.loads(identity.public.to_json()) for identity in (SOUTH, COMPANY, NORTH)]
-    members = {"format": "fl-he federation 2", "paillier": PAILLIER, "plans": [], "nodes": entries}
+    members = {"format": "fl-he federation 3", "plans": [], "nodes": entries}
     assert Manifest.from_json(json.dumps(members)) == MANIFEST
     planned = Manifest.from_json(json.dumps(members | {"plans": list(PLANS)}))
-    assert planned == Manifest(NODES, PAILLIER, PLANS)
+    assert planned == Manifest(NODES, PLANS)
 
 
 def test_an_older_manifest_says_what_to_do() -> None:
@@ -82,6 +80,25 @@ def test_an_older_manifest_says_what_to_do() -> None:
     )
     with pytest.raises(CryptoError, match=message):
         Manifest.from_json(json.dumps(members))
+
+
+def format_2(**changes: object) -> str:
+    members = json.loads(Manifest(NODES, PLANS).to_json())
+    return json.dumps(members | {"format": "fl-he federation 2", "paillier": PAILLIER} | changes)
+
+
+def test_a_manifest_of_format_2_is_refused_and_made_anew_without_its_paillier_key() -> None:
+    message = (
+        "make a new one of it with `fl-he federation --from OLD.json --out NEW.json`, and give"
+    )
+    with pytest.raises(CryptoError, match=message):
+        Manifest.from_json(format_2())
+    assert Manifest.from_older(format_2()) == Manifest(NODES, PLANS)
+    for member, value in (("paillier", 1), ("format", "fl-he federation 3"), ("nodes", [])):
+        with pytest.raises(CryptoError):
+            Manifest.from_older(format_2(**{member: value}))
+    with pytest.raises(CryptoError):
+        Manifest.from_older(MANIFEST.to_json())
 
 
 @pytest.mark.parametrize(
@@ -109,18 +126,16 @@ def test_an_older_manifest_says_what_to_do() -> None:
 )
 def test_what_is_no_federation_is_refused(nodes: tuple[PublicIdentity, ...], message: str) -> None:
     with pytest.raises(CryptoError, match=message):
-        Manifest(nodes, PAILLIER)
+        Manifest(nodes)
 
 
 @pytest.mark.parametrize(
     ("member", "value", "message"),
     [
-        ("format", "fl-he federation 3", "format must be 'fl-he federation 2'"),
+        ("format", "fl-he federation 4", "format must be 'fl-he federation 3'"),
         ("plans", ["AB" * 32], r"plans\[0\] must be a fingerprint of 64 lower-case"),
         ("plans", ["ab" * 32] * 2, "plans must hold no digest twice"),
-        ("paillier", "AB" * 32, "paillier must be a fingerprint of 64 lower-case"),
-        ("paillier", "ab" * 33, "paillier must be"),
-        ("paillier", None, "paillier must be"),
+        ("paillier", "ab" * 32, "must have exactly the members"),
         ("nodes", {}, "nodes must be a list, got dict"),
         ("nodes", [1], "must be a JSON object, got int"),
         ("nodes", [{}], "must have exactly the members"),
@@ -151,9 +166,7 @@ def test_mutated_json_is_refused(data: st.DataObject) -> None:
     except CryptoError:
         return
     assert json.loads(manifest.to_json()) == json.loads(mutated)
-    # Company X's Paillier fingerprint is the only value that nothing else in the file vouches for.
-    assert manifest == MANIFEST or manifest.paillier_fingerprint != PAILLIER
-    assert manifest == MANIFEST or manifest.fingerprint != MANIFEST.fingerprint
+    assert manifest == MANIFEST  # fingerprints vouch for every value
 
 
 def test_files_that_are_no_manifest(tmp_path: Path) -> None:

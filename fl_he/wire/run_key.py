@@ -1,0 +1,66 @@
+"""Company X's key of a session, as its identity signs it for hospitals with a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
+from fl_he.crypto.errors import CryptoError
+from fl_he.wire.totals import labelled_fields, text_of
+
+_LABEL = b"fl-he run key 1"
+_NUMBER_BYTES = 8
+_FINGERPRINT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """A public key that holds for one session only.
+
+    Attributes
+    ----------
+    session : str
+    fingerprint : str
+        Of the public key, with its sealing half.
+    expires : int
+        When the key ends to hold, in whole seconds since 1970.
+    counter : int
+        How many sums company X had opened when it signed, over all sessions.
+    signature : bytes
+        Ed25519, of `statement`.
+    """
+
+    session: str
+    fingerprint: str
+    expires: int
+    counter: int
+    signature: bytes = field(default=b"", repr=False)
+
+    @property
+    def statement(self) -> bytes:
+        """All that is signed."""
+        return encode_fields(
+            _LABEL,
+            self.session.encode(),
+            bytes.fromhex(self.fingerprint),
+            self.expires.to_bytes(_NUMBER_BYTES, "big"),
+            self.counter.to_bytes(_NUMBER_BYTES, "big"),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the statement and its signature, as they travel."""
+        return encode_fields(self.statement, self.signature)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> RunKey:
+        """Read what `to_bytes` returned, whoever signed it; raises CryptoError if it is none."""
+        what = "a signed run key"
+        parts = decode_fields(data, what)
+        if len(parts) != 2:
+            raise CryptoError(f"{what} must be a statement and its signature")
+        session, fingerprint, expires, counter = labelled_fields(parts[0], _LABEL, 4, what)
+        lengths = (len(fingerprint), len(expires), len(counter))
+        if lengths != (_FINGERPRINT_BYTES, _NUMBER_BYTES, _NUMBER_BYTES):
+            raise CryptoError(f"{what} must have a fingerprint and numbers of their lengths")
+        until, place = (int.from_bytes(one, "big") for one in (expires, counter))
+        return cls(text_of(session), fingerprint.hex(), until, place, parts[1])
