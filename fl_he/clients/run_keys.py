@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from time import time
@@ -19,9 +20,11 @@ from fl_he.atomic import synchronise
 from fl_he.clients.ledger import (
     KeyDeleted,
     KeyMade,
+    LedgerError,
     Lines,
     Opening,
     Session,
+    SessionOverview,
     Store,
     entries,
     line_of,
@@ -141,6 +144,19 @@ class RunKeys:
             raise ProtocolError(_over(made, deleted))
         return SessionKey(session, begun.key, made.until, openings, path)
 
+    def described(self, session: SessionOverview) -> str:
+        """Say whether a session's key is there, and until when; nothing is deleted by that."""
+        made, deleted = session.made, session.deleted
+        if made is None:
+            return "key file"
+        if deleted is not None:
+            return f"deleted {_when(made, deleted)}"
+        try:
+            until = f"until {datetime.fromtimestamp(made.until, UTC):%Y-%m-%d %H:%M} UTC"
+        except (OverflowError, ValueError, OSError):
+            raise LedgerError("a key's days must end before the year 10000") from None
+        return until if self._path(session.session).exists() else f"missing, was {until}"
+
     def end(self, session: str) -> None:
         """Delete a session's key: its run is over.
 
@@ -196,5 +212,8 @@ def _over(made: KeyMade, deleted: KeyDeleted | None) -> str:
     """Return the words for a session that has no key any more."""
     if deleted is None:
         return "the key of this session is not there any more: begin a new run"
-    when = "at the run's end" if deleted.reason == "end" else f"after {made.days} days"
-    return f"the key of this session was deleted {when}: begin a new run"
+    return f"the key of this session was deleted {_when(made, deleted)}: begin a new run"
+
+
+def _when(made: KeyMade, deleted: KeyDeleted) -> str:
+    return "at the run's end" if deleted.reason == "end" else f"after {made.days} days"

@@ -94,18 +94,21 @@ def _plans(node: DeployedNode) -> None:
 def _opened(node: DeployedNode) -> None:
     from fl_he.clients.ledger import session_overviews
 
-    sessions = session_overviews(node.opened().read())
+    sessions, keys = session_overviews(node.opened().read()), node.run_keys
     purposes = sorted({purpose for session in sessions for purpose in session.last} - {"train"})
     rows = [
         (
             session.session,
             session.key[:_FEW],
+            "key file" if keys is None else keys.described(session),
             *(str(session.last.get(purpose, "-")) for purpose in ("train", *purposes)),
             "no more is opened" if session.closed else "",
         )
         for session in sessions
     ]
-    _print_table(rows, ("session", "key", *("last " + name for name in ("train", *purposes)), ""))
+    _print_table(
+        rows, ("session", "key", "kept", *(f"last {one}" for one in ("train", *purposes)), "")
+    )
 
 
 def _sets(node: DeployedNode) -> None:

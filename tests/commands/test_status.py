@@ -7,15 +7,22 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from capc_nodes import ANSWERING, agreement, capc_nodes
 from command_line import fl_he
 from deployed_nodes import KEY, deployed_nodes, enrolled_nodes
 from flwr.app.user_config import UserConfig, UserConfigValue
 from lying_coordinator import LyingCoordinator, clinics
 from study_plans import PLAN, PRIVATE
 
+from fl_he.capc.node.deployed import VotingLedger
+from fl_he.clients import run_keys
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node.deployed import DeployedNode
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.wire.learning_terms import privacy_members
 
@@ -69,14 +76,43 @@ def test_company_x_sees_sessions_and_sets(tmp_path: Path) -> None:
     assert Manifest.load(tmp_path / "federation.json").fingerprint in shown
     rows = section(output, "sessions, last opened round")
     assert rows[0].split("  ")[0] == "session"
-    assert [row.split() for row in rows[1:]] == [
-        [first.session, first.public_key.fingerprint[:16], "2"],
-        [second.session, second.public_key.fingerprint[:16], "-"],
+    days = datetime.now(UTC) + timedelta(days=30)
+    kept = ["until", f"{days:%Y-%m-%d}", "UTC"]
+    # Without the time of the day.
+    assert [[cell for cell in row.split() if ":" not in cell] for row in rows[1:]] == [
+        [first.session, first.public_key.fingerprint[:16], *kept, "2"],
+        [second.session, second.public_key.fingerprint[:16], *kept, "-"],
     ]
     opened = fl_he(tmp_path, "ledger", "company-x.json")[1]
     assert "opened: clinic-1, clinic-2, clinic-3\n" in opened
     assert section(output, "opened sets") == opened.splitlines()
     assert section(output, "study plans")[1].split() == [PLAN.digest[:16], "1", "of", "2"]
+
+
+def test_company_x_sees_what_has_become_of_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = clinics(tmp_path, PLAN)
+    node = DeployedNode.configured(nodes[-1])
+    assert node.run_keys is not None
+    sessions = [LyingCoordinator(nodes, PLAN, run_id=run).session for run in (7, 8, 9)]
+    node.run_keys.end(sessions[0])
+    node.run_keys.find(sessions[1]).path.unlink()
+    with untouched(tmp_path):
+        rows = section(status(tmp_path, nodes[-1])[1], "sessions, last opened round")[1:]
+    assert "deleted at the run's end" in rows[0]
+    assert "missing, was until 2" in rows[1]
+    assert re.search(r"  until 2[-0-9]+ [0-9:]+ UTC +-$", rows[2])
+    late = run_keys.now() + 31 * 24 * 60 * 60
+    monkeypatch.setattr(run_keys, "now", lambda: late)
+    node.run_keys.delete_old()
+    rows = section(status(tmp_path, nodes[-1])[1], "sessions, last opened round")[1:]
+    assert "deleted after 30 days" in rows[2]
+    ledger = tmp_path / "company-x.json.opened.jsonl"
+    ledger.write_text(re.sub('"days":30', f'"days":{10**9}', ledger.read_text()))
+    ledger.write_text(re.sub('{"deleted".*\n', "", ledger.read_text()))
+    code, _, errors = status(tmp_path, nodes[-1])
+    assert (code, errors) == (1, "fl-he: a key's days must end before the year 10000\n")
 
 
 def test_a_hospital_sees_trainings_and_budget(tmp_path: Path) -> None:
@@ -109,6 +145,23 @@ def test_a_hospital_sees_trainings_and_budget(tmp_path: Path) -> None:
     assert section(status(tmp_path, nodes[-1])[1], "opened sets")[-1] == (
         "allow being singled out: clinic-1, clinic-2, clinic-3"
     )
+
+
+def test_an_answering_party_sees_the_votes_that_are_left(tmp_path: Path) -> None:
+    changes = {"sigma_gnmax": 0.5, "sigma_threshold": 0.5, "epsilon": 80.0}
+    nodes = capc_nodes(tmp_path, np.array([[20.0, 1.0]]), **changes)
+    (party,) = (node for node in nodes if node["name"] == ANSWERING[0])
+    with untouched(tmp_path):
+        code, output, errors = status(tmp_path, party)
+    assert (code, errors) == (0, "")
+    (before,) = section(output, "votes")
+    most = VotingLedger(FileStore(tmp_path / "none"), agreement(**changes)).budget().affordable()
+    assert before == f"0 queries answered, {most} left"
+    ledger = VotingLedger(FileStore(Path(str(party["capc-ledger"]))), agreement(**changes))
+    ledger.begin("a" * 32, 2)
+    ledger.spend("a" * 32, 2)
+    assert section(status(tmp_path, party)[1], "votes") == [f"2 queries answered, {most - 2} left"]
+    assert "\nvotes\n" not in status(tmp_path, nodes[-1])[1]
 
 
 @pytest.mark.parametrize("enrolled", [True, False])
