@@ -1,0 +1,141 @@
+"""A coordinator that hands hospitals another key than company X has signed for the session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from identities import make
+from open_steps import OpenSteps
+from sealed_federation import COMPANY, Federation
+from sealed_steps import Steps, reason, sealed
+
+from fl_he.clients.node import run_key_check
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import DESCRIBE, END, DescribeRequest, Description, EndRequest
+from fl_he.wire.run_key import RunKey
+
+HOSPITALS = {"north": 40, "south": 25, "east": 60}
+NORTH, SOUTH, EAST = HOSPITALS
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    return Federation(tmp_path, HOSPITALS)
+
+
+@pytest.fixture
+def steps(federation: Federation) -> OpenSteps:
+    return OpenSteps(federation)
+
+
+def signed(steps: OpenSteps) -> RunKey:
+    assert steps.run_key is not None
+    return RunKey.from_bytes(steps.run_key)
+
+
+def refusal(steps: OpenSteps, key: RunKey | None) -> str:
+    """Return why a hospital refuses a statement; with its own it must answer."""
+    own = steps.run_key
+    steps.run_key = None if key is None else key.to_bytes()
+    answer = reason(steps.hospital(NORTH, 1))
+    steps.run_key = own
+    assert steps.hospital(NORTH, 1).has_content()
+    return answer
+
+
+def test_a_message_without_a_statement(steps: OpenSteps) -> None:
+    assert "must be given company X's signed statement of its key" in refusal(steps, None)
+
+
+def test_a_key_of_the_coordinators(steps: OpenSteps) -> None:
+    own, right = PrivateKey.generate(1024).public_key, steps.public_key
+    steps.public_key = own.to_json()
+    assert reason(steps.hospital(NORTH, 1)) == (
+        "the public key must be the one that company-x signed, "
+        f"{signed(steps).fingerprint}, got {own.fingerprint}"
+    )
+    words = "the key of a run must be as company-x signed it, got an altered one"
+    forged = replace(signed(steps), fingerprint=own.fingerprint)
+    steps.run_key = forged.to_bytes()
+    assert reason(steps.hospital(NORTH, 1)) == words
+    for stranger in (make(COMPANY, "key-holder", 1), steps.federation.identities[SOUTH]):
+        own_words = replace(forged, signature=stranger.sign(forged.statement))
+        steps.run_key = own_words.to_bytes()
+        assert reason(steps.hospital(NORTH, 1)) == words
+    steps.public_key = right
+
+
+def test_an_altered_expiry_counter_or_session(steps: OpenSteps) -> None:
+    key = signed(steps)
+    for forged in (
+        replace(key, expires=key.expires + 1),
+        replace(key, counter=key.counter + 1),
+        replace(key, session="0" * 32),
+        replace(key, signature=b""),
+    ):
+        assert "as company-x signed it, got an altered one" in refusal(steps, forged)
+
+
+def test_a_key_of_another_session(steps: OpenSteps) -> None:
+    """A coordinator has kept the keys of all earlier runs, and their statements."""
+    for context in steps.federation.grid.contexts.values():
+        context.run_id += 1
+    new = OpenSteps(steps.federation)
+    assert new.session != steps.session
+    assert new.public_key != steps.public_key
+    words = "the key of a run must be of the message's session, got another's"
+    assert refusal(new, signed(steps)) == words
+    new.public_key, new.run_key = steps.public_key, steps.run_key
+    assert reason(new.hospital(NORTH, 1)) == words
+
+
+def test_a_key_whose_days_are_over(steps: OpenSteps, monkeypatch: pytest.MonkeyPatch) -> None:
+    expires = signed(steps).expires
+    monkeypatch.setattr(run_key_check, "time", lambda: expires - 0.5)
+    assert steps.hospital(NORTH, 1).has_content()
+    monkeypatch.setattr(run_key_check, "time", lambda: float(expires))
+    assert "must not be over, and this one is (key-days" in reason(steps.hospital(SOUTH, 1))
+
+
+def test_a_hop_of_a_sealed_chain(federation: Federation) -> None:
+    steps = Steps(federation)
+    steps.start()
+    own = RunKey.from_bytes(steps.run_key)
+    steps.run_key = replace(own, expires=own.expires + 1).to_bytes()
+    assert "got an altered one" in reason(steps.hop(NORTH, 1, [], SOUTH))
+    steps.run_key = own.to_bytes()
+    assert sealed(steps.hop(NORTH, 1, [], SOUTH))
+
+
+def test_a_ledger_that_was_rolled_back_is_noticed_before_an_update_leaves(
+    federation: Federation,
+) -> None:
+    ledger = federation.folder / f"{COMPANY}.json.opened.jsonl"
+    first = OpenSteps(federation)
+    first.round(1, tuple(HOSPITALS))
+    kept = ledger.read_bytes()
+    first.round(2, tuple(HOSPITALS))
+    assert first.finish(NORTH).has_content()
+    for older in (kept, b""):
+        ledger.write_bytes(older)
+        for context in federation.grid.contexts.values():
+            context.run_id += 1
+        answer = reason(OpenSteps(federation).hospital(NORTH, 1))
+        assert "company X's ledger was rolled back: ask its operator" in answer
+
+
+def test_a_run_that_is_resumed_has_the_key_of_its_session(federation: Federation) -> None:
+    steps = OpenSteps(federation)
+    federation.context(COMPANY).run_id += 1
+    reply = steps.ask(COMPANY, DESCRIBE, DescribeRequest(steps.session).to_content())
+    resumed = Description.from_content(reply.content)
+    assert (resumed.session, resumed.public_key) == (steps.session, steps.public_key)
+    assert steps.ask(COMPANY, END, EndRequest(steps.session).to_content()).has_content()
+    words = "the key of this session was deleted at the run's end: begin a new run"
+    asked = DescribeRequest(steps.session).to_content()
+    assert reason(steps.ask(COMPANY, DESCRIBE, asked)) == f"{COMPANY}: {words}"
+    assert reason(steps.open(1, 3, b"?")) == words
+    answer = reason(steps.ask(NORTH, END, EndRequest(steps.session).to_content()))
+    assert "'query.end' must go to company X" in answer
