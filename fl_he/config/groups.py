@@ -192,7 +192,8 @@ class CryptoConfig:
     Attributes
     ----------
     key_bits : int
-        Bits of the modulus; fewer than 2048 warn, 3072 are for 128-bit security.
+        Bits of the modulus; fewer than 2048 warn, 3072 are for 128-bit security. In a simulation: a
+        deployed company X has its own setting, ``key-bits``.
     fraction_bits : int
         Bits after the binary point of one weighted value. With those before the point, the sign
         and the room for the contributors they must fit 64 bits.
