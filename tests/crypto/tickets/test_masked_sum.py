@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -385,6 +386,13 @@ class TestBytes:
         with pytest.raises(TicketError):
             opened(update("north", None), KEY, own)
 
+    def test_masked_words_with_a_ticket_for_a_paillier_vector(self) -> None:
+        own = replace(OCCASION, scheme=PAILLIER, packing=Packing(27, 28, 1))  # fills the words
+        ticket, _ = Ticket.issue(PUBLIC, own, "north", None)
+        header = MaskHeader(PUBLIC.fingerprint, own.digest(), own.packing, VALUES)
+        with pytest.raises(TicketError):
+            opened(TicketedSum(MaskedVector(header, bytearray(7 * VALUES)), (ticket,)), KEY, own)
+
     def test_an_unknown_scheme(self) -> None:
         with pytest.raises(CryptoError, match=r"one of \['paillier', 'masks'\], got 'plain'"):
             update("north", None, replace(OCCASION, scheme="plain"))
@@ -411,6 +419,42 @@ class TestBytes:
             (ticket,) = update("north", None).tickets
             assert is_refused(TicketedSum(vector, (ticket,)), None)
             assert is_refused(TicketedSum(vector, (ticket,)), None, occasion)
+
+
+@BOTH
+def test_memory_in_addition_to_the_arrays_is_bounded(value_key: bytes | None) -> None:
+    """Less than 1 MiB in each step, for a million values; see the module's docstring."""
+
+    def peak_of(call: Callable[[], Any]) -> tuple[Any, int]:
+        tracemalloc.start()
+        try:
+            return call(), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    occasion = replace(OCCASION, length=2**20)
+    values = np.full(2**20, -1.5)
+    integers, peak = peak_of(lambda: PACKING.encode(values))
+    assert peak - integers.nbytes < 2**20
+    one, other = (
+        TicketedSum.encrypt(PUBLIC, integers, occasion, name, value_key=value_key) for name in "ab"
+    )
+    _, peak = peak_of(
+        lambda: TicketedSum.encrypt(PUBLIC, integers, occasion, "c", value_key=value_key)
+    )
+    assert peak - one.vector.nbytes < 2**20
+    data, peak = peak_of(one.to_bytes)
+    assert peak - len(data) < 2**20
+    read, peak = peak_of(lambda: TicketedSum.from_bytes(data, PUBLIC, MASKS))
+    assert peak < 2**20
+    _, peak = peak_of(lambda: other.add_in_place(read, PUBLIC))
+    assert peak < 2**20
+    total, peak = peak_of(lambda: opened(other, KEY, occasion, value_key))
+    assert peak - total.nbytes < 2**20
+    assert np.array_equal(total, 2 * integers)
+    decoded, peak = peak_of(lambda: PACKING.decode(total))
+    assert peak - decoded.nbytes < 2**20
+    assert decoded[-1] == -3.0
 
 
 def test_no_secret_shows() -> None:
