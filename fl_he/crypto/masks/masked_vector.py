@@ -29,13 +29,18 @@ One ticket twice in T, or two tickets of one hospital
     Refused before a seed is opened. The first would open ``2 * x_t``.
 One ticket in two sets
     The seal opens for the ticket's occasion alone, and the ledger opens one total of an occasion.
-A vector in y without its ticket in T (its stream is left out), or a vector twice in y
-    The second bracket contains c_t, so the answer is uniform to company X and to everybody else but
-    the coordinator, for whom it is as above. It is refused with a value key. Without one the range
-    check lets each word pass with probability ``(2 * n * maximum_integer + 1) / 2**(8 * w)``, for n
-    tickets, so nearly always something is refused, unless the packing fills the words.
+A vector in y without its ticket in T: its stream is left out
+    The second bracket contains c_t. So to the coordinator the answer is as above, and to everybody
+    without the seed of t, company X included, it is uniform. It is refused with a value key.
+    Without one the range check lets each word pass with probability
+    ``(2 * n * maximum_integer + 1) / 2**(8 * w)``, for n tickets: a long vector is nearly always
+    refused, unless the packing fills the words.
+A vector twice in y
+    The same, but company X has the seed of t, and so has been handed two sums of which one is
+    ``x_t`` more. Only a coordinator that works with company X gains by that, as with Paillier.
 Vectors of two hospitals swapped
-    In one sum nothing changes. One hospital's vector with the other's ticket is as above.
+    In one sum nothing changes. One hospital's vector with the other's ticket is a vector without
+    its ticket.
 
 The second bracket is also how a coordinator shifts a total by numbers of its choice. To prevent it,
 hospitals have a value key, and a tag covers all values of a vector; see
@@ -99,7 +104,7 @@ class MaskHeader:
     fingerprint : str
         Fingerprint of company X's key, 64 hexadecimal digits.
     occasion : bytes of length 32
-        Digest of what the sum is for; see `Occasion.digest`.
+        Digest of the sum's occasion; see `Occasion.digest`.
     packing : Packing
         Fixed-point format of the values.
     length : int
