@@ -247,12 +247,12 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
             found = _fast_contestants(key, ckks, updates)
             if length in plan.lengths:
                 tables.append(_build_table(key, length))
+                tickets.append(measure_tickets(key, updates, plan.effort, follow))
                 found = [*_contestants(plan, key, phe, updates), *found]
             runs = in_turn({row.name: run for row, run in found if run}, plan.effort, follow)
             rows += with_ratios(
                 [row.filled(runs[row.name], updates) if run else row for row, run in found]
             )
-            tickets.append(measure_tickets(key, updates, plan.effort, follow))
         if long_vector is None and plan.long_vector is not None:
             long_vector = measure_long_vector(key, plan.long_vector, follow)
     return {
