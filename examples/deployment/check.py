@@ -52,6 +52,11 @@ def private_forms(path: Path) -> dict[str, bytes]:
     return forms
 
 
+def _ledger(work: Path) -> str:
+    """Return company X's ledger of sessions and openings."""
+    return (work / "company-x" / "identity.json.opened.jsonl").read_text()
+
+
 def passed(ok: bool, what: str) -> bool:
     """Print what was checked and how it went."""
     print(("ok     " if ok else "FAILED ") + what)
@@ -133,7 +138,10 @@ def main() -> int:
             "and nothing of a private identity",
         ),
         passed(
-            not list(work.glob("company-x/*.key.*")), "company X has deleted the keys of both runs"
+            _ledger(work).count('"reason":"end"') == 2
+            and len(list(work.glob("company-x/*.key.*.json"))) == 1,
+            "company X has deleted the keys of both runs, and has that of the refused run, under "
+            "which nothing was encrypted",
         ),
         passed(
             len(found := found_in(seen, of_all, DOUBLES)) == len(of_all),

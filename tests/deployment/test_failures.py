@@ -19,6 +19,7 @@ from federation_processes import (
     rounds_of,
     wait_for,
 )
+from session_keys import key_files
 
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
@@ -75,6 +76,7 @@ def test_nobody_is_killed(federation: Federation, tmp_path: Path) -> None:
     process = begin(federation, folder, "rounds=1", "topology=fold", "scaling=none")
     metrics: Any = federation.finish(folder, process)
     check_models(federation, metrics, [HOSPITALS])
+    assert not key_files(federation.folder)
     for name in (*HOSPITALS, HOLDER):
         supernode, worker = federation.children(name)
         assert "fl_he.supernode.child" in supernode.cmdline()
@@ -100,13 +102,16 @@ def test_one_after_the_other_is_killed(
     federation.kill_server_app()
     process.wait(PATIENCE)
     printed, checkpoint = federation.log("run"), load_checkpoint(folder)
+    assert len(key_files(federation.folder)) == 1, "a run that can be resumed keeps its key"
     metrics: Any = federation.finish(folder, federation.run(f"resume={folder}"))
 
     check_models(federation, metrics, [HOSPITALS, WITHOUT_ONE, *[HOSPITALS] * 2])
     assert metrics["rounds"][1]["skipped"] == ["st-john"]
     assert "the key holder is back as node" in printed
-    opened = (federation.folder / "company-x.json.opened.jsonl").read_text()
+    opened = (federation.folder / f"{HOLDER}.identity.json.opened.jsonl").read_text()
     assert checkpoint.session in opened
+    assert not key_files(federation.folder)
+    assert f'{{"deleted":"{checkpoint.session}","reason":"end"}}' in opened
 
 
 @pytest.mark.release
