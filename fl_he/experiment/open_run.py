@@ -30,7 +30,6 @@ from fl_he.experiment.terms import chosen_optimizer, privacy_figures, train_conf
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
-from fl_he.learning.optimizers.profile import still_open
 from fl_he.learning.optimizers.scoring import information_of
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression.firth import null_log_likelihood
@@ -235,8 +234,7 @@ class OpenRun(TrainingRun):
             kept = {**self._progress(), "profile_seconds": seconds}
             self._keep(**kept, first_sum=None, unopened=None)
             if (search := training.search) is not None:
-                bounds = len(search.bounds)
-                yield ProfileAdvanced(done, bounds - len(still_open(search.bounds)), bounds)
+                yield ProfileAdvanced(done, search.ended, len(search.bounds))
 
     def _first_figures(self, point: Point) -> dict[str, Any]:
         """Return members of the checkpoint that the first total tells: classes, and without a fit.

@@ -102,7 +102,7 @@ class ProfileIntervals:
             return "not found: the column has no estimate"
         if found.lost_hospitals:
             return "not found: other hospitals answered than in the last round of training"
-        if bound.state == profile.OPEN:
+        if bound.state in (profile.OPEN, profile.REACHED):
             return f"not found in {found.iterations} iterations: raise rounds"
         return "not found: the search led nowhere"
 

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fl_he.learning.optimizers.task import most_models
 from fl_he.learning.regression.registry import classes_of
 from fl_he.wire.arrays import read_array
 from fl_he.wire.records import CONFIG, ProtocolError, record_of
@@ -122,14 +123,14 @@ def models_content(
 
 
 def read_models(content: RecordDict, size: int) -> NDArray[np.float64]:
-    """Return the models of a message, shape (k, size) with k from 1 to 2 size.
+    """Return the models of a message, shape (k, size) with k from 1 to `most_models`.
 
-    There are two bounds for each parameter. Raises :class:`ProtocolError`.
+    Raises :class:`ProtocolError`.
     """
-    models = _finite(content, _MODELS)
-    if models.ndim != 2 or models.shape[1] != size or not 1 <= len(models) <= 2 * size:
+    models, most = _finite(content, _MODELS), most_models(size)
+    if models.ndim != 2 or models.shape[1] != size or not 1 <= len(models) <= most:
         raise ProtocolError(
-            f"models must be from 1 to {2 * size}, of {size} parameters each, got an array of "
+            f"models must be from 1 to {most}, of {size} parameters each, got an array of "
             f"shape {models.shape}"
         )
     return models

@@ -300,8 +300,8 @@ def test_the_penalty_is_of_the_leverages_in_the_total() -> None:
 @pytest.mark.parametrize(
     ("action", "models", "inverses", "words"),
     [
-        (PROFILE, np.zeros((1, 4)), None, "models must be from 1 to 6, of 3 parameters each"),
-        (PROFILE, np.zeros((7, 3)), None, "got an array of shape .7, 3."),
+        (PROFILE, np.zeros((1, 4)), None, "models must be from 1 to 2000, of 3 parameters each"),
+        (PROFILE, np.zeros((2001, 3)), None, "got an array of shape .2001, 3."),
         (PROFILE, np.zeros((0, 3)), None, "got an array of shape .0, 3."),
         (PROFILE, np.zeros(3), None, "got an array of shape .3,."),
         (PROFILE, np.full((1, 3), np.nan), None, "'models' must hold finite numbers only"),

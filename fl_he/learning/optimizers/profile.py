@@ -9,6 +9,9 @@ Each step goes as far along j as a quadratic model of the log likelihood allows.
 covariance V, the step is ``V (U + m e_j)``, and ``m^2 = (2 (l - level) + U' V U) / V_jj``. A step
 that came out much worse is halved. All bounds need one evaluation each in a round, so that they
 advance together.
+
+Without a penalty the log likelihood is concave: a bound that is reached is the only one. With
+Firth's it is not, so that a bound is found only once no rival beats it: see `rivals`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ from typing import Any
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.base import Point, read, read_vectors
+from fl_he.learning.optimizers.base import Point, read, read_flag, read_vectors
+from fl_he.learning.optimizers.rivals import BETTER, Rival, starts, within
 from fl_he.learning.optimizers.scoring import Curvature, information_of
+from fl_he.learning.optimizers.task import most_models
 from fl_he.learning.regression.firth import whitening
 from fl_he.learning.regression.inference import LEVEL
 from fl_he.learning.tables.arrays import Array
@@ -41,7 +46,7 @@ _LEAST_TOLERANCE = 1e-8
 #: Evaluations in a row of other examples than the estimate's, after which a search ends.
 _MOST_MISSED = 3
 
-_STATES = OPEN, FOUND, NONE, LOST = "open", "found", "none", "lost"
+_STATES = OPEN, REACHED, FOUND, NONE, LOST = "open", "reached", "found", "none", "lost"
 _NUMBERS = ("column", "side", "length")
 _VECTORS = ("theta", "base", "step")
 
@@ -63,8 +68,10 @@ class Bound:
     misses
         How far from the bound the last good models were, in units of the log likelihood.
     state
-        ``open``; ``found``; ``none``: so far away that it is taken to be infinite; ``lost``: the
-        steps lead nowhere.
+        ``open``; ``reached``: rivals are tried; ``found``; ``none``: so far away that it is taken
+        to be infinite; ``lost``: the steps lead nowhere.
+    challenged
+        Whether it is reached and its rivals have started.
     curvature
         Of Firth's penalty.
     """
@@ -77,6 +84,7 @@ class Bound:
     length: float = 1.0
     misses: Array = field(default_factory=lambda: np.array([DROP]))
     state: str = OPEN
+    challenged: bool = False
     curvature: Curvature = field(default_factory=Curvature)
 
     def advance(self, point: Point, estimate: Estimate, tolerance: float) -> None:
@@ -88,7 +96,7 @@ class Bound:
             There, with Hessian.
         estimate
         tolerance
-            The bound is found if the next step is no longer, in standard errors.
+            The bound is reached if the next step is no longer, in standard errors.
         """
         n, j = point.examples, self.column
         information, score, miss = information_of(point), -n * point.gradient, math.inf
@@ -116,9 +124,15 @@ class Bound:
         self.misses = np.append(self.misses, miss)[-_MEMORY:]
         self.theta = point.theta + step
         if np.sqrt(max(0.0, float(step @ information @ step))) <= max(tolerance, _LEAST_TOLERANCE):
-            self.state = FOUND
+            self.state = FOUND if point.penalty_gradient is None else REACHED
         elif self.side * (self.theta[j] - estimate.theta[j]) > FURTHEST * estimate.error(j):
             self.state = NONE
+
+    def reopen(self, theta: Array) -> None:
+        """Go on from a better model at the bound."""
+        self.theta = self.base = theta
+        self.step, self.length, self.misses = np.zeros(len(theta)), 1.0, np.array([DROP])
+        self.state, self.challenged, self.curvature = OPEN, False, Curvature()
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -126,6 +140,7 @@ class Bound:
             **{name: getattr(self, name) for name in _NUMBERS},
             **{name: getattr(self, name).tolist() for name in (*_VECTORS, "misses")},
             "state": self.state,
+            "challenged": self.challenged,
             **self.curvature.to_members(),
         }
 
@@ -139,10 +154,9 @@ class Bound:
         if not len(misses):
             raise DataError("a bound must have misses")
         column, side, length = (read(members, name) for name in _NUMBERS)
-        curvature = Curvature.from_members(members)
-        return cls(
-            int(column), side, theta, base, step, length, misses, members["state"], curvature
-        )
+        state, challenged = members["state"], read_flag(members, "challenged")
+        place, curvature = (int(column), side, theta, base, step), Curvature.from_members(members)
+        return cls(*place, length, misses, state, challenged, curvature)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,11 +217,14 @@ class Search:
         Evaluations so far.
     missed
         How many of the last of them were of other examples than the estimate's.
+    rivals
+        Of the bounds that are reached.
     """
 
     bounds: list[Bound]
     iterations: int = 0
     missed: int = 0
+    rivals: list[Rival] = field(default_factory=list)
 
     @property
     def lost_hospitals(self) -> bool:
@@ -215,55 +232,122 @@ class Search:
         return self.missed >= _MOST_MISSED
 
     @property
+    def ended(self) -> int:
+        """How many bounds are searched for no more."""
+        return sum(bound.state not in (OPEN, REACHED) for bound in self.bounds)
+
+    @property
     def goes_on(self) -> bool:
         """Whether another evaluation would tell more."""
-        return bool(still_open(self.bounds)) and not self.lost_hospitals
+        return self.ended < len(self.bounds) and not self.lost_hospitals
+
+    @property
+    def parts(self) -> list[Bound | Rival]:
+        """All bounds and rivals."""
+        parts: list[Bound | Rival] = [*self.bounds]
+        return parts + self.rivals
 
     @property
     def models(self) -> Array:
         """The models to evaluate next, shape (k, p)."""
-        return np.array([bound.theta for bound in still_open(self.bounds)])
+        return np.array([one.theta for one in self._at_work])
 
-    def take(self, points: Sequence[Point] | None, estimate: Estimate, tolerance: float) -> None:
-        """Advance by an evaluation at each of `models`; ``None``: it was of other examples."""
+    @property
+    def _at_work(self) -> list[Bound | Rival]:
+        """Bounds and rivals that are evaluated next: some rivals wait if there are many."""
+        left = [
+            one
+            for one in self.parts
+            if (one.state == OPEN if isinstance(one, Bound) else not one.ended)
+        ]
+        return left[: most_models(len(self.bounds[0].theta))]
+
+    def take(
+        self,
+        points: Sequence[Point] | None,
+        estimate: Estimate,
+        tolerance: float,
+        most: float | None = None,
+    ) -> None:
+        """Advance by an evaluation at each of `models`.
+
+        Parameters
+        ----------
+        points
+            ``None``: they were of other examples.
+        estimate
+        tolerance
+            See `Bound.advance`.
+        most
+            Largest size of a rival's coefficients; ``None``: any.
+
+        Raises
+        ------
+        DataError
+            If a point is of other examples than the estimate: their likelihoods are not compared.
+        """
         self.iterations += 1
         self.missed = self.missed + 1 if points is None else 0
-        if points is not None:
-            advance(self.bounds, points, estimate, tolerance)
+        if points is None:
+            return
+        for one, point in zip(self._at_work, points, strict=True):
+            if point.examples != estimate.examples:
+                raise DataError(
+                    f"the likelihood must be of the {estimate.examples} examples of the estimate, "
+                    f"got {point.examples}"
+                )
+            if isinstance(one, Bound):
+                one.advance(point, estimate, tolerance)
+            else:
+                one.advance(point, estimate.above(point), most)
+        for number, bound in enumerate(self.bounds):
+            if bound.state == REACHED:
+                self._judge(number, bound, estimate, most)
+
+    def _judge(self, number: int, bound: Bound, estimate: Estimate, most: float | None) -> None:
+        """Have a bound that is reached go on, or be found, once all of its rivals have ended."""
+        if not bound.challenged:
+            errors, moved = np.sqrt(np.diag(estimate.cov)), bound.theta - estimate.theta
+            known = errors > 0.0
+            units = errors * (2.0 + float(np.linalg.norm(moved[known] / errors[known])))
+            self.rivals += [
+                Rival(number, bound.column, start, units)
+                for start in starts(bound.column, bound.theta, estimate.theta, errors)
+                if within(start, most)
+            ]
+            bound.challenged = True
+        mine = [rival for rival in self.rivals if rival.bound == number]
+        if not all(rival.ended for rival in mine):
+            return
+        self.rivals = [rival for rival in self.rivals if rival.bound != number]
+        best = max(mine, key=lambda rival: rival.height, default=None)
+        if best is not None and best.height > BETTER:
+            bound.reopen(best.best)
+        else:
+            bound.state = FOUND
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""
-        bounds = [bound.to_members() for bound in self.bounds]
-        return {"bounds": bounds, "iterations": self.iterations, "missed": self.missed}
+        return {
+            "bounds": [bound.to_members() for bound in self.bounds],
+            "iterations": self.iterations,
+            "missed": self.missed,
+            "rivals": [rival.to_members() for rival in self.rivals],
+        }
 
     @classmethod
     def from_members(cls, members: object) -> Search:
         """Read what `to_members` returned; raises DataError."""
-        if not isinstance(members, Mapping) or not isinstance(members.get("bounds"), list):
-            raise DataError("a search must be an object with a list of bounds")
+        if not isinstance(members, Mapping) or any(
+            not isinstance(members.get(name), list) for name in ("bounds", "rivals")
+        ):
+            raise DataError("a search must be an object with lists of bounds and rivals")
         bounds = [Bound.from_members(bound) for bound in members["bounds"]]
-        return cls(bounds, int(read(members, "iterations")), int(read(members, "missed")))
-
-
-def advance(
-    bounds: Sequence[Bound], points: Sequence[Point], estimate: Estimate, tolerance: float
-) -> None:
-    """Advance all open bounds, each by the evaluation at its model.
-
-    Raises
-    ------
-    DataError
-        If an evaluation is of other examples than the estimate: their likelihoods are not compared.
-    """
-    for bound, point in zip(still_open(bounds), points, strict=True):
-        if point.examples != estimate.examples:
-            raise DataError(
-                f"the likelihood must be of the {estimate.examples} examples of the estimate, "
-                f"got {point.examples}"
-            )
-        bound.advance(point, estimate, tolerance)
-
-
-def still_open(bounds: Sequence[Bound]) -> list[Bound]:
-    """Return the bounds that are searched for."""
-    return [bound for bound in bounds if bound.state == OPEN]
+        rivals = [Rival.from_members(rival) for rival in members["rivals"]]
+        if any(
+            not 0 <= rival.bound < len(bounds) or rival.column != bounds[rival.bound].column
+            for rival in rivals
+        ):
+            raise DataError("a search's rivals must be of its bounds")
+        iterations, missed = (int(read(members, name)) for name in ("iterations", "missed"))
+        return cls(bounds, iterations, missed, rivals)

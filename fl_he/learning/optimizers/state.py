@@ -154,15 +154,19 @@ class State:
         """Return all that is decided, and says what is asked next."""
         search = self.search
         bounds = None if search is None else [(one.column, one.state) for one in search.bounds]
-        tried = None if search is None else (search.iterations, search.missed)
+        tried = None
+        if search is not None:
+            rivals = [(one.bound, one.column, one.steps, one.ended) for one in search.rivals]
+            tried = search.iterations, search.missed, rivals
         columns = self.constant, self.aliased and dict(self.aliased)
         sums = self.prepared, self.steps, len(self.pending), tried
         return *sums, *columns, self.watch.proof, bounds
 
     def _models(self) -> list[Array]:
         """Return all units and models, of which the next questions are."""
-        bounds = [] if self.search is None else [one.theta for one in self.search.bounds]
-        return [*(np.array(getattr(self, name)) for name in _VECTORS), *bounds]
+        search = self.search
+        models = [] if search is None else [one.theta for one in search.parts]
+        return [*(np.array(getattr(self, name)) for name in _VECTORS), *models]
 
     def to_json(self) -> str:
         """Return all that totals have changed; `restored` gives it back bit for bit."""
@@ -247,7 +251,7 @@ class State:
             self.search = search = Search.from_members(members["search"])
             columns = [bound.column for bound in search.bounds]
             if columns != [column for column in self.task.profile for _ in range(2)] or any(
-                len(bound.theta) != len(self.theta) for bound in search.bounds
+                len(one.theta) != len(self.theta) for one in search.parts
             ):
                 raise DataError("the training's bounds must be of the task's parameters")
             asked = len(search.models)

@@ -102,3 +102,16 @@ class Models:
 
 
 Question = Moments | Models
+
+#: Derivatives that an answer may have, unless they are of fewer than two models a parameter.
+_MOST_VALUES = 20_000
+
+
+def most_models(parameters: int) -> int:
+    """Return how many models of so many parameters one question may be of.
+
+    Two of each parameter, for the bounds of its profile likelihood interval, and as many as give an
+    answer of 20,000 derivatives.
+    """
+    values = 1 + parameters + parameters * (parameters + 1) // 2
+    return max(2 * parameters, _MOST_VALUES // values)

@@ -300,7 +300,7 @@ class Training(State):
 
     def _advance(self, search: Search, points: Sequence[Point] | None) -> None:
         if (estimate := self.estimate()) is not None:
-            search.take(points, estimate, self.task.tolerance)
+            search.take(points, estimate, self.task.tolerance, self.task.max_coefficient)
 
     def _direction(self) -> Array | None:
         """Return the direction whose sides are to be counted, as a model."""

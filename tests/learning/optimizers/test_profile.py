@@ -8,12 +8,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from firthmodels import FirthLogisticRegression
-from penalised_fits import TABLES, estimate_of, evaluate, fit, hospitals, search, table
+from penalised_fits import (
+    SEPARATED_UPPER,
+    TABLES,
+    estimate_of,
+    evaluate,
+    fit,
+    hard_table,
+    highest,
+    hospitals,
+    intervals,
+    search,
+    table,
+)
 from scipy.optimize import minimize
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers import profile
-from fl_he.learning.optimizers.profile import Bound
+from fl_he.learning.optimizers.profile import DROP, Bound, Search
+from fl_he.learning.optimizers.task import most_models
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -25,11 +37,77 @@ def test_penalised_bounds_are_those_of_firthmodels(name: str) -> None:
     bounds = search(datasets, estimate, columns, penalty=True)
     other = FirthLogisticRegression(max_iter=500, xtol=1e-9, gtol=1e-8, max_halfstep=50)
     other.fit(features, labels)
-    expected = other.conf_int(method="pl", tol=1e-9, max_iter=500)[:-1]
+    expected = intervals(other, name)
     assert [bound.state for bound in bounds] == ["found"] * len(bounds)
     found = np.array([bound.theta[bound.column] for bound in bounds]).reshape(-1, 2)
     errors = np.array([estimate.error(column) for column in columns])
     np.testing.assert_allclose((found - expected) / errors[:, None], 0.0, atol=1e-6)
+
+
+def test_firthmodels_misses_the_higher_of_two_maxima() -> None:
+    features, labels = table("separated")
+    estimate = estimate_of(fit(hospitals(features, labels), penalty=True)[0])
+    level, near = estimate.log_likelihood - DROP, 4.0 * estimate.theta
+    found = highest(features, labels, 0, SEPARATED_UPPER, near)
+    assert found == pytest.approx(level, abs=1e-6)
+    assert highest(features, labels, 0, 27.276772, near) == pytest.approx(level + 0.005, abs=1e-3)
+
+
+#: Bounds of the first and the highest maximum over the other parameters, by seed and place.
+HIGHER = {(8, 2): (-21.657, -51.151), (16, 1): (6.142, 38.058), (19, 7): (10.849, 27.387)}
+
+
+@pytest.mark.parametrize(("seed", "place"), HIGHER)
+def test_a_bound_is_where_the_highest_of_several_maxima_has_dropped(seed: int, place: int) -> None:
+    features, labels = hard_table(seed)
+    datasets = hospitals(features, labels)
+    estimate = estimate_of(fit(datasets, penalty=True)[0])
+    column = place // 2
+    bound = search(datasets, estimate, [column], penalty=True)[place % 2]
+    lower, higher = HIGHER[seed, place]
+    assert bound.state == "found"
+    assert bound.theta[column] == pytest.approx(higher, abs=1e-3)
+    level = estimate.log_likelihood - DROP
+    at_bound, at_first = (
+        highest(features, labels, column, value, bound.theta) for value in (higher, lower)
+    )
+    assert at_bound == pytest.approx(level, abs=1e-4)
+    assert at_first > level + 0.1
+
+
+def test_a_search_goes_on_from_what_it_remembered_and_divides_what_is_too_much() -> None:
+    datasets = hospitals(*hard_table(14))
+    estimate = estimate_of(fit(datasets, penalty=True)[0])
+    whole, again = (Search(estimate.bounds([0, 1, 2, 3])) for _ in range(2))
+    asked = set()
+    while whole.goes_on:
+        points = [evaluate(datasets, theta, penalty=True) for theta in whole.models]
+        for one in (whole, again):
+            one.take(points, estimate, 1e-9)
+        members = json.loads(json.dumps(again.to_members()))
+        again = Search.from_members(members)
+        assert again.to_members() == members == whole.to_members()
+        asked.add(len(points))
+    assert [bound.state for bound in again.bounds] == ["found"] * 8
+    assert not again.rivals
+    assert 8 < max(asked) <= most_models(5)
+
+
+def test_a_rival_that_passes_the_largest_coefficient_ends() -> None:
+    datasets = hospitals(*hard_table(16))
+    estimate = estimate_of(fit(datasets, penalty=True)[0])
+    search = Search(estimate.bounds([0]))
+    most = 40.0
+    while search.goes_on:
+        points = [evaluate(datasets, theta, penalty=True) for theta in search.models]
+        search.take(points, estimate, 1e-9, most)
+        climbing = [rival.theta for rival in search.rivals if not rival.ended]
+        assert not climbing or np.abs(np.array(climbing)[:, :-1]).max() <= most
+    assert [bound.state for bound in search.bounds] == ["found"] * 2
+
+
+def test_questions_are_of_two_models_a_parameter_or_twenty_thousand_values() -> None:
+    assert [most_models(size) for size in (2, 5, 40, 200)] == [3333, 952, 80, 400]
 
 
 def profiled(x: np.ndarray, labels: np.ndarray, at: np.ndarray, column: int) -> float:
@@ -74,18 +152,6 @@ def test_units_change_nothing_but_the_unit() -> None:
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
 
 
-def test_bounds_go_on_from_what_they_remembered() -> None:
-    datasets = hospitals(*table("separated"))
-    estimate = estimate_of(fit(datasets, penalty=True)[0])
-    bounds = estimate.bounds([0, 1])
-    for _ in range(3):
-        points = [evaluate(datasets, bound.theta, penalty=True) for bound in bounds]
-        profile.advance(bounds, points, estimate, 1e-7)
-        members = json.loads(json.dumps([bound.to_members() for bound in bounds]))
-        bounds = [Bound.from_members(one) for one in members]
-        assert [bound.to_members() for bound in bounds] == members
-
-
 @pytest.mark.parametrize("change", [{"state": "else"}, {"theta": None}, {"side": True}])
 def test_a_damaged_bound_is_refused(change: dict[str, object]) -> None:
     datasets = hospitals(*table("quasi"))
@@ -94,13 +160,30 @@ def test_a_damaged_bound_is_refused(change: dict[str, object]) -> None:
         Bound.from_members({**bound.to_members(), **change})
 
 
+@pytest.mark.parametrize(
+    "change", [{"column": 2}, {"column": 1}, {"bound": 2}, {"ended": 0}, {"optimizer": []}]
+)
+def test_a_damaged_rival_is_refused(change: dict[str, object]) -> None:
+    datasets = hospitals(*table("quasi"))
+    estimate = estimate_of(fit(datasets, penalty=True)[0])
+    search = Search(estimate.bounds([0]))
+    while not search.rivals:
+        points = [evaluate(datasets, theta, penalty=True) for theta in search.models]
+        search.take(points, estimate, 1e-7)
+    members = search.to_members()
+    Search.from_members(members)
+    members["rivals"][0] |= change
+    with pytest.raises(DataError):
+        Search.from_members(members)
+
+
 def test_likelihoods_of_other_examples_are_refused() -> None:
     datasets = hospitals(*table("quasi"))
     estimate = estimate_of(fit(datasets, penalty=True)[0])
-    bounds = estimate.bounds([0])
-    points = [evaluate(datasets[:2], bound.theta, penalty=True) for bound in bounds]
+    search = Search(estimate.bounds([0]))
+    points = [evaluate(datasets[:2], theta, penalty=True) for theta in search.models]
     with pytest.raises(DataError, match="of the 50 examples"):
-        profile.advance(bounds, points, estimate, 1e-7)
+        search.take(points, estimate, 1e-7)
 
 
 def test_a_step_to_where_there_is_no_information_is_halved_and_given_up_in_the_end() -> None:
