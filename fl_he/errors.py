@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import json
 
+_KINDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a decimal number",
+    str: "text",
+    bytes: "bytes",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
 
 class FlHeError(ValueError):
     """Root of all refusals: the message says the fact, then the fix, and shows public values only.
@@ -36,6 +47,17 @@ def written(value: object) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {written(of)}' for key, of in value.items())}}}"
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def kind_in_words(value: object) -> str:
+    """Return of which type a value is, in words for readers who do not know Python.
+
+    Examples
+    --------
+    >>> kind_in_words(True), kind_in_words({}), kind_in_words(None)
+    ('true or false', 'an object', 'null')
+    """
+    return _KINDS.get(type(value), type(value).__name__)
 
 
 def visible(text: str) -> str:

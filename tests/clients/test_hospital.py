@@ -189,7 +189,7 @@ def test_a_loss_beyond_all_digits_is_only_large() -> None:
     ("config", "words"),
     [
         ({"scaling": "global"}, "scaling must be one of none, local, federated, got 'global'"),
-        ({"scaling": 1}, "scaling must be one of none, local, federated, got int"),
+        ({"scaling": 1}, "scaling must be one of none, local, federated, got an integer"),
         ({"scaling": "federated"}, "mean and scale must be of this hospital's 2 features"),
         ({"scaling": "federated", "mean": [0.0], "scale": [1.0]}, "got 1 and 1"),
         ({"scaling": "federated", "mean": [0.0, 0.0], "scale": [1.0, 0.0]}, "scale above 0"),
@@ -197,10 +197,10 @@ def test_a_loss_beyond_all_digits_is_only_large() -> None:
             {"scaling": "federated", "mean": [0.0, np.nan], "scale": [1.0, 1.0]},
             "must be a finite number",
         ),
-        ({"mean": [1, 2]}, r"mean\[0\] must be a number, got int"),
+        ({"mean": [1, 2]}, r"mean\[0\] must be a decimal number, got an integer"),
         ({"class-weights": [1.0]}, "class weights must be 2 numbers greater than 0, got 1"),
         ({"class-weights": [1.0, -1.0]}, "got 2 of which 1 are"),
-        ({"hessian": 1}, "hessian must be true or false, got int"),
+        ({"hessian": 1}, "hessian must be true or false, got an integer"),
     ],
 )
 @pytest.mark.parametrize("action", ["train", "evaluate.figures"])

@@ -119,8 +119,8 @@ def test_hostile_records_raise_only_protocol_errors(
     ("key", "value", "words"),
     [
         ("round", 0, "round must be at least 1, got 0"),
-        ("round", True, "round must be an integer, got bool"),
-        ("round", "1", "round must be an integer, got str"),
+        ("round", True, "round must be an integer, got true or false"),
+        ("round", "1", "round must be an integer, got text"),
         ("purpose", "peek", "purpose must be one of"),
         ("contributors", -1, "contributors must be at least 1, got -1"),
     ],
@@ -232,9 +232,9 @@ def test_times_are_finite(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("features", [1, 2], r"features\[0\] must be text, got int"),
-        ("features", "ab", "features must be a list, got str"),
-        ("simulated", 1, "simulated must be true or false, got int"),
+        ("features", [1, 2], r"features\[0\] must be text, got an integer"),
+        ("features", "ab", "features must be a list, got text"),
+        ("simulated", 1, "simulated must be true or false, got an integer"),
     ],
 )
 def test_wrong_fields_of_a_description_are_named(key: str, value: object, words: str) -> None:

@@ -68,11 +68,11 @@ def test_a_record_that_is_not_sparse_must_be_there(record: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("a-name", 1, "a-name must be text, got int"),
-        ("s", 1, "s must be a number, got int"),
+        ("a-name", 1, "a-name must be text, got an integer"),
+        ("s", 1, "s must be a decimal number, got an integer"),
         ("s", -0.5, "s must be a time in seconds, got -0.5"),
-        ("rare", [1, 2], r"rare\[0\] must be a number, got int"),
-        ("rare", 0.5, "rare must be a list, got float"),
+        ("rare", [1, 2], r"rare\[0\] must be a decimal number, got an integer"),
+        ("rare", 0.5, "rare must be a list, got a decimal number"),
     ],
 )
 def test_values_are_exact(key: str, value: str, words: str) -> None:

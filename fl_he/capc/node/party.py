@@ -15,6 +15,7 @@ from fl_he.capc.messages import CapcRequest
 from fl_he.capc.node.keys import KeyPair, PublicKeys
 from fl_he.capc.protocol import FIRST, TABLE, CapcRole, Part, Row
 from fl_he.capc.terms import Terms
+from fl_he.errors import kind_in_words
 from fl_he.learning.voting.integer_model import IntegerModel
 from fl_he.wire.records import ProtocolError, kept_config
 
@@ -131,7 +132,7 @@ class Memory:
             raise ProtocolError(f"step out of order: {name} is missing or was already used")
         value = self._record.pop(key)
         if not isinstance(value, bytes):
-            raise ProtocolError(f"{name} must be kept as bytes, got {type(value).__name__}")
+            raise ProtocolError(f"{name} must be kept as bytes, got {kind_in_words(value)}")
         return json.loads(value)
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from flwr.app import Context
 from flwr.app.user_config import UserConfig, UserConfigValue
 
+from fl_he.errors import kind_in_words
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -120,7 +121,7 @@ def check_kinds(node_config: UserConfig, role: Role) -> None:
 def _require_kind(key: str, value: UserConfigValue) -> None:
     if not _is(value, _KIND[key]):
         # The value may be a path or, as a number in the place of a text, a label.
-        shown = "an empty one" if value == "" else f"one of type {type(value).__name__}"
+        shown = "an empty one" if value == "" else kind_in_words(value)
         if _KIND[key] == _COUNT and type(value) is int:
             shown = str(value)
         raise ProtocolError(f"{key} in the node configuration must be {_KIND[key]}, got {shown}")

@@ -41,12 +41,12 @@ from typing import (
 )
 
 from fl_he.crypto.errors import CryptoError
-from fl_he.errors import written
+from fl_he.errors import kind_in_words, written
 
 _WORDS = {
     str: "text",
     int: "an integer",
-    float: "a number",
+    float: "a decimal number",
     bool: "true or false",
     bytes: "bytes",
     dict: "a JSON object",
@@ -93,8 +93,7 @@ class Place:
 
     def mistyped(self, words: str, value: object) -> Exception:
         """Return a refusal that says of which type the value must be, and of which it is."""
-        got = written(value) if value is None else type(value).__name__
-        return self.wrong(f"be {words}, got {got}")
+        return self.wrong(f"be {words}, got {kind_in_words(value)}")
 
     def __str__(self) -> str:
         if self.parent is None:

@@ -17,6 +17,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import PAILLIER, SummedVector
 from fl_he.crypto.paillier.workers import encrypt_blocks
+from fl_he.errors import kind_in_words
 
 # In this order: magic, version, fraction_bits, integer_bits, 1 for a vector with tags, or 0,
 # max_contributors, key_bits, length and the key's fingerprint.
@@ -294,7 +295,7 @@ class EncryptedVector(SummedVector):
             to n.
         """
         if not isinstance(data, bytes | memoryview):
-            raise CryptoError(f"an encrypted vector must be bytes, got {type(data).__name__}")
+            raise CryptoError(f"an encrypted vector must be bytes, got {kind_in_words(data)}")
         header = VectorHeader.from_bytes(data)
         if header.fingerprint != public_key.fingerprint:
             raise CryptoError(f"the key must be {public_key.fingerprint}, got {header.fingerprint}")

@@ -19,6 +19,7 @@ from gmpy2 import mpz
 from fl_he.crypto.encoding.canonical import integers_digest
 from fl_he.crypto.encoding.strict_json import Documented
 from fl_he.crypto.errors import CryptoError, ShortKeyWarning
+from fl_he.errors import kind_in_words
 
 MINIMUM_KEY_BITS = 1024
 RECOMMENDED_KEY_BITS = 2048
@@ -214,7 +215,7 @@ class PublicNumbers(Documented):
         """
         width = self.ciphertext_bytes
         if not isinstance(data, bytes) or len(data) != count * width:
-            got = len(data) if isinstance(data, bytes) else type(data).__name__
+            got = len(data) if isinstance(data, bytes) else kind_in_words(data)
             raise CryptoError(
                 f"{count} {self.CIPHERTEXT}s must be {count * width} bytes, got {got}"
             )

@@ -15,6 +15,7 @@ from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER, SummedVector
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.tags import numbers, product, products, tags_of
 from fl_he.crypto.tickets.ticket import Sign, Ticket
+from fl_he.errors import kind_in_words
 
 _LABEL = b"fl-he sum 1"
 _VECTORS: dict[str, type[SummedVector]] = {PAILLIER: EncryptedVector, MASKS: MaskedVector}
@@ -142,7 +143,7 @@ class TicketedSum:
             If the data are anything else.
         """
         if not isinstance(data, bytes):
-            raise CryptoError(f"a sum must be bytes, got {type(data).__name__}")
+            raise CryptoError(f"a sum must be bytes, got {kind_in_words(data)}")
         vector, *tickets = _parts(data)
         read = _VECTORS[scheme].from_bytes(vector, key)
         return cls(read, tuple(Ticket.from_bytes(bytes(ticket)) for ticket in tickets))

@@ -295,9 +295,9 @@ def test_other_messages_go_to_the_app_behind(parties: Parties) -> None:
         ({"session": 1}, "session must be text"),
         ({"queries": 0}, "queries must be at least 1"),
         ({"queries": 1 << 21}, "queries must be at most 1048576"),
-        ({"queries": True}, "queries must be an integer, got bool"),
+        ({"queries": True}, "queries must be an integer, got true or false"),
         ({"querying": b"a"}, "querying must be text"),
-        ({"answering": "a"}, "answering must be a list, got str"),
+        ({"answering": "a"}, "answering must be a list, got text"),
     ],
     ids=str,
 )

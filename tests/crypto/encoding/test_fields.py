@@ -93,25 +93,25 @@ def test_it_is_written_and_read_back() -> None:
     ("change", "words"),
     [
         ({"colour": "green"}, "colour must be one of red, blue, got 'green'"),
-        ({"colour": 1}, "colour must be one of red, blue, got int"),
+        ({"colour": 1}, "colour must be one of red, blue, got an integer"),
         ({"kind": "c"}, "kind must be one of a, b, got 'c'"),
-        ({"part": True}, "part must be a number, got bool"),
+        ({"part": True}, "part must be a number, got true or false"),
         ({"part": 10**400}, "part must be a number below 1e300 in size"),
         ({"part": float("nan")}, "part must be a number below 1e300 in size"),
         ({"flags": (True,)}, "flags must be a list, got tuple"),
-        ({"flags": [True, 1]}, "flags[1] must be true or false, got int"),
+        ({"flags": [True, 1]}, "flags[1] must be true or false, got an integer"),
         ({"pair": [0.5]}, "pair must be a list of 2 values"),
-        ({"pair": [1, 3]}, "pair[0] must be a number, got int"),
+        ({"pair": [1, 3]}, "pair[0] must be a decimal number, got an integer"),
         ({"pair": [float("inf"), 3]}, "pair[0] must be a finite number"),
-        ({"pair": [0.5, True]}, "pair[1] must be an integer, got bool"),
-        ({"by_name": []}, "by_name must be a JSON object, got list"),
+        ({"pair": [0.5, True]}, "pair[1] must be an integer, got true or false"),
+        ({"by_name": []}, "by_name must be a JSON object, got a list"),
         (
             {"by_name": {"x": {"name": "x", "size": -1}}},
             "by_name.x.size must be at least 0, got -1",
         ),
-        ({"by_name": {"\x1b[2J": 1}}, r"by_name.'\x1b[2J' must be a JSON object, got int"),
+        ({"by_name": {"\x1b[2J": 1}}, r"by_name.'\x1b[2J' must be a JSON object, got an integer"),
         ({"rows": [["y"]]}, "rows[0] must be a list of 2 values"),
-        ({"rows": [["y", "0"]]}, "rows[0].size must be an integer, got str"),
+        ({"rows": [["y", "0"]]}, "rows[0].size must be an integer, got text"),
         ({"level": 10}, "level must be between 1 and 9, got 10"),
         ({"level": 10**5000}, "level must be between 1 and 9, got 16610 bits"),
         ({"more": 1}, "it must have exactly the members"),
@@ -207,7 +207,7 @@ def test_deep_nesting_of_other_things_is_refused_or_left_alone() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(CryptoError, match=r"it\[0\] must be text, got list"):
+    with pytest.raises(CryptoError, match=r"it\[0\] must be text, got a list"):
         kind_of(tuple[str, ...]).read([deep], AT)
     assert Kind().read(deep, AT) is deep
     while deep:  # or freeing it would recurse

@@ -84,7 +84,7 @@ def test_private_and_public_json_are_not_confused() -> None:
         ("role", 1, "role must be one of"),
         ("signing", "A" * 44, "signing must be base64url text of 43 characters, got 44"),
         ("signing", "A" * 43, "fingerprint must be"),
-        ("sealing", 3.5, "sealing must be base64url text, got float"),
+        ("sealing", 3.5, "sealing must be base64url text, got a decimal number"),
         ("sealing", "A" * 43, "fingerprint must be"),
         ("fingerprint", "", "fingerprint must be"),
     ],

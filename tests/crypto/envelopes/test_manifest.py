@@ -136,8 +136,8 @@ def test_what_is_no_federation_is_refused(nodes: tuple[PublicIdentity, ...], mes
         ("plans", ["AB" * 32], r"plans\[0\] must be a fingerprint of 64 lower-case"),
         ("plans", ["ab" * 32] * 2, "plans must hold no digest twice"),
         ("paillier", "ab" * 32, "must have exactly the members"),
-        ("nodes", {}, "nodes must be a list, got dict"),
-        ("nodes", [1], "must be a JSON object, got int"),
+        ("nodes", {}, "nodes must be a list, got an object"),
+        ("nodes", [1], "must be a JSON object, got an integer"),
         ("nodes", [{}], "must have exactly the members"),
         (
             "nodes",

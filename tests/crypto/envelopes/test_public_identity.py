@@ -71,11 +71,11 @@ def test_other_names_are_refused(name: str) -> None:
     [
         ("format", "fl-he public identity 2", "format must be"),
         ("format", 1, "format must be"),
-        ("name", 7, "name must be text, got int"),
+        ("name", 7, "name must be text, got an integer"),
         ("name", "n" * 999, "a node's name must be .{0,200}$"),
         ("name", "south", "fingerprint must be"),
         ("role", "coordinator", "role must be one of .*, got 'coordinator'"),
-        ("role", ["hospital"], "role must be one of .*, got list"),
+        ("role", ["hospital"], "role must be one of .*, got a list"),
         ("role", "key-holder", "fingerprint must be"),
         ("signing", None, "signing must be base64url text, got null"),
         ("signing", "A" * 42, "signing must be base64url text of 43 characters, got 42"),

@@ -275,7 +275,7 @@ def test_a_header_that_is_not_right_is_refused(
             EncryptedVector.from_bytes(wrong, public)
     with pytest.raises(CryptoError, match="the key must be"):
         EncryptedVector.from_bytes(data, other_small_key.public_key)
-    with pytest.raises(CryptoError, match="must be bytes, got str"):
+    with pytest.raises(CryptoError, match="must be bytes, got text"):
         EncryptedVector.from_bytes("FLHE", public)  # type: ignore[arg-type]
 
 

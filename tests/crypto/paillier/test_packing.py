@@ -255,8 +255,8 @@ def test_unpack_refuses_plaintexts_that_no_sum_can_have() -> None:
         ({"max_contributors": 2**64 - 1}, f"got {2**64 - 1}"),
         ({"max_contributors": 2**64}, "got 65 bits"),
         ({"max_contributors": 10**5000}, "got 16610 bits"),  # too long for str()
-        ({"fraction_bits": True}, "fraction_bits must be an integer, got bool"),
-        ({"integer_bits": 24.0}, "integer_bits must be an integer, got float"),
+        ({"fraction_bits": True}, "fraction_bits must be an integer, got true or false"),
+        ({"integer_bits": 24.0}, "integer_bits must be an integer, got a decimal number"),
         ({"fraction_bits": 40}, "at most 64, got 74"),
     ],
 )
