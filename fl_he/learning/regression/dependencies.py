@@ -11,7 +11,7 @@ Computations", sections 4.2.5 and 5.2.5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ import numpy as np
 from fl_he.learning.regression.parameters import row_places
 from fl_he.learning.tables.arrays import Array
 
+#: Columns whose parts in a combination are smaller, as shares of the largest, may be rounding.
+_SMALL_PARTS = (1e-2, 1e-3, 1e-4)
 #: A column's variance about its regression on earlier columns, as a share of its variance, below
 #: which the column is aliased: a multiple correlation above 0.9999999995.
 _ALIASED = 1e-9
@@ -97,13 +99,38 @@ def dependencies(information: Array, examples: int) -> Dependencies:
         k = len(free)
         row = np.linalg.solve(root[:k, :k], correlation[free, j])
         left = 1.0 - float(row @ row)
-        loadings = np.linalg.solve(root[:k, :k].T, row)
+        loadings = np.linalg.solve(root[:k, :k].T, row).astype(np.float64)
         # Errors of the sums enter with the squared weights of the columns that they belong to.
         error = lost[j] + float(np.square(loadings) @ lost[free]) if k else 0.0
         if left < max(_ALIASED, error):
-            used = np.abs(loadings) > np.sqrt(_ALIASED)
-            aliased[j] = tuple(np.array(free)[used].tolist())
+            aliased[j] = _fewest(correlation, j, free, loadings, max(_ALIASED, error))
             continue
         root[k, :k], root[k, k] = row, np.sqrt(left)
         free.append(j)
     return Dependencies(tuple(np.flatnonzero(~varies).tolist()), aliased)
+
+
+def _fewest(
+    correlation: Array, column: int, free: Sequence[int], loadings: Array, most: float
+) -> tuple[int, ...]:
+    """Return the columns of the largest parts in a combination that leave no more of a column.
+
+    Parameters
+    ----------
+    correlation
+        Shape (d, d).
+    column
+        The aliased one.
+    free, loadings
+        Columns of which it is a combination, and their parts for one standard deviation.
+    most
+        Share of the column's variance that may be left.
+    """
+    sizes, places = np.abs(loadings), np.array(free)
+    for share in _SMALL_PARTS:
+        used = places[sizes > share * sizes.max()]
+        row = correlation[used, column]
+        inner = correlation[np.ix_(used, used)]
+        if 1.0 - float(row @ np.linalg.solve(inner, row)) < most:
+            return tuple(used.tolist())
+    return tuple(places[sizes > np.sqrt(_ALIASED)].tolist())

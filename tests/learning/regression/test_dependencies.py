@@ -89,6 +89,20 @@ def test_constants_and_combinations_are_told_apart_and_named() -> None:
     assert dict(found.aliased) == {3: (0,), 4: (0, 2)}
 
 
+def test_columns_that_only_rounding_puts_into_a_combination_are_not_named() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    near = x[:, 1] + 1e-4 * x[:, 2]  # so near that their parts are not known to 1e-5
+    design = np.column_stack([x[:, 0], x[:, 1], near, 2 * x[:, 0] + 1 + 1e-6 * x[:, 1]])
+    assert dict(dependencies(information(design), 400).aliased) == {3: (0,)}
+
+
+def test_a_small_part_without_which_more_is_left_is_named() -> None:
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    design = np.column_stack([x, x[:, 0] + 1e-3 * x[:, 1]])
+    assert dict(dependencies(information(design), 400).aliased) == {2: (0, 1)}
+
+
 @pytest.mark.parametrize("scaled", [True, False])
 def test_a_large_mean_makes_no_column_constant(scaled: bool) -> None:
     rng = np.random.default_rng(2)
