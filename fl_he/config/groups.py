@@ -13,8 +13,8 @@ from typing import Annotated
 
 from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, one_of, whole
 
-#: The data sets that need no file.
-BUILT_IN = ("breast_cancer", "digits", "wine")
+#: The data sets that need no file, and how many classes each has.
+BUILT_IN = {"breast_cancer": 2, "digits": 10, "wine": 3}
 #: Each has a file in ``fl_he/conf/optimizer``.
 OPTIMIZERS = tuple(
     sorted(path.stem for path in Path(__file__).parents[1].glob("conf/optimizer/*.yaml"))

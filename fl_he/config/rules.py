@@ -129,6 +129,10 @@ def _likelihood(config: Config) -> Iterator[str]:
         return
     if config.capc.enabled:
         yield f"{setting} must be left out in CaPC, which trains no model"
+    classes = BUILT_IN.get(config.data.name, len(config.data.classes))
+    if words := two_classes_only(config, classes):
+        yield words  # whatever else is changed
+        return
     if config.C is not None:
         end = {
             "penalty=firth": "Firth's penalty has no strength",
@@ -162,6 +166,15 @@ def _likelihood(config: Config) -> Iterator[str]:
         )
     if len(set(profile)) < len(profile):
         yield f"inference.profile must name no column twice, got {', '.join(profile)}"
+
+
+def two_classes_only(config: Config, classes: int) -> str:
+    """Refuse Firth's penalty and profile likelihoods for more than two classes; else ""."""
+    firth = config.penalty is Penalty.firth
+    if classes <= 2 or not (config.inference.profile or firth):
+        return ""
+    setting = "penalty=firth" if firth else "inference.profile"
+    return f"{setting} must be left out for more than two classes, got {classes}"
 
 
 def _contributors(config: Config) -> Iterator[str]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.run import Config, Penalty
+from fl_he.config.rules import two_classes_only
+from fl_he.config.run import Config
 from fl_he.experiment.inference import SINGULAR
 from fl_he.learning.optimizers import profile
 from fl_he.learning.optimizers.profile import Bound, Estimate, Search
@@ -109,10 +110,8 @@ class ProfileIntervals:
 
 def check_classes(config: Config, classes: int) -> None:
     """Refuse Firth's penalty and profile likelihoods for more than two classes; ConfigError."""
-    firth = config.penalty is Penalty.firth
-    if classes > 2 and (config.inference.profile or firth):
-        setting = "penalty=firth" if firth else "inference.profile"
-        raise ConfigError(f"{setting} must be left out for more than two classes, got {classes}")
+    if words := two_classes_only(config, classes):
+        raise ConfigError(words)
 
 
 def _odds(logarithm: float | None) -> float | None:

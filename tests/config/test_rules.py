@@ -71,6 +71,10 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"tolerance": -1.0}, r"tolerance must be from 1e-12 to 1e\+12, got -1"),
         # A distance of 0 is never reached, so that nothing would have standard errors.
         ({"tolerance": 0.0}, r"tolerance must be from 1e-12 to 1e\+12, got 0"),
+        (
+            {"penalty": Penalty.firth, "C": 1.0, "data.name": "wine"},
+            r"^penalty=firth must be left out for more than two classes, got 3$",
+        ),
         (FIRTH | {"C": 2.0}, "C must be null with penalty=firth, got 2: Firth's penalty has no"),
         (PROFILE | {"C": 1.0}, "C must be null with inference.profile, got 1: an L2 penalty"),
         (
