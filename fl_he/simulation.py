@@ -131,7 +131,7 @@ def _check(config: Config) -> None:
     if config.scaling is Scaling.federated and config.privacy.name == "none":
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
         require_moments(data.hospitals, data.train, limbs)
-    warn_of_few(data)
+    warn_of_few(data, config)
     warn_of_units(config)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fl_he.config.command_line import did_you_mean, override
 from fl_he.config.groups import BUILT_IN, DataConfig
-from fl_he.config.run import Config
+from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.data import Dataset, load_built_in, load_table
@@ -37,6 +37,9 @@ _REMEDIES = {
 }
 #: A class of fewer patients is not one to speak of.
 _HANDFUL = 5
+#: Events for each coefficient, below which unpenalised estimates are biased: Vittinghoff and
+#: McCulloch 2007, "Relaxing the rule of ten events per variable in logistic and Cox regression".
+_EVENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,8 @@ class FewDataWarning(FlHeWarning):
     """Data from which little can be learned."""
 
 
-def warn_of_few(data: SimulatedData) -> None:
-    """Warn of few examples, of a class of which there is a handful, and of identifiers."""
+def warn_of_few(data: SimulatedData, config: Config) -> None:
+    """Warn of few examples, few events, a class of a handful of them, and identifiers."""
     train, found = data.train, list[str]()
     if names := identifiers(train):
         found.append(f"{identifier_warning(names)} (data.drop)")
@@ -129,8 +132,29 @@ def warn_of_few(data: SimulatedData) -> None:
             found.append(
                 f"the rarest class has {few} to {purpose}: what the figures say of it {worth}"
             )
+    if words := _few_events(train, config):
+        found.append(words)
     for words in found:
         warnings.warn(words, FewDataWarning, stacklevel=2)
+
+
+def _few_events(train: Dataset, config: Config) -> str:
+    """Say that unpenalised estimates of two classes are of few events; nothing if they are not."""
+    unpenalised = config.C is None and config.penalty is not Penalty.firth
+    if not unpenalised or train.class_count > 2 or config.privacy.name != "none":
+        return ""
+    events = int(np.bincount(train.labels.astype(np.intp), minlength=2).min())
+    coefficients = len(train.feature_names)
+    if events >= _EVENTS * coefficients:
+        return ""
+    remedy = "penalty=firth"
+    if config.class_weight is not ClassWeight.equal:
+        remedy += " class_weight=equal"
+    return (
+        f"the rarer class has {events} patients to train on for {coefficients} coefficients, fewer "
+        f"than {_EVENTS} for each: without a penalty the estimates are biased away from 0; set "
+        f"{remedy}"
+    )
 
 
 def whole_table(data: DataConfig) -> Dataset:

@@ -46,10 +46,10 @@ def test_nothing_is_held_out_if_the_configuration_says_so(tmp_path: Path) -> Non
         _ = data.test
 
 
-def warnings_of(data: SimulatedData) -> list[str]:
+def warnings_of(data: SimulatedData, *settings: str) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_few(data)
+        warn_of_few(data, experiment(*(settings or ("C=1.0",)), folder=Path()))
     return [str(entry.message) for entry in caught]
 
 
@@ -65,6 +65,28 @@ def test_fewer_patients_than_features_are_warned_of() -> None:
     assert warnings_of(SimulatedData((enough,), enough, enough)) == []
     (warning,) = warnings_of(SimulatedData((fewer,), fewer, enough))
     assert warning.startswith("there are 20 patients to train on and 21 features: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (("C=null",), "; set penalty=firth"),
+        (("C=null", "class_weight=balanced"), "; set penalty=firth class_weight=equal"),
+        (("C=1.0",), None),
+        (("C=null", "penalty=firth", "optimizer=newton"), None),
+        (("C=null", "privacy=gaussian", "scaling=none"), None),
+    ],
+)
+def test_few_events_for_each_coefficient_are_warned_of(
+    settings: tuple[str, ...], remedy: str | None
+) -> None:
+    enough, rare = few(200, 2, 10), few(200, 2, 9)
+    assert warnings_of(SimulatedData((enough,), enough, None), *settings) == []
+    found = warnings_of(SimulatedData((rare,), rare, None), *settings)
+    assert len(found) == (remedy is not None)
+    for warning in found:
+        assert warning.startswith("the rarer class has 9 patients to train on for 2 coefficients, ")
+        assert warning.endswith(remedy or "")
 
 
 def test_a_handful_of_a_class_is_warned_of() -> None:

@@ -355,4 +355,4 @@ def test_an_identifier_is_warned_of(tmp_path: Path) -> None:
     ran = Ran(tmp_path, {"patient": 1_000_000 + np.arange(900), **numeric()}, "rounds=2")
     assert ran.found["unique"] == ["patient"]
     with pytest.warns(FewDataWarning, match="the column 'patient' is a feature whose values"):
-        warn_of_few(simulated_data(ran.config))
+        warn_of_few(simulated_data(ran.config), ran.config)
