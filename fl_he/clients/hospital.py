@@ -258,6 +258,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             dataset.classes,
             training=terms.training,
             class_weights=terms.class_weights,
+            method=terms.method,
         )
         _keep(hospital.model_path, model.to_json())
     return RecordDict()

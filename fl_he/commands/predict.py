@@ -36,9 +36,9 @@ def predict(
         import numpy as np
 
         from fl_he.learning.regression.registry import load_model
-        from fl_he.learning.regression.trained import BALANCED
+        from fl_he.learning.regression.trained import BALANCED, FIRTH, PRIVATE
         from fl_he.learning.tables.table import read_features
-        from fl_he.run_files.convergence import WEIGHTED, listed
+        from fl_he.run_files.convergence import FIRTH_BIASED, NOISY, WEIGHTED, listed
 
         trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
@@ -54,7 +54,8 @@ def predict(
                 err=True,
             )
         weighted = WEIGHTED if trained.class_weight == BALANCED else ""
-        for warning in filter(None, (_no_optimum(trained.training), weighted)):
+        method = {FIRTH: FIRTH_BIASED, PRIVATE: NOISY}.get(trained.method or "", "")
+        for warning in filter(None, (_no_optimum(trained.training), weighted, method)):
             typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])

@@ -142,7 +142,10 @@ class Inference:
         """Return why there are no standard errors, as clauses; ``None`` if there are."""
         config = self._config
         if config.privacy.name != "none":
-            return "no standard error accounts for the noise of differential privacy"
+            return (
+                "no standard error accounts for the noise and clipping of differential privacy, "
+                "which are in the estimates"
+            )
         strength = "" if config.C is None else f"C={config.C:g}"
         separated = None if limits is None else limits.reason
         # Each reason with the setting that removes it, if experiment=inference does not.

@@ -271,6 +271,7 @@ class OpenRun(TrainingRun):
             roster.classes,
             training=None if self._privacy else training.end,
             class_weights=training.class_weights,
+            method=training.method(private=bool(self._privacy)),
         )
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(

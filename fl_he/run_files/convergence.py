@@ -23,6 +23,15 @@ WEIGHTED = (
     "class_weight=balanced shifts probabilities and intercept towards equal classes, so the "
     "probabilities are no forecasts of the share of patients"
 )
+#: Said of models with Firth's penalty.
+FIRTH_BIASED = (
+    "Firth's penalty biases probabilities towards 1/2, so those of rare events are too high (Puhr "
+    "and others 2017)"
+)
+#: Said of models with differential privacy.
+NOISY = (
+    "the noise and clipping of differential privacy are in the model, and so in its probabilities"
+)
 #: Said of private runs of features that are not scaled.
 DECLARE_RANGES = "declare their ranges with ranges=FILE in place of scaling=none"
 #: A loss that grew by more than this factor is warned of.
@@ -33,6 +42,7 @@ _WITH_LR = ("gd", "nesterov")
 _MOST_NAMED = 10
 #: The forecasts of a private run that are compared, in metrics.json.
 _FORECASTS = ("class_shares", "federated")
+_COUNTED = "in the encrypted counts"
 
 
 def converged(metrics: Mapping[str, Any]) -> bool | None:
@@ -265,10 +275,10 @@ def worse_than_shares(metrics: Mapping[str, Any]) -> str:
     Where nobody holds test data, the shares are those of the encrypted counts.
     """
     shares, reached = ((metrics.get(key) or {}).get("log_loss") for key in _FORECASTS)
+    counted = metrics.get("evaluation") or {}
     where = "on the test set"
     if reached is None:
-        counted = metrics.get("evaluation") or {}
-        reached, where = counted.get("log_loss"), "in the encrypted counts"
+        reached, where = counted.get("log_loss"), _COUNTED
         shares = _entropy([one.get("examples") for one in counted.get("by_class") or ()])
     if shares is None or reached is None or reached <= shares:
         return ""
@@ -278,10 +288,11 @@ def worse_than_shares(metrics: Mapping[str, Any]) -> str:
     )
     if metrics.get("privacy") and metrics["config"].get("scaling") == "none":
         return f"{said}; its features were not scaled: {DECLARE_RANGES}"
-    return (
-        f"{said}; it may still rank patients (ROC AUC), but use its probabilities only after "
-        "calibration on other data"
-    )
+    area = (counted if where == _COUNTED else metrics["federated"]).get("roc_auc")
+    ranks = ""
+    if area is not None and area > 0.5:
+        ranks = f"it may still rank patients (ROC AUC {area:.3f}), but "
+    return f"{said}; {ranks}use its probabilities only after calibration on other data"
 
 
 def _entropy(sizes: Sequence[int | None]) -> float | None:

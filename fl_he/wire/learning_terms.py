@@ -22,7 +22,7 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.optimizers import OPTIMIZERS
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.learning.regression.trained import ENDS
+from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of
 
@@ -52,6 +52,8 @@ class LearningTerms(Message):
         Whether the Hessian is asked for.
     training : {"converged", "separated", "not converged"} or None
         Beside the final model: how training ended; ``None`` if nobody can tell.
+    method : str or None
+        Beside the final model: how it was estimated, one of `METHODS`.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -60,6 +62,7 @@ class LearningTerms(Message):
     class_weights: _Numbers = ()
     hessian: Annotated[bool, SPARSE] = False
     training: Annotated[str | None, choice(*ENDS), SPARSE] = None
+    method: Annotated[str | None, choice(*METHODS), SPARSE] = None
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:

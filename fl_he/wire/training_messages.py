@@ -140,8 +140,9 @@ def take_signed(training: Training, memory: str) -> None:
 
 def final_model(training: Training, *, private: bool) -> tuple[ArrayRecord, ConfigRecord]:
     """Return the model that hospitals are told to save, and its terms."""
-    terms = replace(_terms(training), training=None if private else training.end).to_config()
-    return training_arrays(training), terms
+    end, method = None if private else training.end, training.method(private=private)
+    terms = replace(_terms(training), training=end, method=method)
+    return training_arrays(training), terms.to_config()
 
 
 def training_arrays(training: Training) -> ArrayRecord:

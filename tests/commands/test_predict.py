@@ -16,7 +16,7 @@ from skops import io
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.sklearn_export import to_pipeline
 from fl_he.learning.regression.softmax import SoftmaxModel
-from fl_he.learning.regression.trained import TrainedModel
+from fl_he.learning.regression.trained import METHODS, TrainedModel
 from fl_he.learning.tables.data import load_built_in
 
 WINE = load_built_in("wine")
@@ -199,6 +199,20 @@ def test_probabilities_of_weighted_classes_are_warned_of(tmp_path: Path) -> None
         assert code == 0
         assert ("no forecasts of the share of patients" in " ".join(err.split())) is warned
         assert bool(err) is warned
+
+
+def test_biased_and_noisy_probabilities_are_warned_of_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
+    warned = {
+        "Firth's penalty": "Firth's penalty biases probabilities towards 1/2, so those of rare",
+        "differential privacy": "the noise and clipping of differential privacy are in the model",
+    }
+    for method in (*METHODS, None):
+        replace(logistic_model(), method=method).save(tmp_path / "model.json")
+        code, _, err = fl_he(tmp_path, "predict", ".", "cases.csv")
+        assert code == 0
+        assert len(err.splitlines()) == (method in warned)
+        assert warned.get(method or "", "") in err
 
 
 def test_a_run_in_the_hospitals_own_units_has_no_model_to_predict_with(tmp_path: Path) -> None:

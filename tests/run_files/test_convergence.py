@@ -211,6 +211,25 @@ def test_a_model_that_is_worse_than_the_class_shares_is_warned_of(
 
 
 @pytest.mark.parametrize(
+    ("area", "ranks"),
+    [(0.81, "; it may still rank patients (ROC AUC 0.810), but use its"), (0.5, ""), (None, "")],
+)
+@pytest.mark.parametrize("counted", [True, False])
+def test_only_a_model_that_ranks_is_said_to_rank(
+    area: float | None, ranks: str, *, counted: bool
+) -> None:
+    known = {"log_loss": 0.993, "roc_auc": area}
+    metrics = run(converged=True, gradient_norm=0.25) | {"federated": {"log_loss": None}}
+    if counted:
+        metrics |= {"evaluation": known | {"by_class": [{"examples": 90}, {"examples": 10}]}}
+    else:
+        metrics |= {"federated": known, "class_shares": {"log_loss": 0.561}}
+    said = warning(metrics)
+    assert said.endswith("use its probabilities only after calibration on other data")
+    assert (ranks in said) if ranks else ("rank" not in said)
+
+
+@pytest.mark.parametrize(
     ("reached", "sizes", "warned"),
     [(0.6, [90, 10], True), (0.3, [90, 10], False), (0.6, [90, None], False), (0.1, [9, 0], True)],
 )

@@ -19,7 +19,15 @@ from fl_he.learning.optimizers.separating import Watch
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.registry import family_for
-from fl_he.learning.regression.trained import CONVERGED, NOT_CONVERGED, SEPARATED
+from fl_he.learning.regression.trained import (
+    CONVERGED,
+    FIRTH,
+    L2,
+    MAXIMUM_LIKELIHOOD,
+    NOT_CONVERGED,
+    PRIVATE,
+    SEPARATED,
+)
 from fl_he.learning.tables.arrays import Array, finite_array
 
 #: Share of the largest number by which two computations of one step may differ.
@@ -106,6 +114,14 @@ class State:
         if self.watch.is_proof:
             return SEPARATED
         return CONVERGED if self.converged else NOT_CONVERGED
+
+    def method(self, *, private: bool) -> str:
+        """Return how the model is estimated, one of `METHODS`."""
+        if private:
+            return PRIVATE
+        if self.task.firth:
+            return FIRTH
+        return MAXIMUM_LIKELIHOOD if self.task.C is None else L2
 
     @property
     def is_over(self) -> bool:

@@ -52,11 +52,11 @@ class LogisticModel(TrainedModel):
     Notes
     -----
     Version 1 of the file had no ``positive``, version 2 no ``converged``, version 3 no
-    ``training``, version 4 no ``class_weight``.
+    ``training``, version 4 no ``class_weight``, version 5 no ``method``.
     """
 
     FORMAT = "fl-he logistic model"
-    VERSION = 5
+    VERSION = 6
     HOW_TO_USE = (
         "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
         "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "

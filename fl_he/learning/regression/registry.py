@@ -53,6 +53,7 @@ def model_of(
     *,
     training: str | None = None,
     class_weights: Sequence[float] = (),
+    method: str | None = None,
 ) -> TrainedModel:
     """Return the trained model of a vector of parameters.
 
@@ -70,6 +71,8 @@ def model_of(
         How training ended, one of `trained.ENDS`; ``None`` if nobody can tell.
     class_weights
         Weight of an example by its class; empty: all weigh 1.
+    method
+        How the parameters were estimated, one of `trained.METHODS`; ``None`` if nobody can tell.
 
     Raises
     ------
@@ -83,6 +86,7 @@ def model_of(
         scale=scaling.scale,
         training=training,
         class_weight=BALANCED if class_weights else EQUAL,
+        method=method,
         **family.members(*parameters.split(theta, len(feature_names)), positive, classes),
     )
 

@@ -24,8 +24,26 @@ from fl_he.learning.tables.table_file import RowNumbers
 CONVERGED, SEPARATED, NOT_CONVERGED = ENDS = ("converged", "separated", "not converged")
 #: How the classes of the training data can have weighed.
 EQUAL, BALANCED = WEIGHTINGS = ("equal", "balanced")
+#: How coefficients can have been estimated; privacy also where there is a penalty.
+MAXIMUM_LIKELIHOOD, L2, FIRTH, PRIVATE = METHODS = (
+    "maximum likelihood",
+    "L2 penalty",
+    "Firth's penalty",
+    "differential privacy",
+)
+#: Members that tell of the training, and what each can be.
+_TOLD: Mapping[str, tuple[str, ...]] = {
+    "training": ENDS,
+    "class_weight": WEIGHTINGS,
+    "method": METHODS,
+}
 #: Members that told of the training, by how many versions a file is older.
-_EARLIER: Mapping[int, set[str]] = {1: {"training"}, 2: {"converged"}, 3: set()}
+_EARLIER: Mapping[int, set[str]] = {
+    1: {"training", "class_weight"},
+    2: {"training"},
+    3: {"converged"},
+    4: set(),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +64,8 @@ class TrainedModel(ABC):
         How training ended, one of `ENDS`; ``None`` if nobody can tell.
     class_weight
         Weighting of the classes, one of `WEIGHTINGS`; ``None`` if nobody can tell.
+    method
+        How the coefficients were estimated, one of `METHODS`; ``None`` if nobody can tell.
 
     Raises
     ------
@@ -64,6 +84,7 @@ class TrainedModel(ABC):
     scale: Array
     training: str | None = field(default=None, kw_only=True)
     class_weight: str | None = field(default=None, kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -133,8 +154,7 @@ class TrainedModel(ABC):
             "format": self.FORMAT,
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
-            "training": self.training,
-            "class_weight": self.class_weight,
+            **{name: getattr(self, name) for name in _TOLD},
             **{name: getattr(self, name) for name in self.MEMBERS},
         }
         return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
@@ -143,8 +163,9 @@ class TrainedModel(ABC):
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` writes, from a source that need not be trusted.
 
-        Files of the three versions before are read too: none had ``class_weight``, the second had
-        ``converged`` in place of ``training``, true, false or null, the first had neither.
+        Files of the four versions before are read too: none had ``method``, the first three had no
+        ``class_weight``, the second had ``converged`` in place of ``training``, true, false or
+        null, the first had neither.
 
         Raises
         ------
@@ -161,20 +182,19 @@ class TrainedModel(ABC):
         content = _updated(content, cls.VERSION)
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
             raise DataError(f"model version must be {cls.VERSION}, got another one")
-        keys = {"format", "version", "how_to_use", "training", "class_weight", *cls.MEMBERS}
+        keys = {"format", "version", "how_to_use", *_TOLD, *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)
             raise DataError(
                 f"model must have the keys {sorted(keys)}, got {missing} too few and {unknown} "
                 "too many"
             )
-        if content["training"] not in (None, *ENDS):
-            raise DataError(f"model's training must be one of {', '.join(ENDS)}, or null")
-        if content["class_weight"] not in (None, *WEIGHTINGS):
-            known = ", ".join(WEIGHTINGS)
-            raise DataError(f"model's class_weight must be one of {known}, or null")
+        told = {name: content[name] for name in _TOLD}
+        for name, known in _TOLD.items():
+            if told[name] not in (None, *known):
+                raise DataError(f"model's {name} must be one of {', '.join(known)}, or null")
         members = {name: read(content[name], name) for name, read in cls.MEMBERS.items()}
-        return cls(**members, training=content["training"], class_weight=content["class_weight"])
+        return cls(**members, **told)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file; see :func:`write_model`."""
@@ -268,18 +288,17 @@ def read_rows(rows: object, key: str) -> Array:
 def _updated(content: dict[str, Any], now: int) -> dict[str, Any]:
     """Return the content of a file of an earlier version as that of a file of this version."""
     version = content.get("version")
-    said = content.keys() & {"converged", "training", "class_weight"}
+    said = content.keys() & {"converged", *_TOLD}
     if type(version) is not int or _EARLIER.get(now - version) != said:
         return content
-    new = {"version": now, "class_weight": None}
+    new = {**dict.fromkeys(_TOLD), **content, "version": now}
     if "training" in said:
-        return content | new
+        return new
     converged = content.get("converged")
     if not isinstance(converged, bool | None):
         raise DataError("model's converged must be true, false or null")
-    rest = {key: content[key] for key in content.keys() - said}
-    training = {True: CONVERGED, False: NOT_CONVERGED, None: None}[converged]
-    return {**rest, **new, "training": training}
+    new.pop("converged", None)
+    return new | {"training": {True: CONVERGED, False: NOT_CONVERGED, None: None}[converged]}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
 from fl_he.report.figures import features_of, sentence, short
 from fl_he.report.tables.coefficients import (
-    PREFER_PROFILE,
     coefficient_sheets,
     deviation_note,
     fit_facts,
     group_notes,
     group_sheet,
-    has_firth,
     left_out_notes,
     profile_notes,
     profile_sheet,
     rows_note,
+    wald_note,
     withheld,
 )
 from fl_he.run_files.metrics import Metrics
@@ -31,11 +30,6 @@ _ABOUT = (
     "all 0."
 )
 _OF_WHAT = " of the feature in the pooled data"
-_WALD = "The p values and intervals of the table are Wald's."
-_WALD_FIRTH = (
-    "The p values and intervals of the table are Wald's, from the information without the penalty. "
-    f"{PREFER_PROFILE}"
-)
 
 
 def coefficients(metrics: Metrics) -> Section:
@@ -57,7 +51,7 @@ def coefficients(metrics: Metrics) -> Section:
     about = _ABOUT.format(per_sd=per_sd and f"{sentence(per_sd)} ")
     blocks += [*sheets, *map(Note, left_out_notes(inference)), Note(about)]
     if facts := fit_facts(inference):
-        blocks += [Note(_WALD_FIRTH if has_firth(inference) else _WALD), Facts(facts)]
+        blocks += [Note(wald_note(inference)), Facts(facts)]
     if (tests := group_sheet(inference)) is not None:
         blocks += [tests, *map(Note, group_notes(inference))]
     if (profile := profile_sheet(inference)) is not None:

@@ -18,8 +18,9 @@ from fl_he.run_files.metrics import Metrics
 
 #: What stands for an estimate of a column that was left out, as in R.
 NOT_AVAILABLE = "NA"
+_WALD = "The p values and intervals of the table are Wald's"
 #: Said of estimates with Firth's penalty.
-PREFER_PROFILE = (
+_PREFER_PROFILE = (
     "With Firth's penalty prefer profile likelihood intervals (inference.profile) to Wald's where "
     "classes can be separated, events are rare, or a category has few events (Heinze and Schemper "
     "2002). A Wald p value and a profile interval may then disagree."
@@ -53,10 +54,17 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     blocks += [Text(note) for note in group_notes(inference)]
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(DividedTable(profile))
-        blocks += [Text(PREFER_PROFILE)] if has_firth(inference) else []
     blocks += [Text(note) for note in profile_notes(inference)]
+    blocks.append(Text(wald_note(inference)))
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     return Group(*blocks, Text("\n".join([_caption(metrics, sheets), rows_note(metrics), *said])))
+
+
+def wald_note(inference: Mapping[str, Any]) -> str:
+    """Say of which kind the p values and intervals of estimates are."""
+    if not has_firth(inference):
+        return f"{_WALD}."
+    return f"{_WALD}, from the information without the penalty. {_PREFER_PROFILE}"
 
 
 def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
@@ -102,8 +110,7 @@ def coefficient_sheets(metrics: Metrics) -> list[Sheet]:
     rows, contrasts = inference["coefficients"], dict[str | None, list[Mapping[str, Any]]]()
     for row in rows:
         contrasts.setdefault(row["class"], []).append(row)
-    per_sd = per_deviation(metrics)
-    return [_sheet(inference, name, found, per_sd) for name, found in contrasts.items()]
+    return [_sheet(metrics, name, found) for name, found in contrasts.items()]
 
 
 def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
@@ -283,12 +290,8 @@ def _test_text(test: Mapping[str, Any]) -> str:
     )
 
 
-def _sheet(
-    inference: Mapping[str, Any],
-    contrast: str | None,
-    rows: Sequence[Mapping[str, Any]],
-    per_sd: str,
-) -> Sheet:
+def _sheet(metrics: Metrics, contrast: str | None, rows: Sequence[Mapping[str, Any]]) -> Sheet:
+    inference, per_sd = metrics["inference"], per_deviation(metrics)
     outcome = inference["outcome"]
     if contrast is not None:
         start = "" if outcome is None else f"{outcome} = "
@@ -296,6 +299,8 @@ def _sheet(
     heading = f"Log odds of {outcome or 'label 1 of each hospital'}"
     if inference["penalised"]:
         heading += ", with Firth's penalty" if has_firth(inference) else ", penalised"
+    if metrics.get("privacy"):
+        heading += ", with the noise and clipping of differential privacy"
     has_per_sd = bool(known(rows, "odds_ratio_sd"))
     columns = ["feature", "estimate"]
     if not known(rows, "standard_error"):

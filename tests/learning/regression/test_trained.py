@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.learning.regression.trained import ENDS, WEIGHTINGS
+from fl_he.learning.regression.trained import ENDS, METHODS, WEIGHTINGS
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -36,16 +36,17 @@ def altered(**changes: Any) -> str:
 
 
 def earlier(version: int, **changes: Any) -> str:
-    """Return a file as a version without ``training`` and ``class_weight`` wrote it."""
+    """Return a file as a version without members that tell of the training wrote it."""
     content = json.loads(model().to_json())
-    del content["training"], content["class_weight"]
+    for name in ("training", "class_weight", "method"):
+        del content[name]
     return json.dumps(content | {"version": version} | changes)
 
 
 def test_the_file_is_readable_without_this_project() -> None:
     content = json.loads(model().to_json())
     assert content["format"] == "fl-he logistic model"
-    assert content["version"] == 5
+    assert content["version"] == 6
     assert content["positive"] == "großer Mensch"
     assert content["feature_names"] == ["age", "größe"]
     x = [63.0, 1.55]
@@ -126,17 +127,17 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         ("[]", "must be an object of format"),
         ("{}", "must be an object of format"),
         (altered(format="other"), "must be an object of format"),
-        (altered(version=1), "version must be 5"),
-        (altered(version=True), "version must be 5"),
-        (altered(version=2.0), "version must be 5"),
-        (altered(version=6), "version must be 5"),
+        (altered(version=1), "version must be 6"),
+        (altered(version=True), "version must be 6"),
+        (altered(version=2.0), "version must be 6"),
+        (altered(version=7), "version must be 6"),
         (altered(training="ended"), "training must be one of converged, separated, not converged"),
         (altered(training=True), "training must be one of converged, separated, not converged"),
         (earlier(3, converged=1), "converged must be true, false or null"),
-        (earlier(3), "version must be 5"),
-        (earlier(3, converged=True, training=None), "version must be 5"),
-        (earlier(2, converged=True, training=None), "version must be 5"),
-        (altered(version=4), "version must be 5"),
+        (earlier(3), "version must be 6"),
+        (earlier(3, converged=True, training=None), "version must be 6"),
+        (earlier(2, converged=True, training=None), "version must be 6"),
+        (altered(version=5), "version must be 6"),
         (altered(class_weight="none"), "class_weight must be one of equal, balanced, or null"),
         (altered(class_weight=True), "class_weight must be one of equal, balanced, or null"),
         (altered(positive=1), "positive must be a string or null"),
@@ -172,7 +173,7 @@ def test_hostile_text_is_refused(text: str, message: str) -> None:
 def test_every_key_is_required(key: str) -> None:
     content = json.loads(model().to_json())
     del content[key]
-    message = "version must be 5" if key == "version" else "got 1 too few and 0 too many"
+    message = "version must be 6" if key == "version" else "got 1 too few and 0 too many"
     with pytest.raises(DataError, match=message):
         LogisticModel.from_json(json.dumps(content))
 
@@ -224,6 +225,19 @@ def test_features_that_do_not_fit_the_model_are_refused(features: np.ndarray, me
 def test_how_the_classes_weighed_survives(weighting: str | None) -> None:
     read = LogisticModel.from_json(model(class_weight=weighting).to_json())
     assert read.class_weight == weighting
+
+
+@pytest.mark.parametrize("method", [*METHODS, None])
+def test_how_the_coefficients_were_estimated_survives(method: str | None) -> None:
+    assert LogisticModel.from_json(model(method=method).to_json()).method == method
+    with pytest.raises(DataError, match="method must be one of maximum likelihood, L2 penalty, "):
+        LogisticModel.from_json(altered(method="guess"))
+
+
+@pytest.mark.parametrize("weighting", [*WEIGHTINGS, None])
+def test_a_file_without_the_method_does_not_say_it(weighting: str | None) -> None:
+    read = LogisticModel.from_json(earlier(5, training=None, class_weight=weighting))
+    assert (read.class_weight, read.method) == (weighting, None)
 
 
 @pytest.mark.parametrize("training", [*ENDS, None])

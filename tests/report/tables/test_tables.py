@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from fl_he.report.blocks import Note
 from fl_he.report.files import write_run
-from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.report.tables.coefficients import coefficient_sheets, coefficient_table
 from fl_he.report.tables.comparison import (
     comparison_table,
     difference_note,
@@ -516,6 +516,15 @@ def test_the_standard_deviations_of_a_private_run_are_called_noisy() -> None:
     assert "per SD" not in said
 
 
+@pytest.mark.parametrize("private", [True, False])
+def test_the_heading_says_that_noise_and_clipping_are_in_the_estimates(*, private: bool) -> None:
+    metrics = inferred(AGE, penalised=True)
+    metrics["privacy"] = make_private()["privacy"] if private else None
+    (sheet,) = coefficient_sheets(metrics)
+    end = ", penalised, with the noise and clipping of differential privacy"
+    assert sheet.caption.endswith(end if private else ", penalised")
+
+
 def test_withheld_errors_are_a_sentence() -> None:
     row = coefficient("size", estimate=1.5, odds_ratio=4.48)
     table = coefficient_table(inferred(row, withheld="there is a penalty", penalised=True))
@@ -624,15 +633,19 @@ def test_profile_intervals_are_a_table_and_a_sentence_where_one_has_no_end(tmp_p
 
 
 @pytest.mark.parametrize("penalty", ["firth", "l2"])
-def test_profile_intervals_are_preferred_with_firths_penalty(penalty: str) -> None:
+@pytest.mark.parametrize("asked", [True, False])
+def test_profile_intervals_are_preferred_with_firths_penalty(penalty: str, *, asked: bool) -> None:
     rows = [interval("age", lower=-0.25, upper=1.5)]
-    profile = {"iterations": 7, "seconds": 1.5, "withheld": None, "intervals": rows}
+    profile: dict[str, Any] | None = None
+    if asked:
+        profile = {"iterations": 7, "seconds": 1.5, "withheld": None, "intervals": rows}
     fit = FIRTH if penalty == "firth" else WHOLE
     table = coefficient_table(inferred(AGE, fit=fit, profile=profile, penalty=penalty))
     assert table is not None
     said = "\n".join(text(table, 400))
+    assert said.count("The p values and intervals of the table are Wald's") == 1
     for words in ("events are rare, or a category has few events (Heinze and", "then disagree."):
-        assert (words in said) is (penalty == "firth")
+        assert said.count(words) == (penalty == "firth")
 
 
 def test_profile_intervals_that_are_withheld_are_a_sentence() -> None:
