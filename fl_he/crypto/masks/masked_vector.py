@@ -70,6 +70,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import MASKS, SummedVector
+from fl_he.errors import kind_in_words
 
 _STREAM = b"fl-he mask 1"
 # In this order: magic, version, fraction_bits, integer_bits, width, max_contributors, length, the
@@ -293,7 +294,7 @@ class MaskedVector(SummedVector):
         Any words are valid. They are not copied.
         """
         if not isinstance(data, bytes | memoryview):
-            raise CryptoError(f"a masked vector must be bytes, got {type(data).__name__}")
+            raise CryptoError(f"a masked vector must be bytes, got {kind_in_words(data)}")
         header = MaskHeader.from_bytes(data)
         # The constructor compares the declared length with the bytes that are there.
         vector = cls(header, memoryview(data)[HEADER_BYTES:])
