@@ -41,6 +41,8 @@ def adjustment_sum(examples: Examples, inverse: Array) -> Array:
     """
     design, p = examples.design, examples.probabilities[:, 0]
     leverages = p * (1.0 - p) * np.einsum("ij,ij->i", design @ inverse, design)
+    # No leverage is above 1, but where the total has hardly any information, its rounding is.
+    leverages = np.minimum(leverages, 1.0)
     return np.asarray((leverages * (0.5 - p)) @ design, dtype=np.float64)
 
 

@@ -16,6 +16,7 @@ from sklearn.preprocessing import scale
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.scoring import FisherScoring, information_of
 from fl_he.learning.regression import firth
+from fl_he.learning.regression.likelihood import examples_of
 from fl_he.learning.tables.data import Dataset
 
 
@@ -152,3 +153,12 @@ def test_a_dataset_of_one_class_has_an_estimate() -> None:
 def test_a_column_whose_information_has_vanished_is_no_column_of_zeros(theta: list[float]) -> None:
     point = evaluate(hospitals(*table("quasi")), np.array(theta), penalty=True)
     assert point.loss == np.inf
+
+
+def test_an_inverse_that_rounding_made_too_large_makes_no_leverage_above_one() -> None:
+    """Else the sum would be beyond what can be encrypted, and the hospital would be left out."""
+    features, labels = table("overlapping")
+    (dataset, *_) = hospitals(features, labels)
+    examples = examples_of(dataset, np.array([0.5, 0.1, 1.0, 0.2]))
+    found = firth.adjustment_sum(examples, 1e20 * np.eye(4))
+    assert (np.abs(found) <= np.abs(examples.design).sum(axis=0) / 2).all()
