@@ -52,7 +52,7 @@ step "20 cases, labelled by three parties"
 flwr run "$root" --stream --run-config "overrides='experiment=capc_breast_cancer \
 hospitals=4 topology=chain output_dir=$work/run'"
 fl-he report run
-head -n 1 "$work/${answering[0]}/voting.jsonl"
+tail -n 1 "$work/${answering[0]}/voting.jsonl"
 
 step "checks"
 python "$here/capc_files.py" check . "$querying" "${answering[@]}"

@@ -38,8 +38,9 @@ def test_labels_are_the_majority_and_stay_on_the_querying_partys_disk(processes:
     (result,) = querying
     assert {key for key, value in result.items() if value is not None} == {"party", "queries"}
     for name in ANSWERING:
-        (line,) = (processes.folder / name / "voting.jsonl").read_text().splitlines()
-        assert json.loads(line)["queries"] == 4
+        ledger = (processes.folder / name / "voting.jsonl").read_text().splitlines()
+        begun, answered = map(json.loads, ledger)
+        assert (answered["queries"], answered["session"]) == (4, begun["begun"])
     # Nobody has a case left: the next run is refused, by what the nodes have on their disks.
     again = processes.run(*capc, f"output_dir={folder}-2")
     again.wait(PATIENCE)
