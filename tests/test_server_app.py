@@ -234,7 +234,7 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(open_run, "SequentialPaillier", spy)
     config = experiment(
         *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
-        "key_holder_timeout=8",
+        *("key_holder_timeout=8", "on_dropout=stop", "dropout_timeout=7"),
         *("crypto.fraction_bits=20", "crypto.integer_bits=21", "crypto.max_contributors=7"),
         folder=tmp_path,
     )
@@ -246,6 +246,8 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
         "min_contributors": 4,
         "hop_timeout": 9.0,
         "key_holder_timeout": 8.0,
+        "on_dropout": "stop",
+        "dropout_timeout": 7.0,
         "hospitals": 6,
         "nodes": 4,
     }

@@ -13,9 +13,10 @@ from fl_he import client_app
 from fl_he.bench.federation import KEY_BITS, CountingSum, descent, timed_rounds
 from fl_he.bench.timing import Follow, spread
 from fl_he.config.composition import compose
+from fl_he.config.groups import AUTO
 from fl_he.config.run import Config
 from fl_he.simulation import run_in_ray
-from fl_he.strategies.update_sum import AUTO, segments_of
+from fl_he.strategies.update_sum import segments_of
 
 FOLD, CHAIN = "fold", "chain"
 

@@ -19,8 +19,11 @@ BUILT_IN = {"breast_cancer": 2, "digits": 10, "wine": 3}
 OPTIMIZERS = tuple(
     sorted(path.stem for path in Path(__file__).parents[1].glob("conf/optimizer/*.yaml"))
 )
-#: The optimizer that follows from the other settings and the size of the model.
+#: A value that follows from the other settings and the nodes.
 AUTO = "auto"
+#: Of a hospital that does not answer: wait for it, stop the run, or continue without it.
+WAIT, STOP, CONTINUE = "wait", "stop", "continue"
+ON_DROPOUT = (AUTO, WAIT, STOP, CONTINUE)
 #: The mechanism of differential privacy.
 PRIVACY = "gaussian"
 #: The settings that a simulation with privacy chooses unless somebody gives them.

@@ -9,8 +9,10 @@ from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 from fl_he.config.capc import CapcConfig
-from fl_he.config.constraints import Constraint, Positive, Seconds, whole
+from fl_he.config.constraints import Constraint, Positive, Seconds, one_of, whole
 from fl_he.config.groups import (
+    AUTO,
+    ON_DROPOUT,
     CryptoConfig,
     DataConfig,
     InferenceConfig,
@@ -137,9 +139,16 @@ class Config:
     min_contributors : int
         Fewest updates that a total may consist of, for the strategy and for company X.
     hop_timeout : float
-        Seconds that a hospital has to reply to one message; after them it is skipped.
+        Seconds that a hospital has to reply to one message; after them it has not answered.
     key_holder_timeout : float
         Seconds that company X has to open a sum, restarts of its node included.
+    on_dropout : str
+        If a hospital does not answer: ``wait``, ask it again until it does, and open no total
+        meanwhile; ``stop``, end the run, which can be resumed; ``continue``, sum up without it;
+        ``auto``, ``wait`` where company X has a manifest, else ``continue``. A hospital that
+        refuses ends the run under ``wait`` too. CaPC does without.
+    dropout_timeout : float
+        Seconds that ``wait`` waits in one sum; then it stops the run.
     tracking : Tracking
         Where to log the figures too: ``mlflow``, to ``mlflow.db`` in the current folder;
         ``tensorboard``, to a folder of that name in the run's; ``both``. Each needs the extra of
@@ -181,6 +190,8 @@ class Config:
     min_contributors: Annotated[int, whole(1, 10_000)] = 3
     hop_timeout: Seconds = 600.0
     key_holder_timeout: Seconds = 600.0
+    on_dropout: Annotated[str, one_of(*ON_DROPOUT)] = AUTO
+    dropout_timeout: Seconds = 3600.0
     tracking: Tracking = Tracking.none
     verbose: bool = False
     output_dir: Annotated[str, _FOLDER] | None = None

@@ -40,7 +40,8 @@ from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
-from fl_he.strategies.encrypted_sum import AwayError, EncryptedSum, UnopenedSum
+from fl_he.strategies.dropouts import ResumableError
+from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.total_chain import OpenedTotal, TotalChain
 from fl_he.wire.encrypted_sum import ACCURACY, Purpose, printable
@@ -83,6 +84,8 @@ class OpenRun(TrainingRun):
             hop_timeout=config.hop_timeout,
             key_holder_timeout=config.key_holder_timeout,
             hospitals=config.hospitals,
+            on_dropout=config.on_dropout,
+            dropout_timeout=config.dropout_timeout,
             on_summed=self._keep_sum,
         )
         if (earlier := self._earlier) is not None:
@@ -192,6 +195,8 @@ class OpenRun(TrainingRun):
         training, number = self._training, len(self._state.rounds) + 1
         try:
             total = self._evaluated("train", number)
+        except ResumableError:
+            raise
         except ProtocolError as error:
             if hint := divergence(self._state.rounds, self._chosen["name"]):
                 raise ProtocolError(f"{error}; {hint}") from error
@@ -305,8 +310,8 @@ class OpenRun(TrainingRun):
         if self._training.may_ask("separation"):
             try:
                 self._sum("separation", 1)
-            except AwayError:
-                raise  # the run can be resumed when company X is back
+            except ResumableError:
+                raise
             except ProtocolError as error:
                 _logger.warning("nobody could say whether the classes are separated: %s", error)
         rounds = self._state.rounds
@@ -326,8 +331,8 @@ class OpenRun(TrainingRun):
         number, figures = len(self._state.rounds), None
         try:
             found = self._strategy.figures(number)
-        except AwayError:
-            raise  # the run can be resumed when company X is back
+        except ResumableError:
+            raise
         except ProtocolError as error:
             _logger.warning("the model is trained, but nobody evaluated it: %s", error)
         else:

@@ -13,6 +13,7 @@ from fl_he.errors import FlHeError
 from fl_he.experiment.run_folder import alone_in, is_there
 from fl_he.experiment.tracking import Tracker
 from fl_he.run_files import checkpoint, metrics_contract
+from fl_he.strategies.dropouts import ResumableError
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
@@ -85,13 +86,15 @@ def _hint(folder: Path) -> Iterator[None]:
 
 
 def _can_be_resumed(folder: Path, error: Exception) -> bool:
-    """Tell whether the disk failed, or company X did while it had a sum to open."""
+    """Tell whether the disk failed, or a node did: company X while it had a sum to open."""
     if isinstance(error, OSError):
         return is_there(folder / checkpoint.NAME)
     try:
         kept = checkpoint.load_checkpoint(folder)
     except checkpoint.CheckpointError:
         return False
+    if isinstance(error, ResumableError):
+        return True
     return kept.unopened is not None or bool(kept.sealed and kept.sealed.get("unopened"))
 
 

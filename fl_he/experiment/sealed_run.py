@@ -56,7 +56,13 @@ class SealedRun(TrainingRun):
             if earlier.sealed is None:
                 raise CheckpointError(f"the checkpoint in {folder} must be one of a sealed chain")
             progress = SealedProgress.from_members({**earlier.sealed, "opened": earlier.opened})
-        waiting = Waiting(config.min_contributors, config.hop_timeout, config.key_holder_timeout)
+        waiting = Waiting(
+            min_contributors=config.min_contributors,
+            hop_timeout=config.hop_timeout,
+            key_holder_timeout=config.key_holder_timeout,
+            on_dropout=config.on_dropout,
+            dropout_timeout=config.dropout_timeout,
+        )
         session = "" if earlier is None else earlier.session
         roster = call_roll(grid, waiting, config.hospitals, session)
         features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)

@@ -32,7 +32,16 @@ VERSION = 4
 LISTS = {"rounds": "round", "opened": "number"}
 #: What may differ when a run is resumed, keys and groups: it changes no number of the result.
 FREE_KEYS = frozenset(
-    {"resume", "output_dir", "tracking", "verbose", "hop_timeout", "key_holder_timeout"}
+    {
+        "resume",
+        "output_dir",
+        "tracking",
+        "verbose",
+        "hop_timeout",
+        "key_holder_timeout",
+        "on_dropout",
+        "dropout_timeout",
+    }
     | {"simulation"}
 )
 

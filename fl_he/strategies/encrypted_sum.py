@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
 from fl_he.crypto.tickets.ticketed_sum import vector_bytes
 from fl_he.learning.regression.disclosure import Figures
+from fl_he.strategies.dropouts import ResumableError
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered
 from fl_he.wire.encrypted_sum import (
@@ -180,7 +181,7 @@ class EncryptedSum:
     signed: bytes | None = field(default=None, repr=False)
 
 
-class AwayError(ProtocolError):
+class AwayError(ResumableError):
     """Company X does not answer; it can be asked again, by resuming the run."""
 
 

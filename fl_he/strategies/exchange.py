@@ -22,6 +22,9 @@ _SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
+#: Is handed a message that nobody has answered, with the error that stands for the answer, until
+#: it returns the node to which the message is sent again.
+Again = Callable[[Message, Message], int | None]
 
 
 class Post:
@@ -34,7 +37,7 @@ class Post:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._under_way: dict[str, tuple[Message, float, float]] = {}
-        self._failed: list[Message] = []
+        self._failed: list[tuple[Message, Message]] = []
 
     def __bool__(self) -> bool:
         """Whether answers are still to come."""
@@ -43,22 +46,29 @@ class Post:
     def send(self, messages: Iterable[Message], timeout: float) -> None:
         """Send messages; each is given so many seconds from now."""
         for message in messages:
-            # One by one: some grids leave out the id of a message that they cannot deliver.
-            ids = [message_id for message_id in self._grid.push_messages([message]) if message_id]
-            if ids:
-                self._under_way[ids[0]] = message, monotonic() + timeout, timeout
-            else:
-                self._failed.append(_unavailable(message, "it is not connected"))
+            self._send(message, message, timeout)
 
-    def collect(self) -> list[Message]:
-        """Return the answers that are there; see :func:`exchange`."""
+    def send_again(self, message: Message, node_id: int, timeout: float) -> None:
+        """Send a copy of a message to a node; the answer passes for the message's own."""
+        self._send(message_to(node_id, message, message.content), message, timeout)
+
+    def _send(self, message: Message, asked: Message, timeout: float) -> None:
+        # One by one: some grids leave out the id of a message that they cannot deliver.
+        ids = [message_id for message_id in self._grid.push_messages([message]) if message_id]
+        if ids:
+            self._under_way[ids[0]] = asked, monotonic() + timeout, timeout
+        else:
+            self._failed.append((asked, _unavailable(asked, "it is not connected")))
+
+    def collect(self) -> list[tuple[Message, Message]]:
+        """Return the answers that are there, each after its message; see :func:`exchange`."""
         answers, self._failed = self._failed, []
         # A set of its own: one of Flower's grids takes ids out of the set that it is given.
         replies = self._grid.pull_messages(set(self._under_way)) if self._under_way else []
         for reply in replies:
-            asked = self._under_way.pop(reply.metadata.reply_to_message_id, None)
-            if asked is not None:
-                answers.append(_in_the_nodes_name(reply, asked[0]))
+            sent = self._under_way.pop(reply.metadata.reply_to_message_id, None)
+            if sent is not None:
+                answers.append((sent[0], _in_the_nodes_name(reply, sent[0])))
         if answers:
             # In a grid within one process a node waits for its turn while others answer.
             return answers
@@ -66,7 +76,7 @@ class Post:
         late = [(i, *sent) for i, sent in self._under_way.items() if now > sent[1]]
         for message_id, message, _, timeout in late:
             del self._under_way[message_id]
-            answers.append(_unavailable(message, f"no answer within {timeout:g} s"))
+            answers.append((message, _unavailable(message, f"no answer within {timeout:g} s")))
         return answers
 
 
@@ -75,6 +85,7 @@ def exchange(
     messages: Iterable[Message],
     timeout: float,
     following: Callable[[Message], Message | None] = lambda _: None,
+    again: Again | None = None,
 ) -> Iterator[Message]:
     """Send messages and yield each reply as soon as it is there.
 
@@ -86,6 +97,8 @@ def exchange(
         Seconds to wait for the reply to each message.
     following : callable
         Is asked for a message to send in turn after each reply that was yielded.
+    again : callable or None
+        See `Again`; ``None``: the error is yielded.
 
     Yields
     ------
@@ -96,14 +109,24 @@ def exchange(
     post = Post(grid)
     post.send(messages, timeout)
     last = monotonic()
-    while post:
-        replies = post.collect()
-        for reply in replies:
+    silent: list[tuple[Message, Message]] = []
+    while post or silent:
+        answers = post.collect()
+        for asked, reply in answers:
+            if again is not None and nobody_answered(reply):
+                silent.append((asked, reply))
+                continue
             yield reply
             if (message := following(reply)) is not None:
                 post.send([message], timeout)
             last = monotonic()
-        if not replies:
+        if again is not None:
+            due = [(asked, reply, again(asked, reply)) for asked, reply in silent]
+            silent = [(asked, reply) for asked, reply, node_id in due if node_id is None]
+            for asked, _, node_id in due:
+                if node_id is not None:
+                    post.send_again(asked, node_id, timeout)
+        if not answers:
             sleep(_pause(monotonic() - last))
 
 
@@ -139,7 +162,7 @@ def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: floa
             # Jitter spreads retries out; nothing secret depends on it.
             again = now + pause * random.uniform(0.5, 1.0)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        for answer in post.collect():
+        for _, answer in post.collect():
             if not nobody_answered(answer):
                 return answer
             last = answer
@@ -174,12 +197,23 @@ def _pause(waited: float) -> float:
     return min(max(_SHORTEST_LOOK, _SHARE_OF_WAIT * waited), _LONGEST_LOOK)
 
 
+def message_to(node_id: int, message: Message, content: RecordDict) -> Message:
+    """Return a message like another one, with a node and a content."""
+    metadata = message.metadata
+    return Message(
+        content, node_id, metadata.message_type, ttl=metadata.ttl, group_id=metadata.group_id
+    )
+
+
 def _unavailable(message: Message, reason: str) -> Message:
     return Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message)
 
 
 def _in_the_nodes_name(reply: Message, asked: Message) -> Message:
-    """Return the reply; an error that the SuperLink made says which node it is about."""
-    if reply.has_error() and reply.metadata.src_node_id != asked.metadata.dst_node_id:
-        return Message(reply.error, reply_to=asked)
-    return reply
+    """Return the reply as of the node that was asked.
+
+    An error may be the SuperLink's, and a reply that of the same hospital's new node.
+    """
+    if reply.metadata.src_node_id == asked.metadata.dst_node_id:
+        return reply
+    return Message(reply.error if reply.has_error() else reply.content, reply_to=asked)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fl_he.config.groups import AUTO, CONTINUE, ON_DROPOUT, STOP, WAIT
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.tables.data import first_schema_difference
+from fl_he.strategies.dropouts import LOOK, AskAgain, DropoutError, Patience
 from fl_he.strategies.exchange import ask_until_answered, exchange
-from fl_he.strategies.skipping import error_reason, nobody_answered
+from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered, skip_for
 from fl_he.wire.encrypted_sum import (
     DESCRIBE,
     END,
@@ -44,10 +46,22 @@ class Waiting:
     hop_timeout: float = 600.0
     key_holder_timeout: float = 600.0
     node_timeout: float = 60.0
+    on_dropout: str = AUTO
+    dropout_timeout: float = 3600.0
 
     def __post_init__(self) -> None:
+        if self.on_dropout not in ON_DROPOUT:
+            raise ProtocolError(
+                f"on_dropout must be one of {list(ON_DROPOUT)}, got {self.on_dropout!r}"
+            )
         if self.min_contributors < 1:
             raise ProtocolError(f"min_contributors must be at least 1, got {self.min_contributors}")
+
+    def with_manifest(self, manifest: Collection[str]) -> str:
+        """Return `on_dropout`, decided by whether there are hospitals of a manifest."""
+        if self.on_dropout != AUTO:
+            return self.on_dropout
+        return WAIT if manifest else CONTINUE
 
     def too_few(self, contributors: int, explanation: str) -> NoMeanError:
         """Return the refusal of a round of fewer contributors than ``min_contributors``."""
@@ -104,6 +118,21 @@ class Roster:
     value_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     run_key: bytes | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        self._names = dict(self.hospitals)
+
+    @property
+    def on_dropout(self) -> str:
+        """``wait``, ``stop`` or ``continue``; see `SequentialPaillier`."""
+        return self.waiting.with_manifest(self.value_keys)
+
+    @property
+    def _expected(self) -> set[str]:
+        """Names of the hospitals without which no sum is begun."""
+        if self.on_dropout == CONTINUE:
+            return set()
+        return {*self._names.values(), *(self.value_keys if self.on_dropout == WAIT else ())}
+
     def require_packing(self, packing: Packing) -> None:
         """Raise ProtocolError unless the key holder opens sums in this packing."""
         if packing != self.packing:
@@ -129,7 +158,50 @@ class Roster:
 
     def name(self, node_id: int) -> str:
         """Return the node's name for messages to people."""
-        return self.hospitals.get(node_id, "the key holder")
+        return self._names.get(node_id, "the key holder")
+
+    def miss(self, name: str, reason: str, consequence: str) -> Skipped:
+        """Note a hospital that is not in a sum; raises DropoutError unless the sum does without."""
+        if self.on_dropout != CONTINUE:
+            raise DropoutError([name], reason, self.on_dropout)
+        return skip_for(name, reason, consequence)
+
+    def ask(
+        self,
+        messages: Iterable[Message],
+        hospitals: int,
+        answered: int = 0,
+        following: Callable[[Message], Message | None] = lambda _: None,
+    ) -> Iterator[Message]:
+        """Send messages of one sum to hospitals and yield the replies; see `exchange`.
+
+        A hospital that does not answer is asked again, where `on_dropout` is ``wait``. The reply of
+        its new node passes for that of the old one.
+
+        Parameters
+        ----------
+        messages, following
+            See `exchange`.
+        hospitals, answered : int
+            How many take part in the sum, and how many have answered before.
+
+        Raises
+        ------
+        DropoutError
+            If a hospital does not answer within ``dropout_timeout``.
+        """
+        again = None
+        if self.on_dropout == WAIT:
+            patience = Patience(self.waiting.dropout_timeout, WAIT)
+            again = AskAgain(patience, hospitals, answered, self.name, self._found)
+        for reply in exchange(self.grid, messages, self.waiting.hop_timeout, following, again):
+            if again is not None:
+                again.hear(reply)
+            yield reply
+
+    def _found(self, name: str) -> int | None:
+        self.call_again()
+        return next((node_id for node_id, one in self.hospitals.items() if one == name), None)
 
     def ask_company_x(self, action: str, content: RecordDict) -> Message:
         """Return company X's answer; while it is away it is asked again."""
@@ -161,15 +233,27 @@ class Roster:
     def gather(self, hospitals: int = 0) -> None:
         """Call the roll again until so many hospitals, and ``min_contributors``, are connected.
 
+        So must be all that have taken part, unless `on_dropout` is ``continue``.
+
         Raises
         ------
+        DropoutError
+            If one that has taken part is missing: at once, or after ``dropout_timeout``.
         ProtocolError
             If there are too few after ``node_timeout``.
         """
         known, seconds = self.hospitals, self.waiting.node_timeout
         hospitals, deadline = max(hospitals, self.waiting.min_contributors), monotonic() + seconds
+        patience = Patience(self.waiting.dropout_timeout, WAIT)
         while True:
             self.call_again()
+            if missing := self._expected.difference(self.hospitals.values()):
+                if self.on_dropout == STOP:
+                    raise DropoutError(missing, "not connected", STOP)
+                progress = f"{len(self.hospitals)} of {len(self._expected)} connected"
+                patience.wait_for(missing, progress)
+                sleep(LOOK)
+                continue
             if len(self.hospitals) >= hospitals:
                 return
             if monotonic() > deadline:
@@ -223,8 +307,13 @@ class Roster:
             raise ProtocolError(
                 f"hospitals must have the same features: {name} differs: {difference}"
             )
+        if name in self.hospitals.values():
+            # The node that died is believed to be there for a minute.
+            _logger.warning("node %d takes no part yet: %s is connected already", node_id, name)
+            return
         _logger.warning("%s takes part from now on", name)
         self.hospitals = {**self.hospitals, node_id: name}
+        self._names[node_id] = name
 
 
 def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -> Roster:
@@ -235,12 +324,15 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     grid : Grid
     waiting : Waiting
     hospitals : int
-        How many hospitals are needed; never fewer than ``min_contributors``.
+        How many hospitals are needed; never fewer than ``min_contributors``, nor, where
+        `on_dropout` is ``wait``, than are in company X's manifest.
     session : str
         Company X's, of a run that is resumed.
 
     Raises
     ------
+    DropoutError
+        If one of the manifest is missing after ``dropout_timeout``.
     ProtocolError
         If a node refuses to describe itself, if hospitals' features differ, or if after
         ``node_timeout`` there are too few hospitals or not exactly one key holder.
@@ -249,6 +341,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     silent: dict[int, str] = {}
     hospitals = max(hospitals, waiting.min_contributors)
     deadline = monotonic() + waiting.node_timeout
+    patience = Patience(waiting.dropout_timeout, WAIT)
     while True:
         new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
         silent.clear()
@@ -266,9 +359,14 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         present = {n: d for n, d in described.items() if d.role is Role.HOSPITAL}
         if len(holders) > 1:
             raise ProtocolError(f"a federation must have one key holder, got {len(holders)}")
-        if holders and len(present) >= hospitals:
+        manifest = described[holders[0]].value_keys if holders else {}
+        expected = manifest.keys() if waiting.with_manifest(manifest) == WAIT else set[str]()
+        if missing := expected - {printable(one.name) for one in present.values()}:
+            there = len(expected) - len(missing)
+            patience.wait_for(missing, f"{there} of {len(expected)} connected")
+        elif holders and len(present) >= hospitals:
             break
-        if monotonic() > deadline:
+        elif monotonic() > deadline:
             reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
             if holders and all(one.simulated for one in described.values()):
                 reasons += _more_nodes(hospitals, len(present))

@@ -12,6 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.encrypted_sum import EncryptedSum, MisfitError, UnopenedSum, with_types
@@ -22,7 +23,7 @@ from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metri
 from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
 from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.total_chain import TotalChain
-from fl_he.strategies.update_sum import AUTO, FOLD, TOPOLOGIES
+from fl_he.strategies.update_sum import FOLD, TOPOLOGIES
 from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.occasions import purpose_of
@@ -43,11 +44,11 @@ class SequentialPaillier(Strategy):
     (``encryption_mod`` on their side), sums the ciphertexts in sequence, has company X open the
     sum, and hands the wrapped strategy ONE reply that holds the weighted mean.
 
-    A hospital that sends an error, or nothing within ``hop_timeout``, or whose arrays are not those
-    of most hospitals, is skipped: the round counts who contributed, and goes on while at least
-    ``min_contributors`` did. It is asked again in the next round. Hospitals may leave, join and
-    come back between rounds. While company X is away it is asked again until
-    ``key_holder_timeout``.
+    With ``on_dropout="continue"`` a hospital that sends an error, or nothing within
+    ``hop_timeout``, or whose arrays are not those of most hospitals, is skipped: the round counts
+    who contributed, and goes on while at least ``min_contributors`` did. It is asked again in the
+    next round. Hospitals may leave, join and come back between rounds. While company X is away it
+    is asked again until ``key_holder_timeout``.
 
     Parameters
     ----------
@@ -82,6 +83,13 @@ class SequentialPaillier(Strategy):
     hospitals : int or None
         How many hospitals must be there before the first round; None: as many as the wrapped
         strategy needs.
+    on_dropout : {"auto", "wait", "stop", "continue"}
+        If a hospital does not answer: ``wait`` asks it again until it does, and no total is opened
+        meanwhile; ``stop`` raises an error; ``continue`` sums up without it; ``auto`` is ``wait``
+        where company X has a manifest, whose hospitals are all waited for, else ``continue``. A
+        hospital that refuses, or whose arrays differ, is an error but with ``continue``.
+    dropout_timeout : float
+        Seconds that ``wait`` waits in one sum; then it is as ``stop``.
     on_summed : callable
         Is handed every sum before company X is asked to open it, so that a run that dies meanwhile
         can be resumed.
@@ -112,6 +120,8 @@ class SequentialPaillier(Strategy):
         key_holder_timeout: float = 600.0,
         node_timeout: float = 60.0,
         hospitals: int | None = None,
+        on_dropout: str = AUTO,
+        dropout_timeout: float = 3600.0,
         on_summed: Callable[[UnopenedSum], None] = lambda _: None,
     ) -> None:
         require_mean_only(strategy)
@@ -127,7 +137,10 @@ class SequentialPaillier(Strategy):
         self.segments = segments
         self.packing = packing
         self.selection = Selection.of(encrypt, integers)
-        self.waiting = Waiting(min_contributors, hop_timeout, key_holder_timeout, node_timeout)
+        self.waiting = Waiting(
+            *(min_contributors, hop_timeout, key_holder_timeout, node_timeout),
+            *(on_dropout, dropout_timeout),
+        )
         self.hospitals = hospitals
         self.chain: TotalChain | None = None
         self._made = MadeSums(topology, segments, self.selection, on_summed)

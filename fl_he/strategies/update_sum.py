@@ -11,12 +11,13 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
+from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
-from fl_he.strategies.exchange import exchange
+from fl_he.strategies.exchange import message_to
 from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipping import Skipped, skip, skip_for
+from fl_he.strategies.skipping import Skipped, error_reason
 from fl_he.wire.encrypted_sum import (
     DecryptRequest,
     EncryptedReply,
@@ -31,7 +32,6 @@ from fl_he.wire.update_layout import ArraySlot, MetricSlot, UpdateLayout
 
 FOLD = "fold"
 TOPOLOGIES = (FOLD, "chain")
-AUTO = "auto"
 
 _logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class UpdateSum:
 
         chains = [_Segment(messages[at::segments]) for at in range(segments)]
         firsts = [hop for segment in chains if (hop := ask_next(segment)) is not None]
-        for _ in exchange(self._roster.grid, firsts, self._roster.waiting.hop_timeout, hand_on):
+        for _ in self._roster.ask(firsts, len(messages), following=hand_on):
             pass
 
     def _settle(self) -> list[Message]:
@@ -175,7 +175,10 @@ class UpdateSum:
     def _leave_out(self, message: Message, difference: str) -> None:
         name = self._roster.name(message.metadata.dst_node_id)
         reason = f"{difference}: all hospitals must have the same model"
-        self.skipped.append(skip_for(name, reason, "is skipped in this round"))
+        self._skip(name, reason)
+
+    def _skip(self, name: str, reason: str) -> None:
+        self.skipped.append(self._roster.miss(name, reason, "is skipped in this round"))
 
     def finished(self, purpose: Purpose, start: float) -> UnopenedSum:
         """Return the sum for company X; `start` is when it was begun, by ``perf_counter``.
@@ -217,13 +220,15 @@ class UpdateSum:
 
         Raises
         ------
+        DropoutError
+            If the round does not go on without the hospital.
         ProtocolError
             With the hospital's name, for any other reply than the one that was asked for: who
             sends that does not follow the protocol, and a round without it would not mend that.
         """
         name = self._roster.name(reply.metadata.src_node_id)
         if reply.has_error():
-            self.skipped.append(skip(name, reply, "is skipped in this round"))
+            self._skip(name, error_reason(reply))
             return
         self.cost.bytes_sent += content_bytes(reply)
         with refused_as(f"{name}:"):
@@ -291,11 +296,4 @@ def addressed(message: Message, request: EncryptionRequest) -> Message:
 
     The strategy may have given the same content to all of its messages, so it is copied.
     """
-    metadata = message.metadata
-    return Message(
-        request.add_to(message.content),
-        metadata.dst_node_id,
-        metadata.message_type,
-        ttl=metadata.ttl,
-        group_id=metadata.group_id,
-    )
+    return message_to(message.metadata.dst_node_id, message, request.add_to(message.content))

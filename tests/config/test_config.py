@@ -88,6 +88,8 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "min_contributors": 3,
     "hop_timeout": 600.0,
     "key_holder_timeout": 600.0,
+    "on_dropout": "auto",
+    "dropout_timeout": 3600.0,
     "tracking": "none",
     "verbose": False,
     "output_dir": None,

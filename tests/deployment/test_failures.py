@@ -37,7 +37,10 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 
 
 def begin(federation: Federation, folder: Path, *overrides: str) -> Any:
-    settings = (f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}")
+    settings = (
+        *(f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}"),
+        "on_dropout=continue",
+    )
     descent = ("optimizer=gd", f"optimizer.lr={LR}", "C=null")
     return federation.run(
         *settings, *descent, "hop_timeout=120", f"output_dir={folder}", *overrides

@@ -72,7 +72,10 @@ def test_a_run_stops_is_mended_and_goes_on(
 
 @pytest.mark.parametrize("kind", ["fold", *slow(("chain",), ("sealed",))])
 def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str) -> None:
-    """Company X refuses the total of the others; a resumed run does not insist on their sum."""
+    """Company X refuses the total of the others; a resumed run does not insist on their sum.
+
+    With on_dropout=wait the run stops before: waiting does not mend a refusal.
+    """
     hospitals = {**HOSPITALS, "west": 30}
     federation = DeployedFederation(tmp_path, hospitals, sealed=kind == "sealed", alone=False)
     overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}"]), *GD]
@@ -83,11 +86,17 @@ def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str) -> None
         if getattr(event, "entry", {}).get("round") == 1:
             table.write_text(good.rpartition("\n")[0])
 
-    for _ in range(2):  # while it is away, the run is resumed in vain
+    # While it is away, the run is resumed in vain.
+    for way in ("continue", "continue", "wait"):
         resume = [f"resume={folder}"] if (folder / "checkpoint.json").exists() else []
-        config = compose("config", [*overrides, "hospitals=4", *resume])
-        with pytest.raises(ProtocolError, match="these 3 hospitals would expose south: fewer"):
+        config = compose("config", [*overrides, "hospitals=4", f"on_dropout={way}", *resume])
+        words = {
+            "continue": "these 3 hospitals would expose south: fewer",
+            "wait": "with on_dropout=wait no total is opened without south: this node refused",
+        }
+        with pytest.raises(ProtocolError, match=words[way]) as stopped:
             server_app.train(federation.grid, config, folder, after)
+        assert f"resume={folder} goes on with the run" in "".join(stopped.value.__notes__)
         restart(federation)
     table.write_text(good)
     metrics = server_app.train(federation.grid, compose("config", [f"resume={folder}"]), folder)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fl_he.strategies import exchange, roster
+from fl_he.strategies import dropouts, exchange, roster
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now[0] += seconds
         assert now[0] < 1000, "it waits for ever"
 
-    for module in (exchange, roster):
+    for module in (dropouts, exchange, roster):
         monkeypatch.setattr(module, "monotonic", lambda: now[0])
-        monkeypatch.setattr(module, "sleep", sleep)
+        monkeypatch.setattr(module, "sleep", sleep, raising=False)
     return now

@@ -10,6 +10,7 @@ from flwr.app import Message, MessageType
 from flwr.serverapp.strategy import FedAvg
 from sealed_federation import Federation, pooled_descent, terms
 
+from fl_he.config.groups import CONTINUE
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.strategies.total_chain import TotalChain
@@ -26,7 +27,9 @@ def federation(tmp_path: Path) -> Federation:
 
 
 def coordinator(federation: Federation, topology: str = "fold") -> SequentialPaillier:
-    strategy = SequentialPaillier(FedAvg(), topology=topology, node_timeout=0.5)
+    strategy = SequentialPaillier(
+        FedAvg(), topology=topology, node_timeout=0.5, on_dropout=CONTINUE
+    )
     strategy.call_roll(federation.grid)
     strategy.chain = TotalChain(terms().to_config())
     return strategy

@@ -26,6 +26,7 @@ from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.sessions import Sessions
 from fl_he.clients.totals.state import ChainState, chain_state
 from fl_he.clients.totals.training import TrainingLearner
+from fl_he.config.groups import CONTINUE
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.packing import Packing
@@ -186,12 +187,14 @@ class Federation:
         self,
         C: float | None = None,
         hop_timeout: float = 10.0,
+        *,
         hospitals: int | None = None,
         progress: SealedProgress | None = None,
         on_summed: Callable[[SealedProgress], None] = lambda _: None,
+        on_dropout: str = CONTINUE,
     ) -> router.SealedChain:
         """Return the coordinator, before company X and the hospitals have met."""
-        waiting = Waiting(hop_timeout=hop_timeout, node_timeout=0.5)
+        waiting = Waiting(hop_timeout=hop_timeout, node_timeout=0.5, on_dropout=on_dropout)
         progress = progress or SealedProgress()
         return router.SealedChain(
             call_roll(self.grid, waiting, hospitals or len(self.data), progress.session),
@@ -206,9 +209,10 @@ class Federation:
         after_round: Callable[[SealedSum], None] = lambda _: None,
         C: float | None = None,
         hop_timeout: float = 10.0,
+        on_dropout: str = CONTINUE,
     ) -> list[SealedSum]:
         """Train for so many rounds, have every hospital save its model, and return the rounds."""
-        chain, done = self.chain(C, hop_timeout), []
+        chain, done = self.chain(C, hop_timeout, on_dropout=on_dropout), []
         chain.begin()
         for _ in range(rounds):
             done.append(chain.run_round())

@@ -19,7 +19,7 @@ from time import perf_counter
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fl_he.strategies.encrypted_sum import Cost, MisfitError
-from fl_he.strategies.exchange import exchange, save_model
+from fl_he.strategies.exchange import save_model
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped, nobody_answered, read_reply
@@ -124,7 +124,7 @@ class SealedMembers:
         new = [Message(request, node, JOIN) for node in connected if node not in self.present]
         joining: dict[int, JoinReply] = {}
         failed: list[Skipped] = []
-        for answer in exchange(self.roster.grid, new, self.roster.waiting.hop_timeout):
+        for answer in self.roster.ask(new, len(connected), len(self.present)):
             node_id = answer.metadata.src_node_id
             try:
                 joining[node_id] = read_reply(answer, JoinReply)
@@ -295,7 +295,7 @@ class SealedChain:
         self._roster.gather()
         self.progress, failed = self.members.meet(self.progress)
         for one in failed:
-            _logger.warning("%s takes no part yet: %s", one.name, one.reason)
+            self._roster.miss(one.name, one.reason, "takes no part yet")
         return self.members.present
 
     def _summed(self) -> SealedSum:
@@ -363,12 +363,14 @@ class SealedChain:
     def _ask(self, member: Member, action: str, content: RecordDict, work: _Work) -> bool:
         """Take a hospital's reply; without a usable one it has to meet company X anew."""
         message = Message(content, member.node_id, action)
-        reply = next(exchange(self._roster.grid, [message], self._waiting.hop_timeout))
+        taking_part = len(self.members.present)
+        reply = next(self._roster.ask([message], taking_part, len(work.contributors)))
         work.cost.bytes_sent += content_bytes(message) + content_bytes(reply)
         try:
             answer = read_reply(reply, SealedReply)
         except ProtocolError as error:
-            _logger.warning("%s is left out of round %d: %s", member.name, self._number, error)
+            consequence = f"is left out of round {self._number}"
+            self._roster.miss(member.name, str(error), consequence)
             self.members.present.pop(member.node_id, None)
             work.skipped.add(member.name)
             return False

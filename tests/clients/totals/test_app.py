@@ -72,7 +72,7 @@ class ReshapingFederation(AveragingFederation):
 
 
 def chain(federation: Federation, **config: float) -> SealedChain:
-    roster = call_roll(federation.grid, Waiting(node_timeout=0.5), 3)
+    roster = call_roll(federation.grid, Waiting(node_timeout=0.5, on_dropout="continue"), 3)
     running = SealedChain(
         roster, ConfigRecord(dict(config)), SealedProgress(), arrays=record(INITIAL)
     )

@@ -27,6 +27,7 @@ from sealed_federation import (
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.strategies.dropouts import DropoutError
 from fl_he.strategies.roster import Waiting
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.strategies.sealed.router import Member
@@ -453,3 +454,56 @@ def test_the_last_totals_come_with_the_request_to_save(federation: Federation) -
     federation.run(2)
     finish = [m for m in federation.grid.sent if m.metadata.message_type == FINISH]
     assert [len(News.from_content(message.content).totals) for message in finish] == [1] * 4
+
+
+@pytest.mark.parametrize("acts", [False, True])
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_hospital_is_waited_for_with_what_it_was_asked(
+    federation: Federation, caplog: pytest.LogCaptureFixture, place: int, acts: bool
+) -> None:
+    """Its reply that was lost is made once: it has noted its contribution."""
+    grid = losing(federation, hop_at(2, place), acts)
+    rounds = federation.run(3, hop_timeout=0.3, on_dropout="wait")
+    (lost,) = grid.struck
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 4]
+    assert [entry.skipped for entry in rounds] == [(), (), ()]
+    assert rounds[1].request.contributors[place] == lost
+    assert f"waiting for {lost}, {place} of 4 answered" in caplog.text
+    assert not any(message.metadata.message_type == RESEAL for message in grid.sent)
+    check_models(federation, rounds, *HOSPITALS)
+
+
+def test_a_hospital_that_restarts_as_another_node_is_waited_for(federation: Federation) -> None:
+    south = federation.node_id("south")
+
+    def dies(message: Message) -> bool:
+        metadata = message.metadata
+        if (metadata.message_type, metadata.dst_node_id) == (MessageType.TRAIN, south) and (
+            Hop.from_content(message.content).round == 2 and south in federation.grid.contexts
+        ):
+            context = federation.grid.leave(south)
+            federation.grid.join(south + 1000, context.node_config)
+        return False
+
+    losing(federation, dies, acts=False)
+    rounds = federation.run(3, hop_timeout=0.3, on_dropout="wait")
+    assert federation.node_id("south") == south + 1000
+    assert [len(entry.request.contributors) for entry in rounds] == [4, 4, 4]
+    check_models(federation, rounds, *HOSPITALS)
+
+
+@pytest.mark.parametrize("on_dropout", ["wait", "stop"])
+def test_a_sealed_chain_stops_without_a_hospital(federation: Federation, on_dropout: str) -> None:
+    """By ``wait`` when it has refused: its configuration is wrong."""
+    chain = federation.chain(hop_timeout=0.3, on_dropout=on_dropout)
+    chain.begin()
+    chain.run_round()
+    if on_dropout == "stop":
+        losing(federation, hop_at(2, 2), acts=False)
+    else:
+        federation.context("east").node_config["federation"] = "nowhere"
+    with pytest.raises(DropoutError, match=f"with on_dropout={on_dropout} no total is opened with"):
+        chain.run_round()
+    sent = [message.metadata.message_type for message in federation.grid.sent]
+    assert sent.count(OPEN) == 1
+    assert RESEAL not in sent

@@ -1,0 +1,134 @@
+"""Hospitals that are missing from a sum: wait for them, stop the run, or continue without them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+
+from flwr.app import Message
+
+from fl_he.strategies.skipping import error_reason
+from fl_he.wire.records import ProtocolError
+
+#: Seconds before a hospital is asked again, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+#: Seconds between two looks for a hospital that is not connected.
+LOOK = 5.0
+
+_logger = logging.getLogger(__name__)
+
+
+class ResumableError(ProtocolError):
+    """A node is away; nothing is wrong with the run, which can be resumed."""
+
+
+class DropoutError(ResumableError):
+    """Hospitals are missing, and no total is opened without them.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of the hospitals.
+    reason : str
+    on_dropout : str
+        The setting.
+    """
+
+    def __init__(self, names: Iterable[str], reason: str, on_dropout: str) -> None:
+        super().__init__(
+            f"with on_dropout={on_dropout} no total is opened without "
+            f"{', '.join(sorted(names))}: {reason}; resume the run when all hospitals answer"
+        )
+
+
+class Patience:
+    """Time that one sum has for hospitals that are missing.
+
+    Parameters
+    ----------
+    limit : float
+        Seconds, from the first time that a hospital was missing.
+    on_dropout : str
+        The setting, for the error.
+    """
+
+    def __init__(self, limit: float, on_dropout: str) -> None:
+        self._limit, self._on_dropout = limit, on_dropout
+        self._end: float | None = None
+        self._told = ""
+
+    def wait_for(self, names: Iterable[str], progress: str) -> None:
+        """Tell who is waited for, if that is news; raises DropoutError when the time is over."""
+        now = monotonic()
+        self._end = now + self._limit if self._end is None else self._end
+        if now > self._end:
+            reason = f"{progress} after {self._limit:g} s (dropout_timeout)"
+            raise DropoutError(names, reason, self._on_dropout)
+        words = f"waiting for {', '.join(sorted(names))}, {progress}"
+        if words != self._told:
+            _logger.warning("%s", words)
+        self._told = words
+
+
+@dataclass(slots=True)
+class _Absence:
+    """A hospital that has not answered: when to ask it again, and the pause after that."""
+
+    due: float
+    pause: float = _FIRST_PAUSE
+
+
+class AskAgain:
+    """Names the node to ask again for each hospital that has not answered one sum's message.
+
+    Parameters
+    ----------
+    patience : Patience
+    hospitals : int
+        How many take part in the sum.
+    answered : int
+        How many have answered so far; to be counted on.
+    name : callable
+        Returns a hospital's name by the node that was asked.
+    find : callable
+        Returns the node of that name that is connected now, ``None`` if none is.
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        hospitals: int,
+        answered: int,
+        name: Callable[[int], str],
+        find: Callable[[str], int | None],
+    ) -> None:
+        self.answered = answered
+        self._patience, self._hospitals = patience, hospitals
+        self._name, self._find = name, find
+        self._absent: dict[str, _Absence] = {}
+
+    def hear(self, reply: Message) -> None:
+        """Note that a hospital has answered."""
+        self.answered += 1
+        self._absent.pop(self._name(reply.metadata.src_node_id), None)
+
+    def __call__(self, asked: Message, answer: Message) -> int | None:
+        """See `fl_he.strategies.exchange.Again`; raises DropoutError when the time is over."""
+        name, now = self._name(asked.metadata.dst_node_id), monotonic()
+        if name not in self._absent:
+            _logger.warning("%s has not answered: %s", name, error_reason(answer))
+            self._absent[name] = _Absence(now + _FIRST_PAUSE)
+        progress = f"{self.answered} of {self._hospitals} answered"
+        self._patience.wait_for(self._absent, progress)
+        absence = self._absent[name]
+        if now < absence.due:
+            return None
+        node_id = self._find(name)
+        if node_id is None:
+            absence.due = now + LOOK
+        else:
+            absence.pause = min(2 * absence.pause, _LONGEST_PAUSE)
+            absence.due = now + absence.pause
+        return node_id
