@@ -19,6 +19,7 @@ from federation_processes import (
     rounds_of,
     wait_for,
 )
+from quick import release
 from session_keys import key_files
 
 from fl_he.learning.regression.logistic import LogisticModel
@@ -36,10 +37,12 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     federation.stop()
 
 
-def begin(federation: Federation, folder: Path, *overrides: str) -> Any:
+def begin(
+    federation: Federation, folder: Path, *overrides: str, on_dropout: str = "continue"
+) -> Any:
     settings = (
         *(f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}"),
-        "on_dropout=continue",
+        f"on_dropout={on_dropout}",
     )
     descent = ("optimizer=gd", f"optimizer.lr={LR}", "C=null")
     return federation.run(
@@ -125,3 +128,27 @@ def test_a_hospital_of_a_chain_is_killed(federation: Federation, tmp_path: Path)
     metrics: Any = federation.finish(folder, process)
     check_models(federation, metrics, [HOSPITALS, WITHOUT_ONE, HOSPITALS])
     assert metrics["rounds"][1]["skipped"] == ["st-john"]
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+@pytest.mark.parametrize(
+    "topology",
+    [("topology=fold",), ("topology=chain",), *release((SEALED,))],
+    ids=["fold", "chain", "sealed chain"],
+)
+def test_a_hospital_that_is_started_again_is_waited_for(
+    federation: Federation, tmp_path: Path, topology: tuple[str, ...]
+) -> None:
+    """With a manifest nobody has to ask for that."""
+    folder = tmp_path / "run"
+    process = begin(federation, folder, "rounds=3", *topology, on_dropout="auto")
+    after_round(federation, folder, 1)
+    federation.kill("st-john")
+    words = "waiting for st-john, "
+    wait_for(lambda: words in federation.log("run"), "nobody waits for st-john")
+    assert rounds_of(folder) <= 2, "the round goes on without"
+    federation.start_node("st-john")
+    metrics: Any = federation.finish(folder, process)
+    check_models(federation, metrics, [HOSPITALS] * 3)
+    assert [entry["skipped"] for entry in metrics["rounds"]] == [[]] * 3

@@ -149,6 +149,28 @@ def test_a_hospitals_own_figures_stay_on_its_disk(tmp_path: Path) -> None:
         assert figures["examples"] == len(test.labels[own])
 
 
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+@pytest.mark.parametrize("with_data", [2, *slow((1,))])
+def test_hospitals_without_held_out_data_add_zeros(
+    tmp_path: Path, topology: str, with_data: int
+) -> None:
+    """The sum of the evaluation is of the hospitals that trained, as the set rule needs it."""
+    nodes = deployed_nodes(tmp_path)
+    rows = "".join(f"{row},1,{'sick' if row % 3 else 'well'}\n" for row in range(30))
+    (tmp_path / "test.csv").write_text(f"age,size,state\n{rows}")
+    for node in nodes[:with_data]:
+        node["test-data"] = str(tmp_path / "test.csv")
+    folder = tmp_path / "run"
+    config = experiment("evaluate=true", "rounds=1", f"topology={topology}", folder=folder)
+    grid = LocalGrid(client_app.build(lambda _: config), nodes)
+    evaluation = server_app.train(grid, config, folder)["evaluation"]
+    assert evaluation["examples"] == 30 * with_data
+    opened = [m for m in grid.sent if m.metadata.message_type == DECRYPT]
+    assert {DecryptRequest.from_content(m.content).contributors for m in opened} == {3}
+    own = [Path(str(node["model-path"])).with_suffix(".figures.json") for node in nodes[:3]]
+    assert [path.exists() for path in own] == [n < with_data for n in range(3)]
+
+
 def test_deployed_hospitals_need_data_of_their_own_for_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,7 +180,7 @@ def test_deployed_hospitals_need_data_of_their_own_for_it(
     metrics = server_app.train(LocalGrid(app, nodes), config, tmp_path / "run")
     assert metrics["evaluation"] is None
     assert "nobody evaluated it" in caplog.text
-    assert "a hospital that evaluates must have data held out" in caplog.text
+    assert "the hospitals' examples must be at least 5, too few are held out" in caplog.text
     assert (tmp_path / "run" / "model.json").exists()
     (tmp_path / "test.csv").write_text("age,size,state\n2,1,sick\n0,0,well\n")
     for node in nodes[:3]:

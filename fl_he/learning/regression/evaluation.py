@@ -103,7 +103,7 @@ class Counts:
         linear, rest = 2 * SCORE_BINS + 1, len(values) - 3 * BINS - 1
         root = math.isqrt(linear**2 + 4 * max(rest, 0))
         classes = max(2, (root - linear) // 2)
-        shapes = [np.shape(part) for part in astuple(cls._empty(classes))]
+        shapes = [np.shape(part) for part in astuple(cls.of_nobody(classes))]
         sizes = [math.prod(shape) for shape in shapes]
         if sum(sizes) != len(values):
             raise DataError("counts must be of one model, and they are not")
@@ -125,7 +125,8 @@ class Counts:
         return made
 
     @classmethod
-    def _empty(cls, classes: int) -> Counts:
+    def of_nobody(cls, classes: int) -> Counts:
+        """Return the sums over no examples."""
         rows = classes if classes > 2 else 1
         return cls(
             np.zeros((classes, classes)),

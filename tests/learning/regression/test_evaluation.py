@@ -142,7 +142,7 @@ def test_vectors_that_are_no_counts_are_refused() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 40])
 def test_counts_of_any_number_of_classes_are_read(classes: int) -> None:
-    counts = evaluation.Counts._empty(classes)
+    counts = evaluation.Counts.of_nobody(classes)
     assert evaluation.Counts.of_vector(counts.to_vector()).confusion.shape == (classes, classes)
 
 

@@ -1,0 +1,110 @@
+"""Whole runs in which a hospital drops out in round 2: each way to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dropping_app import DroppingApp
+from experiments import experiment
+from flwr.serverapp import Grid
+from local_grid import LocalGrid, simulated_nodes
+
+from fl_he import client_app, server_app
+from fl_he.config.composition import compose
+from fl_he.config.run import Config
+from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.run_files.checkpoint import load_checkpoint
+from fl_he.simulation import run_in_ray
+from fl_he.strategies.dropouts import DropoutError
+
+Engine = Callable[[Config, DroppingApp, Callable[[Grid], Any]], Any]
+
+
+def in_ray(config: Config, app: DroppingApp, main: Callable[[Grid], Any]) -> Any:
+    return run_in_ray(main, app, config.hospitals + 1)
+
+
+def in_process(config: Config, app: DroppingApp, main: Callable[[Grid], Any]) -> Any:
+    return main(LocalGrid(app, simulated_nodes(config.hospitals)))
+
+
+ENGINES = [pytest.param(in_ray, marks=[pytest.mark.slow, pytest.mark.waits]), in_process]
+
+
+def dropping(engine: Engine, folder: Path, config: Config, times: int = 2) -> Any:
+    """Run an experiment of four hospitals, one of which does not answer in round 2."""
+    folder.mkdir(exist_ok=True)
+    app = DroppingApp(client_app.build(lambda _: config), folder, times)
+    output = Path(config.output_dir or "")
+    return engine(config, app, lambda grid: server_app.train(grid, config, output))
+
+
+def settings(folder: Path, topology: str, way: str) -> Config:
+    return experiment(
+        *("hospitals=4", "rounds=3", "scaling=none", "optimizer.lr=1e-5"),
+        *(f"topology={topology}", f"on_dropout={way}"),
+        folder=folder / "run",
+    )
+
+
+def coefficients(folder: Path) -> Any:
+    model = LogisticModel.load(folder / "run" / "model.json")
+    return np.array([*model.coefficients, model.intercept])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    dropping(in_process, folder, settings(folder, "fold", "stop"), times=0)
+    return coefficients(folder)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_a_run_that_waits_has_the_same_coefficients(
+    tmp_path: Path,
+    undisturbed: Any,
+    caplog: pytest.LogCaptureFixture,
+    engine: Engine,
+    topology: str,
+) -> None:
+    metrics = dropping(engine, tmp_path, settings(tmp_path, topology, "wait"))
+    assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 4, 4]
+    assert [entry["skipped"] for entry in metrics["rounds"]] == [[], [], []]
+    np.testing.assert_allclose(coefficients(tmp_path), undisturbed, rtol=0, atol=1e-12)
+    assert "waiting for hospital-2, " in caplog.text
+    assert len(list(tmp_path.glob("asked-*"))) == 3 + 2
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_a_run_that_stops_is_resumed(
+    tmp_path: Path, undisturbed: Any, engine: Engine, topology: str
+) -> None:
+    config = settings(tmp_path, topology, "stop")
+    with pytest.raises(DropoutError, match="without hospital-2: ClientApp stopped") as stopped:
+        dropping(engine, tmp_path, config)
+    output = tmp_path / "run"
+    assert f"resume={output} goes on with the run" in "".join(stopped.value.__notes__)
+    assert len(load_checkpoint(output).rounds) == 1
+    resumed = replace(compose("config", [f"resume={output}"]), output_dir=str(output))
+    metrics = dropping(engine, tmp_path, resumed, times=0)
+    assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 4, 4]
+    np.testing.assert_allclose(coefficients(tmp_path), undisturbed, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("topology", ["fold", "chain"])
+def test_a_run_that_continues_does_without(
+    tmp_path: Path, undisturbed: Any, engine: Engine, topology: str
+) -> None:
+    way = "auto" if engine is in_process else "continue"  # the same without a manifest
+    metrics = dropping(engine, tmp_path, settings(tmp_path, topology, way), times=1)
+    assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 3, 4]
+    assert [entry["skipped"] for entry in metrics["rounds"]] == [[], ["hospital-2"], []]
+    assert np.abs(coefficients(tmp_path) - undisturbed).max() > 1e-9
