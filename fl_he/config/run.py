@@ -146,7 +146,7 @@ class Config:
         If a hospital does not answer: ``wait``, ask it again until it does, and open no total
         meanwhile; ``stop``, end the run, which can be resumed; ``continue``, sum up without it;
         ``auto``, ``wait`` where company X has a manifest, else ``continue``. A hospital that
-        refuses ends the run under ``wait`` too. CaPC does without.
+        refuses ends the run with ``wait`` too. Without effect in CaPC.
     dropout_timeout : float
         Seconds that ``wait`` waits in one sum; then it stops the run.
     tracking : Tracking

@@ -19,7 +19,7 @@ from federation_processes import (
     rounds_of,
     wait_for,
 )
-from quick import release
+from quick import release, slow
 from session_keys import key_files
 
 from fl_he.learning.regression.logistic import LogisticModel
@@ -130,11 +130,10 @@ def test_a_hospital_of_a_chain_is_killed(federation: Federation, tmp_path: Path)
     assert metrics["rounds"][1]["skipped"] == ["st-john"]
 
 
-@pytest.mark.slow
 @pytest.mark.waits
 @pytest.mark.parametrize(
     "topology",
-    [("topology=fold",), ("topology=chain",), *release((SEALED,))],
+    [*slow((("topology=fold",),), (("topology=chain",),)), *release((SEALED,))],
     ids=["fold", "chain", "sealed chain"],
 )
 def test_a_hospital_that_is_started_again_is_waited_for(
