@@ -6,6 +6,7 @@ coordinator never has a private key.
 
 skipping             skip a hospital: which replies are errors, and how that is noted
 exchange             send messages and take replies, each message one
+dropouts             wait for hospitals that are missing from a sum, or stop the run
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
 roster               discover nodes, keep to those that take part, ask company X
 mean_only            which strategies can be wrapped
