@@ -25,9 +25,15 @@ def bench(
 ) -> None:
     """Measure what encryption costs on this machine, beside the alternatives.
 
-    All four parts if none is named. kernel: encryption compared with phe and CKKS, and bytes and
-    times of tickets for each update and opening. federation: a round, encrypted and plain.
-    hospitals: rounds by number of hospitals and topology. capc: the argmax of CaPC.
+    All four parts if none is named:
+
+    kernel: encryption compared with phe and CKKS; bytes and times of tickets
+
+    federation: a round, encrypted and plain
+
+    hospitals: rounds by number of hospitals and topology
+
+    capc: the argmax of CaPC
     """
     from rich.console import Console
 
