@@ -1,4 +1,4 @@
-"""Files of a deployed node: a ledger, which only grows, and a text, which is replaced whole."""
+"""Files of a deployed node: a ledger, which only grows, and others, which are replaced whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from fl_he.atomic import append, replace_file, synchronise
 from fl_he.clients.ledger import LONGEST_LINE, LedgerError
@@ -73,8 +73,8 @@ class FileStore:
             return list(_FileLines(file, self._path, self._longest))
 
 
-class FileText:
-    """Keeps a text in a file of mode 0600, which is replaced as a whole.
+class FileBytes:
+    """Keeps bytes in a file of mode 0600, which is replaced as a whole.
 
     Processes take turns as with `FileStore`. No file stays where nothing was written.
 
@@ -90,31 +90,45 @@ class FileText:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     @contextmanager
-    def exclusively(self) -> Iterator[FileText]:
-        """See TextStore; waits until no other process has the file."""
-        with _locked(self._path) as file:
+    def exclusively(self) -> Iterator[Self]:
+        """Lock the file and give access to it; waits until no other process has it."""
+        with _locked(self.path) as file:
             try:
                 yield self
             finally:
-                if os.fstat(file.fileno()).st_size == 0 and self.read() is None:
-                    self._path.unlink(missing_ok=True)
+                if os.fstat(file.fileno()).st_size == 0 and self.read_bytes() is None:
+                    self.path.unlink(missing_ok=True)
+
+    def read_bytes(self) -> bytes | None:
+        """Return the bytes, ``None`` where there are none yet."""
+        try:
+            return self.path.read_bytes() or None
+        except FileNotFoundError:
+            return None
+
+    def write_bytes(self, content: bytes) -> None:
+        """Put bytes in the old ones' place; the lock is the old file's, so that this comes last."""
+        with room(self.path):
+            replace_file(self.path, content, 0o600)
+
+
+class FileText(FileBytes):
+    """Keeps a text as `FileBytes` does; see TextStore."""
 
     def read(self) -> str | None:
         """See Text."""
+        content = self.read_bytes()
         try:
-            return self._path.read_text("ascii") or None
-        except FileNotFoundError:
-            return None
+            return None if content is None else content.decode("ascii")
         except UnicodeDecodeError:
-            raise LedgerError(f"a node's own file must be ASCII text, got {self._path}") from None
+            raise LedgerError(f"a node's own file must be ASCII text, got {self.path}") from None
 
     def write(self, text: str) -> None:
-        """See Text; the lock is the old file's, so that this comes last."""
-        with room(self._path):
-            replace_file(self._path, text.encode("ascii"), 0o600)
+        """See Text."""
+        self.write_bytes(text.encode("ascii"))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import Array, Message, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Kind, Natural, Place, Whole, form_of, kind_of
+from fl_he.crypto.encoding.fields import Kind, Limit, Natural, Place, Whole, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document
 from fl_he.errors import visible
 from fl_he.learning.regression.disclosure import Figures
@@ -169,7 +169,7 @@ class EncryptionRequest(records.Message):
 
     public_key: str
     packing: str
-    session: str
+    session: Annotated[str, Limit("name company X's session", len)]
     round: Natural
     weighted_by: str = NUM_EXAMPLES
     running_sum: _Sum | None = field(default=None, repr=False)

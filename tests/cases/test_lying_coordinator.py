@@ -26,6 +26,7 @@ from session_keys import session_key
 from study_plans import PLAN
 from ticketed_sums import MadeSum, added, unchecked
 
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -695,3 +696,41 @@ class TestSets:
         summed = TicketedSum.from_bytes(liar.summed(), liar.public_key)
         allowed = tuple(replace(ticket, alone=True) for ticket in summed.tickets)
         assert reason(liar.open(TicketedSum(summed.vector, allowed).to_bytes())) == UNFIT
+
+
+class TestRows:
+    """`table_grew_by_a_row`: the difference of two sessions' totals was that patient."""
+
+    NEW = "7,11,well\n"
+
+    def sessions(self, folder: Path) -> tuple[LyingCoordinator, LyingCoordinator, Path]:
+        nodes = clinics(folder, GRADIENTS)
+        first, second = (LyingCoordinator(nodes, GRADIENTS, run) for run in (7, 8))
+        return first, second, folder / "1.csv"
+
+    def test_a_table_that_grew_by_one_row(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first, second, table = self.sessions(tmp_path)
+        first.step()
+        table.write_text(table.read_text() + self.NEW)
+        assert reason(second.ask(CLINICS[0])) == PRIVATE_REFUSAL
+        assert "1 row differs from those of earlier sessions" in caplog.text
+        assert not any(cell in caplog.text for cell in ("7,11", "11.0"))
+        assert not second.ask(CLINICS[1]).has_error(), "the others' tables are as they were"
+
+    def test_forgetting_the_rows_exposes_that_patient(self, tmp_path: Path) -> None:
+        """The first model of all sessions is the same, so the difference is one gradient."""
+        first, second, table = self.sessions(tmp_path)
+        before = opened(first.ask(CLINICS[0]))
+        table.write_text(table.read_text() + self.NEW)
+        assert second.ask(CLINICS[0]).has_error()
+        (tmp_path / "1.csv.rows").unlink()
+        difference = opened(second.ask(CLINICS[0])) - before
+        assert {3.5, 5.5} <= set(np.round(difference, 6).tolist()), "half of 7 and of 11"
+
+    def test_five_rows_together(self, tmp_path: Path) -> None:
+        first, second, table = self.sessions(tmp_path)
+        first.step()
+        table.write_text(table.read_text() + self.NEW * 5)
+        second.step()

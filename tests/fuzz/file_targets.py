@@ -21,8 +21,10 @@ from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.capc.node.deployed import VotingLedger
 from fl_he.clients.ledger import Ledger, LedgerError
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node.row_memory import Columns, parse, unparse
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
+from fl_he.clients.row_rule import RowHistory
 from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.clients.state_store import StateStore
 from fl_he.crypto.errors import CryptoError
@@ -51,6 +53,7 @@ from fl_he.run_files.metrics import read_metrics
 from fl_he.run_files.metrics_contract import FIGURES, FIT, INFERENCE, MetricsError
 from fl_he.wire.encrypted_sum import DecryptRequest
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.study_plan import Outcome
 
 _CSV = (
     b"age,size,state\n1,2,sick\n3,-1,well\n",
@@ -216,6 +219,27 @@ def _opened_sets(data: bytes) -> object:
     sets = OpenedSets(FileStore(_file("sets.jsonl", content), LONGEST_SET_LINE))
     sets.require([Ticket(name, bytes(32), b"") for name in "abcd"], 3)
     return sets.read()
+
+
+@cache
+def _rows() -> tuple[list[Any], bytes]:
+    """Return the first line of noted rows, and the bytes behind it."""
+    hashes = np.sort(np.arange(64, dtype=np.uint8).view("S16"))
+    history = RowHistory().after(hashes[:2]).after(hashes[1:])
+    outcome = Outcome("state", "sick", None, ())
+    line, _, rest = unparse({Columns("data", _NAMES, outcome): history}).partition(b"\n")
+    return [json.loads(line)], rest
+
+
+def _noted_rows(data: bytes) -> object:
+    """Read noted rows whose first line is changed, or any bytes."""
+    made, rest = _rows()
+    changed = text_of(data, made).encode("utf-8", "surrogatepass") + b"\n" + rest
+    histories = parse(data[1:] if data[:1] == b"R" else changed)
+    table = np.sort(np.arange(32, 96, dtype=np.uint8).view("S16"))
+    for history in histories.values():
+        history.after(table).exposed(5)
+    return unparse(histories)
 
 
 _TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=4, contributors=3)
@@ -423,6 +447,16 @@ TARGETS = (
         _opened_sets,
         (LedgerError, ProtocolError),
         lambda: [*(one + b"\n" for one in documents.seeds(_sets())), b"R{}\n"],
+        0.5,
+    ),
+    Target(
+        "noted-rows",
+        _noted_rows,
+        (LedgerError,),
+        lambda: [
+            *documents.seeds(_rows()[0]),
+            b"R" + json.dumps(_rows()[0][0]).encode() + b"\n" + _rows()[1],
+        ],
         0.5,
     ),
     Target(

@@ -231,13 +231,16 @@ class NodeApp(ClientApp):
 
 def _session(content: RecordDict) -> str:
     """Return company X's session as a message names it, open or sealed; empty if it does not."""
-    for key in (RECORD, News.HOME, OpenNews.HOME):
-        session = sent_config(content, key).get("session", "")
-        if isinstance(session, str) and session:
-            if len(session) > _LONGEST_SESSION:
-                raise ProtocolError(f"a session must have at most {_LONGEST_SESSION} characters")
-            return session
-    return ""
+    named = {
+        session
+        for key in (RECORD, News.HOME, OpenNews.HOME)
+        if isinstance(session := sent_config(content, key).get("session", ""), str) and session
+    }
+    if any(len(session) > _LONGEST_SESSION for session in named):
+        raise ProtocolError(f"a session must have at most {_LONGEST_SESSION} characters")
+    if len(named) > 1:
+        raise ProtocolError("a message must name one session, got two")
+    return named.pop() if named else ""
 
 
 def _before(part: Part, answer: Answer) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cached_property
 from glob import escape
 from hashlib import sha256
@@ -15,10 +16,11 @@ from flwr.supercore.utils import get_flwr_home
 
 from fl_he.clients.hospital import OTHER_RESULT, figures_path
 from fl_he.clients.ledger import Store, TextStore
-from fl_he.clients.ledger_file import FileStore, FileText
+from fl_he.clients.ledger_file import FileBytes, FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
 from fl_he.clients.node.enrolment import read_manifest, read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
+from fl_he.clients.node.row_memory import Columns, RowMemory
 from fl_he.clients.node.settings import (
     check_key_settings,
     check_settings,
@@ -41,6 +43,7 @@ from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
+from fl_he.learning.tables.table import open_table
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.learning_terms import described
 from fl_he.wire.records import ProtocolError
@@ -334,8 +337,8 @@ class DeployedNode(Node):
         _ = self.pinned_fingerprint
         for plan in self.plans.values():
             self.check_plan(plan)
+        least_cell(self.context, self.policy.min_cell)
         if self.role is not Role.HOSPITAL:
-            least_cell(self.context, self.policy.min_cell)
             return
         require_readable(self.context, "data")
         require_readable(self.context, "test-data")
@@ -351,6 +354,25 @@ class DeployedNode(Node):
         if test is not None and test.feature_names != dataset.feature_names:
             raise ProtocolError("test-data in the node configuration must have the columns of data")
 
+    def note_rows(self, setting: str, dataset: Dataset) -> None:
+        """See Node; under privacy the noise covers a row, so that no table is refused."""
+        files = [self._own(ending) for ending in ("rows", "rows-key")]
+        least = least_cell(self.context, self.policy.min_cell)
+        change = RowMemory(*map(FileBytes, files)).note(
+            Columns(setting, tuple(sorted(dataset.feature_names)), self._outcome),
+            dataset,
+            self._reread,
+            None if self.privacy is not None else least,
+        )
+        if change is not None:
+            rule = f"{setting} must hold the rows of earlier sessions, or differ in {least} or more"
+            remedy = f"put the earlier table back, or change at least {least} rows together"
+            change += (
+                f": {remedy} (min-cell), train under differential privacy, or delete {files[0]} "
+                "to forget the earlier rows, which exposes the patients in whom the tables differ"
+            )
+            raise self.changed(rule, change, remedy)
+
     def table(self) -> tuple[Dataset, Path | None]:
         """See Node; from the table that ``data`` names."""
         dataset = self._table("data")
@@ -363,21 +385,25 @@ class DeployedNode(Node):
         """See Node; from the table that ``test-data`` names."""
         return self._table("test-data")
 
+    def _reread(self, columns: Columns) -> Dataset | None:
+        path, outcome = node_path(self.context, columns.table), columns.outcome
+        if path is None:
+            return None
+        try:
+            wanted = {*columns.features, outcome.target}
+            drop = [name for name in open_table(path).names if name not in wanted]
+            dataset = _load(path, outcome, drop)
+        except DataError as error:
+            _logger.warning("%s, with the columns of an earlier session: %s", columns.table, error)
+            return None
+        return dataset if {*columns.features} == {*dataset.feature_names} else None
+
     def _table(self, setting: str) -> Dataset | None:
-        context = self.context
-        path, target = node_path(context, setting), node_setting(context, "target")
+        path, target = node_path(self.context, setting), node_setting(self.context, "target")
         if path is None or target is None:
             return None
-        outcome = self._outcome
         try:
-            return load_table(
-                path,
-                target,
-                positive=outcome.positive,
-                threshold=outcome.threshold,
-                classes=outcome.classes,
-                drop=self._listed("drop"),
-            )
+            return _load(path, self._outcome, self._listed("drop"))
         except DataError as error:
             _logger.error("%s", error)  # it names paths and columns, which are this node's own
             raise ProtocolError(
@@ -385,3 +411,14 @@ class DeployedNode(Node):
                 "target, positive, threshold, classes and drop as they are there: this node's log "
                 "says what is wrong"
             ) from None
+
+
+def _load(path: Path, outcome: Outcome, drop: Sequence[str]) -> Dataset:
+    return load_table(
+        path,
+        outcome.target,
+        positive=outcome.positive,
+        threshold=outcome.threshold,
+        classes=outcome.classes,
+        drop=drop,
+    )

@@ -216,16 +216,28 @@ class Node(ABC):
     def _require_same(self, setting: str, dataset: Dataset) -> None:
         """Refuse a table that has changed since the session began; see `TableMemory`."""
         memory = TableMemory(self.seen())
-        change = memory.change(self.context.run_id, self.session, setting, dataset)
-        if change is None:
-            return
-        rule = f"{setting} must be the table with which the session began, and it has changed"
+        change = memory.change(
+            self.context.run_id,
+            self.session,
+            setting,
+            dataset,
+            lambda: self.note_rows(setting, dataset),
+        )
+        if change is not None:
+            rule = f"{setting} must be the table with which the session began, and it has changed"
+            raise self.changed(rule, change, "put it back, or begin a new run")
+
+    def changed(self, rule: str, change: str, remedy: str) -> ProtocolError:
+        """Return the refusal of a changed table; deployed, only the node's log says how it has."""
         if self.simulated:
-            raise ProtocolError(f"{rule}: {change}")
+            return ProtocolError(f"{rule}: {change}")
         if self.enrolment is not None:
-            raise PrivateReasonError(f"{rule}: {change}")
+            return PrivateReasonError(f"{rule}: {change}")
         _logger.error("%s: %s", rule, change)
-        raise ProtocolError(f"{rule}: put it back, or begin a new run; this node's log says how")
+        return ProtocolError(f"{rule}: {remedy}; this node's log says how")
+
+    def note_rows(self, setting: str, dataset: Dataset) -> None:  # noqa: B027 - default: no disk
+        """Note the rows of a session's first table, or refuse it for those of earlier sessions."""
 
     @abstractmethod
     def private_key(self, key: OwnKey[Key]) -> Key:

@@ -28,7 +28,7 @@ _FLAG, _SECONDS = "true or false", "a number of seconds, from 0 on"
 _BOTH = {
     **dict.fromkeys(("role", "name", "federation", "identity", "plan"), _TEXT),
     "passphrase-file": _TEXT,
-    "min-contributors": _COUNT,
+    **dict.fromkeys(("min-contributors", "min-cell"), _COUNT),
     "sealed": _FLAG,
     **dict.fromkeys(("capc", "capc-private-key", "capc-dgk-key"), _TEXT),
 }
@@ -47,7 +47,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
     },
     Role.KEY_HOLDER: {
         **_BOTH,
-        **dict.fromkeys(("min-cell", "max-rounds", "max-sessions"), _COUNT),
+        **dict.fromkeys(("max-rounds", "max-sessions"), _COUNT),
         **dict.fromkeys(("key-bits", "key-days"), _COUNT),
         **dict.fromkeys(("private-key", "state"), _TEXT),
     },

@@ -2,7 +2,8 @@
 
 A table is known by its columns, types, labels and number of rows: a cell that is corrected during a
 run is no other table. The first message of a Flower run, and of company X's session, notes the
-table; each later one must meet the same. A run that is resumed is another Flower run in the same
+table; each later one must meet the same. The first of a session may be refused for the rows of
+earlier sessions: see `row_memory`. A run that is resumed is another Flower run in the same
 session. All of it is in a file on the hospital's own disk, not in Flower's context, which the
 coordinator can reset. It finds mistakes: a coordinator may name a session that does not exist. A
 run has one session, and at most `MOST_SESSIONS` are noted of it, so that the file stays small.
@@ -10,6 +11,7 @@ run has one session, and at most `MOST_SESSIONS` are noted of it, so that the fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
@@ -60,7 +62,14 @@ class TableMemory:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def change(self, run_id: int, session: str, table: str, dataset: Dataset) -> str | None:
+    def change(
+        self,
+        run_id: int,
+        session: str,
+        table: str,
+        dataset: Dataset,
+        begin: Callable[[], None] = lambda: None,
+    ) -> str | None:
         """Note a table at its first message; say how it has changed since then.
 
         Parameters
@@ -73,6 +82,9 @@ class TableMemory:
             The setting that names the table.
         dataset : Dataset
             What was read from it.
+        begin : callable
+            Is called before the table is noted as that with which a named session begins, and may
+            refuse it.
 
         Returns
         -------
@@ -98,6 +110,8 @@ class TableMemory:
             if now not in earlier:
                 if sum(seen.run == now.run for seen in earlier) >= MOST_SESSIONS:
                     raise ProtocolError(f"a run must have at most {MOST_SESSIONS} sessions")
+                if session and all(seen.session != session for seen in earlier):
+                    begin()
                 if now.schema not in schemas:
                     lines.append(text)
                 lines.append(_SEEN.dumps(now))

@@ -1,0 +1,153 @@
+"""The row rule: a table that a session may use after the tables of all earlier sessions.
+
+Totals of two sessions whose tables differ by one row give that patient. So a hospital keeps keyed
+hashes of the rows of its tables, over sessions, and asks `RowHistory.exposed` before a session's
+first answer. The idea is that of `set_rule`, with rows in the place of hospitals.
+
+**Rule.** A row's pattern is the list of noted tables that contain it. Rows with one pattern form a
+*class*. A table is refused if afterwards a class has fewer than ``min_cell`` rows. Rows in no noted
+table form no class. The first table may have any size: as long as it is one whole class, that class
+is not counted. So T and then T with one row more is refused, T with five rows more is not, and T
+with one corrected cell is refused, since the old row and the new one are classes of one row each.
+
+**Argument.** Each table is a union of classes, and a total is a sum over rows, for one question. So
+everything that totals show can be computed from sums over classes, whatever models, rounds and
+sessions the totals are of: see `set_rule`, whose argument holds word for word. Other hospitals'
+rows in a total are ignored, as if the reader of totals knew them.
+
+**Rows.** A row is known by the numbers that the node reads from it, features and label, not by its
+place or by the spelling of its cells. Of equal rows the first, the second and so on are rows apart:
+a table is a multiset. A change of columns that a study does not read shows nothing in its totals,
+so such columns do not count.
+
+**Columns.** Studies of other columns see other rows of the same patients: one study of T, and
+another of T with one row more, give the patient's value of each column that both read. Rows of
+different columns cannot be compared by their hashes. So there is one history for each choice of
+features and outcome that a session has had, and a new table is read by all of these choices, must
+pass the rule in each history, and is noted in each. This costs one more reading of the table for
+each further choice, at a session's start only. A table that lacks columns of a history cannot be
+compared with it, and is refused. To hash all columns of the file at once would be no stricter: a
+dropped column that differs in every row from export to export, such as a row number, would make
+all rows new, and a new row in the middle would not be noticed.
+
+**Training and test tables** have histories apart. Otherwise rows of one could make up for a row
+that is missing in the other. A row may be in both by chance, where there are few features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Bytes of a row's hash.
+HASH_BYTES = 16
+#: Sorted keyed hashes, each of `HASH_BYTES`.
+Hashes = NDArray[np.bytes_]
+#: NumPy compares such texts as bytes: all have the same length, so the zeros at an end count.
+HASH_TYPE = np.dtype(f"S{HASH_BYTES}")
+_ROW, _REPEATED = b"fl-he row", b"fl-he equal row"
+#: So many rows are copied at a time.
+_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RowHistory:
+    """Rows of all noted tables, by class.
+
+    Attributes
+    ----------
+    rows : NDArray of bytes
+        Keyed hashes in order, shape (m,).
+    classes : NDArray[np.uint32]
+        Number of each row's class, shape (m,): from 0 on, none left out. Class 0 is the first table
+        or a part of it.
+    first : int
+        Rows of the first table; 0 if there is none.
+
+    Examples
+    --------
+    >>> table = np.sort(np.array([b"%016d" % n for n in range(10)], HASH_TYPE))
+    >>> history = RowHistory().after(table[:9])
+    >>> history.after(table).exposed(5), history.after(table[:4]).exposed(5)
+    (1, 4)
+    >>> history.after(table[:9]).exposed(100)
+    0
+    """
+
+    rows: Hashes = field(default_factory=lambda: np.zeros(0, HASH_TYPE))
+    classes: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    first: int = 0
+
+    def after(self, table: Hashes) -> RowHistory:
+        """Return the history after a table is noted; this one if the classes stay as they are.
+
+        Parameters
+        ----------
+        table : NDArray of bytes
+            What `keyed_hashes` returned.
+        """
+        places = np.searchsorted(self.rows, table)
+        known = places < len(self.rows)
+        known[known] = self.rows[places[known]] == table[known]
+        inside = np.zeros(len(self.rows), np.int64)
+        inside[places[known]] = 1
+        new = table[~known]
+        before = int(self.classes.max(initial=0)) + 1
+        patterns = np.concatenate([2 * self.classes + inside, np.full(len(new), 2 * before)])
+        occurs = np.bincount(patterns) > 0
+        if not len(new) and occurs.sum() == before:
+            return self
+        rows = np.concatenate([self.rows, new])
+        order = np.argsort(rows, kind="stable")
+        classes = (np.cumsum(occurs) - 1)[patterns[order]].astype(np.uint32)
+        return RowHistory(rows[order], classes, self.first or len(table))
+
+    def exposed(self, min_cell: int) -> int:
+        """Return how many rows are in a class that is too small by the rule of this module."""
+        sizes = np.bincount(self.classes)
+        small = sizes < min_cell
+        if len(sizes) and sizes[0] == self.first:
+            small[0] = False
+        return int(sizes[small].sum())
+
+
+def keyed_hashes(values: NDArray[np.float64], key: bytes, salt: bytes) -> Hashes:
+    """Return the keyed hashes of a table's rows, in order and all different.
+
+    Parameters
+    ----------
+    values : NDArray[np.float64]
+        Shape (m, d), finite.
+    key : bytes
+        At most 64; secret, since rows of few values can be guessed.
+    salt : bytes
+        At most 16, one for each choice of columns.
+    """
+    width = 8 * values.shape[1]
+    digests = []
+    for start in range(0, len(values), _ROWS):
+        # 0.0 turns -0.0 into 0.0.
+        block = np.ascontiguousarray(values[start : start + _ROWS] + 0.0, "<f8")
+        digests.append(_digests(block.view(f"V{width}"), key, salt, _ROW))
+    hashes = np.sort(np.concatenate(digests))
+    starts = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
+    lengths = np.diff(np.append(starts, len(hashes)))
+    numbers = np.arange(len(hashes)) - np.repeat(starts, lengths)
+    repeated = np.flatnonzero(numbers)
+    if len(repeated):
+        pairs = np.empty(len(repeated), [("hash", HASH_TYPE), ("number", "<u8")])
+        pairs["hash"], pairs["number"] = hashes[repeated], numbers[repeated]
+        hashes[repeated] = _digests(pairs.view(f"V{pairs.itemsize}"), key, salt, _REPEATED)
+        hashes.sort()
+    return hashes
+
+
+def _digests(records: NDArray[Any], key: bytes, salt: bytes, person: bytes) -> Hashes:
+    made = partial(blake2b, digest_size=HASH_BYTES, key=key, salt=salt, person=person)
+    joined = b"".join([made(record).digest() for record in records.ravel().tolist()])
+    return np.frombuffer(joined, HASH_TYPE)
