@@ -36,6 +36,7 @@ that is missing in the other. A row may be in both by chance, where there are fe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -51,8 +52,6 @@ Hashes = NDArray[np.bytes_]
 #: NumPy compares such texts as bytes: all have the same length, so the zeros at an end count.
 HASH_TYPE = np.dtype(f"S{HASH_BYTES}")
 _ROW, _REPEATED = b"fl-he row", b"fl-he equal row"
-#: So many rows are copied at a time.
-_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -116,24 +115,22 @@ class RowHistory:
         return int(sizes[small].sum())
 
 
-def keyed_hashes(values: NDArray[np.float64], key: bytes, salt: bytes) -> Hashes:
+def keyed_hashes(blocks: Iterable[NDArray[np.float64]], key: bytes, salt: bytes) -> Hashes:
     """Return the keyed hashes of a table's rows, in order and all different.
 
     Parameters
     ----------
-    values : NDArray[np.float64]
-        Shape (m, d), finite.
+    blocks : iterable of NDArray[np.float64]
+        Some rows each, shape (m, d), finite.
     key : bytes
         At most 64; secret, since rows of few values can be guessed.
     salt : bytes
         At most 16, one for each choice of columns.
     """
-    width = 8 * values.shape[1]
     digests = []
-    for start in range(0, len(values), _ROWS):
-        # 0.0 turns -0.0 into 0.0.
-        block = np.ascontiguousarray(values[start : start + _ROWS] + 0.0, "<f8")
-        digests.append(_digests(block.view(f"V{width}"), key, salt, _ROW))
+    for block in blocks:
+        rows = np.ascontiguousarray(block + 0.0, "<f8")  # 0.0 turns -0.0 into 0.0
+        digests.append(_digests(rows.view(f"V{rows.shape[1] * rows.itemsize}"), key, salt, _ROW))
     hashes = np.sort(np.concatenate(digests))
     starts = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]]))
     lengths = np.diff(np.append(starts, len(hashes)))

@@ -26,6 +26,8 @@ from fl_he.wire.study_plan import Outcome
 
 #: Longest line of JSON: room for the names of a hundred thousand columns.
 _LONGEST_LINE = 1 << 24
+#: So many rows are copied at a time.
+_ROWS = 4096
 _KEY_BYTES = _CHECKSUM_BYTES = 32
 _CHECKSUM = b"fl-he row file"
 _CLASS = np.dtype("<u4")
@@ -187,8 +189,12 @@ def unparse(histories: Mapping[Columns, RowHistory]) -> bytes:
 
 def _hashes(dataset: Dataset, columns: Columns, key: bytes) -> Hashes:
     places = [dataset.feature_names.index(name) for name in columns.features]
-    values = np.column_stack([dataset.features[:, places], dataset.labels])
     salt = blake2b(_SALT.dumps(columns).encode(), digest_size=HASH_BYTES).digest()
+    blocks = (slice(start, start + _ROWS) for start in range(0, dataset.examples, _ROWS))
+    values = (
+        np.column_stack([dataset.features[block][:, places], dataset.labels[block]])
+        for block in blocks
+    )
     return keyed_hashes(values, key, salt)
 
 
