@@ -136,6 +136,7 @@ def test_rows_are_known_by_their_numbers_alone() -> None:
     table = np.array([[0.0, 1.5], [-0.0, 1.5], [2.0, 1e-300]])
     same = keyed_hashes([table], KEY, SALT)
     np.testing.assert_array_equal(same, keyed_hashes([table[2:], table[:2]], KEY, SALT))
+    np.testing.assert_array_equal(same, keyed_hashes([table + 0.0], KEY, SALT))
     assert len(set(same.tolist())) == 3
     for key, salt in ((bytes(32), SALT), (KEY, b"another choice..")):
         assert not set(same.tolist()) & set(keyed_hashes([table], key, salt).tolist())

@@ -28,7 +28,7 @@ from fl_he.wire.encrypted_sum import DESCRIBE, FIGURES, MOMENTS, EncryptionReque
 from fl_he.wire.learning_terms import MomentsRequest
 from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.sealed_messages import OpenNews
+from fl_he.wire.sealed_messages import News, OpenNews
 from fl_he.wire.study_plan import Outcome
 
 APP = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
@@ -122,8 +122,9 @@ def test_no_session_without_a_name_and_none_under_two_names(tmp_path: Path) -> N
     assert hospital.begin() == ""
     hospital.write(ROWS + MORE[:1])
     assert "must name company X's session" in hospital.ask("")
-    other = OpenNews("session-2").to_content()
-    assert "must name one session, got two" in hospital.ask("session-1", other=other)
+    for other in (News("session-2"), OpenNews("session-2")):
+        told = hospital.ask("session-1", other=other.to_content())
+        assert told == "a message must name one session, got two"
 
 
 def test_training_and_test_tables_are_apart(tmp_path: Path) -> None:
@@ -338,6 +339,7 @@ class TestFiles:
             hospital.key.write_bytes(key)
         assert hospital.begin() == PRIVATE_REFUSAL
         assert f"{hospital.rows}" in caplog.text
+        assert hospital.key.exists() is bool(key), "no other key takes its place"
 
     @pytest.mark.parametrize("which", ["rows", "key"])
     def test_a_file_that_others_may_read_or_that_is_a_link_is_refused(
