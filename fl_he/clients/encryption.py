@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 from time import perf_counter
 
@@ -316,7 +317,7 @@ def _finished(message: Message, node: Node, call_next: ClientAppCallable) -> Mes
         return Message(RecordDict(), reply_to=message)
     if list(reply.content.keys()):
         raise ProtocolError(f"a reply to {FINISH!r} must be empty: it leaves in plain")
-    return reply
+    return Message(RecordDict(), reply_to=message)
 
 
 def _remembered(memory: FormMemory, action: str) -> UpdateLayout | None:
@@ -341,8 +342,17 @@ def _require_expected(layout: UpdateLayout, form: Form) -> None:
 
 
 def _reply(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Return the app's reply; raise PrivateReasonError for an error that the app replies."""
-    reply = call_next(message, context)
+    """Return the app's reply; raise PrivateReasonError for an error that the app replies.
+
+    The app gets copies, which share the arrays' bytes: a note that it writes into its message or
+    the run configuration would leave the node in the metadata or the digest of the reply.
+    """
+    own = copy(context)
+    own.run_config = dict(context.run_config)
+    try:
+        reply = call_next(deepcopy(message), own)
+    finally:
+        context.state = own.state
     if reply.has_error():
         raise PrivateReasonError(reply.error.reason or f"error code {reply.error.code}")
     return reply

@@ -58,10 +58,15 @@ def read_node(context: Context, simulated: Callable[[Context], Node] = Simulated
         Reads a simulated node.
     """
     node = _answering.get()
-    if node is not None and node.context is context:
+    # The app has a copy of the context.
+    if node is not None and _ids(node.context) == _ids(context):
         return node
     silent = "role" not in context.node_config and "partition-id" in context.node_config
     return DeployedNode(context) if not silent or _has_process(context) else simulated(context)
+
+
+def _ids(context: Context) -> tuple[int, int]:
+    return context.run_id, context.node_id
 
 
 def hospital_partition(context: Context) -> tuple[int, int]:
@@ -104,15 +109,14 @@ class _NodeConfig(dict[str, UserConfigValue]):
 
 
 @contextmanager
-def _watched_partitions(node: Node) -> Iterator[None]:
-    """Warn once, on the first simulated hospital, of an app that reads ``num-partitions``.
+def _copied_settings(node: Node) -> Iterator[None]:
+    """Give the app a copy of the node configuration; warn once if it reads ``num-partitions``.
 
-    Nobody sees how an app divides its data, so the warning also reaches apps that subtract 1.
+    The warning is for simulations, on the first hospital. Nobody sees how an app divides its data,
+    so the warning also reaches apps that subtract 1.
     """
-    if not node.simulated or node.role is not Role.HOSPITAL or node.partition[0] > 0:
-        yield
-        return
-    context, hospitals = node.context, node.partition[1]
+    context, first = node.context, node.simulated and node.role is Role.HOSPITAL
+    first = first and node.partition[0] == 0
     before, watched = context.node_config, _NodeConfig(context.node_config)
     context.node_config = watched
     try:
@@ -120,8 +124,8 @@ def _watched_partitions(node: Node) -> Iterator[None]:
     finally:
         context.node_config = before
     told = kept_config(context.state, _STATE)
-    if watched.asked and _PARTITIONS not in told:
-        told[_PARTITIONS] = True
+    if first and watched.asked and _PARTITIONS not in told:
+        told[_PARTITIONS], hospitals = True, node.partition[1]
         log(
             WARNING,
             "the app reads num-partitions, which is %d because it counts company X, and only %d "
@@ -218,7 +222,7 @@ class NodeApp(ClientApp):
 
     def _behind(self, message: Message, node: Node) -> Message:
         _ = node.role  # a node that does not say who it is answers nothing
-        with _watched_partitions(node):
+        with _copied_settings(node):
             reply = self._app(message, node.context)
         require_safe(message, reply)
         return reply
