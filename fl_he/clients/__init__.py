@@ -13,6 +13,7 @@ row_rule         tables whose totals may be told, by their rows
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
 ledger           company X's sessions and opened sums
+overviews        sessions as company X's ledger tells of them
 state_store      ledgers and texts of a simulated node
 opened_sets      company X's memory of the sets whose totals it has opened
 ledger_file      a file for a ledger, which only grows

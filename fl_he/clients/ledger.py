@@ -7,11 +7,13 @@ alone, and the request is the same in its session, purpose, round, claimed contr
 byte of the sum. Any other request for the round, or for the sum in another round, is refused.
 
 A sum in which some hospitals had values that did not fit is discarded: nothing of it was given out,
-so another sum may be opened in its place when those hospitals have fixed their tables.
+so another sum may be opened in its place when those hospitals have fixed their tables. The same
+request is answered from the ledger.
 
-An opening's counter is its place among all openings of the ledger, from 1. A ledger that an older
-copy has replaced gives counters again, which hospitals notice. An opening also says how many lines
-the file of opened sets had, so that company X notices if that file is deleted or replaced.
+An opening's counter is its place among all openings of the ledger, from 1. The head of the ledger
+is a digest of the last opening's line over the head before it. A ledger that an older copy has
+replaced gives counters again, with other heads. An opening also says how many lines the file of
+opened sets had, so that company X notices if that file is deleted or replaced.
 """
 
 from __future__ import annotations
@@ -40,6 +42,14 @@ LONGEST_LINE = 1000
 Follows = tuple[str, int]
 #: Stands for the sum before the first one.
 NOTHING: Follows = ("round", 0)
+_OTHER_LEDGER = (
+    "the total before a sum must be of company X's ledger as it is now: the ledger was rolled "
+    "back, so end all sessions and begin a new run"
+)
+
+
+#: Head of a ledger without openings.
+FIRST_HEAD = bytes(32)
 
 
 class LedgerError(KeyFileError):
@@ -115,6 +125,14 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the chain of all openings: the opening's counter, and the head with it."""
+
+    counter: int = 0
+    head: bytes = FIRST_HEAD
+
+
+@dataclass(frozen=True, slots=True)
 class KeyMade:
     """A session's own key was made, at a time in seconds since 1970, for so many days."""
 
@@ -154,54 +172,6 @@ _OLDER_OPENINGS = replace(
     _DOCUMENTS[Opening],
     members={name: kind for name, kind in _DOCUMENTS[Opening].members.items() if name != "sets"},
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOverview:
-    """A session as its ledger tells of it.
-
-    Attributes
-    ----------
-    session : str
-    key : str
-        Fingerprint of the key with which the session began.
-    last : mapping of Purpose to int
-        The last round that was opened and not discarded.
-    closed : bool
-        Whether a line behind the session's begin was cut off, so that nothing more is opened.
-    made : KeyMade or None
-        ``None`` for a session under a key file.
-    deleted : KeyDeleted or None
-    """
-
-    session: str
-    key: str
-    last: dict[Purpose, int] = field(default_factory=dict)
-    closed: bool = False
-    made: KeyMade | None = None
-    deleted: KeyDeleted | None = None
-
-
-def session_overviews(lines: Iterable[str | None]) -> list[SessionOverview]:
-    """Return the sessions of a ledger in the order of their begin; LedgerError if it has others."""
-    found: dict[str, SessionOverview] = {}
-    made: dict[str, KeyMade] = {}  # noted before the session
-    noted = list(lines)
-    discarded = _discarded(noted)
-    for entry in entries(noted):
-        if entry is None:
-            found = {name: replace(session, closed=True) for name, session in found.items()}
-        elif isinstance(entry, Session):
-            name = entry.session
-            found[name] = SessionOverview(name, entry.key, made=made.get(name))
-        elif isinstance(entry, KeyMade):
-            made[entry.session] = entry
-        elif isinstance(entry, KeyDeleted) and entry.session in found:
-            found[entry.session] = replace(found[entry.session], deleted=entry)
-        elif isinstance(entry, Opening) and entry.session in found and entry.sum not in discarded:
-            last = found[entry.session].last
-            last[entry.purpose] = max(entry.round, last.get(entry.purpose, 0))
-    return list(found.values())
 
 
 class Ledger:
@@ -271,7 +241,8 @@ class Ledger:
         request: DecryptRequest,
         follows: Follows | None = None,
         check: Callable[[int], int] = lambda _: 0,
-    ) -> int:
+        after: Mark | None = None,
+    ) -> Mark | None:
         """Note that a sum is opened for its round, before it is.
 
         Returns as well, and notes nothing, if the same was noted before: see the module.
@@ -286,17 +257,21 @@ class Ledger:
             Is called before the sum is noted, and may refuse it. Takes the most lines that the file
             of opened sets had at an earlier opening; returns how many it has now.
 
+        after : Mark or None
+            The mark that the total before this sum carries.
+
         Returns
         -------
-        int
-            The opening's counter, always the same for the same request.
+        Mark or None
+            The opening's, always the same for the same request. ``None`` if the same request was
+            opened and discarded.
 
         Raises
         ------
         ProtocolError
             If the session is unknown, closed or of another key, if the round or a later one is
-            open already, or if the sum is, if it follows another round, or if a new opening
-            exceeds a limit.
+            open already, or if the sum is, if it follows another round, if the ledger has no such
+            mark as `after`, or if a new opening exceeds a limit.
         """
         opening = Opening(
             session=request.session,
@@ -307,14 +282,20 @@ class Ledger:
             sum=sha256(request.encrypted_sum).hexdigest(),
         )
         with self._store.exclusively() as lines:
+            if _is_discarded(opening, lines):
+                return None
             noted = _is_noted(opening, self._opened(lines, opening.session), follows)
             if not noted and (self._max_rounds, self._max_sessions) != (None, None):
                 self._require_room(opening, lines)
-            counter, sets = _place(opening, lines)
-            now = check(sets)
-            if not noted:
-                lines.append(line_of(replace(opening, sets=now)))
-        return counter
+            marked = list(marks(lines))
+            if after not in (None, *(mark for _, mark in marked)):
+                raise ProtocolError(_OTHER_LEDGER)
+            now = check(max((entry.sets for entry, _ in marked), default=0))
+            if noted:
+                return next(mark for entry, mark in marked if entry == opening)
+            opening = replace(opening, sets=now)
+            lines.append(line_of(opening))
+        return _next(marked[-1][1] if marked else Mark(), opening)
 
     def discard(self, request: DecryptRequest) -> None:
         """Note that nothing of an opened sum is given out."""
@@ -324,7 +305,7 @@ class Ledger:
 
     def _opened(self, lines: Lines, session: str) -> Iterator[Opening]:
         """Yield a session's openings but those discarded; raises at their end if it is closed."""
-        discarded = _discarded(lines)
+        discarded = discarded_sums(lines)
         known = False
         for entry in entries(lines):
             if entry is None:
@@ -342,7 +323,7 @@ class Ledger:
 
     def _require_room(self, opening: Opening, lines: Lines) -> None:
         """Refuse a new opening beyond the limits; discarded sums do not count."""
-        discarded, rounds = _discarded(lines), 0
+        discarded, rounds = discarded_sums(lines), 0
         sessions = {opening.session}
         for entry in entries(lines):
             if isinstance(entry, Opening) and entry.sum not in discarded:
@@ -363,19 +344,26 @@ class Ledger:
             )
 
 
-def _place(opening: Opening, lines: Lines) -> tuple[int, int]:
-    """Return an opening's counter, and the most lines of the opened sets noted so far."""
-    counter = sets = 0
-    found: int | None = None
+def marks(lines: Iterable[str | None]) -> Iterator[tuple[Opening, Mark]]:
+    """Yield all openings of a ledger with their marks."""
+    mark = Mark()
     for entry in entries(lines):
         if isinstance(entry, Opening):
-            counter, sets = counter + 1, max(sets, entry.sets)
-            found = counter if found is None and entry == opening else found
-    return counter + 1 if found is None else found, sets
+            mark = _next(mark, entry)
+            yield entry, mark
 
 
-def _discarded(lines: Iterable[str | None]) -> set[str]:
+def _next(mark: Mark, opening: Opening) -> Mark:
+    return Mark(mark.counter + 1, sha256(mark.head + line_of(opening).encode()).digest())
+
+
+def discarded_sums(lines: Iterable[str | None]) -> set[str]:
+    """Return the digests of all sums of which nothing was given out."""
     return {entry.discarded for entry in entries(lines) if isinstance(entry, Discarded)}
+
+
+def _is_discarded(opening: Opening, lines: Lines) -> bool:
+    return opening.sum in discarded_sums(lines) and opening in entries(lines)
 
 
 def _is_noted(opening: Opening, opened: Iterable[Opening], follows: Follows | None) -> bool:

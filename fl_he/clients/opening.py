@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import Follows, Ledger, LedgerError
+from fl_he.clients.ledger import Follows, Ledger, LedgerError, Mark
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
@@ -28,6 +28,7 @@ from fl_he.learning.regression.evaluation import Counts
 from fl_he.wire.encrypted_sum import RESTRICTED, DecryptRequest
 from fl_he.wire.records import ProtocolError, kept_config, refused_as
 from fl_he.wire.run_key import RunKey
+from fl_he.wire.totals import Total
 from fl_he.wire.update_layout import (
     CONTRIBUTORS,
     EXAMPLES,
@@ -82,18 +83,18 @@ def own_policy(context: Context, policy: KeyHolderPolicy) -> OwnPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Total of a sum, and the counter of its opening.
+    """Total of a sum, and the mark of its opening.
 
     Attributes
     ----------
     total : ndarray
         As long as the encrypted vector.
-    counter : int
+    mark : Mark
         See :mod:`fl_he.clients.ledger`.
     """
 
     total: NDArray[np.float64] = field(repr=False)
-    counter: int
+    mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ class Opener:
         found, enrolment = self.session_key, self.node.enrolment
         if found is None or enrolment is None:
             return None
-        key = RunKey(found.session, found.fingerprint, found.expires, found.openings)
+        opened = found.opened
+        key = RunKey(found.session, found.fingerprint, found.expires, opened.counter, opened.head)
         return replace(key, signature=enrolment.identity.sign(key.statement)).to_bytes()
 
     @property
@@ -174,6 +176,7 @@ class Opener:
         request: DecryptRequest,
         *,
         follows: Follows | None = None,
+        after: Total | None = None,
         asked: Asked | None = None,
         step: int | None = None,
         contributors: Sequence[str] | None = None,
@@ -185,6 +188,9 @@ class Opener:
         request : DecryptRequest
         follows : pair of Purpose and int, or None
             See :meth:`Ledger.note`.
+        after : Total or None
+            The total before the sum, whose mark the ledger must have. A simulated node may have
+            forgotten its ledger when a run was resumed, and compares none.
         asked : Asked or None
             Question to hospitals, where company X can compute it. ``None``: with a manifest, all
             tickets must name the same question; without, any.
@@ -233,7 +239,12 @@ class Opener:
                 return 0
             return OpenedSets(self.node.opened_sets()).require(summed.tickets, minimum, sets)
 
-        counter = self.ledger.note(request, follows, check)
+        before = None
+        if after is not None and not self.node.simulated:
+            before = Mark(after.counter, after.head)
+        mark = self.ledger.note(request, follows, check, before)
+        if mark is None:
+            return None
         claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
         value_key = None if enrolment is None else value_key_of(self.key)
         total = self.policy.packing.decode(opened(summed, self.key, occasion, value_key))
@@ -246,7 +257,7 @@ class Opener:
         if first[1]:
             self.ledger.discard(request)
             return None
-        return Opened(with_metric_means(total, request.metric_values, minimum), counter)
+        return Opened(with_metric_means(total, request.metric_values, minimum), mark)
 
     def _summed(self, request: DecryptRequest, asked: Asked | None) -> TicketedSum:
         """Read a sum of the form that the policy and the request say."""

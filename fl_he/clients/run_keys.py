@@ -22,16 +22,17 @@ from fl_he.clients.ledger import (
     KeyMade,
     LedgerError,
     Lines,
-    Opening,
+    Mark,
     Session,
-    SessionOverview,
     Store,
     entries,
     line_of,
+    marks,
     session_of,
     unknown_session,
 )
 from fl_he.clients.ledger_file import room
+from fl_he.clients.overviews import SessionOverview
 from fl_he.wire.records import ProtocolError
 
 #: Of a session's digest in a file's name.
@@ -54,8 +55,8 @@ class SessionKey:
         Of the public key.
     expires : int
         When the key is deleted, in seconds since 1970.
-    openings : int
-        How many sums have been opened so far, over all sessions.
+    opened : Mark
+        Of the last sum opened so far, over all sessions.
     path : Path
         The key's file.
     """
@@ -63,7 +64,7 @@ class SessionKey:
     session: str
     fingerprint: str
     expires: int
-    openings: int
+    opened: Mark
     path: Path
 
 
@@ -118,13 +119,11 @@ class RunKeys:
         begun: Session | None = None
         made: KeyMade | None = None
         deleted: KeyDeleted | None = None
-        openings = 0
         with self._store.exclusively() as lines:
             self._delete(lines)
+            *_, opened = (Mark(), *(mark for _, mark in marks(lines)))
             for entry in entries(lines):
-                if isinstance(entry, Opening):
-                    openings += 1
-                elif entry is None or entry.session != session:
+                if entry is None or entry.session != session:
                     continue
                 elif isinstance(entry, Session):
                     begun = entry
@@ -142,7 +141,7 @@ class RunKeys:
         path = self._path(session)
         if deleted is not None or not path.exists():
             raise ProtocolError(_over(made, deleted))
-        return SessionKey(session, begun.key, made.until, openings, path)
+        return SessionKey(session, begun.key, made.until, opened, path)
 
     def described(self, session: SessionOverview) -> str:
         """Say whether a session's key is there, and until when; nothing is deleted by that."""

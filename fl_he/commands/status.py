@@ -92,7 +92,7 @@ def _plans(node: DeployedNode) -> None:
 
 
 def _opened(node: DeployedNode) -> None:
-    from fl_he.clients.ledger import session_overviews
+    from fl_he.clients.overviews import session_overviews
 
     sessions, keys = session_overviews(node.opened().read()), node.run_keys
     purposes = sorted({purpose for session in sessions for purpose in session.last} - {"train"})

@@ -10,7 +10,7 @@ from fl_he.wire.totals import labelled_fields, text_of
 
 _LABEL = b"fl-he run key 1"
 _NUMBER_BYTES = 8
-_FINGERPRINT_BYTES = 32
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class RunKey:
         When the key ends to hold, in whole seconds since 1970.
     counter : int
         How many sums company X had opened when it signed, over all sessions.
+    head : bytes of length 32
+        Digest of all these openings.
     signature : bytes
         Ed25519, of `statement`.
     """
@@ -34,6 +36,7 @@ class RunKey:
     fingerprint: str
     expires: int
     counter: int
+    head: bytes
     signature: bytes = field(default=b"", repr=False)
 
     @property
@@ -45,6 +48,7 @@ class RunKey:
             bytes.fromhex(self.fingerprint),
             self.expires.to_bytes(_NUMBER_BYTES, "big"),
             self.counter.to_bytes(_NUMBER_BYTES, "big"),
+            self.head,
         )
 
     def to_bytes(self) -> bytes:
@@ -58,9 +62,9 @@ class RunKey:
         parts = decode_fields(data, what)
         if len(parts) != 2:
             raise CryptoError(f"{what} must be a statement and its signature")
-        session, fingerprint, expires, counter = labelled_fields(parts[0], _LABEL, 4, what)
-        lengths = (len(fingerprint), len(expires), len(counter))
-        if lengths != (_FINGERPRINT_BYTES, _NUMBER_BYTES, _NUMBER_BYTES):
-            raise CryptoError(f"{what} must have a fingerprint and numbers of their lengths")
+        session, fingerprint, expires, counter, head = labelled_fields(parts[0], _LABEL, 5, what)
+        numbers, digests = {len(expires), len(counter)}, {len(fingerprint), len(head)}
+        if (numbers, digests) != ({_NUMBER_BYTES}, {_DIGEST_BYTES}):
+            raise CryptoError(f"{what} must have digests and numbers of their lengths")
         until, place = (int.from_bytes(one, "big") for one in (expires, counter))
-        return cls(text_of(session), fingerprint.hex(), until, place, parts[1])
+        return cls(text_of(session), fingerprint.hex(), until, place, head, parts[1])

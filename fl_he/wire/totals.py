@@ -42,6 +42,8 @@ class Total:
         Digest of the total before it; of the terms, for the first one.
     counter : int
         How many sums company X has opened with this one, over all sessions.
+    head : bytes of length 32
+        Digest of all these openings.
     memory : str
         What company X's learner has come to with this total; empty if it takes no step itself.
     """
@@ -51,6 +53,7 @@ class Total:
     values: NDArray[np.float64] = field(repr=False)
     previous: bytes
     counter: int
+    head: bytes
     memory: str = field(default="", repr=False)
 
     def to_bytes(self) -> bytes:
@@ -62,25 +65,26 @@ class Total:
             np.ascontiguousarray(self.values, dtype="<f8").tobytes(),
             self.previous,
             self.counter.to_bytes(_NUMBER_BYTES, "big"),
+            self.head,
             self.memory.encode(),
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Total:
         """Read a payload; raises CryptoError if it is none."""
-        after, layout, values, previous, counter, memory = labelled_fields(
-            data, _TOTAL, 6, "a total"
+        after, layout, values, previous, counter, head, memory = labelled_fields(
+            data, _TOTAL, 7, "a total"
         )
-        lengths = {len(after), len(counter)}
-        if lengths != {_NUMBER_BYTES} or len(values) % 8 or len(previous) != _DIGEST_BYTES:
+        lengths, digests = {len(after), len(counter)}, {len(previous), len(head)}
+        if (lengths, digests) != ({_NUMBER_BYTES}, {_DIGEST_BYTES}) or len(values) % 8:
             raise CryptoError(
-                "a total must have numbers, float64 values and a digest of their lengths"
+                "a total must have numbers, float64 values and digests of their length"
             )
         numbers = np.frombuffer(values, dtype="<f8").astype(np.float64)
         if not np.isfinite(numbers).all():
             raise CryptoError("a total must hold finite numbers only")
         number, place = (int.from_bytes(one, "big") for one in (after, counter))
-        return cls(number, text_of(layout), numbers, previous, place, text_of(memory))
+        return cls(number, text_of(layout), numbers, previous, place, head, text_of(memory))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,8 +21,9 @@ from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, session_overviews
+from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, Mark
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.overviews import session_overviews
 from fl_he.clients.state_store import StateStore
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
@@ -357,7 +359,7 @@ def test_what_is_read_and_what_is_written_are_under_one_lock(path: Path) -> None
     ledger.note(request(session))
     assert events == [
         *("lock", "read", "write", "unlock"),
-        *("lock", "read", "read", "read", "write", "unlock"),
+        *("lock", "read", "read", "read", "read", "write", "unlock"),
     ]
 
 
@@ -379,6 +381,7 @@ import sys
 from pathlib import Path
 from fl_he.clients.ledger import Ledger
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.overviews import session_overviews
 from fl_he.wire.encrypted_sum import DecryptRequest
 ledger = Ledger(FileStore(Path(sys.argv[1])), "ab" * 32)
 session = ledger.session(1)
@@ -475,17 +478,65 @@ def test_a_sum_follows_the_round_that_was_opened_last(ledger: Ledger) -> None:
 
 
 def test_a_counter_is_the_place_among_all_openings(ledger: Ledger, path: Path) -> None:
+    def note(by: Ledger, asked: DecryptRequest) -> int:
+        mark = by.note(asked)
+        assert mark is not None
+        return mark.counter
+
     first, second = ledger.session(1), ledger.session(2)
-    assert ledger.note(request(first)) == 1
-    assert ledger.note(request(second)) == 2
-    assert ledger.note(request(second, 1, "evaluate", b"e")) == 3
+    assert note(ledger, request(first)) == 1
+    assert note(ledger, request(second)) == 2
+    assert note(ledger, request(second, 1, "evaluate", b"e")) == 3
     ledger.discard(request(second, 1, "evaluate", b"e"))
     other = Ledger(FileStore(path), "cd" * 32)
-    assert other.note(request(other.session(3))) == 4
+    assert note(other, request(other.session(3))) == 4
     for again in (Ledger(FileStore(path), KEY), ledger):
-        assert again.note(request(first)) == 1
-        assert again.note(request(second)) == 2
-    assert ledger.note(request(first, 2, encrypted_sum=b"2")) == 5
+        assert note(again, request(first)) == 1
+        assert note(again, request(second)) == 2
+    assert note(ledger, request(first, 2, encrypted_sum=b"2")) == 5
+
+
+def test_a_head_is_of_all_openings_so_far(ledger: Ledger, path: Path) -> None:
+    session = ledger.session(1)
+    begun = path.read_bytes()
+    first, second = (request(session, one, encrypted_sum=b"%d" % one) for one in (1, 2))
+    noted = [ledger.note(first), ledger.note(second)]
+    lines, head, expected = path.read_bytes().splitlines()[1:], bytes(32), list[Mark]()
+    for counter, line in enumerate(lines, 1):
+        head = sha256(head + line).digest()
+        expected.append(Mark(counter, head))
+    assert noted == expected
+    path.write_bytes(begun)  # put back: the same openings have the same marks, others have not
+    assert ledger.note(first) == expected[0]
+    other = ledger.note(request(session, 2, encrypted_sum=b"other"))
+    assert other is not None
+    assert other.counter == 2
+    assert other != expected[1]
+
+
+def test_a_sum_after_a_total_of_another_ledger(ledger: Ledger, path: Path) -> None:
+    session = ledger.session(1)
+    begun = path.read_bytes()
+    old = ledger.note(request(session))
+    path.write_bytes(begun)
+    new = ledger.note(request(session, encrypted_sum=b"other"))
+    second, before = request(session, 2, encrypted_sum=b"2"), path.read_bytes()
+    with pytest.raises(ProtocolError, match="the ledger was rolled back"):
+        ledger.note(second, check=never_called, after=old)
+    assert path.read_bytes() == before
+    assert ledger.note(second, after=new) == ledger.note(second, after=new)
+
+
+def test_a_discarded_request_that_comes_again_is_noted_once(ledger: Ledger, path: Path) -> None:
+    session = ledger.session(1)
+    asked = request(session)
+    ledger.note(asked)
+    ledger.discard(asked)
+    before = path.read_bytes()
+    for _ in range(3):
+        assert ledger.note(asked, check=never_called) is None
+    assert path.read_bytes() == before
+    assert ledger.note(request(session, encrypted_sum=b"another")) is not None
 
 
 def test_an_opening_says_how_long_the_opened_sets_were(ledger: Ledger, path: Path) -> None:
@@ -514,8 +565,8 @@ def test_openings_of_an_earlier_release_say_nothing_of_sets(ledger: Ledger, path
         assert earlier == 0
         return 8
 
-    assert ledger.note(request(session), check=check) == 1
-    assert ledger.note(request(session, 2, encrypted_sum=b"2"), check=check) == 2
+    assert ledger.note(request(session), check=check)
+    assert ledger.note(request(session, 2, encrypted_sum=b"2"), check=check)
 
 
 def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:
@@ -604,10 +655,14 @@ def test_a_ledger_with_limits_refuses_what_exceeds_them_and_nothing_else(
         free = Ledger(StateStore(ConfigRecord()), KEY)
         sessions = [(limited.session(number), free.session(number)) for number in range(3)]
         opened: set[tuple[int, str, int, str]] = set()
+        discarded: set[tuple[int, str, int, str]] = set()
         for one in asked:
             number, purpose, round_, kind = one
             encrypted = repr(one).encode()
             ask, same = (request(name, round_, purpose, encrypted) for name in sessions[number])
+            if one in discarded:
+                assert limited.note(ask) is None
+                continue
             try:
                 free.note(same)
             except ProtocolError:
@@ -621,6 +676,7 @@ def test_a_ledger_with_limits_refuses_what_exceeds_them_and_nothing_else(
                 if kind == "misfit":
                     limited.discard(ask)
                     free.discard(same)
+                    discarded.add(one)
                 else:
                     opened.add(one)
                 continue

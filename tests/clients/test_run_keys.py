@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fl_he.clients import run_keys
-from fl_he.clients.ledger import Ledger
+from fl_he.clients.ledger import Ledger, Mark
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.run_keys import RunKeys
 from fl_he.wire.encrypted_sum import DecryptRequest
@@ -58,7 +58,7 @@ def test_a_session_has_one_key(keys: Keys) -> None:
     assert keys.begin(2) != session
     assert keys.made == len(keys.files()) == 2
     found = keys.kept().find(session)
-    assert (found.session, found.fingerprint, found.openings) == (session, f"{1:064x}", 0)
+    assert (found.session, found.fingerprint, found.opened) == (session, f"{1:064x}", Mark())
     assert found.expires == keys.time + 30 * DAY
     assert found.path in keys.files()
     assert session not in found.path.name
@@ -84,7 +84,7 @@ def test_openings_of_all_sessions_are_counted(keys: Keys) -> None:
     for session in (first, second):
         ledger = Ledger(keys.store, keys.kept().find(session).fingerprint)
         ledger.note(DecryptRequest(session, "train", 1, 3, session.encode()))
-    assert keys.kept().find(first).openings == keys.kept().find(second).openings == 2
+    assert keys.kept().find(first).opened.counter == keys.kept().find(second).opened.counter == 2
 
 
 def test_the_end_of_a_run_deletes_its_key_alone(keys: Keys) -> None:

@@ -358,12 +358,12 @@ def _payload_seeds() -> list[bytes]:
 
 
 def _total_seeds() -> list[bytes]:
-    return [Total(1, "{}", np.array([1.0, -2.5]), bytes(32), 3, "{}").to_bytes()]
+    return [Total(1, "{}", np.array([1.0, -2.5]), bytes(32), 3, bytes(32), "{}").to_bytes()]
 
 
 def _signed_total_seeds() -> list[bytes]:
     opening = Opening("session", "train", 2, 1, bytes(32))
-    total = Total(0, "{}", np.array([1.0, -2.5]), bytes(32), 3, "{}")
+    total = Total(0, "{}", np.array([1.0, -2.5]), bytes(32), 3, bytes(32), "{}")
     return [SignedTotal(opening, total, bytes(64)).to_bytes()]
 
 

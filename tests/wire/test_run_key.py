@@ -12,7 +12,7 @@ from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.run_key import RunKey
 
-KEY = RunKey("session", "ab" * 32, 1_800_000_000, 7, b"signature")
+KEY = RunKey("session", "ab" * 32, 1_800_000_000, 7, bytes(range(32)), b"signature")
 NUMBER = (7).to_bytes(8, "big")
 
 
@@ -23,12 +23,19 @@ def test_a_key_comes_back() -> None:
 
 def test_the_statement_is_as_documented() -> None:
     parts = [b"fl-he run key 1", b"session", b"\xab" * 32]
-    parts += [struct.pack(">Q", 1_800_000_000), struct.pack(">Q", 7)]
+    parts += [struct.pack(">Q", 1_800_000_000), struct.pack(">Q", 7), bytes(range(32))]
     assert KEY.statement == b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"session": "s"}, {"fingerprint": "ac" * 32}, {"expires": 1}, {"counter": 8}]
+    "changes",
+    [
+        {"session": "s"},
+        {"fingerprint": "ac" * 32},
+        {"expires": 1},
+        {"counter": 8},
+        {"head": bytes(32)},
+    ],
 )
 def test_all_of_it_is_signed(changes: dict[str, Any]) -> None:
     assert replace(KEY, **changes).statement != KEY.statement
@@ -38,12 +45,14 @@ def test_all_of_it_is_signed(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        (b"fl-he run key 2", b"s", bytes(32), NUMBER, NUMBER),
-        (b"fl-he run key 1", b"s", bytes(32), NUMBER),
-        (b"fl-he run key 1", b"s", bytes(31), NUMBER, NUMBER),
-        (b"fl-he run key 1", b"s", bytes(32), NUMBER[1:], NUMBER),
-        (b"fl-he run key 1", b"s", bytes(32), NUMBER, NUMBER + b"0"),
-        (b"fl-he run key 1", b"\xff", bytes(32), NUMBER, NUMBER),
+        (b"fl-he run key 2", b"s", bytes(32), NUMBER, NUMBER, bytes(32)),
+        (b"fl-he run key 1", b"s", bytes(32), NUMBER, bytes(32)),
+        (b"fl-he run key 1", b"s", bytes(31), NUMBER, NUMBER, bytes(32)),
+        (b"fl-he run key 1", b"s", bytes(32), NUMBER[1:], NUMBER, bytes(32)),
+        (b"fl-he run key 1", b"s", bytes(32), NUMBER, NUMBER + b"0", bytes(32)),
+        (b"fl-he run key 1", b"s", bytes(32), NUMBER, NUMBER),
+        (b"fl-he run key 1", b"s", bytes(32), NUMBER, NUMBER, bytes(31)),
+        (b"fl-he run key 1", b"\xff", bytes(32), NUMBER, NUMBER, bytes(32)),
     ],
 )
 def test_other_statements_are_refused(fields: tuple[bytes, ...]) -> None:

@@ -14,7 +14,9 @@ from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.totals import Opening, SignedTotal, Total
 
-TOTAL = Total(3, '{"a":"ü"}', np.array([1.5, -0.0, 2.0**-30]), bytes(range(32)), 9, "[7.5]")
+TOTAL = Total(
+    3, '{"a":"ü"}', np.array([1.5, -0.0, 2.0**-30]), bytes(range(32)), 9, b"\x02" * 32, "[7.5]"
+)
 OPENING = Opening("session", "train", 7, 4, b"\x01" * 32)
 SIGNED = SignedTotal(OPENING, TOTAL, b"signature")
 ROUND = (3).to_bytes(8, "big")
@@ -22,7 +24,7 @@ ROUND = (3).to_bytes(8, "big")
 
 def test_a_total_comes_back() -> None:
     total = Total.from_bytes(TOTAL.to_bytes())
-    for name in ("after", "layout", "previous", "counter", "memory"):
+    for name in ("after", "layout", "previous", "counter", "head", "memory"):
         assert getattr(total, name) == getattr(TOTAL, name)
     np.testing.assert_array_equal(total.values, TOTAL.values)
 
@@ -30,7 +32,7 @@ def test_a_total_comes_back() -> None:
 def test_totals_have_the_same_bytes_from_any_machine() -> None:
     for dtype in (">f8", "<f8"):
         values = np.array([1.5, -0.0, 2.0**-30, 7.0], dtype=dtype)[::-1]
-        total = Total(258, "{}", values, bytes(32), 259, "ü")
+        total = Total(258, "{}", values, bytes(32), 259, b"\x02" * 32, "ü")
         assert total.to_bytes() == encode_fields(
             b"fl-he total 3",
             bytes(6) + b"\1\2",
@@ -38,6 +40,7 @@ def test_totals_have_the_same_bytes_from_any_machine() -> None:
             struct.pack("<4d", 7.0, 2.0**-30, -0.0, 1.5),
             bytes(32),
             bytes(6) + b"\1\3",
+            b"\x02" * 32,
             "ü".encode(),
         )
         assert Total.from_bytes(total.to_bytes()).values.dtype == np.float64
@@ -53,14 +56,15 @@ def test_reprs_show_no_numbers() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        (b"fl-he total 2", ROUND, b"{}", bytes(8), bytes(32), ROUND, b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND + b"0", b""),
-        (b"fl-he total 3", ROUND + b"0", b"{}", bytes(8), bytes(32), ROUND, b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(9), bytes(32), ROUND, b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(31), ROUND, b""),
-        (b"fl-he total 3", ROUND, b"\xff", bytes(8), bytes(32), ROUND, b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, b"\xff"),
+        (b"fl-he total 2", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b""),
+        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32)),
+        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(31), b""),
+        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND + b"0", bytes(32), b""),
+        (b"fl-he total 3", ROUND + b"0", b"{}", bytes(8), bytes(32), ROUND, bytes(32), b""),
+        (b"fl-he total 3", ROUND, b"{}", bytes(9), bytes(32), ROUND, bytes(32), b""),
+        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(31), ROUND, bytes(32), b""),
+        (b"fl-he total 3", ROUND, b"\xff", bytes(8), bytes(32), ROUND, bytes(32), b""),
+        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b"\xff"),
         (
             b"fl-he total 3",
             ROUND,
@@ -68,6 +72,7 @@ def test_reprs_show_no_numbers() -> None:
             np.array([np.nan], "<f8").tobytes(),
             bytes(32),
             ROUND,
+            bytes(32),
             b"",
         ),
         (
@@ -77,6 +82,7 @@ def test_reprs_show_no_numbers() -> None:
             np.array([np.inf], "<f8").tobytes(),
             bytes(32),
             ROUND,
+            bytes(32),
             b"",
         ),
     ],
@@ -117,6 +123,7 @@ def test_all_that_a_total_is_of_is_signed(changes: dict[str, Any]) -> None:
     assert other.statement != SIGNED.statement
     assert replace(SIGNED, total=replace(TOTAL, memory="")).statement != SIGNED.statement
     assert replace(SIGNED, total=replace(TOTAL, counter=8)).statement != SIGNED.statement
+    assert replace(SIGNED, total=replace(TOTAL, head=bytes(32))).statement != SIGNED.statement
     assert replace(SIGNED, signature=b"").statement == SIGNED.statement
 
 

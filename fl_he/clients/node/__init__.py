@@ -8,12 +8,12 @@ Modules, in the order in which they import each other:
 settings       settings of the node configuration: names, kinds, values, files
 enrolment      manifest, identity, pinned key and study plans
 value_keys     the value key on its way from company X to hospitals
-counters       how many sums company X says it has opened
 table_memory   tables with which a hospital's sessions began
 row_memory     keyed hashes of the rows of a hospital's tables
 form_memory    forms of the replies of an app that declares none
 pace           how long an app may take, and when replies leave
 node           `Node`, and the simulated kind of it
+counters       company X's signed counters of its openings
 run_key_check  the check of company X's key of a session
 deployed       the deployed kind: its own table, key files, ledgers and terms
 outgoing       replies and refusals that may leave a node

@@ -1,16 +1,18 @@
-"""How many sums company X says it has opened, as a hospital remembers it over sessions.
+"""Company X's signed counters of its openings, as a hospital remembers them over sessions.
 
 Company X counts its openings (see :mod:`fl_he.clients.ledger`), and signs the counter with each
-total and with each key of a session. If an older copy replaces its ledger, it has forgotten which
-sums it has opened, and counts again from there. A hospital notices:
+total and with each key of a session, together with the head of its ledger: a digest of all openings
+up to there. If an older copy replaces its ledger, it has forgotten which sums it has opened, and
+counts again from there. A hospital notices:
 
 - a key of a session that is new to the hospital must be signed after all totals and keys that the
   hospital knows. Company X signs anew whenever it describes itself;
-- two different totals must not have the same counter;
+- a counter that the hospital knows must come with the head that the hospital knows;
 - totals of one session come with growing counters.
 
 A hospital that catches up meets totals that it knows, or totals of another session's time: neither
-is a sign.
+is a sign. Each identity of company X has counters of its ledger: a hospital compares only those of
+the identity that its manifest has now.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fl_he.clients.ledger import Lines, Store, ledger_document
+from fl_he.clients.node.enrolment import Enrolment
+from fl_he.clients.node.node import Node
 from fl_he.crypto.encoding.fields import Whole
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.run_key import RunKey
+from fl_he.wire.totals import Total
 
 _logger = logging.getLogger(__name__)
 
@@ -32,9 +37,11 @@ _ROLLED_BACK = "company X's ledger was rolled back: ask its operator"
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """A counter that company X has signed, with a total's digest; with none for a key."""
+    """A counter and a head that company X has signed, with a total's digest or none for a key."""
 
+    company_x: str
     counter: Whole
+    head: str
     session: str
     total: str
 
@@ -48,18 +55,29 @@ class Counters:
     Parameters
     ----------
     store : Store
+    company_x : str
+        Fingerprint of the public identity of company X that signs.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, company_x: str) -> None:
         self._store = store
+        self._company_x = company_x
+
+    @classmethod
+    def of(cls, node: Node, enrolment: Enrolment) -> Counters:
+        """Return a hospital's counters of the company X of its manifest."""
+        return cls(node.counters(), enrolment.manifest.key_holder.fingerprint)
 
     def hear_key(self, key: RunKey) -> None:
         """Note a key's counter; raises ProtocolError if company X has signed a later one before.
 
         A session that the hospital knows may bring an older statement: the coordinator keeps it.
+        No statement may come with another head than was heard with its counter.
         """
         with self._store.exclusively() as lines:
-            heard = _read(lines)
+            heard = self._read(lines)
+            new = _Heard(self._company_x, key.counter, key.head.hex(), key.session, "")
+            _require_same_head(new, heard)
             largest = max((one.counter for one in heard), default=-1)
             known = any(one.session == key.session for one in heard)
             if not known and key.counter < largest:
@@ -69,36 +87,46 @@ class Counters:
                     f"Begin a new run; if that is refused as well, {_ROLLED_BACK}"
                 )
             if not known or key.counter > largest:
-                lines.append(_LINES.dumps(_Heard(key.counter, key.session, "")))
+                lines.append(_LINES.dumps(new))
 
     @contextmanager
-    def hearing_total(self, session: str, counter: int, digest: bytes) -> Iterator[None]:
+    def hearing_total(self, session: str, total: Total, digest: bytes) -> Iterator[None]:
         """Note a total if nothing is raised within.
 
         Raises
         ------
         ProtocolError
-            If company X has signed another total in this one's place.
+            If company X has signed another total in this one's place, or another ledger.
         """
-        total = _Heard(counter, session, digest.hex())
+        new = _Heard(self._company_x, total.counter, total.head.hex(), session, digest.hex())
         with self._store.exclusively() as lines:
-            totals = [one for one in _read(lines) if one.total]
-            if total in totals:
+            heard = self._read(lines)
+            if new in heard:
                 yield
                 return
-            same = [one for one in totals if one.counter == counter]
-            if same or any(one.counter > counter for one in totals if one.session == session):
+            _require_same_head(new, heard)
+            totals = [one for one in heard if one.total]
+            same = any(one.counter == new.counter for one in totals)
+            if same or any(one.counter > new.counter for one in totals if one.session == session):
                 raise _refusal(
                     f"company X must count each opened sum once, and has signed another total as "
-                    f"number {counter} or as a later one before: {_ROLLED_BACK}"
+                    f"number {new.counter} or as a later one before: {_ROLLED_BACK}"
                 )
             yield
-            lines.append(_LINES.dumps(total))
+            lines.append(_LINES.dumps(new))
+
+    def _read(self, lines: Lines) -> list[_Heard]:
+        # A line that was cut off is of a message that was not answered.
+        heard = [_LINES.loads(line, _Heard) for line in lines if line is not None]
+        return [one for one in heard if one.company_x == self._company_x]
 
 
-def _read(lines: Lines) -> list[_Heard]:
-    # A line that was cut off is of a message that was not answered.
-    return [_LINES.loads(line, _Heard) for line in lines if line is not None]
+def _require_same_head(new: _Heard, heard: list[_Heard]) -> None:
+    if any(one.counter == new.counter and one.head != new.head for one in heard):
+        raise _refusal(
+            f"company X must have one ledger, and has signed {new.counter} opened sums of another "
+            f"one before: {_ROLLED_BACK}"
+        )
 
 
 def _refusal(words: str) -> ProtocolError:

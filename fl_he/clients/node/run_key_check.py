@@ -57,4 +57,4 @@ def require_run_key(
             "the key of a run must not be over, and this one is (key-days of company X, by this "
             "node's clock): begin a new run"
         )
-    Counters(node.counters()).hear_key(key)
+    Counters.of(node, enrolment).hear_key(key)

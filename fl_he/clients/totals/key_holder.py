@@ -119,6 +119,7 @@ class SealedKeyHolder:
                 metric_values=layout.metric_values,
             ),
             follows=("train", summed.after) if summed.after else NOTHING,
+            after=before.total,
             asked=None if course is None else self._asked(course, config, request, layout, node),
             step=summed.after + 1,
             contributors=request.contributors,
@@ -134,7 +135,8 @@ class SealedKeyHolder:
                 course.step(layout.mean(total, np.empty(0)), config)
             stage, memory = course.stage(config), course.memory
         payload = Total(
-            summed.after, summed.layout, total, before.digest, opened.counter, memory
+            *(summed.after, summed.layout, total, before.digest),
+            *(opened.mark.counter, opened.mark.head, memory),
         ).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(
@@ -150,9 +152,9 @@ class SealedKeyHolder:
     def _before(
         self, message: Message, summed: RunningSum, session: str, enrolment: Enrolment
     ) -> _Before:
-        """Return what the total after which the sum was made has led to."""
+        """Return the total after which the sum was made."""
         if not summed.after:
-            return _Before(summed.terms, "")
+            return _Before(summed.terms, None)
         totals = News.from_content(message.content).totals
         if [total.round for total in totals] != [summed.after]:
             raise ProtocolError(
@@ -160,7 +162,7 @@ class SealedKeyHolder:
                 f"total, got {[total.round for total in totals]}"
             )
         last = unseal_total(totals[0], session, enrolment)
-        return _Before(last.digest, last.total.memory)
+        return _Before(last.digest, last.total)
 
     def _asked(
         self,
@@ -189,7 +191,11 @@ class SealedKeyHolder:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """The digest of the total before a sum, or of the terms; and what it has led to, if any."""
+    """The total before a sum, if any, and its digest or that of the terms."""
 
     digest: bytes
-    memory: str
+    total: Total | None
+
+    @property
+    def memory(self) -> str:
+        return "" if self.total is None else self.total.memory

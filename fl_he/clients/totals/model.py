@@ -115,7 +115,7 @@ def _counted(link: Link, session: str, node: Node) -> AbstractContextManager[Non
     """Have a node with a manifest compare a total's counter, and keep it once it is applied."""
     if node.enrolment is None:
         return nullcontext()
-    return Counters(node.counters()).hearing_total(session, link.total.counter, link.digest)
+    return Counters.of(node, node.enrolment).hearing_total(session, link.total, link.digest)
 
 
 def _apply(link: Link, config: ConfigRecord, state: ChainState, course: Course) -> None:

@@ -140,6 +140,7 @@ class OpenChain:
             replace(request, metric_values=layout.metric_values),
             # A simulated one has forgotten what it opened before a run was resumed.
             follows=None if node.simulated else follows,
+            after=None if last is None else last.total,
             asked=Asked(request.purpose, digest, len(layout)),
         )
         if opened is None:
@@ -153,7 +154,7 @@ class OpenChain:
             Opening(request.session, request.purpose, request.round, number, before.terms),
             Total(
                 *(before.number, layout.to_json(), total, before.digest),
-                *(opened.counter, course.memory),
+                *(opened.mark.counter, opened.mark.head, course.memory),
             ),
         )
         if node.enrolment is not None:

@@ -6,6 +6,7 @@ import stat
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fl_he.clients.ledger import LedgerError
@@ -13,20 +14,30 @@ from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.counters import Counters
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.run_key import RunKey
+from fl_he.wire.totals import Total
 
 ROLLED_BACK = "company X's ledger was rolled back: ask its operator"
+
+
+def head(counter: int, ledger: str = "") -> bytes:
+    return sha256(f"{counter}{ledger}".encode()).digest()
 
 
 class Hospital:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def key(self, session: str, counter: int) -> None:
-        Counters(FileStore(self.path)).hear_key(RunKey(session, "ab" * 32, 1, counter))
+    def counters(self, company_x: str = "aa" * 32) -> Counters:
+        return Counters(FileStore(self.path), company_x)
 
-    def total(self, session: str, counter: int, total: str = "") -> None:
-        digest = sha256(f"{session}{counter}{total}".encode()).digest()
-        with Counters(FileStore(self.path)).hearing_total(session, counter, digest):
+    def key(self, session: str, counter: int, ledger: str = "", company_x: str = "aa" * 32) -> None:
+        key = RunKey(session, "ab" * 32, 1, counter, head(counter, ledger))
+        self.counters(company_x).hear_key(key)
+
+    def total(self, session: str, counter: int, digest: str = "", ledger: str = "") -> None:
+        total = Total(0, "", np.zeros(0), bytes(32), counter, head(counter, ledger))
+        own = sha256(f"{session}{counter}{digest}".encode()).digest()
+        with self.counters().hearing_total(session, total, own):
             pass
 
     def lines(self) -> int:
@@ -91,17 +102,51 @@ def test_a_total_after_a_ledger_was_rolled_back(hospital: Hospital) -> None:
     hospital.total("a", 6)
 
 
+def test_a_known_counter_of_another_ledger(hospital: Hospital) -> None:
+    hospital.key("a", 0)
+    hospital.total("a", 1)
+    hospital.key("b", 3)
+    before = hospital.lines()
+    for counter in (0, 1, 3):
+        for session in ("a", "b", "c"):
+            with pytest.raises(ProtocolError, match=ROLLED_BACK):
+                hospital.key(session, counter, "another")
+            with pytest.raises(ProtocolError, match=ROLLED_BACK):
+                hospital.total(session, counter, ledger="another")
+    assert hospital.lines() == before
+    hospital.total("b", 3)  # a statement was signed with this total's opening
+
+
+def test_each_identity_of_company_x_has_its_counters(hospital: Hospital) -> None:
+    """Two federations over one table, or a new identity after the old one was stolen."""
+    hospital.key("stolen", 2**64 - 1)
+    hospital.key("a", 0, "new", company_x="bb" * 32)
+    hospital.key("b", 2, "new", company_x="bb" * 32)
+    with pytest.raises(ProtocolError, match="it says 1 opened sums, and 2 are known"):
+        hospital.key("c", 1, "new", company_x="bb" * 32)
+    with pytest.raises(ProtocolError, match=ROLLED_BACK):
+        hospital.key("d", 0)
+
+
 def test_a_total_that_is_not_applied_is_not_kept(hospital: Hospital) -> None:
-    digest = bytes(32)
+    total = Total(0, "", np.zeros(0), bytes(32), 1, head(1))
     with (
         pytest.raises(ProtocolError, match="not the next"),
-        Counters(FileStore(hospital.path)).hearing_total("a", 1, digest),
+        hospital.counters().hearing_total("a", total, bytes(32)),
     ):
         raise ProtocolError("not the next")
     hospital.total("a", 1)
 
 
-@pytest.mark.parametrize("text", ["?\n", '{"counter":-1,"session":"a","total":""}\n', "é\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "?\n",
+        '{"company_x":"a","counter":-1,"head":"","session":"a","total":""}\n',
+        '{"counter":1,"session":"a","total":""}\n',
+        "é\n",
+    ],
+)
 def test_a_damaged_file_is_refused(hospital: Hospital, text: str) -> None:
     hospital.path.touch(0o600)
     hospital.path.write_text(text)

@@ -72,6 +72,7 @@ def test_an_altered_expiry_counter_or_session(steps: OpenSteps) -> None:
     for forged in (
         replace(key, expires=key.expires + 1),
         replace(key, counter=key.counter + 1),
+        replace(key, head=b"\x01" * 32),
         replace(key, session="0" * 32),
         replace(key, signature=b""),
     ):
@@ -124,6 +125,25 @@ def test_a_ledger_that_was_rolled_back_is_noticed_before_an_update_leaves(
             context.run_id += 1
         answer = reason(OpenSteps(federation).hospital(NORTH, 1))
         assert "company X's ledger was rolled back: ask its operator" in answer
+
+
+def test_both_files_of_company_x_put_back_while_the_key_is_there(federation: Federation) -> None:
+    """Company X may open another sum of a round; neither company X nor a hospital goes on."""
+    endings = ("opened.jsonl", "sets.jsonl")
+    files = [federation.folder / f"{COMPANY}.json.{ending}" for ending in endings]
+    steps = OpenSteps(federation)
+    before = [file.read_bytes() if file.exists() else b"" for file in files]
+    other = steps.summed(1, tuple(HOSPITALS))
+    steps.round(1, tuple(HOSPITALS))
+    second = steps.summed(2, tuple(HOSPITALS))
+    for file, content in zip(files, before, strict=True):
+        file.write_bytes(content)
+    assert steps.open(1, 3, other, totals=[]).has_content()
+    assert "the ledger was rolled back" in reason(steps.open(2, 3, second))
+    for context in federation.grid.contexts.values():
+        context.run_id += 1
+    answer = reason(OpenSteps(federation).hospital(NORTH, 1))
+    assert "has signed 1 opened sums of another one before" in answer
 
 
 def test_a_run_that_is_resumed_has_the_key_of_its_session(federation: Federation) -> None:

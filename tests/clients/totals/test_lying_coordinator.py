@@ -417,7 +417,7 @@ class TestTotals:
         names = [NORTH, SOUTH, EAST]
         totals = steps.round(1, names)
         assert "the envelope must be for south" in reason(steps.finish(SOUTH, [totals[NORTH]]))
-        payload = Total(0, "{}", np.ones(3), bytes(32), 1).to_bytes()
+        payload = Total(0, "{}", np.ones(3), bytes(32), 1, bytes(32)).to_bytes()
         entry = steps.federation.identities[SOUTH].public
         for forger in (make(COMPANY, "key-holder", 1), steps.federation.identities[NORTH]):
             envelope = seal(payload, forger, entry, total_binding(steps.session, 1, names))
