@@ -191,11 +191,16 @@ def _without_patients(content: RecordDict, hospital: HospitalData) -> HospitalDa
     mean = LearningTerms.from_content(content).mean
     row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
     empty = replace(dataset, features=row, labels=np.zeros(1))
+
+    def held_out() -> Dataset:
+        hospital.held_out()  # a table that has changed is refused, not counted as zeros
+        return empty
+
     return replace(
         hospital,
         dataset=empty,
         model_path=None,
-        held_out=lambda: empty,
+        held_out=held_out,
     )
 
 
