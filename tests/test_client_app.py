@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deployed_nodes import HEADER, KEY, ROWS, deployed_nodes, enrolled_nodes
+from deployed_nodes import HEADER, ROWS, deployed_nodes, enrolled_nodes
 from experiments import experiment
 from flwr.app import Context, Message, RecordDict
 from local_grid import LocalGrid, simulated_nodes
@@ -103,24 +103,6 @@ def test_a_deployed_key_holders_policy_is_the_default_one(tmp_path: Path) -> Non
 def test_a_deployed_key_holder_has_room_for_the_hospitals_of_its_manifest(tmp_path: Path) -> None:
     grid = LocalGrid(client_app.build(coordinators), enrolled_nodes(tmp_path))
     assert describe(grid).packing == Packing(max_contributors=3).to_json()
-
-
-def test_a_hospital_without_the_manifest_has_another_packing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    nodes = enrolled_nodes(tmp_path)
-    for setting in ("federation", "identity"):
-        del nodes[0][setting]
-    nodes[0]["key-fingerprint"] = KEY.public_key.fingerprint
-    grid = LocalGrid(client_app.build(coordinators), nodes)
-    inner = GradientDescent(0.5, 3)
-    strategy = SequentialPaillier(inner, node_timeout=0.0, min_contributors=2)
-    strategy.call_roll(grid)
-    with pytest.raises(ProtocolError, match=r"at least 2 contributors|at least 3"):
-        strategy.start(grid, model_arrays(np.zeros(2), 0.0), num_rounds=1)
-    assert "clinic-1" in caplog.text
-    assert "the packing must be this node's own" in caplog.text
-    assert "the same manifest" in caplog.text
 
 
 def test_a_simulated_key_holders_policy_is_the_configurations(tmp_path: Path) -> None:

@@ -411,7 +411,7 @@ UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1
         (
             ConfigRecord({**task(), "privacy-epsilon": 1.0}),
             {},
-            "privacy-delta must be a number, got nothing",
+            "privacy-delta must be a decimal number, got nothing",
         ),
         (LearningTerms().to_config(), {}, "features must be an integer, got nothing"),
     ],
@@ -536,8 +536,7 @@ def test_a_slow_search_over_nine_sessions_ends_with_the_second(
         grid = grid_of(nodes, run_id=100 + run)
         between(grid)
         answers.append(Coordinator(grid).ask())
-    words = "the key of a run must be of the message's session, got another's"
-    assert answers[:2] == [words, words]
+    assert answers[:2] == ["", ""]
     words = (
         "the study plan has 2 sessions, and this node has taken part in as many: further ones "
         "need a new plan"

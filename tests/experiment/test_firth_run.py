@@ -353,9 +353,7 @@ def test_what_does_not_fit_the_table_is_refused_before_any_round(
         "data.positive=yes",
     )
     base = () if settings[0].startswith("data=") else own
-    config = experiment(
-        *base, *("experiment=firth", "crypto.key_bits=1024"), *settings, folder=tmp_path / "run"
-    )
+    names = *base, "experiment=firth", "crypto.key_bits=1024", *settings
     with pytest.raises(ConfigError, match=words):
-        run(config)
+        run(experiment(*names, folder=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
