@@ -53,14 +53,18 @@ def node(
     typer.echo(f"fl-he: {app} answers this node's messages", err=True)
     if not settings.keys() & {"plan", "capc"}:
         typer.echo(f"fl-he: no plan in the node configuration: {UNPLANNED}", err=True)
-    if settings.get("role") == "key-holder":
-        _delete_old_keys(DeployedNode.configured(settings))
+
+    def delete_old_keys() -> None:
+        if settings.get("role") == "key-holder":
+            _delete_old_keys(DeployedNode.configured(settings))
+
     try:
         processes.run(
             context.args,
             api.secret,
             lambda: serve(api, installed, pinned),
             lambda line: typer.echo(f"fl-he: {line}", err=True),
+            delete_old_keys,
         )
     except FlHeError as error:
         explain(error)

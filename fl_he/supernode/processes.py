@@ -28,6 +28,7 @@ _logger = logging.getLogger(__name__)
 _STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _PATIENCE = 10.0  # seconds that a SuperNode may take to leave the SuperLink
 _TURN = 1.0  # seconds before a process that failed is replaced
+_HOUR = 3600.0  # seconds
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _CONNECTED = re.compile(r"SuperNode ID: (\d+)")
 _KEPT = 4096  # characters of the last output, to find the reason of an end in
@@ -210,6 +211,7 @@ def run(
     secret: bytes,
     work: Callable[[], None],
     tell: Callable[[str], None],
+    hourly: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a SuperNode, and one process after another that works, until a signal comes.
 
@@ -223,6 +225,8 @@ def run(
         Claims one task and answers its message.
     tell : callable
         Takes a line for whoever started this.
+    hourly : callable
+        Is called at the start, and then every hour.
 
     Raises
     ------
@@ -243,12 +247,17 @@ def run(
         ready.register(signals[0], selectors.EVENT_READ)
         ready.register(node.output, selectors.EVENT_READ)
         others = [writer, *signals, node.output.fileno()]
-        worker, not_before = None, 0.0
+        worker, not_before, due = None, 0.0, 0.0
         try:
             while True:
+                if monotonic() >= due:
+                    hourly()
+                    due = monotonic() + _HOUR
                 if worker is None and monotonic() >= not_before:
                     worker = Worker(work, lifeline, others)
-                for key, _ in ready.select(_TURN if worker is None else None):
+                for key, _ in ready.select(
+                    _TURN if worker is None else max(0.0, due - monotonic())
+                ):
                     if key.fd == signals[0]:
                         if not _STOP.isdisjoint(os.read(signals[0], 4096)):
                             return

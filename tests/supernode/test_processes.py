@@ -31,11 +31,12 @@ import signal, subprocess, sys, time
 from fl_he.errors import FlHeError
 from fl_he.supernode import processes
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+processes._HOUR = 1.0
 def work():
     subprocess.Popen(["sleep", "600"])
     time.sleep(600)
 try:
-    processes.run(sys.argv[1:], b"{SECRET}", work, print)
+    processes.run(sys.argv[1:], b"{SECRET}", work, print, lambda: print("an hour", flush=True))
 except FlHeError as error:
     sys.exit(f"fl-he: {{error}}")
 """
@@ -94,6 +95,14 @@ def test_a_signal_ends_all_and_is_no_failure(node: RunningNode, name: str) -> No
     assert node.process.wait(PATIENCE) == 0
     assert "SuperNode terminated gracefully" in node.log.read_text()
     assert not processes_with(node.mark)
+
+
+def test_hours_go_by_without_a_message(node: RunningNode) -> None:
+    before = node.children()[1].pid
+    hours = node.log.read_text().count("an hour")
+    assert hours
+    node.wait_for(lambda: node.log.read_text().count("an hour") >= hours + 3)
+    assert node.children()[1].pid == before
 
 
 def test_nothing_outlives_a_killed_parent(node: RunningNode) -> None:
