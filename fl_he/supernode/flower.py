@@ -36,10 +36,12 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
+from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode, flower_supernode
+from flwr.supernode.nodestate import NodeState
 from flwr.supernode.runtime.run_clientapp import (
     pull_task_input,
     push_message,
@@ -75,6 +77,9 @@ def refusing_bad_bundles(pull: Callable[..., int | None]) -> Callable[..., int |
     Flower reads a run's configuration out of the bundle as soon as the first message has come, and
     lets every error end the SuperNode. A message of such a run is answered by an error instead.
 
+    If a run ends while its message is being received, Flower keeps the message and its task. Their
+    late reply would take the turn of the next run's reply, which would then never be sent.
+
     Parameters
     ----------
     pull : callable
@@ -100,7 +105,7 @@ def refusing_bad_bundles(pull: Callable[..., int | None]) -> Callable[..., int |
             return fab
 
         try:
-            return pull(receive=noted, get_fab=checked, **others)
+            run_id = pull(receive=noted, get_fab=checked, **others)
         except Exception as error:
             if not received:
                 raise
@@ -110,8 +115,20 @@ def refusing_bad_bundles(pull: Callable[..., int | None]) -> Callable[..., int |
             refusal = Message(Error(ErrorCode.INVALID_FAB, PRIVATE_REFUSAL), reply_to=received[0])
             start_client_internal._insert_message(refusal, others["state"], others["object_store"])
             return received[0].metadata.run_id
+        if run_id is None and received:
+            _forget(received[0], others["state"], others["object_store"])
+        return run_id
 
     return pull_or_refuse
+
+
+def _forget(message: Message, state: NodeState, objects: ObjectStore) -> None:
+    """Drop a message that was not received, and its run's tasks: a SuperNode has one at a time."""
+    name, run_id = message.metadata.message_id, message.metadata.run_id
+    state.delete_messages(message_ids=[name])
+    objects.delete(name)
+    for task in state.get_tasks(run_ids=[run_id]):
+        state.finish_task(task.task_id, SubStatus.FAILED, "its message was not received")
 
 
 def run_supernode() -> None:

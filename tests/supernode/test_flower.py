@@ -16,12 +16,12 @@ import httpx
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.user_config import UserConfig
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode, Status
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 from node_api import NODE_ID, RUN_ID, SECRET, SERIES, NodeApi, node_api
 
@@ -161,6 +161,8 @@ def pull(
     fab_hash: str = "",
     overrides: UserConfig | None = None,
     receive: Callable[[], object] | None = None,
+    *,
+    changes: dict[str, Callable[..., object]] | None = None,
 ) -> int | None:
     """Receive a message of a run with this bundle, as a SuperNode of ours does."""
     message = Message(RecordDict(), NODE_ID, "query")
@@ -178,9 +180,12 @@ def pull(
         receive=receive or (lambda: (message, get_object_tree(message))),
         get_run=lambda _: run,
         get_fab=lambda _hash, _run: Fab("", bundle, {}),
-        pull_object=lambda _, name: objects[name],
-        confirm_message_received=lambda *_: None,
         trusted_entities=None,
+        **{
+            "pull_object": lambda _, name: objects[name],
+            "confirm_message_received": lambda *_: None,
+            **(changes or {}),
+        },
     )
 
 
@@ -217,6 +222,24 @@ def test_a_message_is_refused_whose_bundle_would_end_flowers_supernode(
     node.state.delete_messages()
     assert pull(node, GOOD) == RUN_ID
     assert len(node.state.get_tasks()) == 1
+
+
+@pytest.mark.parametrize("stage", ["pull_object", "confirm_message_received"])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_nothing_is_left_of_a_message_whose_run_ends_meanwhile(
+    node: NodeApi, stage: str, *, claimed: bool
+) -> None:
+    def ended(*_: object) -> bytes:
+        if claimed:
+            node.state.claim_task(node.state.get_tasks()[0].task_id)
+        raise RunNotRunningException
+
+    assert pull(node, GOOD, changes={stage: ended}) is None
+    assert [task.status.status for task in node.state.get_tasks()] == [Status.FINISHED]
+    assert node.state.get_messages_legacy() == []
+    assert len(node.state.object_store) == 0
+    assert pull(node, GOOD) == RUN_ID
+    assert len(node.state.get_messages_legacy(is_reply=False)) == 1
 
 
 def test_a_failure_before_any_message_ends_a_supernode(node: NodeApi) -> None:
