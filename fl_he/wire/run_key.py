@@ -59,7 +59,7 @@ class RunKey:
     def from_bytes(cls, data: bytes) -> RunKey:
         """Read what `to_bytes` returned, whoever signed it; raises CryptoError if it is none."""
         what = "a signed run key"
-        parts = decode_fields(data, what)
+        parts = decode_fields(data, what, 2)
         if len(parts) != 2:
             raise CryptoError(f"{what} must be a statement and its signature")
         session, fingerprint, expires, counter, head = labelled_fields(parts[0], _LABEL, 5, what)

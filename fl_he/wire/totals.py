@@ -152,7 +152,7 @@ class SignedTotal:
     @classmethod
     def from_bytes(cls, data: bytes) -> SignedTotal:
         """Read what `to_bytes` returned, whoever signed it; raises CryptoError if it is none."""
-        parts = decode_fields(data, "a signed total")
+        parts = decode_fields(data, "a signed total", 2)
         if len(parts) != 2:
             raise CryptoError("a signed total must be a statement and its signature")
         session, purpose, round_, number, terms, total = labelled_fields(
@@ -172,7 +172,7 @@ class SignedTotal:
 
 def labelled_fields(data: bytes, label: bytes, count: int, what: str) -> list[bytes]:
     """Return so many fields behind a label; raises CryptoError for any other data."""
-    fields = decode_fields(data, what)
+    fields = decode_fields(data, what, count + 1)
     if len(fields) != count + 1 or fields[0] != label:
         raise CryptoError(f"{what} must be {count} fields behind {label!r}")
     return fields[1:]

@@ -248,7 +248,7 @@ def _ticketed_sum_seeds(scheme: str, value_key: bytes | None = None) -> list[byt
     both = TicketedSum.from_bytes(one.to_bytes(), key, scheme)
     both.add_in_place(other, key)
     own, others = (update.tickets[0].to_bytes() for update in (one, other))
-    parts = ((own,), (others,), (), (own, own), (own, others))
+    parts = ((own,), (others,), (), (own, own), (own, others), (b"",) * 50)
     return [both.to_bytes(), *(encode_fields(b"fl-he sum 1", vector, *each) for each in parts)]
 
 
@@ -265,7 +265,7 @@ def _binding(data: bytes) -> object:
 
 
 def _fields(data: bytes) -> object:
-    return decode_fields(data, "the fields")
+    return decode_fields(data, "the fields", 4)
 
 
 @cache
@@ -394,7 +394,7 @@ TARGETS = (
         _ERRORS,
         lambda: [_BINDING.to_bytes(), Binding("r", "p", 0, 0, ()).to_bytes()],
     ),
-    Target("fields", _fields, _ERRORS, lambda: [encode_fields(b"", b"abc", bytes(300))]),
+    Target("fields", _fields, _ERRORS, lambda: [encode_fields(b"", b"abc", bytes(300)), bytes(20)]),
     Target("value-key", _value_key, (*_ERRORS, ProtocolError), _value_key_seeds, 0.6),
     Target(
         "ticketed-sum",

@@ -40,7 +40,7 @@ def integers_digest(label: bytes, *integers: int) -> str:
     return hashlib.sha256(label + encode_fields(*fields)).hexdigest()
 
 
-def decode_fields(data: _Bytes, what: str) -> list[_Bytes]:
+def decode_fields(data: _Bytes, what: str, most: int) -> list[_Bytes]:
     """Read what `encode_fields` wrote.
 
     Parameters
@@ -49,15 +49,19 @@ def decode_fields(data: _Bytes, what: str) -> list[_Bytes]:
         The encoding; whoever calls bounds its size. The fields of a view are views.
     what : str
         Name of the data for messages.
+    most : int
+        Largest number of fields. Empty fields would take far more memory than their bytes.
 
     Raises
     ------
     CryptoError
-        If the data are no whole number of fields.
+        If the data are no whole number of fields, or more than `most`.
     """
     fields: list[_Bytes] = []
     position = 0
     while position < len(data):
+        if len(fields) == most:
+            raise CryptoError(f"{what} must have at most {most} fields, got more")
         start = position + _LENGTH.size
         if start > len(data):
             raise CryptoError(f"{what} must be a sequence of whole fields")

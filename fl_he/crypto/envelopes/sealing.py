@@ -133,7 +133,7 @@ class Binding:
         CryptoError
             If the data are no binding.
         """
-        found = decode_fields(data, "a binding")
+        found = decode_fields(data, "a binding", _LEADING_FIELDS + _MAXIMUM_CONTRIBUTORS)
         if len(found) < _LEADING_FIELDS or any(len(f) != _NUMBER_BYTES for f in found[2:4]):
             raise CryptoError("a binding must have a run, a purpose, a round and a position")
         run, purpose, *names = (
@@ -203,7 +203,7 @@ def unseal(envelope: bytes, recipient: Identity, sender: PublicIdentity, binding
         checks come in this order.
     """
     context, ciphertext, signature = _parts(envelope)
-    found = decode_fields(context, "the envelope's context")
+    found = decode_fields(context, "the envelope's context", _CONTEXT_FIELDS)
     if len(found) != _CONTEXT_FIELDS or found[0] != _CONTEXT_LABEL:
         raise CryptoError(
             f"the envelope's context must be {_CONTEXT_FIELDS} fields, the first of them "

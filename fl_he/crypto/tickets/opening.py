@@ -15,7 +15,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.summed_vector import SummedVector
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.tags import fit, numbers, product, products
-from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.crypto.tickets.ticket import SEED_BYTES, Ticket
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
 _VALUE_KEY = b"fl-he value key 1"
@@ -100,11 +100,9 @@ def opened(
         raise TicketError
     own = [(ticket, replace(occasion, asked=ticket.asked)) for ticket in summed.tickets]
     infos = [one.to_bytes(ticket.hospital) for ticket, one in own]
+    found = [_seed(key, ticket, info) for ticket, info in zip(summed.tickets, infos, strict=True)]
+    seeds = [(seed or bytes(SEED_BYTES), info) for seed, info in zip(found, infos, strict=True)]
     try:
-        seeds = [
-            (key.open_sealed(ticket.sealed, info), info)
-            for ticket, info in zip(summed.tickets, infos, strict=True)
-        ]
         if isinstance(vector, MaskedVector):
             total, right = _unmasked(vector, seeds, occasion, value_key)
         else:
@@ -112,10 +110,19 @@ def opened(
     except CryptoError:
         raise TicketError from None
     form = (vector.scheme, len(vector), vector.packing, vector.fingerprint)
+    right &= None not in found
     right &= form == (occasion.scheme, occasion.length, occasion.packing, occasion.key)
     if not right:
         raise TicketError
     return total
+
+
+def _seed(key: PrivateKey, ticket: Ticket, info: bytes) -> bytes | None:
+    """Return a ticket's seed, ``None`` if its seal does not open."""
+    try:
+        return key.open_sealed(ticket.sealed, info)
+    except CryptoError:
+        return None
 
 
 def _decrypted(

@@ -20,6 +20,8 @@ _LONGEST_NAME = 256
 _STATEMENT = b"fl-he ticket signature 1"
 _ALONE = b"alone"
 _FIELDS = 5
+#: Every ticket has more bytes.
+LEAST_BYTES = _DIGEST_BYTES + SEED_BYTES + HPKE_OVERHEAD
 
 #: Signs a statement.
 Sign = Callable[[bytes], bytes]
@@ -89,7 +91,7 @@ class Ticket:
     @classmethod
     def from_bytes(cls, data: bytes) -> Ticket:
         """Read a ticket that another node sent; raises CryptoError for anything else."""
-        found = decode_fields(data, "a ticket")
+        found = decode_fields(data, "a ticket", _FIELDS)
         if len(found) != _FIELDS:
             raise CryptoError(f"a ticket must have {_FIELDS} fields, got {len(found)}")
         name, asked, sealed, signature, alone = found

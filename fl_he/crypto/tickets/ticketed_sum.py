@@ -14,7 +14,7 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER, SummedVector
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.tags import numbers, product, products, tags_of
-from fl_he.crypto.tickets.ticket import Sign, Ticket
+from fl_he.crypto.tickets.ticket import LEAST_BYTES, Sign, Ticket
 from fl_he.errors import kind_in_words
 
 _LABEL = b"fl-he sum 1"
@@ -165,7 +165,8 @@ def vector_bytes(data: bytes) -> int:
 
 def _parts(data: bytes) -> list[memoryview]:
     """Return views of the vector's bytes and of the tickets'."""
-    label, *parts = decode_fields(memoryview(data), "a sum") or [memoryview(b"")]
+    most = 2 + len(data) // LEAST_BYTES  # label, vector, tickets
+    label, *parts = decode_fields(memoryview(data), "a sum", most) or [memoryview(b"")]
     if label != _LABEL or not parts:
         raise CryptoError("a sum must be an encrypted vector and tickets")
     return parts

@@ -81,7 +81,7 @@ def opened(envelope: Envelope, identity: Identity) -> bytes | None:
 
 
 def addressee(envelope: Envelope, federation: Federation) -> str:
-    digest = decode_fields(envelope.context, "context")[2]
+    digest = decode_fields(envelope.context, "context", 4)[2]
     return next(n for n, i in federation.identities.items() if i.public.digest == digest)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -32,24 +33,38 @@ def test_the_digest_of_integers_stays_what_it_is() -> None:
 @given(FIELDS, FIELDS)
 def test_different_fields_have_different_bytes(first: list[bytes], second: list[bytes]) -> None:
     assert (encode_fields(*first) == encode_fields(*second)) == (first == second)
-    assert decode_fields(encode_fields(*first), "it") == first
-    assert decode_fields(memoryview(encode_fields(*first)), "it") == first
+    assert decode_fields(encode_fields(*first), "it", 4) == first
+    assert decode_fields(memoryview(encode_fields(*first)), "it", 4) == first
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=20) | st.binary(max_size=9).map(lambda end: b"\0\0\0\x01" + end))
 def test_hostile_bytes_are_read_or_refused(data: bytes) -> None:
     try:
-        fields = decode_fields(data, "it")
+        fields = decode_fields(data, "it", 3)
     except CryptoError:
         return
     assert encode_fields(*fields) == data
+    assert len(fields) <= 3
 
 
 @pytest.mark.parametrize("data", [b"\0", b"\0\0\0\x01", b"\0\0\0\x02a", b"\xff\xff\xff\xffa"])
 def test_what_ends_too_early_is_refused(data: bytes) -> None:
     with pytest.raises(CryptoError, match="it must be a sequence of whole fields"):
-        decode_fields(encode_fields(b"x") + data, "it")
+        decode_fields(encode_fields(b"x") + data, "it", 2)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_more_fields_than_agreed_are_refused_before_they_are_read(most: int) -> None:
+    assert len(decode_fields(bytes(4 * most), "it", most)) == most
+    data = bytes(2**22)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CryptoError, match=f"it must have at most {most} fields, got more"):
+            decode_fields(memoryview(data), "it", most)
+        assert tracemalloc.get_traced_memory()[1] < 2**16
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_field_of_4_gib_is_refused() -> None:
@@ -59,5 +74,5 @@ def test_a_field_of_4_gib_is_refused() -> None:
 
 
 def test_fields_of_a_view_are_views() -> None:
-    (field,) = decode_fields(memoryview(encode_fields(b"abc")), "it")
+    (field,) = decode_fields(memoryview(encode_fields(b"abc")), "it", 1)
     assert isinstance(field, memoryview)

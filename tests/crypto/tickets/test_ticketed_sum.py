@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
 from fl_he.crypto.tickets.tags import fit, products, tags_of
 from fl_he.crypto.tickets.ticket import SEED_BYTES, Ticket
-from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum, vector_bytes
 
 KEY = PrivateKey.generate(1024)
 PUBLIC = KEY.public_key
@@ -370,6 +371,48 @@ def test_a_vector_is_as_long_as_its_occasion_says(
     assert is_refused(TicketedSum(other, parts["north"].tickets))
 
 
+def test_all_is_computed_before_a_seal_is_judged(
+    parts: dict[str, TicketedSum], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time would tell a seal that does not open from a tag that does not fit."""
+    tried, decrypted, own = list[bytes](), list[object](), PrivateKey.decrypt_tagged
+    unseal = PrivateKey.open_sealed
+
+    def open_sealed(key: PrivateKey, ciphertext: bytes, info: bytes) -> bytes:
+        tried.append(ciphertext)
+        return unseal(key, ciphertext, info)
+
+    def decrypt_tagged(key: PrivateKey, vector: EncryptedVector) -> object:
+        decrypted.append(vector)
+        return own(key, vector)
+
+    monkeypatch.setattr(PrivateKey, "open_sealed", open_sealed)
+    monkeypatch.setattr(PrivateKey, "decrypt_tagged", decrypt_tagged)
+    summed = sum_of(*parts.values())
+    for changed in range(len(NAMES)):
+        tickets = [*summed.tickets]
+        tickets[changed] = replace(tickets[changed], sealed=bytes(len(tickets[changed].sealed)))
+        with pytest.raises(TicketError):
+            opened(TicketedSum(summed.vector, tuple(tickets)), KEY, OCCASION, VALUE_KEY)
+        assert tried == [ticket.sealed for ticket in tickets]
+        assert decrypted == [summed.vector]
+        tried.clear()
+        decrypted.clear()
+
+
+def test_a_sum_has_no_more_tickets_than_its_bytes_hold(parts: dict[str, TicketedSum]) -> None:
+    """Millions of empty tickets would take far more memory than the message."""
+    data = parts["north"].to_bytes() + bytes(2**22)
+    tracemalloc.start()
+    try:
+        for read in (lambda: TicketedSum.from_bytes(data, PUBLIC), lambda: vector_bytes(data)):
+            with pytest.raises(CryptoError, match=r"a sum must have at most 3\d{3} fields"):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+
+
 def test_whether_hospitals_were_asked_the_same(parts: dict[str, TicketedSum]) -> None:
     other = replace(OCCASION, asked=b"b" * 32)
     mixed = sum_of(parts["north"], update("south", other))
@@ -404,16 +447,16 @@ def test_a_hospital_signs_the_occasion_the_sealed_seed_and_its_permission(
     parts: dict[str, TicketedSum], alone: bool, word: bytes
 ) -> None:
     (ticket,) = parts["north"].tickets
-    fields = decode_fields(replace(ticket, alone=alone).statement(OCCASION), "a statement")
+    fields = decode_fields(replace(ticket, alone=alone).statement(OCCASION), "a statement", 4)
     sealed = hashlib.sha256(ticket.sealed).digest()
     assert fields == [b"fl-he ticket signature 1", OCCASION.to_bytes("north"), sealed, word]
 
 
 def test_fields_of_a_ticket_are_five(parts: dict[str, TicketedSum]) -> None:
-    fields = decode_fields(parts["north"].tickets[0].to_bytes(), "a ticket")
+    fields = decode_fields(parts["north"].tickets[0].to_bytes(), "a ticket", 5)
     for others, words in (
         (fields[:4], "5 fields, got 4"),
-        ([*fields, b""], "5 fields, got 6"),
+        ([*fields, b""], "at most 5 fields"),
         ([*fields[:4], b"yes"], "at most a signature"),
         ([b"\xff", *fields[1:]], "UTF-8"),
     ):
