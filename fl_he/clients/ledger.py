@@ -154,6 +154,28 @@ class KeyDeleted:
     reason: Literal["end", "days"]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Place of an opening in a ledger that has it, or is to have it.
+
+    Attributes
+    ----------
+    sets : int
+        Most lines that the file of opened sets had at an opening.
+    session : int
+        Of the opening's session among all sessions, from 1.
+    sessions : int
+        How many sessions have begun.
+    noted : bool
+        Whether the ledger has the opening.
+    """
+
+    sets: int
+    session: int
+    sessions: int
+    noted: bool
+
+
 Entry = Session | Opening | Discarded | KeyMade | KeyDeleted
 
 
@@ -240,7 +262,7 @@ class Ledger:
         self,
         request: DecryptRequest,
         follows: Follows | None = None,
-        check: Callable[[int], int] = lambda _: 0,
+        check: Callable[[Place], int] = lambda _: 0,
         after: Mark | None = None,
     ) -> Mark | None:
         """Note that a sum is opened for its round, before it is.
@@ -254,9 +276,8 @@ class Ledger:
             The sum about a model that must be the last one opened before this one. It is compared
             under the same lock: of two processes only one opens a sum over the same model.
         check : callable
-            Is called before the sum is noted, and may refuse it. Takes the most lines that the file
-            of opened sets had at an earlier opening; returns how many it has now.
-
+            Is called before the sum is noted, and may refuse it. Takes the opening's place; returns
+            how many lines the file of opened sets has now.
         after : Mark or None
             The mark that the total before this sum carries.
 
@@ -287,10 +308,11 @@ class Ledger:
             noted = _is_noted(opening, self._opened(lines, opening.session), follows)
             if not noted and (self._max_rounds, self._max_sessions) != (None, None):
                 self._require_room(opening, lines)
-            marked = list(marks(lines))
+            read = list(lines)
+            marked = list(marks(read))
             if after not in (None, *(mark for _, mark in marked)):
                 raise ProtocolError(_OTHER_LEDGER)
-            now = check(max((entry.sets for entry, _ in marked), default=0))
+            now = check(_place(opening, read, noted=noted))
             if noted:
                 return next(mark for entry, mark in marked if entry == opening)
             opening = replace(opening, sets=now)
@@ -342,6 +364,16 @@ class Ledger:
                 f"its node configuration), and has opened some in {len(sessions) - 1} others: let "
                 "its operator raise max-sessions"
             )
+
+
+def _place(opening: Opening, lines: Iterable[str | None], *, noted: bool) -> Place:
+    begun = [entry.session for entry in entries(lines) if isinstance(entry, Session)]
+    return Place(lines_of_sets(lines), begun.index(opening.session) + 1, len(begun), noted)
+
+
+def lines_of_sets(lines: Iterable[str | None]) -> int:
+    """Return the most lines that the file of opened sets had at any opening of a ledger."""
+    return max((entry.sets for entry in entries(lines) if isinstance(entry, Opening)), default=0)
 
 
 def marks(lines: Iterable[str | None]) -> Iterator[tuple[Opening, Mark]]:

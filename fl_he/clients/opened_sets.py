@@ -1,19 +1,25 @@
 """Sets of hospitals whose totals company X has opened, and who allows being singled out.
 
 They are kept over sessions, purposes and keys: whoever has an old total still has it.
+
+A permission counts only from a ticket of a session that began after all of the hospital's tickets
+without a permission were noted. So a coordinator that holds back tickets, or sends old ones again,
+does not undo a withdrawal. A ticket without a permission is noted in any sum, a permission only in
+a sum that may be opened. Of a request that was answered before, nothing is noted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from fl_he.clients.ledger import LedgerError, Lines, Store, ledger_document
+from fl_he.clients.ledger import LedgerError, Lines, Place, Store, ledger_document
 from fl_he.clients.set_rule import (
     LONGEST_SET_LINE,
     AloneAllowed,
     Epoch,
     Hospitals,
+    NotAllowed,
     OpenedSet,
     SetHistory,
     SetRule,
@@ -23,11 +29,12 @@ from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.records import ProtocolError
 
-_Entry = OpenedSet | Epoch | AloneAllowed
+_Entry = OpenedSet | Epoch | AloneAllowed | NotAllowed
 _KINDS: dict[str, type[_Entry]] = {
     '{"opened":': OpenedSet,
     '{"epoch":': Epoch,
     '{"alone":': AloneAllowed,
+    '{"not_alone":': NotAllowed,
 }
 _DOCUMENTS: dict[Callable[..., _Entry], Document] = {
     kind: ledger_document(kind, LONGEST_SET_LINE) for kind in _KINDS.values()
@@ -44,23 +51,30 @@ class KeptSets:
         In their order.
     alone : frozenset of str
         Hospitals that allow being singled out.
+    last : mapping of str to int
+        Last session that had begun when a hospital's latest ticket without a permission was noted.
     """
 
     entries: tuple[OpenedSet | Epoch, ...] = ()
     alone: Hospitals = frozenset()
+    last: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lines: Lines) -> KeptSets:
         """Read the lines; one that was cut off was of a total that has not been opened."""
         entries: list[OpenedSet | Epoch] = []
         alone: Hospitals = frozenset()
+        last: dict[str, int] = {}
         for line in lines:
             entry = None if line is None else _entry(line)
             if isinstance(entry, AloneAllowed):
                 alone = entry.hospitals
+            elif isinstance(entry, NotAllowed):
+                alone -= entry.hospitals
+                last |= {name: max(last.get(name, 0), entry.sessions) for name in entry.hospitals}
             elif entry is not None:
                 entries.append(entry)
-        return cls(tuple(entries), alone)
+        return cls(tuple(entries), alone, last)
 
     @property
     def history(self) -> SetHistory:
@@ -89,12 +103,13 @@ class OpenedSets:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def read(self) -> KeptSets:
-        """Return all that was noted."""
+    def read(self, least: int) -> KeptSets:
+        """Return all that was noted, in at least so many lines."""
         with self._store.exclusively() as lines:
+            _require_lines(lines, least)
             return KeptSets.of(lines)
 
-    def require(self, tickets: Iterable[Ticket], min_contributors: int, earlier: int = 0) -> int:
+    def require(self, tickets: Iterable[Ticket], min_contributors: int, place: Place) -> int:
         """Note the set of a total's contributors before the total is opened, or refuse it.
 
         Parameters
@@ -102,8 +117,8 @@ class OpenedSets:
         tickets : iterable of Ticket
             The contributors', whose signatures were verified.
         min_contributors : int
-        earlier : int
-            Most lines that the file had when a total was opened.
+        place : Place
+            Of the total's opening. If the ledger has it, nothing is noted and nothing judged.
 
         Returns
         -------
@@ -115,51 +130,68 @@ class OpenedSets:
         ProtocolError
             If the total would expose hospitals that have not allowed it; see `set_rule`.
         LedgerError
-            If the file has fewer lines than `earlier`.
+            If the file has fewer lines than at an earlier opening.
         """
         wishes = {ticket.hospital: ticket.alone for ticket in tickets}
         with self._store.exclusively() as lines:
-            count = sum(1 for _ in lines)
-            if count < earlier:
-                raise LedgerError(
-                    f"the file of opened sets has {count} lines, and had {earlier} when a total "
-                    "was opened: it was deleted or an older copy put in its place, so no total is "
-                    "opened; put the newest copy back"
-                )
+            count = _require_lines(lines, place.sets)
+            if place.noted:
+                return count
             before = KeptSets.of(lines)
-            wish = {name for name, allows in wishes.items() if allows}
-            kept = replace(before, alone=before.alone.difference(wishes) | wish)
-            if kept != before:
-                _append(lines, AloneAllowed(kept.alone))
+            last = {name: before.last.get(name, 0) for name in wishes}
+            no = frozenset(name for name, allows in wishes.items() if not allows)
+            if new := {n for n in no if n in before.alone or last[n] < place.sessions}:
+                _append(lines, NotAllowed(frozenset(new), place.sessions))
+            allowed = {name for name in wishes.keys() - no if last[name] < place.session}
+            kept = replace(before, alone=before.alone - no | allowed)
             verdict = kept.judge(frozenset(wishes), min_contributors)
             if verdict.exposed:
                 raise ProtocolError(str(verdict))
+            if not kept.alone <= before.alone:
+                _append(lines, AloneAllowed(kept.alone))
             if verdict.changes_classes:
                 _append(lines, OpenedSet(verdict.hospitals))
             return sum(1 for _ in lines)
 
-    def begin_epoch(self, verdict: Verdict) -> None:
+    def begin_epoch(self, verdict: Verdict, least: int) -> None:
         """Note the operator's decision to open a set although it exposes hospitals.
 
         Parameters
         ----------
         verdict : Verdict
             Of the set, as the operator has read it.
+        least : int
+            Most lines that the file had at an opening.
 
         Raises
         ------
         ProtocolError
             If the set exposes nobody, or other hospitals by now.
+        LedgerError
+            If the file has fewer lines.
         """
         if not verdict.exposed:
             raise ProtocolError(f"{verdict}: no epoch is needed, and none was begun")
         with self._store.exclusively() as lines:
+            _require_lines(lines, least)
             if KeptSets.of(lines).judge(verdict.hospitals, verdict.min_contributors) != verdict:
                 raise ProtocolError(
                     "the opened sets have changed since they were shown, so no epoch was begun: "
                     "look at them again"
                 )
             _append(lines, Epoch(verdict.hospitals, verdict.exposed))
+
+
+def _require_lines(lines: Lines, least: int) -> int:
+    """Return the number of lines; raises LedgerError if some were lost."""
+    count = sum(1 for _ in lines)
+    if count < least:
+        raise LedgerError(
+            f"the file of opened sets has {count} lines, and had {least} when a total was opened: "
+            "it was deleted or an older copy put in its place, so no total is opened; put the "
+            "newest copy back"
+        )
+    return count
 
 
 def _entry(line: str) -> _Entry:

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import Follows, Ledger, LedgerError, Mark
+from fl_he.clients.ledger import Follows, Ledger, LedgerError, Mark, Place
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
@@ -230,14 +230,14 @@ class Opener:
         )
         enrolment, minimum = self.node.enrolment, self.policy.min_contributors
 
-        def check(sets: int) -> int:
+        def check(place: Place) -> int:
             # An app without a manifest may tell each hospital something else.
             same = asked is not None or enrolment is not None
             verify = None if enrolment is None else enrolment.verifies
             require_tickets(summed, occasion, verify, same=same)
             if enrolment is None:
                 return 0
-            return OpenedSets(self.node.opened_sets()).require(summed.tickets, minimum, sets)
+            return OpenedSets(self.node.opened_sets()).require(summed.tickets, minimum, place)
 
         before = None
         if after is not None and not self.node.simulated:

@@ -23,8 +23,9 @@ for the same, and there only the sets count.
 shows nothing about others. A class with any other hospital needs ``min_contributors`` hospitals,
 whether these allow it or not: no total separates the hospitals of a class, so one that allows being
 singled out covers the others as well as any hospital. When it leaves their sets, it leaves their
-class, and the others must be enough. Permission counts as it is at the time of asking: after it is
-withdrawn, the hospital's small class stops everything until the operator decides.
+class, and the others must be enough. After a permission is withdrawn, the hospital's small class
+stops everything until the operator decides, or the hospital allows it again in a new session.
+`opened_sets` says when a permission counts.
 
 **Epochs.** An operator may open a set although it exposes hospitals: an `Epoch` names both. The
 history stays. If it started anew, sets of the new epoch could be combined with earlier totals and
@@ -47,7 +48,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-from fl_he.crypto.encoding.fields import Key, Kind, Limit, limited, listed
+from fl_he.crypto.encoding.fields import Key, Kind, Limit, Whole, limited, listed
 from fl_he.crypto.envelopes.public_identity import NAME
 
 Hospitals: TypeAlias = frozenset[str]
@@ -76,6 +77,14 @@ class AloneAllowed:
     """Ledger line: all hospitals that by now have signed that they may be singled out."""
 
     hospitals: Annotated[Hospitals, Key("alone"), _ANY_HOSPITALS]
+
+
+@dataclass(frozen=True, slots=True)
+class NotAllowed:
+    """Ledger line: hospitals that signed no permission, when so many sessions had begun."""
+
+    hospitals: Annotated[Hospitals, Key("not_alone"), _HOSPITALS]
+    sessions: Whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,24 +41,40 @@ def ledger(
     """Show the sets of hospitals whose totals company X has opened.
 
     FILE is company X's identity, or the file that `state` in its node configuration names: the
-    opened sets are in FILE.sets.jsonl. Company X opens no total that singles a hospital out. Its
-    operator alone can decide otherwise, with --open. An epoch is for good: whoever has the totals
-    can compute sums of the hospitals that it exposes.
+    opened sets are in FILE.sets.jsonl, the ledger that says how many lines they must have is in
+    FILE.opened.jsonl or FILE. Company X opens no total that singles a hospital out. Its operator
+    alone can decide otherwise, with --open. An epoch is for good: whoever has the totals can
+    compute sums of the hospitals that it exposes.
     """
     with plain_errors():
-        from fl_he.clients.ledger import LedgerError
+        from fl_he.clients.ledger import LedgerError, lines_of_sets
         from fl_he.clients.ledger_file import FileStore
         from fl_he.clients.opened_sets import OpenedSets
+        from fl_he.clients.overviews import session_overviews
         from fl_he.clients.set_rule import LONGEST_SET_LINE
 
-        path = file if file.name.endswith(_ENDING) else file.with_name(f"{file.name}{_ENDING}")
+        own = file.with_name(file.name.removesuffix(_ENDING))
+        path, opened = (own.with_name(own.name + ending) for ending in (_ENDING, ".opened.jsonl"))
         if not path.exists():
             raise FileNotFoundError(
                 f"{path} must exist: company X makes it before it opens a total under a manifest"
             )
+        if not opened.exists():  # `state` names the ledger itself
+            opened = own
+        if not opened.exists():
+            raise FileNotFoundError(
+                f"{opened} must exist: company X's ledger says how long {path} must be"
+            )
+        try:
+            noted = FileStore(opened).read()
+            if not session_overviews(noted):
+                raise LedgerError("no session was ever begun in it")
+            least = lines_of_sets(noted)
+        except LedgerError as error:
+            raise LedgerError(f"cannot use {opened} as company X's ledger: {error}") from None
         sets = OpenedSets(FileStore(path, LONGEST_SET_LINE))
         try:
-            kept = sets.read()
+            kept = sets.read(least)
         except LedgerError as error:
             raise LedgerError(f"cannot use {path}: {error}") from None
         print_sets(kept)
@@ -83,7 +99,7 @@ def ledger(
             typer.echo(f"exposed, for good: {_listed(verdict.exposed)}")
             if not yes:
                 typer.confirm("begin this epoch?", abort=True, err=True)
-        sets.begin_epoch(verdict)
+        sets.begin_epoch(verdict, least)
         typer.echo("the epoch has begun")
 
 

@@ -691,6 +691,30 @@ class TestSets:
         answer = reason(liar.open(liar.summed(3, among=CLINICS[1:]), 3, contributors=2))
         assert "would expose clinic-1, clinic-2" in answer
 
+    def test_a_withdrawal_is_final_for_older_sessions(self, tmp_path: Path) -> None:
+        """Old requests and tickets that were held back bring no permission back."""
+        plan = replace(self.PLAN, most_sessions=4)
+        nodes = clinics(tmp_path, plan)
+        nodes[2]["alone"] = "allow"
+        first, held = (LyingCoordinator(nodes, plan, run) for run in (7, 8))
+        old, never_opened = first.summed(), held.summed()
+        first.open(old)
+        del nodes[2]["alone"]
+        second = LyingCoordinator(nodes, plan, 9)
+        second.step()
+        sets = tmp_path / "company-x.json.sets.jsonl"
+        kept = sets.read_bytes()
+        others = second.summed(2, among=CLINICS[:2])
+        for _ in range(3):
+            assert first.open(old, totals=[]).has_content()
+            assert held.open(never_opened, totals=[]).has_content()
+            assert sets.read_bytes() == kept
+            assert "would expose clinic-3" in reason(second.open(others, 2, contributors=2))
+        nodes[2]["alone"] = "allow"
+        third = LyingCoordinator(nodes, plan, 10)
+        third.step()
+        third.step(2, among=CLINICS[:2])
+
     def test_a_permission_is_signed(self, tmp_path: Path) -> None:
         """The coordinator cannot give it in a hospital's name."""
         liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)

@@ -21,7 +21,7 @@ from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, Mark
+from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, Mark, Place
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.overviews import session_overviews
 from fl_he.clients.state_store import StateStore
@@ -542,8 +542,8 @@ def test_a_discarded_request_that_comes_again_is_noted_once(ledger: Ledger, path
 def test_an_opening_says_how_long_the_opened_sets_were(ledger: Ledger, path: Path) -> None:
     session, asked, counts = ledger.session(1), list[int](), iter((3, 5, 4, 9, 6))
 
-    def check(earlier: int) -> int:
-        asked.append(earlier)
+    def check(place: Place) -> int:
+        asked.append(place.sets)
         return next(counts)
 
     for round_ in (1, 2, 3, 3, 4):
@@ -554,6 +554,22 @@ def test_an_opening_says_how_long_the_opened_sets_were(ledger: Ledger, path: Pat
     ]
 
 
+def test_an_opening_knows_the_place_of_its_session(ledger: Ledger) -> None:
+    sessions, places = [ledger.session(run) for run in (1, 2, 3)], list[Place]()
+
+    def check(place: Place) -> int:
+        places.append(place)
+        return 5
+
+    for session in (*sessions[1:], sessions[1]):
+        ledger.note(request(session, encrypted_sum=session.encode()), check=check)
+    assert places == [
+        Place(sets=0, session=2, sessions=3, noted=False),
+        Place(sets=5, session=3, sessions=3, noted=False),
+        Place(sets=5, session=2, sessions=3, noted=True),
+    ]
+
+
 def test_openings_of_an_earlier_release_say_nothing_of_sets(ledger: Ledger, path: Path) -> None:
     session = ledger.session(1)
     ledger.note(request(session), check=lambda _: 7)
@@ -561,8 +577,8 @@ def test_openings_of_an_earlier_release_say_nothing_of_sets(ledger: Ledger, path
     assert older != path.read_text()
     path.write_text(older)
 
-    def check(earlier: int) -> int:
-        assert earlier == 0
+    def check(place: Place) -> int:
+        assert place.sets == 0
         return 8
 
     assert ledger.note(request(session), check=check)
@@ -606,7 +622,7 @@ def test_a_session_has_at_most_so_many_totals_of_a_purpose(path: Path) -> None:
     assert path.read_bytes().count(b"\n") == before.count(b"\n") + 1
 
 
-def never_called(_: int) -> int:
+def never_called(_: Place) -> int:
     pytest.fail("the set rule would keep a set that is not opened")
 
 

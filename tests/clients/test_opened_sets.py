@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fl_he.clients.ledger import LedgerError
+from fl_he.clients.ledger import LedgerError, Place
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.set_rule import LONGEST_SET_LINE, Epoch, OpenedSet, Verdict
@@ -19,23 +21,30 @@ class Sets:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "sets.jsonl"
 
-    def require(self, names: str, alone: str = "", minimum: int = 3) -> None:
-        tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
-        self.kept().require(tickets, minimum)
+    def require(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> None:
+        """Open a total of a session; it is the last of so many sessions if no number is given."""
+        self.asked(names, alone, Place(0, session, max(session, sessions), noted=False))
 
-    def refused(self, names: str, alone: str = "") -> str:
+    def asked(self, names: str, alone: str, place: Place) -> int:
+        tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
+        return self.kept().require(tickets, 3, place)
+
+    def refused(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> str:
         with pytest.raises(ProtocolError) as caught:
-            self.require(names, alone)
+            self.require(names, alone, session, sessions)
         return str(caught.value)
 
     def judged(self, names: str, minimum: int = 3) -> Verdict:
-        return self.kept().read().judge(frozenset(names), minimum)
+        return self.kept().read(0).judge(frozenset(names), minimum)
 
     def kept(self) -> OpenedSets:
         return OpenedSets(FileStore(self.path, LONGEST_SET_LINE))
 
     def lines(self) -> list[str]:
         return self.path.read_text().splitlines()
+
+    def opened(self) -> list[str]:
+        return [line for line in self.lines() if line.startswith('{"opened"')]
 
 
 @pytest.fixture
@@ -46,7 +55,10 @@ def sets(tmp_path: Path) -> Sets:
 def test_a_set_is_noted_once_on_a_disk_of_its_owner(sets: Sets) -> None:
     for _ in range(3):
         sets.require("cba")
-    assert sets.lines() == ['{"opened":["a","b","c"]}']
+    assert sets.lines() == [
+        '{"not_alone":["a","b","c"],"sessions":1}',
+        '{"opened":["a","b","c"]}',
+    ]
     assert stat.S_IMODE(sets.path.stat().st_mode) == 0o600
 
 
@@ -55,19 +67,26 @@ def test_a_file_that_has_lost_lines_opens_nothing(sets: Sets) -> None:
     for name in names:
         sets.require(name, alone="def")
     lines = sets.path.read_text().splitlines(keepends=True)
-    tickets = [Ticket(name, bytes(32), b"", alone=False) for name in "abc"]
-    assert sets.kept().require(tickets, 3, len(lines)) > len(lines)
+    places = [Place(len(lines), 1, 1, noted=noted) for noted in (True, False)]
+    assert sets.asked("abc", "", places[0]) == len(lines)
+    assert sets.asked("abc", "", places[1]) > len(lines)
     for left in range(len(lines)):
         sets.path.write_text("".join(lines[:left]))
-        with pytest.raises(LedgerError, match=f"has {left} lines, and had {len(lines)} when a"):
-            sets.kept().require(tickets, 3, len(lines))
+        uses: tuple[Callable[[], object], ...] = (
+            *(partial(sets.asked, "abc", "", place) for place in places),
+            partial(sets.kept().read, len(lines)),
+            partial(sets.kept().begin_epoch, sets.judged("ab"), len(lines)),
+        )
+        for use in uses:
+            with pytest.raises(LedgerError, match=f"has {left} lines, and had {len(lines)} when"):
+                use()
         assert sets.path.read_text() == "".join(lines[:left])
 
 
 def test_a_set_without_one_is_refused_and_not_noted(sets: Sets) -> None:
     sets.require("abcd")
     assert "would expose d:" in sets.refused("abc")
-    assert len(sets.lines()) == 1
+    assert len(sets.opened()) == 1
     sets.require("abcd")
 
 
@@ -82,6 +101,7 @@ def test_who_has_signed_that_it_may_be_singled_out_may_leave(sets: Sets) -> None
     sets.require("abcd", alone="d")
     sets.require("abc")
     assert sets.lines() == [
+        '{"not_alone":["a","b","c"],"sessions":1}',
         '{"alone":["d"]}',
         '{"opened":["a","b","c","d"]}',
         '{"opened":["a","b","c"]}',
@@ -93,9 +113,74 @@ def test_a_permission_can_be_withdrawn_and_stops_what_rests_on_it(sets: Sets) ->
     sets.require("abcd", alone="d")
     sets.require("abc")
     assert "would expose d:" in sets.refused("abcd")
-    assert sets.lines()[-1] == '{"alone":[]}'
+    assert sets.lines()[-1] == '{"not_alone":["d"],"sessions":1}'
     assert "would expose d:" in sets.refused("abc"), "it is not in this sum, and was heard before"
-    sets.require("abcd", alone="d")
+    assert "would expose d:" in sets.refused("abcd", alone="d"), "the ticket may be an old one"
+    sets.require("abcd", alone="d", session=2)
+    assert sets.kept().read(0).alone == {"d"}
+
+
+def test_an_old_ticket_does_not_undo_a_withdrawal(sets: Sets) -> None:
+    """Tickets that were held back, of sessions begun before company X heard of the withdrawal."""
+    sets.require("abcd", alone="d", session=1)
+    sets.require("abcd", session=2, sessions=3)
+    kept = sets.lines()
+    for old in (1, 2, 3):
+        sets.require("abcd", alone="d", session=old, sessions=3)
+        assert "would expose d:" in sets.refused("abc", session=3)
+    assert sets.lines() == kept
+    sets.require("abcd", alone="d", session=4)
+    sets.require("abc", session=4)
+
+
+def test_a_permission_that_was_never_used_is_withdrawn_as_well(sets: Sets) -> None:
+    sets.require("abcd", session=1, sessions=2)
+    sets.require("abcd", alone="d", session=2)
+    assert sets.kept().read(0).alone == frozenset()
+    assert "would expose d:" in sets.refused("abc", session=2)
+
+
+def test_a_repeated_request_notes_nothing(sets: Sets) -> None:
+    sets.require("abcd", alone="d", session=1)
+    sets.require("abcd", session=2)
+    kept = sets.lines()
+    for alone, session in (("d", 1), ("", 2), ("d", 3)):
+        assert sets.asked("abcd", alone, Place(0, session, 3, noted=True)) == len(kept)
+    assert sets.lines() == kept
+
+
+def test_a_refused_sum_notes_no_permission_but_withdrawals(sets: Sets) -> None:
+    sets.require("abcd")
+    assert "would expose a:" in sets.refused("bcd", alone="d", session=2)
+    assert sets.kept().read(0).alone == frozenset()
+    sets.require("abcd", alone="d", session=3)
+    assert "would expose a:" in sets.refused("bcd", session=3, sessions=4)
+    assert sets.kept().read(0).alone == frozenset()
+    assert "would expose d:" in sets.refused("abc", session=4)
+    sets.require("abcd", alone="d", session=4)
+    assert sets.kept().read(0).alone == frozenset(), "this session had begun by then"
+
+
+def test_a_ledger_that_lost_sessions_brings_no_permission_back(sets: Sets) -> None:
+    sets.require("abcd", session=4)
+    sets.require("abcd", alone="d", session=5)
+    sets.require("abcd", session=2)
+    assert sets.kept().read(0).alone == frozenset()
+    for session in (1, 2, 3, 4):
+        sets.require("abcd", alone="d", session=session)
+        assert sets.kept().read(0).alone == frozenset()
+
+
+def test_the_file_grows_by_sessions_and_not_by_sums(sets: Sets) -> None:
+    for session in (1, 2):
+        for _ in range(3):
+            sets.require("abcdef", alone="f", session=session)
+            assert "would expose" in sets.refused("abcd", session=session)
+    assert [line for line in sets.lines() if "sessions" in line] == [
+        '{"not_alone":["a","b","c","d","e"],"sessions":1}',
+        '{"not_alone":["a","b","c","d","e"],"sessions":2}',
+    ]
+    assert len(sets.lines()) == 4
 
 
 def test_a_line_that_was_cut_off_is_of_no_total(sets: Sets) -> None:
@@ -110,7 +195,7 @@ def test_an_epoch_opens_exactly_its_set(sets: Sets) -> None:
     sets.require("abcdef")
     verdict = sets.judged("abcde")
     assert verdict.exposed == {"f"}
-    sets.kept().begin_epoch(verdict)
+    sets.kept().begin_epoch(verdict, 0)
     assert sets.lines()[-1] == '{"epoch":["a","b","c","d","e"],"exposes":["f"]}'
     for other in ("abcd", "abce", "abcdf", "bcdef"):
         assert "would expose" in sets.refused(other)
@@ -119,11 +204,11 @@ def test_an_epoch_opens_exactly_its_set(sets: Sets) -> None:
 
 
 def test_all_that_was_noted_can_be_read(sets: Sets) -> None:
-    assert sets.kept().read().entries == ()
+    assert sets.kept().read(0).entries == ()
     sets.require("abcdef", alone="f")
     sets.require("abcde")
-    sets.kept().begin_epoch(sets.judged("abcd"))
-    kept = sets.kept().read()
+    sets.kept().begin_epoch(sets.judged("abcd"), 0)
+    kept = sets.kept().read(0)
     assert kept.entries == (
         OpenedSet(frozenset("abcdef")),
         OpenedSet(frozenset("abcde")),
@@ -136,8 +221,8 @@ def test_all_that_was_noted_can_be_read(sets: Sets) -> None:
 def test_an_epoch_needs_somebody_whom_it_exposes(sets: Sets) -> None:
     sets.require("abcdef")
     with pytest.raises(ProtocolError, match="these 3 hospitals may be opened: no epoch is needed"):
-        sets.kept().begin_epoch(sets.judged("abc"))
-    assert len(sets.lines()) == 1
+        sets.kept().begin_epoch(sets.judged("abc"), 0)
+    assert not any("epoch" in line for line in sets.lines())
 
 
 def test_an_epoch_exposes_nobody_who_was_not_shown(sets: Sets) -> None:
@@ -147,11 +232,21 @@ def test_an_epoch_exposes_nobody_who_was_not_shown(sets: Sets) -> None:
     sets.require("abc")
     assert sets.judged("abcde").exposed == {*"def"}
     with pytest.raises(ProtocolError, match="have changed since they were shown"):
-        sets.kept().begin_epoch(shown)
-    assert len(sets.lines()) == 2
+        sets.kept().begin_epoch(shown, 0)
+    assert not any("epoch" in line for line in sets.lines())
 
 
-@pytest.mark.parametrize("line", ["?", '{"opened":[]}', '{"opened":["b","a"]}', '{"epoch":["a"]}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "?",
+        '{"opened":[]}',
+        '{"opened":["b","a"]}',
+        '{"epoch":["a"]}',
+        '{"not_alone":["a"]}',
+        '{"not_alone":["a"],"sessions":-1}',
+    ],
+)
 def test_a_file_that_cannot_be_trusted(sets: Sets, line: str) -> None:
     sets.require("abc")
     with sets.path.open("a") as file:

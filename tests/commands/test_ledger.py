@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
 from command_line import fl_he
 
+from fl_he.clients.ledger import Ledger
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.wire.encrypted_sum import DecryptRequest
 from fl_he.wire.records import ProtocolError
 
 IDENTITY, FILE = "identity.json", "identity.json.sets.jsonl"
+LEDGER = "identity.json.opened.jsonl"
 SHOWN = """\
 opened: a, b, c, d
 class of 4: a, b, c, d
 allow being singled out: none
 """
+RUNS = count(1)
 ASKED = """\
 new epoch: a total of a, b, c
 new hospitals: none
@@ -27,8 +32,13 @@ exposed, for good: d
 
 
 def require(folder: Path, names: str, alone: str = "") -> None:
+    """Open a total of a new session, as company X does."""
     tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
-    OpenedSets(FileStore(folder / FILE, LONGEST_SET_LINE)).require(tickets, 3)
+    sets = OpenedSets(FileStore(folder / FILE, LONGEST_SET_LINE))
+    ledger = Ledger(FileStore(folder / LEDGER), "ab" * 32)
+    session = ledger.session(next(RUNS))
+    request = DecryptRequest(session, "train", 1, len(names), session.encode())
+    ledger.note(request, check=lambda place: sets.require(tickets, 3, place))
 
 
 @pytest.fixture
@@ -93,7 +103,7 @@ def test_what_is_no_epoch_is_refused(
     found = fl_he(folder, "ledger", IDENTITY, *arguments)
     assert found[0] == code
     assert words in " ".join(found[2].replace("│", "").split())
-    assert (folder / FILE).read_text() == '{"opened":["a","b","c","d"]}\n'
+    assert "epoch" not in (folder / FILE).read_text()
 
 
 def test_a_new_hospital_is_one_that_the_operator_has_said_is_new(folder: Path) -> None:
@@ -120,6 +130,33 @@ def test_a_damaged_file_is_one_line(folder: Path, line: str) -> None:
         code, out, err = fl_he(folder, "ledger", IDENTITY, *more)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert err.startswith(f"fl-he: cannot use {FILE}: ")
+
+
+@pytest.mark.parametrize("more", [(), ("--open", "a,b,c,d,e", "--yes")])
+def test_a_file_that_has_lost_lines_is_refused(folder: Path, more: tuple[str, ...]) -> None:
+    """An epoch's line would fill the place of a lost one, and company X would notice nothing."""
+    require(folder, "abcdefg")
+    before = (folder / FILE).read_bytes()
+    require(folder, "abcdefghij")
+    (folder / FILE).write_bytes(before)
+    code, out, err = fl_he(folder, "ledger", IDENTITY, *more)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 4 lines, and had")
+    assert (folder / FILE).read_bytes() == before
+
+
+def test_without_its_ledger_nothing_is_shown(folder: Path) -> None:
+    (folder / LEDGER).rename(folder / IDENTITY)  # `state` names it
+    assert fl_he(folder, "ledger", IDENTITY) == (0, SHOWN, "")
+    for text in ("{an identity}", "{an identity}\n"):
+        (folder / IDENTITY).write_text(text)
+        code, out, err = fl_he(folder, "ledger", IDENTITY)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"fl-he: cannot use {IDENTITY} as company X's ledger: ")
+    (folder / IDENTITY).unlink()
+    code, out, err = fl_he(folder, "ledger", IDENTITY)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"fl-he: {IDENTITY} must exist: company X's ledger says how long {FILE}")
 
 
 def test_no_file_is_made_and_no_other_is_read(tmp_path: Path) -> None:

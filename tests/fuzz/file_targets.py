@@ -19,7 +19,7 @@ from rich.console import Console
 
 from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.capc.node.deployed import VotingLedger
-from fl_he.clients.ledger import Ledger, LedgerError
+from fl_he.clients.ledger import Ledger, LedgerError, Place
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.row_memory import Columns, parse, unparse
 from fl_he.clients.opened_sets import OpenedSets
@@ -207,8 +207,12 @@ def _sets() -> list[Any]:
     return [
         {"opened": ["a", "b", "c", "d"]},
         {"alone": ["d"]},
+        {"not_alone": ["d"], "sessions": 2},
         {"epoch": ["a", "b"], "exposes": ["c", "d"]},
     ]
+
+
+_PLACE = Place(0, 3, 3, noted=False)
 
 
 def _opened_sets(data: bytes) -> object:
@@ -217,8 +221,8 @@ def _opened_sets(data: bytes) -> object:
     changed = f"{first}\n{second}".encode("utf-8", "replace") + data[-1:]
     content = data[1:] if data[:1] == b"R" else changed
     sets = OpenedSets(FileStore(_file("sets.jsonl", content), LONGEST_SET_LINE))
-    sets.require([Ticket(name, bytes(32), b"") for name in "abcd"], 3)
-    return sets.read()
+    sets.require([Ticket(name, bytes(32), b"") for name in "abcd"], 3, _PLACE)
+    return sets.read(0)
 
 
 @cache
