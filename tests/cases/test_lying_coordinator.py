@@ -766,3 +766,16 @@ class TestRows:
         first.step()
         table.write_text(table.read_text() + self.NEW * 5)
         second.step()
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_sessions_that_company_x_has_not_signed_leave_nothing(
+    tmp_path: Path, planned: bool
+) -> None:
+    nodes = clinics(tmp_path, *([PLAN] if planned else []))
+    coordinator = LyingCoordinator(nodes, PLAN)
+    for number in range(PLAN.most_sessions):
+        reply = coordinator.ask(CLINICS[0], session=f"{number:032x}")
+        assert "the key of a run must be of the message's session" in str(reply.error.reason)
+    assert not list(tmp_path.glob("1.csv.training-*"))
+    assert not coordinator.ask(CLINICS[0]).has_error()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from time import time
 
+from flwr.app import Message
+
 from fl_he.clients.node.counters import Counters
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, FINISH, EncryptionRequest
+from fl_he.wire.records import RECORD, ProtocolError
 from fl_he.wire.run_key import RunKey
+from fl_he.wire.sealed_messages import OPEN, Hop, is_sealed
 
 
 def require_run_key(
@@ -31,8 +35,43 @@ def require_run_key(
     Raises
     ------
     ProtocolError, CryptoError
-        If it is another key, of another session, altered, over by this node's clock, or older than
-        what company X has signed before; see `Counters`.
+        If it is another key, or as `_signed_key` refuses.
+    """
+    key = _signed_key(signed, session, node, enrolment)
+    if key.fingerprint != fingerprint:
+        raise ProtocolError(
+            f"the public key must be the one that {enrolment.manifest.key_holder.name} signed, "
+            f"{key.fingerprint}, got {fingerprint}"
+        )
+
+
+def require_session(message: Message, node: Node) -> None:
+    """Refuse a sum of a session that company X has not begun, before anything of it is noted.
+
+    Without a manifest nobody signs sessions.
+
+    Raises
+    ------
+    ProtocolError, CryptoError
+        On a hospital as `_signed_key` refuses; on company X as :meth:`RunKeys.find` does.
+    """
+    content, action = message.content, message.metadata.message_type
+    if node.run_keys is not None:
+        if action in (DECRYPT, OPEN):
+            node.run_keys.find(node.session)
+    elif node.enrolment is not None and RECORD in content and action != FINISH:
+        kind = Hop if is_sealed(action, content) else EncryptionRequest
+        _signed_key(kind.from_content(content).run_key, node.session, node, node.enrolment)
+
+
+def _signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolment) -> RunKey:
+    """Return a session's key as company X has signed it.
+
+    Raises
+    ------
+    ProtocolError, CryptoError
+        If the statement is of another session, altered, over by this node's clock, or older than
+        other statements of company X; see `Counters`.
     """
     company_x = enrolment.manifest.key_holder
     if signed is None:
@@ -47,14 +86,10 @@ def require_run_key(
         )
     if key.session != session:
         raise ProtocolError("the key of a run must be of the message's session, got another's")
-    if key.fingerprint != fingerprint:
-        raise ProtocolError(
-            f"the public key must be the one that {company_x.name} signed, {key.fingerprint}, "
-            f"got {fingerprint}"
-        )
     if key.expires <= time():
         raise ProtocolError(
             "the key of a run must not be over, and this one is (key-days of company X, by this "
             "node's clock): begin a new run"
         )
     Counters.of(node, enrolment).hear_key(key)
+    return key

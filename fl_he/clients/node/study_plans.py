@@ -5,6 +5,7 @@ from __future__ import annotations
 from flwr.app import Message
 
 from fl_he.clients.node.node import Node
+from fl_he.clients.node.run_key_check import require_session
 from fl_he.clients.plan_ledger import PlanLedger
 from fl_he.wire.planned_messages import Choice, check, is_planned
 from fl_he.wire.records import ProtocolError
@@ -39,6 +40,7 @@ def require_planned(message: Message, node: Node) -> None:
     node.plan, plan = digest, node.plans[digest]
     node.check_plan(plan)
     asked, ledger = check(plan, action, content), PlanLedger(node.planned())
+    require_session(message, node)
     if asked is None:
         ledger.require_begun(digest, node.session)
     else:

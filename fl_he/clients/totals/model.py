@@ -97,18 +97,17 @@ class ModelKeeper:
 
 
 def final_content(state: ChainState, course: Course, config: ConfigRecord) -> RecordDict:
-    """Return the content of the message with which the app saves the model.
+    """Return the content of the message with which the app saves the model; see `require_total`."""
+    require_total(state)
+    return course.final(config)
 
-    Raises
-    ------
-    ProtocolError
-        If the model is not of a total, as at the end of a session that is made up.
-    """
+
+def require_total(state: ChainState) -> None:
+    """Refuse to end a session of which the hospital has no total, such as a made-up one."""
     if not state.after:
         raise ProtocolError(
             "a model is saved after the first total of its session, and this hospital has none"
         )
-    return course.final(config)
 
 
 def _counted(link: Link, session: str, node: Node) -> AbstractContextManager[None]:

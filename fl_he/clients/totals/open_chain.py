@@ -24,9 +24,16 @@ from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.node.run_key_check import require_session
 from fl_he.clients.opening import Asked, Opener, some_or_none
 from fl_he.clients.totals.learner import Course, Learnt
-from fl_he.clients.totals.model import ModelKeeper, canonical, final_content, terms_of
+from fl_he.clients.totals.model import (
+    ModelKeeper,
+    canonical,
+    final_content,
+    require_total,
+    terms_of,
+)
 from fl_he.clients.totals.payload import link_of, verified_total
 from fl_he.clients.totals.state import chain_state
 from fl_he.crypto.paillier.packing import Packing
@@ -110,8 +117,11 @@ class OpenChain:
                 f"a message with totals must hold the train config and no other records, "
                 f"got {others}"
             )
+        require_session(message, node)
+        totals = [verified_total(one, news.session, node.enrolment) for one in news.totals]
         with chain_state(node, news.session) as state:
-            totals = (verified_total(one, news.session, node.enrolment) for one in news.totals)
+            if request is None and not totals:
+                require_total(state)
             config, course = self._keeper.learn(map(link_of, totals), rest, state, node)
             if request is None:
                 return final_content(state, course, config)
