@@ -12,6 +12,7 @@ set_rule         sets of hospitals whose totals may be opened together
 row_rule         tables whose totals may be told, by their rows
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
+stores           places of lines and texts that a node keeps
 ledger           company X's sessions and opened sums
 overviews        sessions as company X's ledger tells of them
 state_store      ledgers and texts of a simulated node

@@ -20,24 +20,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fl_he.crypto.encoding.fields import Key, Natural, Whole, form_of
-from fl_he.crypto.encoding.strict_json import Document
-from fl_he.crypto.errors import KeyFileError
+from fl_he.clients.stores import Lines, Store, ledger_document
+from fl_he.crypto.encoding.fields import Key, Natural, Whole
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.training_messages import MODEL_LINKS
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    pass
 
-#: Longest line, its end included; ours have at most 300 characters.
-LONGEST_LINE = 1000
 #: A sum about a model, by purpose and round.
 Follows = tuple[str, int]
 #: Stands for the sum before the first one.
@@ -50,47 +46,6 @@ _OTHER_LEDGER = (
 
 #: Head of a ledger without openings.
 FIRST_HEAD = bytes(32)
-
-
-class LedgerError(KeyFileError):
-    """A ledger that cannot be trusted. Its text may name a path, so it stays on the node."""
-
-
-class Lines(Protocol):
-    """The lines of a ledger while nobody else can change them."""
-
-    def __iter__(self) -> Iterator[str | None]:
-        """Yield the lines in order; None for one whose writing was cut off."""
-
-    def append(self, line: str) -> None:
-        """Add a line that is there for good when this returns."""
-
-
-class Store(Protocol):
-    """Where a ledger is kept."""
-
-    def is_new(self) -> bool:
-        """Tell whether nothing was ever noted."""
-
-    def exclusively(self) -> AbstractContextManager[Lines]:
-        """Lock the ledger and give access to its lines."""
-
-
-class Text(Protocol):
-    """A text that a node keeps, while nobody else can change it."""
-
-    def read(self) -> str | None:
-        """Return the text, ``None`` where there is none yet."""
-
-    def write(self, text: str) -> None:
-        """Put a text in the old one's place; it is there for good when this returns."""
-
-
-class TextStore(Protocol):
-    """Place of a text."""
-
-    def exclusively(self) -> AbstractContextManager[Text]:
-        """Lock the text and give access to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +132,6 @@ class Place:
 
 
 Entry = Session | Opening | Discarded | KeyMade | KeyDeleted
-
-
-def ledger_document(entry: type[DataclassInstance], limit: int = LONGEST_LINE) -> Document:
-    """Return the lines of one kind of entry."""
-    return Document("a ledger's line", form_of(entry).members, limit, LedgerError)
 
 
 _ENTRIES: tuple[type[Entry], ...] = (Session, Opening, Discarded, KeyMade, KeyDeleted)

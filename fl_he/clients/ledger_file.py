@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from fl_he.atomic import append, replace_file, synchronise
-from fl_he.clients.ledger import LONGEST_LINE, LedgerError
+from fl_he.clients.stores import LONGEST_LINE, LedgerError
 from fl_he.crypto.key_files import not_private
 from fl_he.wire.records import ProtocolError
 

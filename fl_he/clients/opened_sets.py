@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from fl_he.clients.ledger import LedgerError, Lines, Place, Store, ledger_document
+from fl_he.clients.ledger import Place
 from fl_he.clients.set_rule import (
     LONGEST_SET_LINE,
     AloneAllowed,
@@ -25,6 +25,7 @@ from fl_he.clients.set_rule import (
     SetRule,
     Verdict,
 )
+from fl_he.clients.stores import LedgerError, Lines, Store, ledger_document
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.records import ProtocolError

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import Follows, Ledger, LedgerError, Mark, Place
+from fl_he.clients.ledger import Follows, Ledger, Mark, Place
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
@@ -18,6 +18,7 @@ from fl_he.clients.node.settings import least_cell, least_contributors, whole_se
 from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.run_keys import RunKeys, SessionKey
+from fl_he.clients.stores import LedgerError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from fl_he.clients.ledger import (
-    KeyDeleted,
-    KeyMade,
-    Opening,
-    Session,
-    discarded_sums,
-    entries,
-)
+from fl_he.clients.ledger import KeyDeleted, KeyMade, Opening, Session, discarded_sums, entries
 from fl_he.wire.encrypted_sum import Purpose
 
 

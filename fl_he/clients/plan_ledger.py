@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from fl_he.clients.ledger import Store, ledger_document
+from fl_he.clients.stores import Store, ledger_document
 from fl_he.wire.planned_messages import Asked
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan

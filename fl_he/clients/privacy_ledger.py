@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import Store, ledger_document
+from fl_he.clients.stores import Store, ledger_document
 from fl_he.crypto.encoding.fields import Limit, matching
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
 from fl_he.wire.records import ProtocolError

@@ -20,11 +20,8 @@ from fl_he.atomic import synchronise
 from fl_he.clients.ledger import (
     KeyDeleted,
     KeyMade,
-    LedgerError,
-    Lines,
     Mark,
     Session,
-    Store,
     entries,
     line_of,
     marks,
@@ -33,6 +30,7 @@ from fl_he.clients.ledger import (
 )
 from fl_he.clients.ledger_file import room
 from fl_he.clients.overviews import SessionOverview
+from fl_he.clients.stores import LedgerError, Lines, Store
 from fl_he.wire.records import ProtocolError
 
 #: Of a session's digest in a file's name.

@@ -47,11 +47,12 @@ def ledger(
     compute sums of the hospitals that it exposes.
     """
     with plain_errors():
-        from fl_he.clients.ledger import LedgerError, lines_of_sets
+        from fl_he.clients.ledger import lines_of_sets
         from fl_he.clients.ledger_file import FileStore
         from fl_he.clients.opened_sets import OpenedSets
         from fl_he.clients.overviews import session_overviews
         from fl_he.clients.set_rule import LONGEST_SET_LINE
+        from fl_he.clients.stores import LedgerError
 
         own = file.with_name(file.name.removesuffix(_ENDING))
         path, opened = (own.with_name(own.name + ending) for ending in (_ENDING, ".opened.jsonl"))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from full_disk import full_disk
 
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileText
+from fl_he.clients.stores import LedgerError
 from fl_he.wire.records import ProtocolError
 
 

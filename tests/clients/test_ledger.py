@@ -21,10 +21,11 @@ from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.ledger import NOTHING, Ledger, LedgerError, Lines, Mark, Place
+from fl_he.clients.ledger import NOTHING, Ledger, Mark, Place
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.overviews import session_overviews
 from fl_he.clients.state_store import StateStore
+from fl_he.clients.stores import LedgerError, Lines
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fl_he.clients.ledger import LedgerError, Place
+from fl_he.clients.ledger import Place
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.set_rule import LONGEST_SET_LINE, Epoch, OpenedSet, Verdict
+from fl_he.clients.stores import LedgerError
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.records import ProtocolError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from study_plans import PLAN
 
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.plan_ledger import PlanLedger
+from fl_he.clients.stores import LedgerError
 from fl_he.wire.planned_messages import Asked
 from fl_he.wire.records import ProtocolError
 

@@ -12,10 +12,10 @@ import pytest
 from flwr.app import ConfigRecord
 from numpy.typing import NDArray
 
-from fl_he.clients.ledger import LedgerError, Store
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.clients.state_store import StateStore
+from fl_he.clients.stores import LedgerError, Store
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice
 from fl_he.wire.records import ProtocolError
 

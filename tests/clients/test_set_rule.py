@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_he.clients import set_rule
-from fl_he.clients.ledger import LedgerError, ledger_document
 from fl_he.clients.set_rule import LONGEST_SET_LINE, Epoch, OpenedSet, SetHistory, SetRule
+from fl_he.clients.stores import LedgerError, ledger_document
 
 OPENED = ledger_document(OpenedSet, LONGEST_SET_LINE)
 EPOCH = ledger_document(Epoch, LONGEST_SET_LINE)

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.capc.node.deployed import VotingLedger
-from fl_he.clients.ledger import Ledger, LedgerError, Place
+from fl_he.clients.ledger import Ledger, Place
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.row_memory import Columns, parse, unparse
 from fl_he.clients.opened_sets import OpenedSets
@@ -27,6 +27,7 @@ from fl_he.clients.privacy_ledger import LONGEST_LINE, Kind, PrivacyLedger
 from fl_he.clients.row_rule import RowHistory
 from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.clients.state_store import StateStore
+from fl_he.clients.stores import LedgerError
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.learning.errors import DataError

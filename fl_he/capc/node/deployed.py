@@ -27,7 +27,6 @@ from fl_he.capc.node.keys import KeyPair, PublicKeys, own_keys
 from fl_he.capc.node.party import Memory, Party
 from fl_he.capc.protocol import CapcRole
 from fl_he.capc.terms import Terms
-from fl_he.clients.ledger import LedgerError, Store, ledger_document
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
@@ -38,6 +37,7 @@ from fl_he.clients.node.settings import (
     read_named_file,
     require_writable,
 )
+from fl_he.clients.stores import LedgerError, Store, ledger_document
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.tables.table_file import some

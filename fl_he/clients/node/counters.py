@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fl_he.clients.ledger import Lines, Store, ledger_document
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
+from fl_he.clients.stores import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Whole
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.run_key import RunKey

@@ -15,7 +15,6 @@ from flwr.app.user_config import UserConfig
 from flwr.supercore.utils import get_flwr_home
 
 from fl_he.clients.hospital import OTHER_RESULT, figures_path
-from fl_he.clients.ledger import Store, TextStore
 from fl_he.clients.ledger_file import FileBytes, FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
 from fl_he.clients.node.enrolment import read_manifest, read_passphrase
@@ -38,6 +37,7 @@ from fl_he.clients.node.settings import (
 from fl_he.clients.privacy_ledger import LONGEST_LINE
 from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.set_rule import LONGEST_SET_LINE
+from fl_he.clients.stores import Store, TextStore
 from fl_he.crypto.errors import CryptoError
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy

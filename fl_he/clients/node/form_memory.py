@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fl_he.clients.ledger import Store, ledger_document
+from fl_he.clients.stores import Store, ledger_document
 from fl_he.wire.update_layout import UpdateLayout
 
 #: Longest line, its end included: room for the layout of a large model, twice escaped.

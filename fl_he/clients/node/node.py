@@ -17,7 +17,6 @@ from flwr.app import ConfigRecord, Context
 
 from fl_he.clients.clipping import Clipping
 from fl_he.clients.hospital import HospitalData
-from fl_he.clients.ledger import Store, TextStore
 from fl_he.clients.node.enrolment import (
     Enrolment,
     pinned_fingerprint,
@@ -28,6 +27,7 @@ from fl_he.clients.node.settings import DEPLOYED_ONLY, without_role
 from fl_he.clients.node.table_memory import TableMemory
 from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.state_store import StateStore, StateText
+from fl_he.clients.stores import Store, TextStore
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.disclosure import MIN_CELL

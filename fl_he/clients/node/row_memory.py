@@ -16,9 +16,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from fl_he.clients.ledger import LedgerError, ledger_document
 from fl_he.clients.ledger_file import FileBytes
 from fl_he.clients.row_rule import HASH_BYTES, HASH_TYPE, Hashes, RowHistory, keyed_hashes
+from fl_he.clients.stores import LedgerError, ledger_document
 from fl_he.crypto.encoding.fields import Natural, constant, kind_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.learning.tables.data import Dataset

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
-from fl_he.clients.ledger import Lines, Store, ledger_document
+from fl_he.clients.stores import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Fingerprint, Key, Natural
 from fl_he.learning.tables.data import Dataset, first_schema_difference
 from fl_he.wire.records import ProtocolError

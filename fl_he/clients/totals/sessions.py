@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from fl_he.clients.ledger import ledger_document
 from fl_he.clients.node.node import Node
+from fl_he.clients.stores import ledger_document
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Annotated
 
 from flwr.app import Array, ArrayRecord
 
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.node.node import Node
+from fl_he.clients.stores import LedgerError
 from fl_he.clients.totals.learner import Learnt
 from fl_he.clients.totals.payload import RunningSum
 from fl_he.crypto.encoding.fields import Kind, Place, Whole, constant, form_of, kind_of

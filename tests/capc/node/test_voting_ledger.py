@@ -7,8 +7,8 @@ import pytest
 
 from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.capc.node.deployed import VotingLedger, spend
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.stores import LedgerError
 from fl_he.learning.voting.gnmax import ConfidentGNMax
 from fl_he.wire.records import ProtocolError
 

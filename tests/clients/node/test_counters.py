@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.counters import Counters
+from fl_he.clients.stores import LedgerError
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.run_key import RunKey
 from fl_he.wire.totals import Total

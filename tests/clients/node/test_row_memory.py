@@ -17,11 +17,11 @@ from full_disk import full_disk
 
 from fl_he import client_app
 from fl_he.clients.hospital import HospitalData
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.ledger_file import FileBytes
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.node.row_memory import Columns, RowMemory, parse
+from fl_he.clients.stores import LedgerError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.encrypted_sum import DESCRIBE, FIGURES, MOMENTS, EncryptionRequest

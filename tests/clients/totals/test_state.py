@@ -11,9 +11,9 @@ from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
 from sealed_federation import COMPANY, Federation
 from sealed_steps import Steps, reason, sealed
 
-from fl_he.clients.ledger import LedgerError
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.clients.stores import LedgerError
 from fl_he.clients.totals.learner import Learnt
 from fl_he.clients.totals.payload import RunningSum
 from fl_he.clients.totals.sessions import Sessions
