@@ -23,7 +23,7 @@ from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
-from fl_he.experiment.profile import ProfileIntervals
+from fl_he.experiment.profile import ProfileIntervals, check_classes
 from fl_he.experiment.terms import train_config
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.tables.moments import Limbs
@@ -357,3 +357,10 @@ def test_what_does_not_fit_the_table_is_refused_before_any_round(
     with pytest.raises(ConfigError, match=words):
         run(experiment(*names, folder=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_that_only_the_nodes_know_are_counted_too(tmp_path: Path) -> None:
+    config = configured(tmp_path, *table("quasi"))
+    check_classes(config, 2)
+    with pytest.raises(ConfigError, match="penalty=firth must be left out for more than two"):
+        check_classes(config, 3)
