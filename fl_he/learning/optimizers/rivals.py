@@ -26,7 +26,7 @@ from fl_he.learning.tables.arrays import Array
 #: How far above the drop a rival must end, in units of the log likelihood.
 BETTER = 1e-6
 #: Rivals of a bound.
-_RIVALS = 32
+_RIVALS = 64
 #: A rival ends so near a maximum, in standard errors, or after so many evaluations.
 _NEAR, _MOST_STEPS = 1e-3, 25
 #: A rival this near a maximum gains no more than twice the square of the distance.
@@ -154,8 +154,9 @@ class Rival:
 def starts(column: int, theta: Array, estimate: Array, errors: Array) -> Iterator[Array]:
     """Yield models with a bound's coefficient from which rivals climb.
 
-    They are around the bound's model, or the estimate carried on to the bound with other signs. All
-    nodes draw the same ones: the numbers of this generator do not depend on versions.
+    They are around the bound's model, this model with larger coefficients, or the estimate carried
+    on to the bound with other signs. All nodes draw the same ones: the numbers of this generator do
+    not depend on versions.
 
     Parameters
     ----------
@@ -171,10 +172,12 @@ def starts(column: int, theta: Array, estimate: Array, errors: Array) -> Iterato
     factor = 1.0 if far else abs(theta[column] / estimate[column])
     for number in range(_RIVALS):
         uniform = np.array([draw() for _ in theta])
-        kind = number % (len(_AROUND) + 1)
+        kind = number % (len(_AROUND) + 2)
         if kind < len(_AROUND):
             normal = [NormalDist().inv_cdf(min(max(u, 1e-9), 1.0 - 1e-9)) for u in uniform]
             start = theta + _AROUND[kind] * errors * np.array(normal)
+        elif kind == len(_AROUND):
+            start = theta * 10.0**uniform
         else:
             start = np.where(uniform < 0.5, -factor, factor) * estimate
         start[column] = theta[column]
