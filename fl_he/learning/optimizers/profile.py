@@ -19,14 +19,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.base import Point, read, read_flag, read_vectors
-from fl_he.learning.optimizers.rivals import BETTER, Rival, starts, within
+from fl_he.learning.optimizers.base import Point, read, read_vectors
+from fl_he.learning.optimizers.rivals import BETTER, Rival, next_wave, starts, within
 from fl_he.learning.optimizers.scoring import Curvature, information_of
 from fl_he.learning.optimizers.task import most_models
 from fl_he.learning.regression.firth import whitening
@@ -47,7 +48,7 @@ _LEAST_TOLERANCE = 1e-8
 _MOST_MISSED = 3
 
 _STATES = OPEN, REACHED, FOUND, NONE, LOST = "open", "reached", "found", "none", "lost"
-_NUMBERS = ("column", "side", "length")
+_NUMBERS = ("column", "side", "length", "starts")
 _VECTORS = ("theta", "base", "step")
 
 
@@ -70,8 +71,8 @@ class Bound:
     state
         ``open``; ``reached``: rivals are tried; ``found``; ``none``: so far away that it is taken
         to be infinite; ``lost``: the steps lead nowhere.
-    challenged
-        Whether it is reached and its rivals have started.
+    starts
+        From how many models rivals have started since it was reached.
     curvature
         Of Firth's penalty.
     """
@@ -84,7 +85,7 @@ class Bound:
     length: float = 1.0
     misses: Array = field(default_factory=lambda: np.array([DROP]))
     state: str = OPEN
-    challenged: bool = False
+    starts: int = 0
     curvature: Curvature = field(default_factory=Curvature)
 
     def advance(self, point: Point, estimate: Estimate, tolerance: float) -> None:
@@ -132,7 +133,7 @@ class Bound:
         """Go on from a better model at the bound."""
         self.theta = self.base = theta
         self.step, self.length, self.misses = np.zeros(len(theta)), 1.0, np.array([DROP])
-        self.state, self.challenged, self.curvature = OPEN, False, Curvature()
+        self.state, self.starts, self.curvature = OPEN, 0, Curvature()
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -140,7 +141,6 @@ class Bound:
             **{name: getattr(self, name) for name in _NUMBERS},
             **{name: getattr(self, name).tolist() for name in (*_VECTORS, "misses")},
             "state": self.state,
-            "challenged": self.challenged,
             **self.curvature.to_members(),
         }
 
@@ -153,10 +153,9 @@ class Bound:
         (misses,) = read_vectors(members, "misses")
         if not len(misses):
             raise DataError("a bound must have misses")
-        column, side, length = (read(members, name) for name in _NUMBERS)
-        state, challenged = members["state"], read_flag(members, "challenged")
+        column, side, length, begun = (read(members, name) for name in _NUMBERS)
         place, curvature = (int(column), side, theta, base, step), Curvature.from_members(members)
-        return cls(*place, length, misses, state, challenged, curvature)
+        return cls(*place, length, misses, members["state"], int(begun), curvature)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -306,25 +305,31 @@ class Search:
 
     def _judge(self, number: int, bound: Bound, estimate: Estimate, most: float | None) -> None:
         """Have a bound that is reached go on, or be found, once all of its rivals have ended."""
-        if not bound.challenged:
-            errors, moved = np.sqrt(np.diag(estimate.cov)), bound.theta - estimate.theta
-            known = errors > 0.0
-            units = errors * (2.0 + float(np.linalg.norm(moved[known] / errors[known])))
-            self.rivals += [
-                Rival(number, bound.column, start, units)
-                for start in starts(bound.column, bound.theta, estimate.theta, errors)
-                if within(start, most)
-            ]
-            bound.challenged = True
         mine = [rival for rival in self.rivals if rival.bound == number]
-        if not all(rival.ended for rival in mine):
-            return
-        self.rivals = [rival for rival in self.rivals if rival.bound != number]
-        best = max(mine, key=lambda rival: rival.height, default=None)
-        if best is not None and best.height > BETTER:
-            bound.reopen(best.best)
-        else:
-            bound.state = FOUND
+        while bound.state == REACHED and all(rival.ended for rival in mine):
+            best = max(mine, key=lambda rival: rival.height, default=None)
+            if best is not None and best.height > BETTER:
+                bound.reopen(best.best)
+            elif wave := next_wave(bound.starts, mine):
+                mine += self._rivals(number, bound, estimate, most, wave)
+                bound.starts = wave.stop
+            else:
+                bound.state = FOUND
+        left = [rival for rival in self.rivals if rival.bound != number]
+        self.rivals = [*left, *(mine if bound.state == REACHED else [])]
+
+    def _rivals(
+        self, number: int, bound: Bound, estimate: Estimate, most: float | None, wave: range
+    ) -> list[Rival]:
+        errors, moved = np.sqrt(np.diag(estimate.cov)), bound.theta - estimate.theta
+        known = errors > 0.0
+        units = errors * (2.0 + float(np.linalg.norm(moved[known] / errors[known])))
+        models = starts(bound.column, bound.theta, estimate.theta, errors)
+        return [
+            Rival(number, bound.column, start, units)
+            for start in islice(models, wave.start, wave.stop)
+            if within(start, most)
+        ]
 
     def to_members(self) -> dict[str, Any]:
         """Return what JSON can hold."""

@@ -5,13 +5,14 @@ coefficient at its bound, there may be several maxima over the other parameters.
 bound has followed one of them. Rivals climb from other starts at the same value of the coefficient.
 If one ends above the likelihood's drop, the bound is further out, and its search goes on there.
 
-No finite number of starts proves that there is no higher maximum.
+No finite number of starts proves that there is no higher maximum. The first few find out whether
+there are several; if so, more follow.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from statistics import NormalDist
 from typing import Any
@@ -25,8 +26,10 @@ from fl_he.learning.tables.arrays import Array
 
 #: How far above the drop a rival must end, in units of the log likelihood.
 BETTER = 1e-6
-#: Rivals of a bound.
-_RIVALS = 64
+#: Rivals of a bound at first, and of one where some of these end at another maximum.
+_FEW, _RIVALS = 16, 64
+#: A maximum that is further above or below the drop is another one than the search has followed.
+_OTHER = 1e-3
 #: A rival ends so near a maximum, in standard errors, or after so many evaluations.
 _NEAR, _MOST_STEPS = 1e-3, 25
 #: A rival this near a maximum gains no more than twice the square of the distance.
@@ -90,6 +93,11 @@ class Rival:
         self.steps, self.ended, self._units = 0, False, units
         self._optimizer = self._begun()
 
+    @property
+    def is_other(self) -> bool:
+        """Whether it has come to another maximum than that of the bound."""
+        return math.isfinite(self.height) and abs(self.height) > _OTHER
+
     def advance(self, point: Point, above: float, most: float | None) -> None:
         """Take the step that follows from an evaluation at `theta`.
 
@@ -149,6 +157,22 @@ class Rival:
             result.height = read(members, "height")
         result._optimizer.restore(members["optimizer"])
         return result
+
+
+def next_wave(begun: int, ended: Sequence[Rival]) -> range:
+    """Return the numbers of the starts that come next at a bound; empty: none do.
+
+    Parameters
+    ----------
+    begun
+        From how many models rivals have started.
+    ended
+        These rivals.
+    """
+    if not begun:
+        return range(_FEW)
+    more = begun < _RIVALS and any(rival.is_other for rival in ended)
+    return range(begun, _RIVALS) if more else range(0)
 
 
 def starts(column: int, theta: Array, estimate: Array, errors: Array) -> Iterator[Array]:
