@@ -46,7 +46,7 @@ def configured(
     (folder / "table.csv").write_text("\n".join([",".join([*names, "sick"]), *rows]))
     return experiment(
         *("data=csv", f"data.path={folder}/table.csv", "data.target=sick", "data.positive=yes"),
-        *("optimizer=newton", "test_size=0", "rounds=50", f"penalty={penalty}", *more),
+        *("optimizer=newton", "test_size=0", "rounds=200", f"penalty={penalty}", *more),
         folder=folder / "run",
     )
 
