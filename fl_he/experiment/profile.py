@@ -15,8 +15,8 @@ from fl_he.learning.optimizers.profile import Bound, Estimate, Search
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.tables.scaling import Scaling
 
-_INFINITE = (
-    f"infinite: the likelihood does not drop far enough within {profile.FURTHEST:g} standard errors"
+_BEYOND = (
+    f"beyond {profile.FURTHEST:g} standard errors: the likelihood has not dropped far enough there"
 )
 
 
@@ -98,7 +98,7 @@ class ProfileIntervals:
         if bound.state == profile.FOUND:
             return None
         if bound.state == profile.NONE:
-            return _INFINITE
+            return _BEYOND
         if not estimate.error(bound.column) > 0.0:
             return "not found: the column has no estimate"
         if found.lost_hospitals:

@@ -309,7 +309,7 @@ def test_separated_classes_have_no_profile_interval_without_a_penalty(tmp_path: 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ("none", "infinite: the likelihood does not drop far enough within 100 standard errors"),
+        ("none", "beyond 100 standard errors: the likelihood has not dropped far enough there"),
         *slow(
             ("open", "not found in 50 iterations: raise rounds"),
             ("lost", "not found: the search led nowhere"),

@@ -36,7 +36,7 @@ def make_newton() -> dict[str, Any]:
                 {
                     **{"name": HOSTILE, "lower": 0.5, "upper": None},
                     **{"odds_ratio_lower": 1.65, "odds_ratio_upper": None},
-                    **{"lower_reason": None, "upper_reason": "infinite: no end"},
+                    **{"lower_reason": None, "upper_reason": "beyond 100 standard errors: no end"},
                 }
             ],
         },

@@ -40,7 +40,7 @@ DROP = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / 2
 _MEMORY, _WORSE = 5, 2.0
 #: A step is not halved below it: the bound is given up.
 _SHORTEST = 2.0**-12
-#: A bound that is further away, in standard errors at the estimate, is taken to be infinite.
+#: No bound is searched for further away, in standard errors at the estimate.
 FURTHEST = 100.0
 #: Steps below it, in standard errors, are rounding.
 _LEAST_TOLERANCE = 1e-8
@@ -69,8 +69,8 @@ class Bound:
     misses
         How far from the bound the last good models were, in units of the log likelihood.
     state
-        ``open``; ``reached``: rivals are tried; ``found``; ``none``: so far away that it is taken
-        to be infinite; ``lost``: the steps lead nowhere.
+        ``open``; ``reached``: rivals are tried; ``found``; ``none``: further away than `FURTHEST`,
+        where the likelihood is still too high; ``lost``: the steps lead nowhere.
     starts
         From how many models rivals have started since it was reached.
     curvature
@@ -119,15 +119,17 @@ class Bound:
             if self.length < _SHORTEST:
                 self.state = LOST
             return
-        multiplier = self.side * math.sqrt(max(0.0, (2.0 * above + whole) / cov[j, j]))
-        step = along + multiplier * cov[:, j]
+        furthest = FURTHEST * estimate.error(j)
+        multiplier = math.sqrt(max(0.0, (2.0 * above + whole) / cov[j, j]))
+        to_furthest = (furthest - moved - self.side * float(along[j])) / cov[j, j]
+        step = along + self.side * min(multiplier, to_furthest) * cov[:, j]
         self.base, self.step, self.length = point.theta, step, 1.0
         self.misses = np.append(self.misses, miss)[-_MEMORY:]
         self.theta = point.theta + step
-        if np.sqrt(max(0.0, float(step @ information @ step))) <= max(tolerance, _LEAST_TOLERANCE):
-            self.state = FOUND if point.penalty_gradient is None else REACHED
-        elif self.side * (self.theta[j] - estimate.theta[j]) > FURTHEST * estimate.error(j):
+        if above > 0.0 and moved >= (1.0 - _LEAST_TOLERANCE) * furthest:
             self.state = NONE
+        elif np.sqrt(max(0.0, step @ information @ step)) <= max(tolerance, _LEAST_TOLERANCE):
+            self.state = FOUND if point.penalty_gradient is None else REACHED
 
     def reopen(self, theta: Array) -> None:
         """Go on from a better model at the bound."""

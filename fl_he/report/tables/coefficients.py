@@ -238,7 +238,8 @@ def _ends(
         if reason is None:
             words.append(_TOO_LARGE if value is None else write(value))
         else:
-            words.append("infinite" if reason.startswith("infinite") else "not found")
+            beyond = reason.startswith("beyond")
+            words.append(reason.partition(":")[0] if beyond else "not found")
     return " to ".join(words)
 
 

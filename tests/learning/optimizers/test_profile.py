@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -198,7 +199,7 @@ def test_a_step_to_where_there_is_no_information_is_halved_and_given_up_in_the_e
     np.testing.assert_allclose(upper.theta - estimate.theta, (first - estimate.theta) / 2**13)
 
 
-def test_a_bound_that_is_very_far_away_is_taken_to_be_infinite() -> None:
+def test_a_bound_is_beyond_the_furthest_only_where_the_likelihood_is_too_high_there() -> None:
     """The likelihood is flat to the right: there its model allows any step."""
     datasets = hospitals(*table("overlapping"))
     estimate = estimate_of(fit(datasets, penalty=False)[0])
@@ -206,5 +207,14 @@ def test_a_bound_that_is_very_far_away_is_taken_to_be_infinite() -> None:
     point = evaluate(datasets, upper.theta, penalty=False)
     assert point.hessian is not None
     flat = replace(point, gradient=0 * point.gradient, hessian=1e-6 * point.hessian)
-    upper.advance(flat, estimate, 1e-7)
+    high = -(estimate.log_likelihood - 0.5) / point.examples
+    upper.advance(replace(flat, loss=high), estimate, 1e-7)
+    assert upper.state == "open", "the step was not evaluated"
+    furthest = estimate.theta[0] + 100 * estimate.error(0)
+    np.testing.assert_allclose(upper.theta[0], furthest, rtol=1e-12)
+    low = deepcopy(upper)
+    low.advance(evaluate(datasets, low.theta, penalty=False), estimate, 1e-7)
+    assert low.state == "open", "the likelihood is below the cut at the furthest"
+    assert low.theta[0] < furthest
+    upper.advance(replace(flat, theta=upper.theta, loss=high), estimate, 1e-7)
     assert upper.state == "none"

@@ -314,7 +314,7 @@ def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path
     }
     said = words(page(tmp_path, metrics))
     assert "Profile penalised likelihood intervals" in said
-    assert "0.500 to infinite" in said
+    assert "0.500 to beyond 100 standard errors" in said
     assert "Wald's, from the information without the penalty" in said
     assert said.count("events are rare, or a category has few events") == 1
     assert "so they learn the estimates' covariance" in said
