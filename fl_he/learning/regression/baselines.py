@@ -9,14 +9,17 @@ from contextlib import suppress
 import numpy as np
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression.likelihood import examples_of, hessian_sum, mean_gradient
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import balanced_weights, class_counts
 
 #: scikit-learn's own.
 DEFAULT_C = 1.0
-#: Beyond it a probability is 0 or 1 to 13 digits: the data are taken to be separable.
-_LARGEST_MARGIN = 30.0
+#: Newton's next step moves no margin further at an optimum; on separated data it moves some by
+#: about 1 for ever, however small the gradient.
+_LONGEST_STEP = 1e-2
 
 
 def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Array, float | None]:
@@ -35,9 +38,22 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
     with warnings.catch_warnings(), suppress(Warning, ValueError):
         warnings.simplefilter("error")
         fitted = family.fit(dataset, math.inf, balanced=balanced)
-    if fitted is None or (np.abs(family.margins(dataset.features, fitted)).max() > _LARGEST_MARGIN):
+    if fitted is None or not _is_optimum(dataset, fitted, balanced=balanced):
         return fit(dataset, None, balanced=balanced), DEFAULT_C
     return fitted, None
+
+
+def _is_optimum(dataset: Dataset, theta: Array, *, balanced: bool) -> bool:
+    """Tell whether the likelihood has its maximum at a model, to within Newton's next step."""
+    weights = None
+    if balanced:
+        weights = balanced_weights(class_counts(dataset.labels, dataset.class_count))
+    examples = examples_of(dataset, theta, weights)
+    gradient = dataset.examples * mean_gradient(examples)
+    step, *_ = np.linalg.lstsq(hessian_sum(examples), gradient, rcond=None)
+    family = family_for(dataset.class_count)
+    moved = family.margins(dataset.features, step.astype(np.float64))
+    return bool(np.abs(moved).max() <= _LONGEST_STEP)
 
 
 def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:

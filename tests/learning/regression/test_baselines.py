@@ -48,6 +48,25 @@ def test_separable_data_are_fitted_with_the_default_penalty(cancer: Dataset) -> 
         np.testing.assert_array_equal(theta, fit(dataset, 1.0))
 
 
+@pytest.mark.parametrize("balanced", [True, False])
+def test_an_optimum_with_large_margins_is_the_pooled_fit(*, balanced: bool) -> None:
+    rng = np.random.default_rng(1)
+    heavy = rng.standard_cauchy(200)
+    labels = (rng.random(200) < 1 / (1 + np.exp(-0.2 * np.clip(heavy, -10, 10)))).astype(float)
+    dataset = standardise(Dataset(heavy[:, None], labels, ("x",)))[0]
+    theta, C = fit_pooled(dataset, None, balanced=balanced)
+    assert C is None
+    assert np.abs(dataset.features @ theta[:1] + theta[1]).max() > 30
+
+
+def test_quasi_separated_data_have_no_unpenalised_pooled_fit() -> None:
+    rng = np.random.default_rng(1)
+    code, other = (rng.random(200) < 0.2).astype(float), rng.normal(size=200)
+    labels = np.maximum(code, rng.random(200) < 0.4)
+    dataset = standardise(Dataset(np.column_stack([code, other]), labels, ("code", "other")))[0]
+    assert fit_pooled(dataset, None, balanced=False)[1] == LogisticRegression().C
+
+
 @pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
 def test_the_fit_converges_without_warnings(cancer: Dataset, C: float) -> None:
     with warnings.catch_warnings():
