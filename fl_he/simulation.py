@@ -27,7 +27,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
 from fl_he.config.run import Config, Scaling
 from fl_he.experiment.data import simulated_data, warn_of_few
-from fl_he.experiment.inference import check_columns
+from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.terms import declared_ranges, privacy_figures
@@ -128,6 +128,7 @@ def _check(config: Config) -> None:
     declared_ranges(config, data.train.feature_names)
     privacy_figures(config, len(data.train.feature_names), data.train.class_count, simulated=True)
     check_columns(config, data.train.feature_names)
+    reference_number(config.data.reference, data.train.classes)
     if config.scaling is Scaling.federated and config.privacy.name == "none":
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
         require_moments(data.hospitals, data.train, limbs)

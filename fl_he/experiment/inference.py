@@ -56,7 +56,7 @@ class Inference:
         self, config: Config, features: Sequence[str], classes: Sequence[str], positive: str | None
     ) -> None:
         self._config, self._features, self._classes = config, features, classes
-        self.reference = _reference(config.data.reference, classes)
+        self.reference = reference_number(config.data.reference, classes)
         # A deployed coordinator is shown no table.
         self._outcome = positive
         if positive is not None and config.data.target and config.data.threshold is None:
@@ -226,7 +226,14 @@ def check_columns(config: Config, features: Sequence[str]) -> None:
         raise ConfigError(f"{'; '.join(refusals)}{listed}")
 
 
-def _reference(name: str | None, classes: Sequence[str]) -> int:
+def reference_number(name: str | None, classes: Sequence[str]) -> int:
+    """Return the number of ``data.reference`` among the names of more than two classes.
+
+    Raises
+    ------
+    ConfigError
+        If it is no class, or there are two classes.
+    """
     if name is None:
         return 0
     if not classes:

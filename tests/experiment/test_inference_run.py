@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from patients import patients, write_csv
 from quick import slow
 
-from fl_he import client_app, server_app
+from fl_he import client_app, server_app, simulation
 from fl_he.config.constraints import ConfigError
 from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.wire.events import Event
 
 Numbers = NDArray[np.float64]
 _ESTIMATE = ("estimate", "standard_error")
@@ -263,6 +264,27 @@ def test_choices_that_fit_no_model_are_refused_before_the_first_round(
     X = np.random.default_rng(1).standard_normal((60, 2))
     with pytest.raises(error, match=words):
         inferred(tmp_path, X, sick(X[:, 0], 2), *settings)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "words"),
+    [
+        ("pq", "data.positive=p", "must be left out for two classes, got 'z'"),
+        ("pqr", "data.classes=[p,q,r]", "reference must be one of p, q, r, got 'z'"),
+    ],
+    ids=["two", "three"],
+)
+def test_a_reference_is_refused_before_the_hospitals_start(
+    tmp_path: Path, names: str, classes: str, words: str
+) -> None:
+    labels, events = list(names) * 20, list[Event]()
+    rows = "".join(f"{number}.5,{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "table.csv").write_text(f"x1,kind\n{rows}")
+    data = ["data=csv", f"data.path={tmp_path / 'table.csv'}", "data.target=kind"]
+    config = experiment(*data, classes, "data.reference=z", folder=tmp_path / "run")
+    with pytest.raises(ConfigError, match=words):
+        simulation.run(config, tmp_path / "run", events.append)
+    assert events == []
 
 
 def test_a_reference_that_is_no_class_is_refused(tmp_path: Path) -> None:
