@@ -13,7 +13,7 @@ CLASSES = "the classes of the training data"
 #: Said of models that did not reach an optimum.
 NOT_THE_OPTIMUM = "training ended before it converged, so the model is not the optimum"
 NO_OPTIMUM = "without a penalty the model has no finite optimum"
-GROW = "only grow with each round"
+NOT_FINITE = "have no finite estimate"
 _FIRST_ORDER = (
     "separation was not looked for, as only optimizer=newton shows one that is not complete: "
     "estimates, the largest above all, may be infinite; set optimizer=newton to find out"
@@ -203,18 +203,18 @@ def separation(metrics: Mapping[str, Any]) -> str:
         "quasi-complete": f"{CLASSES} are separated by {columns}, but for patients {border} "
         "on the border (quasi-complete separation)",
     }
-    growing = _growing(metrics, found["kind"])
-    return f"{how.get(found['kind'], columns)}: {NO_OPTIMUM}, and {growing}; {remedy}"
+    not_finite = _not_finite(metrics, found["kind"])
+    return f"{how.get(found['kind'], columns)}: {NO_OPTIMUM}, and {not_finite}; {remedy}"
 
 
-def _growing(metrics: Mapping[str, Any], kind: str) -> str:
-    """Say which coefficients grow where classes are separated, and which are finite limits."""
+def _not_finite(metrics: Mapping[str, Any], kind: str) -> str:
+    """Say which coefficients of separated classes are not finite, and which are finite limits."""
     if kind == "complete":
-        return f"all coefficients {GROW}"
+        return f"all coefficients {NOT_FINITE}"
     diagnostics, inference = metrics["diagnostics"], metrics.get("inference") or {}
     rows = inference.get("coefficients") or ()
     if all(row["estimate"] is None for row in rows):
-        return f"those of the columns that separate {GROW}"
+        return f"those of the columns that separate {NOT_FINITE}"
     left_out = {*(diagnostics.get("constant") or ()), *(diagnostics.get("aliased") or ())}
     contrast = " ({} against {})" if metrics.get("classes") else ""
     names = [
@@ -223,8 +223,8 @@ def _growing(metrics: Mapping[str, Any], kind: str) -> str:
         if row["estimate"] is None and row["name"] not in left_out
     ]
     which = f"the coefficient{'s' if len(names) > 1 else ''} of {listed(names)}"
-    grow = GROW if len(names) > 1 else GROW.replace("grow", "grows")
-    return f"{which} {grow}; the other estimates in the table are finite limits"
+    have = NOT_FINITE if len(names) > 1 else NOT_FINITE.replace("have", "has")
+    return f"{which} {have}; the other estimates in the table are finite limits"
 
 
 def unseen_separation(metrics: Mapping[str, Any]) -> str:

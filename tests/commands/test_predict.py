@@ -172,8 +172,9 @@ def test_a_pipeline_of_a_fitted_model_is_the_fitted_pipeline() -> None:
         (
             "separated",
             "fl-he: warning: .: the classes of the training data are separated: without a penalty "
-            "the model has no finite optimum, and coefficients that separate only grow with each "
-            "round; train it again with C=1.0 or, if there are two classes, with penalty=firth\n",
+            "the model has no finite optimum, and coefficients that separate have no finite "
+            "estimate; train it again with C=1.0 or, if there are two classes, with "
+            "penalty=firth\n",
         ),
     ],
 )

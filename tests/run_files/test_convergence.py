@@ -180,7 +180,7 @@ def test_only_settings_that_are_not_refused_are_advised(
     config: dict[str, Any], classes: object, remedy: str
 ) -> None:
     said = separated("complete", ["age"], classes=classes, **config)
-    assert said.endswith(f"only grow with each round; {remedy}")
+    assert said.endswith(f"have no finite estimate; {remedy}")
 
 
 def test_a_combination_names_its_largest_part_and_hides_no_single_column() -> None:
@@ -262,12 +262,14 @@ def test_more_rounds_are_advised_only_where_rounds_ended_the_run(most: int, advi
 @pytest.mark.parametrize(
     ("kind", "classes", "words"),
     [
-        ("complete", None, "optimum, and all coefficients only grow with each round; set"),
-        ("quasi-complete", None, "optimum, and the coefficient of age only grows with each round;"),
-        ("quasi-complete", ["a", "b", "c"], "the coefficient of age (c against a) only grows"),
+        ("complete", None, "optimum, and all coefficients have no finite estimate; set"),
+        ("quasi-complete", None, "optimum, and the coefficient of age has no finite estimate;"),
+        ("quasi-complete", ["a", "b", "c"], "the coefficient of age (c against a) has no finite"),
     ],
 )
-def test_the_columns_that_grow_are_named(kind: str, classes: object, words: str) -> None:
+def test_the_columns_without_a_finite_estimate_are_named(
+    kind: str, classes: object, words: str
+) -> None:
     said = separated(kind, ["age"], classes=classes)
     assert words in said
     limits = "; the other estimates in the table are finite limits; set "
@@ -278,7 +280,7 @@ def test_of_estimates_that_are_withheld_no_limit_is_promised() -> None:
     found = {"separation": {"kind": "quasi-complete", "columns": ["age"]}}
     metrics = run(converged=False, gradient_norm=0.25) | {"diagnostics": found}
     said = warning(metrics)
-    assert "those of the columns that separate only grow" in said
+    assert "those of the columns that separate have no finite estimate" in said
     assert "finite limits" not in said
 
 
