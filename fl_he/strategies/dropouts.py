@@ -10,6 +10,7 @@ from time import monotonic
 from flwr.app import Message
 
 from fl_he.strategies.skipping import error_reason
+from fl_he.wire.encrypted_sum import printable
 from fl_he.wire.records import ProtocolError
 
 #: Seconds before a hospital is asked again, at first and at most.
@@ -38,8 +39,8 @@ class DropoutError(ResumableError):
 
     def __init__(self, names: Iterable[str], reason: str, on_dropout: str) -> None:
         super().__init__(
-            f"with on_dropout={on_dropout} no total is opened without "
-            f"{', '.join(sorted(names))}: {reason}; resume the run when all hospitals answer"
+            f"with on_dropout={on_dropout} no total is opened without {_listed(names)}: {reason}; "
+            "resume the run when all hospitals answer"
         )
 
 
@@ -66,10 +67,15 @@ class Patience:
         if now > self._end:
             reason = f"{progress} after {self._limit:g} s (dropout_timeout)"
             raise DropoutError(names, reason, self._on_dropout)
-        words = f"waiting for {', '.join(sorted(names))}, {progress}"
+        words = f"waiting for {_listed(names)}, {progress}"
         if words != self._told:
             _logger.warning("%s", words)
         self._told = words
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names for messages to people; company X may name whom it likes."""
+    return ", ".join(printable(name) for name in sorted(names))
 
 
 @dataclass(slots=True)

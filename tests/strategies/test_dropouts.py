@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from weighted_app import MODEL, strategy, train_app
 from fl_he.strategies.dropouts import DropoutError
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.strategies.sequential_paillier import SequentialPaillier
-from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, Description
 from fl_he.wire.records import ProtocolError
 
 TOPOLOGIES: list[Any] = [
@@ -162,6 +163,21 @@ def test_waiting_has_one_limit_for_a_sum(clock: list[float], settings: dict[str,
     assert 50 < clock[0] < 50 + 5 + 5
 
 
+def test_who_has_answered_is_not_waited_for_any_more(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    grid, encrypted = federation(on_dropout="wait", dropout_timeout=50.0)
+    second_round(grid, crash, 2, EAST)
+    east = grid.tamper
+    second_round(grid, crash, 1000, SOUTH)
+    south = grid.tamper
+    grid.tamper = lambda reply: east(reply) if reply.metadata.src_node_id == EAST else south(reply)
+    with pytest.raises(DropoutError, match=r"without hospital-2: 3 of 4 answered after 50 s"):
+        trained(grid, encrypted)
+    assert "waiting for hospital-2, hospital-3, 2 of 4 answered" in caplog.text
+    assert "waiting for hospital-2, 3 of 4 answered" in caplog.text
+
+
 @pytest.mark.parametrize("how", [crash, refusal], ids=["crash", "refusal"])
 @pytest.mark.parametrize("settings", TOPOLOGIES, ids=str)
 def test_the_run_stops_at_once(
@@ -282,6 +298,21 @@ class TestManifest:
         with pytest.raises(DropoutError, match=words):
             call_roll(enrolled.grid, waiting, 3)
         assert 90 < clock[0] < 91
+
+    def test_names_that_company_x_has_made_up_move_no_cursor(
+        self, enrolled: Federation, clock: list[float], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def lies(reply: Message) -> Message:
+            if reply.metadata.message_type == DESCRIBE:
+                said = Description.from_content(reply.content)
+                keys = {**said.value_keys, "no\x1b[2Jone": b"key"} if said.value_keys else {}
+                reply.content = replace(said, value_keys=keys).to_content()
+            return reply
+
+        enrolled.grid.tamper = lies
+        with pytest.raises(DropoutError, match=r"without no \[2Jone: 4 of 5 connected after 9 s"):
+            call_roll(enrolled.grid, Waiting(dropout_timeout=9.0), 3)
+        assert "waiting for no [2Jone, 4 of 5 connected" in caplog.text
 
     @pytest.mark.parametrize("way", ["stop", "continue"])
     def test_nobody_is_waited_for_otherwise(
