@@ -17,6 +17,7 @@ from local_grid import LocalGrid, simulated_nodes
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
+from fl_he.experiment import open_run
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
 from fl_he.simulation import run_in_ray
@@ -96,6 +97,14 @@ def test_a_run_that_stops_is_resumed(
     metrics = dropping(engine, tmp_path, resumed, times=0)
     assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 4, 4]
     np.testing.assert_allclose(coefficients(tmp_path), undisturbed, rtol=0, atol=1e-12)
+
+
+def test_a_dropout_of_a_run_that_diverges_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_run, "divergence", lambda *_: "the loss rises")
+    with pytest.raises(DropoutError, match=r"all hospitals answer$"):
+        dropping(in_process, tmp_path, settings(tmp_path, "fold", "stop"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -492,6 +492,15 @@ def test_a_hospital_that_restarts_as_another_node_is_waited_for(federation: Fede
     check_models(federation, rounds, *HOSPITALS)
 
 
+def test_a_hospital_that_does_not_answer_before_the_first_round_is_waited_for(
+    federation: Federation,
+) -> None:
+    grid = losing(federation, once(lambda m: m.metadata.message_type == JOIN), acts=False)
+    rounds = federation.run(1, hop_timeout=0.3, on_dropout="wait")
+    assert len(grid.struck) == 1
+    assert [len(entry.request.contributors) for entry in rounds] == [4]
+
+
 @pytest.mark.parametrize("on_dropout", ["wait", "stop"])
 def test_a_sealed_chain_stops_without_a_hospital(federation: Federation, on_dropout: str) -> None:
     """By ``wait`` when it has refused: its configuration is wrong."""
