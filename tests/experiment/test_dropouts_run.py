@@ -103,8 +103,9 @@ def test_a_dropout_of_a_run_that_diverges_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_run, "divergence", lambda *_: "the loss rises")
-    with pytest.raises(DropoutError, match=r"all hospitals answer$"):
+    with pytest.raises(DropoutError, match="all hospitals answer") as caught:
         dropping(in_process, tmp_path, settings(tmp_path, "fold", "stop"))
+    assert "the loss rises" not in str(caught.value)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
