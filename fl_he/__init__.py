@@ -22,7 +22,7 @@ _HOMES = {
     "encryption_mod": "fl_he.clients.encryption",
     "hospital_partition": "fl_he.clients.node.app",
     "with_key_holder": "fl_he.clients.key_holder",
-    "SequentialPaillier": "fl_he.strategies.sequential_paillier",
+    "SequentialPaillier": "fl_he.strategies.encrypted_sum",
     "GradientDescent": "fl_he.strategies.gradient_descent",
     "EncryptedVector": "fl_he.crypto.paillier.encrypted_vector",
     "Packing": "fl_he.crypto.paillier.packing",

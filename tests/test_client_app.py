@@ -18,8 +18,8 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import Dataset, load_table
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.gradient_descent import GradientDescent
-from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, DecryptRequest, Description
 from fl_he.wire.model import model_arrays, read_model_arrays
 from fl_he.wire.records import ProtocolError

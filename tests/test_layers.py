@@ -305,7 +305,7 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("fl_he.server_app, fl_he.strategies.sequential_paillier", PRIVATE_KEYS[0]),
+        ("fl_he.server_app, fl_he.strategies.encrypted_sum", PRIVATE_KEYS[0]),
         ("fl_he.capc.coordinator.rounds, fl_he.capc.terms", PRIVATE_KEYS[1]),
         ("fl_he.server_app, fl_he.strategies.sealed.router", "fl_he.crypto.envelopes.identity"),
         ("fl_he", "fl_he.wire.encrypted_sum"),

@@ -30,10 +30,10 @@ from fl_he.config.composition import compose
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.simulation import run_in_ray
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid, HospitalGrid
-from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.learning_terms import LearningTerms
 from fl_he.wire.model import model_arrays
 

@@ -41,8 +41,8 @@ from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.dropouts import ResumableError
-from fl_he.strategies.encrypted_sum import EncryptedSum, UnopenedSum
-from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.opened_sum import OpenedSum, UnopenedSum
 from fl_he.strategies.total_chain import OpenedTotal, TotalChain
 from fl_he.wire.encrypted_sum import ACCURACY, Purpose, printable
 from fl_he.wire.events import Event, Listener, OptimizerChosen, ProfileAdvanced
@@ -154,7 +154,7 @@ class OpenRun(TrainingRun):
         except DataError as error:
             raise CheckpointError(f"the checkpoint in {self._folder}: {error}") from error
 
-    def _sum(self, purpose: Purpose, number: int) -> EncryptedSum:
+    def _sum(self, purpose: Purpose, number: int) -> OpenedSum:
         """Have summed up what the training asks, and go on by the total."""
         with refused_as("the training:"):
             self._training.question(purpose)
@@ -173,7 +173,7 @@ class OpenRun(TrainingRun):
         added = (OpenedTotal(number, total).to_members() for number, total in new)
         return {"training": self._training.to_members(), "opened": [*opened, *added]}
 
-    def _evaluated(self, purpose: Purpose, number: int) -> EncryptedSum:
+    def _evaluated(self, purpose: Purpose, number: int) -> OpenedSum:
         """Have derivatives summed up; with Firth's penalty in two sums, the first of which counts.
 
         Its cost is that of both.

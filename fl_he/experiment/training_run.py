@@ -24,8 +24,8 @@ from fl_he.run_files.checkpoint import (
     load_checkpoint,
     plain_config,
 )
-from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.grid import HopWatch
+from fl_he.strategies.opened_sum import OpenedSum
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedSum
 from fl_he.strategies.update_sum import FOLD
@@ -122,7 +122,7 @@ class TrainingRun(Run):
 
     def _end_round(
         self,
-        done: EncryptedSum | SealedSum,
+        done: OpenedSum | SealedSum,
         ciphertexts: int,
         figures: dict[str, Any],
         **changes: Any,
@@ -131,7 +131,7 @@ class TrainingRun(Run):
 
         Parameters
         ----------
-        done : EncryptedSum or SealedSum
+        done : OpenedSum or SealedSum
         ciphertexts : int
             Of one hospital's update.
         figures : dict

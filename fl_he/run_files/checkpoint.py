@@ -84,7 +84,7 @@ class Checkpoint:
     profile_seconds : float
         Of all sums of the search for profile likelihood intervals.
     unopened : dict or None
-        The sum of the round at work, see :mod:`fl_he.strategies.encrypted_sum`.
+        The sum of the round at work, see :mod:`fl_he.strategies.opened_sum`.
     sealed : dict or None
         State of a sealed chain beside ``opened``, see
         :mod:`fl_he.strategies.sealed.progress`.

@@ -1,7 +1,7 @@
 """The coordinator's side: who takes part, how ciphertexts are summed, what follows from a total.
 
-Start with ``sequential_paillier``, the strategy that wraps another; ``update_sum`` and
-``encrypted_sum`` are its two halves. ``gradient_descent`` is an inner strategy. The
+Start with ``encrypted_sum``, the strategy that wraps another; ``update_sum`` and ``opened_sum``
+are its two halves. ``gradient_descent`` is an inner strategy. The
 coordinator never has a private key.
 
 skipping             skip a hospital: which replies are errors, and how that is noted
@@ -10,16 +10,16 @@ dropouts             wait for hospitals that are missing from a sum, or stop the
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
 roster               discover nodes, keep to those that take part, ask company X
 mean_only            which strategies can be wrapped
-encrypted_sum        one sum: finished, opened by company X, read as a mean
+opened_sum           one sum: finished, opened by company X, read as a mean
 update_sum           running sum of the hospitals' encrypted updates, by fold or chain
 total_chain          totals that hospitals compute the model by, and who has them
 made_sums            sums one after another: made or resumed, opened, noted
-sequential_paillier  the strategy that wraps another
+encrypted_sum        the strategy that wraps another
 gradient_descent     gradient descent for apps that send fl-he's models by themselves
 sealed               the sealed chain, which routes envelopes
 """
 
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.gradient_descent import GradientDescent
-from fl_he.strategies.sequential_paillier import SequentialPaillier
 
 __all__ = ["GradientDescent", "SequentialPaillier"]

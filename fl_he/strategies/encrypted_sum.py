@@ -1,320 +1,413 @@
-"""One encrypted sum: finished, opened by company X, and read as a mean."""
+"""The server's half of the encrypted sum: a wrapper for any strategy that needs only the mean."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from time import perf_counter
-from typing import Annotated, Any, ClassVar, Self
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from logging import INFO
+from typing import TypeVar
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, Message, RecordDict
-from numpy.typing import NDArray
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 
-from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
-from fl_he.crypto.tickets.ticketed_sum import vector_bytes
+from fl_he.config.groups import AUTO
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.regression.disclosure import Figures
-from fl_he.strategies.dropouts import ResumableError
-from fl_he.strategies.roster import Roster
-from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered
-from fl_he.wire.encrypted_sum import (
-    DECRYPT,
-    DecryptReply,
-    DecryptRequest,
-    FiguresReply,
-    MisfitReply,
-    Purpose,
-    content_bytes,
-)
-from fl_he.wire.records import KEPT, ProtocolError
-from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, INTEGERS, UpdateLayout
+from fl_he.strategies.exchange import save_model
+from fl_he.strategies.grid import HospitalGrid
+from fl_he.strategies.made_sums import AskedMessages, MadeSums
+from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metrics_functions
+from fl_he.strategies.opened_sum import MisfitError, OpenedSum, UnopenedSum, with_types
+from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
+from fl_he.strategies.skipping import Skipped
+from fl_he.strategies.total_chain import TotalChain
+from fl_he.strategies.update_sum import FOLD, TOPOLOGIES
+from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, Purpose
+from fl_he.wire.model import model_message_content
+from fl_he.wire.occasions import purpose_of
+from fl_he.wire.records import ProtocolError
+from fl_he.wire.selection import ALL, MEAN, Selection
+from fl_he.wire.update_layout import NoMeanError
 
-_FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
-_VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
-_MISFIT = "some hospitals had values that did not fit"
-_LAYOUT = Kind(
-    lambda value, at: UpdateLayout.from_json(_TEXT.read(value, at)), UpdateLayout.to_json
-)
+_logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
-@dataclass(slots=True)
-class Cost:
-    """What a sum has cost so far.
+class SequentialPaillier(Strategy):
+    """Wrap a strategy so that it gets the weighted mean of updates that nobody has seen.
 
-    Attributes
-    ----------
-    seconds : float
-        Wall time, from the first message on.
-    bytes_sent : int
-        Size of all messages, both ways.
-    encrypt_seconds, add_seconds : float
-        Summed over all who encrypted and added, deployed nodes apart, which do not say.
-    decrypt_seconds : float
-        At a simulated company X.
-    """
+    The wrapped strategy makes the messages and digests the mean, as ever. In between, this one
+    keeps company X's node out of the sampling, asks the hospitals for encrypted updates
+    (``encryption_mod`` on their side), sums the ciphertexts in sequence, has company X open the
+    sum, and hands the wrapped strategy ONE reply that holds the weighted mean.
 
-    seconds: Number = 0.0
-    bytes_sent: Whole = 0
-    encrypt_seconds: Number = 0.0
-    add_seconds: Number = 0.0
-    decrypt_seconds: Number = 0.0
-
-    def opened(self, start: float, bytes_sent: int, decrypt_seconds: float = 0.0) -> Cost:
-        """Return the cost with that of an opening, begun at `start` by ``perf_counter``."""
-        seconds, size = self.seconds + perf_counter() - start, self.bytes_sent + bytes_sent
-        return Cost(seconds, size, self.encrypt_seconds, self.add_seconds, decrypt_seconds)
-
-    def __add__(self, other: Cost) -> Cost:
-        """Return the cost of two sums."""
-        names = (field.name for field in fields(self))
-        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in names})
-
-
-#: Members of a checkpoint that say what a sum had cost before it was opened.
-COST_MEMBERS = within("cost", form_of(Cost).members)
-del COST_MEMBERS["decrypt_seconds"]
-
-
-class Kept:
-    """An object in the checkpoint, with the members of ``FORM`` or else one for each field."""
-
-    __slots__ = ()
-    FORM: ClassVar[Form[Any] | None] = None
-
-    def to_members(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return (self.FORM or form_of(type(self))).write(self)
-
-    @classmethod
-    def from_members(cls, members: object) -> Self:
-        """Read what `to_members` returned; raises ProtocolError."""
-        found: Self = (cls.FORM or form_of(cls)).read(members, KEPT)
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class UnopenedSum(Kept):
-    """A finished sum before company X has opened it, in a form that outlives the coordinator.
-
-    A coordinator that dies while the sum is with company X must ask for the very same sum again,
-    and for no other: the round is opened once, and a second sum of other hospitals on the same
-    model would show, by subtraction, what the hospitals have sent in which the two differ.
-
-    Attributes
-    ----------
-    request : DecryptRequest
-        The message to company X.
-    cost : Cost
-    layout : UpdateLayout
-        What the slots hold.
-    plain : ndarray
-        The sum of what was not encrypted; empty as a rule.
-    skipped : tuple of Skipped
-    ciphertexts, update_bytes : int
-        Of one hospital's encrypted update.
-    simulated_logs : tuple of str
-        What did not fit at simulated hospitals; in no checkpoint.
-    """
-
-    request: DecryptRequest
-    cost: Cost
-    layout: Annotated[UpdateLayout, _LAYOUT]
-    plain: Annotated[NDArray[np.float64], _VECTOR] = field(repr=False)
-    skipped: tuple[Skipped, ...]
-    ciphertexts: Whole
-    update_bytes: Whole
-    simulated_logs: tuple[str, ...] = field(default=(), repr=False)
-
-
-UnopenedSum.FORM = Form(
-    {
-        # The same checks as company X's, so that a damaged file is found here.
-        **{
-            name: kind
-            for name, kind in within("request", form_of(DecryptRequest).members).items()
-            if name != "metric_values"
-        },
-        **{
-            name: kind
-            for name, kind in form_of(UnopenedSum).members.items()
-            if name not in ("request", "cost", "simulated_logs")
-        },
-        **COST_MEMBERS,
-    },
-    lambda *members: UnopenedSum(DecryptRequest(*members[:5]), Cost(*members[10:]), *members[5:10]),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class EncryptedSum:
-    """What one encrypted sum gave and cost.
-
-    Attributes
-    ----------
-    purpose : Purpose
-    round : int
-    contributors, examples : int, float
-        As company X has opened them.
-    metrics : dict of str to float
-        The weighted means of the hospitals' metrics; empty for figures.
-    ciphertexts, update_bytes : int
-        Of one hospital's encrypted update, without its ticket.
-    ticket_bytes : int
-        Of one hospital's ticket: mean of all, rounded up.
-    skipped : tuple of Skipped
-        The hospitals that were asked and did not contribute.
-    cost : Cost
-    signed : bytes or None
-        The total as company X tells it hospitals; ``None`` where they are told a model.
-    """
-
-    purpose: Purpose
-    round: int
-    contributors: int
-    examples: float
-    metrics: dict[str, float]
-    ciphertexts: int
-    update_bytes: int
-    ticket_bytes: int
-    skipped: tuple[Skipped, ...]
-    cost: Cost
-    signed: bytes | None = field(default=None, repr=False)
-
-
-class AwayError(ResumableError):
-    """Company X does not answer; it can be asked again, by resuming the run."""
-
-
-class RefusedError(ProtocolError):
-    """Company X does not open this sum; a resumed run may have another one for it."""
-
-
-class MisfitError(ProtocolError):
-    """Some hospitals had values that did not fit, so nothing of the sum was given out.
+    With ``on_dropout="continue"`` a hospital that sends an error, or nothing within
+    ``hop_timeout``, or whose arrays are not those of most hospitals, is skipped: the round counts
+    who contributed, and goes on while at least ``min_contributors`` did. It is asked again in the
+    next round. Hospitals may leave, join and come back between rounds. While company X is away it
+    is asked again until ``key_holder_timeout``.
 
     Parameters
     ----------
-    logs : sequence of str
-        Of simulated hospitals, whose logs nobody sees.
-    """
-
-    def __init__(self, logs: Sequence[str] = ()) -> None:
-        super().__init__(f"{_MISFIT}: {'; '.join(logs)}" if logs else f"{_MISFIT}; see their logs")
-
-
-def open_sum(
-    unopened: UnopenedSum,
-    roster: Roster,
-    local: Mapping[str, ArrayRecord] | None = None,
-    beside: RecordDict | None = None,
-) -> tuple[EncryptedSum, RecordDict, list[str]]:
-    """Have company X open a sum.
-
-    While it is away it is asked again. It answers the same request with the same total however
-    often it is asked, and opens no other sum for the round.
-
-    Parameters
-    ----------
-    unopened : UnopenedSum
-    roster : Roster
-    local : mapping of str to ArrayRecord, optional
-        Records with arrays in the place of those that stay at the hospitals.
-    beside : RecordDict or None
-        What company X is told beside, where it computes the model.
-
-    Returns
-    -------
-    EncryptedSum
-    RecordDict
-        The weighted mean, in the form of one hospital's reply.
-    list of str
-        What is to be told of it; see :meth:`UpdateLayout.remarks`.
+    strategy : Strategy
+        Any strategy that needs only the weighted mean, such as FedAvg, FedAvgM, FedAdam, FedYogi,
+        FedAdagrad, FedProx or GradientDescent.
+    topology : {"fold", "chain"}
+        ``fold``: hospitals answer in parallel and the strategy adds. ``chain``: each hospital adds
+        its ciphertext to the running sum it is handed.
+    segments : int or "auto"
+        ``chain`` only: how many chains run side by side; ``"auto"`` takes about the square root of
+        the number of hospitals, which is fastest where hops cost more than additions.
+    packing : Packing or None
+        Fixed-point format and slots, which must be company X's and the hospitals'; None: company
+        X's, and hospitals refuse another than their own.
+    encrypt : "all" or sequence of str
+        Patterns of the names of the arrays that must be encrypted; the hospitals' mod must be
+        given the same. All others are seen in plain.
+    integers : {"mean", "local", "plain", "refuse"}
+        Way of arrays of integers or truth values that must be encrypted; the hospitals' mod must be
+        given the same. See :class:`~fl_he.clients.EncryptionMod`.
+    min_contributors : int
+        Fewest hospitals in a sum. The key holder has a limit of its own.
+    hop_timeout : float
+        Seconds that a hospital has to reply. The ``timeout`` of :meth:`start` does not count: it
+        is for the messages that Flower sends itself, and there are none.
+    key_holder_timeout : float
+        Seconds that company X has to open a sum, restarts of its node included.
+    node_timeout : float
+        Seconds to wait for nodes to connect, before the first round and whenever the wrapped
+        strategy waits for more.
+    hospitals : int or None
+        How many hospitals must be there before the first round; None: as many as the wrapped
+        strategy needs.
+    on_dropout : {"auto", "wait", "stop", "continue"}
+        If a hospital does not answer: ``wait`` asks it again until it does, and no total is opened
+        meanwhile; ``stop`` raises an error; ``continue`` sums up without it; ``auto`` is ``wait``
+        where company X has a manifest, whose hospitals are all waited for, else ``continue``. A
+        hospital that refuses, or whose arrays differ, is an error but with ``continue``.
+    dropout_timeout : float
+        Seconds that ``wait`` waits in one sum; then it is as ``stop``.
+    on_summed : callable
+        Is handed every sum before company X is asked to open it, so that a run that dies meanwhile
+        can be resumed.
 
     Raises
     ------
-    AwayError
-        If company X does not answer.
-    MisfitError
-        If some hospitals had values that did not fit.
-    NoMeanError
-        If no contributor has an example.
     ProtocolError
-        If company X refuses, or answers with another total than it was asked for.
+        For a strategy that needs single updates, or an unknown topology; while it runs, whenever
+        a node sends something that was not asked for.
+
+    Notes
+    -----
+    It must be the outermost strategy. ``sums`` lists every :class:`OpenedSum` so far. With a
+    ``chain`` of totals hospitals and company X compute the model, as fl-he's own app can.
     """
-    start, layout = perf_counter(), unopened.layout
-    request = replace(unopened.request, metric_values=layout.metric_values)
-    content, size = _asked(replace(unopened, request=request), roster, beside or RecordDict())
-    answer = DecryptReply.from_content(content)
-    mean = layout.mean(answer.total, unopened.plain, local)
-    if answer.total[CONTRIBUTORS] != request.contributors:
-        raise ProtocolError(
-            f"the total must be of {request.contributors} contributors, and it is not"
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        topology: str = "fold",
+        segments: int | str = 1,
+        packing: Packing | None = None,
+        encrypt: str | Sequence[str] = ALL,
+        integers: str = MEAN,
+        min_contributors: int = 3,
+        hop_timeout: float = 600.0,
+        key_holder_timeout: float = 600.0,
+        node_timeout: float = 60.0,
+        hospitals: int | None = None,
+        on_dropout: str = AUTO,
+        dropout_timeout: float = 3600.0,
+        on_summed: Callable[[UnopenedSum], None] = lambda _: None,
+    ) -> None:
+        require_mean_only(strategy)
+        warn_of_metrics_functions(strategy)
+        if topology not in TOPOLOGIES:
+            raise ProtocolError(f"topology must be one of {list(TOPOLOGIES)}, got {topology!r}")
+        if segments != AUTO and not (isinstance(segments, int) and segments >= 1):
+            raise ProtocolError(f"segments must be at least 1 or {AUTO!r}, got {segments!r}")
+        if topology == FOLD and segments != 1:
+            raise ProtocolError(f"segments must be 1 unless topology is 'chain', got {segments!r}")
+        self.strategy = strategy
+        self.topology = topology
+        self.segments = segments
+        self.packing = packing
+        self.selection = Selection.of(encrypt, integers)
+        self.waiting = Waiting(
+            *(min_contributors, hop_timeout, key_holder_timeout, node_timeout),
+            *(on_dropout, dropout_timeout),
         )
-    metrics = next(iter(mean.metric_records.values()))
-    cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
-    means = {k: float(v) for k, v in metrics.items() if not isinstance(v, list)}
-    remarks = list(layout.remarks(answer.total, unopened.plain))
-    done = _done(unopened, cost, float(answer.total[EXAMPLES]), means)
-    return replace(done, signed=answer.signed), mean, remarks
+        self.hospitals = hospitals
+        self.chain: TotalChain | None = None
+        self._made = MadeSums(topology, segments, self.selection, on_summed)
+        self._roster: Roster | None = None
+        self._messages: list[Message] = []
+        self._rounds_before = 0
+        self._resumed: tuple[str, str] | None = None
 
+    @property
+    def sums(self) -> list[OpenedSum]:
+        """Every sum so far."""
+        return self._made.sums
 
-def open_figures(
-    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
-) -> tuple[EncryptedSum, Figures]:
-    """Have company X open a sum of counts and give out their figures; raises as `open_sum`."""
-    start = perf_counter()
-    content, size = _asked(unopened, roster, beside or RecordDict())
-    answer = FiguresReply.from_content(content)
-    cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
-    return _done(unopened, cost, answer.figures.examples, {}), answer.figures
+    @property
+    def roster(self) -> Roster:
+        """The nodes that take part; raises ProtocolError before the roll was called."""
+        if self._roster is None:
+            raise ProtocolError("the roll must be called first: it is when the first round starts")
+        return self._roster
 
+    def summary(self) -> None:
+        """Log the configuration, then the wrapped strategy's."""
+        log(INFO, "\t├──> Encrypted sum:")
+        log(INFO, "\t│\t├──Topology: %s", self.topology)
+        log(INFO, "\t│\t└──Minimum contributors: %d", self.waiting.min_contributors)
+        self.strategy.summary()
 
-def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[RecordDict, int]:
-    """Return what company X answers, and the bytes of question and answer."""
-    content = unopened.request.add_to(beside)
-    reply = roster.ask_company_x(DECRYPT, content)
-    if nobody_answered(reply):
-        raise AwayError(
-            f"the key holder must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
-            f"did not: {error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
-        )
-    if reply.has_error():
-        raise RefusedError(f"the key holder refused to open the sum: {error_reason(reply)}")
-    if MisfitReply.is_in(reply.content):
-        MisfitReply.from_content(reply.content)
-        raise MisfitError(unopened.simulated_logs)
-    asked = Message(content, reply.metadata.src_node_id, DECRYPT)
-    return reply.content, content_bytes(asked) + content_bytes(reply)
+    def resume(
+        self,
+        rounds_before: int,
+        session: str,
+        key_fingerprint: str,
+        unopened: Sequence[UnopenedSum] = (),
+    ) -> None:
+        """Go on with a run that was cut off; to be called before the first round.
 
+        A deployed key holder goes on in the old session. A simulated one is gone with its
+        simulation, key and all: the rounds to come have a new one, and a sum that was not opened
+        is asked of the hospitals again.
 
-def _done(
-    unopened: UnopenedSum, cost: Cost, examples: float, metrics: dict[str, float]
-) -> EncryptedSum:
-    request, summed = unopened.request, unopened.request.encrypted_sum
-    return EncryptedSum(
-        purpose=request.purpose,
-        round=request.round,
-        contributors=request.contributors,
-        examples=examples,
-        metrics=metrics,
-        ciphertexts=unopened.ciphertexts,
-        update_bytes=unopened.update_bytes,
-        ticket_bytes=-(-(len(summed) - vector_bytes(summed)) // request.contributors),
-        skipped=unopened.skipped,
-        cost=cost,
-    )
+        Parameters
+        ----------
+        rounds_before : int
+            The last round that was finished. :meth:`start` counts on from there: its
+            ``num_rounds`` are those that are left.
+        session, key_fingerprint : str
+            Of the run.
+        unopened : sequence of UnopenedSum
+            The next round's sums that company X may have opened already: it opens them again.
 
+        Raises
+        ------
+        ProtocolError
+            If a sum is of another session or round.
+        """
+        due = rounds_before + 1
+        for request in (one.request for one in unopened):
+            follows = request.purpose != "train" or request.round == due
+            if request.session != session or not follows:
+                raise ProtocolError(
+                    f"a sum that is opened after a resumption must be of round {due} in the run's "
+                    f"session, got {request.purpose} {request.round}"
+                )
+        self._rounds_before = rounds_before
+        self._resumed = session, key_fingerprint
+        self._made.resume(unopened)
 
-def with_types(arrays: ArrayRecord, mean: RecordDict) -> ArrayRecord:
-    """Return the arrays with integers where a strategy has returned the mean's as floats.
+    def call_roll(self, grid: Grid) -> Roster:
+        """Find out who takes part, once; the first round does it if nobody did before."""
+        if self._roster is None:
+            session = "" if self._resumed is None else self._resumed[0]
+            roster = call_roll(grid, self.waiting, self.hospitals or self._needed(), session)
+            if self.packing is not None:
+                roster.require_packing(self.packing)
+            if self._resumed is not None:
+                self._go_on(roster, *self._resumed)
+            self._roster = roster
+            log(
+                INFO,
+                "%d hospitals and company X, whose key is %.16s... (slots of %d bits)",
+                len(roster.hospitals),
+                roster.public_key.fingerprint,
+                roster.packing.slot_bits,
+            )
+        self._roster.grid = grid
+        return self._roster
 
-    Flower's strategies multiply each array by a float.
-    """
-    means = {name: a for record in mean.array_records.values() for name, a in record.items()}
-    return ArrayRecord({name: _typed(array, means.get(name)) for name, array in arrays.items()})
+    def _go_on(self, roster: Roster, session: str, fingerprint: str) -> None:
+        if roster.simulated:
+            _logger.warning(
+                "a simulated key holder does not outlive its simulation: the resumed rounds have "
+                "a new key and a new session"
+            )
+            self._made.resume(())
+        else:
+            require_key(roster.public_key.fingerprint, fingerprint)
+            roster.session = session
 
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Take the wrapped strategy's messages; they are sent in :meth:`aggregate_train`."""
+        number = self._rounds_before + server_round
+        hospitals = self._gathered("train", grid)
+        self._keep(self.strategy.configure_train(number, arrays, config, hospitals))
+        return []
 
-def _typed(array: Array, mean: Array | None) -> Array:
-    if mean is None or mean.dtype == array.dtype or mean.dtype not in INTEGERS:
-        return array
-    return mean if np.array_equal(array.numpy(), mean.numpy()) else array
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Run the encrypted sum and let the wrapped strategy aggregate its mean."""
+        number = self._rounds_before + server_round
+        mean = self._encrypted_mean("train", number, replies)
+        arrays, metrics = self.strategy.aggregate_train(number, mean)
+        if arrays is not None and mean:
+            arrays = with_types(arrays, mean[0].content)
+        return arrays, metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Take the wrapped strategy's messages; they are sent in :meth:`aggregate_evaluate`."""
+        number = self._rounds_before + server_round
+        hospitals = self._gathered("evaluate", grid)
+        self._keep(self.strategy.configure_evaluate(number, arrays, config, hospitals))
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Run the encrypted sum and let the wrapped strategy aggregate its mean.
+
+        An evaluation with too few contributors, no examples or values that do not fit is left out:
+        the wrapped strategy gets no reply.
+        """
+        number = self._rounds_before + server_round
+        try:
+            mean = self._encrypted_mean("evaluate", number, replies)
+        except (NoMeanError, MisfitError) as error:
+            _logger.warning("round %d has no evaluation: %s", number, error)
+            mean = []
+        return self.strategy.aggregate_evaluate(number, mean)
+
+    def sum_up(
+        self, purpose: Purpose, number: int, action: str, content: RecordDict | None = None
+    ) -> RecordDict:
+        """Ask every hospital the same, beside the wrapped strategy's rounds.
+
+        After `call_roll`, which a strategy's own rounds do. docs/kaplan-meier.md is an example.
+
+        Parameters
+        ----------
+        purpose : Purpose
+            ``prepare`` for sums of an app's own. Sums of one purpose are opened in the order of
+            their numbers.
+        number : int
+            From 1.
+        action : str
+            Whose replies the hospitals' mod encrypts: ``train.NAME`` or ``evaluate.NAME``.
+        content : RecordDict or None
+            Of every message; ``None``: of `chain`, which says each hospital what it lacks.
+
+        Returns
+        -------
+        RecordDict
+            The weighted mean of the replies, in the form of one reply.
+
+        Raises
+        ------
+        ProtocolError
+            If too few hospitals answer, company X does not open the sum, the action is of another
+            purpose, or nobody has called the roll.
+        """
+        if purpose != purpose_of(action):
+            raise ProtocolError(f"sums of {action!r} are for {purpose_of(action)}, got {purpose}")
+        self._ask_all(action, content)
+        (mean,) = self._encrypted_mean(purpose, number, ())
+        return mean.content
+
+    def figures(self, number: int, content: RecordDict | None = None) -> Figures:
+        """Have every hospital count on held-out data, and company X say what may be said of it.
+
+        Parameters
+        ----------
+        number : int
+            From 1. Company X answers one such request in a session.
+        content : RecordDict or None
+            Of every message: the model and its terms; ``None``: of `chain`.
+
+        Raises
+        ------
+        ProtocolError
+            See `sum_up`; or if too few patients are held out.
+        """
+        self._ask_all(FIGURES, content)
+        return self._made.figures(self._asked("figures", number))
+
+    def _ask_all(self, action: str, content: RecordDict | None) -> None:
+        self.roster.gather(self._needed())
+        contents = self._contents(content).items()
+        self._keep([Message(one, node_id, action) for node_id, one in contents])
+
+    def _contents(self, content: RecordDict | None) -> dict[int, RecordDict]:
+        roster = self.roster
+        if content is not None:
+            return dict.fromkeys(roster.hospitals, content)
+        if self.chain is None:
+            raise ProtocolError("a message must have a content where there is no chain of totals")
+        return {n: self.chain.for_hospital(roster.session, n) for n in roster.hospitals}
+
+    def finish(
+        self, arrays: ArrayRecord | None = None, config: ConfigRecord | None = None
+    ) -> tuple[Skipped, ...]:
+        """Send the final model to every hospital, which saves it where its node is configured to.
+
+        Parameters
+        ----------
+        arrays : ArrayRecord or None
+            ``None``: hospitals compute the model by `chain`.
+        config : ConfigRecord or None
+            What the app is to know of the model beside.
+
+        Returns
+        -------
+        tuple of Skipped
+            The hospitals that could not save it, or did not answer; they are warned about as well.
+            The others have it all the same.
+        """
+        roster = self.roster
+        contents = self._contents(None if arrays is None else model_message_content(arrays, config))
+        return save_model(roster.grid, contents, roster.name, self.waiting.hop_timeout)
+
+    def _gathered(self, purpose: Purpose, grid: Grid) -> HospitalGrid:
+        """Show the hospitals that are there, once there are as many as the strategy waits for.
+
+        Flower's strategies would wait without end, and for hospitals that the grid says are gone.
+        """
+        roster = self.call_roll(grid)
+        if setting(self.strategy, f"fraction_{purpose}", 1.0) > 0.0:
+            roster.gather(self._needed(f"min_{purpose}_nodes"))
+        return HospitalGrid(grid, roster.hospitals)
+
+    def _needed(self, *settings: str) -> int:
+        """Return how many hospitals the wrapped strategy needs by these settings of its."""
+        names = "min_available_nodes", *settings
+        return max(int(setting(self.strategy, name, 1)) for name in names)
+
+    def _keep(self, messages: Iterable[Message]) -> None:
+        self._messages = list(messages)
+        if not self._messages:
+            return
+        receivers = [message.metadata.dst_node_id for message in self._messages]
+        self.roster.require_receivers(receivers)
+
+    def _encrypted_mean(
+        self, purpose: Purpose, server_round: int, replies: Iterable[Message]
+    ) -> list[Message]:
+        if any(True for _ in replies):
+            raise ProtocolError(
+                "SequentialPaillier must be the outermost strategy: put the other one inside it"
+            )
+        if not self._messages:
+            return []
+        asked = self._asked(purpose, server_round)
+        return [Message(self._made.mean(asked), reply_to=asked.messages[0])]
+
+    def _asked(self, purpose: Purpose, number: int) -> AskedMessages:
+        messages, self._messages = self._messages, []
+        weighted_by = setting(self.strategy, "weighted_by_key", NUM_EXAMPLES)
+        return AskedMessages(purpose, number, messages, weighted_by, self.roster, self.chain)

@@ -12,9 +12,9 @@ from flwr.app import Message, RecordDict
 from flwr.common.logger import log
 
 from fl_he.learning.regression.disclosure import Figures
-from fl_he.strategies.encrypted_sum import (
-    EncryptedSum,
+from fl_he.strategies.opened_sum import (
     MisfitError,
+    OpenedSum,
     RefusedError,
     UnopenedSum,
     open_figures,
@@ -72,7 +72,7 @@ class MadeSums:
 
     Attributes
     ----------
-    sums : list of EncryptedSum
+    sums : list of OpenedSum
         All that were opened.
     """
 
@@ -83,7 +83,7 @@ class MadeSums:
         selection: Selection,
         on_summed: Callable[[UnopenedSum], None],
     ) -> None:
-        self.sums: list[EncryptedSum] = []
+        self.sums: list[OpenedSum] = []
         self._topology, self._segments = topology, segments
         self._selection, self._on_summed = selection, on_summed
         self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
@@ -121,7 +121,7 @@ class MadeSums:
         self._note(total)
         return figures
 
-    def _note(self, total: EncryptedSum, remarks: Sequence[str] = ()) -> None:
+    def _note(self, total: OpenedSum, remarks: Sequence[str] = ()) -> None:
         """Keep the sum and tell of it; the same remark is told once."""
         self.sums.append(total)
         skipped = f", {len(total.skipped)} skipped" if total.skipped else ""

@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.crypto.encoding.strict_json import Base64
-from fl_he.strategies.encrypted_sum import Kept
+from fl_he.strategies.opened_sum import Kept
 from fl_he.wire.records import CONFIG, ProtocolError
 from fl_he.wire.sealed_messages import OpenNews
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
-from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
 from fl_he.strategies.exchange import message_to
+from fl_he.strategies.opened_sum import Cost, UnopenedSum
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.skipping import Skipped, error_reason
 from fl_he.wire.encrypted_sum import (

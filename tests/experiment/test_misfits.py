@@ -18,7 +18,7 @@ from fl_he import server_app
 from fl_he.config.composition import compose
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
-from fl_he.strategies.encrypted_sum import MisfitError
+from fl_he.strategies.opened_sum import MisfitError
 from fl_he.wire.records import ProtocolError
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}

@@ -8,7 +8,7 @@ from fl_he.config.groups import CryptoConfig, OptimizerConfig, PrivacyConfig
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.terms import chosen_optimizer, packing_of
-from fl_he.strategies.encrypted_sum import Cost
+from fl_he.strategies.opened_sum import Cost
 
 
 def test_each_figure_is_its_own() -> None:

@@ -23,7 +23,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
-from fl_he.strategies.encrypted_sum import Cost, UnopenedSum
+from fl_he.strategies.opened_sum import Cost, UnopenedSum
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped
 from fl_he.wire import model as model_messages

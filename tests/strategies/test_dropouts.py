@@ -19,8 +19,8 @@ from sealed_federation import Federation
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.strategies.dropouts import DropoutError
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.roster import Waiting, call_roll
-from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, Description
 from fl_he.wire.records import ProtocolError
 

@@ -15,8 +15,8 @@ from local_grid import LocalGrid, simulated_nodes
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.strategies.encrypted_sum import UnopenedSum
-from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.opened_sum import UnopenedSum
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
 from fl_he.wire.records import ProtocolError
 

@@ -5,8 +5,8 @@ import pytest
 from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Strategy
 
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.mean_only import OneRecordWarning, require_mean_only, setting
-from fl_he.strategies.sequential_paillier import SequentialPaillier
 from fl_he.wire.records import ProtocolError
 
 

@@ -13,7 +13,7 @@ from local_grid import LocalGrid, SlowGrid, simulated_nodes
 from quick import slow
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.skipping import Skipped
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
 from fl_he.wire.records import ProtocolError

@@ -12,7 +12,7 @@ from sealed_federation import Federation, pooled_descent, terms
 
 from fl_he.config.groups import CONTINUE
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.strategies.total_chain import TotalChain
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptReply
 from fl_he.wire.records import ProtocolError

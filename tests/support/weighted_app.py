@@ -14,7 +14,7 @@ from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.strategies.sequential_paillier import SequentialPaillier
+from fl_he.strategies.encrypted_sum import SequentialPaillier
 from fl_he.wire.arrays import read_array
 
 MODEL = ArrayRecord({"w": Array(np.array([1.0, -2.0])), "b": Array(np.array([0.5], "float32"))})

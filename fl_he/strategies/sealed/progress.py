@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from fl_he.crypto.encoding.fields import Form, Whole, form_of, kind_of, within
 from fl_he.crypto.encoding.strict_json import Base64
-from fl_he.strategies.encrypted_sum import COST_MEMBERS, Cost, Kept
+from fl_he.strategies.opened_sum import COST_MEMBERS, Cost, Kept
 from fl_he.wire.sealed_messages import OpenRequest
 
 

@@ -18,8 +18,8 @@ from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
-from fl_he.strategies.encrypted_sum import Cost, MisfitError
 from fl_he.strategies.exchange import save_model
+from fl_he.strategies.opened_sum import Cost, MisfitError
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped, nobody_answered, read_reply
