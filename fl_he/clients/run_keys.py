@@ -3,6 +3,9 @@
 A key is in a file of its own, named by the session's digest. The ledger says when a key was made
 and for how many days, and when it was deleted. All files that the ledger does not call for are
 deleted: those of sessions that are over, and those of sessions that the ledger does not know.
+
+Whoever names a new Flower run gets a new key, and a key costs time and a file. So only so many keys
+are made in a day for sessions in which nothing was opened, whether or not they are deleted by now.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from fl_he.clients.ledger import (
     KeyDeleted,
     KeyMade,
     Mark,
+    Opening,
     Session,
     entries,
     line_of,
@@ -35,6 +39,8 @@ from fl_he.wire.records import ProtocolError
 
 #: Of a session's digest in a file's name.
 _DIGITS = 32
+#: Seconds in which unused keys count together.
+_DAY = 24 * 60 * 60
 
 
 def now() -> int:
@@ -80,10 +86,13 @@ class RunKeys:
         The files are beside it, and their names begin with its name.
     days : int
         How long a new key is kept at most.
+    most_unused : int
+        Most keys made in a day for sessions without an opened sum.
     """
 
-    def __init__(self, store: Store, place: Path, days: int) -> None:
-        self._store, self._place, self._days = store, place, days
+    def __init__(self, store: Store, place: Path, days: int, most_unused: int) -> None:
+        self._store, self._place = store, place
+        self._days, self._most_unused = days, most_unused
 
     def begin(self, run_id: int, make: Callable[[Path], str]) -> str:
         """Return the session of a Flower run; the first call makes its key and begins it.
@@ -95,10 +104,16 @@ class RunKeys:
         make : callable
             Makes a key, writes it to a new file and returns its fingerprint. It is called under the
             ledger's lock: two processes do not make two.
+
+        Raises
+        ------
+        ProtocolError
+            If too many keys were made within a day for sessions in which nothing was opened.
         """
         with self._store.exclusively() as lines:
             found = session_of(lines, run_id)
             if found is None:
+                self._require_few_unused(lines)
                 session = secrets.token_hex(16)
                 with room(self._path(session)):
                     found = Session(str(run_id), session, make(self._path(session)))
@@ -174,6 +189,21 @@ class RunKeys:
             return
         with self._store.exclusively() as lines:
             self._delete(lines)
+
+    def _require_few_unused(self, lines: Lines) -> None:
+        used: set[str] = set()
+        made: set[str] = set()
+        for entry in entries(lines):
+            if isinstance(entry, Opening):
+                used.add(entry.session)
+            elif isinstance(entry, KeyMade) and entry.at > now() - _DAY:
+                made.add(entry.session)
+        if (unused := len(made - used)) >= self._most_unused:
+            raise ProtocolError(
+                f"company X makes at most {self._most_unused} keys in 24 hours for runs in which "
+                "it opens no sum (max-unused-keys in its node configuration), and has made "
+                f"{unused}: begin a run tomorrow, or let its operator raise max-unused-keys"
+            )
 
     def _delete(self, lines: Lines, ended: str | None = None) -> None:
         """Note whose keys are deleted, then delete the files; a file noted earlier goes as well."""

@@ -27,8 +27,8 @@ class Keys:
         self.store = FileStore(folder / "x.json.opened.jsonl")
         monkeypatch.setattr(run_keys, "now", lambda: self.time)
 
-    def kept(self, days: int = 30) -> RunKeys:
-        return RunKeys(self.store, self.folder / "x.json.key", days)
+    def kept(self, days: int = 30, most_unused: int = 50) -> RunKeys:
+        return RunKeys(self.store, self.folder / "x.json.key", days, most_unused)
 
     def make(self, path: Path) -> str:
         self.made += 1
@@ -85,6 +85,26 @@ def test_openings_of_all_sessions_are_counted(keys: Keys) -> None:
         ledger = Ledger(keys.store, keys.kept().find(session).fingerprint)
         ledger.note(DecryptRequest(session, "train", 1, 3, session.encode()))
     assert keys.kept().find(first).opened.counter == keys.kept().find(second).opened.counter == 2
+
+
+def test_keys_of_sessions_without_an_opened_sum_are_few_in_a_day(keys: Keys) -> None:
+    used, ended, _ = (keys.begin(run) for run in (1, 2, 3))
+    ledger = Ledger(keys.store, keys.kept().find(used).fingerprint)
+    ledger.note(DecryptRequest(used, "train", 1, 3, b"a sum"))
+    keys.kept().end(ended)
+    keys.time += 60
+    few = keys.kept(most_unused=3)
+    assert few.begin(4, keys.make)
+    with pytest.raises(ProtocolError, match="at most 3 keys in 24 hours for runs in which it open"):
+        few.begin(5, keys.make)
+    assert keys.made == 4
+    assert few.begin(1, keys.make) == used, "a run that has its key goes on"
+    assert keys.kept(most_unused=4).begin(5, keys.make)
+    keys.time += DAY - 61
+    with pytest.raises(ProtocolError, match="and has made 4: begin a run tomorrow, or let its op"):
+        keys.kept(most_unused=4).begin(6, keys.make)
+    keys.time += 1
+    assert keys.kept(most_unused=3).begin(6, keys.make), "two keys are older than a day"
 
 
 def test_the_end_of_a_run_deletes_its_key_alone(keys: Keys) -> None:

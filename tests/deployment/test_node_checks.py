@@ -128,6 +128,7 @@ HOLDERS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("key-bits", "2048", "key-bits in the node configuration must be a whole number from 1 on"),
     ("key-days", 0, "key-days in the node configuration must be a whole number from 1 on, got 0"),
     ("key-days", 1.5, "key-days in the node configuration must be a whole number from 1 on"),
+    ("max-unused-keys", 0, "max-unused-keys in the node configuration must be a whole number from"),
     ("passphrase-file", "passphrase", "this node's log says more"),
     ("passphrase-file", "nowhere", "passphrase-file in the node configuration must name a file"),
     ("min-contributors", "3", "min-contributors in the node configuration must be a whole number"),
@@ -171,6 +172,7 @@ KEYS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("private-key", "identity.json", "must name a key file that this node can open"),
     ("key-bits", 2048, "key-bits in the node configuration must come with a manifest (federation)"),
     ("key-days", 30, "key-days in the node configuration must come with a manifest (federation)"),
+    ("max-unused-keys", 9, "max-unused-keys in the node configuration must come with a manifest"),
 ]
 
 

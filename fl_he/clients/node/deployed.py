@@ -56,6 +56,8 @@ APP_SECONDS, REPLY_SECONDS = 300.0, 1.0
 _PINS = ("key-fingerprint", "federation")
 #: How long company X keeps the key of a session at most.
 _KEY_DAYS = 30
+#: Most keys that company X makes in a day for sessions in which it opens nothing.
+_MAX_UNUSED_KEYS = 50
 _SCALING = "privacy-scaling"
 #: Of a session's digest in a file's name.
 _SESSION_DIGITS = 32
@@ -183,7 +185,8 @@ class DeployedNode(Node):
             return None
         check_key_settings(self.context.node_config)
         days = whole_setting(self.context, "key-days") or _KEY_DAYS
-        return RunKeys(self.opened(), self._own("key"), days)
+        most_unused = whole_setting(self.context, "max-unused-keys") or _MAX_UNUSED_KEYS
+        return RunKeys(self.opened(), self._own("key"), days, most_unused)
 
     def opened_sets(self) -> FileStore:
         """See Node; in a file of `_own`, which a new key file leaves where it is."""

@@ -25,6 +25,7 @@ _Loaded = TypeVar("_Loaded")
 _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 on"
 _FLAG, _SECONDS = "true or false", "a number of seconds, from 0 on"
 
+_RUN_KEYS = ("key-bits", "key-days", "max-unused-keys")
 _BOTH = {
     **dict.fromkeys(("role", "name", "federation", "identity", "plan"), _TEXT),
     "passphrase-file": _TEXT,
@@ -48,7 +49,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
     Role.KEY_HOLDER: {
         **_BOTH,
         **dict.fromkeys(("max-rounds", "max-sessions"), _COUNT),
-        **dict.fromkeys(("key-bits", "key-days"), _COUNT),
+        **dict.fromkeys(_RUN_KEYS, _COUNT),
         **dict.fromkeys(("private-key", "state"), _TEXT),
     },
 }
@@ -56,7 +57,6 @@ _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _HOSPITALS_NEED = ("data", "target")
-_RUN_KEYS = ("key-bits", "key-days")
 
 
 def check_settings(node_config: UserConfig, role: Role) -> None:

@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flwr.app import Message
 from identities import make
 from open_steps import OpenSteps
 from sealed_federation import COMPANY, Federation
 from sealed_steps import Steps, reason, sealed
+from session_keys import key_files
 
 from fl_he.clients.node import run_key_check
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.wire.encrypted_sum import DESCRIBE, END, DescribeRequest, Description, EndRequest
 from fl_he.wire.run_key import RunKey
+from fl_he.wire.sealed_messages import SESSION, SessionRequest
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 NORTH, SOUTH, EAST = HOSPITALS
@@ -159,3 +162,31 @@ def test_a_run_that_is_resumed_has_the_key_of_its_session(federation: Federation
     assert reason(steps.open(1, 3, b"?")) == words
     answer = reason(steps.ask(NORTH, END, EndRequest(steps.session).to_content()))
     assert "'query.end' must go to company X" in answer
+
+
+def test_ever_new_runs_have_company_x_make_few_keys(federation: Federation) -> None:
+    """A coordinator chooses run numbers, and asks for a description or a sealed session in each."""
+    company = federation.context(COMPANY)
+    company.node_config["max-unused-keys"] = 3
+    steps, sealed_steps = OpenSteps(federation), Steps(federation)
+    steps.round(1, tuple(HOSPITALS))
+    opened_in = company.run_id
+
+    def asked(run_id: int) -> Message:
+        company.run_id = run_id
+        if run_id % 2:
+            return steps.ask(COMPANY, DESCRIBE, DescribeRequest().to_content())
+        return sealed_steps.ask(COMPANY, SESSION, SessionRequest("", {}).to_content())
+
+    answers = [asked(run_id) for run_id in range(100, 120)]
+    assert len(key_files(federation.folder)) == 1 + 3, "the key of an opened sum does not count"
+    assert [reply.has_error() for reply in answers] == [*[False] * 3, *[True] * 17]
+    words = (
+        "company X makes at most 3 keys in 24 hours for runs in which it opens no sum "
+        "(max-unused-keys in its node configuration), and has made 3: begin a run tomorrow, or let "
+        "its operator raise max-unused-keys"
+    )
+    assert {reason(reply) for reply in answers[3:]} == {words, f"{COMPANY}: {words}"}
+    assert asked(opened_in).has_content(), "a run that has its key goes on"
+    company.node_config["max-unused-keys"] = 4
+    assert asked(119).has_content()
