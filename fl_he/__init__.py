@@ -1,7 +1,7 @@
 """fl-he: encrypted aggregation for Flower.
 
-Hospitals train one model; their updates travel Paillier-encrypted, are summed under encryption,
-and only company X can open the sum. The public names are loaded when they are first used, so that
+Hospitals train one model; their updates travel encrypted, are summed under encryption, and only
+company X can open the sum. The public names are loaded when they are first used, so that
 a client does not pay for the server's imports.
 """
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from fl_he.crypto.paillier.packing import Packing
     from fl_he.crypto.paillier.private_key import PrivateKey
     from fl_he.crypto.paillier.public_key import PublicKey
-    from fl_he.strategies import GradientDescent, SequentialPaillier
+    from fl_he.strategies import EncryptedSum, GradientDescent, SequentialPaillier
 
 _HOMES = {
     "encryption_mod": "fl_he.clients.encryption",
     "hospital_partition": "fl_he.clients.node.app",
     "with_key_holder": "fl_he.clients.key_holder",
+    "EncryptedSum": "fl_he.strategies.encrypted_sum",
     "SequentialPaillier": "fl_he.strategies.encrypted_sum",
     "GradientDescent": "fl_he.strategies.gradient_descent",
     "EncryptedVector": "fl_he.crypto.paillier.encrypted_vector",
@@ -31,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "EncryptedSum",
     "EncryptedVector",
     "GradientDescent",
     "Packing",

@@ -23,7 +23,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.crypto.paillier.summed_vector import MASKS
+from fl_he.crypto.schemes import MASKS
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import opened, require_tickets, value_key_of
 from fl_he.crypto.tickets.ticket import Ticket

@@ -19,7 +19,9 @@ from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import answered, is_public, own_words, require_encryptable
 from fl_he.clients.node.pace import within
 from fl_he.clients.node.run_key_check import require_run_key
+from fl_he.clients.node.settings import accepted_schemes
 from fl_he.clients.node.value_keys import unseal_value_key
+from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.tickets.occasion import Occasion
@@ -35,7 +37,7 @@ from fl_he.wire.encrypted_sum import (
 )
 from fl_he.wire.occasions import asked_digest, purpose_of
 from fl_he.wire.records import PrivateReasonError, ProtocolError, kept_config, refused_as
-from fl_he.wire.selection import ALL, MEAN, Selection
+from fl_he.wire.selection import ALL, MEAN, Selection, require_scheme
 from fl_he.wire.update import Form, Update, flatten, joined, layout_of, zeros
 from fl_he.wire.update_layout import CONTRIBUTORS, UpdateLayout, counterpart, first_value
 
@@ -100,6 +102,9 @@ class EncryptionMod:
         coordinator rounds the mean to the array's type. ``local``: each hospital keeps its own
         array, which takes the place of the coordinator's in the next message. ``plain``: the
         coordinator sees them. ``refuse``: the hospital refuses.
+    scheme : {"auto", "paillier", "masks"}
+        The only scheme of sums that the app accepts; ``auto``: any that its node accepts, by
+        ``scheme`` in the node configuration.
     required_metrics : bool
         Whether the app replies each metric always. A metric that does not fit is then treated like
         an array, and takes one slot instead of three.
@@ -124,6 +129,7 @@ class EncryptionMod:
         privacy: Callable[[Message, Context, EncryptionRequest], Release | None] = lambda *_: None,
         *,
         integers: str = MEAN,
+        scheme: str = AUTO,
         required_metrics: bool = False,
         group: str = "",
         columns: Callable[[Context, str, Sequence[int]], Sequence[str]] = lambda *_: (),
@@ -136,6 +142,7 @@ class EncryptionMod:
         self.privacy = privacy
         self.weighted_by = weighted_by
         self.selection = Selection.of(encrypt, integers)
+        self.scheme = require_scheme(scheme)
         self.required_metrics = required_metrics
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -199,6 +206,7 @@ class EncryptionMod:
             form.packing,
             len(update.layout),
             update.layout.metric_values,
+            request.scheme,
         )
         answer = _encrypted(update, integers, request, public_key, occasion=occasion, node=node)
         if node.simulated:
@@ -291,6 +299,13 @@ class EncryptionMod:
             raise ProtocolError(
                 f"the packing must be this node's own, {packing}, got {request.packing!r:.120}: "
                 "give all nodes the same manifest or none, and all apps the same packing"
+            )
+        accepted = [one for one in accepted_schemes(context) if self.scheme in (AUTO, one)]
+        if request.scheme not in accepted:
+            raise ProtocolError(
+                f"the scheme must be one that this node accepts ({', '.join(accepted) or 'none'}), "
+                f"got {request.scheme!r}: give the strategy, and the mod of this node's app, the "
+                "same scheme as the node configuration"
             )
         if request.weighted_by != self.weighted_by:
             raise ProtocolError(
@@ -405,7 +420,7 @@ def _encrypted(
     )
     encrypted = perf_counter()
     if request.running_sum is not None:
-        running = TicketedSum.from_bytes(request.running_sum, public_key)
+        running = TicketedSum.from_bytes(request.running_sum, public_key, [request.scheme])
         running.add_in_place(summed, public_key)
         summed = running
     added = perf_counter()

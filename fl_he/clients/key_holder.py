@@ -33,6 +33,7 @@ from flwr.clientapp import ClientApp
 from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, Node
 from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.node.settings import accepted_schemes
 from fl_he.clients.opening import Opener, figures_of, some_or_none
 from fl_he.version import __version__
 from fl_he.wire.encrypted_sum import (
@@ -128,7 +129,11 @@ class KeyHolder:
         return answer(message, node)
 
     def _described(self, node: Node, asked: DescribeRequest) -> Description:
-        description = Description(node.role, node.name, __version__, simulated=node.simulated)
+        description = Description(
+            *(node.role, node.name, __version__),
+            simulated=node.simulated,
+            schemes=accepted_schemes(node.context),
+        )
         if node.role is Role.HOSPITAL:
             features, classes = self._features(node.context), self._classes(node.context)
             return replace(description, features=tuple(features), classes=tuple(classes))

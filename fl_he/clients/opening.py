@@ -14,7 +14,12 @@ from fl_he.clients.ledger import Follows, Ledger, Mark, Place
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.enrolment import read_passphrase
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
-from fl_he.clients.node.settings import least_cell, least_contributors, whole_setting
+from fl_he.clients.node.settings import (
+    accepted_schemes,
+    least_cell,
+    least_contributors,
+    whole_setting,
+)
 from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.run_keys import RunKeys, SessionKey
@@ -228,6 +233,7 @@ class Opener:
             self.policy.packing,
             len(summed.vector),
             request.metric_values,
+            summed.vector.scheme,
         )
         enrolment, minimum = self.node.enrolment, self.policy.min_contributors
 
@@ -269,7 +275,8 @@ class Opener:
                 f"contributors, got {request.contributors} (the least is this key holder's own: "
                 "where it is deployed, min-contributors in its node configuration)"
             )
-        summed = TicketedSum.from_bytes(request.encrypted_sum, self.key.public_key)
+        accepted = accepted_schemes(self.node.context)
+        summed = TicketedSum.from_bytes(request.encrypted_sum, self.key.public_key, accepted)
         vector = summed.vector
         if vector.packing != packing:
             raise ProtocolError(f"the packing must be {packing}, got {vector.packing}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, one_of, whole
+from fl_he.crypto.schemes import PAILLIER, SCHEMES
 
 #: The data sets that need no file, and how many classes each has.
 BUILT_IN = {"breast_cancer": 2, "digits": 10, "wine": 3}
@@ -190,13 +191,16 @@ _KEY_BITS = Constraint(
 
 @dataclass
 class CryptoConfig:
-    """The Paillier key and the fixed-point numbers inside a ciphertext.
+    """The encryption of updates, and the fixed-point numbers in it.
 
     Attributes
     ----------
+    scheme : str
+        ``paillier``, or ``masks``: faster for long updates; ``auto``: the cheapest that all nodes
+        accept (``scheme`` in a node's configuration).
     key_bits : int
-        Bits of the modulus; fewer than 2048 warn, 3072 are for 128-bit security. In a simulation: a
-        deployed company X has its own setting, ``key-bits``.
+        Bits of Paillier's modulus; fewer than 2048 warn, 3072 are for 128-bit security. In a
+        simulation: a deployed company X has its own setting, ``key-bits``.
     fraction_bits : int
         Bits after the binary point of one weighted value. With those before the point, the sign
         and the room for the contributors they must fit 64 bits.
@@ -207,6 +211,7 @@ class CryptoConfig:
         or in the manifest, and 512 without either.
     """
 
+    scheme: Annotated[str, one_of(*SCHEMES, AUTO)] = PAILLIER
     key_bits: Annotated[int, _KEY_BITS] = 2048
     fraction_bits: Annotated[int, whole(0, 62)] = 24
     integer_bits: Annotated[int, whole(1, 62)] = 24

@@ -41,7 +41,7 @@ from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.dropouts import ResumableError
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import OpenedSum, UnopenedSum
 from fl_he.strategies.total_chain import OpenedTotal, TotalChain
 from fl_he.wire.encrypted_sum import ACCURACY, Purpose, printable
@@ -75,9 +75,10 @@ class OpenRun(TrainingRun):
 
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         super().__init__(config, folder)
-        self._strategy = strategy = SequentialPaillier(
+        self._strategy = strategy = EncryptedSum(
             # The training asks and steps by itself: only the number of hospitals is taken of it.
             FedAvg(min_available_nodes=config.min_contributors),
+            scheme=config.crypto.scheme,
             topology=config.topology,
             segments=config.segments,
             min_contributors=config.min_contributors,

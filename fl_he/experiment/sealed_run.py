@@ -12,6 +12,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.config.run import Config, Penalty
+from fl_he.crypto.schemes import MASKS
 from fl_he.experiment.plan import study_plan
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.profile import check_classes
@@ -73,6 +74,7 @@ class SealedRun(TrainingRun):
             roster,
             terms,
             progress,
+            scheme=config.crypto.scheme,
             on_summed=lambda progress: self._keep(**self._kept(progress)),
         )
         tell(OptimizerChosen(**self._chosen))
@@ -104,10 +106,11 @@ class SealedRun(TrainingRun):
             self._keep(**self._kept(self._chain.progress))
         if self._config.penalty is Penalty.firth and first is not None:
             done = replace(done, cost=first.cost + done.cost)
-        key = self._roster.public_key
+        key, scheme = self._roster.public_key, self._roster.scheme(self._config.crypto.scheme)
         self._end_round(
             done,
-            done.update_bytes // key.ciphertext_bytes,  # the header is shorter than a ciphertext
+            # A masked vector is one; the header of the others is shorter than a ciphertext.
+            1 if scheme == MASKS else done.update_bytes // key.ciphertext_bytes,
             {
                 "contributors": len(done.request.contributors),
                 "skipped": list(done.skipped),

@@ -149,6 +149,7 @@ class TrainingRun(Run):
         }
         key, packing = self._roster.public_key, self._roster.packing
         crypto = {
+            "scheme": self._roster.scheme(self._config.crypto.scheme),
             "key_bits": key.key_bits,
             "key_fingerprint": key.fingerprint,
             "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),

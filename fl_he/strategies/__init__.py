@@ -19,7 +19,7 @@ gradient_descent     gradient descent for apps that send fl-he's models by thems
 sealed               the sealed chain, which routes envelopes
 """
 
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.encrypted_sum import EncryptedSum, SequentialPaillier
 from fl_he.strategies.gradient_descent import GradientDescent
 
-__all__ = ["GradientDescent", "SequentialPaillier"]
+__all__ = ["EncryptedSum", "GradientDescent", "SequentialPaillier"]

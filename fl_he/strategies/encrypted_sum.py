@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from logging import INFO
-from typing import TypeVar
+from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.schemes import PAILLIER
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
@@ -28,15 +29,13 @@ from fl_he.wire.encrypted_sum import FIGURES, NUM_EXAMPLES, Purpose
 from fl_he.wire.model import model_message_content
 from fl_he.wire.occasions import purpose_of
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.selection import ALL, MEAN, Selection
+from fl_he.wire.selection import ALL, MEAN, SCHEME_CHOICES, Selection, require_scheme
 from fl_he.wire.update_layout import NoMeanError
 
 _logger = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
 
-
-class SequentialPaillier(Strategy):
+class EncryptedSum(Strategy):
     """Wrap a strategy so that it gets the weighted mean of updates that nobody has seen.
 
     The wrapped strategy makes the messages and digests the mean, as ever. In between, this one
@@ -55,6 +54,9 @@ class SequentialPaillier(Strategy):
     strategy : Strategy
         Any strategy that needs only the weighted mean, such as FedAvg, FedAvgM, FedAdam, FedYogi,
         FedAdagrad, FedProx or GradientDescent.
+    scheme : {"auto", "paillier", "masks"} or None
+        Encryption of the updates; ``auto``, the default: the cheapest that all nodes accept. See
+        docs/protocol.md, Masks.
     topology : {"fold", "chain"}
         ``fold``: hospitals answer in parallel and the strategy adds. ``chain``: each hospital adds
         its ciphertext to the running sum it is handed.
@@ -106,10 +108,14 @@ class SequentialPaillier(Strategy):
     ``chain`` of totals hospitals and company X compute the model, as fl-he's own app can.
     """
 
+    #: Possible values of ``scheme``, the default first.
+    schemes: ClassVar[Sequence[str]] = SCHEME_CHOICES
+
     def __init__(
         self,
         strategy: Strategy,
         *,
+        scheme: str | None = None,
         topology: str = "fold",
         segments: int | str = 1,
         packing: Packing | None = None,
@@ -143,7 +149,8 @@ class SequentialPaillier(Strategy):
         )
         self.hospitals = hospitals
         self.chain: TotalChain | None = None
-        self._made = MadeSums(topology, segments, self.selection, on_summed)
+        self.scheme = require_scheme(self.schemes[0] if scheme is None else scheme, self.schemes)
+        self._made = MadeSums(topology, segments, self.selection, self.scheme, on_summed)
         self._roster: Roster | None = None
         self._messages: list[Message] = []
         self._rounds_before = 0
@@ -400,7 +407,7 @@ class SequentialPaillier(Strategy):
     ) -> list[Message]:
         if any(True for _ in replies):
             raise ProtocolError(
-                "SequentialPaillier must be the outermost strategy: put the other one inside it"
+                f"{type(self).__name__} must be the outermost strategy: put the other one inside it"
             )
         if not self._messages:
             return []
@@ -411,3 +418,9 @@ class SequentialPaillier(Strategy):
         messages, self._messages = self._messages, []
         weighted_by = setting(self.strategy, "weighted_by_key", NUM_EXAMPLES)
         return AskedMessages(purpose, number, messages, weighted_by, self.roster, self.chain)
+
+
+class SequentialPaillier(EncryptedSum):
+    """`EncryptedSum` under Paillier's scheme alone."""
+
+    schemes = (PAILLIER,)

@@ -67,8 +67,8 @@ class MadeSums:
 
     Parameters
     ----------
-    topology, segments, selection, on_summed
-        See :class:`~fl_he.strategies.SequentialPaillier`.
+    topology, segments, selection, scheme, on_summed
+        See :class:`~fl_he.strategies.EncryptedSum`.
 
     Attributes
     ----------
@@ -81,11 +81,12 @@ class MadeSums:
         topology: str,
         segments: int | str,
         selection: Selection,
+        scheme: str,
         on_summed: Callable[[UnopenedSum], None],
     ) -> None:
         self.sums: list[OpenedSum] = []
         self._topology, self._segments = topology, segments
-        self._selection, self._on_summed = selection, on_summed
+        self._selection, self._scheme, self._on_summed = selection, scheme, on_summed
         self._unopened: dict[tuple[Purpose, int], UnopenedSum] = {}
         #: Layouts of replies with all metrics that were seen, by the action that they answer.
         self._layouts: dict[str, UpdateLayout] = {}
@@ -173,6 +174,7 @@ class MadeSums:
             weighted_by=asked.weighted_by,
             layout=known.to_json() if known is not None and known.optional else "",
             run_key=roster.run_key,
+            scheme=roster.scheme(self._scheme),
         )
         hospitals = len(asked.messages)
         segments = hospitals if self._topology == FOLD else segments_of(self._segments, hospitals)

@@ -14,6 +14,7 @@ from fl_he.config.groups import AUTO, CONTINUE, ON_DROPOUT, STOP, WAIT
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.schemes import SCHEMES, Scheme, cheapest
 from fl_he.learning.tables.data import first_schema_difference
 from fl_he.strategies.dropouts import LOOK, AskAgain, DropoutError, Patience
 from fl_he.strategies.exchange import ask_until_answered, exchange
@@ -102,6 +103,8 @@ class Roster:
         With a manifest, company X's value key, sealed to each hospital.
     run_key : bytes or None
         With a manifest, company X's signed statement of its key, which is the session's own.
+    schemes : collection of str
+        The schemes of sums that all nodes accept.
     """
 
     grid: Grid
@@ -117,6 +120,7 @@ class Roster:
     strangers: set[int] = field(default_factory=set)
     value_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     run_key: bytes | None = field(default=None, repr=False)
+    schemes: Collection[Scheme] = SCHEMES
 
     def __post_init__(self) -> None:
         self._names = dict(self.hospitals)
@@ -141,6 +145,23 @@ class Roster:
                 "give the strategy that one (in a run's configuration: crypto.fraction_bits, "
                 "crypto.integer_bits, crypto.max_contributors)"
             )
+
+    def scheme(self, choice: str) -> Scheme:
+        """Return a scheme by its name, or for ``auto`` the cheapest; all nodes accept it.
+
+        Raises
+        ------
+        ProtocolError
+            If a node does not accept it.
+        """
+        wanted = [one for one in self.schemes if choice in (AUTO, one)]
+        if (scheme := cheapest(wanted)) is None:
+            common = ", ".join(self.schemes) or "none"
+            raise ProtocolError(
+                f"scheme must be one that all nodes accept ({common}), got {choice!r}: see scheme "
+                "in the node configurations"
+            )
+        return scheme
 
     def require_receivers(self, receivers: Sequence[int]) -> None:
         """Refuse messages of one sum to others than hospitals, twice to one, to too few or many."""
@@ -398,6 +419,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         simulated=holder.simulated,
         value_keys=holder.value_keys,
         run_key=holder.run_key,
+        schemes=[one for one in SCHEMES if all(one in d.schemes for d in described.values())],
     )
 
 

@@ -239,7 +239,9 @@ class UpdateSum:
         if len(answer.plain) != layout.plain_length:
             raise ProtocolError(f"{name} must send the plain arrays of its layout and no others")
         with refused_as(f"{name} sent no usable ciphertexts:"):
-            summed = TicketedSum.from_bytes(answer.encrypted_sum, self._roster.public_key)
+            summed = TicketedSum.from_bytes(
+                answer.encrypted_sum, self._roster.public_key, [self._request.scheme]
+            )
         vector = summed.vector
         filled = len(vector) == len(layout) and vector.packing == self._packing
         if not filled or layout.fraction_bits != self._packing.fraction_bits:

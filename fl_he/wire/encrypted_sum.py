@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Kind, Limit, Natural, Place, Whole, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document
+from fl_he.crypto.schemes import PAILLIER, SCHEMES, Scheme
 from fl_he.errors import visible
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.wire import records
@@ -125,6 +126,8 @@ class Description(records.Message):
         With a manifest, company X's value key, sealed to each hospital by its name.
     run_key : bytes or None
         With a manifest, company X's signed statement of its key.
+    schemes : tuple of str
+        The schemes of sums that the node accepts.
     """
 
     role: Role
@@ -138,6 +141,7 @@ class Description(records.Message):
     classes: tuple[str, ...] = ()
     value_keys: ValueKeys = field(default_factory=dict, repr=False)
     run_key: SignedKey | None = field(default=None, repr=False)
+    schemes: tuple[Scheme, ...] = SCHEMES
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 
@@ -165,6 +169,8 @@ class EncryptionRequest(records.Message):
         Company X's, sealed to this hospital; a hospital with a manifest must be given it.
     run_key : bytes or None
         Company X's signed statement of its key; a hospital with a manifest must be given it.
+    scheme : Scheme
+        Encryption of the update.
     """
 
     public_key: str
@@ -177,6 +183,7 @@ class EncryptionRequest(records.Message):
     exact: Annotated[bool, SPARSE] = False
     value_key: ValueKey | None = field(default=None, repr=False)
     run_key: SignedKey | None = field(default=None, repr=False)
+    scheme: Annotated[Scheme, SPARSE] = PAILLIER
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from flwr.app import MessageType, RecordDict
 
 from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
 from fl_he.crypto.encoding.strict_json import Base64
+from fl_he.crypto.schemes import PAILLIER, Scheme
 from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE, SignedKey, ValueKey, ValueKeys
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
@@ -259,6 +260,8 @@ class Hop(Message):
         As company X has sealed it to this hospital.
     run_key : bytes or None
         Company X's signed statement of its key.
+    scheme : Scheme
+        Encryption of the update: that of the running sum, if there is one.
     """
 
     round: Natural
@@ -268,6 +271,7 @@ class Hop(Message):
     envelope: _Envelope | None = field(default=None, repr=False)
     value_key: ValueKey | None = field(default=None, repr=False)
     run_key: SignedKey | None = field(default=None, repr=False)
+    scheme: Annotated[Scheme, SPARSE] = PAILLIER
 
     def __post_init__(self) -> None:
         if (self.envelope is None) != (not self.contributors):
@@ -276,8 +280,8 @@ class Hop(Message):
     @property
     def digest(self) -> str:
         """Return what tells this request from any other."""
-        text = repr((self.round, self.contributors, self.next_node, self.public_key, self.envelope))
-        return sha256(text.encode()).hexdigest()
+        asked = (self.round, self.contributors, self.next_node, self.public_key, self.scheme)
+        return sha256(repr((*asked, self.envelope)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from fl_he.config.groups import AUTO
+from fl_he.crypto.schemes import SCHEMES
 from fl_he.errors import FlHeWarning
 from fl_he.wire.records import ProtocolError
 
 ALL = "all"
+SCHEME_CHOICES = (AUTO, *SCHEMES)
 
 #: Ways of an array: into the encrypted sum, to the coordinator as it is, or nowhere.
 ENCRYPTED, PLAIN, LOCAL = "encrypted", "plain", "local"
@@ -21,6 +24,13 @@ INTEGERS = (MEAN, LOCAL, PLAIN, REFUSE)
 
 class PlaintextWarning(FlHeWarning):
     """Arrays travel in plain because somebody asked for it."""
+
+
+def require_scheme(choice: str, choices: Sequence[str] = SCHEME_CHOICES) -> str:
+    """Return the choice of a scheme; raises ProtocolError if it is none of the choices."""
+    if choice not in choices:
+        raise ProtocolError(f"scheme must be one of {list(choices)}, got {choice!r:.40}")
+    return choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "privacy.clip": None,
     "privacy.scaling": None,
     "privacy.chosen": [],
+    "crypto.scheme": "paillier",
     "crypto.key_bits": 2048,
     "crypto.fraction_bits": 24,
     "crypto.integer_bits": 24,

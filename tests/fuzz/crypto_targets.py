@@ -41,7 +41,7 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER
+from fl_he.crypto.schemes import MASKS, PAILLIER
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import opened, require_tickets
 from fl_he.crypto.tickets.ticket import Ticket
@@ -213,7 +213,7 @@ def _updates(scheme: str, value_key: bytes | None = None) -> list[TicketedSum]:
 
 def _ticketed_sum(data: bytes, scheme: str, value_key: bytes | None = None) -> object:
     key, occasion = _sum_key(), _occasion(scheme)
-    summed = TicketedSum.from_bytes(data, key.public_key, scheme)
+    summed = TicketedSum.from_bytes(data, key.public_key, [scheme])
     require_tickets(summed, occasion, _enrolment(COMPANY).verifies)
     return opened(summed, key, occasion, value_key)
 
@@ -245,7 +245,7 @@ def _ticketed_sum_seeds(scheme: str, value_key: bytes | None = None) -> list[byt
     """Return a sum of two hospitals, and sums of one: its ticket, another's, none, two."""
     one, other = _updates(scheme, value_key)
     key, vector = _sum_key().public_key, one.vector.to_bytes()
-    both = TicketedSum.from_bytes(one.to_bytes(), key, scheme)
+    both = TicketedSum.from_bytes(one.to_bytes(), key, [scheme])
     both.add_in_place(other, key)
     own, others = (update.tickets[0].to_bytes() for update in (one, other))
     parts = ((own,), (others,), (), (own, own), (own, others), (b"",) * 50)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from flwr.app import Context
 from flwr.app.user_config import UserConfig, UserConfigValue
 
+from fl_he.crypto.schemes import SCHEMES, Scheme
 from fl_he.errors import kind_in_words
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
@@ -28,7 +29,7 @@ _FLAG, _SECONDS = "true or false", "a number of seconds, from 0 on"
 _RUN_KEYS = ("key-bits", "key-days", "max-unused-keys")
 _BOTH = {
     **dict.fromkeys(("role", "name", "federation", "identity", "plan"), _TEXT),
-    "passphrase-file": _TEXT,
+    **dict.fromkeys(("passphrase-file", "scheme"), _TEXT),
     **dict.fromkeys(("min-contributors", "min-cell"), _COUNT),
     "sealed": _FLAG,
     **dict.fromkeys(("capc", "capc-private-key", "capc-dgk-key"), _TEXT),
@@ -226,6 +227,24 @@ def whole_setting(context: Context, key: str) -> int | None:
     """Return a whole number from the node configuration, ``None`` where it is absent."""
     value = checked_setting(context, key)
     return None if value is None else int(value)
+
+
+def accepted_schemes(context: Context) -> tuple[Scheme, ...]:
+    """Return the schemes of sums that a node accepts: ``scheme`` of its configuration, or all.
+
+    Raises
+    ------
+    ProtocolError
+        If the setting names no scheme.
+    """
+    value = node_setting(context, "scheme")
+    accepted = tuple(scheme for scheme in SCHEMES if value in (None, scheme))
+    if not accepted:
+        raise ProtocolError(
+            f"scheme in the node configuration must be one of {', '.join(SCHEMES)}, or left out: "
+            "then the node accepts all"
+        )
+    return accepted
 
 
 def least_contributors(context: Context, default: int) -> int:

@@ -151,6 +151,7 @@ class SealedHospital:
             layout="" if received is None else received.layout,
             value_key=hop.value_key,
             run_key=hop.run_key,
+            scheme=hop.scheme,
         )
         message.content = request.add_to(content)
         with _as(message, action):

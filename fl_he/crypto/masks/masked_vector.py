@@ -69,14 +69,16 @@ from fl_he.crypto.encoding.streams import KeyStream
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.crypto.paillier.summed_vector import MASKS, SummedVector
+from fl_he.crypto.paillier.summed_vector import SummedVector
+from fl_he.crypto.schemes import MASKS
 from fl_he.errors import kind_in_words
 
 _STREAM = b"fl-he mask 1"
 # In this order: magic, version, fraction_bits, integer_bits, width, max_contributors, length, the
 # key's fingerprint, the occasion's digest, 1 for a vector with a tag, or 0, and the tag, or zeros.
 _LAYOUT = struct.Struct(">4s4BIQ32s32sB13s")
-_MAGIC = b"FLHM"
+#: First bytes of a masked vector.
+MAGIC = b"FLHM"
 _VERSION = 1
 _TAG_BYTES = 13
 _WORD_BYTES = 8
@@ -138,7 +140,7 @@ class MaskHeader:
         numbers = (*bits, packing.max_contributors, self.length)
         digests = (bytes.fromhex(self.fingerprint), self.occasion)
         tags = (self.tag is not None, tag.to_bytes(_TAG_BYTES, "big"))
-        return _LAYOUT.pack(_MAGIC, _VERSION, *numbers, *digests, *tags)
+        return _LAYOUT.pack(MAGIC, _VERSION, *numbers, *digests, *tags)
 
     @classmethod
     def from_bytes(cls, data: bytes | memoryview) -> MaskHeader:
@@ -155,8 +157,8 @@ class MaskHeader:
             )
         magic, version, fraction_bits, integer_bits, width, *rest = _LAYOUT.unpack_from(data)
         contributors, length, key, occasion, tagged, tag = rest
-        if magic != _MAGIC:
-            raise CryptoError(f"a masked vector must start with {_MAGIC!r}, got {magic!r}")
+        if magic != MAGIC:
+            raise CryptoError(f"a masked vector must start with {MAGIC!r}, got {magic!r}")
         number = int.from_bytes(tag, "big")
         if version != _VERSION or tagged not in (0, 1) or number > tagged * (TAG_MODULUS - 1):
             raise CryptoError(f"the version must be {_VERSION} with a tag or none, got {version}")

@@ -15,14 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.crypto.paillier.summed_vector import PAILLIER, SummedVector
+from fl_he.crypto.paillier.summed_vector import SummedVector
 from fl_he.crypto.paillier.workers import encrypt_blocks
+from fl_he.crypto.schemes import PAILLIER
 from fl_he.errors import kind_in_words
 
 # In this order: magic, version, fraction_bits, integer_bits, 1 for a vector with tags, or 0,
 # max_contributors, key_bits, length and the key's fingerprint.
 _LAYOUT = struct.Struct(">4s4BIIQ32s")
-_MAGIC = b"FLHE"
+#: First bytes of a Paillier vector.
+MAGIC = b"FLHE"
 _VERSION = 1
 
 HEADER_BYTES = _LAYOUT.size
@@ -74,7 +76,7 @@ class VectorHeader:
         packing = self.packing
         bits = (packing.fraction_bits, packing.integer_bits, self.tagged)
         numbers = (*bits, packing.max_contributors, self.key_bits, self.length)
-        return _LAYOUT.pack(_MAGIC, _VERSION, *numbers, bytes.fromhex(self.fingerprint))
+        return _LAYOUT.pack(MAGIC, _VERSION, *numbers, bytes.fromhex(self.fingerprint))
 
     @classmethod
     def from_bytes(cls, data: bytes | memoryview) -> VectorHeader:
@@ -91,8 +93,8 @@ class VectorHeader:
             )
         magic, version, fraction_bits, integer_bits, tagged, *rest = _LAYOUT.unpack_from(data)
         contributors, key_bits, length, digest = rest
-        if magic != _MAGIC:
-            raise CryptoError(f"an encrypted vector must start with {_MAGIC!r}, got {magic!r}")
+        if magic != MAGIC:
+            raise CryptoError(f"an encrypted vector must start with {MAGIC!r}, got {magic!r}")
         if version != _VERSION or tagged not in (0, 1):
             raise CryptoError(f"the version must be {_VERSION}, got {version} and {tagged}")
         packing = Packing(fraction_bits, integer_bits, contributors)

@@ -11,8 +11,6 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 
-PAILLIER, MASKS = "paillier", "masks"
-
 
 class SummedVector(ABC):
     """A vector of totals that only company X can open.
@@ -29,7 +27,7 @@ class SummedVector(ABC):
 
     __slots__ = ("fingerprint", "packing", "tagged")
 
-    #: `PAILLIER` or `MASKS`.
+    #: See `fl_he.crypto.schemes`.
     scheme: ClassVar[str]
 
     def __init__(self, fingerprint: str, packing: Packing, *, tagged: bool) -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.crypto.paillier.summed_vector import PAILLIER
+from fl_he.crypto.schemes import PAILLIER
 
 _LABEL = b"fl-he ticket 1"
 _VALUE_LABEL = b"fl-he value tag 1"

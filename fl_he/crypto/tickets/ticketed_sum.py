@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.canonical import decode_fields, encode_fields, length_of_field
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.masks import masked_vector
 from fl_he.crypto.masks.masked_vector import MaskedVector, MaskHeader, mask_stream
+from fl_he.crypto.paillier import encrypted_vector
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import TAG_MODULUS
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER, SummedVector
+from fl_he.crypto.paillier.summed_vector import SummedVector
+from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.tags import numbers, product, products, tags_of
 from fl_he.crypto.tickets.ticket import LEAST_BYTES, Sign, Ticket
 from fl_he.errors import kind_in_words
 
 _LABEL = b"fl-he sum 1"
-_VECTORS: dict[str, type[SummedVector]] = {PAILLIER: EncryptedVector, MASKS: MaskedVector}
+#: Vectors by the first bytes of their headers.
+_VECTORS: dict[bytes, type[SummedVector]] = {
+    encrypted_vector.MAGIC: EncryptedVector,
+    masked_vector.MAGIC: MaskedVector,
+}
 
 
 class TicketedSum:
@@ -93,8 +102,8 @@ class TicketedSum:
         >>> total.contributors
         ['north', 'south']
         """
-        if occasion.scheme not in _VECTORS:
-            raise CryptoError(f"scheme must be one of {[*_VECTORS]}, got {occasion.scheme!r:.40}")
+        if occasion.scheme not in SCHEMES:
+            raise CryptoError(f"scheme must be one of {[*SCHEMES]}, got {occasion.scheme!r:.40}")
         packing, info, uses = occasion.packing, occasion.to_bytes(hospital), occasion.value_info()
         ticket, seed = Ticket.issue(key, occasion, hospital, sign, alone=alone)
         if occasion.scheme == MASKS:
@@ -126,7 +135,9 @@ class TicketedSum:
         return b"".join((start, *self.vector.parts(), tickets))
 
     @classmethod
-    def from_bytes(cls, data: bytes, key: PublicKey, scheme: str = PAILLIER) -> TicketedSum:
+    def from_bytes(
+        cls, data: bytes, key: PublicKey, schemes: Collection[str] = SCHEMES
+    ) -> TicketedSum:
         """Read a sum that another node sent; see `SummedVector.from_bytes`.
 
         Parameters
@@ -134,8 +145,8 @@ class TicketedSum:
         data : bytes
         key : PublicKey
             The key that the sum must be under.
-        scheme : {"paillier", "masks"}
-            The scheme that the sum must have.
+        schemes : collection of str
+            The sum must have one of these schemes.
 
         Raises
         ------
@@ -145,7 +156,10 @@ class TicketedSum:
         if not isinstance(data, bytes):
             raise CryptoError(f"a sum must be bytes, got {kind_in_words(data)}")
         vector, *tickets = _parts(data)
-        read = _VECTORS[scheme].from_bytes(vector, key)
+        kind = next((one for magic, one in _VECTORS.items() if vector[: len(magic)] == magic), None)
+        if kind is None or kind.scheme not in schemes:
+            raise CryptoError(f"the scheme of a sum must be one of {sorted(schemes)}")
+        read = kind.from_bytes(vector, key)
         return cls(read, tuple(Ticket.from_bytes(bytes(ticket)) for ticket in tickets))
 
     def __repr__(self) -> str:

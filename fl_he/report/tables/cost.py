@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from fl_he.crypto.schemes import MASKS
 from fl_he.report.blocks import Row
 from fl_he.report.figures import count, known, mean, seconds, total
 from fl_he.report.tables.fitted import keep_whole
@@ -54,16 +55,24 @@ def cost_table(metrics: Metrics) -> Table:
 
 
 def update_size(metrics: Metrics) -> tuple[str, str]:
-    """Describe one encrypted update, and the ciphertexts that it consists of."""
+    """Describe one encrypted update, and the algorithms that protect it."""
     crypto = metrics["crypto"]
     ticket = crypto.get("ticket_bytes_per_update")
-    ciphertexts = crypto["ciphertexts_per_update"]
+    number, fingerprint = crypto["ciphertexts_per_update"], crypto["key_fingerprint"][:12]
+    size = f"{count(crypto['bytes_per_update'])} bytes" + (
+        "" if ticket is None else f", and a ticket of {count(ticket)} bytes"
+    )
+    if crypto.get("scheme") == MASKS:
+        return (
+            f"one update: masks, {size}",
+            "AES-256-CTR with HKDF-SHA-256, tickets by HPKE with X-Wing (all post-quantum), "
+            f"key {fingerprint}",
+        )
+    tickets = "" if ticket is None else "; tickets by HPKE with X-Wing (post-quantum)"
     return (
-        f"one update: {count(ciphertexts)} ciphertext{'' if ciphertexts == 1 else 's'}, "
-        f"{count(crypto['bytes_per_update'])} bytes"
-        f"{'' if ticket is None else f', and a ticket of {count(ticket)} bytes'}",
-        f"{count(crypto['slots_per_ciphertext'])} slots in each, "
-        f"{crypto['key_bits']}-bit key {crypto['key_fingerprint'][:12]}",
+        f"one update: {count(number)} ciphertext{'' if number == 1 else 's'}, {size}",
+        f"{count(crypto['slots_per_ciphertext'])} slots in each, Paillier with a "
+        f"{crypto['key_bits']}-bit key {fingerprint} (not post-quantum){tickets}",
     )
 
 

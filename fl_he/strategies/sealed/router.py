@@ -18,6 +18,7 @@ from time import perf_counter
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
+from fl_he.config.groups import AUTO
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.opened_sum import Cost, MisfitError
 from fl_he.strategies.roster import Roster
@@ -196,6 +197,8 @@ class SealedChain:
     progress : SealedProgress
         From which the chain goes on: hospitals begin with the initial model and are sent all totals
         so far.
+    scheme : {"auto", "paillier", "masks"}
+        Encryption of the updates; see `fl_he.strategies.EncryptedSum`.
     arrays : ArrayRecord or None
         The initial model, where the hospitals' app does not make it itself.
     on_summed : callable
@@ -213,6 +216,7 @@ class SealedChain:
         config: ConfigRecord,
         progress: SealedProgress,
         *,
+        scheme: str = AUTO,
         arrays: ArrayRecord | None = None,
         on_summed: Callable[[SealedProgress], None] = lambda _: None,
     ) -> None:
@@ -221,7 +225,7 @@ class SealedChain:
         self.progress = progress
         self.on_summed = on_summed
         self.members = SealedMembers(roster)
-        self._roster, self._waiting = roster, roster.waiting
+        self._roster, self._waiting, self._scheme = roster, roster.waiting, scheme
         self._number = max((one.number for one in self.progress.opened), default=0)
 
     def begin(self) -> None:
@@ -334,6 +338,7 @@ class SealedChain:
                 envelope=work.envelope,
                 value_key=self.members.value_keys.get(member.name),
                 run_key=self._roster.run_key,
+                scheme=self._roster.scheme(self._scheme),
             )
             news = member.news(self.progress)
             content = self._content(news)

@@ -15,7 +15,7 @@ import pytest
 from fl_he.crypto.masks.masked_vector import HEADER_BYTES, MaskedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.crypto.paillier.summed_vector import MASKS
+from fl_he.crypto.schemes import MASKS
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 

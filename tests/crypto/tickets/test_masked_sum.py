@@ -18,7 +18,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.masks.masked_vector import HEADER_BYTES, MaskedVector, MaskHeader, mask_stream
 from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.crypto.paillier.summed_vector import MASKS, PAILLIER
+from fl_he.crypto.schemes import MASKS, PAILLIER
 from fl_he.crypto.tickets import opening
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
@@ -70,7 +70,7 @@ def update(
 
 
 def sum_of(*parts: TicketedSum) -> TicketedSum:
-    total = TicketedSum.from_bytes(parts[0].to_bytes(), PUBLIC, MASKS)
+    total = TicketedSum.from_bytes(parts[0].to_bytes(), PUBLIC, [MASKS])
     for part in parts[1:]:
         total.add_in_place(part, PUBLIC)
     return total
@@ -137,7 +137,7 @@ def test_a_sum_is_opened(value_key: bytes | None, packing: Packing) -> None:
     occasion = replace(OCCASION, packing=packing)
     summed = sum_of(*all_of(value_key, occasion))
     assert summed.contributors == [*NAMES]
-    again = TicketedSum.from_bytes(summed.to_bytes(), PUBLIC, MASKS)
+    again = TicketedSum.from_bytes(summed.to_bytes(), PUBLIC, [MASKS])
     expected = np.sum([integers_of(name, packing) for name in NAMES], axis=0)
     assert open_all(again, value_key, occasion).tolist() == expected.tolist()
 
@@ -370,15 +370,18 @@ class TestBytes:
     GOOD = SUMMED.to_bytes()
 
     def test_they_come_back(self) -> None:
-        assert TicketedSum.from_bytes(self.GOOD, PUBLIC, MASKS).to_bytes() == self.GOOD
+        assert TicketedSum.from_bytes(self.GOOD, PUBLIC, [MASKS]).to_bytes() == self.GOOD
 
     def test_the_scheme_is_the_readers_choice(self) -> None:
-        with pytest.raises(CryptoError, match="must start with b'FLHE', got b'FLHM'"):
-            TicketedSum.from_bytes(self.GOOD, PUBLIC)
+        with pytest.raises(CryptoError, match=r"must be one of \['paillier'\]"):
+            TicketedSum.from_bytes(self.GOOD, PUBLIC, [PAILLIER])
         own = replace(OCCASION, scheme=PAILLIER)
         paillier = TicketedSum.encrypt(PUBLIC, integers_of("north"), own, "north")
-        with pytest.raises(CryptoError, match="must start with b'FLHM', got b'FLHE'"):
-            TicketedSum.from_bytes(paillier.to_bytes(), PUBLIC, MASKS)
+        with pytest.raises(CryptoError, match=r"must be one of \['masks'\]"):
+            TicketedSum.from_bytes(paillier.to_bytes(), PUBLIC, [MASKS])
+        neither = self.GOOD.replace(b"FLHM", b"FLHX")
+        with pytest.raises(CryptoError, match=r"must be one of \['masks', 'paillier'\]"):
+            TicketedSum.from_bytes(neither, PUBLIC)
         with pytest.raises(CryptoError, match="scheme must be"):
             paillier.add_in_place(update("south", None), PUBLIC)
         with pytest.raises(TicketError):
@@ -394,7 +397,7 @@ class TestBytes:
             opened(TicketedSum(MaskedVector(header, bytearray(7 * VALUES)), (ticket,)), KEY, own)
 
     def test_an_unknown_scheme(self) -> None:
-        with pytest.raises(CryptoError, match=r"one of \['paillier', 'masks'\], got 'plain'"):
+        with pytest.raises(CryptoError, match=r"one of \['masks', 'paillier'\], got 'plain'"):
             update("north", None, replace(OCCASION, scheme="plain"))
 
     @given(data=st.data())
@@ -406,7 +409,7 @@ class TestBytes:
         hostile = bytes(good[: len(good) - data.draw(st.integers(0, 3))])
         assume(hostile != self.GOOD)
         try:
-            read = TicketedSum.from_bytes(hostile, PUBLIC, MASKS)
+            read = TicketedSum.from_bytes(hostile, PUBLIC, [MASKS])
         except CryptoError:
             return
         assert is_refused(read, VALUE_KEY)
@@ -445,7 +448,7 @@ def test_memory_in_addition_to_the_arrays_is_bounded(value_key: bytes | None) ->
     assert peak - one.vector.nbytes < 2**20
     data, peak = peak_of(one.to_bytes)
     assert peak - len(data) < 2**20
-    read, peak = peak_of(lambda: TicketedSum.from_bytes(data, PUBLIC, MASKS))
+    read, peak = peak_of(lambda: TicketedSum.from_bytes(data, PUBLIC, [MASKS]))
     assert peak < 2**20
     _, peak = peak_of(lambda: other.add_in_place(read, PUBLIC))
     assert peak < 2**20
