@@ -106,6 +106,7 @@ def test_a_sealed_run(federation: Federation) -> None:
     size = metrics["crypto"].pop("bytes_per_update")
     assert 256 < size < 2 * 256
     assert metrics["crypto"] == {
+        "scheme": "paillier",
         "key_bits": 1024,
         "key_fingerprint": session["key"],
         # 51 bits for each number of three hospitals, and a sign and carries below n / 2.

@@ -18,7 +18,7 @@ from fl_he.report.tables.comparison import (
     penalty_note,
     withheld_note,
 )
-from fl_he.report.tables.cost import cost_table
+from fl_he.report.tables.cost import cost_table, update_size
 from fl_he.report.tables.diagnostics import columns_left_out, diagnostics
 from fl_he.report.tables.privacy import privacy_facts, privacy_table
 from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
@@ -158,15 +158,25 @@ def test_cost_table() -> None:
     assert row(lines, "seconds to start up") == ["", "3.2500"]
     assert row(lines, "seconds to compare and save") == ["", "7.2500"]
     assert row(lines, "seconds in all") == ["", "12.5000"]
-    caption = " ".join(" ".join(lines[-2:]).split())
+    caption = " ".join(" ".join(lines[-3:]).split())
     assert caption == (
-        "one update: 1 ciphertext, 537 bytes 35 slots in each, 2048-bit key 0123456789ab"
+        "one update: 1 ciphertext, 537 bytes 35 slots in each, Paillier with a 2048-bit key "
+        "0123456789ab (not post-quantum)"
     )
     metrics = make_metrics()
     metrics["crypto"]["ticket_bytes_per_update"] = 1333
     check_metrics(metrics)
-    assert "one update: 1 ciphertext, 537 bytes, and a ticket of 1,333 bytes" in " ".join(
-        " ".join(text(cost_table(metrics))).split()
+    assert update_size(metrics) == (
+        "one update: 1 ciphertext, 537 bytes, and a ticket of 1,333 bytes",
+        "35 slots in each, Paillier with a 2048-bit key 0123456789ab (not post-quantum); tickets "
+        "by HPKE with X-Wing (post-quantum)",
+    )
+    metrics["crypto"] |= {"scheme": "masks", "bytes_per_update": 7518}
+    check_metrics(metrics)
+    assert update_size(metrics) == (
+        "one update: masks, 7,518 bytes, and a ticket of 1,333 bytes",
+        "AES-256-CTR with HKDF-SHA-256, tickets by HPKE with X-Wing (all post-quantum), key "
+        "0123456789ab",
     )
 
 
