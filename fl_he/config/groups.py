@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, one_of, whole
-from fl_he.crypto.schemes import PAILLIER, SCHEMES
 
 #: The data sets that need no file, and how many classes each has.
 BUILT_IN = {"breast_cancer": 2, "digits": 10, "wine": 3}
@@ -189,13 +188,21 @@ _KEY_BITS = Constraint(
 )
 
 
+class Scheme(StrEnum):
+    """The encryption of updates: see :attr:`CryptoConfig.scheme`."""
+
+    paillier = "paillier"
+    masks = "masks"
+    auto = "auto"
+
+
 @dataclass
 class CryptoConfig:
     """The encryption of updates, and the fixed-point numbers in it.
 
     Attributes
     ----------
-    scheme : str
+    scheme : Scheme
         ``paillier``, or ``masks``: faster for long updates; ``auto``: the cheapest that all nodes
         accept (``scheme`` in a node's configuration).
     key_bits : int
@@ -211,7 +218,7 @@ class CryptoConfig:
         or in the manifest, and 512 without either.
     """
 
-    scheme: Annotated[str, one_of(*SCHEMES, AUTO)] = PAILLIER
+    scheme: Scheme = Scheme.paillier
     key_bits: Annotated[int, _KEY_BITS] = 2048
     fraction_bits: Annotated[int, whole(0, 62)] = 24
     integer_bits: Annotated[int, whole(1, 62)] = 24

@@ -5,6 +5,7 @@ has CaPC's steps on encrypted numbers, ``envelopes`` what nodes sign and seal fo
 folder lists its files in the order to read them.
 
 errors      refusals and warnings of this room
+schemes     names of the schemes of encrypted sums
 encoding    canonical bytes, and JSON from others, checked member by member
 key_files   files that only their owner may read, with or without a passphrase
 envelopes   identities, signed and sealed envelopes, the manifest of a federation

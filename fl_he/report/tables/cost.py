@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_he.crypto.schemes import MASKS
+from fl_he.config.groups import Scheme
 from fl_he.report.blocks import Row
 from fl_he.report.figures import count, known, mean, seconds, total
 from fl_he.report.tables.fitted import keep_whole
@@ -62,7 +62,7 @@ def update_size(metrics: Metrics) -> tuple[str, str]:
     size = f"{count(crypto['bytes_per_update'])} bytes" + (
         "" if ticket is None else f", and a ticket of {count(ticket)} bytes"
     )
-    if crypto.get("scheme") == MASKS:
+    if crypto.get("scheme") == Scheme.masks:
         return (
             f"one update: masks, {size}",
             "AES-256-CTR with HKDF-SHA-256, tickets by HPKE with X-Wing (all post-quantum), "
