@@ -1,0 +1,1 @@
+"""A network of ten million parameters on handwritten digits, trained under encryption."""
