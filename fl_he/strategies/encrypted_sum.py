@@ -75,10 +75,12 @@ class EncryptedSum(Strategy):
     min_contributors : int
         Fewest hospitals in a sum. The key holder has a limit of its own.
     hop_timeout : float
-        Seconds that a hospital has to reply. The ``timeout`` of :meth:`start` does not count: it
-        is for the messages that Flower sends itself, and there are none.
+        Seconds that a hospital has to reply, and 30 more for each megabyte of its message. The
+        ``timeout`` of :meth:`start` does not count: it is for the messages that Flower sends
+        itself, and there are none.
     key_holder_timeout : float
-        Seconds that company X has to open a sum, restarts of its node included.
+        Seconds that company X has to open a sum, restarts of its node included, and 30 more for
+        each megabyte of the sum.
     node_timeout : float
         Seconds to wait for nodes to connect, before the first round and whenever the wrapped
         strategy waits for more.

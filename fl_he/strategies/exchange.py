@@ -11,7 +11,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fl_he.strategies.skipping import Skipped, nobody_answered, skip
-from fl_he.wire.encrypted_sum import FINISH
+from fl_he.wire.encrypted_sum import FINISH, content_bytes
 
 #: Seconds between two looks for replies, at least and at most. A look is a call over the network
 #: where nodes are deployed, so the pause is this share of the wait so far: with Flower's own 0.1 s
@@ -22,6 +22,9 @@ _SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
+#: Seconds that are added to a timeout for each byte of the message: half a minute a megabyte, which
+#: is ten times what any scheme takes to encrypt or open as many bytes on one core.
+_SECONDS_PER_BYTE = 30e-6
 #: Is handed a message that nobody has answered, with the error that stands for the answer, until
 #: it returns the node to which the message is sent again.
 Again = Callable[[Message, Message], int | None]
@@ -76,7 +79,7 @@ class Post:
         late = [(i, *sent) for i, sent in self._under_way.items() if now > sent[1]]
         for message_id, message, _, timeout in late:
             del self._under_way[message_id]
-            answers.append((message, _unavailable(message, f"no answer within {timeout:g} s")))
+            answers.append((message, _unavailable(message, f"no answer within {timeout:.4g} s")))
         return answers
 
 
@@ -94,7 +97,7 @@ def exchange(
     grid : Grid
     messages : iterable of Message
     timeout : float
-        Seconds to wait for the reply to each message.
+        Seconds to wait for the reply to each message, and longer for large ones.
     following : callable
         Is asked for a message to send in turn after each reply that was yielded.
     again : callable or None
@@ -107,7 +110,8 @@ def exchange(
         it carries an error if the node sent one, is not connected or did not answer in time.
     """
     post = Post(grid)
-    post.send(messages, timeout)
+    for first in messages:
+        post.send([first], allowed(first, timeout))
     last = monotonic()
     silent: list[tuple[Message, Message]] = []
     while post or silent:
@@ -118,14 +122,14 @@ def exchange(
                 continue
             yield reply
             if (message := following(reply)) is not None:
-                post.send([message], timeout)
+                post.send([message], allowed(message, timeout))
             last = monotonic()
         if again is not None:
             due = [(asked, reply, again(asked, reply)) for asked, reply in silent]
             silent = [(asked, reply) for asked, reply, node_id in due if node_id is None]
             for asked, _, node_id in due:
                 if node_id is not None:
-                    post.send_again(asked, node_id, timeout)
+                    post.send_again(asked, node_id, allowed(asked, timeout))
         if not answers:
             sleep(_pause(monotonic() - last))
 
@@ -142,7 +146,7 @@ def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: floa
     message : callable
         Makes the message; asked anew each time, since the node may have another id by now.
     timeout : float
-        Seconds after which to give up.
+        Seconds after which to give up, and longer for a large message.
 
     Returns
     -------
@@ -151,14 +155,17 @@ def ask_until_answered(grid: Grid, message: Callable[[], Message], timeout: floa
     """
     post = Post(grid)
     start = again = monotonic()
+    end: float | None = None
     pause = _FIRST_PAUSE
     last: Message | None = None
     while True:
         now = monotonic()
-        if last is not None and now > start + timeout:
+        if last is not None and end is not None and now > end:
             return last
-        if again <= now <= start + timeout:
-            post.send([message()], start + timeout - now)
+        if again <= now <= (end or now):
+            asked = message()
+            end = end or start + allowed(asked, timeout)
+            post.send([asked], end - now)
             # Jitter spreads retries out; nothing secret depends on it.
             again = now + pause * random.uniform(0.5, 1.0)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -190,6 +197,11 @@ def save_model(
         for reply in exchange(grid, messages, timeout)
         if reply.has_error()
     )
+
+
+def allowed(message: Message, timeout: float) -> float:
+    """Return a timeout with the time that a message of its size may take in addition."""
+    return timeout + _SECONDS_PER_BYTE * content_bytes(message)
 
 
 def _pause(waited: float) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
+import numpy as np
 import pytest
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
@@ -43,6 +44,22 @@ def test_who_does_not_answer_in_time_is_said_so(clock: list[float]) -> None:
     assert error_reason(second) == "no answer within 5 s"
     assert nobody_answered(second)
     assert 5 <= clock[0] < 6
+
+
+def large(node_id: int, megabytes: int) -> Message:
+    arrays = ArrayRecord({"w": Array(np.zeros(megabytes * 10**6, np.uint8))})
+    return Message(RecordDict({"arrays": arrays}), node_id, "train")
+
+
+@pytest.mark.parametrize(("megabytes", "seconds"), [(0, 5), (1, 35), (4, 125)])
+def test_a_large_message_has_more_time(clock: list[float], megabytes: int, seconds: float) -> None:
+    grid = slow_grid(clock, {1000: None})
+    (reply,) = exchange(grid, [large(1000, megabytes)], timeout=5)
+    assert nobody_answered(reply)
+    assert seconds <= clock[0] < seconds + 1
+    start = clock[0]
+    assert nobody_answered(ask_until_answered(grid, lambda: large(1000, megabytes), timeout=5))
+    assert seconds <= clock[0] - start < seconds + 1
 
 
 def test_a_late_reply_is_not_waited_for_nor_taken(clock: list[float]) -> None:
