@@ -82,7 +82,8 @@ supernode() { # NAME PORT SETTINGS
 declare -A configured
 running=()
 ssh-keygen -q -t ecdsa -b 384 -N '' -f stranger
-timeout 60 fl-he node "${connect[@]}" --auth-supernode-private-key stranger \
+# In the foreground, so that Ctrl-C reaches it.
+timeout --foreground 60 fl-he node "${connect[@]}" --auth-supernode-private-key stranger \
 	--port "$(python "$here/free_ports.py" 1)" >stranger.log 2>&1 || true
 grep -q 'Failed to activate SuperNode' stranger.log
 echo "a stranger is turned away"

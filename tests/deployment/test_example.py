@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ SCRIPT = ROOT / "examples" / "deployment" / "run.sh"
 
 
 @pytest.mark.slow
-def test_an_interrupted_example_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("running", ["stranger", "refused"])
+def test_an_interrupted_example_leaves_nothing_behind(running: str) -> None:
+    """Interrupt a node that waits for the SuperLink, and a run."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -34,11 +37,14 @@ def test_an_interrupted_example_leaves_nothing_behind() -> None:
         assert script.stdout is not None
         folder = Path(script.stdout.readline().split()[3])
         assert folder.is_dir()
+        log = folder / f"{running}.log"
         try:
-            assert any("== a run that is refused" in line for line in script.stdout)
+            while not (log.exists() and log.stat().st_size):
+                assert script.poll() is None
+                time.sleep(0.1)
         finally:
             os.killpg(script.pid, signal.SIGINT)
-            script.communicate(timeout=60)
+            script.communicate(timeout=45)  # before a node ends that hears no SIGINT
     assert script.returncode == 130
     assert not processes_with(f"FLWR_HOME={folder}/flwr".encode())
     assert not folder.exists()
