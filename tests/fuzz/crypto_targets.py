@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
-from fl_he.crypto.schemes import MASKS, PAILLIER
+from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import opened, require_tickets
 from fl_he.crypto.tickets.ticket import Ticket
@@ -54,6 +55,8 @@ _BINDING = Binding("run-1", "running-sum", 3, 1, ("north",))
 _PASSPHRASE = "correct horse"  # noqa: S105 - of test files
 _LOW = ScryptCost(n=2, r=1, p=1)
 _ERRORS = (CryptoError,)
+#: Schemes that a reader of sums accepts.
+_ACCEPTED = (SCHEMES, (MASKS,), (PAILLIER,))
 
 
 @cache
@@ -226,6 +229,30 @@ def _masked_sum_seeds() -> list[bytes]:
     return [b"-" + own for own in _ticketed_sum_seeds(MASKS)] + [
         b"V" + own for own in _ticketed_sum_seeds(MASKS, bytes(32))
     ]
+
+
+def _sum_of_a_scheme(data: bytes) -> object:
+    """Open a sum as company X does: of any scheme that it accepts, for the vector's own scheme."""
+    key, accepted = _sum_key(), _ACCEPTED[data[0] % len(_ACCEPTED)] if data else SCHEMES
+    summed = TicketedSum.from_bytes(data[1:], key.public_key, accepted)
+    if summed.vector.scheme not in accepted:
+        raise AssertionError(f"{summed.vector.scheme} is none of {accepted}")
+    occasion = replace(_occasion(summed.vector.scheme), length=len(summed.vector))
+    require_tickets(summed, occasion, _enrolment(COMPANY).verifies)
+    return opened(summed, key, occasion)
+
+
+def _sum_of_a_scheme_seeds() -> list[bytes]:
+    """Return sums of each scheme, with their tickets or those of the other, and swapped magics."""
+    sums = {one: _ticketed_sum_seeds(one) for one in SCHEMES}
+    vectors = {one: _updates(one)[0].vector.to_bytes() for one in SCHEMES}
+    tickets = {one: [u.tickets[0].to_bytes() for u in _updates(one)] for one in SCHEMES}
+    made = [seed for one in SCHEMES for seed in sums[one]]
+    for one, other in (SCHEMES, SCHEMES[::-1]):
+        renamed = vectors[other][:4] + vectors[one][4:]
+        made += [encode_fields(b"fl-he sum 1", vectors[one], *tickets[other])]
+        made += [encode_fields(b"fl-he sum 1", renamed, *tickets[other])]
+    return [bytes([at]) + one for one in made for at in range(len(_ACCEPTED))]
 
 
 def _masked_vector(data: bytes) -> object:
@@ -406,6 +433,7 @@ TARGETS = (
     ),
     Target("masked-vector", _masked_vector, _ERRORS, _masked_vector_seeds),
     Target("masked-sum", _masked_sum, _ERRORS, _masked_sum_seeds, limit=8192),
+    Target("sum-of-a-scheme", _sum_of_a_scheme, _ERRORS, _sum_of_a_scheme_seeds, limit=8192),
     Target("ticket", _ticket, _ERRORS, _ticket_seeds),
     Target("running-sum", _running_sum, _ERRORS, _payload_seeds),
     Target("total", _total, _ERRORS, _total_seeds),

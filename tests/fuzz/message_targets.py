@@ -21,6 +21,7 @@ from study_plans import PLAN, PRIVATE
 from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.schemes import MASKS, PAILLIER
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
 from fl_he.strategies.opened_sum import Cost, UnopenedSum
@@ -100,6 +101,7 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
     )
     return [
         (description.to_content(), Description.from_content),
+        (replace(description, schemes=(PAILLIER,)).to_content(), Description.from_content),
         (Choice("ab" * 32, "gd", 0.5, 1.0).to_content(), Choice.from_content),
         (
             Choice(PLAN.digest, "gd", 0.5, 1.0).add_to(
@@ -113,6 +115,10 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             EncryptionRequest.from_content,
         ),
         (chained, EncryptionRequest.from_content),
+        (
+            replace(request, scheme=MASKS, running_sum=b"sum").add_to(model),
+            EncryptionRequest.from_content,
+        ),
         (
             EncryptedReply(b"sum", "{}", 0.1, 0.2, numbers).to_content(),
             EncryptedReply.from_content,
@@ -167,6 +173,10 @@ def _sealed_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]
         ),
         (News("s", b"e", (total, total)).to_content(), News.from_content),
         (Hop(1, ("north",), "south", "{}", b"e", b"v").to_content(), Hop.from_content),
+        (
+            Hop(1, (), "south", "{}", scheme=MASKS).to_content(),
+            lambda c: Hop.from_content(c).digest,
+        ),
         (SealedReply(b"e", 568).to_content(), SealedReply.from_content),
         (ResealRequest("s", 1, "north").to_content(), ResealRequest.from_content),
         (OpenRequest("s", 1, ("north",), b"e").to_content(), OpenRequest.from_content),
