@@ -25,6 +25,7 @@ from fl_he import client_app, server_app
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
+from fl_he.crypto.schemes import SCHEMES
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.regression.logistic import LogisticModel
@@ -309,11 +310,13 @@ def test_a_coordinator_that_asks_no_node_what_it_is_meets_the_same_checks(tmp_pa
     assert "min-contributors in the node configuration" in coordinator.open()
 
 
-def test_a_resumed_run_goes_on_in_its_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_resumed_run_goes_on_in_its_session(tmp_path: Path, scheme: str) -> None:
     """Company X vanishes before the third total; a session counts once however often it resumes."""
     nodes = enrolled_nodes(tmp_path, PLAN)
     own = tmp_path / "run"
-    settings = [f"plan={tmp_path / 'plan-0.json'}", *GD, "key_holder_timeout=1"]
+    plan = f"plan={tmp_path / 'plan-0.json'}"
+    settings = [plan, *GD, "key_holder_timeout=1", f"crypto.scheme={scheme}"]
     config = experiment(*settings, folder=own)
     for run, opened in ((50, 2), (51, 0), (52, 9)):
         grid, answered = grid_of(nodes, run), Counter[str]()
@@ -328,6 +331,7 @@ def test_a_resumed_run_goes_on_in_its_session(tmp_path: Path) -> None:
         with nullcontext() if opened == 9 else pytest.raises(ProtocolError):
             metrics = server_app.train(grid, going_on, own)
     assert len(metrics["rounds"]) == 3
+    assert metrics["crypto"]["scheme"] == scheme
     lines = (tmp_path / "1.csv.plans.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
     assert len({json.loads(line)["session"] for line in lines}) == 1

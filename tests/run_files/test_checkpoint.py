@@ -157,6 +157,25 @@ def test_only_the_rounds_that_are_left_are_run(tmp_path: Path) -> None:
     assert [entry["round"] for entry in seen] == [4, 5]
 
 
+@pytest.mark.parametrize("scheme", ["masks", *slow(("auto",))])
+def test_masks_end_with_the_model_of_an_unbroken_run_with_paillier(
+    tmp_path: Path, scheme: str
+) -> None:
+    config = cut_off(tmp_path, "C=2.0", f"crypto.scheme={scheme}")
+    metrics = server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
+    unbroken, model = _unbroken("C=2.0")
+    assert metrics["crypto"]["scheme"] == "masks"
+    assert unbroken["crypto"]["scheme"] == "paillier"
+    assert metrics["federated"] == unbroken["federated"], "bit for bit"
+    assert (tmp_path / "model.json").read_text() == model
+
+
+def test_a_resumed_run_keeps_its_scheme(tmp_path: Path) -> None:
+    cut_off(tmp_path, "C=2.0", "crypto.scheme=masks")
+    with pytest.raises(ConfigError, match="crypto"):
+        resumed(tmp_path, "crypto.scheme=paillier")
+
+
 @pytest.mark.slow
 def test_a_run_that_is_cut_off_twice(tmp_path: Path) -> None:
     config = cut_off(tmp_path, after=1)

@@ -19,7 +19,7 @@ from sealed_federation import Federation
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.strategies.dropouts import DropoutError
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.roster import Waiting, call_roll
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, Description
 from fl_he.wire.records import ProtocolError
@@ -33,13 +33,13 @@ ALL = (1, 2, 3, 4)
 NORTH, SOUTH, EAST, WEST = range(1000, 1004)
 
 
-def federation(**settings: Any) -> tuple[LocalGrid, SequentialPaillier]:
+def federation(**settings: Any) -> tuple[LocalGrid, EncryptedSum]:
     grid = LocalGrid(train_app(), simulated_nodes(4))
     inner = FedAvg(fraction_evaluate=0.0, min_train_nodes=3, min_available_nodes=3)
     return grid, strategy(inner, hop_timeout=5.0, **settings)
 
 
-def trained(grid: LocalGrid, encrypted: SequentialPaillier) -> Any:
+def trained(grid: LocalGrid, encrypted: EncryptedSum) -> Any:
     return encrypted.start(grid, MODEL, num_rounds=2).arrays["w"].numpy()
 
 

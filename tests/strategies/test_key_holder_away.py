@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from local_grid import LocalGrid, simulated_nodes
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.crypto.schemes import MASKS, SCHEMES
+from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import UnopenedSum
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
 from fl_he.wire.records import ProtocolError
@@ -45,7 +47,7 @@ def grid_with(holder: UserConfig) -> LocalGrid:
     return LocalGrid(train_app(), [*HOSPITALS, holder])
 
 
-def run(grid: LocalGrid, **settings: Any) -> SequentialPaillier:
+def run(grid: LocalGrid, **settings: Any) -> EncryptedSum:
     encrypted = strategy(FedAvg(fraction_evaluate=0.0), **settings)
     result = encrypted.start(grid, MODEL, num_rounds=2)
     step = np.average([1, 2, 3], weights=[1, 2, 3])
@@ -66,7 +68,10 @@ def sums_sent(grid: LocalGrid) -> list[bytes]:
     return [m.content.array_records["fl-he.sum"]["sum"].data for m in asked]
 
 
-def test_a_lost_answer_is_given_again(clock: list[float], deployed: UserConfig) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_lost_answer_is_given_again(
+    clock: list[float], deployed: UserConfig, scheme: str
+) -> None:
     grid = grid_with(deployed)
     lost: list[Message] = []
 
@@ -77,7 +82,7 @@ def test_a_lost_answer_is_given_again(clock: list[float], deployed: UserConfig) 
         return reply
 
     grid.tamper = lose
-    encrypted = run(grid)
+    encrypted = run(grid, scheme=scheme)
     assert [total.contributors for total in encrypted.sums] == [3, 3]
     first, second, third, last = sums_sent(grid)
     assert first == second == third != last
@@ -157,14 +162,16 @@ def test_a_refusal_is_not_asked_again(clock: list[float], deployed: UserConfig) 
     assert len(sums_sent(grid)) == 1
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_resumed_run_asks_for_the_very_sum_that_may_be_open(
-    clock: list[float], deployed: UserConfig
+    clock: list[float], deployed: UserConfig, scheme: str
 ) -> None:
     """The coordinator dies after company X has opened round 1, before it hears of it."""
+    settings = {"inner": FedAvg(fraction_evaluate=0.0), "scheme": scheme}
     grid = grid_with(deployed)
     written: list[UnopenedSum] = []
     grid.tamper = lambda reply: None if is_decrypt(reply) else reply
-    dead = strategy(FedAvg(fraction_evaluate=0.0), on_summed=written.append, key_holder_timeout=1.0)
+    dead = strategy(**settings, on_summed=written.append, key_holder_timeout=1.0)
     with pytest.raises(ProtocolError, match="must open a sum"):
         dead.start(grid, MODEL, num_rounds=2)
 
@@ -174,10 +181,11 @@ def test_a_resumed_run_asks_for_the_very_sum_that_may_be_open(
     for node_id, node in enumerate([*HOSPITALS, deployed], start=3000):
         grid.join(node_id, node)
     members = written[0].to_members()
-    unopened = UnopenedSum.from_members(members)
+    unopened = UnopenedSum.from_members(json.loads(json.dumps(members)))
     assert unopened.to_members() == members
+    assert (b"FLHM" in unopened.request.encrypted_sum) == (scheme == MASKS)
     grid.sent.clear()
-    resumed = strategy(FedAvg(fraction_evaluate=0.0))
+    resumed = strategy(**settings)
     resumed.resume(0, dead.roster.session, KEY.public_key.fingerprint, [unopened])
     result = resumed.start(grid, MODEL, num_rounds=2)
     step = np.average([1, 2, 3], weights=[1, 2, 3])

@@ -13,7 +13,7 @@ from local_grid import LocalGrid, SlowGrid, simulated_nodes
 from quick import slow
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.skipping import Skipped
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
 from fl_he.wire.records import ProtocolError
@@ -26,7 +26,7 @@ TOPOLOGIES: list[dict[str, Any]] = [
 ]
 
 
-def rounds(n: int, grid: LocalGrid, **settings: Any) -> tuple[SequentialPaillier, Any]:
+def rounds(n: int, grid: LocalGrid, **settings: Any) -> tuple[EncryptedSum, Any]:
     encrypted = strategy(FedAvg(fraction_evaluate=0.0), hop_timeout=5.0, **settings)
     result = encrypted.start(grid, MODEL, num_rounds=n)
     return encrypted, result.arrays["w"].numpy()

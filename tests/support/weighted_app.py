@@ -14,7 +14,8 @@ from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.crypto.schemes import PAILLIER
+from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.wire.arrays import read_array
 
 MODEL = ArrayRecord({"w": Array(np.array([1.0, -2.0])), "b": Array(np.array([0.5], "float32"))})
@@ -55,7 +56,7 @@ def train_app(
 
 
 def strategy(
-    inner: Strategy | None = None, *, wait: float = 0.0, **settings: Any
-) -> SequentialPaillier:
+    inner: Strategy | None = None, *, wait: float = 0.0, scheme: str = PAILLIER, **settings: Any
+) -> EncryptedSum:
     inner = inner or FedAvg(min_train_nodes=3, min_available_nodes=3)
-    return SequentialPaillier(inner, node_timeout=wait, **settings)
+    return EncryptedSum(inner, node_timeout=wait, scheme=scheme, **settings)
