@@ -158,7 +158,7 @@ class Roster:
         if (scheme := cheapest(wanted)) is None:
             common = ", ".join(self.schemes) or "none"
             raise ProtocolError(
-                f"scheme must be one that all nodes accept ({common}), got {choice!r}: see scheme "
+                f"scheme must be one that all nodes accept ({common}), got '{choice}': see scheme "
                 "in the node configurations"
             )
         return scheme
