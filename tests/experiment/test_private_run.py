@@ -26,6 +26,7 @@ from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.help import CONF
 from fl_he.config.run import Config
+from fl_he.crypto.schemes import PAILLIER, SCHEMES
 from fl_he.experiment.data import simulated_data
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.privacy import privacy_table
@@ -103,10 +104,12 @@ def test_epsilon_one_reaches_0_93_in_the_mean_of_five_seeds(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("topology", slow_but(["fold", "chain"], "fold"))
+@pytest.mark.parametrize("scheme", slow_but(SCHEMES, PAILLIER))
 def test_company_x_opens_clipped_sums_with_the_noise_that_is_reported(
-    tmp_path: Path, topology: str
+    tmp_path: Path, topology: str, scheme: str
 ) -> None:
-    config = experiment(*PRIVATE, f"topology={topology}", "hospitals=5", folder=tmp_path)
+    overrides = (f"topology={topology}", f"crypto.scheme={scheme}", "hospitals=5")
+    config = experiment(*PRIVATE, *overrides, folder=tmp_path)
     run = Run(config)
     metrics = run.train()
     deviation = metrics["privacy"]["noise_in_last_total"]
@@ -381,7 +384,8 @@ def test_more_rounds_than_were_budgeted_are_refused(deployment: Deployment) -> N
     assert deployment.totals() == []
 
 
-def test_a_resumed_run_is_told_the_same_again(deployment: Deployment) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_resumed_run_is_told_the_same_again(deployment: Deployment, scheme: str) -> None:
     """Company X is away when the second sum is opened; the hospitals have released theirs."""
     opened = 0
 
@@ -391,7 +395,9 @@ def test_a_resumed_run_is_told_the_same_again(deployment: Deployment) -> None:
         return None if opened > 1 and reply.metadata.message_type == DECRYPT else reply
 
     with pytest.raises(ProtocolError, match="key holder"):
-        deployment.train(*SMALL, "key_holder_timeout=1", tamper=lose_the_second)
+        deployment.train(
+            *(*SMALL, "key_holder_timeout=1", f"crypto.scheme={scheme}"), tamper=lose_the_second
+        )
     folder = deployment.folder / "run-1"
     checkpoint = folder / "checkpoint.json"
     # Without the sum that was not opened, the hospitals are asked for the round again.

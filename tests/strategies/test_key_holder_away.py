@@ -167,7 +167,7 @@ def test_a_resumed_run_asks_for_the_very_sum_that_may_be_open(
     clock: list[float], deployed: UserConfig, scheme: str
 ) -> None:
     """The coordinator dies after company X has opened round 1, before it hears of it."""
-    settings = {"inner": FedAvg(fraction_evaluate=0.0), "scheme": scheme}
+    settings: dict[str, Any] = {"inner": FedAvg(fraction_evaluate=0.0), "scheme": scheme}
     grid = grid_with(deployed)
     written: list[UnopenedSum] = []
     grid.tamper = lambda reply: None if is_decrypt(reply) else reply
