@@ -25,6 +25,7 @@ from sklearn.datasets import load_digits
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MLP = EXAMPLES / "sklearn-mlp"
 CNN = EXAMPLES / "pytorch-cnn"
+LARGE = EXAMPLES / "large-model"
 PLAIN = EXAMPLES / "existing-app" / "plain"
 ENCRYPTED = EXAMPLES / "existing-app" / "encrypted"
 
@@ -106,9 +107,10 @@ def test_the_existing_app_runs_as_its_readme_says(superlink: Flower, tmp_path: P
     ("app", "run_config"),
     [
         (MLP, "num-server-rounds=3 key-bits=1024"),
+        (LARGE, "hidden-units=200 key-bits=1024"),
         pytest.param(CNN, "num-server-rounds=2 key-bits=1024", marks=needs_torch),
     ],
-    ids=["sklearn-mlp", "pytorch-cnn"],
+    ids=["sklearn-mlp", "large-model", "pytorch-cnn"],
 )
 def test_it_runs_as_its_readme_says_and_ends_as_in_plain(
     superlink: Flower, app: Path, run_config: str, tmp_path: Path
@@ -134,11 +136,12 @@ def without_encryption(app: Path, folder: Path) -> Path:
     """Return a copy of an example from which the lines that encrypt are taken away."""
     shutil.copytree(app, folder)
     node = 'context.node_config["partition-id"], context.node_config["num-partitions"]'
-    wrapper = "SequentialPaillier = lambda strategy, **_: strategy"
+    name = "EncryptedSum" if app == LARGE else "SequentialPaillier"
+    wrapper = f"{name} = lambda strategy, **_: strategy"
     changes = {
         "with_key_holder(ClientApp(mods=[encryption_mod]), policy)": "ClientApp()",
         "*hospital_partition(context)": node,
-        "from fl_he.strategies import SequentialPaillier": wrapper,
+        f"from fl_he.strategies import {name}": wrapper,
     }
     texts = {path: path.read_text() for path in folder.rglob("*.py")}
     for encrypted, plain in changes.items():
@@ -160,6 +163,10 @@ def scores_of(saved: Path, features: Any) -> Any:
     arrays = np.load(saved)
     if "coef" in arrays:
         return features @ arrays["coef"].T + arrays["intercept"]
+    if "middle.weight" in arrays:
+        first = np.maximum(features @ arrays["input.weight"], 0)
+        second = np.maximum(first @ arrays["middle.weight"], 0)
+        return second @ arrays["output.weight"] + arrays["output.bias"]
     hidden = np.maximum(features @ arrays["layer0.weight"] + arrays["layer0.bias"], 0)
     return hidden @ arrays["layer1.weight"] + arrays["layer1.bias"]
 
@@ -182,10 +189,12 @@ def cnn_scores(saved: Path, features: Any) -> Any:
     return (flat @ arrays["classifier.weight"].T + arrays["classifier.bias"]).numpy()
 
 
-def run_here(app: Path, nodes: list[UserConfig], saved: Path) -> dict[str, Any]:
+def run_here(
+    app: Path, nodes: list[UserConfig], saved: Path, **changes: str | int
+) -> dict[str, Any]:
     """Run an example in this process and return the arrays of its final model."""
     settings = flower_app(app)
-    run_config = {**settings["config"], "save-to": str(saved)}
+    run_config = {**settings["config"], **changes, "save-to": str(saved)}
     package = settings["components"]["clientapp"].split(".")[0]
     sys.path.insert(0, str(app))
     try:
@@ -210,6 +219,34 @@ def test_the_existing_app_learns_the_same_when_it_is_encrypted(tmp_path: Path) -
     assert list(plain) == ["coef", "intercept"]
     assert min(np.abs(values).max() for values in plain.values()) > 0.1
     check_same(encrypted, plain)
+
+
+@pytest.mark.parametrize("train", ["all", "adapters"])
+@pytest.mark.parametrize("scheme", ["masks", "paillier"])
+def test_the_large_model_learns_what_plain_averages_do(
+    train: str, scheme: str, tmp_path: Path
+) -> None:
+    changes: dict[str, str | int] = {"hidden-units": 20, "train": train, "scheme": scheme}
+    saved = tmp_path / "model.npz"
+    found = run_here(LARGE, simulated_nodes(3), saved, **{**changes, "key-bits": 1024})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(LARGE))
+        task = importlib.import_module("large_model.task")
+    model = task.new_model(20, 8)
+    names = task.trained_names(train)
+    for _ in range(3):
+        trained, sizes = [], []
+        for hospital in range(3):
+            own = {name: values.copy() for name, values in model.items()}
+            (features, labels), _ = task.load_data(hospital, 3)
+            task.fit(own, features, labels, train)
+            trained.append(own)
+            sizes.append(len(labels))
+        for name in names:
+            parts = [own[name].astype(np.float64) for own in trained]
+            model[name] = np.average(parts, axis=0, weights=sizes).astype(np.float32)
+    check_same(found, {name: model[name] for name in names})
 
 
 def files(app: Path) -> dict[str, str]:

@@ -1,6 +1,8 @@
-"""100,000 parameters, three rounds, three clients, keys of 2048 bits, in Ray."""
+"""Large models in Ray: three rounds, three clients."""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
+from fl_he.bench.fresh import PeakMemory
 from fl_he.clients import encryption_mod, with_key_holder
 from fl_he.simulation import run_in_ray
-from fl_he.strategies import SequentialPaillier
+from fl_he.strategies import EncryptedSum, SequentialPaillier
 
 INPUTS, OUTPUTS = 399, 250
 CLIENTS, ROUNDS = 3, 3
@@ -100,3 +103,36 @@ def test_a_model_of_100_000_parameters() -> None:
     assert {s.ciphertexts for s in strategy.sums} == {-(-100_003 // 35)}
     losses = [m["loss"] for m in result.train_metrics_clientapp.values()]
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.release
+def test_a_model_of_ten_million_parameters_within_8_gib() -> None:
+    """A mean of ten million numbers that is known, without the time of a real training."""
+    values = 10_000_000
+    app = with_key_holder(ClientApp(mods=[encryption_mod]))
+
+    @app.train()
+    def train_handler(message: Message, context: Context) -> Message:
+        client = int(context.node_config["partition-id"])
+        received = message.content.array_records["arrays"]["w"].numpy()
+        arrays = ArrayRecord({"w": Array(received * np.float32(0.5) + np.float32(client))})
+        metrics = MetricRecord({"num-examples": EXAMPLES[client]})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    strategy = EncryptedSum(FedAvg(fraction_evaluate=0.0, min_train_nodes=CLIENTS))
+    first = np.random.default_rng(4).normal(size=values).astype(np.float32)
+    start = ArrayRecord({"w": Array(first)})
+    with PeakMemory(os.getpid()) as memory:
+        result = run_in_ray(
+            lambda grid: strategy.start(grid, start, num_rounds=ROUNDS), app, CLIENTS + 1
+        )
+
+    model = first
+    for _ in range(ROUNDS):
+        trained = [(model * np.float32(0.5) + np.float32(client)) for client in range(CLIENTS)]
+        means = np.average([t.astype(np.float64) for t in trained], axis=0, weights=EXAMPLES)
+        model = means.astype(np.float32)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), model, rtol=0, atol=1e-6)
+    assert [one.ciphertexts for one in strategy.sums] == [1] * ROUNDS
+    print(f"{memory.bytes / 2**30:.2f} GiB at the peak")
+    assert values * 4 < memory.bytes < 8 * 2**30

@@ -164,8 +164,11 @@ class Processes:
     def run(self, *overrides: str) -> subprocess.Popen[bytes]:
         """Start ``flwr run``; its output is the log "run"."""
         words = " ".join(overrides)
-        arguments = ("run", str(ROOT), "--stream", "--run-config", f"overrides='{words}'")
-        return self._start("run", "flwr", *arguments)
+        return self.run_app(ROOT, f"overrides='{words}'")
+
+    def run_app(self, app: Path, settings: str) -> subprocess.Popen[bytes]:
+        """Start ``flwr run`` of an app with a run configuration, as `run`."""
+        return self._start("run", "flwr", "run", str(app), "--stream", "--run-config", settings)
 
     def finish(self, folder: Path, process: subprocess.Popen[bytes]) -> dict[str, object]:
         """Wait for a run to end and return what is in its metrics.json."""
