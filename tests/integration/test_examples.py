@@ -84,7 +84,7 @@ def check_same(encrypted: dict[str, Any], plain: dict[str, Any]) -> None:
     assert list(encrypted) == list(plain)
     for name, values in plain.items():
         scale = np.abs(values).max()
-        assert scale > 0.01
+        assert scale > 0.001
         np.testing.assert_allclose(encrypted[name], values, rtol=0, atol=1e-6 * scale)
 
 
