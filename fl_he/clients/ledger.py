@@ -23,16 +23,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from fl_he.clients.stores import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Key, Natural, Whole
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.training_messages import MODEL_LINKS
-
-if TYPE_CHECKING:
-    pass
 
 #: A sum about a model, by purpose and round.
 Follows = tuple[str, int]
