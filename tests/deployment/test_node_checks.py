@@ -69,6 +69,12 @@ WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("key-fingerprint", None, "must be given key-fingerprint or federation"),
     ("key-fingerprint", "ab", "key-fingerprint in the node configuration must be 64 lower-case"),
     ("federation", "f.json", "holds federation must be given identity as well"),
+    (
+        "scheme",
+        "rsa",
+        "scheme in the node configuration must be one of masks, paillier, or left out",
+    ),
+    ("alone", "yes", "alone in the node configuration must be 'allow' or left out"),
     ("role", "boss", "role in the node configuration must be one of ['hospital', 'key-holder']"),
 ]
 

@@ -21,6 +21,7 @@ from fl_he.clients.node.enrolment import read_manifest, read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.row_memory import Columns, RowMemory
 from fl_he.clients.node.settings import (
+    accepted_schemes,
     check_key_settings,
     check_settings,
     checked_setting,
@@ -336,6 +337,7 @@ class DeployedNode(Node):
     def check(self) -> None:
         """See Node; each wrong setting is a refusal that names it."""
         check_settings(self.context.node_config, self.role)
+        accepted_schemes(self.context)
         _ = self.enrolment
         _ = self.pinned_fingerprint
         for plan in self.plans.values():
@@ -346,7 +348,7 @@ class DeployedNode(Node):
         require_readable(self.context, "data")
         require_readable(self.context, "test-data")
         require_writable(self.context, "model-path")
-        _ = self.privacy
+        _ = self.alone, self.privacy
         require_writable(self.context, "privacy-ledger")
         require_writable(self.context, "state", self._beside("data", "sessions"))
         dataset, test = self.hospital.dataset, self.test_table
