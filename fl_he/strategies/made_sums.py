@@ -29,6 +29,8 @@ from fl_he.wire.training_messages import MODEL_LINKS
 from fl_he.wire.update_layout import UpdateLayout
 
 _Result = TypeVar("_Result")
+#: Bytes of a sum whose opening is announced: it may take seconds.
+_LARGE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,9 @@ class MadeSums:
         unopened = self._unopened.pop((asked.purpose, asked.number), None)
         if unopened is None:
             unopened = self._summed(asked)
+            if (size := len(unopened.request.encrypted_sum)) > _LARGE:
+                purpose = unopened.request.purpose
+                log(INFO, "%s %d: company X opens %.1f MB", purpose, asked.number, size / 1e6)
             self._on_summed(unopened)
             if asked.chain is not None:
                 silent = {one.name for one in unopened.skipped}

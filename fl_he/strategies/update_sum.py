@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from logging import INFO
 from math import isqrt
 from time import perf_counter
 
 import numpy as np
 from flwr.app import Message
+from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from fl_he.config.groups import AUTO
@@ -34,6 +36,8 @@ FOLD = "fold"
 TOPOLOGIES = (FOLD, "chain")
 
 _logger = logging.getLogger(__name__)
+#: Between two lines of progress.
+_PROGRESS_SECONDS = 2.0
 
 
 @dataclass
@@ -150,8 +154,13 @@ class UpdateSum:
 
         chains = [_Segment(messages[at::segments]) for at in range(segments)]
         firsts = [hop for segment in chains if (hop := ask_next(segment)) is not None]
-        for _ in self._roster.ask(firsts, len(messages), following=hand_on):
-            pass
+        told = perf_counter()
+        replies = self._roster.ask(firsts, len(messages), following=hand_on)
+        for number, _ in enumerate(replies, start=1):
+            if number < len(messages) and perf_counter() - told > _PROGRESS_SECONDS:
+                megabytes = self.cost.bytes_sent / 1e6
+                log(INFO, "%d of %d answers, %.1f MB so far", number, len(messages), megabytes)
+                told = perf_counter()
 
     def _settle(self) -> list[Message]:
         """Keep the largest sum; return the messages to hospitals with its arrays, other metrics."""

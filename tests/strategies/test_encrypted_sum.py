@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import (
+    Array,
     ArrayRecord,
     ConfigRecord,
     Context,
@@ -27,6 +28,7 @@ from weighted_app import MODEL, strategy, train_app
 
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.strategies import update_sum
 from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.update_sum import addressed
 from fl_he.wire.encrypted_sum import (
@@ -187,6 +189,25 @@ def test_progress_is_in_flowers_own_log(caplog: pytest.LogCaptureFixture) -> Non
     assert any(line.startswith("4 hospitals and company X, whose key is ") for line in told)
     assert any(line.startswith("train 1: 3 hospitals in the sum, 1 skipped, ") for line in told)
     assert any(line.startswith("evaluate 1: 3 hospitals in the sum, 1 skipped") for line in told)
+
+
+def test_progress_of_answers_that_take_seconds(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 1000, 3))
+    monkeypatch.setattr(update_sum, "perf_counter", lambda: float(next(seconds)))
+    strategy().start(LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1)
+    told = [r.getMessage() for r in caplog.records if "so far" in r.getMessage()]
+    assert [line.partition(", ")[0] for line in told] == ["1 of 3 answers", "2 of 3 answers"] * 2
+    assert told[0].endswith(" MB so far")
+
+
+def test_the_opening_of_a_large_sum_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    large = ArrayRecord({"w": Array(np.zeros(200_000))})
+    grid = LocalGrid(train_app(), simulated_nodes(3))
+    strategy(scheme="masks").start(grid, large, num_rounds=1)
+    told = [r.getMessage() for r in caplog.records if "company X opens" in r.getMessage()]
+    assert told == ["train 1: company X opens 1.6 MB"]
 
 
 def test_too_few_sampled() -> None:
