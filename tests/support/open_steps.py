@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from sealed_federation import COMPANY, Federation, terms
 from ticketed_sums import added
 
+from fl_he.crypto.schemes import PAILLIER, Scheme
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -29,6 +30,7 @@ class OpenSteps:
     Parameters
     ----------
     federation : Federation
+    scheme : Scheme
 
     Attributes
     ----------
@@ -36,8 +38,8 @@ class OpenSteps:
         As company X has told them.
     """
 
-    def __init__(self, federation: Federation) -> None:
-        self.federation = federation
+    def __init__(self, federation: Federation, scheme: Scheme = PAILLIER) -> None:
+        self.federation, self.scheme = federation, scheme
         self.config = terms().to_config()
         self.totals: list[bytes] = []
         description = Description.from_content(self.ask(COMPANY, DESCRIBE, RecordDict()).content)
@@ -66,7 +68,7 @@ class OpenSteps:
         packing = self.federation.packing.to_json()
         request = EncryptionRequest(self.public_key, packing, asked, round_)
         own = self.value_keys.get(name or "")
-        return replace(request, value_key=own, run_key=self.run_key)
+        return replace(request, value_key=own, run_key=self.run_key, scheme=self.scheme)
 
     def hospital(
         self, name: str, round_: int, action: str = MessageType.TRAIN, **news: Any

@@ -26,7 +26,7 @@ from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.sessions import Sessions
 from fl_he.clients.totals.state import ChainState, chain_state
 from fl_he.clients.totals.training import TrainingLearner
-from fl_he.config.groups import CONTINUE
+from fl_he.config.groups import AUTO, CONTINUE
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.packing import Packing
@@ -92,7 +92,14 @@ class Federation:
         What the nodes are connected by.
     alone : bool
         Whether hospitals allow totals that single them out, so that any of them may leave.
+
+    Attributes
+    ----------
+    scheme : str
+        Choice of the chains of `chain` and `run`.
     """
+
+    scheme = AUTO
 
     def __init__(
         self,
@@ -200,6 +207,7 @@ class Federation:
             call_roll(self.grid, waiting, hospitals or len(self.data), progress.session),
             terms(C=C).to_config(),
             progress,
+            scheme=self.scheme,
             on_summed=on_summed,
         )
 

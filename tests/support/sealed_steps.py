@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flwr.app import Message, MessageType, RecordDict
 from sealed_federation import COMPANY, Federation, terms
 
+from fl_he.crypto.schemes import PAILLIER, Scheme
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, DescribeRequest, Description
 from fl_he.wire.sealed_messages import (
     JOIN,
@@ -38,8 +39,8 @@ class LiarsHop(Hop):
 class Steps:
     """Takes the steps of a sealed chain; whatever is not said otherwise is as it should be."""
 
-    def __init__(self, federation: Federation) -> None:
-        self.federation = federation
+    def __init__(self, federation: Federation, scheme: Scheme = PAILLIER) -> None:
+        self.federation, self.scheme = federation, scheme
         self.session = ""
         self.statements: dict[str, bytes] = {}
         self.value_keys: dict[str, bytes] = {}
@@ -91,7 +92,7 @@ class Steps:
         """Ask a hospital for its contribution and return whatever it replies."""
         content = self.news(name, totals)
         own = self.value_keys.get(name)
-        key = self.public_key, envelope, own, self.run_key
+        key = self.public_key, envelope, own, self.run_key, self.scheme
         asked = LiarsHop(round_, tuple(before), next_node, *key)
         content.update(asked.to_content())
         return self.ask(name, MessageType.TRAIN, content)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.schemes import PAILLIER
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import EncryptionRequest
@@ -31,8 +32,10 @@ class MadeSum:
     packing : Packing
     asked : bytes
         See `Occasion`.
-    metric_values : int
+    metric_values, scheme
         See `Occasion`.
+    value_key : bytes or None
+        Company X's, of whoever makes the sum up and has been given one.
     """
 
     key: PublicKey
@@ -41,6 +44,8 @@ class MadeSum:
     packing: Packing = field(default_factory=Packing)
     asked: bytes = bytes(32)
     metric_values: int = 0
+    scheme: str = PAILLIER
+    value_key: bytes | None = field(default=None, repr=False)
     _made: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
 
     def made(self, session: str, purpose: str = "train", round_: int = 1) -> TicketedSum:
@@ -49,15 +54,18 @@ class MadeSum:
         occasion = Occasion(
             *(self.key.fingerprint, session, purpose, round_),
             *(self.asked, self.packing, len(integers), self.metric_values),
+            scheme=self.scheme,
         )
         names = self.contributors
         if isinstance(names, int):
             names = [f"hospital-{number}" for number in range(names)]
-        first, *others = names
-        total = TicketedSum.encrypt(self.key, integers, occasion, first)
-        for name in others:
-            zeros = np.zeros_like(integers)
-            total.add_in_place(TicketedSum.encrypt(self.key, zeros, occasion, name), self.key)
+        (first, *others), zeros = names, np.zeros_like(integers)
+        total, *rest = (
+            TicketedSum.encrypt(self.key, own, occasion, name, value_key=self.value_key)
+            for name, own in ((first, integers), *((name, zeros) for name in others))
+        )
+        for other in rest:
+            total.add_in_place(other, self.key)
         return total
 
     def to_bytes(self, session: str, purpose: str = "train", round_: int = 1) -> bytes:

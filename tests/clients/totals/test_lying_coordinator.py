@@ -30,7 +30,8 @@ from fl_he.clients.totals.payload import (
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing import seal, unseal
 from fl_he.crypto.paillier.private_key import PrivateKey
-from fl_he.crypto.tickets.opening import TicketError
+from fl_he.crypto.schemes import SCHEMES
+from fl_he.crypto.tickets.opening import TicketError, value_key_of
 from fl_he.wire.encrypted_sum import DECRYPT, FINISH, DecryptRequest, EncryptionRequest
 from fl_he.wire.model import model_arrays, model_message_content
 from fl_he.wire.sealed_messages import (
@@ -42,15 +43,16 @@ from fl_he.wire.sealed_messages import (
     SessionRequest,
 )
 from fl_he.wire.totals import Total
+from fl_he.wire.update_layout import UpdateLayout
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 NORTH, SOUTH, EAST, WEST = HOSPITALS
 ALL = tuple(HOSPITALS)
 
 
-@pytest.fixture
-def steps(tmp_path: Path) -> Steps:
-    steps = Steps(Federation(tmp_path, HOSPITALS))
+@pytest.fixture(params=SCHEMES)
+def steps(tmp_path: Path, request: pytest.FixtureRequest) -> Steps:
+    steps = Steps(Federation(tmp_path, HOSPITALS), request.param)
     steps.start()
     return steps
 
@@ -200,7 +202,9 @@ def test_a_hospital_that_signs_more_than_it_has(steps: Steps) -> None:
     digest = terms_of(canonical(steps.config), zeros, "")
     numbers = [1.0, 9.0, *[0.5] * 10]
     federation = steps.federation
-    made_up = MadeSum(federation.key.public_key, numbers, names, federation.packing)
+    made_up = MadeSum(
+        *(federation.key.public_key, numbers, names, federation.packing), scheme=steps.scheme
+    )
     data = made_up.to_bytes(steps.session)
     payload = RunningSum(0, digest, sealed_layout(steps), data).to_bytes()
     envelope = seal(
@@ -489,7 +493,12 @@ class TestTotals:
         others = (SOUTH, EAST, NORTH)
         layout = sealed_layout(steps)
         numbers = [3.0, 1.0, *[0.0] * 10]
-        made_up = MadeSum(federation.key.public_key, numbers, others, federation.packing)
+        made_up = MadeSum(
+            *(federation.key.public_key, numbers, others, federation.packing),
+            metric_values=UpdateLayout.from_json(layout).metric_values,
+            scheme=steps.scheme,
+            value_key=value_key_of(federation.key),  # north has it
+        )
         terms = federation.state(NORTH).terms
         envelope = seal(
             RunningSum(0, terms, layout, made_up.to_bytes(steps.session)).to_bytes(),

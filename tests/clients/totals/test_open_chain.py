@@ -20,6 +20,7 @@ from ticketed_sums import MadeSum
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.totals import training
 from fl_he.clients.totals.state import ChainState, chain_state
+from fl_he.crypto.schemes import SCHEMES
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.moments import Limbs
@@ -45,9 +46,9 @@ ALL = tuple(HOSPITALS)
 THREE = (NORTH, SOUTH, EAST)
 
 
-@pytest.fixture
-def steps(tmp_path: Path) -> OpenSteps:
-    return OpenSteps(Federation(tmp_path, HOSPITALS))
+@pytest.fixture(params=SCHEMES)
+def steps(tmp_path: Path, request: pytest.FixtureRequest) -> OpenSteps:
+    return OpenSteps(Federation(tmp_path, HOSPITALS), request.param)
 
 
 def state(steps: OpenSteps, name: str) -> ChainState:
@@ -320,7 +321,9 @@ class TestCompanyX:
         assert total.layout == layout
         key, slots = steps.federation.key.public_key, len(UpdateLayout.from_json(layout))
         for length in (slots - 1, slots + 1):
-            made_up = MadeSum(key, np.ones(length), packing=steps.federation.packing)
+            made_up = MadeSum(
+                *(key, np.ones(length)), packing=steps.federation.packing, scheme=steps.scheme
+            )
             assert reason(steps.open(2, 3, made_up.to_bytes(steps.session, "train", 2))) == (
                 f"the sum must hold the {slots} numbers that were asked for"
             )

@@ -15,7 +15,7 @@ from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from identities import make
 from local_grid import LocalGrid
-from quick import slow
+from quick import slow, slow_but
 from sealed_federation import (
     COMPANY,
     Federation,
@@ -26,6 +26,7 @@ from sealed_federation import (
 
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
+from fl_he.crypto.schemes import MASKS, SCHEMES
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.strategies.dropouts import DropoutError
 from fl_he.strategies.roster import Waiting
@@ -70,9 +71,11 @@ class LossyGrid(LocalGrid):
         return ids
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Federation:
-    return Federation(tmp_path, HOSPITALS, LossyGrid)
+@pytest.fixture(params=slow_but(SCHEMES, MASKS))
+def federation(tmp_path: Path, request: pytest.FixtureRequest) -> Federation:
+    federation = Federation(tmp_path, HOSPITALS, LossyGrid)
+    federation.scheme = request.param
+    return federation
 
 
 def losing(federation: Federation, loses: Callable[[Message], bool], acts: bool) -> LossyGrid:
