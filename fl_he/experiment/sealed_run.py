@@ -24,7 +24,8 @@ from fl_he.experiment.terms import (
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import CheckpointError
-from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.dropouts import Waiting
+from fl_he.strategies.roll_call import call_roll
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.events import Listener, OptimizerChosen

@@ -6,9 +6,11 @@ coordinator never has a private key.
 
 skipping             skip a hospital: which replies are errors, and how that is noted
 exchange             send messages and take replies, each message one
-dropouts             wait for hospitals that are missing from a sum, or stop the run
+dropouts             how long nodes are waited for; hospitals that are missing from a sum
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
-roster               discover nodes, keep to those that take part, ask company X
+descriptions         ask nodes to describe themselves, compare hospitals' features
+roster               the nodes of a run: take in, drop, ask company X
+roll_call            discover nodes until all that a run needs are there
 mean_only            which strategies can be wrapped
 opened_sum           one sum: finished, opened by company X, read as a mean
 update_sum           running sum of the hospitals' encrypted updates, by fold or chain

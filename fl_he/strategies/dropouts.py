@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from time import monotonic
 
 from flwr.app import Message
 
+from fl_he.config.groups import AUTO, CONTINUE, ON_DROPOUT, WAIT
 from fl_he.strategies.skipping import error_reason
 from fl_he.wire.encrypted_sum import printable
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.update_layout import NoMeanError
 
 #: Seconds before a hospital is asked again, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
@@ -19,6 +21,49 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 LOOK = 5.0
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many hospitals a round needs, and how many seconds nodes are waited for.
+
+    The attributes are parameters of :class:`~fl_he.strategies.SequentialPaillier`, which says more.
+    """
+
+    min_contributors: int = 3
+    hop_timeout: float = 600.0
+    key_holder_timeout: float = 600.0
+    node_timeout: float = 60.0
+    on_dropout: str = AUTO
+    dropout_timeout: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.on_dropout not in ON_DROPOUT:
+            raise ProtocolError(
+                f"on_dropout must be one of {list(ON_DROPOUT)}, got {self.on_dropout!r}"
+            )
+        if self.min_contributors < 1:
+            raise ProtocolError(f"min_contributors must be at least 1, got {self.min_contributors}")
+
+    def with_manifest(self, manifest: Collection[str]) -> str:
+        """Return `on_dropout`, decided by whether there are hospitals of a manifest."""
+        if self.on_dropout != AUTO:
+            return self.on_dropout
+        return WAIT if manifest else CONTINUE
+
+    def too_few(self, contributors: int, explanation: str) -> NoMeanError:
+        """Return the refusal of a round of fewer contributors than ``min_contributors``."""
+        return NoMeanError(
+            f"a round must have at least {self.min_contributors} contributors "
+            f"(min_contributors), got {contributors}{explanation}"
+        )
+
+
+def more_nodes(hospitals: int, present: int) -> str:
+    """Say how many nodes a simulation lacks: a user who counts hospitals has one too few."""
+    missing = hospitals - present
+    more = "one node more" if missing == 1 else f"{missing} nodes more"
+    return f"; start {more}: the last one is company X (num-supernodes={hospitals + 1})"
 
 
 class ResumableError(ProtocolError):

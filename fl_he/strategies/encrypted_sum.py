@@ -16,12 +16,14 @@ from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import PAILLIER
 from fl_he.learning.regression.disclosure import Figures
+from fl_he.strategies.dropouts import Waiting
 from fl_he.strategies.exchange import save_model
 from fl_he.strategies.grid import HospitalGrid
 from fl_he.strategies.made_sums import AskedMessages, MadeSums
 from fl_he.strategies.mean_only import require_mean_only, setting, warn_of_metrics_functions
 from fl_he.strategies.opened_sum import MisfitError, OpenedSum, UnopenedSum, with_types
-from fl_he.strategies.roster import Roster, Waiting, call_roll, require_key
+from fl_he.strategies.roll_call import call_roll
+from fl_he.strategies.roster import Roster, require_key
 from fl_he.strategies.skipping import Skipped
 from fl_he.strategies.total_chain import TotalChain
 from fl_he.strategies.update_sum import FOLD, TOPOLOGIES

@@ -1,4 +1,4 @@
-"""Which nodes take part: one key holder, and hospitals that agree on their features."""
+"""The nodes of a run: those that take part, come late or leave, and company X."""
 
 from __future__ import annotations
 
@@ -10,66 +10,22 @@ from time import monotonic, sleep
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from fl_he.config.groups import AUTO, CONTINUE, ON_DROPOUT, STOP, WAIT
+from fl_he.config.groups import AUTO, CONTINUE, STOP, WAIT
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.schemes import SCHEMES, Scheme, cheapest
-from fl_he.learning.tables.data import first_schema_difference
-from fl_he.strategies.dropouts import LOOK, AskAgain, DropoutError, Patience
+from fl_he.strategies.descriptions import descriptions, difference
+from fl_he.strategies.dropouts import LOOK, AskAgain, DropoutError, Patience, Waiting, more_nodes
 from fl_he.strategies.exchange import ask_until_answered, exchange
-from fl_he.strategies.skipping import Skipped, error_reason, nobody_answered, skip_for
-from fl_he.wire.encrypted_sum import (
-    DESCRIBE,
-    END,
-    DescribeRequest,
-    Description,
-    EndRequest,
-    Role,
-    printable,
-)
+from fl_he.strategies.skipping import Skipped, error_reason, skip_for
+from fl_he.wire.encrypted_sum import END, Description, EndRequest, Role, printable
 from fl_he.wire.records import ProtocolError
-from fl_he.wire.update_layout import NoMeanError
 
-_POLL_SECONDS = 0.2
+#: Seconds between two looks at who is connected.
+POLL_SECONDS = 0.2
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How many hospitals a round needs, and how many seconds nodes are waited for.
-
-    The attributes are parameters of :class:`~fl_he.strategies.SequentialPaillier`, which says more.
-    """
-
-    min_contributors: int = 3
-    hop_timeout: float = 600.0
-    key_holder_timeout: float = 600.0
-    node_timeout: float = 60.0
-    on_dropout: str = AUTO
-    dropout_timeout: float = 3600.0
-
-    def __post_init__(self) -> None:
-        if self.on_dropout not in ON_DROPOUT:
-            raise ProtocolError(
-                f"on_dropout must be one of {list(ON_DROPOUT)}, got {self.on_dropout!r}"
-            )
-        if self.min_contributors < 1:
-            raise ProtocolError(f"min_contributors must be at least 1, got {self.min_contributors}")
-
-    def with_manifest(self, manifest: Collection[str]) -> str:
-        """Return `on_dropout`, decided by whether there are hospitals of a manifest."""
-        if self.on_dropout != AUTO:
-            return self.on_dropout
-        return WAIT if manifest else CONTINUE
-
-    def too_few(self, contributors: int, explanation: str) -> NoMeanError:
-        """Return the refusal of a round of fewer contributors than ``min_contributors``."""
-        return NoMeanError(
-            f"a round must have at least {self.min_contributors} contributors "
-            f"(min_contributors), got {contributors}{explanation}"
-        )
 
 
 @dataclass
@@ -283,9 +239,9 @@ class Roster:
                     f"a round must begin with at least {hospitals} hospitals, got "
                     f"{len(self.hospitals)} after {seconds:g} s; not connected: "
                     f"{', '.join(away) or 'those that have never been there'}"
-                    f"{_more_nodes(hospitals, len(self.hospitals)) if self.simulated else ''}"
+                    f"{more_nodes(hospitals, len(self.hospitals)) if self.simulated else ''}"
                 )
-            sleep(_POLL_SECONDS)
+            sleep(POLL_SECONDS)
 
     def call_again(self) -> None:
         """Drop the hospitals that left, and take in those that joined or came back.
@@ -300,7 +256,7 @@ class Roster:
         self.hospitals = {n: name for n, name in self.hospitals.items() if n in connected}
         new = connected - self.hospitals.keys() - self.strangers - {self.key_holder}
         timeout = self.waiting.hop_timeout
-        for node_id, reply in _ask_all(self.grid, sorted(new), timeout, self.session):
+        for node_id, reply in descriptions(self.grid, sorted(new), timeout, self.session):
             if reply.has_error():
                 _logger.warning("node %d takes no part yet: %s", node_id, error_reason(reply))
                 continue
@@ -324,10 +280,8 @@ class Roster:
                 _logger.warning("the key holder is back as node %d", node_id)
                 self.key_holder, self.run_key = node_id, description.run_key
             return
-        if difference := _difference(self, description):
-            raise ProtocolError(
-                f"hospitals must have the same features: {name} differs: {difference}"
-            )
+        if found := difference(self.features, self.classes, description):
+            raise ProtocolError(f"hospitals must have the same features: {name} differs: {found}")
         if name in self.hospitals.values():
             # The node that died is believed to be there for a minute.
             _logger.warning("node %d takes no part yet: %s is connected already", node_id, name)
@@ -337,92 +291,6 @@ class Roster:
         self._names[node_id] = name
 
 
-def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -> Roster:
-    """Ask every node what it is until one key holder and enough hospitals are there.
-
-    Parameters
-    ----------
-    grid : Grid
-    waiting : Waiting
-    hospitals : int
-        How many hospitals are needed; never fewer than ``min_contributors``, nor, where
-        `on_dropout` is ``wait``, than are in company X's manifest.
-    session : str
-        Company X's, of a run that is resumed.
-
-    Raises
-    ------
-    DropoutError
-        If one of the manifest is missing after ``dropout_timeout``.
-    ProtocolError
-        If a node refuses to describe itself, if hospitals' features differ, or if after
-        ``node_timeout`` there are too few hospitals or not exactly one key holder.
-    """
-    described: dict[int, Description] = {}
-    silent: dict[int, str] = {}
-    hospitals = max(hospitals, waiting.min_contributors)
-    deadline = monotonic() + waiting.node_timeout
-    patience = Patience(waiting.dropout_timeout, WAIT)
-    while True:
-        new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
-        silent.clear()
-        for node_id, reply in _ask_all(grid, new, waiting.hop_timeout, session):
-            if nobody_answered(reply):
-                silent[node_id] = error_reason(reply)
-            elif reply.has_error():
-                raise ProtocolError(
-                    "a node refused to take part (one that knows no 'describe' runs an app "
-                    f"without with_key_holder): {error_reason(reply)}"
-                )
-            else:
-                described[node_id] = Description.from_content(reply.content)
-        holders = [n for n, d in described.items() if d.role is Role.KEY_HOLDER]
-        present = {n: d for n, d in described.items() if d.role is Role.HOSPITAL}
-        if len(holders) > 1:
-            raise ProtocolError(f"a federation must have one key holder, got {len(holders)}")
-        manifest = described[holders[0]].value_keys if holders else {}
-        expected = manifest.keys() if waiting.with_manifest(manifest) == WAIT else set[str]()
-        if missing := expected - {printable(one.name) for one in present.values()}:
-            there = len(expected) - len(missing)
-            patience.wait_for(missing, f"{there} of {len(expected)} connected")
-        elif holders and len(present) >= hospitals:
-            break
-        elif monotonic() > deadline:
-            reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
-            if holders and all(one.simulated for one in described.values()):
-                reasons += _more_nodes(hospitals, len(present))
-            raise ProtocolError(
-                f"a federation must have {hospitals} hospitals and one key holder, got "
-                f"{len(present)} and {len(holders)} after {waiting.node_timeout:g} s{reasons}"
-            )
-        sleep(_POLL_SECONDS)
-    _require_one_kind(described)
-    holder = described[holders[0]]
-    present = dict(sorted(present.items(), key=lambda item: item[1].name))
-    first, *others = present.values()
-    for other in others:
-        if difference := _difference(first, other):
-            raise ProtocolError(
-                f"hospitals must have the same features: {printable(other.name)} differs from "
-                f"{printable(first.name)}: {difference}"
-            )
-    return Roster(
-        grid=grid,
-        waiting=waiting,
-        key_holder=holders[0],
-        public_key=PublicKey.from_json(holder.public_key),
-        session=holder.session,
-        hospitals={n: printable(d.name) for n, d in present.items()},
-        packing=Packing.from_json(holder.packing),
-        features=first.features,
-        classes=first.classes,
-        simulated=holder.simulated,
-        value_keys=holder.value_keys,
-        run_key=holder.run_key,
-        schemes=[one for one in SCHEMES if all(one in d.schemes for d in described.values())],
-    )
-
-
 def require_key(fingerprint: str, began_with: str) -> None:
     """Refuse a key of company X that is not the one with which the run began."""
     if fingerprint != began_with:
@@ -430,40 +298,3 @@ def require_key(fingerprint: str, began_with: str) -> None:
             f"the key holder must have the key with which the run began, {began_with}, got "
             f"{fingerprint}"
         )
-
-
-def _more_nodes(hospitals: int, present: int) -> str:
-    """Say how many nodes a simulation lacks: a user who counts hospitals has one too few."""
-    missing = hospitals - present
-    more = "one node more" if missing == 1 else f"{missing} nodes more"
-    return f"; start {more}: the last one is company X (num-supernodes={hospitals + 1})"
-
-
-def _ask_all(
-    grid: Grid, nodes: list[int], timeout: float, session: str
-) -> Iterator[tuple[int, Message]]:
-    asked = DescribeRequest(session)
-    requests = [Message(asked.to_content(), node_id, DESCRIBE) for node_id in nodes]
-    for reply in exchange(grid, requests, timeout):
-        yield reply.metadata.src_node_id, reply
-
-
-def _require_one_kind(described: dict[int, Description]) -> None:
-    """Refuse simulated nodes among deployed ones: what they train on is not what it seems."""
-    simulated = sorted(printable(d.name) for d in described.values() if d.simulated)
-    if 0 < len(simulated) < len(described):
-        raise ProtocolError(
-            f"a federation must be all simulated or all deployed, got {simulated} simulated of "
-            f"{len(described)} nodes"
-        )
-
-
-def _difference(expected: Roster | Description, got: Description) -> str | None:
-    """Return how a hospital's features or classes differ from the others', fit to show."""
-    difference = first_schema_difference(expected.features, got.features)
-    if difference is None and expected.classes != got.classes:
-        wanted, found = (
-            ", ".join(map(repr, classes)) or "two" for classes in (expected.classes, got.classes)
-        )
-        difference = f"classes must be {wanted}, got {found}"
-    return difference and printable(difference)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fl_he.strategies import dropouts, exchange, roster
+from fl_he.strategies import dropouts, exchange, roll_call, roster
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now[0] += seconds
         assert now[0] < 1000, "it waits for ever"
 
-    for module in (dropouts, exchange, roster):
+    for module in (dropouts, exchange, roll_call, roster):
         monkeypatch.setattr(module, "monotonic", lambda: now[0])
         monkeypatch.setattr(module, "sleep", sleep, raising=False)
     return now

@@ -18,9 +18,9 @@ from quick import slow
 from sealed_federation import Federation
 from weighted_app import MODEL, strategy, train_app
 
-from fl_he.strategies.dropouts import DropoutError
+from fl_he.strategies.dropouts import DropoutError, Waiting
 from fl_he.strategies.encrypted_sum import EncryptedSum
-from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.roll_call import call_roll
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE, Description
 from fl_he.wire.records import ProtocolError
 

@@ -16,7 +16,8 @@ from fl_he import client_app
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.config.run import Config
-from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.dropouts import Waiting
+from fl_he.strategies.roll_call import call_roll
 from fl_he.wire.encrypted_sum import Description
 from fl_he.wire.records import ProtocolError
 

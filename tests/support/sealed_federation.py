@@ -32,7 +32,8 @@ from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.tables.data import Dataset
-from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.dropouts import Waiting
+from fl_he.strategies.roll_call import call_roll
 from fl_he.strategies.sealed import router
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.wire.learning_terms import TrainingTerms

@@ -13,7 +13,8 @@ from sealed_federation import Federation
 from fl_he.clients import EncryptionMod, KeyHolderPolicy, with_key_holder, with_sealed_chain
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.totals.learner import average_step
-from fl_he.strategies.roster import Waiting, call_roll
+from fl_he.strategies.dropouts import Waiting
+from fl_he.strategies.roll_call import call_roll
 from fl_he.strategies.sealed.progress import SealedProgress
 from fl_he.strategies.sealed.router import SealedChain
 from fl_he.wire.records import ProtocolError

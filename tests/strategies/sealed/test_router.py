@@ -28,8 +28,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.schemes import MASKS, SCHEMES
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.strategies.dropouts import DropoutError
-from fl_he.strategies.roster import Waiting
+from fl_he.strategies.dropouts import DropoutError, Waiting
 from fl_he.strategies.sealed.progress import SealedProgress, SealedSum
 from fl_he.strategies.sealed.router import Member
 from fl_he.wire.encrypted_sum import FINISH

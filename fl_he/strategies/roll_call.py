@@ -1,0 +1,114 @@
+"""The roll call of a new run: one company X, and hospitals that agree on their features."""
+
+from __future__ import annotations
+
+from time import monotonic, sleep
+
+from flwr.serverapp import Grid
+
+from fl_he.config.groups import WAIT
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.schemes import SCHEMES
+from fl_he.strategies.descriptions import descriptions, difference
+from fl_he.strategies.dropouts import Patience, Waiting, more_nodes
+from fl_he.strategies.roster import POLL_SECONDS, Roster
+from fl_he.strategies.skipping import error_reason, nobody_answered
+from fl_he.wire.encrypted_sum import Description, Role, printable
+from fl_he.wire.records import ProtocolError
+
+
+def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -> Roster:
+    """Ask every node what it is until one key holder and enough hospitals are there.
+
+    Parameters
+    ----------
+    grid : Grid
+    waiting : Waiting
+    hospitals : int
+        How many hospitals are needed; never fewer than ``min_contributors``, nor, where
+        `on_dropout` is ``wait``, than are in company X's manifest.
+    session : str
+        Company X's, of a run that is resumed.
+
+    Raises
+    ------
+    DropoutError
+        If one of the manifest is missing after ``dropout_timeout``.
+    ProtocolError
+        If a node refuses to describe itself, if hospitals' features differ, or if after
+        ``node_timeout`` there are too few hospitals or not exactly one key holder.
+    """
+    described: dict[int, Description] = {}
+    silent: dict[int, str] = {}
+    hospitals = max(hospitals, waiting.min_contributors)
+    deadline = monotonic() + waiting.node_timeout
+    patience = Patience(waiting.dropout_timeout, WAIT)
+    while True:
+        new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
+        silent.clear()
+        for node_id, reply in descriptions(grid, new, waiting.hop_timeout, session):
+            if nobody_answered(reply):
+                silent[node_id] = error_reason(reply)
+            elif reply.has_error():
+                raise ProtocolError(
+                    "a node refused to take part (one that knows no 'describe' runs an app "
+                    f"without with_key_holder): {error_reason(reply)}"
+                )
+            else:
+                described[node_id] = Description.from_content(reply.content)
+        holders = [n for n, d in described.items() if d.role is Role.KEY_HOLDER]
+        present = {n: d for n, d in described.items() if d.role is Role.HOSPITAL}
+        if len(holders) > 1:
+            raise ProtocolError(f"a federation must have one key holder, got {len(holders)}")
+        manifest = described[holders[0]].value_keys if holders else {}
+        expected = manifest.keys() if waiting.with_manifest(manifest) == WAIT else set[str]()
+        if missing := expected - {printable(one.name) for one in present.values()}:
+            there = len(expected) - len(missing)
+            patience.wait_for(missing, f"{there} of {len(expected)} connected")
+        elif holders and len(present) >= hospitals:
+            break
+        elif monotonic() > deadline:
+            reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
+            if holders and all(one.simulated for one in described.values()):
+                reasons += more_nodes(hospitals, len(present))
+            raise ProtocolError(
+                f"a federation must have {hospitals} hospitals and one key holder, got "
+                f"{len(present)} and {len(holders)} after {waiting.node_timeout:g} s{reasons}"
+            )
+        sleep(POLL_SECONDS)
+    _require_one_kind(described)
+    holder = described[holders[0]]
+    present = dict(sorted(present.items(), key=lambda item: item[1].name))
+    first, *others = present.values()
+    for other in others:
+        if found := difference(first.features, first.classes, other):
+            raise ProtocolError(
+                f"hospitals must have the same features: {printable(other.name)} differs from "
+                f"{printable(first.name)}: {found}"
+            )
+    return Roster(
+        grid=grid,
+        waiting=waiting,
+        key_holder=holders[0],
+        public_key=PublicKey.from_json(holder.public_key),
+        session=holder.session,
+        hospitals={n: printable(d.name) for n, d in present.items()},
+        packing=Packing.from_json(holder.packing),
+        features=first.features,
+        classes=first.classes,
+        simulated=holder.simulated,
+        value_keys=holder.value_keys,
+        run_key=holder.run_key,
+        schemes=[one for one in SCHEMES if all(one in d.schemes for d in described.values())],
+    )
+
+
+def _require_one_kind(described: dict[int, Description]) -> None:
+    """Refuse simulated nodes among deployed ones: what they train on is not what it seems."""
+    simulated = sorted(printable(d.name) for d in described.values() if d.simulated)
+    if 0 < len(simulated) < len(described):
+        raise ProtocolError(
+            f"a federation must be all simulated or all deployed, got {simulated} simulated of "
+            f"{len(described)} nodes"
+        )
