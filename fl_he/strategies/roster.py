@@ -18,9 +18,17 @@ from fl_he.crypto.schemes import SCHEMES, Scheme, cheapest
 from fl_he.strategies.descriptions import descriptions, difference
 from fl_he.strategies.dropouts import LOOK, AskAgain, DropoutError, Patience, Waiting, more_nodes
 from fl_he.strategies.exchange import ask_until_answered, exchange
-from fl_he.strategies.skipping import Skipped, error_reason, skip_for
-from fl_he.wire.encrypted_sum import END, Description, EndRequest, Role, printable
-from fl_he.wire.records import ProtocolError
+from fl_he.strategies.skipping import Skipped, error_reason, read_reply, skip_for
+from fl_he.wire.encrypted_sum import (
+    DESCRIBE,
+    END,
+    DescribeRequest,
+    Description,
+    EndRequest,
+    Role,
+    printable,
+)
+from fl_he.wire.records import ProtocolError, refused_as
 
 #: Seconds between two looks at who is connected.
 POLL_SECONDS = 0.2
@@ -61,6 +69,8 @@ class Roster:
         With a manifest, company X's signed statement of its key, which is the session's own.
     schemes : collection of str
         The schemes of sums that all nodes accept.
+    stale : bool
+        Whether hospitals have joined after company X signed `run_key`.
     """
 
     grid: Grid
@@ -77,6 +87,7 @@ class Roster:
     value_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     run_key: bytes | None = field(default=None, repr=False)
     schemes: Collection[Scheme] = SCHEMES
+    stale: bool = False
 
     def __post_init__(self) -> None:
         self._names = dict(self.hospitals)
@@ -89,9 +100,7 @@ class Roster:
     @property
     def _expected(self) -> set[str]:
         """Names of the hospitals without which no sum is begun."""
-        if self.on_dropout == CONTINUE:
-            return set()
-        return {*self._names.values(), *(self.value_keys if self.on_dropout == WAIT else ())}
+        return set() if self.on_dropout == CONTINUE else set(self._names.values())
 
     def require_packing(self, packing: Packing) -> None:
         """Raise ProtocolError unless the key holder opens sums in this packing."""
@@ -232,6 +241,7 @@ class Roster:
                 sleep(LOOK)
                 continue
             if len(self.hospitals) >= hospitals:
+                self._renew()
                 return
             if monotonic() > deadline:
                 away = sorted(name for n, name in known.items() if n not in self.hospitals)
@@ -242,6 +252,20 @@ class Roster:
                     f"{more_nodes(hospitals, len(self.hospitals)) if self.simulated else ''}"
                 )
             sleep(POLL_SECONDS)
+
+    def _renew(self) -> None:
+        """Have company X sign its key again if hospitals have joined since it did.
+
+        They may have heard of later openings, in another run, and refuse an older statement.
+        """
+        if self.run_key is None or not self.stale:
+            return
+        asked = DescribeRequest(self.session).to_content()
+        with refused_as("company X has not signed its key again:"):
+            described = read_reply(self.ask_company_x(DESCRIBE, asked), Description)
+        key = PublicKey.from_json(described.public_key)
+        require_key(key.fingerprint, self.public_key.fingerprint)
+        self.run_key, self.stale = described.run_key, False
 
     def call_again(self) -> None:
         """Drop the hospitals that left, and take in those that joined or came back.
@@ -289,6 +313,7 @@ class Roster:
         _logger.warning("%s takes part from now on", name)
         self.hospitals = {**self.hospitals, node_id: name}
         self._names[node_id] = name
+        self.stale = True
 
 
 def require_key(fingerprint: str, began_with: str) -> None:

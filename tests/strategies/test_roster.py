@@ -11,15 +11,18 @@ from deployed_nodes import enrolled_nodes
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
+from sealed_federation import COMPANY, Federation
 
 from fl_he import client_app
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.node import KeyHolderPolicy
 from fl_he.config.run import Config
+from fl_he.strategies import roll_call
 from fl_he.strategies.dropouts import Waiting
 from fl_he.strategies.roll_call import call_roll
-from fl_he.wire.encrypted_sum import Description
+from fl_he.wire.encrypted_sum import DESCRIBE, Description
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.run_key import RunKey
 
 
 class LateGrid(LocalGrid):
@@ -67,6 +70,48 @@ def test_no_deployed_node_comes_late_to_a_simulation(
     assert roster.hospitals == hospitals
     assert roster.strangers == {1004}
     assert "all simulated or all deployed, st-mary differs" in caplog.text
+
+
+ALL = {"north": 40, "south": 25, "east": 60, "west": 30}
+
+
+def test_a_hospital_that_is_late_in_the_first_of_two_runs_takes_part(tmp_path: Path) -> None:
+    """It has heard of sums of the second run that company X had not opened when the first began."""
+    federation = Federation(tmp_path, ALL)
+    second, west = federation.another_run(), federation.node_id("west")
+    away = federation.grid.leave(west)
+    first = federation.chain(hospitals=3)
+    first.begin()
+    assert len(first.run_round().request.contributors) == 3
+    second.run(2)
+    federation.grid.contexts[west] = away
+    asked = len(federation.grid.sent)
+    assert sorted(first.run_round().request.contributors) == sorted(ALL)
+    assert sorted(first.run_round().request.contributors) == sorted(ALL)
+    sent = [message.metadata for message in federation.grid.sent[asked:]]
+    described = [one for one in sent if one.message_type == DESCRIBE]
+    company = federation.node_id(COMPANY)
+    assert [one.dst_node_id for one in described] == [west, company], "it is asked once"
+
+
+def test_company_x_signs_again_for_hospitals_that_it_had_to_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = Federation(tmp_path, ALL)
+    second, west = federation.another_run(), federation.node_id("west")
+    away = federation.grid.leave(west)
+
+    def sleep(_: float) -> None:
+        second.run(1)
+        federation.grid.contexts[west] = away
+
+    monkeypatch.setattr(roll_call, "sleep", sleep)
+    roster = call_roll(federation.grid, Waiting(), 4)
+    assert RunKey.from_bytes(roster.run_key or b"").counter == 0
+    roster.gather()
+    renewed = RunKey.from_bytes(roster.run_key or b"")
+    assert (renewed.session, renewed.counter) == (roster.session, 1)
+    assert renewed.fingerprint == roster.public_key.fingerprint
 
 
 def renamed(reply: Message) -> Message:

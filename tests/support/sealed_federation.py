@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,12 @@ class Federation:
             "identity": str(self.folder / f"{name}.json"),
             **settings,
         }
+
+    def another_run(self) -> Federation:
+        """Return the same nodes, with the same disks, in another Flower run."""
+        other, nodes = copy(self), [self.node(name) for name in self.identities]
+        other.grid = LocalGrid(self.app(), nodes, run_id=self.grid.run_id + 1)
+        return other
 
     @property
     def key(self) -> PrivateKey:

@@ -130,6 +130,19 @@ def test_a_ledger_that_was_rolled_back_is_noticed_before_an_update_leaves(
         assert "company X's ledger was rolled back: ask its operator" in answer
 
 
+def test_an_older_statement_for_a_hospital_that_is_late(federation: Federation) -> None:
+    """It may be of a ledger that was rolled back; one that company X signs now is not."""
+    first = OpenSteps(federation)
+    federation.another_run().run(2)
+    words = "this hospital has of company X: it says 0 opened sums, and 2 are known"
+    assert words in reason(first.hospital(NORTH, 1))
+    reply = first.ask(COMPANY, DESCRIBE, DescribeRequest(first.session).to_content())
+    older, first.run_key = first.run_key, Description.from_content(reply.content).run_key
+    assert first.hospital(NORTH, 1).has_content()
+    first.run_key = older
+    assert words in reason(first.hospital(SOUTH, 1))
+
+
 def test_both_files_of_company_x_put_back_while_the_key_is_there(federation: Federation) -> None:
     """Company X may open another sum of a round; neither company X nor a hospital goes on."""
     endings = ("opened.jsonl", "sets.jsonl")
