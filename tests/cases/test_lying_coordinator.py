@@ -34,6 +34,8 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.tickets.opening import TicketError
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import (
+    DECRYPT,
+    END,
     FIGURES,
     FINISH,
     FIRTH,
@@ -41,11 +43,14 @@ from fl_he.wire.encrypted_sum import (
     PROFILE,
     SEPARATION,
     DecryptReply,
+    DecryptRequest,
+    EndRequest,
     MisfitReply,
     Purpose,
 )
 from fl_he.wire.learning_terms import MomentsRequest
 from fl_he.wire.model import model_arrays, model_message_content, models_content
+from fl_he.wire.run_key import RunKey
 from fl_he.wire.sealed_messages import SESSION, SessionRequest
 from fl_he.wire.study_plan import StudyPlan
 from fl_he.wire.totals import SignedTotal
@@ -779,3 +784,41 @@ def test_sessions_that_company_x_has_not_signed_leave_nothing(
         assert "the key of a run must be of the message's session" in str(reply.error.reason)
     assert not list(tmp_path.glob("1.csv.training-*"))
     assert not coordinator.ask(CLINICS[0]).has_error()
+
+
+def test_a_session_that_is_made_up_or_over_leaves_nothing(tmp_path: Path) -> None:
+    """Company X refuses its sum unread, and a hospital saves no model of it."""
+    nodes = clinics(tmp_path, PLAN)
+    liar, over = (LyingCoordinator(nodes, PLAN, run_id=run_id) for run_id in (7, 8))
+    assert over.send(COMPANY, END, EndRequest(over.session).to_content()).has_content()
+    liar.step()
+    kept = ("plans.jsonl", "opened.jsonl", "sets.jsonl", "training-*", "model-*.json")
+    before = files(tmp_path, *kept)
+    for session, words in (
+        ("0" * 32, "the session must be one that this key holder opened with its key"),
+        (over.session, "the key of this session was deleted at the run's end"),
+    ):
+        request = DecryptRequest(session, "train", 2, 3, b"no sum")
+        answer = liar.send(COMPANY, DECRYPT, request.add_to(liar.news([], None, session)))
+        assert words in reason(answer)
+        answer = liar.send(CLINICS[0], FINISH, liar.news([], None, session))
+        assert "this node has had no sum in this one" in reason(answer)
+    assert files(tmp_path, *kept) == before
+    assert finished(liar).has_content()
+    assert files(tmp_path, *kept) != before, "of its own session the model is saved"
+
+
+def test_a_key_beside_the_end_of_a_session_is_checked_like_any(tmp_path: Path) -> None:
+    """An honest last message brings none."""
+    liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
+    liar.step()
+    honest = RunKey.from_bytes(liar.run_key or b"")
+    for key, words in (
+        (replace(honest, expires=2**40), "the key of a run must be as company-x signed it"),
+        (honest, "must hold the train config and no other records, got ['fl-he', "),
+    ):
+        beside = liar.request(2, run_key=key.to_bytes()).add_to(liar.news())
+        assert words in reason(liar.send(CLINICS[0], FINISH, beside))
+    assert not files(tmp_path, "model-1.json")
+    assert finished(liar).has_content()
+    assert files(tmp_path, "model-1.json")

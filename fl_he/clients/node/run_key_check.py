@@ -9,7 +9,7 @@ from flwr.app import Message
 from fl_he.clients.node.counters import Counters
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
-from fl_he.wire.encrypted_sum import DECRYPT, FINISH, EncryptionRequest
+from fl_he.wire.encrypted_sum import DECRYPT, EncryptionRequest
 from fl_he.wire.records import RECORD, ProtocolError
 from fl_he.wire.run_key import RunKey
 from fl_he.wire.sealed_messages import OPEN, Hop, is_sealed
@@ -59,7 +59,7 @@ def require_session(message: Message, node: Node) -> None:
     if node.run_keys is not None:
         if action in (DECRYPT, OPEN):
             node.run_keys.find(node.session)
-    elif node.enrolment is not None and RECORD in content and action != FINISH:
+    elif node.enrolment is not None and RECORD in content:
         kind = Hop if is_sealed(action, content) else EncryptionRequest
         _signed_key(kind.from_content(content).run_key, node.session, node, node.enrolment)
 
