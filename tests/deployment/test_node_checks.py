@@ -88,8 +88,35 @@ def test_a_wrong_setting_of_a_hospital(
     node.pop(setting, None)
     refused = describe(node if value is None else node | {setting: value})
     assert refused.startswith("clinic-1: ")
-    assert words in refused
+    assert words in f"{refused}\n"
     assert str(tmp_path) not in refused
+
+
+def test_files_that_a_node_will_write_are_tried_before(tmp_path: Path) -> None:
+    node = deployed_nodes(tmp_path)[0]
+    (tmp_path / "1.csv").write_text(HEADER + "1,2,sick\n3,-1,well\n")
+    node |= {"privacy-epsilon": 1.0, "privacy-delta": 1e-6, "privacy-clip": 1.0}
+    node |= {"privacy-rounds": 3, "privacy-ledger": str(tmp_path / "ledger.jsonl")}
+    assert describe(node) == ""
+    assert not (tmp_path / "ledger.jsonl").exists()
+    refused = describe(node | {"privacy-ledger": "/dev/null/ledger.jsonl"})
+    words = "privacy-ledger in the node configuration must name a file that this node can write"
+    assert words in refused
+    # Beside the table, where the node keeps its sessions, a file of that name cannot be made.
+    (tmp_path / "1.csv.sessions.jsonl").unlink()
+    (tmp_path / "1.csv.sessions.jsonl").mkdir()
+    assert "state in the node configuration must name a file that this node can" in describe(node)
+
+
+def test_columns_that_look_like_numbers_of_patients_are_told_in_the_nodes_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = deployed_nodes(tmp_path)[0]
+    rows = "".join(f"{n},{n % 7},{('sick', 'well')[n % 2]}\n" for n in range(5000, 5100))
+    (tmp_path / "1.csv").write_text(HEADER + rows)
+    assert describe(node) == ""
+    (told,) = [one for one in caplog.messages if "drop in the node configuration" in one]
+    assert "'age'" in told
 
 
 @pytest.mark.parametrize("labels", ["01", ("false", "TRUE"), ("0.0", "1.0")])
