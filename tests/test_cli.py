@@ -56,7 +56,7 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("agree", "TERMS.json has"),
         ("ledger", "FILE is company X's identity"),
         ("status", "Files are read, never"),
-        ("bench", "All four parts"),
+        ("bench", "All five parts"),
     ],
 )
 def test_help_says_what_the_arguments_are(tmp_path: Path, command: str, words: str) -> None:

@@ -2,9 +2,9 @@
 
 ``version`` of bench.json's format, ``fl_he``, ``command``, ``quick`` (fewer runs and cases: for a
 look, not for comparison), ``machine`` (see `describe_machine`), ``seconds`` of the whole benchmark,
-and ``sections`` with one member for each that was run: ``kernel``, ``federation``, ``hospitals``,
-``capc``. Names that end in ``_seconds`` are seconds, others with ``bytes`` are bytes. There is no
-host name, no user and no path in it.
+and ``sections`` with one member for each that was run: ``kernel``, ``federation``,
+``large-model``, ``hospitals``, ``capc``. Names that end in ``_seconds`` are seconds, others with
+``bytes`` are bytes. There is no host name, no user and no path in it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,20 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from fl_he.atomic import replace_file, require_own
 from fl_he.bench import kernel
 from fl_he.bench.fresh import BenchError
-from fl_he.bench.tables import capc_table, federation_table, hospitals_table, kernel_tables
+from fl_he.bench.tables import (
+    capc_table,
+    federation_table,
+    hospitals_table,
+    kernel_tables,
+    large_model_table,
+)
 from fl_he.bench.timing import Follow
 from fl_he.crypto.paillier.threads import available_cores
 from fl_he.version import __version__, installed_version
 
 VERSION = 1
 _BUSY = 0.3  # load average from which other jobs disturb the figures
-_LIBRARIES = ("flwr", "ray", "phe", "gmpy2", "numpy", "tenseal")
+_LIBRARIES = ("flwr", "ray", "phe", "gmpy2", "numpy", "tenseal", "sf-heu")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -40,24 +46,42 @@ _CPUINFO = Path("/proc/cpuinfo")
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], RenderableType]] = {
     "kernel": kernel_tables,
     "federation": federation_table,
+    "large-model": large_model_table,
     "hospitals": hospitals_table,
     "capc": capc_table,
 }
 
 
-def measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+def measure(name: str, quick: bool, rows: Sequence[str], follow: Follow) -> dict[str, Any]:
     """Measure a section, quickly or in full, and return its member of bench.json."""
-    section: Any = kernel
-    if name != "kernel":
-        follow("loading Flower")
-        from fl_he.bench import capc, federation, hospitals  # noqa: PLC0415 - lazy: needs Flower
+    if name == "kernel":
+        return kernel.measure((kernel.QUICK if quick else kernel.FULL).only(rows), follow)
+    follow("loading Flower")
+    from fl_he.bench import (  # noqa: PLC0415 - lazy: needs Flower
+        capc,
+        federation,
+        hospitals,
+        large_model,
+    )
 
-        section = {"federation": federation, "hospitals": hospitals, "capc": capc}[name]
+    section: Any = {
+        "federation": federation,
+        "large-model": large_model,
+        "hospitals": hospitals,
+        "capc": capc,
+    }[name]
     figures: dict[str, Any] = section.measure(section.QUICK if quick else section.FULL, follow)
     return figures
 
 
-def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console) -> None:
+def run_bench(
+    names: Sequence[str],
+    *,
+    quick: bool,
+    out: Path,
+    console: Console,
+    rows: Sequence[str] = kernel.ROWS,
+) -> None:
     """Measure sections, print their tables and write bench.json.
 
     Parameters
@@ -70,15 +94,18 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
         Where bench.json goes. It is written after each section, so that an interrupted benchmark
         keeps what it had.
     console : rich.console.Console
+    rows : sequence of str
+        Rows of section `kernel`; the others are left out.
 
     Raises
     ------
     BenchError
-        For an unknown section, or an ``out`` that cannot be written.
+        For an unknown section or row, or an ``out`` that cannot be written.
     """
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
         raise BenchError(f"a section must be one of {', '.join(SECTIONS)}, got {unknown[0]}")
+    kernel.FULL.only(rows)
     if out.is_dir() or not out.parent.is_dir():  # before an hour's work, not after
         raise BenchError(f"out must be a file in a folder that exists, got {out}")
     require_own(out, b'"fl_he"')
@@ -90,12 +117,12 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
         if names and name not in names:
             continue
         with follow(console) as shown:
-            results[name] = measure(name, quick, shown)
+            results[name] = measure(name, quick, rows, shown)
         console.print(show(results[name]))
         document = {
             "version": VERSION,
             "fl_he": __version__,
-            "command": " ".join(["fl-he bench", *names, *(["--quick"] if quick else [])]),
+            "command": _command(names, quick, rows),
             "quick": quick,
             "machine": machine,
             "seconds": perf_counter() - start,
@@ -104,6 +131,11 @@ def run_bench(names: Sequence[str], *, quick: bool, out: Path, console: Console)
         text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
         replace_file(out, f"{text}\n".encode())
     console.print(f"{perf_counter() - start:.0f} s; written to {out}", highlight=False)
+
+
+def _command(names: Sequence[str], quick: bool, rows: Sequence[str]) -> str:
+    chosen = [] if tuple(rows) == kernel.ROWS else ["--rows", ",".join(rows)]
+    return " ".join(["fl-he bench", *names, *(["--quick"] if quick else []), *chosen])
 
 
 def _introduce(machine: Mapping[str, Any], quick: bool, console: Console) -> None:

@@ -16,7 +16,15 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -28,12 +36,14 @@ from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
+from fl_he.crypto.schemes import PAILLIER
 from fl_he.experiment.data import simulated_data
 from fl_he.simulation import run_in_ray
-from fl_he.strategies.encrypted_sum import SequentialPaillier
+from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.gradient_descent import GradientDescent
 from fl_he.strategies.grid import DelegatingGrid, HospitalGrid
+from fl_he.strategies.opened_sum import OpenedSum
 from fl_he.wire.learning_terms import LearningTerms
 from fl_he.wire.model import model_arrays
 
@@ -42,7 +52,11 @@ KEY_BITS = 2048
 HOP_TIMEOUT = 120.0
 
 ENCRYPTED, EMPTY = "encrypted", "empty messages"
-_PLAIN_GROUP, _EMPTY_GROUP = "plain", "empty"
+PLAIN, POLLED = "plain", "plain, fl-he's polling"
+PLAIN_GROUP, _EMPTY_GROUP = "plain", "empty"
+
+#: Runs a number of rounds and returns the wall seconds of each.
+Rounds = Callable[[int], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +105,34 @@ def measure_variants(
 ) -> dict[str, Any]:
     """Measure on a grid whose nodes run `all_apps`; see `measure`."""
     encrypted = CountingSum(descent(config), itertools.count(1))
-    variants = all_variants(grid, config, encrypted)
+    rows = in_blocks(all_variants(grid, config, encrypted), plan, follow)
+    empty = next(row["median_seconds"] for row in rows if row["variant"] == EMPTY)
+    return {
+        "hospitals": config.hospitals,
+        "topology": str(config.topology),
+        "key_bits": config.crypto.key_bits,
+        "variants": [
+            {**row, "beyond_empty_seconds": row["median_seconds"] - empty} for row in rows
+        ],
+        "ratios": ratios(rows, ENCRYPTED),
+        "steps": step_seconds(encrypted.sums[plan.warm_up :]),
+    }
+
+
+def in_blocks(
+    variants: Mapping[str, Rounds], plan: FederationPlan, follow: Follow
+) -> list[dict[str, Any]]:
+    """Run the variants in blocks that take turns.
+
+    Returns
+    -------
+    list of dict
+        For each variant its name, wall seconds of a round (median, quartiles, mean), CPU seconds
+        of a round in all processes (median of the blocks), and the number of rounds.
+    """
     for name, run in variants.items():
         follow(f"{name}: warming up")
         run(plan.warm_up)
-    warm = len(encrypted.sums)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     cpu: dict[str, list[float]] = {name: [] for name in variants}
     for block in range(plan.blocks):
@@ -104,44 +141,42 @@ def measure_variants(
             before = family_cpu_seconds()
             seconds[name] += run(plan.rounds)[1:]
             cpu[name].append((family_cpu_seconds() - before) / plan.rounds)
-    costs = [total.cost for total in encrypted.sums[warm:]]
-    spreads = {name: spread(values) for name, values in seconds.items()}
-    medians = {name: found["median_seconds"] for name, found in spreads.items()}
-    means = {name: fmean(values) for name, values in seconds.items()}
+    return [
+        {
+            "variant": name,
+            **spread(values),
+            "mean_seconds": fmean(values),
+            "cpu_seconds": median(cpu[name]),
+            "rounds": len(values),
+        }
+        for name, values in seconds.items()
+    ]
+
+
+def ratios(rows: Iterable[Mapping[str, Any]], encrypted: str) -> list[dict[str, Any]]:
+    """Return the ratios of the encrypted variant's round to that of each other row."""
+    others = {row["variant"]: row for row in rows}
+    own = others.pop(encrypted)
+    return [
+        {
+            "encrypted_to": name,
+            "of_medians": own["median_seconds"] / row["median_seconds"],
+            "of_means": own["mean_seconds"] / row["mean_seconds"],
+        }
+        for name, row in others.items()
+    ]
+
+
+def step_seconds(sums: Iterable[OpenedSum]) -> dict[str, float]:
+    """Return the median seconds of a sum to encrypt and add, over all who do, and to decrypt."""
+    costs = [total.cost for total in sums]
     return {
-        "hospitals": config.hospitals,
-        "topology": str(config.topology),
-        "key_bits": config.crypto.key_bits,
-        "variants": [
-            {
-                "variant": name,
-                **spreads[name],
-                "mean_seconds": means[name],
-                "beyond_empty_seconds": medians[name] - medians[EMPTY],
-                "cpu_seconds": median(cpu[name]),
-                "rounds": len(values),
-            }
-            for name, values in seconds.items()
-        ],
-        "ratios": [
-            {
-                "encrypted_to": name,
-                "of_medians": medians[ENCRYPTED] / medians[name],
-                "of_means": means[ENCRYPTED] / means[name],
-            }
-            for name in seconds
-            if name != ENCRYPTED
-        ],
-        "steps": {
-            f"{step}_seconds": median(getattr(cost, f"{step}_seconds") for cost in costs)
-            for step in ("encrypt", "add", "decrypt")
-        },
+        f"{step}_seconds": median(getattr(cost, f"{step}_seconds") for cost in costs)
+        for step in ("encrypt", "add", "decrypt")
     }
 
 
-def all_variants(
-    grid: Grid, config: Config, encrypted: CountingSum
-) -> dict[str, Callable[[int], list[float]]]:
+def all_variants(grid: Grid, config: Config, encrypted: CountingSum) -> dict[str, Rounds]:
     """Return the variants by name: each runs a number of rounds and returns their wall seconds.
 
     - encrypted: hospitals train, company X decrypts;
@@ -162,15 +197,15 @@ def all_variants(
     """
     roster = encrypted.call_roll(grid)
     plain, polled = (
-        HospitalGrid(GroupGrid(grid, _PLAIN_GROUP, polled=polled), roster.hospitals)
+        HospitalGrid(GroupGrid(grid, PLAIN_GROUP, polled=polled), roster.hospitals)
         for polled in (False, True)
     )
     empty = GroupGrid(grid, _EMPTY_GROUP)
     evaluating, training = descent(config, evaluate=True), descent(config)
     return {
         ENCRYPTED: partial(timed_rounds, encrypted, grid, config),
-        "plain": partial(timed_rounds, evaluating, plain, config),
-        "plain, fl-he's polling": partial(timed_rounds, evaluating, polled, config),
+        PLAIN: partial(timed_rounds, evaluating, plain, config),
+        POLLED: partial(timed_rounds, evaluating, polled, config),
         "plain, train only": partial(timed_rounds, training, plain, config),
         EMPTY: partial(_empty_rounds, empty, list(roster.hospitals), roster.key_holder),
     }
@@ -182,7 +217,7 @@ def all_apps(config: Config) -> ClientApp:
     empty.train()(lambda message, context: Message(RecordDict(), reply_to=message))
     return SideBySide(
         client_app.build(lambda _: config),
-        {_PLAIN_GROUP: _plain_app(config), _EMPTY_GROUP: empty},
+        {PLAIN_GROUP: _plain_app(config), _EMPTY_GROUP: empty},
     )
 
 
@@ -216,50 +251,85 @@ def descent(config: Config, *, evaluate: bool = False) -> GradientDescent:
     return strategy
 
 
-class CountingSum(SequentialPaillier):
-    """Numbers its sums on from one start to the next: a key holder opens a round once.
+class CountingSum(EncryptedSum):
+    """Numbers its rounds on from one start to the next: a key holder opens a round once.
 
     Parameters
     ----------
     strategy : Strategy
         The wrapped one.
     numbers : iterator of int
-        Gives each sum its number; strategies that share a key holder share it.
+        Gives each round its number; strategies that share a key holder share it.
+    scheme : str
     options
-        See SequentialPaillier.
+        See EncryptedSum.
     """
 
-    def __init__(self, strategy: Strategy, numbers: Iterator[int], **options: Any) -> None:
-        super().__init__(strategy, hop_timeout=HOP_TIMEOUT, **options)
-        self._numbers = numbers
+    def __init__(
+        self,
+        strategy: Strategy,
+        numbers: Iterator[int],
+        *,
+        scheme: str = PAILLIER,
+        **options: Any,
+    ) -> None:
+        super().__init__(strategy, scheme=scheme, hop_timeout=HOP_TIMEOUT, **options)
+        self.numbers = numbers
+        self._number = 0
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """See SequentialPaillier; ``server_round`` starts from 1 each time."""
-        return super().aggregate_train(next(self._numbers), replies)
+        """See EncryptedSum; ``server_round`` starts from 1 each time."""
+        self._number = next(self.numbers)
+        return super().aggregate_train(self._number, replies)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """See EncryptedSum; it has the number of the round's training."""
+        return super().aggregate_evaluate(self._number, replies)
 
 
 def timed_rounds(strategy: Strategy, grid: Grid, config: Config, rounds: int) -> list[float]:
+    """Run a strategy on the experiment from a model of zeros; see `timed_start`."""
+    features = len(simulated_data(config).train.feature_names)
+    # Units in which no gradient outgrows its slot, without a round to find them.
+    terms = LearningTerms("local").to_config()
+    return timed_start(strategy, grid, model_arrays(np.zeros(features), 0.0), rounds, terms)
+
+
+def timed_start(
+    strategy: Strategy,
+    grid: Grid,
+    arrays: ArrayRecord,
+    rounds: int,
+    config: ConfigRecord | None = None,
+) -> list[float]:
     """Run a strategy as any Flower app does and return the wall seconds of each round.
 
-    The strategy starts from a model of zeros.
+    Parameters
+    ----------
+    strategy, grid
+    arrays : ArrayRecord
+        The first model.
+    rounds : int
+    config : ConfigRecord, optional
+        Goes out with each message.
     """
-    features = len(simulated_data(config).train.feature_names)
     marks: list[float] = []
 
     def mark(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         marks.append(perf_counter())
         return None
 
-    # Units in which no gradient outgrows its slot, without a round to find them.
     strategy.start(
         grid,
-        initial_arrays=model_arrays(np.zeros(features), 0.0),
+        initial_arrays=arrays,
         num_rounds=rounds,
         timeout=HOP_TIMEOUT,
-        train_config=LearningTerms("local").to_config(),
-        evaluate_config=LearningTerms("local").to_config(),
+        train_config=config,
+        evaluate_config=config,
         evaluate_fn=mark,
     )
     return [end - start for start, end in itertools.pairwise(marks)]

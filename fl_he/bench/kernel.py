@@ -1,4 +1,4 @@
-"""Section `kernel`: phe element by element, fl-he's schemes and CKKS on the same vectors.
+"""Section `kernel`: phe element by element, HEU, fl-he's schemes, CKKS and BFV on the same vectors.
 
 Each way to encrypt is a `KernelRow`; the rows of one key and one vector length are measured in
 turn. The cost of tickets is measured apart. A long vector is encrypted, added and decrypted within
@@ -7,22 +7,25 @@ a memory limit, in a fresh process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
-from fl_he.bench.fresh import FreshProcess, PeakMemory, report, run_cold_unit
+from fl_he.bench.fresh import BenchError, FreshProcess, PeakMemory, report, run_cold_unit
 from fl_he.bench.schemes import (
     INSTALL,
+    INSTALL_HEU,
     UPDATES,
     Scheme,
     UnitRun,
     Vector,
+    bfv_scheme,
     ckks_scheme,
     example_updates,
+    heu_scheme,
     largest_error,
     masks_scheme,
     packed_scheme,
@@ -36,14 +39,17 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.threads import available_cores
 
-PHE, FL_HE, CKKS = "phe", "fl-he", "ckks"
+PHE, HEU, FL_HE, CKKS, BFV = "phe", "heu", "fl-he", "ckks", "bfv"
 MASKS, TAGGED_MASKS = "masks", "masks, tags"
+#: Ways to encrypt that can be chosen; ``masks`` has two rows, ``fl-he`` four.
+ROWS = (PHE, HEU, FL_HE, MASKS, CKKS, BFV)
+_UNDER_A_KEY = {PHE, HEU, FL_HE}
 WARM, COLD = "warm", "cold"
 #: Most memory that one million values are promised to need.
 LIMIT_BYTES = 2 * 2**30
 #: Encryptions for which a warm key has its table, or those of one unit if they are more.
 _WARM_COUNT = 1000
-_PROBE = 5  # values that tell how long phe takes for one
+_PROBE = 6  # values that tell how long phe or HEU takes for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,9 @@ class KernelRow:
     Attributes
     ----------
     key_bits, length : int
-        Modulus and number of values. Masks and CKKS have no modulus, and are measured with each.
-    scheme : {"phe", "fl-he", "masks", "masks, tags", "ckks"}
+        Modulus and number of values. Masks, CKKS and BFV have no modulus, and are measured with
+        each.
+    scheme : {"phe", "heu", "fl-he", "masks", "masks, tags", "ckks", "bfv"}
         ``masks, tags``: with signed tickets and value tags, as with a manifest.
     state : {"warm", "cold"}
         ``cold``: a fresh process for each step.
@@ -140,7 +147,7 @@ class KernelRow:
             lower_quartile=total["lower_quartile"],
             upper_quartile=total["upper_quartile"],
             cpu_seconds=median(run.cpu for run in runs) * scale
-            if self.cores == 1 and self.state == WARM
+            if self.state == WARM and (self.cores == 1 or self.scheme != FL_HE)
             else None,
             start_seconds=fmean(run.start for run in runs) if self.state == COLD else None,
             bytes=round(runs[0].bytes * scale),
@@ -149,6 +156,10 @@ class KernelRow:
             scaled=timed < self.length,
             runs=len(runs),
         )
+
+
+#: A row without figures, and its unit where the scheme is installed.
+Contestant = tuple[KernelRow, Callable[[], UnitRun] | None]
 
 
 def with_ratios(rows: Sequence[KernelRow]) -> list[KernelRow]:
@@ -179,24 +190,48 @@ class KernelPlan:
     key_bits, lengths : tuple of int
         Every key with every vector length.
     long_lengths : tuple of int
-        Lengths for masks and CKKS alone, with the first key.
+        Lengths for masks, CKKS and BFV alone, with the first key.
     effort : Effort
         For each row.
-    phe_limit : float
-        Seconds that one unit of phe may take with all values.
-    phe_sample : int
-        Values that phe is timed on where it would take longer.
+    limit : float
+        Seconds that one unit of phe or HEU may take with all values.
+    sample : int
+        Values that either is timed on where it would take longer.
     long_vector : int or None
         Length of the vector whose memory is measured, with the first key.
+    rows : tuple of str
+        Of `ROWS`.
     """
 
     key_bits: tuple[int, ...]
     lengths: tuple[int, ...]
     long_lengths: tuple[int, ...]
     effort: Effort
-    phe_limit: float
-    phe_sample: int
+    limit: float
+    sample: int
     long_vector: int | None
+    rows: tuple[str, ...] = ROWS
+
+    def only(self, rows: Sequence[str]) -> KernelPlan:
+        """Return the plan for some rows; nothing else is measured with them.
+
+        Without a row that has a modulus there is one key, and without fl-he's Paillier neither
+        tickets nor long vector.
+
+        Raises
+        ------
+        BenchError
+            If a row is not of `ROWS`.
+        """
+        for row in rows:
+            if row not in ROWS:
+                raise BenchError(f"a row must be one of {', '.join(ROWS)}, got {row}")
+        return replace(
+            self,
+            rows=tuple(rows),
+            key_bits=self.key_bits if _UNDER_A_KEY.intersection(rows) else self.key_bits[:1],
+            long_vector=self.long_vector if FL_HE in rows else None,
+        )
 
 
 FULL = KernelPlan(
@@ -204,8 +239,8 @@ FULL = KernelPlan(
     lengths=(31, 1_000, 10_000, 100_000),
     long_lengths=(1_000_000,),
     effort=Effort(least=5, most=30, enough=3.0, limit=60.0),
-    phe_limit=60.0,
-    phe_sample=100,
+    limit=60.0,
+    sample=100,
     long_vector=1_000_000,
 )
 QUICK = KernelPlan(
@@ -213,8 +248,8 @@ QUICK = KernelPlan(
     lengths=(31, 1_000),
     long_lengths=(),
     effort=Effort(least=2, most=10, enough=0.3, limit=2.0),
-    phe_limit=3.0,
-    phe_sample=20,
+    limit=3.0,
+    sample=20,
     long_vector=None,
 )
 
@@ -233,22 +268,23 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     tables: list[dict[str, Any]] = []
     tickets: list[dict[str, Any]] = []
     long_vector = None
-    try:
-        ckks = ckks_scheme()
-    except ImportError:
-        ckks = None
+    vectors = _made({CKKS: ckks_scheme, BFV: bfv_scheme}, plan.rows)
     for key_bits in plan.key_bits:
         follow(f"{key_bits} bits: making keys")
-        key, phe = PrivateKey.generate(key_bits), phe_scheme(key_bits)
+        key = PrivateKey.generate(key_bits)
+        numbers = {PHE: partial(phe_scheme, key_bits), HEU: partial(heu_scheme, key_bits)}
+        single = _made(numbers, plan.rows)
         first = key_bits == plan.key_bits[0]
         for length in (*plan.lengths, *(plan.long_lengths if first else ())):
             follow(f"{key_bits} bits, {length:,} values")
             updates = example_updates(length)
-            found = _fast_contestants(key, ckks, updates)
+            found = [*_masks(plan, key, updates), *_vectors(key_bits, vectors, updates)]
             if length in plan.lengths:
-                tables.append(_build_table(key, length))
-                tickets.append(measure_tickets(key, updates, plan.effort, follow))
-                found = [*_contestants(plan, key, phe, updates), *found]
+                if FL_HE in plan.rows:
+                    tables.append(_build_table(key, length))
+                    tickets.append(measure_tickets(key, updates, plan.effort, follow))
+                    found = [*_paillier(key, updates), *found]
+                found = [*_singles(plan, key_bits, single, updates), *found]
             runs = in_turn({row.name: run for row, run in found if run}, plan.effort, follow)
             rows += with_ratios(
                 [row.filled(runs[row.name], updates) if run else row for row, run in found]
@@ -264,42 +300,62 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     }
 
 
-def _contestants(
-    plan: KernelPlan,
-    key: PrivateKey,
-    phe: Scheme,
-    updates: Sequence[Vector],
-) -> list[tuple[KernelRow, Callable[[], UnitRun] | None]]:
-    """Return phe, and Paillier warm and cold, on one core and on all: rows without figures."""
-    row = partial(KernelRow, key.public_key.key_bits, len(updates[0]))
-    probe = run_unit(phe, [values[:_PROBE] for values in updates])
-    whole = probe.total * len(updates[0]) / len(probe.result) <= plan.phe_limit
-    heads = updates if whole else [values[: plan.phe_sample] for values in updates]
+def _made(
+    makes: Mapping[str, Callable[[], Scheme]], rows: Sequence[str]
+) -> dict[str, Scheme | None]:
+    """Return the schemes of chosen rows, None where the package is not installed."""
+    made: dict[str, Scheme | None] = {}
+    for name, make in makes.items():
+        if name in rows:
+            try:
+                made[name] = make()
+            except ImportError:
+                made[name] = None
+    return made
+
+
+def _singles(
+    plan: KernelPlan, key_bits: int, schemes: Mapping[str, Scheme | None], updates: Sequence[Vector]
+) -> Iterator[Contestant]:
+    """Yield phe and HEU, which have a ciphertext for each value or two: rows without figures."""
+    for name, scheme in schemes.items():
+        cores = available_cores() if name == HEU else 1
+        row = KernelRow(key_bits, len(updates[0]), name, WARM, cores)
+        if scheme is None:
+            yield replace(row, note=INSTALL_HEU), None
+            continue
+        probe = run_unit(scheme, [values[:_PROBE] for values in updates])
+        whole = probe.total * len(updates[0]) / len(probe.result) <= plan.limit
+        heads = updates if whole else [values[: plan.sample] for values in updates]
+        yield row, partial(run_unit, scheme, heads)
+
+
+def _paillier(key: PrivateKey, updates: Sequence[Vector]) -> Iterator[Contestant]:
+    """Yield fl-he's Paillier warm and cold, on one core and on all."""
+    row = partial(KernelRow, key.public_key.key_bits, len(updates[0]), FL_HE)
     both = sorted({1, available_cores()})
-    return [
-        (row(PHE, WARM, 1), partial(run_unit, phe, heads)),
-        *(
-            (row(FL_HE, WARM, cores), partial(run_unit, packed_scheme(key, cores), updates))
-            for cores in both
-        ),
-        *((row(FL_HE, COLD, cores), partial(run_cold_unit, key, cores, updates)) for cores in both),
-    ]
+    for cores in both:
+        yield row(WARM, cores), partial(run_unit, packed_scheme(key, cores), updates)
+    for cores in both:
+        yield row(COLD, cores), partial(run_cold_unit, key, cores, updates)
 
 
-def _fast_contestants(
-    key: PrivateKey, ckks: Scheme | None, updates: Sequence[Vector]
-) -> list[tuple[KernelRow, Callable[[], UnitRun] | None]]:
-    """Return masks without and with value tags, and CKKS: rows without figures."""
+def _masks(plan: KernelPlan, key: PrivateKey, updates: Sequence[Vector]) -> Iterator[Contestant]:
+    """Yield masks without and with value tags."""
     row = partial(KernelRow, key.public_key.key_bits, len(updates[0]), state=WARM, cores=1)
-    # TenSEAL has threads, but not for one vector after another: one core is what it uses.
-    last = row(CKKS, note="" if ckks else INSTALL)
-    return [
-        *(
-            (row(scheme), partial(run_unit, masks_scheme(key, manifest=manifest), updates))
-            for scheme, manifest in ((MASKS, False), (TAGGED_MASKS, True))
-        ),
-        (last, partial(run_unit, ckks, updates) if ckks else None),
-    ]
+    for scheme, manifest in ((MASKS, False), (TAGGED_MASKS, True)):
+        if MASKS in plan.rows:
+            yield row(scheme), partial(run_unit, masks_scheme(key, manifest=manifest), updates)
+
+
+def _vectors(
+    key_bits: int, schemes: Mapping[str, Scheme | None], updates: Sequence[Vector]
+) -> Iterator[Contestant]:
+    """Yield CKKS and BFV."""
+    for name, scheme in schemes.items():
+        # TenSEAL has threads, but not for one vector after another: one core is what it uses.
+        row = KernelRow(key_bits, len(updates[0]), name, WARM, 1, note="" if scheme else INSTALL)
+        yield row, partial(run_unit, scheme, updates) if scheme else None
 
 
 def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:

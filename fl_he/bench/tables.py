@@ -13,13 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.bench.kernel import CKKS, MASKS, PHE, TAGGED_MASKS
+from fl_he.bench.kernel import BFV, CKKS, HEU, MASKS, PHE, TAGGED_MASKS
 
 _NAMES = {
     PHE: "phe, each value",
+    HEU: "HEU ZPaillier",
     MASKS: "fl-he masks",
     TAGGED_MASKS: "fl-he masks, tags",
     CKKS: "TenSEAL CKKS",
+    BFV: "TenSEAL BFV",
 }
 _STEPS = ("encrypt", "add", "decrypt")
 
@@ -27,12 +29,16 @@ Figures = Mapping[str, Any]
 
 
 def kernel_tables(section: Figures) -> RenderableType:
-    """Return tables for each key, of schemes and tickets, and one of the long vector."""
+    """Return tables for each key, of schemes and tickets, and one of the long vector.
+
+    Those of tickets and of the long vector are left out where these were not measured.
+    """
     parts: list[RenderableType] = []
     for key_bits, rows in groupby(section["rows"], itemgetter("key_bits")):
         built = [table for table in section["tables"] if table["key_bits"] == key_bits]
         parts += [_kernel_table(key_bits, rows), Text(f"{_tables_of_powers(built)}\n")]
-        parts.append(_ticket_table(key_bits, section["tickets"], section["updates"]))
+        if section["tickets"]:
+            parts.append(_ticket_table(key_bits, section["tickets"], section["updates"]))
     if section["long_vector"] is not None:
         parts.append(_long_vector_table(section["long_vector"]))
     return Group(*parts)
@@ -55,14 +61,29 @@ def federation_table(section: Figures) -> Table:
             "rounds": "{rounds}",
         },
         [{**row, "ratio": ratios.get(row["variant"])} for row in section["variants"]],
-        caption="median and quartiles of the wall time; CPU: of all processes, a round; of an "
-        "encrypted round "
-        + CELLS.vformat(
-            "{encrypt_seconds:seconds} to encrypt (all hospitals), {add_seconds:seconds} to add, "
-            "{decrypt_seconds:seconds} to decrypt",
-            (),
-            section["steps"],
-        ),
+        caption=f"{_WALL_AND_CPU}of an encrypted round {_steps(section['steps'])}",
+    )
+
+
+def large_model_table(section: Figures) -> Table:
+    """Return the seconds of a round of each kind and variant."""
+    return _table(
+        f"A round of a foreign app of {section['parameters']:,} parameters: {section['scheme']}, "
+        f"{section['topology']}, {section['hospitals']} hospitals, Ray",
+        {
+            "<round": "{round}",
+            "<": "{variant}",
+            "median": "{median_seconds:seconds}",
+            "quartiles": "{lower_quartile:seconds} to {upper_quartile:seconds}",
+            "encrypted\nto this": "{encrypted_to_this:.2f}",
+            "encrypted\nadds": "{added_seconds:seconds}",
+            "CPU": "{cpu_seconds:seconds}",
+            "encrypted\nto this,\nCPU": "{encrypted_to_this_cpu:.2f}",
+            "rounds": "{rounds}",
+        },
+        section["rows"],
+        group_by="round",
+        caption=f"{_WALL_AND_CPU}of a sum of updates {_steps(section['steps'])}",
     )
 
 
@@ -170,6 +191,18 @@ def _table(
             table.add_row(*(escape(CELLS.vformat(cell, (), row)) for cell in columns.values()))
         table.add_section()
     return table
+
+
+_WALL_AND_CPU = "median and quartiles of the wall time; CPU: of all processes, a round; "
+
+
+def _steps(steps: Figures) -> str:
+    return CELLS.vformat(
+        "{encrypt_seconds:seconds} to encrypt (all hospitals), {add_seconds:seconds} to add, "
+        "{decrypt_seconds:seconds} to decrypt",
+        (),
+        steps,
+    )
 
 
 def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:

@@ -16,20 +16,26 @@ from fl_he.terminal.interrupt import end_at_signals
 def bench(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[kernel|federation|hospitals|capc]..."),
+        typer.Argument(metavar="[kernel|federation|large-model|hospitals|capc]..."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
     ] = False,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Rows of kernel, such as masks,ckks,bfv; all if not given."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("bench.json"),
 ) -> None:
     """Measure what encryption costs on this machine, beside the alternatives.
 
-    All four parts if none is named:
+    All five parts if none is named:
 
-    kernel: encryption compared with phe and CKKS; bytes and times of tickets
+    kernel: encryption compared with phe, HEU, CKKS and BFV; bytes and times of tickets
 
     federation: a round, encrypted and plain
+
+    large-model: a round of a million parameters, encrypted and plain
 
     hospitals: rounds by number of hospitals and topology
 
@@ -38,10 +44,12 @@ def bench(
     from rich.console import Console
 
     from fl_he.bench.command import run_bench
+    from fl_he.bench.kernel import ROWS
 
     end_at_signals()
+    chosen = ROWS if rows is None else rows.split(",")
     try:
-        run_bench(sections or [], quick=quick, out=out, console=Console())
+        run_bench(sections or [], quick=quick, out=out, console=Console(), rows=chosen)
     except (FlHeError, FileExistsError) as error:
         explain(error)
         raise typer.Exit(1) from None

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from io import StringIO
@@ -24,9 +24,12 @@ from fl_he import __version__
 from fl_he.bench import command
 from fl_he.bench.command import SECTIONS, describe_machine, follow, run_bench
 from fl_he.bench.fresh import BenchError
+from fl_he.bench.kernel import ROWS
 from fl_he.bench.timing import Follow
 
 ROOT = Path(__file__).parents[2]
+#: Name of a section, whether quickly, and the rows.
+Measured = tuple[str, bool, tuple[str, ...]]
 
 
 def fl_he(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -42,13 +45,13 @@ def fl_he(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def sections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+def sections(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
     """Put quick stand-ins in place of the sections; return the list of what is measured."""
-    measured: list[tuple[str, bool]] = []
+    measured: list[Measured] = []
 
-    def measure(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+    def measure(name: str, quick: bool, rows: Sequence[str], follow: Follow) -> dict[str, Any]:
         follow(f"{name} is at work")
-        measured.append((name, quick))
+        measured.append((name, quick, tuple(rows)))
         return {"figure": len(measured)}
 
     def shown(name: str, result: Mapping[str, Any]) -> Text:
@@ -59,18 +62,18 @@ def sections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     return measured
 
 
-def bench(out: Path, *names: str, quick: bool = False) -> tuple[dict[str, Any], str]:
+def bench(
+    out: Path, *names: str, quick: bool = False, rows: Sequence[str] = ROWS
+) -> tuple[dict[str, Any], str]:
     screen = StringIO()
-    run_bench(names, quick=quick, out=out, console=Console(file=screen, width=100))
+    run_bench(names, quick=quick, out=out, console=Console(file=screen, width=100), rows=rows)
     return json.loads(out.read_text()), screen.getvalue()
 
 
-def test_everything_is_measured_by_default(
-    tmp_path: Path, sections: list[tuple[str, bool]]
-) -> None:
+def test_everything_is_measured_by_default(tmp_path: Path, sections: list[Measured]) -> None:
     written, shown = bench(tmp_path / "bench.json")
-    names = ["kernel", "federation", "hospitals", "capc"]
-    assert sections == [(name, False) for name in names]
+    names = ["kernel", "federation", "large-model", "hospitals", "capc"]
+    assert sections == [(name, False, ROWS) for name in names]
     assert written["sections"] == {name: {"figure": at} for at, name in enumerate(names, 1)}
     assert written["command"] == "fl-he bench"
     assert (written["version"], written["fl_he"], written["quick"]) == (1, __version__, False)
@@ -81,25 +84,31 @@ def test_everything_is_measured_by_default(
         assert re.search(f"^{name}: ", shown, re.MULTILINE)
 
 
-def test_sections_are_chosen(tmp_path: Path, sections: list[tuple[str, bool]]) -> None:
+def test_sections_are_chosen(tmp_path: Path, sections: list[Measured]) -> None:
     out = tmp_path / "figures.json"
     written, shown = bench(out, "hospitals", "kernel", quick=True)
-    assert sections == [("kernel", True), ("hospitals", True)]
+    assert sections == [("kernel", True, ROWS), ("hospitals", True, ROWS)]
     assert written["quick"] is True
     assert written["command"] == "fl-he bench hospitals kernel --quick"
     assert "Quick" in shown
     assert str(tmp_path) not in out.read_text()
 
 
+def test_rows_are_chosen(tmp_path: Path, sections: list[Measured]) -> None:
+    written, _ = bench(tmp_path / "bench.json", "kernel", rows=["masks", "bfv"])
+    assert sections == [("kernel", False, ("masks", "bfv"))]
+    assert written["command"] == "fl-he bench kernel --rows masks,bfv"
+
+
 def test_what_was_measured_survives_an_interrupt(
-    tmp_path: Path, sections: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sections: list[Measured], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure = command.measure
 
-    def interrupt(name: str, quick: bool, follow: Follow) -> dict[str, Any]:
+    def interrupt(name: str, quick: bool, rows: Sequence[str], follow: Follow) -> dict[str, Any]:
         if name == "federation":
             raise KeyboardInterrupt
-        return measure(name, quick, follow)
+        return measure(name, quick, rows, follow)
 
     monkeypatch.setattr(command, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -109,9 +118,12 @@ def test_what_was_measured_survives_an_interrupt(
     }
 
 
-def test_refusals_come_before_any_work(tmp_path: Path, sections: list[tuple[str, bool]]) -> None:
-    with pytest.raises(BenchError, match="one of kernel, federation, hospitals, capc, got kernels"):
+def test_refusals_come_before_any_work(tmp_path: Path, sections: list[Measured]) -> None:
+    names = "kernel, federation, large-model, hospitals, capc"
+    with pytest.raises(BenchError, match=f"one of {names}, got kernels"):
         bench(tmp_path / "bench.json", "kernel", "kernels")
+    with pytest.raises(BenchError, match=r"a row must be one of phe, heu, .*, bfv, got mask$"):
+        bench(tmp_path / "bench.json", rows=["masks", "mask"])
     with pytest.raises(BenchError, match="out must be a file in a folder that exists"):
         bench(tmp_path / "nowhere" / "bench.json")
     with pytest.raises(BenchError, match="out must be a file"):
@@ -123,8 +135,14 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     out, err = fl_he(tmp_path, "speed").communicate()
     assert (out, err) == (
         "",
-        "fl-he: a section must be one of kernel, federation, hospitals, capc, got speed\n",
+        "fl-he: a section must be one of kernel, federation, large-model, hospitals, capc, "
+        "got speed\n",
     )
+
+
+def test_rows_are_named_on_the_command_line(tmp_path: Path) -> None:
+    _, err = fl_he(tmp_path, "kernel", "--rows", "masks,speed").communicate()
+    assert err == "fl-he: a row must be one of phe, heu, fl-he, masks, ckks, bfv, got speed\n"
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fl_he.bench.fresh import BenchError
 from fl_he.bench.kernel import (
     FULL,
     QUICK,
+    ROWS,
     KernelPlan,
     KernelRow,
     measure,
@@ -26,8 +28,8 @@ TINY = KernelPlan(
     lengths=(5, 40),
     long_lengths=(60,),
     effort=Effort(least=1, most=1, enough=0.0, limit=1.0),
-    phe_limit=0.0,
-    phe_sample=8,
+    limit=0.0,
+    sample=8,
     long_vector=50,
 )
 
@@ -38,20 +40,20 @@ def section() -> dict[str, Any]:
 
 
 def with_figures(section: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows without that of a TenSEAL that is not installed."""
-    rows = [row for row in section["rows"] if row["runs"]]
-    missing = [row for row in section["rows"] if not row["runs"]]
-    assert find_spec("tenseal") is None or not missing
-    assert all(row["scheme"] == "ckks" for row in missing)
-    return rows
+    """Return the rows without those of packages that are not installed."""
+    missing = {row["scheme"] for row in section["rows"] if not row["runs"]}
+    packages = {"heu": ["heu"], "tenseal": ["ckks", "bfv"]}
+    absent = [name for name in packages if find_spec(name) is None]
+    assert missing == {scheme for name in absent for scheme in packages[name]}
+    return [row for row in section["rows"] if row["runs"]]
 
 
 @pytest.mark.slow
 def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
     cores = sorted({1, available_cores()})
     ours = itertools.product(["fl-he"], ["warm", "cold"], cores)
-    fast = [(scheme, "warm", 1) for scheme in ("masks", "masks, tags", "ckks")]
-    expected = [("phe", "warm", 1), *ours, *fast]
+    fast = [(scheme, "warm", 1) for scheme in ("masks", "masks, tags", "ckks", "bfv")]
+    expected = [("phe", "warm", 1), ("heu", "warm", cores[-1]), *ours, *fast]
     rows = section["rows"]
     assert [(row["length"], row["scheme"], row["state"], row["cores"]) for row in rows] == [
         *((length, *who) for length in (5, 40) for who in expected),
@@ -64,20 +66,25 @@ def test_every_scheme_meets_every_length(section: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_errors_are_those_of_the_scheme(section: dict[str, Any]) -> None:
     limits = {"phe": (0.0, 1e-15), "ckks": (1e-12, 1e-5)}
-    limits |= dict.fromkeys(("fl-he", "masks", "masks, tags"), (1e-12, 1.5 * 2**-24))
+    fixed = ("heu", "fl-he", "masks", "masks, tags", "bfv")
+    limits |= dict.fromkeys(fixed, (1e-12, 1.5 * 2**-24))
     for row in with_figures(section):
         low, high = limits[row["scheme"]]
         assert low <= row["largest_error"] <= high, row
 
 
 @pytest.mark.slow
-def test_phe_is_scaled_where_it_was_sampled(section: dict[str, Any]) -> None:
-    whole, sampled = (row for row in section["rows"] if row["scheme"] == "phe")
-    assert (whole["timed_values"], whole["scaled"]) == (5, False)
-    assert (sampled["timed_values"], sampled["scaled"]) == (8, True)
-    assert whole["bytes"] == 5 * 256
-    assert sampled["bytes"] == 40 * 256
-    others = [row for row in with_figures(section) if row["scheme"] != "phe"]
+def test_phe_and_heu_are_scaled_where_they_were_sampled(section: dict[str, Any]) -> None:
+    for scheme in ("phe", "heu"):
+        rows = [row for row in with_figures(section) if row["scheme"] == scheme]
+        assert len(rows) == 2 or find_spec(scheme) is None
+        for row, timed, scaled in zip(rows, (5, 8), (False, True), strict=bool(rows)):
+            assert (row["timed_values"], row["scaled"]) == (timed, scaled)
+            # HEU has half as many ciphertexts, of 256 bytes each, and headers.
+            values = row["length"] if scheme == "phe" else (row["length"] + 1) // 2
+            assert values * 256 <= row["bytes"] <= values * 300
+            assert scheme == "heu" or row["bytes"] == values * 256
+    others = [row for row in with_figures(section) if row["scheme"] not in ("phe", "heu")]
     assert all(row["timed_values"] == row["length"] and not row["scaled"] for row in others)
 
 
@@ -95,7 +102,8 @@ def test_ratios_are_of_the_totals(section: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_cpu_time_is_of_one_process_on_one_core(section: dict[str, Any]) -> None:
     for row in with_figures(section):
-        assert (row["cpu_seconds"] is not None) == (row["state"] == "warm" and row["cores"] == 1)
+        single = row["cores"] == 1 or row["scheme"] != "fl-he"
+        assert (row["cpu_seconds"] is not None) == (row["state"] == "warm" and single)
     for length in (5, 40, 60):
         rows = [row for row in with_figures(section) if row["length"] == length]
         (ckks,) = [row["cpu_seconds"] for row in rows if row["scheme"] == "ckks"] or [None]
@@ -119,18 +127,56 @@ def test_tables_are_reported(section: dict[str, Any]) -> None:
     assert (second["window"], second["build_seconds"]) == (first["window"], 0.0)
 
 
-def test_without_tenseal_its_row_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tenseal", None)  # what makes an import fail
+def test_without_packages_their_rows_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tenseal", "heu"):
+        monkeypatch.setitem(sys.modules, name, None)  # what makes an import fail
     monkeypatch.setattr("fl_he.bench.kernel.available_cores", lambda: 1)
     plan = replace(TINY, lengths=(3,), long_lengths=(), long_vector=None)
     section = measure(plan, lambda *_: None)
-    *others, ckks = section["rows"]
-    assert ckks["scheme"] == "ckks"
-    assert ckks["note"] == "not installed: pip install fl-he[bench]"
-    assert ckks["total_seconds"] is ckks["times_faster_than_phe"] is None
-    assert all(row["times_faster_than_ckks"] is None and not row["note"] for row in others)
-    assert all(row["times_faster_than_phe"] for row in others)
+    notes = {row["scheme"]: row["note"] for row in section["rows"] if row["note"]}
+    install = "not installed: pip install fl-he[bench]"
+    assert notes == {
+        "heu": f"{install}, with Python 3.11 on Linux (x86-64) or macOS (ARM)",
+        "ckks": install,
+        "bfv": install,
+    }
+    for row in section["rows"]:
+        missing = row["scheme"] in notes
+        assert (row["total_seconds"] is None) == (row["times_faster_than_phe"] is None) == missing
+        assert row["times_faster_than_ckks"] is None
     assert section["long_vector"] is None
+
+
+@pytest.mark.parametrize(("absent", "rows"), [("heu", ["heu"]), ("tenseal", ["ckks", "bfv"])])
+def test_one_package_does_without_the_other(
+    monkeypatch: pytest.MonkeyPatch, absent: str, rows: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    plan = replace(TINY, lengths=(3,)).only(["masks", "heu", "ckks", "bfv"])
+    section = measure(plan, lambda *_: None)
+    missing = {row["scheme"] for row in section["rows"] if row["note"]}
+    assert missing >= set(rows)
+    present = [name for name in ("heu", "tenseal") if name != absent and find_spec(name)]
+    assert len(missing) == len(rows) or not present
+
+
+def test_chosen_rows_leave_out_the_rest() -> None:
+    section = measure(TINY.only(["masks", "phe"]), lambda *_: None)
+    assert [(row["length"], row["scheme"]) for row in section["rows"]] == [
+        *((length, name) for length in (5, 40) for name in ("phe", "masks", "masks, tags")),
+        *((60, name) for name in ("masks", "masks, tags")),
+    ]
+    assert (section["tables"], section["tickets"], section["long_vector"]) == ([], [], None)
+
+
+def test_rows_without_a_modulus_need_one_key() -> None:
+    assert FULL.only(["masks", "ckks", "bfv"]).key_bits == (2048,)
+    for name in ("phe", "heu", "fl-he"):
+        assert FULL.only(["masks", name]).key_bits == (2048, 3072)
+    assert FULL.only(["fl-he"]).long_vector == FULL.long_vector
+    assert FULL.only(ROWS) == FULL
+    with pytest.raises(BenchError, match=r"a row must be one of phe, .*, got tags"):
+        FULL.only(["masks", "tags"])
 
 
 def test_a_row_is_the_median_of_its_runs_scaled() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import gmpy2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fl_he.bench.schemes import (
+    BFV_MODULUS,
     Scheme,
     UnitRun,
     Vector,
+    bfv_scheme,
     ckks_scheme,
     example_updates,
+    heu_scheme,
     largest_error,
     masks_scheme,
     packed_scheme,
@@ -22,6 +26,7 @@ from fl_he.bench.schemes import (
     run_unit,
 )
 from fl_he.crypto.masks.masked_vector import MaskedVector
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.opening import TicketError
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
@@ -61,6 +66,67 @@ def test_ckks_sums_in_chunks() -> None:
     # Two polynomials of 8,192 coefficients modulo 100 bits, for each of two chunks; a little less
     # once compressed.
     assert 0.8 < run.bytes / (2 * 2 * 8192 * 13) < 1.3
+
+
+def sum_of_all(values: Vector) -> Vector:
+    """Return the total of as many hospitals as a packing has room for."""
+    packing = Packing()
+    return packing.decode(packing.max_contributors * packing.encode(values))
+
+
+@pytest.mark.parametrize("length", [9, 5000])
+def test_bfv_sums_exactly_in_chunks(length: int) -> None:
+    pytest.importorskip("tenseal")
+    scheme, packing, updates = bfv_scheme(), Packing(), example_updates(length)
+    run = run_unit(scheme, updates)
+    sums = packing.decode(sum(map(packing.encode, updates), np.zeros(length, np.int64)))
+    np.testing.assert_array_equal(run.result, sums)
+    chunks = -(-length // 4096)
+    assert len(scheme.encrypt(updates[0])) == chunks
+    # Two polynomials of 4,096 coefficients modulo 80 bits for each chunk, compressed.
+    assert 0.8 < run.bytes / (chunks * 2 * 4096 * 10) < 1.3
+
+
+def test_bfv_has_room_for_all_contributors_of_the_packing() -> None:
+    pytest.importorskip("tenseal")
+    scheme, packing = bfv_scheme(), Packing()
+    edge = np.array([packing.maximum, -packing.maximum, 0.0] * 1365)
+    total = scheme.encrypt(edge)
+    for _ in range(packing.headroom):  # the same noise again and again adds up fastest
+        total = scheme.add(total, [chunk.copy() for chunk in total])
+    np.testing.assert_array_equal(scheme.decrypt(total), sum_of_all(edge))
+
+
+def test_bfv_has_128_bit_security(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tenseal")
+    assert gmpy2.is_prime(BFV_MODULUS)
+    assert BFV_MODULUS % (2 * 4096) == 1
+    assert 2 ** Packing().slot_bits < BFV_MODULUS
+    # SEAL has the standard's table and refuses one bit more.
+    monkeypatch.setattr("fl_he.bench.schemes._BFV_PRIMES", (40, 40, 30))
+    with pytest.raises(ValueError, match="parameters"):
+        bfv_scheme()
+
+
+@pytest.mark.parametrize("length", [1, 8, 9])
+def test_heu_sums_pairs_of_values(length: int) -> None:
+    pytest.importorskip("heu")
+    scheme, packing, updates = heu_scheme(512), Packing(), example_updates(length)
+    run = run_unit(scheme, updates)
+    sums = packing.decode(sum(map(packing.encode, updates), np.zeros(length, np.int64)))
+    np.testing.assert_array_equal(run.result, sums)
+    ciphertexts = (length + 1) // 2
+    assert ciphertexts * 128 <= run.bytes <= ciphertexts * 140 + 20
+
+
+def test_heu_has_room_for_all_contributors_of_the_packing() -> None:
+    pytest.importorskip("heu")
+    scheme, packing = heu_scheme(512), Packing()
+    edge = np.array([packing.maximum, -packing.maximum, packing.maximum])
+    total = scheme.encrypt(edge)
+    for _ in range(packing.headroom):
+        total = scheme.add(total, total)
+    np.testing.assert_array_equal(scheme.decrypt(total), sum_of_all(edge))
 
 
 def test_bytes_are_those_that_travel() -> None:

@@ -14,6 +14,7 @@ from fl_he.bench.tables import (
     federation_table,
     hospitals_table,
     kernel_tables,
+    large_model_table,
 )
 
 
@@ -76,6 +77,8 @@ def kernel_section() -> dict[str, Any]:
         replace(FIGURES, scheme="fl-he", cores=2, scaled=False, times_faster_than_phe=512.0),
         replace(FIGURES, scheme="masks", scaled=False, cpu_seconds=0.0155),
         replace(FIGURES, scheme="masks, tags", scaled=False, times_less_cpu_than_ckks=37.5),
+        replace(FIGURES, scheme="heu", cores=2, cpu_seconds=170.0),
+        replace(FIGURES, scheme="bfv", scaled=False, cpu_seconds=0.0105),
         KernelRow(2048, 10_000, "ckks", "warm", 1, note="not installed: pip install x[y]"),
         replace(FIGURES, key_bits=3072, scheme="fl-he", state="cold", scaled=False),
     ]
@@ -118,6 +121,10 @@ def test_kernel_rows_say_what_was_scaled_and_what_is_missing() -> None:
     assert "masks, tags" in tagged
     assert "37.5" in tagged
     assert "512" in ours
+    (heu,) = (line for line in text.splitlines() if "HEU ZPaillier (100)" in line)
+    assert "~170 s" in heu
+    (bfv,) = (line for line in text.splitlines() if "TenSEAL BFV" in line)
+    assert "10.5 ms" in bfv
     assert "TenSEAL CKKS: not installed: pip install x[y]" in " ".join(text.split())
     assert "fl-he cold, 1 core " in text
     assert "window 7 before 31 values, 250 ms" in text
@@ -147,6 +154,13 @@ def test_a_quick_kernel_has_no_long_vector() -> None:
     assert "peak memory" not in text
 
 
+def test_chosen_rows_have_no_tickets() -> None:
+    assert "Tickets" in printed(kernel_tables(kernel_section()))
+    text = printed(kernel_tables({**kernel_section(), "tickets": [], "tables": []}))
+    assert "Tickets" not in text
+    assert "fl-he masks" in text
+
+
 def test_federation_shows_ratios() -> None:
     variant = {
         **{"median_seconds": 0.2, "lower_quartile": 0.1, "upper_quartile": 0.3},
@@ -165,6 +179,28 @@ def test_federation_shows_ratios() -> None:
     assert "100 ms to 300 ms" in plain
     assert "5.00 ms" in plain
     assert "6.00 ms to encrypt" in text
+
+
+def test_a_large_model_has_a_row_for_each_round_and_variant() -> None:
+    figures = {"median_seconds": 0.5, "lower_quartile": 0.4, "upper_quartile": 0.6}
+    row = {
+        **{"round": "train", "variant": "plain", **figures, "rounds": 15, "cpu_seconds": 0.25},
+        **{"encrypted_to_this": 1.24, "encrypted_to_this_cpu": 1.44, "added_seconds": 0.12},
+    }
+    section = {
+        **{"hospitals": 3, "parameters": 1_000_000, "scheme": "masks", "topology": "fold"},
+        "rows": [row, {**row, "round": "no training"}],
+        "steps": {"encrypt_seconds": 0.06, "add_seconds": 0.01, "decrypt_seconds": 0.02},
+    }
+    text = printed(large_model_table(section))
+    assert "1,000,000 parameters: masks, fold, 3 hospitals, Ray" in text
+    (line,) = (line for line in text.splitlines() if " train " in line)
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells == [
+        *("train", "plain", "500 ms", "400 ms to 600 ms", "1.24", "120 ms"),
+        *("250 ms", "1.44", "15"),
+    ]
+    assert "60.0 ms to encrypt (all hospitals)" in " ".join(text.split())
 
 
 def test_hospitals_are_grouped() -> None:
