@@ -89,7 +89,7 @@ def run_bench(
     names : sequence of str
         Of ``SECTIONS``; none means all.
     quick : bool
-        Whether to end within a minute, with fewer cases and runs.
+        Whether to end within two minutes, with fewer cases and runs.
     out : Path
         Where bench.json goes. It is written after each section, so that an interrupted benchmark
         keeps what it had.

@@ -19,7 +19,7 @@ def bench(
         typer.Argument(metavar="[kernel|federation|large-model|hospitals|capc]..."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer cases and runs; ends within a minute.")
+        bool, typer.Option("--quick", help="Fewer cases and runs; ends within two minutes.")
     ] = False,
     rows: Annotated[
         str | None,
