@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 from flwr.app import Message
@@ -23,7 +22,7 @@ from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
 from fl_he.wire.occasions import purpose_of
 from fl_he.wire.update_layout import UpdateLayout
 
-#: By chance a single statistic is farther once in 10**9; a test compares fewer than 100 of them.
+#: By chance a statistic of uniform words has a lower p-value once in 10**9 times.
 UNLIKELY = 1e-9
 _CIPHERTEXTS = "fl-he.encrypted-vector"
 _SMALL_BITS = 12
@@ -47,6 +46,11 @@ def sums_in(messages: Iterable[Message]) -> list[bytes]:
 def schemes_in(messages: Iterable[Message], key: PublicKey) -> set[str]:
     """Return the schemes of all sums in messages."""
     return {TicketedSum.from_bytes(one, key).vector.scheme for one in sums_in(messages)}
+
+
+def vectors_in(messages: Iterable[Message], key: PublicKey) -> list[TicketedSum]:
+    """Return masked sums in messages, in their order; each once."""
+    return [TicketedSum.from_bytes(one, key, [MASKS]) for one in sums_in(messages)]
 
 
 def words_of(summed: TicketedSum) -> Words:
@@ -115,16 +119,19 @@ def opened_update(
     return Made(words_of(summed), seed, integers)
 
 
-def numbers_of(words: Words) -> NDArray[Any]:
-    """Return words as integers of any size."""
-    return np.array([int.from_bytes(word.tobytes(), "little") for word in words], dtype=object)
+def scaled(words: Words) -> NDArray[np.uint64]:
+    """Return words as the highest bits of numbers of 64 bits, which wrap around as words do."""
+    padded = np.zeros((len(words), 8), dtype=np.uint8)
+    padded[:, 8 - words.shape[1] :] = words
+    numbers: NDArray[np.uint64] = padded.view("<u8")[:, 0]
+    return numbers
 
 
 def difference(one: Words, other: Words) -> Words:
     """Return the words of the difference of two vectors."""
-    width = one.shape[1]
-    found = (numbers_of(one) - numbers_of(other)) % 2 ** (8 * width)
-    return np.array([list(int(word).to_bytes(width, "little")) for word in found], dtype=np.uint8)
+    apart = scaled(one) - scaled(other)
+    words: Words = apart.view(np.uint8).reshape(-1, 8)[:, 8 - one.shape[1] :]
+    return words
 
 
 def same_streams(vectors: Sequence[Words]) -> list[tuple[int, int]]:
@@ -135,13 +142,11 @@ def same_streams(vectors: Sequence[Words]) -> list[tuple[int, int]]:
     """
     found = []
     for (at, one), (later, other) in combinations(enumerate(vectors), 2):
-        if one.shape != other.shape:
-            continue
-        modulus = 2 ** (8 * one.shape[1])
-        apart = numbers_of(difference(one, other))
-        small = np.minimum(apart, modulus - apart) < modulus >> _SMALL_BITS
-        if small.sum() > len(one) / 2:
-            found.append((at, later))
+        if one.shape == other.shape:
+            apart = scaled(difference(one, other))
+            small = np.minimum(apart, -apart) >> np.uint64(64 - _SMALL_BITS) == 0
+            if small.sum() > len(one) / 2:
+                found.append((at, later))
     return found
 
 
@@ -159,8 +164,8 @@ def least_likely(words: Words) -> float:
     in [0, 1] if they are.
     """
     assert len(words) > 1000, "chi-squared needs a few of each byte"
-    numbers = numbers_of(words) / 2 ** (8 * words.shape[1])
-    high = numbers.astype(float) >= 0.5
+    numbers = scaled(words) / 2.0**64
+    high = numbers >= 0.5
     above, below = int(high.sum()), int((~high).sum())
     mean = 1 + 2 * above * below / len(high)
     spread = np.sqrt((mean - 1) * (mean - 2) / (len(high) - 1))
@@ -169,7 +174,7 @@ def least_likely(words: Words) -> float:
         min(
             stats.chisquare(np.bincount(words.ravel(), minlength=256)).pvalue,
             stats.chisquare(np.bincount(words[:, -1] >> 2, minlength=64)).pvalue,
-            stats.kstest(numbers.astype(float), "uniform").pvalue,
+            stats.kstest(numbers, "uniform").pvalue,
             2 * stats.norm.sf(abs(runs - mean) / spread),
         )
     )
