@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ticketed_sums import MadeSum
 from fl_he import client_app
 from fl_he.clients.node import outgoing
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.schemes import MASKS, PAILLIER
 from fl_he.wire import model as model_messages
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
@@ -65,7 +67,10 @@ def _contents() -> list[tuple[str, RecordDict]]:
     model = model_messages.model_message_content(
         model_messages.model_arrays(np.zeros(2), 0.0), ConfigRecord({"scaling": "none"})
     )
-    summed = MadeSum(key, [3.0, 30.0, 0.5]).to_bytes(_session())
+    summed, masked = (
+        MadeSum(key, [3.0, 30.0, 0.5], scheme=scheme).to_bytes(_session())
+        for scheme in (PAILLIER, MASKS)
+    )
     return [
         (DESCRIBE, RecordDict()),
         ("train", request.add_to(model)),
@@ -74,6 +79,8 @@ def _contents() -> list[tuple[str, RecordDict]]:
         (MOMENTS, request.add_to(MomentsRequest(sums=True, counts=True).to_content())),
         (DECRYPT, DecryptRequest(_session(), "train", 1, 3, summed).to_content()),
         (FINISH, model),
+        ("train", replace(request, scheme=MASKS).add_to(model)),
+        (DECRYPT, DecryptRequest(_session(), "train", 1, 3, masked).to_content()),
     ]
 
 
@@ -136,7 +143,9 @@ TARGETS = (
         "node-messages",
         _message,
         (RefusedError,),
-        lambda: [bytes([n, m]) + p for n in range(7) for m in (0, 1) for p in _PROGRAMS],
+        lambda: [
+            bytes([n, m]) + p for n in range(len(_contents())) for m in (0, 1) for p in _PROGRAMS
+        ],
         0.03,
     ),
     Target(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from experiments import experiment
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -22,6 +23,7 @@ from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
 from fl_he.config.run import Config
+from fl_he.crypto.schemes import SCHEMES
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.parameters import split
@@ -128,8 +130,9 @@ def check_view(config: Config) -> LocalGrid:
     return grid
 
 
-def test_fold(tmp_path: Path) -> None:
-    config = experiment("rounds=2", folder=tmp_path)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_fold(tmp_path: Path, scheme: str) -> None:
+    config = experiment("rounds=2", f"crypto.scheme={scheme}", folder=tmp_path)
     grid = check_view(config)
     last = [m for m in grid.sent if m.metadata.message_type == FINISH]
     assert len(last) == config.hospitals
@@ -141,8 +144,10 @@ def test_fold(tmp_path: Path) -> None:
         np.testing.assert_array_equal(LogisticModel.load(path).coefficients, coefficients[0])
 
 
-def test_chain(tmp_path: Path) -> None:
-    check_view(experiment("rounds=2", "topology=chain", folder=tmp_path))
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_chain(tmp_path: Path, scheme: str) -> None:
+    overrides = ("rounds=2", "topology=chain", f"crypto.scheme={scheme}")
+    check_view(experiment(*overrides, folder=tmp_path))
 
 
 def test_the_search_finds_plain_updates(tmp_path: Path) -> None:

@@ -123,6 +123,30 @@ def test_nodes_that_have_no_scheme_in_common(
     assert asked(nodes) == {DESCRIBE}
 
 
+@pytest.mark.parametrize(("choice", "accepted"), [SCHEMES, SCHEMES[::-1], ("auto", PAILLIER)])
+def test_a_newcomer_that_does_not_accept_the_runs_scheme_is_skipped(
+    tmp_path: Path, choice: str, accepted: str
+) -> None:
+    """The scheme of a run stays as it began, whoever joins."""
+    configs = deployed(tmp_path)
+    nodes = nodes_of(configs)
+
+    def tamper(answer: Message) -> Message:
+        if answer.metadata.message_type == DECRYPT and 2000 not in nodes.contexts:
+            nodes.join(2000, {**configs[0], "partition-id": 3, "scheme": accepted})
+        return answer
+
+    nodes.tamper = tamper
+    running = strategy(choice)
+    running.start(nodes, record(W), num_rounds=3)
+    assert [one.contributors for one in running.sums] == [3, 3, 3]
+    (skipped,) = running.sums[2].skipped
+    assert skipped.name == "node-2000"
+    used = MASKS if choice == "auto" else choice
+    assert f"one that this node accepts ({accepted}), got {used!r}" in skipped.reason
+    assert schemes_in(nodes.sent, running.roster.public_key) == {used}
+
+
 @pytest.mark.parametrize("place", [1, 3])
 @pytest.mark.parametrize(
     ("name", "words"),
