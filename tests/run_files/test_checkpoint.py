@@ -520,6 +520,32 @@ def run_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
+def test_a_masked_run_is_interrupted_and_resumed_by_command(tmp_path: Path) -> None:
+    descent = ("optimizer=gd", "C=2.0", "stratify=false", "rounds=40", "crypto.key_bits=1024")
+    settings = ("simulation.engine=local", "crypto.scheme=masks", "output_dir=run")
+    with run_command(tmp_path, *descent, *settings) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("round 2/"):
+                process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    done = len(load_checkpoint(tmp_path / "run").rounds)
+    assert 2 <= done < 40
+    with run_command(tmp_path, "resume=run") as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        assert process.wait() == 0, printed
+    assert f"round {done}/40" not in printed
+    config = experiment("rounds=40", "C=2.0", folder=tmp_path / "paillier")
+    unbroken = server_app.train(grid_of(config), config, tmp_path / "paillier")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    schemes = [one["crypto"]["scheme"] for one in (metrics, unbroken)]
+    assert schemes == ["masks", "paillier"]
+    models = [(tmp_path / name / "model.json").read_text() for name in ("run", "paillier")]
+    assert models[0] == models[1], "bit for bit"
+
+
 @pytest.mark.release
 def test_kill_9_and_resume_in_ray(tmp_path: Path) -> None:
     descent = ("optimizer=gd", "C=null", "stratify=false", "rounds=5")

@@ -18,12 +18,13 @@ from flwr.clientapp import ClientApp
 from local_grid import LocalGrid, simulated_nodes
 from message_search import factors, leaks
 from plaintext_search import DOUBLES, SINGLES, private_sums, private_values
+from quick import slow_but
 
 from fl_he import client_app, server_app
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.node.node import SimulatedNode
 from fl_he.config.run import Config
-from fl_he.crypto.schemes import SCHEMES
+from fl_he.crypto.schemes import PAILLIER, SCHEMES
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.parameters import split
@@ -130,7 +131,7 @@ def check_view(config: Config) -> LocalGrid:
     return grid
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", slow_but(SCHEMES, PAILLIER))
 def test_fold(tmp_path: Path, scheme: str) -> None:
     config = experiment("rounds=2", f"crypto.scheme={scheme}", folder=tmp_path)
     grid = check_view(config)
@@ -144,7 +145,7 @@ def test_fold(tmp_path: Path, scheme: str) -> None:
         np.testing.assert_array_equal(LogisticModel.load(path).coefficients, coefficients[0])
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", slow_but(SCHEMES, PAILLIER))
 def test_chain(tmp_path: Path, scheme: str) -> None:
     overrides = ("rounds=2", "topology=chain", f"crypto.scheme={scheme}")
     check_view(experiment(*overrides, folder=tmp_path))
