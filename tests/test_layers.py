@@ -83,6 +83,7 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "dp_accounting": ("learning",),
     "ray": ("simulation",),
     "tenseal": ("bench",),
+    "heu": ("bench",),
     "flwr": (
         *("wire", "clients", "strategies", "supernode", "experiment", "capc", "bench"),
         *("client_app", "server_app", "simulation"),

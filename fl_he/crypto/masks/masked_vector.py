@@ -191,8 +191,8 @@ class MaskedVector(SummedVector):
     ----------
     header : MaskHeader
     body : bytearray or memoryview
-        ``header.length`` little-endian words of ``header.width`` bytes. It is copied before it is
-        changed if it is read-only.
+        ``header.length`` little-endian words of ``header.width`` bytes. A total has a body
+        of its own if it is read-only.
 
     Attributes
     ----------
@@ -277,10 +277,11 @@ class MaskedVector(SummedVector):
     def _add(self, other: MaskedVector, public_key: PublicKey) -> None:
         if other.header.occasion != self.header.occasion:
             raise CryptoError("both vectors must be for one occasion")
+        mine, theirs = self._words(), other._words()
         if memoryview(self._body).readonly:
-            self._body = bytearray(self._body)
-        for mine, theirs in zip(_blocks(self._words()), _blocks(other._words()), strict=True):
-            _store(mine, _load(mine) + _load(theirs))
+            self._body = bytearray(len(self._body))
+        for total, one, two in zip(*map(_blocks, (self._words(), mine, theirs)), strict=True):
+            _store(total, _load(one) + _load(two))
         if self.header.tag is not None and other.header.tag is not None:
             tag = (self.header.tag + other.header.tag) % TAG_MODULUS
             self.header = replace(self.header, tag=tag)

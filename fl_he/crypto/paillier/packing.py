@@ -251,10 +251,14 @@ class Packing(Documented):
         misfits = [np.empty(0, dtype=np.intp)]
         for at in range(0, len(values), _ENCODED):
             with np.errstate(over="ignore"):
-                scaled = np.rint(values[at : at + _ENCODED] * 2.0**self.fraction_bits)
-            fits = np.abs(scaled) < edge
+                scaled = values[at : at + _ENCODED] * 2.0**self.fraction_bits
+            np.rint(scaled, out=scaled)
             block = integers[at : at + _ENCODED]
-            block[:] = scaled if fits.all() else np.where(fits, scaled, 0.0)
+            if scaled.max(initial=0.0) < edge and scaled.min(initial=0.0) > -edge:  # no NaN
+                block[:] = scaled
+                continue
+            fits = np.abs(scaled) < edge
+            block[:] = np.where(fits, scaled, 0.0)
             block[scaled >= edge], block[scaled <= -edge] = largest, -largest
             misfits.append(np.flatnonzero(~fits) + at)
         return integers, np.concatenate(misfits)
