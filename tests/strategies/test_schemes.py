@@ -101,7 +101,7 @@ class Run:
         return (
             *(opened, arrays, repr(metrics)),  # all digits of floats, and NaN equals NaN
             [(s.purpose, s.round, s.contributors, s.examples) for s in self.strategy.sums],
-            [s.skipped for s in self.strategy.sums],
+            [[one.name for one in s.skipped] for s in self.strategy.sums],
         )
 
 
