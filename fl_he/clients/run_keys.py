@@ -225,7 +225,7 @@ class RunKeys:
             synchronise(self._place.parent)
 
     def _path(self, session: str) -> Path:
-        digits = sha256(session.encode()).hexdigest()[:_DIGITS]
+        digits = sha256(session.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
         return self._place.with_name(f"{self._place.name}.{digits}.json")
 
     def _files(self) -> list[Path]:

@@ -199,3 +199,10 @@ def test_nothing_is_made_where_there_is_nothing_to_delete(keys: Keys) -> None:
     assert not list(keys.folder.iterdir())
     keys.begin()
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys.folder.iterdir()} == {0o600}
+
+
+def test_a_damaged_ledger_names_a_session_that_is_no_text(keys: Keys) -> None:
+    session = keys.begin()
+    with keys.store.exclusively() as lines:
+        lines.append('{"made":"\\udcf9","at":1000000,"days":30}')
+    assert keys.kept().find(session).path in keys.files()

@@ -48,6 +48,7 @@ from fl_he.crypto.tickets.opening import opened, require_tickets
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.run_key import RunKey
 from fl_he.wire.totals import Opening, SignedTotal, Total
 
 _PACKING = Packing()
@@ -380,6 +381,15 @@ def _signed_total(data: bytes) -> object:
     return SignedTotal.from_bytes(data)
 
 
+def _run_key(data: bytes) -> object:
+    return RunKey.from_bytes(data).to_bytes()
+
+
+def _run_key_seeds() -> list[bytes]:
+    key = RunKey("session", "ab" * 32, 2**31, 3, bytes(32), bytes(64))
+    return [key.to_bytes(), encode_fields(key.statement), encode_fields(b"", b"")]
+
+
 def _payload_seeds() -> list[bytes]:
     return [RunningSum(1, bytes(32), "{}", b"vector").to_bytes()]
 
@@ -437,6 +447,7 @@ TARGETS = (
     Target("ticket", _ticket, _ERRORS, _ticket_seeds),
     Target("running-sum", _running_sum, _ERRORS, _payload_seeds),
     Target("total", _total, _ERRORS, _total_seeds),
+    Target("run-key", _run_key, _ERRORS, _run_key_seeds),
     Target("signed-total", _signed_total, _ERRORS, _signed_total_seeds),
     Target(
         "public-identity",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from fuzz import crypto_targets, file_targets, message_targets, node_targets
+from fuzz import (
+    crypto_targets,
+    file_targets,
+    message_targets,
+    node_file_targets,
+    node_targets,
+)
 
 TARGETS = (
     *crypto_targets.TARGETS,
     *message_targets.TARGETS,
     *file_targets.TARGETS,
+    *node_file_targets.TARGETS,
     *node_targets.TARGETS,
 )

@@ -19,6 +19,7 @@ from fl_he.clients.totals.learner import Learnt
 from fl_he.clients.totals.payload import RunningSum
 from fl_he.crypto.encoding.fields import Kind, Place, Whole, constant, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Base64, Document, Documented
+from fl_he.crypto.errors import CryptoError
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
 
@@ -46,10 +47,16 @@ def _read_arrays(value: object, at: Place) -> ArrayRecord:
 
 
 _MODEL = Kind(_read_arrays, _ARRAYS.write)
-_RUNNING_SUM = Kind(
-    lambda value, at: RunningSum.from_bytes(_BYTES.read(value, at)),
-    lambda summed: _BYTES.write(summed.to_bytes()),
-)
+
+
+def _read_running_sum(value: object, at: Place) -> RunningSum:
+    try:
+        return RunningSum.from_bytes(_BYTES.read(value, at))
+    except CryptoError:
+        raise at.wrong("be a running sum") from None
+
+
+_RUNNING_SUM = Kind(_read_running_sum, lambda summed: _BYTES.write(summed.to_bytes()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,17 @@ def test_a_state_is_the_same_after_it_was_written_down() -> None:
         assert again.learnt.model[name].dtype == array.dtype
 
 
+def test_a_damaged_running_sum_is_refused() -> None:
+    state = ChainState("s", None)
+    state.begin("{}", bytes(32), Learnt(MODEL, "[1]"))
+    summed = RunningSum(5, bytes(32), "{}", b"sum")
+    state.contribute(Contribution(5, "request", ("a", "b"), summed))
+    kept = json.loads(state.to_text() or "")
+    kept["contribution"]["running_sum"] = "AAAA"
+    with pytest.raises(LedgerError, match=r"contribution\.running_sum must be a running sum"):
+        ChainState("s", json.dumps(kept, separators=(",", ":")))
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", "{"])
 def test_a_damaged_state_is_refused(text: str) -> None:
     with pytest.raises(LedgerError, match="a hospital's training must"):
