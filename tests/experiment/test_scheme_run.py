@@ -81,6 +81,8 @@ def test_hospitals_have_the_model_of_the_pooled_data(
             made = [last.running_sum.vector for last in states if last is not None]
         vectors = [TicketedSum.from_bytes(one, key_of(received)).vector for one in made]
         assert {(vector.scheme, vector.tagged) for vector in vectors} == {(scheme, True)}
+        assert metrics["crypto"]["ciphertexts_per_update"] == 1
+        assert {vector.nbytes for vector in vectors} == {metrics["crypto"]["bytes_per_update"]}
     assert models[MASKS] == models[PAILLIER], "bit for bit"
     w, b = pooled_descent(federation.data.values(), 3)
     for name in HOSPITALS:
