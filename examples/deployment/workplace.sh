@@ -25,7 +25,9 @@ start() { # NAME COMMAND...: in the background, its output in NAME.log
 clean_up() {
 	local status=$?
 	trap - EXIT
-	trap '' INT TERM # a second Ctrl-C must not leave half of it behind
+	# Neither a second Ctrl-C nor a reader that is gone must leave half of it behind.
+	trap '' INT TERM PIPE
+	set +e
 	if [ "$status" -ne 0 ]; then
 		for log in "$work"/*.log; do
 			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"

@@ -17,9 +17,9 @@ SCRIPT = ROOT / "examples" / "deployment" / "run.sh"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("running", ["stranger", "refused"])
-def test_an_interrupted_example_leaves_nothing_behind(running: str) -> None:
-    """Interrupt a node that waits for the SuperLink, and a run."""
+@pytest.mark.parametrize(("running", "closed"), [("stranger", True), ("refused", False)])
+def test_an_interrupted_example_leaves_nothing_behind(running: str, *, closed: bool) -> None:
+    """Interrupt a node that waits for the SuperLink, where nobody reads any more, and a run."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -42,6 +42,8 @@ def test_an_interrupted_example_leaves_nothing_behind(running: str) -> None:
             while not (log.exists() and log.stat().st_size):
                 assert script.poll() is None
                 time.sleep(0.1)
+            if closed:
+                script.stdout.close()
         finally:
             os.killpg(script.pid, signal.SIGINT)
             script.communicate(timeout=45)  # before a node ends that hears no SIGINT
