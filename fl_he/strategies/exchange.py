@@ -22,9 +22,9 @@ _SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
-#: Seconds that are added to a timeout for each byte of the message: half a minute a megabyte, which
-#: is ten times what any scheme takes to encrypt or open as many bytes on one core.
-_SECONDS_PER_BYTE = 30e-6
+#: Seconds that are added to a timeout for each whole megabyte of the message: several times what any
+#: scheme takes to encrypt or open as much on one core.
+_SECONDS_PER_MEGABYTE = 30
 #: Is handed a message that nobody has answered, with the error that stands for the answer, until
 #: it returns the node to which the message is sent again.
 Again = Callable[[Message, Message], int | None]
@@ -79,7 +79,7 @@ class Post:
         late = [(i, *sent) for i, sent in self._under_way.items() if now > sent[1]]
         for message_id, message, _, timeout in late:
             del self._under_way[message_id]
-            answers.append((message, _unavailable(message, f"no answer within {timeout:.4g} s")))
+            answers.append((message, _unavailable(message, f"no answer within {timeout:g} s")))
         return answers
 
 
@@ -201,7 +201,7 @@ def save_model(
 
 def allowed(message: Message, timeout: float) -> float:
     """Return a timeout with the time that a message of its size may take in addition."""
-    return timeout + _SECONDS_PER_BYTE * content_bytes(message)
+    return timeout + _SECONDS_PER_MEGABYTE * (content_bytes(message) // 1_000_000)
 
 
 def _pause(waited: float) -> float:

@@ -46,7 +46,10 @@ def deployed(folder: Path, *schemes: str | None) -> list[UserConfig]:
     KEY.save(folder / "key.json")
     pinned = KEY.public_key.fingerprint
     nodes: list[UserConfig] = [
-        {"role": "hospital", "partition-id": k, "key-fingerprint": pinned, "reply-seconds": 0}
+        {
+            **{"role": "hospital", "partition-id": k, "key-fingerprint": pinned},
+            **{"reply-seconds": 0, "state": str(folder / f"hospital-{k}")},
+        }
         for k in range(3)
     ]
     nodes.append({"role": "key-holder", "private-key": str(folder / "key.json")})
