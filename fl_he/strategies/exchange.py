@@ -22,8 +22,8 @@ _SHARE_OF_WAIT = 0.1
 #: Seconds before a message is sent again, at first and at most. A deployed node starts a process
 #: for every message and answers after 4 s to 6 s.
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 60.0
-#: Seconds that are added to a timeout for each whole megabyte of the message: several times what any
-#: scheme takes to encrypt or open as much on one core.
+#: Seconds added to a timeout for each whole megabyte of the message: several times what any scheme
+#: takes to encrypt or open as much on one core.
 _SECONDS_PER_MEGABYTE = 30
 #: Is handed a message that nobody has answered, with the error that stands for the answer, until
 #: it returns the node to which the message is sent again.
