@@ -116,7 +116,8 @@ def deployed_or_simulated(folder: Path, simulated: bool) -> list[UserConfig]:
     KEY.save(folder / "key.json")
     pinned: UserConfig = {"key-fingerprint": KEY.public_key.fingerprint, "reply-seconds": 0}
     hospitals: list[UserConfig] = [
-        {"role": "hospital", "partition-id": k, **pinned} for k in range(3)
+        {"role": "hospital", "partition-id": k, "state": str(folder / f"state-{k}"), **pinned}
+        for k in range(3)
     ]
     return [*hospitals, {"role": "key-holder", "private-key": str(folder / "key.json")}]
 
