@@ -6,9 +6,10 @@ first answer. The idea is that of `set_rule`, with rows in the place of hospital
 
 **Rule.** A row's pattern is the list of noted tables that contain it. Rows with one pattern form a
 *class*. A table is refused if afterwards a class has fewer than ``min_cell`` rows. Rows in no noted
-table form no class. The first table may have any size: as long as it is one whole class, that class
-is not counted. So T and then T with one row more is refused, T with five rows more is not, and T
-with one corrected cell is refused, since the old row and the new one are classes of one row each.
+table form no class. The first table may have any size: while there is one class, it is not counted.
+A first table of fewer than ``min_cell`` rows cannot change later: its rows would be a class too
+small. After a larger T, T with one row more is refused, T with five rows more is not, and T with
+one corrected cell is refused, since the old row and the new one are classes of one row each.
 
 **Argument.** Each table is a union of classes, and a total is a sum over rows, for one question. So
 everything that totals show can be computed from sums over classes, whatever models, rounds and
@@ -63,10 +64,7 @@ class RowHistory:
     rows : NDArray of bytes
         Keyed hashes in order, shape (m,).
     classes : NDArray[np.uint32]
-        Number of each row's class, shape (m,): from 0 on, none left out. Class 0 is the first table
-        or a part of it.
-    first : int
-        Rows of the first table; 0 if there is none.
+        Number of each row's class, shape (m,): from 0 on, none left out.
 
     Examples
     --------
@@ -80,7 +78,6 @@ class RowHistory:
 
     rows: Hashes = field(default_factory=lambda: np.zeros(0, HASH_TYPE))
     classes: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
-    first: int = 0
 
     def after(self, table: Hashes) -> RowHistory:
         """Return the history after a table is noted; this one if the classes stay as they are.
@@ -104,15 +101,12 @@ class RowHistory:
         rows = np.concatenate([self.rows, new])
         order = np.argsort(rows, kind="stable")
         classes = (np.cumsum(occurs) - 1)[patterns[order]].astype(np.uint32)
-        return RowHistory(rows[order], classes, self.first or len(table))
+        return RowHistory(rows[order], classes)
 
     def exposed(self, min_cell: int) -> int:
         """Return how many rows are in a class that is too small by the rule of this module."""
         sizes = np.bincount(self.classes)
-        small = sizes < min_cell
-        if len(sizes) and sizes[0] == self.first:
-            small[0] = False
-        return int(sizes[small].sum())
+        return int(sizes[sizes < min_cell].sum()) if len(sizes) > 1 else 0
 
 
 def keyed_hashes(blocks: Iterable[NDArray[np.float64]], key: bytes, salt: bytes) -> Hashes:

@@ -36,8 +36,8 @@ def small_classes(tables: Sequence[Table], min_cell: int) -> int:
     sets = [numbered(table) for table in tables]
     rows = set[tuple[tuple[int, int], int]]().union(*sets)
     patterns = Counter(tuple(row in one for one in sets) for row in rows)
-    if sum(pattern[0] for pattern in patterns) == 1:  # the first table is one class
-        patterns.pop(next(pattern for pattern in patterns if pattern[0]))
+    if len(patterns) == 1:  # all tables are the first one
+        return 0
     return sum(count for count in patterns.values() if count < min_cell)
 
 
@@ -82,8 +82,9 @@ def test_no_combination_of_totals_is_of_a_few_rows(
         if not after.exposed(min_cell) and len(accepted) < 4:
             history = after
             accepted.append(table)
-    if len(accepted[0]) < min_cell:
-        return  # its rows are known to be few from the first
+    if len(accepted[0]) < min_cell:  # its rows are known to be few from the first
+        assert all(numbered(table) == numbered(accepted[0]) for table in accepted)
+        return
     rows = set[tuple[tuple[int, int], int]]().union(*map(numbered, accepted))
     inside = {row: [row in numbered(table) for table in accepted] for row in rows}
     for weights in product((-2, -1, 0, 1, 3), repeat=len(accepted)):
@@ -113,15 +114,17 @@ MORE = [(n, 0) for n in range(100, 105)]
         ([T, [*T, *MORE], T], 0),
         ([T, MORE], 0),
         ([T[:3], T[:3]], 0),
-        ([T[:3], T[:4]], 1),
+        ([T[:3], T[:4]], 4),
         ([T[:3], T[:2]], 3),
-        ([T[:3], T[:8]], 0),
+        ([T[:3], T[:8]], 3),
+        ([T[:3], MORE], 3),
+        ([T[:5], T[:10], T[5:10]], 0),
     ],
     ids=[
         *("same", "other order", "one more", "one equal row more", "one less", "four more"),
         *("five more", "five less", "five equal rows", "a corrected cell", "then one of five"),
         *("back", "all others", "a small first table", "and one more", "and one less"),
-        "and five more",
+        *("and five more", "and five others", "a first table of five, then the rest"),
     ],
 )
 def test_rows_of_a_class_that_is_too_small(tables: list[Table], rows: int) -> None:
@@ -130,6 +133,15 @@ def test_rows_of_a_class_that_is_too_small(tables: list[Table], rows: int) -> No
         assert history.exposed(5) == 0
         history = history.after(hashes(table))
     assert history.exposed(5) == rows
+
+
+def test_a_first_table_of_one_row_is_never_the_difference_of_two_tables() -> None:
+    """{p}, then p and five more, then the five alone: the difference would be p."""
+    history = RowHistory().after(hashes(T[:1]))
+    second = history.after(hashes([*T[:1], *MORE]))
+    assert (history.exposed(5), second.exposed(5), second.after(hashes(MORE)).exposed(5)) == (
+        *(0, 1, 1),
+    )
 
 
 def test_rows_are_known_by_their_numbers_alone() -> None:

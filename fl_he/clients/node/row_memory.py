@@ -55,12 +55,11 @@ class Columns:
 class _History:
     columns: Columns
     rows: Natural
-    first: Natural
 
 
 _LINE = Document(
     "the first line of noted rows",
-    {"format": constant("fl-he rows 1"), "histories": kind_of(tuple[_History, ...])},
+    {"format": constant("fl-he rows 2"), "histories": kind_of(tuple[_History, ...])},
     _LONGEST_LINE,
     LedgerError,
 )
@@ -168,9 +167,9 @@ def parse(text: bytes) -> dict[Columns, RowHistory]:
             raise LedgerError("noted rows must be those that their first line says")
         rows = np.frombuffer(rest[: ends[0]], HASH_TYPE)
         classes = np.frombuffer(rest[ends[0] : ends[1]], _CLASS)
-        if not (rows[1:] > rows[:-1]).all() or classes.max() >= one.rows or one.first > one.rows:
+        if not (rows[1:] > rows[:-1]).all() or classes.max() >= one.rows:
             raise LedgerError("noted rows must be in order, each with its class")
-        found[one.columns] = RowHistory(rows, classes, one.first)
+        found[one.columns] = RowHistory(rows, classes)
         rest = rest[ends[1] :]
     if rest:
         raise LedgerError("noted rows must be those that their first line says")
@@ -179,7 +178,7 @@ def parse(text: bytes) -> dict[Columns, RowHistory]:
 
 def unparse(histories: Mapping[Columns, RowHistory]) -> bytes:
     """Return the file's text for histories, which have rows."""
-    lines = tuple(_History(key, len(one.rows), one.first) for key, one in histories.items())
+    lines = tuple(_History(key, len(one.rows)) for key, one in histories.items())
     arrays = (
         one.rows.tobytes() + one.classes.astype(_CLASS).tobytes() for one in histories.values()
     )

@@ -356,7 +356,7 @@ class TestFiles:
         assert hospital.begin() == PRIVATE_REFUSAL
 
     def test_a_file_with_a_checksum_of_other_content_is_refused(self) -> None:
-        for text in (b"", b"{}\n", b"\xff\n", b'{"format":"fl-he rows 1","histories":[]}\nrest'):
+        for text in (b"", b"{}\n", b"\xff\n", b'{"format":"fl-he rows 2","histories":[]}\nrest'):
             with pytest.raises(LedgerError):
                 parse(text)
 
