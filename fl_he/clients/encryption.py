@@ -70,10 +70,11 @@ class EncryptionMod:
     weight than its own. There is no plaintext fallback.
 
     The form of a reply depends on the message alone: an app that declares no form keeps to that of
-    its first reply. If the app fails, takes too long or replies in another form, zeros are
-    encrypted in its place; NaN becomes 0, and a value that does not fit the nearest one that does.
-    Any of this is marked within the ciphertext, so that company X gives out nothing of the sum, and
-    the node's own log says what it was. An app that fails before there is a form is refused, and
+    its first reply. If the app fails, takes too long or replies in another form, or if a value does
+    not fit, random numbers are encrypted in place of the reply. A mark within the ciphertext has
+    company X give out nothing of the sum, and the node's own log says what it was. The random
+    numbers hide the sum of the others from company X: with a later sum of the round it would show
+    the difference. An app that fails before there is a form is refused, and
     its node takes no further part in the run.
 
     A metric that is NaN, or does not fit, is left out of the mean of that metric, and the node's
@@ -194,6 +195,7 @@ class EncryptionMod:
         if told:
             if not node.simulated:
                 _logger.error("%s: %s", action, told)
+            integers = form.packing.random(len(integers))
             mark = first_value(form.packing, fits=False, restricted=form.restricted)
             integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
         asked = asked_digest(action, sent, context.run_config, update.layout)
@@ -239,7 +241,7 @@ class EncryptionMod:
         release: Release | None,
         memory: FormMemory,
     ) -> tuple[Update, str]:
-        """Return the app's update, or zeros and the node's own words for why."""
+        """Return the app's update, or one without numbers and the node's own words for why."""
         action, context = message.metadata.message_type, node.context
         fixed = declared
         try:

@@ -2,7 +2,7 @@
 
 Arrays are looked at by name, then by type. Metrics cost no update: a metric that is no number,
 or does not fit its slot, is left out of the mean of that metric alone. A reply of 0 examples is a
-vector of zeros behind the contributor count, and so is that of an app which gave none.
+vector of zeros behind the contributor count.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ and never carries into a neighbour.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -262,6 +263,23 @@ class Packing(Documented):
             block[scaled >= edge], block[scaled <= -edge] = largest, -largest
             misfits.append(np.flatnonzero(~fits) + at)
         return integers, np.concatenate(misfits)
+
+    def random(self, length: int) -> NDArray[np.int64]:
+        """Return random integers of one contributor, which hide the others' in a sum.
+
+        Parameters
+        ----------
+        length : int
+
+        Returns
+        -------
+        int64 array of shape (length,)
+            From ``-maximum_integer``, which is twice as likely, to ``maximum_integer``.
+        """
+        bits = self.integer_bits + self.fraction_bits + 1
+        numbers = np.frombuffer(secrets.token_bytes(8 * length), np.uint64) >> np.uint64(64 - bits)
+        integers = (numbers - np.uint64(1 << (bits - 1))).view(np.int64)
+        return np.maximum(integers, np.int64(-self.maximum_integer))
 
     def check(self, integers: NDArray[np.int64]) -> None:
         """Raise RangeError unless every fixed-point integer is one contributor's."""

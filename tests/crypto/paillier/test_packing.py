@@ -180,6 +180,23 @@ def test_what_does_not_fit_becomes_the_nearest_integer_that_does(
     assert misfits.tolist() == outside
 
 
+@pytest.mark.parametrize("bits", [(24, 24, 3), (0, 1, 1), (31, 32, 1), (24, 24, 512)], ids=str)
+def test_random_integers_fill_the_range_of_one_contributor(bits: tuple[int, int, int]) -> None:
+    packing, count = Packing(*bits), 20_000
+    integers = packing.random(count)
+    assert integers.dtype == np.int64
+    assert integers.shape == (count,)
+    packing.check(integers)
+    assert not np.array_equal(integers, packing.random(count))
+    # Five standard deviations of a uniform variable's mean, and of the share above any place.
+    shares = integers / packing.maximum_integer
+    if packing.maximum_integer > 1:
+        assert abs(shares.mean()) < 5 / np.sqrt(3 * count)
+        for place in (-0.9, -0.5, 0.0, 0.5, 0.9):
+            above = (1 - place) / 2
+            assert abs((shares > place).mean() - above) < 5 * np.sqrt(above * (1 - above) / count)
+
+
 @given(packing=packings(), integer=st.integers(-(2**63), 2**63 - 1))
 def test_decode_gives_the_nearest_float(packing: Packing, integer: int) -> None:
     (value,) = packing.decode(np.array([integer])).tolist()
