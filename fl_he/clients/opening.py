@@ -264,7 +264,8 @@ class Opener:
         if first[1]:
             self.ledger.discard(request)
             return None
-        return Opened(with_metric_means(total, request.metric_values, minimum), mark)
+        lacking = 1 if enrolment is None else minimum
+        return Opened(with_metric_means(total, request.metric_values, minimum, lacking), mark)
 
     def _summed(self, request: DecryptRequest, asked: Asked | None) -> TicketedSum:
         """Read a sum of the form that the policy and the request say."""
@@ -331,25 +332,29 @@ def _session_key(
 
 
 def with_metric_means(
-    total: NDArray[np.float64], metric_values: int, minimum: int
+    total: NDArray[np.float64], metric_values: int, minimum: int, lacking: int
 ) -> NDArray[np.float64]:
     """Return a total with means and the weight 1 in place of its metrics' sums and weights.
 
     The weights would tell how many examples the hospitals have that lack a metric. A metric that
     fewer hospitals than `minimum` have gets the weight and the mean 0: its mean could be one
-    hospital's. See :mod:`fl_he.wire.update_layout`.
+    hospital's. So does one that some, but fewer than `lacking`, have not: its mean and that of a
+    round in which all have it would show theirs. See :mod:`fl_he.wire.update_layout`.
 
     Examples
     --------
     >>> total = np.array([4.0, 70.0, 4.0, 70.0, 35.0])  # 4 hospitals, 70 examples, one metric
-    >>> with_metric_means(total, 1, 3).tolist()
+    >>> with_metric_means(total, 1, 3, 3).tolist()
     [4.0, 70.0, 4.0, 1.0, 0.5]
-    >>> with_metric_means(np.array([4.0, 70.0, 2.0, 30.0, 15.0]), 1, 3).tolist()
+    >>> with_metric_means(np.array([4.0, 70.0, 2.0, 30.0, 15.0]), 1, 3, 1).tolist()
     [4.0, 70.0, 2.0, 0.0, 0.0]
+    >>> with_metric_means(np.array([4.0, 70.0, 3.0, 60.0, 30.0]), 1, 3, 3).tolist()
+    [4.0, 70.0, 3.0, 0.0, 0.0]
     """
     start = len(total) - METRIC_SLOTS * metric_values
     counts, weights, sums = total[start:].reshape(METRIC_SLOTS, metric_values)
-    enough = (counts >= minimum) & (weights > 0)
+    missing = np.abs(total[CONTRIBUTORS]) - counts
+    enough = (counts >= minimum) & ((missing == 0) | (missing >= lacking)) & (weights > 0)
     means = np.divide(sums, weights, out=np.zeros_like(sums), where=enough)
     return np.concatenate([total[:start], counts, enough, means])
 

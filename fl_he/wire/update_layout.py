@@ -334,7 +334,8 @@ class UpdateLayout:
             if least and not all(weight):
                 yield (
                     f"the metric {metric.name!r} is withheld by company X: only {least} of "
-                    f"{contributors} hospitals have a number for it, fewer than min_contributors"
+                    f"{contributors} hospitals have a number for it, and a mean of few hospitals, "
+                    "or of all but few, could show single ones"
                 )
             elif least < contributors:
                 yield (

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from other_apps import EXAMPLES, Arrays, InOrder, W, encrypted, mean_over, moved, reply_of, round_of
+from sealed_federation import Federation
+
+from fl_he.clients import encryption_mod, with_key_holder
+from fl_he.strategies import EncryptedSum
 
 
 @pytest.mark.parametrize("topology", ["fold", "chain"])
@@ -178,3 +184,41 @@ def test_of_as_many_hospitals_those_with_more_metrics_count() -> None:
 
     result = encrypted(reply_of(app), W, rounds=1, inner=InOrder())
     assert set(result.train_metrics_clientapp[1]) >= {"loss", "auc"}
+
+
+class Metrics(Federation):
+    """Five enrolled hospitals of a foreign app; some have no number for a metric in round 1."""
+
+    lacking: tuple[str, ...] = ()
+
+    def app(self) -> ClientApp:
+        app = ClientApp(mods=[encryption_mod])
+
+        @app.train()
+        def train(message: Message, context: Context) -> Message:
+            name = str(context.node_config["name"])
+            first = message.content.config_records["config"]["server-round"] == 1
+            age = math.nan if first and name in self.lacking else 50.0 + len(name)
+            metrics = MetricRecord({"num-examples": 10, "age": age, "loss": 0.5})
+            content = RecordDict({"arrays": ArrayRecord([np.zeros(2)]), "metrics": metrics})
+            return Message(content, reply_to=message)
+
+        return with_key_holder(app)
+
+
+@pytest.mark.parametrize(("lacking", "withheld"), [(0, False), (1, True), (2, True), (3, False)])
+def test_with_a_manifest_no_mean_singles_out_the_hospitals_that_lack_a_metric(
+    tmp_path: Path, lacking: int, withheld: bool
+) -> None:
+    """With the mean of a round in which all have the metric it would show theirs."""
+    names = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+    federation = Metrics(tmp_path, dict.fromkeys(names, 5))
+    federation.lacking = tuple(names[:lacking])
+    strategy = EncryptedSum(FedAvg(fraction_evaluate=0.0), node_timeout=1.0)
+    result = strategy.start(federation.grid, ArrayRecord([np.zeros(2)]), num_rounds=2)
+    first, second = (result.train_metrics_clientapp[number] for number in (1, 2))
+    assert first["loss"] == second["loss"] == pytest.approx(0.5, abs=1e-7)
+    assert second["age"] == pytest.approx(53.5, abs=1e-6)
+    mean = np.mean([50.0 + len(name) for name in names[lacking:]])
+    expected = math.nan if withheld else mean
+    assert first["age"] == pytest.approx(expected, abs=1e-6, nan_ok=True)
