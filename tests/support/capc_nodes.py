@@ -105,6 +105,8 @@ def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list
             "identity": str(own / "identity.json"),
             "capc": str(folder / "capc.json"),
         }
+        if node["role"] == "hospital":
+            node["reply-seconds"] = 0
         if name in KEYS:
             key, dgk = KEYS[name]
             key.save(own / "private-key.json")

@@ -13,7 +13,7 @@ from logging import WARNING
 from time import monotonic
 from typing import Any
 
-from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfigValue
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
@@ -31,8 +31,6 @@ from fl_he.wire.sealed_messages import News, OpenNews
 #: Answers a message itself, or hands the message on to the parts behind it and to the app.
 Part = Callable[[Message, Node, Answer], Message]
 
-#: Kinds of messages that are answered from a hospital's data.
-_ON_THE_GRID = (MessageType.TRAIN, MessageType.EVALUATE)
 _STATE = "fl-he.app"
 _PARTITIONS = "num-partitions"
 
@@ -201,8 +199,8 @@ class NodeApp(ClientApp):
             reply = answered(message, node, self._first)
         finally:
             _answering.reset(token)
-        kind, seconds = message.metadata.message_type.partition(".")[0], node.reply_seconds
-        if kind not in _ON_THE_GRID or seconds is None:
+        seconds = node.reply_seconds
+        if seconds is None:
             return reply
         wait_for_grid(start, seconds)
         # A message says when it was made.

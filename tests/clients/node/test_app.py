@@ -30,7 +30,10 @@ KEY = PrivateKey.generate(1024).public_key
 REQUEST = EncryptionRequest(KEY.to_json(), Packing(max_contributors=3).to_json(), "session", 1)
 SIMULATED: UserConfig = {"partition-id": 0, "num-partitions": 4}
 PARTITIONS = "num-partitions"
-DEPLOYED: UserConfig = {"role": "hospital", "name": "st-mary", "key-fingerprint": KEY.fingerprint}
+DEPLOYED: UserConfig = {
+    **{"role": "hospital", "name": "st-mary", "key-fingerprint": KEY.fingerprint},
+    "reply-seconds": 0,
+}
 
 
 def update() -> RecordDict:

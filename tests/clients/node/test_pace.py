@@ -16,8 +16,9 @@ from fl_he.clients.encryption import encryption_mod
 from fl_he.clients.key_holder import with_key_holder
 from fl_he.clients.node.pace import wait_for_grid, within
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.wire.encrypted_sum import EncryptionRequest
+from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, EncryptionRequest
 from fl_he.wire.records import PrivateReasonError
+from fl_he.wire.sealed_messages import JOIN
 
 VARIABLE: ContextVar[int] = ContextVar("variable", default=0)
 
@@ -83,12 +84,22 @@ def test_how_long_the_app_took_does_not_show() -> None:
         assert reply.metadata.created_at - before >= 1.0, "a message says when it was made"
 
 
-def test_a_refusal_leaves_on_the_grid() -> None:
+@pytest.mark.parametrize("action", ["train", "evaluate", DESCRIBE, FINISH, JOIN, "query.others"])
+def test_every_reply_of_a_hospital_leaves_on_the_grid(action: str) -> None:
+    """Refusals and answers without numbers, too: the table was read before."""
     start = monotonic()
     node = Node(reply_seconds=0.5)
-    reply = node.app(Message(RecordDict(), 5, "train"), node.context)
-    assert "no config record" in str(reply.error.reason)
-    assert monotonic() - start >= 0.5
+    reply = node.app(Message(RecordDict(), 5, action), node.context)
+    assert reply.has_error() is (action != DESCRIBE)
+    assert 0.5 <= monotonic() - start < 0.9
+
+
+def test_company_x_answers_at_once() -> None:
+    node = Node()
+    node.config["role"] = "key-holder"
+    start = monotonic()
+    assert node.app(Message(RecordDict(), 5, DESCRIBE), node.context).has_error()
+    assert monotonic() - start < 0.4
 
 
 def test_an_app_that_takes_too_long_contributes_nothing(caplog: pytest.LogCaptureFixture) -> None:

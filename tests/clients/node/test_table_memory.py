@@ -144,12 +144,14 @@ def test_a_corrected_cell_is_no_other_table(tmp_path: Path) -> None:
 
 def test_a_resumed_run_is_of_the_same_table_and_a_new_one_need_not(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path)
+    large = TABLE + "4,4,sick\n" * 5
+    hospital.table.write_text(large)
     assert hospital.ask(DESCRIBE) == hospital.train("a") == ""
-    hospital.table.write_text(TABLE + "2,2,well\n" * 5)
+    hospital.table.write_text(large + "2,2,well\n" * 5)
     assert hospital.ask(DESCRIBE, run_id=2) == "", "which session it is for is not known yet"
     assert REFUSED in hospital.train("a", run_id=2)
     assert hospital.ask(DESCRIBE, run_id=3) == hospital.train("b", run_id=3) == ""
-    hospital.table.write_text(TABLE)
+    hospital.table.write_text(large)
     assert REFUSED in hospital.train("b", run_id=3)
     assert hospital.train("a", run_id=4) == ""
 
