@@ -19,6 +19,7 @@ from fl_he.clients.set_rule import (
     AloneAllowed,
     Epoch,
     Hospitals,
+    Judged,
     NotAllowed,
     OpenedSet,
     SetHistory,
@@ -40,6 +41,9 @@ _KINDS: dict[str, type[_Entry]] = {
 _DOCUMENTS: dict[Callable[..., _Entry], Document] = {
     kind: ledger_document(kind, LONGEST_SET_LINE) for kind in _KINDS.values()
 }
+_OLDER_SETS = replace(
+    _DOCUMENTS[OpenedSet], members={"opened": _DOCUMENTS[OpenedSet].members["opened"]}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +52,25 @@ class KeptSets:
 
     Attributes
     ----------
-    entries : tuple of OpenedSet or Epoch
-        In their order.
+    entries : tuple of OpenedSet, Epoch or NotAllowed
+        Those by which the set rule judges, in their order.
     alone : frozenset of str
-        Hospitals that allow being singled out.
+        Hospitals that allow being singled out, also if that does not count any more.
     last : mapping of str to int
         Last session that had begun when a hospital's latest ticket without a permission was noted.
     """
 
-    entries: tuple[OpenedSet | Epoch, ...] = ()
+    entries: tuple[Judged, ...] = ()
     alone: Hospitals = frozenset()
     last: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lines: Lines) -> KeptSets:
         """Read the lines; one that was cut off was of a total that has not been opened."""
-        entries: list[OpenedSet | Epoch] = []
+        entries: list[Judged] = []
         alone: Hospitals = frozenset()
         last: dict[str, int] = {}
+        older = True  # as long as all sets are of earlier versions
         for line in lines:
             entry = None if line is None else _entry(line)
             if isinstance(entry, AloneAllowed):
@@ -73,9 +78,19 @@ class KeptSets:
             elif isinstance(entry, NotAllowed):
                 alone -= entry.hospitals
                 last |= {name: max(last.get(name, 0), entry.sessions) for name in entry.hospitals}
+                # Earlier versions did not note a repeated set that lacked a permission.
+                entries += [entry] if older and entries else []
+            elif isinstance(entry, OpenedSet):
+                older = older and not entry.least
+                entries.append(entry if entry.least else replace(entry, alone=alone))
             elif entry is not None:
                 entries.append(entry)
         return cls(tuple(entries), alone, last)
+
+    @property
+    def counting(self) -> Hospitals:
+        """Hospitals whose permission counts."""
+        return self.alone - self.history.bound
 
     @property
     def history(self) -> SetHistory:
@@ -150,8 +165,8 @@ class OpenedSets:
                 raise ProtocolError(str(verdict))
             if not kept.alone <= before.alone:
                 _append(lines, AloneAllowed(kept.alone))
-            if verdict.changes_classes:
-                _append(lines, OpenedSet(verdict.hospitals))
+            if verdict.opened is not None:
+                _append(lines, verdict.opened)
             return sum(1 for _ in lines)
 
     def begin_epoch(self, verdict: Verdict, least: int) -> None:
@@ -196,10 +211,10 @@ def _require_lines(lines: Lines, least: int) -> int:
 
 
 def _entry(line: str) -> _Entry:
-    kind: Callable[..., _Entry] = OpenedSet
-    for start, other in _KINDS.items():
-        kind = other if line.startswith(start) else kind
-    return _DOCUMENTS[kind].loads(line, kind)
+    kind = next((kind for start, kind in _KINDS.items() if line.startswith(start)), OpenedSet)
+    older = kind is OpenedSet and '"least":' not in line
+    build: Callable[..., _Entry] = kind
+    return (_OLDER_SETS if older else _DOCUMENTS[kind]).loads(line, build)
 
 
 def _append(lines: Lines, entry: _Entry) -> None:

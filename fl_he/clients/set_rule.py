@@ -20,12 +20,18 @@ of one set. If the x_j differ, combinations only cancel less: the worst case is 
 for the same, and there only the sets count.
 
 **Hospitals that allow being singled out.** A class of such hospitals alone may be smaller: its sum
-shows nothing about others. A class with any other hospital needs ``min_contributors`` hospitals,
+shows nothing about others. This holds only of a hospital that has allowed it in all of its totals:
+whoever has an earlier one, made without a permission, could subtract from it. So a hospital that is
+in a total without its permission is *bound*: a later permission of its does not count, until an
+epoch exposes the hospital. A class with any other hospital needs ``min_contributors`` hospitals,
 whether these allow it or not: no total separates the hospitals of a class, so one that allows being
 singled out covers the others as well as any hospital. When it leaves their sets, it leaves their
 class, and the others must be enough. After a permission is withdrawn, the hospital's small class
-stops everything until the operator decides, or the hospital allows it again in a new session.
-`opened_sets` says when a permission counts.
+stops everything until the operator decides, or the hospital allows it again in a new session: no
+total without the permission was opened in between. `opened_sets` says when a permission begins.
+
+**Smaller minimums.** Each set is kept with the ``min_contributors`` under which it was opened. A
+class needs as many hospitals as the largest of its sets, if that is more than now.
 
 **Epochs.** An operator may open a set although it exposes hospitals: an `Epoch` names both. The
 history stays. If it started anew, sets of the new epoch could be combined with earlier totals and
@@ -44,8 +50,8 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeAlias
 
 from fl_he.crypto.encoding.fields import Key, Kind, Limit, Whole, limited, listed
@@ -67,9 +73,14 @@ _HOSPITALS = limited(_ANY_HOSPITALS, Limit("hold a name", len))
 
 @dataclass(frozen=True, slots=True)
 class OpenedSet:
-    """Ledger line: a set that has changed the classes, noted before its total is decrypted."""
+    """Ledger line: a set that changes the history, noted before its total is decrypted.
+
+    Lines of earlier versions have the hospitals only.
+    """
 
     hospitals: Annotated[Hospitals, Key("opened"), _HOSPITALS]
+    alone: Annotated[Hospitals, _ANY_HOSPITALS] = frozenset()
+    least: Whole = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,10 @@ class Epoch:
     exposed: Annotated[Hospitals, Key("exposes"), _HOSPITALS]
 
 
+#: Entries that make a history. Of files of earlier versions `NotAllowed` counts as well.
+Judged: TypeAlias = OpenedSet | Epoch | NotAllowed
+
+
 @dataclass(frozen=True, slots=True)
 class SetHistory:
     """Opened sets, as far as later decisions depend on them.
@@ -105,6 +120,10 @@ class SetHistory:
         Hospitals by pattern, see the module.
     epochs : tuple of Epoch
         The operator's decisions.
+    bound : frozenset of str
+        Hospitals in totals without their permission, since the last epoch that exposes them.
+    least : mapping of str to int
+        The largest ``min_contributors`` of each hospital's sets.
 
     Examples
     --------
@@ -115,34 +134,42 @@ class SetHistory:
 
     classes: tuple[Hospitals, ...] = ()
     epochs: tuple[Epoch, ...] = ()
+    bound: Hospitals = frozenset()
+    least: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, entries: Iterable[OpenedSet | Epoch]) -> SetHistory:
+    def of(cls, entries: Iterable[Judged]) -> SetHistory:
         """Return the history that a ledger's entries tell, in their order."""
         history = cls()
         for entry in entries:
             if isinstance(entry, Epoch):
-                history = cls(history.classes, (*history.epochs, entry))
+                bound, epochs = history.bound - entry.exposed, (*history.epochs, entry)
+                history = replace(history, epochs=epochs, bound=bound)
+            elif isinstance(entry, NotAllowed):
+                again = entry.hospitals & frozenset[str]().union(*history.classes)
+                history = replace(history, bound=history.bound | again)
             else:
-                history = history.after(entry.hospitals)
+                history = history.after(entry)
         return history
 
-    def after(self, hospitals: Hospitals) -> SetHistory:
+    def after(self, opened: OpenedSet) -> SetHistory:
         """Return the history after a set is opened.
 
-        A set that is a union of classes, such as a repeated one, returns an equal history: it need
-        not be kept. Each kept set adds a class, so there are at most as many as hospitals.
+        A set that is a union of classes, such as a repeated one, returns an equal history unless
+        its permissions or its minimum are other ones: it need not be kept.
         """
         parts: list[Hospitals] = []
         known = 0
         for group in self.classes:
-            inside = group & hospitals
+            inside = group & opened.hospitals
             known += len(inside)
             whole = len(inside) in (0, len(group))
             parts += (group,) if whole else (inside, group - inside)
-        if known < len(hospitals):
-            parts.append(hospitals.difference(*self.classes))
-        return SetHistory(tuple(parts), self.epochs)
+        if known < len(opened.hospitals):
+            parts.append(opened.hospitals.difference(*self.classes))
+        least = {name: max(opened.least, self.least.get(name, 0)) for name in opened.hospitals}
+        bound = self.bound | opened.hospitals - opened.alone
+        return SetHistory(tuple(parts), self.epochs, bound, {**self.least, **least})
 
     def accepted(self, hospitals: Hospitals) -> Hospitals:
         """Return the hospitals that epochs let a set expose: see the module."""
@@ -164,15 +191,19 @@ class Verdict:
         The set.
     exposed : frozenset of str
         Hospitals whose class would be too small; empty if the set may be opened.
-    changes_classes : bool
-        Whether the set must be kept in the history, as an `OpenedSet`.
+    opened : OpenedSet or None
+        The set as it must be kept in the history; ``None`` if it changes nothing there.
     min_contributors : int
+        As company X has it.
+    least : int
+        How many hospitals must share the same totals: the largest number that applies.
     """
 
     hospitals: Hospitals
     exposed: Hospitals
-    changes_classes: bool
+    opened: OpenedSet | None
     min_contributors: int
+    least: int
 
     def __str__(self) -> str:
         """Return one sentence for a coordinator: names are the manifest's, so they are public."""
@@ -183,7 +214,7 @@ class Verdict:
         more = len(names) - _SHOWN_NAMES
         return (
             f"{total} would expose {', '.join(names[:_SHOWN_NAMES])}"
-            f"{f' and {more} more' if more > 0 else ''}: fewer than {self.min_contributors} "
+            f"{f' and {more} more' if more > 0 else ''}: fewer than {self.least} "
             "hospitals (min_contributors) would share the same totals; ask the hospitals of an "
             "earlier total again, or let company X's operator begin a new epoch"
         )
@@ -215,12 +246,19 @@ class SetRule:
 
     def judge(self, history: SetHistory, hospitals: Hospitals) -> Verdict:
         """Tell whether the total of a set may be opened, and whom it would expose."""
-        after = history.after(hospitals)
-        small = (group for group in after.classes if len(group) < self.min_contributors)
-        exposed = frozenset[str]().union(*small) - self.alone_allowed
+        alone = self.alone_allowed & hospitals
+        opened = OpenedSet(hospitals, alone, self.min_contributors)
+        after = history.after(opened)
+        least = {group: self._least(after, group) for group in after.classes}
+        small = [group for group in after.classes if len(group) < least[group]]
+        exposed = frozenset[str]().union(*small) - (self.alone_allowed - after.bound)
         return Verdict(
             hospitals,
             exposed - history.accepted(hospitals),
-            changes_classes=after != history,
-            min_contributors=self.min_contributors,
+            opened if after != history else None,
+            self.min_contributors,
+            max((least[group] for group in small), default=self.min_contributors),
         )
+
+    def _least(self, history: SetHistory, group: Hospitals) -> int:
+        return max(self.min_contributors, *(history.least.get(name, 0) for name in group))

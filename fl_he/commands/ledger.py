@@ -117,16 +117,18 @@ def _names(text: str) -> frozenset[str]:
 
 def print_sets(kept: KeptSets) -> None:
     """Print opened sets, epochs, classes, and who allows being singled out."""
-    from fl_he.clients.set_rule import Epoch
+    from fl_he.clients.set_rule import Epoch, OpenedSet
 
     for entry in kept.entries:
         if isinstance(entry, Epoch):
             typer.echo(f"epoch: {_listed(entry.hospitals)}, exposes {_listed(entry.exposed)}")
-        else:
+        elif isinstance(entry, OpenedSet):
             typer.echo(f"opened: {_listed(entry.hospitals)}")
     for group in kept.history.classes:
         typer.echo(f"class of {len(group)}: {_listed(group)}")
-    typer.echo(f"allow being singled out: {_listed(kept.alone)}")
+    typer.echo(f"allow being singled out: {_listed(kept.counting)}")
+    if late := kept.alone - kept.counting:
+        typer.echo(f"allow it too late, as they are in totals without it: {_listed(late)}")
 
 
 def _listed(names: Iterable[str]) -> str:

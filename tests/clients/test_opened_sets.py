@@ -22,13 +22,15 @@ class Sets:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "sets.jsonl"
 
-    def require(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> None:
+    def require(
+        self, names: str, alone: str = "", session: int = 1, sessions: int = 0, least: int = 3
+    ) -> None:
         """Open a total of a session; it is the last of so many sessions if no number is given."""
-        self.asked(names, alone, Place(0, session, max(session, sessions), noted=False))
+        self.asked(names, alone, Place(0, session, max(session, sessions), noted=False), least)
 
-    def asked(self, names: str, alone: str, place: Place) -> int:
+    def asked(self, names: str, alone: str, place: Place, least: int = 3) -> int:
         tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
-        return self.kept().require(tickets, 3, place)
+        return self.kept().require(tickets, least, place)
 
     def refused(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> str:
         with pytest.raises(ProtocolError) as caught:
@@ -58,7 +60,7 @@ def test_a_set_is_noted_once_on_a_disk_of_its_owner(sets: Sets) -> None:
         sets.require("cba")
     assert sets.lines() == [
         '{"not_alone":["a","b","c"],"sessions":1}',
-        '{"opened":["a","b","c"]}',
+        '{"opened":["a","b","c"],"alone":[],"least":3}',
     ]
     assert stat.S_IMODE(sets.path.stat().st_mode) == 0o600
 
@@ -104,8 +106,8 @@ def test_who_has_signed_that_it_may_be_singled_out_may_leave(sets: Sets) -> None
     assert sets.lines() == [
         '{"not_alone":["a","b","c"],"sessions":1}',
         '{"alone":["d"]}',
-        '{"opened":["a","b","c","d"]}',
-        '{"opened":["a","b","c"]}',
+        '{"opened":["a","b","c","d"],"alone":["d"],"least":3}',
+        '{"opened":["a","b","c"],"alone":[],"least":3}',
     ]
     assert "would expose a, b, c:" in sets.refused("ab")
 
@@ -124,14 +126,78 @@ def test_a_permission_can_be_withdrawn_and_stops_what_rests_on_it(sets: Sets) ->
 def test_an_old_ticket_does_not_undo_a_withdrawal(sets: Sets) -> None:
     """Tickets that were held back, of sessions begun before company X heard of the withdrawal."""
     sets.require("abcd", alone="d", session=1)
-    sets.require("abcd", session=2, sessions=3)
+    sets.require("abc", session=1)
+    assert "would expose d:" in sets.refused("abcd", session=2, sessions=3)
     kept = sets.lines()
     for old in (1, 2, 3):
-        sets.require("abcd", alone="d", session=old, sessions=3)
+        assert "would expose d:" in sets.refused("abcd", "d", session=old, sessions=3)
         assert "would expose d:" in sets.refused("abc", session=3)
-    assert sets.lines() == kept
+        assert sets.lines() == kept
     sets.require("abcd", alone="d", session=4)
     sets.require("abc", session=4)
+
+
+def test_a_permission_does_not_cover_earlier_totals(sets: Sets) -> None:
+    """S0 of a, b, c, d less a later total of a, b, d would be the update of c in S0."""
+    sets.require("abcd", session=1)
+    sets.require("abcd", alone="c", session=2)
+    assert "would expose c:" in sets.refused("abd", session=3)
+    assert sets.kept().read(0).counting == frozenset()
+    sets.kept().begin_epoch(sets.judged("abd"), 0)
+    sets.require("abcd", alone="c", session=4)
+    sets.require("abd", session=5)
+    assert sets.kept().read(0).counting == {"c"}
+
+
+def test_allow_withdraw_and_allow_again(sets: Sets) -> None:
+    sets.require("abcd", alone="c", session=1)
+    assert sets.judged("abd").exposed == frozenset()
+    sets.require("abcd", session=2)  # opened, and so without the permission for good
+    sets.require("abcd", alone="c", session=3)
+    assert "would expose c:" in sets.refused("abd", session=4)
+
+
+def test_an_epoch_does_not_cover_later_totals_without_a_permission(sets: Sets) -> None:
+    sets.require("abcd", session=1)
+    sets.kept().begin_epoch(sets.judged("abcde"), 0)
+    sets.require("abcde", session=2)
+    sets.require("abcde", alone="e", session=3)
+    assert sets.kept().read(0).counting == frozenset()
+    assert "would expose e:" in sets.refused("abcdefgh", session=4)
+
+
+def test_a_plan_with_a_smaller_minimum_does_not_divide_earlier_sets(sets: Sets) -> None:
+    sets.require("abcdef", least=5)
+    assert "would expose a, b, c, d, e, f: fewer than 5 hospitals" in sets.refused("abc")
+    sets.require("abcdefghi")
+    sets.require("ghi")
+    assert "fewer than 5 hospitals" in sets.refused("abcdeghi")
+
+
+def test_a_larger_minimum_is_noted_with_a_set_that_was_opened_before(sets: Sets) -> None:
+    for least in (3, 5, 3):
+        sets.require("abcdef", least=least)
+    assert [line[-10:] for line in sets.opened()] == ['"least":3}', '"least":5}']
+    assert "fewer than 5 hospitals" in sets.refused("abc")
+
+
+def test_sets_of_earlier_versions(sets: Sets) -> None:
+    """They have no permissions and no minimum: what lines before them say counts."""
+    sets.path.write_text(
+        '{"not_alone":["a","b","c"],"sessions":1}\n'
+        '{"alone":["d","e"]}\n'
+        '{"opened":["a","b","c","d","e"]}\n'
+        '{"not_alone":["d"],"sessions":2}\n'
+        '{"alone":["d","e"]}\n'
+    )
+    sets.path.chmod(0o600)
+    kept = sets.kept().read(0)
+    assert kept.alone == {"d", "e"}
+    assert kept.counting == {"e"}, "d may be in a repeated total without a permission"
+    sets.require("abcd", alone="d", session=3)
+    assert "would expose d:" in sets.refused("abc", session=3)
+    sets.require("abcde", alone="de", session=4)
+    assert sets.kept().read(0).counting == {"e"}
 
 
 def test_a_permission_that_was_never_used_is_withdrawn_as_well(sets: Sets) -> None:
@@ -211,8 +277,8 @@ def test_all_that_was_noted_can_be_read(sets: Sets) -> None:
     sets.kept().begin_epoch(sets.judged("abcd"), 0)
     kept = sets.kept().read(0)
     assert kept.entries == (
-        OpenedSet(frozenset("abcdef")),
-        OpenedSet(frozenset("abcde")),
+        OpenedSet(frozenset("abcdef"), frozenset("f"), 3),
+        OpenedSet(frozenset("abcde"), frozenset(), 3),
         Epoch(frozenset("abcd"), frozenset("e")),
     )
     assert kept.alone == {"f"}
@@ -243,6 +309,8 @@ def test_an_epoch_exposes_nobody_who_was_not_shown(sets: Sets) -> None:
         "?",
         '{"opened":[]}',
         '{"opened":["b","a"]}',
+        '{"opened":["a"],"least":3}',
+        '{"opened":["a"],"alone":["a"],"least":-1}',
         '{"epoch":["a"]}',
         '{"not_alone":["a"]}',
         '{"not_alone":["a"],"sessions":-1}',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -13,8 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_he.clients import set_rule
+from fl_he.clients.ledger import Place
+from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.set_rule import LONGEST_SET_LINE, Epoch, OpenedSet, SetHistory, SetRule
 from fl_he.clients.stores import LedgerError, ledger_document
+from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.wire.records import ProtocolError
 
 OPENED = ledger_document(OpenedSet, LONGEST_SET_LINE)
 EPOCH = ledger_document(Epoch, LONGEST_SET_LINE)
@@ -23,6 +28,12 @@ Row = Sequence[int]
 
 def history(*opened: str) -> SetHistory:
     return SetHistory.of(OpenedSet(frozenset(hospitals)) for hospitals in opened)
+
+
+def allowed(alone: str, *opened: str) -> SetHistory:
+    """Return the history of totals in which the same hospitals allowed being singled out."""
+    sets = (frozenset(hospitals) for hospitals in opened)
+    return SetHistory.of(OpenedSet(one, one & frozenset(alone)) for one in sets)
 
 
 def exposed(rule: SetRule, before: SetHistory, hospitals: str) -> str:
@@ -74,15 +85,46 @@ def rank(rows: list[list[int]]) -> int:
 
 
 @dataclass(frozen=True)
-class Case:
-    """Settings, and totals that a coordinator asks for one after another.
+class Wish:
+    """A total that a coordinator asks for.
 
-    An operator insists on some of them: whoever they expose is named.
+    Some of its hospitals sign a permission, and an operator may insist on the total: whoever it
+    exposes is named.
     """
 
+    hospitals: frozenset[str]
+    form: tuple[int, int]
+    allowing: frozenset[str]
+    least: int
+    insists: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """Totals that a coordinator asks for one after another."""
+
     names: str
-    rule: SetRule
-    asked: list[tuple[frozenset[str], tuple[int, int], bool]]
+    wishes: list[Wish]
+
+
+class Memory:
+    """A file's lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def is_new(self) -> bool:
+        return not self.lines
+
+    @contextmanager
+    def exclusively(self) -> Iterator[Memory]:
+        yield self
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter([*self.lines])
+
+    def append(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def chosen(names: str, bits: int) -> frozenset[str]:
@@ -93,43 +135,58 @@ def chosen(names: str, bits: int) -> frozenset[str]:
 def cases(draw: st.DrawFn) -> Case:
     names = "ABCDEFG"[: draw(st.integers(3, 7))]
     subsets = st.integers(1, 2 ** len(names) - 1)  # drawn faster than sets
-    group = draw(subsets)
+    everyone, group = 2 ** len(names) - 1, draw(subsets)
+    few = draw(subsets) & draw(subsets) if draw(st.booleans()) else 0
     # The group, the others and everyone are often allowed, other sets seldom.
-    bits = subsets | st.sampled_from([group, 2 ** len(names) - 1 - group, 2 ** len(names) - 1])
+    usual_sets = [group, everyone - group, everyone, everyone - few]
+    bits = st.sampled_from(usual_sets) | (subsets | st.sampled_from(usual_sets))
     sets = bits.map(lambda drawn: chosen(names, drawn)).filter(bool)
     forms = st.sampled_from([(1, 0), (0, 1), (1, 1), (1, -2)])
     insists = st.sampled_from([False] * 9 + [True])
-    asked = draw(st.lists(st.tuples(sets, forms, insists), max_size=8))
-    allowing = chosen(names, draw(subsets) & draw(subsets)) if draw(st.booleans()) else frozenset()
-    return Case(names, SetRule(draw(st.integers(1, 4)), allowing), asked)
+    usual, least = draw(st.integers(1, 4)), st.integers(1, 4)
+    # Some allow being singled out in all totals, or from a later one on, or now and then.
+    since, always, seldom = draw(st.integers(0, 2)), draw(st.booleans()), st.sampled_from([few, 0])
+    wishes: list[Wish] = []
+    for number in range(draw(st.integers(0, 8))):
+        allowing = (few if number >= since else 0) if always else draw(seldom)
+        minimum = draw(st.just(usual) | least)
+        wish = Wish(draw(sets), draw(forms), chosen(names, allowing), minimum, draw(insists))
+        wishes.append(wish)
+    return Case(names, wishes)
 
 
 def check(case: Case) -> None:
-    """Open what the rule allows or the operator insists on, and look for what is exposed."""
-    rule, so_far = case.rule, SetHistory()
-    totals, protected = Totals(case.names), frozenset(case.names) - case.rule.alone_allowed
-    for hospitals, form, insists in case.asked:
-        verdict = rule.judge(so_far, hospitals)
-        if verdict.exposed:
-            if not insists:
+    """Open what the rule allows or the operator insists on, and look for what is exposed.
+
+    Each total is of a new session. A hospital is exposed if a total without its permission can be
+    used to single it out among fewer than the largest minimum of its totals.
+    """
+    sets, totals = OpenedSets(Memory()), Totals(case.names)
+    least, protected, named = dict.fromkeys(case.names, 0), frozenset[str](), frozenset[str]()
+    for session, wish in enumerate(case.wishes, 1):
+        tickets = [Ticket(h, bytes(32), b"", alone=h in wish.allowing) for h in wish.hospitals]
+        place = Place(0, session, session, noted=False)
+        try:
+            sets.require(tickets, wish.least, place)
+        except ProtocolError:
+            if not wish.insists:
                 continue
-            assert not totals.exposes(rule.min_contributors, protected)
-            protected -= verdict.exposed
-            so_far = SetHistory.of([*entries(so_far), Epoch(hospitals, verdict.exposed)])
-            assert not rule.judge(so_far, hospitals).exposed
-        so_far = so_far.after(hospitals)
-        totals.open(hospitals, form)
+            verdict = sets.read(0).judge(wish.hospitals, wish.least)
+            if not verdict.exposed:
+                continue  # only with permissions that are noted with an opened total
+            sets.begin_epoch(verdict, 0)
+            named |= verdict.exposed
+            sets.require(tickets, wish.least, place)
+        totals.open(wish.hospitals, wish.form)
+        protected |= wish.hospitals - wish.allowing
+        least |= {h: max(least[h], wish.least) for h in wish.hospitals}
     # Further totals only expose more, so nobody was exposed on the way.
-    assert not totals.exposes(rule.min_contributors, protected)
+    for fewest in {*least.values()} - {0}:
+        same = frozenset(h for h in case.names if least[h] == fewest)
+        assert not totals.exposes(fewest, protected & same - named)
 
 
-def entries(so_far: SetHistory) -> Iterator[OpenedSet | Epoch]:
-    """Yield entries of the same classes and epochs."""
-    yield from map(OpenedSet, so_far.classes)
-    yield from so_far.epochs
-
-
-@settings(max_examples=120)
+@settings(max_examples=300)
 @given(cases())
 def test_the_rule_allows_nothing_that_exposes_a_hospital(case: Case) -> None:
     check(case)
@@ -165,7 +222,7 @@ def test_the_module_tells_how_often_a_safe_set_is_refused() -> None:
             hospitals = frozenset(rng.sample(names, rng.randint(1, len(names))))
             totals.open(hospitals, (1, 0))
             if not rule.judge(so_far, hospitals).exposed:
-                so_far = so_far.after(hospitals)
+                so_far = so_far.after(OpenedSet(hospitals))
                 continue
             refused += 1
             safe += not totals.exposes(rule.min_contributors, frozenset(names))
@@ -225,7 +282,13 @@ def test_whom_a_set_exposes(opened: list[str], asked: str, whom: str) -> None:
 def test_a_hospital_that_allows_it_may_be_singled_out(
     alone: str, opened: list[str], asked: str, whom: str
 ) -> None:
-    assert exposed(SetRule(3, frozenset(alone)), history(*opened), asked) == whom
+    assert exposed(SetRule(3, frozenset(alone)), allowed(alone, *opened), asked) == whom
+
+
+def test_a_permission_that_comes_after_a_total_does_not_count() -> None:
+    late, early = history("ABCD"), allowed("C", "ABCD")
+    for before, whom in ((late, "C"), (early, "")):
+        assert exposed(SetRule(3, frozenset("C")), before, "ABD") == whom
 
 
 def test_an_epoch_exposes_only_whom_it_names() -> None:
@@ -234,7 +297,7 @@ def test_an_epoch_exposes_only_whom_it_names() -> None:
     assert exposed(rule, SetHistory.of(before), "ABCDEFG") == "G"
     decided = SetHistory.of([*before, Epoch(frozenset("ABCDEFG"), frozenset("G"))])
     assert exposed(rule, decided, "ABCDEFG") == ""
-    later = decided.after(frozenset("ABCDEFG"))
+    later = decided.after(OpenedSet(frozenset("ABCDEFG")))
     assert exposed(rule, later, "ABCDEFG") == exposed(rule, later, "ABCDEF") == ""
     # Sets that a fresh history would allow, and that earlier totals split.
     assert exposed(rule, later, "ADE") == "ABCDEF"
@@ -257,9 +320,10 @@ def test_a_hospital_that_an_epoch_lets_go_returns_only_by_another_epoch() -> Non
 
 
 def test_a_set_of_whole_classes_need_not_be_kept() -> None:
-    before = history("ABCDEF", "ABC")
+    before = SetHistory.of(OpenedSet(frozenset(one), least=3) for one in ("ABCDEF", "ABC"))
     for asked, changes in (("ABCDEF", False), ("DEF", False), ("ABCGHI", True), ("AB", True)):
-        assert SetRule(3).judge(before, frozenset(asked)).changes_classes is changes
+        assert (SetRule(3).judge(before, frozenset(asked)).opened is not None) is changes
+    assert SetRule(4).judge(before, frozenset("ABC")).opened is not None
 
 
 def test_a_coordinator_sees_one_sentence() -> None:
@@ -273,13 +337,14 @@ def test_a_coordinator_sees_one_sentence() -> None:
     )
     many = SetRule(20).judge(before, frozenset(names[:15]))
     assert "h00, h01, h02, h03, h04, h05, h06, h07, h08, h09 and 5 more: fewer" in str(many)
-    allowed = SetRule(3).judge(before, frozenset(names))
-    assert str(allowed) == "the total of these 40 hospitals may be opened"
+    opened = SetRule(3).judge(before, frozenset(names))
+    assert str(opened) == "the total of these 40 hospitals may be opened"
 
 
 def test_lines_of_a_ledger_are_read_back() -> None:
-    opened, epoch = OpenedSet(frozenset("BCA")), Epoch(frozenset("AB"), frozenset("C"))
-    assert OPENED.dumps(opened) == '{"opened":["A","B","C"]}'
+    opened = OpenedSet(frozenset("BCA"), frozenset("C"), 3)
+    epoch = Epoch(frozenset("AB"), frozenset("C"))
+    assert OPENED.dumps(opened) == '{"opened":["A","B","C"],"alone":["C"],"least":3}'
     assert EPOCH.dumps(epoch) == '{"epoch":["A","B"],"exposes":["C"]}'
     assert OPENED.loads(OPENED.dumps(opened), OpenedSet) == opened
     assert EPOCH.loads(EPOCH.dumps(epoch), Epoch) == epoch
@@ -288,7 +353,7 @@ def test_lines_of_a_ledger_are_read_back() -> None:
 @pytest.mark.parametrize("names", ["[]", '["B","A"]', '["A","A"]', '["A",1]', '["A b"]', '"A"'])
 def test_a_line_that_is_no_set_of_names_is_refused(names: str) -> None:
     with pytest.raises(LedgerError):
-        OPENED.loads(f'{{"opened":{names}}}', OpenedSet)
+        OPENED.loads(f'{{"opened":{names},"alone":[],"least":3}}', OpenedSet)
     with pytest.raises(LedgerError):
         EPOCH.loads(f'{{"epoch":["A"],"exposes":{names}}}', Epoch)
 
@@ -297,6 +362,8 @@ def test_the_longest_line_fits_a_ledger() -> None:
     everyone = frozenset(f"{number:064}" for number in range(1100))
     line = EPOCH.dumps(Epoch(everyone, everyone))
     assert EPOCH.loads(line, Epoch).hospitals == everyone
+    line = OPENED.dumps(OpenedSet(everyone, everyone, 1000))
+    assert OPENED.loads(line, OpenedSet).hospitals == everyone
 
 
 def test_a_decision_after_many_sets_is_quick() -> None:

@@ -51,13 +51,16 @@ def folder(tmp_path: Path) -> Path:
 def test_it_shows_what_was_opened(folder: Path) -> None:
     for named in (IDENTITY, FILE):
         assert fl_he(folder, "ledger", named) == (0, SHOWN, "")
-    require(folder, "abcd", alone="d")
-    require(folder, "abc", alone="d")
+    require(folder, "abcdefgh", alone="d")
+    require(folder, "abcdefghi", alone="di")
     code, out, err = fl_he(folder, "ledger", IDENTITY)
     assert (code, err) == (0, "")
     assert out == (
-        "opened: a, b, c, d\nopened: a, b, c\nclass of 3: a, b, c\nclass of 1: d\n"
-        "allow being singled out: d\n"
+        "opened: a, b, c, d\nopened: a, b, c, d, e, f, g, h\n"
+        "opened: a, b, c, d, e, f, g, h, i\n"
+        "class of 4: a, b, c, d\nclass of 4: e, f, g, h\nclass of 1: i\n"
+        "allow being singled out: i\n"
+        "allow it too late, as they are in totals without it: d\n"
     )
 
 

@@ -206,7 +206,7 @@ def _ledger_state(data: bytes) -> object:
 @cache
 def _sets() -> list[Any]:
     return [
-        {"opened": ["a", "b", "c", "d"]},
+        {"opened": ["a", "b", "c", "d"], "alone": ["d"], "least": 3},
         {"alone": ["d"]},
         {"not_alone": ["d"], "sessions": 2},
         {"epoch": ["a", "b"], "exposes": ["c", "d"]},
