@@ -6,6 +6,9 @@ A permission counts only from a ticket of a session that began after all of the 
 without a permission were noted. So a coordinator that holds back tickets, or sends old ones again,
 does not undo a withdrawal. A ticket without a permission is noted in any sum, a permission only in
 a sum that may be opened. Of a request that was answered before, nothing is noted.
+
+Figures are opened only of the set of their session's last training total: those of two sets over
+one model would differ by a few patients.
 """
 
 from __future__ import annotations
@@ -24,16 +27,19 @@ from fl_he.clients.set_rule import (
     OpenedSet,
     SetHistory,
     SetRule,
+    TrainedSet,
     Verdict,
 )
 from fl_he.clients.stores import LedgerError, Lines, Store, ledger_document
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
 
-_Entry = OpenedSet | Epoch | AloneAllowed | NotAllowed
+_Entry = OpenedSet | TrainedSet | Epoch | AloneAllowed | NotAllowed
 _KINDS: dict[str, type[_Entry]] = {
     '{"opened":': OpenedSet,
+    '{"trained":': TrainedSet,
     '{"epoch":': Epoch,
     '{"alone":': AloneAllowed,
     '{"not_alone":': NotAllowed,
@@ -58,11 +64,14 @@ class KeptSets:
         Hospitals that allow being singled out, also if that does not count any more.
     last : mapping of str to int
         Last session that had begun when a hospital's latest ticket without a permission was noted.
+    trained : mapping of int to frozenset of str
+        The set of each session's last training total.
     """
 
     entries: tuple[Judged, ...] = ()
     alone: Hospitals = frozenset()
     last: Mapping[str, int] = field(default_factory=dict)
+    trained: Mapping[int, Hospitals] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lines: Lines) -> KeptSets:
@@ -70,6 +79,7 @@ class KeptSets:
         entries: list[Judged] = []
         alone: Hospitals = frozenset()
         last: dict[str, int] = {}
+        trained: dict[int, Hospitals] = {}
         older = True  # as long as all sets are of earlier versions
         for line in lines:
             entry = None if line is None else _entry(line)
@@ -83,9 +93,11 @@ class KeptSets:
             elif isinstance(entry, OpenedSet):
                 older = older and not entry.least
                 entries.append(entry if entry.least else replace(entry, alone=alone))
+            elif isinstance(entry, TrainedSet):
+                trained[entry.session] = entry.hospitals
             elif entry is not None:
                 entries.append(entry)
-        return cls(tuple(entries), alone, last)
+        return cls(tuple(entries), alone, last, trained)
 
     @property
     def counting(self) -> Hospitals:
@@ -125,7 +137,13 @@ class OpenedSets:
             _require_lines(lines, least)
             return KeptSets.of(lines)
 
-    def require(self, tickets: Iterable[Ticket], min_contributors: int, place: Place) -> int:
+    def require(
+        self,
+        tickets: Iterable[Ticket],
+        min_contributors: int,
+        place: Place,
+        purpose: Purpose,
+    ) -> int:
         """Note the set of a total's contributors before the total is opened, or refuse it.
 
         Parameters
@@ -135,6 +153,8 @@ class OpenedSets:
         min_contributors : int
         place : Place
             Of the total's opening. If the ledger has it, nothing is noted and nothing judged.
+        purpose : Purpose
+            The total's.
 
         Returns
         -------
@@ -144,7 +164,8 @@ class OpenedSets:
         Raises
         ------
         ProtocolError
-            If the total would expose hospitals that have not allowed it; see `set_rule`.
+            If the total would expose hospitals that have not allowed it; see `set_rule`. If figures
+            are of another set than the session's last training total.
         LedgerError
             If the file has fewer lines than at an earlier opening.
         """
@@ -163,10 +184,18 @@ class OpenedSets:
             verdict = kept.judge(frozenset(wishes), min_contributors)
             if verdict.exposed:
                 raise ProtocolError(str(verdict))
+            trained = before.trained.get(place.session)
+            if purpose == "figures" and trained != verdict.hospitals:
+                raise ProtocolError(
+                    "figures must be of the hospitals of the session's last training total: ask "
+                    "exactly these for their counts"
+                )
             if not kept.alone <= before.alone:
                 _append(lines, AloneAllowed(kept.alone))
             if verdict.opened is not None:
                 _append(lines, verdict.opened)
+            if purpose == "train" and trained != verdict.hospitals:
+                _append(lines, TrainedSet(verdict.hospitals, place.session))
             return sum(1 for _ in lines)
 
     def begin_epoch(self, verdict: Verdict, least: int) -> None:

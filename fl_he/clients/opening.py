@@ -244,7 +244,8 @@ class Opener:
             require_tickets(summed, occasion, verify, same=same)
             if enrolment is None:
                 return 0
-            return OpenedSets(self.node.opened_sets()).require(summed.tickets, minimum, place)
+            sets = OpenedSets(self.node.opened_sets())
+            return sets.require(summed.tickets, minimum, place, request.purpose)
 
         before = None
         if after is not None and not self.node.simulated:

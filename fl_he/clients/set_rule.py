@@ -54,7 +54,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeAlias
 
-from fl_he.crypto.encoding.fields import Key, Kind, Limit, Whole, limited, listed
+from fl_he.crypto.encoding.fields import Key, Kind, Limit, Natural, Whole, limited, listed
 from fl_he.crypto.envelopes.public_identity import NAME
 
 Hospitals: TypeAlias = frozenset[str]
@@ -81,6 +81,14 @@ class OpenedSet:
     hospitals: Annotated[Hospitals, Key("opened"), _HOSPITALS]
     alone: Annotated[Hospitals, _ANY_HOSPITALS] = frozenset()
     least: Whole = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedSet:
+    """Ledger line: the set of a session's last training total, by the session's place."""
+
+    hospitals: Annotated[Hospitals, Key("trained"), _HOSPITALS]
+    session: Natural
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from fl_he.clients.opened_sets import OpenedSets
 from fl_he.clients.set_rule import LONGEST_SET_LINE, Epoch, OpenedSet, Verdict
 from fl_he.clients.stores import LedgerError
 from fl_he.crypto.tickets.ticket import Ticket
+from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
 
 
@@ -28,9 +29,16 @@ class Sets:
         """Open a total of a session; it is the last of so many sessions if no number is given."""
         self.asked(names, alone, Place(0, session, max(session, sessions), noted=False), least)
 
-    def asked(self, names: str, alone: str, place: Place, least: int = 3) -> int:
+    def asked(
+        self,
+        names: str,
+        alone: str,
+        place: Place,
+        least: int = 3,
+        purpose: Purpose = "evaluate",
+    ) -> int:
         tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
-        return self.kept().require(tickets, least, place)
+        return self.kept().require(tickets, least, place, purpose)
 
     def refused(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> str:
         with pytest.raises(ProtocolError) as caught:
@@ -181,6 +189,31 @@ def test_a_larger_minimum_is_noted_with_a_set_that_was_opened_before(sets: Sets)
     assert "fewer than 5 hospitals" in sets.refused("abc")
 
 
+def test_figures_are_of_the_set_of_the_last_training_total(sets: Sets) -> None:
+    words = "figures must be of the hospitals of the session's last training total"
+    one, two = (Place(0, session, 2, noted=False) for session in (1, 2))
+    sets.require("abcdef")
+    with pytest.raises(ProtocolError, match=words):
+        sets.asked("abcdef", "", one, purpose="figures")
+    for _ in range(2):
+        sets.asked("abcdef", "", one, purpose="train")
+    with pytest.raises(ProtocolError, match=words):
+        sets.asked("abc", "", one, purpose="figures")
+    with pytest.raises(ProtocolError, match=words):
+        sets.asked("abcdef", "", two, purpose="figures")
+    sets.asked("def", "", two, purpose="train")
+    sets.asked("abcdef", "", one, purpose="figures")
+    sets.asked("abc", "", one, purpose="train")
+    with pytest.raises(ProtocolError, match=words):
+        sets.asked("abcdef", "", one, purpose="figures")
+    sets.asked("abc", "", one, purpose="figures")
+    assert [line for line in sets.lines() if "trained" in line] == [
+        '{"trained":["a","b","c","d","e","f"],"session":1}',
+        '{"trained":["d","e","f"],"session":2}',
+        '{"trained":["a","b","c"],"session":1}',
+    ]
+
+
 def test_sets_of_earlier_versions(sets: Sets) -> None:
     """They have no permissions and no minimum: what lines before them say counts."""
     sets.path.write_text(
@@ -313,6 +346,8 @@ def test_an_epoch_exposes_nobody_who_was_not_shown(sets: Sets) -> None:
         '{"opened":["a"],"alone":["a"],"least":-1}',
         '{"epoch":["a"]}',
         '{"not_alone":["a"]}',
+        '{"trained":["a"]}',
+        '{"trained":["a"],"session":0}',
         '{"not_alone":["a"],"sessions":-1}',
     ],
 )

@@ -167,7 +167,7 @@ def check(case: Case) -> None:
         tickets = [Ticket(h, bytes(32), b"", alone=h in wish.allowing) for h in wish.hospitals]
         place = Place(0, session, session, noted=False)
         try:
-            sets.require(tickets, wish.least, place)
+            sets.require(tickets, wish.least, place, "train")
         except ProtocolError:
             if not wish.insists:
                 continue
@@ -176,7 +176,7 @@ def check(case: Case) -> None:
                 continue  # only with permissions that are noted with an opened total
             sets.begin_epoch(verdict, 0)
             named |= verdict.exposed
-            sets.require(tickets, wish.least, place)
+            sets.require(tickets, wish.least, place, "train")
         totals.open(wish.hospitals, wish.form)
         protected |= wish.hospitals - wish.allowing
         least |= {h: max(least[h], wish.least) for h in wish.hospitals}

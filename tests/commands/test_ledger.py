@@ -38,7 +38,7 @@ def require(folder: Path, names: str, alone: str = "") -> None:
     ledger = Ledger(FileStore(folder / LEDGER), "ab" * 32)
     session = ledger.session(next(RUNS))
     request = DecryptRequest(session, "train", 1, len(names), session.encode())
-    ledger.note(request, check=lambda place: sets.require(tickets, 3, place))
+    ledger.note(request, check=lambda place: sets.require(tickets, 3, place, "train"))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_file_that_has_lost_lines_is_refused(folder: Path, more: tuple[str, ..
     (folder / FILE).write_bytes(before)
     code, out, err = fl_he(folder, "ledger", IDENTITY, *more)
     assert (code, out) == (1, "")
-    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 4 lines, and had")
+    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 6 lines, and had")
     assert (folder / FILE).read_bytes() == before
 
 
