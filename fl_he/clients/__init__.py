@@ -9,6 +9,7 @@ Modules and folders, in the order in which they import each other:
 
 clipping         clipped sums of bounded sensitivity for differential privacy
 set_rule         sets of hospitals whose totals may be opened together
+known_identities  whether the hospitals of a manifest are those of opened sets
 row_rule         tables whose totals may be told, by their rows
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from fl_he.clients.known_identities import Enrolled, KnownIdentities
 from fl_he.clients.ledger import Place
 from fl_he.clients.set_rule import (
     LONGEST_SET_LINE,
@@ -36,10 +37,11 @@ from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
 
-_Entry = OpenedSet | TrainedSet | Epoch | AloneAllowed | NotAllowed
+_Entry = OpenedSet | TrainedSet | Enrolled | Epoch | AloneAllowed | NotAllowed
 _KINDS: dict[str, type[_Entry]] = {
     '{"opened":': OpenedSet,
     '{"trained":': TrainedSet,
+    '{"enrolled":': Enrolled,
     '{"epoch":': Epoch,
     '{"alone":': AloneAllowed,
     '{"not_alone":': NotAllowed,
@@ -66,12 +68,14 @@ class KeptSets:
         Last session that had begun when a hospital's latest ticket without a permission was noted.
     trained : mapping of int to frozenset of str
         The set of each session's last training total.
+    identities : KnownIdentities
     """
 
     entries: tuple[Judged, ...] = ()
     alone: Hospitals = frozenset()
     last: Mapping[str, int] = field(default_factory=dict)
     trained: Mapping[int, Hospitals] = field(default_factory=dict)
+    identities: KnownIdentities = field(default_factory=KnownIdentities)
 
     @classmethod
     def of(cls, lines: Lines) -> KeptSets:
@@ -80,9 +84,12 @@ class KeptSets:
         alone: Hospitals = frozenset()
         last: dict[str, int] = {}
         trained: dict[int, Hospitals] = {}
+        identities = KnownIdentities()
         older = True  # as long as all sets are of earlier versions
         for line in lines:
             entry = None if line is None else _entry(line)
+            if isinstance(entry, Enrolled | OpenedSet | Epoch):
+                identities = identities.after(entry)
             if isinstance(entry, AloneAllowed):
                 alone = entry.hospitals
             elif isinstance(entry, NotAllowed):
@@ -95,9 +102,9 @@ class KeptSets:
                 entries.append(entry if entry.least else replace(entry, alone=alone))
             elif isinstance(entry, TrainedSet):
                 trained[entry.session] = entry.hospitals
-            elif entry is not None:
+            elif isinstance(entry, Epoch):
                 entries.append(entry)
-        return cls(tuple(entries), alone, last, trained)
+        return cls(tuple(entries), alone, last, trained, identities)
 
     @property
     def counting(self) -> Hospitals:
@@ -111,7 +118,14 @@ class KeptSets:
 
     def judge(self, hospitals: Hospitals, min_contributors: int) -> Verdict:
         """Tell whether the total of a set may be opened, and whom it would expose."""
-        return SetRule(min_contributors, self.alone).judge(self.history, hospitals)
+        verdict = SetRule(min_contributors, self.alone).judge(self.history, hospitals)
+        if doubted := self.identities.doubted:
+            return replace(verdict, exposed=self.identities.everyone | hospitals, doubted=doubted)
+        return verdict
+
+    def under(self, identities: Mapping[str, str]) -> KeptSets:
+        """Return the same under a manifest with these identities' fingerprints."""
+        return replace(self, identities=self.identities.after(Enrolled(identities)))
 
 
 class OpenedSets:
@@ -143,6 +157,7 @@ class OpenedSets:
         min_contributors: int,
         place: Place,
         purpose: Purpose,
+        identities: Mapping[str, str],
     ) -> int:
         """Note the set of a total's contributors before the total is opened, or refuse it.
 
@@ -155,6 +170,8 @@ class OpenedSets:
             Of the total's opening. If the ledger has it, nothing is noted and nothing judged.
         purpose : Purpose
             The total's.
+        identities : mapping of str to str
+            Fingerprints of the manifest's hospitals, by name.
 
         Returns
         -------
@@ -175,6 +192,9 @@ class OpenedSets:
             if place.noted:
                 return count
             before = KeptSets.of(lines)
+            if before.identities.enrolled != identities:
+                before = before.under(identities)
+                _append(lines, Enrolled(dict(sorted(identities.items()))))
             last = {name: before.last.get(name, 0) for name in wishes}
             no = frozenset(name for name, allows in wishes.items() if not allows)
             if new := {n for n in no if n in before.alone or last[n] < place.sessions}:

@@ -245,7 +245,8 @@ class Opener:
             if enrolment is None:
                 return 0
             sets = OpenedSets(self.node.opened_sets())
-            return sets.require(summed.tickets, minimum, place, request.purpose)
+            named = {node.name: node.fingerprint for node in enrolment.manifest.hospitals}
+            return sets.require(summed.tickets, minimum, place, request.purpose, named)
 
         before = None
         if after is not None and not self.node.simulated:

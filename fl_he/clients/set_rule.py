@@ -205,6 +205,8 @@ class Verdict:
         As company X has it.
     least : int
         How many hospitals must share the same totals: the largest number that applies.
+    doubted : frozenset of str
+        See `known_identities`. With any, all hospitals are exposed.
     """
 
     hospitals: Hospitals
@@ -212,20 +214,31 @@ class Verdict:
     opened: OpenedSet | None
     min_contributors: int
     least: int
+    doubted: Hospitals = frozenset()
 
     def __str__(self) -> str:
         """Return one sentence for a coordinator: names are the manifest's, so they are public."""
         total = f"the total of these {len(self.hospitals)} hospitals"
         if not self.exposed:
             return f"{total} may be opened"
-        names = sorted(self.exposed)
-        more = len(names) - _SHOWN_NAMES
+        if self.doubted:
+            return (
+                f"no total is opened: {_some(self.doubted)} may be other hospitals than in opened "
+                "totals, or the same under other names (company X's manifest has changed); go back "
+                "to the earlier manifest, or let company X's operator begin a new epoch with "
+                "`fl-he ledger FILE --open NAME,...`"
+            )
         return (
-            f"{total} would expose {', '.join(names[:_SHOWN_NAMES])}"
-            f"{f' and {more} more' if more > 0 else ''}: fewer than {self.least} "
+            f"{total} would expose {_some(self.exposed)}: fewer than {self.least} "
             "hospitals (min_contributors) would share the same totals; ask the hospitals of an "
             "earlier total again, or let company X's operator begin a new epoch"
         )
+
+
+def _some(hospitals: Hospitals) -> str:
+    names = sorted(hospitals)
+    more = len(names) - _SHOWN_NAMES
+    return f"{', '.join(names[:_SHOWN_NAMES])}{f' and {more} more' if more > 0 else ''}"
 
 
 @dataclass(frozen=True, slots=True)

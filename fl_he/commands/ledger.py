@@ -126,6 +126,8 @@ def print_sets(kept: KeptSets) -> None:
             typer.echo(f"opened: {_listed(entry.hospitals)}")
     for group in kept.history.classes:
         typer.echo(f"class of {len(group)}: {_listed(group)}")
+    if doubted := kept.identities.doubted:
+        typer.echo(f"perhaps other hospitals, or other names of them: {_listed(doubted)}")
     typer.echo(f"allow being singled out: {_listed(kept.counting)}")
     if late := kept.alone - kept.counting:
         typer.echo(f"allow it too late, as they are in totals without it: {_listed(late)}")

@@ -22,6 +22,7 @@ from fl_he.wire.records import ProtocolError
 class Sets:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "sets.jsonl"
+        self.identities: dict[str, str] = {}
 
     def require(
         self, names: str, alone: str = "", session: int = 1, sessions: int = 0, least: int = 3
@@ -38,7 +39,7 @@ class Sets:
         purpose: Purpose = "evaluate",
     ) -> int:
         tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
-        return self.kept().require(tickets, least, place, purpose)
+        return self.kept().require(tickets, least, place, purpose, self.identities)
 
     def refused(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> str:
         with pytest.raises(ProtocolError) as caught:
@@ -214,6 +215,66 @@ def test_figures_are_of_the_set_of_the_last_training_total(sets: Sets) -> None:
     ]
 
 
+def manifest(names: str, **others: str) -> dict[str, str]:
+    """Return identities of hospitals, by default one for each name."""
+    return {name: others.get(name, name).encode().hex() * 32 for name in names}
+
+
+DOUBT = "no total is opened: {} may be other hospitals than in opened totals"
+
+
+def test_another_hospital_under_an_old_name_opens_nothing(sets: Sets) -> None:
+    sets.identities = manifest("abcd")
+    sets.require("abcd")
+    sets.identities = manifest("abcd", c="x")
+    for _ in range(2):
+        assert DOUBT.format("c") in sets.refused("abcd")
+    verdict = sets.judged("abcd")
+    assert verdict.exposed == {*"abcd"}
+    sets.kept().begin_epoch(verdict, 0)
+    sets.require("abcd", session=2)
+    sets.identities = manifest("abcd")
+    assert DOUBT.format("c") in sets.refused("abcd", session=3)
+
+
+def test_hospitals_that_enrol_again_under_new_names_open_nothing(sets: Sets) -> None:
+    """A total of a, b, c, d less one of a, b, c under new names would be the update of d."""
+    sets.identities = manifest("abcd")
+    sets.require("abcd")
+    sets.identities = manifest("d")
+    assert "would expose" in sets.refused("d")
+    sets.identities = manifest("defg")
+    assert DOUBT.format("a, b, c, e, f, g") in sets.refused("efg")
+    assert DOUBT.format("a, b, c, e, f, g") in sets.refused("defg", alone="defg")
+    verdict = sets.judged("efg")
+    assert verdict.exposed == {*"abcdefg"}
+    sets.kept().begin_epoch(verdict, 0)
+    sets.require("efg", session=2)
+    sets.identities = manifest("aefg")
+    assert "would expose" in sets.refused("ae", session=2), "a is back"
+    sets.identities = manifest("efgh")
+    assert DOUBT.format("a, d, h") in sets.refused("efgh", session=2)
+
+
+def test_newcomers_or_leavers_alone_are_no_doubt(sets: Sets) -> None:
+    sets.identities = manifest("abcdef")
+    sets.require("abcdef")
+    sets.identities = manifest("abcdefghi")
+    sets.require("abcdefghi")
+    sets.identities = manifest("abcdef")
+    sets.require("abcdef")
+    assert [line[:12] for line in sets.lines() if "enrolled" in line] == ['{"enrolled":'] * 3
+
+
+def test_sets_of_earlier_versions_get_the_identities_of_the_first_manifest(sets: Sets) -> None:
+    sets.path.write_text('{"opened":["a","b","c"]}\n')
+    sets.path.chmod(0o600)
+    sets.identities = manifest("abc")
+    sets.require("abc")
+    sets.identities = manifest("abc", a="x")
+    assert DOUBT.format("a") in sets.refused("abc")
+
+
 def test_sets_of_earlier_versions(sets: Sets) -> None:
     """They have no permissions and no minimum: what lines before them say counts."""
     sets.path.write_text(
@@ -347,6 +408,7 @@ def test_an_epoch_exposes_nobody_who_was_not_shown(sets: Sets) -> None:
         '{"epoch":["a"]}',
         '{"not_alone":["a"]}',
         '{"trained":["a"]}',
+        '{"enrolled":{"a":"a"}}',
         '{"trained":["a"],"session":0}',
         '{"not_alone":["a"],"sessions":-1}',
     ],

@@ -162,12 +162,13 @@ def check(case: Case) -> None:
     used to single it out among fewer than the largest minimum of its totals.
     """
     sets, totals = OpenedSets(Memory()), Totals(case.names)
+    identities = dict.fromkeys(case.names, "ab" * 32)
     least, protected, named = dict.fromkeys(case.names, 0), frozenset[str](), frozenset[str]()
     for session, wish in enumerate(case.wishes, 1):
         tickets = [Ticket(h, bytes(32), b"", alone=h in wish.allowing) for h in wish.hospitals]
         place = Place(0, session, session, noted=False)
         try:
-            sets.require(tickets, wish.least, place, "train")
+            sets.require(tickets, wish.least, place, "train", identities)
         except ProtocolError:
             if not wish.insists:
                 continue
@@ -176,7 +177,7 @@ def check(case: Case) -> None:
                 continue  # only with permissions that are noted with an opened total
             sets.begin_epoch(verdict, 0)
             named |= verdict.exposed
-            sets.require(tickets, wish.least, place, "train")
+            sets.require(tickets, wish.least, place, "train", identities)
         totals.open(wish.hospitals, wish.form)
         protected |= wish.hospitals - wish.allowing
         least |= {h: max(least[h], wish.least) for h in wish.hospitals}

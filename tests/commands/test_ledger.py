@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class of 4: a, b, c, d
 allow being singled out: none
 """
 RUNS = count(1)
+IDENTITIES = dict.fromkeys("abcdefghij", "ab" * 32)
 ASKED = """\
 new epoch: a total of a, b, c
 new hospitals: none
@@ -31,14 +33,16 @@ exposed, for good: d
 """
 
 
-def require(folder: Path, names: str, alone: str = "") -> None:
+def require(
+    folder: Path, names: str, alone: str = "", identities: Mapping[str, str] = IDENTITIES
+) -> None:
     """Open a total of a new session, as company X does."""
     tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
     sets = OpenedSets(FileStore(folder / FILE, LONGEST_SET_LINE))
     ledger = Ledger(FileStore(folder / LEDGER), "ab" * 32)
     session = ledger.session(next(RUNS))
     request = DecryptRequest(session, "train", 1, len(names), session.encode())
-    ledger.note(request, check=lambda place: sets.require(tickets, 3, place, "train"))
+    ledger.note(request, check=lambda place: sets.require(tickets, 3, place, "train", identities))
 
 
 @pytest.fixture
@@ -76,6 +80,17 @@ def test_an_epoch_lets_exactly_its_set_be_opened(
     require(folder, "abc")
     code, out, _ = fl_he(folder, "ledger", IDENTITY)
     assert out.startswith("opened: a, b, c, d\nepoch: a, b, c, exposes d\nopened: a, b, c\n")
+
+
+def test_an_epoch_after_a_hospital_has_another_identity_names_everybody(folder: Path) -> None:
+    changed = {**dict.fromkeys("abcd", "ab" * 32), "d": "cd" * 32}
+    with pytest.raises(ProtocolError, match="no total is opened: d may be other hospitals"):
+        require(folder, "abcd", identities=changed)
+    code, out, _ = fl_he(folder, "ledger", IDENTITY, "--open", "a,b,c,d", "--yes")
+    assert code == 0
+    assert "perhaps other hospitals, or other names of them: d\n" in out
+    assert "exposed, for good: a, b, c, d\nthe epoch has begun\n" in out
+    require(folder, "abcd", identities=changed)
 
 
 @pytest.mark.parametrize("typed", ["", "n\n", "\n"])
@@ -144,7 +159,7 @@ def test_a_file_that_has_lost_lines_is_refused(folder: Path, more: tuple[str, ..
     (folder / FILE).write_bytes(before)
     code, out, err = fl_he(folder, "ledger", IDENTITY, *more)
     assert (code, out) == (1, "")
-    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 6 lines, and had")
+    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 7 lines, and had")
     assert (folder / FILE).read_bytes() == before
 
 

@@ -208,6 +208,7 @@ def _sets() -> list[Any]:
     return [
         {"opened": ["a", "b", "c", "d"], "alone": ["d"], "least": 3},
         {"trained": ["a", "b", "c", "d"], "session": 1},
+        {"enrolled": {"a": "ab" * 32}},
         {"alone": ["d"]},
         {"not_alone": ["d"], "sessions": 2},
         {"epoch": ["a", "b"], "exposes": ["c", "d"]},
@@ -223,7 +224,7 @@ def _opened_sets(data: bytes) -> object:
     changed = f"{first}\n{second}".encode("utf-8", "replace") + data[-1:]
     content = data[1:] if data[:1] == b"R" else changed
     sets = OpenedSets(FileStore(_file("sets.jsonl", content), LONGEST_SET_LINE))
-    sets.require([Ticket(name, bytes(32), b"") for name in "abcd"], 3, _PLACE, "train")
+    sets.require([Ticket(name, bytes(32), b"") for name in "abcd"], 3, _PLACE, "train", {"a": _KEY})
     return sets.read(0)
 
 
