@@ -192,7 +192,7 @@ def masks_scheme(key: PrivateKey, *, manifest: bool) -> Scheme:
 
     def decrypt(total: TicketedSum) -> Vector:
         own = occasion(len(total.vector))
-        require_tickets(total, own, verifies if manifest else None)
+        require_tickets(total.tickets, own, verifies if manifest else None)
         return packing.decode(opened(total, key, own, value_key))
 
     return Scheme(encrypt, add, decrypt, size=lambda update: len(update.to_bytes()))

@@ -49,6 +49,7 @@ from fl_he.wire.encrypted_sum import (
     MisfitReply,
     Role,
 )
+from fl_he.wire.permission import PERMIT, PermitRequest
 from fl_he.wire.records import ProtocolError
 
 Policy = Callable[[Context], KeyHolderPolicy]
@@ -123,6 +124,13 @@ class KeyHolder:
             return Message(self._described(node, asked).to_content(), reply_to=message)
         if action == DECRYPT:
             return Message(self._answered(message, node).to_content(), reply_to=message)
+        if action == PERMIT:
+            if node.role is not Role.KEY_HOLDER:
+                raise ProtocolError(f"{PERMIT!r} must go to company X, and this node is a hospital")
+            asked_set = PermitRequest.from_content(message.content)
+            policy = self._policy(node.context)
+            Opener.of(node, policy, asked_set.session).permit(asked_set)
+            return Message(RecordDict(), reply_to=message)
         if action == END:
             _end(EndRequest.from_content(message.content), node)
             return Message(RecordDict(), reply_to=message)
@@ -145,6 +153,7 @@ class KeyHolder:
             packing=opener.policy.packing.to_json(),
             value_keys=opener.value_keys,
             run_key=opener.run_key,
+            whole=opener.whole,
         )
 
     def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply | MisfitReply:

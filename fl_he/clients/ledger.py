@@ -205,6 +205,13 @@ class Ledger:
             opened = self._opened(lines, session)
             return max((entry.round for entry in opened if entry.purpose == "train"), default=0)
 
+    def place(self, session: str) -> Place:
+        """Return the place that a new opening of a session would have; raises as `latest`."""
+        with self._store.exclusively() as lines:
+            for _ in self._opened(lines, session):
+                pass
+            return _place(session, list(lines), noted=False)
+
     def note(
         self,
         request: DecryptRequest,
@@ -259,7 +266,7 @@ class Ledger:
             marked = list(marks(read))
             if after not in (None, *(mark for _, mark in marked)):
                 raise ProtocolError(_OTHER_LEDGER)
-            now = check(_place(opening, read, noted=noted))
+            now = check(_place(opening.session, read, noted=noted))
             if noted:
                 return next(mark for entry, mark in marked if entry == opening)
             opening = replace(opening, sets=now)
@@ -313,9 +320,9 @@ class Ledger:
             )
 
 
-def _place(opening: Opening, lines: Iterable[str | None], *, noted: bool) -> Place:
+def _place(session: str, lines: Iterable[str | None], *, noted: bool) -> Place:
     begun = [entry.session for entry in entries(lines) if isinstance(entry, Session)]
-    return Place(lines_of_sets(lines), begun.index(opening.session) + 1, len(begun), noted)
+    return Place(lines_of_sets(lines), begun.index(session) + 1, len(begun), noted)
 
 
 def lines_of_sets(lines: Iterable[str | None]) -> int:

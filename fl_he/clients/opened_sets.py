@@ -14,6 +14,7 @@ one model would differ by a few patients.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from fl_he.clients.known_identities import Enrolled, KnownIdentities
@@ -218,6 +219,19 @@ class OpenedSets:
                 _append(lines, TrainedSet(verdict.hospitals, place.session))
             return sum(1 for _ in lines)
 
+    def permit(
+        self,
+        tickets: Iterable[Ticket],
+        min_contributors: int,
+        place: Place,
+        purpose: Purpose,
+        identities: Mapping[str, str],
+    ) -> None:
+        """Refuse a set as `require` does, and note nothing."""
+        with self._store.exclusively() as lines:
+            copy = _Copy([*lines])
+        OpenedSets(copy).require(tickets, min_contributors, place, purpose, identities)
+
     def begin_epoch(self, verdict: Verdict, least: int) -> None:
         """Note the operator's decision to open a set although it exposes hospitals.
 
@@ -245,6 +259,21 @@ class OpenedSets:
                     "look at them again"
                 )
             _append(lines, Epoch(verdict.hospitals, verdict.exposed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Lines that nobody keeps."""
+
+    lines: list[str | None]
+
+    def is_new(self) -> bool:
+        """See Store."""
+        return not self.lines
+
+    def exclusively(self) -> AbstractContextManager[list[str | None]]:
+        """See Store."""
+        return nullcontext(self.lines)
 
 
 def _require_lines(lines: Lines, least: int) -> int:

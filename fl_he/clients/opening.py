@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fl_he.clients.ledger import Follows, Ledger, Mark, Place
 from fl_he.clients.node.app import read_node
-from fl_he.clients.node.enrolment import read_passphrase
+from fl_he.clients.node.enrolment import Enrolment, read_passphrase
 from fl_he.clients.node.node import KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.settings import (
     accepted_schemes,
@@ -28,10 +29,12 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
+from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
-from fl_he.wire.encrypted_sum import RESTRICTED, DecryptRequest
+from fl_he.wire.encrypted_sum import RESTRICTED, DecryptRequest, Purpose
+from fl_he.wire.permission import PermitRequest, SealedPermitRequest
 from fl_he.wire.records import ProtocolError, kept_config, refused_as
 from fl_he.wire.run_key import RunKey
 from fl_he.wire.totals import Total
@@ -177,6 +180,20 @@ class Opener:
             return {}
         return seal_value_key(value_key_of(key), key.public_key.fingerprint, enrolment)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the total of all hospitals of a manifest may be opened without permissions."""
+        enrolment = self.node.enrolment
+        if enrolment is None:
+            return False
+        named = _identities(enrolment)
+        with suppress(LedgerError):  # opening refuses by it
+            # Tickets to come may lack the permissions that were noted.
+            kept = OpenedSets(self.node.opened_sets()).read(0).under(named)
+            kept = replace(kept, alone=frozenset())
+            return not kept.judge(frozenset(named), self.policy.min_contributors).exposed
+        return False
+
     def open(
         self,
         request: DecryptRequest,
@@ -241,11 +258,11 @@ class Opener:
             # An app without a manifest may tell each hospital something else.
             same = asked is not None or enrolment is not None
             verify = None if enrolment is None else enrolment.verifies
-            require_tickets(summed, occasion, verify, same=same)
+            require_tickets(summed.tickets, occasion, verify, same=same)
             if enrolment is None:
                 return 0
             sets = OpenedSets(self.node.opened_sets())
-            named = {node.name: node.fingerprint for node in enrolment.manifest.hospitals}
+            named = _identities(enrolment)
             return sets.require(summed.tickets, minimum, place, request.purpose, named)
 
         before = None
@@ -269,15 +286,54 @@ class Opener:
         lacking = 1 if enrolment is None else minimum
         return Opened(with_metric_means(total, request.metric_values, minimum, lacking), mark)
 
-    def _summed(self, request: DecryptRequest, asked: Asked | None) -> TicketedSum:
-        """Read a sum of the form that the policy and the request say."""
-        packing, minimum = self.policy.packing, self.policy.min_contributors
-        if not minimum <= request.contributors <= packing.max_contributors:
+    def permit(self, request: PermitRequest) -> None:
+        """Refuse a set as `open` would refuse its sum, by the same errors, and note nothing."""
+        enrolment = _required(self.node)
+        tickets = [Ticket.from_bytes(ticket) for ticket in request.tickets.values()]
+        self._require_count(len(tickets))
+        occasion = Occasion(
+            self.key.public_key.fingerprint,
+            request.session,
+            request.purpose,
+            request.round,
+            tickets[0].asked,
+            self.policy.packing,
+            request.length,
+            request.metric_values,
+            request.scheme,
+        )
+        require_tickets(tickets, occasion, enrolment.verifies)
+        self._require_allowed(tickets, request.session, request.purpose)
+
+    def permit_names(self, request: SealedPermitRequest) -> None:
+        """Refuse as `permit`, if tickets are to say what the coordinator has heard of them."""
+        names = frozenset(request.contributors)
+        if strangers := names - _identities(_required(self.node)).keys():
             raise ProtocolError(
-                f"a sum must have at least {minimum} and at most {packing.max_contributors} "
-                f"contributors, got {request.contributors} (the least is this key holder's own: "
+                f"a sum must be of hospitals of the manifest, got {min(strangers)!r:.40}"
+            )
+        tickets = [Ticket(name, b"", b"", alone=name in request.alone) for name in names]
+        self._require_allowed(tickets, request.session, "train")
+
+    def _require_allowed(self, tickets: Sequence[Ticket], session: str, purpose: Purpose) -> None:
+        self._require_count(len(tickets))
+        minimum, place = self.policy.min_contributors, self.ledger.place(session)
+        sets, named = OpenedSets(self.node.opened_sets()), _identities(_required(self.node))
+        sets.permit(tickets, minimum, place, purpose, named)
+
+    def _require_count(self, contributors: int) -> None:
+        least, most = self.policy.min_contributors, self.policy.packing.max_contributors
+        if not least <= contributors <= most:
+            raise ProtocolError(
+                f"a sum must have at least {least} and at most {most} "
+                f"contributors, got {contributors} (the least is this key holder's own: "
                 "where it is deployed, min-contributors in its node configuration)"
             )
+
+    def _summed(self, request: DecryptRequest, asked: Asked | None) -> TicketedSum:
+        """Read a sum of the form that the policy and the request say."""
+        packing = self.policy.packing
+        self._require_count(request.contributors)
         accepted = accepted_schemes(self.node.context)
         summed = TicketedSum.from_bytes(request.encrypted_sum, self.key.public_key, accepted)
         vector = summed.vector
@@ -296,6 +352,16 @@ class Opener:
                 f"a sum for a separation must hold {_SIDES} counts and nothing else"
             )
         return summed
+
+
+def _identities(enrolment: Enrolment) -> dict[str, str]:
+    return {node.name: node.fingerprint for node in enrolment.manifest.hospitals}
+
+
+def _required(node: Node) -> Enrolment:
+    if node.enrolment is None:
+        raise ProtocolError("the set rule must be asked of a company X with a manifest")
+    return node.enrolment
 
 
 def _key(node: Node, key_bits: int) -> PrivateKey:

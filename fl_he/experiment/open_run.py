@@ -42,7 +42,7 @@ from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.dropouts import ResumableError
 from fl_he.strategies.encrypted_sum import EncryptedSum
-from fl_he.strategies.opened_sum import OpenedSum, UnopenedSum
+from fl_he.strategies.opened_sum import NotPermittedError, OpenedSum, UnopenedSum
 from fl_he.strategies.total_chain import OpenedTotal, TotalChain
 from fl_he.wire.encrypted_sum import ACCURACY, Purpose, printable
 from fl_he.wire.events import Event, Listener, OptimizerChosen, ProfileAdvanced
@@ -196,7 +196,7 @@ class OpenRun(TrainingRun):
         training, number = self._training, len(self._state.rounds) + 1
         try:
             total = self._evaluated("train", number)
-        except ResumableError:
+        except (ResumableError, NotPermittedError):
             raise
         except ProtocolError as error:
             if hint := divergence(self._state.rounds, self._chosen["name"]):

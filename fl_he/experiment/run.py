@@ -14,6 +14,7 @@ from fl_he.experiment.run_folder import alone_in, is_there
 from fl_he.experiment.tracking import Tracker
 from fl_he.run_files import checkpoint, metrics_contract
 from fl_he.strategies.dropouts import ResumableError
+from fl_he.strategies.opened_sum import NotPermittedError
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
@@ -93,7 +94,7 @@ def _can_be_resumed(folder: Path, error: Exception) -> bool:
         kept = checkpoint.load_checkpoint(folder)
     except checkpoint.CheckpointError:
         return False
-    if isinstance(error, ResumableError):
+    if isinstance(error, ResumableError | NotPermittedError):
         return True
     return kept.unopened is not None or bool(kept.sealed and kept.sealed.get("unopened"))
 

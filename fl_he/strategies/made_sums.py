@@ -11,6 +11,7 @@ from typing import TypeVar
 from flwr.app import Message, RecordDict
 from flwr.common.logger import log
 
+from fl_he.crypto.tickets.ticketed_sum import scheme_and_tickets
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.opened_sum import (
     MisfitError,
@@ -19,6 +20,7 @@ from fl_he.strategies.opened_sum import (
     UnopenedSum,
     open_figures,
     open_sum,
+    require_permission,
 )
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.total_chain import TotalChain
@@ -93,6 +95,7 @@ class MadeSums:
         #: Layouts of replies with all metrics that were seen, by the action that they answer.
         self._layouts: dict[str, UpdateLayout] = {}
         self._told: set[str] = set()
+        self._last: frozenset[tuple[str, bool]] = frozenset()
 
     def resume(self, unopened: Iterable[UnopenedSum]) -> None:
         """Have an earlier run's sums opened in the place of new ones; none of any others."""
@@ -148,17 +151,26 @@ class MadeSums:
         """
         resumed = (asked.purpose, asked.number) in self._unopened
         try:
-            return opening(self._due(asked))
+            return self._open(asked, opening)
         except (MisfitError, RefusedError):
             if not resumed:
                 raise
-        return opening(self._due(asked))
+        return self._open(asked, opening)
+
+    def _open(self, asked: AskedMessages, opening: Callable[[UnopenedSum], _Result]) -> _Result:
+        unopened = self._due(asked)
+        result = opening(unopened)
+        self._last = _contributors(unopened)
+        return result
 
     def _due(self, asked: AskedMessages) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""
         unopened = self._unopened.pop((asked.purpose, asked.number), None)
-        if unopened is None:
+        if unopened is not None:
+            self._require_permission(unopened, asked.roster)
+        else:
             unopened = self._summed(asked)
+            self._require_permission(unopened, asked.roster)
             if (size := len(unopened.request.encrypted_sum)) > _LARGE:
                 purpose = unopened.request.purpose
                 log(INFO, "%s %d: company X opens %.1f MB", purpose, asked.number, size / 1e6)
@@ -167,6 +179,12 @@ class MadeSums:
                 silent = {one.name for one in unopened.skipped}
                 asked.chain.hear(asked.roster.hospitals, silent)
         return unopened
+
+    def _require_permission(self, unopened: UnopenedSum, roster: Roster) -> None:
+        """Ask company X before it is sent a sum of other hospitals than the last that it opened."""
+        contributors = _contributors(unopened)
+        if contributors != self._last and roster.must_ask({n for n, _ in contributors}, self._last):
+            require_permission(unopened, roster)
 
     def _summed(self, asked: AskedMessages) -> UnopenedSum:
         start, action = perf_counter(), asked.messages[0].metadata.message_type
@@ -188,3 +206,9 @@ class MadeSums:
         unopened = running.finished(asked.purpose, start)
         self._layouts[action] = unopened.layout.with_metrics(running.metrics.values())
         return unopened
+
+
+def _contributors(unopened: UnopenedSum) -> frozenset[tuple[str, bool]]:
+    """Return the names on a sum's tickets, each with whether it may be singled out."""
+    _, tickets = scheme_and_tickets(unopened.request.encrypted_sum)
+    return frozenset((ticket.hospital, ticket.alone) for ticket in tickets)

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
-from fl_he.crypto.tickets.ticketed_sum import vector_bytes
+from fl_he.crypto.tickets.ticketed_sum import scheme_and_tickets, vector_bytes
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.dropouts import ResumableError
 from fl_he.strategies.roster import Roster
@@ -26,6 +26,7 @@ from fl_he.wire.encrypted_sum import (
     Purpose,
     content_bytes,
 )
+from fl_he.wire.permission import PERMIT, PermitRequest
 from fl_he.wire.records import KEPT, ProtocolError
 from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, INTEGERS, UpdateLayout
 
@@ -189,6 +190,10 @@ class RefusedError(ProtocolError):
     """Company X does not open this sum; a resumed run may have another one for it."""
 
 
+class NotPermittedError(RefusedError):
+    """Company X would not open this sum, and was not sent it; a resumed run makes another."""
+
+
 class MisfitError(ProtocolError):
     """Some hospitals had values that did not fit, so nothing of the sum was given out.
 
@@ -269,10 +274,43 @@ def open_figures(
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures
 
 
+def require_permission(unopened: UnopenedSum, roster: Roster) -> None:
+    """Ask company X by the tickets alone whether it may open a sum; raises as `open_sum`.
+
+    A sum that company X is handed and refuses would stay with it. The difference to the sum that
+    it opens later in the place of the refused one is single hospitals' updates.
+    """
+    request = unopened.request
+    scheme, tickets = scheme_and_tickets(request.encrypted_sum)
+    asked = PermitRequest(
+        *(request.session, request.purpose, request.round),
+        {ticket.hospital: ticket.to_bytes() for ticket in tickets},
+        *(len(unopened.layout), unopened.layout.metric_values, scheme),
+    )
+    ask_permission(roster, PERMIT, asked.to_content())
+
+
+def ask_permission(roster: Roster, action: str, content: RecordDict) -> None:
+    """Ask company X whether it may open a sum; raises AwayError and NotPermittedError."""
+    try:
+        _reply(roster, action, content)
+    except RefusedError as error:
+        raise NotPermittedError(str(error)) from None
+
+
 def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[RecordDict, int]:
     """Return what company X answers, and the bytes of question and answer."""
     content = unopened.request.add_to(beside)
-    reply = roster.ask_company_x(DECRYPT, content)
+    reply = _reply(roster, DECRYPT, content)
+    if MisfitReply.is_in(reply.content):
+        MisfitReply.from_content(reply.content)
+        raise MisfitError(unopened.simulated_logs)
+    asked = Message(content, reply.metadata.src_node_id, DECRYPT)
+    return reply.content, content_bytes(asked) + content_bytes(reply)
+
+
+def _reply(roster: Roster, action: str, content: RecordDict) -> Message:
+    reply = roster.ask_company_x(action, content)
     if nobody_answered(reply):
         raise AwayError(
             f"the key holder must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
@@ -280,11 +318,7 @@ def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[R
         )
     if reply.has_error():
         raise RefusedError(f"the key holder refused to open the sum: {error_reason(reply)}")
-    if MisfitReply.is_in(reply.content):
-        MisfitReply.from_content(reply.content)
-        raise MisfitError(unopened.simulated_logs)
-    asked = Message(content, reply.metadata.src_node_id, DECRYPT)
-    return reply.content, content_bytes(asked) + content_bytes(reply)
+    return reply
 
 
 def _done(

@@ -128,6 +128,8 @@ class Description(records.Message):
         With a manifest, company X's signed statement of its key.
     schemes : tuple of str
         The schemes of sums that the node accepts.
+    whole : bool
+        With a manifest, whether the set rule lets company X open a total of all its hospitals.
     """
 
     role: Role
@@ -142,6 +144,7 @@ class Description(records.Message):
     value_keys: ValueKeys = field(default_factory=dict, repr=False)
     run_key: SignedKey | None = field(default=None, repr=False)
     schemes: tuple[Scheme, ...] = SCHEMES
+    whole: Annotated[bool, SPARSE] = False
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 

@@ -17,6 +17,7 @@ from fl_he.crypto.encoding.fields import Key, Limit, Natural, Whole
 from fl_he.crypto.encoding.strict_json import Base64
 from fl_he.crypto.schemes import PAILLIER, Scheme
 from fl_he.wire.encrypted_sum import FINISH, SIGNED_STYPE, SignedKey, ValueKey, ValueKeys
+from fl_he.wire.permission import PERMIT_SEALED
 from fl_he.wire.records import (
     ENVELOPE_STYPE,
     RECORD,
@@ -79,6 +80,8 @@ class JoinReply(Message):
         The last round whose total it has applied, 0 if none.
     contributed : int
         The last round to which it has contributed, 0 if none: it contributes to later ones only.
+    alone : bool
+        Whether it allows totals that single it out.
     """
 
     name: str
@@ -87,6 +90,7 @@ class JoinReply(Message):
     session: str
     after: Whole = 0
     contributed: Whole = 0
+    alone: Annotated[bool, SPARSE] = False
 
 
 def _get_challenges(content: RecordDict) -> dict[str, str]:
@@ -237,7 +241,7 @@ def is_sealed(action: str, content: RecordDict) -> bool:
     """Tell whether a message is one of a sealed chain, which shares two actions with open runs."""
     if action in (MessageType.TRAIN, FINISH):
         return News.is_in(content)
-    return action in (JOIN, SESSION, RESEAL, OPEN)
+    return action in (JOIN, SESSION, RESEAL, OPEN, PERMIT_SEALED)
 
 
 @dataclass(frozen=True, slots=True)

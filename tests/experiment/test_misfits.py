@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 from deployed_federation import DeployedFederation
 from flwr.app import Context, RecordDict
-from quick import slow
+from quick import slow, slow_but
 from reply_forms import form_of
-from sealed_federation import Federation, pooled_descent
+from sealed_federation import COMPANY, Federation, pooled_descent
 from sealed_steps import Steps
 
 from fl_he import server_app
 from fl_he.config.composition import compose
+from fl_he.crypto.schemes import MASKS, SCHEMES
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
 from fl_he.strategies.opened_sum import MisfitError
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
+from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPermitRequest
+from fl_he.wire.records import ENCRYPTED_STYPE, ENVELOPE_STYPE, ProtocolError
+from fl_he.wire.sealed_messages import OPEN, OpenRequest
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
 WORDS = "some hospitals had values that did not fit; see their logs"
@@ -70,15 +74,19 @@ def test_a_run_stops_is_mended_and_goes_on(
     np.testing.assert_allclose([*saved.coefficients, saved.intercept], [*w, b], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["fold", *slow(("chain",), ("sealed",))])
-def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str) -> None:
-    """Company X refuses the total of the others; a resumed run does not insist on their sum.
+@pytest.mark.parametrize("scheme", slow_but(SCHEMES, MASKS))
+@pytest.mark.parametrize("kind", ["fold", "sealed", *slow(("chain",))])
+def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str, scheme: str) -> None:
+    """Company X refuses the total of the others, and is never sent their sum.
+
+    Else it would have two sums of round 2, whose difference is south's update.
 
     With on_dropout=wait the run stops before: waiting does not mend a refusal.
     """
     hospitals = {**HOSPITALS, "west": 30}
     federation = DeployedFederation(tmp_path, hospitals, sealed=kind == "sealed", alone=False)
     overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}"]), *GD]
+    overrides.append(f"crypto.scheme={scheme}")
     folder, table = tmp_path / "run", federation.table("south")
     good = table.read_text()
 
@@ -101,9 +109,57 @@ def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str) -> None
     table.write_text(good)
     metrics = server_app.train(federation.grid, compose("config", [f"resume={folder}"]), folder)
     assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 4, 4]
+    asked, sent = company_x_was_handed(federation)
+    assert (asked, sent) == ([3, 3], [4, 4, 4])
     w, b = pooled_descent(federation.data.values(), 3)
     saved = LogisticModel.load(tmp_path / "models" / "south.json")
     np.testing.assert_allclose([*saved.coefficients, saved.intercept], [*w, b], atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", slow_but(SCHEMES, MASKS))
+@pytest.mark.parametrize("kind", ["fold", "sealed"])
+def test_company_x_is_asked_only_where_the_set_changes(
+    tmp_path: Path, kind: str, scheme: str
+) -> None:
+    """Hospitals that allow it may be left out."""
+    for drops, handed in ((False, ([], [4, 4, 4])), (True, ([3], [4, 3, 3]))):
+        (place := tmp_path / str(drops)).mkdir()
+        federation = DeployedFederation(place, {**HOSPITALS, "west": 30}, sealed=kind == "sealed")
+        overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}"]), *GD]
+        overrides += [f"crypto.scheme={scheme}", "hospitals=4", "on_dropout=continue"]
+        table = federation.table("south")
+
+        def after(event: object, table: Path = table, drops: bool = drops) -> None:
+            if drops and getattr(event, "entry", {}).get("round") == 1:
+                table.write_text(table.read_text().rpartition("\n")[0])
+
+        server_app.train(federation.grid, compose("config", overrides), place / "run", after)
+        assert company_x_was_handed(federation) == handed
+
+
+@pytest.mark.parametrize("kind", ["fold", "sealed"])
+def test_a_study_before_it_without_a_hospital(tmp_path: Path, kind: str) -> None:
+    """The first sum of a run, of all hospitals, would expose the one that was away then."""
+    federation = DeployedFederation(
+        tmp_path, {**HOSPITALS, "west": 30}, sealed=kind == "sealed", alone=False
+    )
+    overrides = [*(SEALED if kind == "sealed" else [f"topology={kind}"]), *GD]
+    overrides += ["hospitals=3", "on_dropout=continue"]
+    away = federation.grid.leave(federation.node_id("south"))
+    server_app.train(federation.grid, compose("config", overrides), tmp_path / "run")
+    assert company_x_was_handed(federation) == ([3], [3, 3, 3])
+    federation.grid.contexts[away.node_id] = away
+    restart(federation)
+    federation.move_models()
+    with pytest.raises(ProtocolError, match="these 4 hospitals would expose south: fewer"):
+        server_app.train(federation.grid, compose("config", overrides), tmp_path / "other")
+    assert company_x_was_handed(federation) == ([3, 4], [3, 3, 3])
+    if kind == "sealed":
+        kept = load_checkpoint(tmp_path / "other").sealed
+        assert kept is not None
+        assert kept["unopened"] is None
+    else:
+        assert not (tmp_path / "other" / "checkpoint.json").exists()
 
 
 def test_an_envelope_is_as_long_whatever_is_in_it(tmp_path: Path) -> None:
@@ -129,6 +185,28 @@ def forms(federation: DeployedFederation) -> dict[int, set[str]]:
         if reply.metadata.message_type == "train" and reply.has_content():
             found.setdefault(reply.metadata.src_node_id, set()).add(str(form_of(reply)))
     return found
+
+
+def company_x_was_handed(federation: DeployedFederation) -> tuple[list[int], list[int]]:
+    """Return how many contributors each question and each sum to company X had."""
+    asked: list[int] = []
+    sent: list[int] = []
+    for message in federation.grid.sent:
+        action, content = message.metadata.message_type, message.content
+        if message.metadata.dst_node_id != federation.node_id(COMPANY):
+            continue
+        if action == PERMIT:
+            asked.append(len(PermitRequest.from_content(content).tickets))
+        elif action == PERMIT_SEALED:
+            asked.append(len(SealedPermitRequest.from_content(content).contributors))
+        elif action == DECRYPT:
+            sent.append(DecryptRequest.from_content(content).contributors)
+        elif action == OPEN:
+            sent.append(len(OpenRequest.from_content(content).contributors))
+        else:
+            types = {a.stype for record in content.array_records.values() for a in record.values()}
+            assert not types & {ENCRYPTED_STYPE, ENVELOPE_STYPE}
+    return asked, sent
 
 
 def restart(federation: DeployedFederation) -> None:

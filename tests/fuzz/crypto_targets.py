@@ -218,7 +218,7 @@ def _updates(scheme: str, value_key: bytes | None = None) -> list[TicketedSum]:
 def _ticketed_sum(data: bytes, scheme: str, value_key: bytes | None = None) -> object:
     key, occasion = _sum_key(), _occasion(scheme)
     summed = TicketedSum.from_bytes(data, key.public_key, [scheme])
-    require_tickets(summed, occasion, _enrolment(COMPANY).verifies)
+    require_tickets(summed.tickets, occasion, _enrolment(COMPANY).verifies)
     return opened(summed, key, occasion, value_key)
 
 
@@ -239,7 +239,7 @@ def _sum_of_a_scheme(data: bytes) -> object:
     if summed.vector.scheme not in accepted:
         raise AssertionError(f"{summed.vector.scheme} is none of {accepted}")
     occasion = replace(_occasion(summed.vector.scheme), length=len(summed.vector))
-    require_tickets(summed, occasion, _enrolment(COMPANY).verifies)
+    require_tickets(summed.tickets, occasion, _enrolment(COMPANY).verifies)
     return opened(summed, key, occasion)
 
 

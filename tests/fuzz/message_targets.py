@@ -38,6 +38,7 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.permission import PermitRequest, SealedPermitRequest
 from fl_he.wire.planned_messages import Choice, check
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import (
@@ -124,6 +125,14 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             EncryptedReply.from_content,
         ),
         (DecryptRequest("s", "train", 1, 3, b"sum").to_content(), DecryptRequest.from_content),
+        (
+            PermitRequest("s", "train", 1, {"north": b"ticket"}, 3, 1, MASKS).to_content(),
+            PermitRequest.from_content,
+        ),
+        (
+            SealedPermitRequest("s", ("north", "south")).to_content(),
+            SealedPermitRequest.from_content,
+        ),
         (DecryptReply(numbers, 0.5).to_content(), DecryptReply.from_content),
         (FiguresReply(_figures(), 0.5).to_content(), FiguresReply.from_content),
         (

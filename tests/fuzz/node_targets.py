@@ -22,6 +22,7 @@ from fl_he import client_app
 from fl_he.clients.node import outgoing
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import MASKS, PAILLIER
+from fl_he.crypto.tickets.ticketed_sum import scheme_and_tickets
 from fl_he.wire import model as model_messages
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
@@ -33,6 +34,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptionRequest,
 )
 from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPermitRequest
 
 #: What a deployed node logs of an exception whose text it keeps to itself.
 _KEPT = re.compile(r"^(\w+) in \S+ at ")
@@ -71,6 +73,8 @@ def _contents() -> list[tuple[str, RecordDict]]:
         MadeSum(key, [3.0, 30.0, 0.5], scheme=scheme).to_bytes(_session())
         for scheme in (PAILLIER, MASKS)
     )
+    _, issued = scheme_and_tickets(summed)
+    tickets = {ticket.hospital: ticket.to_bytes() for ticket in issued}
     return [
         (DESCRIBE, RecordDict()),
         ("train", request.add_to(model)),
@@ -81,6 +85,8 @@ def _contents() -> list[tuple[str, RecordDict]]:
         (FINISH, model),
         ("train", replace(request, scheme=MASKS).add_to(model)),
         (DECRYPT, DecryptRequest(_session(), "train", 1, 3, masked).to_content()),
+        (PERMIT, PermitRequest(_session(), "train", 1, tickets, 3).to_content()),
+        (PERMIT_SEALED, SealedPermitRequest(_session(), tuple(tickets)).to_content()),
     ]
 
 

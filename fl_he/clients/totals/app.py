@@ -22,6 +22,7 @@ from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.open_chain import OpenChain
 from fl_he.clients.totals.sessions import Sessions
 from fl_he.wire.encrypted_sum import DESCRIBE, END, FINISH, Role
+from fl_he.wire.permission import PERMIT_SEALED
 from fl_he.wire.planned_messages import is_planned
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, OpenNews, is_sealed
@@ -91,6 +92,7 @@ class SealedChain:
             FINISH: (Role.HOSPITAL, hospital.finish),
             SESSION: (Role.KEY_HOLDER, key_holder.session),
             OPEN: (Role.KEY_HOLDER, key_holder.open),
+            PERMIT_SEALED: (Role.KEY_HOLDER, key_holder.permit),
         }
 
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:

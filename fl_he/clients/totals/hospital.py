@@ -89,6 +89,7 @@ class SealedHospital:
             manifest=enrolment.manifest.fingerprint,
             challenge="" if session else sessions.challenge(),
             session=session,
+            alone=node.alone,
         )
         if session:
             with chain_state(node, session) as state:

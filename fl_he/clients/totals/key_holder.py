@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
@@ -33,6 +33,7 @@ from fl_he.crypto.envelopes.sealing import seal
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DecryptRequest, MisfitReply, Role
 from fl_he.wire.occasions import asked_digest, purpose_of
+from fl_he.wire.permission import SealedPermitRequest
 from fl_he.wire.records import ProtocolError, sent_config, withheld
 from fl_he.wire.sealed_messages import (
     News,
@@ -91,6 +92,12 @@ class SealedKeyHolder:
             value_keys=opener.value_keys,
         )
         return Message(reply.to_content(), reply_to=message)
+
+    def permit(self, message: Message, node: Node, _: Enrolment, __: Answer) -> Message:
+        """Tell whether the total of a set of hospitals may be opened, before its sum is sent."""
+        request = SealedPermitRequest.from_content(message.content)
+        Opener.of(node, self._policy(node.context), request.session).permit_names(request)
+        return Message(RecordDict(), reply_to=message)
 
     def open(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Open a round's sum once and seal the total for every hospital of the manifest.

@@ -70,7 +70,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import SummedVector
-from fl_he.crypto.schemes import MASKS
+from fl_he.crypto.schemes import MASKS, Scheme
 from fl_he.errors import kind_in_words
 
 _STREAM = b"fl-he mask 1"
@@ -200,7 +200,7 @@ class MaskedVector(SummedVector):
     """
 
     __slots__ = ("_body", "header")
-    scheme: ClassVar[str] = MASKS
+    scheme: ClassVar[Scheme] = MASKS
 
     def __init__(self, header: MaskHeader, body: bytearray | memoryview) -> None:
         expected = header.length * header.width

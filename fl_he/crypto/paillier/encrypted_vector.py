@@ -17,7 +17,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import SummedVector
 from fl_he.crypto.paillier.workers import encrypt_blocks
-from fl_he.crypto.schemes import PAILLIER
+from fl_he.crypto.schemes import PAILLIER, Scheme
 from fl_he.errors import kind_in_words
 
 # In this order: magic, version, fraction_bits, integer_bits, 1 for a vector with tags, or 0,
@@ -134,7 +134,7 @@ class EncryptedVector(SummedVector):
     """
 
     __slots__ = ("_body", "_header", "key_bits")
-    scheme: ClassVar[str] = PAILLIER
+    scheme: ClassVar[Scheme] = PAILLIER
 
     def __init__(
         self,

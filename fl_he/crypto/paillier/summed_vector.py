@@ -10,6 +10,7 @@ from cryptography.utils import Buffer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.crypto.schemes import Scheme
 
 
 class SummedVector(ABC):
@@ -28,7 +29,7 @@ class SummedVector(ABC):
     __slots__ = ("fingerprint", "packing", "tagged")
 
     #: See `fl_he.crypto.schemes`.
-    scheme: ClassVar[str]
+    scheme: ClassVar[Scheme]
 
     def __init__(self, fingerprint: str, packing: Packing, *, tagged: bool) -> None:
         self.fingerprint, self.packing, self.tagged = fingerprint, packing, tagged

@@ -39,13 +39,14 @@ def value_key_of(key: PrivateKey) -> bytes:
 
 
 def require_tickets(
-    summed: TicketedSum, occasion: Occasion, verify: Verify | None, *, same: bool = True
+    tickets: Sequence[Ticket], occasion: Occasion, verify: Verify | None, *, same: bool = True
 ) -> None:
     """Refuse tickets of other occasions, or of one hospital twice, before anything is decrypted.
 
     Parameters
     ----------
-    summed : TicketedSum
+    tickets : sequence of Ticket
+        Of the sum.
     occasion : Occasion
     same : bool
         Whether all hospitals must have been asked what the occasion says.
@@ -56,17 +57,17 @@ def require_tickets(
     ------
     TicketError
     """
-    fits = _different(summed)
-    for ticket in summed.tickets:
+    fits = _different(tickets)
+    for ticket in tickets:
         fits = fits and (ticket.asked == occasion.asked or not same)
         fits = fits and (verify is None or verify(ticket, ticket.statement(occasion)))
     if not fits:
         raise TicketError
 
 
-def _different(summed: TicketedSum) -> bool:
+def _different(tickets: Sequence[Ticket]) -> bool:
     """Tell whether no hospital has two tickets."""
-    return len(set(summed.contributors)) == len(summed.tickets)
+    return len({ticket.hospital for ticket in tickets}) == len(tickets)
 
 
 def opened(
@@ -96,7 +97,7 @@ def opened(
         words nor time show more.
     """
     vector = summed.vector
-    if not _different(summed):  # else a mask would be taken off twice
+    if not _different(summed.tickets):  # else a mask would be taken off twice
         raise TicketError
     own = [(ticket, replace(occasion, asked=ticket.asked)) for ticket in summed.tickets]
     infos = [one.to_bytes(ticket.hospital) for ticket, one in own]

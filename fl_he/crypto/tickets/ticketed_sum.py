@@ -16,7 +16,7 @@ from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.crypto.paillier.packing import TAG_MODULUS
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import SummedVector
-from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
+from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES, Scheme
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.tags import numbers, product, products, tags_of
 from fl_he.crypto.tickets.ticket import LEAST_BYTES, Sign, Ticket
@@ -156,10 +156,7 @@ class TicketedSum:
         if not isinstance(data, bytes):
             raise CryptoError(f"a sum must be bytes, got {kind_in_words(data)}")
         vector, *tickets = _parts(data)
-        kind = next((one for magic, one in _VECTORS.items() if vector[: len(magic)] == magic), None)
-        if kind is None or kind.scheme not in schemes:
-            raise CryptoError(f"the scheme of a sum must be one of {sorted(schemes)}")
-        read = kind.from_bytes(vector, key)
+        read = _kind(vector, schemes).from_bytes(vector, key)
         return cls(read, tuple(Ticket.from_bytes(bytes(ticket)) for ticket in tickets))
 
     def __repr__(self) -> str:
@@ -175,6 +172,25 @@ def vector_bytes(data: bytes) -> int:
         If the data are no sum.
     """
     return len(_parts(data)[0])
+
+
+def scheme_and_tickets(data: bytes) -> tuple[Scheme, list[Ticket]]:
+    """Return the scheme of a sum and its tickets, without reading its vector.
+
+    Raises
+    ------
+    CryptoError
+        If the data are no sum.
+    """
+    vector, *tickets = _parts(data)
+    return _kind(vector, SCHEMES).scheme, [Ticket.from_bytes(bytes(one)) for one in tickets]
+
+
+def _kind(vector: memoryview, schemes: Collection[str]) -> type[SummedVector]:
+    kind = next((one for magic, one in _VECTORS.items() if vector[: len(magic)] == magic), None)
+    if kind is None or kind.scheme not in schemes:
+        raise CryptoError(f"the scheme of a sum must be one of {sorted(schemes)}")
+    return kind
 
 
 def _parts(data: bytes) -> list[memoryview]:

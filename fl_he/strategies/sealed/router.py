@@ -20,12 +20,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fl_he.config.groups import AUTO
 from fl_he.strategies.exchange import save_model
-from fl_he.strategies.opened_sum import Cost, MisfitError
+from fl_he.strategies.opened_sum import Cost, MisfitError, NotPermittedError, ask_permission
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped, nobody_answered, read_reply
 from fl_he.wire.encrypted_sum import MisfitReply, content_bytes, printable
 from fl_he.wire.model import model_message_content
+from fl_he.wire.permission import PERMIT_SEALED, SealedPermitRequest
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as
 from fl_he.wire.sealed_messages import (
     JOIN,
@@ -66,6 +67,8 @@ class Member:
         The last round to which it had contributed when it joined.
     statement : bytes or None
         Company X's, of the session, for a hospital that has not heard it yet.
+    alone : bool
+        Whether it allows totals that single it out.
     """
 
     node_id: int
@@ -73,6 +76,7 @@ class Member:
     after: int
     contributed: int
     statement: bytes | None
+    alone: bool = False
 
     def news(self, progress: SealedProgress) -> News:
         """Return what it lacks."""
@@ -148,7 +152,7 @@ class SealedMembers:
         for node_id, reply in self._fitting(joining, stated.manifest, progress, failed).items():
             statement = stated.statements.get(reply.name)
             self.present[node_id] = Member(
-                node_id, reply.name, reply.after, reply.contributed, statement
+                node_id, reply.name, reply.after, reply.contributed, statement, reply.alone
             )
         return progress, failed
 
@@ -248,15 +252,23 @@ class SealedChain:
         unopened = resumed = self.progress.unopened
         if unopened is None:
             unopened = self._summed()
-            self.progress = replace(self.progress, unopened=unopened)
-            self.on_summed(self.progress)
         request, start = unopened.request, perf_counter()
         if not self.members.company_x:  # of a run that is resumed
             self._gathered()
+        self._number = max(self._number, request.round)
+        try:
+            self._require_permission(request)
+        except NotPermittedError:
+            if resumed is None:
+                raise
+            self.progress = replace(self.progress, unopened=None)
+            return self.run_round()
+        if resumed is None:
+            self.progress = replace(self.progress, unopened=unopened)
+            self.on_summed(self.progress)
         content = self._content(self._last())
         content.update(request.to_content())
         reply = self._roster.ask_company_x(OPEN, content)
-        self._number = max(self._number, request.round)
         misfit = reply.has_content() and MisfitReply.is_in(reply.content)
         refused = reply.has_error() and not nobody_answered(reply)
         if misfit or (refused and resumed is not None):
@@ -277,6 +289,19 @@ class SealedChain:
             prepares=answer.prepares,
             over=answer.over,
         )
+
+    def _require_permission(self, request: OpenRequest) -> None:
+        """Ask company X before it is sent a sum of other hospitals than the last that it opened.
+
+        See `require_permission` of open sums. The coordinator has no tickets here.
+        """
+        last = {name for one in self.progress.opened[-1:] for name in one.contributors}
+        names = set(request.contributors)
+        if names != last and self._roster.must_ask(names, last):
+            present = self.members.present.values()
+            alone = tuple(one.name for one in present if one.alone and one.name in names)
+            asked = SealedPermitRequest(request.session, request.contributors, alone)
+            ask_permission(self._roster, PERMIT_SEALED, asked.to_content())
 
     def finish(self) -> tuple[Skipped, ...]:
         """Send all hospitals the totals that they lack; return those that saved no model."""

@@ -88,7 +88,7 @@ def verifies(ticket: Ticket, statement: bytes) -> bool:
 def open_all(
     summed: TicketedSum, value_key: bytes | None, occasion: Occasion = OCCASION
 ) -> np.ndarray:
-    require_tickets(summed, occasion, verifies)
+    require_tickets(summed.tickets, occasion, verifies)
     return opened(summed, KEY, occasion, value_key)
 
 
@@ -194,8 +194,8 @@ def test_hospitals_that_were_asked_something_else(value_key: bytes | None) -> No
         update("north", value_key), update("south", value_key, replace(OCCASION, asked=b"b" * 32))
     )
     with pytest.raises(TicketError):
-        require_tickets(mixed, OCCASION, None)
-    require_tickets(mixed, OCCASION, None, same=False)
+        require_tickets(mixed.tickets, OCCASION, None)
+    require_tickets(mixed.tickets, OCCASION, None, same=False)
 
 
 class TestOneTicketForOneVector:

@@ -78,7 +78,7 @@ def verifies(ticket: Ticket, statement: bytes) -> bool:
 
 
 def open_all(summed: TicketedSum, occasion: Occasion = OCCASION) -> np.ndarray:
-    require_tickets(summed, occasion, verifies)
+    require_tickets(summed.tickets, occasion, verifies)
     return opened(summed, KEY, occasion, VALUE_KEY)
 
 
@@ -165,7 +165,7 @@ class TestCoordinator:
         own, _ = Ticket.issue(PUBLIC, OCCASION, "north", None)
         taken = with_tickets(parts["north"], replace(ticket, sealed=own.sealed))
         with pytest.raises(TicketError):
-            require_tickets(taken, OCCASION, verifies)
+            require_tickets(taken.tickets, OCCASION, verifies)
 
     def test_a_ticket_of_an_earlier_update(self, parts: dict[str, TicketedSum]) -> None:
         assert is_refused(with_tickets(parts["north"], *update("north").tickets))
@@ -417,8 +417,8 @@ def test_whether_hospitals_were_asked_the_same(parts: dict[str, TicketedSum]) ->
     other = replace(OCCASION, asked=b"b" * 32)
     mixed = sum_of(parts["north"], update("south", other))
     with pytest.raises(TicketError):
-        require_tickets(mixed, OCCASION, None)
-    require_tickets(mixed, OCCASION, None, same=False)
+        require_tickets(mixed.tickets, OCCASION, None)
+    require_tickets(mixed.tickets, OCCASION, None, same=False)
 
 
 @pytest.mark.parametrize(
