@@ -18,7 +18,7 @@ from fl_he.crypto.encoding.fields import Place, kind_of
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.encrypted_sum import Purpose
 
-_TOTAL = b"fl-he total 3"
+_TOTAL = b"fl-he total 4"
 _SIGNED = b"fl-he signed total 1"
 _NUMBER_BYTES = 8
 _DIGEST_BYTES = 32
@@ -46,6 +46,8 @@ class Total:
         Digest of all these openings.
     memory : str
         What company X's learner has come to with this total; empty if it takes no step itself.
+    padding : int
+        Zeros that follow, so that the length of a sealed total says nothing of data; see `padding`.
     """
 
     after: int
@@ -55,6 +57,7 @@ class Total:
     counter: int
     head: bytes
     memory: str = field(default="", repr=False)
+    padding: int = field(default=0, repr=False)
 
     def to_bytes(self) -> bytes:
         """Return the payload."""
@@ -67,13 +70,14 @@ class Total:
             self.counter.to_bytes(_NUMBER_BYTES, "big"),
             self.head,
             self.memory.encode(),
+            bytes(self.padding),
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Total:
         """Read a payload; raises CryptoError if it is none."""
-        after, layout, values, previous, counter, head, memory = labelled_fields(
-            data, _TOTAL, 7, "a total"
+        after, layout, values, previous, counter, head, memory, zeros = labelled_fields(
+            data, _TOTAL, 8, "a total"
         )
         lengths, digests = {len(after), len(counter)}, {len(previous), len(head)}
         if (lengths, digests) != ({_NUMBER_BYTES}, {_DIGEST_BYTES}) or len(values) % 8:
@@ -83,8 +87,11 @@ class Total:
         numbers = np.frombuffer(values, dtype="<f8").astype(np.float64)
         if not np.isfinite(numbers).all():
             raise CryptoError("a total must hold finite numbers only")
+        if zeros.strip(b"\0"):
+            raise CryptoError("the padding of a total must be zeros")
         number, place = (int.from_bytes(one, "big") for one in (after, counter))
-        return cls(number, text_of(layout), numbers, previous, place, head, text_of(memory))
+        kept = text_of(memory), len(zeros)
+        return cls(number, text_of(layout), numbers, previous, place, head, *kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +175,26 @@ class SignedTotal:
             terms,
         )
         return cls(opening, Total.from_bytes(total), parts[1])
+
+
+def padding(memory: str, longest: int) -> int:
+    """Return the padding of a total with a memory, for a sealed length that no data decide.
+
+    Parameters
+    ----------
+    memory : str
+    longest : int
+        Most bytes of any memory of the task.
+
+    Raises
+    ------
+    CryptoError
+        If the memory is longer: its length would show.
+    """
+    room = longest - len(memory.encode())
+    if room < 0:
+        raise CryptoError(f"the memory of a sealed total must have at most {longest} bytes")
+    return room
 
 
 def labelled_fields(data: bytes, label: bytes, count: int, what: str) -> list[bytes]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.errors import CryptoError
-from fl_he.wire.totals import Opening, SignedTotal, Total
+from fl_he.wire.totals import Opening, SignedTotal, Total, padding
 
 TOTAL = Total(
     3, '{"a":"ü"}', np.array([1.5, -0.0, 2.0**-30]), bytes(range(32)), 9, b"\x02" * 32, "[7.5]"
@@ -32,9 +32,9 @@ def test_a_total_comes_back() -> None:
 def test_totals_have_the_same_bytes_from_any_machine() -> None:
     for dtype in (">f8", "<f8"):
         values = np.array([1.5, -0.0, 2.0**-30, 7.0], dtype=dtype)[::-1]
-        total = Total(258, "{}", values, bytes(32), 259, b"\x02" * 32, "ü")
+        total = Total(258, "{}", values, bytes(32), 259, b"\x02" * 32, "ü", 3)
         assert total.to_bytes() == encode_fields(
-            b"fl-he total 3",
+            b"fl-he total 4",
             bytes(6) + b"\1\2",
             b"{}",
             struct.pack("<4d", 7.0, 2.0**-30, -0.0, 1.5),
@@ -42,8 +42,10 @@ def test_totals_have_the_same_bytes_from_any_machine() -> None:
             bytes(6) + b"\1\3",
             b"\x02" * 32,
             "ü".encode(),
+            bytes(3),
         )
         assert Total.from_bytes(total.to_bytes()).values.dtype == np.float64
+        assert Total.from_bytes(total.to_bytes()).padding == 3
 
 
 def test_reprs_show_no_numbers() -> None:
@@ -56,17 +58,17 @@ def test_reprs_show_no_numbers() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        (b"fl-he total 2", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32)),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(31), b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND + b"0", bytes(32), b""),
-        (b"fl-he total 3", ROUND + b"0", b"{}", bytes(8), bytes(32), ROUND, bytes(32), b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(9), bytes(32), ROUND, bytes(32), b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(31), ROUND, bytes(32), b""),
-        (b"fl-he total 3", ROUND, b"\xff", bytes(8), bytes(32), ROUND, bytes(32), b""),
-        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b"\xff"),
+        (b"fl-he total 3", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b"", b""),
+        (b"fl-he total 4", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b""),
+        (b"fl-he total 4", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(31), b"", b""),
+        (b"fl-he total 4", ROUND, b"{}", bytes(8), bytes(32), ROUND + b"0", bytes(32), b"", b""),
+        (b"fl-he total 4", ROUND + b"0", b"{}", bytes(8), bytes(32), ROUND, bytes(32), b"", b""),
+        (b"fl-he total 4", ROUND, b"{}", bytes(9), bytes(32), ROUND, bytes(32), b"", b""),
+        (b"fl-he total 4", ROUND, b"{}", bytes(8), bytes(31), ROUND, bytes(32), b"", b""),
+        (b"fl-he total 4", ROUND, b"\xff", bytes(8), bytes(32), ROUND, bytes(32), b"", b""),
+        (b"fl-he total 4", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b"\xff", b""),
         (
-            b"fl-he total 3",
+            b"fl-he total 4",
             ROUND,
             b"{}",
             np.array([np.nan], "<f8").tobytes(),
@@ -74,9 +76,10 @@ def test_reprs_show_no_numbers() -> None:
             ROUND,
             bytes(32),
             b"",
+            b"",
         ),
         (
-            b"fl-he total 3",
+            b"fl-he total 4",
             ROUND,
             b"{}",
             np.array([np.inf], "<f8").tobytes(),
@@ -84,11 +87,14 @@ def test_reprs_show_no_numbers() -> None:
             ROUND,
             bytes(32),
             b"",
+            b"",
         ),
+        (b"fl-he total 4", ROUND, b"{}", bytes(8), bytes(32), ROUND, bytes(32), b"", b"\0\1\0"),
     ],
 )
 def test_what_is_no_total(fields: tuple[bytes, ...]) -> None:
-    with pytest.raises(CryptoError, match=r"^(a total|the texts of a payload) must"):
+    words = "a total|the texts of a payload|the padding of a total"
+    with pytest.raises(CryptoError, match=rf"^({words}) must"):
         Total.from_bytes(encode_fields(*fields))
 
 
@@ -98,6 +104,16 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         Total.from_bytes(data)
     with pytest.raises(CryptoError, match=r"^a signed total must"):
         SignedTotal.from_bytes(data)
+
+
+def test_padding_makes_all_memories_as_long_as_the_longest() -> None:
+    made = [
+        replace(TOTAL, memory=memory, padding=padding(memory, 9)).to_bytes()
+        for memory in ("", "short", "üüüü", "123456789")
+    ]
+    assert len({len(one) for one in made}) == 1
+    with pytest.raises(CryptoError, match=r"sealed total must have at most 9 bytes$"):
+        padding("ü" * 5, 9)
 
 
 def test_a_signed_total_comes_back() -> None:

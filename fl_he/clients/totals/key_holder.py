@@ -42,7 +42,7 @@ from fl_he.wire.sealed_messages import (
     SessionReply,
     SessionRequest,
 )
-from fl_he.wire.totals import Total
+from fl_he.wire.totals import Total, padding
 from fl_he.wire.update_layout import UpdateLayout
 
 _LONGEST_CHALLENGE = 64
@@ -136,14 +136,14 @@ class SealedKeyHolder:
         total = opened.total
         if len(layout) != len(total):
             raise ProtocolError("the running sum must have the length of its layout")
-        stage, memory = Stage(), ""
+        stage, memory, longest = Stage(), "", 0
         if course is not None:
             with withheld():  # the coordinator must not know the total
                 course.step(layout.mean(total, np.empty(0)), config)
-            stage, memory = course.stage(config), course.memory
+            stage, memory, longest = course.stage(config), course.memory, course.longest_memory
         payload = Total(
             *(summed.after, summed.layout, total, before.digest),
-            *(opened.mark.counter, opened.mark.head, memory),
+            *(opened.mark.counter, opened.mark.head, memory, padding(memory, longest)),
         ).to_bytes()
         binding = total_binding(request.session, request.round, request.contributors)
         reply = OpenReply(

@@ -59,6 +59,11 @@ class Course(ABC):
         return ""
 
     @property
+    def longest_memory(self) -> int:
+        """Most characters of `memory` in this task, whatever the data are."""
+        return 0
+
+    @property
     def learnt(self) -> Learnt:
         """Model and memory, as a node keeps them."""
         return Learnt(self.model, self.memory)

@@ -54,6 +54,10 @@ class _Trained(Course):
     def memory(self) -> str:
         return self._training.to_json()
 
+    @property
+    def longest_memory(self) -> int:
+        return self._training.longest_text
+
     def at(self, learnt: Learnt) -> Course:
         with refused_as("the training so far:"):
             return _Trained(Training.restored(self._training.task, learnt.memory))

@@ -132,6 +132,10 @@ class Optimizer(ABC):
         """Return what it remembers, as JSON can hold it."""
         return {}
 
+    def most_numbers(self, parameters: int) -> int:
+        """Return the most numbers in lists of `to_members`, for a model of so many parameters."""
+        return 0
+
     def restore(self, members: Mapping[str, Any]) -> None:  # noqa: B027 - default: no memory
         """Go on from what `to_members` returned; raises DataError if it is not that."""
 
@@ -181,6 +185,10 @@ class Nesterov(GradientDescent):
         """See Optimizer."""
         before = None if self._before is None else self._before.tolist()
         return {"before": before, "steps": self._steps}
+
+    def most_numbers(self, parameters: int) -> int:
+        """See Optimizer."""
+        return parameters
 
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""

@@ -88,6 +88,10 @@ class DampedOptimizer(Optimizer):
         values = asdict(self._base).items()
         return {"base": {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values}}
 
+    def most_numbers(self, parameters: int) -> int:
+        """See Optimizer."""
+        return 3 * parameters
+
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""
         base = members.get("base")
@@ -189,6 +193,10 @@ class LBFGS(DampedOptimizer):
         """See Optimizer."""
         steps = [{"moved": m.tolist(), "turned": t.tolist()} for m, t in self._steps]
         return {**super().to_members(), "steps": steps}
+
+    def most_numbers(self, parameters: int) -> int:
+        """See Optimizer."""
+        return super().most_numbers(parameters) + 2 * self._memory * parameters
 
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""

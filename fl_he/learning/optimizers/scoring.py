@@ -204,6 +204,11 @@ class FisherScoring(Newton):
         members = self._curvature.to_members()
         return {**super().to_members(), "examples": self._examples, **members}
 
+    def most_numbers(self, parameters: int) -> int:
+        """See Optimizer."""
+        triangle = parameters * (parameters + 1) // 2
+        return super().most_numbers(parameters) + 2 * parameters + triangle
+
     def restore(self, members: Mapping[str, Any]) -> None:
         """See Optimizer."""
         super().restore(members)

@@ -34,6 +34,10 @@ from fl_he.learning.tables.arrays import Array, finite_array
 AGREEMENT = 1e-9
 #: Standard errors between a model and the optimum of all information that has not vanished.
 _NEAR = 1e-3
+#: Longest text of a float64, of a feature's number below 10,000,000, each with its comma and blank.
+_NUMBER_TEXT, _PLACE_TEXT = 26, 9
+#: No names and numbers outside lists have a longer text.
+_NAMES_TEXT = 2048
 _VECTORS = ("mean", "scale", "class_weights", "theta")
 
 
@@ -187,6 +191,19 @@ class State:
     def to_json(self) -> str:
         """Return all that totals have changed; `restored` gives it back bit for bit."""
         return json.dumps(self.to_members(), allow_nan=False)
+
+    @property
+    def longest_text(self) -> int:
+        """Most characters of `to_json` while there is no search; the task alone decides it."""
+        count, triangle = len(self.theta), len(self.theta) * (len(self.theta) + 1) // 2
+        # units, class weights, the model, constant features and a candidate direction
+        numbers = 6 * count + self.optimizer.most_numbers(count)
+        places = 0
+        if self.second_order:
+            places = 2 * count + triangle  # of aliased features, two for each key
+            if self.task.C is None:
+                numbers += 2 * count + 2 * triangle  # the Hessian, first or pending information
+        return _NAMES_TEXT + _NUMBER_TEXT * numbers + _PLACE_TEXT * places
 
     @classmethod
     def restored(cls, task: Task, text: str) -> Self:

@@ -109,7 +109,7 @@ def secret_values(record: Record) -> dict[str, float]:
             for i, value in enumerate(numbers):
                 values[f"gradient {step} of {name}[{i}]"] = value
                 values[f"weighted gradient {step} of {name}[{i}]"] = value * part.examples
-    for payload in payloads(record, b"fl-he total 3"):
+    for payload in payloads(record, b"fl-he total 4"):
         total = Total.from_bytes(payload)
         for i, value in enumerate(total.values):
             values[f"total after {total.after}[{i}]"] = float(value)
