@@ -739,9 +739,10 @@ class TestRows:
     NEW = "7,11,well\n"
 
     def sessions(self, folder: Path) -> tuple[LyingCoordinator, LyingCoordinator, Path]:
-        nodes = clinics(folder, GRADIENTS)
+        nodes, table = clinics(folder, GRADIENTS), folder / "1.csv"
+        table.write_text(table.read_text() + "".join(f"{n},1,sick\n" for n in range(5)))
         first, second = (LyingCoordinator(nodes, GRADIENTS, run) for run in (7, 8))
-        return first, second, folder / "1.csv"
+        return first, second, table
 
     def test_a_table_that_grew_by_one_row(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
