@@ -231,16 +231,22 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
         del seen["on_summed"]
         raise StoppedError
 
-    monkeypatch.setattr(open_run, "SequentialPaillier", spy)
+    monkeypatch.setattr(open_run, "EncryptedSum", spy)
     config = experiment(
         *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
         *("key_holder_timeout=8", "on_dropout=stop", "dropout_timeout=7"),
-        *("crypto.fraction_bits=20", "crypto.integer_bits=21", "crypto.max_contributors=7"),
+        *(
+            "crypto.scheme=masks",
+            "crypto.fraction_bits=20",
+            "crypto.integer_bits=21",
+            "crypto.max_contributors=7",
+        ),
         folder=tmp_path,
     )
     with pytest.raises(StoppedError):
         run(config)
     assert seen == {
+        "scheme": "masks",
         "topology": "chain",
         "segments": 2,
         "min_contributors": 4,
