@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -93,8 +92,7 @@ class OpenRun(TrainingRun):
             kept = (earlier.first_sum, earlier.unopened)
             sums = [UnopenedSum.from_members(one) for one in kept if one is not None]
             strategy.resume(len(earlier.rounds), earlier.session, earlier.key_fingerprint, sums)
-        roster = strategy.call_roll(grid)
-        self._start_seconds = perf_counter() - self._start
+        roster = self._called(strategy.call_roll(grid))
         if not roster.features:
             raise ProtocolError("the hospitals must say what their features are, and they do not")
         if roster.simulated:
@@ -268,7 +266,7 @@ class OpenRun(TrainingRun):
         reached = converged({"rounds": state.rounds, "privacy": self._privacy})
         self._strategy.finish()
         evaluation = self._pooled_figures() if self._config.evaluate else None
-        privacy, left_out = self._privacy, diagnostics.left_out
+        left_out = diagnostics.left_out
         model = model_of(
             training.theta,
             roster.features,
@@ -282,8 +280,6 @@ class OpenRun(TrainingRun):
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(
             {
-                "optimizer": self._chosen,
-                "classes": list(roster.classes),
                 **comparison.at_the_end(
                     training.theta,
                     self._features,
@@ -300,10 +296,9 @@ class OpenRun(TrainingRun):
                     ),
                 },
                 "evaluation": evaluation,
-                "privacy": privacy and {**privacy, "without_noise": comparison.without_noise()},
-                "start_seconds": self._start_seconds,
             },
             None if self._config.scaling is Scaling.local else model.to_json(),
+            without_noise=comparison.without_noise() if self._privacy else None,
         )
 
     def _prove_separation(self) -> None:

@@ -22,7 +22,6 @@ from fl_he.experiment.terms import (
     train_config,
 )
 from fl_he.experiment.training_run import TrainingRun
-from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.strategies.dropouts import Waiting
 from fl_he.strategies.roll_call import call_roll
@@ -66,7 +65,7 @@ class SealedRun(TrainingRun):
             dropout_timeout=config.dropout_timeout,
         )
         session = "" if earlier is None else earlier.session
-        roster = call_roll(grid, waiting, config.hospitals, session)
+        roster = self._called(call_roll(grid, waiting, config.hospitals, session))
         features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
         check_classes(config, classes)
         self._chosen = chosen_optimizer(config, len(features), classes)
@@ -90,15 +89,7 @@ class SealedRun(TrainingRun):
     def finish(self) -> dict[str, Any]:
         """See Run; what the coordinator does not know is null."""
         self._chain.finish()
-        unknown = dict.fromkeys(("examples", *metrics_contract.FIGURES, "intercept"))
-        return self._write(
-            {
-                "optimizer": self._chosen,
-                **dict.fromkeys(("local", "pooled", "inference", "evaluation")),
-                "federated": {**unknown, "coefficients": []},
-                "privacy": self._privacy and {**self._privacy, "without_noise": None},
-            }
-        )
+        return self._write({})
 
     def _round(self, _: int) -> None:
         first: SealedSum | None = None

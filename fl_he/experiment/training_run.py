@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.run import Run, origin_figures
 from fl_he.experiment.terms import packing_of
 from fl_he.report.files import write_run
+from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -35,6 +36,16 @@ from fl_he.wire.events import Event, Listener, RoundEnded
 _DEPLOYED_DATA = DataConfig(name="each hospital's own table")
 #: Figures of a round that nobody may know.
 _FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm", "distance")
+#: Members of metrics.json that not every coordinator knows.
+_UNKNOWN: Mapping[str, Any] = {
+    **dict.fromkeys(("local", "pooled", "tested_on", "class_shares")),
+    **dict.fromkeys(("diagnostics", "inference", "evaluation")),
+    "federated": {
+        **dict.fromkeys(("examples", *metrics_contract.FIGURES)),
+        "coefficients": [],
+        "intercept": None,
+    },
+}
 
 
 class TrainingRun(Run):
@@ -47,17 +58,32 @@ class TrainingRun(Run):
         Where the run's files and, after every round, ``checkpoint.json`` go. With ``resume`` it
         holds the checkpoint to go on from.
 
+    Attributes
+    ----------
+    _chosen : dict
+        Member ``optimizer`` of metrics.json.
+    _privacy : dict or None
+        Member ``privacy``, but for what is known at the end.
+
     Raises
     ------
     CheckpointError
         If the run cannot be resumed.
     """
 
+    _chosen: dict[str, str]
+    _privacy: dict[str, Any] | None
+
     def __init__(self, config: Config, folder: Path) -> None:
         self._start = perf_counter()
         self._config, self._folder = config, folder
         self._file = CheckpointFile(folder)
         self._earlier = None if config.resume is None else load_checkpoint(folder, config)
+
+    def _called(self, roster: Roster) -> Roster:
+        """Take note of the time until all nodes were there."""
+        self._start_seconds = perf_counter() - self._start
+        return roster
 
     def _begin(self, grid: Grid, tell: Listener, roster: Roster) -> None:
         """Make the state from which the run goes on, new or the earlier run's.
@@ -164,15 +190,23 @@ class TrainingRun(Run):
         kept = "encrypt_seconds", "decrypt_seconds"
         return kept if self._config.topology == FOLD else (*kept, "add_seconds")
 
-    def _write(self, figures: dict[str, Any], model_json: str | None = None) -> dict[str, Any]:
+    def _write(
+        self,
+        figures: Mapping[str, Any],
+        model_json: str | None = None,
+        *,
+        without_noise: dict[str, float | None] | None = None,
+    ) -> dict[str, Any]:
         """Write the run's files, mark the checkpoint as finished, and have the run's key deleted.
 
         Parameters
         ----------
-        figures : dict
-            Members of metrics.json beside those of every training run.
+        figures : mapping
+            Members of metrics.json as far as they are known; all others are null.
         model_json : str or None
             The text of model.json.
+        without_noise : dict or None
+            Test figures of the same private steps without noise.
 
         Returns
         -------
@@ -180,18 +214,25 @@ class TrainingRun(Run):
             What metrics.json holds.
         """
         simulated, config = self._roster.simulated, self._config
-        took_part = self._state.rounds[-1]["contributors"]
-        if (privacy := figures["privacy"]) is not None and took_part is not None:
-            noise = privacy["noise_per_hospital"] * math.sqrt(took_part)  # all hospitals add theirs
-            figures = {**figures, "privacy": {**privacy, "noise_in_last_total": noise}}
+        took_part, privacy = self._state.rounds[-1]["contributors"], self._privacy
+        if privacy is not None:
+            privacy = {**privacy, "without_noise": without_noise}
+            if took_part is not None:  # all hospitals add theirs
+                noise = privacy["noise_per_hospital"] * math.sqrt(took_part)
+                privacy["noise_in_last_total"] = noise
         metrics = {
             **origin_figures(),
             "simulated": simulated,
             "feature_names": self._state.features,
+            "classes": list(self._roster.classes),
             "config": asdict(config if simulated else replace(config, data=_DEPLOYED_DATA)),
+            "optimizer": self._chosen,
+            **_UNKNOWN,
             **figures,
+            "privacy": privacy,
             "rounds": self._state.rounds,
             "crypto": self._state.crypto,
+            "start_seconds": self._start_seconds,
             "seconds": perf_counter() - self._start,
         }
         written = write_run(self._folder, metrics, model_json)
