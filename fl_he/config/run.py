@@ -99,7 +99,8 @@ class Config:
         Units of the model: ``federated``, standardised by the mean and variance of all hospitals'
         training data, from two encrypted sums before the first round (with privacy one noisy sum);
         ``ranges``, by declared ranges, which become -1 to 1; ``local``, by each hospital's own mean
-        and variance; ``none``, as in the tables.
+        and variance; ``none``, as in the tables. With ``optimizer=newton`` the mean of all
+        hospitals, from two encrypted sums, becomes 0 with ``ranges`` and ``none`` too.
     ranges : str or None
         CSV file with the columns feature, low and high (or a JSON list of objects with these
         members): between what most of a feature's values are by public knowledge, not by looking

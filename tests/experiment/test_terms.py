@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from fl_he.config.groups import CryptoConfig, OptimizerConfig, PrivacyConfig
+from fl_he.config.help import choices
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.terms import chosen_optimizer, packing_of
@@ -43,6 +44,8 @@ def test_the_optimizer_follows_from_the_size_of_the_hessian(
 def test_the_optimizer_is_gradient_descent_where_only_that_works() -> None:
     private = Config(privacy=PrivacyConfig("gaussian", 1.0, 1e-5, 1.0, 0.2))
     assert chosen_optimizer(private, 3)["name"] == "gd"
+    assert chosen_optimizer(Config(sealed=True), 3)["name"] == "newton"
+    assert choices("optimizer")["auto"].endswith("else lbfgs; gd for privacy=gaussian.")
 
 
 def test_an_optimizer_that_was_asked_for_is_taken() -> None:
