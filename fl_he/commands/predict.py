@@ -94,11 +94,12 @@ def export(
 def _no_optimum(training: str | None) -> str:
     """Say why a model is not the optimum of its training; nothing if it is, or nobody can tell."""
     from fl_he.learning.regression.trained import NOT_CONVERGED, SEPARATED
-    from fl_he.run_files.convergence import CLASSES, NO_OPTIMUM, NOT_FINITE, NOT_THE_OPTIMUM
+    from fl_he.run_files.convergence import CLASSES, NO_FINITE, NO_OPTIMUM, NOT_THE_OPTIMUM
 
     if training == SEPARATED:
         return (
-            f"{CLASSES} are separated: {NO_OPTIMUM}, and coefficients that separate {NOT_FINITE}; "
+            f"{CLASSES} are separated: {NO_OPTIMUM}, and coefficients that separate have "
+            f"{NO_FINITE}; "
             "train it again with C=1.0 or, if there are two classes, with penalty=firth"
         )
     if training == NOT_CONVERGED:

@@ -13,11 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.learning.optimizers.damped import DampedOptimizer
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression import separation
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import INTERCEPT
-from fl_he.run_files.convergence import CLASSES, CONSTANT, carried_by, combination, separating
+from fl_he.run_files.convergence import (
+    CLASSES,
+    CONSTANT,
+    NO_FINITE,
+    NO_UNIQUE,
+    carried_by,
+    combination,
+    separating,
+)
 
 #: Parts of a combination that differ by less, as a share of the largest, are taken to be equal.
 _TIED = 0.01
@@ -94,27 +103,28 @@ class Diagnostics:
         if candidate is None or not self.is_separated:
             return None
         by = separating(columns, self._largest)
-        reasons = {
-            name: f"no finite estimate: {CLASSES} are separated by {by}"
-            if name in columns
-            else f"no unique estimate, as {CLASSES} are separated"
-            for name in [*names, INTERCEPT]
-        }
-        rows = len(candidate.parameters) // (len(names) + 1)
-        touched = np.ones((rows, len(reasons)), dtype=np.bool_)
+        parts, rows = [*names, INTERCEPT], len(candidate.parameters) // (len(names) + 1)
+        touched = np.ones((rows, len(parts)), dtype=np.bool_)
+        infinite = touched & [name in columns for name in parts]
         why, whole = self.separated, None
         quasi = training.watch.proof == "quasi-complete" and candidate.gone and candidate.number
         if quasi and first is not None and training.hessian is not None:
             why, whole = None, training.hessian.copy()
             part = np.ix_(training.free, training.free)
             origin = (-scaling.mean / scaling.scale)[training.taking_part]
-            found = separation.undetermined(first, whole[part], candidate.number, origin, reference)
-            whole[part], touched = found.hessian, found.touched
+            optimizer = training.optimizer
+            step = optimizer.last_direction if isinstance(optimizer, DampedOptimizer) else None
+            found = separation.undetermined(
+                *(first, whole[part], candidate.number, origin),
+                reference=reference,
+                step=None if step is None else step[training.free],
+            )
+            whole[part], touched, infinite = found.hessian, found.touched, found.infinite
         undetermined = {
-            (row, name): reason
-            for row in range(rows)
-            for (name, reason), without in zip(reasons.items(), touched[row], strict=True)
-            if without
+            (row, parts[j]): f"{NO_FINITE}: {CLASSES} are separated by {by}"
+            if infinite[row, j]
+            else f"{NO_UNIQUE}, as {CLASSES} are separated"
+            for row, j in np.argwhere(touched).tolist()
         }
         return Limits(why, undetermined, whole)
 

@@ -13,8 +13,6 @@ from fl_he.run_files.metrics import Metrics
 #: What stands for a figure that nobody knows.
 UNKNOWN = "n/a"
 _LARGE, _LEAST_P = 1e6, 0.001
-#: Figures of the encrypted counts that are given out as they are; others are rounded.
-_SHARES = ("accuracy", "balanced_accuracy")
 
 
 def run_name(metrics: Metrics) -> str:
@@ -63,21 +61,6 @@ def count(value: float | None) -> str:
 def decimal(value: float | None, digits: int = 3) -> str:
     """Write a figure of quality."""
     return UNKNOWN if value is None else f"{value:.{digits}f}"
-
-
-def decimals_given(evaluation: Mapping[str, Any], key: str) -> int:
-    """Return the decimals of a figure of the encrypted counts to show: none that were rounded away.
-
-    Examples
-    --------
-    >>> counts = {"examples": 225, "min_cell": 5}
-    >>> [decimals_given(counts, key) for key in ("accuracy", "roc_auc", "log_loss")]
-    [3, 2, 2]
-    """
-    # Earlier releases, and min_cell=1, give out whole figures.
-    if key in _SHARES or evaluation.get("min_cell", 1) == 1:
-        return 3
-    return 2 if key == "roc_auc" else min(len(str(evaluation["examples"])) - 1, 3)
 
 
 def sentence(clause: str) -> str:

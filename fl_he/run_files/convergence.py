@@ -13,7 +13,7 @@ CLASSES = "the classes of the training data"
 #: Said of models that did not reach an optimum.
 NOT_THE_OPTIMUM = "training ended before it converged, so the model is not the optimum"
 NO_OPTIMUM = "without a penalty the model has no finite optimum"
-NOT_FINITE = "have no finite estimate"
+NO_FINITE, NO_UNIQUE = "no finite estimate", "no unique estimate"
 _FIRST_ORDER = (
     "separation was not looked for, as only optimizer=newton shows one that is not complete: "
     "estimates, the largest above all, may be infinite; set optimizer=newton to find out"
@@ -43,6 +43,8 @@ _MOST_NAMED = 10
 #: The forecasts of a private run that are compared, in metrics.json.
 _FORECASTS = ("class_shares", "federated")
 _COUNTED = "in the encrypted counts"
+#: Figures of quality that are shares of patients, and decimals of any figure at most.
+_RATES, _DECIMALS = ("accuracy", "balanced_accuracy"), 3
 
 
 def converged(metrics: Mapping[str, Any]) -> bool | None:
@@ -210,21 +212,26 @@ def separation(metrics: Mapping[str, Any]) -> str:
 def _not_finite(metrics: Mapping[str, Any], kind: str) -> str:
     """Say which coefficients of separated classes are not finite, and which are finite limits."""
     if kind == "complete":
-        return f"all coefficients {NOT_FINITE}"
+        return f"all coefficients have {NO_FINITE}"
     diagnostics, inference = metrics["diagnostics"], metrics.get("inference") or {}
     rows = inference.get("coefficients") or ()
     if all(row["estimate"] is None for row in rows):
-        return f"those of the columns that separate {NOT_FINITE}"
+        return f"those of the columns that separate have {NO_FINITE}"
     left_out = {*(diagnostics.get("constant") or ()), *(diagnostics.get("aliased") or ())}
     contrast = " ({} against {})" if metrics.get("classes") else ""
-    names = [
-        row["name"] + contrast.format(row["class"], inference["reference"])
-        for row in rows
-        if row["estimate"] is None and row["name"] not in left_out
+    names = dict[str, list[str]]()
+    for row in rows:
+        if row["estimate"] is None and row["name"] not in left_out:
+            infinite = (row["left_out"] or "").startswith(NO_FINITE)
+            lacks = NO_FINITE if infinite else NO_UNIQUE
+            name = row["name"] + contrast.format(row["class"], inference["reference"])
+            names.setdefault(lacks, []).append(name)
+    said = [
+        f"the coefficient{'s' if len(of) > 1 else ''} of {listed(of)} "
+        f"{'have' if len(of) > 1 else 'has'} {lacks}"
+        for lacks, of in sorted(names.items())
     ]
-    which = f"the coefficient{'s' if len(names) > 1 else ''} of {listed(names)}"
-    have = NOT_FINITE if len(names) > 1 else NOT_FINITE.replace("have", "has")
-    return f"{which} {have}; the other estimates in the table are finite limits"
+    return f"{' and '.join(said)}; the other estimates in the table are finite limits"
 
 
 def unseen_separation(metrics: Mapping[str, Any]) -> str:
@@ -269,8 +276,23 @@ def _remedy(metrics: Mapping[str, Any]) -> str:
     return f"set {', or '.join(ways)}"
 
 
+def decimals_given(evaluation: Mapping[str, Any], key: str) -> int:
+    """Return the decimals of a figure of the encrypted counts to show: none that were rounded away.
+
+    Examples
+    --------
+    >>> counts = {"examples": 225, "min_cell": 5}
+    >>> [decimals_given(counts, key) for key in ("accuracy", "roc_auc", "log_loss")]
+    [3, 2, 2]
+    """
+    # Earlier releases, and min_cell=1, give out whole figures.
+    if key in _RATES or evaluation.get("min_cell", 1) == 1:
+        return _DECIMALS
+    return 2 if key == "roc_auc" else min(len(str(evaluation["examples"])) - 1, _DECIMALS)
+
+
 def worse_than_shares(metrics: Mapping[str, Any]) -> str:
-    """Say that a model forecasts worse than the class shares; nothing if it does not.
+    """Say that a model forecasts worse than the class shares; nothing if no figure shows it.
 
     Where nobody holds test data, the shares are those of the encrypted counts.
     """
@@ -280,18 +302,25 @@ def worse_than_shares(metrics: Mapping[str, Any]) -> str:
     if reached is None:
         reached, where = counted.get("log_loss"), _COUNTED
         shares = _entropy([one.get("examples") for one in counted.get("by_class") or ()])
-    if shares is None or reached is None or reached <= shares:
+    if shares is None or reached is None:
+        return ""
+    digits, area_digits = (
+        decimals_given(counted, key) if where == _COUNTED else _DECIMALS
+        for key in ("log_loss", "roc_auc")
+    )
+    # A difference that no figure shows is none.
+    if round(reached, digits) <= round(shares, digits):
         return ""
     said = (
         f"the model's probabilities are worse than the class shares alone: log loss "
-        f"{reached:.3f} {where}, against {shares:.3f}"
+        f"{reached:.{digits}f} {where}, against {shares:.{digits}f}"
     )
     if metrics.get("privacy") and metrics["config"].get("scaling") == "none":
         return f"{said}; its features were not scaled: {DECLARE_RANGES}"
     area = (counted if where == _COUNTED else metrics["federated"]).get("roc_auc")
     ranks = ""
-    if area is not None and area > 0.5:
-        ranks = f"it may still rank patients (ROC AUC {area:.3f}), but "
+    if area is not None and round(area, area_digits) > 0.5:
+        ranks = f"it may still rank patients (ROC AUC {area:.{area_digits}f}), but "
     return f"{said}; {ranks}use its probabilities only after calibration on other data"
 
 

@@ -25,7 +25,7 @@ from fl_he.learning.regression.registry import load_model
 from fl_he.report.files import draw_run
 from fl_he.report.tables.coefficients import left_out_notes
 from fl_he.report.tables.diagnostics import findings
-from fl_he.run_files.convergence import CLASSES, CONSTANT
+from fl_he.run_files.convergence import CLASSES, CONSTANT, separation
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
 from fl_he.wire.events import Listener, unheard
@@ -334,8 +334,44 @@ def test_contrasts_that_no_separation_touches_have_their_estimates(tmp_path: Pat
     np.testing.assert_allclose(found, np.column_stack([right.params, right.bse]), atol=2e-6)
     assert all(row["estimate"] is None for row in rows if row["class"] == "c")
     said = left_out_notes(ran.metrics["inference"])
-    assert said[0].startswith(f"age (c against a): NA, no finite estimate: {CLASSES} are separa")
+    infinite = "age and (intercept) (c against a): NA, no finite estimate"
+    assert said[0].startswith(f"{infinite}: {CLASSES} are separa")
     assert all(" (c against a): NA, " in note for note in said)
+
+
+@pytest.mark.parametrize("reference", ["a", "b", "c"])
+def test_a_code_of_one_class_only_is_infinite_against_it_and_not_unique_between_others(
+    tmp_path: Path, reference: str
+) -> None:
+    """All with the code are c: whatever a has against b among them, the likelihood is the same."""
+    rng = np.random.default_rng(8)
+    kind = np.array(["a", "b", "c"])[rng.integers(0, 3, 120)]
+    code = np.zeros(120, dtype=int)
+    code[np.flatnonzero(kind == "c")[:9]] = 1
+    table = {"age": rng.normal(60, 9, 120).round() + 4 * (kind == "b"), "code": code, "died": kind}
+    settings = ("data.positive=null", "data.classes=[a,b,c]", f"data.reference={reference}")
+    ran = Ran(tmp_path, table, *settings)
+    assert ran.found["separation"] == found_by("quasi-complete", "code")
+    rows = ran.metrics["inference"]["coefficients"]
+    reasons = {row["class"]: row["left_out"] for row in rows if row["name"] == "code"}
+    assert len(reasons) == 2
+    finite, unique = list[str](), list[str]()
+    for other, reason in reasons.items():
+        with_c = "c" in (other, reference)
+        assert reason.startswith("no finite estimate" if with_c else "no unique estimate, as")
+        (finite if with_c else unique).append(f"code ({other} against {reference})")
+    assert all(row["left_out"] is None for row in rows if row["name"] != "code")
+    parts = [(finite, "no finite estimate"), (unique, "no unique estimate")]
+    said = [
+        f"the coefficient{'s' * (len(of) > 1)} of {' and '.join(of)} "
+        f"{'have' if len(of) > 1 else 'has'} {lacks}"
+        for of, lacks in parts
+        if of
+    ]
+    assert f"{' and '.join(said)}; the other estimates" in separation(ran.metrics)
+    notes = [note for note in left_out_notes(ran.metrics["inference"]) if note.startswith("code")]
+    assert len(notes) == len(said)
+    assert all(("against" in note) == (len(notes) > 1) for note in notes)
 
 
 @pytest.mark.parametrize("C", ["null", "1.0"])

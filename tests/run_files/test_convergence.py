@@ -149,7 +149,10 @@ def separated(kind: str, columns: list[str], *, classes: object = None, **config
     metrics["inference"] = {
         "reference": "a",
         "coefficients": [
-            {"name": name, "class": "c" if classes else None, "estimate": value}
+            {
+                **{"name": name, "class": "c" if classes else None, "estimate": value},
+                "left_out": "no finite estimate: it separates" if name == "age" else None,
+            }
             for name, value in (("age", None), ("double", None), ("crp", 0.5))
         ],
     }
@@ -199,15 +202,33 @@ def test_equal_parts_of_a_combination_are_all_named() -> None:
 
 
 @pytest.mark.parametrize("privacy", [None, {"epsilon": 0.5}])
-@pytest.mark.parametrize(("reached", "warned"), [(0.993, True), (0.561, False), (None, False)])
+@pytest.mark.parametrize(
+    ("reached", "warned"),
+    [(0.993, True), (0.561, False), (0.5614, False), (0.5616, True), (None, False)],
+)
 def test_a_model_that_is_worse_than_the_class_shares_is_warned_of(
     privacy: object, reached: float | None, warned: bool
 ) -> None:
     metrics = run(converged=True, gradient_norm=0.25, privacy=privacy)
     metrics |= {"federated": {"log_loss": reached}, "class_shares": {"log_loss": 0.561}}
     said = warning(metrics)
-    assert ("log loss 0.993 on the test set, against 0.561;" in said) is warned
+    shown = "" if reached is None else f"log loss {reached:.3f} on the test set, against 0.561;"
+    assert said.startswith("the model's probabilities") is warned
+    assert (shown in said) or not warned
     assert bool(said) is warned
+
+
+@pytest.mark.parametrize(("reached", "warned"), [(0.33, False), (0.32, False), (0.34, True)])
+def test_rounded_counts_are_compared_by_the_decimals_that_they_have(
+    reached: float, warned: bool
+) -> None:
+    metrics = run(converged=True, gradient_norm=0.25) | {"federated": {"log_loss": None}}
+    counts = {"examples": 100, "min_cell": 5, "log_loss": reached, "roc_auc": 0.5}
+    by_class = [{"examples": 90}, {"examples": 10}]  # of an entropy of 0.325
+    said = warning(metrics | {"evaluation": counts | {"by_class": by_class}})
+    assert bool(said) is warned
+    if warned:
+        assert "log loss 0.34 in the encrypted counts, against 0.33; use its" in said
 
 
 @pytest.mark.parametrize(

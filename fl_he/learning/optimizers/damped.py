@@ -50,6 +50,11 @@ class DampedOptimizer(Optimizer):
     def __init__(self) -> None:
         self._base: _Base | None = None
 
+    @property
+    def last_direction(self) -> Array | None:
+        """Direction of the last step, shape (p,); ``None`` before the first."""
+        return None if self._base is None else self._base.direction
+
     def step(self, point: Point) -> Array:
         """See Optimizer."""
         if np.isnan(point.loss):

@@ -80,12 +80,17 @@ class Undetermined:
     touched
         Shape (rows, d + 1), the intercept in the tables' units last; of several rows, contrasts to
         the reference.
+    infinite
+        Those of the touched that grow without end where the likelihood rises to its supremum. All
+        others have no unique estimate: the likelihood comes as near to its supremum at a finite
+        value. Shape as ``touched``.
     hessian
         With information of the first round's size along the vanishing directions, shape (p, p). Of
         the parameters that no such direction touches the inverse is what it is in the limit.
     """
 
     touched: NDArray[np.bool_]
+    infinite: NDArray[np.bool_]
     hessian: Array
 
 
@@ -130,7 +135,13 @@ def vanishing(first: Array, before: Array, now: Array, theta: Array) -> Vanishin
 
 
 def undetermined(
-    first: Array, now: Array, number: int, origin: Array, reference: int = 0
+    first: Array,
+    now: Array,
+    number: int,
+    origin: Array,
+    *,
+    reference: int = 0,
+    step: Array | None = None,
 ) -> Undetermined:
     """Return what so many vanishing directions touch.
 
@@ -144,23 +155,32 @@ def undetermined(
         The tables' zero in the units of the model, shape (d,).
     reference
         Of several rows, the one that the others are compared with.
+    step
+        The last one of Newton's method, shape (p,): it adds about 1 to each margin that grows
+        without end. Of one direction nobody needs it.
     """
     units = _Units(first, len(now))
     _, vectors = np.linalg.eigh(units.white(now))
     directions = vectors[:, :number]
-    blocks = np.stack([units.from_white(one)[units.places] for one in directions.T])
-    if blocks.shape[1] > 1:
-        blocks = blocks - blocks[:, [reference]]
-    sizes = np.abs(blocks[:, :, :-1]) * deviations(first)
-    largest = sizes.max(axis=(1, 2), keepdims=True)
-    terms = blocks * np.append(origin, 1.0)
-    left = np.abs(terms.sum(axis=2, keepdims=True))
-    intercept = left > _ABSENT * (largest + np.abs(terms).sum(axis=2, keepdims=True))
-    touched = np.concatenate([sizes > _ABSENT * largest, intercept], axis=2)
-    return Undetermined(
-        np.array(touched.any(axis=0)),
-        now + units.informing(directions),
-    )
+    grown = directions
+    if number > 1 and step is not None:
+        grown = directions @ (directions.T @ units.to_white(step))[:, None]
+
+    def touches(found: Array, least: float) -> NDArray[np.bool_]:
+        blocks = np.stack([units.from_white(one)[units.places] for one in found.T])
+        if blocks.shape[1] > 1:
+            blocks = blocks - blocks[:, [reference]]
+        sizes = np.abs(blocks[:, :, :-1]) * deviations(first)
+        largest = sizes.max(axis=(1, 2), keepdims=True)
+        terms = blocks * np.append(origin, 1.0)
+        left = np.abs(terms.sum(axis=2, keepdims=True))
+        intercept = left > least * (largest + np.abs(terms).sum(axis=2, keepdims=True))
+        touched = np.concatenate([sizes > least * largest, intercept], axis=2)
+        return np.array(touched.any(axis=0))
+
+    touched = touches(directions, _ABSENT)
+    infinite = touched & touches(grown, _ABSENT if grown is directions else NAMED)
+    return Undetermined(touched, infinite, now + units.informing(directions))
 
 
 def deviations(first: Array) -> Array:

@@ -12,7 +12,6 @@ from fl_he.report.figures import (
     count,
     data_name,
     decimal,
-    decimals_given,
     optimizer_name,
     sentence,
     setting_text,
@@ -32,7 +31,7 @@ from fl_he.report.tables.comparison import (
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
-from fl_he.run_files.convergence import warnings, weighted_classes
+from fl_he.run_files.convergence import decimals_given, warnings, weighted_classes
 from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Settings of another protocol, which a training run does not read.

@@ -116,12 +116,14 @@ def coefficient_sheets(metrics: Metrics) -> list[Sheet]:
 def left_out_notes(inference: Mapping[str, Any]) -> list[str]:
     """Say which features have no estimate, and why: a sentence for each reason."""
     rows = inference["coefficients"]
-    elsewhere = {row["name"] for row in rows if not row["left_out"]}
+    said = dict[str, set[str | None]]()
+    for row in rows:
+        said.setdefault(row["name"], set()).add(row["left_out"])
     reasons = dict[tuple[str, str], dict[str, None]]()
     for row in rows:
         if row["left_out"]:
             contrast = f" ({row['class']} against {inference['reference']})"
-            key = (contrast if row["name"] in elsewhere else "", row["left_out"])
+            key = (contrast if len(said[row["name"]]) > 1 else "", row["left_out"])
             reasons.setdefault(key, {})[row["name"]] = None
     return [
         f"{listed([*names])}{contrast}: {NOT_AVAILABLE}, "

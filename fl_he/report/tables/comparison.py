@@ -15,14 +15,13 @@ from fl_he.report.figures import (
     UNKNOWN,
     count,
     decimal,
-    decimals_given,
     features_of,
     known,
     mean,
     run_name,
 )
 from fl_he.report.tables.fitted import FittedTable, keep_whole
-from fl_he.run_files.convergence import converged, worse_than_shares
+from fl_he.run_files.convergence import converged, decimals_given, worse_than_shares
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import FIGURES
 

@@ -200,7 +200,7 @@ def test_what_no_vanishing_direction_touches_has_its_limits() -> None:
     found = separation.undetermined(
         trained.first, trained.hessian, trained.vanishing.number, -mean / scale
     )
-    assert found.touched.tolist() == [[False, False, True, False]]
+    assert found.touched.tolist() == found.infinite.tolist() == [[False, False, True, False]]
     design = np.column_stack([X[others, :2], np.ones(np.count_nonzero(others))])
     fit = statsmodels.Logit(y[others], design).fit(method="newton", disp=False, tol=1e-14)
     inverse = inverse_of(found.hessian)
@@ -219,7 +219,7 @@ def test_a_direction_through_the_intercept_touches_it() -> None:
     found = separation.undetermined(
         trained.first, trained.hessian, trained.vanishing.number, origin
     )
-    assert found.touched.tolist() == [[False, False, True, True]]
+    assert found.touched.tolist() == found.infinite.tolist() == [[False, False, True, True]]
 
 
 @pytest.mark.parametrize("overlap", [1e-3, 1e-6])
