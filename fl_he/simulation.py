@@ -30,7 +30,7 @@ from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
-from fl_he.experiment.terms import declared_ranges, privacy_figures
+from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
 from fl_he.learning.tables.moments import Limbs
 from fl_he.strategies.grid import DelegatingGrid
@@ -126,10 +126,13 @@ def _check(config: Config) -> None:
         return
     data = simulated_data(config)
     declared_ranges(config, data.train.feature_names)
-    privacy_figures(config, len(data.train.feature_names), data.train.class_count, simulated=True)
+    features, classes = len(data.train.feature_names), data.train.class_count
+    privacy_figures(config, features, classes, simulated=True)
     check_columns(config, data.train.feature_names)
     reference_number(config.data.reference, data.train.classes)
-    if config.scaling is Scaling.federated and config.privacy.name == "none":
+    second_order = chosen_optimizer(config, features, classes)["name"] == "newton"
+    pooled = config.scaling is Scaling.federated or second_order
+    if pooled and config.scaling is not Scaling.local and config.privacy.name == "none":
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
         require_moments(data.hospitals, data.train, limbs)
     warn_of_few(data, config)

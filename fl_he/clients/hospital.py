@@ -306,7 +306,7 @@ def _prepared(
     overflow are no reason to refuse, since that would tell of a patient: clipping drops them.
     """
     terms, scaling = _units(reference or dataset, content)
-    if terms.scaling == "none":
+    if terms.scaling == "none" and not terms.mean:
         return dataset, terms
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = scaling.apply(dataset.features)
@@ -322,7 +322,7 @@ def _units(dataset: Dataset, content: RecordDict) -> tuple[LearningTerms, Scalin
     if terms.scaling == "local":
         return terms, standardise(dataset)[1]
     features = len(dataset.feature_names)
-    if terms.scaling == "none":
+    if terms.scaling == "none" and not terms.mean:
         return terms, Scaling.none(features)
     if not len(terms.mean) == len(terms.scale) == features or min(terms.scale) <= 0:
         raise ProtocolError(

@@ -41,11 +41,11 @@ class LearningTerms(Message):
     Attributes
     ----------
     scaling : {"none", "local", "federated"}
-        Units of the model: the table's, those that the hospital's own mean and variance make, or
-        those of ``mean`` and ``scale``.
+        Units of the model: of any size, those that the hospital's own mean and variance make, or
+        those in which features are about 1 in size.
     mean, scale : tuple of float
-        The same for all hospitals: of all their data, or declared; empty unless ``scaling`` is
-        ``"federated"`` and they are known.
+        The same for all hospitals: of all their data, or declared; empty with ``"local"``, and
+        for the table's own units.
     class_weights : tuple of float
         Weight of an example by its class; empty: all weigh 1.
     hessian : bool

@@ -186,7 +186,8 @@ class StudyPlan(Documented):
     def most(self, purpose: Counted) -> int:
         """Return how many sums of a purpose a session may have, 0 if the plan has none."""
         unpenalised = None in self.C and self.privacy is None
-        before = (self.scaling == "federated") or (self.class_weights == "balanced")
+        moments = self.scaling == "federated" or "newton" in self.optimizers
+        before = moments or self.class_weights == "balanced"
         prepared = before * (2 if self.privacy is None else 1)
         return {
             "train": self.most_rounds,

@@ -152,7 +152,7 @@ def training_arrays(training: Training) -> ArrayRecord:
 
 def _terms(training: Training, *, hessian: bool = False) -> LearningTerms:
     return LearningTerms(
-        scaling=training.task.scaling,
+        scaling=training.task.scaling if training.standardised else "none",
         mean=training.mean,
         scale=training.scale,
         class_weights=training.class_weights,

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from reply_forms import form_of
 from sealed_steps import reason
 from session_keys import key_files, session_key
-from study_plans import PLAN
+from study_plans import UNPREPARED as PLAN
 from ticketed_sums import MadeSum, added, unchecked
 
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
@@ -407,8 +407,11 @@ class TestOneSumOverEachModel:
     def test_firth_and_profile_take_turns(self, tmp_path: Path) -> None:
         """Only the sum that is due is asked for or opened: a turn is one sum of each hospital."""
         liar = LyingCoordinator(clinics(tmp_path, FIRTHS), FIRTHS)
-        purposes: tuple[Purpose, ...] = ("train", "firth", "profile", "separation")
-        turns: tuple[tuple[int, Purpose], ...] = ((1, "train"), (1, "firth"), (2, "train"))
+        purposes: tuple[Purpose, ...] = ("prepare", "train", "firth", "profile", "separation")
+        turns: tuple[tuple[int, Purpose], ...] = (
+            *((1, "prepare"), (2, "prepare")),
+            *((1, "train"), (1, "firth"), (2, "train")),
+        )
         for number, due in turns:
             for purpose in purposes:
                 if purpose != due:
@@ -653,7 +656,7 @@ class TestSets:
         """No step follows Firth's sum of other hospitals: the next sum is over the same model."""
         plan = replace(FIRTHS, profile=False, min_contributors=2)
         liar = LyingCoordinator(clinics(tmp_path, plan), plan)
-        liar.step()
+        begin(liar)
         answer = liar.open(liar.summed(1, "firth", CLINICS[:2]), 1, "firth", contributors=2)
         assert "would expose clinic-3" in reason(answer)
 

@@ -166,12 +166,16 @@ def test_a_column_that_varies_by_too_little_is_named_and_not_called_constant(
         simulation.run(config, tmp_path / "run")
 
 
-def test_all_columns_that_do_not_fit_are_named_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scaling", ["federated", "none"])
+def test_all_columns_that_do_not_fit_are_named_before_anything_starts(
+    tmp_path: Path, scaling: str
+) -> None:
     numbers = np.arange(len(DIED), dtype=np.float64)
     columns = {"big": 1e15 + 1e13 * numbers, "tiny": 1e-16 * numbers, "wide": 1e14 * numbers}
     path = saved(tmp_path, "csv", table(**columns, died=DIED))
     config = experiment(
         *("data=csv", f"data.path={path}", "data.target=died", "data.drop=[id]"),
+        *(f"scaling={scaling}", "optimizer=newton"),
         folder=tmp_path / "run",
     )
     with pytest.raises(FlHeError) as caught:

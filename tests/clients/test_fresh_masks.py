@@ -27,7 +27,7 @@ from other_apps import W, moved, record, reply_of
 from sealed_federation import Federation
 from sealed_steps import Steps, sealed
 from session_keys import session_key
-from study_plans import PLAN
+from study_plans import UNPREPARED as PLAN
 
 from fl_he.crypto.masks.masked_vector import mask_stream
 from fl_he.crypto.paillier.packing import Packing

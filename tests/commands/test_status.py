@@ -17,7 +17,8 @@ from command_line import fl_he
 from deployed_nodes import KEY, deployed_nodes, enrolled_nodes
 from flwr.app.user_config import UserConfig, UserConfigValue
 from lying_coordinator import LyingCoordinator, clinics
-from study_plans import PLAN, PRIVATE
+from study_plans import PRIVATE
+from study_plans import UNPREPARED as PLAN
 
 from fl_he.capc.node.deployed import VotingLedger
 from fl_he.clients import run_keys

@@ -18,7 +18,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from quick import slow
-from study_plans import PLAN, RANGED
+from study_plans import PLAN, RANGED, UNPREPARED
 from ticketed_sums import key_records
 
 from fl_he import client_app, server_app
@@ -461,9 +461,8 @@ def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
 @pytest.mark.parametrize(
     "action", [MOMENTS, PROFILE, FIRTH, FIGURES, MessageType.EVALUATE, "train.anything"]
 )
-def test_sums_that_the_plan_does_not_have_are_refused(
-    coordinator: Coordinator, action: str
-) -> None:
+def test_sums_that_the_plan_does_not_have_are_refused(tmp_path: Path, action: str) -> None:
+    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, UNPREPARED)), UNPREPARED)
     assert "the study plan" in coordinator.ask(action)
 
 
@@ -517,7 +516,8 @@ def test_a_round_is_of_one_model_and_a_session_has_the_plans_rounds(
     assert "at most 4 rounds of train, got round 5" in coordinator.open(5)
 
 
-def test_company_x_opens_what_the_plan_has(coordinator: Coordinator) -> None:
+def test_company_x_opens_what_the_plan_has(tmp_path: Path) -> None:
+    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, UNPREPARED)), UNPREPARED)
     for purpose in ("prepare", "figures", "evaluate", "firth", "profile"):
         assert coordinator.open(purpose=purpose) == f"the study plan has no sums for {purpose}"
     assert "at most 1 rounds of separation" in coordinator.open(2, "separation")

@@ -17,6 +17,7 @@ from quick import slow
 
 from fl_he import client_app, server_app, simulation
 from fl_he.config.constraints import ConfigError
+from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.wire.events import Event
 
@@ -120,6 +121,60 @@ def test_any_units_and_any_division_give_the_pooled_figures(
     else:
         expected = np.exp(figures(metrics, "estimate")[:-1, 0] * X.std(axis=0))
         np.testing.assert_allclose(per_deviation, expected)
+
+
+@pytest.mark.parametrize(
+    ("deviation", "settings"),
+    [
+        *slow((1e-3, ("scaling=federated",))),
+        (1e-3, ("scaling=none",)),
+        *slow((1.0, ("scaling=none",)), (60.0, ("scaling=none",))),
+        (60.0, ("scaling=ranges",)),
+        *slow((60.0, ("scaling=ranges", "penalty=firth"))),
+    ],
+    ids=str,
+)
+def test_a_column_far_from_0_has_the_figures_of_the_same_column_near_0(
+    tmp_path: Path,
+    deviation: float,
+    settings: tuple[str, ...],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Dates and identifiers are about 1e9, of which float64 squares leave no variance."""
+    rng, far = np.random.default_rng(12), np.array([1.7e9, 0.0])
+    # Numbers that keep all their digits far from 0.
+    numbers = np.rint(rng.standard_normal(90) * deviation * 2.0**22) * 2.0**-22
+    near = np.column_stack([numbers, rng.random(90)])
+    y = sick(near / near.std(axis=0) @ [0.9, 0.4], 13)
+    if "scaling=ranges" in settings:
+        declared = tmp_path / "ranges.csv"
+        declared.write_text("feature,low,high\nx1,0,2e9\nx2,0,1\n")
+        settings = (*settings, f"ranges={declared}")
+    metrics = inferred(tmp_path, near + far, y, *settings)
+    rows = figures(metrics, *_ESTIMATE)
+    if "penalty=firth" in settings:
+        other = inferred(tmp_path, near, y, "penalty=firth")
+        np.testing.assert_allclose(rows[:-1], figures(other, *_ESTIMATE)[:-1], rtol=1e-6)
+        return
+    design = np.column_stack([near / near.std(axis=0), np.ones(90)])
+    fit = sm.Logit(y, design).fit(method="newton", disp=False, tol=1e-14)
+    back = np.diag([*(1.0 / near.std(axis=0)), 1.0])
+    back[-1, :-1] = -far / near.std(axis=0)
+    carried = fit.t_test(back)
+    np.testing.assert_allclose(rows.T, [np.ravel(carried.effect), np.ravel(carried.sd)], rtol=1e-7)
+    assert metrics["inference"]["fit"]["log_likelihood"] == pytest.approx(fit.llf, rel=1e-9)
+    assert metrics["diagnostics"]["constant"] == []
+    assert metrics["pooled"]["C"] is None
+    coefficients = (metrics[name]["coefficients"] for name in ("pooled", "federated"))
+    assert next(coefficients) == pytest.approx(next(coefficients), rel=1e-6)
+    assert not [one for one in recwarn.list if "sklearn" in one.filename]
+    model = LogisticModel.load(tmp_path / "run" / "model.json")
+    ours = model.predict_probability(near + far)
+    np.testing.assert_allclose(ours, fit.predict(design), atol=1e-6)
+    own = LogisticModel.load(tmp_path / "run" / "hospitals" / "hospital-2" / "model.json")
+    np.testing.assert_array_equal(own.predict_probability(near + far), ours)
+    scales = {"scaling=none": [1.0, 1.0], "scaling=ranges": [1e9, 0.5]}
+    np.testing.assert_array_equal(model.scale, scales.get(settings[0], model.scale))
 
 
 def test_the_figures_of_a_hospitals_numeric_table(tmp_path: Path) -> None:

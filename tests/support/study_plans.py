@@ -28,6 +28,8 @@ PLAN = StudyPlan(
     max_coefficient=10.0,
     min_contributors=3,
 )
+#: Without sums before the first round.
+UNPREPARED = replace(PLAN, optimizers=("lbfgs", "gd"))
 RANGED = replace(PLAN, scaling="ranges", ranges=((-1.0, 3.0), (-2.0, 2.0)))
 PRIVATE = replace(
     RANGED,

@@ -122,12 +122,14 @@ def test_a_learning_rate_is_bounded_by_the_smoothness() -> None:
 
 
 def test_sums_of_a_session_are_counted() -> None:
-    assert [PLAN.most(one) for one in ("train", "prepare", "figures", "evaluate")] == [4, 0, 0, 0]
+    assert [PLAN.most(one) for one in ("train", "prepare", "figures", "evaluate")] == [4, 2, 0, 0]
     assert [PLAN.most(one) for one in ("firth", "profile", "separation")] == [0, 0, 1]
     federated = replace(PLAN, scaling="federated", bins=BINS, C=(1.0,))
     assert [federated.most(one) for one in ("prepare", "figures", "separation")] == [2, 1, 0]
     firth = replace(PLAN, penalty="firth", C=(None,), optimizers=("newton",), lr=(), profile=True)
-    assert [firth.most(one) for one in ("firth", "profile", "sealed")] == [8, 4, 8]
+    assert [firth.most(one) for one in ("prepare", "firth", "profile", "sealed")] == [2, 8, 4, 10]
+    assert RANGED.most("prepare") == 2, "Newton's method computes about the mean"
+    assert replace(RANGED, optimizers=("gd",)).most("prepare") == 0
     assert [PRIVATE.most(one) for one in ("train", "prepare", "separation")] == [4, 0, 0]
 
 

@@ -54,6 +54,12 @@ def total(examples: int = 10, **arrays: NDArray[np.float64]) -> RecordDict:
     return update_content(named_arrays(**arrays), MetricRecord(dict(metrics)))
 
 
+def prepare(training: Training) -> None:
+    """Have ten examples of mean 3 and -2, and of variance 1 and 4."""
+    take_total(training, "prepare", total(sums=LIMBS.split(np.array([30.0, -20.0])) / 10))
+    take_total(training, "prepare", total(squares=LIMBS.split(np.array([10.0, 40.0])) / 10))
+
+
 def digits(*sums: NDArray[np.float64], examples: int = 10) -> NDArray[np.float64]:
     split = LIMBS.split(np.concatenate(sums)) / examples
     return split.reshape(len(split), len(sums), -1)
@@ -62,9 +68,11 @@ def digits(*sums: NDArray[np.float64], examples: int = 10) -> NDArray[np.float64
 def test_each_question_is_read_as_it_was_asked() -> None:
     firth = {"firth": True, "profile": (1,), "tolerance": 1e9, "scaling": "none"}
     training, config = begun(**firth)
+    prepare(training)
     action, content = question_of(training, "train", config)
     terms = LearningTerms.from_content(content)
     assert (action, terms.hessian, terms.scaling) == ("train", True, "none")
+    assert (terms.mean, terms.scale) == ((3.0, -2.0), (1.0, 1.0))
     coefficients, intercept = read_parameters(read_arrays(content))
     assert (coefficients.tolist(), intercept.tolist()) == ([[0.0, 0.0]], [0.0])
 
@@ -91,6 +99,8 @@ def test_each_question_is_read_as_it_was_asked() -> None:
     for found in (read_arrays(content), arrays):
         coefficients, intercept = read_parameters(found)
         assert [*coefficients[0], *intercept] == training.theta.tolist()
+    saved = LearningTerms.from_content(model_message_content(arrays, terms_of_model))
+    assert (saved.mean, saved.scale) == ((3.0, -2.0), (1.0, 1.0))
 
 
 def test_terms_of_privacy_go_with_what_is_noised() -> None:
@@ -111,7 +121,7 @@ def test_terms_of_privacy_go_with_what_is_noised() -> None:
 
 
 def test_what_is_not_due_is_refused() -> None:
-    training, config = begun()
+    training, config = begun(optimizer="gd")
     with pytest.raises(ProtocolError, match="a sum for 'firth' cannot come now, train is due"):
         question_of(training, "firth", config)
     with pytest.raises(ProtocolError, match="a total for 'profile' cannot come now"):
@@ -137,6 +147,7 @@ def test_what_is_not_due_is_refused() -> None:
 )
 def test_a_total_of_another_form_is_refused(mean: RecordDict, words: str) -> None:
     training, _ = begun()
+    prepare(training)
     with pytest.raises(ProtocolError, match=words):
         take_total(training, "train", mean)
     assert training.steps == 0

@@ -89,7 +89,7 @@ class State:
             FisherScoring() if task.firth else optimizer_of(task.optimizer, task.lr)
         )
         self.theta: Array = family_for(task.classes).zeros(task.features, task.classes)
-        self.mean, self.scale = task.mean, task.scale
+        self.mean, self.scale = ((), ()) if self.about_the_mean else (task.mean, task.scale)
         self.class_weights: tuple[float, ...] = ()
         self.constant: tuple[int, ...] | None = None
         self.aliased: Mapping[int, tuple[int, ...]] | None = None
@@ -105,6 +105,26 @@ class State:
     def second_order(self) -> bool:
         """Whether the derivatives asked for are those of second order too."""
         return self.optimizer.second_order
+
+    @property
+    def about_the_mean(self) -> bool:
+        """Whether features are shifted by their mean in all hospitals, whatever their units.
+
+        Of numbers far from 0 the information has no digits left for their variance: the relative
+        error of a standard error is about float64's rounding divided by ``(deviation / mean)**2``.
+        No model depends on the origin, as no penalty is on the intercept. The first information
+        tells the mean anyway.
+        """
+        return self.second_order and self.task.scaling != "local"
+
+    @property
+    def standardised(self) -> bool:
+        """Whether features are about 1 in size where steps are computed.
+
+        Those of first order write no sums as digits, see `Limbs.of_derivatives`.
+        """
+        declared = self.about_the_mean and self.task.scale
+        return self.task.scaling != "none" and not declared
 
     @property
     def converged(self) -> bool:

@@ -25,7 +25,8 @@ class Task:
     scaling : {"none", "local", "federated"}
         Units of the model; see `fl_he.wire.learning_terms.LearningTerms`.
     mean, scale : tuple of float
-        Declared units; empty: with federated scaling they are of the pooled data.
+        Declared units; empty: with federated scaling they are of the pooled data. With Newton's
+        method the mean is of the pooled data in any case, see `State.about_the_mean`.
     balanced : bool
         Whether each class weighs the same.
     tolerance : float

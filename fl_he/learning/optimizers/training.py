@@ -169,7 +169,7 @@ class Training(State):
 
     def _moments(self) -> Moments | None:
         task = self.task
-        pooled = task.scaling == "federated"
+        pooled = self.about_the_mean or task.scaling == "federated"
         if pooled and task.low and not self.scale:
             return Moments(low=task.low, high=task.high)
         sums = pooled and not self.mean
@@ -191,7 +191,9 @@ class Training(State):
             variance = self._joined(means, "squares", examples) / examples
             scaling = from_moments(np.array(asked.mean), variance, examples)
             constant = np.flatnonzero(is_constant(scaling.mean, variance, examples))
-            self.scale, self.constant = tuple(scaling.scale.tolist()), tuple(constant.tolist())
+            units = (1.0,) * task.features if task.scaling == "none" else task.scale
+            self.scale = units or tuple(scaling.scale.tolist())
+            self.constant = tuple(constant.tolist())
         mean, weights = self.mean, self.class_weights
         if asked.sums:
             mean = tuple((self._joined(means, "sums", examples) / examples).tolist())
@@ -214,7 +216,7 @@ class Training(State):
         return self._sums(digits.reshape(len(digits), -1), examples).reshape(digits.shape[1:])
 
     def _sums(self, digits: Array, examples: int) -> Array:
-        limbs = self.task.limbs.of_derivatives(scaled=self.task.scaling != "none")
+        limbs = self.task.limbs.of_derivatives(scaled=self.standardised)
         return limbs.join(digits * examples)
 
     def _evaluation(self, means: Mapping[str, Array], examples: int, loss: float) -> Point:

@@ -9,11 +9,13 @@ from contextlib import suppress
 import numpy as np
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
 from fl_he.learning.regression.likelihood import examples_of, hessian_sum, mean_gradient
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import balanced_weights, class_counts
+from fl_he.learning.tables.scaling import standardise
 
 #: scikit-learn's own.
 DEFAULT_C = 1.0
@@ -34,13 +36,16 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
     """
     if C is not None:
         return fit(dataset, C, balanced=balanced), C
-    family, fitted = family_for(dataset.class_count), None
-    with warnings.catch_warnings(), suppress(Warning, ValueError):
+    family = family_for(dataset.class_count)
+    with warnings.catch_warnings(), suppress(Warning, ValueError, DataError):
         warnings.simplefilter("error")
-        fitted = family.fit(dataset, math.inf, balanced=balanced)
-    if fitted is None or not _is_optimum(dataset, fitted, balanced=balanced):
-        return fit(dataset, None, balanced=balanced), DEFAULT_C
-    return fitted, None
+        standard, scaling = standardise(dataset)  # without a penalty units do not count
+        fitted = family.fit(standard, math.inf, balanced=balanced)
+        if _is_optimum(standard, fitted, balanced=balanced):
+            coefficients, intercepts = parameters.split(fitted, len(scaling.scale))
+            coefficients = coefficients / scaling.scale
+            return parameters.join(coefficients, intercepts - coefficients @ scaling.mean), None
+    return fit(dataset, None, balanced=balanced), DEFAULT_C
 
 
 def _is_optimum(dataset: Dataset, theta: Array, *, balanced: bool) -> bool:

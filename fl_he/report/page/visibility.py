@@ -108,7 +108,8 @@ def opened(metrics: Metrics) -> list[str]:
     if optimizer_name(metrics) == "newton":
         sums.append("each round: the Hessian, so second moments of the features")
     sums += _likelihood_sums(metrics)
-    if config.get("scaling") == "federated":
+    about_the_mean = optimizer_name(metrics) == "newton" and config.get("scaling") != "local"
+    if config.get("scaling") == "federated" or about_the_mean:
         sums.append(
             "once: noisy sums of every feature, clipped to its range, and of its square; the "
             "hospitals learn the noisy means and scales"

@@ -392,7 +392,7 @@ class TestSeparation:
     def test_everybody_is_told_whether_there_are_examples_and_not_how_many(
         self, steps: OpenSteps
     ) -> None:
-        steps.config = terms(optimizer="newton").to_config()
+        steps.config = terms(optimizer="newton", scaling="local").to_config()
         for name in THREE:  # three hospitals' classes are separated, and those of all are not
             part = steps.federation.data[name]
             sign = 2 * part.labels - 1

@@ -204,9 +204,12 @@ def test_what_is_asked_in_which_order() -> None:
     ]
     assert (training.prepared, training.steps) == (2, 2)
     assert training.hessian is None, "nobody needs it with a penalty"
-    assert moments(Training(task(scaling="none"))) is None
-    declared = task(mean=(0.0,) * 3, scale=(1.0,) * 3)
-    assert moments(Training(declared)) is None
+    declared = {"mean": (0.0,) * 3, "scale": (1.0,) * 3}
+    for changes in ({"scaling": "none"}, {"scaling": "local"}, declared):
+        first = moments(Training(task(optimizer="lbfgs", **changes)))
+        assert first is None, changes
+        first = moments(Training(task(**changes)))
+        assert (first is None) == (changes == {"scaling": "local"}), "Newton's are about the mean"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_other_totals_are_refused(means: dict[str, NDArray[np.float64]], example
 
 def test_a_class_without_patients_has_no_balanced_weight() -> None:
     with pytest.raises(DataError, match="balanced class weights"):
-        Training(task(scaling="none", balanced=True)).take(
+        Training(task(scaling="local", balanced=True)).take(
             "prepare", {"counts": np.array([1.0, 0.0])}, 9
         )
 
