@@ -14,6 +14,7 @@ variant fetches them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -133,7 +134,8 @@ def _compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             **row,
             "encrypted_to_this": encrypted["median_seconds"] / row["median_seconds"],
-            "encrypted_to_this_cpu": encrypted["cpu_seconds"] / row["cpu_seconds"],
+            # Seconds of CPU time count in hundredths: a tiny model's rounds may take none.
+            "encrypted_to_this_cpu": encrypted["cpu_seconds"] / (row["cpu_seconds"] or math.nan),
             "added_seconds": encrypted["median_seconds"] - row["median_seconds"],
         }
         for row in rows
