@@ -38,6 +38,9 @@ from fl_he.learning.tables.scaling import from_moments, is_constant
 PREPARE, TRAIN, FIRTH, PROFILE = "prepare", "train", "firth", "profile"
 SEPARATION, FIGURES = "separation", "figures"
 
+#: Of a mean of hospitals' sums, each of which is correctly rounded, and of what is subtracted.
+_ROUNDINGS = 4
+
 
 class Training(State):
     """A model in training; its attributes are those of `State`.
@@ -189,18 +192,19 @@ class Training(State):
             return
         if asked.mean:
             variance = self._joined(means, "squares", examples) / examples
-            scaling = from_moments(np.array(asked.mean), variance, examples)
-            constant = np.flatnonzero(is_constant(scaling.mean, variance, examples))
+            mean = np.array(asked.mean)
+            scaling = from_moments(mean, variance, _ROUNDINGS)
+            constant = np.flatnonzero(is_constant(mean, variance, _ROUNDINGS))
             units = (1.0,) * task.features if task.scaling == "none" else task.scale
             self.scale = units or tuple(scaling.scale.tolist())
             self.constant = tuple(constant.tolist())
-        mean, weights = self.mean, self.class_weights
-        if asked.sums:
-            mean = tuple((self._joined(means, "sums", examples) / examples).tolist())
+        weights = self.class_weights
         if asked.counts:
             counts = _named(means, "counts", (task.classes,)) * examples
             weights = tuple(balanced_weights(np.rint(counts)).tolist())
-        self.mean, self.class_weights = mean, weights
+        if asked.sums:
+            self.mean = tuple((self._joined(means, "sums", examples) / examples).tolist())
+        self.class_weights = weights
 
     def _joined(self, means: Mapping[str, Array], name: str, examples: int) -> Array:
         sums = self.task.limbs.join(_named(means, name) * examples)

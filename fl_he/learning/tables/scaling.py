@@ -110,7 +110,7 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     return replace(dataset, features=scaling.apply(features)), scaling
 
 
-def from_moments(mean: Array, variance: Array, examples: int) -> Scaling:
+def from_moments(mean: Array, variance: Array, roundings: int) -> Scaling:
     """Return the scaling that makes features of this mean and variance standard.
 
     A feature that is constant within rounding has scale 1. Rounding is judged as scikit-learn
@@ -121,23 +121,23 @@ def from_moments(mean: Array, variance: Array, examples: int) -> Scaling:
     ----------
     mean, variance
         Shape (d,), of all examples; the variance is the population's.
-    examples
-        How many they are of.
+    roundings
+        How often a sum was rounded: as often as there are examples, unless it was summed exactly.
 
     Raises
     ------
     DataError
         If one of them is not finite.
     """
-    constant = is_constant(mean, variance, examples)
+    constant = is_constant(mean, variance, roundings)
     with np.errstate(over="ignore", invalid="ignore"):
         return Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
 
 
-def is_constant(mean: Array, variance: Array, examples: int) -> NDArray[np.bool_]:
+def is_constant(mean: Array, variance: Array, roundings: int) -> NDArray[np.bool_]:
     """Return which features do not vary within rounding; see :func:`from_moments`."""
     with np.errstate(over="ignore", invalid="ignore"):
-        rounding = examples * np.finfo(np.float64).eps
+        rounding = roundings * np.finfo(np.float64).eps
         bound = rounding * variance + (rounding * mean) ** 2
         constant: NDArray[np.bool_] = (variance <= bound) & np.isfinite(variance)
     return constant

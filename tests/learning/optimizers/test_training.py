@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.task import Models, Moments, Task
 from fl_he.learning.optimizers.training import Training
-from fl_he.learning.tables.moments import Limbs
+from fl_he.learning.tables.moments import Limbs, column_sums
 
 LIMBS = Limbs(24, 24)
 SCALES = np.array([1.0, 1e4, 1e-3])
@@ -56,7 +56,7 @@ def answer(
     if isinstance(asked, Moments):
         means: dict[str, NDArray[np.float64]] = {}
         if asked.sums:
-            means["sums"] = LIMBS.split(X.sum(axis=0)) / n
+            means["sums"] = LIMBS.split(column_sums(X)) / n
         if asked.counts:
             means["counts"] = np.bincount(y.astype(int), minlength=classes) / n
         if asked.mean:
@@ -228,6 +228,19 @@ def test_other_totals_are_refused(means: dict[str, NDArray[np.float64]], example
     with pytest.raises(DataError):
         training.take("prepare", means, examples, 0.5)
     assert training.to_json() == before
+
+
+@pytest.mark.parametrize("scaling", ["federated", "none"])
+@pytest.mark.parametrize(("deviation", "constant"), [(1e-2, False), (1e-7, True), (0.0, True)])
+def test_a_column_of_many_rows_far_from_0_is_constant_within_rounding_only(
+    scaling: str, deviation: float, constant: bool
+) -> None:
+    n, training = 1_000_000, Training(task(scaling=scaling))
+    mean = np.array([1.7e9, 1.0, -1.0])
+    squares = n * np.square([deviation, 1.0, 1.0])
+    training.take("prepare", {"sums": LIMBS.split(n * mean) / n}, n)
+    training.take("prepare", {"squares": LIMBS.split(squares) / n}, n)
+    assert training.constant == ((0,) if constant else ())
 
 
 def test_a_class_without_patients_has_no_balanced_weight() -> None:
