@@ -118,7 +118,7 @@ def _training() -> Training:
     """Return a training with each of its members."""
     limbs = Limbs(24, 24)
     task = Task(
-        *(2, 2, "newton", 1.0, None, "none", (), (), False, 1e9, None, None, limbs),
+        *(2, 2, "newton", 1.0, None, "local", (), (), False, 1e9, None, None, limbs),
         firth=True,
         profile=(0,),
     )
