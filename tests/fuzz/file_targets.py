@@ -118,11 +118,13 @@ def _training() -> Training:
     """Return a training with each of its members."""
     limbs = Limbs(24, 24)
     task = Task(
-        *(2, 2, "newton", 1.0, None, "local", (), (), False, 1e9, None, None, limbs),
+        *(2, 2, "newton", 1.0, None, "none", (), (), False, 1e9, None, None, limbs),
         firth=True,
         profile=(0,),
     )
     training = Training(task)
+    for name, sums in (("sums", [1.0, -2.0]), ("squares", [20.0, 30.0])):
+        training.take("prepare", {name: limbs.split(np.array(sums)) / 10}, 10)
     for purpose, name, sums in (
         ("train", "derivatives", [6.0, 0.5, -0.5, 0.1, 2.0, 0.1, 0.2, 2.0, 0.3, 2.0]),
         ("firth", "adjustments", [0.1, 0.1, 0.1]),
