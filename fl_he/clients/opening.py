@@ -182,7 +182,7 @@ class Opener:
 
     @property
     def whole(self) -> bool:
-        """Whether the total of all hospitals of a manifest may be opened without permissions."""
+        """True if the total of all hospitals of a manifest may be opened without permissions."""
         enrolment = self.node.enrolment
         if enrolment is None:
             return False

@@ -18,7 +18,7 @@ Split = tuple[Floats, NDArray[np.int64]]
 def new_model(hidden_units: int, rank: int) -> Weights:
     """Return a network of three layers with the same random weights everywhere.
 
-    The middle layer of shape (hidden_units, hidden_units) has an adapter beside it, the product of
+    The middle layer of shape (hidden_units, hidden_units) has an adapter, the product of
     two matrices of `rank` columns and rows (Hu et al. 2022, section 4). It is zero at the start.
     """
     random = np.random.default_rng(0)

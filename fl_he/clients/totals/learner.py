@@ -60,7 +60,7 @@ class Course(ABC):
 
     @property
     def longest_memory(self) -> int:
-        """Most characters of `memory` in this task, whatever the data are."""
+        """Most characters of `memory` in this task, for any data."""
         return 0
 
     @property
