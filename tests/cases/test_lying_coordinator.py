@@ -389,6 +389,7 @@ class TestOneSumOverEachModel:
         assert MisfitReply.is_in(liar.open(spoiled).content)
         table = Path(str(nodes[0]["data"]))
         table.write_text(table.read_text().replace("1e300,2,sick", "1,2,sick"))
+        table.with_name(f"{table.name}.rows").unlink()  # by the hospital's own people
         good, second = liar.summed(), liar.summed()
         assert not MisfitReply.is_in(liar.open(good).content)
         assert "a round is opened once" in reason(liar.open(second))

@@ -1,12 +1,13 @@
 """Tables with which a hospital's sessions began, so that none changes under a run.
 
-A table is known by its columns, types, labels and number of rows: a cell that is corrected during a
-run is no other table. The first message of a Flower run, and of company X's session, notes the
-table; each later one must meet the same. The first of a session may be refused for the rows of
-earlier sessions: see `row_memory`. A run that is resumed is another Flower run in the same
-session. All of it is in a file on the hospital's own disk, not in Flower's context, which the
-coordinator can reset. It finds mistakes: a coordinator may name a session that does not exist. A
-run has one session, and at most `MOST_SESSIONS` are noted of it, so that the file stays small.
+A table is known by its columns, types, labels and number of rows. The first message of a Flower
+run, and of company X's session, notes the table; each later one must meet the same. The first of a
+session, and each one after a cell has changed, may be refused for the rows that the hospital's
+tables had before: see `row_memory`. So a session that was begun before a patient was replaced does
+not answer afterwards. A run that is resumed is another Flower run in the same session. All of it is
+in a file on the hospital's own disk, not in Flower's context, which the coordinator can reset. It
+finds mistakes: a coordinator may name a session that does not exist. A run has one session, and at
+most `MOST_SESSIONS` are noted of it, so that the file stays small.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
+
+import numpy as np
 
 from fl_he.clients.stores import Lines, Store, ledger_document
 from fl_he.crypto.encoding.fields import Fingerprint, Key, Natural
@@ -25,6 +28,8 @@ from fl_he.wire.records import ProtocolError
 MOST_SESSIONS = 100
 #: Longest line, its end included: room for the names of a hundred thousand columns.
 LONGEST_LINE = 1 << 24
+#: In the place of the cells' digest where a message names no session.
+_UNNAMED = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class _Seen:
     table: str
     schema: Annotated[str, Key("digest"), Fingerprint]
     rows: Natural
+    cells: Fingerprint
 
 
 _SCHEMAS, _SEEN = ledger_document(_Schema, LONGEST_LINE), ledger_document(_Seen)
@@ -83,7 +89,7 @@ class TableMemory:
         dataset : Dataset
             What was read from it.
         begin : callable
-            Is called before the table is noted as that with which a named session begins, and may
+            Is called before a named session has a table with other cells than before, and may
             refuse it.
 
         Returns
@@ -101,7 +107,8 @@ class TableMemory:
         labels = (dataset.positive or "", *dataset.classes, *dataset.levels)
         schema = _Schema(dataset.feature_names, dataset.types, labels)
         text = _SCHEMAS.dumps(schema)
-        now = _Seen(str(run_id), session, table, _digest(text), dataset.examples)
+        cells = _cells(dataset) if session else _UNNAMED
+        now = _Seen(str(run_id), session, table, _digest(text), dataset.examples, cells)
         with self._store.exclusively() as lines:
             schemas, earlier = _read(lines, now)
             for seen in earlier:
@@ -110,7 +117,8 @@ class TableMemory:
             if now not in earlier:
                 if sum(seen.run == now.run for seen in earlier) >= MOST_SESSIONS:
                     raise ProtocolError(f"a run must have at most {MOST_SESSIONS} sessions")
-                if session and all(seen.session != session for seen in earlier):
+                noted = ((seen.session, seen.cells) for seen in earlier)
+                if session and (session, now.cells) not in noted:
                     begin()
                 if now.schema not in schemas:
                     lines.append(text)
@@ -136,6 +144,14 @@ def _read(lines: Lines, now: _Seen) -> tuple[dict[str, str], list[_Seen]]:
 
 def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
+
+
+def _cells(dataset: Dataset) -> str:
+    """Return the digest of all numbers that were read, row by row."""
+    digest = sha256()
+    for values in (dataset.features, dataset.labels):
+        digest.update(np.ascontiguousarray(values, "<f8").data)
+    return digest.hexdigest()
 
 
 def _difference(began_with: str | None, schema: _Schema, rows_then: int, rows: int) -> str:

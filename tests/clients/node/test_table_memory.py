@@ -135,11 +135,46 @@ def test_with_a_manifest_the_coordinator_is_not_told_that_the_table_changed(
     assert f"{REFUSED}: number of rows must be 2, got 3" in caplog.text
 
 
-def test_a_corrected_cell_is_no_other_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["age,size,state\n4,2,sick\n3,-1,well\n", "age,size,state\n1,2,well\n3,-1,sick\n"],
+    ids=["a feature", "labels"],
+)
+def test_a_corrected_cell_is_a_row_that_differs(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     hospital = Hospital(tmp_path)
+    assert hospital.ask(DESCRIBE) == hospital.train() == ""
+    hospital.table.write_text(text)
+    assert "the rows of earlier sessions" in hospital.train()
+    assert "rows differ from those of earlier sessions" in caplog.text
+    assert hospital.ask(DESCRIBE) == "", "no session is named"
+    hospital.table.write_text(TABLE)
+    assert hospital.train() == "", "the table is back"
+
+
+def test_rows_in_another_order_and_five_corrected_ones_are_answered(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path)
+    rows = ["1,2,sick\n", "3,-1,well\n", *(f"{n},{n},sick\n" for n in range(4, 12))]
+    hospital.table.write_text("age,size,state\n" + "".join(rows))
     assert hospital.train() == ""
-    hospital.table.write_text("age,size,state\n1.5,2,sick\n3,-1,well\n")
+    hospital.table.write_text("age,size,state\n" + "".join(rows[::-1]))
     assert hospital.train() == ""
+    more = [row.replace(",sick", ",well") for row in rows[5:]]
+    hospital.table.write_text("age,size,state\n" + "".join(rows[:5] + more))
+    assert hospital.train() == ""
+
+
+def test_a_session_that_began_early_answers_no_more_once_a_patient_is_replaced(
+    tmp_path: Path,
+) -> None:
+    hospital = Hospital(tmp_path)
+    large = TABLE + "4,4,sick\n" * 5
+    hospital.table.write_text(large)
+    assert hospital.train("a") == hospital.train("b", run_id=2) == ""
+    hospital.table.write_text(large.replace("1,2,sick", "3,-3,sick"))
+    assert "the rows of earlier sessions" in hospital.train("c", run_id=3)
+    assert "the rows of earlier sessions" in hospital.train("b", run_id=2)
 
 
 def test_a_resumed_run_is_of_the_same_table_and_a_new_one_need_not(tmp_path: Path) -> None:
