@@ -23,7 +23,7 @@ from fl_he.config.run import Config
 from fl_he.experiment import open_run
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
-from fl_he.learning.tables.data import load_built_in
+from fl_he.learning.tables.built_in import load_built_in
 from fl_he.wire.records import ProtocolError
 
 

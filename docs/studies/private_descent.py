@@ -20,7 +20,8 @@ from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, clipped_sum, noise_variance
 from fl_he.learning.privacy.scaling import range_sums, scaling_of_sums, scaling_variance
 from fl_he.learning.regression.likelihood import example_gradients, examples_of
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.scaling import Scaling
 

@@ -18,7 +18,8 @@ from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.errors import FlHeWarning
 from fl_he.learning.errors import DataError, DataWarning
-from fl_he.learning.tables.data import Dataset, load_built_in, load_table
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset, load_table
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 from fl_he.learning.tables.partition import partition, train_test_split
 

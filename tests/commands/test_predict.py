@@ -17,7 +17,7 @@ from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.sklearn_export import to_pipeline
 from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.regression.trained import METHODS, TrainedModel
-from fl_he.learning.tables.data import load_built_in
+from fl_he.learning.tables.built_in import load_built_in
 
 WINE = load_built_in("wine")
 

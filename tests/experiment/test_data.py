@@ -12,7 +12,8 @@ from quick import slow, slow_but
 
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError, DataWarning
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.partition import partition
 
 

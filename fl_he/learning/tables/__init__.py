@@ -13,7 +13,8 @@ labels          a column of labels: the target
 csv_file        CSV files as tables
 parquet_file    Parquet files as tables
 table           tables in files as features and labels
-data            datasets, where they come from, and their schema
+data            datasets, tables in files as datasets, and their schema
+built_in        data sets that scikit-learn installs
 identifiers     columns that look like identifiers of patients
 scaling         standardisation of features
 moments         sums over examples, as exact as float64

@@ -1,4 +1,4 @@
-"""Datasets: what they hold, where they come from, and how their schemas differ."""
+"""Datasets: their contents, tables in files as datasets, and differences of schemas."""
 
 from __future__ import annotations
 
@@ -103,26 +103,6 @@ class Dataset:
         return replace(
             self, features=self.features[indices], labels=self.labels[indices], rows=rows
         )
-
-
-def load_built_in(name: str) -> Dataset:
-    """Load scikit-learn's copy of a data set from the UCI repository.
-
-    Parameters
-    ----------
-    name
-        ``breast_cancer``: Wisconsin (Diagnostic), 569 examples of 30 features; label 1 is benign
-        (357 examples), 0 is malignant (212). ``digits``: 1797 handwritten digits of 8 x 8 pixels,
-        ten classes. ``wine``: 178 wines, three classes.
-    """
-    # Imported here: scikit-learn takes seconds, and nodes with a table of their own need none.
-    from sklearn import datasets  # noqa: PLC0415
-
-    bunch = getattr(datasets, f"load_{name}")()
-    features, classes = (tuple(map(str, x)) for x in (bunch.feature_names, bunch.target_names))
-    if len(classes) == 2:
-        return Dataset(bunch.data, bunch.target, features, positive=classes[1])
-    return Dataset(bunch.data, bunch.target, features, classes=classes)
 
 
 def load_table(

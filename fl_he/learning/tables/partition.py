@@ -62,20 +62,46 @@ def train_test_split(
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"seed must be at least 0 and less than 2**32, got {seed}")
+    # The older generator, because scikit-learn shuffles with it; numpy has frozen its stream.
     if not held_out:
-        # The older generator, because scikit-learn shuffles with it; numpy has frozen its stream.
         return dataset.take(np.random.RandomState(seed).permutation(dataset.examples)), None
-    from sklearn import model_selection  # noqa: PLC0415 - slow to load
-
-    _, counts = np.unique(dataset.labels, return_counts=True)
+    _, classes, counts = np.unique(dataset.labels, return_inverse=True, return_counts=True)
     divisible = counts.min() > 1 and len(counts) <= min(held_out, dataset.examples - held_out)
-    train, test = model_selection.train_test_split(
-        np.arange(dataset.examples),
-        test_size=held_out,
-        random_state=seed,
-        stratify=dataset.labels if stratify and divisible else None,
-    )
+    if not (stratify and divisible):
+        rows = np.random.RandomState(seed).permutation(dataset.examples)
+        return dataset.take(rows[held_out:]), dataset.take(rows[:held_out])
+    train, test = _stratified(classes, counts, held_out, np.random.RandomState(seed))
     return dataset.take(train), dataset.take(test)
+
+
+def _stratified(
+    classes: NDArray[np.intp], counts: NDArray[np.intp], held_out: int, rng: np.random.RandomState
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Divide rows as scikit-learn's StratifiedShuffleSplit does, without its import of a second."""
+    kept = _shares(counts, len(classes) - held_out, rng)
+    cut_off = _shares(counts - kept, held_out, rng)
+    train, test = [], []
+    of_classes = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+    for rows, first, second in zip(of_classes, kept, cut_off, strict=True):
+        shuffled = rows[rng.permutation(len(rows))]
+        train.append(shuffled[:first])
+        test.append(shuffled[first : first + second])
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(test))
+
+
+def _shares(counts: NDArray[np.intp], rows: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Share rows out by counts, the largest remainders first and ties by chance."""
+    exact = counts / counts.sum() * rows
+    shares = np.floor(exact)
+    remainders, missing = exact - shares, int(rows - shares.sum())
+    for remainder in np.unique(remainders)[::-1]:
+        if not missing:
+            break
+        (tied,) = np.nonzero(remainders == remainder)
+        chosen = rng.choice(tied, size=min(len(tied), missing), replace=False)
+        shares[chosen] += 1
+        missing -= len(chosen)
+    return shares.astype(np.intp)
 
 
 def partition(

@@ -14,7 +14,8 @@ from fl_he.learning.optimizers.base import Point, penalised
 from fl_he.learning.regression.baselines import figures, fit, fit_pooled
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.registry import class_probabilities
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.partition import partition
 from fl_he.learning.tables.scaling import standardise
 

@@ -14,7 +14,8 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, penalised
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.logistic import LOGISTIC
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import standardise
 
 Array = NDArray[np.float64]

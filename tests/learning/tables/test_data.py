@@ -12,10 +12,10 @@ import pytest
 from sklearn import datasets
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.built_in import load_built_in
 from fl_he.learning.tables.data import (
     Dataset,
     first_schema_difference,
-    load_built_in,
     load_table,
 )
 from fl_he.learning.tables.scaling import standardise
@@ -83,15 +83,19 @@ def test_unusable_data_is_refused(
         Dataset(features, np.array(labels), names)
 
 
-def test_breast_cancer_is_that_of_scikit_learn() -> None:
-    dataset = load_built_in("breast_cancer")
-    features, labels = datasets.load_breast_cancer(return_X_y=True)
-    np.testing.assert_array_equal(dataset.features, features)
-    np.testing.assert_array_equal(dataset.labels, labels)
-    assert dataset.labels.sum() == 357
-    assert dataset.positive == "benign"
-    assert dataset.feature_names[0] == "mean radius"
-    assert all(type(name) is str for name in dataset.feature_names)
+@pytest.mark.parametrize("name", ["breast_cancer", "digits", "wine"])
+def test_built_in_tables_are_those_of_scikit_learn(name: str) -> None:
+    dataset, expected = load_built_in(name), getattr(datasets, f"load_{name}")()
+    np.testing.assert_array_equal(dataset.features, expected.data)
+    np.testing.assert_array_equal(dataset.labels, expected.target)
+    assert dataset.feature_names == tuple(map(str, expected.feature_names))
+    classes = tuple(map(str, expected.target_names))
+    if name == "breast_cancer":
+        assert dataset.labels.sum() == 357
+        assert (dataset.positive, dataset.classes) == ("benign", ())
+        assert classes[1] == "benign"
+    else:
+        assert (dataset.positive, dataset.classes) == (None, classes)
 
 
 def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
@@ -294,7 +298,9 @@ def test_clients_do_not_load_heavy_packages() -> None:
     program = (
         "import sys\n"
         "from fl_he.learning.regression import baselines, evaluation, likelihood, registry\n"
-        "from fl_he.learning.tables import data, moments, partition, scaling\n"
+        "from fl_he.learning.tables import built_in, moments, partition, scaling\n"
+        "table = built_in.load_built_in('breast_cancer')\n"
+        "partition.train_test_split(table, 0.25, 1, stratify=True)\n"
         "print(sorted({'sklearn', 'polars', 'flwr', 'phe'} & set(sys.modules)))"
     )
     printed = subprocess.run(

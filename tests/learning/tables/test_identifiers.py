@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 
 RNG = np.random.default_rng(11)

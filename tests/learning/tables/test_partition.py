@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import model_selection
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.partition import partition, train_test_split
 
 SCHEMES = ["even", "uneven", "by_label"]
@@ -47,6 +50,28 @@ def test_the_split_is_that_of_scikit_learn(test_size: float, seed: int, stratify
         [train.features, test.features, train.labels, test.labels], expected, strict=True
     ):
         np.testing.assert_array_equal(got, wanted)
+
+
+@given(
+    counts=st.lists(st.integers(2, 9), min_size=2, max_size=6),
+    test_size=st.floats(0.05, 0.95),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_classes_of_any_size_are_divided_as_by_scikit_learn(
+    counts: list[int], test_size: float, seed: int
+) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    rows, held_out = len(labels), math.ceil(test_size * len(labels))
+    assume(len(counts) <= min(held_out, rows - held_out))
+    names = tuple(map(str, range(len(counts)))) if len(counts) > 2 else ()
+    features = np.arange(rows, dtype=np.float64)[:, None]
+    dataset = Dataset(features, labels.astype(np.float64), ("row",), classes=names)
+    train, test = split(dataset, test_size, seed)
+    expected = model_selection.train_test_split(
+        dataset.features, test_size=held_out, random_state=seed, stratify=labels
+    )
+    np.testing.assert_array_equal(train.features, expected[0])
+    np.testing.assert_array_equal(test.features, expected[1])
 
 
 def test_both_sets_have_the_classes_shares_of_all_rows() -> None:

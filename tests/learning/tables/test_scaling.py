@@ -5,7 +5,8 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import Dataset, load_built_in
+from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 
 
