@@ -92,7 +92,7 @@ def _stratified(
 def _shares(counts: NDArray[np.intp], rows: int, rng: np.random.RandomState) -> NDArray[np.intp]:
     """Share rows out by counts, the largest remainders first and ties by chance."""
     exact = counts / counts.sum() * rows
-    shares = np.floor(exact)
+    shares: Array = np.floor(exact)
     remainders, missing = exact - shares, int(rows - shares.sum())
     for remainder in np.unique(remainders)[::-1]:
         if not missing:
