@@ -171,6 +171,7 @@ class KeyHolder:
             return FiguresReply(figures_of(total, opener.policy), seconds)
         if request.purpose == "separation":
             total = some_or_none(total)
+        opener.note_trained(request, opened)
         return DecryptReply(total, seconds)
 
 

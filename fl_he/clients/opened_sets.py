@@ -7,8 +7,8 @@ without a permission were noted. So a coordinator that holds back tickets, or se
 does not undo a withdrawal. A ticket without a permission is noted in any sum, a permission only in
 a sum that may be opened. Of a request that was answered before, nothing is noted.
 
-Figures are opened only of the set of their session's last training total: those of two sets over
-one model would differ by a few patients.
+Figures are opened only of the set of their session's last training total that was given out: those
+of two sets over one model would differ by a few patients.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class KeptSets:
     last : mapping of str to int
         Last session that had begun when a hospital's latest ticket without a permission was noted.
     trained : mapping of int to frozenset of str
-        The set of each session's last training total.
+        The set of each session's last training total that was given out.
     identities : KnownIdentities
     """
 
@@ -206,7 +206,7 @@ class OpenedSets:
             if verdict.exposed:
                 raise ProtocolError(str(verdict))
             trained = before.trained.get(place.session)
-            if purpose == "figures" and trained != verdict.hospitals:
+            if purpose == "figures" and verdict.hospitals != trained:
                 raise ProtocolError(
                     "figures must be of the hospitals of the session's last training total: ask "
                     "exactly these for their counts"
@@ -215,9 +215,13 @@ class OpenedSets:
                 _append(lines, AloneAllowed(kept.alone))
             if verdict.opened is not None:
                 _append(lines, verdict.opened)
-            if purpose == "train" and trained != verdict.hospitals:
-                _append(lines, TrainedSet(verdict.hospitals, place.session))
             return sum(1 for _ in lines)
+
+    def note_trained(self, hospitals: Hospitals, session: int) -> None:
+        """Note the set of a session's last training total, by the session's place."""
+        with self._store.exclusively() as lines:
+            if KeptSets.of(lines).trained.get(session) != hospitals:
+                _append(lines, TrainedSet(hospitals, session))
 
     def permit(
         self,

@@ -100,10 +100,12 @@ class Opened:
         As long as the encrypted vector.
     mark : Mark
         See :mod:`fl_he.clients.ledger`.
+    contributors : frozenset of str
     """
 
     total: NDArray[np.float64] = field(repr=False)
     mark: Mark
+    contributors: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +286,18 @@ class Opener:
             self.ledger.discard(request)
             return None
         lacking = 1 if enrolment is None else minimum
-        return Opened(with_metric_means(total, request.metric_values, minimum, lacking), mark)
+        means = with_metric_means(total, request.metric_values, minimum, lacking)
+        return Opened(means, mark, frozenset(summed.contributors))
+
+    def note_trained(self, request: DecryptRequest, opened: Opened) -> None:
+        """Note of whom a total of training is before it leaves: figures are of the last one's set.
+
+        A request for an older total that is answered again changes nothing.
+        """
+        session, is_train = request.session, request.purpose == "train"
+        if is_train and self.node.enrolment and self.ledger.latest(session) == request.round:
+            place = self.ledger.place(session).session
+            OpenedSets(self.node.opened_sets()).note_trained(opened.contributors, place)
 
     def permit(self, request: PermitRequest) -> None:
         """Refuse a set as `open` would refuse its sum, by the same errors, and note nothing."""

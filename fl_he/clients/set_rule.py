@@ -85,7 +85,7 @@ class OpenedSet:
 
 @dataclass(frozen=True, slots=True)
 class TrainedSet:
-    """Ledger line: the set of a session's last training total, by the session's place."""
+    """Ledger line: the set of a training total that was given out, by its session's place."""
 
     hospitals: Annotated[Hospitals, Key("trained"), _HOSPITALS]
     session: Natural

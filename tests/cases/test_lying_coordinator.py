@@ -45,6 +45,7 @@ from fl_he.wire.encrypted_sum import (
     DecryptReply,
     DecryptRequest,
     EndRequest,
+    FiguresReply,
     MisfitReply,
     Purpose,
 )
@@ -80,6 +81,13 @@ def files(folder: Path, *endings: str) -> dict[str, bytes]:
     """Return what nodes keep in files of these endings."""
     found = [path for ending in endings for path in sorted(folder.glob(f"*{ending}"))]
     return {path.name: path.read_bytes() for path in found}
+
+
+def signed_total(answer: Message) -> bytes:
+    """Return a total as company X tells it everybody."""
+    signed = DecryptReply.from_content(answer.content).signed
+    assert signed is not None
+    return signed
 
 
 def finished(liar: LyingCoordinator) -> Message:
@@ -699,6 +707,34 @@ class TestSets:
         liar.step(2, among=CLINICS[:2])
         answer = reason(liar.open(liar.summed(3, among=CLINICS[1:]), 3, contributors=2))
         assert "would expose clinic-1, clinic-2" in answer
+
+    @pytest.mark.parametrize("given_out", [False, True])
+    def test_figures_are_of_the_last_total_that_was_given_out(
+        self, tmp_path: Path, given_out: bool
+    ) -> None:
+        """Else figures of two sets over one model are had by a sum whose tags do not fit."""
+        plan = replace(self.PLAN, bins=168)
+        nodes = clinics(tmp_path, plan)
+        nodes[2]["alone"] = "allow"
+        for node in nodes[:3]:
+            node["test-data"] = node["data"]
+        liar = LyingCoordinator(nodes, plan)
+        first = liar.summed()
+        liar.totals.append(signed_total(liar.open(first)))
+        summed, other = (liar.summed(2, among=CLINICS[:2]) for _ in range(2))
+        read, vector = (TicketedSum.from_bytes(one, liar.public_key) for one in (summed, other))
+        spoiled = TicketedSum(vector.vector, read.tickets).to_bytes()
+        answer = liar.open(summed if given_out else spoiled, 2, contributors=2)
+        if given_out:
+            liar.totals.append(signed_total(answer))
+        else:
+            assert reason(answer) == UNFIT
+        assert liar.open(first, totals=[]).has_content(), "the same answer again"
+        right, wrong = (CLINICS[:2], CLINICS) if given_out else (CLINICS, CLINICS[:2])
+        answer = liar.open(liar.summed(1, "figures", wrong), 1, "figures", contributors=len(wrong))
+        assert "figures must be of the hospitals of the session's last" in reason(answer)
+        answer = liar.open(liar.summed(1, "figures", right), 1, "figures", contributors=len(right))
+        assert FiguresReply.from_content(answer.content).figures.examples == 4 * len(right)
 
     def test_a_withdrawal_is_final_for_older_sessions(self, tmp_path: Path) -> None:
         """Old requests and tickets that were held back bring no permission back."""

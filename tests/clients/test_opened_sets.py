@@ -41,6 +41,9 @@ class Sets:
         tickets = [Ticket(name, bytes(32), b"", alone=name in alone) for name in names]
         return self.kept().require(tickets, least, place, purpose, self.identities)
 
+    def trained(self, names: str, session: int) -> None:
+        self.kept().note_trained(frozenset(names), session)
+
     def refused(self, names: str, alone: str = "", session: int = 1, sessions: int = 0) -> str:
         with pytest.raises(ProtocolError) as caught:
             self.require(names, alone, session, sessions)
@@ -197,14 +200,16 @@ def test_figures_are_of_the_set_of_the_last_training_total(sets: Sets) -> None:
     with pytest.raises(ProtocolError, match=words):
         sets.asked("abcdef", "", one, purpose="figures")
     for _ in range(2):
-        sets.asked("abcdef", "", one, purpose="train")
+        sets.trained("abcdef", 1)
     with pytest.raises(ProtocolError, match=words):
         sets.asked("abc", "", one, purpose="figures")
     with pytest.raises(ProtocolError, match=words):
         sets.asked("abcdef", "", two, purpose="figures")
-    sets.asked("def", "", two, purpose="train")
+    sets.trained("def", 2)
     sets.asked("abcdef", "", one, purpose="figures")
     sets.asked("abc", "", one, purpose="train")
+    sets.asked("abcdef", "", one, purpose="figures")
+    sets.trained("abc", 1)
     with pytest.raises(ProtocolError, match=words):
         sets.asked("abcdef", "", one, purpose="figures")
     sets.asked("abc", "", one, purpose="figures")

@@ -116,15 +116,16 @@ class SealedKeyHolder:
         config = sent_config(message.content)
         course = self._course(before.memory, config, opener.policy.packing, summed, node.plan)
         layout = UpdateLayout.from_json(summed.layout)
+        due = DecryptRequest(
+            session=request.session,
+            purpose="train",
+            round=request.round,
+            contributors=len(request.contributors),
+            encrypted_sum=summed.vector,
+            metric_values=layout.metric_values,
+        )
         opened = opener.open(
-            DecryptRequest(
-                session=request.session,
-                purpose="train",
-                round=request.round,
-                contributors=len(request.contributors),
-                encrypted_sum=summed.vector,
-                metric_values=layout.metric_values,
-            ),
+            due,
             follows=("train", summed.after) if summed.after else NOTHING,
             after=before.total,
             asked=None if course is None else self._asked(course, config, request, layout, node),
@@ -141,6 +142,7 @@ class SealedKeyHolder:
             with withheld():  # the coordinator must not know the total
                 course.step(layout.mean(total, np.empty(0)), config)
             stage, memory, longest = course.stage(config), course.memory, course.longest_memory
+        opener.note_trained(due, opened)
         payload = Total(
             *(summed.after, summed.layout, total, before.digest),
             *(opened.mark.counter, opened.mark.head, memory, padding(memory, longest)),

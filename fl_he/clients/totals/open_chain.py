@@ -159,6 +159,7 @@ class OpenChain:
         if request.purpose == "separation":
             total = some_or_none(total)
         course.step(layout.mean(total, np.empty(0)), config, request.purpose)
+        opener.note_trained(request, opened)
         number = before.number + 1
         signed = SignedTotal(
             Opening(request.session, request.purpose, request.round, number, before.terms),
