@@ -18,7 +18,7 @@ from flwr.app import Message, RecordDict
 from identities import NORTH
 from local_grid import LocalGrid
 from message_search import factors
-from small_keys import SMALL, SMALL_BITS, dgk, paillier
+from small_keys import SHORT, SMALL, SMALL_BITS, dgk, paillier, short
 
 from fl_he import client_app
 from fl_he.capc.node.keys import KeyPair
@@ -50,11 +50,11 @@ def secret_texts(document: str) -> list[str]:
     members = json.loads(document)
     texts = [
         members[name]
-        for name in ("p", "q", "v_p", "v_q", "signing", "sealing")
+        for name in ("p", "q", "p1", "q1", "v_p", "v_q", "signing", "sealing")
         if members.get(name)
     ]
     if "p" in members:
-        texts += [str(prime) for prime in SMALL[:2]]
+        texts += [str(prime) for prime in (*SMALL[:2], *SHORT[:4])]
     return texts
 
 
@@ -79,6 +79,7 @@ def everything_of(error: BaseException) -> str:
 
 HOLDERS: dict[str, Callable[[], tuple[object, str]]] = {
     "Paillier": lambda: ((key := paillier(*SMALL)), key.to_json()),
+    "short Paillier": lambda: ((key := short(*SHORT)), key.to_json()),
     "Paillier with tickets": lambda: ((key := PrivateKey.generate(1024)), key.to_json()),
     "DGK": lambda: ((key := dgk()), key.to_json()),
     "identity": lambda: (NORTH, NORTH.to_json()),
@@ -122,6 +123,10 @@ def spoilt(document: str) -> Iterator[str]:
 READERS: dict[str, tuple[Callable[[], str], Callable[[str], object]]] = {
     "Paillier": (
         lambda: paillier(*SMALL).to_json(),
+        lambda text: PrivateKey.from_json(text, minimum_bits=SMALL_BITS),
+    ),
+    "short Paillier": (
+        lambda: short(*SHORT).to_json(),
         lambda text: PrivateKey.from_json(text, minimum_bits=SMALL_BITS),
     ),
     "DGK": (

@@ -36,6 +36,11 @@ def other_small_key() -> PrivateKey:
 
 
 @pytest.fixture(scope="session")
+def short_key() -> PrivateKey:
+    return small_keys.short(*small_keys.SHORT)
+
+
+@pytest.fixture(scope="session")
 def small_dgk() -> DgkPrivateKey:
     return small_keys.dgk()
 

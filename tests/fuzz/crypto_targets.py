@@ -15,7 +15,7 @@ from fuzz.choices import Choices
 from fuzz.documents import text_of
 from fuzz.target import Target
 from identities import COMPANY, EAST, NORTH, SOUTH
-from small_keys import OTHER_SMALL, SMALL, SMALL_BITS, dgk, paillier
+from small_keys import OTHER_SMALL, SHORT, SMALL, SMALL_BITS, dgk, paillier, short
 
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.value_keys import seal_value_key, unseal_value_key
@@ -78,7 +78,7 @@ def _vector() -> bytes:
 
 @cache
 def _public_keys() -> list[Any]:
-    keys = (_key(), paillier(*OTHER_SMALL))
+    keys = (_key(), paillier(*OTHER_SMALL), short(*SHORT))
     return [json.loads(key.public_key.to_json()) for key in keys]
 
 
@@ -90,7 +90,7 @@ def _public_key(data: bytes) -> object:
 
 @cache
 def _private_keys() -> list[Any]:
-    return [json.loads(_key().to_json())]
+    return [json.loads(key.to_json()) for key in (_key(), short(*SHORT))]
 
 
 def _private_key(data: bytes) -> object:

@@ -47,7 +47,8 @@ def seeds(documents: Sequence[Any]) -> list[bytes]:
 
 def mend_paillier(document: Any) -> Any:
     """Give a Paillier key the fingerprint of the numbers that it has now."""
-    return {**document, "kid": _fingerprint(b"fl-he Paillier public key 1\0", document, "n", "h_s")}
+    label = b"fl-he short Paillier" if document.get("key_kind") == "short" else b"fl-he Paillier"
+    return {**document, "kid": _fingerprint(label + b" public key 1\0", document, "n", "h_s")}
 
 
 def mend_dgk(document: Any) -> Any:

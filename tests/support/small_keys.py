@@ -8,6 +8,7 @@ from __future__ import annotations
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.sealing_key import SealingKey
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 
@@ -21,6 +22,14 @@ OTHER_SMALL = (
     0xC4A69C7EAFFA479D367439148A41F204D491ED8E924530E12D4471C968FF8623,
     0xEDDB82BD58CACAEBCD86CE752E8668626ACFC2E243C2A4711944A00B73124337,
     0x7654321,
+)
+#: p, q, p1 and q1 of a key of kind ``short``, and x.
+SHORT = (
+    0xC3BFE1B9077105FE7D19F469FE6D5CF3AE6808F3281A6286B43E6B651BD84AD7,
+    0xC75165850D97CFCD669D5A50E6053184725D730B09BCEE4BD876D0ADA9E89793,
+    0xC4FED2359910BCA43A1BF9EC0B25A347,
+    0xCEB8F1DA20A060D1D846247FDDA3EC07,
+    0x1234567,
 )
 
 SMALL_DGK = {  # u is 257
@@ -47,6 +56,14 @@ def paillier(p: int, q: int, x: int, seed: bytes = b"") -> PrivateKey:
     h_s = pow(-x * x % n, n, n * n)
     sealing = SealingKey(seed).public_bytes if seed else b""
     return PrivateKey(PublicKey(n, h_s, sealing, minimum_bits=SMALL_BITS), p, q, seed)
+
+
+def short(p: int, q: int, p1: int, q1: int, x: int) -> PrivateKey:
+    """Return the key of kind ``short`` of two primes whose published base comes from x."""
+    n, cofactor = p * q, (p - 1) // (2 * p1) * ((q - 1) // (2 * q1))
+    h_s = pow(-pow(x, 2 * cofactor, n) % n, n, n * n)
+    public = PublicKey(n, h_s, key_kind=KeyKind.short, minimum_bits=SMALL_BITS)
+    return PrivateKey(public, p, q, p1=p1, q1=q1)
 
 
 def dgk() -> DgkPrivateKey:

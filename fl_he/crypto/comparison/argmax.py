@@ -24,7 +24,6 @@ from fl_he.crypto.comparison.comparison import Digits, compare
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, grouped, merge
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.masking import owner_masker
 from fl_he.crypto.paillier.public_key import PublicKey
 
 _random = secrets.SystemRandom()
@@ -86,7 +85,7 @@ def blind_pairs(
     kept : PairSecrets
     """
     n, n_squared = mpz(public_key.n), public_key.n_squared
-    masker = owner_masker(public_key.n, public_key.h_s)
+    masker = public_key.owner_masker
     ranked, small = _ranked(public_key, layout, classes, queries), layout.together(queries) > 1
     # Bob must not tell from the randomness of his queries' ciphertexts how they were combined: that
     # of a zero is uniform to him. There are fewest of them on the classes, or after merging.

@@ -2,7 +2,7 @@
 
     z = d + 2**l + r,    r random, 40 bits longer than d
 
-The ciphertext, too, says nothing but z: its randomness is uniform (see `masking.owner_masker`).
+The ciphertext, too, says nothing but z: its randomness is uniform (see `PublicKey.owner_masker`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Sequence
 
 from fl_he.crypto.comparison.slot_layout import SlotLayout
-from fl_he.crypto.paillier.masking import owner_masker
 from fl_he.crypto.paillier.public_key import PublicKey
 
 
@@ -50,7 +49,7 @@ def blind(
     blinded : list of list of int, shape (numbers, packs)
     masks : list of list of int, shape (numbers, queries)
     """
-    masker = owner_masker(public_key.n, public_key.h_s)
+    masker = public_key.owner_masker
     blinded, masks = [], []
     for packs in numbers:
         mask = random_masks(layout, queries)

@@ -25,7 +25,6 @@ from fl_he.crypto.comparison.comparison import hidden
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.errors import CryptoError
-from fl_he.crypto.paillier.masking import owner_masker
 from fl_he.crypto.paillier.public_key import PublicKey
 
 #: Numbers to be told are below it.
@@ -126,7 +125,7 @@ def release(
     # 1 - any is 1 - coin where a c was 0, and coin where none was
     noise = [ANSWERS + secrets.randbits(_RANDOM_BITS) for _ in numbers]
     plain = [a + b if result else a for a, b, result in zip(numbers, noise, results, strict=True)]
-    packs = owner_masker(public_key.n, public_key.h_s).encrypt(layout.join(plain))
+    packs = public_key.owner_masker.encrypt(layout.join(plain))
     for query, (coin, result) in enumerate(zip(encrypted_coins, results, strict=True)):
         exponent = -noise[query] if result else noise[query]
         pack = query // layout.slots  # the coin lies in its slot already

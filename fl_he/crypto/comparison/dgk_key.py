@@ -22,22 +22,12 @@ from fl_he.crypto.encoding.fields import constant, derived
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, PublicNumbers
+from fl_he.crypto.paillier.key_kind import order_bits
 from fl_he.crypto.paillier.powers import PowerTable
 
 #: The plaintext space unless a test wants another: room for numbers of 84 bits, see `comparison`.
 PLAINTEXT_PRIME = 257
 _MAXIMUM_PRIME_BITS = 128
-
-
-def order_bits(key_bits: int) -> int:
-    """Return the length t of v_p and v_q.
-
-    A subgroup whose order has t bits resists for ``2**(t / 2)`` steps, so t is twice the strength
-    that the modulus has: NIST SP 800-57 part 1 revision 5, table 2.
-    """
-    if key_bits < 2048:
-        return 160
-    return 224 if key_bits < 3072 else 256
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)

@@ -14,13 +14,13 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
-from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey, order_bits
+from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey
 from fl_he.crypto.encoding.fields import constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files import Secret, Uncopied
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
-from fl_he.crypto.paillier.masking import SURPLUS_BYTES
+from fl_he.crypto.paillier.key_kind import SURPLUS_BYTES, order_bits
 from fl_he.crypto.paillier.powers import PowerTable
 
 _SIEVE_LIMIT = 1 << 16

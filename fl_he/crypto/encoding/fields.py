@@ -119,12 +119,16 @@ class Kind:
         In a `Form`: where the value stands, if that is no attribute of the member's name.
     is_given : bool
         In a `Form`: whether the value is one that the object is made of.
+    absent : object
+        In a `Form`: the value of a member that is not there, if it may be left out. A member of
+        this value must be left out, so that equal objects have equal texts.
     """
 
     read: Callable[[object, Place], Any] = lambda value, _: value
     write: Callable[[Any], Any] = lambda value: value
     attribute: str | None = None
     is_given: bool = True
+    absent: object = MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,11 @@ def derived(attribute: str) -> Kind:
     return Kind(attribute=attribute, is_given=False)
 
 
+def left_out(kind: Kind, absent: object) -> Kind:
+    """Return the kind of a member that is left out for one value; see `Kind`."""
+    return replace(kind, absent=absent)
+
+
 def limited(kind: Kind, *limits: Limit) -> Kind:
     """Return the kind of a value within limits."""
 
@@ -294,14 +303,21 @@ class Form(Generic[_T]):
         """Read an object; `build` stands in for the form's own."""
         if not isinstance(value, dict):
             raise at.mistyped("a JSON object", value)
-        if value.keys() != self.members.keys():
-            missing = sorted(self.members.keys() - value.keys())
+        needed = {name for name, kind in self.members.items() if kind.absent is MISSING}
+        if not needed <= value.keys() <= self.members.keys():
+            missing = sorted(needed - value.keys())
             unknown = len(value.keys() - self.members.keys())
             raise at.wrong(
-                f"have exactly the members {sorted(self.members)}, "
+                f"have exactly the members {sorted(needed)}, "
                 f"got {unknown} unknown, missing {missing}"
             )
-        found = {name: kind.read(value[name], at.part(name)) for name, kind in self.members.items()}
+        found = {
+            name: kind.read(value[name], at.part(name)) if name in value else kind.absent
+            for name, kind in self.members.items()
+        }
+        for name in value.keys() - needed:
+            if found[name] == self.members[name].absent:
+                raise at.part(name).wrong(f"be left out if it is {found[name]}")
         given = (found[name] for name, kind in self.members.items() if kind.is_given)
         made: _T = (build or self._build)(*given)
         for name, kind in self.members.items():
@@ -311,13 +327,14 @@ class Form(Generic[_T]):
 
     def write(self, value: object, **given: object) -> dict[str, Any]:
         """Return the members of an object; `given` ones are no attributes of its."""
-        written = {}
+        members = {}
         for name, kind in self.members.items():
             held = given.get(name)
             if name not in given and (kind.is_given or kind.attribute):
                 held = attrgetter(kind.attribute or name)(value)
-            written[name] = kind.write(held)
-        return written
+            if kind.absent is MISSING or held != kind.absent:
+                members[name] = kind.write(held)
+        return members
 
 
 _FORMS: dict[type, Form[Any]] = {}

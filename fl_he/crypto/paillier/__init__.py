@@ -8,6 +8,7 @@ threads           threads for calls that release the interpreter lock
 powers            powers of a fixed base from tables
 masking           encrypt plaintexts: decides when a table repays its building
 workers           encrypt long vectors on several cores
+key_kind          kinds of keys, and the exponents of each
 key_checks        checks of a public key's numbers
 public_key        encrypt, add, rerandomise, check; JSON; fingerprint
 summed_vector     interface of encrypted vectors, those of masks included

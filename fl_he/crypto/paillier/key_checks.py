@@ -140,7 +140,7 @@ class PublicNumbers(Documented):
     Attributes
     ----------
     fingerprint : str
-        SHA-256 of all of its numbers as 64 hexadecimal digits.
+        SHA-256 of `label` and all numbers as 64 hexadecimal digits.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class PublicNumbers(Documented):
         Below 2048 bits.
     """
 
-    LABEL: ClassVar[bytes]  # of the fingerprint
+    LABEL: ClassVar[bytes]  # see `label`
     CIPHERTEXT: ClassVar[str]  # name for messages
     POWER: ClassVar[int]  # ciphertexts are below n to this power
 
@@ -167,15 +167,22 @@ class PublicNumbers(Documented):
         check_key_bits(self.n.bit_length(), minimum_bits)
         given = [getattr(self, item.name) for item in fields(self) if item.init]
         numbers = [
-            int.from_bytes(n, "big") if isinstance(n, bytes) else n for n in given if n != b""
+            int.from_bytes(n, "big") if isinstance(n, bytes) else n
+            for n in given
+            if n != b"" and not isinstance(n, str)
         ]
-        object.__setattr__(self, "fingerprint", integers_digest(self.LABEL, *numbers))
+        object.__setattr__(self, "fingerprint", integers_digest(self.label, *numbers))
         if known != self.fingerprint:
             self.check_numbers()
 
     def check_numbers(self) -> None:
         """Raise CryptoError if the numbers cannot be a key."""
         raise NotImplementedError
+
+    @property
+    def label(self) -> bytes:
+        """Beginning of the bytes that are hashed for the fingerprint."""
+        return self.LABEL
 
     @property
     def key_bits(self) -> int:
@@ -250,7 +257,7 @@ class PublicNumbers(Documented):
             If the text is not exactly such a key.
         """
 
-        def build(n: int, *others: int | bytes) -> Any:
+        def build(n: int, *others: int | bytes | str) -> Any:
             if n.bit_length() > maximum_bits:
                 raise CryptoError(f"n must have at most {maximum_bits} bits, got {n.bit_length()}")
             return cls(n, *others, minimum_bits=minimum_bits, known=known)

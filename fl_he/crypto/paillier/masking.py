@@ -1,10 +1,12 @@
 """Encryption of plaintexts under the published base h_s.
 
-    ciphertext = (1 + n)**plaintext * h_s**r  mod n**2,    r random, half as long as n
+    ciphertext = (1 + n)**plaintext * h_s**r  mod n**2,    r random, as `key_kind` says
 
 after Damgard, Jurik and Nielsen, "A generalization of Paillier's public-key system with
 applications to electronic voting", International Journal of Information Security 9 (2010),
-pages 371-385. They choose the base as h_s = h**n mod n**2 with h = -x**2 mod n for a random x.
+pages 371-385. They choose the base as h_s = h**n mod n**2 with h = -x**2 mod n for a random x. In
+keys of kind ``short`` h is -x**(2 * k), with the k that leaves the order ``2 * p1 * q1``; see
+`key_kind`.
 """
 
 from __future__ import annotations
@@ -21,9 +23,6 @@ from gmpy2 import mpz
 from fl_he.crypto.paillier.powers import FixedBaseTable, best_window, exponent_digits
 from fl_he.crypto.paillier.threads import available_cores, run_all
 
-#: By how much a random exponent must exceed an order to be uniform to 2**-40.
-SURPLUS_BYTES = 5
-
 
 class Masker:
     """Encrypts under one key and keeps the table that makes it fast.
@@ -38,17 +37,17 @@ class Masker:
         Paillier modulus.
     h_s : int
         Published base.
-    exponent_bytes : int, optional
-        Length of r; half of n's by default.
+    exponent_bytes : int
+        Length of r.
     """
 
-    def __init__(self, n: int, h_s: int, exponent_bytes: int | None = None) -> None:
+    def __init__(self, n: int, h_s: int, exponent_bytes: int) -> None:
         self.n = n
         self.h_s = h_s
         self._n = mpz(n)
         self._n_squared = self._n * self._n
         self._h_s = mpz(h_s)
-        self._exponent_bytes = exponent_bytes or -(-n.bit_length() // 16)
+        self.exponent_bytes = exponent_bytes
         self._done = 0
         self._table: FixedBaseTable | None = None
         self._building = threading.Lock()
@@ -64,7 +63,7 @@ class Masker:
         Encryption does so by itself once it has done enough; a caller that knows better can be
         earlier.
         """
-        bits = 8 * self._exponent_bytes
+        bits = 8 * self.exponent_bytes
         with self._building:
             expected = self._done + count
             window = best_window(bits, self._n.bit_length(), expected, self.window, threads=cores)
@@ -93,8 +92,8 @@ class Masker:
         self.prepare(count, cores)
         self._done += count
         exponents = np.frombuffer(
-            secrets.token_bytes(count * self._exponent_bytes), dtype=np.uint8
-        ).reshape(count, self._exponent_bytes)
+            secrets.token_bytes(count * self.exponent_bytes), dtype=np.uint8
+        ).reshape(count, self.exponent_bytes)
         n, n_squared = self._n, self._n_squared
         table = self._table
         if table is None:
@@ -131,12 +130,8 @@ class Masker:
 masker = functools.lru_cache(maxsize=2)(Masker)
 
 
-@functools.lru_cache(maxsize=2)
-def owner_masker(n: int, h_s: int) -> Masker:
-    """Return a Masker whose ciphertexts say nothing to the key's owner but their plaintexts.
-
-    The owner can look at a ciphertext's power of h_s, and a computation that multiplies ciphertexts
-    of the owner's leaves its traces there. r is longer than the order of h_s by `SURPLUS_BYTES`,
-    so that the power is uniform, to 2**-40, among all powers of h_s.
-    """
-    return Masker(n, h_s, -(-n.bit_length() // 8) + SURPLUS_BYTES)
+# The same for ciphertexts that say nothing to the key's owner but their plaintexts. The owner can
+# look at a ciphertext's power of h_s, and a computation that multiplies ciphertexts of the owner's
+# leaves its traces there. All of these are powers of h_s, as the owner encrypts with h_s too, and
+# `uniform_exponent_bytes` makes the new power uniform, to 2**-40, among all powers of h_s.
+owner_masker = functools.lru_cache(maxsize=2)(Masker)

@@ -5,15 +5,18 @@ Decryption works modulo the two primes, side by side on two cores (Paillier 1999
 
     m_p = L_p(c**(p - 1) mod p**2) * h_p mod p,    L_p(x) = (x - 1) / p
 
-and the same for q; the Chinese remainder theorem joins m_p and m_q.
+and the same for q; the Chinese remainder theorem joins m_p and m_q. With a key of kind ``short``
+all that was encrypted with its published base has an order modulo p that divides 2 * p1, which
+takes the place of p - 1: ``c**(2 * p1) mod p`` is 1. Where it is not, as with ciphertexts of
+phe's, p - 1 serves.
 """
 
 from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import gmpy2
 import numpy as np
@@ -21,7 +24,7 @@ from cryptography.utils import Buffer
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Place, constant, derived, scalar
+from fl_he.crypto.encoding.fields import Place, constant, derived, left_out, scalar
 from fl_he.crypto.encoding.streams import derive
 from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
 from fl_he.crypto.envelopes.sealing_key import SEED_BYTES, SealingKey
@@ -29,6 +32,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.key_files import Secret, Uncopied
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector, Progress
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, MINIMUM_KEY_BITS, prime_bits
+from fl_he.crypto.paillier.key_kind import KeyKind, short_order_bits
 from fl_he.crypto.paillier.public_key import FORM as PUBLIC_FORM
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import SummedVector
@@ -36,24 +40,38 @@ from fl_he.crypto.paillier.threads import available_cores, run_all
 
 
 class _Prime(Uncopied):
-    """A prime factor of n with what decryption modulo its square needs.
+    """A prime factor p of n with what decryption modulo its square needs.
 
-    Paillier's h_p is the inverse of ``L_p(g**(p - 1) mod p**2)``. For g = n + 1 that power is
-    ``1 + (p - 1) * n = 1 - q * p  mod p**2``, so h_p is the inverse of -q.
+    Paillier's h_p for the exponent e is the inverse of ``L_p(g**e mod p**2)``. For g = n + 1 that
+    power is ``1 + e * n  mod p**2``, so h_p is the inverse of e * q; for e = p - 1, of -q.
+
+    Parameters
+    ----------
+    value, other : mpz
+        p and q.
+    order : mpz
+        p1 in a key of kind ``short``, else 0.
     """
 
-    __slots__ = ("_square", "h", "value")
+    __slots__ = ("_h", "_quick", "_square", "h", "order", "value")
 
-    def __init__(self, value: mpz, other: mpz) -> None:
-        self.value = value
+    def __init__(self, value: mpz, other: mpz, order: mpz) -> None:
+        self.value, self.order = value, order
         self._square = value * value
         self.h = gmpy2.invert(-other, value)
+        self._quick = 2 * order or value - 1
+        self._h = gmpy2.invert(self._quick * other, value)
 
-    def decrypt(self, ciphertexts: Sequence[int]) -> list[mpz]:
-        """Decrypt modulo this prime; powmod_base_list releases the interpreter lock."""
+    def decrypt(self, ciphertexts: Sequence[int], *, quick: bool) -> list[mpz | None]:
+        """Decrypt modulo this prime; powmod_base_list releases the interpreter lock.
+
+        With `quick`, a ciphertext outside the key's subgroup gives ``None``.
+        """
+        exponent, h = (self._quick, self._h) if quick else (self.value - 1, self.h)
         residues = [ciphertext % self._square for ciphertext in ciphertexts]
-        powers = gmpy2.powmod_base_list(residues, self.value - 1, self._square)
-        return [(power - 1) // self.value * self.h % self.value for power in powers]
+        powers = gmpy2.powmod_base_list(residues, exponent, self._square)
+        parts = (gmpy2.f_divmod(power, self.value) for power in powers)
+        return [quotient * h % self.value if rest == 1 else None for quotient, rest in parts]
 
 
 _BLOCK = 256  # ciphertexts decrypted at a time: bounds memory, paces `progress`
@@ -73,14 +91,18 @@ class PrivateKey(Secret):
         ``gcd(p - 1, q - 1) = 2``.
     sealing_seed : bytes
         Private half of the sealing key; empty where the public key has none.
+    p1, q1 : int
+        Of a public key of kind ``short``: primes that divide p - 1 and q - 1, where h_s is of the
+        order ``2 * p1 * q1``. Else 0.
     known : str, optional
         Fingerprint of a key that went through all of these checks before. If it is this key's,
-        only ``p * q = n`` is checked again: n has no other factors of that length.
+        only ``p * q = n`` is checked again, and that p1 and q1 are divisors of their length: n has
+        no other factors of that length, and any such divisors decrypt.
 
     Raises
     ------
     CryptoError
-        If the numbers are not such a key, or h_s is not an n-th power.
+        If the numbers are not such a key, or h_s is not an n-th power of such an order.
     """
 
     __slots__ = ("__p", "__q", "__sealing", "public_key")
@@ -92,6 +114,7 @@ class PrivateKey(Secret):
             "key_ops": constant(["decrypt"]),
             **dict.fromkeys(("p", "q"), base64url_integer(MAXIMUM_KEY_BITS // 2)),
             "sealing": base64url(),
+            **dict.fromkeys(("p1", "q1"), left_out(base64url_integer(MAXIMUM_KEY_BITS // 2), 0)),
             "pub": scalar(dict),
             "kid": derived("public_key.fingerprint"),
         },
@@ -105,35 +128,55 @@ class PrivateKey(Secret):
         q: int,
         sealing_seed: bytes = b"",
         *,
+        p1: int = 0,
+        q1: int = 0,
         known: str | None = None,
     ) -> None:
         half = public_key.key_bits // 2
         sizes = (p.bit_length(), q.bit_length())
         if p < 1 or p * q != public_key.n or sizes != (half, half):
             raise CryptoError(f"p and q must be factors of n of {half} bits each")
+        short = public_key.key_kind is KeyKind.short
+        length = short_order_bits(public_key.key_bits) if short else 0
+        if {p1.bit_length(), q1.bit_length()} != {length}:
+            raise CryptoError(
+                f"p1 and q1 of a {public_key.key_kind} key must have {length} bits each"
+            )
+        if short and ((p - 1) % (2 * p1) or (q - 1) % (2 * q1)):
+            raise CryptoError("2 * p1 and 2 * q1 must divide p - 1 and q - 1")
         new = public_key.fingerprint != known
         if new and (p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2):
             raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
-        if new and not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
-            raise CryptoError("p and q must be primes")
+        if new and not all(map(gmpy2.is_prime, (p, q, p1, q1) if short else (p, q))):
+            raise CryptoError("p and q, and p1 and q1 of a short key, must be primes")
         self.__sealing = SealingKey(sealing_seed) if sealing_seed else None
         sealing = self.__sealing.public_bytes if self.__sealing else b""
         if sealing != public_key.sealing:
             raise CryptoError("the private sealing key must be that of the public key")
         self.public_key = public_key
-        smaller, larger = sorted((mpz(p), mpz(q)))
-        self.__p, self.__q = _Prime(smaller, larger), _Prime(larger, smaller)
-        if new and self.decrypt([public_key.h_s]) != [0]:
-            raise CryptoError("h_s must be an n-th power modulo n**2")
+        (smaller, first), (larger, second) = sorted(((mpz(p), mpz(p1)), (mpz(q), mpz(q1))))
+        self.__p, self.__q = _Prime(smaller, larger, first), _Prime(larger, smaller, second)
+        if new and self._opened({0: public_key.h_s}, 1, quick=True) != {0: 0}:
+            raise CryptoError(
+                "h_s must be an n-th power modulo n**2, of order 2 * p1 * q1 if the key is short"
+            )
 
     @classmethod
-    def generate(cls, key_bits: int = 2048, *, minimum_bits: int = MINIMUM_KEY_BITS) -> PrivateKey:
+    def generate(
+        cls,
+        key_bits: int = 2048,
+        *,
+        kind: KeyKind = KeyKind.short,
+        minimum_bits: int = MINIMUM_KEY_BITS,
+    ) -> PrivateKey:
         """Make a new key.
 
         Parameters
         ----------
         key_bits : int
             Length of the modulus, a multiple of 2; 2048 by default, 3072 for 128-bit security.
+        kind : KeyKind
+            ``short`` or ``djn``; see `key_kind`.
         minimum_bits : int
             Shortest accepted modulus. Only tests have a reason to lower it.
 
@@ -143,20 +186,29 @@ class PrivateKey(Secret):
             If `key_bits` is out of range or odd.
         """
         half = prime_bits(key_bits, minimum_bits)
-        p = _random_prime(half)
-        while gmpy2.gcd(p - 1, (q := _random_prime(half)) - 1) != 2:
+        short = kind is KeyKind.short
+        p1, q1 = (_random_prime(short_order_bits(key_bits)) if short else 0 for _ in range(2))
+        p = _random_prime(half, p1 or 1)
+        while gmpy2.gcd(p - 1, (q := _random_prime(half, q1 or 1)) - 1) != 2:
             pass  # also as long as q == p
         n = p * q
         while gmpy2.gcd(x := secrets.randbelow(n), n) != 1:
             pass
-        # Damgard, Jurik and Nielsen's base; see `masking`.
-        h_s = int(gmpy2.powmod(-x * x % n, n, n * n))
+        # The power of x leaves an order that divides p1 modulo p and q1 modulo q; see `masking`.
+        cofactor = (p - 1) // (2 * p1) * ((q - 1) // (2 * q1)) if short else 1
+        h = -gmpy2.powmod(x, 2 * cofactor, n) % n
+        h_s = int(gmpy2.powmod(h, n, n * n))
         seed = secrets.token_bytes(SEED_BYTES)
         sealing = SealingKey(seed).public_bytes
-        return cls(PublicKey(n, h_s, sealing, minimum_bits=minimum_bits), p, q, seed)
+        public_key = PublicKey(n, h_s, sealing, kind, minimum_bits=minimum_bits)
+        return cls(public_key, p, q, seed, p1=p1, q1=q1)
 
     def decrypt(self, ciphertexts: Sequence[int], *, cores: int | None = None) -> list[int]:
         """Decrypt ciphertexts.
+
+        With a key of kind ``short`` a ciphertext outside the subgroup modulo p or modulo q takes
+        the full exponents modulo both. So the time tells an observer that a ciphertext was not
+        made with h_s, which its sender knows, and nothing of p or q alone.
 
         Parameters
         ----------
@@ -180,22 +232,32 @@ class PrivateKey(Secret):
         if not ciphertexts:
             return []
         cores = cores or available_cores()
+        numbered = dict(enumerate(ciphertexts))
+        plaintexts = self._opened(numbered, cores, quick=True)
+        if foreign := {at: numbered[at] for at in numbered.keys() - plaintexts.keys()}:
+            plaintexts |= self._opened(foreign, cores, quick=False)
+        return [plaintexts[at] for at in numbered]
+
+    def _opened(self, numbered: Mapping[int, int], cores: int, *, quick: bool) -> dict[int, int]:
+        """Return the plaintext of each numbered ciphertext, if `quick` only in the subgroup."""
+        numbers, ciphertexts = list(numbered), list(numbered.values())
         # Each share is decrypted by two threads, one per prime.
         count = min(max(1, cores // 2), len(ciphertexts))
         calls = [
-            functools.partial(prime.decrypt, ciphertexts[at::count])
+            functools.partial(prime.decrypt, ciphertexts[at::count], quick=quick)
             for at in range(count)
             for prime in (self.__p, self.__q)
         ]
         halves = run_all(calls) if cores > 1 else [call() for call in calls]
         p, q, h_q = self.__p.value, self.__q.value, self.__q.h
-        plaintexts = [0] * len(ciphertexts)
-        for at in range(count):
-            plaintexts[at::count] = [
-                int(m_p + (m_p - m_q) * h_q % q * p)  # h_q is the inverse of -p
-                for m_p, m_q in zip(halves[2 * at], halves[2 * at + 1], strict=True)
-            ]
-        return plaintexts
+        return {
+            number: int(m_p + (m_p - m_q) * h_q % q * p)  # h_q is the inverse of -p
+            for at in range(count)
+            for number, m_p, m_q in zip(
+                numbers[at::count], halves[2 * at], halves[2 * at + 1], strict=True
+            )
+            if m_p is not None and m_q is not None
+        }
 
     def decrypt_integers(
         self,
@@ -298,10 +360,11 @@ class PrivateKey(Secret):
         The format is that of phe's command line (``phe/command_line.py``), which reads it, unless
         it is saved under a passphrase.
         """
-        p, q = int(self.__p.value), int(self.__q.value)
+        p, q = (int(prime.value) for prime in (self.__p, self.__q))
+        p1, q1 = (int(prime.order) for prime in (self.__p, self.__q))
         seed = self.__sealing.secret_seed() if self.__sealing else b""
         public = PUBLIC_FORM.write(self.public_key)
-        return self.DOCUMENT.dumps(self, p=p, q=q, sealing=seed, pub=public)
+        return self.DOCUMENT.dumps(self, p=p, q=q, sealing=seed, p1=p1, q1=q1, pub=public)
 
     @classmethod
     def from_json(
@@ -310,9 +373,10 @@ class PrivateKey(Secret):
         """Read what `to_json` wrote; `known` as for the class, see `Secret.from_json`."""
         build_public = functools.partial(PublicKey, minimum_bits=minimum_bits, known=known)
 
-        def build(p: int, q: int, sealing: bytes, pub: dict[str, object]) -> PrivateKey:
+        def build(p: int, q: int, sealing: bytes, *others: Any) -> PrivateKey:
+            p1, q1, pub = others
             public_key = PUBLIC_FORM.read(pub, Place("public key"), build_public)
-            return cls(public_key, p, q, sealing, known=known)
+            return cls(public_key, p, q, sealing, p1=p1, q1=q1, known=known)
 
         return cls.DOCUMENT.loads(text, build)
 
@@ -320,12 +384,14 @@ class PrivateKey(Secret):
         return f"PrivateKey({self.public_key.key_bits} bits, {self.public_key.fingerprint[:16]})"
 
 
-def _random_prime(bits: int) -> int:
-    """Return a random prime that is 3 modulo 4 and has its two highest bits set.
+def _random_prime(bits: int, order: int = 1) -> int:
+    """Return a random prime ``2 * order * k + 1`` for odd k and order, its two highest bits set.
 
-    So the product of two has exactly twice as many bits.
+    So it is 3 modulo 4, and the product of two has exactly twice as many bits.
     """
+    step = 4 * order
+    first = (3 << (bits - 2)) // step  # of all m with step * m + 2 * order + 1 in range
     while True:
-        candidate = secrets.randbits(bits) | (3 << (bits - 2)) | 3
-        if gmpy2.is_prime(candidate, 50):
+        candidate = step * (first + secrets.randbelow((1 << (bits - 2)) // step)) + 2 * order + 1
+        if candidate >> (bits - 2) == 3 and gmpy2.is_prime(candidate, 50):
             return candidate

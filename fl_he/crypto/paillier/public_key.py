@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from gmpy2 import mpz
 
-from fl_he.crypto.encoding.fields import Form, constant, derived
+from fl_he.crypto.encoding.fields import Form, constant, derived, kind_of, left_out
 from fl_he.crypto.encoding.strict_json import Document, base64url, base64url_integer
 from fl_he.crypto.envelopes.sealing_key import check_sealing_key, encrypt_to
 from fl_he.crypto.errors import CryptoError
@@ -23,10 +23,11 @@ from fl_he.crypto.paillier.key_checks import (
     check_base,
     check_modulus,
 )
-from fl_he.crypto.paillier.masking import Masker, masker
+from fl_he.crypto.paillier.key_kind import KeyKind, exponent_bytes, uniform_exponent_bytes
+from fl_he.crypto.paillier.masking import Masker, masker, owner_masker
 
-#: The JSON format of phe's command line (``phe/command_line.py``), which reads it, with h_s and the
-#: sealing key as members of our own.
+#: The JSON format of phe's command line (``phe/command_line.py``), which reads it, with h_s, the
+#: sealing key and the kind as members of our own. A key without a kind is ``djn``.
 FORM: Form[PublicKey] = Form(
     {
         "kty": constant("DAJ"),
@@ -35,9 +36,11 @@ FORM: Form[PublicKey] = Form(
         "n": base64url_integer(MAXIMUM_KEY_BITS),
         "h_s": base64url_integer(2 * MAXIMUM_KEY_BITS),
         "sealing": base64url(),
+        "key_kind": left_out(kind_of(KeyKind), KeyKind.djn),
         "kid": derived("fingerprint"),
     }
 )
+_SHORT_LABEL = b"fl-he short Paillier public key 1\0"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,6 +54,8 @@ class PublicKey(PublicNumbers):
         all numbers: whoever could swap h_s for 1 would switch encryption off.
     sealing : bytes
         Public sealing key of the same owner, for tickets; empty for a key that opens no sums.
+    key_kind : KeyKind
+        Part of the fingerprint: whoever could change it would change the length of exponents.
 
     Attributes
     ----------
@@ -58,6 +63,8 @@ class PublicKey(PublicNumbers):
         Square of the modulus, as a gmpy2 integer for loops over many ciphertexts.
     masker : Masker
         Encrypts under this key in this process, with the table that it may have.
+    owner_masker : Masker
+        The same for ciphertexts that the key's owner is to learn nothing from but their plaintexts.
     """
 
     # a key of MAXIMUM_KEY_BITS needs about 6,000 characters
@@ -68,13 +75,26 @@ class PublicKey(PublicNumbers):
 
     h_s: int
     sealing: bytes = b""
+    key_kind: KeyKind = KeyKind.djn
     n_squared: mpz = field(init=False, compare=False)
     masker: Masker = field(init=False, compare=False)
 
     def __post_init__(self, minimum_bits: int, known: str | None) -> None:
         PublicNumbers.__post_init__(self, minimum_bits, known)
         object.__setattr__(self, "n_squared", mpz(self.n) ** 2)
-        object.__setattr__(self, "masker", masker(self.n, self.h_s))
+        length = exponent_bytes(self.key_kind, self.key_bits)
+        object.__setattr__(self, "masker", masker(self.n, self.h_s, length))
+
+    @property
+    def label(self) -> bytes:
+        """See the base."""
+        return self.LABEL if self.key_kind is KeyKind.djn else _SHORT_LABEL
+
+    @property
+    def owner_masker(self) -> Masker:
+        """See the class."""
+        length = uniform_exponent_bytes(self.key_kind, self.key_bits)
+        return owner_masker(self.n, self.h_s, length)
 
     def check_numbers(self) -> None:
         """See the base."""
@@ -139,4 +159,5 @@ class PublicKey(PublicNumbers):
             self.n,
             self.h_s,
             self.sealing,
+            self.key_kind,
         )

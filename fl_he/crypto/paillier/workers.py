@@ -54,7 +54,7 @@ class Worker:
         self._ready = False
         self._greeting = b"".join(
             _NUMBER.pack(len(data)) + data
-            for number in (masker.n, masker.h_s, count)
+            for number in (masker.n, masker.h_s, masker.exponent_bytes, count)
             for data in [number.to_bytes((number.bit_length() + 7) // 8, "big")]
         )
 
@@ -211,9 +211,11 @@ def serve() -> None:
     """Encrypt what the parent sends until it closes the pipe: the child's main function."""
     request, answer = sys.stdin.buffer, sys.stdout.buffer
     answer.write(_READY)
-    n, h_s, count = (int.from_bytes(_read(request, _read_number(request)), "big") for _ in range(3))
+    n, h_s, exponent_bytes, count = (
+        int.from_bytes(_read(request, _read_number(request)), "big") for _ in range(4)
+    )
     plaintext_bytes, ciphertext_bytes = _widths(n)
-    masker = Masker(n, h_s)
+    masker = Masker(n, h_s, exponent_bytes)
     masker.prepare(count)
     while True:
         plaintexts = _read_integers(request, _read_number(request), plaintext_bytes)

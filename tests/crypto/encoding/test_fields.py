@@ -28,6 +28,7 @@ from fl_he.crypto.encoding.fields import (
     derived,
     form_of,
     kind_of,
+    left_out,
     limited,
     row_of,
     within,
@@ -185,6 +186,22 @@ def test_constants_and_derived_members_are_checked_and_not_built_of() -> None:
         for wrong in (2, True, "y", None):
             with pytest.raises(CryptoError, match=rf"^{name} must be .*, got another value"):
                 form.read({**members, name: wrong}, AT)
+
+
+def test_a_member_is_left_out_for_one_value_only() -> None:
+    size = left_out(kind_of(int), 7)
+    form = Form({"name": kind_of(str), "size": size}, Row)
+    for row, members in ((Row("x", 7), {"name": "x"}), (Row("x", 3), {"name": "x", "size": 3})):
+        assert form.write(row) == members
+        assert form.read(members, AT) == row
+    for wrong, words in (
+        ({"name": "x", "size": 7}, "size must be left out if it is 7"),
+        ({"name": "x", "size": "3"}, "size must be an integer"),
+        ({"size": 3}, r"have exactly the members \['name'\], got 0 unknown, missing \['name'\]"),
+        ({"name": "x", "other": 3}, "got 1 unknown, missing"),
+    ):
+        with pytest.raises(CryptoError, match=words):
+            form.read(wrong, AT)
 
 
 def test_members_may_stand_in_an_attribute() -> None:

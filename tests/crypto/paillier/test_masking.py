@@ -4,12 +4,14 @@ import secrets
 
 import pytest
 
-from fl_he.crypto.paillier.masking import Masker, masker, owner_masker
+from fl_he.crypto.paillier.masking import Masker
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def fresh(key: PrivateKey) -> Masker:
-    return Masker(key.public_key.n, key.public_key.h_s)
+    public = key.public_key
+    return Masker(public.n, public.h_s, public.masker.exponent_bytes)
 
 
 def test_table_and_powmod_encrypt_the_same_plaintexts(small_key: PrivateKey) -> None:
@@ -72,11 +74,11 @@ def test_ciphertexts_for_the_keys_owner_have_longer_exponents(
         return token_bytes(count)
 
     monkeypatch.setattr(secrets, "token_bytes", keep)
-    owners = owner_masker(public.n, public.h_s)
+    owners = public.owner_masker
     assert small_key.decrypt(owners.encrypt([5, 6])) == [5, 6]
     assert requested == [2 * (512 + 40) // 8]
-    assert owners is owner_masker(public.n, public.h_s)
-    assert owners is not masker(public.n, public.h_s)
+    assert owners is public.owner_masker
+    assert owners is not public.masker
 
 
 def test_equal_plaintexts_get_different_ciphertexts(small_key: PrivateKey) -> None:
@@ -101,8 +103,9 @@ def test_nothing_to_encrypt(small_key: PrivateKey) -> None:
 
 
 def test_one_masker_per_key_and_process(small_key: PrivateKey, other_small_key: PrivateKey) -> None:
-    public = small_key.public_key
-    assert masker(public.n, public.h_s) is masker(public.n, public.h_s)
-    assert masker(public.n, public.h_s) is not fresh(other_small_key)
-    other = other_small_key.public_key
-    assert masker(public.n, public.h_s) is not masker(other.n, other.h_s)
+    public, other = small_key.public_key, other_small_key.public_key
+    first, second = (PublicKey(public.n, public.h_s, minimum_bits=512).masker for _ in range(2))
+    assert first is second
+    assert first is not fresh(small_key)
+    third = PublicKey(other.n, other.h_s, minimum_bits=512).masker
+    assert third is not first

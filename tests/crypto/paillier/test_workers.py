@@ -25,6 +25,11 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_WORTH_A_PROCESS", 4)
 
 
+def fresh(key: PrivateKey) -> Masker:
+    public = key.public_key
+    return Masker(public.n, public.h_s, public.masker.exponent_bytes)
+
+
 def children() -> set[str]:
     return {
         stat.parent.name
@@ -42,7 +47,7 @@ def _parent(stat: Path) -> int:
 
 def encrypt_all(key: PrivateKey, plaintexts: list[int], cores: int) -> tuple[list[int], set[str]]:
     """Encrypt in blocks of two; return the ciphertexts and the threads that delivered them."""
-    masker = Masker(key.public_key.n, key.public_key.h_s)
+    masker = fresh(key)
     ciphertexts = [0] * len(plaintexts)
     threads = set()
 
@@ -64,7 +69,7 @@ def encrypt_all(key: PrivateKey, plaintexts: list[int], cores: int) -> tuple[lis
 def test_a_worker_encrypts_and_ends(small_key: PrivateKey) -> None:
     public = small_key.public_key
     before = children()
-    with Worker(Masker(public.n, public.h_s), 1000) as worker:
+    with Worker(fresh(small_key), 1000) as worker:
         for plaintexts in ([1, 2, -3], [0] * 40, [public.n // 2]):
             ciphertexts = worker.encrypt(plaintexts)
             expected = [plaintext % public.n for plaintext in plaintexts]
@@ -122,7 +127,7 @@ def test_what_a_failed_worker_leaves_is_done_here(
 def test_what_a_worker_leaves_after_all_else_is_done(
     small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    masker = Masker(small_key.public_key.n, small_key.public_key.h_s)
+    masker = fresh(small_key)
     taken, rest_is_done = threading.Event(), threading.Event()
     ciphertexts: dict[int, list[int]] = {}
 
@@ -150,7 +155,7 @@ def test_what_a_worker_leaves_after_all_else_is_done(
 
 @pytest.mark.usefixtures("eager")
 def test_an_error_of_the_caller_leaves_no_worker_behind(small_key: PrivateKey) -> None:
-    masker = Masker(small_key.public_key.n, small_key.public_key.h_s)
+    masker = fresh(small_key)
     before = children()
 
     def source(block: int) -> list[int]:
@@ -179,7 +184,7 @@ def test_the_child_answers_in_order_until_its_input_ends(
 ) -> None:
     public = small_key.public_key
     blocks = [[1, 2, public.n - 3], [], [public.n // 2]]
-    greeting = (public.n, public.h_s, 1000)
+    greeting = (public.n, public.h_s, 32, 1000)
     request = b"".join(
         len(data).to_bytes(4, "big") + data
         for number in greeting
