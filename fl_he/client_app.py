@@ -32,6 +32,7 @@ from fl_he.clients.totals.app import SealedChain
 from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.training import TrainingLearner
 from fl_he.config.run import Config
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.experiment.data import SimulatedData, simulated_data
 from fl_he.experiment.private_settings import with_private_settings
@@ -73,7 +74,9 @@ class RunNode(SimulatedNode):
     def policy(self) -> KeyHolderPolicy:
         """See Node."""
         config = self.config
-        return KeyHolderPolicy(config.min_contributors, key_bits=config.crypto.key_bits)
+        kind = KeyKind(config.crypto.key_kind)
+        bits = config.crypto.key_bits
+        return KeyHolderPolicy(config.min_contributors, key_bits=bits, key_kind=kind)
 
     @cached_property
     def packing(self) -> Packing:

@@ -13,8 +13,12 @@ from flwr.app import Context, Message, RecordDict
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
+from fl_he.capc.simulation import SimulatedParty
+from fl_he.config.composition import compose
 from fl_he.config.run import Config
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import Dataset, load_table
@@ -112,6 +116,16 @@ def test_a_simulated_key_holders_policy_is_the_configurations(tmp_path: Path) ->
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(5))
     assert describe(grid).packing == Packing(24, 24, 7).to_json()
     assert "at least 5 and at most 7 contributors, got 4" in decrypt(grid, 4)
+
+
+@pytest.mark.parametrize("kind", KeyKind)
+def test_simulated_keys_are_of_the_configured_kind(tmp_path: Path, kind: KeyKind) -> None:
+    setting = f"crypto.key_kind={kind}"
+    config = experiment(setting, folder=tmp_path)
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    assert PublicKey.from_json(describe(grid).public_key).key_kind is kind
+    capc = ("experiment=capc_breast_cancer", "crypto.key_bits=1024", setting)
+    assert SimulatedParty(compose("config", capc), 0).terms.key_kind is kind
 
 
 @pytest.mark.parametrize("node", [0, -1], ids=["hospital", "key holder"])

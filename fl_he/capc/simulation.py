@@ -13,6 +13,7 @@ from fl_he.capc.data import Examples, capc_data, fitted_model, public_map
 from fl_he.capc.node.party import Party
 from fl_he.capc.terms import Terms, variance_of
 from fl_he.config.run import Config
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.party_models import class_accuracy, probabilities
@@ -50,6 +51,7 @@ class SimulatedParty(Party):
             variance_gnmax=variance_of(capc.sigma_gnmax),
             variance_threshold=variance_of(capc.sigma_threshold),
             key_bits=self._config.crypto.key_bits,
+            key_kind=KeyKind(self._config.crypto.key_kind),
         )
 
     def queries(self, count: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from fl_he.crypto.comparison.argmax import largest_difference, tie_bits
 from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS, SlotLayout
 from fl_he.crypto.encoding.fields import Natural, between, check_fields
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.voting.answering import AnsweringModel
 from fl_he.learning.voting.integer_model import IntegerModel, in_integers
@@ -47,6 +48,8 @@ class Terms:
         Of the guardian's noise on each count and of the threshold test; None for none.
     key_bits : int
         Of all keys, Paillier and DGK.
+    key_kind : KeyKind
+        Of the Paillier keys that simulated nodes make; those of deployed nodes are in files.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class Terms:
     variance_gnmax: Fraction | None = None
     variance_threshold: Fraction | None = None
     key_bits: int = 2048
+    key_kind: KeyKind = KeyKind.short
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from fl_he.clients.node.settings import (
     accepted_schemes,
     least_cell,
     least_contributors,
+    own_key_kind,
     whole_setting,
 )
 from fl_he.clients.node.value_keys import seal_value_key
@@ -76,6 +77,10 @@ class OwnPolicy(KeyHolderPolicy):
 
     packing: Packing = field(kw_only=True)
 
+    def new_key(self) -> PrivateKey:
+        """Make a key of the policy's length and kind."""
+        return PrivateKey.generate(self.key_bits, kind=self.key_kind)
+
 
 def own_policy(context: Context, policy: KeyHolderPolicy) -> OwnPolicy:
     """Return the policy with the node's own settings that come before it, if any.
@@ -86,6 +91,7 @@ def own_policy(context: Context, policy: KeyHolderPolicy) -> OwnPolicy:
         min_contributors=least_contributors(context, policy.min_contributors),
         min_cell=least_cell(context, policy.min_cell),
         key_bits=whole_setting(context, "key-bits") or policy.key_bits,
+        key_kind=own_key_kind(context, policy.key_kind),
         packing=policy.packing or read_node(context).packing,
     )
 
@@ -150,9 +156,9 @@ class Opener:
         own, keys = own_policy(node.context, policy), node.run_keys
         found: SessionKey | None = None
         if keys is None:
-            key = _key(node, own.key_bits)
+            key = _key(node, own.new_key)
         else:
-            key, found = _session_key(node, keys, session, own.key_bits)
+            key, found = _session_key(node, keys, session, own.new_key)
         limits = (whole_setting(node.context, name) for name in ("max-rounds", "max-sessions"))
         ledger = Ledger(node.opened(), key.public_key.fingerprint, *limits)
         return cls(node, own, key, ledger, found)
@@ -377,14 +383,14 @@ def _required(node: Node) -> Enrolment:
     return node.enrolment
 
 
-def _key(node: Node, key_bits: int) -> PrivateKey:
+def _key(node: Node, generate: Callable[[], PrivateKey]) -> PrivateKey:
     """Return the key that the node has for all its sessions; a simulated one makes it."""
     record = kept_config(node.context.state, _STATE)
     # The fingerprint of a key that was checked before; see `PrivateKey.load`.
     known = str(record[_FINGERPRINT]) if _FINGERPRINT in record else None
     own = OwnKey(
         "private-key",
-        generate=lambda: PrivateKey.generate(key_bits),
+        generate=generate,
         parse=lambda text: PrivateKey.from_json(text, known=known),
         load=lambda path, passphrase: PrivateKey.load(path, passphrase, known=known),
     )
@@ -394,14 +400,14 @@ def _key(node: Node, key_bits: int) -> PrivateKey:
 
 
 def _session_key(
-    node: Node, keys: RunKeys, session: str, key_bits: int
+    node: Node, keys: RunKeys, session: str, generate: Callable[[], PrivateKey]
 ) -> tuple[PrivateKey, SessionKey]:
     """Return the key of a session; without a session that of the Flower run, made if it is new."""
     passphrase = read_passphrase(node.context)
 
     def make(path: Path) -> str:
         with refused_as("key-bits in the node configuration:"):
-            key = PrivateKey.generate(key_bits)
+            key = generate()
         key.save(path, passphrase)
         return key.public_key.fingerprint
 

@@ -102,7 +102,7 @@ def _show(text: str) -> None:
         typer.echo(f"{dgk.fingerprint} DGK key of {dgk.key_bits} bits")
     elif "kty" in found:
         key = PublicKey.from_json(text)
-        typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits")
+        typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits, kind {key.key_kind}")
     elif found.get("format") != FORMAT:
         raise CryptoError(
             "a public file must be a manifest, a study plan, a node's public entry, a public key "

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from fl_he.commands.public_file import require_absent, write_public_file
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.terminal.errors import plain_errors
 
 PRIVATE, PUBLIC = "private-key.json", "public-key.json"
@@ -37,6 +38,9 @@ _AskPassphrase = Annotated[
 def keygen(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the four files go.")],
     key_bits: Annotated[int, typer.Option(help="Moduli; 3072 for 128-bit security.")] = 2048,
+    key_kind: Annotated[
+        KeyKind, typer.Option(help="Of the Paillier key; see docs/security.md.")
+    ] = KeyKind.short,
     passphrase_file: _PassphraseFile = None,
     ask_passphrase: _AskPassphrase = False,
 ) -> None:
@@ -55,7 +59,7 @@ def keygen(
         dgk_private, dgk_public = out / DGK_PRIVATE, out / DGK_PUBLIC
         require_absent(private, public, dgk_private, dgk_public)
         with _signs_of_life(f"making a Paillier key of {key_bits} bits"):
-            key = PrivateKey.generate(key_bits)
+            key = PrivateKey.generate(key_bits, kind=key_kind)
         with _signs_of_life(f"making a DGK key of {key_bits} bits"):
             dgk = DgkPrivateKey.generate(key_bits)
         key.save(private, passphrase)

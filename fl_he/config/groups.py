@@ -196,6 +196,13 @@ class Scheme(StrEnum):
     auto = "auto"
 
 
+class KeyKind(StrEnum):
+    """The kind of Paillier keys: see :attr:`CryptoConfig.key_kind`."""
+
+    short = "short"
+    djn = "djn"
+
+
 @dataclass
 class CryptoConfig:
     """The encryption of updates, and the fixed-point numbers in it.
@@ -208,6 +215,10 @@ class CryptoConfig:
     key_bits : int
         Bits of Paillier's modulus; fewer than 2048 warn, 3072 are for 128-bit security. In a
         simulation: a deployed company X has its own setting, ``key-bits``.
+    key_kind : KeyKind
+        Of Paillier keys, CaPC's too: ``short``: fast, with the randomness of ciphertexts in a small
+        hidden group; ``djn``: without that assumption. docs/security.md compares them. In a
+        simulation: a deployed company X has its own setting, ``key-kind``.
     fraction_bits : int
         Bits after the binary point of one weighted value. With those before the point, the sign
         and the room for the contributors they must fit 64 bits.
@@ -220,6 +231,7 @@ class CryptoConfig:
 
     scheme: Scheme = Scheme.paillier
     key_bits: Annotated[int, _KEY_BITS] = 2048
+    key_kind: KeyKind = KeyKind.short
     fraction_bits: Annotated[int, whole(0, 62)] = 24
     integer_bits: Annotated[int, whole(1, 62)] = 24
     max_contributors: Annotated[int, whole(1, 1_000_000)] | None = None

@@ -14,6 +14,7 @@ from fl_he.capc.node.party import Memory
 from fl_he.capc.terms import Terms
 from fl_he.crypto.comparison import argmax, blinding, dgk_private_key
 from fl_he.crypto.paillier import masking
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWar
 CLASSES, FEATURES, QUERIES = 3, 4, 60
 
 
-def parties(queries: int = QUERIES, threshold: int | None = None) -> Parties:
+def parties(
+    queries: int = QUERIES, threshold: int | None = None, kind: KeyKind = KeyKind.short
+) -> Parties:
     """Return two answering parties that agree on about half of the queries."""
     rng = np.random.default_rng(4)
     terms = Terms(
@@ -33,12 +36,24 @@ def parties(queries: int = QUERIES, threshold: int | None = None) -> Parties:
         value_bits=18,
         threshold=threshold,
         key_bits=KEY_BITS,
+        key_kind=kind,
     )
     models = [
         AnsweringModel((Layer(rng.normal(size=(CLASSES, FEATURES)), rng.normal(size=CLASSES)),))
         for _ in range(2)
     ]
     return Parties(terms, rng.uniform(-3.9, 3.9, size=(queries, FEATURES)), models)
+
+
+@pytest.mark.parametrize("kind", KeyKind)
+def test_simulated_parties_work_with_keys_of_the_kind_in_the_terms(kind: KeyKind) -> None:
+    made = parties(3, kind=kind)
+    labels, votes = made.ask(), made.votes()
+    assert [count[label] for count, label in zip(votes, labels, strict=True)] == [
+        count.max() for count in votes
+    ]
+    for node in (made.querying, made.guardian):
+        assert made.keys(node).paillier.public_key.key_kind is kind
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.opening import Asked, Opener
 from fl_he.crypto.key_files import ScryptCost
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -172,7 +173,10 @@ def test_the_time_of_a_decryption_is_stated_in_a_simulation() -> None:
 
 def test_a_simulated_key_holder_makes_its_own_key() -> None:
     holder = Holder(SIMULATED)
-    assert PublicKey.from_json(holder.describe().public_key).key_bits == 1024
+    made = PublicKey.from_json(holder.describe().public_key)
+    assert (made.key_bits, made.key_kind) == (1024, KeyKind.short)
+    other = Holder(SIMULATED, KeyHolderPolicy(key_bits=1024, key_kind=KeyKind.djn))
+    assert PublicKey.from_json(other.describe().public_key).key_kind is KeyKind.djn
     assert DecryptReply.from_content(holder.open().content).total[0] == 3
 
 

@@ -72,7 +72,7 @@ def test_every_public_file_can_be_shown(folder: Path) -> None:
     assert fl_he(folder, "show", "north.json", "public-key.json") == (
         0,
         f"{NORTH.public.fingerprint} hospital north\n"
-        f"{KEY.public_key.fingerprint} Paillier key of 2048 bits\n",
+        f"{KEY.public_key.fingerprint} Paillier key of 2048 bits, kind short\n",
         "",
     )
 

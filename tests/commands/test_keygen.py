@@ -14,6 +14,7 @@ from fl_he.commands import keygen
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError, KeyFileError
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 
@@ -35,10 +36,10 @@ def test_it_makes_a_key(tmp_path: Path) -> None:
     assert mode(private) == 0o600
     names = {"private-key.json", "public-key.json", "dgk-private-key.json", "dgk-public-key.json"}
     assert {path.name for path in private.parent.iterdir()} == names
-    secrets = set(re.findall(r"[\w-]{40,}", private.read_text())) - set(
-        re.findall(r"[\w-]{40,}", public.read_text())
+    secrets = set(re.findall(r"[\w-]{30,}", private.read_text())) - set(
+        re.findall(r"[\w-]{30,}", public.read_text())
     )
-    assert len(secrets) == 3, "two primes and a sealing key"
+    assert len(secrets) == 5, "two primes with a prime divisor each, and a sealing key"
     assert not any(secret in out for secret in secrets)
 
 
@@ -59,6 +60,15 @@ def test_it_makes_a_dgk_key_as_well(tmp_path: Path) -> None:
     assert not any(secret in out + public.read_text() for secret in secrets)
     code, out, _ = fl_he(tmp_path, "show", "keys/dgk-public-key.json")
     assert (code, out) == (0, f"{published.fingerprint} DGK key of 1024 bits\n")
+
+
+@pytest.mark.parametrize("kind", KeyKind)
+def test_it_makes_a_key_of_the_kind_that_is_asked_for(tmp_path: Path, kind: KeyKind) -> None:
+    assert fl_he(tmp_path, *SHORT, "--key-kind", kind)[0] == 0
+    key = PrivateKey.load(tmp_path / "keys" / "private-key.json").public_key
+    assert key.key_kind is kind
+    shown = fl_he(tmp_path, "show", "keys/public-key.json")[1]
+    assert shown == f"{key.fingerprint} Paillier key of 1024 bits, kind {kind}\n"
 
 
 def test_a_short_key_warns_in_one_line(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "privacy.chosen": [],
     "crypto.scheme": "paillier",
     "crypto.key_bits": 2048,
+    "crypto.key_kind": "short",
     "crypto.fraction_bits": 24,
     "crypto.integer_bits": 24,
     "crypto.max_contributors": None,

@@ -159,6 +159,8 @@ HOLDERS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("key-bits", 512, "key-bits in the node configuration: a key must have between 1024 and 8192"),
     ("key-bits", 1025, "key-bits in the node configuration: key_bits must be a mu"),
     ("key-bits", "2048", "key-bits in the node configuration must be a whole number from 1 on"),
+    ("key-kind", "long", "key-kind in the node configuration must be one of short, djn"),
+    ("key-kind", 1, "key-kind in the node configuration must be a text in quotes"),
     ("key-days", 0, "key-days in the node configuration must be a whole number from 1 on, got 0"),
     ("key-days", 1.5, "key-days in the node configuration must be a whole number from 1 on"),
     ("max-unused-keys", 0, "max-unused-keys in the node configuration must be a whole number from"),
@@ -187,7 +189,7 @@ def test_a_wrong_setting_of_the_key_holder(
     make("stranger", "key-holder").save(tmp_path / "stranger.json")
     (tmp_path / "passphrase").touch(0o600)
     (tmp_path / "passphrase").write_text("secret")
-    if isinstance(value, str) and setting not in ("min-contributors", "key-bits"):
+    if isinstance(value, str) and setting not in ("min-contributors", "key-bits", "key-kind"):
         value = str(tmp_path / value)
     node.pop(setting) if value is None else node.update({setting: value})
     with caplog.at_level(logging.ERROR):
@@ -204,6 +206,11 @@ KEYS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("private-key", "1.csv", "must name a key file that this node can open"),
     ("private-key", "identity.json", "must name a key file that this node can open"),
     ("key-bits", 2048, "key-bits in the node configuration must come with a manifest (federation)"),
+    (
+        "key-kind",
+        "djn",
+        "key-kind in the node configuration must come with a manifest",
+    ),
     ("key-days", 30, "key-days in the node configuration must come with a manifest (federation)"),
     ("max-unused-keys", 9, "max-unused-keys in the node configuration must come with a manifest"),
 ]

@@ -63,7 +63,8 @@ class Parties:
 
     def keys(self, node: int) -> KeyPair:
         """Return a node's private keys."""
-        return own_keys(read_node(self.grid.contexts[node]), self.terms.key_bits)
+        node_of = read_node(self.grid.contexts[node])
+        return own_keys(node_of, self.terms.key_bits, kind=self.terms.key_kind)
 
     def sent(self, step: CapcStep) -> list[CapcRequest]:
         """Return all requests of a step."""

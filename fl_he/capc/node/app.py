@@ -63,7 +63,9 @@ class Capc:
         step, context = CapcStep(message.metadata.message_type), node.context
         agreed = None if node.simulated else AgreedNode.of(node)
         party = agreed or self._party(context)
-        keys = partial(own_keys, node, party.terms.key_bits) if agreed is None else agreed.keys
+        terms = party.terms
+        simulated_keys = partial(own_keys, node, terms.key_bits, kind=terms.key_kind)
+        keys = simulated_keys if agreed is None else agreed.keys
         if step is CapcStep.DESCRIBE:
             simulated = CapcReply(name=node.name, role=node.role.value)
             reply = simulated if agreed is None else agreed.describe()

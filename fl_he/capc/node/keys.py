@@ -14,6 +14,7 @@ from fl_he.crypto.comparison.comparison import Digits, bits, results
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, merged_count, split_merged
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.wire.records import ProtocolError
@@ -104,7 +105,9 @@ class KeyPair:
         return [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
 
 
-def own_keys(node: Node, key_bits: int, pins: KeyPins | None = None) -> KeyPair:
+def own_keys(
+    node: Node, key_bits: int, pins: KeyPins | None = None, *, kind: KeyKind = KeyKind.short
+) -> KeyPair:
     """Return a node's keys: a simulated node's, which the first call makes, or those in its files.
 
     Parameters
@@ -114,6 +117,8 @@ def own_keys(node: Node, key_bits: int, pins: KeyPins | None = None) -> KeyPair:
         Length of the keys that a simulated node makes.
     pins : KeyPins or None
         Those of a deployed node.
+    kind : KeyKind
+        Of the Paillier key that a simulated node makes.
 
     Raises
     ------
@@ -122,7 +127,8 @@ def own_keys(node: Node, key_bits: int, pins: KeyPins | None = None) -> KeyPair:
     """
     # A key that was checked before is known by its fingerprint.
     known = None if pins is None else pins.paillier
-    generate, load = partial(PrivateKey.generate, key_bits), partial(PrivateKey.load, known=known)
+    generate = partial(PrivateKey.generate, key_bits, kind=kind)
+    load = partial(PrivateKey.load, known=known)
     paillier = OwnKey(_PAILLIER_SETTING, generate, PrivateKey.from_json, load)
     make = partial(DgkPrivateKey.generate, key_bits)
     dgk = OwnKey(_DGK_SETTING, make, DgkPrivateKey.from_json, DgkPrivateKey.load)

@@ -28,6 +28,7 @@ from fl_he.clients.node.table_memory import TableMemory
 from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.state_store import StateStore, StateText
 from fl_he.clients.stores import Store, TextStore
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.disclosure import MIN_CELL
@@ -57,12 +58,15 @@ class KeyHolderPolicy:
     key_bits : int
         Modulus of the keys that a key holder makes for runs: simulated, or with a manifest, where
         ``key-bits`` goes first. Without one it loads the file that ``private-key`` names.
+    key_kind : KeyKind
+        Kind of these keys; ``key-kind`` goes first.
     """
 
     min_contributors: int = 3
     packing: Packing | None = None
     key_bits: int = 2048
     min_cell: int = MIN_CELL
+    key_kind: KeyKind = KeyKind.short
 
 
 class _Text(Protocol):

@@ -14,6 +14,7 @@ from typing import TypeVar
 from flwr.app import Context
 from flwr.app.user_config import UserConfig, UserConfigValue
 
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.schemes import SCHEMES, Scheme
 from fl_he.errors import kind_in_words
 from fl_he.wire.encrypted_sum import Role
@@ -27,6 +28,7 @@ _TEXT, _NUMBER, _COUNT = "a text in quotes", "a number", "a whole number from 1 
 _FLAG, _SECONDS = "true or false", "a number of seconds, from 0 on"
 
 _RUN_KEYS = ("key-bits", "key-days", "max-unused-keys")
+_KEY_KIND = "key-kind"
 _BOTH = {
     **dict.fromkeys(("role", "name", "federation", "identity", "plan"), _TEXT),
     **dict.fromkeys(("passphrase-file", "scheme"), _TEXT),
@@ -51,6 +53,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **_BOTH,
         **dict.fromkeys(("max-rounds", "max-sessions"), _COUNT),
         **dict.fromkeys(_RUN_KEYS, _COUNT),
+        _KEY_KIND: _TEXT,
         **dict.fromkeys(("private-key", "state"), _TEXT),
     },
 }
@@ -93,7 +96,7 @@ def check_key_settings(node_config: UserConfig) -> None:
                 "and the key file with its copies"
             )
         return
-    if given := [key for key in _RUN_KEYS if key in node_config]:
+    if given := [key for key in (*_RUN_KEYS, _KEY_KIND) if key in node_config]:
         raise ProtocolError(
             f"{given[0]} in the node configuration must come with a manifest (federation): without "
             "one company X has the key file that private-key names"
@@ -245,6 +248,22 @@ def accepted_schemes(context: Context) -> tuple[Scheme, ...]:
             "then the node accepts all"
         )
     return accepted
+
+
+def own_key_kind(context: Context, default: KeyKind) -> KeyKind:
+    """Return ``key-kind`` of the node configuration, or the default.
+
+    Raises
+    ------
+    ProtocolError
+        If the setting names no kind.
+    """
+    value = node_setting(context, _KEY_KIND)
+    if value not in (None, *KeyKind):
+        raise ProtocolError(
+            f"{_KEY_KIND} in the node configuration must be one of {', '.join(KeyKind)}"
+        )
+    return default if value is None else KeyKind(value)
 
 
 def least_contributors(context: Context, default: int) -> int:

@@ -140,7 +140,7 @@ class PrivateKey(Secret):
         length = short_order_bits(public_key.key_bits) if short else 0
         if {p1.bit_length(), q1.bit_length()} != {length}:
             raise CryptoError(
-                f"p1 and q1 of a {public_key.key_kind} key must have {length} bits each"
+                f"p1 and q1 must have {length} bits each in a key of kind {public_key.key_kind}"
             )
         if short and ((p - 1) % (2 * p1) or (q - 1) % (2 * q1)):
             raise CryptoError("2 * p1 and 2 * q1 must divide p - 1 and q - 1")
@@ -148,7 +148,7 @@ class PrivateKey(Secret):
         if new and (p % 4 != 3 or q % 4 != 3 or gmpy2.gcd(p - 1, q - 1) != 2):
             raise CryptoError("p and q must be 3 modulo 4 with gcd(p - 1, q - 1) = 2")
         if new and not all(map(gmpy2.is_prime, (p, q, p1, q1) if short else (p, q))):
-            raise CryptoError("p and q, and p1 and q1 of a short key, must be primes")
+            raise CryptoError("p and q must be primes, and p1 and q1 in a key of kind short")
         self.__sealing = SealingKey(sealing_seed) if sealing_seed else None
         sealing = self.__sealing.public_bytes if self.__sealing else b""
         if sealing != public_key.sealing:
@@ -158,7 +158,7 @@ class PrivateKey(Secret):
         self.__p, self.__q = _Prime(smaller, larger, first), _Prime(larger, smaller, second)
         if new and self._opened({0: public_key.h_s}, 1, quick=True) != {0: 0}:
             raise CryptoError(
-                "h_s must be an n-th power modulo n**2, of order 2 * p1 * q1 if the key is short"
+                "h_s must be an n-th power modulo n**2, of order 2 * p1 * q1 in a key of kind short"
             )
 
     @classmethod

@@ -14,7 +14,9 @@ from sealed_steps import Steps, reason, sealed
 from session_keys import key_files
 
 from fl_he.clients.node import run_key_check
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.wire.encrypted_sum import DESCRIBE, END, DescribeRequest, Description, EndRequest
 from fl_he.wire.run_key import RunKey
 from fl_he.wire.sealed_messages import SESSION, SessionRequest
@@ -175,6 +177,18 @@ def test_a_run_that_is_resumed_has_the_key_of_its_session(federation: Federation
     assert reason(steps.open(1, 3, b"?")) == words
     answer = reason(steps.ask(NORTH, END, EndRequest(steps.session).to_content()))
     assert "'query.end' must go to company X" in answer
+
+
+def test_company_x_makes_keys_of_the_kind_in_its_own_settings(federation: Federation) -> None:
+    company = federation.context(COMPANY)
+    kinds = []
+    for run_id, setting in ((100, {}), (101, {"key-kind": "djn"}), (102, {"key-kind": "short"})):
+        company.run_id = run_id
+        company.node_config |= setting
+        reply = OpenSteps(federation).ask(COMPANY, DESCRIBE, DescribeRequest().to_content())
+        text = Description.from_content(reply.content).public_key
+        kinds.append(PublicKey.from_json(text).key_kind)
+    assert kinds == [KeyKind.short, KeyKind.djn, KeyKind.short]
 
 
 def test_ever_new_runs_have_company_x_make_few_keys(federation: Federation) -> None:

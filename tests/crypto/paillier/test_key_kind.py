@@ -227,11 +227,15 @@ def test_private_numbers_that_do_not_fit_their_kind_are_refused(
 ) -> None:
     public, (p, q, p1, q1) = short_key.public_key, SHORT[:4]
     djn = small_key.public_key
-    with pytest.raises(CryptoError, match="p1 and q1 of a short key must have 128 bits each"):
+    with pytest.raises(
+        CryptoError, match="p1 and q1 must have 128 bits each in a key of kind short"
+    ):
         PrivateKey(public, p, q)
-    with pytest.raises(CryptoError, match="p1 and q1 of a short key must have 128 bits each"):
+    with pytest.raises(
+        CryptoError, match="p1 and q1 must have 128 bits each in a key of kind short"
+    ):
         PrivateKey(public, p, q, p1=p1, q1=2 * q1)
-    with pytest.raises(CryptoError, match="p1 and q1 of a djn key must have 0 bits each"):
+    with pytest.raises(CryptoError, match="p1 and q1 must have 0 bits each in a key of kind djn"):
         PrivateKey(djn, *SMALL[:2], p1=p1, q1=q1)
     with pytest.raises(CryptoError, match="must divide p - 1 and q - 1"):
         PrivateKey(public, p, q, p1=q1, q1=p1)
@@ -254,5 +258,5 @@ def test_private_numbers_that_do_not_fit_their_kind_are_refused(
 def test_a_composite_order_is_refused() -> None:
     p = 0xC02C1D4CC3A3DEE79D899428E2841FDD22777CA90A7F2CDA0AAA530311114C3B
     p1 = 0xD604277378DFFED1 * 0xEDBE2285126AA2A9
-    with pytest.raises(CryptoError, match="p1 and q1 of a short key, must be primes"):
+    with pytest.raises(CryptoError, match="must be primes, and p1 and q1 in a key of kind short"):
         short(p, SHORT[1], p1, *SHORT[3:])
