@@ -27,21 +27,24 @@ from fl_he.bench.schemes import (
     example_updates,
     heu_scheme,
     largest_error,
-    masks_scheme,
     packed_scheme,
     phe_scheme,
     run_unit,
+    ticketed_scheme,
 )
 from fl_he.bench.tickets import measure_tickets
 from fl_he.bench.timing import Effort, Follow, in_turn, spread
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.threads import available_cores
+from fl_he.crypto.schemes import PAILLIER
 
 PHE, HEU, FL_HE, CKKS, BFV = "phe", "heu", "fl-he", "ckks", "bfv"
+TAGGED, DJN = "fl-he, tags", "fl-he, djn"
 MASKS, TAGGED_MASKS = "masks", "masks, tags"
-#: Ways to encrypt that can be chosen; ``masks`` has two rows, ``fl-he`` four.
+#: Ways to encrypt that can be chosen; ``masks`` has two rows, ``fl-he`` six.
 ROWS = (PHE, HEU, FL_HE, MASKS, CKKS, BFV)
 _UNDER_A_KEY = {PHE, HEU, FL_HE}
 WARM, COLD = "warm", "cold"
@@ -61,8 +64,10 @@ class KernelRow:
     key_bits, length : int
         Modulus and number of values. Masks, CKKS and BFV have no modulus, and are measured with
         each.
-    scheme : {"phe", "heu", "fl-he", "masks", "masks, tags", "ckks", "bfv"}
-        ``masks, tags``: with signed tickets and value tags, as with a manifest.
+    scheme : {"phe", "heu", "fl-he", "fl-he, tags", "fl-he, djn", "masks", "masks, tags", "ckks", \
+"bfv"}
+        ``tags``: with signed tickets and value tags, as with a manifest; ``djn``: with a key of
+        that kind, where all others of fl-he's have one of kind ``short``.
     state : {"warm", "cold"}
         ``cold``: a fresh process for each step.
     cores : int
@@ -74,7 +79,7 @@ class KernelRow:
     total_seconds, lower_quartile, upper_quartile : float or None
         Three encryptions, two additions and one decryption.
     cpu_seconds : float or None
-        CPU time of the same unit, where one process has all of it.
+        CPU time of the same unit, warm, that of encryption workers included.
     start_seconds : float or None
         Start of a fresh process with its imports, mean; no part of the total.
     bytes : int or None
@@ -88,8 +93,8 @@ class KernelRow:
     runs : int
     times_faster_than_phe, times_faster_than_ckks : float or None
         Ratios of ``total_seconds``; below 1 it is slower.
-    times_less_cpu_than_ckks : float or None
-        Ratio of ``cpu_seconds``.
+    times_less_cpu_than_phe, times_less_cpu_than_djn, times_less_cpu_than_ckks : float or None
+        Ratios of ``cpu_seconds``.
     """
 
     key_bits: int
@@ -113,6 +118,8 @@ class KernelRow:
     runs: int = 0
     times_faster_than_phe: float | None = None
     times_faster_than_ckks: float | None = None
+    times_less_cpu_than_phe: float | None = None
+    times_less_cpu_than_djn: float | None = None
     times_less_cpu_than_ckks: float | None = None
 
     @property
@@ -146,9 +153,7 @@ class KernelRow:
             total_seconds=total["median_seconds"],
             lower_quartile=total["lower_quartile"],
             upper_quartile=total["upper_quartile"],
-            cpu_seconds=median(run.cpu for run in runs) * scale
-            if self.state == WARM and (self.cores == 1 or self.scheme != FL_HE)
-            else None,
+            cpu_seconds=median(run.cpu for run in runs) * scale if self.state == WARM else None,
             start_seconds=fmean(run.start for run in runs) if self.state == COLD else None,
             bytes=round(runs[0].bytes * scale),
             largest_error=largest_error([run.result for run in runs], heads),
@@ -163,8 +168,8 @@ Contestant = tuple[KernelRow, Callable[[], UnitRun] | None]
 
 
 def with_ratios(rows: Sequence[KernelRow]) -> list[KernelRow]:
-    """Return rows of the same key and length with their ratios to phe and CKKS."""
-    others = {row.scheme: row for row in rows if row.scheme in (PHE, CKKS)}
+    """Return rows of the same key and length with their ratios to phe, CKKS and kind ``djn``."""
+    others = {row.scheme: row for row in rows if row.scheme in (PHE, CKKS, DJN)}
 
     def ratio(row: KernelRow, scheme: str, figure: str = "total_seconds") -> float | None:
         other, own = getattr(others.get(scheme), figure, None), getattr(row, figure)
@@ -175,6 +180,8 @@ def with_ratios(rows: Sequence[KernelRow]) -> list[KernelRow]:
             row,
             times_faster_than_phe=ratio(row, PHE),
             times_faster_than_ckks=ratio(row, CKKS),
+            times_less_cpu_than_phe=ratio(row, PHE, "cpu_seconds"),
+            times_less_cpu_than_djn=ratio(row, DJN, "cpu_seconds"),
             times_less_cpu_than_ckks=ratio(row, CKKS, "cpu_seconds"),
         )
         for row in rows
@@ -271,7 +278,9 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
     vectors = _made({CKKS: ckks_scheme, BFV: bfv_scheme}, plan.rows)
     for key_bits in plan.key_bits:
         follow(f"{key_bits} bits: making keys")
-        key = PrivateKey.generate(key_bits)
+        key, djn = (
+            PrivateKey.generate(key_bits, kind=kind) for kind in (KeyKind.short, KeyKind.djn)
+        )
         numbers = {PHE: partial(phe_scheme, key_bits), HEU: partial(heu_scheme, key_bits)}
         single = _made(numbers, plan.rows)
         first = key_bits == plan.key_bits[0]
@@ -281,9 +290,9 @@ def measure(plan: KernelPlan, follow: Follow) -> dict[str, Any]:
             found = [*_masks(plan, key, updates), *_vectors(key_bits, vectors, updates)]
             if length in plan.lengths:
                 if FL_HE in plan.rows:
-                    tables.append(_build_table(key, length))
+                    tables += [_build_table(one, length) for one in (key, djn)]
                     tickets.append(measure_tickets(key, updates, plan.effort, follow))
-                    found = [*_paillier(key, updates), *found]
+                    found = [*_paillier(key, djn, updates), *found]
                 found = [*_singles(plan, key_bits, single, updates), *found]
             runs = in_turn({row.name: run for row, run in found if run}, plan.effort, follow)
             rows += with_ratios(
@@ -330,14 +339,18 @@ def _singles(
         yield row, partial(run_unit, scheme, heads)
 
 
-def _paillier(key: PrivateKey, updates: Sequence[Vector]) -> Iterator[Contestant]:
-    """Yield fl-he's Paillier warm and cold, on one core and on all."""
+def _paillier(key: PrivateKey, djn: PrivateKey, updates: Sequence[Vector]) -> Iterator[Contestant]:
+    """Yield fl-he's Paillier warm and cold, on one core and on all, with tags, and of kind djn."""
+    other = partial(KernelRow, key.public_key.key_bits, len(updates[0]), state=WARM)
     row = partial(KernelRow, key.public_key.key_bits, len(updates[0]), FL_HE)
     both = sorted({1, available_cores()})
     for cores in both:
         yield row(WARM, cores), partial(run_unit, packed_scheme(key, cores), updates)
     for cores in both:
         yield row(COLD, cores), partial(run_cold_unit, key, cores, updates)
+    tagged = ticketed_scheme(key, PAILLIER, manifest=True)
+    yield other(scheme=TAGGED, cores=both[-1]), partial(run_unit, tagged, updates)
+    yield other(scheme=DJN, cores=1), partial(run_unit, packed_scheme(djn, 1), updates)
 
 
 def _masks(plan: KernelPlan, key: PrivateKey, updates: Sequence[Vector]) -> Iterator[Contestant]:
@@ -345,7 +358,8 @@ def _masks(plan: KernelPlan, key: PrivateKey, updates: Sequence[Vector]) -> Iter
     row = partial(KernelRow, key.public_key.key_bits, len(updates[0]), state=WARM, cores=1)
     for scheme, manifest in ((MASKS, False), (TAGGED_MASKS, True)):
         if MASKS in plan.rows:
-            yield row(scheme), partial(run_unit, masks_scheme(key, manifest=manifest), updates)
+            ticketed = ticketed_scheme(key, MASKS, manifest=manifest)
+            yield row(scheme), partial(run_unit, ticketed, updates)
 
 
 def _vectors(
@@ -368,6 +382,7 @@ def _build_table(key: PrivateKey, length: int) -> dict[str, Any]:
     window = public_key.masker.window
     return {
         "key_bits": public_key.key_bits,
+        "key_kind": public_key.key_kind.value,
         "length": length,
         "window": window,
         "build_seconds": seconds if window != before else 0.0,

@@ -13,11 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.bench.kernel import BFV, CKKS, HEU, MASKS, PHE, TAGGED_MASKS
+from fl_he.bench.kernel import BFV, CKKS, DJN, HEU, MASKS, PHE, TAGGED, TAGGED_MASKS
 
 _NAMES = {
     PHE: "phe, each value",
     HEU: "HEU ZPaillier",
+    TAGGED: "fl-he warm, tags",
+    DJN: "fl-he warm, djn",
     MASKS: "fl-he masks",
     TAGGED_MASKS: "fl-he masks, tags",
     CKKS: "TenSEAL CKKS",
@@ -216,7 +218,9 @@ def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:
             "CPU": "{about}{cpu_seconds:seconds}",
             "times\nphe": "{times_faster_than_phe:times}",
             "times\nCKKS": "{times_faster_than_ckks:times}",
+            "times\nphe,\nCPU": "{times_less_cpu_than_phe:times}",
             "times\nCKKS,\nCPU": "{times_less_cpu_than_ckks:times}",
+            "times\ndjn,\nCPU": "{times_less_cpu_than_djn:times}",
             "bytes": "{bytes:size}",
             "largest\nerror": "{largest_error:.1e}",
             "runs": "{runs}",
@@ -229,7 +233,8 @@ def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:
         group_by="length",
         caption="encrypt, bytes: one update; cold: a fresh process for each step, its start not "
         "included; CPU: CPU time of 3 + 2 + 1; tags: as with a manifest, tickets signed and values "
-        "under a tag; ~ scaled up from the values in brackets",
+        "under a tag; djn: a key of that kind, all others of fl-he's are short; ~ scaled up from "
+        "the values in brackets",
     )
 
 
@@ -266,7 +271,7 @@ def _named(row: Figures) -> Figures:
 
 def _tables_of_powers(tables: Iterable[Figures]) -> str:
     built = [
-        f"window {table['window']} before {table['length']:,} values, "
+        f"{table['key_kind']}: window {table['window']} before {table['length']:,} values, "
         f"{seconds(table['build_seconds'])}"
         for table in tables
         if table["build_seconds"]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import gmpy2
@@ -20,10 +23,10 @@ from fl_he.bench.schemes import (
     example_updates,
     heu_scheme,
     largest_error,
-    masks_scheme,
     packed_scheme,
     phe_scheme,
     run_unit,
+    ticketed_scheme,
 )
 from fl_he.crypto.masks.masked_vector import MaskedVector
 from fl_he.crypto.paillier.packing import Packing
@@ -32,6 +35,7 @@ from fl_he.crypto.tickets.opening import TicketError
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
 KEY = PrivateKey.generate(256, minimum_bits=256)
+LONG_KEY = PrivateKey.generate(512, minimum_bits=512)  # with room for tags
 STEP = 2.0**-24  # of the default packing
 
 
@@ -40,8 +44,9 @@ def all_schemes() -> list[tuple[str, Scheme, float]]:
     return [
         ("phe", phe_scheme(256), 1e-15),
         ("packed", packed_scheme(KEY, 1), 1.5 * STEP),
-        ("masks", masks_scheme(KEY, manifest=False), 1.5 * STEP),
-        ("masks, tags", masks_scheme(KEY, manifest=True), 1.5 * STEP),
+        ("masks", ticketed_scheme(KEY, "masks", manifest=False), 1.5 * STEP),
+        ("masks, tags", ticketed_scheme(KEY, "masks", manifest=True), 1.5 * STEP),
+        ("packed, tags", ticketed_scheme(LONG_KEY, "paillier", manifest=True), 1.5 * STEP),
     ]
 
 
@@ -137,13 +142,13 @@ def test_bytes_are_those_that_travel() -> None:
     assert run_unit(packed, updates).bytes == len(vector.to_bytes())
     # 8 bytes for each value, a header, and a ticket that is signed with a manifest.
     for manifest, signature in ((False, 0), (True, 64)):
-        size = run_unit(masks_scheme(KEY, manifest=manifest), updates).bytes
+        size = run_unit(ticketed_scheme(KEY, "masks", manifest=manifest), updates).bytes
         assert size == 9 * 8 + 98 + 15 + 4 + 4 + 5 * 4 + len("hospital-0") + 32 + 1168 + signature
 
 
 @pytest.mark.parametrize("manifest", [False, True])
 def test_masks_have_all_their_checks(manifest: bool) -> None:
-    scheme, another = (masks_scheme(KEY, manifest=manifest) for _ in range(2))
+    scheme, another = (ticketed_scheme(KEY, "masks", manifest=manifest) for _ in range(2))
     update = example_updates(9)[0]
     with pytest.raises(TicketError):  # one hospital twice
         scheme.decrypt(scheme.add(scheme.encrypt(update), another.encrypt(update)))
@@ -204,11 +209,22 @@ def test_each_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     clockwork = Clockwork()
     monkeypatch.setattr("fl_he.bench.schemes.perf_counter", lambda: clockwork.now)
     monkeypatch.setattr("fl_he.bench.schemes.process_time", lambda: 3 * clockwork.now)
+    children = SimpleNamespace(ru_utime=0.0, ru_stime=0.0)
+    monkeypatch.setattr("resource.getrusage", lambda _: children)
     steps = (clockwork.encrypt, clockwork.add, clockwork.decrypt, clockwork.size)
     run = run_unit(Scheme(*steps), example_updates(4))
     assert (run.encrypt, run.add, run.decrypt, run.total) == (100.0, 10.0, 1.0, 321.0)
     assert run.cpu == 3 * run.total
     assert run.bytes == 32
+
+
+def test_cpu_time_has_that_of_children_that_ended() -> None:
+    def encrypt(values: Vector) -> Vector:
+        subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+        return values
+
+    scheme = Scheme(encrypt, lambda total, _: total, lambda total: total, lambda _: 0)
+    assert run_unit(scheme, example_updates(4)).cpu > 0.05
 
 
 def test_a_unit_is_three_two_and_one() -> None:

@@ -75,6 +75,8 @@ def kernel_section() -> dict[str, Any]:
     rows = [
         FIGURES,
         replace(FIGURES, scheme="fl-he", cores=2, scaled=False, times_faster_than_phe=512.0),
+        replace(FIGURES, scheme="fl-he, tags", times_less_cpu_than_phe=543.0),
+        replace(FIGURES, scheme="fl-he, djn", times_less_cpu_than_djn=1.25),
         replace(FIGURES, scheme="masks", scaled=False, cpu_seconds=0.0155),
         replace(FIGURES, scheme="masks, tags", scaled=False, times_less_cpu_than_ckks=37.5),
         replace(FIGURES, scheme="heu", cores=2, cpu_seconds=170.0),
@@ -83,8 +85,8 @@ def kernel_section() -> dict[str, Any]:
         replace(FIGURES, key_bits=3072, scheme="fl-he", state="cold", scaled=False),
     ]
     tables = [
-        {"key_bits": 2048, "length": 31, "window": 7, "build_seconds": 0.25},
-        {"key_bits": 2048, "length": 1000, "window": 7, "build_seconds": 0.0},
+        {"key_bits": 2048, "key_kind": "short", "length": 31, "window": 7, "build_seconds": 0.25},
+        {"key_bits": 2048, "key_kind": "short", "length": 99, "window": 7, "build_seconds": 0.0},
     ]
     parts = ("seal", "sign", "tag", "verify", "unseal", "check")
     tickets = [
@@ -127,7 +129,11 @@ def test_kernel_rows_say_what_was_scaled_and_what_is_missing() -> None:
     assert "10.5 ms" in bfv
     assert "TenSEAL CKKS: not installed: pip install x[y]" in " ".join(text.split())
     assert "fl-he cold, 1 core " in text
-    assert "window 7 before 31 values, 250 ms" in text
+    assert "short: window 7 before 31 values, 250 ms" in text
+    (tags,) = (line for line in text.splitlines() if "fl-he warm, tags" in line)
+    assert "543" in tags
+    (djn,) = (line for line in text.splitlines() if "fl-he warm, djn" in line)
+    assert "1.25" in djn
     assert "none" in text, "no table was built for the second key"
     assert "512 MiB" in text
     assert "2.00 GiB" in text
