@@ -450,3 +450,4 @@ def _check_key(
         pinned = str(state.setdefault(_FINGERPRINT, fingerprint))
     if fingerprint != pinned:
         raise ProtocolError(f"the public key must be the pinned one, {pinned}, got {fingerprint}")
+    node.begun = True

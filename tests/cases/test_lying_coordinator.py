@@ -35,6 +35,7 @@ from fl_he.crypto.tickets.opening import TicketError
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
+    DESCRIBE,
     END,
     FIGURES,
     FINISH,
@@ -794,6 +795,32 @@ class TestRows:
         assert "1 row differs from those of earlier sessions" in caplog.text
         assert not any(cell in caplog.text for cell in ("7,11", "11.0"))
         assert not second.ask(CLINICS[1]).has_error(), "the others' tables are as they were"
+
+    @pytest.mark.parametrize("session", ["made up", "of company X"])
+    def test_a_description_compares_and_notes_no_rows(self, tmp_path: Path, session: str) -> None:
+        """It is asked for as often as the coordinator likes, also while a table is prepared."""
+        first, second, table = self.sessions(tmp_path)
+        named = session if session == "made up" else second.session
+        described = RecordDict({"fl-he": ConfigRecord({"session": named})})
+        whole, rows = table.read_text(), tmp_path / "1.csv.rows"
+        table.write_text("".join(whole.splitlines(keepends=True)[:4]))
+        assert not first.send(CLINICS[0], DESCRIBE, described).has_error()
+        assert not rows.exists()
+        table.write_text(whole)
+        second.step()
+        table.write_text(whole + self.NEW)
+        noted = rows.read_bytes()
+        for run_id in (9, 10):
+            first.restart(run_id)
+            answer = first.send(CLINICS[0], DESCRIBE, described)
+            # Within a session the number of rows stays the same.
+            assert answer.has_error() is (named == second.session)
+        table.write_text(whole.replace("3,-1,well", "7,11,well"))
+        for run_id in (11, 12):
+            first.restart(run_id)
+            assert not first.send(CLINICS[0], DESCRIBE, described).has_error()
+        assert rows.read_bytes() == noted
+        assert reason(second.ask(CLINICS[0], 2)) == PRIVATE_REFUSAL, "a sum is refused"
 
     def test_forgetting_the_rows_exposes_that_patient(self, tmp_path: Path) -> None:
         """The first model of all sessions is the same, so the difference is one gradient."""

@@ -121,6 +121,9 @@ class Node(ABC):
         The node's own terms of differential privacy.
     session : str
         Company X's, as the message names it; empty where it names none.
+    begun : bool
+        Whether company X has signed that it began the session; without a manifest, whether the
+        message asks for a sum.
     plan : str
         Digest of the study plan that the message is under; empty where the node has none.
     """
@@ -130,6 +133,7 @@ class Node(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
         self.session = self.plan = ""
+        self.begun = False
 
     @property
     @abstractmethod
@@ -225,7 +229,7 @@ class Node(ABC):
             self.session,
             setting,
             dataset,
-            lambda: self.note_rows(setting, dataset),
+            (lambda: self.note_rows(setting, dataset)) if self.begun else None,
         )
         if change is not None:
             rule = f"{setting} must be the table with which the session began, and it has changed"
@@ -241,7 +245,7 @@ class Node(ABC):
         return ProtocolError(f"{rule}: {remedy}; this node's log says how")
 
     def note_rows(self, setting: str, dataset: Dataset) -> None:  # noqa: B027 - default: no disk
-        """Note the rows of a session's first table, or refuse it for those of earlier sessions."""
+        """Note the rows of a table in a session, or refuse it for those of earlier sessions."""
 
     @abstractmethod
     def private_key(self, key: OwnKey[Key]) -> Key:

@@ -43,12 +43,13 @@ def require_run_key(
             f"the public key must be the one that {enrolment.manifest.key_holder.name} signed, "
             f"{key.fingerprint}, got {fingerprint}"
         )
+    node.begun = True
 
 
 def require_session(message: Message, node: Node) -> None:
     """Refuse a sum of a session that company X has not begun, before anything of it is noted.
 
-    Without a manifest nobody signs sessions.
+    Without a manifest nobody signs sessions: a session has begun if a sum is asked for.
 
     Raises
     ------
@@ -59,9 +60,11 @@ def require_session(message: Message, node: Node) -> None:
     if node.run_keys is not None:
         if action in (DECRYPT, OPEN):
             node.run_keys.find(node.session)
-    elif node.enrolment is not None and RECORD in content:
-        kind = Hop if is_sealed(action, content) else EncryptionRequest
-        _signed_key(kind.from_content(content).run_key, node.session, node, node.enrolment)
+    elif RECORD in content:
+        if node.enrolment is not None:
+            kind = Hop if is_sealed(action, content) else EncryptionRequest
+            _signed_key(kind.from_content(content).run_key, node.session, node, node.enrolment)
+        node.begun = True
 
 
 def _signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolment) -> RunKey:

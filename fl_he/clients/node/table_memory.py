@@ -6,8 +6,12 @@ session, and each one after a cell has changed, may be refused for the rows that
 tables had before: see `row_memory`. So a session that was begun before a patient was replaced does
 not answer afterwards. A run that is resumed is another Flower run in the same session. All of it is
 in a file on the hospital's own disk, not in Flower's context, which the coordinator can reset. It
-finds mistakes: a coordinator may name a session that does not exist. A run has one session, and at
-most `MOST_SESSIONS` are noted of it, so that the file stays small.
+finds mistakes: without a manifest a coordinator may name a session that does not exist. A run has
+one session, and at most `MOST_SESSIONS` are noted of it, so that the file stays small.
+
+A message whose session is not known to be company X's, such as the question for a description,
+notes nothing for a session, and no rows are compared: the coordinator could ask as often as it
+likes, also while the table is being prepared.
 """
 
 from __future__ import annotations
@@ -74,7 +78,7 @@ class TableMemory:
         session: str,
         table: str,
         dataset: Dataset,
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], None] | None = lambda: None,
     ) -> str | None:
         """Note a table at its first message; say how it has changed since then.
 
@@ -88,9 +92,10 @@ class TableMemory:
             The setting that names the table.
         dataset : Dataset
             What was read from it.
-        begin : callable
+        begin : callable or None
             Is called before a named session has a table with other cells than before, and may
-            refuse it.
+            refuse it. ``None`` if the session is not known to be company X's: then the table is
+            noted for the run alone.
 
         Returns
         -------
@@ -107,10 +112,11 @@ class TableMemory:
         labels = (dataset.positive or "", *dataset.classes, *dataset.levels)
         schema = _Schema(dataset.feature_names, dataset.types, labels)
         text = _SCHEMAS.dumps(schema)
-        cells = _cells(dataset) if session else _UNNAMED
-        now = _Seen(str(run_id), session, table, _digest(text), dataset.examples, cells)
+        known = session if begin is not None else ""
+        cells = _cells(dataset) if known else _UNNAMED
+        now = _Seen(str(run_id), known, table, _digest(text), dataset.examples, cells)
         with self._store.exclusively() as lines:
-            schemas, earlier = _read(lines, now)
+            schemas, earlier = _read(lines, now, session)
             for seen in earlier:
                 if (seen.schema, seen.rows) != (now.schema, now.rows):
                     return _difference(schemas.get(seen.schema), schema, seen.rows, now.rows)
@@ -118,7 +124,7 @@ class TableMemory:
                 if sum(seen.run == now.run for seen in earlier) >= MOST_SESSIONS:
                     raise ProtocolError(f"a run must have at most {MOST_SESSIONS} sessions")
                 noted = ((seen.session, seen.cells) for seen in earlier)
-                if session and (session, now.cells) not in noted:
+                if begin is not None and known and (known, now.cells) not in noted:
                     begin()
                 if now.schema not in schemas:
                     lines.append(text)
@@ -126,7 +132,7 @@ class TableMemory:
         return None
 
 
-def _read(lines: Lines, now: _Seen) -> tuple[dict[str, str], list[_Seen]]:
+def _read(lines: Lines, now: _Seen, session: str) -> tuple[dict[str, str], list[_Seen]]:
     """Return all schemas by their digests, and what was seen of the table in run and session."""
     schemas, earlier = {}, []
     for line in lines:
@@ -136,7 +142,7 @@ def _read(lines: Lines, now: _Seen) -> tuple[dict[str, str], list[_Seen]]:
             schemas[_digest(line)] = line
             continue
         seen = _SEEN.loads(line, _Seen)
-        same = seen.run == now.run or (now.session and seen.session == now.session)
+        same = seen.run == now.run or (session and seen.session == session)
         if same and seen.table == now.table:
             earlier.append(seen)
     return schemas, earlier

@@ -104,7 +104,7 @@ class SealedHospital:
         The update is the answer of the app with its ``EncryptionMod``, encrypted.
         """
         news, hop = News.from_content(message.content), Hop.from_content(message.content)
-        _check_session(news, Sessions(node), enrolment)
+        _check_session(news, node, enrolment)
         with chain_state(node, news.session) as state:
             return self._contributed(
                 *(message, news, hop, state), node=node, enrolment=enrolment, answer=answer
@@ -194,7 +194,7 @@ class SealedHospital:
     def finish(self, message: Message, node: Node, enrolment: Enrolment, answer: Answer) -> Message:
         """Hand the own model, with the totals it lacked, to the app, which saves it."""
         news = News.from_content(message.content)
-        _check_session(news, Sessions(node), enrolment)
+        _check_session(news, node, enrolment)
         with chain_state(node, news.session) as state:
             config, course = self._learn(news, message, state, node, enrolment)
             message.content = final_content(state, course, numbered(config, None))
@@ -226,13 +226,15 @@ class SealedHospital:
         return node
 
 
-def _check_session(news: News, sessions: Sessions, enrolment: Enrolment) -> None:
+def _check_session(news: News, node: Node, enrolment: Enrolment) -> None:
     """Take part in the session that company X states; refuse any other later on."""
+    sessions = Sessions(node)
     if session := sessions.session:
         if news.session != session:
             raise ProtocolError(
                 f"the session must be {session!r} for the whole run, got {news.session!r:.40}"
             )
+        node.begun = True
         return
     if news.statement is None:
         raise ProtocolError(
@@ -246,6 +248,7 @@ def _check_session(news: News, sessions: Sessions, enrolment: Enrolment) -> None
             "that answers another: it may be an old one"
         )
     sessions.join(news.session)
+    node.begun = True
 
 
 def _received(hop: Hop, state: ChainState, enrolment: Enrolment) -> RunningSum | None:

@@ -211,6 +211,7 @@ def read(node_config: UserConfig, run_id: int) -> HospitalData:
     """Have a node read its table for a message of a run, and of its session."""
     node = DeployedNode(Context(run_id, 5, node_config, RecordDict(), {}))
     node.session = f"session-{run_id}"
+    node.begun = True
     return node.hospital
 
 
