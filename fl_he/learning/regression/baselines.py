@@ -19,8 +19,8 @@ from fl_he.learning.tables.scaling import standardise
 
 #: scikit-learn's own.
 DEFAULT_C = 1.0
-#: Newton's next step moves no margin further at an optimum; on separated data it moves some by
-#: about 1 for ever, however small the gradient.
+#: Newton's next step moves no margin further at an optimum, of 1 or of the margin if that is more;
+#: on separated data it moves some by about 1 for ever, however small the gradient.
 _LONGEST_STEP = 1e-2
 
 
@@ -32,33 +32,37 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
     parameters : NDArray[np.float64]
     C : float or None
         Of the fit. Where ``None`` was asked for, and the data have no finite optimum or
-        scikit-learn does not find it, this is scikit-learn's default.
+        no solver of scikit-learn finds it, this is scikit-learn's default.
     """
     if C is not None:
         return fit(dataset, C, balanced=balanced), C
     family = family_for(dataset.class_count)
-    with warnings.catch_warnings(), suppress(Warning, ValueError, DataError):
-        warnings.simplefilter("error")
+    # Whether a fit is the optimum is decided by the likelihood, not by what a solver warns of.
+    with warnings.catch_warnings(action="ignore"), suppress(ValueError, DataError):
         standard, scaling = standardise(dataset)  # without a penalty units do not count
-        fitted = family.fit(standard, math.inf, balanced=balanced)
-        if _is_optimum(standard, fitted, balanced=balanced):
-            coefficients, intercepts = parameters.split(fitted, len(scaling.scale))
-            coefficients = coefficients / scaling.scale
-            return parameters.join(coefficients, intercepts - coefficients @ scaling.mean), None
+        for fitted in family.fits(standard, math.inf, balanced=balanced):
+            if _is_optimum(standard, fitted, balanced=balanced):
+                coefficients, intercepts = parameters.split(fitted, len(scaling.scale))
+                coefficients = coefficients / scaling.scale
+                return parameters.join(coefficients, intercepts - coefficients @ scaling.mean), None
     return fit(dataset, None, balanced=balanced), DEFAULT_C
 
 
 def _is_optimum(dataset: Dataset, theta: Array, *, balanced: bool) -> bool:
     """Tell whether the likelihood has its maximum at a model, to within Newton's next step."""
-    weights = None
+    family, weights = family_for(dataset.class_count), None
     if balanced:
         weights = balanced_weights(class_counts(dataset.labels, dataset.class_count))
     examples = examples_of(dataset, theta, weights)
     gradient = dataset.examples * mean_gradient(examples)
-    step, *_ = np.linalg.lstsq(hessian_sum(examples), gradient, rcond=None)
-    family = family_for(dataset.class_count)
+    step, _, rank, _ = np.linalg.lstsq(hessian_sum(examples), gradient, rcond=None)
     moved = family.margins(dataset.features, step.astype(np.float64))
-    return bool(np.abs(moved).max() <= _LONGEST_STEP)
+    if (np.abs(moved) > _LONGEST_STEP * np.maximum(1.0, np.abs(examples.margins))).any():
+        return False
+    # Far out on separated data rounding leaves no information along a direction, and so no step.
+    start = family.zeros(dataset.features.shape[1], dataset.class_count)
+    informed = np.linalg.matrix_rank(hessian_sum(examples_of(dataset, start, weights)))
+    return bool(rank == informed)
 
 
 def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
@@ -88,7 +92,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
     if C is not None and not C > 0.0:
         raise ValueError(f"C must be greater than 0, got {C}")
     penalty = DEFAULT_C if C is None or math.isinf(C) else C
-    return family_for(dataset.class_count).fit(dataset, penalty, balanced=balanced)
+    return next(family_for(dataset.class_count).fits(dataset, penalty, balanced=balanced))
 
 
 def figures(probabilities: Array, labels: Array) -> dict[str, float]:

@@ -11,7 +11,7 @@ them out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,10 @@ class Family(ABC):
         """Return the negative log likelihood of each example, shape (m,)."""
 
     @abstractmethod
-    def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
-        """Fit the family to data without fl-he; classes without examples are allowed.
+    def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
+        """Fit the family to data without fl-he, by one solver after another.
+
+        Classes without examples are allowed.
 
         Parameters
         ----------
@@ -62,6 +64,11 @@ class Family(ABC):
             Inverse strength of the L2 penalty as in scikit-learn, above 0; infinity for none.
         balanced
             Whether classes weigh the same, however many examples they have.
+
+        Yields
+        ------
+        NDArray[np.float64]
+            Parameters, of the solver that suits the size first.
         """
 
     @abstractmethod

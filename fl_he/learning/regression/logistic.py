@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,6 +33,7 @@ from fl_he.learning.tables.table_file import RowNumbers
 
 #: Parameters of the largest model whose Hessian is no burden to scikit-learn.
 _MOST_FOR_NEWTON = 1000
+_NEWTON, _LBFGS, _NEWTON_CG = "newton-cholesky", "lbfgs", "newton-cg"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,11 +134,11 @@ class _Logistic(Family):
         losses: Array = np.logaddexp(0.0, -signs * margins[:, 0])
         return losses
 
-    def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
-        """See Family: the row of label 1 less the row of label 0, by :func:`fit_rows`."""
-        rows = fit_rows(dataset, dataset.features.shape[1] + 1, C, balanced=balanced)
-        of_label_1: Array = rows[1] - rows[0]
-        return of_label_1
+    def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
+        """See Family: the row of label 1 less the row of label 0, by :func:`fits_of_rows`."""
+        size = dataset.features.shape[1] + 1
+        for rows in fits_of_rows(dataset, size, C, balanced=balanced):
+            yield rows[1] - rows[0]
 
     def members(
         self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
@@ -153,8 +154,8 @@ class _Logistic(Family):
 LOGISTIC = _Logistic()
 
 
-def fit_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Array:
-    """Fit scikit-learn's logistic regression; return each class's coefficients and intercept.
+def fits_of_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Iterator[Array]:
+    """Fit scikit-learn's logistic regression by one solver after another.
 
     A class without examples gets coefficients 0 and, beside the 0 of a class that is alone, the
     intercept of Laplace's rule of succession, ``-log(m + 1)``: m of m examples give a probability
@@ -163,14 +164,14 @@ def fit_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Array:
     Parameters
     ----------
     dataset, C, balanced
-        See :meth:`Family.fit`.
+        See :meth:`Family.fits`.
     size
         How many parameters the model has.
 
-    Returns
-    -------
+    Yields
+    ------
     NDArray[np.float64]
-        Shape (k, d + 1).
+        Each class's coefficients and intercept, shape (k, d + 1).
     """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - lazy: only baselines
 
@@ -179,21 +180,25 @@ def fit_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Array:
     rows[:, -1] = -math.log(dataset.examples + 1)
     if len(present) == 1:
         rows[present] = 0.0
-        return rows
-    regression = LogisticRegression(
-        C=C,
-        tol=1e-8,
-        max_iter=10_000,
-        # On features that nobody scaled, L-BFGS takes thousands of steps.
-        solver="newton-cholesky" if size <= _MOST_FOR_NEWTON else "lbfgs",
-        class_weight="balanced" if balanced else None,
-    )
-    with warnings.catch_warnings():
-        if math.isfinite(C):  # a fit that starts at its optimum finds no step, and tries L-BFGS
+        yield rows
+        return
+    # On features that nobody scaled, L-BFGS takes thousands of steps.
+    first = (_NEWTON, _LBFGS) if size <= _MOST_FOR_NEWTON else (_LBFGS,)
+    for solver in (*first, _NEWTON_CG):
+        regression = LogisticRegression(
+            C=C,
+            tol=1e-8,
+            max_iter=10_000,
+            solver=solver,
+            class_weight="balanced" if balanced else None,
+        )
+        with warnings.catch_warnings():
+            # A fit that starts at its optimum finds no step, and tries L-BFGS.
             warnings.filterwarnings("ignore", "Line search of Newton solver")
-        regression.fit(dataset.features, dataset.labels)
-    fitted = np.column_stack([regression.coef_, regression.intercept_])
-    # Of two classes scikit-learn gives the difference of their rows.
-    sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
-    rows[present] = sides @ fitted
-    return rows
+            regression.fit(dataset.features, dataset.labels)
+        fitted = np.column_stack([regression.coef_, regression.intercept_])
+        # Of two classes scikit-learn gives the difference of their rows.
+        sides = np.array([[-0.5], [0.5]]) if len(present) == 2 else np.eye(len(present))
+        found = rows.copy()
+        found[present] = sides @ fitted
+        yield found

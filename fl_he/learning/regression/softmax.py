@@ -8,7 +8,7 @@ reference class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
-from fl_he.learning.regression.logistic import fit_rows
+from fl_he.learning.regression.logistic import fits_of_rows
 from fl_he.learning.regression.trained import (
     TrainedModel,
     read_names,
@@ -122,11 +122,11 @@ class _Softmax(Family):
         """Return ``-log(probability of the example's own class)``."""
         return -_log_probabilities(margins)[np.arange(len(labels)), labels.astype(np.intp)]
 
-    def fit(self, dataset: Dataset, C: float, *, balanced: bool) -> Array:
-        """See Family and :func:`~fl_he.learning.regression.logistic.fit_rows`."""
+    def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
+        """See Family and :func:`~fl_he.learning.regression.logistic.fits_of_rows`."""
         size = self.count(dataset.features.shape[1], dataset.class_count)
-        rows = fit_rows(dataset, size, C, balanced=balanced)
-        return parameters.join(rows[:, :-1], rows[:, -1])
+        for rows in fits_of_rows(dataset, size, C, balanced=balanced):
+            yield parameters.join(rows[:, :-1], rows[:, -1])
 
     def members(
         self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]

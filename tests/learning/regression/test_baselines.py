@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -58,6 +59,62 @@ def test_an_optimum_with_large_margins_is_the_pooled_fit(*, balanced: bool) -> N
     theta, C = fit_pooled(dataset, None, balanced=balanced)
     assert C is None
     assert np.abs(dataset.features @ theta[:1] + theta[1]).max() > 30
+
+
+@pytest.mark.parametrize(
+    ("columns", "events", "intercept"),
+    [
+        pytest.param([[0, 1] * 8, [1, 1, 2, 2] * 4], [0] * 8 + [1] * 8, 0.0, id="starts there"),
+        pytest.param(
+            [[60] * 120, [1] * 120], [1] * 45 + [0] * 75, math.log(45 / 75), id="constant"
+        ),
+    ],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_optimum_that_a_solver_warns_at_is_the_pooled_fit(
+    columns: list[list[float]], events: list[float], intercept: float, classes: int
+) -> None:
+    """Each value of each feature has the same odds: the maximum is their logarithm, and zeros.
+
+    As many events of a third class leave the log odds of the other two the same.
+    """
+    features, labels = np.array(columns, dtype=float).T, np.array(events, dtype=float)
+    if classes == 3:
+        features = np.vstack([features, features[labels == 1.0]])
+        labels = np.append(labels, np.full(np.count_nonzero(labels), 2.0))
+    names = ("a", "b", "c") if classes == 3 else ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        theta, C = fit_pooled(
+            Dataset(features, labels, ("x", "z"), classes=names), None, balanced=False
+        )
+    assert C is None
+    slopes, ends = (theta[:2], theta[2:]) if classes == 2 else (theta[:6], theta[6:])
+    np.testing.assert_allclose(slopes, 0.0, atol=1e-7)
+    assert ends[-1] - (ends[0] if classes == 3 else 0.0) == pytest.approx(intercept, abs=1e-7)
+
+
+def test_another_solver_is_tried_where_the_first_one_is_not_exact() -> None:
+    rng = np.random.default_rng(136)
+    heavy = rng.standard_t(0.6, size=(100, 3))
+    labels = np.where(rng.random(100) < 0.3, 2.0, rng.random(100) < 0.3)
+    dataset = standardise(Dataset(heavy, labels, ("x", "y", "z"), classes=("a", "b", "c")))[0]
+    theta, C = fit_pooled(dataset, None, balanced=False)
+    assert C is None
+    independent = sm.MNLogit(labels, np.column_stack([dataset.features, np.ones(100)])).fit(
+        method="newton", maxiter=1000, tol=1e-12, disp=False
+    )
+    found = -float(examples_of(dataset, theta).losses.sum())
+    assert found == pytest.approx(independent.llf, abs=1e-8)
+
+
+def test_a_solver_that_ends_far_out_on_separated_data_is_not_at_an_optimum() -> None:
+    """All patients with the code are of one class, whatever the other, heavy-tailed column is."""
+    rng = np.random.default_rng(48)
+    heavy, code = rng.standard_t(0.6, size=60), (rng.random(60) < 0.2).astype(float)
+    labels = np.maximum(code, rng.random(60) < 0.4)
+    dataset = Dataset(np.column_stack([code, heavy]), labels, ("code", "heavy"))
+    assert fit_pooled(dataset, None, balanced=False)[1] == LogisticRegression().C
 
 
 def test_quasi_separated_data_have_no_unpenalised_pooled_fit() -> None:
