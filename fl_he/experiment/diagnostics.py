@@ -103,15 +103,16 @@ class Diagnostics:
         if candidate is None or not self.is_separated:
             return None
         by = separating(columns, self._largest)
-        parts, rows = [*names, INTERCEPT], len(candidate.parameters) // (len(names) + 1)
-        touched = np.ones((rows, len(parts)), dtype=np.bool_)
-        infinite = touched & [name in columns for name in parts]
-        why, whole = self.separated, None
+        parts, why, whole = [*names, INTERCEPT], self.separated, None
+        origin = (-scaling.mean / scaling.scale)[training.taking_part]
+        deviation = training.watch.deviation(len(names))
+        grown = separation.touched(candidate.parameters, deviation, origin, reference=reference)
+        infinite = grown & [name in (*columns, INTERCEPT) for name in parts]
+        touched = np.ones_like(infinite)
         quasi = training.watch.proof == "quasi-complete" and candidate.gone and candidate.number
         if quasi and first is not None and training.hessian is not None:
             why, whole = None, training.hessian.copy()
             part = np.ix_(training.free, training.free)
-            origin = (-scaling.mean / scaling.scale)[training.taking_part]
             optimizer = training.optimizer
             step = optimizer.last_direction if isinstance(optimizer, DampedOptimizer) else None
             found = separation.undetermined(
@@ -167,14 +168,12 @@ class Diagnostics:
         more than half of the largest so, also for one unit more.
         """
         training, names = self._training, self._taking_part
-        watch = training.watch
-        direction = watch.direction(len(names))
+        direction = training.watch.direction(len(names))
         if direction is None or not self._separating:
             return []
-        deviation = separation.deviations(watch.first) if watch.first is not None else 1.0
         scale = np.array(training.scale)[training.taking_part] if training.scale else 1.0
         sizes = separation.loadings(direction, np.ones(len(names)))[:-1]
-        by_deviation, by_unit = sizes * deviation, sizes / scale
+        by_deviation, by_unit = sizes * training.watch.deviation(len(names)), sizes / scale
         first = int(np.argmax(by_deviation))
         tied = (by_deviation > 0.5 * by_deviation[first]) & (
             np.abs(by_unit - by_unit[first]) <= _TIED * by_unit[first]

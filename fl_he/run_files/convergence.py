@@ -211,12 +211,8 @@ def separation(metrics: Mapping[str, Any]) -> str:
 
 def _not_finite(metrics: Mapping[str, Any], kind: str) -> str:
     """Say which coefficients of separated classes are not finite, and which are finite limits."""
-    if kind == "complete":
-        return f"all coefficients have {NO_FINITE}"
     diagnostics, inference = metrics["diagnostics"], metrics.get("inference") or {}
     rows = inference.get("coefficients") or ()
-    if all(row["estimate"] is None for row in rows):
-        return f"those of the columns that separate have {NO_FINITE}"
     left_out = {*(diagnostics.get("constant") or ()), *(diagnostics.get("aliased") or ())}
     contrast = " ({} against {})" if metrics.get("classes") else ""
     names = dict[str, list[str]]()
@@ -226,12 +222,18 @@ def _not_finite(metrics: Mapping[str, Any], kind: str) -> str:
             lacks = NO_FINITE if infinite else NO_UNIQUE
             name = row["name"] + contrast.format(row["class"], inference["reference"])
             names.setdefault(lacks, []).append(name)
+    complete = kind == "complete"
+    if complete and NO_UNIQUE not in names:
+        return f"all coefficients have {NO_FINITE}"
+    if not complete and all(row["estimate"] is None for row in rows):
+        return f"those of the columns that separate have {NO_FINITE}"
     said = [
         f"the coefficient{'s' if len(of) > 1 else ''} of {listed(of)} "
         f"{'have' if len(of) > 1 else 'has'} {lacks}"
         for lacks, of in sorted(names.items())
     ]
-    return f"{' and '.join(said)}; the other estimates in the table are finite limits"
+    limits = "" if complete else "; the other estimates in the table are finite limits"
+    return " and ".join(said) + limits
 
 
 def unseen_separation(metrics: Mapping[str, Any]) -> str:

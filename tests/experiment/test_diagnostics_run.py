@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 from patients import patients, write_csv
 from quick import slow, slow_but
+from scipy.optimize import linprog
 from sklearn.exceptions import ConvergenceWarning
 
 from fl_he import client_app, server_app
@@ -204,6 +206,34 @@ def separable() -> Table:
     return {**table, "died": np.where(table["age"] > 62, "yes", "no")}
 
 
+def lacking(ran: Ran) -> dict[str, list[str]]:
+    """Return the names of the rows by what the report says that their estimates are not."""
+    found = dict[str, list[str]]()
+    for name, row in ran.rows.items():
+        found.setdefault(re.split("[,:]", row["left_out"])[0], []).append(name)
+    return found
+
+
+@pytest.mark.parametrize(("border", "finite"), [(62.0, False), (0.0, True)])
+def test_the_intercept_is_infinite_where_finite_ones_separate_no_classes(
+    tmp_path: Path, border: float, *, finite: bool
+) -> None:
+    """A linear program says whether classes at so many units from an origin need the intercept."""
+    ages = border + np.concatenate([-np.arange(1, 31), np.arange(1, 31)]).astype(float)
+    died = ages > border
+    signed = np.where(died, 1.0, -1.0)
+    found = linprog(
+        np.zeros(1), A_ub=-(signed * ages)[:, None], b_ub=-np.ones(60), bounds=[(None, None)]
+    )
+    assert (found.status == 0) is finite
+    ran = Ran(tmp_path, {"age": ages, "died": np.where(died, "yes", "no")})
+    assert ran.found["separation"]["kind"] == "complete"
+    infinite = ["age"] if finite else ["age", "(intercept)"]
+    assert lacking(ran)["no finite estimate"] == infinite
+    every = "all coefficients have no finite estimate" in separation(ran.metrics)
+    assert every is not finite
+
+
 def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -> None:
     ran = Ran(tmp_path, separable())
     assert ran.found["separation"] == found_by("complete", "age")
@@ -215,6 +245,17 @@ def test_complete_separation_is_named_and_nothing_is_estimated(tmp_path: Path) -
     assert ran.metrics["inference"]["fit"] is None
     assert ran.asked() == ["separation"]
     assert read_metrics(ran.folder)["diagnostics"] == ran.found
+    # Any value of the other columns is as likely, but classes that part at an age of 62 need an
+    # intercept that is -62 times the coefficient of age.
+    assert lacking(ran) == {
+        "no finite estimate": ["age", "(intercept)"],
+        "no unique estimate": ["male", "bmi", "crp"],
+    }
+    said = (
+        "the coefficients of age and (intercept) have no finite estimate and the coefficients of "
+        "male, bmi and crp have no unique estimate; set penalty=firth"
+    )
+    assert said in separation(ran.metrics)
     page = (ran.folder / "report.html").read_text()
     assert "completely separated by age" in page
     assert (ran.folder / "model.json").exists()

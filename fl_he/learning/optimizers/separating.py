@@ -111,7 +111,7 @@ class Watch:
         if self.candidate is None:
             return None
         found = self.candidate.parameters
-        largest = float(separation.loadings(found, self._deviation(features)).max())
+        largest = float(separation.loadings(found, self.deviation(features)).max())
         return found / largest if largest > 0.0 else None
 
     def columns(self, features: int) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ class Watch:
         found = self.direction(features)
         if found is None:
             return ()
-        return separation.taking_part(found, self._deviation(features))
+        return separation.taking_part(found, self.deviation(features))
 
     def prove(self, features: int, sides: Array) -> None:
         """Judge the candidate by the examples against it and on it.
@@ -138,7 +138,8 @@ class Watch:
         kind = separation.kind_of(found, self.first, against=against, on=on)
         self.proof = kind or "not proved"
 
-    def _deviation(self, features: int) -> Array:
+    def deviation(self, features: int) -> Array:
+        """Return the standard deviations of the features that take part, or ones."""
         return np.ones(features) if self.first is None else separation.deviations(self.first)
 
     def to_members(self) -> dict[str, Any]:

@@ -167,20 +167,44 @@ def undetermined(
         grown = directions @ (directions.T @ units.to_white(step))[:, None]
 
     def touches(found: Array, least: float) -> NDArray[np.bool_]:
-        blocks = np.stack([units.from_white(one)[units.places] for one in found.T])
-        if blocks.shape[1] > 1:
-            blocks = blocks - blocks[:, [reference]]
-        sizes = np.abs(blocks[:, :, :-1]) * deviations(first)
-        largest = sizes.max(axis=(1, 2), keepdims=True)
-        terms = blocks * np.append(origin, 1.0)
-        left = np.abs(terms.sum(axis=2, keepdims=True))
-        intercept = left > least * (largest + np.abs(terms).sum(axis=2, keepdims=True))
-        touched = np.concatenate([sizes > least * largest, intercept], axis=2)
-        return np.array(touched.any(axis=0))
+        parts = [units.from_white(one) for one in found.T]
+        each = [touched(one, deviations(first), origin, least, reference) for one in parts]
+        return np.array(np.any(each, axis=0))
 
-    touched = touches(directions, _ABSENT)
-    infinite = touched & touches(grown, _ABSENT if grown is directions else NAMED)
-    return Undetermined(touched, infinite, now + units.informing(directions))
+    found = touches(directions, _ABSENT)
+    infinite = found & touches(grown, _ABSENT if grown is directions else NAMED)
+    return Undetermined(found, infinite, now + units.informing(directions))
+
+
+def touched(
+    direction: Array, deviation: Array, origin: Array, least: float = NAMED, reference: int = 0
+) -> NDArray[np.bool_]:
+    """Return which parameters a direction changes.
+
+    Parameters
+    ----------
+    direction
+        Shape (p,).
+    deviation
+        Of the features, shape (d,).
+    origin, reference
+        See :func:`undetermined`.
+    least
+        Share of the largest loading from which a parameter is changed.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        Shape as `Undetermined.touched`.
+    """
+    blocks = direction[row_places(len(direction) // (len(deviation) + 1), len(deviation))]
+    if len(blocks) > 1:
+        blocks = blocks - blocks[reference]
+    sizes = np.abs(blocks[:, :-1]) * deviation
+    largest = sizes.max()
+    terms = blocks * np.append(origin, 1.0)
+    intercept = np.abs(terms.sum(axis=1)) > least * (largest + np.abs(terms).sum(axis=1))
+    return np.column_stack([sizes > least * largest, intercept])
 
 
 def deviations(first: Array) -> Array:
