@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -20,6 +22,13 @@ def derive(secret: bytes, info: bytes) -> bytes:
         The use; no two uses of a secret have the same.
     """
     return HKDF(SHA256(), KEY_BYTES, None, info).derive(secret)
+
+
+class Stream(Protocol):
+    """Bytes one after another."""
+
+    def read(self, length: int) -> bytes:
+        """Return the next bytes."""
 
 
 class KeyStream:

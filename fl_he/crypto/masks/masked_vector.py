@@ -65,7 +65,7 @@ from cryptography.utils import Buffer
 from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.streams import KeyStream
+from fl_he.crypto.encoding.streams import KeyStream, Stream
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import TAG_MODULUS, Packing
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -224,9 +224,7 @@ class MaskedVector(SummedVector):
         )
 
     @classmethod
-    def mask(
-        cls, header: MaskHeader, integers: NDArray[np.int64], stream: KeyStream
-    ) -> MaskedVector:
+    def mask(cls, header: MaskHeader, integers: NDArray[np.int64], stream: Stream) -> MaskedVector:
         """Mask one contributor's fixed-point integers.
 
         Parameters
@@ -235,7 +233,7 @@ class MaskedVector(SummedVector):
             With the tag of these integers, or without.
         integers : int64 array of shape (header.length,)
             As `Packing.encode` makes them.
-        stream : KeyStream
+        stream : Stream
             Of a seed that masks no other vector.
 
         Raises
@@ -251,12 +249,12 @@ class MaskedVector(SummedVector):
             _store(words, block.view(np.uint64) + _numbers(stream, len(block)))
         return vector
 
-    def unmask(self, streams: Sequence[KeyStream]) -> NDArray[np.int64]:
+    def unmask(self, streams: Sequence[Stream]) -> NDArray[np.int64]:
         """Return the words less the numbers of streams: the totals if all streams are right.
 
         Parameters
         ----------
-        streams : sequence of KeyStream
+        streams : sequence of Stream
             One for each contributor.
 
         Returns
@@ -312,7 +310,7 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     return (array[at : at + BLOCK] for at in range(0, len(array), BLOCK))
 
 
-def _numbers(stream: KeyStream, count: int) -> NDArray[np.uint64]:
+def _numbers(stream: Stream, count: int) -> NDArray[np.uint64]:
     return np.frombuffer(stream.read(count * _WORD_BYTES), dtype="<u8")
 
 

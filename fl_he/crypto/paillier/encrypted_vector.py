@@ -221,12 +221,14 @@ class EncryptedVector(SummedVector):
         integers: NDArray[np.int64],
         *,
         tags: Sequence[int] | None = None,
+        masks: Sequence[int] | None = None,
         cores: int | None = None,
         progress: Progress | None = None,
     ) -> EncryptedVector:
         """Encrypt fixed-point integers, as `Packing.encode` makes them, with a tag each or without.
 
-        See `encrypt` and `Packing.pack`.
+        See `encrypt` and `Packing.pack`. ``masks``, one for each ciphertext, are added to the
+        plaintexts modulo n: see :mod:`fl_he.crypto.tickets.pairs`.
         """
         packing.check(integers)
         length, tagged = len(integers), tags is not None
@@ -237,7 +239,11 @@ class EncryptedVector(SummedVector):
 
         def source(block: int) -> list[int]:
             own = None if tags is None else tags[block * _BLOCK : (block + 1) * _BLOCK]
-            return packing.pack(integers[block * step : (block + 1) * step], key_bits, own)
+            packed = packing.pack(integers[block * step : (block + 1) * step], key_bits, own)
+            if masks is None:
+                return packed
+            added = masks[block * _BLOCK : (block + 1) * _BLOCK]
+            return [plain + mask for plain, mask in zip(packed, added, strict=True)]
 
         def sink(block: int, ciphertexts: list[int]) -> None:
             at = block * _BLOCK * width

@@ -12,7 +12,7 @@ and never carries into a neighbour.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -264,12 +264,16 @@ class Packing(Documented):
             misfits.append(np.flatnonzero(~fits) + at)
         return integers, np.concatenate(misfits)
 
-    def random(self, length: int) -> NDArray[np.int64]:
+    def random(
+        self, length: int, read: Callable[[int], bytes] = secrets.token_bytes
+    ) -> NDArray[np.int64]:
         """Return random integers of one contributor, which hide the others' in a sum.
 
         Parameters
         ----------
         length : int
+        read : callable
+            Returns so many random bytes.
 
         Returns
         -------
@@ -277,7 +281,7 @@ class Packing(Documented):
             From ``-maximum_integer``, which is twice as likely, to ``maximum_integer``.
         """
         bits = self.integer_bits + self.fraction_bits + 1
-        numbers = np.frombuffer(secrets.token_bytes(8 * length), np.uint64) >> np.uint64(64 - bits)
+        numbers = np.frombuffer(read(8 * length), np.uint64) >> np.uint64(64 - bits)
         integers = (numbers - np.uint64(1 << (bits - 1))).view(np.int64)
         return np.maximum(integers, np.int64(-self.maximum_integer))
 

@@ -18,6 +18,7 @@ from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.paillier.summed_vector import SummedVector
 from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES, Scheme
 from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.pairs import PairMasks
 from fl_he.crypto.tickets.tags import numbers, product, products, tags_of
 from fl_he.crypto.tickets.ticket import LEAST_BYTES, Sign, Ticket
 from fl_he.errors import kind_in_words
@@ -67,6 +68,7 @@ class TicketedSum:
         value_key: bytes | None = None,
         sign: Sign | None = None,
         alone: bool = False,
+        pairs: PairMasks | None = None,
     ) -> TicketedSum:
         """Encrypt one hospital's update with a fresh ticket.
 
@@ -86,6 +88,8 @@ class TicketedSum:
             Signs with the hospital's identity, where it has one.
         alone : bool
             Whether the hospital allows totals that single it out.
+        pairs : PairMasks or None
+            Masks that cancel in the total of a set of hospitals, of this occasion and set.
 
         Raises
         ------
@@ -110,12 +114,17 @@ class TicketedSum:
             tag = None
             if value_key is not None:
                 (own,) = numbers(seed, info, 1)
-                tag = (product(integers, value_key, uses) + own) % TAG_MODULUS
+                added = 0 if pairs is None else pairs.tag()
+                tag = (product(integers, value_key, uses) + own + added) % TAG_MODULUS
             header = MaskHeader(key.fingerprint, occasion.digest(), packing, occasion.length, tag)
-            return cls(MaskedVector.mask(header, integers, mask_stream(seed, info)), (ticket,))
+            stream = mask_stream(seed, info)
+            words = stream if pairs is None else pairs.words(stream)
+            return cls(MaskedVector.mask(header, integers, words), (ticket,))
         rows = packing.rows(integers, key.key_bits, tagged=True)
         tags = tags_of(products(rows, value_key, uses), seed, info)
-        return cls(EncryptedVector.encrypt_integers(key, packing, integers, tags=tags), (ticket,))
+        masks = None if pairs is None else pairs.plaintexts(len(tags), key.n)
+        vector = EncryptedVector.encrypt_integers(key, packing, integers, tags=tags, masks=masks)
+        return cls(vector, (ticket,))
 
     @property
     def contributors(self) -> list[str]:
