@@ -26,11 +26,13 @@ from fl_he.clients.hospital import (
 from fl_he.clients.key_holder import KeyHolder, node_policy
 from fl_he.clients.node.app import NodeApp, check_first, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
+from fl_he.clients.pairing import answer_pairing
 from fl_he.clients.private_release import private_release
 from fl_he.clients.row_sums import columns_behind
 from fl_he.clients.totals.app import SealedChain
 from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.training import TrainingLearner
+from fl_he.config.groups import Collusion
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
@@ -88,6 +90,11 @@ class RunNode(SimulatedNode):
         """See Node."""
         return privacy_of(self.config)
 
+    @property
+    def resistant(self) -> bool:
+        """See Node."""
+        return self.config.crypto.collusion is Collusion.resistant
+
     def table(self) -> tuple[Dataset, Path | None]:
         """See Node."""
         folder = Path(self.config.output_dir or f"outputs/run-{self.context.run_id}")
@@ -137,6 +144,7 @@ def build(config: Callable[[Context], Config]) -> ClientApp:
         [
             Capc(lambda context: simulated(context).party()),
             check_first,
+            answer_pairing,
             SealedChain(ModelKeeper(TrainingLearner(), _initial, node_packing), mod=mod),
             KeyHolder(
                 node_policy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -21,6 +22,8 @@ from fl_he.clients.node.pace import within
 from fl_he.clients.node.run_key_check import require_run_key
 from fl_he.clients.node.settings import accepted_schemes
 from fl_he.clients.node.value_keys import unseal_value_key
+from fl_he.clients.pair_memory import PairMemory
+from fl_he.clients.pairing import paired_memory
 from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
@@ -192,12 +195,6 @@ class EncryptionMod:
             misfit = misfit or "a value of an array that is not encrypted is not finite"
             update = replace(update, plain=np.where(finite, update.plain, 0.0))
         told = told or misfit
-        if told:
-            if not node.simulated:
-                _logger.error("%s: %s", action, told)
-            integers = form.packing.random(len(integers))
-            mark = first_value(form.packing, fits=False, restricted=form.restricted)
-            integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
         asked = asked_digest(action, sent, context.run_config, update.layout)
         occasion = Occasion(
             public_key.fingerprint,
@@ -210,11 +207,13 @@ class EncryptionMod:
             update.layout.metric_values,
             request.scheme,
         )
-        answer = _encrypted(update, integers, request, public_key, occasion=occasion, node=node)
-        if node.simulated:
-            answer = replace(answer, simulated_log=told)
-        else:  # seconds stay here
-            answer = replace(answer, encrypt_seconds=0.0, add_seconds=0.0)
+        pairs = paired_memory(node, request.session)
+        if told:
+            integers = _random_update(form, len(integers), occasion, pairs)
+        answer = _encrypted(
+            *(update, integers, request, public_key), occasion=occasion, node=node, pairs=pairs
+        )
+        answer = _with_log(answer, node, action, told)
         return Message(answer.to_content(), reply_to=message)
 
     def form(self, packing: Packing) -> Form:
@@ -399,6 +398,26 @@ def _tell(update: Update) -> None:
         _logger.warning("the metric %r is left out: the other hospitals do not have it", slot.name)
 
 
+def _random_update(
+    form: Form, length: int, occasion: Occasion, pairs: PairMemory | None
+) -> NDArray[np.int64]:
+    """Return random numbers that are marked as an update that did not fit."""
+    read = secrets.token_bytes if pairs is None else pairs.random_stream(occasion).read
+    integers = form.packing.random(length, read)
+    mark = first_value(form.packing, fits=False, restricted=form.restricted)
+    integers[CONTRIBUTORS] = form.packing.encode(np.array([mark]))[0]
+    return integers
+
+
+def _with_log(answer: EncryptedReply, node: Node, action: str, told: str) -> EncryptedReply:
+    """Return an answer as it leaves: seconds, and what did not fit, stay on a deployed node."""
+    if node.simulated:
+        return replace(answer, simulated_log=told)
+    if told:
+        _logger.error("%s: %s", action, told)
+    return replace(answer, encrypt_seconds=0.0, add_seconds=0.0)
+
+
 def _encrypted(
     update: Update,
     integers: NDArray[np.int64],
@@ -407,6 +426,7 @@ def _encrypted(
     *,
     occasion: Occasion,
     node: Node,
+    pairs: PairMemory | None,
 ) -> EncryptedReply:
     start, enrolment, value_key = perf_counter(), node.enrolment, None
     if enrolment is not None:
@@ -419,6 +439,7 @@ def _encrypted(
         value_key=value_key,
         sign=None if enrolment is None else enrolment.identity.sign,
         alone=node.alone,
+        pairs=None if pairs is None else pairs.masks(occasion, integers),
     )
     encrypted = perf_counter()
     if request.running_sum is not None:

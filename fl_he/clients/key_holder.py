@@ -35,6 +35,7 @@ from fl_he.clients.node.node import KeyHolderPolicy, Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import accepted_schemes
 from fl_he.clients.opening import Opener, figures_of, some_or_none
+from fl_he.clients.pairing import answer_pairing, own_identity
 from fl_he.version import __version__
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
@@ -88,7 +89,7 @@ def with_key_holder(
     ProtocolError
         If the app is a legacy one with a ``client_fn``.
     """
-    return NodeApp.of(app, KeyHolder(policy, features, classes))
+    return NodeApp.of(NodeApp.of(app, answer_pairing), KeyHolder(policy, features, classes))
 
 
 def key_holder_app(policy: Policy = node_policy) -> ClientApp:
@@ -141,7 +142,11 @@ class KeyHolder:
             *(node.role, node.name, __version__),
             simulated=node.simulated,
             schemes=accepted_schemes(node.context),
+            resistant=node.resistant,
         )
+        if node.resistant and node.simulated:
+            identity = own_identity(node).public.to_json()
+            description = replace(description, identity=identity)
         if node.role is Role.HOSPITAL:
             features, classes = self._features(node.context), self._classes(node.context)
             return replace(description, features=tuple(features), classes=tuple(classes))

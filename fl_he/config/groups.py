@@ -203,6 +203,13 @@ class KeyKind(StrEnum):
     djn = "djn"
 
 
+class Collusion(StrEnum):
+    """Protection from parties that work together: see :attr:`CryptoConfig.collusion`."""
+
+    none = "none"
+    resistant = "resistant"
+
+
 @dataclass
 class CryptoConfig:
     """The encryption of updates, and the fixed-point numbers in it.
@@ -224,12 +231,17 @@ class CryptoConfig:
         and the room for the contributors they must fit 64 bits.
     integer_bits : int
         Bits before the binary point.
+    collusion : {"none", "resistant"}
+        ``resistant``: hospitals mask their updates pairwise, so that company X and the coordinator
+        together open no single one; all must answer each sum. In a simulation: a deployed hospital
+        has its own setting, ``collusion``.
     max_contributors : int or None
         The most updates that one sum has room for; null: the number of hospitals in the simulation
         or in the manifest, and 512 without either.
     """
 
     scheme: Scheme = Scheme.paillier
+    collusion: Collusion = Collusion.none
     key_bits: Annotated[int, _KEY_BITS] = 2048
     key_kind: KeyKind = KeyKind.short
     fraction_bits: Annotated[int, whole(0, 62)] = 24

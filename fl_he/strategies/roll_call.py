@@ -6,12 +6,13 @@ from time import monotonic, sleep
 
 from flwr.serverapp import Grid
 
-from fl_he.config.groups import WAIT
+from fl_he.config.groups import CONTINUE, WAIT
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.schemes import SCHEMES
 from fl_he.strategies.descriptions import descriptions, difference
 from fl_he.strategies.dropouts import Patience, Waiting, more_nodes
+from fl_he.strategies.pairing import exchange_seeds
 from fl_he.strategies.roster import POLL_SECONDS, Roster
 from fl_he.strategies.skipping import error_reason, nobody_answered
 from fl_he.wire.encrypted_sum import Description, Role, printable
@@ -87,6 +88,8 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
                 f"hospitals must have the same features: {printable(other.name)} differs from "
                 f"{printable(first.name)}: {found}"
             )
+    masked_set = _masked_set(present, waiting)
+    exchange_seeds(grid, described, masked_set, waiting.hop_timeout)
     return Roster(
         grid=grid,
         waiting=waiting,
@@ -101,9 +104,28 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         value_keys=holder.value_keys,
         run_key=holder.run_key,
         whole=holder.whole,
+        masked_set=masked_set,
         stale=holders[0] not in new,
         schemes=[one for one in SCHEMES if all(one in d.schemes for d in described.values())],
     )
+
+
+def _masked_set(present: dict[int, Description], waiting: Waiting) -> frozenset[str]:
+    """Return the hospitals that mask for each other: all or none."""
+    masking = {n: d for n, d in present.items() if d.resistant}
+    if not masking:
+        return frozenset()
+    if others := sorted(printable(d.name) for n, d in present.items() if n not in masking):
+        raise ProtocolError(
+            "all hospitals must mask their updates (collusion='resistant' in the node "
+            f"configuration), or none: {', '.join(others)} does not"
+        )
+    if waiting.on_dropout == CONTINUE:
+        raise ProtocolError(
+            "on_dropout must be 'wait' or 'stop' where hospitals mask their updates "
+            "(collusion='resistant'): without one of them no total can be opened"
+        )
+    return frozenset(printable(one.name) for one in masking.values())
 
 
 def _require_one_kind(described: dict[int, Description]) -> None:

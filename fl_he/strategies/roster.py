@@ -73,6 +73,8 @@ class Roster:
         Whether hospitals have joined after company X signed `run_key`.
     whole : bool
         Whether company X may open the total of all hospitals of its manifest.
+    masked_set : frozenset of str
+        Names of the hospitals that mask their updates for each other; empty where they do not.
     """
 
     grid: Grid
@@ -91,6 +93,7 @@ class Roster:
     schemes: Collection[Scheme] = SCHEMES
     stale: bool = False
     whole: bool = False
+    masked_set: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self._names = dict(self.hospitals)
@@ -98,7 +101,7 @@ class Roster:
     @property
     def on_dropout(self) -> str:
         """``wait``, ``stop`` or ``continue``; see `SequentialPaillier`."""
-        return self.waiting.with_manifest(self.value_keys)
+        return self.waiting.with_manifest(self.value_keys or self.masked_set)
 
     @property
     def _expected(self) -> set[str]:
@@ -138,6 +141,13 @@ class Roster:
         if len(receivers) < self.waiting.min_contributors:
             raise self.waiting.too_few(
                 len(receivers), ": with fewer each could compute what the others sent"
+            )
+        asked = {self.hospitals[one] for one in receivers}
+        if self.masked_set and asked != self.masked_set:
+            raise ProtocolError(
+                f"a sum of masked updates must be of all {len(self.masked_set)} hospitals that "
+                f"mask for each other, got {len(asked)} (in Flower's strategies: fraction_train "
+                "and fraction_evaluate 1.0)"
             )
         if len(receivers) > (most := self.packing.max_contributors):
             raise ProtocolError(
@@ -326,6 +336,8 @@ class Roster:
             # The node that died is believed to be there for a minute.
             _logger.warning("node %d takes no part yet: %s is connected already", node_id, name)
             return
+        if self.masked_set and name not in self.masked_set:
+            raise ProtocolError(f"{name} is not of the hospitals that mask for each other")
         _logger.warning("%s takes part from now on", name)
         self.hospitals = {**self.hospitals, node_id: name}
         self._names[node_id] = name

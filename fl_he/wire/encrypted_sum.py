@@ -130,6 +130,10 @@ class Description(records.Message):
         The schemes of sums that the node accepts.
     whole : bool
         With a manifest, whether the set rule lets company X open a total of all its hospitals.
+    resistant : bool
+        Whether a hospital masks its updates pairwise.
+    identity : str
+        In a simulation with pairwise masks, JSON of the node's public identity.
     """
 
     role: Role
@@ -145,6 +149,8 @@ class Description(records.Message):
     run_key: SignedKey | None = field(default=None, repr=False)
     schemes: tuple[Scheme, ...] = SCHEMES
     whole: Annotated[bool, SPARSE] = False
+    resistant: Annotated[bool, SPARSE] = False
+    identity: Annotated[str, SPARSE] = ""
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 

@@ -35,6 +35,7 @@ from fl_he.clients.node.settings import (
     whole_setting,
     without_role,
 )
+from fl_he.clients.pair_memory import LONGEST_PAIR_LINE
 from fl_he.clients.privacy_ledger import LONGEST_LINE
 from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.set_rule import LONGEST_SET_LINE
@@ -207,6 +208,55 @@ class DeployedNode(Node):
             raise ProtocolError("alone in the node configuration must be 'allow' or left out")
         return setting is not None
 
+    @property
+    def resistant(self) -> bool:
+        """See Node.
+
+        Raises
+        ------
+        ProtocolError
+            If ``collusion`` in the node configuration is another text than ``resistant``, or stands
+            there without a manifest or with ``alone``.
+        """
+        setting = node_setting(self.context, "collusion")
+        if setting not in (None, "resistant"):
+            raise ProtocolError("collusion in the node configuration must be 'resistant' or absent")
+        if setting is not None and "federation" not in self.context.node_config:
+            raise ProtocolError(
+                "collusion in the node configuration must come with a manifest (federation): "
+                "hospitals seal the seeds of their masks to each other's identities"
+            )
+        if setting is not None and self.alone:
+            raise ProtocolError(
+                "collusion='resistant' in the node configuration must come without alone='allow': "
+                "a hospital that masks is in no total alone"
+            )
+        return setting is not None
+
+    @property
+    def masked_set(self) -> int | None:
+        """See Node.
+
+        Raises
+        ------
+        ProtocolError
+            If it is given without ``collusion``.
+        """
+        least = whole_setting(self.context, "masked-set")
+        if least is not None and not self.resistant:
+            raise ProtocolError(
+                "masked-set in the node configuration must come with collusion='resistant'"
+            )
+        return least
+
+    def masked_sets(self) -> FileStore:
+        """See Node; in a file of `_own`."""
+        return FileStore(self._own("masked-set.jsonl"), LONGEST_PAIR_LINE)
+
+    def pairs(self, session: str) -> FileStore:
+        """See Node; in a file of `_own` for each session."""
+        return FileStore(self._own(f"pairs-{_digits(session)}.jsonl"), LONGEST_PAIR_LINE)
+
     def released(self) -> FileStore:
         """See Node."""
         path = node_path(self.context, "privacy-ledger")
@@ -251,8 +301,7 @@ class DeployedNode(Node):
 
     def training(self, session: str) -> TextStore:
         """See Node; in a file of `_own` for each session."""
-        digits = sha256(session.encode()).hexdigest()[:_SESSION_DIGITS]
-        return FileText(self._own(f"training-{digits}.json"))
+        return FileText(self._own(f"training-{_digits(session)}.json"))
 
     def trainings(self) -> list[Path]:
         """Return the files of all sessions' trainings, as far as there are any."""
@@ -350,7 +399,7 @@ class DeployedNode(Node):
         require_readable(self.context, "data")
         require_readable(self.context, "test-data")
         require_writable(self.context, "model-path")
-        _ = self.alone, self.privacy
+        _ = self.alone, self.privacy, self.resistant, self.masked_set
         require_writable(self.context, "privacy-ledger")
         require_writable(self.context, "state", self._beside("data", "sessions"))
         dataset, test = self.hospital.dataset, self.test_table
@@ -429,3 +478,8 @@ def _load(path: Path, outcome: Outcome, drop: Sequence[str]) -> Dataset:
         classes=outcome.classes,
         drop=drop,
     )
+
+
+def _digits(session: str) -> str:
+    """Return the part of a file's name that stands for a session."""
+    return sha256(session.encode()).hexdigest()[:_SESSION_DIGITS]

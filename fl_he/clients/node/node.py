@@ -302,6 +302,24 @@ class Node(ABC):
         """Whether a hospital allows totals that single it out."""
         return False
 
+    @property
+    def resistant(self) -> bool:
+        """Whether a hospital masks its updates pairwise; see :mod:`fl_he.clients.pairing`."""
+        return False
+
+    @property
+    def masked_set(self) -> int | None:
+        """Fewest hospitals for which a hospital masks; ``None``: all of the manifest."""
+        return None
+
+    @abstractmethod
+    def masked_sets(self) -> Store:
+        """Return where a hospital notes the set for which it masks."""
+
+    @abstractmethod
+    def pairs(self, session: str) -> Store:
+        """Return where a hospital keeps its seeds of pairwise masks in a session."""
+
     def table(self) -> tuple[Dataset, Path | None]:
         """Return a hospital's data, and where its model is saved."""
         raise ProtocolError("a hospital must be given data by its app, and this one has none")
@@ -403,6 +421,14 @@ class SimulatedNode(Node):
     def counters(self) -> Store:
         """See Node."""
         return StateStore(self._record("counters"))
+
+    def masked_sets(self) -> Store:
+        """See Node."""
+        return StateStore(self._record("masked-set"))
+
+    def pairs(self, session: str) -> Store:
+        """See Node."""
+        return StateStore(self._record(f"pairs.{session}"))
 
     def training(self, session: str) -> TextStore:
         """See Node."""

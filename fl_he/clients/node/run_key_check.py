@@ -35,9 +35,9 @@ def require_run_key(
     Raises
     ------
     ProtocolError, CryptoError
-        If it is another key, or as `_signed_key` refuses.
+        If it is another key, or as `signed_key` refuses.
     """
-    key = _signed_key(signed, session, node, enrolment)
+    key = signed_key(signed, session, node, enrolment)
     if key.fingerprint != fingerprint:
         raise ProtocolError(
             f"the public key must be the one that {enrolment.manifest.key_holder.name} signed, "
@@ -54,7 +54,7 @@ def require_session(message: Message, node: Node) -> None:
     Raises
     ------
     ProtocolError, CryptoError
-        On a hospital as `_signed_key` refuses; on company X as :meth:`RunKeys.find` does.
+        On a hospital as `signed_key` refuses; on company X as :meth:`RunKeys.find` does.
     """
     content, action = message.content, message.metadata.message_type
     if node.run_keys is not None:
@@ -63,11 +63,11 @@ def require_session(message: Message, node: Node) -> None:
     elif RECORD in content:
         if node.enrolment is not None:
             kind = Hop if is_sealed(action, content) else EncryptionRequest
-            _signed_key(kind.from_content(content).run_key, node.session, node, node.enrolment)
+            signed_key(kind.from_content(content).run_key, node.session, node, node.enrolment)
         node.begun = True
 
 
-def _signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolment) -> RunKey:
+def signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolment) -> RunKey:
     """Return a session's key as company X has signed it.
 
     Raises
