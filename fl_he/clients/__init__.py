@@ -18,11 +18,13 @@ ledger           company X's sessions and opened sums
 overviews        sessions as company X's ledger tells of them
 state_store      ledgers and texts of a simulated node
 opened_sets      company X's memory of the sets whose totals it has opened
+pair_memory      a hospital's seeds of pairwise masks, its set and what it has answered
 ledger_file      a file for a ledger, which only grows
 run_keys         company X's key of each session
 plan_ledger      a node's sums under its study plans
 privacy_ledger   a hospital's releases under differential privacy
 node             who this node is, and what may leave it
+pairing          exchange of the seeds of pairwise masks
 encryption       the mod that encrypts
 opening          company X opens a sum if its policy allows
 key_holder       company X: publishes its key and opens totals

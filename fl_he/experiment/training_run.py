@@ -182,6 +182,7 @@ class TrainingRun(Run):
             "ciphertexts_per_update": ciphertexts,
             "bytes_per_update": done.update_bytes,
             "ticket_bytes_per_update": done.ticket_bytes,
+            "masked_set": len(self._roster.masked_set),
         }
         self._keep(rounds=[*rounds, entry], crypto=crypto, **changes)
 

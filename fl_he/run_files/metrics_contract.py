@@ -164,6 +164,7 @@ _TRAINING = _kind(
             "key_fingerprint": str,
             **_numbers(*_CRYPTO),
             "ticket_bytes_per_update?": Number | None,
+            "masked_set?": Number,
             "scheme?": str,
         },
         "diagnostics?": optional(_kind(_DIAGNOSTICS)),

@@ -8,6 +8,7 @@ records            base of all messages, read strictly from hostile records
 events             events of a run, told to whoever follows it
 arrays             numpy arrays from nodes that need not be trusted
 encrypted_sum      messages of the encrypted sum, and its actions
+pairing            exchange of the seeds of pairwise masks
 permission         question to company X whether a sum may be opened
 sealed_messages    messages of a sealed chain, and news of totals, sealed or in the open
 totals             totals as everybody who computes a model is told them

@@ -46,6 +46,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "privacy.scaling": None,
     "privacy.chosen": [],
     "crypto.scheme": "paillier",
+    "crypto.collusion": "none",
     "crypto.key_bits": 2048,
     "crypto.key_kind": "short",
     "crypto.fraction_bits": 24,

@@ -11,6 +11,7 @@ networks", ACM TOSN 2009, section 5; Agrawal, Boneh, "Homomorphic MACs", ACNS 20
 tags           tags of a vector, and their check in a sum
 occasion       session, purpose, round and question that a ticket is bound to
 ticket         a seed, sealed and signed
+pairs          masks that two hospitals share, and that cancel in the total of a set
 ticketed_sum   an encrypted vector with the tickets of its contributors
 opening        the check at company X
 """

@@ -36,7 +36,10 @@ def visibility(metrics: Metrics) -> Section:
     topology = "sealed" if sealed else config["topology"]
     own = "no" if sealed else "yes"
     update = "no: it routes envelopes that it cannot read" if sealed else "no: ciphertexts only"
+    masked_set = (metrics.get("crypto") or {}).get("masked_set")
     collusion = _COLLUSION.get(topology, _COLLUSION["chain"])
+    if masked_set:
+        collusion = f"unless it colludes with {others_of(masked_set)}"
     rows = (
         ("that hospital", "yes", "yes", "yes", "yes"),
         ("another hospital", "no", "no", "yes", "yes"),
@@ -53,6 +56,14 @@ def visibility(metrics: Metrics) -> Section:
     else:
         blocks += [Note("What was opened, and so is known as a total:"), Points(opened(metrics))]
     return Section("Who could see what", blocks)
+
+
+def others_of(masked_set: int) -> str:
+    """Say who must work together to learn one update that is masked pairwise."""
+    return (
+        f"{masked_set - 1} of the {masked_set} hospitals (their updates are masked pairwise: with "
+        "the coordinator and fewer hospitals it learns sums of at least two of the others)"
+    )
 
 
 def _trust(metrics: Metrics) -> str:

@@ -62,6 +62,8 @@ def update_size(metrics: Metrics) -> tuple[str, str]:
     size = f"{count(crypto['bytes_per_update'])} bytes" + (
         "" if ticket is None else f", and a ticket of {count(ticket)} bytes"
     )
+    if masked := crypto.get("masked_set"):
+        size += f", masked pairwise among {masked} hospitals"
     if crypto.get("scheme") == Scheme.masks:
         return (
             f"one update: masks, {size}",

@@ -1,0 +1,305 @@
+"""Pairwise masks at deployed hospitals: a coalition that chooses sets, repeats and loses files."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from coalition import Files, Left, left_of, values_in
+from flwr.app import Message, RecordDict
+from flwr.app.user_config import UserConfig
+from lying_coordinator import CLINICS, COMPANY, LyingCoordinator, clinics, update_of
+from sealed_steps import reason
+from session_keys import session_key
+from study_plans import UNPREPARED as PLAN
+from ticketed_sums import added
+
+from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+from fl_he.wire.encrypted_sum import MisfitReply
+from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
+
+NAMES = ("clinic-1", "clinic-2", "clinic-3")
+STUDY = replace(PLAN, optimizers=("gd",), lr=(0.5,), C=(None,), most_sessions=5)
+BOTH = pytest.mark.parametrize("scheme", SCHEMES)
+
+
+def masking(folder: Path, **settings: Any) -> list[UserConfig]:
+    """Return nodes whose clinics mask pairwise."""
+    nodes = clinics(folder, STUDY)
+    return [
+        {**node, "collusion": "resistant", **settings} if node["role"] == "hospital" else node
+        for node in nodes
+    ]
+
+
+class Coalition(LyingCoordinator):
+    """A coordinator in league with company X and the third clinic."""
+
+    def seeds(self, node: int, names: Sequence[str] = NAMES, session: str | None = None) -> Message:
+        asked = SeedsRequest(session or self.session, tuple(names), self.run_key)
+        return self.send(node, SEEDS, asked.to_content())
+
+    def bring(self, node: int, halves: dict[str, bytes]) -> Message:
+        return self.send(node, PAIR, Halves(self.session, halves).to_content())
+
+    def pair(self) -> dict[str, dict[str, bytes]]:
+        """Exchange the seeds honestly; return all envelopes by receiver and sender."""
+        brought: dict[str, dict[str, bytes]] = {name: {} for name in NAMES}
+        for node, name in zip(CLINICS, NAMES, strict=True):
+            reply = self.seeds(node)
+            assert not reply.has_error(), reply.error.reason
+            for receiver, half in Halves.from_content(reply.content).halves.items():
+                brought[receiver][name] = half
+        for node, name in zip(CLINICS, NAMES, strict=True):
+            reply = self.bring(node, brought[name])
+            assert not reply.has_error(), reply.error.reason
+        return brought
+
+    def update(self, node: int, round_: int = 1, scheme: str = PAILLIER) -> bytes:
+        return update_of(self.ask(node, round_, more={"scheme": scheme}))
+
+
+def file_of(folder: Path, name: str) -> Path:
+    number = NAMES.index(name) + 1
+    (path,) = folder.glob(f"{number}.csv.pairs-*.jsonl")
+    return path
+
+
+def left(coalition: Coalition, folder: Path, update: bytes, round_: int = 1) -> Left:
+    """Return what the coalition cannot take off an update."""
+    key = session_key(folder)
+    summed = TicketedSum.from_bytes(update, key.public_key)
+    member = Files.read(file_of(folder, "clinic-3").read_text().splitlines())
+    return left_of(summed, occasion_of(coalition, summed, round_), key, {"clinic-3": member})
+
+
+def occasion_of(coalition: Coalition, summed: TicketedSum, round_: int = 1) -> Occasion:
+    packing, length = Packing.from_json(coalition.packing), len(summed.vector)
+    key = coalition.public_key.fingerprint
+    return Occasion(
+        *(key, coalition.session, "train", round_, b"", packing, length),
+        scheme=summed.vector.scheme,
+    )
+
+
+@BOTH
+def test_an_update_is_the_same_total_with_masks(tmp_path: Path, scheme: str) -> None:
+    plain = Coalition(clinics(tmp_path / "plain", STUDY), STUDY)
+    masked = Coalition(masking(tmp_path / "masked"), STUDY)
+    masked.pair()
+    totals = []
+    for one in (plain, masked):
+        updates = [one.update(node, scheme=scheme) for node in CLINICS]
+        reply = one.open(added(updates, one.public_key))
+        assert not reply.has_error(), reply.error.reason
+        totals.append(reply.content.array_records["fl-he.sum"]["sum"].data)
+    assert totals[0] == totals[1]
+
+
+@BOTH
+def test_what_is_left_of_two_is_their_sum(tmp_path: Path, scheme: str) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    one.pair()
+    parts = [left(one, tmp_path, one.update(node, scheme=scheme)) for node in CLINICS[:2]]
+    key = session_key(tmp_path)
+    summed = TicketedSum.from_bytes(one.update(CLINICS[0], scheme=scheme), key.public_key)
+    occasion = occasion_of(one, summed)
+    assert values_in(parts, occasion, key) is not None
+    assert [values_in([part], occasion, key) for part in parts] == [None, None]
+
+
+@BOTH
+def test_the_same_update_again_shows_nothing_more(tmp_path: Path, scheme: str) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    one.pair()
+    first, second = (left(one, tmp_path, one.update(CLINICS[0], scheme=scheme)) for _ in range(2))
+    key = session_key(tmp_path)
+    if scheme == MASKS:
+        assert first.numbers == second.numbers
+    else:  # all but the tags, which have a random multiple of their modulus each time
+        packing, modulus = Packing.from_json(one.packing), int(key.public_key.n)
+        values = packing.values_per_ciphertext(key.public_key.key_bits, tagged=True)
+        for a, b in zip(first.numbers, second.numbers, strict=True):
+            apart = (a - b) % modulus
+            apart -= modulus * (apart > modulus // 2)
+            assert apart % 2 ** (packing.slot_bits * values) == 0
+
+
+def test_an_occasion_is_not_answered_with_another_update(tmp_path: Path) -> None:
+    nodes = masking(tmp_path)
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    one.update(CLINICS[0])
+    table = Path(str(nodes[0]["data"]))
+    text = table.read_text()
+    table.write_text(text.replace("1,2,sick", "2,2,sick"))
+    table.with_name(f"{table.name}.rows").unlink()  # its operator forgets the rows
+    assert reason(one.ask(CLINICS[0])) == PRIVATE_REFUSAL
+    one.restart()
+    assert reason(one.ask(CLINICS[0])) == PRIVATE_REFUSAL
+    table.write_text(text)
+    assert not one.ask(CLINICS[0]).has_error()
+    assert not one.ask(CLINICS[0], more={"scheme": MASKS}).has_error(), "by other streams"
+
+
+def test_an_update_that_does_not_fit_is_the_same_numbers_again(tmp_path: Path) -> None:
+    nodes = masking(tmp_path)
+    table = Path(str(nodes[0]["data"]))
+    table.write_text(table.read_text().replace("1,2,sick", "1e300,2,sick"))
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    first, second = (left(one, tmp_path, one.update(CLINICS[0], scheme=MASKS)) for _ in range(2))
+    assert first.numbers == second.numbers
+    updates = [one.update(node, scheme=MASKS) for node in CLINICS]
+    assert MisfitReply.is_in(one.open(added(updates, one.public_key)).content)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        NAMES[:2],
+        ("clinic-1",),
+        (*NAMES, "clinic-3"),
+        (*NAMES[:2], "company-x"),
+        (*NAMES[:2], "clinic-9"),
+        ("clinic-2", "clinic-3"),
+        (),
+    ],
+)
+def test_no_smaller_or_made_up_set_is_masked_for(tmp_path: Path, names: tuple[str, ...]) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    assert "a set" in reason(one.seeds(CLINICS[0], names))
+    one.pair()
+    assert "a set" in reason(one.seeds(CLINICS[0], names))
+
+
+def test_a_set_is_for_good(tmp_path: Path) -> None:
+    """Over sessions, too: the operator deletes the file, whom that exposes is in the docs."""
+    nodes = masking(tmp_path)
+    Coalition(nodes, STUDY).pair()
+    path = tmp_path / "1.csv.masked-set.jsonl"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    digest = json.loads(path.read_text())["digest"]
+    path.write_text(path.read_text().replace(digest, "0" * 64))
+    other = Coalition(nodes, STUDY, run_id=8)
+    assert "one set of hospitals, for good" in reason(other.seeds(CLINICS[0]))
+    assert not other.seeds(CLINICS[1]).has_error()
+    path.unlink()
+    assert not other.seeds(CLINICS[0]).has_error()
+
+
+def test_further_sessions_have_other_streams(tmp_path: Path) -> None:
+    nodes = masking(tmp_path)
+    seen = []
+    for run_id in (7, 8, 9):
+        one = Coalition(nodes, STUDY, run_id=run_id)
+        one.pair()
+        path = max(tmp_path.glob("1.csv.pairs-*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        seen.append(Files.read(path.read_text().splitlines()))
+    assert len({one.secret for one in seen}) == 3
+    assert len({half for one in seen for half in one.halves.values()}) == 6
+
+
+def test_a_hospital_without_seeds_sends_no_update(tmp_path: Path) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    assert "seeds of masks must be exchanged" in reason(one.ask(CLINICS[0]))
+    for node in CLINICS:
+        one.seeds(node)
+    assert "seeds of masks must be exchanged" in reason(one.ask(CLINICS[0]))
+
+
+def test_lost_seeds_end_the_session(tmp_path: Path) -> None:
+    """Old envelopes, repeated, do not bring back the streams of what the hospital has answered."""
+    one = Coalition(masking(tmp_path), STUDY)
+    brought = one.pair()
+    first = left(one, tmp_path, one.update(CLINICS[0], scheme=MASKS))
+    file_of(tmp_path, "clinic-1").unlink()
+    assert "seeds of masks must be exchanged" in reason(one.ask(CLINICS[0]))
+    assert "seeds of masks must be exchanged" in reason(one.bring(CLINICS[0], brought["clinic-1"]))
+    made = Halves.from_content(one.seeds(CLINICS[0]).content).halves
+    assert not one.bring(CLINICS[0], brought["clinic-1"]).has_error()
+    other = {**brought["clinic-2"], "clinic-1": made["clinic-2"]}
+    assert "one has lost its own" in reason(one.bring(CLINICS[1], other))
+    summed = one.update(CLINICS[0], scheme=MASKS)
+    key = session_key(tmp_path)
+    again = left_of(
+        TicketedSum.from_bytes(summed, key.public_key),
+        occasion_of(one, TicketedSum.from_bytes(summed, key.public_key)),
+        key,
+        {},
+    )
+    assert not set(first.numbers) & set(again.numbers)
+    mixed = [summed, *(one.update(node, scheme=MASKS) for node in CLINICS[1:])]
+    assert one.open(added(mixed, one.public_key)).has_error(), "they do not cancel"
+
+
+@pytest.mark.parametrize("lie", ["swapped", "of another session", "missing", "altered", "one more"])
+def test_halves_are_those_that_hospitals_have_sealed_for_this(tmp_path: Path, lie: str) -> None:
+    nodes = masking(tmp_path)
+    one = Coalition(nodes, STUDY)
+    earlier = one.pair()["clinic-1"]
+    one = Coalition(nodes, STUDY, run_id=8)
+    brought: dict[str, bytes] = {}
+    for node, name in zip(CLINICS, NAMES, strict=True):
+        made = Halves.from_content(one.seeds(node).content).halves
+        if name != "clinic-1":
+            brought[name] = made["clinic-1"]
+    second, third = brought["clinic-2"], brought["clinic-3"]
+    wrong = {
+        "swapped": {"clinic-2": third, "clinic-3": second},
+        "of another session": earlier,
+        "missing": {"clinic-2": second},
+        "altered": {"clinic-2": second[:-1] + bytes([second[-1] ^ 1]), "clinic-3": third},
+        "one more": {**brought, "clinic-1": second},
+    }[lie]
+    assert one.bring(CLINICS[0], wrong).has_error()
+    assert "seeds of masks must be exchanged" in reason(one.ask(CLINICS[0]))
+    assert not one.bring(CLINICS[0], brought).has_error()
+
+
+def test_a_session_that_company_x_has_not_begun_has_no_seeds(tmp_path: Path) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    assert one.seeds(CLINICS[0], session="made-up").has_error()
+    asked = SeedsRequest(one.session, NAMES).to_content()
+    assert "signed statement" in reason(one.send(CLINICS[0], SEEDS, asked))
+    assert not list(tmp_path.glob("*.pairs-*"))
+
+
+def test_others_have_no_seeds(tmp_path: Path) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    assert "must go to hospitals with collusion" in reason(one.seeds(COMPANY))
+    plain = Coalition(clinics(tmp_path / "plain", STUDY), STUDY)
+    assert "must go to hospitals with collusion" in reason(plain.seeds(CLINICS[0]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"collusion": "none"}, "must be 'resistant' or absent"),
+        ({"alone": "allow"}, "must come without alone='allow'"),
+        ({"masked-set": 0}, "masked-set"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    nodes = masking(tmp_path, **settings)
+    one = LyingCoordinator(nodes, STUDY)
+    assert words in reason(one.send(CLINICS[0], "query.describe", RecordDict()))
+
+
+def test_a_smaller_set_is_masked_for_where_the_hospital_says_so(tmp_path: Path) -> None:
+    nodes = masking(tmp_path, **{"masked-set": 3})
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    assert np.isfinite(left(one, tmp_path, one.update(CLINICS[0], scheme=MASKS)).words).all()

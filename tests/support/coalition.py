@@ -1,0 +1,171 @@
+"""Company X, the coordinator and some hospitals in league: what is left of the others' updates.
+
+The coalition has company X's key, all messages and the files of its hospitals. It takes the
+encryption off each update and every pairwise mask that one of its hospitals shares.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from masked_transcripts import Words, words_of
+from numpy.typing import NDArray
+
+from fl_he.crypto.encoding.canonical import encode_fields
+from fl_he.crypto.encoding.streams import KeyStream, derive
+from fl_he.crypto.masks.masked_vector import MaskedVector, mask_stream
+from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+
+#: Of the lowest bytes of a plaintext modulo n, which are as good as uniform.
+_LOW_BYTES = 120
+
+
+@dataclass
+class Files:
+    """What a hospital keeps of a session's masks, as it stands in its file."""
+
+    secret: bytes = b""
+    set_digest: bytes = b""
+    halves: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, lines: Sequence[str]) -> Files:
+        """Read a file's lines."""
+        found = cls()
+        for entry in map(json.loads, lines):
+            if "secret" in entry:
+                found.secret = _decoded(entry["secret"])
+                found.set_digest = bytes.fromhex(entry["digest"])
+            elif "half" in entry:
+                found.halves[entry["hospital"]] = _decoded(entry["half"])
+        return found
+
+    def stream(self, own: str, other: str, occasion: Occasion, use: bytes) -> tuple[int, KeyStream]:
+        """Return what the other hospital of a pair adds, with its sign, computed from here."""
+        mine = derive(self.secret, encode_fields(b"fl-he pair half 1", other.encode()))
+        halves = (mine, self.halves[other]) if own < other else (self.halves[other], mine)
+        info = encode_fields(
+            b"fl-he pair mask 1", encode_fields(occasion.digest(), self.set_digest), use
+        )
+        seed = derive(b"".join(halves), b"fl-he pair seed 1")
+        return (-1 if own < other else 1), KeyStream(seed, info)
+
+
+def _decoded(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+@dataclass
+class Left:
+    """What is left of one hospital's update once the coalition has taken off all that it can.
+
+    Attributes
+    ----------
+    numbers : list of int
+        Plaintexts modulo n, or words modulo ``2**64``.
+    words : array of bytes, shape (words, 8)
+        The same, to be tested.
+    """
+
+    numbers: list[int] = field(repr=False)
+    words: Words = field(repr=False)
+
+
+def left_of(
+    update: TicketedSum, occasion: Occasion, key: PrivateKey, members: Mapping[str, Files]
+) -> Left:
+    """Take off the encryption of one update, and the masks of the coalition's hospitals."""
+    (ticket,) = update.tickets
+    own, vector = replace(occasion, asked=ticket.asked), update.vector
+    info = own.to_bytes(ticket.hospital)
+    seed = key.open_sealed(ticket.sealed, info)
+    if isinstance(vector, MaskedVector):
+        integers = vector.unmask([mask_stream(seed, info)])
+        numbers = integers.view(np.uint64).copy()
+        for name, files in members.items():
+            if name != ticket.hospital and files.secret:
+                sign, stream = files.stream(name, ticket.hospital, occasion, b"words")
+                added = np.frombuffer(stream.read(8 * len(numbers)), "<u8")
+                numbers = numbers - added if sign > 0 else numbers + added
+        unused = np.uint64(64 - 8 * vector.header.width)
+        numbers = numbers << unused  # what travels is the lowest bytes
+        words = numbers.view(np.uint8).reshape(-1, 8)[:, int(unused) // 8 :]
+        return Left((numbers >> unused).tolist(), words)
+    assert isinstance(vector, EncryptedVector)
+    modulus = int(key.public_key.n)
+    plaintexts = [int(one) % modulus for one in key.decrypt(vector.to_integers())]
+    width = -(-modulus.bit_length() // 8) + 16
+    for name, files in members.items():
+        if name != ticket.hospital and files.secret:
+            sign, stream = files.stream(name, ticket.hospital, occasion, b"plaintexts")
+            data = stream.read(width * len(plaintexts))
+            for at in range(len(plaintexts)):
+                added_one = int.from_bytes(data[at * width : (at + 1) * width], "big")
+                plaintexts[at] = (plaintexts[at] - sign * added_one) % modulus
+    low = b"".join(
+        (one % 2 ** (8 * _LOW_BYTES)).to_bytes(_LOW_BYTES, "little") for one in plaintexts
+    )
+    return Left(plaintexts, np.frombuffer(low, np.uint8).reshape(-1, 8))
+
+
+def values_in(
+    left: Sequence[Left], occasion: Occasion, key: PrivateKey
+) -> NDArray[np.int64] | None:
+    """Return the fixed-point integers of a sum of what is left, ``None`` if it is no such sum."""
+    packing, length = occasion.packing, occasion.length
+    if occasion.scheme == "masks":
+        bits = 8 * max(4, -(-packing.slot_bits // 8))
+        sums = [sum(parts) % 2**bits for parts in zip(*(one.numbers for one in left), strict=True)]
+        integers = np.array([one - 2**bits * (one >> (bits - 1)) for one in sums], np.int64)
+        limit = packing.max_contributors * packing.maximum_integer
+        return integers if (np.abs(integers) <= limit).all() else None
+    modulus = int(key.public_key.n)
+    sums = [sum(parts) % modulus for parts in zip(*(one.numbers for one in left), strict=True)]
+    signed = [one - modulus * (one > modulus // 2) for one in sums]
+    integers, _, fits = packing.unpack_tagged(signed, length, key.public_key.key_bits)
+    return integers if fits else None
+
+
+def differences(sums: Sequence[TicketedSum], key: PrivateKey) -> list[TicketedSum]:
+    """Return the single updates of a chain's running sums, which the coordinator hands on."""
+    found = []
+    for before, after in zip([None, *sums], sums, strict=False):
+        if before is None:
+            found.append(after)
+            continue
+        (ticket,) = [one for one in after.tickets if one.hospital not in before.contributors]
+        found.append(TicketedSum(_less(after, before, key), (ticket,)))
+    return found
+
+
+def _less(
+    after: TicketedSum, before: TicketedSum, key: PrivateKey
+) -> EncryptedVector | MaskedVector:
+    one, other = after.vector, before.vector
+    if isinstance(one, MaskedVector):
+        assert isinstance(other, MaskedVector)
+        mine, theirs = (_numbers(each) for each in (after, before))
+        body = (mine - theirs).view(np.uint8).reshape(-1, 8)[:, : one.header.width]
+        return MaskedVector(one.header, bytearray(body.tobytes()))
+    assert isinstance(one, EncryptedVector)
+    assert isinstance(other, EncryptedVector)
+    square = int(key.public_key.n) ** 2
+    pairs = zip(one.to_integers(), other.to_integers(), strict=True)
+    ciphertexts = [a * pow(b, -1, square) % square for a, b in pairs]
+    data = bytearray(key.public_key.to_bytes(ciphertexts))
+    return EncryptedVector(key.public_key, one.packing, len(one), data, tagged=one.tagged)
+
+
+def _numbers(summed: TicketedSum) -> NDArray[np.uint64]:
+    words = words_of(summed)
+    padded = np.zeros((len(words), 8), np.uint8)
+    padded[:, : words.shape[1]] = words
+    numbers: NDArray[np.uint64] = padded.view("<u8")[:, 0]
+    return numbers
