@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from string import Formatter
@@ -238,7 +238,7 @@ def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:
     )
 
 
-def _ticket_table(key_bits: int, rows: Iterable[Figures], updates: int) -> Table:
+def _ticket_table(key_bits: int, rows: Sequence[Figures], updates: int) -> Table:
     return _table(
         f"Tickets, with signatures and value key: {key_bits}-bit key",
         {
@@ -246,6 +246,7 @@ def _ticket_table(key_bits: int, rows: Iterable[Figures], updates: int) -> Table
             "seal": "{seal_seconds:seconds}",
             "sign": "{sign_seconds:seconds}",
             "tags": "{tag_seconds:seconds}",
+            "pairwise\nmasks": "{pair_seconds:seconds}",
             "bytes": "{ticket_bytes:,}",
             "cipher-\ntexts": "{ciphertexts:,} ({untagged_ciphertexts:,})",
             "verify": "{verify_seconds:seconds}",
@@ -253,7 +254,8 @@ def _ticket_table(key_bits: int, rows: Iterable[Figures], updates: int) -> Table
             "check\ntags": "{check_seconds:seconds}",
         },
         [row for row in rows if row["key_bits"] == key_bits],
-        caption="to the left: one update, apart from its encryption; in brackets: without tags; to "
+        caption="to the left: one update, apart from its encryption; pairwise masks: among "
+        f"{rows[0]['paired']} hospitals, where they have them; in brackets: without tags; to "
         f"the right: one opening of {updates} updates, apart from the decryption",
     )
 

@@ -1,7 +1,8 @@
 """Cost of tickets, apart from the encryption of the same updates: section `kernel` has both.
 
-A hospital seals a seed to company X, signs, and computes a tag for each ciphertext. Company X
-verifies the signatures, opens the seeds, and compares the tags of the sum.
+A hospital seals a seed to company X, signs, and computes a tag for each ciphertext, and pairwise
+masks where it has them. Company X verifies the signatures, opens the seeds, and compares the tags
+of the sum.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.pairs import PairMasks, info_of
 from fl_he.crypto.tickets.tags import fit, products, tags_of
 from fl_he.crypto.tickets.ticket import Ticket
+
+#: Hospitals that mask for each other.
+PAIRED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,8 @@ class TicketRun:
 
     Attributes
     ----------
-    seal_seconds, sign_seconds, tag_seconds : float
-        Of one update: mean of all.
+    seal_seconds, sign_seconds, tag_seconds, pair_seconds : float
+        Of one update: mean of all. Pairwise masks are of `PAIRED` hospitals.
     verify_seconds, unseal_seconds, check_seconds : float
         Of one opening, of all updates.
     """
@@ -43,6 +48,7 @@ class TicketRun:
     seal_seconds: float
     sign_seconds: float
     tag_seconds: float
+    pair_seconds: float
     verify_seconds: float
     unseal_seconds: float
     check_seconds: float
@@ -56,8 +62,9 @@ def measure_tickets(
     Returns
     -------
     dict
-        ``key_bits``, ``length``, medians of the members of `TicketRun`, ``ticket_bytes`` of one
-        update, ``ciphertexts`` of one update with tags and ``untagged_ciphertexts`` without.
+        ``key_bits``, ``length``, ``paired`` (`PAIRED`), medians of the members of `TicketRun`,
+        ``ticket_bytes`` of one update, ``ciphertexts`` of one update with tags and
+        ``untagged_ciphertexts`` without.
     """
     public, packing, length = key.public_key, Packing(), len(updates[0])
     about = f"{public.key_bits} bits, {length:,} values: tickets"
@@ -66,6 +73,7 @@ def measure_tickets(
     return {
         "key_bits": public.key_bits,
         "length": length,
+        "paired": PAIRED,
         **{
             part.name: median(getattr(run, part.name) for run in runs) for part in fields(TicketRun)
         },
@@ -89,6 +97,12 @@ class _Work:
             *(key.public_key.fingerprint, secrets.token_hex(16), "train", 1, bytes(32), packing),
             len(updates[0]),
         )
+        use = info_of(self._occasion.digest(), bytes(32))
+        halves = {f"other-{number}": secrets.token_bytes(KEY_BYTES) for number in range(PAIRED - 1)}
+        self._masks = [
+            PairMasks(hospital.public.name, secrets.token_bytes(KEY_BYTES), halves, use)
+            for hospital in self._hospitals
+        ]
         self.ticket_bytes = 0
 
     def run(self) -> TicketRun:
@@ -115,6 +129,9 @@ class _Work:
             for integers, (_, seed), name in zip(self._integers, issued, names, strict=True)
         ]
         marks.append(perf_counter())
+        for masks in self._masks:
+            masks.plaintexts(len(tags[0]), int(public.n))
+        marks.append(perf_counter())
         self.ticket_bytes = max(len(ticket.to_bytes()) for ticket in tickets)
         # Company X decrypts both: section `kernel` measures that.
         total, sums = np.sum(self._integers, axis=0), list(map(sum, zip(*tags, strict=True)))
@@ -136,4 +153,4 @@ class _Work:
         if not (fits and all(right)):
             raise BenchError("tickets must fit their own sum, and these do not")
         steps = [end - start for start, end in pairwise(marks)]
-        return TicketRun(*(step / len(hospitals) for step in steps[:3]), *steps[4:])
+        return TicketRun(*(step / len(hospitals) for step in steps[:4]), *steps[5:])

@@ -113,6 +113,7 @@ def test_a_sealed_run(federation: Federation) -> None:
         "slots_per_ciphertext": 1023 // 51,
         "ciphertexts_per_update": 1,
         "ticket_bytes_per_update": None,
+        "masked_set": 0,
     }
     checkpoint = {"checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}
     files = {*checkpoint, "metrics.json", "report.html"}
