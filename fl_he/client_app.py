@@ -52,11 +52,18 @@ class RunNode(SimulatedNode):
     context : Context
     config : callable
         Returns the configuration of the run that the node takes part in.
+    data : callable
+        Returns the data of the simulation that a configuration describes.
     """
 
-    def __init__(self, context: Context, config: Callable[[Context], Config]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        config: Callable[[Context], Config],
+        data: Callable[[Config], SimulatedData],
+    ) -> None:
         super().__init__(context)
-        self._config = config
+        self._config, self._simulated = config, data
 
     @cached_property
     def config(self) -> Config:
@@ -115,20 +122,24 @@ class RunNode(SimulatedNode):
 
     @property
     def _data(self) -> SimulatedData:
-        return simulated_data(self.config)
+        return self._simulated(self.config)
 
 
-def build(config: Callable[[Context], Config]) -> ClientApp:
+def build(
+    config: Callable[[Context], Config], data: Callable[[Config], SimulatedData] = simulated_data
+) -> ClientApp:
     """Return the app of hospitals and key holder.
 
     Parameters
     ----------
     config : callable
         Returns the experiment's configuration; it is asked on simulated nodes only.
+    data : callable
+        Returns the data of a simulation. Unless given, each process of nodes computes them.
     """
 
     def simulated(context: Context) -> RunNode:
-        return RunNode(context, config)
+        return RunNode(context, config, data)
 
     mod = EncryptionMod(
         privacy=private_release,

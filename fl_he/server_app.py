@@ -12,7 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.groups import Engine
+from fl_he.config.groups import SimulationConfig
 from fl_he.config.run import Config
 from fl_he.experiment.open_run import OpenRun
 from fl_he.experiment.plan import planned_grid
@@ -75,11 +75,12 @@ def main(grid: Grid, context: Context) -> None:
     from fl_he.config.composition import compose_run  # noqa: PLC0415 - lazy: needs Hydra
 
     config = compose_run(context.run_config)
-    if config.simulation.engine is not Engine.ray:
-        raise ConfigError(
-            f"simulation.engine is a setting of `fl-he run`, got {config.simulation.engine}: leave "
-            "it out here, where Flower has started the nodes"
-        )
+    for key, value in vars(config.simulation).items():
+        if value != getattr(SimulationConfig, key):
+            raise ConfigError(
+                f"simulation.{key} is a setting of `fl-he run`, got {value}: leave it out here, "
+                "where Flower has started the nodes"
+            )
     folder = Path(config.output_dir or f"outputs/run-{context.run_id}").resolve()
     with opened(folder) if config.resume is None else nullcontext():
         metrics = train(grid, config, folder, _log)

@@ -81,7 +81,7 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "skops": ("learning",),
     "pyarrow": ("learning",),
     "dp_accounting": ("learning",),
-    "ray": ("simulation",),
+    "ray": ("experiment.ray_engine",),
     "tenseal": ("bench",),
     "heu": ("bench",),
     "flwr": (

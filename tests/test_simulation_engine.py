@@ -123,11 +123,14 @@ def test_no_other_process_or_thread_takes_part(tmp_path: Path) -> None:
     assert not descendants(os.getpid()) - before
 
 
-def test_flowers_own_command_refuses_the_key(tmp_path: Path) -> None:
-    overrides = f"simulation.engine=local output_dir={tmp_path}/run"
+@pytest.mark.parametrize(("key", "value"), [("engine", "local"), ("ray_address", "here:1")])
+def test_flowers_own_command_refuses_the_keys(tmp_path: Path, key: str, value: str) -> None:
+    overrides = f"simulation.{key}={value} output_dir={tmp_path}/run"
     context = Context(7, 0, {}, RecordDict(), {"config-name": "config", "overrides": overrides})
     grid = LocalGrid(ClientApp(), simulated_nodes(4))
-    with pytest.raises(ConfigError, match=r"simulation\.engine is a setting of `fl-he run`"):
+    with pytest.raises(
+        ConfigError, match=rf"simulation\.{key} is a setting of `fl-he run`, got {value}"
+    ):
         server_app.app(grid, context)
     assert not (tmp_path / "run").exists()
 

@@ -37,8 +37,8 @@ from fl_he.clients.node.node import SimulatedNode
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
 from fl_he.crypto.schemes import PAILLIER
-from fl_he.experiment.data import simulated_data
-from fl_he.simulation import run_in_ray
+from fl_he.experiment.data import simulated_data, whole_table
+from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.gradient_descent import GradientDescent
@@ -293,7 +293,7 @@ class CountingSum(EncryptedSum):
 
 def timed_rounds(strategy: Strategy, grid: Grid, config: Config, rounds: int) -> list[float]:
     """Run a strategy on the experiment from a model of zeros; see `timed_start`."""
-    features = len(simulated_data(config).train.feature_names)
+    features = len(whole_table(config.data).feature_names)
     # Units in which no gradient outgrows its slot, without a round to find them.
     terms = LearningTerms("local").to_config()
     return timed_start(strategy, grid, model_arrays(np.zeros(features), 0.0), rounds, terms)

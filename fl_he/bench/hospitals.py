@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import numpy as np
 from flwr.serverapp import Grid
 
 from fl_he import client_app
@@ -15,7 +16,8 @@ from fl_he.bench.timing import Follow, spread
 from fl_he.config.composition import compose
 from fl_he.config.groups import AUTO
 from fl_he.config.run import Config
-from fl_he.simulation import run_in_ray
+from fl_he.experiment.data import SimulatedData, whole_table
+from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.strategies.update_sum import segments_of
 
 FOLD, CHAIN = "fold", "chain"
@@ -37,7 +39,7 @@ class HospitalsPlan:
     rounds: int
 
 
-FULL = HospitalsPlan(hospitals=(3, 10, 30, 100), rounds=5)
+FULL = HospitalsPlan(hospitals=(3, 10, 30, 100, 300, 1000), rounds=5)
 QUICK = HospitalsPlan(hospitals=(10,), rounds=2)
 
 _TOPOLOGIES: tuple[tuple[str, int | str], ...] = ((FOLD, 1), (CHAIN, 1), (CHAIN, AUTO))
@@ -59,12 +61,21 @@ def measure(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
 
 def _session(hospitals: int, rounds: int, follow: Follow) -> list[dict[str, Any]]:
     config = compose("config", [f"crypto.key_bits={KEY_BITS}", f"hospitals={hospitals}"])
+    data = dealt(config)
     follow(f"{hospitals} hospitals: starting Ray")
     return run_in_ray(
         lambda grid: measure_topologies(grid, config, rounds, follow),
-        client_app.build(lambda _: config),
+        client_app.build(lambda _: config, lambda _: data),
         hospitals + 1,
     )
+
+
+def dealt(config: Config) -> SimulatedData:
+    """Deal the rows of the table to the hospitals, again and again until each has one."""
+    table = whole_table(config.data)
+    rows = np.arange(max(table.examples, config.hospitals)) % table.examples
+    parts = np.array_split(rows, config.hospitals)
+    return SimulatedData(tuple(map(table.take, parts)), table, None)
 
 
 def hops(hospitals: int, topology: str, segments: int | str) -> int:

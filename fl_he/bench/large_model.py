@@ -45,7 +45,7 @@ from fl_he.bench.federation import (
 from fl_he.bench.timing import Follow
 from fl_he.clients import KeyHolderPolicy, encryption_mod, hospital_partition, with_key_holder
 from fl_he.crypto.schemes import MASKS
-from fl_he.simulation import run_in_ray
+from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.strategies.grid import HospitalGrid
 
 Floats = NDArray[np.float32]

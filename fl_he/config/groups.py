@@ -6,6 +6,7 @@ A new built-in data set or privacy mechanism is named here. A new optimizer is n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -95,6 +96,13 @@ class Engine(StrEnum):
     local = "local"
 
 
+#: IPv6 stands in brackets.
+_CLUSTER = Constraint(
+    "HOST:PORT of a Ray cluster",
+    lambda address: re.fullmatch(r"([\w.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5}", address) is not None,
+)
+
+
 @dataclass
 class SimulationConfig:
     """Where the nodes of a simulation run; no figure depends on it.
@@ -102,11 +110,15 @@ class SimulationConfig:
     Attributes
     ----------
     engine : Engine
-        ``ray``: Flower's own engine, as many nodes at once as the machine has cores; ``local``: one
-        node after another in the process of the command, without Ray.
+        ``ray``: in Ray's processes, as many nodes at once as there are cores; ``local``: one node
+        after another in the process of the command, without Ray.
+    ray_address : str or None
+        HOST:PORT of a Ray cluster that runs already and that this machine is part of; null starts
+        Ray on this machine.
     """
 
     engine: Engine = Engine.ray
+    ray_address: Annotated[str, _CLUSTER] | None = None
 
 
 class PartitionScheme(StrEnum):

@@ -11,7 +11,7 @@ from itertools import chain
 
 from fl_he.config.command_line import override
 from fl_he.config.constraints import ConfigError, check_fields
-from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig
+from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig, Engine
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 from fl_he.errors import written
 
@@ -44,6 +44,7 @@ def check(config: Config) -> None:
             _privacy,
             _ranges,
             _likelihood,
+            _simulation,
         ),
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
@@ -113,6 +114,15 @@ def _sealed(config: Config) -> Iterator[str]:
         )
     if config.evaluate:
         yield "evaluate must be false with sealed=true, got true"
+
+
+def _simulation(config: Config) -> Iterator[str]:
+    simulation = config.simulation
+    if simulation.ray_address is not None and simulation.engine is not Engine.ray:
+        yield (
+            f"simulation.ray_address must be left out for simulation.engine={simulation.engine}, "
+            f"got {simulation.ray_address}"
+        )
 
 
 def _likelihood(config: Config) -> Iterator[str]:

@@ -7,6 +7,7 @@ from fl_he import client_app
 from fl_he.bench.hospitals import (
     FULL,
     QUICK,
+    dealt,
     hops,
     measure_topologies,
 )
@@ -36,6 +37,15 @@ def test_each_topology_is_measured() -> None:
     assert not any(message.has_error() for message in grid.received)
 
 
+def test_more_hospitals_than_rows_have_data() -> None:
+    config = compose("config", "hospitals=1000")
+    data = dealt(config)
+    assert {part.examples for part in data.hospitals} == {1}
+    assert len(data.hospitals) == 1000 > data.train.examples == 569
+    first, again = data.hospitals[0], data.hospitals[569]
+    assert first.features.tolist() == again.features.tolist()
+
+
 @pytest.mark.parametrize("hospitals", [3, 4, 10, 30, 99, 100])
 @pytest.mark.parametrize("segments", [1, 2, 3])
 def test_hops_of_a_chain_are_its_longest_segment(hospitals: int, segments: int) -> None:
@@ -51,5 +61,5 @@ def test_hops_of_the_rest() -> None:
 
 def test_quick_selects_less() -> None:
     assert set(QUICK.hospitals) < set(FULL.hospitals)
-    assert FULL.hospitals == (3, 10, 30, 100)
+    assert FULL.hospitals == (3, 10, 30, 100, 300, 1000)
     assert QUICK.rounds < FULL.rounds

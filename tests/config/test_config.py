@@ -37,6 +37,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "partition.scheme": "even",
     "partition.alpha": 1.0,
     "simulation.engine": "ray",
+    "simulation.ray_address": None,
     "optimizer.name": "auto",
     "optimizer.lr": 0.05,
     "privacy.name": "none",
@@ -322,6 +323,14 @@ def test_unknown_config_name_is_refused() -> None:
         (["hospitals=0"], "hospitals must be from 1 to 10000, got 0"),
         (["crypto.key_bits=1023"], "crypto.key_bits must be .* from 1024 to 8192, got 1023"),
         (["sealed=true", "topology=chain", "evaluate=true"], "evaluate must be false with sealed"),
+        (
+            ["simulation.ray_address=here:6379", "simulation.engine=local"],
+            r"simulation\.ray_address must be left out for simulation\.engine=local, got here:6379",
+        ),
+        (
+            ["simulation.ray_address='ray://here:6379'"],
+            r"simulation\.ray_address must be HOST:PORT of a Ray cluster, or null, got 'ray://here",
+        ),
     ],
 )
 def test_what_is_composed_is_checked(overrides: list[str], message: str) -> None:

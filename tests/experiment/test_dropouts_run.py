@@ -18,9 +18,9 @@ from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
 from fl_he.experiment import open_run
+from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
-from fl_he.simulation import run_in_ray
 from fl_he.strategies.dropouts import DropoutError
 
 Engine = Callable[[Config, DroppingApp, Callable[[Grid], Any]], Any]

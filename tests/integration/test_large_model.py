@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fl_he.bench.fresh import PeakMemory
 from fl_he.clients import encryption_mod, with_key_holder
-from fl_he.simulation import run_in_ray
+from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.strategies import EncryptedSum, SequentialPaillier
 
 INPUTS, OUTPUTS = 399, 250
