@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fl_he.config.groups import Scheme
 from fl_he.run_files.metrics import Metrics
 
 #: What stands for a figure that nobody knows.
@@ -36,6 +37,16 @@ def optimizer_name(metrics: Metrics) -> str:
     """Return the optimizer that a run used; earlier releases have it in the configuration alone."""
     chosen = metrics.get("optimizer") or metrics["config"].get("optimizer") or {}
     return str(chosen.get("name", "gd"))
+
+
+def is_masked(metrics: Metrics) -> bool:
+    """Return whether updates were masked; earlier releases had Paillier's scheme alone."""
+    return bool(metrics["crypto"].get("scheme") == Scheme.masks)
+
+
+def encryption(metrics: Metrics) -> str:
+    """Name the encryption of updates in a training run."""
+    return "masks" if is_masked(metrics) else f"{metrics['crypto']['key_bits']}-bit Paillier"
 
 
 def known(entries: Iterable[Mapping[str, Any]], key: str) -> list[float]:

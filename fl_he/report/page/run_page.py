@@ -12,6 +12,8 @@ from fl_he.report.figures import (
     count,
     data_name,
     decimal,
+    encryption,
+    is_masked,
     optimizer_name,
     sentence,
     setting_text,
@@ -64,8 +66,7 @@ def _subtitle(metrics: Metrics) -> str:
     config = metrics["config"]
     how = "sealed chain" if config.get("sealed") else config["topology"]
     kind = "Simulated" if is_simulated(metrics) else "Deployed"
-    key = f"{metrics['crypto']['key_bits']}-bit Paillier"
-    return f"{kind} federation, {how}, {optimizer_name(metrics)}, {key}"
+    return f"{kind} federation, {how}, {optimizer_name(metrics)}, {encryption(metrics)}"
 
 
 def _tiles(metrics: Metrics) -> dict[str, str]:
@@ -187,7 +188,8 @@ def versions(metrics: Metrics) -> Section:
     if metrics.get("ended"):
         facts["ended"] = metrics["ended"]
     if crypto := metrics.get("crypto"):
-        facts["public key"] = f"{crypto['key_bits']} bits, fingerprint {crypto['key_fingerprint']}"
+        kind = "X-Wing" if is_masked(metrics) else encryption(metrics)
+        facts["public key"] = f"{kind}, fingerprint {crypto['key_fingerprint']}"
     for key in metrics.get("keys", ()):
         facts[f"keys of {key['owner']}"] = f"Paillier {key['paillier']}, DGK {key['dgk']}"
     if metrics.get("agreement"):

@@ -7,9 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from fl_he.config.groups import Scheme
 from fl_he.report.blocks import Row
-from fl_he.report.figures import count, known, mean, seconds, total
+from fl_he.report.figures import count, is_masked, known, mean, seconds, total
 from fl_he.report.tables.fitted import keep_whole
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import STEPS
@@ -64,7 +63,7 @@ def update_size(metrics: Metrics) -> tuple[str, str]:
     )
     if masked := crypto.get("masked_set"):
         size += f", masked pairwise among {masked} hospitals"
-    if crypto.get("scheme") == Scheme.masks:
+    if is_masked(metrics):
         return (
             f"one update: masks, {size}",
             "AES-256-CTR with HKDF-SHA-256, tickets by HPKE with X-Wing (all post-quantum), "

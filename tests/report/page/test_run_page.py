@@ -342,3 +342,25 @@ def test_a_search_that_did_not_take_place_opened_nothing(tmp_path: Path) -> None
     metrics["config"]["inference"] = {"profile": [HOSTILE]}
     metrics["inference"]["profile"] |= {"iterations": 0, "intervals": [], "withheld": "no optimum"}
     assert "models of the search" not in words(page(tmp_path, metrics))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "named", "key"),
+    [
+        ("paillier", "2048-bit Paillier", "2048-bit Paillier"),
+        (None, "2048-bit Paillier", "2048-bit Paillier"),
+        ("masks", "masks", "X-Wing"),
+    ],
+)
+def test_the_page_names_the_encryption_that_the_run_had(
+    tmp_path: Path, scheme: str | None, named: str, key: str
+) -> None:
+    metrics = make_newton()
+    metrics["crypto"] = {k: v for k, v in metrics["crypto"].items() if k != "scheme"}
+    metrics["crypto"] |= {} if scheme is None else {"scheme": scheme}
+    metrics["config"].get("crypto", {}).pop("scheme", None)
+    html = page(tmp_path, metrics)
+    assert f", newton, {named} " in words(html)
+    assert words(html).count("Paillier") == (0 if scheme == "masks" else 3)
+    fingerprint = metrics["crypto"]["key_fingerprint"]
+    assert f"public key {key}, fingerprint {fingerprint}" in words(html)
