@@ -146,6 +146,8 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     _warn_of_repeated(overrides)
     _restore_texts(node, overrides)
     config = _typed(node)
+    if config.privacy.chosen:
+        raise ConfigError("privacy.chosen must be left out: fl-he fills it in")
     config.privacy.chosen = [key for key in CHOSEN if _is_left_open(node, key)]
     if config.resume is not None:
         config = _resumed(config, Path(str(_folder(config.resume))).resolve(), overrides)

@@ -16,10 +16,16 @@ from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Shar
 
 #: The data sets that need no file, and how many classes each has.
 BUILT_IN = {"breast_cancer": 2, "digits": 10, "wine": 3}
-#: Each has a file in ``fl_he/conf/optimizer``.
-OPTIMIZERS = tuple(
-    sorted(path.stem for path in Path(__file__).parents[1].glob("conf/optimizer/*.yaml"))
-)
+
+
+def _choices(group: str) -> tuple[str, ...]:
+    """Return the names of the files in a folder of ``fl_he/conf``."""
+    return tuple(
+        sorted(path.stem for path in Path(__file__).parents[1].glob(f"conf/{group}/*.yaml"))
+    )
+
+
+DATA_SETS, OPTIMIZERS = _choices("data"), _choices("optimizer")
 #: A value that follows from the other settings and the nodes.
 AUTO = "auto"
 #: Of a hospital that does not answer: wait for it, stop the run, or continue without it.
@@ -40,7 +46,7 @@ class DataConfig:
     Attributes
     ----------
     name : str
-        ``breast_cancer``, ``digits``, ``wine``, ``grad_school`` or ``csv``.
+        Set by the choice of ``data=``.
     path : str or None
         The table's CSV or Parquet file, with a header; None for a data set that needs none.
     target : str or None
@@ -59,7 +65,7 @@ class DataConfig:
         Where such a file comes from, for the error when it is missing.
     """
 
-    name: str = "breast_cancer"
+    name: Annotated[str, one_of(*DATA_SETS)] = "breast_cancer"
     path: str | None = None
     target: str | None = None
     positive: str | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from itertools import chain
 
+from fl_he.config.capc import CapcConfig
 from fl_he.config.command_line import override
 from fl_he.config.constraints import ConfigError, check_fields
 from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig, Engine
@@ -70,6 +71,9 @@ def _test_set(config: Config) -> Iterator[str]:
 def _capc(config: Config) -> Iterator[str]:
     capc, hospitals = config.capc, config.hospitals
     if not capc.enabled:
+        for key, value in vars(capc).items():
+            if value != getattr(CapcConfig(), key):
+                yield f"capc.{key} must come with capc.enabled=true, got {written(value)} without"
         return
     if config.sealed or config.resume is not None:
         yield "capc.enabled must be false with sealed or resume, got true"

@@ -377,3 +377,8 @@ def test_compose_from_many_threads() -> None:
 def test_a_list_of_lists_is_asked_for_where_a_list_was_given() -> None:
     with pytest.raises(ConfigError, match=r"inference\.groups must be a list of lists .*, got \[a"):
         compose("config", ["inference.groups=[age,b]"])
+
+
+def test_what_fl_he_fills_in_is_no_setting() -> None:
+    with pytest.raises(ConfigError, match=r"privacy.chosen must be left out: fl-he fills it in"):
+        compose("config", ["privacy=gaussian", "privacy.chosen=[rounds]"])

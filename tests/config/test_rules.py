@@ -159,6 +159,13 @@ def changed(settings: dict[str, Any]) -> Config:
             {"optimizer.name": "adam"},
             "optimizer.name must be one of auto, gd, lbfgs, nesterov, newton, got 'adam'",
         ),
+        (
+            {**TABLE, "data.name": "nosuch"},
+            "data.name must be one of breast_cancer, csv, digits, grad_school, wine, got 'nosuch'",
+        ),
+        ({"capc.queries": 7}, "capc.queries must come with capc.enabled=true, got 7 without"),
+        ({"capc.selection": "no"}, "capc.selection must come with capc.enabled=true, got 'no'"),
+        ({"capc.models": ["no"]}, "capc.models must come with capc.enabled=true, got"),
         ({"partition.alpha": -1.0}, "partition.alpha must be from 1e-12"),
         ({"hop_timeout": 0.0}, "hop_timeout must be from 1 to"),
         ({"key_holder_timeout": math.nan}, "key_holder_timeout must be from 1 to"),
