@@ -88,7 +88,11 @@ def _cached(key: CacheKey) -> CapcData:
     tests = int(np.ceil(config.test_size * len(order)))
     pooled = int(np.ceil(capc.pool_size * len(order)))
     if tests + pooled + config.hospitals > len(order):
-        raise DataError("test_size and capc.pool_size must leave rows to train on, and do not")
+        raise DataError(
+            f"test_size and capc.pool_size must leave a row for each of {config.hospitals} "
+            f"hospitals to train on, got {config.test_size:g} and {capc.pool_size:g} of "
+            f"{len(order)} rows, which leave {max(0, len(order) - tests - pooled)}"
+        )
     test, pool, train = (everything.take(rows) for rows in np.split(order, [tests, tests + pooled]))
     parts = partition(
         train.labels.astype(np.float64),

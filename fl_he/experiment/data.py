@@ -101,9 +101,18 @@ class CacheKey:
 @lru_cache(maxsize=1)
 def _cached(key: CacheKey) -> SimulatedData:
     config, division = key.config, key.config.partition
-    train, test = train_test_split(
-        whole_table(config.data), config.test_size, config.seed, stratify=config.stratify
-    )
+    table = whole_table(config.data)
+    train, test = train_test_split(table, config.test_size, config.seed, stratify=config.stratify)
+    if train.examples < config.hospitals:
+        held_out = (
+            f", as test_size={config.test_size:g} holds out {test.examples} of {table.examples}"
+            if test
+            else ""
+        )
+        raise DataError(
+            f"hospitals must be at most the number of rows to train on, got {config.hospitals} "
+            f"hospitals and {train.examples} row{'' if train.examples == 1 else 's'}{held_out}"
+        )
     parts = partition(train.labels, config.hospitals, division.scheme, division.alpha, config.seed)
     return SimulatedData(tuple(train.take(part) for part in parts), train, test)
 
@@ -152,7 +161,8 @@ def _few_events(train: Dataset, config: Config) -> str:
     if config.class_weight is not ClassWeight.equal:
         remedy += " class_weight=equal"
     return (
-        f"the rarer class has {events} patients to train on for {coefficients} coefficients, fewer "
+        f"the rarer class has {events} patient{'' if events == 1 else 's'} to train on for "
+        f"{coefficients} coefficient{'s' if coefficients > 1 else ''}, fewer "
         f"than {_EVENTS} for each: without a penalty the estimates are biased away from 0; set "
         f"{remedy}"
     )

@@ -302,7 +302,10 @@ def test_no_label_query_or_count_stands_in_a_message(tmp_path: Path) -> None:
         ("capc.models=[tree]", "a model must be one of"),
         ("capc.selection=best", "selection must be one of"),
         ("capc.value_bits=20", "raise value_bits"),
-        ("test_size=0.7", "must leave rows"),
+        (
+            "test_size=0.7",
+            "must leave a row for each of 4 hospitals to train on, got 0.7 and 0.3 of 569 rows",
+        ),
     ],
 )
 def test_what_the_data_do_not_allow_is_refused_before_ray_starts(

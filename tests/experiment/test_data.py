@@ -47,6 +47,32 @@ def test_nothing_is_held_out_if_the_configuration_says_so(tmp_path: Path) -> Non
         _ = data.test
 
 
+@pytest.mark.parametrize(
+    ("settings", "got"),
+    [
+        (
+            ["test_size=0.999"],
+            "got 3 hospitals and 1 row, as test_size=0.999 holds out 1499 of 1500",
+        ),
+        (
+            ["hospitals=1200"],
+            "got 1200 hospitals and 1125 rows, as test_size=0.25 holds out 375 of 1500",
+        ),
+        (["hospitals=1501", "test_size=0"], "got 1501 hospitals and 1500 rows"),
+    ],
+)
+def test_too_few_rows_to_train_on_are_told_with_the_settings(
+    tmp_path: Path, settings: list[str], got: str
+) -> None:
+    lines = "\n".join(f"{number},{number % 2}" for number in range(1500))
+    (tmp_path / "table.csv").write_text(f"age,y\n{lines}\n")
+    table = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=y"]
+    with pytest.raises(DataError) as refused:
+        data_of(tmp_path, *table, *settings)
+    least = "hospitals must be at most the number of rows to train on, "
+    assert str(refused.value) == least + got
+
+
 def warnings_of(data: SimulatedData, *settings: str) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -88,6 +114,12 @@ def test_few_events_for_each_coefficient_are_warned_of(
     for warning in found:
         assert warning.startswith("the rarer class has 9 patients to train on for 2 coefficients, ")
         assert warning.endswith(remedy or "")
+
+
+def test_one_event_is_one_patient() -> None:
+    one = few(200, 1, 1)
+    (*_, warning) = warnings_of(SimulatedData((one,), one, None), "C=null")
+    assert "has 1 patient to train on for 1 coefficient, fewer" in warning
 
 
 def test_a_handful_of_a_class_is_warned_of() -> None:
