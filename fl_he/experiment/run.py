@@ -14,7 +14,7 @@ from fl_he.experiment.run_folder import alone_in, is_there
 from fl_he.experiment.tracking import Tracker
 from fl_he.run_files import checkpoint, metrics_contract
 from fl_he.strategies.dropouts import ResumableError
-from fl_he.strategies.opened_sum import NotPermittedError
+from fl_he.strategies.opened_sum import MisfitError, NotPermittedError
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
@@ -77,11 +77,13 @@ def execute(
 
 @contextmanager
 def _hint(folder: Path) -> Iterator[None]:
-    """Note with an error how to go on, where nothing is wrong with the run itself."""
+    """Note with an error how to go on: by resuming, where nothing is wrong with the run itself."""
     try:
         yield
     except (FlHeError, OSError) as error:
-        if _can_be_resumed(folder, error):
+        if any(isinstance(e, MisfitError) and e.simulated for e in (error, error.__cause__)):
+            error.add_note("a resumed run keeps its settings: start a new one, in another folder")
+        elif _can_be_resumed(folder, error):
             error.add_note(f"once that is fixed, resume={folder.absolute()} goes on with the run")
         raise
 

@@ -201,9 +201,15 @@ class MisfitError(ProtocolError):
     ----------
     logs : sequence of str
         Of simulated hospitals, whose logs nobody sees.
+
+    Attributes
+    ----------
+    simulated : bool
+        Whether a resumed run would have the same values: it has the same table and settings.
     """
 
     def __init__(self, logs: Sequence[str] = ()) -> None:
+        self.simulated = bool(logs)
         super().__init__(f"{_MISFIT}: {'; '.join(logs)}" if logs else f"{_MISFIT}; see their logs")
 
 

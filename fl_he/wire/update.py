@@ -298,6 +298,6 @@ def _examples(metrics: MetricRecord, weighted_by: str, packing: Packing) -> floa
         raise PrivateReasonError(
             f"the metric {weighted_by!r} must be 0 or a positive number below "
             f"2**{packing.integer_bits}: for larger ones raise integer_bits (in a run's "
-            "configuration crypto.integer_bits), or weight by thousands"
+            "configuration crypto.integer_bits), or weight by thousands in an app of your own"
         )
     return float(examples)

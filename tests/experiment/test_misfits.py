@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_federation import DeployedFederation
+from experiments import experiment
 from flwr.app import Context, RecordDict
+from local_grid import LocalGrid, simulated_nodes
 from quick import slow, slow_but
 from reply_forms import form_of
 from sealed_federation import COMPANY, Federation, pooled_descent
 from sealed_steps import Steps
 
-from fl_he import server_app
+from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.crypto.schemes import MASKS, SCHEMES
 from fl_he.learning.regression.logistic import LogisticModel
@@ -215,3 +217,14 @@ def restart(federation: DeployedFederation) -> None:
     for node_id, old in federation.grid.contexts.items():
         new = Context(federation.grid.run_id, node_id, old.node_config, RecordDict(), {})
         federation.grid.contexts[node_id] = new
+
+
+def test_a_simulation_with_too_few_bits_is_started_anew(tmp_path: Path) -> None:
+    """Resumed it would have the same bits, so nobody is sent there."""
+    config = experiment("rounds=2", "crypto.integer_bits=6", "C=1", folder=tmp_path)
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    with pytest.raises(MisfitError, match=r"num-examples.*crypto\.integer_bits") as stopped:
+        server_app.train(grid, config, tmp_path)
+    (note,) = stopped.value.__notes__
+    assert note == "a resumed run keeps its settings: start a new one, in another folder"
+    assert (tmp_path / "checkpoint.json").exists()
