@@ -9,8 +9,8 @@ exchange             send messages and take replies, each message one
 dropouts             how long nodes are waited for; hospitals that are missing from a sum
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
 descriptions         ask nodes to describe themselves, compare hospitals' features
-pairing              carry the seeds of pairwise masks between hospitals
 roster               the nodes of a run: take in, drop, ask company X
+pairing              carry the seeds of pairwise masks between hospitals
 roll_call            discover nodes until all that a run needs are there
 mean_only            which strategies can be wrapped
 opened_sum           one sum: finished, opened by company X, read as a mean

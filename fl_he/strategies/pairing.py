@@ -2,66 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from logging import INFO
 
 from flwr.app import Message
 from flwr.common.logger import log
-from flwr.serverapp import Grid
 
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
-from fl_he.strategies.exchange import exchange
+from fl_he.strategies.roster import Roster
 from fl_he.strategies.skipping import error_reason
 from fl_he.wire.encrypted_sum import Description, Role, printable
 from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
 from fl_he.wire.records import ProtocolError, refused_as
 
 
-def exchange_seeds(
-    grid: Grid,
-    described: Mapping[int, Description],
-    masked_set: Collection[str],
-    timeout: float,
-) -> None:
-    """Carry each hospital's halves of seeds to the others of the set; nothing if there is none.
+def exchange_seeds(roster: Roster, described: Mapping[int, Description]) -> None:
+    """Carry each hospital's halves of seeds to the others, if they mask for each other.
 
     Parameters
     ----------
-    grid : Grid
+    roster : Roster
+        A hospital that does not answer is waited for as in a sum.
     described : mapping of int to Description
         All nodes of the run.
-    masked_set : collection of str
-        Names of the hospitals that mask for each other: all, or none.
-    timeout : float
-        Seconds that a hospital has to answer.
 
     Raises
     ------
+    DropoutError
+        If a hospital does not answer in time.
     ProtocolError
-        If a hospital refuses or does not answer.
+        If a hospital refuses.
     """
-    if not masked_set:
+    if not roster.masked_set:
         return
-    holder = next(one for one in described.values() if one.role is Role.KEY_HOLDER)
     names, manifest = _names(described)
-    session = holder.session
-    asked = SeedsRequest(session, tuple(sorted(names.values())), holder.run_key, manifest)
+    asked = SeedsRequest(roster.session, tuple(sorted(names.values())), roster.run_key, manifest)
     log(INFO, "%d hospitals exchange the seeds of their masks", len(names))
     messages = [Message(asked.to_content(), n, SEEDS) for n in names]
     brought: dict[str, dict[str, bytes]] = {name: {} for name in names.values()}
-    for node_id, reply in _replies(grid, messages, timeout, names):
-        with refused_as(f"{names[node_id]}:"):
+    for sender, reply in _replies(roster, messages, names):
+        with refused_as(f"{sender}:"):
             halves = Halves.from_content(reply.content).halves
-        if halves.keys() != brought.keys() - {names[node_id]}:
-            raise ProtocolError(f"{names[node_id]} must send halves for the others of the set")
+        if halves.keys() != brought.keys() - {sender}:
+            raise ProtocolError(f"{sender} must send halves for the others of the set")
         for receiver, half in halves.items():
-            brought[receiver][names[node_id]] = half
+            brought[receiver][sender] = half
     messages = [
-        Message(Halves(session, brought[name], manifest).to_content(), n, PAIR)
+        Message(Halves(roster.session, brought[name], manifest).to_content(), n, PAIR)
         for n, name in names.items()
     ]
-    for _ in _replies(grid, messages, timeout, names):
+    for _ in _replies(roster, messages, names):
         pass
 
 
@@ -75,12 +66,10 @@ def _names(described: Mapping[int, Description]) -> tuple[dict[int, str], str]:
 
 
 def _replies(
-    grid: Grid, messages: list[Message], timeout: float, names: Mapping[int, str]
-) -> list[tuple[int, Message]]:
-    found = []
-    for reply in exchange(grid, messages, timeout):
-        node_id = reply.metadata.src_node_id
+    roster: Roster, messages: list[Message], names: Mapping[int, str]
+) -> Iterator[tuple[str, Message]]:
+    for reply in roster.ask(messages, len(names)):
+        name = names[reply.metadata.src_node_id]
         if reply.has_error():
-            raise ProtocolError(f"{names[node_id]} has no seeds of masks: {error_reason(reply)}")
-        found.append((node_id, reply))
-    return found
+            raise ProtocolError(f"{name} has no seeds of masks: {error_reason(reply)}")
+        yield name, reply

@@ -89,8 +89,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
                 f"{printable(first.name)}: {found}"
             )
     masked_set = _masked_set(present, waiting)
-    exchange_seeds(grid, described, masked_set, waiting.hop_timeout)
-    return Roster(
+    roster = Roster(
         grid=grid,
         waiting=waiting,
         key_holder=holders[0],
@@ -108,6 +107,8 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         stale=holders[0] not in new,
         schemes=[one for one in SCHEMES if all(one in d.schemes for d in described.values())],
     )
+    exchange_seeds(roster, described)
+    return roster
 
 
 def _masked_set(present: dict[int, Description], waiting: Waiting) -> frozenset[str]:
