@@ -252,7 +252,7 @@ FULL = KernelPlan(
 )
 QUICK = KernelPlan(
     key_bits=(2048,),
-    lengths=(31, 1_000),
+    lengths=(31, 1_000, 10_000),
     long_lengths=(),
     effort=Effort(least=2, most=10, enough=0.3, limit=2.0),
     limit=3.0,

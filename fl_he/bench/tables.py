@@ -38,7 +38,9 @@ def kernel_tables(section: Figures) -> RenderableType:
     parts: list[RenderableType] = []
     for key_bits, rows in groupby(section["rows"], itemgetter("key_bits")):
         built = [table for table in section["tables"] if table["key_bits"] == key_bits]
-        parts += [_kernel_table(key_bits, rows), Text(f"{_tables_of_powers(built)}\n")]
+        found = list(rows)
+        parts += [_kernel_table(key_bits, found), Text(f"{_tables_of_powers(built)}\n")]
+        parts.append(_cpu_table(key_bits, found))
         if section["tickets"]:
             parts.append(_ticket_table(key_bits, section["tickets"], section["updates"]))
     if section["long_vector"] is not None:
@@ -215,27 +217,43 @@ def _kernel_table(key_bits: int, rows: Iterable[Figures]) -> Table:
             "<": "{name}",
             **{step: f"{{about}}{{{step}_seconds:seconds}}" for step in _STEPS},
             "3 + 2 + 1": "{about}{total_seconds:seconds}",
-            "CPU": "{about}{cpu_seconds:seconds}",
             "times\nphe": "{times_faster_than_phe:times}",
             "times\nCKKS": "{times_faster_than_ckks:times}",
-            "times\nphe,\nCPU": "{times_less_cpu_than_phe:times}",
-            "times\nCKKS,\nCPU": "{times_less_cpu_than_ckks:times}",
-            "times\ndjn,\nCPU": "{times_less_cpu_than_djn:times}",
             "bytes": "{bytes:size}",
             "largest\nerror": "{largest_error:.1e}",
             "runs": "{runs}",
         },
-        [
-            {**_named(row), "values": f"{length:,}" if number == 0 else ""}
-            for length, group in groupby(rows, itemgetter("length"))
-            for number, row in enumerate(group)
-        ],
+        _by_length(rows),
         group_by="length",
         caption="encrypt, bytes: one update; cold: a fresh process for each step, its start not "
-        "included; CPU: CPU time of 3 + 2 + 1; tags: as with a manifest, tickets signed and values "
-        "under a tag; djn: a key of that kind, all others of fl-he's are short; ~ scaled up from "
-        "the values in brackets",
+        "included; tags: as with a manifest, tickets signed and values under a tag; djn: a key of "
+        "that kind, all others of fl-he's are short; ~ scaled up from the values in brackets",
     )
+
+
+def _cpu_table(key_bits: int, rows: Iterable[Figures]) -> Table:
+    return _table(
+        f"CPU time of 3 encryptions, 2 additions, 1 decryption: {key_bits}-bit key",
+        {
+            "values": "{values}",
+            "<": "{name}",
+            "CPU": "{about}{cpu_seconds:seconds}",
+            "times phe": "{times_less_cpu_than_phe:times}",
+            "times CKKS": "{times_less_cpu_than_ckks:times}",
+            "times djn": "{times_less_cpu_than_djn:times}",
+        },
+        _by_length([row for row in rows if row["cpu_seconds"] is not None]),
+        group_by="length",
+    )
+
+
+def _by_length(rows: Iterable[Figures]) -> list[Figures]:
+    """Return rows with their names, and with the number of values at the first of each length."""
+    return [
+        {**_named(row), "values": f"{length:,}" if number == 0 else ""}
+        for length, group in groupby(rows, itemgetter("length"))
+        for number, row in enumerate(group)
+    ]
 
 
 def _ticket_table(key_bits: int, rows: Sequence[Figures], updates: int) -> Table:
