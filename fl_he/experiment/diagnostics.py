@@ -90,7 +90,7 @@ class Diagnostics:
         return f"{CLASSES} are separated by {separating(self._separating, self._largest)}"
 
     def limits(self, scaling: Scaling, reference: int = 0) -> Limits | None:
-        """Return what a proved separation leaves; ``None`` if none is proved.
+        """Return what a separation leaves, proved or not; ``None`` if none was looked for.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Diagnostics:
         """
         training, names, columns = self._training, self._taking_part, self._separating
         candidate, first = training.watch.candidate, training.watch.first
-        if candidate is None or not self.is_separated:
+        if candidate is None or training.watch.proof is None:
             return None
         by = separating(columns, self._largest)
         parts, why, whole = [*names, INTERCEPT], self.separated, None
@@ -108,6 +108,13 @@ class Diagnostics:
         deviation = training.watch.deviation(len(names))
         grown = separation.touched(candidate.parameters, deviation, origin, reference=reference)
         infinite = grown & [name in (*columns, INTERCEPT) for name in parts]
+        if not self.is_separated:
+            may = f"{CLASSES} may be separated by {by}, which was not proved"
+            reasons = {
+                (row, parts[j]): f"{NO_FINITE} was found: {may}"
+                for row, j in np.argwhere(infinite).tolist()
+            }
+            return Limits(may, reasons, None)
         touched = np.ones_like(infinite)
         quasi = training.watch.proof == "quasi-complete" and candidate.gone and candidate.number
         if quasi and first is not None and training.hessian is not None:
