@@ -38,6 +38,7 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
+from fl_he.wire.pairing import Halves, SeedsRequest
 from fl_he.wire.permission import PermitRequest, SealedPermitRequest
 from fl_he.wire.planned_messages import Choice, check
 from fl_he.wire.records import ProtocolError
@@ -133,6 +134,8 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             SealedPermitRequest("s", ("north", "south")).to_content(),
             SealedPermitRequest.from_content,
         ),
+        (SeedsRequest("s", ("north", "south"), b"key").to_content(), SeedsRequest.from_content),
+        (Halves("s", {"north": b"envelope"}).to_content(), Halves.from_content),
         (DecryptReply(numbers, 0.5).to_content(), DecryptReply.from_content),
         (FiguresReply(_figures(), 0.5).to_content(), FiguresReply.from_content),
         (

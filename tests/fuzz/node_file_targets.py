@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 from fuzz import documents
 from fuzz.documents import text_of
 from fuzz.target import Target
@@ -24,13 +24,17 @@ from fl_he.clients.node.form_memory import FormMemory
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.table_memory import TableMemory
 from fl_he.clients.overviews import session_overviews
+from fl_he.clients.pair_memory import LONGEST_PAIR_LINE, PairMemory
 from fl_he.clients.plan_ledger import PlanLedger, sessions_by_plan
 from fl_he.clients.run_keys import RunKeys
-from fl_he.clients.stores import LONGEST_LINE, LedgerError
+from fl_he.clients.state_store import StateStore
+from fl_he.clients.stores import LONGEST_LINE, LedgerError, Store
 from fl_he.clients.totals.learner import Learnt
 from fl_he.clients.totals.payload import RunningSum
 from fl_he.clients.totals.sessions import Sessions
 from fl_he.clients.totals.state import ChainState, Contribution
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.planned_messages import Asked
 from fl_he.wire.records import ProtocolError
@@ -179,6 +183,40 @@ def _sealed_sessions(data: bytes) -> object:
     return _join(_store(data, _chains()))
 
 
+_HOSPITALS = {name: bytes([number]) * 32 for number, name in enumerate(("a", "b", "c"))}
+_SUM = Occasion(_KEY, _SESSION, "train", 1, bytes(32), Packing(), 3)
+
+
+def _pair(store: FileStore, sets: Store) -> object:
+    memory = PairMemory(sets, store, "a")
+    memory.begin(_HOSPITALS)
+    memory.keep({"b": bytes(32), "c": bytes(32)})
+    return memory.masks(_SUM, np.arange(3)), memory.random_stream(_SUM)
+
+
+def _sets() -> Store:
+    return StateStore(ConfigRecord())
+
+
+@cache
+def _pairs() -> list[Any]:
+    return _noted(lambda store: _pair(store, _sets()), LONGEST_PAIR_LINE)
+
+
+def _pair_memory(data: bytes) -> object:
+    return _pair(_store(data, _pairs(), LONGEST_PAIR_LINE), _sets())
+
+
+@cache
+def _masked_sets() -> list[Any]:
+    return _noted(lambda sets: PairMemory(sets, _sets(), "a").begin(_HOSPITALS), LONGEST_PAIR_LINE)
+
+
+def _masked_set(data: bytes) -> object:
+    store = StateStore(ConfigRecord())
+    return PairMemory(_store(data, _masked_sets(), LONGEST_PAIR_LINE), store, "a").begin(_HOSPITALS)
+
+
 @cache
 def _trainings() -> list[Any]:
     state = ChainState(_SESSION, None)
@@ -204,5 +242,7 @@ TARGETS = (
     Target("table-memory", _table_memory, _ERRORS, lambda: _seeds(_tables()), 0.5),
     Target("form-memory", _form_memory, _ERRORS, lambda: _seeds(_forms()), 0.5),
     Target("sealed-sessions", _sealed_sessions, _ERRORS, lambda: _seeds(_chains()), 0.5),
+    Target("pair-memory", _pair_memory, _ERRORS, lambda: _seeds(_pairs()), 0.5),
+    Target("masked-set", _masked_set, _ERRORS, lambda: _seeds(_masked_sets()), 0.5),
     Target("training-state", _training, _ERRORS, lambda: documents.seeds(_trainings()), 0.7),
 )

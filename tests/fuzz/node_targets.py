@@ -34,6 +34,7 @@ from fl_he.wire.encrypted_sum import (
     EncryptionRequest,
 )
 from fl_he.wire.learning_terms import MomentsRequest
+from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
 from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPermitRequest
 
 #: What a deployed node logs of an exception whose text it keeps to itself.
@@ -87,6 +88,8 @@ def _contents() -> list[tuple[str, RecordDict]]:
         (DECRYPT, DecryptRequest(_session(), "train", 1, 3, masked).to_content()),
         (PERMIT, PermitRequest(_session(), "train", 1, tickets, 3).to_content()),
         (PERMIT_SEALED, SealedPermitRequest(_session(), tuple(tickets)).to_content()),
+        (SEEDS, SeedsRequest(_session(), tuple(tickets)).to_content()),
+        (PAIR, Halves(_session(), tickets).to_content()),
     ]
 
 
