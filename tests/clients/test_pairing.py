@@ -15,6 +15,7 @@ from coalition import Files, Left, left_of, values_in
 from flwr.app import Message, RecordDict
 from flwr.app.user_config import UserConfig
 from lying_coordinator import CLINICS, COMPANY, LyingCoordinator, clinics, update_of
+from masked_transcripts import UNLIKELY, least_likely, neighbours_apart
 from sealed_steps import reason
 from session_keys import session_key
 from study_plans import UNPREPARED as PLAN
@@ -25,7 +26,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
-from fl_he.wire.encrypted_sum import MisfitReply
+from fl_he.wire.encrypted_sum import END, EndRequest, MisfitReply
 from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
 
 NAMES = ("clinic-1", "clinic-2", "clinic-3")
@@ -303,3 +304,35 @@ def test_a_smaller_set_is_masked_for_where_the_hospital_says_so(tmp_path: Path) 
     one = Coalition(nodes, STUDY)
     one.pair()
     assert np.isfinite(left(one, tmp_path, one.update(CLINICS[0], scheme=MASKS)).words).all()
+
+
+@pytest.mark.slow
+def test_further_sessions_show_no_more(tmp_path: Path) -> None:
+    """The coalition calls live hospitals dropped, and begins one session after another."""
+    plan = replace(STUDY, most_sessions=45)
+    nodes = [
+        {**node, "collusion": "resistant"} if node["role"] == "hospital" else node
+        for node in clinics(tmp_path, plan)
+    ]
+    parts: list[Left] = []
+    for run_id in range(45):
+        one = Coalition(nodes, plan, run_id=run_id)
+        one.pair()
+        key = session_key(tmp_path)
+        member = Files.read(newest(tmp_path, "3.csv").read_text().splitlines())
+        for node in CLINICS[:2]:
+            for _ in range(2):  # its answer was lost, says the coordinator
+                update = TicketedSum.from_bytes(one.update(node), key.public_key)
+            occasion = occasion_of(one, update)
+            parts.append(left_of(update, occasion, key, {"clinic-3": member}))
+            assert values_in(parts[-1:], occasion, key) is None
+        one.send(COMPANY, END, EndRequest(one.session).to_content())
+    words = [part.words for part in parts]
+    assert least_likely(np.concatenate(words)) > UNLIKELY
+    assert least_likely(neighbours_apart(words)) > UNLIKELY
+    assert least_likely(neighbours_apart(words[::2] + words[1::2])) > UNLIKELY
+
+
+def newest(folder: Path, table: str) -> Path:
+    paths = folder.glob(f"{table}.pairs-*.jsonl")
+    return max(paths, key=lambda path: path.stat().st_mtime_ns)
