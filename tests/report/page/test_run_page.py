@@ -187,6 +187,14 @@ def test_the_promise_is_that_of_the_readme(tmp_path: Path, topology: str) -> Non
             assert theirs.startswith(re.split(r"[,:;]", here)[0])
 
 
+def test_how_many_must_work_together_where_updates_are_masked_pairwise(tmp_path: Path) -> None:
+    metrics = make_metrics()
+    assert "unless it colludes with the coordinator" in page(tmp_path, metrics)
+    metrics["crypto"]["masked_set"] = 5
+    update = cells(page(tmp_path, metrics), "company X (key holder)")[1]
+    assert "unless it colludes with 4 of the 5 hospitals" in update
+
+
 def test_who_could_see_what_in_a_sealed_chain(tmp_path: Path) -> None:
     html = page(tmp_path, make_sealed())
     assert cells(html, "coordinator")[2:] == ["no", "no"]

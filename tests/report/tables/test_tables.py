@@ -171,6 +171,10 @@ def test_cost_table() -> None:
         "35 slots in each, Paillier with a 2048-bit key 0123456789ab (not post-quantum); tickets "
         "by HPKE with X-Wing (post-quantum)",
     )
+    metrics["crypto"]["masked_set"] = 4
+    check_metrics(metrics)
+    assert update_size(metrics)[0].endswith("1,333 bytes, masked pairwise among 4 hospitals")
+    metrics["crypto"]["masked_set"] = 0
     metrics["crypto"] |= {"scheme": "masks", "bytes_per_update": 7518}
     check_metrics(metrics)
     assert update_size(metrics) == (
