@@ -357,6 +357,12 @@ def test_three_classes_that_are_separated_are_said_to_be(tmp_path: Path) -> None
     metrics = server_app.train(grid, config, tmp_path / "run")
     assert metrics["diagnostics"]["separation"]["kind"] == "complete"
     assert metrics["rounds"][-1]["converged"] is False
+    page = (tmp_path / "run" / "report.html").read_text()
+    names = [*metrics["feature_names"], "(intercept)"]
+    for name in names:
+        rows = re.findall(rf'<th scope="row">{re.escape(name)}</th>(.*?)</tr>', page, re.DOTALL)
+        assert len(rows) == 2, "one of each contrast"
+        assert not re.search(r">-?[0-9]", "".join(rows)), "no estimate is given"
 
 
 @pytest.mark.slow

@@ -44,7 +44,9 @@ def coefficients(metrics: Metrics) -> Section:
         return Section(_TITLE, [_scaled(metrics, several=several)])
     reason = withheld(inference)
     blocks: list[Block] = [Note(f"{rows_note(metrics)}."), *map(Note, [reason] if reason else [])]
-    if not inference["coefficients"] or (several and reason is not None):
+    # The parameters of a class are no contrasts, whose estimates the separation takes.
+    separated = bool((metrics.get("diagnostics") or {}).get("separation"))
+    if not inference["coefficients"] or (several and reason is not None and not separated):
         return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
     sheets = coefficient_sheets(metrics)
     per_sd = deviation_note(metrics, sheets, _OF_WHAT)
