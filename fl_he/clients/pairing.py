@@ -18,6 +18,7 @@ from fl_he.clients.node.node import Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.run_key_check import signed_key
 from fl_he.clients.pair_memory import PairMemory
+from fl_he.config.groups import FEWEST_MASKING, MOST_MASKING
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.sealing import Binding, seal, unseal
@@ -26,8 +27,6 @@ from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
 from fl_he.wire.records import ProtocolError
 
-#: With two hospitals each is the other's complement; with more than 300 pairs cost too much.
-_FEWEST, _MOST = 3, 300
 _PURPOSE = "pair-half"
 
 
@@ -84,12 +83,12 @@ def _sealed_halves(asked: SeedsRequest, node: Node) -> Halves:
     if node.enrolment is not None:
         signed_key(asked.run_key, asked.session, node, node.enrolment)
     digests = _digests(asked.hospitals, enrolment)
-    least = max(_FEWEST, node.masked_set or len(enrolment.manifest.hospitals))
-    if not least <= len(digests) <= _MOST or enrolment.name not in digests:
+    least = max(FEWEST_MASKING, node.masked_set or len(enrolment.manifest.hospitals))
+    if not least <= len(digests) <= MOST_MASKING or enrolment.name not in digests:
         raise ProtocolError(
-            f"updates must be masked for a set of {least} to {_MOST} hospitals with this one, got "
-            f"{len(digests)}: masked-set in the node configuration is the fewest, by default all "
-            "of the manifest"
+            f"updates must be masked for a set of {least} to {MOST_MASKING} hospitals with this "
+            f"one, got {len(digests)}: masked-set in the node configuration is the fewest, by "
+            "default all of the manifest"
         )
     memory = PairMemory(node.masked_sets(), node.pairs(asked.session), enrolment.name)
     binding = _binding(asked.session, digests)

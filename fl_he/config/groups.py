@@ -221,6 +221,11 @@ class KeyKind(StrEnum):
     djn = "djn"
 
 
+#: Hospitals that may mask for each other: of two each is the other's complement, and more than 300
+#: have too many pairs.
+FEWEST_MASKING, MOST_MASKING = 3, 300
+
+
 class Collusion(StrEnum):
     """Protection from parties that work together: see :attr:`CryptoConfig.collusion`."""
 

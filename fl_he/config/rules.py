@@ -12,7 +12,17 @@ from itertools import chain
 from fl_he.config.capc import CapcConfig
 from fl_he.config.command_line import override
 from fl_he.config.constraints import ConfigError, check_fields
-from fl_he.config.groups import AUTO, BUILT_IN, PRIVACY, DataConfig, Engine
+from fl_he.config.groups import (
+    AUTO,
+    BUILT_IN,
+    CONTINUE,
+    FEWEST_MASKING,
+    MOST_MASKING,
+    PRIVACY,
+    Collusion,
+    DataConfig,
+    Engine,
+)
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 from fl_he.errors import written
 
@@ -39,6 +49,7 @@ def check(config: Config) -> None:
             _test_set,
             _capc,
             _sealed,
+            _masked,
             _contributors,
             _slot,
             _data,
@@ -59,6 +70,23 @@ def _segments(config: Config) -> Iterator[str]:
         yield f"segments must be auto or from 1 to hospitals ({hospitals}), got {count!r}"
     if config.topology is not Topology.chain and count != 1:
         yield f"segments must be 1 unless topology=chain, got {count!r}"
+
+
+def _masked(config: Config) -> Iterator[str]:
+    if config.crypto.collusion is not Collusion.resistant:
+        return
+    if config.on_dropout == CONTINUE:
+        yield (
+            "on_dropout must be wait or stop with crypto.collusion=resistant, got continue: "
+            "without one hospital no total can be opened"
+        )
+    if not FEWEST_MASKING <= config.hospitals <= MOST_MASKING:
+        yield (
+            f"hospitals must be {FEWEST_MASKING} to {MOST_MASKING} with "
+            f"crypto.collusion=resistant, got {config.hospitals}"
+        )
+    if config.capc.enabled:
+        yield "crypto.collusion must be none in CaPC, got resistant: votes have no pairwise masks"
 
 
 def _test_set(config: Config) -> Iterator[str]:

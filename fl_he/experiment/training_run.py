@@ -12,7 +12,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config.groups import DataConfig
+from fl_he.config.groups import Collusion, DataConfig
 from fl_he.config.run import Config
 from fl_he.experiment.run import Run, origin_figures
 from fl_he.experiment.terms import packing_of
@@ -31,6 +31,7 @@ from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedSum
 from fl_he.strategies.update_sum import FOLD
 from fl_he.wire.events import Event, Listener, RoundEnded
+from fl_he.wire.records import ProtocolError
 
 #: Deployed hospitals show their data to nobody.
 _DEPLOYED_DATA = DataConfig(name="each hospital's own table")
@@ -81,8 +82,19 @@ class TrainingRun(Run):
         self._earlier = None if config.resume is None else load_checkpoint(folder, config)
 
     def _called(self, roster: Roster) -> Roster:
-        """Take note of the time until all nodes were there."""
+        """Take note of the time until all nodes were there; refuse hospitals without their masks.
+
+        Raises
+        ------
+        ProtocolError
+            If `crypto.collusion` asks for masks, and hospitals have none.
+        """
         self._start_seconds = perf_counter() - self._start
+        if self._config.crypto.collusion is Collusion.resistant and not roster.masked_set:
+            raise ProtocolError(
+                "crypto.collusion=resistant must be for hospitals that mask their updates: set "
+                "collusion='resistant' in their node configurations"
+            )
         return roster
 
     def _begin(self, grid: Grid, tell: Listener, roster: Roster) -> None:

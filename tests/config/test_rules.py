@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.groups import KEY_BITS_LIMIT
+from fl_he.config.groups import KEY_BITS_LIMIT, Collusion
 from fl_he.config.rules import check
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology, schema_keys
 from fl_he.crypto.errors import CryptoError
@@ -20,6 +20,7 @@ TABLE = {"data.name": "csv", "data.path": "t.csv", "data.target": "y"}
 CHAIN: dict[str, Any] = {"topology": Topology.chain}
 SEALED: dict[str, Any] = {**CHAIN, "sealed": True}
 UNSCALED = {**SEALED, "scaling": Scaling.none}
+MASKED: dict[str, Any] = {"crypto.collusion": Collusion.resistant}
 CAPC: dict[str, Any] = {"capc.enabled": True, "hospitals": 4}
 PRIVATE: dict[str, Any] = {
     **{"privacy.name": "gaussian", "privacy.epsilon": 1.0, "privacy.delta": 1e-5},
@@ -283,6 +284,10 @@ def test_a_configuration_that_promises_nothing_clear_is_refused(
         ({**CAPC, "hospitals": 3}, "hospitals must be above min_contributors"),
         ({**CAPC, "test_size": 0.0}, "test_size must be above 0 in CaPC, got 0"),
         ({**CAPC, **CHAIN, "sealed": True}, "capc.enabled must be false"),
+        ({**CAPC, **MASKED}, "crypto.collusion must be none in CaPC, got resistant"),
+        ({**MASKED, "on_dropout": "continue"}, "on_dropout must be wait or stop with crypto"),
+        ({**MASKED, "hospitals": 2, "min_contributors": 2}, "hospitals must be 3 to 300 with"),
+        ({**MASKED, "hospitals": 301}, "hospitals must be 3 to 300 with"),
         ({**CAPC, "resume": "outputs/first"}, "capc.enabled must be false"),
         ({**CAPC, **PRIVATE}, "privacy must be none in CaPC"),
     ],

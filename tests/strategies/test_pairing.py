@@ -14,6 +14,7 @@ from local_grid import LocalGrid, simulated_nodes
 from quick import slow, slow_but
 
 from fl_he import client_app, server_app
+from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.crypto.schemes import MASKS, SCHEMES
 from fl_he.strategies.dropouts import DropoutError
@@ -107,12 +108,12 @@ def test_private_releases_have_masks(tmp_path: Path, clock: list[float]) -> None
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("on_dropout=continue",), "on_dropout must be 'wait' or 'stop'"),
-        (("hospitals=2", "min_contributors=2"), "a set of 3 to 300 hospitals"),
+        (("on_dropout=continue",), "on_dropout must be wait or stop"),
+        (("hospitals=2", "min_contributors=2"), "hospitals must be 3 to 300"),
     ],
 )
 def test_what_cannot_be_masked_is_refused(
     tmp_path: Path, overrides: tuple[str, ...], words: str
 ) -> None:
-    with pytest.raises(ProtocolError, match=words):
+    with pytest.raises(ConfigError, match=words):
         trained(tmp_path, MASKED, *overrides)
