@@ -204,6 +204,8 @@ def test_the_kind_is_part_of_published_key_and_fingerprint(
     public = short_key.public_key
     digest = integers_digest(b"fl-he short Paillier public key 1\0", public.n, public.h_s)
     assert public.fingerprint == digest
+    # Nodes pin it.
+    assert digest == "792beb78a966ef4d52ce0cb36254f3550aa25ad638beaaad601c1d759136ef4a"
     members = json.loads(public.to_json())
     assert members["key_kind"] == "short"
     assert PublicKey.from_json(public.to_json(), minimum_bits=SMALL_BITS) == public
