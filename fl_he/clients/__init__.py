@@ -17,7 +17,7 @@ stores           places of lines and texts that a node keeps
 ledger           company X's sessions and opened sums
 overviews        sessions as company X's ledger tells of them
 state_store      ledgers and texts of a simulated node
-opened_sets      company X's memory of the sets whose totals it has opened
+opened_sets      company X's memory of the sets whose sums it may have
 pair_memory      a hospital's seeds of pairwise masks, its set and what it has answered
 ledger_file      a file for a ledger, which only grows
 run_keys         company X's key of each session
@@ -26,6 +26,7 @@ privacy_ledger   a hospital's releases under differential privacy
 node             who this node is, and what may leave it
 pairing          exchange of the seeds of pairwise masks
 encryption       the mod that encrypts
+given_out        the part of a total that leaves company X
 opening          company X opens a sum if its policy allows
 key_holder       company X: publishes its key and opens totals
 private_release  release of updates under differential privacy

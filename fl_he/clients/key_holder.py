@@ -30,11 +30,12 @@ from time import perf_counter
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fl_he.clients.given_out import figures_of, some_or_none
 from fl_he.clients.node.app import NodeApp, read_node
 from fl_he.clients.node.node import KeyHolderPolicy, Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.settings import accepted_schemes
-from fl_he.clients.opening import Opener, figures_of, some_or_none
+from fl_he.clients.opening import Opener
 from fl_he.clients.pairing import answer_pairing, own_identity
 from fl_he.version import __version__
 from fl_he.wire.encrypted_sum import (
@@ -158,7 +159,6 @@ class KeyHolder:
             packing=opener.policy.packing.to_json(),
             value_keys=opener.value_keys,
             run_key=opener.run_key,
-            whole=opener.whole,
         )
 
     def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply | MisfitReply:

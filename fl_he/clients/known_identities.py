@@ -5,7 +5,8 @@ pattern, and another hospital under an old name would go on with the old one's. 
 the identities of its manifest whenever they change. The manifest is *doubted* if a hospital of
 opened sets has another identity now, or if some are missing while there are hospitals that are in
 no opened set. Then no total is opened, until the operator begins an epoch: it names all hospitals,
-since any of them may be exposed.
+since any of them may be exposed. Two names of one hospital within a manifest raise no doubt: they
+look like two hospitals.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What company X remembers: its sessions, and which rounds and sums it has opened in them.
 
-A round is noted before its sum is decrypted. The same request may come again, since the answer
+A round is noted before its sum is decrypted, and the set of its hospitals before the round, also if
+the round is refused: company X has its sum. The same request may come again, since the answer
 may have been lost on its way: it is answered again, with the same total. That gives a coordinator
 that cheats nothing that it could not have kept: the answer depends on the key and on the request
 alone, and the request is the same in its session, purpose, round, claimed contributors and every
@@ -19,15 +20,18 @@ opened sets had, so that company X notices if that file is deleted or replaced.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from fl_he.clients.stores import Lines, Store, ledger_document
+from fl_he.clients.stores import Store, ledger_document
 from fl_he.crypto.encoding.fields import Key, Natural, Whole
+from fl_he.errors import FlHeError
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
+from fl_he.wire.permission import PermitRequest, SealedPermitRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.training_messages import MODEL_LINKS
 
@@ -35,12 +39,6 @@ from fl_he.wire.training_messages import MODEL_LINKS
 Follows = tuple[str, int]
 #: Stands for the sum before the first one.
 NOTHING: Follows = ("round", 0)
-_OTHER_LEDGER = (
-    "the total before a sum must be of company X's ledger as it is now: the ledger was rolled "
-    "back, so end all sessions and begin a new run"
-)
-
-
 #: Head of a ledger without openings.
 FIRST_HEAD = bytes(32)
 
@@ -74,6 +72,12 @@ class Opening:
     metric_values: Whole
     sum: str
     sets: Whole = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, asked: DecryptRequest | PermitRequest | SealedPermitRequest, digest: str) -> Self:
+        """Return the line of a sum that is asked for, and of its digest."""
+        kind, count = (asked.session, asked.purpose, asked.round), asked.contributors
+        return cls(*kind, count, asked.metric_values, digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +212,7 @@ class Ledger:
     def place(self, session: str) -> Place:
         """Return the place that a new opening of a session would have; raises as `latest`."""
         with self._store.exclusively() as lines:
-            for _ in self._opened(lines, session):
-                pass
+            list(self._opened(lines, session))
             return _place(session, list(lines), noted=False)
 
     def note(
@@ -230,8 +233,9 @@ class Ledger:
             The sum about a model that must be the last one opened before this one. It is compared
             under the same lock: of two processes only one opens a sum over the same model.
         check : callable
-            Is called before the sum is noted, and may refuse it. Takes the opening's place; returns
-            how many lines the file of opened sets has now.
+            Is called before the sum is noted, and may refuse it; also if this method refuses it,
+            unless the session is unknown. Takes the opening's place; returns how many lines the
+            file of opened sets has now.
         after : Mark or None
             The mark that the total before this sum carries.
 
@@ -248,30 +252,42 @@ class Ledger:
             open already, or if the sum is, if it follows another round, if the ledger has no such
             mark as `after`, or if a new opening exceeds a limit.
         """
-        opening = Opening(
-            session=request.session,
-            purpose=request.purpose,
-            round=request.round,
-            contributors=request.contributors,
-            metric_values=request.metric_values,
-            sum=sha256(request.encrypted_sum).hexdigest(),
-        )
+        opening = Opening.of(request, sha256(request.encrypted_sum).hexdigest())
         with self._store.exclusively() as lines:
-            if _is_discarded(opening, lines):
-                return None
-            noted = _is_noted(opening, self._opened(lines, opening.session), follows)
-            if not noted and (self._max_rounds, self._max_sessions) != (None, None):
-                self._require_room(opening, lines)
             read = list(lines)
+            if opening.sum in discarded_sums(read) and opening in entries(read):
+                return None
+            opened = list(self._opened(read, opening.session))
+            noted = opening in opened
+            place = _place(opening.session, read, noted=noted)
+            try:
+                self._require_due(opening, opened, read, follows, after)
+            except ProtocolError:
+                with suppress(FlHeError):  # company X has the sum, though it opens none
+                    check(place)
+                raise
+            now = check(place)
             marked = list(marks(read))
-            if after not in (None, *(mark for _, mark in marked)):
-                raise ProtocolError(_OTHER_LEDGER)
-            now = check(_place(opening.session, read, noted=noted))
             if noted:
                 return next(mark for entry, mark in marked if entry == opening)
             opening = replace(opening, sets=now)
             lines.append(line_of(opening))
         return _next(marked[-1][1] if marked else Mark(), opening)
+
+    def permit(
+        self,
+        request: PermitRequest | SealedPermitRequest,
+        follows: Follows | None,
+        check: Callable[[Place], int],
+        after: Mark | None,
+    ) -> None:
+        """Refuse a sum that has not been sent as `note` would, and then as `check` does."""
+        opening = Opening.of(request, "")
+        with self._store.exclusively() as lines:
+            read = list(lines)
+            opened = list(self._opened(read, opening.session))
+            self._require_due(opening, opened, read, follows, after)
+            check(_place(opening.session, read, noted=False))
 
     def discard(self, request: DecryptRequest) -> None:
         """Note that nothing of an opened sum is given out."""
@@ -279,7 +295,36 @@ class Ledger:
         with self._store.exclusively() as lines:
             lines.append(line_of(Discarded(digest, request.session, request.purpose)))
 
-    def _opened(self, lines: Lines, session: str) -> Iterator[Opening]:
+    def _require_due(
+        self,
+        opening: Opening,
+        opened: Sequence[Opening],
+        lines: Sequence[str | None],
+        follows: Follows | None,
+        after: Mark | None,
+    ) -> None:
+        """Check an opening against its session's earlier ones, the limits and the marks."""
+        is_new = opening not in opened
+        earlier = opened if is_new else opened[: opened.index(opening)]
+        if is_new:
+            _require_new(opening, opened)
+        links = [(one.purpose, one.round) for one in earlier if one.purpose in MODEL_LINKS]
+        before = links[-1] if links else NOTHING
+        if follows not in (None, before):
+            words = (f"{purpose} {number}" for purpose, number in (before, follows or NOTHING))
+            raise ProtocolError(
+                "a sum must be over the model after {}, the last that was opened, got one over the "
+                "model after {}".format(*words)
+            )
+        if is_new and (self._max_rounds, self._max_sessions) != (None, None):
+            self._require_room(opening, lines)
+        if after not in (None, *(mark for _, mark in marks(lines))):
+            raise ProtocolError(
+                "the total before a sum must be of company X's ledger as it is now: the ledger was "
+                "rolled back, so end all sessions and begin a new run"
+            )
+
+    def _opened(self, lines: Iterable[str | None], session: str) -> Iterator[Opening]:
         """Yield a session's openings but those discarded; raises at their end if it is closed."""
         discarded = discarded_sums(lines)
         known = False
@@ -297,15 +342,13 @@ class Ledger:
         if not known:
             raise unknown_session(session)
 
-    def _require_room(self, opening: Opening, lines: Lines) -> None:
+    def _require_room(self, opening: Opening, lines: Sequence[str | None]) -> None:
         """Refuse a new opening beyond the limits; discarded sums do not count."""
-        discarded, rounds = discarded_sums(lines), 0
-        sessions = {opening.session}
-        for entry in entries(lines):
-            if isinstance(entry, Opening) and entry.sum not in discarded:
-                sessions.add(entry.session)
-                kind = entry.session, entry.purpose
-                rounds += kind == (opening.session, opening.purpose)
+        discarded = discarded_sums(lines)
+        given = (one for one in entries(lines) if isinstance(one, Opening))
+        opened = [(one.session, one.purpose) for one in given if one.sum not in discarded]
+        sessions = {opening.session, *(session for session, _ in opened)}
+        rounds = opened.count((opening.session, opening.purpose))
         if self._max_rounds is not None and rounds >= self._max_rounds:
             raise ProtocolError(
                 f"company X opens at most {self._max_rounds} totals of one purpose in a session "
@@ -348,39 +391,13 @@ def discarded_sums(lines: Iterable[str | None]) -> set[str]:
     return {entry.discarded for entry in entries(lines) if isinstance(entry, Discarded)}
 
 
-def _is_discarded(opening: Opening, lines: Lines) -> bool:
-    return opening.sum in discarded_sums(lines) and opening in entries(lines)
-
-
-def _is_noted(opening: Opening, opened: Iterable[Opening], follows: Follows | None) -> bool:
-    """Check an opening against all earlier ones, in constant memory; raises as `Ledger.note`."""
-    noted = same_sum = over = False
-    latest, before = 0, NOTHING
-    for entry in opened:
-        if entry.sum == opening.sum:  # first, since it is cheaper than all members
-            same_sum, noted = True, noted or entry == opening
-        if not noted and entry.purpose in MODEL_LINKS:
-            before = entry.purpose, entry.round
-        over = over or entry.purpose == "separation"
-        if entry.purpose == opening.purpose:
-            latest = max(latest, entry.round)
-    if not noted:
-        _require_new(opening, latest, over=over, same_sum=same_sum)
-    if follows not in (None, before):
-        words = (f"{purpose} {number}" for purpose, number in (before, follows or NOTHING))
-        raise ProtocolError(
-            "a sum must be over the model after {}, the last that was opened, got one over the "
-            "model after {}".format(*words)
-        )
-    return noted
-
-
-def _require_new(opening: Opening, latest: int, *, over: bool, same_sum: bool) -> None:
-    """Refuse another sum than one of a round to come; `latest` is the last of its purpose."""
+def _require_new(opening: Opening, opened: Sequence[Opening]) -> None:
+    """Refuse another sum than one of a round to come."""
+    latest = max((one.round for one in opened if one.purpose == opening.purpose), default=0)
     if opening.purpose == "figures" and latest:
         # Those of two models that hardly differ would say where single patients are.
         raise ProtocolError("figures are given out once in a session, and they have been")
-    if over and opening.purpose != "figures":
+    if opening.purpose != "figures" and any(one.purpose == "separation" for one in opened):
         # Each answer tells whether there is a patient on one side of a model, and any other total
         # over a model of choice would tell how many.
         raise ProtocolError(
@@ -392,7 +409,7 @@ def _require_new(opening: Opening, latest: int, *, over: bool, same_sum: bool) -
             f"a round is opened once, in order: {opening.purpose} {latest} is open already, "
             f"got {opening.purpose} {opening.round}"
         )
-    if same_sum:
+    if any(one.sum == opening.sum for one in opened):
         raise ProtocolError("this very sum is open already, for another round")
 
 

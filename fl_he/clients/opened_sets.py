@@ -1,4 +1,4 @@
-"""Sets of hospitals whose totals company X has opened, and who allows being singled out.
+"""Sets of hospitals whose sums company X may have, and who allows being singled out.
 
 They are kept over sessions, purposes and keys: whoever has an old total still has it.
 
@@ -7,13 +7,16 @@ without a permission were noted. So a coordinator that holds back tickets, or se
 does not undo a withdrawal. A ticket without a permission is noted in any sum, a permission only in
 a sum that may be opened. Of a request that was answered before, nothing is noted.
 
+A set is noted when company X permits that its sum is sent, and at the latest when it has the sum:
+from then on another set is judged as if that total had been opened.
+
 Figures are opened only of the set of their session's last training total that was given out: those
 of two sets over one model would differ by a few patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -124,10 +127,6 @@ class KeptSets:
             return replace(verdict, exposed=self.identities.everyone | hospitals, doubted=doubted)
         return verdict
 
-    def under(self, identities: Mapping[str, str]) -> KeptSets:
-        """Return the same under a manifest with these identities' fingerprints."""
-        return replace(self, identities=self.identities.after(Enrolled(identities)))
-
 
 class OpenedSets:
     """The sets of a company X.
@@ -160,7 +159,7 @@ class OpenedSets:
         purpose: Purpose,
         identities: Mapping[str, str],
     ) -> int:
-        """Note the set of a total's contributors before the total is opened, or refuse it.
+        """Note the set of a total's contributors before the sum is sent or opened, or refuse it.
 
         Parameters
         ----------
@@ -192,10 +191,7 @@ class OpenedSets:
             count = _require_lines(lines, place.sets)
             if place.noted:
                 return count
-            before = KeptSets.of(lines)
-            if before.identities.enrolled != identities:
-                before = before.under(identities)
-                _append(lines, Enrolled(dict(sorted(identities.items()))))
+            before = _enrolled(lines, identities)
             last = {name: before.last.get(name, 0) for name in wishes}
             no = frozenset(name for name, allows in wishes.items() if not allows)
             if new := {n for n in no if n in before.alone or last[n] < place.sessions}:
@@ -223,18 +219,27 @@ class OpenedSets:
             if KeptSets.of(lines).trained.get(session) != hospitals:
                 _append(lines, TrainedSet(hospitals, session))
 
-    def permit(
+    def require_names(
         self,
-        tickets: Iterable[Ticket],
+        tickets: Collection[Ticket],
         min_contributors: int,
         place: Place,
         purpose: Purpose,
         identities: Mapping[str, str],
-    ) -> None:
-        """Refuse a set as `require` does, and note nothing."""
+    ) -> int:
+        """Refuse a set as `require` does, by tickets that nobody has signed.
+
+        The set is noted if it may be opened without their permissions, and as if all hospitals had
+        allowed being singled out: `require` notes the contrary by their own tickets.
+        """
         with self._store.exclusively() as lines:
             copy = _Copy([*lines])
-        OpenedSets(copy).require(tickets, min_contributors, place, purpose, identities)
+            OpenedSets(copy).require(tickets, min_contributors, place, purpose, identities)
+            names = frozenset(ticket.hospital for ticket in tickets)
+            verdict = _enrolled(lines, identities).judge(names, min_contributors)
+            if verdict.opened is not None and not verdict.exposed:
+                _append(lines, replace(verdict.opened, alone=names))
+            return sum(1 for _ in lines)
 
     def begin_epoch(self, verdict: Verdict, least: int) -> None:
         """Note the operator's decision to open a set although it exposes hospitals.
@@ -278,6 +283,15 @@ class _Copy:
     def exclusively(self) -> AbstractContextManager[list[str | None]]:
         """See Store."""
         return nullcontext(self.lines)
+
+
+def _enrolled(lines: Lines, identities: Mapping[str, str]) -> KeptSets:
+    """Return all that was noted, and that these are the manifest's identities by now."""
+    kept = KeptSets.of(lines)
+    if kept.identities.enrolled == identities:
+        return kept
+    _append(lines, now := Enrolled(dict(sorted(identities.items()))))
+    return replace(kept, identities=kept.identities.after(now))
 
 
 def _require_lines(lines: Lines, least: int) -> int:

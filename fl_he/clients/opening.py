@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from flwr.app import Context
 from numpy.typing import NDArray
 
+from fl_he.clients.given_out import with_metric_means
 from fl_he.clients.ledger import Follows, Ledger, Mark, Place
 from fl_he.clients.node.app import read_node
 from fl_he.clients.node.enrolment import Enrolment, read_passphrase
@@ -28,12 +28,11 @@ from fl_he.clients.run_keys import RunKeys, SessionKey
 from fl_he.clients.stores import LedgerError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.crypto.schemes import Scheme
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import TicketError, opened, require_tickets, value_key_of
 from fl_he.crypto.tickets.ticket import Ticket
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
-from fl_he.learning.regression.disclosure import Figures, figures
-from fl_he.learning.regression.evaluation import Counts
 from fl_he.wire.encrypted_sum import RESTRICTED, DecryptRequest, Purpose
 from fl_he.wire.permission import PermitRequest, SealedPermitRequest
 from fl_he.wire.records import ProtocolError, kept_config, refused_as
@@ -41,7 +40,6 @@ from fl_he.wire.run_key import RunKey
 from fl_he.wire.totals import Total
 from fl_he.wire.update_layout import (
     CONTRIBUTORS,
-    EXAMPLES,
     FIRST_VALUE,
     METRIC_SLOTS,
     read_first_value,
@@ -188,20 +186,6 @@ class Opener:
             return {}
         return seal_value_key(value_key_of(key), key.public_key.fingerprint, enrolment)
 
-    @property
-    def whole(self) -> bool:
-        """True if the total of all hospitals of a manifest may be opened without permissions."""
-        enrolment = self.node.enrolment
-        if enrolment is None:
-            return False
-        named = _identities(enrolment)
-        with suppress(LedgerError):  # opening refuses by it
-            # Tickets to come may lack the permissions that were noted.
-            kept = OpenedSets(self.node.opened_sets()).read(0).under(named)
-            kept = replace(kept, alone=frozenset())
-            return not kept.judge(frozenset(named), self.policy.min_contributors).exposed
-        return False
-
     def open(
         self,
         request: DecryptRequest,
@@ -242,6 +226,7 @@ class Opener:
             If the policy does not allow it.
         """
         summed = self._summed(request, asked)
+        tickets = summed.tickets
         if contributors is not None and sorted(contributors) != sorted(summed.contributors):
             raise TicketError
         if len(summed.tickets) != request.contributors:
@@ -249,34 +234,11 @@ class Opener:
                 f"the sum must hold the {request.contributors} contributors claimed, and it has "
                 f"{len(summed.tickets)} tickets"
             )
-        occasion = Occasion(
-            self.key.public_key.fingerprint,
-            request.session,
-            request.purpose if asked is None else asked.purpose,
-            request.round if step is None else step,
-            summed.tickets[0].asked if asked is None else asked.digest,
-            self.policy.packing,
-            len(summed.vector),
-            request.metric_values,
-            summed.vector.scheme,
-        )
+        form = len(summed.vector), summed.vector.scheme
+        occasion = self._occasion(request, tickets, form, asked, step)
+        check = self._check(request.purpose, tickets, occasion, asked)
         enrolment, minimum = self.node.enrolment, self.policy.min_contributors
-
-        def check(place: Place) -> int:
-            # An app without a manifest may tell each hospital something else.
-            same = asked is not None or enrolment is not None
-            verify = None if enrolment is None else enrolment.verifies
-            require_tickets(summed.tickets, occasion, verify, same=same)
-            if enrolment is None:
-                return 0
-            sets = OpenedSets(self.node.opened_sets())
-            named = _identities(enrolment)
-            return sets.require(summed.tickets, minimum, place, request.purpose, named)
-
-        before = None
-        if after is not None and not self.node.simulated:
-            before = Mark(after.counter, after.head)
-        mark = self.ledger.note(request, follows, check, before)
+        mark = self.ledger.note(request, follows, check, self._mark(after))
         if mark is None:
             return None
         claimed = request.contributors * (-1 if request.purpose in RESTRICTED.values() else 1)
@@ -305,40 +267,103 @@ class Opener:
             place = self.ledger.place(session).session
             OpenedSets(self.node.opened_sets()).note_trained(opened.contributors, place)
 
-    def permit(self, request: PermitRequest) -> None:
-        """Refuse a set as `open` would refuse its sum, by the same errors, and note nothing."""
-        enrolment = _required(self.node)
-        tickets = [Ticket.from_bytes(ticket) for ticket in request.tickets.values()]
-        self._require_count(len(tickets))
-        occasion = Occasion(
-            self.key.public_key.fingerprint,
-            request.session,
-            request.purpose,
-            request.round,
-            tickets[0].asked,
-            self.policy.packing,
-            request.length,
-            request.metric_values,
-            request.scheme,
-        )
-        require_tickets(tickets, occasion, enrolment.verifies)
-        self._require_allowed(tickets, request.session, request.purpose)
+    def permit(
+        self,
+        request: PermitRequest,
+        *,
+        follows: Follows | None = None,
+        after: Total | None = None,
+        asked: Asked | None = None,
+    ) -> None:
+        """Refuse a sum that has not been sent as `open` would, or note the set of its hospitals.
 
-    def permit_names(self, request: SealedPermitRequest) -> None:
-        """Refuse as `permit`, if tickets are to say what the coordinator has heard of them."""
-        names = frozenset(request.contributors)
-        if strangers := names - _identities(_required(self.node)).keys():
+        Then another set is judged as if the total had been opened, and the same one is permitted
+        again.
+
+        Parameters
+        ----------
+        request : PermitRequest
+        follows, after, asked
+            See `open`.
+
+        Raises
+        ------
+        ProtocolError, CryptoError
+            As by `open`, as far as that can be known without the sum.
+        """
+        _required(self.node)
+        tickets = [Ticket.from_bytes(ticket) for ticket in request.tickets.values()]
+        self._require_form(request, request.length, asked)
+        if request.scheme not in (accepted := accepted_schemes(self.node.context)):
+            raise ProtocolError(f"the scheme of a sum must be one of {sorted(accepted)}")
+        occasion = self._occasion(request, tickets, (request.length, request.scheme), asked)
+        check = self._check(request.purpose, tickets, occasion, asked)
+        self.ledger.permit(request, follows, check, self._mark(after))
+
+    def permit_names(
+        self, request: SealedPermitRequest, follows: Follows, after: Total | None
+    ) -> None:
+        """Refuse or note a set as `permit`, by what the coordinator has heard of tickets."""
+        named = _identities(_required(self.node))
+        names = frozenset(request.names)
+        if strangers := names - named.keys():
             raise ProtocolError(
                 f"a sum must be of hospitals of the manifest, got {min(strangers)!r:.40}"
             )
+        self._require_count(len(names))
         tickets = [Ticket(name, b"", b"", alone=name in request.alone) for name in names]
-        self._require_allowed(tickets, request.session, "train")
+        minimum, sets = self.policy.min_contributors, OpenedSets(self.node.opened_sets())
 
-    def _require_allowed(self, tickets: Sequence[Ticket], session: str, purpose: Purpose) -> None:
-        self._require_count(len(tickets))
-        minimum, place = self.policy.min_contributors, self.ledger.place(session)
-        sets, named = OpenedSets(self.node.opened_sets()), _identities(_required(self.node))
-        sets.permit(tickets, minimum, place, purpose, named)
+        def check(place: Place) -> int:
+            return sets.require_names(tickets, minimum, place, "train", named)
+
+        self.ledger.permit(request, follows, check, self._mark(after))
+
+    def _occasion(
+        self,
+        request: DecryptRequest | PermitRequest,
+        tickets: Sequence[Ticket],
+        form: tuple[int, Scheme],
+        asked: Asked | None,
+        step: int | None = None,
+    ) -> Occasion:
+        length, scheme = form
+        return Occasion(
+            self.key.public_key.fingerprint,
+            request.session,
+            request.purpose if asked is None else asked.purpose,
+            request.round if step is None else step,
+            tickets[0].asked if asked is None else asked.digest,
+            self.policy.packing,
+            length,
+            request.metric_values,
+            scheme,
+        )
+
+    def _check(
+        self,
+        purpose: Purpose,
+        tickets: Sequence[Ticket],
+        occasion: Occasion,
+        asked: Asked | None,
+    ) -> Callable[[Place], int]:
+        """Return the check of a sum's tickets and set; see :meth:`Ledger.note`."""
+        enrolment, minimum = self.node.enrolment, self.policy.min_contributors
+
+        def check(place: Place) -> int:
+            # An app without a manifest may tell each hospital something else.
+            same = asked is not None or enrolment is not None
+            verify = None if enrolment is None else enrolment.verifies
+            require_tickets(tickets, occasion, verify, same=same)
+            if enrolment is None:
+                return 0
+            sets = OpenedSets(self.node.opened_sets())
+            return sets.require(tickets, minimum, place, purpose, _identities(enrolment))
+
+        return check
+
+    def _mark(self, after: Total | None) -> Mark | None:
+        return None if after is None or self.node.simulated else Mark(after.counter, after.head)
 
     def _require_count(self, contributors: int) -> None:
         least, most = self.policy.min_contributors, self.policy.packing.max_contributors
@@ -358,19 +383,25 @@ class Opener:
         vector = summed.vector
         if vector.packing != packing:
             raise ProtocolError(f"the packing must be {packing}, got {vector.packing}")
-        if len(vector) < FIRST_VALUE + METRIC_SLOTS * request.metric_values:
+        self._require_form(request, len(vector), asked)
+        return summed
+
+    def _require_form(
+        self, request: DecryptRequest | PermitRequest, length: int, asked: Asked | None
+    ) -> None:
+        self._require_count(request.contributors)
+        if length < FIRST_VALUE + METRIC_SLOTS * request.metric_values:
             raise ProtocolError(
                 "a sum must hold a contributor count, a number of examples and the metrics claimed"
             )
-        if asked is not None and asked.length != len(vector):
+        if asked is not None and asked.length != length:
             raise ProtocolError(f"the sum must hold the {asked.length} numbers that were asked for")
         if request.metric_values and request.purpose in RESTRICTED.values():
             raise ProtocolError(f"a sum for {request.purpose} must have no metrics")
-        if request.purpose == "separation" and len(vector) != FIRST_VALUE + _SIDES:
+        if request.purpose == "separation" and length != FIRST_VALUE + _SIDES:
             raise ProtocolError(
                 f"a sum for a separation must hold {_SIDES} counts and nothing else"
             )
-        return summed
 
 
 def _identities(enrolment: Enrolment) -> dict[str, str]:
@@ -416,52 +447,3 @@ def _session_key(
     if key.public_key.fingerprint != found.fingerprint:
         raise LedgerError(f"{found.path} must hold the key with which its session began")
     return key, found
-
-
-def with_metric_means(
-    total: NDArray[np.float64], metric_values: int, minimum: int, lacking: int
-) -> NDArray[np.float64]:
-    """Return a total with means and the weight 1 in place of its metrics' sums and weights.
-
-    The weights would tell how many examples the hospitals have that lack a metric. A metric that
-    fewer hospitals than `minimum` have gets the weight and the mean 0: its mean could be one
-    hospital's. So does one that some, but fewer than `lacking`, have not: its mean and that of a
-    round in which all have it would show theirs. See :mod:`fl_he.wire.update_layout`.
-
-    Examples
-    --------
-    >>> total = np.array([4.0, 70.0, 4.0, 70.0, 35.0])  # 4 hospitals, 70 examples, one metric
-    >>> with_metric_means(total, 1, 3, 3).tolist()
-    [4.0, 70.0, 4.0, 1.0, 0.5]
-    >>> with_metric_means(np.array([4.0, 70.0, 2.0, 30.0, 15.0]), 1, 3, 1).tolist()
-    [4.0, 70.0, 2.0, 0.0, 0.0]
-    >>> with_metric_means(np.array([4.0, 70.0, 3.0, 60.0, 30.0]), 1, 3, 3).tolist()
-    [4.0, 70.0, 3.0, 0.0, 0.0]
-    """
-    start = len(total) - METRIC_SLOTS * metric_values
-    counts, weights, sums = total[start:].reshape(METRIC_SLOTS, metric_values)
-    missing = np.abs(total[CONTRIBUTORS]) - counts
-    enough = (counts >= minimum) & ((missing == 0) | (missing >= lacking)) & (weights > 0)
-    means = np.divide(sums, weights, out=np.zeros_like(sums), where=enough)
-    return np.concatenate([total[:start], counts, enough, means])
-
-
-def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
-    """Return what may leave of a total of hospitals' counts, by the policy's ``min_cell``.
-
-    Raises
-    ------
-    ProtocolError
-        If the total is no counts, or of fewer patients than ``min_cell``.
-    """
-    with refused_as("the hospitals'"):
-        counts = Counts.of_vector(total[FIRST_VALUE:])
-        if total[EXAMPLES] != counts.examples:
-            raise ProtocolError("counts must be of all held-out examples, and they are not")
-        return figures(counts, policy.min_cell)
-
-
-def some_or_none(total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what may leave of a total of counts: 1 for each that is not 0."""
-    some = np.rint(total[FIRST_VALUE:]) != 0.0
-    return np.array([-total[CONTRIBUTORS], total[EXAMPLES], *some], dtype=np.float64)

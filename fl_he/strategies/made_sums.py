@@ -166,11 +166,11 @@ class MadeSums:
     def _due(self, asked: AskedMessages) -> UnopenedSum:
         """Return the sum that a resumed run has still to open, or else a new one."""
         unopened = self._unopened.pop((asked.purpose, asked.number), None)
-        if unopened is not None:
-            self._require_permission(unopened, asked.roster)
-        else:
+        if unopened is None:  # else company X permitted the sum before it was kept
             unopened = self._summed(asked)
-            self._require_permission(unopened, asked.roster)
+            # Company X has noted the set of the last sum that it opened.
+            if asked.roster.value_keys and _contributors(unopened) != self._last:
+                require_permission(unopened, asked.roster, asked.beside)
             if (size := len(unopened.request.encrypted_sum)) > _LARGE:
                 purpose = unopened.request.purpose
                 log(INFO, "%s %d: company X opens %.1f MB", purpose, asked.number, size / 1e6)
@@ -179,12 +179,6 @@ class MadeSums:
                 silent = {one.name for one in unopened.skipped}
                 asked.chain.hear(asked.roster.hospitals, silent)
         return unopened
-
-    def _require_permission(self, unopened: UnopenedSum, roster: Roster) -> None:
-        """Ask company X before it is sent a sum of other hospitals than the last that it opened."""
-        contributors = _contributors(unopened)
-        if contributors != self._last and roster.must_ask({n for n, _ in contributors}, self._last):
-            require_permission(unopened, roster)
 
     def _summed(self, asked: AskedMessages) -> UnopenedSum:
         start, action = perf_counter(), asked.messages[0].metadata.message_type

@@ -280,8 +280,10 @@ def open_figures(
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures
 
 
-def require_permission(unopened: UnopenedSum, roster: Roster) -> None:
-    """Ask company X by the tickets alone whether it may open a sum; raises as `open_sum`.
+def require_permission(
+    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
+) -> None:
+    """Ask company X without the sum whether it would open the sum; raises as `open_sum`.
 
     A sum that company X is handed and refuses would stay with it. The difference to the sum that
     it opens later in the place of the refused one is single hospitals' updates.
@@ -293,7 +295,7 @@ def require_permission(unopened: UnopenedSum, roster: Roster) -> None:
         {ticket.hospital: ticket.to_bytes() for ticket in tickets},
         *(len(unopened.layout), unopened.layout.metric_values, scheme),
     )
-    ask_permission(roster, PERMIT, asked.to_content())
+    ask_permission(roster, PERMIT, asked.add_to(beside or RecordDict()))
 
 
 def ask_permission(roster: Roster, action: str, content: RecordDict) -> None:

@@ -102,7 +102,6 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         simulated=holder.simulated,
         value_keys=holder.value_keys,
         run_key=holder.run_key,
-        whole=holder.whole,
         masked_set=masked_set,
         stale=holders[0] not in new,
         schemes=[one for one in SCHEMES if all(one in d.schemes for d in described.values())],

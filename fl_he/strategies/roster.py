@@ -71,8 +71,6 @@ class Roster:
         The schemes of sums that all nodes accept.
     stale : bool
         Whether hospitals have joined after company X signed `run_key`.
-    whole : bool
-        Whether company X may open the total of all hospitals of its manifest.
     masked_set : frozenset of str
         Names of the hospitals that mask their updates for each other; empty where they do not.
     """
@@ -92,7 +90,6 @@ class Roster:
     run_key: bytes | None = field(default=None, repr=False)
     schemes: Collection[Scheme] = SCHEMES
     stale: bool = False
-    whole: bool = False
     masked_set: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -212,19 +209,6 @@ class Roster:
             return Message(content, self.key_holder, action)
 
         return ask_until_answered(self.grid, message, self.waiting.key_holder_timeout)
-
-    def must_ask(self, contributors: Collection[str], last: Collection[object]) -> bool:
-        """Tell whether company X must be asked before it is sent a sum of these hospitals.
-
-        Parameters
-        ----------
-        contributors : collection of str
-            Others than those of the last sum that it opened in the run.
-        last : collection
-            Those; empty before the first sum, which needs no question if it is of all hospitals.
-        """
-        first = self.whole and not last
-        return bool(self.value_keys) and not (first and set(contributors) == set(self.value_keys))
 
     def end(self) -> None:
         """Have company X delete the session's key, if the key is the session's own.

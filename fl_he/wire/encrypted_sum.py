@@ -128,8 +128,6 @@ class Description(records.Message):
         With a manifest, company X's signed statement of its key.
     schemes : tuple of str
         The schemes of sums that the node accepts.
-    whole : bool
-        With a manifest, whether the set rule lets company X open a total of all its hospitals.
     resistant : bool
         Whether a hospital masks its updates pairwise.
     identity : str
@@ -148,7 +146,6 @@ class Description(records.Message):
     value_keys: ValueKeys = field(default_factory=dict, repr=False)
     run_key: SignedKey | None = field(default=None, repr=False)
     schemes: tuple[Scheme, ...] = SCHEMES
-    whole: Annotated[bool, SPARSE] = False
     resistant: Annotated[bool, SPARSE] = False
     identity: Annotated[str, SPARSE] = ""
     ALONE: ClassVar[str] = "a description must hold no other records"

@@ -1,13 +1,14 @@
-"""Question to company X, without the sum, whether the total of a set of hospitals may be opened.
+"""Question to company X, without the sum, whether it would open the total of a set of hospitals.
 
-Company X answers with no records, or refuses as it would refuse the sum.
+The last total and the train config go with the question as with the sum. Company X answers with no
+records, or refuses as it would refuse the sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from fl_he.crypto.encoding.fields import Natural, Whole
 from fl_he.crypto.schemes import PAILLIER, Scheme
@@ -48,6 +49,11 @@ class PermitRequest(Message):
     metric_values: Annotated[Whole, SPARSE] = 0
     scheme: Annotated[Scheme, SPARSE] = PAILLIER
 
+    @property
+    def contributors(self) -> int:
+        """How many hospitals are in the sum."""
+        return len(self.tickets)
+
 
 @dataclass(frozen=True, slots=True)
 class SealedPermitRequest(Message):
@@ -56,12 +62,21 @@ class SealedPermitRequest(Message):
     Attributes
     ----------
     session : str
-    contributors : tuple of str
+    round : int
+    names : tuple of str
     alone : tuple of str
         Those that have told the coordinator that they allow being singled out. Nobody has signed
         that: for the sum itself its tickets count.
     """
 
     session: str
-    contributors: tuple[str, ...]
+    round: Natural
+    names: tuple[str, ...]
     alone: Annotated[tuple[str, ...], SPARSE] = ()
+    purpose: ClassVar[Purpose] = "train"
+    metric_values: ClassVar[int] = 0
+
+    @property
+    def contributors(self) -> int:
+        """How many hospitals are in the sum."""
+        return len(self.names)

@@ -26,9 +26,13 @@ from fl_he.wire.encrypted_sum import (
 )
 from fl_he.wire.learning_terms import PRIVACY_KEYS, TrainingTerms, described, read_privacy
 from fl_he.wire.occasions import SUMMED
+from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPermitRequest
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenNews, OpenRequest, is_sealed
 from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
+
+#: Questions to company X that name a sum.
+TO_COMPANY_X = (DECRYPT, OPEN, PERMIT, PERMIT_SEALED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,12 @@ class Asked:
 
 
 def is_planned(action: str) -> bool:
-    """Tell whether messages of an action are under a plan: all that open or compute a sum.
+    """Tell whether messages of an action are under a plan: all that compute, permit or open a sum.
 
     CaPC's are under an agreement of their own.
     """
     computed = action.partition(".")[0] in (MessageType.TRAIN, MessageType.EVALUATE)
-    return computed or action in (DECRYPT, OPEN, FINISH)
+    return computed or action in (*TO_COMPANY_X, FINISH)
 
 
 def check(plan: StudyPlan, action: str, content: RecordDict) -> Asked | None:
@@ -106,7 +110,7 @@ def check(plan: StudyPlan, action: str, content: RecordDict) -> Asked | None:
     """
     choice = Choice.from_content(content)
     _check_choice(plan, choice)
-    if action not in (DECRYPT, OPEN, FINISH, *SUMMED):
+    if action not in (*TO_COMPANY_X, FINISH, *SUMMED):
         raise ProtocolError(f"the study plan must know what is computed, got {action!r:.40}")
     if not (is_sealed(action, content) or OpenNews.is_in(content)):
         raise ProtocolError(
@@ -148,11 +152,12 @@ def _asked(plan: str, action: str, content: RecordDict) -> Asked:
 
 
 def _sum(action: str, content: RecordDict) -> tuple[str, Counted, int]:
-    if action == OPEN:
-        sealed = OpenRequest.from_content(content)
+    if action in (OPEN, PERMIT_SEALED):
+        kind = OpenRequest if action == OPEN else SealedPermitRequest
+        sealed = kind.from_content(content)
         return sealed.session, "sealed", sealed.round
-    if action == DECRYPT:
-        opening = DecryptRequest.from_content(content)
+    if action in (DECRYPT, PERMIT):
+        opening = (DecryptRequest if action == DECRYPT else PermitRequest).from_content(content)
         return opening.session, opening.purpose, opening.round
     if is_sealed(action, content):
         return News.from_content(content).session, "sealed", Hop.from_content(content).round

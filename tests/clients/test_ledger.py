@@ -27,6 +27,7 @@ from fl_he.clients.overviews import session_overviews
 from fl_he.clients.state_store import StateStore
 from fl_he.clients.stores import LedgerError, Lines
 from fl_he.wire.encrypted_sum import DecryptRequest, Purpose
+from fl_he.wire.permission import PermitRequest
 from fl_he.wire.records import ProtocolError
 
 KEY = "ab" * 32
@@ -360,7 +361,7 @@ def test_what_is_read_and_what_is_written_are_under_one_lock(path: Path) -> None
     ledger.note(request(session))
     assert events == [
         *("lock", "read", "write", "unlock"),
-        *("lock", "read", "read", "read", "read", "write", "unlock"),
+        *("lock", "read", "write", "unlock"),
     ]
 
 
@@ -516,6 +517,7 @@ def test_a_head_is_of_all_openings_so_far(ledger: Ledger, path: Path) -> None:
 
 
 def test_a_sum_after_a_total_of_another_ledger(ledger: Ledger, path: Path) -> None:
+    handed = Handed()
     session = ledger.session(1)
     begun = path.read_bytes()
     old = ledger.note(request(session))
@@ -523,8 +525,11 @@ def test_a_sum_after_a_total_of_another_ledger(ledger: Ledger, path: Path) -> No
     new = ledger.note(request(session, encrypted_sum=b"other"))
     second, before = request(session, 2, encrypted_sum=b"2"), path.read_bytes()
     with pytest.raises(ProtocolError, match="the ledger was rolled back"):
-        ledger.note(second, check=never_called, after=old)
+        ledger.note(second, check=handed, after=old)
     assert path.read_bytes() == before
+    with pytest.raises(ProtocolError, match="the ledger was rolled back"):
+        ledger.permit(unsent(session, 2), None, never_called, old)
+    assert len(handed.places) == 1
     assert ledger.note(second, after=new) == ledger.note(second, after=new)
 
 
@@ -616,7 +621,10 @@ def test_a_session_has_at_most_so_many_totals_of_a_purpose(path: Path) -> None:
             rf"\), and 2 for {purpose} are open already"
         )
         with pytest.raises(ProtocolError, match=words):
-            ledger.note(request(first, 5, purpose, b"new"), check=never_called)
+            ledger.note(request(first, 5, purpose, b"new"), check=(handed := Handed()))
+        assert len(handed.places) == 1
+        with pytest.raises(ProtocolError, match=words):
+            ledger.permit(unsent(first, 5, purpose), None, never_called, None)
     ledger.note(request(first, 4, encrypted_sum=b"4"))  # the answer may have been lost
     ledger.note(request(first, 1, "prepare", b"p"))
     assert path.read_bytes().startswith(before)
@@ -624,7 +632,47 @@ def test_a_session_has_at_most_so_many_totals_of_a_purpose(path: Path) -> None:
 
 
 def never_called(_: Place) -> int:
-    pytest.fail("the set rule would keep a set that is not opened")
+    pytest.fail("the set rule would keep a set whose sum company X does not have")
+
+
+class Handed:
+    """Keeps the set of a sum that company X has, and cannot; the ledger's refusal goes first."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+
+    def __call__(self, place: Place) -> int:
+        self.places.append(place)
+        raise LedgerError("the disk is full")
+
+
+def unsent(session: str, round_: int = 1, purpose: str = "train") -> PermitRequest:
+    """Return the question whether a sum of three may be sent."""
+    tickets = dict.fromkeys("abc", b"")
+    return PermitRequest(session, cast(Purpose, purpose), round_, tickets, 3)
+
+
+def test_a_permission_keeps_its_set_and_no_round(ledger: Ledger, path: Path) -> None:
+    session = ledger.session(1)
+    ledger.note(request(session))
+    before, places = path.read_bytes(), list[Place]()
+
+    def check(place: Place) -> int:
+        places.append(place)
+        return 7
+
+    for _ in range(2):
+        ledger.permit(unsent(session, 2), ("train", 1), check, None)
+    assert places == [Place(0, 1, 1, noted=False)] * 2
+    for asked, follows, words in (
+        (unsent(session, 1), None, "a round is opened once, in order: train 1 is open already"),
+        (unsent(session, 2), NOTHING, "a sum must be over the model after train 1, the last"),
+        (unsent("other"), None, "the session must be one"),
+    ):
+        with pytest.raises(ProtocolError, match=words):
+            ledger.permit(asked, follows, never_called, None)
+    assert path.read_bytes() == before
+    ledger.note(request(session, 2, encrypted_sum=b"2"))
 
 
 def test_totals_are_opened_in_at_most_so_many_sessions_under_all_keys(path: Path) -> None:
@@ -640,7 +688,10 @@ def test_totals_are_opened_in_at_most_so_many_sessions_under_all_keys(path: Path
         "others: let its operator raise max-sessions"
     )
     with pytest.raises(ProtocolError, match=words):
-        ledger.note(request(fourth), check=never_called)
+        ledger.note(request(fourth), check=(handed := Handed()))
+    assert len(handed.places) == 1
+    with pytest.raises(ProtocolError, match=words):
+        ledger.permit(unsent(fourth), None, never_called, None)
     with pytest.raises(ProtocolError, match="the session must be one"):
         ledger.note(request(third))
     raised = Ledger(FileStore(path), KEY, max_sessions=3)

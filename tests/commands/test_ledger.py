@@ -159,7 +159,7 @@ def test_a_file_that_has_lost_lines_is_refused(folder: Path, more: tuple[str, ..
     (folder / FILE).write_bytes(before)
     code, out, err = fl_he(folder, "ledger", IDENTITY, *more)
     assert (code, out) == (1, "")
-    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 7 lines, and had")
+    assert err.startswith(f"fl-he: cannot use {FILE}: the file of opened sets has 5 lines, and had")
     assert (folder / FILE).read_bytes() == before
 
 

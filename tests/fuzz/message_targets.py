@@ -131,7 +131,7 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
             PermitRequest.from_content,
         ),
         (
-            SealedPermitRequest("s", ("north", "south")).to_content(),
+            SealedPermitRequest("s", 1, ("north", "south")).to_content(),
             SealedPermitRequest.from_content,
         ),
         (SeedsRequest("s", ("north", "south"), b"key").to_content(), SeedsRequest.from_content),

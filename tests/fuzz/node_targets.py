@@ -87,7 +87,7 @@ def _contents() -> list[tuple[str, RecordDict]]:
         ("train", replace(request, scheme=MASKS).add_to(model)),
         (DECRYPT, DecryptRequest(_session(), "train", 1, 3, masked).to_content()),
         (PERMIT, PermitRequest(_session(), "train", 1, tickets, 3).to_content()),
-        (PERMIT_SEALED, SealedPermitRequest(_session(), tuple(tickets)).to_content()),
+        (PERMIT_SEALED, SealedPermitRequest(_session(), 1, tuple(tickets)).to_content()),
         (SEEDS, SeedsRequest(_session(), tuple(tickets)).to_content()),
         (PAIR, Halves(_session(), tickets).to_content()),
     ]

@@ -42,7 +42,7 @@ def totals_sent(federation: Federation) -> list[dict[str, int]]:
         node = str(federation.grid.contexts[message.metadata.dst_node_id].node_config["name"])
         if message.metadata.message_type == DECRYPT:
             rounds.append({})
-        elif OpenNews.is_in(message.content):
+        elif OpenNews.is_in(message.content) and node in HOSPITALS:
             rounds[-1][node] = len(OpenNews.from_content(message.content).totals)
     return rounds
 

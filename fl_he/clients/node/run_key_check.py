@@ -9,10 +9,11 @@ from flwr.app import Message
 from fl_he.clients.node.counters import Counters
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
-from fl_he.wire.encrypted_sum import DECRYPT, EncryptionRequest
+from fl_he.wire.encrypted_sum import EncryptionRequest
+from fl_he.wire.planned_messages import TO_COMPANY_X
 from fl_he.wire.records import RECORD, ProtocolError
 from fl_he.wire.run_key import RunKey
-from fl_he.wire.sealed_messages import OPEN, Hop, is_sealed
+from fl_he.wire.sealed_messages import Hop, is_sealed
 
 
 def require_run_key(
@@ -58,7 +59,7 @@ def require_session(message: Message, node: Node) -> None:
     """
     content, action = message.content, message.metadata.message_type
     if node.run_keys is not None:
-        if action in (DECRYPT, OPEN):
+        if action in TO_COMPANY_X:
             node.run_keys.find(node.session)
     elif RECORD in content:
         if node.enrolment is not None:

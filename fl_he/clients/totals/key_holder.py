@@ -93,10 +93,18 @@ class SealedKeyHolder:
         )
         return Message(reply.to_content(), reply_to=message)
 
-    def permit(self, message: Message, node: Node, _: Enrolment, __: Answer) -> Message:
-        """Tell whether the total of a set of hospitals may be opened, before its sum is sent."""
+    def permit(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
+        """Tell whether company X would open a sum of hospitals, before the sum is sent."""
         request = SealedPermitRequest.from_content(message.content)
-        Opener.of(node, self._policy(node.context), request.session).permit_names(request)
+        opener = Opener.of(node, self._policy(node.context), request.session)
+        totals = News.from_content(message.content).totals
+        if len(totals) > 1:
+            raise ProtocolError(f"a sum must come with the last total alone, got {len(totals)}")
+        follows, after = NOTHING, None
+        for last in totals:
+            follows = "train", last.round
+            after = unseal_total(last, request.session, enrolment).total
+        opener.permit_names(request, follows, after)
         return Message(RecordDict(), reply_to=message)
 
     def open(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:

@@ -19,13 +19,14 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_he.clients.encryption import EncryptionMod
+from fl_he.clients.given_out import some_or_none
 from fl_he.clients.hospital import blank_hospital, blank_reply
 from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.run_key_check import require_session
-from fl_he.clients.opening import Asked, Opener, some_or_none
+from fl_he.clients.opening import Asked, Opener
 from fl_he.clients.totals.learner import Course, Learnt
 from fl_he.clients.totals.model import (
     ModelKeeper,
@@ -47,6 +48,7 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.occasions import asked_digest
+from fl_he.wire.permission import PERMIT, PermitRequest
 from fl_he.wire.records import CONFIG, ProtocolError, refused_as, sent_config
 from fl_he.wire.sealed_messages import OpenNews
 from fl_he.wire.totals import Opening, SignedTotal, Total
@@ -91,8 +93,9 @@ class OpenChain:
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
         """Answer a message with `OpenNews`; see `fl_he.clients.node.app.Part`."""
         action, news = message.metadata.message_type, OpenNews.from_content(message.content)
-        if action == DECRYPT:
-            request = DecryptRequest.from_content(message.content)
+        if action in (DECRYPT, PERMIT):
+            kind = DecryptRequest if action == DECRYPT else PermitRequest
+            request = kind.from_content(message.content)
             _require_same(news, request.session)
             if request.purpose not in MODEL_LINKS:
                 return answer(message, node)
@@ -134,8 +137,13 @@ class OpenChain:
         return request.add_to(question)
 
     def _opened(
-        self, request: DecryptRequest, news: OpenNews, config: ConfigRecord, node: Node
+        self,
+        request: DecryptRequest | PermitRequest,
+        news: OpenNews,
+        config: ConfigRecord,
+        node: Node,
     ) -> RecordDict:
+        """Return company X's answer to a sum, or to the question whether it may be sent."""
         start = perf_counter()
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
@@ -146,13 +154,15 @@ class OpenChain:
         layout, digest = self._asked_of(course, request, config, packing, node)
         last = before.last
         follows = NOTHING if last is None else (last.opening.purpose, last.opening.round)
-        opened = opener.open(
-            replace(request, metric_values=layout.metric_values),
-            # A simulated one has forgotten what it opened before a run was resumed.
-            follows=None if node.simulated else follows,
-            after=None if last is None else last.total,
-            asked=Asked(request.purpose, digest, len(layout)),
-        )
+        # A simulated one has forgotten what it opened before a run was resumed.
+        model = None if node.simulated else follows
+        after = None if last is None else last.total
+        asked = Asked(request.purpose, digest, len(layout))
+        request = replace(request, metric_values=layout.metric_values)
+        if isinstance(request, PermitRequest):
+            opener.permit(request, follows=model, after=after, asked=asked)
+            return RecordDict()
+        opened = opener.open(request, follows=model, after=after, asked=asked)
         if opened is None:
             return MisfitReply().to_content()
         total = opened.total
@@ -193,7 +203,7 @@ class OpenChain:
     def _asked_of(
         self,
         course: Course,
-        request: DecryptRequest,
+        request: DecryptRequest | PermitRequest,
         config: ConfigRecord,
         packing: Packing,
         node: Node,

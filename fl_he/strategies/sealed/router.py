@@ -20,7 +20,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fl_he.config.groups import AUTO
 from fl_he.strategies.exchange import save_model
-from fl_he.strategies.opened_sum import Cost, MisfitError, NotPermittedError, ask_permission
+from fl_he.strategies.opened_sum import Cost, MisfitError, ask_permission
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped, nobody_answered, read_reply
@@ -256,14 +256,8 @@ class SealedChain:
         if not self.members.company_x:  # of a run that is resumed
             self._gathered()
         self._number = max(self._number, request.round)
-        try:
+        if resumed is None:  # else company X permitted the sum before it was kept
             self._require_permission(request)
-        except NotPermittedError:
-            if resumed is None:
-                raise
-            self.progress = replace(self.progress, unopened=None)
-            return self.run_round()
-        if resumed is None:
             self.progress = replace(self.progress, unopened=unopened)
             self.on_summed(self.progress)
         content = self._content(self._last())
@@ -297,11 +291,14 @@ class SealedChain:
         """
         last = {name for one in self.progress.opened[-1:] for name in one.contributors}
         names = set(request.contributors)
-        if names != last and self._roster.must_ask(names, last):
+        if names != last:
             present = self.members.present.values()
             alone = tuple(one.name for one in present if one.alone and one.name in names)
-            asked = SealedPermitRequest(request.session, request.contributors, alone)
-            ask_permission(self._roster, PERMIT_SEALED, asked.to_content())
+            asked = SealedPermitRequest(
+                *(request.session, request.round, request.contributors), alone
+            )
+            content = self._content(self._last())
+            ask_permission(self._roster, PERMIT_SEALED, asked.add_to(content))
 
     def finish(self) -> tuple[Skipped, ...]:
         """Send all hospitals the totals that they lack; return those that saved no model."""
