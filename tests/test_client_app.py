@@ -19,6 +19,7 @@ from fl_he.config.run import Config
 from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.likelihood import examples_of, mean_gradient
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.data import Dataset, load_table
@@ -148,3 +149,24 @@ def decrypt(grid: LocalGrid, contributors: int) -> str:
     request = DecryptRequest(describe(grid).session, "train", 1, contributors, b"")
     (reply,) = grid.send_and_receive([Message(request.to_content(), max(grid.contexts), DECRYPT)])
     return str(reply.error.reason)
+
+
+@pytest.mark.parametrize("overrides", [(), ("privacy=gaussian", "privacy.epsilon=5")])
+def test_nodes_that_are_handed_the_data_read_no_table(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    (tmp_path / "table.csv").write_text("age,y\n" + "".join(f"{n},{n % 2}\n" for n in range(400)))
+    (tmp_path / "ranges.csv").write_text("feature,low,high\nage,0,400\n")
+    if overrides:
+        overrides += (f"ranges={tmp_path}/ranges.csv",)
+    source = ("data=csv", f"data.path={tmp_path}/table.csv", "data.target=y", "hospitals=3")
+    config = compose("config", [*source, "crypto.key_bits=1024", *overrides])
+    data = simulated_data(config)
+    (tmp_path / "table.csv").unlink()
+    simulated_data(compose("config", "hospitals=4"))  # forget what is kept of the other
+    grid = LocalGrid(client_app.build(lambda _: config, lambda _: data), simulated_nodes(3))
+    replies = grid.send_and_receive(
+        Message(RecordDict(), node_id, DESCRIBE) for node_id in grid.get_node_ids()
+    )
+    described = [Description.from_content(reply.content) for reply in replies]
+    assert [list(one.features) for one in described[:3]] == [["age"]] * 3

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from socket import create_connection
+from socket import MSG_WAITALL, create_connection
 from threading import current_thread, main_thread
 from time import monotonic
 from typing import Any, TypeVar
@@ -34,8 +34,11 @@ Result = TypeVar("Result")
 
 #: Seconds that one look for replies waits for the first. Signals and timeouts wait as long.
 _LOOK = 0.2
-#: Seconds to wait for a cluster to accept a connection.
+#: Seconds to wait for a cluster to answer.
 _PATIENCE = 5.0
+#: A client's first bytes in HTTP/2, and a SETTINGS frame: RFC 9113, sections 3.4 and 6.5. A server
+#: begins with a SETTINGS frame too.
+_PREFACE, _NO_SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 class _Nodes:
@@ -217,9 +220,7 @@ def _start(address: str | None) -> int:
     name = f"simulation.ray_address={address}"
     try:
         if address is not None:
-            host, _, port = address.rpartition(":")
-            # Ray itself would wait for a minute.
-            create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+            _require_answer(address)
         ray.init(
             address or "local",
             include_dashboard=None if address else False,
@@ -237,6 +238,23 @@ def _start(address: str | None) -> int:
     if not (cores := int(found().get("CPU", 0))):  # type: ignore[no-untyped-call]
         raise ConfigError(f"{name} must have a free core, got a cluster with none")
     return cores
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address at which nobody speaks HTTP/2, as Ray does; Ray itself waits for minutes.
+
+    Raises
+    ------
+    OSError
+        If nobody does.
+    """
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    host, _, port = address.rpartition(":")
+    with create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection:
+        connection.sendall(_PREFACE + _NO_SETTINGS)
+        if connection.recv(len(_NO_SETTINGS), MSG_WAITALL)[3:5] != _NO_SETTINGS[3:5]:
+            raise ConnectionError("something else answers")
 
 
 @contextmanager

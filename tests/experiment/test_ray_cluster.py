@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import pytest
 from experiments import experiment
@@ -22,6 +23,7 @@ from test_simulation_engine import steady
 
 from fl_he import simulation
 from fl_he.config.constraints import ConfigError
+from fl_he.experiment import ray_engine
 from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.strategies.exchange import exchange
 
@@ -115,14 +117,36 @@ def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) ->
             break
 
 
-def test_a_cluster_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+def respond(server: socket.socket, answer: bytes, kept: list[socket.socket]) -> None:
+    kept.append(server.accept()[0])
+    kept[0].sendall(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, ".*refused"),
+        (b"", "timed out"),
+        (b"HTTP/1.1 400 Bad Request", "something else answers"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes | None, reason: str
+) -> None:
+    monkeypatch.setattr(ray_engine, "_PATIENCE", 1.0)
+    kept: list[socket.socket] = []
     with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
+        taken.bind(("127.0.0.1", 0))
+        if answer is not None:
+            taken.listen()
+            Thread(target=respond, args=[taken, answer, kept]).start()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = experiment(f"simulation.ray_address={address}", folder=tmp_path)
         words = (
             rf"simulation\.ray_address={address} must be a Ray cluster that this machine is part "
-            r"of, got none \(.*refused.*\): `ray start` starts one or joins it"
+            rf"of, got none \({reason}.*\): `ray start` starts one or joins it"
         )
         with pytest.raises(ConfigError, match=words):
             simulation.run(config, tmp_path)
+        for connection in kept:
+            connection.close()
