@@ -25,7 +25,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.tickets.occasion import Occasion
-from fl_he.crypto.tickets.pairs import PairMasks, info_of
+from fl_he.crypto.tickets.pairs import PairMasks
 from fl_he.crypto.tickets.tags import fit, products, tags_of
 from fl_he.crypto.tickets.ticket import Ticket
 
@@ -97,7 +97,7 @@ class _Work:
             *(key.public_key.fingerprint, secrets.token_hex(16), "train", 1, bytes(32), packing),
             len(updates[0]),
         )
-        use = info_of(self._occasion.digest(), bytes(32))
+        use = self._occasion.pair_info(bytes(32), self._value_key)
         halves = {f"other-{number}": secrets.token_bytes(KEY_BYTES) for number in range(PAIRED - 1)}
         self._masks = [
             PairMasks(hospital.public.name, secrets.token_bytes(KEY_BYTES), halves, use)

@@ -439,7 +439,7 @@ def _encrypted(
         value_key=value_key,
         sign=None if enrolment is None else enrolment.identity.sign,
         alone=node.alone,
-        pairs=None if pairs is None else pairs.masks(occasion, integers),
+        pairs=None if pairs is None else pairs.masks(occasion, integers, value_key),
     )
     encrypted = perf_counter()
     if request.running_sum is not None:

@@ -8,9 +8,10 @@ least three hospitals of each pattern that B sees, and that C sees, and yet the 
 those of T and U may hold A alone. So the operator, who knows whom that exposes, deletes the file of
 the set before a new one begins.
 
-**Answers.** Pairs' streams are of an occasion, so two updates under the same streams would show
-their difference. A hospital notes a keyed digest of its update for each occasion before a reply
-leaves, and answers again for the same update alone.
+**Answers.** Pairs' streams are of a question, so two updates under the same streams would show
+their difference. A hospital notes a keyed digest of its update for each question before a reply
+leaves, and answers again for the same update alone. If its files are put back to an older copy, it
+has forgotten that: a changed table, or an app with randomness, then shows a difference.
 
 **Lost files.** A hospital that has lost its seeds in a session makes new ones, which the others
 refuse in that session: see `fl_he.crypto.tickets.pairs`.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Annotated
 
 import numpy as np
@@ -33,7 +34,7 @@ from fl_he.crypto.encoding.fields import Fingerprint
 from fl_he.crypto.encoding.streams import KEY_BYTES, KeyStream, Stream
 from fl_he.crypto.encoding.strict_json import base64url
 from fl_he.crypto.tickets.occasion import Occasion
-from fl_he.crypto.tickets.pairs import PairMasks, half_for, info_of, set_digest
+from fl_he.crypto.tickets.pairs import PairMasks, half_for, set_digest
 from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 #: Longest line, its end included: room for the names of 300 hospitals.
@@ -69,9 +70,9 @@ class _Half:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """The update with which an occasion was answered."""
+    """The update with which a question was answered."""
 
-    occasion: Fingerprint
+    question: Fingerprint
     update: Fingerprint
 
 
@@ -101,7 +102,7 @@ class _Seeds:
                 found.halves[half.hospital] = half.half
             else:
                 answered = _ANSWERED.loads(line, _Answered)
-                found.answered[answered.occasion] = answered.update
+                found.answered[answered.question] = answered.update
         return found
 
 
@@ -177,17 +178,22 @@ class PairMemory:
                     lines.append(_HALVES.dumps(_Half(name, half)))
 
     def random_stream(self, occasion: Occasion) -> Stream:
-        """Return a stream for an update of random numbers: for one occasion always the same."""
+        """Return a stream for an update of random numbers: for one question always the same."""
         with self._session.exclusively() as lines:
             began = _require_begun(_Seeds.read(lines))
-        return KeyStream(began.secret, encode_fields(_RANDOM, occasion.digest()))
+        question = occasion.pair_info(bytes.fromhex(began.digest), None)
+        return KeyStream(began.secret, encode_fields(_RANDOM, question))
 
-    def masks(self, occasion: Occasion, integers: NDArray[np.int64]) -> PairMasks:
+    def masks(
+        self, occasion: Occasion, integers: NDArray[np.int64], value_key: bytes | None
+    ) -> PairMasks:
         """Return the masks of an update, after it is noted.
 
         Parameters
         ----------
         occasion : Occasion
+        value_key : bytes or None
+            As company X has given it.
         integers : int64 array
             The update.
 
@@ -196,17 +202,17 @@ class PairMemory:
         ProtocolError
             If seeds are missing.
         PrivateReasonError
-            If the occasion was answered with another update.
+            If the same question was answered with another update.
         """
-        own = occasion.digest()
         with self._session.exclusively() as lines:
             seeds = _Seeds.read(lines)
             began = _require_begun(seeds)
             if set(seeds.halves) != self._others():
                 raise ProtocolError("seeds of masks must be exchanged before an update is asked")
             update = blake2b(integers.astype("<i8").data, key=began.secret, digest_size=32)
-            answered = _Answered(own.hex(), update.hexdigest())
-            known = seeds.answered.get(answered.occasion)
+            info = occasion.pair_info(bytes.fromhex(began.digest), value_key)
+            answered = _Answered(sha256(info).hexdigest(), update.hexdigest())
+            known = seeds.answered.get(answered.question)
             if known is None:
                 lines.append(_ANSWERED.dumps(answered))
             elif known != answered.update:
@@ -214,7 +220,6 @@ class PairMemory:
                     "an update must be the same whenever a sum asks for it again, and this one "
                     "differs from the first: begin a new run"
                 )
-        info = info_of(own, bytes.fromhex(began.digest))
         return PairMasks(self._hospital, began.secret, seeds.halves, info)
 
     def _others(self) -> set[str]:

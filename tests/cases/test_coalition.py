@@ -27,6 +27,7 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.schemes import MASKS, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import value_key_of
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
 from fl_he.wire.occasions import purpose_of
@@ -185,7 +186,8 @@ def test_sealed_chain(tmp_path: Path, scheme: str, collusion: str, hospitals: in
         )
         members = {name: Files.read(lines_of(tmp_path, name)) for name in names[2:]}
         by_name = {one.contributors[0]: one for one in differences(sums, key)}
-        left = [left_of(by_name[name], occasion, key, members) for name in honest]
+        value_key = value_key_of(key)
+        left = [left_of(by_name[name], occasion, key, members, value_key) for name in honest]
         assert values_in(left, occasion, key) is not None
         own = [values_in([one], occasion, key) for one in left]
         assert [one is None for one in own] == [collusion == "resistant"] * 2

@@ -6,6 +6,7 @@ import json
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from session_keys import session_key
 from study_plans import UNPREPARED as PLAN
 from ticketed_sums import added
 
+from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
+from fl_he.clients.node.value_keys import seal_value_key
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
+from fl_he.crypto.tickets.opening import value_key_of
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import END, EndRequest, MisfitReply
 from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
@@ -81,7 +85,8 @@ def left(coalition: Coalition, folder: Path, update: bytes, round_: int = 1) -> 
     key = session_key(folder)
     summed = TicketedSum.from_bytes(update, key.public_key)
     member = Files.read(file_of(folder, "clinic-3").read_text().splitlines())
-    return left_of(summed, occasion_of(coalition, summed, round_), key, {"clinic-3": member})
+    occasion, members = occasion_of(coalition, summed, round_), {"clinic-3": member}
+    return left_of(summed, occasion, key, members, value_key_of(key))
 
 
 def occasion_of(coalition: Coalition, summed: TicketedSum, round_: int = 1) -> Occasion:
@@ -151,6 +156,48 @@ def test_an_occasion_is_not_answered_with_another_update(tmp_path: Path) -> None
     table.write_text(text)
     assert not one.ask(CLINICS[0]).has_error()
     assert not one.ask(CLINICS[0], more={"scheme": MASKS}).has_error(), "by other streams"
+
+
+@BOTH
+@pytest.mark.parametrize("lie", ["another value key", "another run configuration"])
+def test_a_question_with_other_tags_has_other_streams(
+    tmp_path: Path, scheme: str, lie: str
+) -> None:
+    """Under the same streams each answer's tag would be one more equation in one update."""
+    nodes = masking(tmp_path)
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    key = session_key(tmp_path)
+    enrolment = DeployedNode.configured(nodes[-1]).enrolment
+    assert enrolment is not None
+    seen: list[Left] = []
+    for number in range(4):
+        if lie == "another value key":
+            own = bytes([number]) * 32
+            one.value_keys = seal_value_key(own, key.public_key.fingerprint, enrolment)
+        else:
+            one.grid.contexts[CLINICS[0]].run_config = {"number": number}
+        summed = TicketedSum.from_bytes(one.update(CLINICS[0], scheme=scheme), key.public_key)
+        seen.append(left_of(summed, occasion_of(one, summed), key, {}))
+    for first, second in combinations(seen, 2):
+        assert not set(first.numbers) & set(second.numbers)
+        if scheme == PAILLIER:  # nor do they differ in the tags alone
+            modulus = int(key.public_key.n)
+            apart = [(a - b) % modulus for a, b in zip(first.numbers, second.numbers, strict=True)]
+            assert all(one % 2**64 for one in apart)
+
+
+@BOTH
+def test_hospitals_that_are_asked_differently_do_not_cancel(tmp_path: Path, scheme: str) -> None:
+    """Else another session, in which one of them is asked the same, would show the other's part."""
+    one = Coalition(masking(tmp_path), STUDY)
+    one.pair()
+    key = session_key(tmp_path)
+    one.grid.contexts[CLINICS[0]].run_config = {"learning-rate": 2.0}
+    updates = [one.update(node, scheme=scheme) for node in CLINICS[:2]]
+    parts = [left(one, tmp_path, update) for update in updates]
+    occasion = occasion_of(one, TicketedSum.from_bytes(updates[0], key.public_key))
+    assert values_in(parts, occasion, key) is None
 
 
 def test_an_update_that_does_not_fit_is_the_same_numbers_again(tmp_path: Path) -> None:
@@ -325,7 +372,7 @@ def test_further_sessions_show_no_more(tmp_path: Path) -> None:
             for _ in range(2):  # its answer was lost, says the coordinator
                 update = TicketedSum.from_bytes(one.update(node), key.public_key)
             occasion = occasion_of(one, update)
-            parts.append(left_of(update, occasion, key, {"clinic-3": member}))
+            parts.append(left_of(update, occasion, key, {"clinic-3": member}, value_key_of(key)))
             assert values_in(parts[-1:], occasion, key) is None
         one.send(COMPANY, END, EndRequest(one.session).to_content())
     words = [part.words for part in parts]

@@ -47,15 +47,12 @@ class Files:
                 found.halves[entry["hospital"]] = _decoded(entry["half"])
         return found
 
-    def stream(self, own: str, other: str, occasion: Occasion, use: bytes) -> tuple[int, KeyStream]:
+    def stream(self, own: str, other: str, info: bytes, use: bytes) -> tuple[int, KeyStream]:
         """Return what the other hospital of a pair adds, with its sign, computed from here."""
         mine = derive(self.secret, encode_fields(b"fl-he pair half 1", other.encode()))
         halves = (mine, self.halves[other]) if own < other else (self.halves[other], mine)
-        info = encode_fields(
-            b"fl-he pair mask 1", encode_fields(occasion.digest(), self.set_digest), use
-        )
         seed = derive(b"".join(halves), b"fl-he pair seed 1")
-        return (-1 if own < other else 1), KeyStream(seed, info)
+        return (-1 if own < other else 1), KeyStream(seed, encode_fields(info, use))
 
 
 def _decoded(text: str) -> bytes:
@@ -79,7 +76,11 @@ class Left:
 
 
 def left_of(
-    update: TicketedSum, occasion: Occasion, key: PrivateKey, members: Mapping[str, Files]
+    update: TicketedSum,
+    occasion: Occasion,
+    key: PrivateKey,
+    members: Mapping[str, Files],
+    value_key: bytes | None = None,
 ) -> Left:
     """Take off the encryption of one update, and the masks of the coalition's hospitals."""
     (ticket,) = update.tickets
@@ -91,7 +92,8 @@ def left_of(
         numbers = integers.view(np.uint64).copy()
         for name, files in members.items():
             if name != ticket.hospital and files.secret:
-                sign, stream = files.stream(name, ticket.hospital, occasion, b"words")
+                use = own.pair_info(files.set_digest, value_key)
+                sign, stream = files.stream(name, ticket.hospital, use, b"words")
                 added = np.frombuffer(stream.read(8 * len(numbers)), "<u8")
                 numbers = numbers - added if sign > 0 else numbers + added
         unused = np.uint64(64 - 8 * vector.header.width)
@@ -104,7 +106,8 @@ def left_of(
     width = -(-modulus.bit_length() // 8) + 16
     for name, files in members.items():
         if name != ticket.hospital and files.secret:
-            sign, stream = files.stream(name, ticket.hospital, occasion, b"plaintexts")
+            use = own.pair_info(files.set_digest, value_key)
+            sign, stream = files.stream(name, ticket.hospital, use, b"plaintexts")
             data = stream.read(width * len(plaintexts))
             for at in range(len(plaintexts)):
                 added_one = int.from_bytes(data[at * width : (at + 1) * width], "big")

@@ -12,6 +12,7 @@ from fl_he.crypto.schemes import PAILLIER
 _LABEL = b"fl-he ticket 1"
 _VALUE_LABEL = b"fl-he value tag 1"
 _SUM_LABEL = b"fl-he sum's occasion 1"
+_PAIR_LABEL = b"fl-he pair mask 2"
 _NUMBER_BYTES = 8
 
 
@@ -55,6 +56,19 @@ class Occasion:
     def value_info(self) -> bytes:
         """Return what the value key is used for: the same for all hospitals."""
         return encode_fields(_VALUE_LABEL, *self._fields())
+
+    def pair_info(self, hospitals: bytes, value_key: bytes | None) -> bytes:
+        """Return what pairwise masks are used for: the same for all hospitals that are asked alike.
+
+        Parameters
+        ----------
+        hospitals : bytes of length 32
+            Digest of the set; see `fl_he.crypto.tickets.pairs.set_digest`.
+        value_key : bytes or None
+            As the hospital was given it: tags depend on it.
+        """
+        key = sha256(value_key or b"").digest()
+        return encode_fields(_PAIR_LABEL, *self._fields(), hospitals, key)
 
     def digest(self) -> bytes:
         """Return a digest of the sum's occasion: the same whatever each hospital was asked."""

@@ -11,8 +11,15 @@ hospitals of the set but two or more. It knows all streams but those between two
 These are independent and uniform, up to attacks on AES-256 and HKDF: modulo n on Paillier's packed
 plaintexts, modulo ``2**64`` on masked words, modulo `TAG_MODULUS` on a masked vector's tag. So the
 others' updates are independent and uniform to the coalition, but for their sum, as long as each
-stream serves one update of each of its two hospitals. Streams are of an occasion
-(`Occasion.digest`) and a set; a hospital answers an occasion again with the same update only.
+stream serves one update of each of its two hospitals.
+
+**Use.** A stream is of a sum's occasion, all that the hospital was asked, the value key that it was
+given, and the set (`Occasion.pair_info`). What was asked decides about the update, and with the
+value key about its tags: without them a coalition could repeat a question with another value key,
+and each answer's tag would be one more equation in the same update; or it could ask two hospitals
+about different models, in two sessions, so that one of them cancels. Streams of hospitals that were
+asked differently do not cancel. A hospital answers the same question again with the same update
+only.
 
 **Seeds.** Each hospital of a pair gives one half, so no one of them, and nobody who repeats
 messages to a hospital that has lost its own half, brings an old stream back.
@@ -31,7 +38,7 @@ from fl_he.crypto.encoding.streams import KEY_BYTES, KeyStream, derive
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import TAG_MODULUS
 
-_HALF, _SEED, _MASK = b"fl-he pair half 1", b"fl-he pair seed 1", b"fl-he pair mask 1"
+_HALF, _SEED = b"fl-he pair half 1", b"fl-he pair seed 1"
 _SET = b"fl-he masked set 1"
 _PLAINTEXTS, _WORDS, _TAG = b"plaintexts", b"words", b"tag"
 #: A number from so many bytes more than a modulus has is uniform to 2**-128.
@@ -75,7 +82,7 @@ class PairMasks:
     halves : mapping of str to bytes
         What the other hospitals of the set gave for the pairs with this one, by their names.
     info : bytes
-        The use: occasion and set. See `info_of`.
+        The use; see `Occasion.pair_info`.
 
     Raises
     ------
@@ -123,7 +130,7 @@ class PairMasks:
         return [number % modulus for number in sums]
 
     def _streams(self, use: bytes) -> Iterator[tuple[int, KeyStream]]:
-        info = encode_fields(_MASK, self.info, use)
+        info = encode_fields(self.info, use)
         for other, half in self.halves.items():
             own = half_for(self.secret, other)
             first = self.hospital < other
@@ -153,8 +160,3 @@ class WordStream:
             numbers = np.frombuffer(stream.read(length), "<u8")
             words = words + numbers if sign > 0 else words - numbers
         return words.tobytes()
-
-
-def info_of(occasion: bytes, hospitals: bytes) -> bytes:
-    """Return the use of masks: the digests of an occasion and of a set."""
-    return encode_fields(occasion, hospitals)

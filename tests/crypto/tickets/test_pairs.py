@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +22,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
 from fl_he.crypto.tickets.opening import TicketError, opened, value_key_of
-from fl_he.crypto.tickets.pairs import PairMasks, half_for, info_of, set_digest
+from fl_he.crypto.tickets.pairs import PairMasks, half_for, set_digest
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 
 KEY = PrivateKey.generate(1024)
@@ -87,7 +88,7 @@ def test_masks_cancel_in_the_total_of_the_set_and_in_no_smaller_one(
     occasion, rng = occasion_of(scheme, length), np.random.default_rng(seed)
     largest = occasion.packing.maximum_integer
     integers = {name: rng.integers(-largest, largest, length, endpoint=True) for name in names}
-    masks = masks_of(names, info_of(occasion.digest(), b"set"))
+    masks = masks_of(names, occasion.pair_info(b"set", value_key))
     updates = updates_of(occasion, masks, integers, value_key)
     total = opened(sum_of([updates[name] for name in names]), KEY, occasion, value_key)
     assert (total == sum(integers.values())).all()
@@ -101,10 +102,13 @@ def test_masks_cancel_in_the_total_of_the_set_and_in_no_smaller_one(
 def test_masks_of_another_use_do_not_cancel(scheme: str) -> None:
     occasion, zeros = occasion_of(scheme, 40), dict.fromkeys(NAMES, np.zeros(40, np.int64))
     own = {name: secrets.token_bytes(32) for name in NAMES}
-    use = info_of(occasion.digest(), b"set")
+    use = occasion.pair_info(b"set", VALUE_KEY)
     others = [
-        info_of(occasion_of(scheme, 40, 2).digest(), b"set"),
-        info_of(occasion.digest(), b"other"),
+        occasion_of(scheme, 40, 2).pair_info(b"set", VALUE_KEY),
+        replace(occasion, asked=b"b" * 32).pair_info(b"set", VALUE_KEY),
+        occasion.pair_info(b"other", VALUE_KEY),
+        occasion.pair_info(b"set", bytes(32)),
+        occasion.pair_info(b"set", None),
     ]
     right = updates_of(occasion, masks_of(NAMES, use, own), zeros, VALUE_KEY)
     assert not opened(sum_of([*right.values()]), KEY, occasion, VALUE_KEY).any()
