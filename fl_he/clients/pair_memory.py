@@ -131,11 +131,14 @@ class PairMemory:
         Raises
         ------
         ProtocolError
-            If the hospital has masked for another set before.
+            If the hospital has masked for another set before, in the session or ever.
         """
         digest, names = set_digest(hospitals).hex(), tuple(sorted(hospitals))
-        with self._sets.exclusively() as lines:
-            known = [_SETS.loads(line, _Set) for line in lines if line is not None]
+        with self._session.exclusively() as session, self._sets.exclusively() as sets:
+            began = _Seeds.read(session).began
+            if began is not None and began.digest != digest:
+                raise ProtocolError("a session must have one set of hospitals: begin a new run")
+            known = [_SETS.loads(line, _Set) for line in sets if line is not None]
             if any(one.digest != digest for one in known):
                 raise ProtocolError(
                     "updates must be masked for one set of hospitals, for good, and this is "
@@ -144,14 +147,10 @@ class PairMemory:
                     "that exposes)"
                 )
             if not known:
-                lines.append(_SETS.dumps(_Set(names, digest)))
-        with self._session.exclusively() as lines:
-            began = _Seeds.read(lines).began
+                sets.append(_SETS.dumps(_Set(names, digest)))
             if began is None:
                 began = _Began(digest, secrets.token_bytes(KEY_BYTES))
-                lines.append(_BEGAN.dumps(began))
-            elif began.digest != digest:
-                raise ProtocolError("a session must have one set of hospitals: begin a new run")
+                session.append(_BEGAN.dumps(began))
         return {name: half_for(began.secret, name) for name in names if name != self._hospital}
 
     def keep(self, halves: Mapping[str, bytes]) -> None:

@@ -47,8 +47,21 @@ def answer_pairing(message: Message, node: Node, answer: Answer) -> Message:
 
 
 def paired_memory(node: Node, session: str) -> PairMemory | None:
-    """Return a hospital's seeds in a session; ``None`` where updates have no masks."""
+    """Return a hospital's seeds in a session; ``None`` where updates have no masks.
+
+    Raises
+    ------
+    ProtocolError
+        If the hospital has masked updates, and is not to do so any more: one update without masks
+        shows what the others of the set have hidden behind it.
+    """
     if not node.resistant:
+        if not node.masked_sets().is_new():
+            raise ProtocolError(
+                "collusion='resistant' must stay in the node configuration of a hospital that has "
+                "masked its updates: set it, or let its operator delete the file of the set "
+                "(docs/deployment.md says whom that exposes)"
+            )
         return None
     name = own_identity(node).public.name
     return PairMemory(node.masked_sets(), node.pairs(session), name)

@@ -246,6 +246,30 @@ def test_a_set_is_for_good(tmp_path: Path) -> None:
     assert not other.seeds(CLINICS[0]).has_error()
 
 
+def test_masks_are_not_taken_off_by_the_setting(tmp_path: Path) -> None:
+    nodes = masking(tmp_path)
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    del one.grid.contexts[CLINICS[0]].node_config["collusion"]
+    assert "must stay in the node configuration" in reason(one.ask(CLINICS[0]))
+    other = Coalition(nodes, STUDY, run_id=8)
+    other.grid.contexts[CLINICS[0]].node_config.pop("collusion", None)
+    assert "must stay in the node configuration" in reason(other.ask(CLINICS[0]))
+    (tmp_path / "1.csv.masked-set.jsonl").unlink()
+    assert not other.ask(CLINICS[0]).has_error()
+
+
+def test_a_session_of_another_set_does_not_fix_the_set(tmp_path: Path) -> None:
+    one = Coalition(masking(tmp_path), STUDY)
+    one.pair()
+    path = file_of(tmp_path, "clinic-1")
+    digest = json.loads(path.read_text().splitlines()[0])["digest"]
+    path.write_text(path.read_text().replace(digest, "0" * 64))
+    (tmp_path / "1.csv.masked-set.jsonl").unlink()
+    assert "one set of hospitals: begin a new run" in reason(one.seeds(CLINICS[0]))
+    assert (tmp_path / "1.csv.masked-set.jsonl").read_text() == ""
+
+
 def test_further_sessions_have_other_streams(tmp_path: Path) -> None:
     nodes = masking(tmp_path)
     seen = []
