@@ -1,9 +1,9 @@
-"""One simulated run: with nodes in Ray's processes, or all in this process."""
+"""One simulated run: on Flower's Ray engine, or with all nodes in this process."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,14 @@ from fl_he.config.capc import Backend
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
 from fl_he.config.run import Config, Scaling
-from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
+from fl_he.experiment.data import simulated_data, warn_of_few
 from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import LocalGrid, become_task, simulated_nodes
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
-from fl_he.learning.regression import baselines
 from fl_he.learning.tables.moments import Limbs
-from fl_he.report import plots
 from fl_he.wire.events import Listener, Starting, unheard
 
 
@@ -61,27 +59,17 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
         from fl_he.capc.plain import run_plain  # noqa: PLC0415 - lazy: needs scikit-learn
 
         return run_plain(config, output_dir, on_event)
-    data = simulated_data if config.capc.enabled else _known(simulated_data(config))
-    app, nodes = client_app.build(lambda _: config, data), config.hospitals + 1
+    app, nodes = client_app.build(lambda _: config), config.hospitals + 1
 
     def train(grid: Grid) -> dict[str, Any]:
         return server_app.train(grid, config, output_dir, on_event)
 
-    def loaded(grid: Grid) -> dict[str, Any]:
-        for package in (baselines, plots):  # the run's end needs them, and Ray still starts
-            package.load()
-        return train(grid)
-
     with _quiet(config.verbose):
         if config.simulation.engine is Engine.ray:
-            return run_in_ray(loaded, app, nodes, address=config.simulation.ray_address)
+            address, verbose = config.simulation.ray_address, config.verbose
+            return run_in_ray(train, app, nodes, address=address, verbose=verbose)
         become_task()
         return train(LocalGrid(app, simulated_nodes(nodes)))
-
-
-def _known(data: SimulatedData) -> Callable[[Config], SimulatedData]:
-    """Return a function of these data, so that nodes in other processes are handed them once."""
-    return lambda _: data
 
 
 def _check(config: Config) -> None:
@@ -114,12 +102,17 @@ def _check(config: Config) -> None:
 
 @contextmanager
 def _quiet(verbose: bool) -> Iterator[None]:
-    """Keep Flower's own log to warnings."""
+    """Keep Flower's own log to warnings, without the one about run_simulation."""
     logger = logging.getLogger("flwr")
     level = logger.level
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "run_simulation" not in record.getMessage()
+
+    logger.addFilter(keep)
     if not verbose:
         logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    yield
+    # Not after Ctrl-C or an error: Flower's threads go on logging while the process ends.
+    logger.removeFilter(keep)
+    logger.setLevel(level)

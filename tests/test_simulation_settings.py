@@ -23,10 +23,10 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def run_in_ray(
-        main: Callable[[Grid], object], app: ClientApp, nodes: int, *, address: str | None
+        main: Callable[[Grid], object], app: ClientApp, nodes: int, **settings: Any
     ) -> object:
         grid = LocalGrid(app, simulated_nodes(nodes - 1))
-        calls.append({"grid": grid, "address": address, "level": logging.getLogger("flwr").level})
+        calls.append({"grid": grid, "level": logging.getLogger("flwr").level, **settings})
         return main(grid)
 
     monkeypatch.setattr(simulation, "run_in_ray", run_in_ray)
@@ -38,11 +38,12 @@ def test_flowers_log_is_quiet_during_a_run_alone(
     tmp_path: Path, ray: list[dict[str, Any]], verbose: bool
 ) -> None:
     logger = logging.getLogger("flwr")
-    level = logger.level
+    level, filters = logger.level, list(logger.filters)
     config = experiment("rounds=1", f"verbose={str(verbose).lower()}", folder=tmp_path)
     simulation.run(config, tmp_path)
     assert ray[0]["level"] == (level if verbose else logging.WARNING)
-    assert logger.level == level
+    assert (logger.level, list(logger.filters)) == (level, filters)
+    assert ray[0]["verbose"] is verbose
 
 
 def test_hospitals_write_into_the_runs_folder_wherever_they_run(
@@ -53,9 +54,9 @@ def test_hospitals_write_into_the_runs_folder_wherever_they_run(
     folders: list[str] = []
     build = client_app.build
 
-    def spy(configuration: Any, data: Any) -> ClientApp:
+    def spy(configuration: Any) -> ClientApp:
         folders.append(configuration(None).output_dir)
-        return build(configuration, data)
+        return build(configuration)
 
     monkeypatch.setattr(client_app, "build", spy)
     started: list[int] = []

@@ -21,5 +21,5 @@ training_run       the checkpoint, the entry of a round, and metrics.json of a t
 open_run           training with totals that the coordinator sees
 sealed_run         training over a sealed chain
 local_grid         simulated nodes in this process, one after another
-ray_engine         simulated nodes in Ray's processes
+ray_engine         Flower's simulation on Ray, started here or in a cluster
 """

@@ -44,11 +44,6 @@ class Curve:
     level: bool = False
 
 
-def load() -> None:
-    """Import matplotlib, which takes a second, while there is time for it."""
-    from matplotlib import figure  # noqa: F401, PLC0415 - lazy: slow, and the tables need none
-
-
 def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     """Return accuracy and log loss per round against the alternatives, by the plots' titles.
 

@@ -1,20 +1,33 @@
-"""Simulated nodes in Ray's processes: errors, processes that die, and what is left behind."""
+"""Flower's simulation as a run starts it: what is left behind, and how its server ends."""
 
 from __future__ import annotations
 
 import os
-import signal
-from pathlib import Path
+from typing import Any
 
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
-from flwr.serverapp import Grid
+from flwr.serverapp import Grid, ServerApp
+from local_grid import LocalGrid, simulated_nodes
 
 from fl_he.experiment import ray_engine
 from fl_he.experiment.ray_engine import run_in_ray
-from fl_he.strategies.exchange import exchange
+
+
+def flowers_place(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Take the place of Flower's simulation and return what it is called with."""
+    calls: list[dict[str, Any]] = []
+
+    def run_simulation(server: ServerApp, client: ClientApp, **settings: Any) -> None:
+        calls.append(settings)
+        os.environ["PYTHONPATH"] = "what Flower adds"
+        grid = LocalGrid(client, simulated_nodes(settings["num_supernodes"] - 1))
+        server(grid, Context(7, 0, {}, RecordDict(), {}))
+
+    monkeypatch.setattr(ray_engine, "run_simulation", run_simulation)
+    monkeypatch.setattr(ray_engine, "_start", lambda _: None)
+    return calls
 
 
 @pytest.mark.parametrize("path", [None, "mine"])
@@ -26,7 +39,7 @@ def test_a_run_leaves_the_environment_as_it_was(
         monkeypatch.delenv("PYTHONPATH", raising=False)
     else:
         monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.setattr(ray_engine, "_start", lambda _: 1)
+    flowers_place(monkeypatch)
 
     def main(_: Grid) -> str:
         assert os.environ["PYTHONPATH"] != path
@@ -41,59 +54,21 @@ def test_a_run_leaves_the_environment_as_it_was(
     assert os.environ.get("PYTHONPATH") == path
 
 
-@pytest.mark.waits
-def test_nodes_in_rays_processes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    app, died = ClientApp(), tmp_path / "died"
+def test_after_the_run_the_server_stops_at_its_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    flowers_place(monkeypatch)
+    grids: list[Grid] = []
+    run_in_ray(grids.append, ClientApp(), 2)
+    for look in (lambda: grids[0].pull_messages([]), grids[0].get_node_ids):
+        with pytest.raises(InterruptedError):
+            look()
 
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        context.state["seen"] = ConfigRecord({"messages": len(context.state) + 1})
-        return Message(RecordDict({"process": ConfigRecord({"id": os.getpid()})}), reply_to=message)
 
-    @app.train("twice")
-    def twice(message: Message, context: Context) -> Message:
-        number = len(context.state)
-        context.state[f"message {number}"] = ConfigRecord()
-        return Message(RecordDict({"number": ConfigRecord({"is": number})}), reply_to=message)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        context.state["half done"] = ConfigRecord()
-        raise KeyError("a column")
-
-    @app.query()
-    def query(message: Message, context: Context) -> Message:
-        if not died.exists():
-            died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Message(
-            RecordDict({"state": ConfigRecord({"of": list(context.state)})}), reply_to=message
-        )
-
-    def main(grid: Grid) -> None:
-        def asked(kind: str, *nodes: int) -> list[Message]:
-            return list(exchange(grid, [Message(RecordDict(), n, kind) for n in nodes], 60))
-
-        nodes = list(grid.get_node_ids())
-        replies = asked("train", *nodes)
-        assert sorted(reply.metadata.src_node_id for reply in replies) == nodes
-        processes = {reply.content["process"]["id"] for reply in replies}
-        assert os.getpid() not in processes
-        assert len(processes) <= (os.cpu_count() or 1), "nodes share them"
-        messages = [Message(RecordDict(), node, "train") for node in nodes]
-        replies = list(grid.send_and_receive(messages))
-        assert sorted(reply.metadata.src_node_id for reply in replies) == nodes, "Flower's own way"
-        replies = asked("train.twice", nodes[0], nodes[0], nodes[0])
-        assert [reply.content["number"]["is"] for reply in replies] == [1, 2, 3]
-        (reply,) = asked("evaluate", nodes[1])
-        assert reply.error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-        assert reply.error.reason == "KeyError: 'a column'"
-        assert reply.metadata.src_node_id == nodes[1]
-        (reply,) = asked("query", nodes[1])
-        assert reply.error.code == ErrorCode.CLIENT_APP_CRASHED
-        (reply,) = asked("query", nodes[1])
-        assert reply.content["state"]["of"] == ["seen"], "as before it failed"
-
-    run_in_ray(main, app, 5)
-    assert "the app of node 1001 failed" in caplog.text
-    assert died.exists()
+@pytest.mark.parametrize("verbose", [False, True])
+def test_flower_is_told_the_nodes_and_whether_to_log(
+    monkeypatch: pytest.MonkeyPatch, verbose: bool
+) -> None:
+    calls = flowers_place(monkeypatch)
+    run_in_ray(lambda _: None, ClientApp(), 4, verbose=verbose)
+    assert calls[0]["num_supernodes"] == 4
+    assert calls[0]["verbose_logging"] is verbose
+    assert calls[0]["backend_config"]["client_resources"]["num_cpus"] == 1

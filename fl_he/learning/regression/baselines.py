@@ -24,11 +24,6 @@ DEFAULT_C = 1.0
 _LONGEST_STEP = 1e-2
 
 
-def load() -> None:
-    """Import scikit-learn, which takes a second, while there is time for it."""
-    from sklearn import linear_model, metrics  # noqa: F401, PLC0415 - lazy: clients fit no baseline
-
-
 def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Array, float | None]:
     """Fit the pooled data; see `fit`.
 
