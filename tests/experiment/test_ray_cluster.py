@@ -76,7 +76,9 @@ def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) ->
     command = [sys.executable, "-m", "fl_he.cli", "run", f"simulation.ray_address={cluster}"]
 
     def main(grid: Grid) -> None:
-        messages = [Message(RecordDict(), node, "query") for node in grid.get_node_ids()]
+        while len(nodes := list(grid.get_node_ids())) < 4:  # Flower registers them meanwhile
+            time.sleep(0.1)
+        messages = [Message(RecordDict(), node, "query") for node in nodes]
         replies = list(exchange(grid, messages, 60))
         assert len(replies) == 4
         assert len({reply.content["node"]["id"] for reply in replies}) == 2
