@@ -76,6 +76,17 @@ def check_intervals(found: dict[str, Any], fit: Any, errors: np.ndarray, name: s
     np.testing.assert_allclose(ratios, np.exp(bounds))
 
 
+def test_a_large_tolerance_publishes_no_first_step(tmp_path: Path) -> None:
+    features, labels = table("rare")
+    inference = run(configured(tmp_path, features, labels, "tolerance=1e12"))["inference"]
+    assert inference["withheld"] is None
+    fit, rows = reference(features, labels), inference["coefficients"]
+    errors = np.array([row["standard_error"] for row in rows])
+    estimates = np.array([row["estimate"] for row in rows])
+    expected = np.append(fit.coef_, fit.intercept_)
+    np.testing.assert_allclose((estimates - expected) / errors, 0.0, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", slow_but(TABLES, "rare"))
 def test_the_encrypted_federation_finds_the_pooled_estimates(tmp_path: Path, name: str) -> None:
     features, labels = table(name)

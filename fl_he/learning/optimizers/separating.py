@@ -72,7 +72,7 @@ class Watch:
         """Whether the classes are proved to be separated."""
         return self.proof not in (None, "not proved")
 
-    def compare(self, theta: Array, before: Array, now: Array) -> None:
+    def compare(self, theta: Array, before: Array, now: Array, rows: int) -> None:
         """Compare the Hessian of an evaluation with that of the evaluation before.
 
         Parameters
@@ -81,12 +81,12 @@ class Watch:
             The evaluated model, shape (p,).
         before, now
             Shape (p, p).
+        rows
+            Of coefficients.
         """
         first = self.first
-        if first is None:
-            return
-        self.settled, self.candidate = have_settled(before, now, len(theta) // len(first)), None
-        if len(first) == 1:
+        self.settled, self.candidate = have_settled(before, now, rows), None
+        if first is None or len(first) == 1:
             return
         # A first information that is not positive definite within rounding tells nothing.
         with suppress(np.linalg.LinAlgError):

@@ -253,13 +253,14 @@ class Training(State):
             self.aliased = {j: of for j, of in found.aliased.items() if j not in constant}
             kept = [*self.taking_part, task.features]
             self.watch.first = information[np.ix_(kept, kept)] if may_separate else None
-        if not may_separate:
-            return
         free = self.free
-        part = np.ix_(free, free)
-        if hessian is not None and self.hessian is not None:
-            self.watch.compare(point.theta[free], self.hessian[part], hessian[part])
-        if round(np.nan_to_num(accuracy) * point.examples) == point.examples:
+        if task.C is None and hessian is not None:
+            self.watch.settled = False  # one round alone says nothing of standard errors
+            if self.hessian is not None:
+                part = np.ix_(free, free)
+                rows = len(point.theta[free]) // (len(self.taking_part) + 1)
+                self.watch.compare(point.theta[free], self.hessian[part], hessian[part], rows)
+        if may_separate and round(np.nan_to_num(accuracy) * point.examples) == point.examples:
             self.watch.predicts_all(point.theta[free])
 
     def _along(self, point: Point) -> Point:
