@@ -115,11 +115,13 @@ def _without_key(words: str) -> str:
 
 
 def _quoted(word: str | None) -> str:
-    """Say how a value is written that Hydra cannot read as it is; nothing if it is cut off."""
+    """Say how a value is written that Hydra cannot read as it is; or that it is cut off."""
     key, equals, value = (word or "").partition("=")
     depth = _depth(key) if key in schema_keys() else int(value.startswith("["))
-    if not equals or not key[:1].isalpha() or is_cut_off(value, depth):
+    if not equals or not key[:1].isalpha():
         return ""
+    if is_cut_off(value, depth):
+        return "; a bracket or a quote of the value is not closed"
     if key == "ranges":
         return "; ranges=FILE names a CSV or JSON file: save the list in one"
     what = "quote the texts of a list" if depth else "if the value is text, quote it"

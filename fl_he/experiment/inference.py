@@ -188,8 +188,9 @@ class Inference:
 
 def _without(config: Config) -> str:
     """Name settings that, if they stayed, would undo a part of ``experiment=inference``."""
+    inference = config.test_size == 0  # of no other experiment that keeps the default C
     given = {
-        "C": config.C not in (None, Config().C),
+        "C": config.C is not None and (inference or config.C != Config().C),
         "optimizer": config.optimizer.name not in ("auto", "newton"),
     }
     named = [setting for setting, stays in given.items() if stays]

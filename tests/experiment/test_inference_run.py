@@ -260,6 +260,7 @@ def test_more_than_two_classes_are_compared_with_a_reference(
             "without C and optimizer fits all rows without a penalty, and has them unless the "
             "classes are separated",
         ),
+        (("C=1",), "often; experiment=inference without C fits all rows without a penalty"),
         *slow(
             (("C=0.5",), "the penalty (C=0.5) pulls the estimates towards 0"),
             (("class_weight=balanced",), "with class weights the inverse Hessian is not"),
