@@ -226,7 +226,7 @@ def _not_finite(metrics: Mapping[str, Any], kind: str) -> str:
     if complete and NO_UNIQUE not in names:
         return f"all coefficients have {NO_FINITE}"
     if not complete and all(row["estimate"] is None for row in rows):
-        return f"those of the columns that separate have {NO_FINITE}"
+        return f"the coefficients of the columns that separate have {NO_FINITE}"
     said = [
         f"the coefficient{'s' if len(of) > 1 else ''} of {listed(of)} "
         f"{'have' if len(of) > 1 else 'has'} {lacks}"

@@ -301,7 +301,7 @@ def test_of_estimates_that_are_withheld_no_limit_is_promised() -> None:
     found = {"separation": {"kind": "quasi-complete", "columns": ["age"]}}
     metrics = run(converged=False, gradient_norm=0.25) | {"diagnostics": found}
     said = warning(metrics)
-    assert "those of the columns that separate have no finite estimate" in said
+    assert "the coefficients of the columns that separate have no finite estimate" in said
     assert "finite limits" not in said
 
 

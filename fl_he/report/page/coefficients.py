@@ -12,6 +12,7 @@ from fl_he.report.tables.coefficients import (
     fit_facts,
     group_notes,
     group_sheet,
+    has_estimates,
     left_out_notes,
     profile_notes,
     profile_sheet,
@@ -51,9 +52,13 @@ def coefficients(metrics: Metrics) -> Section:
     sheets = coefficient_sheets(metrics)
     per_sd = deviation_note(metrics, sheets, _OF_WHAT)
     about = _ABOUT.format(per_sd=per_sd and f"{sentence(per_sd)} ")
-    blocks += [*sheets, *map(Note, left_out_notes(inference)), Note(about)]
-    if facts := fit_facts(inference):
-        blocks += [Note(wald_note(inference)), Facts(facts)]
+    blocks += [*sheets, *map(Note, left_out_notes(inference))]
+    facts = fit_facts(inference)
+    if has_estimates(inference):
+        blocks.append(Note(about))
+        blocks += [Note(wald_note(inference))] if facts else []
+    if facts:
+        blocks.append(Facts(facts))
     if (tests := group_sheet(inference)) is not None:
         blocks += [tests, *map(Note, group_notes(inference))]
     if (profile := profile_sheet(inference)) is not None:

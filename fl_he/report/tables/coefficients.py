@@ -25,6 +25,11 @@ _PREFER_PROFILE = (
     "classes can be separated, events are rare, or a category has few events (Heinze and Schemper "
     "2002). A Wald p value and a profile interval may then disagree."
 )
+_SEVERAL_MAXIMA = (
+    "Firth's penalised likelihood can have several maxima over the other coefficients, above all "
+    "where classes are separated: each bound is the farthest of many searches, which is no proof, "
+    "and may be nearer to the estimate than it should be."
+)
 _TOO_LARGE = "too large"
 #: Name of the last row of each contrast, in metrics.json.
 _INTERCEPT = "(intercept)"
@@ -55,9 +60,18 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
-    blocks.append(Text(wald_note(inference)))
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
-    return Group(*blocks, Text("\n".join([_caption(metrics, sheets), rows_note(metrics), *said])))
+    if has_estimates(inference):
+        blocks.append(Text(wald_note(inference)))
+        said = [_caption(metrics, sheets), rows_note(metrics), *said]
+    else:
+        said = [rows_note(metrics), *said]
+    return Group(*blocks, Text("\n".join(said)))
+
+
+def has_estimates(inference: Mapping[str, Any]) -> bool:
+    """Return whether any coefficient has an estimate: in separated classes none may have one."""
+    return any(row["estimate"] is not None for row in inference["coefficients"])
 
 
 def wald_note(inference: Mapping[str, Any]) -> str:
@@ -207,14 +221,15 @@ def _written_as(row: Mapping[str, Any], digits: int) -> Callable[[float], str]:
 
 
 def profile_notes(inference: Mapping[str, Any]) -> list[str]:
-    """Say which bounds of profile likelihood intervals are not there, and why."""
+    """Say which bounds of profile likelihood intervals are not there or not sure, and why."""
     profile = inference.get("profile")
     if not profile:
         return []
     if profile["withheld"]:
         return [f"No profile likelihood intervals: {profile['withheld']}."]
     without = _left_out(inference)  # which a sentence of all estimates names
-    return [
+    searched = [_SEVERAL_MAXIMA] if has_firth(inference) and profile["intervals"] else []
+    return searched + [
         f"{row['name']}, {end} bound: {row[f'{end}_reason']}."
         for row in profile["intervals"]
         for end in ("lower", "upper")

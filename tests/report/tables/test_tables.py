@@ -661,6 +661,17 @@ def test_profile_intervals_are_preferred_with_firths_penalty(penalty: str, *, as
     assert said.count("The p values and intervals of the table are Wald's") == 1
     for words in ("events are rare, or a category has few events (Heinze and", "then disagree."):
         assert said.count(words) == (penalty == "firth")
+    assert ("which is no proof" in said) is (asked and penalty == "firth")
+
+
+def test_a_table_without_any_estimate_explains_none() -> None:
+    missing = dict.fromkeys(AGE) | {"name": "age", "left_out": "no finite estimate"}
+    table = coefficient_table(inferred(missing, fit=WHOLE))
+    assert table is not None
+    said = "\n".join(text(table, 160))
+    assert "NA" in said
+    assert "Wald's" not in said
+    assert "odds ratio: for one unit" not in said
 
 
 def test_profile_intervals_that_are_withheld_are_a_sentence() -> None:
