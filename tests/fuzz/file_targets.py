@@ -125,9 +125,13 @@ def _training() -> Training:
     training = Training(task)
     for name, sums in (("sums", [1.0, -2.0]), ("squares", [20.0, 30.0])):
         training.take("prepare", {name: limbs.split(np.array(sums)) / 10}, 10)
-    for purpose, name, sums in (
+    iteration = (
         ("train", "derivatives", [6.0, 0.5, -0.5, 0.1, 2.0, 0.1, 0.2, 2.0, 0.3, 2.0]),
         ("firth", "adjustments", [0.1, 0.1, 0.1]),
+    )
+    for purpose, name, sums in (  # standard errors are known from the second iteration on
+        *iteration,
+        *iteration,
         ("profile", "derivatives", [6.0, 0.5, -0.5, 0.1, 2.0, 0.1, 0.2, 2.0, 0.3, 2.0] * 2),
     ):
         models = 2 if purpose == "profile" else 1

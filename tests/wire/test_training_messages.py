@@ -87,6 +87,10 @@ def test_each_question_is_read_as_it_was_asked() -> None:
 
     take_total(training, "firth", total(adjustments=digits(np.array([0.1, 0.2, 0.3]))))
     assert training.steps == 1
+    # Standard errors are known from the second round on.
+    take_total(training, "train", total(derivatives=digits(DERIVATIVES)[:, 0]))
+    take_total(training, "firth", total(adjustments=digits(np.array([0.1, 0.2, 0.3]))))
+    assert training.converged
     action, content = question_of(training, "profile", config)
     assert action == "train.profile"
     lower, upper = read_models(content, 3)
