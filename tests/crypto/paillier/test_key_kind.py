@@ -78,7 +78,7 @@ def test_tno_and_we_decrypt_each_other(
     theirs = pytest.importorskip(
         "tno.mpc.encryption_schemes.paillier", reason="TNO's Paillier is not installed"
     )
-    from tno.mpc.encryption_schemes.paillier.paillier import (  # noqa: PLC0415
+    from tno.mpc.encryption_schemes.paillier.paillier import (  # noqa: PLC0415 - slow to import
         PaillierPublicKey,
         PaillierSecretKey,
     )
