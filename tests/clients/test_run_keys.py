@@ -7,12 +7,19 @@ import threading
 from pathlib import Path
 
 import pytest
+from deployed_nodes import enrolled_nodes
+from flwr.app import Context, Message, RecordDict
+from session_keys import key_files
 
+from fl_he import client_app
 from fl_he.clients import run_keys
 from fl_he.clients.ledger import Ledger, Mark
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.run_keys import RunKeys
-from fl_he.wire.encrypted_sum import DecryptRequest
+from fl_he.crypto.envelopes.identity import Identity
+from fl_he.crypto.errors import KeyFileError
+from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.wire.encrypted_sum import DESCRIBE, DecryptRequest
 from fl_he.wire.records import ProtocolError
 
 DAY = 24 * 60 * 60
@@ -206,3 +213,21 @@ def test_a_damaged_ledger_names_a_session_that_is_no_text(keys: Keys) -> None:
     with keys.store.exclusively() as lines:
         lines.append('{"made":"\\udcf9","at":1000000,"days":30}')
     assert keys.kept().find(session).path in keys.files()
+
+
+def test_a_protected_identity_has_protected_keys_of_sessions(tmp_path: Path) -> None:
+    company = enrolled_nodes(tmp_path)[-1]
+    path, passphrase = Path(str(company["identity"])), tmp_path / "passphrase"
+    identity = Identity.load(path)
+    path.unlink()
+    identity.save(path, "secret")
+    passphrase.touch(0o600)
+    passphrase.write_text("secret\n")
+    app = client_app.build(lambda _: pytest.fail("a deployed node has no run configuration"))
+    node = {**company, "passphrase-file": str(passphrase)}
+    context = Context(1, 5, node, RecordDict(), {})
+    assert not app(Message(RecordDict(), 5, DESCRIBE), context).has_error()
+    (key,) = key_files(tmp_path)
+    with pytest.raises(KeyFileError, match="passphrase"):
+        PrivateKey.load(key)
+    assert PrivateKey.load(key, "secret").public_key.key_bits == company["key-bits"]
