@@ -62,7 +62,7 @@ class _Began:
 
 @dataclass(frozen=True, slots=True)
 class _Half:
-    """What another hospital gave for the pair with this one."""
+    """Another hospital's half of the seed of its pair with this one."""
 
     hospital: str
     half: _Secret = field(repr=False)

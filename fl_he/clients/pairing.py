@@ -3,7 +3,7 @@
 With ``collusion="resistant"`` a hospital answers for a set of hospitals alone, and masks each of
 its updates by streams that it shares with each other hospital of the set: see
 `fl_he.crypto.tickets.pairs`. The coordinator carries the seeds, sealed from hospital to hospital. A
-hospital never sends an update without its masks, whatever the coordinator says.
+hospital never sends an update without its masks: no message of the coordinator changes that.
 
 A simulated node has no manifest. It makes an identity for the study of masks, and believes the
 manifest that the coordinator makes of all nodes' identities.

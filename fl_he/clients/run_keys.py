@@ -4,8 +4,8 @@ A key is in a file of its own, named by the session's digest. The ledger says wh
 and for how many days, and when it was deleted. All files that the ledger does not call for are
 deleted: those of sessions that are over, and those of sessions that the ledger does not know.
 
-Each new Flower run gets a new key, and a key costs time and a file. So only so many keys
-are made in a day for sessions in which nothing was opened, whether or not they are deleted by now.
+Each new Flower run gets a new key, and a key costs time and a file. So the number of keys made in a
+day for sessions in which nothing was opened is limited. Deleted ones count too.
 """
 
 from __future__ import annotations

@@ -144,7 +144,9 @@ def _start(address: str | None) -> None:
     if current_thread() is main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if address is not None and not int(ray.available_resources().get("CPU", 0)):  # type: ignore[no-untyped-call]
+    # Ray declares no types here.
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
+    if address is not None and not int(free.get("CPU", 0)):
         ray.shutdown()
         raise ConfigError(f"{name} must have a free core, got a cluster with none")
 

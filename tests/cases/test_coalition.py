@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from coalition import Files, Left, differences, left_of, values_in
 from experiments import experiment
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from local_grid import LocalGrid, simulated_nodes
 from masked_transcripts import UNLIKELY, least_likely, neighbours_apart
 from quick import slow
@@ -88,13 +89,13 @@ class Seen:
             yield occasion, sorted(singles, key=lambda one: one.contributors)
 
 
-def _pairs(state: object) -> list[str]:
-    records = state.config_records  # type: ignore[attr-defined]
+def _pairs(state: RecordDict) -> list[str]:
+    records = state.config_records
     return [
-        line
+        str(line)
         for name in records
         if name.startswith("fl-he.pairs.")
-        for line in records[name]["ledger"]
+        for line in cast("list[str]", records[name]["ledger"])
     ]
 
 

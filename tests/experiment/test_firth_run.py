@@ -14,8 +14,9 @@ import pytest
 from deployed_nodes import deployed_nodes
 from experiments import experiment
 from firthmodels import FirthLogisticRegression
-from flwr.app import Error, Message
+from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
+from lost_replies import error_of
 from penalised_fits import TABLES, intervals, table
 from quick import release, slow, slow_but
 
@@ -231,7 +232,7 @@ def failing_once(grid: LocalGrid, action: str, number: int) -> None:
         seen.append(reply.metadata.message_id)
         if len(seen) != number:
             return reply
-        return Message(error=Error(6, "away"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+        return error_of(reply, 6, "away")
 
     grid.tamper = fail
 
@@ -271,7 +272,7 @@ def test_a_search_with_other_hospitals_ends_with_words(tmp_path: Path) -> None:
 
     def away(reply: Message) -> Message:
         if reply.metadata.message_type == PROFILE and reply.metadata.src_node_id == 1000:
-            return Message(error=Error(6, "away"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+            return error_of(reply, 6, "away")
         return reply
 
     grid.tamper = away

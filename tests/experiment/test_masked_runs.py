@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_federation import DeployedFederation
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.app import Context, Message, RecordDict
+from lost_replies import crash
 from quick import slow_but
 from sealed_federation import pooled_descent
 
@@ -47,10 +47,7 @@ def test_a_masked_run_stops_at_a_dropout_and_goes_on(
         if metadata.message_type.partition(".")[0] != "train" or metadata.src_node_id != south:
             return reply
         seen.append(reply)
-        if len(seen) != 2:
-            return reply
-        error = Error(ErrorCode.CLIENT_APP_CRASHED, "stopped responding")
-        return Message(error=error, metadata=metadata)  # type: ignore[call-overload, no-any-return]
+        return crash(reply) if len(seen) == 2 else reply
 
     federation.grid.tamper = tamper
     with pytest.raises((DropoutError, ProtocolError), match="south"):

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
+from lost_replies import crash, error_of
 from quick import slow
 from sealed_federation import Federation
 from weighted_app import MODEL, strategy, train_app
@@ -53,16 +54,8 @@ def is_train(message: Message, node: int | None = None) -> bool:
     return metadata.message_type == "train" and node in (None, metadata.dst_node_id)
 
 
-def crash(reply: Message) -> Message:
-    return error_of(reply, ErrorCode.CLIENT_APP_CRASHED, "stopped responding")
-
-
 def refusal(reply: Message) -> Message:
     return error_of(reply, ErrorCode.MOD_FAILED_PRECONDITION, "not today")
-
-
-def error_of(reply: Message, code: int, reason: str) -> Message:
-    return Message(error=Error(code, reason), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
 
 
 def second_round(

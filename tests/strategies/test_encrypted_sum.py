@@ -13,7 +13,6 @@ from flwr.app import (
     ArrayRecord,
     ConfigRecord,
     Context,
-    Error,
     Message,
     MetricRecord,
     RecordDict,
@@ -22,6 +21,7 @@ from flwr.app.user_config import UserConfig
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
+from lost_replies import error_of
 from quick import slow
 from ticketed_sums import MadeSum
 from weighted_app import MODEL, strategy, train_app
@@ -287,8 +287,7 @@ def from_train(change: Callable[[Message], Message]) -> Callable[[Message], Mess
 
 
 def error(reply: Message) -> Message:
-    reason = Error(6, "no\x1b[2Jt today\n")
-    return Message(error=reason, metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+    return error_of(reply, 6, "no\x1b[2Jt today\n")
 
 
 def plain(reply: Message) -> Message:

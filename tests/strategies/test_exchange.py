@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
+from lost_replies import error_of
 
 from fl_he.strategies.exchange import ask_until_answered, exchange
 from fl_he.strategies.skipping import error_reason, nobody_answered
@@ -158,7 +159,7 @@ def test_a_node_that_is_away_is_said_to_be(clock: list[float]) -> None:
 def test_an_error_of_flowers_own_is_about_the_node_that_was_asked(clock: list[float]) -> None:
     def superlink(reply: Message) -> Message:
         reply.metadata.__dict__["_src_node_id"] = 1
-        return Message(error=Error(5, "gone"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+        return error_of(reply, 5, "gone")
 
     grid = slow_grid(clock, {1001: 0.0})
     grid.tamper = superlink

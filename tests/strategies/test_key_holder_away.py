@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message
+from flwr.app import Message
 from flwr.app.user_config import UserConfig
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
+from lost_replies import error_of
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -60,7 +61,7 @@ def is_decrypt(message: Message) -> bool:
 
 
 def error(reply: Message, code: int) -> Message:
-    return Message(error=Error(code, "gone"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+    return error_of(reply, code, "gone")
 
 
 def sums_sent(grid: LocalGrid) -> list[bytes]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from experiments import experiment
-from flwr.app import Error, Message
-from flwr.common.constant import ErrorCode
+from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
+from lost_replies import crash
 from quick import slow, slow_but
 
 from fl_he import client_app, server_app
@@ -45,8 +45,7 @@ def lose(grid: LocalGrid, action: str, node: int = 1001, times: int = 1) -> None
         if (metadata.message_type, metadata.src_node_id) != (action, node) or len(lost) >= times:
             return reply
         lost.append(reply)
-        error = Error(ErrorCode.CLIENT_APP_CRASHED, "stopped responding")
-        return Message(error=error, metadata=metadata)  # type: ignore[call-overload, no-any-return]
+        return crash(reply)
 
     grid.tamper = tamper
 

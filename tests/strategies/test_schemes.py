@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from echo_app import encrypted_app, grid
-from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Result
 from local_grid import LocalGrid, simulated_nodes
+from lost_replies import error_of
 from masked_transcripts import schemes_in
 from numpy.typing import NDArray
 from other_apps import Arrays, InOrder, record, round_of
@@ -126,7 +127,7 @@ class Failing:
         self.left.remove(client)
         if client % 2:
             return None
-        return Message(error=Error(6, "not today"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+        return error_of(reply, 6, "not today")
 
 
 def app_of(change: Change) -> Callable[[int, Message], RecordDict]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Message
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
+from lost_replies import error_of
 from quick import slow
 from weighted_app import MODEL, strategy, train_app
 
@@ -45,7 +46,7 @@ def is_train(message: Message, *nodes: int) -> bool:
 
 
 def failing(reply: Message) -> Message:
-    return Message(error=Error(6, "no\x1b[2Jt today\n"), metadata=reply.metadata)  # type: ignore[call-overload, no-any-return]
+    return error_of(reply, 6, "no\x1b[2Jt today\n")
 
 
 @pytest.mark.parametrize("settings", TOPOLOGIES, ids=str)

@@ -304,7 +304,7 @@ class Node(ABC):
 
     @property
     def resistant(self) -> bool:
-        """Whether a hospital masks its updates pairwise; see :mod:`fl_he.clients.pairing`."""
+        """True if a hospital masks its updates pairwise; see :mod:`fl_he.clients.pairing`."""
         return False
 
     @property

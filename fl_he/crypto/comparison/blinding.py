@@ -2,7 +2,7 @@
 
     z = d + 2**l + r,    r random, 40 bits longer than d
 
-The ciphertext, too, says nothing but z: its randomness is uniform (see `PublicKey.owner_masker`).
+The ciphertext, too, shows z alone: its randomness is uniform (see `PublicKey.owner_masker`).
 """
 
 from __future__ import annotations
