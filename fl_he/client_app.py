@@ -77,7 +77,7 @@ class RunNode(SimulatedNode):
                 f"company X), got {nodes}: start it with `flwr run . --federation-config "
                 f"'num-supernodes={needed}'`"
             )
-        return with_private_settings(config, self._simulated)
+        return with_private_settings(config)
 
     @cached_property
     def policy(self) -> KeyHolderPolicy:

@@ -151,16 +151,10 @@ def decrypt(grid: LocalGrid, contributors: int) -> str:
     return str(reply.error.reason)
 
 
-@pytest.mark.parametrize("overrides", [(), ("privacy=gaussian", "privacy.epsilon=5")])
-def test_nodes_that_are_handed_the_data_read_no_table(
-    tmp_path: Path, overrides: tuple[str, ...]
-) -> None:
+def test_nodes_that_are_handed_the_data_read_no_table(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("age,y\n" + "".join(f"{n},{n % 2}\n" for n in range(400)))
-    (tmp_path / "ranges.csv").write_text("feature,low,high\nage,0,400\n")
-    if overrides:
-        overrides += (f"ranges={tmp_path}/ranges.csv",)
     source = ("data=csv", f"data.path={tmp_path}/table.csv", "data.target=y", "hospitals=3")
-    config = compose("config", [*source, "crypto.key_bits=1024", *overrides])
+    config = compose("config", [*source, "crypto.key_bits=1024"])
     data = simulated_data(config)
     (tmp_path / "table.csv").unlink()
     simulated_data(compose("config", "hospitals=4"))  # forget what is kept of the other

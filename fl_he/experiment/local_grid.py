@@ -14,11 +14,10 @@ from uuid import uuid4
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 _logger = logging.getLogger(__name__)
 
@@ -117,21 +116,10 @@ class LocalGrid(Grid):
         try:
             return [deepcopy(self.app(deepcopy(message), context))]
         except Exception as error:
-            return [failure(message, error)]
-
-
-def failure(
-    message: Message, error: Exception, code: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-) -> Message:
-    """Log why a node's app failed, and return the reply that says so."""
-    _logger.error("the app of node %d failed", message.metadata.dst_node_id, exc_info=error)
-    return Message(Error(code, f"{type(error).__name__}: {error}"), reply_to=message)
-
-
-def become_task() -> None:
-    """Let this process make messages: Flower makes none in a process that is no task."""
-    TaskIdentity.run_id = TaskIdentity.task_id = 1
-    TaskIdentity.node_id = SUPERLINK_NODE_ID
+            _logger.exception("the app of node %d failed", context.node_id)
+            reason = f"{type(error).__name__}: {error}"
+            failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+            return [Message(failure, reply_to=message)]
 
 
 def simulated_nodes(nodes: int) -> list[UserConfig]:

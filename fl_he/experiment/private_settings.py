@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import PRIVACY
 from fl_he.config.run import Config, Scaling
 from fl_he.errors import FlHeWarning
-from fl_he.experiment.data import SimulatedData, simulated_data
+from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import privacy_of
 from fl_he.learning.privacy.accounting import gaussian_budget
 from fl_he.learning.privacy.descent import descent_settings
@@ -25,18 +24,10 @@ class UnitsWarning(FlHeWarning):
     """Features in other units than private settings are chosen for."""
 
 
-def with_private_settings(
-    config: Config, data: Callable[[Config], SimulatedData] = simulated_data
-) -> Config:
+def with_private_settings(config: Config) -> Config:
     """Return the configuration of a simulation with the settings that privacy leaves to choose.
 
     Given settings are kept. The coordinator and each simulated node choose the same.
-
-    Parameters
-    ----------
-    config : Config
-    data : callable
-        Returns the simulation's data; it is asked only if there is something to choose.
 
     Raises
     ------
@@ -48,7 +39,7 @@ def with_private_settings(
     terms = privacy_of(config)
     if not config.privacy.chosen or terms is None:
         return config
-    train = data(config).train
+    train = simulated_data(config).train
     squared_mu = gaussian_budget(terms.epsilon, terms.delta).squared_mu * (1.0 - terms.scaling)
     # All hospitals add noise, and only that of `min_contributors` is counted.
     mu = math.sqrt(squared_mu * terms.contributors / config.hospitals)
