@@ -37,8 +37,9 @@ from fl_he.clients.node.node import SimulatedNode
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
 from fl_he.crypto.schemes import PAILLIER
-from fl_he.experiment.data import simulated_data, whole_table
+from fl_he.experiment.data import simulated_data
 from fl_he.experiment.ray_engine import run_in_ray
+from fl_he.experiment.tables import whole_table
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.exchange import exchange
 from fl_he.strategies.gradient_descent import GradientDescent

@@ -16,8 +16,9 @@ from fl_he.bench.timing import Follow, spread
 from fl_he.config.composition import compose
 from fl_he.config.groups import AUTO
 from fl_he.config.run import Config
-from fl_he.experiment.data import SimulatedData, whole_table
+from fl_he.experiment.data import SimulatedData
 from fl_he.experiment.ray_engine import run_in_ray
+from fl_he.experiment.tables import whole_table
 from fl_he.strategies.update_sum import segments_of
 
 FOLD, CHAIN = "fold", "chain"

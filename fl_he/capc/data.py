@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fl_he.config.capc import CapcConfig
 from fl_he.config.run import Config
-from fl_he.experiment.data import CacheKey, whole_table
+from fl_he.experiment.data import CacheKey
+from fl_he.experiment.tables import whole_table
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.partition import partition
 from fl_he.learning.tables.scaling import standardise

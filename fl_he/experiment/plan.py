@@ -12,8 +12,8 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import BUILT_IN
 from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.errors import FlHeError, written
-from fl_he.experiment.data import whole_table
 from fl_he.experiment.private_settings import require_private_settings
+from fl_he.experiment.tables import whole_table
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
