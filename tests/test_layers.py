@@ -80,6 +80,8 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "sklearn": ("learning",),
     "skops": ("learning",),
     "pyarrow": ("learning",),
+    "pydantic": ("learning.tables.schema",),
+    "yaml": ("learning.tables.schema",),
     "dp_accounting": ("learning",),
     "ray": ("experiment.ray_engine",),
     "tenseal": ("bench",),

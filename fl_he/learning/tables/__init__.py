@@ -19,5 +19,6 @@ identifiers     columns that look like identifiers of patients
 scaling         standardisation of features
 moments         sums over examples, as exact as float64
 partition       test set, and the hospitals of a simulation
+schema          a consortium's schema of its tables
 feature_ranges  declared (public) lower and upper bounds of each feature
 """

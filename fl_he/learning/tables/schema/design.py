@@ -1,0 +1,221 @@
+"""Columns of a model from columns of a table: the terms of a formula as numbers.
+
+No transform learns from data: levels, references, knots and the columns that there are follow from
+the schema alone, so that all hospitals have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.schema.formula import SPLINE, Factor, Term
+
+#: Of a model: a formula of few words may ask for many.
+MOST_COLUMNS = 100_000
+_FUNCTIONS = {"log": np.log, "sqrt": np.sqrt}
+
+Codes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A factor of an interaction: all levels of a category, or all but the reference.
+
+    Attributes
+    ----------
+    factor : Factor
+    levels : tuple of str
+        The levels that have a column; empty for a factor of numbers.
+    first : int
+        The code of the first of them.
+    """
+
+    factor: Factor
+    levels: tuple[str, ...] = ()
+    first: int = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the factor's columns."""
+        name = self.factor.name
+        if self.levels:
+            return tuple(f"{name}[{level}]" for level in self.levels)
+        if self.factor.functions[:1] == (SPLINE,):
+            return tuple(f"{name}[{place}]" for place in range(1, len(self.factor.knots)))
+        return (name,)
+
+    def columns(self, values: Mapping[Factor, Array | Codes]) -> Sequence[Array]:
+        """Return the factor's columns, each of shape (m,), from the values of all factors."""
+        found = values[self.factor]
+        if self.levels:
+            codes = range(self.first, self.first + len(self.levels))
+            return [(found == code).astype(np.float64) for code in codes]
+        return list(np.atleast_2d(found))
+
+
+#: A block of columns of the model: the products of its factors' columns.
+Blocks = Sequence[tuple[Coded, ...]]
+
+
+def blocks(terms: Iterable[Term], levels: Mapping[str, Sequence[str]]) -> Blocks:
+    """Return the blocks of columns that terms and an intercept need, and none that is redundant.
+
+    A category has all levels but its reference where the columns before span the rest. Source: the
+    algorithm of patsy, https://patsy.readthedocs.io/en/latest/formulas.html#technical-details.
+
+    Parameters
+    ----------
+    terms
+        In their order.
+    levels
+        Of each column that is a category, the reference first.
+
+    Raises
+    ------
+    DataError
+        If the model would have too many columns.
+    """
+    spanned = {frozenset[Factor](): {frozenset[Factor]()}}
+    found, count = list[tuple[Coded, ...]](), 0
+    for term in terms:
+        categories = [factor for factor in term if factor.column in levels]
+        numbers = frozenset(factor for factor in term if factor.column not in levels)
+        before = spanned.setdefault(numbers, set())
+        parts = [
+            frozenset(part)
+            for size in range(len(categories) + 1)
+            for part in combinations(categories, size)
+        ]
+        new = [(part, frozenset[Factor]()) for part in parts if part not in before]
+        before.update(parts)
+        for contrasts, full in _merged(new):
+            block = list[Coded]()
+            for factor in term:
+                known = tuple(levels.get(factor.column, ()))
+                if factor in full:
+                    block.append(Coded(factor, known))
+                elif factor in contrasts:
+                    block.append(Coded(factor, known[1:], 1))
+                elif factor in numbers:
+                    block.append(Coded(factor))
+            size = 1
+            for coded in block:
+                size *= len(coded.labels)
+            count += size
+            if count > MOST_COLUMNS:
+                raise DataError(f"terms must make at most {MOST_COLUMNS} columns, got more")
+            found.append(tuple(block))
+    return found
+
+
+_Part = tuple[frozenset[Factor], frozenset[Factor]]
+
+
+def _merged(parts: Sequence[_Part]) -> Sequence[_Part]:
+    """Merge pairs of a part and the same with one more contrast: contrast and rest are all levels.
+
+    A part is its factors by contrasts, and its factors with all levels.
+    """
+    parts = list(parts)
+    for short, long in product(parts, parts):
+        added = long[0] - short[0]
+        if short[1] == long[1] and short[0] < long[0] and len(added) == 1:
+            both = (short[0], short[1] | added)
+            rest = [both if part == short else part for part in parts if part != long]
+            return _merged(rest)
+    return parts
+
+
+def labels_of(found: Blocks) -> tuple[str, ...]:
+    """Return the names of the columns of blocks."""
+    return tuple(":".join(names) for block in found for names in _products(block))
+
+
+def _products(block: Sequence[Coded]) -> Iterator[tuple[str, ...]]:
+    """Yield the names of each product; the first factor's change fastest, as in R."""
+    for names in product(*(coded.labels for coded in reversed(block))):
+        yield names[::-1]
+
+
+def matrix(found: Blocks, values: Mapping[Factor, Array | Codes], rows: int) -> Array:
+    """Return the columns of blocks, shape (rows, d).
+
+    Parameters
+    ----------
+    found
+        See `blocks`.
+    values
+        Of each factor: numbers of shape (m,), of a spline (k - 1, m); or codes of levels.
+    rows
+        m.
+    """
+    total = np.empty((rows, len(labels_of(found))))
+    place = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in found:
+            for columns in product(*(coded.columns(values) for coded in reversed(block))):
+                total[:, place] = columns[-1]
+                for column in columns[-2::-1]:
+                    total[:, place] *= column
+                place += 1
+    return total
+
+
+def evaluate(factor: Factor, column: Array) -> Array:
+    """Return the values of a factor of numbers, not finite where a function has none.
+
+    Shape (m,); of a spline (k - 1, m).
+    """
+    values = column
+    with np.errstate(all="ignore"):
+        for function in reversed(factor.functions):
+            if function == SPLINE:
+                values = spline(values, factor.knots)
+            else:
+                values = _FUNCTIONS[function](values)
+    return values
+
+
+def spline(x: Array, knots: Sequence[float]) -> Array:
+    """Return the basis of a restricted cubic spline, linear beyond the outer knots.
+
+    Source: Harrell 2015, "Regression Modeling Strategies", 2nd ed., section 2.4.5; as ``rcs`` of
+    R's package rms, each column but the first is divided by the square of the knots' range.
+
+    Parameters
+    ----------
+    x
+        Shape (m,).
+    knots
+        k increasing numbers, k >= 3.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (k - 1, m): x itself, then its k - 2 bends.
+
+    Examples
+    --------
+    >>> spline(np.array([0.0, 1.0, 3.0, 5.0]), [1.0, 2.0, 4.0]).tolist()
+    [[0.0, 1.0, 3.0, 5.0], [0.0, 0.0, 0.7222222222222222, 2.6666666666666665]]
+    """
+    *inner, before, last = knots
+
+    def cube(knot: float) -> Array:
+        cubed: Array = np.maximum(x - knot, 0.0) ** 3
+        return cubed
+
+    bends = [
+        cube(knot)
+        - cube(before) * (last - knot) / (last - before)
+        + cube(last) * (before - knot) / (last - before)
+        for knot in inner
+    ]
+    return np.stack([x, *(bend / (last - knots[0]) ** 2 for bend in bends)])

@@ -1,0 +1,159 @@
+"""Schemas in files: what they say, and refusals of hostile and mistaken ones."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.schema.description import Schema, read_schema, schema_of
+from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
+
+SCHEMA = """
+columns:
+  age: {type: number, unit: years, bounds: [0, 120], aliases: [Alter]}
+  sex: {type: category, levels: [M, F], reference: F}
+  smoker: {type: category, levels: [no, yes], missing: level}
+  crp: {type: number, bounds: [0, inf], missing: drop-row}
+  admitted: {type: date, since: 2023-01-01, bounds: [2022-01-01, 2024-01-01]}
+  id: {type: drop}
+outcome: {column: died, positive: yes}
+reading: {separator: ";", decimal: ",", encoding: latin-1, na_values: [-, "<0.3"]}
+"""
+
+
+def parsed(text: str) -> Schema:
+    return schema_of(parse_yaml(text))
+
+
+def test_a_schema_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "schema.yaml"
+    path.write_text(SCHEMA)
+    schema = read_schema(path)
+    assert schema.used == ("age", "sex", "smoker", "crp", "admitted")
+    assert schema.columns["age"].limits == (0.0, 120.0)
+    assert schema.columns["crp"].limits == (0.0, math.inf)
+    assert schema.columns["admitted"].limits == (-365.0, 365.0)
+    assert schema.columns["sex"].coded == ("F", "M")
+    assert schema.columns["smoker"].coded == ("no", "yes", "missing")
+    assert schema.outcome.positive == "yes"
+    assert schema.reading.na_values == ("-", "<0.3")
+
+
+def test_the_digest_is_of_the_meaning() -> None:
+    same = SCHEMA.replace("{type: drop}", "# not read\n    type: drop").replace(
+        "{column: died, positive: yes}", "{positive: 'yes', column: died}"
+    )
+    assert parsed(SCHEMA).digest == parsed(same).digest
+    assert parsed(SCHEMA).digest != parsed(SCHEMA.replace("120", "121")).digest
+    assert schema_of(json.loads(parsed(SCHEMA).text)).digest == parsed(SCHEMA).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("type: number, unit", "typ: number, unit"), "column 'age': has no setting 'typ'; did"),
+        (("reading:", "readings:"), "has no setting 'readings'; did you mean reading?"),
+        (("positive:", "positiv:"), "outcome: has no setting 'positiv'; did you mean positive?"),
+        (("decimal:", "comma:"), "reading: has no setting 'comma'; known are separator, decimal"),
+        (("type: drop", "type: dropped"), "column 'id': type: must be one of 'number', 'integer'"),
+        (("reference: F", "reference: f"), "reference must be one of the levels, got 'f'"),
+        (("[M, F]", "[F]"), "levels must be at least 2 different texts"),
+        (("[M, F]", "[F, F]"), "levels must be at least 2 different texts"),
+        (("[0, 120]", "[120, 0]"), "bounds must be the lower one, then the higher one"),
+        (("[0, 120]", "[0, nan]"), "bounds must be the lower one, then the higher one"),
+        (("[0, 120]", "[0, old]"), "bounds must be two numbers"),
+        (("since: 2023-01-01, ", ""), "since must be given for a date, such as 2020-01-01"),
+        (("since: 2023-01-01", "since: 1.1.2023"), "since: must be a date such as 2020-01-31"),
+        (("missing: level", "missing: mean"), "missing must be one of refuse, drop-row, level"),
+        (("missing: drop-row", "missing: level"), "missing must be one of refuse, drop-row, ind"),
+        (("missing: drop-row", "missing: mean"), "missing: mean is not available yet"),
+        (("{type: drop}", "{type: drop, unit: g}"), "unit must be left out of a column of type"),
+        (("[Alter]", "[crp]"), "names and aliases must differ, got 'crp' for 'age' and 'crp'"),
+        (("[Alter]", "Alter"), "column 'age': aliases: must be a list"),
+        (("  id:", "  died:"), "columns must not name the outcome's column"),
+        (("  id:", "  (Intercept):"), "must be another name: that is a model's constant term"),
+        (("  id:", "  ' id':"), "without blanks around it"),
+        (('";", decimal', '",", decimal'), "separator and decimal must differ"),
+        (("latin-1", "utf-7"), "reading: encoding: must be one of 'utf-8'"),
+        (("positive: yes", "positive: yes, threshold: 3"), "at most one of positive, threshold"),
+        (("positive: yes", "classes: [a, b]"), "classes must be at least 3 different labels"),
+        (("positive: yes", "threshold: inf"), "outcome: threshold: "),
+        (("reading:", "terms: age + sexe\nreading:"), "at position 7; did you mean 'sex'?"),
+        (("reading:", "terms: age + id\nreading:"), "one of the schema's columns, got 'id'"),
+        (("reading:", "terms: log(sex)\nreading:"), "log must be of numbers, got 'sex'"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_named(change: tuple[str, str], words: str) -> None:
+    assert SCHEMA.count(change[0]) == 1
+    with pytest.raises(DataError) as refusal:
+        parsed(SCHEMA.replace(*change))
+    assert words in str(refusal.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = SCHEMA.replace("type: drop", "typ: drop").replace("[0, 120]", "[9, 1]")
+    with pytest.raises(DataError) as refusal:
+        parsed(text.replace("decimal", "decimals"))
+    told = [fault.words for fault in refusal.value.faults]
+    assert len(told) == 4
+    assert "column 'id': type: must be given" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &x 1\nb: *x", "anchors, aliases and tags must be left out of a schema"),
+        ("b: *x", "anchors, aliases and tags"),
+        ("a: !!python/object/apply:os.system ['true']", "anchors, aliases and tags"),
+        ("a: !!int 3", "anchors, aliases and tags"),
+        ("a: 1\nb: 2\na: 3", "a key must be there once, got 'a' again in line 3"),
+        ("a: {b: 1, b: 2}", "a key must be there once, got 'b' again in line 1"),
+        ("? [a, b]\n: 1", "a key must be text, got a list or a map in line 1"),
+        ("a: 1\n---\nb: 1", "a schema must be one document, got 2"),
+        ("", "a schema must be one document, got 0"),
+        ("a: [1, 2", "a schema must be YAML, got text that is not in line"),
+        ("[" * 100_000, "a schema must have at most 8 levels, got more in line 1"),
+        ("{a: " * 100_000, "a schema must have at most 8 levels, got more in line 1"),
+        ("- " * 100_000, "a schema must have at most 8 levels, got more in line 1"),
+        ("a: \x1b[2J", "a schema must be printable text, got control characters"),
+        ("a" * (MOST_TEXT + 1), f"a schema must have at most {MOST_TEXT} characters"),
+        ("- a", "a schema must be a map of columns, outcome, terms, reading"),
+        ("columns", "a schema must be a map of columns, outcome, terms, reading"),
+        ("columns: 3\noutcome: 3", "columns: must be a map; outcome: must be a map of settings"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_hostile_yaml_is_refused_at_once(text: str, words: str) -> None:
+    began = time.process_time()
+    with pytest.raises(DataError) as refusal:
+        parsed(text)
+    assert words in str(refusal.value)
+    assert time.process_time() - began < 2
+
+
+def test_scalars_are_the_texts_that_they_are() -> None:
+    assert parse_yaml("a: [no, 1.10, null, 0x10, '']") == {"a": ["no", "1.10", "null", "0x10", ""]}
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a schema must be a file that can be read"):
+        read_schema(tmp_path / "absent.yaml")
+    (tmp_path / "latin.yaml").write_bytes("columns: {Größe: {}}".encode("latin-1"))
+    with pytest.raises(DataError, match="a schema must be UTF-8 text"):
+        read_schema(tmp_path / "latin.yaml")
+
+
+def test_a_wide_schema_is_read_in_linear_time() -> None:
+    def text(columns: int) -> str:
+        lines = [f"  c{place}: {{type: number}}" for place in range(columns)]
+        return "\n".join(["columns:", *lines, "outcome: {column: died, positive: yes}"])
+
+    began = time.process_time()
+    assert len(parsed(text(8_000)).model) == 8_000
+    assert time.process_time() - began < 2
