@@ -11,7 +11,7 @@ bit ``d >= 0``, or that bit and a coin of Alice's; Alice has nothing new.
 These are steps 1 to 4 of protocols 2 and 3 of Veugen, "Improving the DGK comparison protocol",
 WIFS 2012, whose names the variables have; the comparison in step 4 is Damgard, Geisler and
 Kroigaard's (ACISP 2007, section 4), with Veugen's c_(-1) for equal numbers. As in protocol 2, r
-hides z statistically and is so short that z never reaches the modulus. Three things differ:
+hides z statistically and is so short that z never reaches the modulus. Four things differ:
 
 - Numbers lie in slots, so that one decryption opens as many z as there are slots.
 - ``d >= 0`` is ``z_l xor r_l xor (beta < alpha)``. Veugen's B adds z_l at the end, in clear. Here
@@ -23,6 +23,8 @@ hides z statistically and is so short that z never reaches the modulus. Three th
   of which Alice picks the two at her own digit: ``[beta_i < alpha_i] = 1 - [beta_i >= alpha_i]``
   and ``[beta_i > alpha_i] = [beta_i >= alpha_i + 1]``. There are half as many c_i, and they are
   what takes the time. With digits of one bit, it is DGK's protocol bit by bit.
+- c_(-1) is ``s - 1 + 3 * sum of all w_j``, which is ``-2 * delta_A + 3 * sum``, where Veugen has
+  ``delta_A + sum``. Both hold 0 only if delta_A and the sum are 0, as 2 is no multiple of 3.
 
 Bob sees z, hidden by r, and zeros among random numbers at random places. Alice sees ciphertexts.
 """
@@ -32,6 +34,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import gmpy2
@@ -163,31 +166,56 @@ def compare(
     """
     digits.require_room(public_key.u)
     n, g = mpz(public_key.n), mpz(public_key.g)
+    minus_one = gmpy2.invert(g, n)
     per_digit = (1 << digits.digit_bits) - 1
     zero_or_not: list[mpz] = []
     for index, (mask, coin) in enumerate(zip(masks, coins, strict=True)):
         at = index * digits.sent
-        beta = [mpz(bit) for bit in encrypted_bits[at : at + digits.sent]]
-        delta_a = beta[-1]
+        *beta, carry = (mpz(bit) for bit in encrypted_bits[at : at + digits.sent])
+        # x = [beta >= alpha] and y = [beta > alpha] of each digit; g is an encrypted 1, 1 a 0
+        chosen = [
+            (
+                beta[i * per_digit + alpha - 1] if alpha else g,
+                beta[i * per_digit + alpha] if alpha < per_digit else mpz(1),
+            )
+            for i, alpha in enumerate(digits.of(mask))
+        ]
+        carry_inverse, *inverses = inverses_of([carry, *(x * y % n for x, y in chosen)], n)
+        # s of the paper, 1 - 2 * delta_A: delta_A is the carry, or 1 less the carry
         if digits.carry(mask) ^ 1 ^ coin:
-            delta_a = g * gmpy2.invert(delta_a, n) % n
-        # s of the paper, 1 less twice delta_A
-        s = g * gmpy2.invert(delta_a * delta_a % n, n) % n
-        higher = mpz(1)  # the sum of all w_j of higher digits
+            total = carry * carry % n * minus_one % n
+        else:
+            total = carry_inverse * carry_inverse % n * g % n
         group: list[mpz] = []
-        for i, alpha in reversed(list(enumerate(digits.of(mask)))):
-            own = beta[i * per_digit : (i + 1) * per_digit]
-            # [beta < alpha] and [beta > alpha]; 1 is an encrypted 0
-            less = g * gmpy2.invert(own[alpha - 1], n) % n if alpha else mpz(1)
-            more = own[alpha] if alpha < per_digit else mpz(1)
-            # c_i = s + [beta < alpha] - [beta > alpha] + 3 * sum of w_j
-            sign = s * less % n * gmpy2.invert(more, n) % n
-            group.append(sign * (higher * higher % n * higher % n) % n)
-            higher = higher * less % n * more % n  # w_i = [beta_i != alpha_i]
-        group.append(delta_a * higher % n)  # c_(-1)
+        # total is s + 3 * sum of w_j of all higher digits j
+        for (_, y), inverse in zip(reversed(chosen), reversed(inverses), strict=True):
+            sign = g * inverse % n  # [beta < alpha] - [beta > alpha] = 1 - x - y
+            group.append(total * sign % n)  # c_i
+            w = sign * (y * y % n) % n  # [beta != alpha] = 1 - x + y
+            total = total * (w * w % n * w % n) % n
+        group.append(total * minus_one % n)  # c_(-1)
         _shuffle(group)
         zero_or_not += group
     return hidden(public_key, zero_or_not)
+
+
+def inverses_of(numbers: Sequence[mpz], modulus: mpz) -> list[mpz]:
+    """Invert at least one number modulo another, all by one inversion and three products each.
+
+    Montgomery, "Speeding the Pollard and elliptic curve methods of factorization", Mathematics of
+    Computation 48 (1987), section 10.3.1.
+
+    Examples
+    --------
+    >>> [int(inverse) for inverse in inverses_of([mpz(2), mpz(3), mpz(5)], mpz(7))]
+    [4, 5, 3]
+    """
+    products = list(accumulate(numbers, lambda product, number: product * number % modulus))
+    rest, inverses = gmpy2.invert(products[-1], modulus), []
+    for number, before in zip(numbers[:0:-1], products[-2::-1], strict=True):
+        inverses.append(rest * before % modulus)
+        rest = rest * number % modulus
+    return [rest, *reversed(inverses)]
 
 
 def results(

@@ -144,7 +144,7 @@ class _Half(Uncopied):
     def __init__(self, prime: int, order: int, public_key: DgkPublicKey) -> None:
         self.prime, self.order = mpz(prime), mpz(order)
         exponent_bytes = -(-order.bit_length() // 8) + SURPLUS_BYTES
-        self.powers_of_h = PowerTable(public_key.h, prime, exponent_bytes)
+        self.powers_of_h = PowerTable(public_key.h, prime, exponent_bytes, order)
 
 
 def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:

@@ -221,6 +221,8 @@ class PowerTable:
     base, modulus : int
     exponent_bytes : int
         Length of the exponents, at least 1.
+    order : int, optional
+        A multiple of the base's order: exponents are reduced modulo it, for fewer products.
 
     Attributes
     ----------
@@ -228,12 +230,15 @@ class PowerTable:
         Bits of a digit; 0 while there is no table.
     """
 
-    __slots__ = ("_base", "_exponent_bytes", "_modulus", "_rows", "window")
+    __slots__ = ("_base", "_exponent_bytes", "_modulus", "_order", "_rows", "window")
 
-    def __init__(self, base: int, modulus: int, exponent_bytes: int) -> None:
+    def __init__(
+        self, base: int, modulus: int, exponent_bytes: int, order: int | None = None
+    ) -> None:
         self._modulus = mpz(modulus)
         self._base = mpz(base) % self._modulus
         self._exponent_bytes = exponent_bytes
+        self._order = None if order is None else int(order)
         self._rows: list[list[mpz]] = []
         self.window = 0
 
@@ -252,15 +257,32 @@ class PowerTable:
         if not self.window:
             self._prepare(len(exponents))
         modulus, powers = self._modulus, []
-        for digits in exponent_digits(exponents, 8 * self._exponent_bytes, self.window):
-            product = mpz(1)
-            for row, digit in zip(self._rows, digits, strict=True):
-                product = product * row[digit] % modulus
+        for digits in exponent_digits(self._reduced(exponents), self._exponent_bits, self.window):
+            # All entries are fetched first, as in `FixedBaseTable.split_power`.
+            product, *factors = [row[digit] for row, digit in zip(self._rows, digits, strict=True)]
+            for factor in factors:
+                product = product * factor % modulus
             powers.append(product)
         return powers
 
+    @property
+    def _exponent_bits(self) -> int:
+        return 8 * self._exponent_bytes if self._order is None else self._order.bit_length()
+
+    def _reduced(
+        self, exponents: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+    ) -> NDArray[np.uint8]:
+        if self._order is None:
+            return exponents
+        size = -(-self._order.bit_length() // 8)
+        reduced = b"".join(
+            (int.from_bytes(row, "little") % self._order).to_bytes(size, "little")
+            for row in exponents
+        )
+        return np.frombuffer(reduced, dtype=np.uint8).reshape(len(exponents), size)
+
     def _prepare(self, count: int) -> None:
-        bits, modulus = 8 * self._exponent_bytes, self._modulus
+        bits, modulus = self._exponent_bits, self._modulus
         length = modulus.bit_length()
         window = best_window(bits, length, 2 * count, self.window, costs=_POWERS)
         if window == self.window:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 from dgk_decryption import decrypted
+from gmpy2 import mpz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.crypto.comparison.comparison import Digits, bits, compare, results
+from fl_he.crypto.comparison.comparison import Digits, bits, compare, inverses_of, results
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS
 from fl_he.crypto.errors import CryptoError
@@ -74,6 +75,15 @@ def test_plaintexts_under_the_answers_are_random_but_for_the_zero(
         answer = compare(small_dgk.public_key, digits, encrypted, [3], [0])
         values += [decrypted(small_dgk, c) for c in answer]
     assert len(set(values)) > 60  # of 257; without factors they would be at most 9
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
+def test_numbers_are_inverted_together(numbers: list[int]) -> None:
+    prime = mpz(1_000_000_007)
+    inverses = inverses_of([mpz(number) for number in numbers], prime)
+    assert [a * b % prime for a, b in zip(numbers, inverses, strict=True)] == [1] * len(numbers)
+    with pytest.raises(ZeroDivisionError):
+        inverses_of([mpz(3), prime, mpz(5)], prime)
 
 
 def test_a_number_that_the_plaintexts_have_no_room_for_is_refused(

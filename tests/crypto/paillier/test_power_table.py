@@ -34,6 +34,14 @@ def test_powers_are_the_powers(base: int, drawn: tuple[int, list[int]]) -> None:
     assert table.powers(rows(exponents, width)) == [pow(base, e, MODULUS) for e in exponents]
 
 
+def test_exponents_are_reduced_modulo_a_known_order() -> None:
+    # 4 has the order 11 modulo 23, whose exponents have four bits
+    exponents = [0, 1, 10, 11, 12, 255, 65_535]
+    table = PowerTable(4, 23, 2, order=11)
+    assert table.powers(rows(exponents, 2)) == [pow(4, e, 23) for e in exponents]
+    assert len(table._rows) * table.window <= 4 + table.window - 1
+
+
 def test_random_powers_are_powers_of_the_base_and_differ() -> None:
     # 5 has order 22 modulo 23
     table = PowerTable(4, 23, 2)
