@@ -62,6 +62,9 @@ _SPELT = {
     _DATE: re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?([./-])\d\d?\2(\d{4}|\d\d)([T ].*)?"),
 }
 _MOST_DESCRIBED = 10
+#: All smaller integers are float64 numbers.
+FIRST_ROUNDED = 2.0**53
+_INTEGER = re.compile(r"[-+]?(\d+)(\.0*)?")
 
 Rows = NDArray[np.intp]
 
@@ -194,6 +197,7 @@ class Numbers:
         self._blocks: list[Array] = []
         self._facts: dict[int, ColumnFacts] = {}
         self._truth: dict[int, ColumnFacts] = {}
+        self._rounded: dict[int, ColumnFacts] = {}
         self._texts: dict[int, set[str]] = {}
 
     def add(self, rows: Rows, cells: Sequence[Cells]) -> None:
@@ -207,6 +211,9 @@ class Numbers:
                 self._of(column).add(found.kind, len(rows), int(rows[0]))
             else:
                 values[:, column] = self._spelt(column, found, rows)
+        for column in np.flatnonzero((np.abs(values) >= FIRST_ROUNDED).any(axis=0)).tolist():
+            if not isinstance(found := cells[column], np.ndarray | Unreadable):
+                self._note_rounded(column, found, rows, values[:, column])
         for column in np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist():
             of = values[:, column]
             for kind, wrong in ((MISSING, np.isnan(of)), (_INFINITE, np.isinf(of))):
@@ -234,6 +241,17 @@ class Numbers:
                 yield fault
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about columns of integers that are no float64 numbers."""
+        return tuple(
+            f"column {shown(self.names[column])} has {counted(kind, *found)}, of more digits than "
+            "float64 has: they are rounded, and some that differ may be equal now; leave the "
+            "column out if it names patients"
+            for column, facts in sorted(self._rounded.items())
+            for kind, found in facts.found.items()
+        )
+
+    @property
     def values(self) -> Array:
         """The numbers, shape (m, d); only of use without faults."""
         return np.concatenate(self._blocks)
@@ -252,6 +270,15 @@ class Numbers:
         """Return whether a column's texts are too many to be categories."""
         texts, (cells, _) = self._texts.get(column, ()), self._of(column).found.get(_TEXT, (0, 0))
         return len(texts) > max(_FEW_CATEGORIES, min(_MOST_CATEGORIES, cells // 2))
+
+    def _note_rounded(self, column: int, cells: Sequence[str], rows: Rows, values: Array) -> None:
+        """Count integers that are spelt and no float64 numbers."""
+        large = np.isfinite(values) & (np.abs(values) >= FIRST_ROUNDED)
+        for place in np.flatnonzero(large).tolist():
+            spelt = _INTEGER.fullmatch(cells[place].strip())
+            if spelt and int(spelt[1].lstrip("0")) != abs(int(values[place])):
+                facts = self._rounded.setdefault(column, ColumnFacts())
+                facts.add("integer{s}", 1, int(rows[place]))
 
     def _of(self, column: int) -> ColumnFacts:
         return self._facts.setdefault(column, ColumnFacts())

@@ -188,7 +188,7 @@ def load_table(
         classes=tuple(name.strip() for name in classes),
         types=tuple(types[name] for name in features),
         levels=() if threshold is not None else labels.levels,
-        notes=labels.notes,
+        notes=(*labels.notes, *numbers.notes),
         rows=rows,
     )
 

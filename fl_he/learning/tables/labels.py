@@ -56,6 +56,7 @@ class Labels:
         self._rows: list[int] = []
         self._missing, self._trimmed = ColumnFacts(), ColumnFacts()
         self._total = 0
+        self._rounded: tuple[str, ...] = ()
 
     def add(self, rows: Rows, cells: Cells) -> None:
         """Add rows with their cells."""
@@ -77,11 +78,12 @@ class Labels:
     @property
     def notes(self) -> tuple[str, ...]:
         """Words about labels that are not read as they stand."""
-        return tuple(
+        trimmed = (
             f"column {shown(self.name)} had blanks around {counted(kind, *found)}: they are left "
             "off"
             for kind, found in self._trimmed.found.items()
         )
+        return (*trimmed, *self._rounded)
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -154,6 +156,7 @@ class Labels:
         """Return 1.0 where a number is at least the threshold, else 0.0."""
         numbers = Numbers([self.name])
         numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
+        self._rounded = numbers.notes
         self._trimmed = ColumnFacts()  # blanks around a number say nothing else
         spelt = any(as_number(label) is not None for label in self._counts())
         for fault in numbers.faults():

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.columns import FIRST_ROUNDED
 from fl_he.learning.tables.table_file import Block, Cells, TableFile, Unreadable, some
 
 _ROWS = 1 << 16
@@ -188,15 +189,19 @@ def _cells(array: Any, *, as_text: bool) -> Cells:
     if is_.is_boolean(kind):
         array = array.cast(pa.uint8())
     if number or is_.is_boolean(kind) or is_.is_null(kind):
+        spelt = array
         if kind != pa.float64():
-            array = array.cast(pa.float64(), safe=False)  # integers above 2**53 are rounded
+            array = array.cast(pa.float64(), safe=False)
         # Not by to_numpy or fill_null, which import pandas where there is one.
         if not array.null_count:
-            return np.asarray(np.from_dlpack(array), dtype=np.float64)
-        present = np.from_dlpack(array.is_valid().cast(pa.uint8())).astype(bool)
-        values = np.full(len(array), np.nan)
-        values[present] = np.from_dlpack(array.drop_null())
-        return values
+            values = np.asarray(np.from_dlpack(array), dtype=np.float64)
+        else:
+            present = np.from_dlpack(array.is_valid().cast(pa.uint8())).astype(bool)
+            values = np.full(len(array), np.nan)
+            values[present] = np.from_dlpack(array.drop_null())
+        # As text, integers that may be rounded are counted as a CSV file's are.
+        exact = is_.is_floating(kind) or not (np.abs(values) >= FIRST_ROUNDED).any()
+        return values if exact else _texts(spelt)
     for words, types in _KINDS.items():
         if any(getattr(is_, f"is_{name}")(kind) for name in types):
             return Unreadable(words)

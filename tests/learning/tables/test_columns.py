@@ -44,6 +44,23 @@ def test_text_and_numbers_are_read_as_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        (("9007199254740992", "-9007199254740994", "9007199254740993e0", "2e300"), None),
+        (("1", " 9007199254740993", "-9007199254740993.00", ""), "2 integers, the first in row 4"),
+        (("0" * 5000 + "9007199254740993", "x"), "1 integer in row 2"),
+        (("123456789012345678.5", "true", "9" * 400), None),
+    ],
+)
+def test_integers_that_float64_rounds_are_noted(cells: tuple[str, ...], found: str | None) -> None:
+    note = (
+        f"column 'age' has {found}, of more digits than float64 has: they are rounded, and some "
+        "that differ may be equal now; leave the column out if it names patients"
+    )
+    assert numbers(cells).notes == (() if found is None else (note,))
+
+
+@pytest.mark.parametrize(
     ("blocks", "row"),
     [
         ([("1", "", "", "  ", "2")], 4),

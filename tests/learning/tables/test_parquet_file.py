@@ -41,10 +41,41 @@ def test_numbers_of_every_width_are_features_and_labels(tmp_path: Path, kind: st
     assert load_table(other, "died", threshold=1).labels.tolist() == [0.0, 1.0, 1.0]
 
 
-def test_whole_numbers_beyond_float64_are_rounded(tmp_path: Path) -> None:
-    column = pl.Series([2**64 - 1, 2**53 + 1], dtype=pl.UInt64)
-    found, _ = read_features(saved(tmp_path, age=column), ["age"], "a table")
-    assert found[:, 0].tolist() == [2.0**64, 2.0**53]
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    "kind", [pl.UInt64, pl.Decimal(20, 0), pl.Decimal(22, 2), pl.String, pl.Categorical]
+)
+def test_integers_beyond_float64_are_rounded_and_noted(
+    tmp_path: Path, kind: Any, form: str
+) -> None:
+    large = pl.Series([2**64 - 1, 2**53, 2**53 + 1, 7])
+    large = large.cast(pl.String) if kind == pl.Categorical else large
+    frame = pl.DataFrame(
+        {
+            "patient": large.cast(kind),
+            "dropped": large.cast(kind),
+            "weight": [1e300, 2.0**60, 3.5, 4.0],
+            "score": large.cast(kind),
+        }
+    )
+    path = tmp_path / f"table.{form}"
+    frame.write_csv(path) if form == "csv" else frame.write_parquet(path)
+    data = load_table(path, "score", threshold=2.0**53 + 1, drop=["dropped"])
+    assert data.features[:, 0].tolist() == [2.0**64, 2.0**53, 2.0**53, 7.0]
+    assert data.labels.tolist() == [1.0, 1.0, 1.0, 0.0]
+    first = 2 if form == "csv" else 1
+    assert data.notes == tuple(
+        f"column '{name}' has 2 integers, the first in row {first}, of more digits than float64 "
+        "has: they are rounded, and some that differ may be equal now; leave the column out if it "
+        "names patients"
+        for name in ("score", "patient")
+    )
+
+
+def test_a_missing_cell_beside_large_integers_is_refused(tmp_path: Path) -> None:
+    column = pl.Series([2**53 + 1, None], dtype=pl.Int64)
+    with pytest.raises(DataError, match=r"got 1 missing cell in row 2; fill missing"):
+        load_table(saved(tmp_path, age=column, died=[0, 1]), "died")
 
 
 @pytest.mark.parametrize(
