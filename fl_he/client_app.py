@@ -36,11 +36,12 @@ from fl_he.config.groups import Collusion
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.paillier.packing import Packing
-from fl_he.experiment.data import SimulatedData, simulated_data
+from fl_he.experiment.data import SimulatedData, simulated_data, with_sites
 from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.terms import packing_of, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset
+from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
 
@@ -69,7 +70,7 @@ class RunNode(SimulatedNode):
     def config(self) -> Config:
         """The run's configuration; ProtocolError if it is not for so many nodes."""
         _, nodes = self.numbers
-        config = self._config(self.context)
+        config = with_sites(self._config(self.context))
         needed = config.hospitals + 1
         if nodes != needed:
             raise ProtocolError(
@@ -78,6 +79,12 @@ class RunNode(SimulatedNode):
                 f"'num-supernodes={needed}'`"
             )
         return with_private_settings(config)
+
+    @property
+    def name(self) -> str:
+        """See Node: where the hospitals are sites, their own names."""
+        sites = self.config.partition.sites
+        return sites[self.numbers[0]] if sites and self.role is Role.HOSPITAL else super().name
 
     @cached_property
     def policy(self) -> KeyHolderPolicy:

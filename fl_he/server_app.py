@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import SimulationConfig
 from fl_he.config.run import Config
+from fl_he.experiment.data import with_sites
 from fl_he.experiment.open_run import OpenRun
 from fl_he.experiment.plan import planned_grid
 from fl_he.experiment.run import Run, execute
@@ -74,7 +75,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run configuration names: ``flwr run``."""
     from fl_he.config.composition import compose_run  # noqa: PLC0415 - lazy: needs Hydra
 
-    config = compose_run(context.run_config)
+    config = with_sites(compose_run(context.run_config))
     for key, value in vars(config.simulation).items():
         if value != getattr(SimulationConfig, key):
             raise ConfigError(

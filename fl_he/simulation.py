@@ -19,7 +19,7 @@ from fl_he.config.capc import Backend
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
 from fl_he.config.run import Config, Scaling
-from fl_he.experiment.data import simulated_data, warn_of_few
+from fl_he.experiment.data import simulated_data, warn_of_few, with_sites
 from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
@@ -53,7 +53,7 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
-    config = with_private_settings(config)
+    config = with_private_settings(with_sites(config))
     _check(config)
     on_event(Starting(config.simulation.engine.value))
     config = replace(config, output_dir=str(output_dir.resolve()))

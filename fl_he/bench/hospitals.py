@@ -76,7 +76,8 @@ def dealt(config: Config) -> SimulatedData:
     table = whole_table(config.data)
     rows = np.arange(max(table.examples, config.hospitals)) % table.examples
     parts = np.array_split(rows, config.hospitals)
-    return SimulatedData(tuple(map(table.take, parts)), table, None)
+    names = tuple(f"hospital-{number}" for number in range(1, config.hospitals + 1))
+    return SimulatedData(tuple(map(table.take, parts)), table, None, names)
 
 
 def hops(hospitals: int, topology: str, segments: int | str) -> int:

@@ -54,6 +54,7 @@ def run(
 def _simulate(config: Config, folder: Path) -> dict[str, Any]:
     from rich.console import Console
 
+    from fl_he.experiment.data import with_sites
     from fl_he.experiment.jobs import abandon
     from fl_he.experiment.private_settings import with_private_settings
     from fl_he.report.files import REPORT
@@ -66,7 +67,7 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
             """End as other programs do; Rich's own way ends Flower's thread alone."""
             end_at_once(signal.SIGPIPE, abandon)
 
-    config, capc = with_private_settings(config), config.capc.enabled
+    config, capc = with_private_settings(with_sites(config)), config.capc.enabled
     steps = _steps(config) if capc else config.rounds
     with follow(Screen(), config.hospitals, steps, capc=capc) as show:
         from fl_he import simulation

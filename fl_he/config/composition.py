@@ -149,6 +149,14 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     if config.privacy.chosen:
         raise ConfigError("privacy.chosen must be left out: fl-he fills it in")
     config.privacy.chosen = [key for key in CHOSEN if _is_left_open(node, key)]
+    if config.partition.sites:
+        raise ConfigError("partition.sites must be left out: fl-he fills it in")
+    if config.names_sites and not _is_left_open(node, "hospitals"):
+        raise ConfigError(
+            f"hospitals must be left out, got {config.hospitals}: each "
+            f"{'file' if len(config.data.files) > 1 else f'value of {config.partition.column!r}'} "
+            "is a hospital"
+        )
     if config.resume is not None:
         config = _resumed(config, Path(str(_folder(config.resume))).resolve(), overrides)
     check(config)
@@ -164,7 +172,7 @@ def _restore_texts(node: DictConfig, overrides: Sequence[str]) -> None:
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, kind = override.key_or_group, schema_keys().get(override.key_or_group)
         written_as = str(override.input_line).partition("=")[2]
-        is_text = kind in (str, str | None)
+        is_text = kind in (str, str | None, Any)
         if is_text and isinstance(override.value(), bool | int | float):
             OmegaConf.update(node, key, written_as.strip())
 

@@ -25,6 +25,7 @@ _WORDS = {
     float: "a number",
     bool: "true or false",
     str: "text",
+    Any: "text, or a list such as [a,b]",
     NoneType: "null",
 }
 #: How Hydra begins where a value has several parts, and no sweep was asked for.

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, one_of, whole
 
@@ -39,6 +39,16 @@ CHOSEN = ("rounds", "optimizer.lr", "privacy.clip")
 KEY_BITS_LIMIT = 8192
 
 
+def _is_path(value: Any) -> bool:
+    several = isinstance(value, list) and len(value) > 1
+    return value is None or all(
+        isinstance(name, str) and name.strip() for name in (value if several else [value])
+    )
+
+
+_FILES = Constraint("a file, a list of files such as [north.csv,south.csv], or null", _is_path)
+
+
 @dataclass
 class DataConfig:
     """Which table to learn from.
@@ -47,8 +57,10 @@ class DataConfig:
     ----------
     name : str
         Set by the choice of ``data=``.
-    path : str or None
-        The table's CSV or Parquet file, with a header; None for a data set that needs none.
+    path : str, list of str, or None
+        The table's CSV or Parquet file, with a header; None for a data set that needs none. Of
+        several files, ``"data.path=[north.csv,south.csv,west.csv]"``, each is a hospital of a
+        simulation, and its name without the ending is the hospital's.
     target : str or None
         Name of the column to predict.
     positive : str or None
@@ -66,7 +78,7 @@ class DataConfig:
     """
 
     name: Annotated[str, one_of(*DATA_SETS)] = "breast_cancer"
-    path: str | None = None
+    path: Annotated[Any, _FILES] = None
     target: str | None = None
     positive: str | None = None
     threshold: Finite | None = None
@@ -74,6 +86,11 @@ class DataConfig:
     reference: str | None = None
     drop: list[str] = field(default_factory=list)
     source: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The table's files: none for a built-in data set, several for a simulation of sites."""
+        return tuple(self.path) if isinstance(self.path, list) else (self.path,) * bool(self.path)
 
 
 @dataclass
@@ -133,6 +150,7 @@ class PartitionScheme(StrEnum):
     even = "even"
     uneven = "uneven"
     by_label = "by_label"
+    column = "column"
 
 
 @dataclass
@@ -142,14 +160,22 @@ class PartitionConfig:
     Attributes
     ----------
     scheme : PartitionScheme
-        Equal parts (``even``), parts of uneven size, or of uneven case mix (``by_label``).
+        Equal parts (``even``), parts of uneven size, or of uneven case mix (``by_label``); or a
+        hospital for each value of a column of the table (``column``).
     alpha : float
-        Parameter of the symmetric Dirichlet distribution of the latter two; the smaller, the more
-        uneven.
+        Parameter of the symmetric Dirichlet distribution of ``uneven`` and ``by_label``; the
+        smaller, the more uneven.
+    column : str or None
+        Name of the column that says which hospital a row is of: ``"partition=column
+        partition.column=site"``. It is no feature.
+    sites : list of str
+        Names of the hospitals where files or a column say them. fl-he fills it in.
     """
 
     scheme: PartitionScheme = PartitionScheme.even
     alpha: Positive = 1.0
+    column: str | None = None
+    sites: list[str] = field(default_factory=list)
 
 
 @dataclass

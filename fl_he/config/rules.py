@@ -22,6 +22,7 @@ from fl_he.config.groups import (
     Collusion,
     DataConfig,
     Engine,
+    PartitionScheme,
 )
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 from fl_he.errors import written
@@ -43,21 +44,11 @@ def check(config: Config) -> None:
         With the key, what it must be and the value that it has.
     """
     check_fields(config)
+    # Files and a column of sites say the number of hospitals later.
+    of_number = () if config.has_unknown_sites else (_segments, _masked, _contributors, _slot)
     subjects = (
-        *(
-            _segments,
-            _test_set,
-            _capc,
-            _sealed,
-            _masked,
-            _contributors,
-            _slot,
-            _data,
-            _privacy,
-            _ranges,
-            _likelihood,
-            _simulation,
-        ),
+        *of_number,
+        *(_test_set, _capc, _sealed, _data, _sites, _privacy, _ranges, _likelihood, _simulation),
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
     if refused is not None:
@@ -291,6 +282,43 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
         yield (
             f"data.classes must be at least 3 different labels, got {labels} of which "
             f"{different} differ"
+        )
+
+
+def _sites(config: Config) -> Iterator[str]:
+    """Refuse what does not go together with hospitals that files or a column name."""
+    data, partition = config.data, config.partition
+    if partition.scheme is not PartitionScheme.column:
+        if partition.column is not None:
+            yield f"partition.column must come with partition=column, got {partition.column!r}"
+        if len(data.files) > 1 and partition.scheme is not PartitionScheme.even:
+            yield (
+                f"partition must be left out with several files in data.path, got "
+                f"{partition.scheme}: each file is a hospital"
+            )
+    elif partition.column is None:
+        yield "partition.column must be set for partition=column, got null: for example site"
+    elif data.name in BUILT_IN:
+        yield (
+            f"partition must be even, uneven or by_label for data={data.name}, got column: a "
+            "table of your own with a column of sites is data=csv data.path=FILE"
+        )
+    elif len(data.files) > 1:
+        yield (
+            "data.path must be one file with partition=column, got "
+            f"{len(data.files)}: each file would be a hospital"
+        )
+    elif partition.column == data.target:
+        yield f"partition.column must be another column than data.target, got {data.target!r}"
+    if config.sealed and config.names_sites:
+        yield (
+            "data.path must be one file and partition even, uneven or by_label with sealed=true: "
+            "each deployed hospital has its own table"
+        )
+    if config.capc.enabled and config.names_sites:
+        yield (
+            "data.path must be one file and partition even, uneven or by_label in CaPC: it "
+            "divides one table into pools, a test set and parties"
         )
 
 

@@ -18,6 +18,7 @@ from fl_he.config.groups import (
     InferenceConfig,
     OptimizerConfig,
     PartitionConfig,
+    PartitionScheme,
     PrivacyConfig,
     SimulationConfig,
 )
@@ -85,7 +86,7 @@ class Config:
         Where the nodes of a simulation run.
     hospitals, rounds : int
         Number of hospitals, and of optimisation steps at most; with privacy the budget pays for
-        all of them.
+        all of them. Files and columns of sites give the number of hospitals themselves.
     topology : Topology
         ``fold``: the coordinator adds the ciphertexts as they arrive; ``chain``: each hospital adds
         its own to the running sum it is handed.
@@ -197,6 +198,16 @@ class Config:
     verbose: bool = False
     output_dir: Annotated[str, _FOLDER] | None = None
     resume: str | None = None
+
+    @property
+    def names_sites(self) -> bool:
+        """Whether files or a column say which rows are of which hospital."""
+        return len(self.data.files) > 1 or self.partition.scheme is PartitionScheme.column
+
+    @property
+    def has_unknown_sites(self) -> bool:
+        """Whether the number of hospitals is still to be found in files or in a column."""
+        return self.names_sites and not self.partition.sites
 
 
 @cache

@@ -23,11 +23,11 @@ from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers import optimizer_of, scoring
 from fl_he.learning.privacy.gradients import clipped_sum
 from fl_he.learning.regression import likelihood, parameters
-from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled
+from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled, site_figures
 from fl_he.learning.regression.registry import class_probabilities, family_for
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
-from fl_he.run_files.metrics_contract import FIGURES
+from fl_he.run_files.metrics_contract import FIGURES, SITE_FIGURES
 
 #: A model's parameters, as fl_he.learning.regression.parameters lays them out.
 Parameters = NDArray[np.float64]
@@ -66,7 +66,7 @@ class Comparison:
         )
         # With local scaling, as a hospital does to which the model is new.
         self._test = None if raw.held_out is None else scaled(raw.held_out)
-        self._data = SimulatedData(hospitals, train, self._test)
+        self._data = replace(raw, hospitals=hospitals, train=train, held_out=self._test)
 
     def after_round(self, model: Parameters) -> dict[str, float]:
         """Return the test figures of a round in metrics.json, as far as they are known."""
@@ -87,7 +87,9 @@ class Comparison:
         left_out: Container[str] = (),
         separated: bool = False,
     ) -> dict[str, Any]:
-        """Return ``local``, ``federated``, ``pooled``, ``tested_on`` and ``class_shares``.
+        """Return members of metrics.json that a simulation knows, and ``federated``.
+
+        These are ``local``, ``pooled``, ``tested_on``, ``class_shares`` and ``sites``.
 
         Parameters
         ----------
@@ -107,11 +109,11 @@ class Comparison:
             if self._data is not None and self._test is not None:
                 local = [
                     {
-                        "hospital": f"hospital-{number}",
+                        "hospital": name,
                         "examples": hospital.examples,
                         **self._figures(fit(hospital, C, balanced=self._balanced)),
                     }
-                    for number, hospital in enumerate(self._data.hospitals, start=1)
+                    for name, hospital in zip(self._data.names, self._data.hospitals, strict=True)
                 ]
             if self._data is not None:
                 train = self._data.train
@@ -130,7 +132,30 @@ class Comparison:
             "pooled": pooled,
             "tested_on": None if self._test is None else self._test.examples,
             "class_shares": self._class_shares(),
+            "sites": self._sites(model),
         }
+
+    def _sites(self, model: Parameters) -> list[dict[str, Any]] | None:
+        """Return the model's figures at each site that files or a column name.
+
+        They are of the rows that the site holds out, and of its training rows in a run without.
+        """
+        if self._data is None or not self._config.names_sites:
+            return None
+        entries = []
+        for number, name in enumerate(self._data.names):
+            held_out = self._data.test_share(number)
+            rows = self._data.hospitals[number] if held_out is None else held_out
+            found = site_figures(class_probabilities(model, rows.features), rows.labels)
+            entries.append(
+                {
+                    "hospital": name,
+                    "examples": rows.examples,
+                    "held_out": held_out is not None,
+                    **{key: found[key] for key in SITE_FIGURES},
+                }
+            )
+        return entries
 
     def _class_shares(self) -> dict[str, float | None] | None:
         """Return the figures of a forecast of the classes' shares of the training data.

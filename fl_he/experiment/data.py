@@ -1,4 +1,4 @@
-"""The data of a simulation: one table, split, and divided among the hospitals.
+"""The data of a simulation: one table, split, and divided among the hospitals; or sites' tables.
 
 Every process of a simulation can compute all of it: the separation of the hospitals is logical
 there, since they share one machine. A deployed hospital reads its own file and nothing else.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fl_he.config.rules import check
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.errors import FlHeWarning
-from fl_he.experiment.tables import whole_table
+from fl_he.experiment.tables import joined, site_tables, whole_table
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
-from fl_he.learning.tables.partition import partition, train_test_split
+from fl_he.learning.tables.partition import partition, site_split, train_test_split
 
 #: A class of fewer patients is not one to speak of.
 _HANDFUL = 5
@@ -39,11 +41,17 @@ class SimulatedData:
         All of the hospitals' rows, for the pooled baseline.
     held_out : Dataset or None
         The test set, held out from every hospital; None with ``test_size=0``.
+    names : tuple of str
+        Of the hospitals.
+    shares : tuple of ndarray
+        Each hospital's rows of the test set; empty without one.
     """
 
     hospitals: tuple[Dataset, ...]
     train: Dataset
     held_out: Dataset | None
+    names: tuple[str, ...]
+    shares: tuple[NDArray[np.intp], ...] = ()
 
     @property
     def test(self) -> Dataset:
@@ -54,10 +62,9 @@ class SimulatedData:
 
     def test_share(self, hospital: int) -> Dataset | None:
         """Return a hospital's share of the test set, by its number from 0; None if it has none."""
-        if self.held_out is None:
+        if self.held_out is None or not len(self.shares[hospital]):
             return None
-        share = np.arange(hospital, self.held_out.examples, len(self.hospitals))
-        return self.held_out.take(share) if len(share) else None
+        return self.held_out.take(self.shares[hospital])
 
 
 def simulated_data(config: Config) -> SimulatedData:
@@ -68,9 +75,38 @@ def simulated_data(config: Config) -> SimulatedData:
     DataError
         If the table cannot be used or cannot be divided among so many hospitals.
     """
-    settings = [asdict(config.data), asdict(config.partition), config.hospitals]
+    division = {**asdict(config.partition), "sites": None}
+    hospitals = None if config.names_sites else config.hospitals
+    settings = [asdict(config.data), division, hospitals]
     key = json.dumps([*settings, config.test_size, config.stratify, config.seed])
-    return _cached(CacheKey(key, config))
+    data, known = _cached(CacheKey(key, config)), tuple(config.partition.sites)
+    if known and data.names != known:
+        raise DataError(
+            f"the sites must be those that the run began with, {', '.join(known)}, got "
+            f"{', '.join(data.names)}"
+        )
+    return data
+
+
+def with_sites(config: Config) -> Config:
+    """Return the configuration with the hospitals that files or a column name, if they do.
+
+    The coordinator and each simulated node find the same.
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not go together with so many hospitals.
+    DataError
+        See `simulated_data`.
+    """
+    if not config.has_unknown_sites:
+        return config
+    names = list(simulated_data(config).names)
+    partition = replace(config.partition, sites=names)
+    config = replace(config, hospitals=len(names), partition=partition)
+    check(config)
+    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +122,8 @@ class CacheKey:
 @lru_cache(maxsize=1)
 def _cached(key: CacheKey) -> SimulatedData:
     config, division = key.config, key.config.partition
+    if config.names_sites:
+        return _of_sites(config)
     table = whole_table(config.data)
     train, test = train_test_split(table, config.test_size, config.seed, stratify=config.stratify)
     if train.examples < config.hospitals:
@@ -99,7 +137,32 @@ def _cached(key: CacheKey) -> SimulatedData:
             f"hospitals and {train.examples} row{'' if train.examples == 1 else 's'}{held_out}"
         )
     parts = partition(train.labels, config.hospitals, division.scheme, division.alpha, config.seed)
-    return SimulatedData(tuple(train.take(part) for part in parts), train, test)
+    names = tuple(f"hospital-{number + 1}" for number in range(config.hospitals))
+    tests = test.examples if test else 0
+    shares = tuple(np.arange(number, tests, len(names)) for number in range(len(names)))
+    return SimulatedData(tuple(train.take(part) for part in parts), train, test, names, shares)
+
+
+def _of_sites(config: Config) -> SimulatedData:
+    """Return the data of sites, each of which holds out its share of the test set."""
+    trains, tests, shares, held_out = list[Dataset](), list[Dataset](), [], 0
+    tables = site_tables(config)
+    for table in tables.values():
+        train, test = site_split(
+            table.labels, config.test_size, config.seed, stratify=config.stratify
+        )
+        trains.append(table.take(train))
+        if len(test):
+            tests.append(table.take(test))
+        shares.append(np.arange(held_out, held_out + len(test)))
+        held_out += len(test)
+    return SimulatedData(
+        tuple(trains),
+        joined(trains),
+        joined(tests) if tests else None,
+        tuple(tables),
+        tuple(shares),
+    )
 
 
 class FewDataWarning(FlHeWarning):

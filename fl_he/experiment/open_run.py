@@ -13,6 +13,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
+from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
@@ -99,6 +100,11 @@ class OpenRun(TrainingRun):
             config = self._config = with_private_settings(config)
         else:
             require_private_settings(config)
+            if config.names_sites:
+                raise ConfigError(
+                    "data.path must be one file and partition even, uneven or by_label for "
+                    "deployed hospitals: each has its own table"
+                )
         data = simulated_data(config) if roster.simulated else None
         self._positive = None if data is None else data.train.positive
         self._features, self._classes = len(roster.features), len(roster.classes) or 2

@@ -1,21 +1,29 @@
-"""The table that a configuration names."""
+"""The table that a configuration names: one, or one for each site that it names."""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from fl_he.config.command_line import did_you_mean, override
 from fl_he.config.groups import BUILT_IN, DataConfig
+from fl_he.config.run import Config
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.built_in import load_built_in
-from fl_he.learning.tables.data import Dataset, load_table
+from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
+from fl_he.learning.tables.table import read_labels
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
 _DROP = "data.drop=[COLUMN,...]"
 #: As many columns as are named in an error.
 _MOST_LISTED = 20
+#: Characters of a hospital's name.
+_LONGEST_SITE = 64
 #: What may help, by the setting that a DataError names.
 _REMEDIES = {
     "path": "; data.path=FILE names it",
@@ -31,9 +39,105 @@ def whole_table(data: DataConfig) -> Dataset:
     """Return all of the data, in the units of the table; raises DataError."""
     if data.name in BUILT_IN:
         return load_built_in(data.name)
+    dataset = joined([_read(data, path) for path in data.files])
+    _require_classes(dataset, data)
+    return dataset
+
+
+def site_tables(config: Config) -> dict[str, Dataset]:
+    """Return the table of each site that files or a column name, by the site's name.
+
+    Sites of files are in the order of the files, those of a column sorted. A site's rows may all be
+    of one class.
+
+    Raises
+    ------
+    DataError
+        If a table cannot be used, tables differ in their columns, or a site has no name that a
+        folder can have.
+    """
+    data, column = config.data, config.partition.column
+    if column is None:
+        files = dict(zip(_names_of(data.files), data.files, strict=True))
+        tables = {name: _read(data, path) for name, path in files.items()}
+        first, *others = tables.items()
+        for name, table in others:
+            if difference := _difference(first[1], table):
+                raise DataError(f"the table of {name} must be as that of {first[0]}: {difference}")
+    else:
+        tables = _tables_of_sites(data, column.strip())
+    _require_classes(joined(list(tables.values())), data)
+    return tables
+
+
+def joined(tables: Sequence[Dataset]) -> Dataset:
+    """Return the rows of tables with the same columns as one dataset."""
+    if len(tables) == 1:
+        return tables[0]
+    return replace(
+        tables[0],
+        features=np.concatenate([table.features for table in tables]),
+        labels=np.concatenate([table.labels for table in tables]),
+        levels=tuple(sorted({level for table in tables for level in table.levels})),
+        rows=None,
+    )
+
+
+def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
+    (path,) = data.files
+    sites, rows = read_labels(Path(path).expanduser(), column)
+    of_row = dict(zip(rows.numbers.tolist(), sites, strict=True))
+    table = _read(replace(data, drop=[*data.drop, column]), path)
+    numbers = [] if table.rows is None else table.rows.numbers.tolist()
+    of_rows = np.array([of_row[row] for row in numbers])
+    names = sorted(set(of_row.values()))
+    for name in names:
+        if problem := _unfit(name):
+            row = next(row for row, site in of_row.items() if site == name)
+            raise DataError(
+                f"partition.column {column!r} must hold names of hospitals, got one that "
+                f"{problem} in row {row}{rows.note}"
+            )
+    return {name: table.take(np.flatnonzero(of_rows == name)) for name in names}
+
+
+def _names_of(files: Sequence[str]) -> list[str]:
+    names = [Path(path).stem for path in files]
+    for path, name in zip(files, names, strict=True):
+        if problem := _unfit(name):
+            raise DataError(
+                f"data.path must hold files whose names hospitals can have, got {path!r}, which "
+                f"{problem}"
+            )
+    if again := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            f"data.path must hold files of different names, got several called {again[0]!r}: each "
+            "is a hospital of that name"
+        )
+    return names
+
+
+def _unfit(name: str) -> str:
+    """Say why a hospital's folder cannot have a name; nothing if it can."""
+    if len(name) > _LONGEST_SITE:
+        return f"has more than {_LONGEST_SITE} characters"
+    if not name.isprintable() or set(name) & set("/\\:") or name in (".", ".."):
+        return "no folder can have"
+    return "is company X's" if name.casefold() == "company x" else ""
+
+
+def _difference(first: Dataset, other: Dataset) -> str | None:
+    if difference := first_schema_difference(first.feature_names, other.feature_names):
+        return difference
+    if first.positive != other.positive:
+        return f"the positive class must be {first.positive!r}, got {other.positive!r}"
+    return None
+
+
+def _read(data: DataConfig, path: str) -> Dataset:
     try:
         dataset = load_table(
-            path=data.path or "",
+            path=path,
             target=data.target or "",
             positive=data.positive,
             threshold=data.threshold,
@@ -42,9 +146,14 @@ def whole_table(data: DataConfig) -> Dataset:
             hint=data.source or "give the place of the table with data.path=...",
         )
     except DataError as error:
-        raise DataError(f"{error}{_remedy(error, data)}") from None
+        of_file = f"{path}: " if len(data.files) > 1 else ""
+        raise DataError(f"{of_file}{error}{_remedy(error, data)}") from None
     for note in dataset.notes:
         warnings.warn(note, DataWarning, stacklevel=2)
+    return dataset
+
+
+def _require_classes(dataset: Dataset, data: DataConfig) -> None:
     if dataset.labels.min() == dataset.labels.max() and not dataset.classes:
         count = "all" if dataset.labels[0] else "none"
         raise DataError(
@@ -57,7 +166,6 @@ def whole_table(data: DataConfig) -> Dataset:
             f"data.classes must name labels that data.target {data.target!r} has, got none of "
             f"{dataset.examples} rows with {', '.join(map(repr, absent))}"
         )
-    return dataset
 
 
 def _remedy(error: DataError, data: DataConfig) -> str:

@@ -14,6 +14,8 @@ from fl_he.run_files.metrics import Metrics
 #: What stands for a figure that nobody knows.
 UNKNOWN = "n/a"
 _LARGE, _LEAST_P = 1e6, 0.001
+#: Files that a title names.
+_FILES = 3
 
 
 def run_name(metrics: Metrics) -> str:
@@ -26,10 +28,13 @@ def run_name(metrics: Metrics) -> str:
 
 
 def data_name(config: Mapping[str, Any]) -> str:
-    """Return the name of a data set, or of the file of a table of one's own."""
+    """Return the name of a data set, or of the files of a table of one's own."""
     data = config.get("data") or {}
     if data.get("name") == "csv" and data.get("path"):
-        return Path(data["path"]).name
+        files = data["path"] if isinstance(data["path"], list) else [data["path"]]
+        return ", ".join(Path(name).name for name in files[:_FILES]) + ", ..." * (
+            len(files) > _FILES
+        )
     return str(data.get("name", "CaPC"))
 
 

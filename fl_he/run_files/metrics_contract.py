@@ -42,6 +42,8 @@ FIT = (
 )
 _FIRTH = ("penalised_log_likelihood?", "penalised_null_log_likelihood?")
 _BOUNDS = ("lower", "upper", "odds_ratio_lower", "odds_ratio_upper")
+#: The federated model at one site: see docs/files.md.
+SITE_FIGURES = ("roc_auc", "log_loss", "brier_score", "observed", "predicted")
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
 _ROUND = (
@@ -171,6 +173,9 @@ _TRAINING = _kind(
         "inference?": optional(_kind(_INFERENCE)),
         "evaluation?": optional(_kind(_EVALUATION)),
         "privacy?": optional(_kind(_PRIVATE)),
+        "sites?": optional(
+            _kind([{**_figures("examples", *SITE_FIGURES), "hospital": str, "held_out": bool}])
+        ),
         "class_shares?": optional(_kind(_figures(*FIGURES))),
         **_figures("seconds", "start_seconds?", "tested_on?"),
     }

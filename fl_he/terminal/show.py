@@ -19,6 +19,7 @@ from fl_he.report.tables.comparison import comparison_table, scores, withheld_no
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import findings_text
 from fl_he.report.tables.privacy import privacy_table
+from fl_he.report.tables.sites import sites_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
 from fl_he.run_files.convergence import warnings
 from fl_he.run_files.metrics_contract import CAPC
@@ -34,6 +35,7 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
         return
     tables = [
         comparison_table(metrics),
+        sites_table(metrics),
         privacy_table(metrics),
         findings_text(metrics),
         coefficient_table(metrics),

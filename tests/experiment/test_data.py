@@ -89,8 +89,8 @@ def few(examples: int, features: int, rare: int) -> Dataset:
 
 def test_fewer_patients_than_features_are_warned_of() -> None:
     enough, fewer = few(20, 20, 9), few(20, 21, 9)
-    assert warnings_of(SimulatedData((enough,), enough, enough)) == []
-    (warning,) = warnings_of(SimulatedData((fewer,), fewer, enough))
+    assert warnings_of(SimulatedData((enough,), enough, enough, ("north",))) == []
+    (warning,) = warnings_of(SimulatedData((fewer,), fewer, enough, ("north",)))
     assert warning.startswith("there are 20 patients to train on and 21 features: ")
 
 
@@ -108,8 +108,8 @@ def test_few_events_for_each_coefficient_are_warned_of(
     settings: tuple[str, ...], remedy: str | None
 ) -> None:
     enough, rare = few(200, 2, 10), few(200, 2, 9)
-    assert warnings_of(SimulatedData((enough,), enough, None), *settings) == []
-    found = warnings_of(SimulatedData((rare,), rare, None), *settings)
+    assert warnings_of(SimulatedData((enough,), enough, None, ("north",)), *settings) == []
+    found = warnings_of(SimulatedData((rare,), rare, None, ("north",)), *settings)
     assert len(found) == (remedy is not None)
     for warning in found:
         assert warning.startswith("the rarer class has 9 patients to train on for 2 coefficients, ")
@@ -118,14 +118,14 @@ def test_few_events_for_each_coefficient_are_warned_of(
 
 def test_one_event_is_one_patient() -> None:
     one = few(200, 1, 1)
-    (*_, warning) = warnings_of(SimulatedData((one,), one, None), "C=null")
+    (*_, warning) = warnings_of(SimulatedData((one,), one, None, ("north",)), "C=null")
     assert "has 1 patient to train on for 1 coefficient, fewer" in warning
 
 
 def test_a_handful_of_a_class_is_warned_of() -> None:
     enough, rare, one = few(40, 2, 5), few(40, 2, 4), few(40, 2, 40)
-    assert warnings_of(SimulatedData((enough,), enough, None)) == []
-    train, test = warnings_of(SimulatedData((rare,), rare, one))
+    assert warnings_of(SimulatedData((enough,), enough, None, ("north",))) == []
+    train, test = warnings_of(SimulatedData((rare,), rare, one, ("north",)))
     assert train.startswith("the rarest class has 4 patients to train on: ")
     assert (
         test

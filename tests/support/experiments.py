@@ -50,7 +50,8 @@ def standardised(config: Config) -> SimulatedData:
     def scaled(data: Dataset) -> Dataset:
         return replace(data, features=scaler.transform(data.features))
 
-    return SimulatedData(tuple(map(scaled, raw.hospitals)), scaled(raw.train), scaled(raw.test))
+    hospitals = tuple(map(scaled, raw.hospitals))
+    return replace(raw, hospitals=hospitals, train=scaled(raw.train), held_out=scaled(raw.test))
 
 
 def pooled_descent(config: Config) -> tuple[NDArray[np.float64], float]:

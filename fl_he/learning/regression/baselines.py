@@ -140,3 +140,30 @@ def figures(probabilities: Array, labels: Array) -> dict[str, float]:
         "roc_auc": float(np.mean(one_against_others)) if one_against_others else math.nan,
         "log_loss": float(metrics.log_loss(labels, probabilities, labels=names)),
     }
+
+
+def site_figures(probabilities: Array, labels: Array) -> dict[str, float]:
+    """Return the figures of one site: those of `figures`, and calibration.
+
+    Parameters
+    ----------
+    probabilities, labels
+        See `figures`.
+
+    Returns
+    -------
+    dict
+        In addition, NaN of more than two classes: ``brier_score``, the mean square of label minus
+        probability (Brier 1950); ``observed``, the share of label 1, and ``predicted``, the mean
+        probability of it, whose difference is the calibration in the large (Steyerberg, "Clinical
+        Prediction Models", 2nd ed., section 15.3).
+    """
+    found = figures(probabilities, labels)
+    two = probabilities.shape[1] == 2
+    risks = probabilities[:, 1]
+    calibration = {
+        "brier_score": float(np.mean((labels - risks) ** 2)),
+        "observed": float(np.mean(labels)),
+        "predicted": float(np.mean(risks)),
+    }
+    return {**found, **(calibration if two else dict.fromkeys(calibration, math.nan))}

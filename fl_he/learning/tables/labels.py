@@ -90,6 +90,11 @@ class Labels:
         """The different labels, sorted."""
         return tuple(sorted(self._counts()))
 
+    def texts(self) -> list[str]:
+        """Return the label of each row, empty where it is missing."""
+        self._note_missing()
+        return list(self._labels)
+
     def is_zero_or_one(self) -> tuple[Array, str]:
         """Return the labels 0 and 1, or true and false, as numbers; and what 1 was called."""
         numbers = {label: _zero_or_one(label) for label in self._counts()}
@@ -219,6 +224,10 @@ class Labels:
         return (_CASE,) if len(set(map(_folded, labels))) < len(labels) else ()
 
     def _as(self, numbers: Sequence[float]) -> Array:
+        self._note_missing()
+        return np.array(numbers)
+
+    def _note_missing(self) -> None:
         if self._missing.found:
             fault, spelt = self._missing.fault(self.name), list(self._read_as_missing)
             rename = tuple(
@@ -226,7 +235,6 @@ class Labels:
             )
             remedies = (*rename, *((_LABEL,) if "" in spelt or not rename else ()))
             self.faults.insert(0, replace(fault, setting=None, remedies=remedies))
-        return np.array(numbers)
 
 
 def _spelt_alike(name: str, others: Sequence[str]) -> str:

@@ -62,16 +62,42 @@ def train_test_split(
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"seed must be at least 0 and less than 2**32, got {seed}")
+    train, test = _split_rows(dataset.labels, held_out, seed, stratify=stratify)
+    return dataset.take(train), dataset.take(test) if held_out else None
+
+
+def site_split(
+    labels: Array, test_size: float, seed: int, *, stratify: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Divide the rows of one site, which may be of one class, into training and test set.
+
+    Parameters
+    ----------
+    labels
+        Shape (m,).
+    test_size, seed, stratify
+        See `train_test_split`. One row at least stays in the training set.
+
+    Returns
+    -------
+    train, test : NDArray[np.intp]
+        Numbers of rows.
+    """
+    held_out = min(math.ceil(test_size * len(labels)), len(labels) - 1)
+    return _split_rows(labels, held_out, seed, stratify=stratify)
+
+
+def _split_rows(
+    labels: Array, held_out: int, seed: int, *, stratify: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     # The older generator, because scikit-learn shuffles with it; numpy has frozen its stream.
-    if not held_out:
-        return dataset.take(np.random.RandomState(seed).permutation(dataset.examples)), None
-    _, classes, counts = np.unique(dataset.labels, return_inverse=True, return_counts=True)
-    divisible = counts.min() > 1 and len(counts) <= min(held_out, dataset.examples - held_out)
-    if not (stratify and divisible):
-        rows = np.random.RandomState(seed).permutation(dataset.examples)
-        return dataset.take(rows[held_out:]), dataset.take(rows[:held_out])
-    train, test = _stratified(classes, counts, held_out, np.random.RandomState(seed))
-    return dataset.take(train), dataset.take(test)
+    rng, rows = np.random.RandomState(seed), len(labels)
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    divisible = counts.min() > 1 and len(counts) <= min(held_out, rows - held_out)
+    if stratify and divisible:
+        return _stratified(classes, counts, held_out, rng)
+    shuffled = rng.permutation(rows)
+    return shuffled[held_out:], shuffled[:held_out]
 
 
 def _stratified(

@@ -13,7 +13,7 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import Numbers
 from fl_he.learning.tables.csv_file import CsvFile
 from fl_he.learning.tables.labels import Labels
-from fl_he.learning.tables.table_file import RowNumbers, TableFile, some
+from fl_he.learning.tables.table_file import RowNumbers, TableFile, shown, some
 
 _MOST_NAMED = 10
 _PARQUET, _SAVE = "a Parquet file", "save the table as CSV UTF-8"
@@ -107,6 +107,34 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
     rows = read_columns(table, numbers)
     refuse(rows, [*faults, *table.faults, *numbers.faults()])
     return numbers.values, rows
+
+
+def read_labels(path: Path, name: str) -> tuple[list[str], RowNumbers]:
+    """Read a column of labels, such as names of sites; none may be missing.
+
+    Parameters
+    ----------
+    path
+        A CSV or Parquet file.
+    name
+        Of the column.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or a label is missing.
+    """
+    table = open_table(path)
+    if table.names.count(name) != 1:
+        several = name in table.names
+        found = "several" if several else f"none among {some(table.names, _MOST_NAMED)}"
+        words = f"data file must have one column {shown(name)}, got {found}"
+        raise DataError.of([Fault(words, known=tuple(table.names))])
+    labels = Labels(name, missing=table.missing_labels)
+    rows = read_columns(table, Numbers([]), labels)
+    texts = labels.texts()
+    refuse(rows, [*table.faults, *labels.faults])
+    return texts, rows
 
 
 def read_columns(table: TableFile, numbers: Numbers, labels: Labels | None = None) -> RowNumbers:

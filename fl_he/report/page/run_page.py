@@ -33,6 +33,8 @@ from fl_he.report.tables.comparison import (
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
+from fl_he.report.tables.sites import COLUMNS as SITE_COLUMNS
+from fl_he.report.tables.sites import site_rows, sites_caption
 from fl_he.run_files.convergence import decimals_given, warnings, weighted_classes
 from fl_he.run_files.metrics import Metrics, flat_settings
 
@@ -95,6 +97,8 @@ def _quality(metrics: Metrics) -> Section:
         headings = (column.heading.replace("\n", " ") for column in COLUMNS)
         rows = compared_models(metrics)
         blocks = [Sheet(tested_on(metrics), ("model", *headings), rows)]
+    if rows := site_rows(metrics):
+        blocks.append(Sheet(sites_caption(metrics), ("site", *SITE_COLUMNS), rows))
     if penalty := penalty_note(metrics):
         blocks.append(Note(penalty))
     if difference := difference_note(metrics):
