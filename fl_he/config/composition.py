@@ -151,7 +151,7 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
     config.privacy.chosen = [key for key in CHOSEN if _is_left_open(node, key)]
     if config.partition.sites:
         raise ConfigError("partition.sites must be left out: fl-he fills it in")
-    if config.names_sites and not _is_left_open(node, "hospitals"):
+    if config.names_sites and "hospitals" in _keys(overrides):
         raise ConfigError(
             f"hospitals must be left out, got {config.hospitals}: each "
             f"{'file' if len(config.data.files) > 1 else f'value of {config.partition.column!r}'} "
@@ -175,6 +175,11 @@ def _restore_texts(node: DictConfig, overrides: Sequence[str]) -> None:
         is_text = kind in (str, str | None, Any)
         if is_text and isinstance(override.value(), bool | int | float):
             OmegaConf.update(node, key, written_as.strip())
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    """Return the keys and groups that overrides are of."""
+    return [one.key_or_group for one in OverridesParser.create().parse_overrides(list(overrides))]
 
 
 def _is_left_open(node: DictConfig, key: str) -> bool:
@@ -233,7 +238,7 @@ def _resumed(given: Config, folder: Path, overrides: Sequence[str]) -> Config:
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     values = plain_config(given)
-    keys = [o.key_or_group for o in OverridesParser.create().parse_overrides(list(overrides))]
+    keys = _keys(overrides)
     if "experiment" in keys:
         raise ConfigError(
             "experiment must be left out with resume, got one: the settings are those of the "

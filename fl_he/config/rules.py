@@ -47,8 +47,18 @@ def check(config: Config) -> None:
     # Files and a column of sites say the number of hospitals later.
     of_number = () if config.has_unknown_sites else (_segments, _masked, _contributors, _slot)
     subjects = (
-        *of_number,
-        *(_test_set, _capc, _sealed, _data, _sites, _privacy, _ranges, _likelihood, _simulation),
+        *(
+            _sites,
+            *of_number,
+            _test_set,
+            _capc,
+            _sealed,
+            _data,
+            _privacy,
+            _ranges,
+            _likelihood,
+            _simulation,
+        ),
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
     if refused is not None:

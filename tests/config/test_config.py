@@ -36,6 +36,8 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "inference.profile": [],
     "partition.scheme": "even",
     "partition.alpha": 1.0,
+    "partition.column": None,
+    "partition.sites": [],
     "simulation.engine": "ray",
     "simulation.ray_address": None,
     "optimizer.name": "auto",
@@ -208,7 +210,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["C=weak"], "C must be a number or null, got 'weak'"),
         (["verbose=maybe"], "verbose must be true or false, got 'maybe'"),
         (["data.drop=id"], "data.drop must be a list such as .*, got 'id'"),
-        (["data.path=[a]"], "data.path must be text or null"),
+        (["data.path=[a]"], "data.path must be a file, a list of files such as .*, or null, got"),
         (["topology=ring"], "topology must be one of fold, chain, got 'ring'"),
         (
             ["optimizer.name=adam"],
@@ -238,7 +240,10 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
                 "data must be one of breast_cancer, csv, digits, grad_school, wine, got 'mnist'",
             ),
             (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
-            (["partition=random"], "partition must be one of by_label, even, uneven, got 'random'"),
+            (
+                ["partition=random"],
+                "partition must be one of by_label, column, even, uneven, got 'random'",
+            ),
             (
                 ["optimizer=adam"],
                 "optimizer must be one of auto, gd, lbfgs, nesterov, newton, got 'adam'",

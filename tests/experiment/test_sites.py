@@ -1,0 +1,240 @@
+"""Rehearsals: each file, or each value of a column, is a hospital of its own name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from experiments import experiment, on_round
+from local_grid import LocalGrid, simulated_nodes
+from patients import patients, write_csv
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+from fl_he import client_app, server_app, simulation
+from fl_he.config.composition import compose
+from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config
+from fl_he.experiment.data import simulated_data, with_sites
+from fl_he.learning.errors import DataError
+from fl_he.terminal.show import show_run
+
+SIZES = {"north": 300, "St. Mary": 120, "coast": 90}
+TABLES = {name: patients(rows, 0.2, seed) for seed, (name, rows) in enumerate(SIZES.items())}
+OUTCOME = ("data=csv", "data.target=died", "data.positive=yes")
+FITTED = ("experiment=inference", "simulation.engine=local")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> str:
+    """Write a file for each site, and one of all; return the override that names the files."""
+    for name, table in TABLES.items():
+        write_csv(tmp_path / f"{name}.csv", table)
+    write_csv(tmp_path / "all.csv", pooled())
+    return f"data.path=[{','.join(f'{tmp_path}/{name}.csv' for name in TABLES)}]"
+
+
+def pooled() -> dict[str, np.ndarray]:
+    columns = {
+        name: np.concatenate([table[name] for table in TABLES.values()]) for name in TABLES["north"]
+    }
+    return {"hospital": np.repeat(list(TABLES), list(SIZES.values())), **columns}
+
+
+def of_column(folder: Path, *, path: str = "all.csv", column: str = "hospital") -> tuple[str, ...]:
+    return (f"data.path={folder}/{path}", "partition=column", f"partition.column={column}")
+
+
+def trained(config: Config, folder: Path) -> dict[str, Any]:
+    config = with_sites(config)
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    return server_app.train(grid, config, folder)
+
+
+def test_files_are_hospitals_whose_pooled_fit_is_found(tmp_path: Path, files: str) -> None:
+    config = experiment(*FITTED, *OUTCOME, files, folder=tmp_path / "run")
+    metrics = simulation.run(config, tmp_path / "run")
+    table = pooled()
+    X = np.column_stack([table[name] for name in ("age", "male", "bmi", "crp")])
+    fit = sm.Logit(table["died"] == "yes", sm.add_constant(X)).fit(disp=False, tol=1e-12)
+    rows = metrics["inference"]["coefficients"]
+    found = np.array([[row["estimate"], row["standard_error"]] for row in rows])
+    np.testing.assert_allclose(found[:, 0], np.roll(fit.params, -1), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1], np.roll(fit.bse, -1), rtol=1e-6)
+    assert metrics["config"]["hospitals"] == len(TABLES)
+    assert metrics["config"]["partition"]["sites"] == list(TABLES)
+    saved = {path.name for path in (tmp_path / "run" / "hospitals").iterdir()}
+    assert saved == set(TABLES)
+
+
+@pytest.mark.parametrize("test_size", ["0", "0.25"])
+def test_each_site_has_its_figures(
+    tmp_path: Path, files: str, test_size: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("optimizer=newton", "C=1", "stratify=true", f"test_size={test_size}")
+    config = experiment(*settings, *OUTCOME, files, folder=tmp_path / "run")
+    metrics = trained(config, tmp_path / "run")
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    data = simulated_data(config)
+    assert sum(SIZES.values()) == sum(
+        part.examples for part in (*data.hospitals, *filter(None, [data.held_out]))
+    )
+    for number, (site, (name, rows)) in enumerate(
+        zip(metrics["sites"], SIZES.items(), strict=True)
+    ):
+        share = data.test_share(number)
+        assert site["held_out"] == (share is not None) == (test_size != "0")
+        own = share or data.hospitals[number]
+        assert site["hospital"] == name
+        assert site["examples"] == own.examples == (rows if share is None else -(-rows // 4))
+        units = np.array([model["mean"], model["scale"]])
+        margins = (own.features - units[0]) / units[1] @ model["coefficients"]
+        risks = 1 / (1 + np.exp(-(margins + model["intercept"])))
+        assert site["roc_auc"] == pytest.approx(roc_auc_score(own.labels, risks), abs=1e-9)
+        assert site["log_loss"] == pytest.approx(log_loss(own.labels, risks), abs=1e-9)
+        assert site["brier_score"] == pytest.approx(brier_score_loss(own.labels, risks), abs=1e-9)
+        assert site["observed"] == pytest.approx(own.labels.mean())
+        assert site["predicted"] == pytest.approx(risks.mean(), abs=1e-9)
+    if test_size != "0":
+        assert [one["hospital"] for one in metrics["local"]] == list(TABLES)
+        # What scikit-learn holds out of each site, with the same seed.
+        from sklearn.model_selection import train_test_split  # noqa: PLC0415 - of this test alone
+
+        died = TABLES["north"]["died"]
+        _, test = train_test_split(died, test_size=0.25, random_state=config.seed, stratify=died)
+        shared = data.test_share(0)
+        assert shared is not None
+        assert shared.labels.tolist() == [float(one == "yes") for one in test]
+    show_run(metrics, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "trained on" in printed if test_size == "0" else "holds out" in printed
+    assert "St. Mary" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_column_gives_the_same_hospitals_as_files(tmp_path: Path, files: str) -> None:
+    config = experiment(*OUTCOME, files, "stratify=true", folder=tmp_path / "run")
+    other = experiment(*OUTCOME, *of_column(tmp_path), "stratify=true", folder=tmp_path / "run")
+    by_files, by_column = simulated_data(config), simulated_data(other)
+    assert by_column.names == tuple(sorted(TABLES))
+    for name, part in zip(by_files.names, by_files.hospitals, strict=True):
+        same = by_column.hospitals[by_column.names.index(name)]
+        np.testing.assert_array_equal(same.features, part.features)
+        np.testing.assert_array_equal(same.labels, part.labels)
+        assert same.feature_names == part.feature_names  # the column is no feature
+
+
+def test_a_site_may_have_one_class_and_one_row(tmp_path: Path) -> None:
+    columns = pooled()
+    alive = {name: values[columns["died"] == "no"] for name, values in columns.items()}
+    for name, table in (("a", columns), ("b", alive), ("c", {k: v[:1] for k, v in alive.items()})):
+        write_csv(tmp_path / f"{name}.csv", {k: v for k, v in table.items() if k != "hospital"})
+    path = f"data.path=[{','.join(f'{tmp_path}/{name}.csv' for name in 'abc')}]"
+    metrics = trained(experiment(*OUTCOME, path, folder=tmp_path / "run"), tmp_path / "run")
+    _, one_class, one_row = metrics["sites"]
+    assert one_class["roc_auc"] is None
+    assert one_class["observed"] == 0.0
+    assert (one_row["examples"], one_row["held_out"]) == (1, False)
+
+
+def test_a_rehearsal_is_resumed_with_its_sites_alone(tmp_path: Path, files: str) -> None:
+    folder = tmp_path / "run"
+    config = with_sites(experiment(*OUTCOME, *of_column(tmp_path), "rounds=3", folder=folder))
+
+    def stop(entry: Any) -> None:
+        if entry["round"] == 1:
+            raise KeyboardInterrupt
+
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
+    with pytest.raises(KeyboardInterrupt):
+        server_app.train(grid, config, folder, on_round(stop))
+    going_on = replace(compose("config", [f"resume={folder}"]))
+    assert going_on.partition.sites == sorted(TABLES)
+    table = pooled()
+    renamed = np.where(table["hospital"] == "coast", "south", table["hospital"])
+    for hospitals in (renamed, table["hospital"]):
+        write_csv(tmp_path / "all.csv", {**table, "hospital": hospitals})
+        simulated_data(experiment(folder=folder))  # in place of the table that is kept in memory
+        if hospitals is renamed:
+            with pytest.raises(DataError, match="sites must be those that the run began with"):
+                simulated_data(going_on)
+    assert len(trained(going_on, folder)["rounds"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("FILES", "hospitals=3"), r"hospitals must be left out, got 3: each file is a hospital"),
+        (("COLUMN", "hospitals=3"), r"each value of 'hospital' is a hospital"),
+        (("COLUMN", "partition.sites=[a,b]"), r"partition.sites must be left out"),
+        (("FILES", "partition=uneven"), r"partition must be left out with several files"),
+        (("FILES", "partition=column", "partition.column=a"), r"data.path must be one file"),
+        (("partition=column",), r"partition.column must be set"),
+        (("partition=column", "partition.column=died"), r"another column than data.target"),
+        (("partition.column=site",), r"must come with partition=column"),
+        (("data=wine", "partition=column", "partition.column=a"), r"for data=wine, got column"),
+        (
+            ("FILES", "capc.enabled=true"),
+            r"one file and partition even, .* in CaPC",
+        ),
+        (("FILES", "sealed=true", "topology=chain"), r"with sealed=true"),
+        (("data.path=[one.csv]",), r"data.path must be a file, a list of files"),
+        (("data.path=[a.csv,[b.csv]]",), r"data.path must be a file, a list of files"),
+    ],
+)
+def test_settings_that_do_not_go_with_sites(
+    tmp_path: Path, files: str, settings: tuple[str, ...], words: str
+) -> None:
+    kinds = {"FILES": (files,), "COLUMN": of_column(tmp_path)}
+    given = [one for setting in settings for one in kinds.get(setting, (setting,))]
+    table = () if "data=wine" in given else OUTCOME
+    path = () if any("data.path" in one for one in given) or not table else ("data.path=a.csv",)
+    with pytest.raises(ConfigError, match=words):
+        compose("config", [*table, *path, *given])
+
+
+def test_faults_of_sites_are_named(tmp_path: Path, files: str) -> None:
+    def refused(*settings: str) -> str:
+        with pytest.raises((DataError, ConfigError)) as refusal:
+            with_sites(experiment(*OUTCOME, *settings, folder=tmp_path / "run"))
+        return str(refusal.value)
+
+    assert "one column 'site', got none among 'hospital', 'age'" in refused(
+        *of_column(tmp_path, column="site")
+    )
+    columns = pooled()
+    names = columns["hospital"].astype(object)
+    for name, said in (("a/b", "no folder can have in row 3"), ("", "1 missing cell in row 3")):
+        names[1] = name
+        write_csv(tmp_path / "odd.csv", {**columns, "hospital": names})
+        words = refused(*of_column(tmp_path, path="odd.csv"))
+        assert said in words
+        assert "a/b" not in words
+    write_csv(tmp_path / "two.csv", {**columns, "hospital": np.where(names == "north", "a", "b")})
+    assert "hospitals must be at least min_contributors (3), got 2" in refused(
+        *of_column(tmp_path, path="two.csv")
+    )
+    (tmp_path / "again").mkdir()
+    write_csv(tmp_path / "again" / "north.csv", TABLES["coast"])
+    assert "several called 'north'" in refused(
+        f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/again/north.csv]"
+    )
+    write_csv(tmp_path / "wide.csv", {"height": TABLES["coast"]["age"], **TABLES["coast"]})
+    assert "the table of wide must be as that of north: number of features must be 4" in refused(
+        f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/wide.csv]"
+    )
+    write_csv(tmp_path / "bad.csv", {**TABLES["coast"], "age": np.full(90, "old")})
+    assert f"{tmp_path}/bad.csv: " in refused(
+        f"data.path=[{tmp_path}/north.csv,{tmp_path}/bad.csv,{tmp_path}/coast.csv]"
+    )
+
+
+@pytest.mark.slow
+def test_sites_have_their_names_on_ray(tmp_path: Path, files: str) -> None:
+    config = experiment(*OUTCOME, files, "rounds=2", folder=tmp_path / "run")
+    metrics = simulation.run(config, tmp_path / "run")
+    hops = {hop["node"] for entry in metrics["rounds"] for hop in entry["hops"]}
+    assert set(TABLES) < hops
