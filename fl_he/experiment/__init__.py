@@ -5,7 +5,7 @@ have in common, ``open_run`` and ``sealed_run``; CaPC has a third in its own roo
 a run is told the events of ``fl_he.wire.events``. ``jobs`` is Hydra's way to one run or to each of
 a sweep.
 
-tables             the table that a configuration names
+tables             the table that a configuration names, or one for each site
 data               a simulation's table, split and divided among the hospitals
 terms              packing, task, declared ranges and privacy, and the promise that privacy makes
 private_settings   rounds, learning rate and clip that a private simulation chooses
