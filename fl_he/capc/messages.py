@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fl_he.crypto.encoding.fields import Natural, Whole, at_most, matching
-from fl_he.wire.records import Message, ProtocolError, Seconds, blobs, texts
+from fl_he.wire.records import SPARSE, Message, ProtocolError, Seconds, blobs, texts
 
 PART_STYPE = "fl-he.capc-part"
 
 _Parts = Annotated[Mapping[str, bytes], blobs("fl-he.capc", PART_STYPE, "bytes")]
 _Keys = Annotated[Mapping[str, str], texts("fl-he.capc-keys")]
+#: Name of the shared manifest among the keys.
+MANIFEST = "manifest"
 #: Stands where a request is about no batch.
 NO_SESSION = "0" * 32
 _MOST_QUERIES = 1 << 20
@@ -50,9 +52,9 @@ class CapcRequest(_WithParts):
     answering : tuple of str
         Names of the parties that answer; a chain of votes goes in this order.
     keys : mapping of str to str
-        Public keys as JSON.
+        Public keys as JSON. SEEDS and PAIR: the `MANIFEST` that simulated nodes share.
     parts : mapping of str to bytes
-        What other nodes answered.
+        What other nodes answered. SEEDS and PAIR: sealed halves of seeds, by the other hospital.
     """
 
     session: Annotated[str, matching("[0-9a-f]{32}", "be 32 hexadecimal digits")]
@@ -87,6 +89,10 @@ class CapcReply(_WithParts):
         DESCRIBE only: how many queries the budget of a deployed party's patients still allows.
     open_cases : int
         DESCRIBE only: how many cases a deployed node wants labels for.
+    resistant : bool
+        DESCRIBE only: whether the node masks its votes pairwise.
+    identity : str
+        DESCRIBE only: in a simulation with masks, JSON of the node's public identity.
     session : str
         ASK only: the name that the querying party has given to its batch.
     """
@@ -101,4 +107,6 @@ class CapcReply(_WithParts):
     answers: bool = True
     affordable: Whole = 0
     open_cases: Whole = 0
+    resistant: Annotated[bool, SPARSE] = False
+    identity: Annotated[str, SPARSE] = ""
     session: str = ""

@@ -15,9 +15,11 @@ from fl_he.wire.records import ProtocolError
 
 
 class CapcStep(StrEnum):
-    """The actions: two that belong to no batch, then those of `TABLE`."""
+    """The actions: four that belong to no batch, then those of `TABLE`."""
 
     DESCRIBE = "query.capc_describe"
+    SEEDS = "query.capc_seeds"
+    PAIR = "query.capc_pair"
     KEYS = "query.capc_keys"
     ASK = "query.capc_ask"
     EVALUATE = "query.capc_evaluate"

@@ -21,6 +21,7 @@ from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
 from fl_he.report import files
 from fl_he.run_files import metrics_contract
 from fl_he.strategies.grid import HopWatch
+from fl_he.strategies.pairing import require_masks
 from fl_he.strategies.update_sum import segments_of
 from fl_he.wire.events import BatchEnded, Listener, StepEnded
 from fl_he.wire.records import ProtocolError
@@ -133,6 +134,7 @@ class EncryptedBatches(Batches):
             on_step=lambda step: tell(StepEnded(step)),
         )
         self._names = self._roster.names
+        require_masks(config.crypto.collusion, self._roster.masked_set)
         segments = segments_of(config.segments, config.hospitals - 1)
         self._protocol = CaPC(self._roster, topology=config.topology, segments=segments)
 

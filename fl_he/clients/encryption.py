@@ -431,6 +431,9 @@ def _encrypted(
     start, enrolment, value_key = perf_counter(), node.enrolment, None
     if enrolment is not None:
         value_key = unseal_value_key(request.value_key, public_key.fingerprint, enrolment)
+    masks = None
+    if pairs is not None:
+        masks = pairs.masks(occasion, integers.astype("<i8").tobytes(), value_key)
     summed = TicketedSum.encrypt(
         public_key,
         integers,
@@ -439,7 +442,7 @@ def _encrypted(
         value_key=value_key,
         sign=None if enrolment is None else enrolment.identity.sign,
         alone=node.alone,
-        pairs=None if pairs is None else pairs.masks(occasion, integers, value_key),
+        pairs=masks,
     )
     encrypted = perf_counter()
     if request.running_sum is not None:

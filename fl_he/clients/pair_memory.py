@@ -1,5 +1,7 @@
 """A hospital's memory of pairwise masks: its set, its seeds, and what it has answered.
 
+A vote of CaPC is an update here, too: what a hospital gives to one sum.
+
 **The set.** A hospital masks its updates for one set of hospitals, for good. Were it to mask for
 two, a total of one less a total of the other would be a sum over their difference. To look at its
 own sets, as company X looks at all sets by `fl_he.clients.set_rule`, is not enough: let B mask for
@@ -24,9 +26,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from typing import Annotated
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fl_he.clients.stores import Lines, Store, ledger_document
 from fl_he.crypto.encoding.canonical import encode_fields
@@ -141,7 +140,7 @@ class PairMemory:
             known = [_SETS.loads(line, _Set) for line in sets if line is not None]
             if any(one.digest != digest for one in known):
                 raise ProtocolError(
-                    "updates must be masked for one set of hospitals, for good, and this is "
+                    "a hospital must mask for one set of hospitals, for good, and this is "
                     "another than before: ask the hospitals of the manifest of then, or let this "
                     "hospital's operator delete the file of the set (docs/deployment.md says whom "
                     "that exposes)"
@@ -184,17 +183,24 @@ class PairMemory:
         return KeyStream(began.secret, encode_fields(_RANDOM, question))
 
     def masks(
-        self, occasion: Occasion, integers: NDArray[np.int64], value_key: bytes | None
+        self,
+        occasion: Occasion,
+        update: bytes,
+        value_key: bytes | None = None,
+        *,
+        absent: str = "",
     ) -> PairMasks:
         """Return the masks of an update, after it is noted.
 
         Parameters
         ----------
         occasion : Occasion
+        update : bytes
+            All that decides about the update.
         value_key : bytes or None
             As company X has given it.
-        integers : int64 array
-            The update.
+        absent : str
+            A hospital of the set that is not in the sum, if there is one; part of `occasion.asked`.
 
         Raises
         ------
@@ -208,9 +214,9 @@ class PairMemory:
             began = _require_begun(seeds)
             if set(seeds.halves) != self._others():
                 raise ProtocolError("seeds of masks must be exchanged before an update is asked")
-            update = blake2b(integers.astype("<i8").data, key=began.secret, digest_size=32)
+            digest = blake2b(update, key=began.secret, digest_size=32).hexdigest()
             info = occasion.pair_info(bytes.fromhex(began.digest), value_key)
-            answered = _Answered(sha256(info).hexdigest(), update.hexdigest())
+            answered = _Answered(sha256(info).hexdigest(), digest)
             known = seeds.answered.get(answered.question)
             if known is None:
                 lines.append(_ANSWERED.dumps(answered))
@@ -219,7 +225,8 @@ class PairMemory:
                     "an update must be the same whenever a sum asks for it again, and this one "
                     "differs from the first: begin a new run"
                 )
-        return PairMasks(self._hospital, began.secret, seeds.halves, info)
+        halves = {name: half for name, half in seeds.halves.items() if name != absent}
+        return PairMasks(self._hospital, began.secret, halves, info)
 
     def _others(self) -> set[str]:
         with self._sets.exclusively() as lines:

@@ -11,6 +11,8 @@ manifest that the coordinator makes of all nodes' identities.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flwr.app import Message, RecordDict
 
 from fl_he.clients.node.enrolment import Enrolment
@@ -18,6 +20,7 @@ from fl_he.clients.node.node import Node, OwnKey
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.node.run_key_check import signed_key
 from fl_he.clients.pair_memory import PairMemory
+from fl_he.clients.stores import Store
 from fl_he.config.groups import FEWEST_MASKING, MOST_MASKING
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.envelopes.manifest import Manifest
@@ -41,8 +44,16 @@ def answer_pairing(message: Message, node: Node, answer: Answer) -> Message:
         )
     if action == SEEDS:
         asked = SeedsRequest.from_content(message.content)
-        return Message(_sealed_halves(asked, node).to_content(), reply_to=message)
-    _keep(Halves.from_content(message.content), node)
+        own = enrolled(node, asked.manifest)
+        if node.enrolment is not None:
+            signed_key(asked.run_key, asked.session, node, own)
+        memory = PairMemory(node.masked_sets(), node.pairs(asked.session), own.name)
+        halves = sealed_halves(asked.session, asked.hospitals, node, own, memory)
+        return Message(Halves(asked.session, halves).to_content(), reply_to=message)
+    brought = Halves.from_content(message.content)
+    own = enrolled(node, brought.manifest)
+    memory = PairMemory(node.masked_sets(), node.pairs(brought.session), own.name)
+    keep_halves(brought.session, brought.halves, own, memory)
     return Message(RecordDict(), reply_to=message)
 
 
@@ -52,19 +63,30 @@ def paired_memory(node: Node, session: str) -> PairMemory | None:
     Raises
     ------
     ProtocolError
-        If the hospital has masked updates, and is not to do so any more: one update without masks
-        shows what the others of the set have hidden behind it.
+        See `require_unmasked`.
     """
     if not node.resistant:
-        if not node.masked_sets().is_new():
-            raise ProtocolError(
-                "collusion='resistant' must stay in the node configuration of a hospital that has "
-                "masked its updates: set it, or let its operator delete the file of the set "
-                "(docs/deployment.md says whom that exposes)"
-            )
+        require_unmasked(node.masked_sets())
         return None
-    name = own_identity(node).public.name
-    return PairMemory(node.masked_sets(), node.pairs(session), name)
+    return PairMemory(node.masked_sets(), node.pairs(session), own_identity(node).public.name)
+
+
+def require_unmasked(sets: Store) -> None:
+    """Refuse updates without masks of a hospital that has masked updates.
+
+    One update without masks shows what the others of the set have hidden behind it.
+
+    Raises
+    ------
+    ProtocolError
+        If the hospital has a set for which it masks.
+    """
+    if not sets.is_new():
+        raise ProtocolError(
+            "collusion='resistant' must stay in the node configuration of a hospital that has "
+            "masked its updates: set it, or let its operator delete the file of the set "
+            "(docs/deployment.md says whom that exposes)"
+        )
 
 
 def own_identity(node: Node) -> Identity:
@@ -81,8 +103,15 @@ def own_identity(node: Node) -> Identity:
     return node.private_key(OwnKey("pair-identity", make, Identity.from_json, load))
 
 
-def _enrolled(node: Node, manifest: str) -> Enrolment:
-    """Return manifest and identity; those of a simulation are for study."""
+def enrolled(node: Node, manifest: str) -> Enrolment:
+    """Return manifest and identity; those of a simulation are for study.
+
+    Parameters
+    ----------
+    node : Node
+    manifest : str
+        JSON of the manifest that simulated nodes share.
+    """
     if node.enrolment is not None:
         return node.enrolment
     own = own_identity(node)
@@ -91,35 +120,59 @@ def _enrolled(node: Node, manifest: str) -> Enrolment:
     return Enrolment(shared, own)
 
 
-def _sealed_halves(asked: SeedsRequest, node: Node) -> Halves:
-    enrolment = _enrolled(node, asked.manifest)
-    if node.enrolment is not None:
-        signed_key(asked.run_key, asked.session, node, node.enrolment)
-    digests = _digests(asked.hospitals, enrolment)
-    least = max(FEWEST_MASKING, node.masked_set or len(enrolment.manifest.hospitals))
-    if not least <= len(digests) <= MOST_MASKING or enrolment.name not in digests:
+def sealed_halves(
+    session: str, hospitals: tuple[str, ...], node: Node, own: Enrolment, memory: PairMemory
+) -> dict[str, bytes]:
+    """Return a hospital's halves of seeds, each sealed to the other hospital of its pair.
+
+    Parameters
+    ----------
+    session : str
+        Checked by the caller.
+    hospitals : tuple of str
+        Names of the set, this hospital's too.
+    node : Node
+    own : Enrolment
+        The node's.
+    memory : PairMemory
+        The node's, of the session.
+
+    Raises
+    ------
+    ProtocolError
+        If it is a set for which the hospital does not mask.
+    """
+    digests = _digests(hospitals, own)
+    least = max(FEWEST_MASKING, node.masked_set or len(own.manifest.hospitals))
+    if not least <= len(digests) <= MOST_MASKING or own.name not in digests:
         raise ProtocolError(
-            f"updates must be masked for a set of {least} to {MOST_MASKING} hospitals with this "
+            f"a hospital must mask for a set of {least} to {MOST_MASKING} hospitals with this "
             f"one, got {len(digests)}: masked-set in the node configuration is the fewest, by "
             "default all of the manifest"
         )
-    memory = PairMemory(node.masked_sets(), node.pairs(asked.session), enrolment.name)
-    binding = _binding(asked.session, digests)
-    sealed = {
-        name: seal(half, enrolment.identity, enrolment.manifest.node(name), binding)
+    binding = _binding(session, digests)
+    return {
+        name: seal(half, own.identity, own.manifest.node(name), binding)
         for name, half in memory.begin(digests).items()
     }
-    return Halves(asked.session, sealed)
 
 
-def _keep(brought: Halves, node: Node) -> None:
-    enrolment = _enrolled(node, brought.manifest)
-    binding = _binding(brought.session, _digests((*brought.halves, enrolment.name), enrolment))
-    halves = {
-        name: unseal(envelope, enrolment.identity, enrolment.manifest.node(name), binding)
-        for name, envelope in brought.halves.items()
+def keep_halves(
+    session: str, halves: Mapping[str, bytes], own: Enrolment, memory: PairMemory
+) -> None:
+    """Keep the halves that the others of a set have sealed for this hospital; see `sealed_halves`.
+
+    Raises
+    ------
+    ProtocolError, CryptoError
+        If an envelope is another one, or as `PairMemory.keep` refuses.
+    """
+    binding = _binding(session, _digests((*halves, own.name), own))
+    opened = {
+        name: unseal(envelope, own.identity, own.manifest.node(name), binding)
+        for name, envelope in halves.items()
     }
-    PairMemory(node.masked_sets(), node.pairs(brought.session), enrolment.name).keep(halves)
+    memory.keep(opened)
 
 
 def _digests(names: tuple[str, ...], enrolment: Enrolment) -> dict[str, bytes]:

@@ -88,5 +88,8 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 def _steps(config: Config) -> int:
     """Return how many hops CaPC takes without hidden layers; docs/capc.md counts them."""
+    from fl_he.config.groups import Collusion
+
     batch = 12 if config.capc.threshold is None else 14
-    return 2 + batch * len(config.capc.querying)
+    once = 4 if config.crypto.collusion is Collusion.resistant else 2
+    return once + batch * len(config.capc.querying)

@@ -281,9 +281,9 @@ class CryptoConfig:
     integer_bits : int
         Bits before the binary point.
     collusion : {"none", "resistant"}
-        ``resistant``: hospitals mask their updates pairwise, so that company X and the coordinator
-        together open no single one; all must answer each sum. In a simulation: a deployed hospital
-        has its own setting, ``collusion``.
+        ``resistant``: hospitals mask their updates, and in CaPC their votes, pairwise, so that
+        company X and the coordinator together open no single one; all must answer each sum. In a
+        simulation: a deployed hospital has its own setting, ``collusion``.
     max_contributors : int or None
         The most updates that one sum has room for; null: the number of hospitals in the simulation
         or in the manifest, and 512 without either.

@@ -12,7 +12,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from fl_he.config.groups import Collusion, DataConfig
+from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
 from fl_he.experiment.run import Run, origin_figures
 from fl_he.experiment.terms import packing_of
@@ -27,11 +27,11 @@ from fl_he.run_files.checkpoint import (
 )
 from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.opened_sum import OpenedSum
+from fl_he.strategies.pairing import require_masks
 from fl_he.strategies.roster import Roster
 from fl_he.strategies.sealed.progress import SealedSum
 from fl_he.strategies.update_sum import FOLD
 from fl_he.wire.events import Event, Listener, RoundEnded
-from fl_he.wire.records import ProtocolError
 
 #: Deployed hospitals show their data to nobody.
 _DEPLOYED_DATA = DataConfig(name="each hospital's own table")
@@ -90,11 +90,7 @@ class TrainingRun(Run):
             If `crypto.collusion` asks for masks, and hospitals have none.
         """
         self._start_seconds = perf_counter() - self._start
-        if self._config.crypto.collusion is Collusion.resistant and not roster.masked_set:
-            raise ProtocolError(
-                "crypto.collusion=resistant must be for hospitals that mask their updates: set "
-                "collusion='resistant' in their node configurations"
-            )
+        require_masks(self._config.crypto.collusion, roster.masked_set)
         return roster
 
     def _begin(self, grid: Grid, tell: Listener, roster: Roster) -> None:

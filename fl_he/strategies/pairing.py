@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from logging import INFO
 
 from flwr.app import Message
 from flwr.common.logger import log
 
+from fl_he.config.groups import Collusion
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.crypto.envelopes.public_identity import PublicIdentity
 from fl_he.strategies.roster import Roster
@@ -40,14 +41,11 @@ def exchange_seeds(roster: Roster, described: Mapping[int, Description]) -> None
     asked = SeedsRequest(roster.session, tuple(sorted(names.values())), roster.run_key, manifest)
     log(INFO, "%d hospitals exchange the seeds of their masks", len(names))
     messages = [Message(asked.to_content(), n, SEEDS) for n in names]
-    brought: dict[str, dict[str, bytes]] = {name: {} for name in names.values()}
+    sent: dict[str, Mapping[str, bytes]] = {}
     for sender, reply in _replies(roster, messages, names):
         with refused_as(f"{sender}:"):
-            halves = Halves.from_content(reply.content).halves
-        if halves.keys() != brought.keys() - {sender}:
-            raise ProtocolError(f"{sender} must send halves for the others of the set")
-        for receiver, half in halves.items():
-            brought[receiver][sender] = half
+            sent[sender] = Halves.from_content(reply.content).halves
+    brought = carried(sent)
     messages = [
         Message(Halves(roster.session, brought[name], manifest).to_content(), n, PAIR)
         for n, name in names.items()
@@ -56,13 +54,51 @@ def exchange_seeds(roster: Roster, described: Mapping[int, Description]) -> None
         pass
 
 
+def carried(sent: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, bytes]]:
+    """Return sealed halves by receiver and sender, from those by sender and receiver.
+
+    Raises
+    ------
+    ProtocolError
+        If a hospital has sent halves for others than those of the set.
+    """
+    for sender, halves in sent.items():
+        if halves.keys() != sent.keys() - {sender}:
+            raise ProtocolError(f"{sender} must send halves for the others of the set")
+    return {
+        receiver: {
+            sender: halves[receiver] for sender, halves in sent.items() if sender != receiver
+        }
+        for receiver in sent
+    }
+
+
+def require_masks(collusion: Collusion, masked_set: Collection[str]) -> None:
+    """Refuse hospitals without the masks that a configuration asks for.
+
+    Raises
+    ------
+    ProtocolError
+        If `crypto.collusion` asks for masks, and hospitals have none.
+    """
+    if collusion is Collusion.resistant and not masked_set:
+        raise ProtocolError(
+            "crypto.collusion=resistant must be for hospitals that mask their updates: set "
+            "collusion='resistant' in their node configurations"
+        )
+
+
+def shared_manifest(identities: Iterable[str]) -> str:
+    """Return JSON of the manifest of simulated nodes, from JSON of their public identities."""
+    return Manifest(tuple(map(PublicIdentity.from_json, identities))).to_json()
+
+
 def _names(described: Mapping[int, Description]) -> tuple[dict[int, str], str]:
     """Return the hospitals' names, and the manifest that simulated nodes share, or nothing."""
     hospitals = {n: one.name for n, one in described.items() if one.role is Role.HOSPITAL}
     if not all(one.simulated for one in described.values()):
         return {n: printable(name) for n, name in hospitals.items()}, ""
-    identities = (PublicIdentity.from_json(one.identity) for one in described.values())
-    return hospitals, Manifest(tuple(identities)).to_json()
+    return hospitals, shared_manifest(one.identity for one in described.values())
 
 
 def _replies(

@@ -35,7 +35,7 @@ def test_a_part_does_not_stay_with_its_sender_but_in_the_chain() -> None:
 
 def test_each_step_has_its_function_and_its_place() -> None:
     assert {*app._FUNCTIONS, CapcStep.LEARN} == STEPS.keys()
-    assert [*CapcStep][2:] == [row.step for row in TABLE]
+    assert [*CapcStep][4:] == [row.step for row in TABLE]
     assert [row.step for row in OPENING] == [CapcStep.ASK, CapcStep.NOISE]
     assert FIRST[CapcRole.ANSWERING] is CapcStep.EVALUATE
 

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 from flwr.app import ConfigRecord
 
@@ -42,29 +41,29 @@ def test_the_note_of_an_update_cannot_be_compared_with_guesses() -> None:
     notes = []
     for _ in range(2):
         made, lines = memory()
-        made.masks(SUM, np.arange(3), None)
+        made.masks(SUM, b"update", None)
         notes.append(json.loads(lines[-1])["update"])
     assert notes[0] != notes[1]
 
 
 def test_a_line_that_was_cut_off_is_passed_over() -> None:
     made, lines = memory()
-    first = made.masks(SUM, np.arange(3), None)
+    first = made.masks(SUM, b"update", None)
     lines.insert(1, None)
-    assert made.masks(SUM, np.arange(3), None).tag() == first.tag()
+    assert made.masks(SUM, b"update", None).tag() == first.tag()
     lines[0] = None
     with pytest.raises(ProtocolError, match="seeds of masks must be exchanged"):
-        made.masks(SUM, np.arange(3), None)
+        made.masks(SUM, b"update", None)
 
 
 def test_seeds_that_are_missing_make_no_masks() -> None:
     record = ConfigRecord()
     made = PairMemory(StateStore(ConfigRecord()), StateStore(record), "a")
-    for refused in (lambda: made.masks(SUM, np.arange(3), None), lambda: made.random_stream(SUM)):
+    for refused in (lambda: made.masks(SUM, b"update", None), lambda: made.random_stream(SUM)):
         with pytest.raises(ProtocolError, match="seeds of masks must be exchanged"):
             refused()
     made.begin(HOSPITALS)
     with pytest.raises(ProtocolError, match="seeds of masks must be exchanged"):
-        made.masks(SUM, np.arange(3), None)
+        made.masks(SUM, b"update", None)
     with pytest.raises(ProtocolError, match="those of the other hospitals"):
         made.keep({"b": bytes(32)})

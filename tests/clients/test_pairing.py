@@ -360,7 +360,6 @@ def test_others_have_no_seeds(tmp_path: Path) -> None:
         ({"collusion": "none"}, "must be 'resistant' or absent"),
         ({"alone": "allow"}, "must come without alone='allow'"),
         ({"masked-set": 0}, "masked-set"),
-        ({"capc": "agreement.json"}, "must come without capc"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -284,7 +284,10 @@ def test_a_configuration_that_promises_nothing_clear_is_refused(
         ({**CAPC, "hospitals": 3}, "hospitals must be above min_contributors"),
         ({**CAPC, "test_size": 0.0}, "test_size must be above 0 in CaPC, got 0"),
         ({**CAPC, **CHAIN, "sealed": True}, "capc.enabled must be false"),
-        ({**CAPC, **MASKED}, "crypto.collusion must be none in CaPC, got resistant"),
+        (
+            {**CAPC, **MASKED, "hospitals": 3, "min_contributors": 2},
+            "hospitals must be 4 to 300 with crypto.collusion=resistant in CaPC, got 3",
+        ),
         ({**MASKED, "on_dropout": "continue"}, "on_dropout must be wait or stop with crypto"),
         ({**MASKED, "hospitals": 2, "min_contributors": 2}, "hospitals must be 3 to 300 with"),
         ({**MASKED, "hospitals": 301}, "hospitals must be 3 to 300 with"),

@@ -191,7 +191,7 @@ def _pair(store: FileStore, sets: Store) -> object:
     memory = PairMemory(sets, store, "a")
     memory.begin(_HOSPITALS)
     memory.keep({"b": bytes(32), "c": bytes(32)})
-    return memory.masks(_SUM, np.arange(3), None), memory.random_stream(_SUM)
+    return memory.masks(_SUM, b"update", None), memory.random_stream(_SUM)
 
 
 def _sets() -> Store:

@@ -21,6 +21,7 @@ from fl_he.capc.node.party import Party
 from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import Terms
 from fl_he.clients.node.app import NodeApp, read_node
+from fl_he.clients.node.node import SimulatedNode
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 
@@ -32,10 +33,17 @@ def constant_model(label: int, classes: int, features: int) -> AnsweringModel:
     return AnsweringModel((Layer(np.zeros((classes, features)), np.eye(classes)[label]),))
 
 
+class MaskingNode(SimulatedNode):
+    """A simulated node that masks pairwise."""
+
+    resistant = True
+
+
 class Parties:
     """One querying party, the first, answering parties with these models, and the guardian.
 
-    ``labels`` are what the querying party learned last. ``settings`` are those of `CaPC`.
+    ``labels`` are what the querying party learned last. With ``masked`` votes have pairwise masks.
+    ``settings`` are those of `CaPC`.
     """
 
     def __init__(
@@ -43,6 +51,8 @@ class Parties:
         terms: Terms,
         queries: NDArray[np.float64],
         models: Sequence[AnsweringModel],
+        *,
+        masked: bool = False,
         **settings: Any,
     ) -> None:
         self.terms = terms
@@ -50,7 +60,8 @@ class Parties:
         self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
         self.labels: list[int] = []
         self.grid = LocalGrid(
-            NodeApp.of(ClientApp(), Capc(self._party)), simulated_nodes(1 + len(models))
+            NodeApp(ClientApp(), [Capc(self._party)], MaskingNode if masked else SimulatedNode),
+            simulated_nodes(1 + len(models)),
         )
         self.roster = CapcRoster(self.grid, 1 + len(models))
         self.protocol = CaPC(self.roster, **settings)

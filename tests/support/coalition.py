@@ -101,13 +101,26 @@ def left_of(
         words = numbers.view(np.uint8).reshape(-1, 8)[:, int(unused) // 8 :]
         return Left((numbers >> unused).tolist(), words)
     assert isinstance(vector, EncryptedVector)
+    return left_of_vector(vector, own, ticket.hospital, key, members, value_key=value_key)
+
+
+def left_of_vector(
+    vector: EncryptedVector,
+    occasion: Occasion,
+    hospital: str,
+    key: PrivateKey,
+    members: Mapping[str, Files],
+    *,
+    value_key: bytes | None = None,
+) -> Left:
+    """Take off Paillier's encryption of a hospital's vector, and the masks of the coalition."""
     modulus = int(key.public_key.n)
     plaintexts = [int(one) % modulus for one in key.decrypt(vector.to_integers())]
     width = -(-modulus.bit_length() // 8) + 16
     for name, files in members.items():
-        if name != ticket.hospital and files.secret:
-            use = own.pair_info(files.set_digest, value_key)
-            sign, stream = files.stream(name, ticket.hospital, use, b"plaintexts")
+        if name != hospital and files.secret:
+            use = occasion.pair_info(files.set_digest, value_key)
+            sign, stream = files.stream(name, hospital, use, b"plaintexts")
             data = stream.read(width * len(plaintexts))
             for at in range(len(plaintexts)):
                 added_one = int.from_bytes(data[at * width : (at + 1) * width], "big")
@@ -148,6 +161,15 @@ def differences(sums: Sequence[TicketedSum], key: PrivateKey) -> list[TicketedSu
     return found
 
 
+def less(after: EncryptedVector, before: EncryptedVector, key: PrivateKey) -> EncryptedVector:
+    """Return the encrypted difference of two running sums."""
+    square = int(key.public_key.n) ** 2
+    pairs = zip(after.to_integers(), before.to_integers(), strict=True)
+    ciphertexts = [a * pow(b, -1, square) % square for a, b in pairs]
+    data = bytearray(key.public_key.to_bytes(ciphertexts))
+    return EncryptedVector(key.public_key, after.packing, len(after), data, tagged=after.tagged)
+
+
 def _less(
     after: TicketedSum, before: TicketedSum, key: PrivateKey
 ) -> EncryptedVector | MaskedVector:
@@ -159,11 +181,7 @@ def _less(
         return MaskedVector(one.header, bytearray(body.tobytes()))
     assert isinstance(one, EncryptedVector)
     assert isinstance(other, EncryptedVector)
-    square = int(key.public_key.n) ** 2
-    pairs = zip(one.to_integers(), other.to_integers(), strict=True)
-    ciphertexts = [a * pow(b, -1, square) % square for a, b in pairs]
-    data = bytearray(key.public_key.to_bytes(ciphertexts))
-    return EncryptedVector(key.public_key, one.packing, len(one), data, tagged=one.tagged)
+    return less(one, other, key)
 
 
 def _numbers(summed: TicketedSum) -> NDArray[np.uint64]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter, sleep
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_he.capc.agreement import Agreement
-from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest
+from fl_he.capc.messages import MANIFEST, NO_SESSION, CapcReply, CapcRequest
 from fl_he.capc.protocol import CapcStep
 from fl_he.strategies.exchange import exchange
+from fl_he.strategies.pairing import carried, shared_manifest
 from fl_he.strategies.skipping import read_reply
 from fl_he.wire.encrypted_sum import Role, content_bytes, printable
 from fl_he.wire.records import ProtocolError, refused_as
@@ -69,6 +70,8 @@ class CapcRoster:
         What each party has said of itself, by its name.
     agreement : Agreement or None
         What deployed nodes have agreed on; None in a simulation.
+    masked_set : tuple of str
+        Names of the parties that mask their votes for each other; empty where they do not.
     costs : dict of CapcStep to StepCost
         What each step has cost so far.
 
@@ -120,6 +123,31 @@ class CapcRoster:
             )
         (text,) = texts
         self.agreement = Agreement.from_json(text) if text else None
+        self.masked_set = self._masked_set()
+        if self.masked_set:
+            self._exchange_seeds(described.values())
+
+    def _masked_set(self) -> tuple[str, ...]:
+        """Return the parties that mask their votes for each other: all that answer, or none."""
+        answering = {name: one.resistant for name, one in self.parties.items() if one.answers}
+        if others := [name for name in answering if not answering[name]]:
+            if len(others) < len(answering):
+                raise ProtocolError(
+                    "all parties that answer must mask their votes (collusion='resistant' in the "
+                    f"node configuration), or none: {', '.join(others)} does not"
+                )
+            return ()
+        return tuple(answering)
+
+    def _exchange_seeds(self, described: Iterable[CapcReply]) -> None:
+        """Carry each party's halves of seeds to the others; see `fl_he.strategies.pairing`."""
+        call = CapcRequest(NO_SESSION, 1, answering=self.masked_set)
+        if self.agreement is None:
+            manifest = shared_manifest(one.identity for one in described)
+            call = replace(call, keys={MANIFEST: manifest})
+        sealed = self.take(CapcStep.SEEDS, dict.fromkeys(self.masked_set, call))
+        brought = carried({name: reply.parts for name, reply in sealed.items()})
+        self.take(CapcStep.PAIR, {n: replace(call, parts=parts) for n, parts in brought.items()})
 
     def answering(self, querying: str) -> tuple[str, ...]:
         """Return the parties that answer another's queries."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
 
 from fl_he.capc import protocol
 from fl_he.capc.node.party import Parts, Turn
@@ -14,16 +17,17 @@ from fl_he.crypto.comparison.comparison import Digits
 from fl_he.crypto.comparison.comparison import compare as dgk_compare
 from fl_he.crypto.comparison.linear_map import linear_map
 from fl_he.crypto.comparison.relu import PRODUCTS, rectified
-from fl_he.crypto.comparison.votes import collect_votes
+from fl_he.crypto.comparison.votes import collect_votes, vote_length
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
-_MASKS, _ORDERS = "logit-masks", "orders"
+_ASKED, _MASKS, _ORDERS = "asked", "logit-masks", "orders"
 _LAYER, _UNIT_MASKS, _UNITS = "layer", "unit-masks", "units"
 
 
 def evaluate(turn: Turn) -> Parts:
     """Evaluate the model's first layer on encrypted queries."""
     turn.party.begin(turn.request.session, turn.queries)
+    turn.memory.keep(_ASKED, sha256(turn.part(protocol.FEATURES)).hexdigest())
     key = turn.querying.paillier
     packs = turn.terms.logit_layout.packs(turn.queries)
     count = turn.terms.features * packs
@@ -69,14 +73,22 @@ def compare(turn: Turn) -> Parts:
 def collect(turn: Turn) -> Parts:
     """Put the encrypted vote back into the order of the classes and add it to the running sum.
 
+    With pairwise masks the vote is hidden in all sums but that of all answering parties.
+
     Where parts travel sealed, the last party of a chain adds the guardian's noise as well: it is
     those whose patients are at stake that see to it.
     """
     key = turn.guardian.paillier
     count = turn.queries * turn.terms.classes
     positions = key.from_bytes(turn.part(protocol.POSITIONS), count)
-    orders = turn.memory.take(_ORDERS)
-    votes = collect_votes(key, turn.terms.vote_layout, VOTE_PACKING, positions, orders)
+    orders, asked = turn.memory.take(_ORDERS), bytes.fromhex(turn.memory.take(_ASKED))
+    layout, masks = turn.terms.vote_layout, None
+    if (own := turn.read_pairs()) is not None:
+        length = vote_length(key, layout, VOTE_PACKING, turn.terms.classes, turn.queries)
+        vote = turn.part(protocol.POSITIONS) + json.dumps(orders).encode()
+        pairs = own.masks(turn.request, turn.guardian, asked, length, vote)
+        masks = partial(pairs.plaintexts, modulus=key.n)
+    votes = collect_votes(key, layout, VOTE_PACKING, positions, orders, masks=masks)
     if turn.has(protocol.SUM):
         votes.add_in_place(EncryptedVector.from_bytes(turn.part(protocol.SUM), key), key)
     # Until here nobody has learned anything of this party's patients.

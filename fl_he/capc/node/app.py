@@ -10,14 +10,16 @@ from time import process_time
 
 from flwr.app import Context, Message
 
-from fl_he.capc.messages import CapcReply, CapcRequest
+from fl_he.capc.messages import NO_SESSION, CapcReply, CapcRequest
 from fl_he.capc.node import answering, guardian, querying
 from fl_he.capc.node.deployed import AgreedNode
 from fl_he.capc.node.keys import own_keys
 from fl_he.capc.node.party import Memory, Parts, Party, Turn
+from fl_he.capc.node.vote_pairs import VotePairs
 from fl_he.capc.protocol import FIRST, STEPS, CapcRole, CapcStep, Places
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
+from fl_he.clients.pairing import own_identity
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -66,21 +68,50 @@ class Capc:
         terms = party.terms
         simulated_keys = partial(own_keys, node, terms.key_bits, kind=terms.key_kind)
         keys = simulated_keys if agreed is None else agreed.keys
+        pairs = partial(_vote_pairs, node, agreed)
         if step is CapcStep.DESCRIBE:
-            simulated = CapcReply(name=node.name, role=node.role.value)
-            reply = simulated if agreed is None else agreed.describe()
+            reply = _simulated(node) if agreed is None else agreed.describe()
         elif step is CapcStep.KEYS:
             reply = CapcReply(keys=keys().public.to_texts())
+        elif step in (CapcStep.SEEDS, CapcStep.PAIR):
+            reply = _exchanged(step, CapcRequest.from_content(message.content), node, pairs)
         else:
             request = CapcRequest.from_content(message.content)
             if step is CapcStep.ASK:
                 # Nobody else chooses it: what was sealed for an old batch is of no use in a new one
                 request = replace(request, session=secrets.token_hex(16))
-            turn = Turn(request, party, Memory(context, request.session), cache(keys))
+            turn = Turn(request, party, Memory(context, request.session), cache(keys), pairs)
             reply = _take(step, turn, node, agreed)
         return Message(
             replace(reply, seconds=process_time() - start).to_content(), reply_to=message
         )
+
+
+def _simulated(node: Node) -> CapcReply:
+    """Describe a simulated node."""
+    identity = own_identity(node).public.to_json() if node.resistant else ""
+    return CapcReply(
+        name=node.name, role=node.role.value, resistant=node.resistant, identity=identity
+    )
+
+
+def _vote_pairs(node: Node, agreed: AgreedNode | None) -> VotePairs | None:
+    """Return an answering party's seeds of pairwise masks; None if it has none."""
+    if agreed is None:
+        return VotePairs.of(node, "", node.masked_sets(), node.pairs(NO_SESSION))
+    return VotePairs.of(node, agreed.agreement.fingerprint, *agreed.pair_stores())
+
+
+def _exchanged(
+    step: CapcStep, request: CapcRequest, node: Node, read: Callable[[], VotePairs | None]
+) -> CapcReply:
+    """Take a step of the exchange of seeds."""
+    pairs = None if node.role is Role.KEY_HOLDER else read()
+    if pairs is None:
+        raise ProtocolError(
+            f"'{step}' must go to hospitals with collusion='resistant' in their configuration"
+        )
+    return pairs.seal(request) if step is CapcStep.SEEDS else pairs.keep(request)
 
 
 def _take(step: CapcStep, turn: Turn, node: Node, agreed: AgreedNode | None) -> CapcReply:

@@ -25,6 +25,7 @@ from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.capc.node.envelopes import Envelopes
 from fl_he.capc.node.keys import KeyPair, PublicKeys, own_keys
 from fl_he.capc.node.party import Memory, Party
+from fl_he.capc.node.vote_pairs import PAIR_DIGITS
 from fl_he.capc.protocol import CapcRole
 from fl_he.capc.terms import Terms
 from fl_he.clients.ledger_file import FileStore
@@ -37,6 +38,7 @@ from fl_he.clients.node.settings import (
     read_named_file,
     require_writable,
 )
+from fl_he.clients.pair_memory import LONGEST_PAIR_LINE
 from fl_he.clients.stores import LedgerError, Store, ledger_document
 from fl_he.crypto.encoding.fields import Natural
 from fl_he.learning.errors import DataError, PrivacyError
@@ -216,6 +218,7 @@ class AgreedNode(Party):
             role=self.node.role.value,
             agreement=self.agreement.to_json(),
             answers=False,
+            resistant=self.node.resistant,
         )
         if self.node.role is Role.KEY_HOLDER:
             self.keys()
@@ -223,6 +226,7 @@ class AgreedNode(Party):
         if self._both(_MODEL, _LEDGER):
             _named(_MODEL, self.model)
             left = _named(_LEDGER, self.ledger().budget)
+            _ = self.node.masked_set
             reply = replace(reply, answers=True, affordable=left.affordable())
         if self._both(_OPEN, _LABELS):
             self.keys()
@@ -317,6 +321,17 @@ class AgreedNode(Party):
     def ledger(self) -> VotingLedger:
         """Return the ledger of what the node's patients have spent."""
         return VotingLedger(FileStore(self.path(_LEDGER)), self.agreement)
+
+    def pair_stores(self) -> tuple[FileStore, FileStore]:
+        """Return where the node keeps its set and its seeds of masks: beside the ledger of votes.
+
+        Seeds are an agreement's. Votes have a set that updates of training know nothing of: a
+        hospital may train and not answer.
+        """
+        path = self.path(_LEDGER)
+        endings = ("masked-set", f"pairs-{self.agreement.fingerprint[:PAIR_DIGITS]}")
+        files = [path.with_name(f"{path.name}.{ending}.jsonl") for ending in endings]
+        return FileStore(files[0], LONGEST_PAIR_LINE), FileStore(files[1], LONGEST_PAIR_LINE)
 
     def path(self, setting: str) -> Path:
         """Return the path that a setting names; ProtocolError if there is none."""

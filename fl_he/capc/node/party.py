@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fl_he.capc.messages import CapcRequest
 from fl_he.capc.node.keys import KeyPair, PublicKeys
+from fl_he.capc.node.vote_pairs import VotePairs
 from fl_he.capc.protocol import FIRST, TABLE, CapcRole, Part, Row
 from fl_he.capc.terms import Terms
 from fl_he.errors import kind_in_words
@@ -151,6 +152,8 @@ class Turn:
     memory : Memory
     read_keys : callable
         Returns the node's own keys; answering parties have none.
+    read_pairs : callable
+        Returns an answering party's seeds of pairwise masks; None where votes have no masks.
     answering : str
         Steps by party only: the answering party that this call is about.
     """
@@ -159,6 +162,7 @@ class Turn:
     party: Party
     memory: Memory
     read_keys: Callable[[], KeyPair]
+    read_pairs: Callable[[], VotePairs | None]
     answering: str = ""
 
     @property

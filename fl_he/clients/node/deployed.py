@@ -226,11 +226,6 @@ class DeployedNode(Node):
                 "collusion in the node configuration must come with a manifest (federation): "
                 "hospitals seal the seeds of their masks to each other's identities"
             )
-        if setting is not None and "capc" in self.context.node_config:
-            raise ProtocolError(
-                "collusion='resistant' in the node configuration must come without capc: votes "
-                "have no pairwise masks"
-            )
         if setting is not None and self.alone:
             raise ProtocolError(
                 "collusion='resistant' in the node configuration must come without alone='allow': "

@@ -9,7 +9,7 @@ ciphertexts of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from gmpy2 import mpz
@@ -41,6 +41,8 @@ def collect_votes(
     packing: Packing,
     positions: Sequence[int],
     permutations: Sequence[Sequence[int]],
+    *,
+    masks: Callable[[int], list[int]] | None = None,
 ) -> EncryptedVector:
     """Put positions back into the order of classes.
 
@@ -55,6 +57,10 @@ def collect_votes(
         `encrypt_winners` of the querying party.
     permutations : sequence of sequence of int
         [query][position]: the class at that position.
+    masks : callable or None
+        Returns so many numbers, which are added to the plaintexts modulo n. The vote is then hidden
+        from the owner of the key, so its randomness is uniform, too: whoever knows that of the
+        positions cannot tell from it to which class a position went.
     """
     queries, classes = len(permutations), len(permutations[0])
     packs, n_squared = layout.packs(queries), public_key.n_squared
@@ -64,7 +70,12 @@ def collect_votes(
         for position, label in enumerate(order):
             vote = positions[query * classes + position]
             products[label][pack] = products[label][pack] * vote % n_squared
-    body = public_key.rerandomise([int(product) for row in products for product in row])
+    collected = [int(product) for row in products for product in row]
+    if masks is None:
+        body = public_key.rerandomise(collected)
+    else:
+        hidden = public_key.owner_masker.encrypt(masks(len(collected)))
+        body = [public_key.add(*both) for both in zip(collected, hidden, strict=True)]
     return EncryptedVector(
         public_key,
         packing,

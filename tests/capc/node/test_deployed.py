@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from capc_nodes import ANSWERING, HOLDER, KEYS, QUERYING, agreement, capc_nodes, majority
+from capc_federation import CASES, Deployed
+from capc_nodes import ANSWERING, HOLDER, KEYS, QUERYING, agreement, majority
 from capc_snapshots import Snapshots, snapshots
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
+from flwr.app import Message
 from local_grid import LocalGrid
 from quick import slow
 
@@ -24,10 +23,7 @@ from fl_he import server_app
 from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcReply, CapcRequest
-from fl_he.capc.node.app import Capc
-from fl_he.capc.node.party import Party
 from fl_he.capc.protocol import COUNTS, NOISE, SUM, CapcStep
-from fl_he.clients.node.app import NodeApp
 from fl_he.config.composition import compose
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.identity import Identity
@@ -37,10 +33,7 @@ from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
-CASES = np.array([[20.0, 1.0], [90.0, 4.5], [55.5, 2.25], [40.0, 3.0]])
 LAST = ANSWERING[-1]
-
-Change = Callable[[CapcStep, str, CapcRequest], CapcRequest]
 
 
 def answered(folder: Path) -> list[int]:
@@ -48,59 +41,6 @@ def answered(folder: Path) -> list[int]:
     path = folder / "voting.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [entry["queries"] for entry in map(json.loads, lines) if "begun" not in entry]
-
-
-def no_party(context: Context) -> Party:
-    raise AssertionError("a deployed node must be asked for its own files alone")
-
-
-class Coordinator(LocalGrid):
-    """Changes requests on their way to a node."""
-
-    change: Change = staticmethod(lambda step, name, request: request)
-
-    def push_messages(self, messages: Any) -> Any:
-        listed = list(messages)
-        for message in listed:
-            node = message.metadata.dst_node_id
-            name = str(self.contexts[node].node_config["name"])
-            step = CapcStep(message.metadata.message_type)
-            request = self.change(step, name, CapcRequest.from_content(message.content))
-            message.content = request.to_content()
-        return super().push_messages(listed)
-
-
-class Deployed:
-    """Nodes on this disk. A new one on the same folder is what restarted nodes are."""
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        self.folder = folder
-        self.nodes = capc_nodes(folder, CASES, **changes)
-        self.restart()
-
-    def restart(self) -> None:
-        self.grid = Coordinator(NodeApp.of(ClientApp(), Capc(no_party)), self.nodes)
-
-    def ask(self, queries: int, **settings: Any) -> None:
-        chosen = {"topology": "chain", **settings}
-        protocol = CaPC(CapcRoster(self.grid, len(self.nodes) - 1), **chosen)
-        protocol.ask(QUERYING, queries)
-
-    def own(self, name: str) -> Any:
-        return next(node for node in self.nodes if node["name"] == name)
-
-    def node(self, name: str) -> int:
-        found = self.grid.contexts.items()
-        return next(node for node, context in found if context.node_config["name"] == name)
-
-    @property
-    def labels(self) -> list[str]:
-        lines = (self.folder / QUERYING / "labels.csv").read_text().splitlines()
-        assert lines[0] == "age,size,label"
-        return [line.rpartition(",")[2] for line in lines[1:]]
-
-    def require_no_label(self) -> None:
-        assert not (self.folder / QUERYING / "labels.csv").exists()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from fl_he.crypto.comparison.votes import (
     vote_length,
 )
 from fl_he.crypto.errors import CryptoError
+from fl_he.crypto.paillier.key_kind import uniform_exponent_bytes
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
 
@@ -51,6 +52,29 @@ def test_collected_votes_are_fresh_ciphertexts(small_key: PrivateKey) -> None:
         collect_votes(public, layout, VOTE_PACKING, positions, orders).to_bytes() for _ in range(3)
     }
     assert len(seen) == 3
+
+
+def test_masked_votes_have_randomness_that_is_uniform(
+    small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the key's owner and whoever made the positions could tell which went where."""
+    public, layout = small_key.public_key, SlotLayout(VOTE_BITS, small_key.public_key.key_bits)
+    positions = encrypt_winners(public, layout, 2, [1])
+    requested: list[int] = []
+    token_bytes = secrets.token_bytes
+
+    def keep(count: int) -> bytes:
+        requested.append(count)
+        return token_bytes(count)
+
+    monkeypatch.setattr(secrets, "token_bytes", keep)
+    added = [int(public.n) - 5, 7]
+    votes = collect_votes(
+        public, layout, VOTE_PACKING, positions, [[0, 1]], masks=lambda count: added[:count]
+    )
+    assert requested == [2 * uniform_exponent_bytes(public.key_kind, public.key_bits)]
+    opened = [int(one) % int(public.n) for one in small_key.decrypt(votes.to_integers())]
+    assert opened == [int(public.n) - 5, 8]
 
 
 def test_other_slots_than_the_sum_has_are_refused(small_key: PrivateKey) -> None:
