@@ -298,12 +298,12 @@ class Numbers:
                 values[place] = truth
                 self._truth.setdefault(column, ColumnFacts()).add(_TEXT, 1, int(rows[place]))
             else:
-                self._of(column).add(_kind_of(cell), 1, int(rows[place]))
+                self._of(column).add(kind_of(cell), 1, int(rows[place]))
                 if len(texts := self._texts.setdefault(column, set())) <= _MOST_CATEGORIES:
                     texts.add(cell)
         return values
 
 
-def _kind_of(text: str) -> str:
+def kind_of(text: str) -> str:
     """Return the kind of a cell that spells no number."""
     return next((kind for kind, spelt in _SPELT.items() if spelt.fullmatch(text)), _TEXT)

@@ -1,13 +1,20 @@
-"""CSV files as tables: a header, commas and UTF-8 text."""
+"""CSV files as tables: a header, then a row for each patient."""
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
+import io
+import lzma
 import math
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -15,8 +22,18 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.columns import as_number
 from fl_he.learning.tables.table_file import Block, TableFile
 
-#: What other programs put between cells instead of a comma.
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+#: Marks between cells.
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+#: Compressions by the ending of a file's name.
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
+_OPENERS: Mapping[str, Callable[[Path], io.BufferedIOBase]] = {
+    "gzip": gzip.GzipFile,
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+}
+_DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
+#: Bytes of a compressed file's table: its own size says little of it.
+MOST_UNPACKED = 1 << 30
 #: A block is about so many cells, but at least so many rows.
 _CELLS, _ROWS = 20_000, 32
 #: A cell may be of any length. Python's limit, 131,072, is one for the process; 2**31 - 1 is the
@@ -29,11 +46,31 @@ _MOST_PLACES = 10
 _Row = tuple[int, list[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class CsvForm:
+    """How a CSV file is written.
+
+    Attributes
+    ----------
+    separator : str
+        One of commas, semicolons, tabs and bars.
+    encoding : str
+        Python's name of it.
+    compression : str
+        ``gzip``, ``bz2``, ``xz`` or ``none``.
+    """
+
+    separator: str = ","
+    encoding: str = "utf-8"
+    compression: str = "none"
+
+
 class CsvFile(TableFile):
     """See TableFile. A row without any value, such as a blank line, is left out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: CsvForm | None = None) -> None:
         super().__init__(path)
+        self._form = form or CsvForm()
         first = [(number, record) for number, _, record in islice(self._records(), 2)]
         if not first:
             raise DataError(
@@ -41,10 +78,13 @@ class CsvFile(TableFile):
             )
         self.header, self.names = first[0][0], [name.strip() for name in first[0][1]]
         self.types = ["string"] * len(self.names)
-        if separator := _other_separator([record for _, record in first]):
+        own = self._form.separator
+        if separator := _other_separator([record for _, record in first], own):
+            remedy = "save the table with commas and decimal points"
+            declared = f"correct reading: separator in the schema, or {remedy}"
             raise DataError(
-                f"cells must be separated by commas, got {separator}: save the table with commas "
-                "and decimal points"
+                f"cells must be separated by {_SEPARATORS[own]}, got {separator}: "
+                f"{remedy if form is None else declared}"
             )
         if self.names[0].lower().startswith("sep=") or len(first[0][1]) == 1 < len(first[-1][1]):
             raise DataError(
@@ -96,33 +136,76 @@ class CsvFile(TableFile):
         """Yield number, line and cells of each row that has a value."""
         refusal = ""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with self._opened() as file:
+            reader = csv.reader(file, strict=True, delimiter=self._form.separator)
             try:
                 for number, record in enumerate(reader, start=1):
                     if any(record):
                         yield number, reader.line_num, record
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
                 refusal = (
-                    "data file must be UTF-8 text, got another encoding: save the table as CSV "
-                    "UTF-8"
+                    f"data file must be {self._form.encoding.upper()} text, got another encoding: "
+                    "save the table as CSV UTF-8"
                 )
             except csv.Error:
                 refusal = (
                     "quotes must enclose whole cells and be closed, got others in or before "
                     f"line {reader.line_num}"
                 )
+            except _DAMAGED as error:
+                if self._form.compression == "none":
+                    raise
+                refusal = (
+                    f"data file must be a whole {self._form.compression} file, got "
+                    f"{str(self.path.absolute())!r}, which cannot be read "
+                    f"({type(error).__name__}): copy it again"
+                )
         if refusal:
             raise DataError(refusal)
 
+    def _opened(self) -> IO[str]:
+        encoding = self._form.encoding
+        encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+        if self._form.compression == "none":
+            return self.path.open(encoding=encoding, newline="")
+        packed = _OPENERS[self._form.compression](self.path)
+        return io.TextIOWrapper(io.BufferedReader(_Bounded(packed)), encoding, newline="")
 
-def _other_separator(records: Sequence[Sequence[str]]) -> str | None:
-    """Return the name of the separator of a table's first two rows if it is no comma.
+
+class _Bounded(io.RawIOBase):
+    """A compressed file of which so many bytes are read at most."""
+
+    def __init__(self, packed: io.BufferedIOBase) -> None:
+        self._packed, self._left = packed, MOST_UNPACKED
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # narrower
+        found = self._packed.read(len(buffer))
+        self._left -= len(found)
+        if self._left < 0:
+            raise DataError(
+                f"data file must have at most {MOST_UNPACKED} bytes unpacked, got more: save fewer "
+                "rows or columns in it, or Parquet"
+            )
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()
+
+
+def _other_separator(records: Sequence[Sequence[str]], own: str) -> str | None:
+    """Return the name of the separator of a table's first two rows if it is another one.
 
     Names may have some of these marks in a table with commas, and commas in one without.
     """
     header = records[0]
-    for mark, name in _OTHER_SEPARATORS.items():
+    for mark, name in _SEPARATORS.items():
+        if mark == own:
+            continue
         count, *others = (sum(cell.count(mark) for cell in record) for record in records)
         if count and count >= len(header) - 1 and (len(header) == 1 or others == [count]):
             return name

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import FIRST_ROUNDED
 from fl_he.learning.tables.table_file import Block, Cells, TableFile, Unreadable, some
 
@@ -192,17 +193,25 @@ def _cells(array: Any, *, as_text: bool) -> Cells:
         spelt = array
         if kind != pa.float64():
             array = array.cast(pa.float64(), safe=False)
-        # Not by to_numpy or fill_null, which import pandas where there is one.
-        if not array.null_count:
-            values = np.asarray(np.from_dlpack(array), dtype=np.float64)
-        else:
-            present = np.from_dlpack(array.is_valid().cast(pa.uint8())).astype(bool)
-            values = np.full(len(array), np.nan)
-            values[present] = np.from_dlpack(array.drop_null())
+        values = _numbers_in(array)
         # As text, integers that may be rounded are counted as a CSV file's are.
         exact = is_.is_floating(kind) or not (np.abs(values) >= FIRST_ROUNDED).any()
         return values if exact else _texts(spelt)
+    if is_.is_date(kind) or (is_.is_timestamp(kind) and kind.tz is None):
+        days = _numbers_in(array.cast(pa.date32(), safe=False).cast(pa.int32()).cast(pa.float64()))
+        return Unreadable("date{s}" if is_.is_date(kind) else "date{s} with a time", days)
     for words, types in _KINDS.items():
         if any(getattr(is_, f"is_{name}")(kind) for name in types):
             return Unreadable(words)
     return Unreadable("cell{s} of an unknown type")
+
+
+def _numbers_in(array: Any) -> Array:
+    """Return an Arrow array of float64, NaN where a cell is missing."""
+    # Not by to_numpy or fill_null, which import pandas where there is one.
+    if not array.null_count:
+        return np.asarray(np.from_dlpack(array), dtype=np.float64)
+    present = np.from_dlpack(array.is_valid().cast(pa.uint8())).astype(bool)
+    values = np.full(len(array), np.nan)
+    values[present] = np.from_dlpack(array.drop_null())
+    return values

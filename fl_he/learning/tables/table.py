@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import Numbers
-from fl_he.learning.tables.csv_file import CsvFile
+from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvFile, CsvForm
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table_file import RowNumbers, TableFile, shown, some
 
@@ -27,7 +28,7 @@ _BEGINNINGS = {
 }
 
 
-def open_table(path: Path, hint: str | None = None) -> TableFile:
+def open_table(path: Path, hint: str | None = None, form: CsvForm | None = None) -> TableFile:
     """Open a table.
 
     Parameters
@@ -36,6 +37,9 @@ def open_table(path: Path, hint: str | None = None) -> TableFile:
         A file whose name ends in ``.csv`` or ``.parquet``.
     hint
         Where such a file comes from, for the user whose file is absent.
+    form
+        How a CSV file is written, if somebody has declared it; its name may then end otherwise. A
+        compression of ``auto`` is as its name ends.
 
     Raises
     ------
@@ -45,18 +49,26 @@ def open_table(path: Path, hint: str | None = None) -> TableFile:
     place = repr(str(path.absolute()))
     if path.is_dir():
         raise DataError(f"data file must be a file, got the folder {place}", setting="path")
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".parquet"):
+    suffix, endings = path.suffix.lower(), [".csv", ".parquet"]
+    if form is not None:
+        if form.compression == "auto":
+            form = replace(form, compression=COMPRESSIONS.get(suffix, "none"))
+        if form.compression != "none" and suffix in COMPRESSIONS:
+            suffix = Path(path.stem).suffix.lower()
+        endings[1:1] = [".tsv", ".txt"]
+    if suffix not in endings:
         what = f", which is {other}" if (other := _other_kind(path, suffix)) else ""
-        words = f"data file must be a .csv or .parquet file, got {place}{what}"
+        known = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        words = f"data file must be a {known} file, got {place}{what}"
         raise DataError(words, setting="path")
     if not path.is_file():
         missing = f"data file must exist, got {place}, which was not found"
         raise DataError(f"{missing}: {hint}") if hint else DataError(missing, setting="path")
-    if other := _other_kind(path, suffix):
+    packed = form is not None and form.compression != "none"
+    if not packed and (other := _other_kind(path, suffix)):
         raise DataError(f"data file must be what its name ends in, got {place}, which is {other}")
-    if suffix == ".csv":
-        return CsvFile(path)
+    if suffix != ".parquet":
+        return CsvFile(path, form)
     from fl_he.learning.tables.parquet_file import ParquetFile  # noqa: PLC0415 - lazy: pyarrow
 
     return ParquetFile(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,12 @@ class Unreadable:
     ----------
     kind : str
         Such as ``"date{s}"``.
+    days : NDArray[np.float64] or None
+        Of dates: days since 1970-01-01, NaN where a cell is empty.
     """
 
     kind: str
+    days: Array | None = field(default=None, repr=False)
 
 
 #: The cells of a column in a block: text, empty where a cell is; or numbers, NaN where one is.

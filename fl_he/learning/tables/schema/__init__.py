@@ -1,10 +1,13 @@
 """A consortium's schema of its tables: columns, outcome, terms of the model, and form of the files.
 
-Start with ``description``, which reads the schema's file. Nothing in a schema is ever evaluated,
-and nothing that a schema asks for is learned from data.
+Start with ``description``, which reads the schema's file, then ``application``, which reads a table
+by it. Nothing in a schema is ever evaluated, and nothing that a schema asks for is learned from
+data.
 
 yaml_text    YAML of bounded size: maps, lists and texts
 formula      terms in formula notation, parsed
 description  the schema and its checks
 design       columns of the model from columns of a table
+cells        columns of a table, read as they are declared
+application  tables by their schema: faults, or the columns of the model
 """

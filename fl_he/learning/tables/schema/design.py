@@ -144,8 +144,12 @@ def _products(block: Sequence[Coded]) -> Iterator[tuple[str, ...]]:
         yield names[::-1]
 
 
-def matrix(found: Blocks, values: Mapping[Factor, Array | Codes], rows: int) -> Array:
-    """Return the columns of blocks, shape (rows, d).
+def matrix(
+    found: Blocks,
+    values: Mapping[Factor, Array | Codes],
+    more: Sequence[Array | NDArray[np.bool_]] = (),
+) -> Array:
+    """Return the columns of blocks, and more columns behind them, shape (m, d).
 
     Parameters
     ----------
@@ -153,10 +157,15 @@ def matrix(found: Blocks, values: Mapping[Factor, Array | Codes], rows: int) -> 
         See `blocks`.
     values
         Of each factor: numbers of shape (m,), of a spline (k - 1, m); or codes of levels.
-    rows
-        m.
+    more
+        Each of shape (m,).
     """
-    total = np.empty((rows, len(labels_of(found))))
+    rows = next(iter(values.values())).shape[-1]
+    place = len(labels_of(found))
+    total = np.empty((rows, place + len(more)))
+    for column in more:
+        total[:, place] = column
+        place += 1
     place = 0
     with np.errstate(over="ignore", invalid="ignore"):
         for block in found:

@@ -43,7 +43,7 @@ def ours(text: str, levels: Mapping[str, list[str]] = LEVELS) -> tuple[list[str]
             values[factor] = np.array([known.index(cell) for cell in column])
         else:
             values[factor] = evaluate(factor, column.to_numpy())
-    return list(labels_of(found)), matrix(found, values, len(FRAME))
+    return list(labels_of(found)), matrix(found, values)
 
 
 def span(columns: NDArray[Any]) -> NDArray[Any]:

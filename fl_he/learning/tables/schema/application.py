@@ -1,0 +1,337 @@
+"""Tables of hospitals by their schema: all faults at once, or the columns of the model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError, Fault
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.csv_file import CsvForm
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.labels import Labels
+from fl_he.learning.tables.schema.cells import ColumnReader, Missing, cell_fault, reader_of
+from fl_he.learning.tables.schema.description import MISSING_LEVEL, Column, Outcome, Schema
+from fl_he.learning.tables.schema.design import blocks, evaluate, labels_of, matrix
+from fl_he.learning.tables.schema.formula import Factor
+from fl_he.learning.tables.table import open_table
+from fl_he.learning.tables.table_file import Cells, RowNumbers, TableFile, shown, some
+
+_MOST_NAMED = 20
+_MOST_ROWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A table that was compared with its schema.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the table.
+    faults : tuple of Fault
+        All that is wrong.
+    notes : tuple of str
+        What its owner should know.
+    """
+
+    rows: int
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+
+def check_table(path: Path, schema: Schema) -> Checked:
+    """Compare a table with all columns of its schema.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as a table.
+    """
+    table = _Table(path, schema, [*schema.columns], labelled=True)
+    return Checked(len(table.kept), tuple(table.faults()), table.notes)
+
+
+def load_by_schema(path: Path, schema: Schema, hint: str | None = None) -> Dataset:
+    """Load a table; its features are the columns of the schema's model.
+
+    Raises
+    ------
+    DataError
+        Of all that is wrong with the table.
+    """
+    table = _Table(path, schema, schema.used, labelled=True, hint=hint)
+    features, names = table.features()
+    labels, positive = table.labels()
+    return Dataset(
+        features,
+        labels,
+        names,
+        positive=positive,
+        classes=schema.outcome.classes,
+        levels=table.levels,
+        notes=table.notes,
+        rows=RowNumbers(table.rows[table.kept], table.header),
+    )
+
+
+def features_by_schema(path: Path, schema: Schema) -> tuple[Array, tuple[str, ...], RowNumbers]:
+    """Read the columns of the schema's model from a table to predict, which needs no outcome.
+
+    Each row gets a prediction, so a missing cell of a column with ``missing: drop-row`` is refused.
+
+    Returns
+    -------
+    features : NDArray[np.float64]
+        Shape (rows, features).
+    names : tuple of str
+        Of the features.
+    rows : RowNumbers
+
+    Raises
+    ------
+    DataError
+        Of all that is wrong with the table.
+    """
+    table = _Table(path, schema, schema.used, labelled=False)
+    features, names = table.features()
+    return features, names, RowNumbers(table.rows, table.header)
+
+
+class _Table:
+    """A table as it was read; ``labelled``: with its outcome."""
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        names: Sequence[str],
+        *,
+        labelled: bool,
+        hint: str | None = None,
+    ) -> None:
+        reading = schema.reading
+        separator = "\t" if reading.separator == "tab" else reading.separator
+        form = CsvForm(separator, reading.encoding, reading.compression)
+        file = open_table(path, hint, form)
+        self._schema, self._labelled, self.header = schema, labelled, file.header
+        self._extra = self._unnamed(file)
+        self._faults = list[Fault]()
+        read = {name: schema.columns[name] for name in names}
+        places = self._places(file, {n: c for n, c in read.items() if c.type != "drop"})
+        outcome = self._places(file, {schema.outcome.column: schema.outcome} if labelled else {})
+        missing = Missing(tuple(file.missing_labels), reading.na_values)
+        self._readers = {
+            name: reader_of(name, read[name], missing, reading.decimal) for name in places
+        }
+        self._labels = _Labels(schema.outcome, missing, reading.decimal)
+        self._read(file, [*places.values()], next(iter(outcome.values()), None))
+        self._faults += file.faults
+        self._found = self._labels.read() if outcome and self.rows.size else None
+
+    def _read(self, file: TableFile, places: Sequence[int], label: int | None) -> None:
+        rows = list[NDArray[np.intp]]()
+        columns = [*places, *([] if label is None else [label])]
+        for block in file.blocks(columns, label):
+            rows.append(block.rows)
+            for reader, cells in zip(self._readers.values(), block.cells, strict=False):
+                reader.add(block.rows, cells)
+            if label is not None:
+                self._labels.add(block.rows, block.cells[-1])
+        self.rows = np.concatenate(rows) if rows else np.empty(0, dtype=np.intp)
+        if not rows:
+            self._faults.append(Fault("a table must have rows, got none"))
+
+    def _places(
+        self, file: TableFile, described: Mapping[str, Column] | Mapping[str, Outcome]
+    ) -> dict[str, int]:
+        """Return where columns are in the file; those that are not are faults."""
+        known = dict[str, list[int]]()
+        for place, name in enumerate(file.names):
+            known.setdefault(name, []).append(place)
+        found = dict[str, int]()
+        for name, column in described.items():
+            names = dict.fromkeys((name, *column.aliases))
+            places = [place for one in names for place in known.get(one, [])]
+            if len(places) == 1:
+                found[name] = places[0]
+                continue
+            if places:
+                got = some([file.names[place] for place in places], _MOST_NAMED)
+                words = f"must be there once, got columns {got}: rename all but one"
+            else:
+                near = difflib.get_close_matches(name, self._extra, n=1)
+                hint = f", but {shown(near[0])}, which may be an alias" if near else ""
+                words = f"must be there, got none of that name{hint}"
+            self._faults.append(Fault(f"column {shown(name)}: {words}", column=name))
+        return found
+
+    def _unnamed(self, file: TableFile) -> Sequence[str]:
+        """Return the columns of the file that the schema does not name."""
+        schema, outcome = self._schema, self._schema.outcome
+        known = {outcome.column, *outcome.aliases, *schema.columns}
+        known.update(alias for column in schema.columns.values() for alias in column.aliases)
+        return [name or "(unnamed)" for name in file.names if name not in known]
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield all that is wrong with the table."""
+        yield from self._faults
+        for reader in self._readers.values():
+            yield from reader.faults(drop=self._labelled)
+        yield from self._labels.faults
+        for factor in self._factors():
+            read = self._readers.get(factor.column)
+            if factor.functions and read is not None and self.rows.size:
+                yield from self._undefined(factor, read)
+
+    def _undefined(self, factor: Factor, reader: ColumnReader) -> Iterator[Fault]:
+        """Yield the fault of cells for which a function has no finite value."""
+        column = reader.values
+        values = np.atleast_2d(evaluate(factor, column)).T
+        wrong = ~np.isfinite(values).all(axis=1) & np.isfinite(column)
+        if wrong.any():
+            kind = f"cell{{s}} for which {factor.name} has no value"
+            first, remedy = self.rows[wrong][:_MOST_ROWS].tolist(), "correct the cells or the terms"
+            yield cell_fault(factor.column, kind, int(wrong.sum()), first, remedy)
+
+    def _factors(self) -> Iterator[Factor]:
+        return iter(dict.fromkeys(factor for term in self._schema.model for factor in term))
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """The rows that are not left out, shape (m,)."""
+        kept = ~self._labels.blank if self._found is not None else np.ones(len(self.rows), bool)
+        for reader in self._readers.values():
+            if self._labelled and reader.column.missing == "drop-row":
+                kept &= ~np.isnan(reader.values)
+        return kept
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about columns and rows that are not used, and cells that are filled in."""
+        notes = list(self._labels.notes)
+        if self._extra:
+            named = some(self._extra, _MOST_NAMED)
+            notes.append(f"not read, as the schema does not name them: columns {named}")
+        for name, reader in self._readers.items():
+            policy, count = reader.column.missing, reader.missing
+            if count and policy in ("indicator", "level"):
+                notes.append(
+                    f"column {shown(name)}: {count} missing cell{'s' if count > 1 else ''}, in "
+                    f"{shown(f'{name}[{MISSING_LEVEL}]')} (missing: {policy})"
+                )
+        kept = self.kept
+        if left_out := len(kept) - int(kept.sum()):
+            notes.append(
+                f"{left_out} of {len(kept)} rows are left out, as cells are missing (drop-row)"
+            )
+        return tuple(notes)
+
+    def features(self) -> tuple[Array, tuple[str, ...]]:
+        """Return the columns of the model of all rows that are kept, and their names.
+
+        Raises
+        ------
+        DataError
+            Of all that is wrong with the table.
+        """
+        if faults := tuple(self.faults()):
+            raise DataError.of(faults, RowNumbers(self.rows, self.header).note)
+        kept = self.kept
+        if not kept.any():
+            raise DataError(
+                f"a table must have rows without missing cells, got none among {len(kept)} rows"
+            )
+        columns = {name: reader.values[kept] for name, reader in self._readers.items()}
+        described, values = self._schema.columns, dict[Factor, Array | NDArray[np.intp]]()
+        levels = {n: described[n].coded for n in columns if described[n].type == "category"}
+        for factor in self._factors():
+            column = columns[factor.column]
+            is_coded = factor.column in levels
+            values[factor] = column.astype(np.intp) if is_coded else evaluate(factor, column)
+        found = blocks(self._schema.model, levels)
+        marked = [n for n in self._schema.used if described[n].missing == "indicator"]
+        names = (*labels_of(found), *(f"{name}[{MISSING_LEVEL}]" for name in marked))
+        features = matrix(found, values, [np.isnan(columns[name]) for name in marked])
+        if not np.isfinite(features).all():
+            features[np.isnan(features)] = 0.0  # of missing cells that have an indicator
+            if (large := ~np.isfinite(features).all(axis=0)).any():
+                which = some([names[place] for place in np.flatnonzero(large)], _MOST_NAMED)
+                raise DataError(f"terms must have finite values, got infinite ones of {which}")
+        return features, names
+
+    def labels(self) -> tuple[Array, str | None]:
+        """Return the labels of the rows that are kept, and what 1 was called."""
+        if self._found is None:
+            raise DataError("a table must have its outcome, got none")
+        labels, positive = self._found
+        return labels[self.kept[~self._labels.blank]], positive
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Labels as the file spells them; none where the outcome is a number."""
+        return self._labels.levels
+
+
+class _Labels:
+    """The outcome, read block by block; rows without one may be left out."""
+
+    def __init__(self, outcome: Outcome, missing: Missing, decimal: str) -> None:
+        self._outcome, self._missing = outcome, missing
+        self._commas = decimal == "," and outcome.threshold is not None
+        named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
+        self._named = frozenset(named)
+        texts = missing.folded | {text.lower() for text in missing.exact}
+        self._labels = Labels(outcome.column, named, texts)
+        self._blank: list[NDArray[np.bool_]] = []
+
+    def add(self, rows: NDArray[np.intp], cells: Cells) -> None:
+        """Add rows with their cells."""
+        blank = np.zeros(len(rows), dtype=bool)
+        if isinstance(cells, Sequence):
+            if self._outcome.missing == "drop-row":
+                bare = [cell.strip() for cell in cells]
+                blank[:] = [one in self._missing and one not in self._named for one in bare]
+                rows = rows[~blank]
+                cells = [cell for cell, left_out in zip(cells, blank, strict=True) if not left_out]
+            if self._commas:
+                cells = [cell.replace(",", ".") for cell in cells]
+        self._labels.add(rows, cells)
+        self._blank.append(blank)
+
+    def read(self) -> tuple[Array, str | None]:
+        """Return the labels of rows that have one, and what 1 is called."""
+        outcome, labels = self._outcome, self._labels
+        if outcome.positive:
+            return labels.is_class(outcome.positive), labels.meant(outcome.positive) or None
+        if outcome.threshold is not None:
+            name = f"{outcome.column} >= {outcome.threshold:g}"
+            return labels.is_at_least(outcome.threshold), name
+        if outcome.classes:
+            return labels.place_among(outcome.classes), None
+        return labels.is_zero_or_one()
+
+    @property
+    def blank(self) -> NDArray[np.bool_]:
+        """Rows without a label that are left out, shape (m,)."""
+        return np.concatenate(self._blank)
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Faults that were found when the labels were read."""
+        return self._labels.faults
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See Labels."""
+        return self._labels.notes
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """See Labels."""
+        return () if self._outcome.threshold is not None else self._labels.levels

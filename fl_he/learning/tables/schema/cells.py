@@ -1,0 +1,321 @@
+"""Columns of a table, read block by block as their schema declares them.
+
+Whatever is wrong with cells is counted by kind, with the first rows; no cell is shown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import Fault
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.columns import MISSING, TRUTH, Rows, as_number, kind_of
+from fl_he.learning.tables.schema.description import Column
+from fl_he.learning.tables.table_file import Cells, Unreadable, shown
+
+#: Rows that a fault names.
+_MOST_ROWS = 5
+_EPOCH = date(1970, 1, 1).toordinal()
+_UNKNOWN, _INFINITE = "cell{s} without a declared level", "infinite cell{s}"
+_NOT_TRUTH = "cell{s} other than 0, 1, true and false"
+_FRACTION, _POINT = "number{s} not whole", "cell{s} with a point"
+_REMEDIES = {
+    _UNKNOWN: "correct the cells, or add levels to the schema",
+    _FRACTION: "correct the cells, or declare type: number",
+    _POINT: "write decimal commas and no thousands separators, or correct reading: decimal",
+    "decimal comma{s}": 'write decimal points, or declare reading: decimal: ","',
+}
+_CORRECT = "correct the cells, or declare their text in reading: na_values"
+_DATES: Mapping[str, tuple[re.Pattern[str], tuple[int, int, int]]] = {
+    "YYYY-MM-DD": (re.compile(r"(\d{4})-(\d\d?)-(\d\d?)", re.ASCII), (1, 2, 3)),
+    "DD.MM.YYYY": (re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})", re.ASCII), (3, 2, 1)),
+    "DD/MM/YYYY": (re.compile(r"(\d\d?)/(\d\d?)/(\d{4})", re.ASCII), (3, 2, 1)),
+    "MM/DD/YYYY": (re.compile(r"(\d\d?)/(\d\d?)/(\d{4})", re.ASCII), (3, 1, 2)),
+}
+
+
+class Missing:
+    """Texts of missing cells.
+
+    Parameters
+    ----------
+    folded
+        In small letters, whatever the cell's.
+    exact
+        As they are written.
+    """
+
+    def __init__(self, folded: Sequence[str], exact: Sequence[str]) -> None:
+        self.folded, self.exact = frozenset(folded), frozenset(exact)
+        #: Nearly all spellings, for a look-up of a cell as it is.
+        self.spelt = {form(text) for text in folded for form in (str, str.upper)} | self.exact
+
+    def __contains__(self, cell: str) -> bool:
+        """Return whether a cell without blanks around it is missing."""
+        return cell in self.exact or cell.lower() in self.folded
+
+
+#: Numbers of cells, NaN where one is missing; and the places of those that are wrong.
+_Read = tuple[Array, NDArray[np.bool_]]
+
+
+class ColumnReader(ABC):
+    """A column in the making.
+
+    Parameters
+    ----------
+    name
+        By which the schema knows it.
+    column
+        Its description.
+    missing
+        Texts of missing cells.
+    decimal
+        The decimal mark of numbers in text.
+    """
+
+    def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
+        self.name, self.column = name, column
+        self._missing, self._decimal = missing, decimal
+        self._blocks: list[Array] = []
+        self._found: dict[str, tuple[int, list[int]]] = {}
+        low, high = column.limits
+        unit = f" {column.unit}" if column.unit else ""
+        shown_limits = column.bounds or ("", "")
+        self._limits = low, high
+        self._outside = f"cell{{s}} outside {shown_limits[0]} to {shown_limits[1]}{unit}"
+
+    def add(self, rows: Rows, cells: Cells) -> None:
+        """Add rows with their cells."""
+        if isinstance(cells, Unreadable):
+            values, wrong = self._other(rows, cells)
+        elif isinstance(cells, np.ndarray):
+            values, wrong = self._numbers(rows, cells)
+        else:
+            values, wrong = self._texts(rows, cells)
+        blank = np.isnan(values)
+        if blank.any():
+            self._count(MISSING, rows, blank & ~wrong)
+        low, high = self._limits
+        if low > -math.inf or high < math.inf:
+            self._count(self._outside, rows, ((values < low) | (values > high)) & ~wrong)
+        self._blocks.append(values)
+
+    @cached_property
+    def values(self) -> Array:
+        """Numbers, or the codes of levels, shape (m,), NaN where a cell is missing; without faults.
+
+        A missing cell that is a level of a category has that level's code. No rows may follow.
+        """
+        values = np.concatenate(self._blocks)
+        self._blocks.clear()
+        if self.column.missing == "level":
+            values[np.isnan(values)] = len(self.column.coded) - 1
+        return values
+
+    @property
+    def missing(self) -> int:
+        """The number of missing cells."""
+        return self._found.get(MISSING, (0, []))[0]
+
+    def faults(self, *, drop: bool = True) -> Iterator[Fault]:
+        """Yield a fault for each kind of cells that the column must not have.
+
+        ``drop``: rows can be left out, as ``missing: drop-row`` asks.
+        """
+        for kind, (count, rows) in self._found.items():
+            policy = self.column.missing
+            if kind != MISSING or policy == "refuse" or (policy == "drop-row" and not drop):
+                yield cell_fault(self.name, kind, count, rows, self._remedy(kind, drop=drop))
+
+    @abstractmethod
+    def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
+        """Read cells of text."""
+
+    def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        """Read cells that are numbers in the file."""
+        del rows
+        return cells, np.zeros(len(cells), dtype=bool)
+
+    def _other(self, rows: Rows, cells: Unreadable) -> _Read:
+        """Read cells of another type."""
+        wrong = np.ones(len(rows), dtype=bool)
+        self._count(cells.kind, rows, wrong)
+        return np.zeros(len(rows)), wrong
+
+    def _count(self, kind: str, rows: Rows, places: NDArray[np.bool_]) -> None:
+        """Count cells of a kind, of which there may be none."""
+        if places.any():
+            count, known = self._found.get(kind, (0, []))
+            known += rows[places][: _MOST_ROWS - len(known)].tolist()
+            self._found[kind] = (count + int(places.sum()), known)
+
+    def _each(self, rows: Rows, cells: Sequence[str], read: Callable[[str], float | str]) -> _Read:
+        """Read cells by a function of a cell without blanks around it: a number, or a kind."""
+        values, wrong = np.zeros(len(cells)), np.zeros(len(cells), dtype=bool)
+        of_kind = dict[str, list[int]]()
+        known = dict[str, float | str]()
+        for place, cell in enumerate(cells):
+            found = known.get(cell)
+            if found is None:
+                bare = cell.strip()
+                found = math.nan if bare in self._missing else read(bare)
+                known[cell] = found
+            if isinstance(found, str):
+                of_kind.setdefault(found, []).append(place)
+                wrong[place] = True
+            else:
+                values[place] = found
+        for kind, places in of_kind.items():
+            self._count(kind, rows[places], np.ones(len(places), dtype=bool))
+        return values, wrong
+
+    def _remedy(self, kind: str, *, drop: bool) -> str:
+        if kind == MISSING:
+            policy = "level" if self.column.type == "category" else "indicator"
+            drops = "missing: drop-row or " if drop else ""
+            return f"fill them in, or declare {drops}missing: {policy}"
+        if kind == self._outside:
+            return "correct the cells, or bounds in the schema"
+        return _REMEDIES.get(kind, _CORRECT)
+
+
+class NumberReader(ColumnReader):
+    """Numbers, whole ones for the type integer."""
+
+    def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
+        spelt, text = self._missing.spelt, "".join(cells)
+        comma = self._decimal == ","
+        # See as_number; a point beside decimal commas may separate thousands.
+        if text.isascii() and "_" not in text and not (comma and "." in text):
+            read = [cell.replace(",", ".") for cell in cells] if comma else cells
+            with suppress(ValueError):
+                found = [
+                    math.nan if cell in spelt else float(number)
+                    for cell, number in zip(cells, read, strict=True)
+                ]
+                return self._numbers(rows, np.array(found))
+        values, wrong = self._each(rows, cells, self._spelt)
+        checked, other = self._numbers(rows, values)
+        return checked, wrong | other
+
+    def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        wrong = np.isinf(cells)
+        self._count(_INFINITE, rows, wrong)
+        if self.column.type == "integer":
+            fraction = ~wrong & ~np.isnan(cells) & (cells != np.rint(cells))
+            self._count(_FRACTION, rows, fraction)
+            wrong = wrong | fraction
+        return cells, wrong
+
+    def _spelt(self, cell: str) -> float | str:
+        if self._decimal == ",":
+            if "." in cell and as_number(cell.replace(".", "").replace(",", ".")) is not None:
+                return _POINT
+            cell = cell.replace(",", ".")
+        number = as_number(cell)
+        return kind_of(cell) if number is None else number
+
+
+class BooleanReader(ColumnReader):
+    """Truth values, as 1 and 0."""
+
+    def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
+        return self._each(rows, cells, self._spelt)
+
+    def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        wrong = ~np.isnan(cells) & (cells != 0.0) & (cells != 1.0)
+        self._count(_NOT_TRUTH, rows, wrong)
+        return cells, wrong
+
+    @staticmethod
+    def _spelt(cell: str) -> float | str:
+        number = TRUTH.get(cell.lower(), as_number(cell))
+        return number if number in (0.0, 1.0) and number is not None else _NOT_TRUTH
+
+
+class CategoryReader(ColumnReader):
+    """Codes of levels, the reference 0; NaN where a cell is missing."""
+
+    def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
+        # A declared level is no missing cell.
+        folded = missing.folded - {level.lower() for level in column.levels}
+        exact = missing.exact - set(column.levels)
+        super().__init__(name, column, Missing(tuple(folded), tuple(exact)), decimal)
+        self._codes = {level: float(code) for code, level in enumerate(column.coded)}
+        if column.missing == "level":
+            del self._codes[column.coded[-1]]
+
+    def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
+        codes = self._codes
+        with suppress(KeyError):
+            return np.array([codes[cell] for cell in cells]), np.zeros(len(cells), dtype=bool)
+        return self._each(rows, cells, lambda cell: codes.get(cell, _UNKNOWN))
+
+    def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        texts = [
+            "" if math.isnan(cell) else repr(cell).removesuffix(".0") for cell in cells.tolist()
+        ]
+        return self._texts(rows, texts)
+
+
+class DateReader(ColumnReader):
+    """Days since the day that counts as 0."""
+
+    def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
+        super().__init__(name, column, missing, decimal)
+        self._pattern, self._order = _DATES[column.format]
+        self._no_date = f"cell{{s}} not written {column.format}"
+
+    def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
+        return self._each(rows, cells, self._spelt)
+
+    def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        if np.isnan(cells).all():  # such as a column of Parquet's type null
+            return super()._numbers(rows, cells)
+        return self._other(rows, Unreadable("number{s}"))
+
+    def _other(self, rows: Rows, cells: Unreadable) -> _Read:
+        if cells.days is None:
+            return super()._other(rows, cells)
+        return cells.days - self.column.day_zero, np.zeros(len(rows), dtype=bool)
+
+    def _spelt(self, cell: str) -> float | str:
+        if found := self._pattern.fullmatch(cell):
+            with suppress(ValueError):
+                day = date(*(int(found[place]) for place in self._order))
+                return float(day.toordinal() - _EPOCH - self.column.day_zero)
+        return self._no_date
+
+
+_READERS: Mapping[str, type[ColumnReader]] = {
+    "number": NumberReader,
+    "integer": NumberReader,
+    "boolean": BooleanReader,
+    "category": CategoryReader,
+    "date": DateReader,
+}
+
+
+def reader_of(name: str, column: Column, missing: Missing, decimal: str) -> ColumnReader:
+    """Return the reader of a column of any type but ``drop``."""
+    return _READERS[column.type](name, column, missing, decimal)
+
+
+def cell_fault(name: str, kind: str, count: int, rows: Sequence[int], remedy: str) -> Fault:
+    """Return the fault of so many cells of a column, the first of which are in these rows."""
+    words = kind.format(s="" if count == 1 else "s")
+    first = "the first " if count > len(rows) else ""
+    places = f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+    return Fault(
+        f"column {shown(name)}: {count} {words}, {first}in {places}: {remedy}", column=name
+    )

@@ -1,0 +1,397 @@
+"""Tables by their schema: columns of the model, missing cells, and all faults at once."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables import csv_file
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.schema.application import (
+    check_table,
+    features_by_schema,
+    load_by_schema,
+)
+from fl_he.learning.tables.schema.description import Schema, schema_of
+from fl_he.learning.tables.schema.yaml_text import parse_yaml
+
+SCHEMA = """
+columns:
+  age: {type: integer, unit: years, bounds: [0, 120]}
+  crp: {type: number}
+  sex: {type: category, levels: [F, M]}
+  smoker: {type: boolean}
+  admitted: {type: date, since: 2023-01-01}
+  id: {type: drop}
+outcome: {column: died, positive: yes}
+"""
+#: No cell may be shown; these texts stand in no other place.
+SECRET = ("Zaphod", "1.7e77", "Trillian")
+
+
+def schema(*changes: tuple[str, str]) -> Schema:
+    text = SCHEMA
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return schema_of(parse_yaml(text))
+
+
+def table(rows: int = 12) -> pl.DataFrame:
+    places = range(rows)
+    return pl.DataFrame(
+        {
+            "id": [f"P{place}" for place in places],
+            "age": [40 + place for place in places],
+            "crp": [0.5 + place for place in places],
+            "sex": ["FM"[place % 2] for place in places],
+            "smoker": [str(place % 3 == 0).lower() for place in places],
+            "admitted": [f"2023-01-{1 + place:02d}" for place in places],
+            "died": [("yes", "no")[place % 4 < 2] for place in places],
+        }
+    )
+
+
+def saved(folder: Path, frame: pl.DataFrame) -> Path:
+    frame.write_csv(folder / "table.csv")
+    return folder / "table.csv"
+
+
+def cell(frame: pl.DataFrame, column: str, *cells: tuple[int, str | None]) -> pl.DataFrame:
+    """Return the table with other cells in some rows, from 2: the header is row 1."""
+    found: list[str | None] = frame[column].cast(pl.String).to_list()
+    for row, text in cells:
+        found[row - 2] = text
+    return frame.with_columns(pl.Series(column, found, dtype=pl.String))
+
+
+def load(folder: Path, frame: pl.DataFrame, *changes: tuple[str, str]) -> Dataset:
+    return load_by_schema(saved(folder, frame), schema(*changes))
+
+
+def column(data: Dataset, name: str) -> list[float]:
+    found: list[float] = data.features[:, data.feature_names.index(name)].tolist()
+    return found
+
+
+def test_columns_of_every_type_become_numbers(tmp_path: Path) -> None:
+    data = load(tmp_path, table())
+    assert data.feature_names == ("age", "crp", "sex[M]", "smoker", "admitted")
+    assert data.features[4].tolist() == [44.0, 4.5, 0.0, 0.0, 4.0]
+    assert data.features[3].tolist() == [43.0, 3.5, 1.0, 1.0, 3.0]
+    assert data.labels.tolist() == [0, 0, 1, 1] * 3
+    assert (data.positive, data.levels) == ("yes", ("no", "yes"))
+    assert data.rows is not None
+    assert data.rows.numbers.tolist() == [*range(2, 14)]
+
+
+def test_parquets_types_are_read_as_csv(tmp_path: Path) -> None:
+    frame, path = table(), tmp_path / "table.parquet"
+    frame.with_columns(
+        pl.col("sex").cast(pl.Categorical),
+        pl.col("smoker") == "true",
+        pl.col("admitted").str.to_date(),
+    ).write_parquet(path)
+    expected = load(tmp_path, frame)
+    found = load_by_schema(path, schema())
+    np.testing.assert_array_equal(found.features, expected.features)
+    stamps = frame.with_columns(pl.col("admitted").str.to_datetime("%Y-%m-%d").dt.offset_by("7h"))
+    stamps.with_columns(pl.col("smoker") == "true").write_parquet(path)
+    found = load_by_schema(path, schema())
+    np.testing.assert_array_equal(found.features, expected.features)
+
+
+def test_columns_are_found_by_name_and_alias_in_any_order(tmp_path: Path) -> None:
+    frame = table()
+    expected = load(tmp_path, frame)
+    other = frame.select(
+        pl.col("died").alias("tot"), pl.lit(3).alias("extra"), *frame.columns[::-1]
+    )
+    other = other.drop("died", "age").with_columns(pl.Series("Alter", frame["age"]))
+    aliases = (("bounds:", "aliases: [Alter], bounds:"), ("died,", "died, aliases: [tot],"))
+    found = load(tmp_path, other, *aliases)
+    np.testing.assert_array_equal(found.features, expected.features)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert found.notes == ("not read, as the schema does not name them: columns 'extra'",)
+
+
+def test_only_columns_of_the_terms_are_read(tmp_path: Path) -> None:
+    spoiled = cell(table(), "age", (5, SECRET[0]))
+    data = load(tmp_path, spoiled, ("outcome:", "terms: crp*sex\noutcome:"))
+    assert data.feature_names == ("crp", "sex[M]", "crp:sex[M]")
+    with pytest.raises(DataError, match="column 'age'"):
+        load(tmp_path, spoiled)
+    checked = check_table(saved(tmp_path, spoiled), schema(("outcome:", "terms: crp\noutcome:")))
+    assert [fault.column for fault in checked.faults] == ["age"]
+
+
+@pytest.mark.parametrize("text", [None, "NA", "na", " n/a ", "NaN", "?", "<0.3"])
+def test_missing_cells_are_treated_as_declared(tmp_path: Path, text: str | None) -> None:
+    holes = cell(table(), "crp", (4, text), (9, text))
+    texts = ("outcome:", 'reading: {na_values: ["?", "<0.3"]}\noutcome:')
+    with pytest.raises(DataError, match="column 'crp': 2 missing cells, in rows 4, 9: fill them"):
+        load(tmp_path, holes, texts)
+    dropped = load(tmp_path, holes, texts, ("crp: {type: number}", DROPPED))
+    assert dropped.examples == 10
+    assert dropped.rows is not None
+    assert dropped.rows.numbers.tolist() == [2, 3, 5, 6, 7, 8, 10, 11, 12, 13]
+    np.testing.assert_array_equal(dropped.labels, np.delete([0, 0, 1, 1] * 3, [2, 7]))
+    assert dropped.notes == ("2 of 12 rows are left out, as cells are missing (drop-row)",)
+    terms = ("outcome:", "terms: crp*sex + log(crp)\noutcome:")
+    marked = load(tmp_path, holes, texts, terms, ("crp: {type: number}", MARKED))
+    assert marked.feature_names[-1] == "crp[missing]"
+    assert column(marked, "crp[missing]") == [float(row in (4, 9)) for row in range(2, 14)]
+    blank = [place for place, one in enumerate(column(marked, "crp[missing]")) if one]
+    for name in ("crp", "log(crp)", "crp:sex[M]"):
+        assert [column(marked, name)[place] for place in blank] == [0.0, 0.0]
+    assert column(marked, "crp")[3] == 3.5
+    assert "column 'crp': 2 missing cells, in 'crp[missing]' (missing: indicator)" in marked.notes
+
+
+DROPPED, MARKED = (f"crp: {{type: number, missing: {one}}}" for one in ("drop-row", "indicator"))
+
+
+def test_missing_cells_of_a_category_can_be_a_level(tmp_path: Path) -> None:
+    change = ("[F, M]", "[F, M], missing: level")
+    data = load(tmp_path, cell(table(), "sex", (2, None), (5, "NA")), change)
+    assert data.feature_names[2:4] == ("sex[M]", "sex[missing]")
+    assert column(data, "sex[missing]") == [1.0, 0, 0, 1] + [0.0] * 8
+    assert column(load(tmp_path, table(), change), "sex[missing]") == [0.0] * 12
+
+
+def test_a_declared_level_is_no_missing_cell(tmp_path: Path) -> None:
+    data = load(tmp_path, cell(table(), "sex", (2, "NA")), ("[F, M]", "[F, M, NA]"))
+    assert column(data, "sex[NA]") == [1.0] + [0.0] * 11
+
+
+def test_rows_without_an_outcome_can_be_left_out(tmp_path: Path) -> None:
+    holes = cell(table(), "died", (3, None), (4, "NA"))
+    with pytest.raises(DataError, match="column 'died' must have no missing values, got 2"):
+        load(tmp_path, holes)
+    data = load(tmp_path, holes, ("positive: yes", "positive: yes, missing: drop-row"))
+    assert data.rows is not None
+    assert data.rows.numbers.tolist() == [2, *range(5, 14)]
+    assert data.labels.tolist() == np.delete([0, 0, 1, 1] * 3, [1, 2]).tolist()
+
+
+def test_an_outcome_can_be_a_threshold_or_classes(tmp_path: Path) -> None:
+    numbers = table().with_columns(died=pl.Series([f"{place},5" for place in range(12)]))
+    comma = ("outcome:", "reading: {separator: ;, decimal: ','}\noutcome:")
+    path = tmp_path / "table.csv"
+    numbers.with_columns(crp=pl.lit("1,5")).write_csv(path, separator=";")
+    data = load_by_schema(path, schema(comma, ("positive: yes", "threshold: 6.5")))
+    assert (data.labels.tolist(), data.positive) == ([0.0] * 6 + [1.0] * 6, "died >= 6.5")
+    three = table().with_columns(died=pl.Series(["low", "mid", "high"] * 4))
+    data = load(tmp_path, three, ("positive: yes", "classes: [low, mid, high]"))
+    assert data.labels.tolist() == [0.0, 1.0, 2.0] * 4
+
+
+FORMS: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {
+    "semicolon": ("table.csv", "separator: ;, decimal: ','", bytes),
+    "latin1": ("table.csv", "encoding: latin-1", bytes),
+    "utf16": ("table.txt", "encoding: utf-16", bytes),
+    "tab": ("table.tsv", "separator: tab", bytes),
+    "bar": ("table.txt", "separator: '|'", bytes),
+    "gzip": ("table.csv.gz", "decimal: .", gzip.compress),
+    "bz2": ("table.csv.bz2", "decimal: .", bz2.compress),
+    "xz": ("table.csv", "compression: xz", lzma.compress),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_is_read_in_its_declared_form(tmp_path: Path, form: str) -> None:
+    name, reading, pack = FORMS[form]
+    change = ("outcome:", f"reading: {{{reading}}}\noutcome:")
+    renamed = ("crp:", "Größe µg/l:")
+    described = schema(change, renamed)
+    separator = {"tab": "\t"}.get(described.reading.separator, described.reading.separator)
+    text = table().rename({"crp": "Größe µg/l"}).write_csv(separator=separator)
+    if described.reading.decimal == ",":
+        text = text.replace(".", ",")
+    (tmp_path / name).write_bytes(pack(text.encode(described.reading.encoding)))
+    found = load_by_schema(tmp_path / name, described)
+    expected = load(tmp_path, table())
+    np.testing.assert_array_equal(found.features, expected.features)
+
+
+def test_another_form_than_the_declared_one_is_named(tmp_path: Path) -> None:
+    text, path = table().write_csv(separator=";"), tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"separated by commas, got semicolons: correct reading: s"):
+        load_by_schema(path, schema())
+    path.write_text(text.replace(";", ","))
+    reading = ("outcome:", "reading: {separator: ;}\noutcome:")
+    with pytest.raises(DataError, match="separated by semicolons, got commas"):
+        load_by_schema(path, schema(reading))
+    path.write_bytes(text.replace(";", ",").replace("F", "Ö").encode("latin-1"))
+    with pytest.raises(DataError, match="must be UTF-8 text, got another encoding"):
+        load_by_schema(path, schema())
+    packed = tmp_path / "table.csv.gz"
+    packed.write_bytes(gzip.compress(text.encode())[:-9])
+    with pytest.raises(DataError, match="must be a whole gzip file"):
+        load_by_schema(packed, schema(reading))
+
+
+def test_a_packed_file_is_unpacked_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"age,died\n" + b"1,yes\n" * 100_000))
+    monkeypatch.setattr(csv_file, "MOST_UNPACKED", 100_000)
+    with pytest.raises(DataError, match="at most 100000 bytes unpacked"):
+        check_table(path, schema())
+
+
+#: Ten spoiled tables: changes of the schema, the table, and the words of each planted fault.
+SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] = {
+    "bounds": (
+        (),
+        cell(table(), "age", (3, "130"), (7, "-1")),
+        ["column 'age': 2 cells outside 0 to 120 years, in rows 3, 7: correct the cells, or bou"],
+    ),
+    "text and missing": (
+        (),
+        cell(cell(table(), "crp", (2, SECRET[0]), (3, None)), "age", (12, "")),
+        [
+            "column 'age': 1 missing cell, in row 12: fill them in, or declare missing: drop-row",
+            "column 'crp': 1 missing cell, in row 3",
+            "column 'crp': 1 cell of text, in row 2: correct the cells, or declare their text",
+        ],
+    ),
+    "levels": (
+        (),
+        cell(table(), "sex", *((row, SECRET[2]) for row in range(2, 10))),
+        ["column 'sex': 8 cells without a declared level, the first in rows 2, 3, 4, 5, 6: "],
+    ),
+    "dates": (
+        (),
+        cell(table(), "admitted", (2, "2023-02-30"), (3, "1.1.2023"), (4, SECRET[0])),
+        ["column 'admitted': 3 cells not written YYYY-MM-DD, in rows 2, 3, 4: "],
+    ),
+    "truth": (
+        (),
+        cell(table(), "smoker", (2, "ja"), (3, "2")),
+        ["column 'smoker': 2 cells other than 0, 1, true and false, in rows 2, 3: "],
+    ),
+    "numbers": (
+        (),
+        cell(cell(table(), "age", (4, "40.5"), (5, "inf")), "crp", (6, "1,5"), (7, "1_0")),
+        [
+            "column 'age': 1 infinite cell, in row 5",
+            "column 'age': 1 number not whole, in row 4: correct the cells, or declare type: num",
+            "column 'crp': 1 decimal comma, in row 6: write decimal points, or declare reading",
+            "column 'crp': 1 cell of text, in row 7",
+        ],
+    ),
+    "names": (
+        (("age: {", "age: {aliases: [Alter], "),),
+        table().rename({"crp": "CRP", "sex": "id2"}).with_columns(Alter=pl.lit(3)),
+        [
+            "column 'age': must be there once, got columns 'age', 'Alter': rename all but one",
+            "column 'crp': must be there, got none of that name",
+            "column 'sex': must be there, got none of that name",
+        ],
+    ),
+    "outcome": (
+        (),
+        cell(cell(table(), "died", (2, None), (5, SECRET[2])), "age", (3, "x")),
+        [
+            "column 'age': 1 cell of text, in row 3",
+            "column 'died' must have no missing values, got 1 missing cell in row 2",
+            "target 'died' must have two classes, got 3",
+        ],
+    ),
+    "functions": (
+        (("outcome:", "terms: log(crp) + sqrt(age)\noutcome:"), (", bounds: [0, 120]", "")),
+        cell(cell(table(), "crp", (2, "0"), (3, "-1.7e77")), "age", (9, "-4")),
+        [
+            "column 'crp': 2 cells for which log(crp) has no value, in rows 2, 3: correct the ce",
+            "column 'age': 1 cell for which sqrt(age) has no value, in row 9",
+        ],
+    ),
+    "points": (
+        (("outcome:", "reading: {separator: ;, decimal: ','}\noutcome:"),),
+        table().with_columns(crp=pl.lit("1.500,5")),
+        ["column 'crp': 12 cells with a point, the first in rows 2, 3, 4, 5, 6: write decimal"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_all_planted_faults_are_found_in_one_call(tmp_path: Path, name: str) -> None:
+    changes, frame, expected = SPOILED[name]
+    described, path = schema(*changes), tmp_path / "table.csv"
+    frame.write_csv(path, separator=described.reading.separator)
+    checked = check_table(path, described)
+    told = sorted(fault.words for fault in checked.faults)
+    assert len(told) == len(expected), told
+    for words, wanted in zip(told, sorted(expected), strict=True):
+        assert words.startswith(wanted)
+    with pytest.raises(DataError) as refusal:
+        load_by_schema(path, described)
+    for text in (*told, str(refusal.value)):
+        assert not any(cell in text for cell in SECRET)
+
+
+def test_rows_of_another_width_are_a_fault_beside_others(tmp_path: Path) -> None:
+    path = saved(tmp_path, cell(table(), "age", (3, "200")))
+    path.write_text(path.read_text() + "P,1\n")
+    told = [fault.words for fault in check_table(path, schema()).faults]
+    assert told[0] == "every row must have 7 cells as the header has, got 2 in line 14"
+    assert told[1].startswith("column 'age': 1 cell outside 0 to 120 years, in row 3")
+
+
+def test_a_row_to_predict_must_be_complete_and_needs_no_outcome(tmp_path: Path) -> None:
+    frame = table().drop("died", "id")
+    features, names, rows = features_by_schema(saved(tmp_path, frame), schema())
+    assert names == load(tmp_path, table()).feature_names
+    np.testing.assert_array_equal(features, load(tmp_path, table()).features)
+    assert rows.numbers.tolist() == [*range(2, 14)]
+    holes = saved(tmp_path, cell(frame, "crp", (4, None)))
+    with pytest.raises(DataError, match="column 'crp': 1 missing cell, in row 4: fill them in"):
+        features_by_schema(holes, schema(("crp: {type: number}", DROPPED)))
+
+
+def test_a_table_without_rows_left_is_refused(tmp_path: Path) -> None:
+    every = tuple((row, None) for row in range(2, 14))
+    with pytest.raises(DataError, match="rows without missing cells, got none among 12"):
+        load(tmp_path, cell(table(), "crp", *every), ("crp: {type: number}", DROPPED))
+    with pytest.raises(DataError, match="a table must have rows, got none"):
+        load(tmp_path, table(0))
+
+
+def test_infinite_products_are_refused_by_name(tmp_path: Path) -> None:
+    large = cell(table(), "crp", (3, "1e300")).with_columns(age=pl.lit("1e200"))
+    changes = (("integer, unit: years, bounds: [0, 120]", "number"),)
+    with pytest.raises(DataError, match=r"infinite ones of 'age:crp'"):
+        load(tmp_path, large, *changes, ("outcome:", "terms: age:crp\noutcome:"))
+
+
+def test_dates_count_from_their_day(tmp_path: Path) -> None:
+    days = [(date(2023, 1, 1 + place) - date(2020, 2, 28)).days for place in range(12)]
+    frame = table().with_columns(admitted=pl.Series([f"{1 + place}.1.2023" for place in range(12)]))
+    change = ("since: 2023-01-01", "since: 2020-02-28, format: DD.MM.YYYY")
+    assert column(load(tmp_path, frame, change), "admitted") == days
+
+
+def test_a_wide_table_is_read_in_linear_time(tmp_path: Path) -> None:
+    names = [f"c{place}" for place in range(8_000)]
+    lines = [f"  {name}: {{type: number, bounds: [0, 9]}}" for name in names]
+    described = schema_of(
+        parse_yaml("\n".join(["columns:", *lines, "outcome: {column: died, positive: yes}"]))
+    )
+    values = {name: [0.5, 1.5] * 10 for name in names}
+    path = saved(tmp_path, pl.DataFrame({**values, "died": ["yes", "no"] * 10}))
+    began = time.process_time()
+    assert load_by_schema(path, described).features.shape == (20, 8_000)
+    assert time.process_time() - began < 2
